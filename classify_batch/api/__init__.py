@@ -1,0 +1,1 @@
+"""The classifier's API over HTTP: one client, one file a version."""

@@ -1,0 +1,91 @@
+"""Every way in which a call can fail, decided once.
+
+A read may always be repeated, so whatever is wrong with the network means "later". A create may have been accepted
+unless we know for certain that it was not: that no connection was made, or that the API itself said no. A proxy's 502,
+503 or 504 can come after the API accepted the job, so it proves nothing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from classify_batch.errors import Verdict
+
+CREATE = "create"
+_NOT_THE_FILES = frozenset({"rules", "mode", "parsing_configuration", "webhook_configurations"})
+_PLAN_WORDS = "already reached the maximum number of"
+
+
+class Symptom(StrEnum):
+    """What was seen where no usable answer came."""
+
+    NO_CONNECTION = "no connection was made"
+    NO_ANSWER = "the connection broke before the answer was complete"
+    TIMEOUT = "no answer in time"
+    UNREADABLE = "the answer can't be read"
+
+
+_CREATE_SYMPTOMS = {
+    Symptom.NO_CONNECTION: Verdict.LATER,
+    Symptom.NO_ANSWER: Verdict.DOUBTFUL,
+    Symptom.TIMEOUT: Verdict.DOUBTFUL,
+    Symptom.UNREADABLE: Verdict.DOUBTFUL,
+}
+
+_CREATE_STATUSES = {
+    400: Verdict.REFUSED,
+    401: Verdict.KEY_REFUSED,
+    402: Verdict.NO_CREDIT,
+    403: Verdict.KEY_REFUSED,
+    408: Verdict.DOUBTFUL,
+    409: Verdict.DOUBTFUL,
+    413: Verdict.REFUSED,
+    422: Verdict.REFUSED,
+    429: Verdict.LATER,
+}
+
+_READ_STATUSES = {
+    400: Verdict.REFUSED,
+    401: Verdict.KEY_REFUSED,
+    402: Verdict.NO_CREDIT,
+    403: Verdict.KEY_REFUSED,
+    404: Verdict.MISSING,
+    408: Verdict.LATER,
+    409: Verdict.LATER,
+    413: Verdict.REFUSED,
+    422: Verdict.REFUSED,
+    425: Verdict.LATER,
+    429: Verdict.LATER,
+}
+
+
+def judge_symptom(call: str, symptom: Symptom) -> Verdict:
+    """What the lack of a usable answer means."""
+    return _CREATE_SYMPTOMS[symptom] if call == CREATE else Verdict.LATER
+
+
+def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object, ...], ...]) -> Verdict:
+    """What an HTTP status other than 2xx means. Statuses that no table has: 5xx proves nothing; the rest (redirects,
+    405, 410…) tells that this address doesn't speak the API."""
+    if status == 429 and _PLAN_WORDS in detail.lower():
+        return Verdict.PLAN_FULL if call == CREATE else Verdict.LATER
+    if call == CREATE and status == 422 and places and all(_names_the_body(place) for place in places):
+        return Verdict.PERSON
+    statuses = _CREATE_STATUSES if call == CREATE else _READ_STATUSES
+    if status in statuses:
+        return statuses[status]
+    if status >= 500:
+        return Verdict.DOUBTFUL if call == CREATE else Verdict.LATER
+    return Verdict.PERSON
+
+
+def _names_the_body(place: tuple[object, ...]) -> bool:
+    """Whether a 422's place is something that every create call of the run says alike."""
+    return len(place) > 1 and place[1] in _NOT_THE_FILES
+
+
+def named_files(places: tuple[tuple[object, ...], ...]) -> tuple[int, ...]:
+    """The positions in `file_ids` that a 422 names: `["body", "file_ids", 3]`."""
+    return tuple(
+        place[2] for place in places if len(place) > 2 and place[1] == "file_ids" and isinstance(place[2], int)
+    )

@@ -1,0 +1,56 @@
+"""Trying again: the only import of tenacity.
+
+Waits grow exponentially with full jitter (the "full jitter" of the AWS Architecture Blog, 2015) and are counted in
+attempts, because tenacity's clock-based stops read the real clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from classify_batch.errors import ApiError, Verdict
+
+TRIES = 12
+"""About seven minutes with waits of up to a minute: an API that is down for longer ends the run as incomplete."""
+
+WAIT_S_FIRST = 0.5
+WAIT_S_MAX = 60.0
+
+Result = TypeVar("Result")
+
+
+async def patiently(
+    call: Callable[[], Awaitable[Result]],
+    *,
+    again: frozenset[Verdict] = frozenset({Verdict.LATER}),
+    tries: int = TRIES,
+    on_wait: Callable[[ApiError, float], None] = lambda _error, _wait_s: None,
+) -> Result:
+    """Makes a call until it brings an answer, or an ApiError whose verdict isn't in `again`, or `tries` are used up.
+
+    An error that names a wait (`retry_after_s`) is tried again no earlier; the shared cool-down of the gate sees to the
+    rest.
+    """
+
+    def tell(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, ApiError):
+            on_wait(error, state.upcoming_sleep)
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.verdict in again),
+        stop=stop_after_attempt(tries),
+        wait=wait_random_exponential(multiplier=WAIT_S_FIRST, max=WAIT_S_MAX),
+        sleep=anyio.sleep,
+        before_sleep=tell,
+        reraise=True,
+    )
+
+    async def attempt() -> Result:  # tenacity awaits coroutine functions only, and a lambda is none
+        return await call()
+
+    return await retrying(attempt)

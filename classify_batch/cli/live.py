@@ -1,0 +1,105 @@
+"""What is seen of a run while it is on: a bar on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from classify_batch.orchestrator import Progress
+
+LINE_EVERY_S = 5.0
+RATE_OVER_S = 30.0
+
+
+class Pace:
+    """Files a second over the last half minute, and the time left at that pace."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def mark(self, now_s: float, done: int) -> None:
+        self._marks.append((now_s, done))
+        while now_s - self._marks[0][0] > RATE_OVER_S:
+            self._marks.popleft()
+
+    @property
+    def files_per_s(self) -> float:
+        (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+    def left(self, missing: int) -> str:
+        if not self.files_per_s:
+            return "-:--:--"
+        minutes, seconds = divmod(int(missing / self.files_per_s), 60)
+        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+
+@contextmanager
+def watching() -> Iterator[Callable[[Progress], None]]:
+    """Gives the observer of a run."""
+    if sys.stderr.isatty():
+        with _bar() as observer:
+            yield observer
+    else:
+        yield _lines()
+
+
+def _lines() -> Callable[[Progress], None]:
+    pace, shown_s = Pace(), [time.monotonic()]
+
+    def observe(progress: Progress) -> None:
+        now_s = time.monotonic()
+        done = sum(progress.outcomes.values())
+        pace.mark(now_s, done)
+        if now_s - shown_s[0] >= LINE_EVERY_S:
+            shown_s[0] = now_s
+            click.echo(f"{done:,} of {progress.files:,} files; {details(progress, pace)}", err=True)
+
+    return observe
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    pace = Pace()
+    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[details]}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("files", total=None, details="")
+
+        def observe(progress: Progress) -> None:
+            done = sum(progress.outcomes.values())
+            pace.mark(time.monotonic(), done)
+            bar.update(task, total=progress.files, completed=done, details=details(progress, pace))
+
+        yield observe
+
+
+def details(progress: Progress, pace: Pace) -> str:
+    """Outcomes, jobs in flight, rate and time left, and what the run waits for."""
+    outcomes = progress.outcomes
+    done = sum(outcomes.values())
+    parts = [
+        f"{outcomes.get('classified', 0):,} classified",
+        f"{outcomes.get('unmatched', 0):,} unmatched",
+        f"{outcomes.get('failed', 0):,} failed",
+        f"{progress.in_flight} of {progress.slots} jobs out",
+        f"{pace.files_per_s:,.0f} files/s",
+        f"{pace.left(progress.files - done)} left",
+    ]
+    if progress.in_doubt:
+        parts.append(f"{progress.in_doubt} in doubt")
+    if progress.cooling_s:
+        parts.append(f"waiting {progress.cooling_s:.0f} s for the API's rate limit")
+    if progress.stopping:
+        parts.append("stopping")
+    return ", ".join(parts)

@@ -1,0 +1,91 @@
+"""The group of commands, and the one place where errors become words and exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from classify_batch.errors import EXIT_STATUS_MEANINGS, ClassifyBatchError, ExitStatus
+
+COMMANDS = ("run", "resume", "plan", "status", "verify", "sandbox")
+
+EPILOG = "\b\nExit statuses:\n" + "\n".join(
+    f"  {int(status):>3}  {meaning}" for status, meaning in EXIT_STATUS_MEANINGS.items()
+)
+
+
+class _Commands(click.Group):
+    """Imports a command's file when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"classify_batch.cli.{cmd_name}"), f"{cmd_name}_command")
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="classify-batch", prog_name="classify-batch")
+def cli() -> None:
+    """Classify very many LlamaCloud files: planned, paced, resumable, nothing lost, nothing paid twice.
+
+    \b
+    Example:
+      classify-batch run configs/invoices-and-contracts.toml --input ids.txt --run-dir runs/today
+    """
+
+
+def main() -> NoReturn:
+    """Runs the command line and leaves with its exit status."""
+    sys.exit(_run())
+
+
+def _run() -> int:  # noqa: PLR0911 - one return for each kind of end
+    try:
+        status = cli.main(prog_name="classify-batch", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "classify-batch"
+        return _say(error.format_message(), f"{path} --help", ExitStatus.USAGE)
+    except click.ClickException as error:
+        return _say(error.format_message(), "classify-batch --help", ExitStatus.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", "the same command goes on", ExitStatus.INCOMPLETE)
+    except ClassifyBatchError as error:
+        if error.exit_status is ExitStatus.BUG:
+            return _bug(error)
+        return _say(str(error), error.hint, error.exit_status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.INCOMPLETE
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
+        return _bug(error)
+    return int(status or 0)
+
+
+def _say(message: str, hint: str, status: ExitStatus) -> int:
+    click.echo(f"error: {message}", err=True)
+    click.echo(f"hint: {hint or 'classify-batch --help'}", err=True)
+    return int(status)
+
+
+def _bug(error: BaseException) -> int:
+    """A fault of ours: the traceback goes to a file, without the values of variables (one may be a secret)."""
+    descriptor, path = tempfile.mkstemp(prefix="classify-batch-", suffix=".log", text=True)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.writelines(traceback.format_exception(error))
+    message = f"a fault of classify-batch itself: {type(error).__name__}: {error}"
+    return _say(message, f"report it with {path}; the run can be resumed", ExitStatus.BUG)

@@ -1,0 +1,59 @@
+"""Options that several commands share. An option wins over the environment and the config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SETTINGS: tuple[tuple[str, str, type[int] | type[float] | type[str], str], ...] = (
+    ("api", "base_url", str, 'the API\'s address, or "sandbox"'),
+    ("api", "project_id", str, "the project of the files"),
+    ("api", "organization_id", str, "the organization of the project"),
+    ("plan", "files_per_job", int, "file IDs in one job, 1 to 500; only for a new plan"),
+    ("limits", "jobs_in_flight", int, "jobs out at once"),
+    ("limits", "requests_in_flight", int, "requests at once"),
+    ("limits", "requests_per_s", float, "requests a second"),
+    ("limits", "attempts", int, "bad jobs after which a file has failed"),
+    ("limits", "job_timeout_s", float, "seconds that a job may take"),
+    ("limits", "settle_s", float, "seconds within which an accepted job shows in the list"),
+    ("limits", "tolerated_failure_percentage", float, "failed files, in percent, that still exit with 0"),
+)
+
+
+def settings_options(command: Command) -> Command:
+    """Adds the common settings as options."""
+    for section, name, kind, words in reversed(_SETTINGS):
+        option = click.option(f"--{name.replace('_', '-')}", f"{section}__{name}", type=kind, help=words)
+        command = option(command)
+    return command
+
+
+def as_sections(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The options that were given, by section, as `Settings.load` takes them."""
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in options.items():
+        section, _, name = key.partition("__")
+        if value is not None and name:
+            sections.setdefault(section, {})[name] = value
+    return sections
+
+
+config_argument = click.argument("config", type=click.Path(path_type=Path))
+directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+run_dir_option = click.option(
+    "--run-dir", required=True, metavar="DIR", type=click.Path(path_type=Path), help="The run directory."
+)
+input_option = click.option(
+    "--input",
+    "source",
+    required=True,
+    metavar="SOURCE",
+    help='A path (.txt, .jsonl, .csv), "-" for stdin, or "project:" for all files of the project.',
+)
+column_option = click.option("--column", metavar="NAME", help="The column or key of the IDs.  [default: file_id]")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on the last line of stdout.")

@@ -1,0 +1,52 @@
+"""classify-batch plan"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from classify_batch.cli.options import (
+    as_sections,
+    column_option,
+    config_argument,
+    input_option,
+    run_dir_option,
+    settings_options,
+)
+
+
+@click.command("plan")
+@config_argument
+@input_option
+@run_dir_option
+@column_option
+@settings_options
+def plan_command(config: Path, source: str, run_dir: Path, column: str | None, **options: Any) -> int:
+    """Write the plan of a run and send nothing; `run` or `resume` then carries it out.
+
+    \b
+    Example:
+      classify-batch plan my.toml --input ids.csv --column id --run-dir runs/today
+    """
+    from functools import partial
+
+    import anyio
+
+    from classify_batch.manifest.cost import cost_of
+    from classify_batch.runs import make_plan
+    from classify_batch.settings import Settings
+
+    settings = Settings.load(config, **as_sections(options))
+    run = anyio.run(partial(make_plan, settings, source, run_dir, column=column))
+    cost = cost_of(run.files, settings.job)
+    click.echo(f"files       {run.files:,}  ({run.duplicates:,} repeated IDs left out)")
+    click.echo(f"chunks      {run.chunks:,}  (of up to {settings.plan.files_per_job} files)")
+    click.echo(f"requests    {2 * run.chunks:,}  at least: a create and a results call a job; looking comes on top")
+    click.echo(
+        f"cost        at most {cost.credits:,} credits, ${cost.dollars:,.2f}"
+        f"  ({cost.pages_per_file} pages a file, {cost.credits_per_page} credits a page)"
+    )
+    click.echo(f"next: classify-batch resume {run_dir}", err=True)
+    return 0

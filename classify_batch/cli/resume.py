@@ -1,0 +1,41 @@
+"""classify-batch resume"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from classify_batch.cli.options import as_sections, directory_argument, json_option, settings_options
+
+
+@click.command("resume")
+@directory_argument
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The run's config: only needed where it holds webhook headers, which are stored nowhere.",
+)
+@json_option
+@settings_options
+def resume_command(directory: Path, config: Path | None, as_json: bool, **options: Any) -> int:
+    """Go on with the run in DIR, with the settings in its run.json.
+
+    \b
+    Example:
+      classify-batch resume runs/today --jobs-in-flight 50
+    """
+    import anyio
+
+    from classify_batch.cli.running import run_to_end
+    from classify_batch.runs import read_run_settings
+    from classify_batch.settings import Settings
+
+    given = as_sections(options)
+    if config is not None:
+        settings = Settings.load(config, **given)
+    else:
+        settings = Settings.from_stored(anyio.run(read_run_settings, directory), **given)
+    again = f"classify-batch resume {directory}"
+    return run_to_end(settings, None, directory, column=None, as_json=as_json, again=again)

@@ -1,0 +1,41 @@
+"""classify-batch run"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from classify_batch.cli.options import (
+    as_sections,
+    column_option,
+    config_argument,
+    input_option,
+    json_option,
+    run_dir_option,
+    settings_options,
+)
+
+
+@click.command("run")
+@config_argument
+@input_option
+@run_dir_option
+@column_option
+@json_option
+@settings_options
+def run_command(config: Path, source: str, run_dir: Path, column: str | None, as_json: bool, **options: Any) -> int:
+    """Classify the files of SOURCE; the same command goes on after an interruption.
+
+    \b
+    Examples:
+      classify-batch run configs/sandbox.toml --input ids.txt --run-dir runs/today
+      psql -Atc 'select file_id from inbox' | classify-batch run my.toml --input - --run-dir runs/today
+    """
+    from classify_batch.cli.running import run_to_end
+    from classify_batch.settings import Settings
+
+    settings = Settings.load(config, **as_sections(options))
+    again = f"classify-batch resume {run_dir}"
+    return run_to_end(settings, source, run_dir, column=column, as_json=as_json, again=again)

@@ -1,0 +1,80 @@
+"""What `run` and `resume` share: signals, the live view, the summary, the last line of stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import anyio
+import click
+
+from classify_batch.cli import signals
+from classify_batch.cli.live import watching
+from classify_batch.cli.words import describe
+from classify_batch.errors import ExitStatus
+from classify_batch.orchestrator import Progress
+from classify_batch.records import RunState
+from classify_batch.runs import RunResult, arun
+from classify_batch.settings import Settings
+from classify_batch.stopping import Stop, Stopping
+
+
+class _ToStderr(logging.Handler):
+    """The library's warnings, for a person."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+
+
+def run_to_end(
+    settings: Settings, source: str | None, run_dir: Path, *, column: str | None, as_json: bool, again: str
+) -> int:
+    """Runs until complete or stopped; returns the exit status."""
+    logger = logging.getLogger("classify_batch")
+    handler = _ToStderr(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        with watching() as observe:
+            result = anyio.run(partial(_run, settings, source, run_dir, column, observe))
+    finally:
+        signals.hear(None)
+        logger.removeHandler(handler)
+    _summarise(result, again)
+    if as_json:
+        click.echo(json.dumps(result.manifest, ensure_ascii=False))
+    return int(result.exit_status)
+
+
+async def _run(
+    settings: Settings, source: str | None, run_dir: Path, column: str | None, observe: Callable[[Progress], None]
+) -> RunResult:
+    stopping = Stopping()
+    loop = asyncio.get_running_loop()
+
+    def ask(name: str) -> None:
+        stop = Stop(f"interrupted by {name}")
+        loop.call_soon_threadsafe(stopping.ask, stop)
+
+    signals.hear(ask)
+    return await arun(settings, source, run_dir, column=column, on_progress=observe, stopping=stopping)
+
+
+def _summarise(result: RunResult, again: str) -> None:
+    lines = [] if result.called else ["this run was complete already: nothing was called, nothing was written"]
+    lines += describe(result.manifest)
+    lines.append(f"outcomes    {result.run_dir / 'results.jsonl'}")
+    if result.counts["failed"]:
+        lines.append(f"            {result.run_dir / 'failures.jsonl'}")
+    for line in lines:
+        click.echo(line, err=True)
+    if result.state is RunState.COMPLETE:
+        if result.exit_status is ExitStatus.FAILURES:
+            click.echo("hint: failures.jsonl is a valid --input for another run", err=True)
+        click.echo(f"next: classify-batch verify {result.run_dir}", err=True)
+    else:
+        click.echo(f"hint: {result.hint}", err=True)
+        click.echo(f"next: {again}", err=True)

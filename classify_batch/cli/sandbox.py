@@ -1,0 +1,68 @@
+"""`classify-batch sandbox`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_EPILOG = """\b
+Example: a sandbox that loses 5 % of the create answers, and the vendor's API key variable set for it:
+  classify-batch sandbox --port 8765 --fault lost_create_answer=0.05
+  LLAMA_CLOUD_API_KEY=sandbox LLAMA_CLOUD_BASE_URL=http://127.0.0.1:8765 python your_pipeline.py
+What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
+"""
+
+
+@click.command("sandbox", epilog=_EPILOG, context_settings={"show_default": True})
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Where to listen on 127.0.0.1; 0: any free port."
+)
+@click.option("--documents", type=click.Path(path_type=Path), help="Classify the text files of this folder.")
+@click.option("--files", type=int, default=0, help="Without --documents: made-up files in the project's file list.")
+@click.option("--api-key", default="sandbox", help="The key that clients must send.")
+@click.option("--ledger", type=click.Path(path_type=Path), help="Keep accepted jobs in this file over a restart.")
+@click.option("--seed", type=int, help="Same seed and requests: same durations, endings and misfortunes.")
+@click.option("--job-duration-s", type=float, default=0.2, help="Median time a job takes.")
+@click.option("--job-duration-sigma", type=float, default=0.6, help="Lognormal spread of it; 0: all the same.")
+@click.option("--list-order", type=click.Choice(["newest", "oldest", "shuffled"]), default="newest")
+@click.option("--list-page-size-max", type=int, default=100, help="Larger pages of jobs are refused with 422 …")
+@click.option("--list-page-size-clamp", is_flag=True, help="… or cut down, with this.")
+@click.option("--results-page-size", type=int, help="Results in pages of this size; else all in one.")
+@click.option("--requests-per-s", type=float, help="Answer 429 beyond this rate.")
+@click.option("--jobs-at-once", type=int, help="Answer 429 to creates beyond so many unfinished jobs.")
+@click.option("--faults", type=click.Path(path_type=Path), help="Misfortunes: a TOML file of names and probabilities.")
+@click.option("--fault", multiple=True, metavar="NAME=VALUE", help="One misfortune; may be repeated.")
+def sandbox_command(port: int, faults: Path | None, fault: tuple[str, ...], **values: Any) -> None:
+    """A LlamaCloud to practise on, until SIGINT or SIGTERM.
+
+    It speaks v1 of the classifier's API, so any client works against it. Once it listens, it prints its base
+    URL: one line on stdout. Kind by default: no misfortune, no limits, results in one page.
+
+    With --documents it ranks the folder's text files by the words of the rules: a stand-in, not a language
+    model. A file's ID is uuid5(NAMESPACE_URL, its path relative to the folder). Without, every file ID is
+    known and the answers are drawn by lot.
+    """
+    import anyio
+
+    from classify_batch.sandbox import Faults, Options, opened, serve_until_stopped
+
+    one_by_one = _pairs(fault)
+    misfortunes = Faults.load(faults, **one_by_one) if faults is not None else Faults.of(one_by_one, "--fault")
+    with opened(Options.of(**values, faults=misfortunes)) as app:
+        anyio.run(serve_until_stopped, app, port, _announce)
+
+
+def _announce(base_url: str) -> None:
+    click.echo(base_url)  # flushes
+
+
+def _pairs(faults: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for fault in faults:
+        name, equals, value = fault.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{fault!r} is not NAME=VALUE", param_hint="--fault")
+        pairs[name.strip()] = value.strip()
+    return pairs

@@ -1,0 +1,34 @@
+"""classify-batch status"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from classify_batch.cli.options import directory_argument, json_option
+
+
+@click.command("status")
+@directory_argument
+@json_option
+def status_command(directory: Path, as_json: bool) -> int:
+    """Tell how the run in DIR stands. Reads the directory only, and is safe while the run is on.
+
+    \b
+    Example:
+      classify-batch status runs/today --json
+    """
+    import json
+
+    import anyio
+
+    from classify_batch.cli.words import describe
+    from classify_batch.runs import read_status
+
+    status = anyio.run(read_status, directory)
+    if as_json:
+        click.echo(json.dumps(status, ensure_ascii=False))
+    else:
+        click.echo("\n".join(describe(status)))
+    return 0

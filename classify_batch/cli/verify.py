@@ -1,0 +1,42 @@
+"""classify-batch verify"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from classify_batch.cli.options import directory_argument
+
+
+@click.command("verify")
+@directory_argument
+def verify_command(directory: Path) -> int:
+    """Prove the run in DIR: one outcome per file ID, and every committed byte as it was written.
+
+    Exits with 0 (sound and complete), 75 (sound, incomplete) or 2 (damaged; every fault is named).
+
+    \b
+    Example:
+      classify-batch verify runs/today
+    """
+    import anyio
+
+    from classify_batch.errors import ExitStatus
+    from classify_batch.runs import verify_run
+
+    found = anyio.run(verify_run, directory)
+    for fault in found.faults:
+        click.echo(f"damaged: {fault}")
+    for note in found.notes:
+        click.echo(f"note: {note}")
+    if found.faults:
+        click.echo("hint: nothing was changed; put the named files back from a copy", err=True)
+        return ExitStatus.USAGE
+    done = sum(found.counts.values())
+    click.echo(
+        f"sound and complete: {found.files:,} files, each with one outcome"
+        if found.complete
+        else f"sound, incomplete: {done:,} of {found.files:,} files have their one outcome"
+    )
+    return ExitStatus.COMPLETE if found.complete else ExitStatus.INCOMPLETE

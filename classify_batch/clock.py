@@ -1,0 +1,44 @@
+"""The one door through which time comes.
+
+Wall time is for what people and the server read (`at`, `created_at`); everything that waits or measures uses
+`anyio.current_time()` and `anyio.sleep()`, which trio's autojump clock turns into virtual time in the tests.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import anyio
+
+
+class SystemClock:
+    """The machine's wall clock."""
+
+    def wall_s(self) -> float:
+        """Seconds since the Unix epoch."""
+        return time.time()
+
+
+class LoopClock:
+    """A wall clock that follows the event loop's time, for runs in virtual time."""
+
+    def __init__(self, start_s: float = 1_700_000_000.0) -> None:
+        self._start_s = start_s
+
+    def wall_s(self) -> float:
+        return self._start_s + anyio.current_time()
+
+
+def to_iso(wall_s: float) -> str:
+    """RFC 3339 in UTC with milliseconds: the one spelling of time in our files."""
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def from_iso(text: str) -> float | None:
+    """Seconds since the epoch, or None for what is not a time. A time without offset is read as UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,157 @@
+"""Every error that leaves this package, as one tree.
+
+    ClassifyBatchError            carries `exit_status` and a `hint`
+    ├── UsageError            2   a person mends it; nothing was sent
+    │   ├── SettingsError         a setting is missing, unknown or out of its range
+    │   ├── SourceError           the input can't be read as file IDs
+    │   └── RunDirectoryError     the directory doesn't fit the command
+    │       └── DamagedError      what was committed is no longer what was written
+    ├── WorldError           75   the same command goes on later
+    │   ├── LockedError           another process holds the run
+    │   ├── StoreError            the disk refused a write (full, read-only, gone)
+    │   └── InterruptedEarlyError a signal came before anything was sent
+    ├── ApiError                  what the API answered, or failed to; `verdict` says what follows
+    └── InternalError        70   a fault of ours
+
+Whose fault it is decides the class, what a scheduler should do decides the exit status, and the facts (file, line,
+value, job, HTTP status, the server's words) stand in the message.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class ExitStatus(IntEnum):
+    """What a scheduler is told."""
+
+    COMPLETE = 0
+    FAILURES = 1
+    USAGE = 2
+    BUG = 70
+    INCOMPLETE = 75
+    PERSON = 77
+    SIGINT_TWICE = 130
+    SIGTERM_TWICE = 143
+
+
+EXIT_STATUS_MEANINGS: dict[ExitStatus, str] = {
+    ExitStatus.COMPLETE: "complete; failures within the tolerance",
+    ExitStatus.FAILURES: "complete; more failures than tolerated: see failures.jsonl",
+    ExitStatus.USAGE: "wrong usage or settings, or a directory that doesn't fit or is damaged",
+    ExitStatus.BUG: "a fault of ours; the run can still be resumed",
+    ExitStatus.INCOMPLETE: "incomplete; the same command goes on",
+    ExitStatus.PERSON: "incomplete; a person must act first (key, credits, too many failures)",
+    ExitStatus.SIGINT_TWICE: "second Ctrl-C: left at once, still resumable",
+    ExitStatus.SIGTERM_TWICE: "second SIGTERM: left at once, still resumable",
+}
+
+
+class ClassifyBatchError(Exception):
+    """The root. `str(error)` is one clear message; `hint` says what to do next."""
+
+    exit_status: ExitStatus = ExitStatus.BUG
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(ClassifyBatchError):
+    exit_status = ExitStatus.USAGE
+
+
+class SettingsError(UsageError):
+    """A setting is missing, unknown, of the wrong type or out of its range. Names all of them at once."""
+
+
+class SourceError(UsageError):
+    """The input can't be read as file IDs. Names file and line."""
+
+
+class RunDirectoryError(UsageError):
+    """The run directory doesn't fit the command."""
+
+
+class DamagedError(RunDirectoryError):
+    """Something that was committed is not there any more as it was written. Nothing was overwritten."""
+
+
+class WorldError(ClassifyBatchError):
+    exit_status = ExitStatus.INCOMPLETE
+
+
+class LockedError(WorldError):
+    """Another process holds the run directory."""
+
+
+class StoreError(WorldError):
+    """The disk refused. What is committed stays; the same command goes on when there is room."""
+
+
+class InterruptedEarlyError(WorldError):
+    """A signal came before anything was sent."""
+
+
+class InternalError(ClassifyBatchError):
+    """A state that the code calls impossible. Never the user's fault."""
+
+    exit_status = ExitStatus.BUG
+
+
+class Verdict(StrEnum):
+    """What an answer, or the lack of one, means for the call that was made."""
+
+    LATER = "later"
+    """Surely not accepted (or a read, which may always be repeated): the same call again, later."""
+    DOUBTFUL = "doubtful"
+    """A create that was perhaps accepted: never simply sent again."""
+    REFUSED = "refused"
+    """The API said no to what was sent (400, 413, 422): the same call would be refused again."""
+    MISSING = "missing"
+    """404: no such thing, or not yet."""
+    KEY_REFUSED = "key_refused"
+    """401, 403: a person must act."""
+    NO_CREDIT = "no_credit"
+    """402: no more creates; reads stay allowed."""
+    PLAN_FULL = "plan_full"
+    """429 that counts things of the plan, not requests: trying again soon is useless."""
+    PERSON = "person"
+    """Whatever files are sent, this call will be refused (wrong address, rules that the API won't take)."""
+
+
+class ApiError(ClassifyBatchError):
+    """A call that brought no usable answer.
+
+    Attributes:
+        call: "create", "get", "list", "results" or "files".
+        verdict: what it means for that call.
+        status: the HTTP status, or None where no answer came.
+        detail: the server's own words, cleaned of control characters and cut to 500 characters.
+        file_indexes: positions in the sent `file_ids` that a 422 names in `loc`.
+        retry_after_s: seconds the server asked us to wait, capped, or None.
+    """
+
+    exit_status = ExitStatus.INCOMPLETE
+
+    def __init__(
+        self,
+        call: str,
+        verdict: Verdict,
+        message: str,
+        *,
+        status: int | None = None,
+        detail: str = "",
+        file_indexes: tuple[int, ...] = (),
+        retry_after_s: float | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.call = call
+        self.verdict = verdict
+        self.status = status
+        self.detail = detail
+        self.file_indexes = file_indexes
+        self.retry_after_s = retry_after_s
+        if verdict in (Verdict.KEY_REFUSED, Verdict.NO_CREDIT, Verdict.PERSON):
+            self.exit_status = ExitStatus.PERSON

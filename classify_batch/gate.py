@@ -1,0 +1,175 @@
+"""How much at once and how fast: what every request and every job must pass.
+
+Requests pass a `Gate`: a number of lanes, a smooth rate (one every 1/rate seconds, never a burst), and one shared
+cool-down that all of them obey after a 429. Of those that wait, results go first (they free slots), then looks, then
+creates. Jobs take `Slots`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+COOL_DOWN_S_MIN = 1.0
+COOL_DOWN_S_MAX = 60.0
+RETRY_AFTER_S_MAX = 300.0
+"""A server that asks for more is asked again after this long."""
+
+_SLACK_S = 0.005
+"""A request that was served this late doesn't delay the next one: timers of an event loop are that coarse."""
+
+
+class Turn(IntEnum):
+    """Who goes first among those that wait."""
+
+    RESULTS = 0
+    LOOK = 1
+    CREATE = 2
+
+
+@dataclass(order=True, slots=True)
+class _Ticket:
+    turn: Turn
+    number: int
+    called: anyio.Event = field(compare=False)
+    left: bool = field(default=False, compare=False)
+
+
+class Gate:
+    """Open it with `async with`: its one task calls the waiting requests."""
+
+    def __init__(self, *, requests_in_flight: int, requests_per_s: float) -> None:
+        self._lanes = requests_in_flight
+        self._interval_s = 1 / requests_per_s
+        self._free_lanes = requests_in_flight
+        self._waiting: list[_Ticket] = []
+        self._tickets = 0
+        self._due_s = 0.0
+        self._cool_until_s = 0.0
+        self._cool_down_s = 0.0
+        self._changed = anyio.Event()
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._call)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self._tasks is None:
+            return None
+        self._tasks.cancel_scope.cancel()
+        return await self._tasks.__aexit__(kind, error, trace)
+
+    @property
+    def cooling_s(self) -> float:
+        """Seconds for which nothing will pass."""
+        return max(0.0, self._cool_until_s - anyio.current_time())
+
+    @asynccontextmanager
+    async def turn(self, turn: Turn) -> AsyncIterator[None]:
+        """Waits for a lane and for its moment; the lane is held until the block ends."""
+        ticket = _Ticket(turn, self._tickets, anyio.Event())
+        self._tickets += 1
+        heapq.heappush(self._waiting, ticket)
+        self._wake()
+        try:
+            await ticket.called.wait()
+            yield
+        finally:
+            if ticket.called.is_set():
+                self._free_lanes += 1
+                self._wake()
+            else:
+                ticket.left = True
+
+    def too_fast(self, retry_after_s: float | None) -> None:
+        """A 429: nobody passes until the server may want us again. Repeated, it waits longer each time."""
+        now = anyio.current_time()
+        if now < self._cool_until_s and retry_after_s is None:
+            return  # an answer to a request that left before the cool-down began
+        self._cool_down_s = min(COOL_DOWN_S_MAX, max(COOL_DOWN_S_MIN, 2 * self._cool_down_s))
+        wait_s = self._cool_down_s if retry_after_s is None else retry_after_s
+        self._cool_until_s = max(self._cool_until_s, now + min(wait_s, RETRY_AFTER_S_MAX))
+
+    def served(self) -> None:
+        """An answer that is no 429: the next cool-down begins small again."""
+        if anyio.current_time() >= self._cool_until_s:
+            self._cool_down_s = 0.0
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    async def _call(self) -> None:
+        while True:
+            while self._waiting and self._waiting[0].left:
+                heapq.heappop(self._waiting)
+            now = anyio.current_time()
+            moment = max(self._due_s, self._cool_until_s)
+            if not self._waiting or not self._free_lanes:
+                await self._sleep_until(None)
+            elif moment > now:
+                await self._sleep_until(moment)
+            else:
+                self._free_lanes -= 1
+                self._due_s = max(self._due_s, now - _SLACK_S) + self._interval_s
+                heapq.heappop(self._waiting).called.set()
+
+    async def _sleep_until(self, moment_s: float | None) -> None:
+        """Until the moment, or until something changes where there is nothing to wait for."""
+        if moment_s is not None:
+            await anyio.sleep_until(moment_s)
+            return
+        self._changed = anyio.Event()
+        await self._changed.wait()
+
+
+class Slots:
+    """How many jobs may be out at once.
+
+    A plan may allow fewer than we were told: `full()` takes the limit down to what is out, and each time as many jobs
+    as are allowed have ended, one more is tried.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._told = total
+        self.total = total
+        self.taken = 0
+        self._ended = 0
+        self._changed = anyio.Event()
+
+    async def acquire(self) -> None:
+        while self.taken >= self.total:
+            await self._changed.wait()
+        self.taken += 1
+
+    def take(self) -> None:
+        """Takes a slot without waiting: for jobs that are out already when a run goes on."""
+        self.taken += 1
+
+    def release(self) -> None:
+        self.taken -= 1
+        self._ended += 1
+        if self._ended >= self.total < self._told:
+            self.total, self._ended = self.total + 1, 0
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def one_ended(self) -> None:
+        """Returns when a job has ended."""
+        await self._changed.wait()
+
+    def full(self) -> None:
+        """The plan allows no more jobs than are out now."""
+        self.total, self._ended = max(1, min(self.total, self.taken) - 1), 0

@@ -1,0 +1,1 @@
+"""The append-only truth of a run: its lines, how they are read back, and the one who writes them."""

@@ -1,0 +1,84 @@
+"""Reading a run directory as it stands: run.json, the journal, and how far the outcomes are committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from classify_batch.errors import DamagedError, InternalError
+from classify_batch.journal.replay import DAMAGED_HINT, Reader, Standing
+from classify_batch.manifest.run_file import RunFile, read_run_file
+from classify_batch.manifest.summary import read_manifest
+from classify_batch.ports import Log, RunStore
+
+
+@dataclass(frozen=True, slots=True)
+class RunOnDisk:
+    """A run, read.
+
+    Attributes:
+        run_sha256: of run.json.
+        journal_end: bytes of the journal that are good; torn_bytes: bytes behind them that are not.
+    """
+
+    run: RunFile
+    run_sha256: str
+    standing: Standing
+    journal_end: int
+    torn_bytes: int
+    manifest: dict[str, Any] | None
+
+
+async def read_run(store: RunStore) -> RunOnDisk | None:
+    """The run in a directory; None where there is none. Changes nothing, and is safe while a run is on.
+
+    Raises:
+        DamagedError: what was committed is not there as it was written.
+        RunDirectoryError: the run was written by a newer version.
+    """
+    found = await read_run_file(store)
+    if found is None:
+        return None
+    run, run_sha256 = found
+    manifest = await read_manifest(store)
+    standing = Standing(run.chunks)
+    reader = Reader(f"{Log.JOURNAL} in {store.where}")
+    try:
+        async for block in store.stream(Log.JOURNAL):
+            for entry, offset in reader.feed(block):
+                _apply(standing, entry, offset, reader)
+                if entry.about_run is not None and entry.about_run.get("run_sha256", run_sha256) != run_sha256:
+                    raise DamagedError(
+                        f"run.json in {store.where} is not the one that the journal was begun with",
+                        hint=DAMAGED_HINT,
+                    )
+    except FileNotFoundError:
+        pass
+    known = manifest.get("journal_seq") if manifest else None
+    torn_bytes = reader.finish(known if isinstance(known, int) else 0)
+    standing.end_reading()
+    return RunOnDisk(run, run_sha256, standing, reader.good_end, torn_bytes, manifest)
+
+
+def _apply(standing: Standing, entry: Any, offset: int, reader: Reader) -> None:
+    try:
+        standing.read(entry, offset)
+    except (InternalError, LookupError, ValueError) as error:
+        raise DamagedError(
+            f"{reader.name}, line {entry.seq}, byte {offset}: what it says can't follow what came before ({error})",
+            hint=DAMAGED_HINT,
+        ) from None
+
+
+async def mend(store: RunStore, found: RunOnDisk) -> None:
+    """Cuts torn and uncommitted tails off, before anything is appended. Only for the lock's holder.
+
+    Raises:
+        DamagedError: a file is shorter than what was committed of it.
+    """
+    await store.truncate(Log.JOURNAL, found.journal_end)
+    await store.truncate(Log.RESULTS, found.standing.results_end)
+    await store.truncate(Log.FAILURES, found.standing.failures_end)
+    for log in (Log.RESULTS, Log.FAILURES):
+        if await store.size(log) is None:
+            await store.create(log, b"")  # whoever reads a run finds both, also where one is empty

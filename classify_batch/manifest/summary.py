@@ -1,0 +1,110 @@
+"""`manifest.json`: what a run hands on, whole at the start and at every stop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from classify_batch.clock import to_iso
+from classify_batch.errors import ExitStatus
+from classify_batch.journal.replay import Standing
+from classify_batch.manifest.run_file import RunFile
+from classify_batch.ports import Log, RunStore
+from classify_batch.records import OutcomeKind, RunState
+
+NAME = "manifest.json"
+PLAN = "plan.jsonl"
+
+
+def counts_of(outcomes: Mapping[str, int]) -> dict[str, int]:
+    """Counts by outcome, each named, also where it is 0."""
+    return {kind.value: outcomes.get(kind, 0) for kind in OutcomeKind}
+
+
+def failed_percentage(outcomes: Mapping[str, int]) -> float:
+    """Failed files among those with an outcome, in percent."""
+    total = sum(outcomes.values())
+    return 100 * outcomes.get(OutcomeKind.FAILED, 0) / total if total else 0.0
+
+
+def exit_status_of(outcomes: Mapping[str, int], tolerated_percentage: float) -> ExitStatus:
+    """The status of a complete run."""
+    if failed_percentage(outcomes) > tolerated_percentage:
+        return ExitStatus.FAILURES
+    return ExitStatus.COMPLETE
+
+
+def manifest_of(
+    run: RunFile,
+    standing: Standing,
+    *,
+    state: RunState,
+    requests: int,
+    started_at_s: float,
+    stopped_at_s: float | None = None,
+    reason: str | None = None,
+    exit_status: ExitStatus | None = None,
+) -> dict[str, Any]:
+    """The manifest's keys, but for those of the files."""
+    return {
+        "state": state.value,
+        "reason": reason,
+        "exit_status": None if exit_status is None else int(exit_status),
+        "run_id": run.run_id,
+        "started_at": to_iso(started_at_s),
+        "stopped_at": None if stopped_at_s is None else to_iso(stopped_at_s),
+        "files": run.files,
+        "counts": counts_of(standing.outcomes),
+        "types": dict(standing.types.most_common()),
+        "failure_codes": dict(standing.codes.most_common()),
+        "jobs": standing.jobs,
+        "requests": requests,
+        "journal_seq": standing.seq,
+    }
+
+
+async def write_manifest(
+    store: RunStore, run: RunFile, standing: Standing, manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Adds each file's lines and bytes (and, once complete, its SHA-256) and puts the manifest in place."""
+    lines = {
+        PLAN: run.chunks,
+        Log.JOURNAL.value: standing.seq,
+        Log.RESULTS.value: sum(standing.outcomes.values()) - standing.outcomes[OutcomeKind.FAILED],
+        Log.FAILURES.value: standing.outcomes[OutcomeKind.FAILED],
+    }
+    complete = manifest["state"] == RunState.COMPLETE
+    outputs: dict[str, dict[str, Any]] = {}
+    for name, count in lines.items():
+        outputs[name] = {"lines": count, "bytes": await store.size(name) or 0}
+        if complete:
+            outputs[name]["sha256"] = await sha256_of(store, name)
+    whole = {**manifest, "outputs": outputs}
+    await store.replace(NAME, _one(json.dumps(whole, indent=2, ensure_ascii=False).encode() + b"\n"))
+    return whole
+
+
+async def read_manifest(store: RunStore) -> dict[str, Any] | None:
+    """The manifest; None where there is none, or none that can be read (it only repeats what the journal says)."""
+    try:
+        manifest = json.loads(await store.read(NAME))
+    except (FileNotFoundError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+async def sha256_of(store: RunStore, name: str) -> str:
+    """The SHA-256 of a file, in hex; that of nothing where there is no such file."""
+    digest = hashlib.sha256()
+    try:
+        async for block in store.stream(name):
+            digest.update(block)
+    except FileNotFoundError:
+        pass
+    return digest.hexdigest()
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    yield data

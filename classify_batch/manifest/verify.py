@@ -1,0 +1,212 @@
+"""Proves a run directory: every committed byte is as it was written, and each file ID has one outcome.
+
+Streams everything: memory holds one bucket of file IDs, whatever the run's size.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from anyio.lowlevel import checkpoint
+
+from classify_batch.errors import DamagedError
+from classify_batch.journal.replay import Reader
+from classify_batch.manifest.outcome_ids import outcome_file_id
+from classify_batch.manifest.plan import PlanReader
+from classify_batch.manifest.standing import RunOnDisk, read_run
+from classify_batch.manifest.summary import counts_of, sha256_of
+from classify_batch.ports import Log, RunStore
+from classify_batch.records import RunState, Segment
+from classify_batch.sources.spill import LIMITS, Buckets
+from classify_batch.states import Ended
+
+FAULTS_MAX = 50
+"""More than this many say nothing new."""
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        complete: whether every planned chunk is done.
+        faults: damage, each naming file and line; notes: what is worth knowing and no fault.
+    """
+
+    files: int = 0
+    complete: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def fault(self, words: str) -> None:
+        if len(self.faults) < FAULTS_MAX:
+            self.faults.append(words)
+
+
+async def verify(store: RunStore, directory: Path | None = None) -> Verification | None:
+    """Checks a run; None where there is none. Changes nothing.
+
+    `directory`: where temporary files may go.
+    """
+    found = Verification()
+    try:
+        run = await read_run(store)
+    except DamagedError as error:
+        found.fault(str(error))
+        return found
+    if run is None:
+        return None
+    found.files, found.complete = run.run.files, run.standing.complete
+    found.counts = counts_of(run.standing.outcomes)
+    plan = await _check_plan(store, run, found)
+    _note_what_is_open(run, found)
+    with Buckets(directory, LIMITS) as outcomes:
+        await _check_outcomes(store, run, found, outcomes)
+        if plan is not None:
+            await _check_one_each(plan, outcomes, found, directory)
+    await _check_manifest(store, run, found)
+    return found
+
+
+async def _check_plan(store: RunStore, run: RunOnDisk, found: Verification) -> PlanReader | None:
+    plan = PlanReader(store)
+    try:
+        await plan.scan(run.run.plan_sha256)
+    except DamagedError as error:
+        found.fault(str(error))
+        return None
+    if plan.chunks != run.run.chunks:
+        found.fault(f"plan.jsonl has {plan.chunks} lines, and run.json says {run.run.chunks}")
+    return plan
+
+
+def _note_what_is_open(run: RunOnDisk, found: Verification) -> None:
+    paid = [attempt for attempt in run.standing.open.values() if attempt.job_id is not None]
+    if paid:
+        found.notes.append(f"{len(paid)} jobs were accepted and are not collected yet")
+    if len(paid) < len(run.standing.open):
+        found.notes.append(f"{len(run.standing.open) - len(paid)} creates are in doubt; the next run reconciles them")
+    if run.torn_bytes:
+        words = f"{Log.JOURNAL} has {run.torn_bytes} torn bytes behind line {run.standing.seq}"
+        if run.standing.complete:
+            found.fault(words)
+        else:
+            found.notes.append(f"{words}; the next run cuts them off")
+
+
+# --- Outcomes ---------------------------------------------------------------------------------------------------------
+
+
+class _Tail:
+    """A log, read from its beginning a segment at a time."""
+
+    def __init__(self, store: RunStore, log: Log) -> None:
+        self.log = log
+        self._blocks = _blocks(store, log)
+        self._held = b""
+        self.line = 1
+
+    async def take(self, size: int) -> bytes:
+        """The next `size` bytes; fewer where the file ends."""
+        parts, missing = [self._held[:size]], size - len(self._held)
+        self._held = self._held[size:]
+        while missing > 0 and (block := await anext(self._blocks, b"")):
+            parts.append(block[:missing])
+            self._held = block[missing:]
+            missing -= len(block)
+        return b"".join(parts)
+
+
+async def _blocks(store: RunStore, log: Log) -> AsyncIterator[bytes]:
+    try:
+        async for block in store.stream(log):
+            yield block
+            await checkpoint()
+    except FileNotFoundError:
+        return
+
+
+async def _check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, outcomes: Buckets) -> None:
+    tails = {Log.RESULTS: _Tail(store, Log.RESULTS), Log.FAILURES: _Tail(store, Log.FAILURES)}
+    reader = Reader(Log.JOURNAL)
+    async for block in _blocks(store, Log.JOURNAL):
+        for entry, _ in reader.feed(block):
+            for fact in entry.facts:
+                if isinstance(fact, Ended):
+                    await _check_segment(tails[Log.RESULTS], fact.results, fact, found, outcomes)
+                    await _check_segment(tails[Log.FAILURES], fact.failures, fact, found, outcomes)
+    for log, end in ((Log.RESULTS, run.standing.results_end), (Log.FAILURES, run.standing.failures_end)):
+        spare = (await store.size(log) or 0) - end
+        if spare > 0 and run.standing.complete:
+            found.fault(f"{log}, line {tails[log].line}: {spare} bytes that were never committed")
+        elif spare > 0:
+            found.notes.append(f"{log} has {spare} bytes that are not committed yet; the next run cuts them off")
+
+
+async def _check_segment(
+    tail: _Tail, segment: Segment | None, fact: Ended, found: Verification, outcomes: Buckets
+) -> None:
+    if segment is None:
+        return
+    data = await tail.take(segment.end - segment.start)
+    lines = data.split(b"\n")[:-1]
+    where = f"{tail.log}, lines {tail.line} to {tail.line + max(0, len(lines) - 1)}"
+    if len(data) < segment.end - segment.start:
+        found.fault(f"{where}: cut off at byte {segment.start + len(data)}; {segment.end} bytes were committed")
+    elif crc32(data) != segment.crc:
+        found.fault(f"{where}: not as they were written (chunk {fact.key.chunk}, attempt {fact.key.attempt})")
+    file_ids: list[str] = []
+    for number, line in enumerate(lines, tail.line):
+        try:
+            file_ids.append(outcome_file_id(line))
+        except ValueError:
+            found.fault(f"{tail.log}, line {number}: not an outcome")
+    outcomes.add(file_ids)
+    tail.line += len(lines)
+
+
+async def _check_one_each(plan: PlanReader, outcomes: Buckets, found: Verification, directory: Path | None) -> None:
+    """Promise 1: each planned ID once; in an incomplete run at most once."""
+    with Buckets(directory, LIMITS) as planned:
+        async for batch in plan.file_id_batches():
+            planned.add(batch)
+            await checkpoint()
+        for number in range(LIMITS.buckets):
+            counts, asked = Counter(outcomes.bucket(number)), set(planned.bucket(number))
+            for file_id, count in counts.items():
+                if count > 1:
+                    found.fault(f"file ID {file_id} has {count} outcomes")
+                if file_id not in asked:
+                    found.fault(f"file ID {file_id} has an outcome and is not in the plan")
+            if found.complete:
+                for file_id in asked - counts.keys():
+                    found.fault(f"file ID {file_id} has no outcome")
+            await checkpoint()
+
+
+# --- The manifest -----------------------------------------------------------------------------------------------------
+
+
+async def _check_manifest(store: RunStore, run: RunOnDisk, found: Verification) -> None:
+    closed = run.standing.closed
+    manifest = run.manifest
+    if manifest is None:
+        if closed is not None:
+            found.fault("manifest.json is missing or can't be read")
+        return
+    if manifest.get("run_id") != run.run.run_id:
+        found.fault("manifest.json is another run's")
+    if manifest.get("state") != RunState.COMPLETE:
+        return
+    if manifest.get("counts") != found.counts or manifest.get("files") != run.run.files:
+        found.fault("manifest.json: its counts are not those of the journal")
+    outputs: dict[str, Any] = manifest.get("outputs", {})
+    for name, output in outputs.items():
+        if await sha256_of(store, name) != output.get("sha256"):
+            found.fault(f"{name}: its SHA-256 is not the one in manifest.json")

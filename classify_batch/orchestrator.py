@@ -1,0 +1,312 @@
+"""The one task group: lays the streams, feeds them, and knows when a run is over.
+
+    plan ─ feed ─▶ submitters ─▶ poller ─▶ collectors ─▶ journal, results, failures
+      ▲              │     ▲        ▲          │
+      └── again ─────┘     └ reconciler        └── again ──▶ (the feed)
+
+The streams go round, so they can't end by closing alone: the run is over when the journal's standing says so, or when
+it was stopped. A slot is taken before an attempt goes to the submitters and is free when its job is seen to be
+finished; the poller waits for the collectors, so that no more is submitted than can be collected.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import ObjectSendStream, TaskGroup
+
+from classify_batch.errors import ExitStatus, StoreError
+from classify_batch.gate import Gate, Slots
+from classify_batch.journal.replay import OpenAttempt
+from classify_batch.journal.writer import JournalWriter
+from classify_batch.manifest.plan import PlanReader
+from classify_batch.manifest.standing import RunOnDisk, mend
+from classify_batch.manifest.summary import exit_status_of, manifest_of, write_manifest
+from classify_batch.ports import Api, Clock, RunStore
+from classify_batch.records import Attempt, AttemptKey, Job, Part, RunState
+from classify_batch.settings import Settings
+from classify_batch.stages.collector import Collector
+from classify_batch.stages.poller import Poller
+from classify_batch.stages.poller.watch import Watch
+from classify_batch.stages.reconciler import Reconciler
+from classify_batch.stages.submitter import Submitter
+from classify_batch.states import Kind, State
+from classify_batch.stopping import Stopping
+
+GRACE_S = 2.5
+"""How long a stop waits for what is on the wire; with the writing after it a run is out within 4 s."""
+
+COLLECTORS_MAX = 8
+
+log = logging.getLogger("classify_batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run at a moment.
+
+    Attributes:
+        outcomes: committed files by outcome; types: by type.
+        in_flight: jobs that hold a slot; in_doubt: attempts that are being reconciled.
+        cooling_s: seconds for which nothing is sent, because the API asked for it.
+    """
+
+    files: int
+    outcomes: dict[str, int]
+    types: dict[str, int]
+    jobs: int
+    in_flight: int
+    slots: int
+    in_doubt: int
+    requests: int
+    cooling_s: float
+    stopping: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended for now: the manifest's words."""
+
+    state: RunState
+    exit_status: ExitStatus
+    reason: str | None
+    hint: str
+    manifest: dict[str, object]
+
+
+class Orchestrator:
+    """Takes a planned run from where it stands to its end, or to a stop.
+
+    Everything that it touches is given: an open store whose lock is held, an open gate, an API.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        api: Api,
+        gate: Gate,
+        store: RunStore,
+        clock: Clock,
+        found: RunOnDisk,
+        plan: PlanReader,
+        stopping: Stopping,
+    ) -> None:
+        self._settings = settings
+        self._api = api
+        self._gate = gate
+        self._store = store
+        self._clock = clock
+        self._found = found
+        self._plan = plan
+        self._stopping = stopping
+        self._run = found.run
+        self._standing = found.standing
+        self._journal = JournalWriter(store, found.standing, clock, lambda: api.requests, self._on_ended)
+        self._slots = Slots(settings.limits.jobs_in_flight)
+        self._again: deque[Part] = deque(found.standing.waiting_parts())
+        self._news = anyio.Event()
+        self._over = anyio.Event()
+        self._started_at_s = clock.wall_s()
+
+    # --- From outside -----------------------------------------------------------------------------------------------
+
+    def progress(self) -> Progress:
+        return Progress(
+            files=self._run.files,
+            outcomes=dict(self._standing.outcomes),
+            types=dict(self._standing.types),
+            jobs=self._standing.jobs,
+            in_flight=self._slots.taken,
+            slots=self._slots.total,
+            in_doubt=sum(attempt.state is State.SUBMITTING for attempt in self._standing.open.values()),
+            requests=self._api.requests,
+            cooling_s=self._gate.cooling_s,
+            stopping=None if self._stopping.stop is None else self._stopping.stop.reason,
+        )
+
+    async def run(self) -> Ending:
+        """Runs until complete or stopped. However it ends, what is committed is whole and the directory goes on.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        await mend(self._store, self._found)
+        if self._found.torn_bytes:
+            log.warning("the journal ended in %d torn bytes; they were cut off", self._found.torn_bytes)
+        self._open()
+        await self._write_manifest(RunState.RUNNING)
+        try:
+            await self._drive()
+        except BaseException:
+            with anyio.CancelScope(shield=True), suppress(StoreError):
+                await self._close()
+            raise
+        return await self._close()
+
+    # --- Beginning and end ------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        values = {"run_sha256": self._found.run_sha256, "limits": self._settings.limits.model_dump(mode="json")}
+        self._journal.record_about_run(Kind.OPENED, values)
+
+    async def _close(self) -> Ending:
+        complete = self._standing.complete
+        state = RunState.COMPLETE if complete else RunState.INCOMPLETE
+        stop = self._stopping.stop
+        if complete:
+            status = exit_status_of(self._standing.outcomes, self._settings.limits.tolerated_failure_percentage)
+            reason, hint = None, ""
+        else:
+            status = ExitStatus.INCOMPLETE if stop is None else stop.status
+            reason = "interrupted" if stop is None else stop.reason
+            hint = "the same command goes on" if stop is None else stop.hint
+        said = {"state": state, "reason": reason, "exit_status": int(status), "requests": self._api.requests}
+        self._journal.record_about_run(Kind.CLOSED, said)
+        await self._journal.durable()
+        manifest = await self._write_manifest(state, reason, status)
+        return Ending(state, status, reason, hint, manifest)
+
+    async def _write_manifest(
+        self, state: RunState, reason: str | None = None, status: ExitStatus | None = None
+    ) -> dict[str, object]:
+        await self._journal.durable()
+        manifest = manifest_of(
+            self._run,
+            self._standing,
+            state=state,
+            requests=self._standing.requests + self._api.requests,
+            started_at_s=self._started_at_s,
+            stopped_at_s=None if state is RunState.RUNNING else self._clock.wall_s(),
+            reason=reason,
+            exit_status=status,
+        )
+        return await write_manifest(self._store, self._run, self._standing, manifest)
+
+    # --- The task group ---------------------------------------------------------------------------------------------
+
+    async def _drive(self) -> None:
+        if self._standing.complete:
+            return
+        async with anyio.create_task_group() as tasks:
+            await self._lay(tasks)
+            await self._until_over()
+            tasks.cancel_scope.cancel()
+
+    async def _until_over(self) -> None:
+        async with anyio.create_task_group() as tasks:
+
+            async def leave_when_asked() -> None:
+                await self._stopping.leave.wait()
+                with anyio.move_on_after(GRACE_S):
+                    await self._stopping.idle()
+                tasks.cancel_scope.cancel()
+
+            async def end_creating() -> None:
+                await self._stopping.no_creates.wait()
+                self._check_over()
+
+            tasks.start_soon(leave_when_asked)
+            tasks.start_soon(end_creating)
+            await self._over.wait()
+            tasks.cancel_scope.cancel()
+
+    def _on_ended(self, again: tuple[Part, ...]) -> None:
+        self._again.extend(again)
+        if again:
+            self._news.set()
+        self._check_over()
+
+    def _check_over(self) -> None:
+        drained = not self._stopping.creating and not self._standing.open
+        if self._standing.complete or drained:
+            self._over.set()
+
+    async def _lay(self, tasks: TaskGroup) -> None:
+        """Makes the streams and the tasks between them."""
+        settings, limits = self._settings, self._settings.limits
+        common = (self._api, self._journal, self._clock)
+        intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
+        submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
+        finished_send, finished = anyio.create_memory_object_stream[Job](limits.requests_in_flight)
+        doubtful_send, doubtful = anyio.create_memory_object_stream[Attempt](float("inf"))  # bounded by the slots
+
+        submitter = Submitter(*common, self._slots, self._stopping, self._standing.project_id)
+        poller = Poller(
+            *common,
+            self._slots,
+            self._stopping,
+            Watch(requests_per_s=limits.requests_per_s, mean_duration_s=self._standing.mean_duration_s),
+            job_timeout_s=limits.job_timeout_s,
+            settle_s=limits.settle_s,
+        )
+        collector = Collector(
+            *common, self._stopping, mode=settings.job.mode, attempts=limits.attempts, warn=log.warning
+        )
+        reconciler = Reconciler(
+            *common,
+            self._slots,
+            self._stopping,
+            spec=settings.job,
+            settle_s=limits.settle_s,
+            job_timeout_s=limits.job_timeout_s,
+            warn=log.warning,
+        )
+        for _ in range(min(limits.requests_in_flight, limits.jobs_in_flight)):
+            tasks.start_soon(submitter.work, intake.clone(), submitted_send.clone(), doubtful_send.clone())
+        for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
+            tasks.start_soon(collector.work, finished.clone())
+        tasks.start_soon(poller.work, submitted, finished_send)
+        tasks.start_soon(reconciler.work, doubtful, intake_send.clone(), submitted_send.clone())
+        tasks.start_soon(self._take_up, submitted_send, doubtful_send)
+        tasks.start_soon(self._feed, intake_send)
+        intake.close()
+        finished.close()
+
+    # --- What goes in -----------------------------------------------------------------------------------------------
+
+    async def _take_up(self, submitted: ObjectSendStream[Job], doubtful: ObjectSendStream[Attempt]) -> None:
+        """Hands the attempts that an earlier process left open to those who go on with them."""
+        async with submitted, doubtful:
+            for key, left in list(self._standing.open.items()):
+                self._slots.take()
+                attempt = await self._attempt(key, left)
+                if left.job_id is None:
+                    await doubtful.send(attempt)
+                else:
+                    await submitted.send(Job(attempt, left.job_id, left.submitted_at_s or left.since_s, timed=False))
+
+    async def _attempt(self, key: AttemptKey, left: OpenAttempt) -> Attempt:
+        chunk_file_ids = await self._plan.file_ids(key.chunk)
+        positions = tuple(left.part.positions(len(chunk_file_ids)))
+        return Attempt(key, left.part, left.part.pick(chunk_file_ids), positions, left.since_s)
+
+    async def _feed(self, intake: ObjectSendStream[Attempt]) -> None:
+        async with intake, aclosing(self._parts()) as parts:
+            async for part, file_ids, positions in parts:
+                await self._slots.acquire()
+                if not self._stopping.creating:
+                    return
+                key = AttemptKey(part.chunk, self._journal.next_attempt(part.chunk))
+                await intake.send(Attempt(key, part, file_ids, positions))
+
+    async def _parts(self) -> AsyncGenerator[tuple[Part, tuple[str, ...], tuple[int, ...]], None]:
+        """What goes out, for as long as the run lasts: parts that go out again first, then the plan."""
+        async with aclosing(self._plan.stream(wanted=self._standing.is_planned)) as chunks:
+            async for number, chunk_file_ids in chunks:
+                while self._again:
+                    yield await self._load(self._again.popleft())
+                yield Part(number), tuple(chunk_file_ids), tuple(range(len(chunk_file_ids)))
+        while True:
+            while self._again:
+                yield await self._load(self._again.popleft())
+            self._news = anyio.Event()
+            await self._news.wait()
+
+    async def _load(self, part: Part) -> tuple[Part, tuple[str, ...], tuple[int, ...]]:
+        chunk_file_ids = await self._plan.file_ids(part.chunk)
+        return part, part.pick(chunk_file_ids), tuple(part.positions(len(chunk_file_ids)))

@@ -1,0 +1,122 @@
+"""What the stages need of the world, and nothing more.
+
+Each port has more than one implementation (a server over HTTP and its twin in virtual time; a disk and a memory), and
+one conformance suite that all of them must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
+from typing import Protocol
+
+from classify_batch.records import Answer, AttemptKey, JobPage, JobView, Segment
+from classify_batch.states import Fact
+
+
+class Clock(Protocol):
+    """Wall time. What waits or measures uses anyio's own clock."""
+
+    def wall_s(self) -> float:
+        """Seconds since the Unix epoch."""
+
+
+class Api(Protocol):
+    """One version of the classifier's API. Every method raises ApiError and nothing else."""
+
+    @property
+    def clock_skew_s(self) -> float:
+        """How far the server's clock is ahead of ours, from its last `Date` header; 0.0 before the first."""
+
+    @property
+    def requests(self) -> int:
+        """Requests that left since this client was opened."""
+
+    async def create(self, file_ids: Sequence[str], about_to_send: Callable[[], Awaitable[None]]) -> JobView:
+        """Creates a job. `about_to_send` is awaited after all waiting for a turn, right before the first byte leaves:
+        the intent is made durable there, so that what waits for its turn is never in doubt."""
+
+    async def get(self, job_id: str) -> JobView:
+        """One job. A job created a moment ago may be MISSING for a short while."""
+
+    async def list_page(
+        self, *, page_size: int, page_token: str | None = None, job_ids: Collection[str] = ()
+    ) -> JobPage:
+        """One page of the project's jobs. `job_ids` is a wish: an API that can't filter ignores it."""
+
+    async def results(self, job: JobView) -> list[Answer]:
+        """All pages of a finished job's answers."""
+
+
+class Log(StrEnum):
+    """The append-only files of a run directory."""
+
+    JOURNAL = "journal.jsonl"
+    RESULTS = "results.jsonl"
+    FAILURES = "failures.jsonl"
+
+
+class RunStore(Protocol):
+    """A run directory: everything that touches one goes through here.
+
+    Raises StoreError where the medium refuses; after a failed append or commit every later one fails too.
+    """
+
+    @property
+    def where(self) -> str:
+        """How a person names this place."""
+
+    def lock(self) -> AbstractAsyncContextManager[None]:
+        """Holds the run for one process at a time; raises LockedError naming host and pid of the holder."""
+
+    async def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes from `start` to `end` (exclusive). Raises FileNotFoundError."""
+
+    def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The same in blocks, in bounded memory. Raises FileNotFoundError at the first step."""
+
+    async def size(self, name: str) -> int | None:
+        """Bytes, or None where there is no such file."""
+
+    async def names(self) -> frozenset[str]:
+        """The files that are there."""
+
+    async def replace(self, name: str, blocks: AsyncIterator[bytes]) -> None:
+        """Writes a file whole: afterwards, also after a power loss, either the old one or the new one is there."""
+
+    async def create(self, name: str, data: bytes) -> None:
+        """Like replace, but raises FileExistsError where the name is taken, also when two race for it."""
+
+    async def truncate(self, log: Log, end: int) -> None:
+        """Cuts a log back to `end` bytes, durably. Only before the first append."""
+
+    def append(self, log: Log, data: bytes) -> int:
+        """Puts bytes behind a log's end, in the order of the calls, and returns the offset at which they begin.
+
+        Returns at once; they are durable after the next `commit`. What is appended to the other logs is durable
+        before what is appended to the journal later: a journal line never speaks of bytes that can still be lost.
+        """
+
+    async def commit(self) -> None:
+        """Returns when everything that was appended before the call is durable. Calls that wait together share one."""
+
+
+class Journal(Protocol):
+    """The run's truth, as the stages see it: they record facts, and wait for durability where it matters."""
+
+    def next_attempt(self, chunk: int) -> int:
+        """The number of the chunk's next attempt."""
+
+    def record(self, fact: Fact) -> None:
+        """Appends a fact; it is true at once for this process, and durable after the next `durable()`."""
+
+    def append_outcomes(self, results: bytes, failures: bytes) -> tuple[Segment | None, Segment | None]:
+        """Appends lines of outcomes. The Ended fact that names the segments must be recorded before anything else."""
+
+    async def durable(self) -> None:
+        """Returns when all that was recorded before the call is durable. Raises StoreError."""
+
+    async def known_jobs(self, job_ids: Collection[str], since: Collection[AttemptKey]) -> frozenset[str]:
+        """Those of `job_ids` that the journal names as some attempt's. `since`: open attempts; a job that was created
+        after the earliest of their intents can only stand behind that intent, so nothing before it is read."""

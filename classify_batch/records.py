@@ -1,0 +1,284 @@
+"""The frozen nouns that flow, in the order in which they flow.
+
+File IDs → chunks → parts → attempts → jobs → answers → outcomes.
+
+A *chunk* is a line of the plan and never changes. A *part* is what of a chunk still has to go out: the whole of it, or
+index ranges into it after a split or a partial answer. An *attempt* is one intent to have a part classified: one
+create call, repeated as often as the network needs, that becomes at most one job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer
+
+# --- What the API is told -------------------------------------------------------------------------------------------
+
+FILES_PER_JOB_MAX = 500
+"""The most file IDs in one v1 create call."""
+
+FILE_ID_CHARACTERS_MAX = 200
+
+Mode = Literal["FAST", "MULTIMODAL"]
+
+Language = Literal[
+    "af", "az", "bs", "cs", "cy", "da", "de", "en", "es", "et", "fr", "ga", "hr", "hu", "id", "is", "it", "ku", "la",
+    "lt", "lv", "mi", "ms", "mt", "nl", "no", "oc", "pi", "pl", "pt", "ro", "rs_latin", "sk", "sl", "sq", "sv", "sw",
+    "tl", "tr", "uz", "vi", "ar", "fa", "ug", "ur", "bn", "as", "mni", "ru", "rs_cyrillic", "be", "bg", "uk", "mn",
+    "abq", "ady", "kbd", "ava", "dar", "inh", "che", "lbe", "lez", "tab", "tjk", "hi", "mr", "ne", "bh", "mai", "ang",
+    "bho", "mah", "sck", "new", "gom", "sa", "bgc", "th", "ch_sim", "ch_tra", "ja", "ko", "ta", "te", "kn",
+]  # fmt: skip
+"""The 86 languages that the API documents for `parsing_configuration.lang`."""
+
+
+class _Told(BaseModel):
+    """Part of a create call's body: frozen, and strict about what it doesn't know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rule(_Told):
+    """One type and the description by which files are recognised as it."""
+
+    type: str = Field(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9 _-]+$")
+    description: str = Field(min_length=10, max_length=500)
+
+
+class ParsingConfiguration(_Told):
+    """How files are read before they are classified. Unset fields are left to the API (5 pages on v1)."""
+
+    lang: Language | None = None
+    max_pages: int | None = Field(default=None, ge=1)
+    target_pages: tuple[int, ...] | None = None
+    """0-based page numbers."""
+
+
+class WebhookConfiguration(_Told):
+    """Whom the API tells when a job ends. The headers are secrets: masked in every repr, stored nowhere."""
+
+    webhook_url: str
+    webhook_events: tuple[str, ...] | None = None
+    webhook_headers: dict[str, SecretStr] | None = None
+
+    @field_serializer("webhook_headers")
+    def _hide_headers(self, headers: dict[str, SecretStr] | None) -> dict[str, str] | None:
+        return None if headers is None else dict.fromkeys(headers, "**********")
+
+
+class JobSpec(_Told):
+    """The body of every create call, by the API's own names; what decides the answers besides the file itself."""
+
+    mode: Mode = "FAST"
+    rules: tuple[Rule, ...] = Field(min_length=1)
+    parsing_configuration: ParsingConfiguration | None = None
+    webhook_configurations: tuple[WebhookConfiguration, ...] = ()
+
+
+# --- What goes out --------------------------------------------------------------------------------------------------
+
+
+class Range(NamedTuple):
+    """A half-open range of positions in a chunk's `file_ids`."""
+
+    start: int
+    stop: int
+
+
+def to_ranges(positions: Iterable[int]) -> tuple[Range, ...]:
+    """The fewest ranges that cover `positions`, which must ascend.
+
+    >>> to_ranges([0, 1, 2, 7])
+    (Range(start=0, stop=3), Range(start=7, stop=8))
+    """
+    ranges: list[Range] = []
+    for position in positions:
+        if ranges and ranges[-1].stop == position:
+            ranges[-1] = Range(ranges[-1].start, position + 1)
+        else:
+            ranges.append(Range(position, position + 1))
+    return tuple(ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a chunk goes out together.
+
+    Attributes:
+        chunk: the planned chunk's number; it stays with every part of it.
+        ranges: positions in the chunk's file IDs; None is the whole chunk.
+        bad_jobs: accepted jobs that ended badly with each of these files inside.
+    """
+
+    chunk: int
+    ranges: tuple[Range, ...] | None = None
+    bad_jobs: int = 0
+
+    def positions(self, chunk_size: int) -> list[int]:
+        ranges = self.ranges if self.ranges is not None else (Range(0, chunk_size),)
+        return [position for start, stop in ranges for position in range(start, stop)]
+
+    def pick(self, chunk_file_ids: Sequence[str]) -> tuple[str, ...]:
+        """The part's file IDs, given the whole chunk's."""
+        if self.ranges is None:
+            return tuple(chunk_file_ids)
+        return tuple(file_id for start, stop in self.ranges for file_id in chunk_file_ids[start:stop])
+
+
+class AttemptKey(NamedTuple):
+    """Names an attempt within a run; attempts are numbered from 1 in each chunk."""
+
+    chunk: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One intent to have a part classified.
+
+    Attributes:
+        key: chunk and number.
+        part: what goes out.
+        file_ids: the part's file IDs, in the order in which they are sent.
+        positions: where in the chunk each of them stands.
+        since_s: wall time of the intent, for finding its job again; 0.0 before it was written down.
+    """
+
+    key: AttemptKey
+    part: Part
+    file_ids: tuple[str, ...]
+    positions: tuple[int, ...]
+    since_s: float = 0.0
+
+
+# --- What comes back ------------------------------------------------------------------------------------------------
+
+
+class JobStatus(StrEnum):
+    """The states of a v1 job. Any other word means: not finished."""
+
+    PENDING = "PENDING"
+    SUCCESS = "SUCCESS"
+    PARTIAL_SUCCESS = "PARTIAL_SUCCESS"
+    ERROR = "ERROR"
+    CANCELLED = "CANCELLED"
+
+
+FINISHED_STATUSES = frozenset({JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS, JobStatus.ERROR, JobStatus.CANCELLED})
+ANSWERED_STATUSES = frozenset({JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS})
+"""Finished statuses that have results to collect (and to pay)."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """What the API shows of a job. Fields that a server may leave out are None."""
+
+    job_id: str
+    status: str
+    project_id: str | None = None
+    created_at_s: float | None = None
+    error_message: str | None = None
+    rules: frozenset[tuple[str, str]] | None = None
+    mode: str | None = None
+    parsing_configuration: dict[str, object] | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED_STATUSES
+
+    @property
+    def answered(self) -> bool:
+        return self.status in ANSWERED_STATUSES
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """One page of the project's jobs."""
+
+    jobs: tuple[JobView, ...]
+    next_page_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a job said about one file.
+
+    Attributes:
+        file_id: None where the server names none.
+        answered: False where `result` is null: the file was not classified.
+        type: None where no rule matched, which is an answer.
+    """
+
+    file_id: str | None
+    answered: bool
+    type: str | None = None
+    confidence: float | None = None
+    reasoning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An attempt that the API accepted.
+
+    Attributes:
+        submitted_at_s: wall time at which we learned of it.
+        timed: whether its duration teaches anything: we saw it begin, and looked at it since.
+        finished: what the API showed when it was finished; None while it is out, and for ever if it is overdue.
+    """
+
+    attempt: Attempt
+    job_id: str
+    submitted_at_s: float
+    timed: bool = True
+    finished: JobView | None = None
+
+
+# --- What a run hands on --------------------------------------------------------------------------------------------
+
+
+class OutcomeKind(StrEnum):
+    CLASSIFIED = "classified"
+    UNMATCHED = "unmatched"
+    FAILED = "failed"
+
+
+class FailureCode(StrEnum):
+    """Why a file has no answer."""
+
+    REJECTED = "rejected"
+    """The API refused this file."""
+    JOB_ERROR = "job_error"
+    JOB_CANCELLED = "job_cancelled"
+    NOT_ANSWERED = "not_answered"
+    """Missing or null in the results of every job that it was in."""
+    OVERDUE = "overdue"
+    """Its job took longer than `limits.job_timeout_s`."""
+    UNRESOLVED = "unresolved"
+    """Perhaps paid, and it could not be proven."""
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The final verdict on a file that was not classified."""
+
+    position: int
+    code: FailureCode
+    message: str
+
+
+class Segment(NamedTuple):
+    """A piece of an append-only file: bytes `start` to `end`, and the CRC-32 of them."""
+
+    start: int
+    end: int
+    crc: int
+
+
+class RunState(StrEnum):
+    RUNNING = "running"
+    INCOMPLETE = "incomplete"
+    COMPLETE = "complete"

@@ -1,0 +1,111 @@
+"""Bodies and page tokens as the server speaks them.
+
+Jobs are put together as text: a sweep over the list shows a hundred jobs with all their rules, and encoding
+those anew each time would cost more than all the rest of the server.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from classify_batch.clock import to_iso
+from classify_batch.sandbox.project import Brief, FileEntry, Judge
+from classify_batch.sandbox.world import Job
+from classify_batch.wire.v1 import ItemBody
+
+USER_ID = "sandbox"
+
+
+def to_json(body: object) -> str:
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+
+
+def job_json(job: Job, now_s: float) -> str:
+    """A ClassifyJob as it is at a moment."""
+    finished = job.is_finished(now_s)
+    created_at = to_iso(job.created_at_s)
+    updated_at = to_iso(job.finished_at_s) if finished else created_at
+    message = to_json(job.ending.error_message) if finished else "null"
+    return (
+        f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{_brief_json(job.brief)},'
+        f'"status":"{job.status(now_s)}","user_id":"{USER_ID}","created_at":"{created_at}",'
+        f'"effective_at":"{created_at}","updated_at":"{updated_at}","error_message":{message},'
+        f'"job_record_id":null,"mode":"{job.mode}"}}'
+    )
+
+
+@lru_cache(maxsize=64)
+def _brief_json(brief: Brief) -> str:
+    parsing = brief.parsing_configuration
+    told = None if parsing is None else parsing.model_dump(exclude_none=True)
+    rules = [rule.model_dump() for rule in brief.rules]
+    return f'"rules":{to_json(rules)},"parsing_configuration":{to_json(told)}'
+
+
+def page_json(items: Iterable[str], next_page_token: str | None, total: int) -> str:
+    """A page of items that are JSON already."""
+    return f'{{"items":[{",".join(items)}],"next_page_token":{to_json(next_page_token)},"total_size":{total}}}'
+
+
+def item_body(job: Job, position: int, file_id: str, judge: Judge | None) -> ItemBody:
+    """One file in a job's results; no judge: `result` is null."""
+    at = to_iso(job.finished_at_s)
+    return {
+        "id": str(UUID(int=UUID(job.job_id).int ^ (position + 1))),
+        "classify_job_id": job.job_id,
+        "created_at": at,
+        "updated_at": at,
+        "file_id": file_id,
+        "result": None if judge is None else judge(file_id),
+    }
+
+
+def file_body(entry: FileEntry, project_id: str) -> dict[str, Any]:
+    """A line of the file list. Nothing in a sandbox expires."""
+    return {
+        "id": entry.file_id,
+        "name": entry.name,
+        "project_id": project_id,
+        "external_file_id": entry.name,
+        "file_type": entry.name.rpartition(".")[2] if "." in entry.name else None,
+        "file_size": entry.size_bytes,
+        "purpose": "classify",
+        "expires_at": None,
+        "last_modified_at": None,
+    }
+
+
+def refusal_json(detail: str) -> str:
+    return to_json({"detail": detail})
+
+
+def faults_json(faults: Sequence[tuple[Sequence[str | int], str, str]]) -> str:
+    """The body of a 422: each fault as where, what, and its type."""
+    return to_json({"detail": [{"loc": list(where), "msg": what, "type": kind} for where, what, kind in faults]})
+
+
+def to_token(place: str, position: int) -> str:
+    """An opaque page token that is good for `place` only."""
+    return base64.urlsafe_b64encode(f"{_seal(place, str(position))}{position}".encode()).decode()
+
+
+def from_token(place: str, token: str) -> int:
+    """The position in a token. Raises ValueError for a token that was not given out for `place`."""
+    try:
+        text = base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii")
+    except ValueError:
+        raise ValueError("not a page token") from None
+    seal, position = text[:8], text[8:]
+    if seal != _seal(place, position):
+        raise ValueError("not a token of these pages")
+    return int(position)
+
+
+def _seal(place: str, position: str) -> str:
+    return f"{zlib.crc32(f'{place}/{position}'.encode()):08x}"

@@ -1,0 +1,168 @@
+"""A folder of real texts as a project, classified by `ranking`: a stand-in, not a language model.
+
+A file's ID is `uuid5(NAMESPACE_URL, its path relative to the folder, with slashes)`, so that anyone can
+compute it. Only what a file holds is looked at; its name and extension never are.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+from uuid import NAMESPACE_URL, uuid5
+
+from classify_batch.errors import UsageError
+from classify_batch.records import ParsingConfiguration
+from classify_batch.sandbox.project import Brief, FileEntry, Judge
+from classify_batch.sandbox.ranking import NOTHING, Index, Verdict, judge
+from classify_batch.wire.v1 import ResultBody
+
+PAGE_CHARACTERS = 3_000
+"""What counts as a page of a text file."""
+
+PAGES_MAX_DEFAULT = 5
+"""Pages read where `max_pages` is not set, as on v1."""
+
+BYTES_READ_MAX = 200_000
+"""How much of a file is ever read."""
+
+_SNIFFED_BYTES = 8_192
+_BRIEFS_KEPT = 8
+_INDEXES_KEPT = 2
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Documents:
+    """The text files of a folder, recursively; not the hidden ones, those with a NUL byte, links leading out.
+
+    Raises:
+        UsageError: the folder can't be read, or holds no text file.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._root = Path(folder)
+        self.files: Sequence[FileEntry] = _entries(self._root)
+        self._rows = {entry.file_id: row for row, entry in enumerate(self.files)}
+        self._indexes: OrderedDict[tuple[int, ...], Index] = OrderedDict()
+        self._judges: OrderedDict[Brief, Judge] = OrderedDict()
+        self._work = threading.Lock()
+
+    def stranger(self, file_ids: Sequence[str]) -> str | None:
+        return next((file_id for file_id in file_ids if file_id not in self._rows), None)
+
+    def judge_at_hand(self, brief: Brief) -> Judge | None:
+        return self._judges.get(brief)
+
+    def make_judge(self, brief: Brief) -> Judge:
+        with self._work:
+            if (made := self._judges.get(brief)) is not None:
+                return made
+            verdicts = judge(self._index(pages_to_read(brief.parsing_configuration)), brief.rules)
+            made = self._answering(brief, verdicts)
+            _keep(self._judges, brief, made, _BRIEFS_KEPT)
+            return made
+
+    def close(self) -> None:
+        for index in self._indexes.values():
+            index.close()
+
+    def _answering(self, brief: Brief, verdicts: Sequence[Verdict]) -> Judge:
+        types = [rule.type for rule in brief.rules]
+
+        def answer(file_id: str) -> ResultBody:
+            row = self._rows.get(file_id)  # a job from before a document went away is answered all the same
+            verdict = NOTHING if row is None else verdicts[row]
+            kind = None if verdict.rule is None else types[verdict.rule]
+            return {"type": kind, "confidence": verdict.confidence, "reasoning": _reasoning(kind, verdict)}
+
+        return answer
+
+    def _index(self, pages: tuple[int, ...]) -> Index:
+        if (index := self._indexes.get(pages)) is None:
+            index = Index(read_pages(self._root / entry.name, pages) for entry in self.files)
+            if (dropped := _keep(self._indexes, pages, index, _INDEXES_KEPT)) is not None:
+                dropped.close()
+        return index
+
+
+def pages_to_read(parsing: ParsingConfiguration | None) -> tuple[int, ...]:
+    """The 0-based pages of each file that count, ascending; what lies behind `BYTES_READ_MAX` never does."""
+    pages_max, targets = PAGES_MAX_DEFAULT, None
+    if parsing is not None:
+        pages_max = PAGES_MAX_DEFAULT if parsing.max_pages is None else parsing.max_pages
+        targets = parsing.target_pages
+    within = range(BYTES_READ_MAX // PAGE_CHARACTERS)
+    pages = within if targets is None else sorted({page for page in targets if page in within})
+    return tuple(pages[:pages_max])
+
+
+def read_pages(path: Path, pages: Sequence[int]) -> str:
+    """The text of some pages; empty for a file that went away or can't be read."""
+    bytes_per_character = 4
+    last = max(pages, default=-1)
+    size = min(BYTES_READ_MAX, (last + 1) * PAGE_CHARACTERS * bytes_per_character)
+    try:
+        with path.open("rb") as file:
+            text = file.read(size).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "".join(text[page * PAGE_CHARACTERS : (page + 1) * PAGE_CHARACTERS] for page in pages)
+
+
+def _entries(root: Path) -> list[FileEntry]:
+    hint = "--documents takes a folder that holds text files"
+    try:
+        with os.scandir(root):
+            pass
+    except OSError as error:
+        raise UsageError(f"the documents folder {root} can't be read: {error.strerror}", hint=hint) from None
+    entries = [
+        FileEntry(str(uuid5(NAMESPACE_URL, name)), name, (root / name).stat().st_size) for name in _text_files(root)
+    ]
+    if not entries:
+        raise UsageError(f"the documents folder {root} holds no text file", hint=hint)
+    return entries
+
+
+def _text_files(root: Path) -> Iterator[str]:
+    home = root.resolve()
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if not name.startswith(".") and _stays_inside(path, home) and _is_text(path):
+                yield path.relative_to(root).as_posix()
+
+
+def _stays_inside(path: Path, home: Path) -> bool:
+    return not path.is_symlink() or path.resolve().is_relative_to(home)
+
+
+def _is_text(path: Path) -> bool:
+    """Whether it is a readable regular file without a NUL byte near its start."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
+        with path.open("rb") as file:
+            return b"\0" not in file.read(_SNIFFED_BYTES)
+    except OSError:
+        return False
+
+
+def _keep(cache: OrderedDict[K, V], key: K, value: V, most: int) -> V | None:
+    """Puts a value into a bounded cache; gives back the one that had to go."""
+    cache[key] = value
+    return cache.popitem(last=False)[1] if len(cache) > most else None
+
+
+def _reasoning(kind: str | None, verdict: Verdict) -> str:
+    start = "Stand-in ranking of words, no language model: "
+    if kind is None:
+        return start + ("the words of the rules match too weakly." if verdict.score else "no rule's words are in it.")
+    words = ", ".join(f'"{word}"' for word in verdict.words)
+    return f"{start}it holds {words} (score {verdict.score:.2f}, next rule {verdict.next_score:.2f})."

@@ -1,0 +1,125 @@
+"""Accepted jobs on disk: a sandbox that was killed finds them again, and they prove what was paid.
+
+One JSON object a line, a line a job, written in one call before the create is answered: what the operating
+system has taken, no SIGKILL takes back. (A power loss may: there is no fsync, the sandbox practises the loss
+of processes.)
+
+    {"number", "job_id", "project_id", "created_at_s", "duration_s", "status", "error_message",
+     "null", "absent", "mode", "rules", "parsing_configuration", "file_ids"}
+
+A last line without its end was never answered for: it is cut off when the ledger is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from classify_batch.errors import DamagedError, StoreError, UsageError
+from classify_batch.records import JobStatus, ParsingConfiguration, Rule
+from classify_batch.sandbox.faults import Ending
+from classify_batch.sandbox.project import Brief
+from classify_batch.sandbox.world import Job, count_billed
+
+
+class Ledger:
+    """The file of accepted jobs, open for appending.
+
+    Raises:
+        UsageError: the file can't be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            message = f"the ledger {self.path} can't be opened: {error.strerror}"
+            raise UsageError(message, hint="give the path of a file that may be written") from None
+        self._cut_torn_line()
+
+    def append(self, job: Job) -> None:
+        """Keeps a job. Raises StoreError; the job must then not be answered for."""
+        line = json.dumps(_to_entry(job), separators=(",", ":")).encode() + b"\n"
+        try:
+            written = os.write(self._descriptor, line)
+        except OSError as error:
+            raise StoreError(f"the ledger {self.path} takes no more: {error.strerror}") from None
+        if written < len(line):
+            self._cut_torn_line()
+            raise StoreError(f"the ledger {self.path} takes no more: no space left")
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _cut_torn_line(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        tail = 0
+        while tail < size and os.pread(self._descriptor, 1, size - tail - 1) != b"\n":
+            tail += 1
+        os.ftruncate(self._descriptor, size - tail)
+
+
+def read_jobs(path: str | os.PathLike[str]) -> Iterator[Job]:
+    """The jobs of a ledger, in the order in which they were accepted; also while it is being written.
+
+    Raises:
+        DamagedError: a whole line is not a job.
+    """
+    briefs: dict[str, Brief] = {}
+    with Path(path).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield _from_entry(json.loads(line), briefs)
+            except (ValueError, KeyError, TypeError):
+                hint = "move the file away to begin with no jobs"
+                raise DamagedError(f"{path}, line {number}: not a job", hint=hint) from None
+
+
+def read_billed(path: str | os.PathLike[str]) -> Counter[str]:
+    """How often each file ID was accepted into a job that answers it: more than once is paid twice."""
+    return count_billed(read_jobs(path))
+
+
+def _to_entry(job: Job) -> dict[str, Any]:
+    parsing = job.brief.parsing_configuration
+    return {
+        "number": job.number,
+        "job_id": job.job_id,
+        "project_id": job.project_id,
+        "created_at_s": job.created_at_s,
+        "duration_s": job.duration_s,
+        **job.ending._asdict(),
+        "mode": job.mode,
+        "rules": [rule.model_dump() for rule in job.brief.rules],
+        "parsing_configuration": None if parsing is None else parsing.model_dump(exclude_none=True),
+        "file_ids": job.file_ids,
+    }
+
+
+def _from_entry(entry: dict[str, Any], briefs: dict[str, Brief]) -> Job:
+    told = json.dumps([entry["rules"], entry["parsing_configuration"]])
+    if (brief := briefs.get(told)) is None:
+        parsing = entry["parsing_configuration"]
+        brief = briefs[told] = Brief(
+            tuple(Rule.model_validate(rule) for rule in entry["rules"]),
+            None if parsing is None else ParsingConfiguration.model_validate(parsing),
+        )
+    return Job(
+        number=entry["number"],
+        job_id=entry["job_id"],
+        project_id=entry["project_id"],
+        created_at_s=entry["created_at_s"],
+        duration_s=entry["duration_s"],
+        ending=Ending(JobStatus(entry["status"]), entry["error_message"], tuple(entry["null"]), tuple(entry["absent"])),
+        file_ids=tuple(entry["file_ids"]),
+        brief=brief,
+        mode=entry["mode"],
+    )

@@ -1,0 +1,56 @@
+"""How a sandbox behaves. Kind by default: no misfortune, no limits, results in one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from classify_batch.errors import SettingsError
+from classify_batch.sandbox.faults import Faults
+from classify_batch.sandbox.project import PROJECT_ID
+
+ListOrder = Literal["newest", "oldest", "shuffled"]
+
+
+class Options(BaseModel):
+    """What a sandbox may be told. The command's options have the same names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    documents: Path | None = None
+    """The folder whose text files the project holds. None: it knows every file ID and draws lots."""
+    files: int = Field(default=0, ge=0, le=10_000_000)
+    """Without documents: how many made-up files the file list shows."""
+    ledger: Path | None = None
+    """Where accepted jobs are kept over a restart."""
+    api_key: str = Field(default="sandbox", min_length=1, pattern=r"^[!-~]+$", repr=False)
+    project_id: str = PROJECT_ID
+    seed: int | None = None
+    """None: another one each time."""
+    job_duration_s: float = Field(default=0.2, ge=0)
+    """The median of a lognormal distribution."""
+    job_duration_sigma: float = Field(default=0.6, ge=0, le=5)
+    """Its spread; 0: every job takes the same time."""
+    list_order: ListOrder = "newest"
+    list_page_size_max: int = Field(default=100, ge=1)
+    list_page_size_clamp: bool = False
+    """A larger page asked for is cut down instead of refused."""
+    results_page_size: int | None = Field(default=None, ge=1)
+    """None: all of a job's results in one page."""
+    requests_per_s: float | None = Field(default=None, gt=0)
+    """Requests beyond are answered 429; up to a second's worth may come at once."""
+    jobs_at_once: int | None = Field(default=None, ge=1)
+    """Creates beyond so many unfinished jobs are answered 429."""
+    faults: Faults = Faults()
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Checked options. Raises SettingsError, naming every fault."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            words = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False)]
+            hint = "classify-batch sandbox --help lists every option"
+            raise SettingsError(f"sandbox: {'; '.join(words)}", hint=hint) from None

@@ -1,0 +1,109 @@
+"""What a project holds and how its files are answered: the port between the server and what it serves.
+
+Two things stand behind it: `Documents` (a folder of real texts) and `OpenProject` (any file ID, answers by
+lot).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+from uuid import NAMESPACE_URL, uuid5
+
+from classify_batch.records import ParsingConfiguration, Rule
+from classify_batch.wire.v1 import ResultBody
+
+PROJECT_ID = "5a4db0c5-0000-4000-8000-000000000001"
+"""The project that calls without `project_id` mean."""
+
+UNMATCHED_SHARE = 0.05
+
+
+class Brief(NamedTuple):
+    """All that decides a file's answer beside the file."""
+
+    rules: tuple[Rule, ...]
+    parsing_configuration: ParsingConfiguration | None = None
+
+
+class FileEntry(NamedTuple):
+    """A line of the project's file list."""
+
+    file_id: str
+    name: str
+    size_bytes: int
+
+
+Judge = Callable[[str], ResultBody]
+"""Answers one file ID under the brief that it was made for."""
+
+
+class Project(Protocol):
+    """The files of a project."""
+
+    @property
+    def files(self) -> Sequence[FileEntry]:
+        """What the file list shows, in its order."""
+
+    def stranger(self, file_ids: Sequence[str]) -> str | None:
+        """The first ID that is not in the project."""
+
+    def judge_at_hand(self, brief: Brief) -> Judge | None:
+        """The judge for a brief where no work is needed to have it."""
+
+    def make_judge(self, brief: Brief) -> Judge:
+        """The judge for a brief. May take seconds: not to be called on an event loop."""
+
+    def close(self) -> None: ...
+
+
+def draw(*parts: object) -> float:
+    """A number from 0 to below 1 that depends on nothing but `parts`.
+
+    >>> draw("a", 1) == draw("a", 1) != draw("a", 2)
+    True
+    """
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64
+
+
+@dataclass(frozen=True)
+class OpenProject:
+    """Knows every file ID. A file's answer depends on its ID and the rules only, so it never changes.
+
+    Attributes:
+        files_listed: how many made-up files its list shows.
+    """
+
+    files_listed: int = 0
+
+    @cached_property
+    def files(self) -> Sequence[FileEntry]:
+        names = [f"file-{number:08}.txt" for number in range(self.files_listed)]
+        return [FileEntry(str(uuid5(NAMESPACE_URL, name)), name, 0) for name in names]
+
+    def stranger(self, file_ids: Sequence[str]) -> str | None:  # noqa: ARG002 - it knows them all
+        return None
+
+    def judge_at_hand(self, brief: Brief) -> Judge:
+        return self.make_judge(brief)
+
+    def make_judge(self, brief: Brief) -> Judge:
+        types = [rule.type for rule in brief.rules]
+
+        def judge(file_id: str) -> ResultBody:
+            lot = draw(file_id)
+            kind = None if lot < UNMATCHED_SHARE else types[int(draw(file_id, "type") * len(types))]
+            return {
+                "type": kind,
+                "confidence": round(0.5 + lot / 2, 3),
+                "reasoning": "Drawn by lot from the file ID: this sandbox has no documents.",
+            }
+
+        return judge
+
+    def close(self) -> None:
+        """Holds nothing."""

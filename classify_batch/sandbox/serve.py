@@ -1,0 +1,140 @@
+"""A sandbox on a real socket of this machine, for a while or until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from classify_batch.errors import UsageError
+from classify_batch.sandbox.answers import HANG_UP
+from classify_batch.sandbox.app import App
+from classify_batch.sandbox.documents import Documents
+from classify_batch.sandbox.ledger import Ledger, read_jobs
+from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.project import OpenProject, Project
+from classify_batch.sandbox.world import World
+
+HOST = "127.0.0.1"
+"""Never another: a sandbox believes everybody who has its key, and the key is in the README."""
+
+_KEEP_ALIVE_S = 60
+_IN_FLIGHT_S = 1
+"""How long a request under way may go on when the server stops."""
+
+
+@contextmanager
+def opened(options: Options, wall_s: Callable[[], float] = time.time) -> Iterator[App]:
+    """A sandbox, ready to be served, with the jobs of its ledger. Opens every document: not for a loop.
+
+    Raises:
+        UsageError: the documents or the ledger can't be read.
+    """
+    project: Project = OpenProject(options.files) if options.documents is None else Documents(options.documents)
+    ledger = None if options.ledger is None else Ledger(options.ledger)
+    try:
+        world = World(options, secrets.randbits(63) if options.seed is None else options.seed)
+        for job in read_jobs(ledger.path) if ledger is not None else ():
+            world.add(job)
+        yield App(options, world, project, ledger, wall_s)
+    finally:
+        project.close()
+        if ledger is not None:
+            ledger.close()
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+    """Serves on 127.0.0.1 inside a running asyncio loop, signal handlers untouched; gives the base URL.
+
+    Args:
+        port: 0 takes any free one.
+
+    Raises:
+        UsageError: the port can't be had.
+    """
+    listener = _listen(port)
+    config = uvicorn.Config(
+        app,
+        http=_Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_IN_FLIGHT_S,
+    )
+    server = _Server(config)
+    base_url = f"http://{HOST}:{listener.getsockname()[1]}"
+    # No task group: it would wrap what the caller's block raises, and cancel a uvicorn, which then leaves
+    # its sockets open. The task ends by `should_exit` only, and before this does.
+    task = asyncio.create_task(server.serve([listener]))
+    task.add_done_callback(lambda _: server.listening.set())
+    try:
+        await server.listening.wait()
+        if not task.done():
+            yield base_url
+    finally:
+        server.should_exit = True
+        with anyio.CancelScope(shield=True):
+            await task
+
+
+async def serve_until_stopped(app: ASGIApp, port: int, announce: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM; tells `announce` the base URL once it listens."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with serving(app, port) as base_url:
+            announce(base_url)
+            async for _ in signals:
+                break
+
+
+def _listen(port: int) -> socket.socket:
+    """Bound here and not by uvicorn, which exits the process when it can't."""
+    # The protocol is named because asyncio sets TCP_NODELAY only then; without, every answer waits 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen(2048)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = error.strerror if isinstance(error, OSError) else "no such port"
+        hint = "choose another port, or 0 for any free one"
+        raise UsageError(f"port {port} of {HOST} can't be had: {reason}", hint=hint) from None
+    return listener
+
+
+class _Connection(H11Protocol):
+    """Hands the application a way to close the connection: ASGI has none, and an exception becomes a 500."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, HANG_UP: transport.abort}
+
+
+class _Server(uvicorn.Server):
+    """A server that is a guest in its process."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = anyio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,168 @@
+"""The jobs that the sandbox has accepted: pure, no clock, no disk.
+
+A job's whole future is decided when it is drafted: how long it takes and how it ends. What it is at a moment
+is then a function of the job and that moment, nothing has to be moved along, and a job read back from the
+ledger goes on as if nothing had happened.
+
+Jobs are kept sorted by *rank*, a number that never changes: so a page token, which holds the last rank shown,
+means the same place however many jobs come in between pages.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_right, insort
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from operator import attrgetter
+from random import Random
+from typing import NamedTuple
+from uuid import UUID
+
+from classify_batch.records import ANSWERED_STATUSES, JobStatus
+from classify_batch.sandbox.faults import Ending, decide_ending
+from classify_batch.sandbox.options import ListOrder, Options
+from classify_batch.sandbox.project import Brief
+from classify_batch.wire.v1 import CreateBody
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An accepted job and its future.
+
+    Attributes:
+        number: counts the world's jobs from 1, over restarts too.
+        ending: what it will be once `finished_at_s` has come; PENDING before.
+        rank: its place in the list.
+    """
+
+    number: int
+    job_id: str
+    project_id: str
+    created_at_s: float
+    duration_s: float
+    ending: Ending
+    file_ids: tuple[str, ...]
+    brief: Brief
+    mode: str
+    rank: int = 0
+
+    @property
+    def finished_at_s(self) -> float:
+        return self.created_at_s + self.duration_s
+
+    def is_finished(self, now_s: float) -> bool:
+        return now_s >= self.finished_at_s
+
+    def status(self, now_s: float) -> JobStatus:
+        return self.ending.status if self.is_finished(now_s) else JobStatus.PENDING
+
+    def answered(self) -> Iterator[tuple[int, str, bool]]:
+        """The files in its results, once finished: position, file ID, and whether `result` is not null."""
+        if self.ending.status not in ANSWERED_STATUSES:
+            return
+        null, absent = frozenset(self.ending.null), frozenset(self.ending.absent)
+        for position, file_id in enumerate(self.file_ids):
+            if position not in absent:
+                yield position, file_id, position not in null
+
+
+class JobsPage(NamedTuple):
+    """A page of the list; `last_rank` None: it is the last."""
+
+    jobs: Sequence[Job]
+    last_rank: int | None
+    total: int
+
+
+_rank = attrgetter("rank")
+
+
+class World:
+    """All jobs of all projects.
+
+    Args:
+        seed: decides every job's future, in the order in which they come.
+    """
+
+    def __init__(self, options: Options, seed: int) -> None:
+        self._options = options
+        self.seed = seed
+        self._jobs: dict[str, Job] = {}
+        self._lists: dict[str, list[Job]] = {}
+        self._finish_times: list[float] = []
+        self._briefs: dict[Brief, Brief] = {}
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs.values())
+
+    def draft(self, body: CreateBody, project_id: str, now_s: float) -> Job:
+        """The job that a create call would make; not in the world until `add`, so it can be kept first."""
+        number = len(self._jobs) + 1
+        random = Random(f"{self.seed}/{number}")  # noqa: S311
+        file_ids = tuple(dict.fromkeys(body.file_ids))
+        return Job(
+            number=number,
+            # With the time: started afresh with the same seed, a sandbox must not give an ID out again.
+            job_id=str(UUID(int=Random(f"{self.seed}/{number}/{now_s}").getrandbits(128), version=4)),  # noqa: S311
+            project_id=project_id,
+            created_at_s=now_s,
+            duration_s=self._options.job_duration_s * math.exp(self._options.job_duration_sigma * random.gauss(0, 1)),
+            ending=decide_ending(self._options.faults, file_ids, random),
+            file_ids=file_ids,
+            brief=Brief(tuple(body.rules), body.parsing_configuration),
+            mode=body.mode or "FAST",
+        )
+
+    def add(self, job: Job) -> Job:
+        """Takes a drafted job, or one read back, in. Gives the job as the world holds it."""
+        brief = self._briefs.setdefault(job.brief, job.brief)  # a thousand jobs share a few
+        job = replace(job, brief=brief, rank=_rank_of(job, self._options.list_order))
+        self._jobs[job.job_id] = job
+        insort(self._lists.setdefault(job.project_id, []), job, key=_rank)
+        heapq.heappush(self._finish_times, job.finished_at_s)
+        return job
+
+    def get(self, job_id: str, project_id: str, now_s: float) -> Job | None:
+        job = self._jobs.get(job_id)
+        if job is None or job.project_id != project_id:
+            return None
+        return job if now_s >= job.created_at_s + self._options.faults.get_lag_s else None
+
+    def page(self, project_id: str, size: int, after_rank: int | None, now_s: float) -> JobsPage:
+        """Up to `size` jobs of a project behind `after_rank` (None: from the start)."""
+        jobs = self._lists.get(project_id, [])
+        start = 0 if after_rank is None else bisect_right(jobs, after_rank, key=_rank)
+        lag_s = self._options.faults.list_lag_s
+        if lag_s == 0:
+            page = jobs[start : start + size + 1]
+            total = len(jobs)
+        else:
+            visible = (job for job in islice(jobs, start, None) if now_s >= job.created_at_s + lag_s)
+            page = list(islice(visible, size + 1))
+            total = sum(now_s >= job.created_at_s + lag_s for job in jobs)
+        return JobsPage(page[:size], page[size - 1].rank if len(page) > size else None, total)
+
+    def count_unfinished(self, now_s: float) -> int:
+        """Jobs that are not finished; `now_s` must not go back between calls."""
+        while self._finish_times and self._finish_times[0] <= now_s:
+            heapq.heappop(self._finish_times)
+        return len(self._finish_times)
+
+
+def count_billed(jobs: Iterable[Job]) -> Counter[str]:
+    """How often each file ID was in a job that answers it: failed jobs and null answers aren't paid."""
+    return Counter(file_id for job in jobs for _, file_id, has_result in job.answered() if has_result)
+
+
+def _rank_of(job: Job, order: ListOrder) -> int:
+    match order:
+        case "newest":
+            return -job.number
+        case "oldest":
+            return job.number
+        case "shuffled":
+            return UUID(job.job_id).int

@@ -1,0 +1,6 @@
+"""Where file IDs come from: every door in, and the exact de-duplication behind it.
+
+A *source* is an `AsyncIterator[list[str]]`: batches of valid file IDs in the order of the input, repeats
+still inside. It raises SourceError, naming the place, at the first value that is not a file ID, and at its
+end when it held none.
+"""

@@ -1,0 +1,75 @@
+"""What a command's input has that a plan has not, and the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from heapq import nsmallest
+from pathlib import Path
+
+from anyio.lowlevel import checkpoint
+
+from classify_batch.sources.closing import closing
+from classify_batch.sources.spill import LIMITS, Buckets, Limits
+
+_EXAMPLES_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class IdDifference:
+    """How two sets of file IDs differ.
+
+    Attributes:
+        new: IDs that are given, but not planned.
+        gone: IDs that are planned, but not given.
+        new_examples, gone_examples: the first three of them in the order of the alphabet.
+    """
+
+    new: int = 0
+    gone: int = 0
+    new_examples: tuple[str, ...] = ()
+    gone_examples: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.gone)
+
+
+async def compare_ids(
+    planned: AsyncIterator[list[str]],
+    given: AsyncIterator[list[str]],
+    *,
+    directory: Path | None = None,
+    limits: Limits = LIMITS,
+) -> IdDifference:
+    """Compares two sets of IDs exactly, in bounded memory, whatever their orders.
+
+    Raises:
+        StoreError: the temporary files can't be written.
+    """
+    with Buckets(directory, limits) as planned_buckets, Buckets(directory, limits) as given_buckets:
+        await _fill(planned_buckets, planned)
+        await _fill(given_buckets, given)
+        difference = IdDifference()
+        for number in range(limits.buckets):
+            ours, theirs = set(planned_buckets.bucket(number)), set(given_buckets.bucket(number))
+            difference = _add(difference, ours, theirs)
+            await checkpoint()
+        return difference
+
+
+async def _fill(buckets: Buckets, batches: AsyncIterator[list[str]]) -> None:
+    async with closing(batches) as stream:
+        async for batch in stream:
+            buckets.add(batch)
+            await checkpoint()
+
+
+def _add(difference: IdDifference, planned: set[str], given: set[str]) -> IdDifference:
+    """The difference with one more bucket counted in."""
+    new, gone = given - planned, planned - given
+    return IdDifference(
+        difference.new + len(new),
+        difference.gone + len(gone),
+        tuple(nsmallest(_EXAMPLES_MAX, (*difference.new_examples, *new))),
+        tuple(nsmallest(_EXAMPLES_MAX, (*difference.gone_examples, *gone))),
+    )

@@ -1,0 +1,98 @@
+"""Each file ID once: exact, in the order of first appearance, in memory that doesn't grow with the input.
+
+The IDs go into a spool as they come, and into buckets by hash. Equal IDs meet in the same bucket, so one
+bucket at a time tells which of its IDs came for the first time: a bit for each, and no bits at all for a
+bucket without repeats. Then the spool is replayed; each ID's hash leads to its bucket again, whose next bit
+says whether the ID stays. What is left in memory is one bucket, and at the worst 1 bit per ID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import chain, compress, count, repeat
+from operator import eq
+from pathlib import Path
+
+from anyio.lowlevel import checkpoint
+
+from classify_batch.sources.closing import closing
+from classify_batch.sources.spill import LIMITS, Buckets, Limits, Spool
+
+_TO_DIGITS = bytes([48, 49]) + bytes(254)
+_BITS = [tuple(bool(byte & bit) for bit in (128, 64, 32, 16, 8, 4, 2, 1)) for byte in range(256)]
+
+
+class Distinct:
+    """An asynchronous iterable of batches without repeats; go through it once.
+
+    Attributes:
+        duplicates: IDs that were left out; known when the first batch comes, 0 before.
+    """
+
+    def __init__(
+        self, batches: AsyncIterator[list[str]], *, directory: Path | None = None, limits: Limits = LIMITS
+    ) -> None:
+        self._batches = batches
+        self._directory = directory
+        self._limits = limits
+        self.duplicates = 0
+
+    async def __aiter__(self) -> AsyncIterator[list[str]]:
+        with Spool(self._directory, self._limits) as spool, Buckets(self._directory, self._limits) as buckets:
+            async with closing(self._batches) as stream:
+                async for batch in stream:
+                    if batch:
+                        spool.add(batch)
+                        buckets.add(batch)
+                    await checkpoint()
+            stays = await self._judge(buckets)
+            for batch in spool.replay():
+                kept = _keep(batch, buckets, stays) if self.duplicates else batch
+                if kept:
+                    yield kept
+                await checkpoint()
+
+    async def _judge(self, buckets: Buckets) -> list[Iterator[bool]]:
+        """For each bucket, whether its IDs stay, one after the other."""
+        stays: list[Iterator[bool]] = []
+        for number in range(len(buckets)):
+            file_ids = buckets.bucket(number)
+            repeats = len(file_ids) - len(set(file_ids))
+            self.duplicates += repeats
+            stays.append(_unpack(_pack(_first_appearances(file_ids))) if repeats else repeat(True))
+            await checkpoint()
+        return stays
+
+
+def distinct(batches: AsyncIterator[list[str]], *, directory: Path | None = None, limits: Limits = LIMITS) -> Distinct:
+    """The same IDs, each where it appears first.
+
+    Args:
+        batches: file IDs, none of them with a newline inside. directory: where temporary files go that
+        outgrow memory (twice the input's size); None is
+            the system's own place for them.
+
+    Raises:
+        StoreError: the temporary files can't be written.
+    """
+    return Distinct(batches, directory=directory, limits=limits)
+
+
+def _keep(batch: list[str], buckets: Buckets, stays: Sequence[Iterator[bool]]) -> list[str]:
+    return list(compress(batch, map(next, map(stays.__getitem__, buckets.numbers(batch)))))
+
+
+def _first_appearances(file_ids: list[str]) -> bytes:
+    """A 1 for each ID that is not further on the left, a 0 for each that is."""
+    first_at: dict[str, int] = {}
+    return bytes(map(eq, map(first_at.setdefault, file_ids, count()), count()))
+
+
+def _pack(flags: bytes) -> bytes:
+    """Bytes of 0 and 1 → bits, the first in the highest place, zeros behind the last."""
+    size = -(-len(flags) // 8)
+    return int(flags.translate(_TO_DIGITS).ljust(size * 8, b"0"), 2).to_bytes(size)
+
+
+def _unpack(bits: bytes) -> Iterator[bool]:
+    return chain.from_iterable(map(_BITS.__getitem__, bits))

@@ -1,0 +1,97 @@
+"""What a person or a program names as the input → the source that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from os import PathLike
+from pathlib import Path
+
+from classify_batch.errors import SourceError
+from classify_batch.sources import memory, project
+from classify_batch.sources.blocks import read_file, read_stdin
+from classify_batch.sources.closing import closing
+from classify_batch.sources.formats import read_csv, read_jsonl, read_text
+from classify_batch.sources.ids import COLUMN
+
+STDIN = "-"
+PROJECT = project.NAME
+
+SourceSpec = str | PathLike[str] | Iterable[str] | AsyncIterable[str]
+"""A path, `-`, `project:`, or the file IDs themselves."""
+
+
+def open_source(
+    spec: SourceSpec, *, column: str | None = None, pages: project.Pages | None = None
+) -> AsyncIterator[list[str]]:
+    """The source behind `spec`; nothing is read before its first batch is asked for.
+
+    Args:
+        spec: a path (its suffix tells the format: `.csv`, `.jsonl`, `.ndjson`, anything else is one file ID a
+            line), `-` for stdin (one a line), `project:`, or an iterable of file IDs, asynchronous or not.
+        column: the CSV column or JSON key of the file IDs; "file_id" if None. Other formats have no columns.
+        pages: the project's file list; `project:` needs it.
+
+    Raises:
+        SourceError: at once for a format that can't be read; while reading for a value that is no file ID, a
+            file that can't be read, and a source without file IDs.
+    """
+    batches, name = _open(spec, column, pages)
+    return _never_empty(batches, name)
+
+
+def is_repeatable(spec: SourceSpec) -> bool:
+    """Whether the spec can be read again, so that a resumed run can compare its file IDs with the plan's."""
+    return spec not in (STDIN, PROJECT) if isinstance(spec, str) else isinstance(spec, PathLike | Iterable)
+
+
+def _open(spec: SourceSpec, column: str | None, pages: project.Pages | None) -> tuple[AsyncIterator[list[str]], str]:
+    if isinstance(spec, str | PathLike) and spec not in (STDIN, PROJECT):
+        return _open_file(Path(spec), column)
+    if column is not None:
+        raise _no_columns("this input")
+    if spec == STDIN:
+        return read_text(read_stdin(), "stdin"), "stdin"
+    if spec == PROJECT:
+        if pages is None:
+            raise SourceError("project: needs the API", hint="give a file of file IDs, or the IDs themselves")
+        return project.from_project(pages), PROJECT
+    if isinstance(spec, AsyncIterable):
+        return memory.from_async_iterable(spec), memory.NAME
+    if isinstance(spec, PathLike):
+        raise AssertionError("paths were opened above")
+    return memory.from_iterable(spec), memory.NAME
+
+
+def _no_columns(name: str) -> SourceError:
+    return SourceError(
+        f"{name}: a column was named, but only .csv and .jsonl files have columns", hint="leave --column out"
+    )
+
+
+def _open_file(path: Path, column: str | None) -> tuple[AsyncIterator[list[str]], str]:
+    name = str(path) if str(path).isprintable() else repr(str(path))
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        raise SourceError(
+            f"{name}: Parquet is not supported in this version",
+            hint="convert it to CSV or JSONL with a file_id column",
+        )
+    if suffix == ".csv":
+        return read_csv(read_file(path), name, column or COLUMN), name
+    if suffix in (".jsonl", ".ndjson"):
+        return read_jsonl(read_file(path), name, column or COLUMN), name
+    if column is not None:
+        raise _no_columns(name)
+    return read_text(read_file(path), name), name
+
+
+async def _never_empty(batches: AsyncIterator[list[str]], name: str) -> AsyncIterator[list[str]]:
+    """The batches that hold something. Raises SourceError at the end if there was none."""
+    empty = True
+    async with closing(batches) as stream:
+        async for batch in stream:
+            if batch:
+                empty = False
+                yield batch
+    if empty:
+        raise SourceError(f"{name} holds no file IDs", hint="was the input written to its end?")

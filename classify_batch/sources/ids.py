@@ -1,0 +1,71 @@
+"""What a file ID looks like, and how to say that something isn't one.
+
+File IDs are opaque: 1 to 200 printable characters without spaces, never checked for being UUIDs. Whole
+batches are judged by a few calls that run in C; only a batch with a fault in it is looked at one ID at a
+time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from classify_batch.errors import SourceError
+from classify_batch.records import FILE_ID_CHARACTERS_MAX
+
+COLUMN = "file_id"
+"""The column, or key, that holds the file IDs unless the caller names another."""
+
+_SHOWN_CHARACTERS_MAX = 60
+
+
+def all_valid(values: Sequence[object]) -> bool:
+    """Whether every value is a file ID."""
+    try:
+        text = "".join(values)  # type: ignore[arg-type]  # a value that is no string is what TypeError is for
+    except TypeError:
+        return False
+    if not text.isprintable() or " " in text:
+        return False
+    lengths = set(map(len, values))  # type: ignore[arg-type]  # they were all strings
+    return not lengths or (min(lengths) > 0 and max(lengths) <= FILE_ID_CHARACTERS_MAX)
+
+
+def first_fault(name: str, numbered: Iterable[tuple[int, object]], *, unit: str = "line") -> SourceError:
+    """The error for the first of the numbered values that is not a file ID; one of them must be.
+
+    Args:
+        name: how a person names the source.
+        numbered: each value with the number of its line, or of its item.
+    """
+    for number, value in numbered:
+        if reason := _why_not(value):
+            what, hint = reason
+            return SourceError(f"{name}, {unit} {number}: {what}", hint=hint)
+    raise AssertionError("a batch with a fault in it was looked at and had none")
+
+
+def shorten(value: object) -> str:
+    """A value for a message: one short line, and no control character reaches the terminal."""
+    text = repr(value[: _SHOWN_CHARACTERS_MAX + 1] if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN_CHARACTERS_MAX + 2 else text[:_SHOWN_CHARACTERS_MAX] + "…'"
+
+
+def _why_not(value: object) -> tuple[str, str] | None:
+    """What is wrong with a value, and what to do about it; None for a file ID."""
+    if not isinstance(value, str):
+        return f"{shorten(value)} is not a string", "file IDs are strings; put them in quotes"
+    if not value:
+        return "an empty file ID", "give every row a file ID, or leave the row out"
+    if len(value) > FILE_ID_CHARACTERS_MAX:
+        return (
+            f"{shorten(value)} has {len(value)} characters; a file ID has at most {FILE_ID_CHARACTERS_MAX}",
+            "is this a list of file IDs, one on each line?",
+        )
+    if " " in value:
+        return f"{shorten(value)} has a space in it", "one file ID on each line, and nothing beside it"
+    if not value.isprintable():
+        return (
+            f"{shorten(value)} has a character that can't be printed",
+            "remove it, or save the file as UTF-8",
+        )
+    return None

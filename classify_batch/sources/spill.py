@@ -1,0 +1,147 @@
+"""More file IDs than memory should hold, kept in temporary files.
+
+Two shapes. A `Spool` gives its batches back in order. `Buckets` spread IDs by hash, so that equal IDs meet in
+the same bucket and one bucket at a time fits into memory: 503 buckets of 10 million IDs hold 20,000 each.
+
+Both stay in memory while they are small, and lie in nameless files after that: whatever happens to the
+process, no file is left behind. Writes are short and go to the page cache, so they are made in place rather
+than in a thread; the callers give way to the event loop between batches.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from classify_batch.errors import StoreError
+
+
+class Limits(NamedTuple):
+    """How much is held in memory. The defaults are for many millions of IDs; tests make them tiny.
+
+    Attributes:
+        buckets: a prime: the remainder then says nothing about a hash's low bits, by which sets are laid out.
+        held_ids: IDs that wait in memory for being written to their buckets together.
+        file_bytes: size at which a temporary file goes from memory to disk.
+    """
+
+    buckets: int = 503
+    held_ids: int = 1 << 16
+    file_bytes: int = 1 << 21
+
+
+LIMITS = Limits()
+
+
+class _Temporary:
+    """A nameless temporary file whose refusals are StoreErrors."""
+
+    def __init__(self, directory: Path | None, limits: Limits) -> None:
+        self._directory = directory
+        place = str(directory) if directory else None
+        self._file = tempfile.SpooledTemporaryFile(limits.file_bytes, dir=place)  # noqa: SIM115
+        self._end = 0
+
+    def append(self, data: bytes) -> int:
+        """Puts `data` at the end and returns the offset at which it begins."""
+        start = self._end
+        try:
+            self._file.seek(start)
+            self._file.write(data)
+        except OSError as error:
+            raise self._refused(error) from error
+        self._end += len(data)
+        return start
+
+    def read(self, start: int, length: int) -> bytes:
+        try:
+            self._file.seek(start)
+            return self._file.read(length)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # a full disk has been told already, by the append that met it
+            self._file.close()
+
+    def _refused(self, error: OSError) -> StoreError:
+        where = self._directory or tempfile.gettempdir()
+        return StoreError(
+            f"temporary files in {where}: {error.strerror or error}",
+            hint="finding repeated file IDs takes twice the input's size on disk; make room, or set TMPDIR",
+        )
+
+
+class Spool(_Temporary):
+    """Batches of IDs that come back in the order in which they went in."""
+
+    def __init__(self, directory: Path | None = None, limits: Limits = LIMITS) -> None:
+        super().__init__(directory, limits)
+        self._lengths = array("Q")
+
+    def add(self, file_ids: Sequence[str]) -> None:
+        data = "\n".join(file_ids).encode()
+        self.append(data)
+        self._lengths.append(len(data))
+
+    def replay(self) -> Iterator[list[str]]:
+        start = 0
+        for length in self._lengths:
+            yield self.read(start, length).decode().split("\n")
+            start += length
+
+
+class Buckets(_Temporary):
+    """IDs spread by hash; within a bucket they keep the order in which they came.
+
+    Python's hash of a string differs from process to process, so nobody can choose IDs that all fall into one
+    bucket, and nothing that leaves this class may depend on an ID's bucket number.
+    """
+
+    def __init__(self, directory: Path | None = None, limits: Limits = LIMITS) -> None:
+        super().__init__(directory, limits)
+        self._number_of_hash = limits.buckets.__rmod__
+        self._held: list[list[str]] = [[] for _ in range(limits.buckets)]
+        self._held_ids = 0
+        self._held_ids_max = limits.held_ids
+        self._segments: list[array[int]] = []
+        """For each write: where every bucket's part begins, and where the last one ends."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def numbers(self, file_ids: Sequence[str]) -> Iterator[int]:
+        """The bucket of each ID."""
+        return map(self._number_of_hash, map(hash, file_ids))
+
+    def add(self, file_ids: Sequence[str]) -> None:
+        put = map(list.append, map(self._held.__getitem__, self.numbers(file_ids)), file_ids)
+        deque(put, maxlen=0)  # a loop without a line of Python in it: 10 million IDs come by here
+        self._held_ids += len(file_ids)
+        if self._held_ids >= self._held_ids_max:
+            self._write()
+
+    def bucket(self, number: int) -> list[str]:
+        """A bucket's IDs, in the order in which they were added."""
+        file_ids: list[str] = []
+        for starts in self._segments:
+            if data := self.read(starts[number], starts[number + 1] - starts[number]):
+                file_ids += data.decode().split("\n")
+        return file_ids + self._held[number]
+
+    def _write(self) -> None:
+        parts = ["\n".join(file_ids).encode() for file_ids in self._held]
+        start = self.append(b"".join(parts))
+        self._segments.append(array("Q", accumulate(map(len, parts), initial=start)))
+        for file_ids in self._held:
+            file_ids.clear()
+        self._held_ids = 0

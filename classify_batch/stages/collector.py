@@ -1,0 +1,149 @@
+"""Takes the answers of finished jobs and commits one outcome per file: set arithmetic on file IDs.
+
+What came is committed; what is missing goes out again in a smaller part, within the attempts; a job that ended badly
+goes out once more as it is, and is then split. All of that is one fact in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from anyio.abc import ObjectReceiveStream
+
+from classify_batch.backoff import patiently
+from classify_batch.errors import ApiError, Verdict
+from classify_batch.outcomes import end_attempt, fail_all, failure_lines, result_lines
+from classify_batch.ports import Api, Clock, Journal
+from classify_batch.records import Answer, Attempt, Failure, FailureCode, Job, JobStatus, JobView, Part
+from classify_batch.states import Kind, after_bad_job, after_missing
+from classify_batch.stopping import Stop, Stopping
+from classify_batch.wire.words import clean
+
+_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
+"""A job that the list shows as finished may be 404 elsewhere for a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What follows from a job's answers.
+
+    Attributes:
+        answers: (file ID, answer) of the files that have their outcome.
+        odd: what the API said beyond what was asked, in words.
+    """
+
+    answers: list[tuple[str, Answer]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    again: tuple[Part, ...] = ()
+    odd: list[str] = field(default_factory=list)
+
+
+class Collector:
+    """One of several workers over the same stream."""
+
+    def __init__(
+        self,
+        api: Api,
+        journal: Journal,
+        clock: Clock,
+        stopping: Stopping,
+        *,
+        mode: str,
+        attempts: int,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._api = api
+        self._journal = journal
+        self._clock = clock
+        self._stopping = stopping
+        self._mode = mode
+        self._attempts = attempts
+        self._warn = warn
+
+    async def work(self, finished: ObjectReceiveStream[Job]) -> None:
+        """Collects until the stream ends."""
+        async with finished:
+            async for job in finished:
+                try:
+                    await self._collect(job)
+                except ApiError as error:
+                    self._stopping.ask(Stop.because(error))
+
+    async def _collect(self, job: Job) -> None:
+        view = job.finished
+        if view is None:
+            self._commit(job, Settled(failures=overdue(job)))
+        elif view.answered:
+            answers = await patiently(lambda: self._api.results(view), again=_SOON)
+            self._commit(job, settle(job.attempt, answers, self._attempts, view))
+        else:
+            self._commit(job, settle_bad(job.attempt, view, self._attempts))
+        with self._stopping.busy():
+            await self._journal.durable()
+
+    def _commit(self, job: Job, settled: Settled) -> None:
+        for words in settled.odd:
+            self._warn(f"job {clean(job.job_id)}: {words}")
+        at_s = self._clock.wall_s()
+        results = result_lines(job.attempt, job.job_id, self._mode, settled.answers, at_s)
+        failures = failure_lines(job.attempt, job.job_id, settled.failures, at_s)
+        only_again = bool(settled.again) and not settled.answers and not settled.failures
+        bad = job.finished is not None and not job.finished.answered
+        kind = Kind.SPLIT if only_again and bad else Kind.COLLECTED
+        end_attempt(self._journal, job.attempt, kind, results=results, failures=failures, again=settled.again)
+
+
+def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: JobView) -> Settled:
+    """Asked, answered, missing, never asked, answered twice, nameless: every case has its outcome or its warning."""
+    positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
+    answered: dict[str, Answer] = {}
+    twice = nameless = foreign = 0
+    for answer in answers:
+        if answer.file_id is None:
+            nameless += 1
+        elif answer.file_id not in positions:
+            foreign += 1
+        elif not answer.answered:
+            continue
+        elif answer.file_id in answered:
+            twice += answered[answer.file_id] != answer
+        else:
+            answered[answer.file_id] = answer
+    missing = [position for file_id, position in positions.items() if file_id not in answered]
+    again = after_missing(attempt.part, len(positions), missing, attempts)
+    words = f"no answer in a job that ended with {clean(view.status)}"
+    if view.error_message:
+        words += f": {view.error_message}"
+    odd = [
+        f"{count} {what}"
+        for count, what in (
+            (nameless, "answers name no file; they are ignored"),
+            (foreign, "answers are about files that were not asked for; they are ignored"),
+            (twice, "files have two different answers; the first counts"),
+        )
+        if count
+    ]
+    return Settled(
+        list(answered.items()),
+        [] if again else [Failure(position, FailureCode.NOT_ANSWERED, words) for position in missing],
+        again,
+        odd,
+    )
+
+
+def settle_bad(attempt: Attempt, view: JobView, attempts: int) -> Settled:
+    """A job that ended with ERROR or CANCELLED."""
+    again = after_bad_job(attempt.part, attempt.positions, attempts)
+    if again:
+        return Settled(again=again)
+    cancelled = view.status == JobStatus.CANCELLED
+    code = FailureCode.JOB_CANCELLED if cancelled else FailureCode.JOB_ERROR
+    words = view.error_message or f"the job ended with {clean(view.status)} and gave no reason"
+    return Settled(failures=fail_all(attempt, code, words))
+
+
+def overdue(job: Job) -> list[Failure]:
+    """v1 can't cancel: the job goes on, and is named, so that a later retry can look at it first."""
+    words = f"job {clean(job.job_id)} was not finished within limits.job_timeout_s"
+    return fail_all(job.attempt, FailureCode.OVERDUE, words)

@@ -1,0 +1,175 @@
+"""Does what the watch decides, and hands finished jobs on.
+
+Handing on waits where the collector is behind: nothing is looked at meanwhile, no slot gets free, and so no more is
+submitted than can be collected.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+from classify_batch.backoff import patiently
+from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.gate import Slots
+from classify_batch.ports import Api, Clock, Journal
+from classify_batch.records import Job, JobPage, JobView
+from classify_batch.stages.poller.watch import Look, Sweep, Wait, Watch
+from classify_batch.states import Finished
+from classify_batch.stopping import Stop, Stopping
+from classify_batch.wire.words import clean
+
+PAGE_SIZE = 100
+PAGE_SIZE_MIN = 10
+LOOKS_AT_ONCE = 8
+
+
+class Poller:
+    """One for all jobs of a run."""
+
+    def __init__(
+        self,
+        api: Api,
+        journal: Journal,
+        clock: Clock,
+        slots: Slots,
+        stopping: Stopping,
+        watch: Watch,
+        *,
+        job_timeout_s: float,
+        settle_s: float,
+    ) -> None:
+        self._api = api
+        self._journal = journal
+        self._clock = clock
+        self._slots = slots
+        self._stopping = stopping
+        self._watch = watch
+        self._job_timeout_s = job_timeout_s
+        self._settle_s = settle_s
+        self._page_size = PAGE_SIZE
+        self._news = anyio.Event()
+
+    async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
+        """Watches what comes until it is cancelled: only the orchestrator knows when no job will come any more."""
+        async with submitted, finished, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._receive, submitted)
+            while True:
+                await self._step(finished)
+
+    async def _receive(self, submitted: ObjectReceiveStream[Job]) -> None:
+        async for job in submitted:
+            self._watch.add(job, anyio.current_time())
+            self._news.set()
+
+    async def _step(self, finished: ObjectSendStream[Job]) -> None:
+        try:
+            match self._watch.next(anyio.current_time()):
+                case Sweep(pages_max):
+                    await self._sweep(pages_max, finished)
+                case Look(job_ids):
+                    await self._look(job_ids, finished)
+                case Wait(until_s):
+                    await self._wait(until_s)
+        except ApiError as error:
+            self._stopping.ask(Stop.because(error))
+            await anyio.sleep_forever()
+
+    async def _wait(self, until_s: float) -> None:
+        self._news = anyio.Event()
+        with anyio.move_on_at(until_s) if until_s < math.inf else anyio.CancelScope():
+            await self._news.wait()
+
+    # --- Sweeps -----------------------------------------------------------------------------------------------------
+
+    async def _sweep(self, pages_max: int, finished: ObjectSendStream[Job]) -> None:
+        expected = set(self._watch.jobs)
+        shown: set[str] = set()
+        token: str | None = None
+        pages = 0
+        while pages < pages_max:
+            page = await self._page(token)
+            pages += 1
+            if page is None:
+                self._watch.leave_list_alone(anyio.current_time())
+                return
+            for view in page.jobs:
+                if view.job_id in expected:
+                    shown.add(view.job_id)
+                    await self._show(view, finished)
+            token = page.next_page_token
+            if token is None or not expected - shown:
+                break
+        self._watch.swept(shown, expected, pages, anyio.current_time())
+
+    async def _page(self, token: str | None) -> JobPage | None:
+        """A page of the list; None where the API refuses to list. A page size that is refused is halved, and kept."""
+        while True:
+            try:
+                return await patiently(lambda: self._api.list_page(page_size=self._page_size, page_token=token))
+            except ApiError as error:
+                if error.verdict not in (Verdict.REFUSED, Verdict.MISSING, Verdict.PERSON):
+                    raise
+                if error.verdict is not Verdict.REFUSED or self._page_size <= PAGE_SIZE_MIN or token is not None:
+                    return None
+                self._page_size //= 2
+
+    # --- Single looks -----------------------------------------------------------------------------------------------
+
+    async def _look(self, job_ids: tuple[str, ...], finished: ObjectSendStream[Job]) -> None:
+        limiter = anyio.CapacityLimiter(LOOKS_AT_ONCE)
+        errors: list[ApiError] = []
+
+        async def look(job_id: str) -> None:
+            async with limiter:
+                try:
+                    await self._show(await patiently(lambda: self._api.get(job_id)), finished)
+                except ApiError as error:
+                    errors.append(error)
+                    if error.verdict is Verdict.MISSING:
+                        errors.pop()
+                        self._missing(job_id, error)
+
+        async with anyio.create_task_group() as tasks:
+            for job_id in job_ids:
+                tasks.start_soon(look, job_id)
+        if errors:
+            raise errors[0]
+
+    def _missing(self, job_id: str, error: ApiError) -> None:
+        """404 to a job that the API gave us: not there yet, or the wrong project or key. Never a reason to resend."""
+        now_s = anyio.current_time()
+        watched = self._watch.jobs[job_id]
+        self._watch.looked(job_id, now_s)
+        watched.missing_since_s = watched.missing_since_s or now_s
+        if now_s - watched.missing_since_s >= self._settle_s:
+            self._stopping.ask(
+                Stop(
+                    f"job {clean(job_id)} vanished: the API gave it to us, and now answers 404 ({error})",
+                    ExitStatus.PERSON,
+                    "check that the key and api.project_id are those that the run was begun with, then give the same "
+                    "command",
+                )
+            )
+
+    # --- What was seen ----------------------------------------------------------------------------------------------
+
+    async def _show(self, view: JobView, finished: ObjectSendStream[Job]) -> None:
+        watched = self._watch.jobs.get(view.job_id)
+        if watched is None:
+            return
+        if view.finished:
+            job, duration_s = self._watch.finish(view.job_id, anyio.current_time())
+            message = None if view.error_message is None else clean(view.error_message)
+            self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
+            self._slots.release()
+            await finished.send(replace(job, finished=view))
+        elif self._clock.wall_s() - watched.job.submitted_at_s > self._job_timeout_s:
+            job, _ = self._watch.finish(view.job_id, anyio.current_time())
+            self._slots.release()
+            await finished.send(job)
+        else:
+            self._watch.looked(view.job_id, anyio.current_time())

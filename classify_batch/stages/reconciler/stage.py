@@ -1,0 +1,212 @@
+"""Reads the list for all doubtful attempts together, until each is adopted, sent again, or given up.
+
+An attempt is sent again only when the list, read when this process first looked and again `settle_s` later, shows no
+candidate left that could be its job. That an accepted job shows in the list within `settle_s` is what the promise
+"nothing is paid twice" rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+from classify_batch.backoff import patiently
+from classify_batch.errors import ApiError, Verdict
+from classify_batch.gate import Slots
+from classify_batch.outcomes import end_attempt, fail_all, failure_lines
+from classify_batch.ports import Api, Clock, Journal
+from classify_batch.records import Attempt, AttemptKey, FailureCode, Job, JobPage, JobSpec, JobView
+from classify_batch.stages.reconciler.match import Doubt, NewestFirst, Owner, could_be_ours, owner
+from classify_batch.states import Adopted, Kind
+from classify_batch.stopping import Stop, Stopping
+from classify_batch.wire.words import clean
+
+PAGE_SIZES = (100, 50, 10)
+"""A server may refuse a large page with 422: the next smaller one is tried."""
+
+PAGES_MAX = 100_000
+ROUND_S_MIN = 0.25
+ROUND_S_MAX = 5.0
+
+
+class Reconciler:
+    """One for all doubtful attempts of a run."""
+
+    def __init__(
+        self,
+        api: Api,
+        journal: Journal,
+        clock: Clock,
+        slots: Slots,
+        stopping: Stopping,
+        *,
+        spec: JobSpec,
+        settle_s: float,
+        job_timeout_s: float,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._api = api
+        self._journal = journal
+        self._clock = clock
+        self._slots = slots
+        self._stopping = stopping
+        self._spec = spec
+        self._settle_s = settle_s
+        self._job_timeout_s = job_timeout_s
+        self._warn = warn
+        self._doubts: dict[AttemptKey, Doubt] = {}
+        self._dismissed: set[str] = set()
+        self._page_size = 0
+        self._news = anyio.Event()
+
+    async def work(
+        self,
+        doubtful: ObjectReceiveStream[Attempt],
+        again: ObjectSendStream[Attempt],
+        adopted: ObjectSendStream[Job],
+    ) -> None:
+        """Reconciles what comes until it is cancelled."""
+        async with doubtful, again, adopted, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._receive, doubtful)
+            while True:
+                await self._news.wait()
+                try:
+                    await self._round(again, adopted)
+                except ApiError as error:
+                    self._stopping.ask(Stop.because(error))
+                    await anyio.sleep_forever()
+                if self._doubts:
+                    await anyio.sleep(min(ROUND_S_MAX, max(ROUND_S_MIN, self._settle_s / 8)))
+                else:
+                    self._dismissed.clear()
+                    self._news = anyio.Event()
+
+    async def _receive(self, doubtful: ObjectReceiveStream[Attempt]) -> None:
+        async for attempt in doubtful:
+            self._doubts[attempt.key] = Doubt(attempt, until_s=self._clock.wall_s())
+            self._news.set()
+
+    async def _round(self, again: ObjectSendStream[Attempt], adopted: ObjectSendStream[Job]) -> None:
+        doubts = list(self._doubts.values())
+        began_s = anyio.current_time()
+        for doubt in doubts:
+            doubt.first_look_s = began_s if doubt.first_look_s is None else doubt.first_look_s
+        views = await self._candidates(doubts)
+        for view in views:
+            await self._ask_whose(view, doubts)
+        for doubt in doubts:
+            doubt.last_look_s = began_s
+            await self._decide(doubt, views, again, adopted)
+
+    # --- Candidates -------------------------------------------------------------------------------------------------
+
+    async def _candidates(self, doubts: list[Doubt]) -> list[JobView]:
+        """The listed jobs that nobody of this run knows and that could be some doubt's."""
+        views = {
+            view.job_id: view
+            for view in await self._read_list(min(doubt.attempt.since_s for doubt in doubts))
+            if view.job_id not in self._dismissed and any(self._could_be(view, doubt) for doubt in doubts)
+        }
+        known = await self._journal.known_jobs(views.keys(), [doubt.attempt.key for doubt in doubts])
+        return [view for job_id, view in views.items() if job_id not in known]
+
+    def _could_be(self, view: JobView, doubt: Doubt) -> bool:
+        return could_be_ours(view, doubt, self._spec, self._api.clock_skew_s, self._settle_s)
+
+    async def _read_list(self, since_s: float) -> list[JobView]:
+        """The whole list, or as much of it as can hold jobs of ours."""
+        views: list[JobView] = []
+        tokens: set[str] = set()
+        order = NewestFirst(since_s + self._api.clock_skew_s)
+        token: str | None = None
+        for _ in range(PAGES_MAX):
+            page = await self._page(token)
+            views.extend(page.jobs)
+            token = page.next_page_token
+            if token is None or token in tokens or order.passed(page.jobs):
+                break
+            tokens.add(token)
+        return views
+
+    async def _page(self, token: str | None) -> JobPage:
+        while True:
+            try:
+                return await patiently(lambda: self._list_page(token))
+            except ApiError as error:
+                if error.verdict is not Verdict.REFUSED or self._page_size + 1 == len(PAGE_SIZES) or token is not None:
+                    raise
+                self._page_size += 1
+
+    async def _list_page(self, token: str | None) -> JobPage:
+        return await self._api.list_page(page_size=PAGE_SIZES[self._page_size], page_token=token)
+
+    async def _ask_whose(self, view: JobView, doubts: list[Doubt]) -> None:
+        """Lets a finished candidate's results decide. One that failed was not paid, and is nobody's."""
+        if not view.finished:
+            return
+        if not view.answered:
+            self._dismissed.add(view.job_id)
+            return
+        answers = await patiently(lambda: self._api.results(view), again=frozenset({Verdict.LATER, Verdict.MISSING}))
+        owners = {doubt.attempt.key: owner(doubt.attempt, answers) for doubt in doubts}
+        for doubt in doubts:
+            if owners[doubt.attempt.key] is Owner.OURS:
+                doubt.found[view.job_id] = len({answer.file_id for answer in answers if answer.file_id is not None})
+        if all(whose is Owner.OTHERS for whose in owners.values()):
+            self._dismissed.add(view.job_id)
+
+    # --- Decisions --------------------------------------------------------------------------------------------------
+
+    async def _decide(
+        self,
+        doubt: Doubt,
+        views: list[JobView],
+        again: ObjectSendStream[Attempt],
+        adopted: ObjectSendStream[Job],
+    ) -> None:
+        attempt = doubt.attempt
+        complete = [job_id for job_id, files in doubt.found.items() if files == len(attempt.file_ids)]
+        if complete:
+            await self._adopt(doubt, complete[0], views, adopted)
+            return
+        undecided = [view for view in views if view.job_id not in self._dismissed | doubt.found.keys()]
+        undecided = [view for view in undecided if self._could_be(view, doubt)]
+        if undecided:
+            self._give_up_when_due(doubt, undecided)
+        elif self._settled(doubt):
+            if doubt.found:
+                best = max(doubt.found, key=lambda job_id: doubt.found[job_id])
+                await self._adopt(doubt, best, views, adopted)
+            else:
+                del self._doubts[attempt.key]
+                await again.send(attempt)
+
+    def _settled(self, doubt: Doubt) -> bool:
+        first_s, last_s = doubt.first_look_s, doubt.last_look_s
+        return first_s is not None and last_s is not None and last_s > first_s and last_s - first_s >= self._settle_s
+
+    async def _adopt(self, doubt: Doubt, job_id: str, views: list[JobView], adopted: ObjectSendStream[Job]) -> None:
+        attempt = doubt.attempt
+        del self._doubts[attempt.key]
+        self._dismissed.add(job_id)
+        at_s = self._clock.wall_s()
+        project_id = next((view.project_id for view in views if view.job_id == job_id), None)
+        self._journal.record(Adopted(attempt.key, job_id, at_s, project_id))
+        spare = [found for found in doubt.found if found != job_id]
+        if spare:
+            self._warn(f"chunk {attempt.key.chunk}: further jobs hold its files: {', '.join(map(clean, spare))}")
+        await adopted.send(Job(attempt, job_id, at_s, timed=False))
+
+    def _give_up_when_due(self, doubt: Doubt, undecided: list[JobView]) -> None:
+        if self._clock.wall_s() - doubt.attempt.since_s <= self._job_timeout_s:
+            return
+        attempt = doubt.attempt
+        del self._doubts[attempt.key]
+        jobs = ", ".join(clean(view.job_id) for view in undecided[:10])
+        words = f"perhaps paid, and it could not be proven; its job may be one of: {jobs}"
+        failures = fail_all(attempt, FailureCode.UNRESOLVED, words)
+        lines = failure_lines(attempt, None, failures, self._clock.wall_s())
+        end_attempt(self._journal, attempt, Kind.COLLECTED, failures=lines)
+        self._slots.release()

@@ -1,0 +1,197 @@
+"""A chunk's life as one table.
+
+A planned chunk goes out as an attempt. Every attempt that was begun is ended by exactly one fact that disposes of all
+its files at once: `collected` (each file has its outcome, or goes out again), `split` (the job ended badly; its files
+go out again, in other parts) or `rejected` (the API said no; likewise). Files that go out again are named in the very
+fact that ends the attempt, so there is no moment at which a file is in nobody's hands, and replaying the journal never
+has to decide anything anew.
+
+`submitting` may be written again under the same attempt: it is the same intent, sent once more after it was proven that
+the first call left no job behind.
+
+A move that is not in the table can't be made: `move` raises InternalError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from classify_batch.errors import InternalError
+from classify_batch.records import AttemptKey, Part, Segment, to_ranges
+
+
+class State(StrEnum):
+    """Where an attempt stands."""
+
+    PLANNED = "planned"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    FINISHED = "finished"
+    COLLECTED = "collected"
+    SPLIT = "split"
+    REJECTED = "rejected"
+
+
+class Kind(StrEnum):
+    """The facts of a journal."""
+
+    OPENED = "opened"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    REJECTED = "rejected"
+    ADOPTED = "adopted"
+    FINISHED = "finished"
+    SPLIT = "split"
+    COLLECTED = "collected"
+    REOPENED = "reopened"
+    CLOSED = "closed"
+
+
+ENDS = frozenset({State.COLLECTED, State.SPLIT, State.REJECTED})
+
+MOVES: dict[tuple[State, Kind], State] = {
+    (State.PLANNED, Kind.SUBMITTING): State.SUBMITTING,
+    (State.SUBMITTING, Kind.SUBMITTING): State.SUBMITTING,
+    (State.SUBMITTING, Kind.SUBMITTED): State.SUBMITTED,
+    (State.SUBMITTING, Kind.ADOPTED): State.SUBMITTED,
+    (State.SUBMITTING, Kind.REJECTED): State.REJECTED,
+    (State.SUBMITTING, Kind.COLLECTED): State.COLLECTED,  # given up as unresolved
+    (State.SUBMITTED, Kind.FINISHED): State.FINISHED,
+    (State.SUBMITTED, Kind.COLLECTED): State.COLLECTED,  # given up as overdue
+    (State.FINISHED, Kind.FINISHED): State.FINISHED,  # seen again after a restart
+    (State.FINISHED, Kind.COLLECTED): State.COLLECTED,
+    (State.FINISHED, Kind.SPLIT): State.SPLIT,
+}
+
+
+def move(state: State, kind: Kind) -> State:
+    """The state after a fact. Raises InternalError for a move that the table doesn't have."""
+    try:
+        return MOVES[state, kind]
+    except KeyError:
+        raise InternalError(f"an attempt that is {state} can't be {kind}") from None
+
+
+# --- The facts, each with what it has to say -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a segment of outcomes adds to the counts, so that nobody reads the results to know them."""
+
+    outcomes: dict[str, int] = field(default_factory=dict)
+    types: dict[str, int] = field(default_factory=dict)
+    codes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitting:
+    """The intent, durable before the POST leaves."""
+
+    key: AttemptKey
+    part: Part
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The API accepted and named the job."""
+
+    key: AttemptKey
+    job_id: str
+    at_s: float
+    project_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A job found in the project's list is proven to be this attempt's."""
+
+    key: AttemptKey
+    job_id: str
+    at_s: float
+    project_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job reached an end. `duration_s` is what was learned for the timing of later looks."""
+
+    key: AttemptKey
+    status: str
+    duration_s: float | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt's end: outcomes that were appended, and the parts that go out again.
+
+    `kind` is collected, split or rejected.
+    """
+
+    key: AttemptKey
+    kind: Kind
+    results: Segment | None = None
+    failures: Segment | None = None
+    tally: Tally = field(default_factory=Tally)
+    again: tuple[Part, ...] = ()
+
+
+Fact = Submitting | Submitted | Adopted | Finished | Ended
+
+
+def kind_of(fact: Fact) -> Kind:
+    match fact:
+        case Submitting():
+            return Kind.SUBMITTING
+        case Submitted():
+            return Kind.SUBMITTED
+        case Adopted():
+            return Kind.ADOPTED
+        case Finished():
+            return Kind.FINISHED
+        case Ended():
+            return fact.kind
+
+
+# --- What follows a job that ended badly (pure decisions) ------------------------------------------------------------
+
+
+def remainder(part: Part, positions: Iterable[int], bad_jobs: int) -> tuple[Part, ...]:
+    """What is left of a part, as one part; nothing where nothing is left."""
+    ranges = to_ranges(positions)
+    return (Part(part.chunk, ranges, bad_jobs),) if ranges else ()
+
+
+def halves(part: Part, positions: Sequence[int], bad_jobs: int) -> tuple[Part, ...]:
+    """The two parts of a split; a single file stays one part."""
+    middle = (len(positions) + 1) // 2
+    return remainder(part, positions[:middle], bad_jobs) + remainder(part, positions[middle:], bad_jobs)
+
+
+def after_bad_job(part: Part, positions: Sequence[int], attempts: int) -> tuple[Part, ...]:
+    """The parts that go out again after a job that ended with ERROR or CANCELLED; none: the file has failed.
+
+    A planned chunk goes out once more as it is; after that it is halved, and so are the halves, down to the file at
+    fault: at most `2 * ceil(log2(n)) + 1` further jobs for one bad file among n. A file alone fails when it was in at
+    least `attempts` bad jobs.
+    """
+    bad_jobs = part.bad_jobs + 1
+    if len(positions) == 1:
+        return () if bad_jobs >= attempts else remainder(part, positions, bad_jobs)
+    if part.ranges is None and part.bad_jobs == 0:
+        return (Part(part.chunk, None, bad_jobs),)
+    return halves(part, positions, bad_jobs)
+
+
+def after_missing(part: Part, asked: int, missing: Sequence[int], attempts: int) -> tuple[Part, ...]:
+    """The parts that go out again after a job that left `missing` positions unanswered; none: they have failed."""
+    bad_jobs = part.bad_jobs + 1
+    if not missing or bad_jobs >= attempts:
+        return ()
+    if len(missing) < asked:
+        return remainder(part, missing, bad_jobs)
+    return halves(part, missing, bad_jobs)

@@ -1,0 +1,69 @@
+"""How a run ends before it is complete.
+
+A stop either leaves at once (what is being written is finished first), or ends the creates only, so that the jobs that
+are out, and paid, are still collected. The first reason counts; a stop that leaves at once replaces one that collects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from classify_batch.errors import ClassifyBatchError, ExitStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run stops, for people (`reason`, `hint`) and for schedulers (`status`)."""
+
+    reason: str
+    status: ExitStatus = ExitStatus.INCOMPLETE
+    hint: str = "the same command goes on"
+    collects: bool = False
+
+    @classmethod
+    def because(cls, error: ClassifyBatchError, *, collects: bool = False) -> Stop:
+        return cls(str(error), error.exit_status, error.hint, collects)
+
+
+class Stopping:
+    """Asked by signals and stages, heard by the orchestrator."""
+
+    def __init__(self) -> None:
+        self.stop: Stop | None = None
+        self.no_creates = anyio.Event()
+        self.leave = anyio.Event()
+        self._busy = 0
+        self._idle = anyio.Event()
+
+    @property
+    def creating(self) -> bool:
+        """Whether new jobs may be made."""
+        return self.stop is None
+
+    def ask(self, stop: Stop) -> None:
+        if self.stop is None or (self.stop.collects and not stop.collects):
+            self.stop = stop
+        self.no_creates.set()
+        if not stop.collects:
+            self.leave.set()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Marks what should be finished before the run leaves: a create on the wire, a result being committed."""
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+                self._idle = anyio.Event()
+
+    async def idle(self) -> None:
+        """Returns when nobody is busy."""
+        while self._busy:
+            await self._idle.wait()

@@ -1,0 +1,222 @@
+"""Group commit: many appends, one fsync.
+
+    loop      append append append        append append          append …
+                │ gather                    │ gather
+    thread      └─ write, fsync ────────────┴─ write, fsync ─────┴─ …
+
+An fsync takes milliseconds and one task can't wait for it without all others waiting too, so a thread of its
+own does it, and whatever is appended meanwhile shares the next one. The event loop owns all state: it
+gathers, hands a whole group over when the thread is free, and wakes a group's waiters when the thread is
+done. So nothing is locked, and the thread is a plain consumer of a queue.
+
+Why a group is handed over by `call_soon` and not at once: the tasks that a finished group wakes append again
+in that very turn of the loop. Taken after the turn they form one group; taken at once they would split into
+two that alternate for ever, each waiting for the other's fsync.
+
+The order within a group is the promise of `RunStore.append`: results and failures are written and made
+durable first, and not before then is the first byte of the journal written.
+
+A failed write or fsync is the end: after a failed fsync the kernel may have dropped the bytes and call the
+pages clean, so that a second fsync would lie. Every later append and commit is refused; a new process reads
+what is really there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import NoReturn
+
+import anyio
+from anyio import to_thread
+from anyio.lowlevel import checkpoint
+
+from classify_batch.errors import InternalError, StoreError
+from classify_batch.ports import Log
+from classify_batch.store.refusal import refusals
+from classify_batch.store.whole import Fsync, sync_directory
+
+Write = Callable[[int, memoryview], int]
+
+_DATA = (Log.RESULTS, Log.FAILURES)
+_OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+
+
+class _Group:
+    """What becomes durable together.
+
+    Attributes:
+        blocks: the bytes for each log, in the order of the calls.
+        starts: where in its log the first of them must come to lie.
+        waiters: a future for each waiting task, so that a cancelled one takes nobody with it.
+        failed: set before they are woken; the error itself is the committer's.
+    """
+
+    __slots__ = ("blocks", "failed", "starts", "waiters")
+
+    def __init__(self) -> None:
+        self.blocks: dict[Log, list[bytes]] = {}
+        self.starts: dict[Log, int] = {}
+        self.waiters: list[asyncio.Future[None]] = []
+        self.failed = False
+
+    def wake(self, *, failed: bool) -> None:
+        self.failed = failed
+        for waiter in self.waiters:
+            if not waiter.done():  # cancelled
+                waiter.set_result(None)
+
+    def add(self, log: Log, data: bytes, start: int) -> None:
+        if (blocks := self.blocks.get(log)) is not None:
+            blocks.append(data)
+        else:
+            self.blocks[log] = [data]
+            self.starts[log] = start
+
+
+class LogWriter:
+    """The thread's side: puts groups behind the ends of the logs in `directory`."""
+
+    def __init__(self, directory: Path, *, fsync: Fsync = os.fsync, write: Write = os.write) -> None:
+        self._directory = directory
+        self._fsync = fsync
+        self._write = write
+        self._descriptors: dict[Log, int] = {}
+
+    def put(self, group: _Group) -> None:
+        """Makes a group durable, data before journal. Raises StoreError."""
+        data = [log for log in _DATA if log in group.blocks]
+        for log in data:
+            self._append(log, group)
+        for log in data:
+            self._settle(log)
+        if Log.JOURNAL in group.blocks:
+            self._append(Log.JOURNAL, group)
+            self._settle(Log.JOURNAL)
+
+    def close(self) -> None:
+        for descriptor in self._descriptors.values():
+            with suppress(OSError):  # every fsync came before; there is nothing left that closing could lose
+                os.close(descriptor)
+        self._descriptors.clear()
+
+    def _append(self, log: Log, group: _Group) -> None:
+        path = self._directory / log
+        with refusals(path):
+            descriptor = self._open(log)
+            if (size := os.fstat(descriptor).st_size) != (start := group.starts[log]):
+                raise StoreError(
+                    f"{path} has {size} bytes where {start} were expected: somebody else writes to it",
+                    hint="let nothing else touch the run directory, then the same command goes on",
+                )
+            rest = memoryview(b"".join(group.blocks[log]))
+            while rest:
+                rest = rest[self._write(descriptor, rest) :]
+
+    def _open(self, log: Log) -> int:
+        """The log's descriptor. Its name is made durable once, also where a killed process created it."""
+        if log not in self._descriptors:
+            self._descriptors[log] = os.open(self._directory / log, _OPEN, 0o600)
+            sync_directory(self._directory, self._fsync)
+        return self._descriptors[log]
+
+    def _settle(self, log: Log) -> None:
+        with refusals(self._directory / log):
+            self._fsync(self._descriptors[log])
+
+
+class Committer:
+    """The loop's side. Bound to the asyncio loop of the first append; its thread starts with it."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+        self._queue: SimpleQueue[_Group | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._gathering = _Group()
+        self._flying: _Group | None = None
+        self._armed = False
+        self._closed = False
+        self._failure: BaseException | None = None
+
+    def append(self, log: Log, data: bytes, start: int) -> None:
+        if self._failure is not None or self._closed:
+            self._refuse()
+        self._gathering.add(log, data, start)
+        if self._flying is None and not self._armed:
+            self._arm()
+
+    async def commit(self) -> None:
+        group = self._gathering if self._gathering.blocks else self._flying
+        if group is None:
+            if self._failure is not None or self._closed:
+                self._refuse()
+            await checkpoint()
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        group.waiters.append(waiter)
+        await waiter
+        if group.failed:
+            self._refuse()
+
+    async def aclose(self) -> None:
+        """Commits what is left, also in a cancelled task, and ends the thread."""
+        if self._closed:
+            return
+        with anyio.CancelScope(shield=True):
+            try:
+                if self._failure is None:
+                    await self.commit()
+            finally:
+                self._closed = True
+                self._queue.put(None)
+                if self._thread is not None:
+                    await to_thread.run_sync(self._thread.join)
+
+    def _refuse(self) -> NoReturn:
+        """Raises a new error for each caller: a shared one would gather all their tracebacks."""
+        match self._failure:
+            case None:
+                raise InternalError("append or commit after the store was closed")
+            case StoreError() as failure:
+                raise StoreError(str(failure), hint=failure.hint) from (failure.__cause__ or failure)
+            case failure:
+                raise InternalError("the thread that commits died") from failure
+
+    def _arm(self) -> None:
+        """Hands the group over after the present turn of the loop."""
+        self._armed = True
+        asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._armed = False
+        if self._thread is None:
+            self._thread = Thread(target=self._run, args=(asyncio.get_running_loop(),), name="commit", daemon=True)
+            self._thread.start()
+        self._flying, self._gathering = self._gathering, _Group()
+        self._queue.put(self._flying)
+
+    def _finished(self, failure: BaseException | None) -> None:
+        groups = [self._flying] if failure is None else [self._flying, self._gathering]
+        self._flying = None
+        self._failure = failure
+        for group in groups:
+            if group is not None:
+                group.wake(failed=failure is not None)
+        if failure is None and self._gathering.blocks:
+            self._arm()
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        failure: BaseException | None = None
+        while failure is None and (group := self._queue.get()) is not None:
+            try:
+                self._writer.put(group)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+                failure = error
+            with suppress(RuntimeError):  # the loop is gone, and with it all who waited
+                loop.call_soon_threadsafe(self._finished, failure)
+        self._writer.close()

@@ -1,0 +1,48 @@
+"""How a medium's refusals are told: one translation of OSError, so that no raw errno leaves this room."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from classify_batch.errors import ClassifyBatchError, RunDirectoryError, StoreError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_FAILING = _FULL | {errno.EIO}
+
+
+def refused(path: Path, error: OSError) -> StoreError:
+    """The medium refused an operation on `path` in the middle of a run."""
+    return StoreError(f"{path}: {error.strerror or error}", hint=_hint(error))
+
+
+def unusable(path: Path, error: OSError) -> ClassifyBatchError:
+    """`path` can't serve as a run directory: a person's to mend, unless the medium is full or failing."""
+    if error.errno in _FAILING:
+        return refused(path, error)
+    return RunDirectoryError(
+        f"{path} can't be used as a run directory: {error.strerror or error}",
+        hint="name a directory that this user may create or write to",
+    )
+
+
+@contextmanager
+def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ()) -> Iterator[None]:
+    """Turns every OSError inside into a StoreError that names `path`; `but` are part of the contract."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, but):
+            raise
+        raise refused(path, error) from error
+
+
+def _hint(error: OSError) -> str:
+    if error.errno in _FULL:
+        return "make room (or raise the quota), then the same command goes on"
+    if error.errno in _FORBIDDEN:
+        return "make it writable for this user, then the same command goes on"
+    return "see to the disk, then the same command goes on"

@@ -1,0 +1,113 @@
+"""Files that are written whole: at any moment the old one or the new one is there, never a part of one.
+
+A file is written beside its place, made durable, and given its name in one step that happens or doesn't. The
+directory is made durable last, since a file's own fsync doesn't promise its name. What a killed process
+leaves beside is known by its spelling, `.NAME.PID.RANDOM.tmp`, and swept by the next holder of the lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Literal, cast
+
+import aiofiles
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
+from anyio import CancelScope, to_thread
+
+from classify_batch.store.refusal import refusals
+
+Fsync = Callable[[int], None]
+
+TEMPORARY = re.compile(r"\..+\.(\d+\.[0-9a-f]{8}|claim)\.tmp")
+
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+def beside(path: Path) -> Path:
+    """A name next to `path` that nobody else uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+
+
+@asynccontextmanager
+async def opened(
+    path: Path, mode: Literal["rb", "xb"], *, but: type[OSError] | tuple[type[OSError], ...] = ()
+) -> AsyncIterator[AsyncBufferedIOBase]:
+    """An open file, for its owner only where it is new, that is closed also in a cancelled task.
+
+    Refusals of opening (except `but`) and closing become StoreErrors; what the block raises is left as it is.
+    """
+    with refusals(path, but=but), CancelScope(shield=True):
+        file = await aiofiles.open(path, mode, opener=_for_owner_only)
+    try:
+        yield cast("AsyncBufferedIOBase", file)
+    finally:
+        with refusals(path), CancelScope(shield=True):
+            await file.close()
+
+
+@asynccontextmanager
+async def written_beside(path: Path, blocks: AsyncIterator[bytes], fsync: Fsync) -> AsyncIterator[Path]:
+    """A durable file with all `blocks`. It is gone after the block, whatever happens, unless renamed."""
+    temporary = beside(path)
+    try:
+        await _fill(temporary, path, blocks, fsync)
+        yield temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def publish(give_name: Callable[[Path], object], path: Path, fsync: Fsync) -> None:
+    """Lets `give_name` name a finished file `path`, and makes the name durable."""
+    give_name(path)
+    sync_directory(path.parent, fsync)
+
+
+def give_new_name(temporary: Path, path: Path, *, link: Callable[[Path, Path], None] = os.link) -> None:
+    """Names a finished file `path`, unless that is taken: then FileExistsError, also when two race.
+
+    A hard link is the one step that does both. Without hard links the race is for a claim beside; the claim
+    of a killed winner blocks the name until the next holder of the lock sweeps it.
+    """
+    try:
+        link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        claim = path.with_name(f".{path.name}.claim.tmp")
+        os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            temporary.rename(path)
+        finally:
+            claim.unlink()
+
+
+def sync_directory(directory: Path, fsync: Fsync) -> None:
+    """Makes the names in a directory durable: a file's own fsync doesn't promise its name."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _fill(temporary: Path, path: Path, blocks: AsyncIterator[bytes], fsync: Fsync) -> None:
+    async with opened(temporary, "xb") as file:
+        async for block in blocks:  # outside `refusals`: an OSError of the producer is not the disk's
+            with refusals(path):
+                await file.write(block)
+        with refusals(path):
+            await file.flush()
+            await to_thread.run_sync(fsync, file.fileno())
+
+
+def _for_owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,33 @@
+"""The server's words, made fit for our files, logs and terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+WORDS_MAX = 500
+
+
+def clean(words: str, most: int = WORDS_MAX) -> str:
+    """One line of printable characters, cut to `most`: nothing in it can steer a terminal."""
+    printable = "".join(c if c.isprintable() else " " for c in words[: 4 * most])
+    folded = " ".join(printable.split())
+    return folded if len(folded) <= most else folded[: most - 1] + "…"
+
+
+def read_detail(body: object) -> tuple[str, tuple[tuple[Any, ...], ...]]:
+    """What an error body says, and the places (`loc`) that a 422 names.
+
+    The documented shapes are `{"detail": "text"}` and `{"detail": [{"loc": […], "msg": "…", "type": "…"}]}`.
+    """
+    detail = body.get("detail") if isinstance(body, Mapping) else None
+    if isinstance(detail, str):
+        return clean(detail), ()
+    if not isinstance(detail, list):
+        return "", ()
+    faults = [fault for fault in detail if isinstance(fault, Mapping)]
+    places = tuple(tuple(fault["loc"]) for fault in faults if isinstance(fault.get("loc"), list))
+    said = "; ".join(
+        f"{'.'.join(str(step) for step in fault.get('loc') or ())}: {fault.get('msg', '')}" for fault in faults[:20]
+    )
+    return clean(said), places

@@ -1,0 +1,115 @@
+"""`classify-batch sandbox` as a real process on a real socket."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from classify_batch.sandbox import read_billed
+
+JOBS = "/api/v1/classifier/jobs"
+HEADERS = {"Authorization": "Bearer sandbox"}
+BODY = {"file_ids": ["a", "b"], "rules": [{"type": "letter", "description": "has a salutation"}]}
+COMMAND = [sys.executable, "-m", "classify_batch", "sandbox"]
+
+
+@contextmanager
+def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its base URL, once it listens."""
+    with subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().rstrip("\n")
+        finally:
+            process.kill()
+
+
+def ask(base_url: str, path: str = JOBS, **options: Any) -> httpx.Response:
+    return httpx.get(base_url + path, **{"headers": HEADERS, **options})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_line_on_stdout_then_stopped_by_a_signal(number: signal.Signals) -> None:
+    """It prints its base URL with the real port, serves, and ends with status 0 on SIGTERM or SIGINT, silently."""
+    with running() as (process, base_url):
+        assert base_url.startswith("http://127.0.0.1:")
+        assert ask(base_url).json()["items"] == []
+        process.send_signal(number)
+        assert process.communicate(timeout=10) == ("", "")
+        assert process.returncode == 0
+
+
+def test_options_reach_the_server(tmp_path: Path) -> None:
+    """Key, documents, page size and misfortunes given on the command line hold."""
+    (tmp_path / "letter.txt").write_text("a letter")
+    (tmp_path / "faults.toml").write_text("read_503 = 1.0\nretry_after_s = 3\n")
+    with running("--api-key", "k", "--documents", str(tmp_path), "--list-page-size-max", "7") as (_, base_url):
+        assert ask(base_url).status_code == 401
+        headers = {"Authorization": "Bearer k"}
+        assert [each["name"] for each in ask(base_url, "/api/v1/beta/files", headers=headers).json()["items"]] == [
+            "faults.toml",
+            "letter.txt",
+        ]
+        assert ask(base_url, f"{JOBS}?page_size=8", headers=headers).status_code == 422
+    with running("--faults", str(tmp_path / "faults.toml"), "--fault", "read_503=0", "--fault", "rate_429=1") as (
+        _,
+        base_url,
+    ):
+        assert (ask(base_url).status_code, ask(base_url).headers["retry-after"]) == (429, "3")
+
+
+def test_accepted_jobs_survive_sigkill(tmp_path: Path) -> None:
+    """A job whose create was answered is still there after SIGKILL, and the ledger says what was billed."""
+    ledger = tmp_path / "jobs.jsonl"
+    options = ("--ledger", str(ledger), "--job-duration-s", "0")
+    with running(*options) as (process, base_url):
+        job = httpx.post(base_url + JOBS, json=BODY, headers=HEADERS).json()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    with running(*options) as (_, base_url):
+        assert ask(base_url, f"{JOBS}/{job['id']}").json()["status"] == "SUCCESS"
+        assert len(ask(base_url, f"{JOBS}/{job['id']}/results").json()["items"]) == 2
+    assert read_billed(ledger) == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--documents", "/nowhere"], "/nowhere can't be read"),
+        (["--fault", "thunder=1"], "thunder"),
+        (["--fault", "error"], "NAME=VALUE"),
+        (["--faults", "/nowhere.toml"], "/nowhere.toml can't be read"),
+        (["--list-page-size-max", "0"], "list_page_size_max"),
+    ],
+)
+def test_wrong_options_exit_2_with_a_hint(options: list[str], words: str) -> None:
+    """What can't be served is told in one message with a hint, and nothing is printed on stdout."""
+    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert "hint:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_exits_2() -> None:
+    """A port that another process holds is named, with a hint."""
+    with running() as (_, base_url):
+        port = base_url.rpartition(":")[2]
+        done = subprocess.run([*COMMAND, "--port", port], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"port {port} of 127.0.0.1 can't be had" in done.stderr
+    assert "hint:" in done.stderr
+
+
+def test_help_shows_an_example() -> None:
+    """`--help` names the options and shows a command that can be copied."""
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=20, check=True)
+    assert "--results-page-size" in done.stdout
+    assert "classify-batch sandbox --port 8765" in done.stdout

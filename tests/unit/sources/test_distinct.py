@@ -1,0 +1,99 @@
+"""De-duplication and comparison against their obvious models, with limits so tiny that everything spills."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from classify_batch.errors import StoreError
+from classify_batch.sources.closing import closing
+from classify_batch.sources.compare import IdDifference, compare_ids
+from classify_batch.sources.distinct import distinct
+from classify_batch.sources.spill import Limits, Spool
+
+pytestmark = pytest.mark.anyio
+FILE_IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=2)
+BATCHES = st.lists(st.lists(FILE_IDS | st.sampled_from("abcdefgh"), max_size=30))
+LIMITS = st.builds(
+    Limits, buckets=st.sampled_from([1, 2, 7]), held_ids=st.integers(1, 40), file_bytes=st.integers(1, 99)
+)
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+async def as_source(batches: Iterable[list[str]]) -> AsyncIterator[list[str]]:
+    for batch in batches:
+        yield list(batch)
+
+
+@quick
+@given(batches=BATCHES, limits=LIMITS)
+async def test_distinct_is_a_dictionary_that_does_not_grow(batches: list[list[str]], limits: Limits) -> None:
+    """Exactly the IDs that `dict.fromkeys` keeps, in its order; the others are counted."""
+    given_ids = [file_id for batch in batches for file_id in batch]
+    unique = distinct(as_source(batches), limits=limits)
+    kept = [batch async for batch in unique]
+    assert [file_id for batch in kept for file_id in batch] == list(dict.fromkeys(given_ids))
+    assert unique.duplicates == len(given_ids) - len(set(given_ids))
+    assert all(kept)
+
+
+async def test_distinct_knows_its_duplicates_with_the_first_batch() -> None:
+    """The count is final before the first ID comes out: nothing has to be read to the end for it."""
+    unique = distinct(as_source([["a", "b"], ["b", "a", "c"]]))
+    async with closing(unique) as batches:
+        assert await anext(batches) == ["a", "b"]
+        assert unique.duplicates == 2
+
+
+async def test_every_id_repeated_is_exact_too() -> None:
+    """The whole input a second time, in another order, adds nothing but to the count."""
+    file_ids = [f"f{number}" for number in range(5000)]
+    unique = distinct(as_source([file_ids, file_ids[::-1]]), limits=Limits(7, 300, 1000))
+    assert [file_id async for batch in unique for file_id in batch] == file_ids
+    assert unique.duplicates == 5000
+
+
+async def test_temporary_files_have_no_names_and_are_gone(tmp_path: Path) -> None:
+    """Nothing is ever left in the directory, not even while the files are in use."""
+    batches = as_source([[f"f{number}" for number in range(1000)]])
+    async for _ in distinct(batches, directory=tmp_path, limits=Limits(7, 10, 10)):
+        assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_disk_that_refuses_is_a_store_error(tmp_path: Path) -> None:
+    """No room for temporary files: a StoreError that names the directory and says how to go on."""
+    with pytest.raises(StoreError, match=r"temporary files in .*missing: No such file") as caught:
+        [
+            batch
+            async for batch in distinct(as_source([["abc"]]), directory=tmp_path / "missing", limits=Limits(1, 1, 1))
+        ]
+    assert caught.value.hint
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+async def test_a_full_disk_is_told_once() -> None:
+    """ENOSPC on writing is the error that comes out, not one of closing the file behind it."""
+    spool = Spool(None, Limits(1, 1, 1))
+    spool.add(["a", "b"])
+    full = os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, spool._file.fileno())
+    os.close(full)
+    with pytest.raises(StoreError, match=os.strerror(errno.ENOSPC)), spool:
+        spool.add(["c" * 100_000])
+
+
+@quick
+@given(planned=st.sets(FILE_IDS), given_ids=st.sets(FILE_IDS), limits=LIMITS)
+async def test_comparing_is_set_arithmetic(planned: set[str], given_ids: set[str], limits: Limits) -> None:
+    """Exact counts and the first three examples of both sides, whatever the limits are."""
+    difference = await compare_ids(as_source([[*planned]]), as_source([[*given_ids]]), limits=limits)
+    new, gone = sorted(given_ids - planned), sorted(planned - given_ids)
+    assert difference == IdDifference(len(new), len(gone), tuple(new[:3]), tuple(gone[:3]))
+    assert bool(difference) == (planned != given_ids)

@@ -1,0 +1,205 @@
+"""Text, JSONL and CSV: what is normal, and what is a fault that names its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classify_batch.errors import ExitStatus, SourceError
+from classify_batch.sources import blocks, lines
+from classify_batch.sources.door import open_source
+from classify_batch.sources.formats import read_csv, read_jsonl, read_text
+
+pytestmark = pytest.mark.anyio
+CODE_POINTS_THAT_END_LINES_ELSEWHERE = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def read(path: Path, data: str | bytes, column: str | None = None) -> list[str]:
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return [file_id async for batch in open_source(path, column=column) for file_id in batch]
+
+
+async def fault(path: Path, data: str | bytes, column: str | None = None) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        await read(path, data, column)
+    assert caught.value.hint
+    assert str(caught.value).isprintable()
+    assert caught.value.exit_status is ExitStatus.USAGE
+    return caught.value
+
+
+# --- Text -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "a\nb\nc\n",
+        "a\nb\nc",
+        "a\r\nb\r\nc\r\n",
+        "\ufeffa\nb\nc\n",
+        "\n  \n\t\r\na\n\n b \n\tc\t\n\n",
+        "# who goes first\na\n  # and then\nb\n#c\nc\n",
+        "\ufeff# BOM and comment\r\na\r\nb\r\nc",
+    ],
+)
+async def test_text_is_read_with_all_that_is_normal_in_text(tmp_path: Path, data: str) -> None:
+    """CRLF, a byte-order mark, blank lines, comments, blanks around an ID and a missing last newline are normal."""
+    assert await read(tmp_path / "ids.txt", data) == ["a", "b", "c"]
+
+
+async def test_repeats_and_order_are_left_alone(tmp_path: Path) -> None:
+    """A source neither sorts nor removes anything."""
+    assert await read(tmp_path / "ids.list", "b\na\nb\n") == ["b", "a", "b"]
+
+
+async def test_letters_of_every_script_are_printable(tmp_path: Path) -> None:
+    """An ID needn't be ASCII, and 200 characters are allowed however many bytes they take."""
+    file_ids = ["Größe-é", "文件", "файл#1", "𝒳" * 200]
+    assert await read(tmp_path / "ids.txt", "\n".join(file_ids)) == file_ids
+
+
+@pytest.mark.parametrize("character", CODE_POINTS_THAT_END_LINES_ELSEWHERE + "\x00\x1b\x7f\u00a0\u200b")
+async def test_only_a_newline_ends_a_line(tmp_path: Path, character: str) -> None:
+    """A character that can't be printed is a fault of its line, and never shifts the lines behind it."""
+    error = await fault(tmp_path / "ids.txt", f"a\n\nb{character}c\nd\n")
+    assert "ids.txt, line 3: " in str(error)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("a\nb c\n", "line 2: 'b c' has a space"),
+        ("# x\r\n\r\na\tb\r\n", r"line 3: 'a\tb' has a character"),
+        ("a\n" + "x" * 201, "line 2: '" + "x" * 59 + "…' has 201 characters"),
+        (b"a\nbc\xffd\n", "line 2: not UTF-8: byte 0xff at byte 3 of the line"),
+        (b"\xff\xfea\x00", "line 1: not UTF-8: byte 0xff at byte 1 of the line"),
+        ("", "holds no file IDs"),
+        ("\ufeff\n# nothing\n\n", "holds no file IDs"),
+    ],
+)
+async def test_faults_of_text_name_their_line(tmp_path: Path, data: str | bytes, told: str) -> None:
+    """What is not an ID is told with its file, its line and the value, cut short."""
+    assert told in str(await fault(tmp_path / "ids.txt", data))
+
+
+# --- JSONL ----------------------------------------------------------------------------------------------------
+
+
+async def test_jsonl_takes_the_file_id_of_every_object(tmp_path: Path) -> None:
+    """Blank lines are skipped, other keys ignored, and `.ndjson` is the same format."""
+    data = '\ufeff{"file_id": "a"}\r\n\r\n {"x": [1, {}], "file_id": "b\\u00e9"} \n'
+    assert await read(tmp_path / "ids.ndjson", data) == ["a", "bé"]
+    assert await read(tmp_path / "ids.jsonl", '{"id": "a", "file_id": "b"}', column="id") == ["a"]
+
+
+async def test_the_dead_letters_of_a_run_are_an_input(tmp_path: Path) -> None:
+    """Lines of failures.jsonl are read as they are."""
+    line = {"file_id": "f1", "outcome": "failed", "code": "job_error", "message": "x y", "job_id": None, "chunk": 0}
+    assert await read(tmp_path / "failures.jsonl", json.dumps(line) + "\n") == ["f1"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ('{"file_id": 5}', "5 is not a string"),
+        ('{"file_id": null}', "None is not a string"),
+        ('{"file_id": ""}', "an empty file ID"),
+        ('{"file_id": "a b"}', "'a b' has a space"),
+        ('{"file_id": "a\\ud800"}', r"'a\ud800' has a character"),
+        ('{"id": "a", "x": 1}', "no column 'file_id'; there is 'id', 'x'"),
+        ("{}", "no column 'file_id'; there is none"),
+        ('"abc"', "'abc' is not a JSON object"),
+        ('["file_id"]', "['file_id'] is not a JSON object"),
+        ("abc", "'abc' is not JSON"),
+        ('{"file_id": "a"},{"file_id": "b"}', "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+    ],
+)
+async def test_faults_of_jsonl_name_their_line(tmp_path: Path, bad: str, told: str) -> None:
+    """Each way in which a line can fail to hold an ID is told with the line's number."""
+    error = await fault(tmp_path / "ids.jsonl", f'{{"file_id": "a"}}\n\n{bad}\n{{"file_id": "z"}}\n')
+    assert "ids.jsonl, line 3: " in str(error)
+    assert told in str(error)
+
+
+async def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
+    """Blocks are not collected beyond the longest line allowed."""
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += blocks.BLOCK_BYTES
+            yield b"x" * blocks.BLOCK_BYTES
+
+    with pytest.raises(SourceError, match="line 1: longer than"):
+        [batch async for batch in read_jsonl(endless(), "ids", "file_id")]
+    assert taken <= lines.LINE_BYTES_MAX + blocks.BLOCK_BYTES
+
+
+# --- CSV ------------------------------------------------------------------------------------------------------
+
+
+async def test_csv_takes_the_named_column(tmp_path: Path) -> None:
+    """Quotes, CRLF, a byte-order mark, empty lines and newlines in other columns are read as CSV."""
+    data = '\ufeffnote,file_id\r\n"x, ""y""\r\nz",a\r\n\r\n,"b"\r\n'
+    assert await read(tmp_path / "ids.csv", data) == ["a", "b"]
+    assert await read(tmp_path / "ids.csv", "id,file_id\nc,d\n", column="id") == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("id,name\na,b\n", "line 1: no column 'file_id'; there is 'id', 'name'"),
+        ("file_id,file_id\na,b\n", "line 1: more than one column 'file_id'"),
+        ('n,file_id\n"1\n2\n3",a\nx,b c\n', "line 5: 'b c' has a space"),
+        ('file_id\n"a\nb"\n', r"line 2: 'a\nb' has a character"),
+        ("n,file_id\nx,a\nx\n", "line 3: an empty file ID"),
+        ("n,file_id\nx,a\nx,\n", "line 3: an empty file ID"),
+        ('n,file_id\nx,a\n"x,b\ny,c\n', "line 3: not CSV: unexpected end of data"),
+        ('n,file_id\nx,a\n"x"y,b\ny,c\n', "line 3: not CSV: "),
+        ('n,file_id\n"' + "x\n" * 200_000, "line 2: not CSV: field larger than field limit"),
+        ("file_id\n", "holds no file IDs"),
+        ("", "holds no file IDs"),
+        (b"file_id\n\xe9\n", "line 2: not UTF-8"),
+    ],
+)
+async def test_faults_of_csv_name_the_first_line_of_their_row(tmp_path: Path, data: str | bytes, told: str) -> None:
+    """Lines are counted in the file, not in rows: an editor finds them."""
+    assert told in str(await fault(tmp_path / "ids.csv", data))
+
+
+# --- All of them ----------------------------------------------------------------------------------------------
+
+IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=5)
+
+
+@given(file_ids=st.lists(IDS.filter(lambda file_id: file_id[0] != "#"), min_size=1), size=st.integers(1, 9))
+async def test_where_blocks_end_does_not_matter(file_ids: list[str], size: int) -> None:
+    """A block may end in the middle of a character, a line or a quoted value: the IDs are the same."""
+
+    async def cut(text: str) -> AsyncIterator[bytes]:
+        data = text.encode()
+        for start in range(0, len(data), size):
+            yield data[start : start + size]
+
+    texts = "".join(f"{file_id}\r\n" for file_id in file_ids)
+    objects = "".join(json.dumps({"file_id": file_id}) + "\n" for file_id in file_ids)
+    rows = "n,file_id\n" + "".join('"1\n2","{}"\n'.format(file_id.replace('"', '""')) for file_id in file_ids)
+    for batches in (
+        read_text(cut(texts), "t"),
+        read_jsonl(cut(objects), "j", "file_id"),
+        read_csv(cut(rows), "c", "file_id"),
+    ):
+        assert [file_id async for batch in batches for file_id in batch] == file_ids

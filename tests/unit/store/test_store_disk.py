@@ -1,0 +1,194 @@
+"""What only a disk has: directories, modes, temporary files, refusals."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from classify_batch.errors import ExitStatus, InternalError, RunDirectoryError, StoreError
+from classify_batch.ports import Log
+from classify_batch.store.disk import DiskStore
+from classify_batch.store.whole import give_new_name
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def blocks(*data: bytes) -> AsyncIterator[bytes]:
+    for block in data:
+        yield block
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_what_we_create_is_its_owners_only(tmp_path: Path) -> None:
+    """New directories are 0700 and new files 0600; directories that exist stay as they are."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o755)
+    run = shared / "nights" / "monday"
+    async with DiskStore(run) as store:
+        await store.prepare()
+        async with store.lock():
+            await store.replace("run.json", blocks(b"{}"))
+            await store.create("epoch.1", b"")
+            store.append(Log.JOURNAL, b"fact\n")
+            await store.commit()
+    assert [mode(path) for path in (shared, shared / "nights", run)] == [0o755, 0o700, 0o700]
+    assert {mode(path) for path in run.iterdir()} == {0o600}
+    assert {path.name for path in run.iterdir()} == {"run.json", "epoch.1", "journal.jsonl", "lock"}
+    run.chmod(0o750)
+    await DiskStore(run).prepare()
+    assert mode(run) == 0o750
+
+
+async def test_a_file_is_not_a_run_directory(tmp_path: Path) -> None:
+    """A path that is a file, or lies below one, is refused with status 2, path, reason and hint."""
+    file = tmp_path / "file"
+    file.write_bytes(b"mine")
+    for path in (file, file / "below"):
+        with pytest.raises(RunDirectoryError, match=str(path)) as raised:
+            await DiskStore(path).prepare()
+        assert raised.value.exit_status == ExitStatus.USAGE
+        assert raised.value.hint
+    assert file.read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no files, even from root")
+async def test_a_directory_that_takes_no_files(tmp_path: Path) -> None:
+    """A directory that can't be written to is refused, also below it, also for root."""
+    for path in (Path("/proc"), Path("/proc/below")):
+        with pytest.raises(RunDirectoryError, match=str(path)):
+            await DiskStore(path).prepare()
+
+
+async def test_reading_creates_nothing(tmp_path: Path) -> None:
+    """A store that only looks creates neither the directory nor anything in it."""
+    store = DiskStore(tmp_path / "nowhere")
+    assert await store.names() == frozenset()
+    assert await store.size("run.json") is None
+    assert store.holder() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_next_holder_sweeps(tmp_path: Path) -> None:
+    """What a killed process left half-written is gone once the lock is held; other hidden files stay."""
+    for name in (".run.json.4711.0123abcd.tmp", ".epoch.1.claim.tmp", ".mine.tmp", ".gitignore", "run.tmp"):
+        (tmp_path / name).write_bytes(b"")
+    async with DiskStore(tmp_path).lock():
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", ".mine.tmp", "lock", "run.tmp"]
+
+
+async def test_a_failed_fsync_keeps_the_old_file(tmp_path: Path) -> None:
+    """When the new file can't be made durable, the old one stays and nothing is left beside."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "run.json").write_bytes(b"old")
+    store = DiskStore(tmp_path, fsync=full)
+    with pytest.raises(StoreError, match=r"run\.json: No space left on device") as raised:
+        await store.replace("run.json", blocks(b"new"))
+    assert "room" in raised.value.hint
+    with pytest.raises(StoreError):
+        await store.create("epoch.1", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert (tmp_path / "run.json").read_bytes() == b"old"
+
+
+FILLS_UP = """
+import asyncio, resource, sys
+from pathlib import Path
+from classify_batch.errors import StoreError
+from classify_batch.store.disk import DiskStore
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+async def blocks():
+    for _ in range(3):
+        yield b"x" * 900
+
+async def main():
+    try:
+        await DiskStore(Path(sys.argv[1])).replace("plan.jsonl", blocks())
+    except StoreError as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    """When the system takes no more bytes in the middle of a file, the old one stays, with nothing beside."""
+    (tmp_path / "plan.jsonl").write_bytes(b"old")
+    answer = subprocess.run(
+        [sys.executable, "-c", FILLS_UP, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "File too large" in answer.stdout
+    assert not answer.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.jsonl"]
+    assert (tmp_path / "plan.jsonl").read_bytes() == b"old"
+
+
+async def test_the_file_is_durable_before_its_name_and_the_name_before_the_return(tmp_path: Path) -> None:
+    """Replacing fsyncs the file while its name is still old, then the directory when it is new."""
+    seen: list[tuple[bool, bool]] = []
+
+    def look(descriptor: int) -> None:
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        seen.append((is_directory, (tmp_path / "run.json").exists()))
+
+    await DiskStore(tmp_path, fsync=look).replace("run.json", blocks(b"{}"))
+    assert seen == [(False, False), (True, True)]
+
+
+def test_exclusive_names_without_hard_links(tmp_path: Path) -> None:
+    """Where the filesystem has no hard links a taken name, or one being taken, is refused all the same."""
+
+    def no_links(old: Path, new: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def temporary() -> Path:
+        path = tmp_path / "temporary"
+        path.write_bytes(b"data")
+        return path
+
+    name, claim = tmp_path / "epoch.1", tmp_path / ".epoch.1.claim.tmp"
+    claim.touch()
+    with pytest.raises(FileExistsError):
+        give_new_name(temporary(), name, link=no_links)
+    claim.unlink()
+    give_new_name(temporary(), name, link=no_links)
+    with pytest.raises(FileExistsError):
+        give_new_name(temporary(), name, link=no_links)
+    assert name.read_bytes() == b"data"
+    assert not claim.exists()
+
+
+async def test_names_are_plain(tmp_path: Path) -> None:
+    """No name leads out of the run directory."""
+    for name in ("../elsewhere", "/etc/passwd", "a/b", "", ".", ".."):
+        with pytest.raises(InternalError):
+            await DiskStore(tmp_path).read(name)
+
+
+async def test_truncate_makes_durable_what_it_keeps(tmp_path: Path) -> None:
+    """Cutting a log back to the size it has still fsyncs it: a killed process's bytes may be in memory only."""
+    synced: list[int] = []
+    (tmp_path / "journal.jsonl").write_bytes(b"fact\n")
+    await DiskStore(tmp_path, fsync=synced.append).truncate(Log.JOURNAL, 5)
+    assert len(synced) == 1

@@ -1,0 +1,195 @@
+"""plan.jsonl: the bytes, and every way to read them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from classify_batch.errors import DamagedError, SourceError
+from classify_batch.manifest import plan
+from classify_batch.manifest.plan import NAME, PlanReader, hash_ids, write_plan
+from classify_batch.stages.planner import chunked
+from classify_batch.store.disk import DiskStore
+from classify_batch.store.memory import MemoryStore
+
+pytestmark = pytest.mark.anyio
+FILE_IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=4)
+CHUNKS = st.lists(st.lists(FILE_IDS | st.sampled_from(['"', "\\n", "é"]), min_size=1, max_size=4), max_size=30)
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+class Cut(MemoryStore):
+    """A store that streams in blocks of a few bytes, as a disk does with larger ones."""
+
+    block_bytes = 7
+
+    async def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        data = await self.read(name, start, end)
+        for at in range(0, len(data), self.block_bytes):
+            yield data[at : at + self.block_bytes]
+
+
+async def as_source(batches: list[list[str]]) -> AsyncIterator[list[str]]:
+    for batch in batches:
+        yield list(batch)
+
+
+def dumped(chunks: list[list[str]]) -> bytes:
+    lines = ({"chunk": number, "file_ids": file_ids} for number, file_ids in enumerate(chunks))
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+
+
+# --- Writing ----------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(chunks=CHUNKS)
+async def test_a_plan_is_what_json_would_write(chunks: list[list[str]]) -> None:
+    """Quotes, backslashes and every script are spelled as `json.dumps` spells them, and the summary counts them."""
+    store = MemoryStore()
+    summary = await write_plan(store, as_source(chunks))
+    data = dumped(chunks)
+    assert store.files[NAME] == data
+    file_ids = [file_id for chunk in chunks for file_id in chunk]
+    assert (summary.files, summary.chunks, summary.bytes) == (len(file_ids), len(chunks), len(data))
+    assert summary.sha256 == hashlib.sha256(data).hexdigest()
+    assert summary.ids_sha256 == hashlib.sha256("".join(f"{one}\n" for one in file_ids).encode()).hexdigest()
+    assert summary.ids_sha256 == await hash_ids(as_source([file_ids[:2], file_ids[2:]]))
+
+
+async def test_the_same_input_makes_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the batches in which IDs come nor the blocks in which lines go show in the file."""
+    file_ids = [f"f{number}" for number in range(500)]
+    first, second = MemoryStore(), MemoryStore()
+    await write_plan(first, chunked(as_source([file_ids]), 7))
+    monkeypatch.setattr(plan, "_BLOCK_CHARACTERS", 100)
+    await write_plan(second, chunked(as_source([[file_id] for file_id in file_ids]), 7))
+    assert first.files == second.files
+
+
+async def test_a_source_that_fails_leaves_no_plan() -> None:
+    """A fault on the last line of the input comes through, and nothing was written."""
+
+    async def failing() -> AsyncIterator[list[str]]:
+        yield ["a"]
+        raise SourceError("ids.txt, line 2: …")
+
+    store = MemoryStore()
+    with pytest.raises(SourceError, match="line 2"):
+        await write_plan(store, failing())
+    assert store.files == {}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_plan_on_disk_is_read_back(tmp_path: Path) -> None:
+    """The real store carries a plan of several blocks, by number and in order."""
+    store = DiskStore(tmp_path)
+    chunks = [[f"{number:036}-{n}" for n in range(100)] for number in range(700)]
+    summary = await write_plan(store, as_source(chunks))
+    assert summary.bytes > 2 * plan._BLOCK_CHARACTERS
+    reader = PlanReader(store)
+    await reader.scan(summary.sha256)
+    assert reader.chunks == 700
+    assert [await reader.file_ids(number) for number in (699, 0, 350)] == [chunks[n] for n in (699, 0, 350)]
+    assert [number async for number, _ in reader.stream(600)] == list(range(600, 700))
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(chunks=CHUNKS, block_bytes=st.integers(1, 99), stride_bytes=st.integers(1, 99), seed=st.randoms())
+async def test_a_reader_is_a_list_that_is_not_in_memory(
+    monkeypatch: pytest.MonkeyPatch, chunks: list[list[str]], block_bytes: int, stride_bytes: int, seed: st.DataObject
+) -> None:
+    """Any chunk by its number, and all from any on, wherever blocks and strides of the index end."""
+    monkeypatch.setattr(plan, "_STRIDE_BYTES", stride_bytes)
+    store = Cut({NAME: dumped(chunks)})
+    store.block_bytes = block_bytes
+    reader = PlanReader(store)
+    await reader.scan()
+    assert reader.chunks == len(chunks)
+    assert [await reader.file_ids(number) for number in range(len(chunks))] == chunks
+    assert [batch async for batch in reader.file_id_batches()] == chunks
+    for first in range(len(chunks) + 1):
+        assert [pair async for pair in reader.stream(first)] == list(enumerate(chunks))[first:]
+
+
+async def test_chunks_that_nobody_wants_are_not_parsed() -> None:
+    """Finished chunks cost a newline each: their lines may be anything."""
+    store = MemoryStore({NAME: b'anything\n{"chunk": 1, "file_ids": ["a"]}\nanything\n'})
+    reader = PlanReader(store)
+    await reader.scan()
+    assert [pair async for pair in reader.stream(wanted=lambda chunk: chunk == 1)] == [(1, ["a"])]
+    with pytest.raises(DamagedError, match="line 1 is not a chunk"):
+        await reader.file_ids(0)
+
+
+async def test_a_chunk_that_is_not_planned_is_an_index_error() -> None:
+    """Numbers beyond the plan are the caller's fault, not the file's."""
+    reader = PlanReader(MemoryStore({NAME: dumped([["a"]])}))
+    await reader.scan()
+    for chunk in (-1, 1):
+        with pytest.raises(IndexError):
+            await reader.file_ids(chunk)
+
+
+# --- Damage -----------------------------------------------------------------------------------------------------
+
+
+async def test_every_flipped_byte_is_found() -> None:
+    """Whatever byte is changed, the scan says so and names the file."""
+    data = dumped([["a", "b"], ["cé"], ["d"]])
+    sha256 = hashlib.sha256(data).hexdigest()
+    await PlanReader(MemoryStore({NAME: data})).scan(sha256)
+    for at in range(len(data)):
+        for bit in (1, 8, 128):
+            flipped = bytearray(data)
+            flipped[at] ^= bit
+            with pytest.raises(DamagedError, match=r"plan\.jsonl in memory: ") as caught:
+                await PlanReader(MemoryStore({NAME: bytes(flipped)})).scan(sha256)
+            assert caught.value.hint
+            assert str(caught.value).isprintable()
+
+
+LINES = dumped([["a"], ["b"], ["c"]]).splitlines(keepends=True)
+ENDS = list(accumulate(map(len, LINES)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda data: data.replace(b'"b"', b'"\x00"'), "line 2 is not a chunk of file IDs"),
+        (lambda data: data.replace(b'["b"]', b"[]"), "line 2 is not a chunk of file IDs"),
+        (lambda data: data.replace(b'["b"]', b'["b" ]'), "line 2 is not spelled as it was written"),
+        (lambda data: data.replace(LINES[1], b""), "line 2 is chunk 2, but chunk 1 belongs there"),
+        (lambda data: LINES[0] + LINES[2] + LINES[1], "line 2 is chunk 2, but chunk 1 belongs there"),
+        (lambda data: data[: ENDS[1] + 5], "line 3 is not a chunk of file IDs"),
+        (lambda data: data[: ENDS[1]], "its SHA-256 is not that of the plan"),
+        (lambda data: data.replace(b'"b"', b'"x"'), "its SHA-256 is not that of the plan"),
+        (lambda data: b"", "its SHA-256 is not that of the plan"),
+        (lambda data: b"x" * 3_000_000, "line 1 has no end"),
+    ],
+)
+async def test_damage_names_the_first_line_that_shows_it(damage: Callable[[bytes], bytes], told: str) -> None:
+    """A line that is torn, missing or out of place is named; where all lines look right, the hash is."""
+    data = b"".join(LINES)
+    store = Cut({NAME: damage(data)})
+    store.block_bytes = 100_000
+    with pytest.raises(DamagedError, match=told):
+        await PlanReader(store).scan(hashlib.sha256(data).hexdigest())
+
+
+async def test_a_missing_or_torn_plan_is_damage_without_a_hash_too() -> None:
+    """No hash is needed to see that there is no file, or that its last line has no end."""
+    with pytest.raises(DamagedError, match=r"plan\.jsonl in memory: missing"):
+        await PlanReader(MemoryStore()).scan()
+    with pytest.raises(DamagedError, match="line 2 has no end"):
+        await PlanReader(MemoryStore({NAME: LINES[0] + LINES[1][:-1]})).scan()
