@@ -8,6 +8,7 @@ are not followed, because they would carry the key away; bodies are read up to a
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
@@ -92,8 +93,8 @@ class Http:
             "trust_env": not at_home,
             "follow_redirects": False,
         }
-        if not at_home and transport is None:
-            self._options["verify"] = httpx.create_ssl_context()  # one for all lanes: it takes 20 ms to make
+        # One for all lanes: it takes 25 ms to make. At home nothing is encrypted, so nobody needs to be trusted.
+        self._options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if at_home else httpx.create_ssl_context()
         self._idle: list[httpx.AsyncClient] = []
         self._lanes: list[httpx.AsyncClient] = []
         self.requests = 0

@@ -68,8 +68,9 @@ class Documents:
             return made
 
     def close(self) -> None:
-        for index in self._indexes.values():
-            index.close()
+        with self._work:  # a judge may still be in the making for a client that is gone
+            for index in self._indexes.values():
+                index.close()
 
     def _answering(self, brief: Brief, verdicts: Sequence[Verdict]) -> Judge:
         types = [rule.type for rule in brief.rules]

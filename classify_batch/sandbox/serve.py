@@ -28,8 +28,8 @@ HOST = "127.0.0.1"
 """Never another: a sandbox believes everybody who has its key, and the key is in the README."""
 
 _KEEP_ALIVE_S = 60
-_IN_FLIGHT_S = 1
-"""How long a request under way may go on when the server stops."""
+_IN_FLIGHT_S = 3
+"""How long a request under way may go on when the server stops: long enough for ranking the documents."""
 
 
 @contextmanager

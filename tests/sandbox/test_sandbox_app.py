@@ -82,6 +82,7 @@ def test_a_job_ends_and_answers_each_file_once() -> None:
 
     job, page = talk(script)
     assert job["status"] == "SUCCESS"
+    assert job["created_at"] < job["updated_at"] == page["items"][0]["created_at"]
     assert [item["file_id"] for item in page["items"]] == ["a", "b", "c"]
     assert (page["next_page_token"], page["total_size"]) == (None, 3)
     assert len({item["id"] for item in page["items"]}) == 3
