@@ -26,7 +26,7 @@ from classify_batch.journal.replay import OpenAttempt
 from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.standing import RunOnDisk, mend
-from classify_batch.manifest.summary import exit_status_of, manifest_of, write_manifest
+from classify_batch.manifest.summary import exit_status_of, failed_percentage, manifest_of, write_manifest
 from classify_batch.ports import Api, Clock, RunStore
 from classify_batch.records import Attempt, AttemptKey, Job, Part, RunState
 from classify_batch.settings import Settings
@@ -36,12 +36,15 @@ from classify_batch.stages.poller.watch import Watch
 from classify_batch.stages.reconciler import Reconciler
 from classify_batch.stages.submitter import Submitter
 from classify_batch.states import Kind, State
-from classify_batch.stopping import Stopping
+from classify_batch.stopping import Stop, Stopping
 
 GRACE_S = 2.5
 """How long a stop waits for what is on the wire; with the writing after it a run is out within 4 s."""
 
 COLLECTORS_MAX = 8
+
+JUDGED_FILES_MIN = 100
+"""Fewer files say nothing about a percentage."""
 
 log = logging.getLogger("classify_batch")
 
@@ -215,7 +218,16 @@ class Orchestrator:
             await self._over.wait()
             tasks.cancel_scope.cancel()
 
+    def _stop_at_too_many_failures(self) -> None:
+        outcomes, most = self._standing.outcomes, self._settings.limits.stop_at_failure_percentage
+        if sum(outcomes.values()) < JUDGED_FILES_MIN or failed_percentage(outcomes) <= most:
+            return
+        words = f"{failed_percentage(outcomes):.1f} % of the files failed, and {most:g} % are allowed"
+        hint = "look at failures.jsonl, mend the cause or raise limits.stop_at_failure_percentage, then the same command"
+        self._stopping.ask(Stop(words, ExitStatus.PERSON, hint, collects=True))
+
     def _on_ended(self, again: tuple[Part, ...]) -> None:
+        self._stop_at_too_many_failures()
         self._again.extend(again)
         if again:
             self._news.set()

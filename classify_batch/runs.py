@@ -24,17 +24,20 @@ from classify_batch.api.v1 import ApiV1, FileList
 from classify_batch.clock import SystemClock
 from classify_batch.errors import (
     ClassifyBatchError,
+    DamagedError,
     ExitStatus,
     InterruptedEarlyError,
     RunDirectoryError,
+    SettingsError,
     StoreError,
     UsageError,
 )
 from classify_batch.gate import Gate
-from classify_batch.manifest.plan import PlanReader, write_plan
+from classify_batch.manifest.plan import PlanReader, hash_ids, write_plan
+from classify_batch.manifest.run_file import NAME as RUN_FILE
 from classify_batch.manifest.run_file import RunFile, read_run_file, refuse_other_run, write_run_file
 from classify_batch.manifest.standing import RunOnDisk, read_run
-from classify_batch.manifest.summary import counts_of, manifest_of, read_manifest
+from classify_batch.manifest.summary import PLAN, counts_of, manifest_of, read_manifest
 from classify_batch.manifest.verify import Verification, verify
 from classify_batch.orchestrator import Orchestrator, Progress
 from classify_batch.ports import Clock, Log
@@ -46,6 +49,7 @@ from classify_batch.sources.door import PROJECT, SourceSpec, is_repeatable, open
 from classify_batch.stages.planner import chunked
 from classify_batch.stopping import Stopping
 from classify_batch.store.disk import DiskStore
+from classify_batch.store.lock import LOCK
 
 log = logging.getLogger("classify_batch")
 
@@ -118,9 +122,9 @@ def run(
         on_progress: called every half second.
 
     Raises:
-        UsageError: settings, input or directory don't fit; nothing was sent.
+        UsageError: settings, input or directory don't fit, or it was called inside a running event loop (use
+            `await arun(…)` there); nothing was sent.
         WorldError: another process holds the run, or the disk refuses; the same call goes on later.
-        RuntimeError: called inside a running event loop; use `await arun(…)` there.
     """
     with suppress(RuntimeError):
         asyncio.get_running_loop()
@@ -147,11 +151,14 @@ async def arun(
         async with AsyncExitStack() as stack:
             stopping = stopping or Stopping()
             world = _World(settings, read_api_key(settings), path, SystemClock(), stack)
+            _refuse_missing_documents(settings)
             store = await _hold(path, stack)
+            if file_ids == PROJECT and await store.size(RUN_FILE) is None:
+                await world.connect()  # here, since what it opens outlasts the block below
             async with _leaving_early(stopping):
                 await _plan_if_new(world, store, path, settings, file_ids, column)
             found = await _read(store)
-            if (finished := _finished(found, path)) is not None:
+            if (finished := await _finished(found, store, path)) is not None:
                 return finished
             plan = PlanReader(store)
             await plan.scan(found.run.plan_sha256)
@@ -176,6 +183,7 @@ async def make_plan(
         async with AsyncExitStack() as stack:
             key = read_api_key(settings) if file_ids == PROJECT else SecretStr("")
             world = _World(settings, key, path, SystemClock(), stack)
+            _refuse_missing_documents(settings)
             store = await _hold(path, stack)
             await _plan_if_new(world, store, path, settings, file_ids, column)
             return (await _read(store)).run
@@ -233,24 +241,35 @@ async def _embedded_sandbox(settings: Settings, path: Path) -> AsyncIterator[str
         sandbox.__exit__(None, None, None)
 
 
+def _refuse_missing_documents(settings: Settings) -> None:
+    documents = settings.sandbox.documents
+    if settings.api.base_url == SANDBOX and documents is not None and not documents.is_dir():
+        raise SettingsError(
+            f"sandbox.documents: there is no folder {documents}", hint="name a folder that holds text files"
+        )
+
+
 async def _hold(path: Path, stack: AsyncExitStack) -> DiskStore:
-    """The run directory, open and locked. One that was made for nothing is taken away again."""
-    new = [level for level in (path, *path.parents) if not level.exists()]
+    """The run directory, open and locked. What was made for nothing is taken away again, while the lock is held:
+    a process that doesn't get the lock must not touch what the holder is making.
+    """
+    new = [each for each in (path / PLAN, path / LOCK, path, *path.parents) if not each.exists()]
     store = await stack.enter_async_context(DiskStore(path))
     await store.prepare()
-    stack.callback(_take_away_if_unused, path, new)
     await stack.enter_async_context(store.lock())
+    stack.callback(_take_away_if_unused, path, new)
     return store
 
 
 def _take_away_if_unused(path: Path, new: list[Path]) -> None:
-    if not new or (path / "run.json").exists():
+    if (path / RUN_FILE).exists():
         return
     with suppress(OSError):
-        (path / "plan.jsonl").unlink(missing_ok=True)
-        (path / "lock").unlink(missing_ok=True)
-        for level in new:
-            level.rmdir()
+        for each in new:
+            if each.is_dir():
+                each.rmdir()
+            else:
+                each.unlink(missing_ok=True)
 
 
 @asynccontextmanager
@@ -337,6 +356,10 @@ async def _refuse_other_ids(
             store.where,
         )
         return
+    if not isinstance(file_ids, Iterator):  # what can be read twice is hashed first: a comparison takes thrice as long
+        same_order = await hash_ids(aiter(distinct(open_source(file_ids, column=column), directory=path)))
+        if same_order == run.identity.get("ids_sha256"):
+            return
     plan = PlanReader(store)
     await plan.scan(run.plan_sha256)
     given = aiter(distinct(open_source(file_ids, column=column), directory=path))
@@ -361,11 +384,21 @@ async def _read(store: DiskStore) -> RunOnDisk:
     return found
 
 
-def _finished(found: RunOnDisk, path: Path) -> RunResult | None:
-    """The result of a run that was complete before: nothing is called, nothing appended."""
+async def _finished(found: RunOnDisk, store: DiskStore, path: Path) -> RunResult | None:
+    """The result of a run that was complete before: nothing is called, nothing appended.
+
+    Raises:
+        DamagedError: outcomes that were committed are gone.
+    """
     closed = found.standing.closed
     if closed is None or closed.get("state") != RunState.COMPLETE or found.manifest is None:
         return None
+    for name, end in ((Log.RESULTS, found.standing.results_end), (Log.FAILURES, found.standing.failures_end)):
+        if (size := await store.size(name) or 0) < end:
+            raise DamagedError(
+                f"{path / name} has {size} bytes, but {end} were committed",
+                hint="restore the file from a copy, or begin again in a new run directory",
+            )
     status = ExitStatus(closed["exit_status"])
     return RunResult(path, RunState.COMPLETE, status, "", "", found.manifest, called=False)
 

@@ -36,6 +36,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     epilog=EPILOG,
+    no_args_is_help=False,  # a usage error like any other: "Missing command."
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="classify-batch", prog_name="classify-batch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,16 +44,28 @@ def as_sections(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return sections
 
 
-config_argument = click.argument("config", type=click.Path(path_type=Path))
-directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-run_dir_option = click.option(
-    "--run-dir", required=True, metavar="DIR", type=click.Path(path_type=Path), help="The run directory."
-)
+class _Named(click.Path):
+    """A path or source that isn't empty: an unset variable in a script must not mean the working directory."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        if value == "":
+            self.fail("it is empty (is a variable not set?)", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _Named(path_type=Path)
+
+config_argument = click.argument("config", type=PATH)
+directory_argument = click.argument("directory", metavar="DIR", type=PATH)
+run_dir_option = click.option("--run-dir", required=True, metavar="DIR", type=PATH, help="The run directory.")
 input_option = click.option(
     "--input",
     "source",
     required=True,
     metavar="SOURCE",
+    type=_Named(),
     help='A path (.txt, .jsonl, .csv), "-" for stdin, or "project:" for all files of the project.',
 )
 column_option = click.option("--column", metavar="NAME", help="The column or key of the IDs.  [default: file_id]")

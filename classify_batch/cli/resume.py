@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from classify_batch.cli.options import as_sections, directory_argument, json_option, settings_options
+from classify_batch.cli.options import PATH, as_sections, directory_argument, json_option, settings_options
 
 
 @click.command("resume")
 @directory_argument
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The run's config: only needed where it holds webhook headers, which are stored nowhere.",
 )
 @json_option

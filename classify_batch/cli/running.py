@@ -41,7 +41,7 @@ def run_to_end(
         with watching() as observe:
             result = anyio.run(partial(_run, settings, source, run_dir, column, observe))
     finally:
-        signals.hear(None)
+        signals.hear(lambda _name: None)  # the run has ended: what is left to say is said
         logger.removeHandler(handler)
     _summarise(result, again)
     if as_json:
