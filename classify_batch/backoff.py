@@ -14,11 +14,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from classify_batch.errors import ApiError, Verdict
 
-TRIES = 12
-"""About seven minutes with waits of up to a minute: an API that is down for longer ends the run as incomplete."""
+TRIES = 50
+"""A limit, not a plan: how long an API may be down is `limits.patience_s`, judged where the answers come in."""
 
 WAIT_S_FIRST = 0.5
-WAIT_S_MAX = 60.0
+WAIT_S_MAX = 30.0
 
 Result = TypeVar("Result")
 

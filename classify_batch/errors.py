@@ -116,6 +116,8 @@ class Verdict(StrEnum):
     """402: no more creates; reads stay allowed."""
     PLAN_FULL = "plan_full"
     """429 that counts things of the plan, not requests: trying again soon is useless."""
+    DOWN = "down"
+    """Surely not accepted, and there was no answer to anything for so long that trying again now is useless."""
     PERSON = "person"
     """Whatever files are sent, this call will be refused (wrong address, rules that the API won't take)."""
 

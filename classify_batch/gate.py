@@ -1,8 +1,9 @@
 """How much at once and how fast: what every request and every job must pass.
 
 Requests pass a `Gate`: a number of lanes, a smooth rate (one every 1/rate seconds, never a burst), and one shared
-cool-down that all of them obey after a 429. Of those that wait, results go first (they free slots), then looks, then
-creates. Jobs take `Slots`.
+cool-down that all of them obey after a 429. When several answers in a row failed, a breaker lets one request through
+at a time, after waits that grow, until one is answered. Of those that wait, results go first (they free slots), then
+looks, then creates. Jobs take `Slots`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ COOL_DOWN_S_MIN = 1.0
 COOL_DOWN_S_MAX = 60.0
 RETRY_AFTER_S_MAX = 300.0
 """A server that asks for more is asked again after this long."""
+
+BREAK_AFTER = 5
+"""So many failures in a row are no accident of one connection."""
+
+PROBE_WAIT_S_FIRST = 0.5
+PROBE_WAIT_S_MAX = 30.0
 
 _SLACK_S = 0.005
 """A request that was served this late doesn't delay the next one: timers of an event loop are that coarse."""
@@ -55,6 +62,9 @@ class Gate:
         self._due_s = 0.0
         self._cool_until_s = 0.0
         self._cool_down_s = 0.0
+        self._failures = 0
+        self._failing_since_s = 0.0
+        self.ever_served = False
         self._changed = anyio.Event()
         self._tasks: TaskGroup | None = None
 
@@ -104,9 +114,32 @@ class Gate:
         self._cool_until_s = max(self._cool_until_s, now + min(wait_s, RETRY_AFTER_S_MAX))
 
     def served(self) -> None:
-        """An answer that is no 429: the next cool-down begins small again."""
+        """The API answered, and not with a 429: the next cool-down begins small again."""
+        self.ever_served, self._failures = True, 0
         if anyio.current_time() >= self._cool_until_s:
             self._cool_down_s = 0.0
+
+    def failed(self) -> None:
+        """No answer, or one that says that the API is in trouble."""
+        now = anyio.current_time()
+        if not self._failures:
+            self._failing_since_s = now
+        if self.broken and now < self._cool_until_s:
+            return  # an answer to a request that left before the breaker opened
+        self._failures += 1
+        if self.broken:
+            wait_s = min(PROBE_WAIT_S_MAX, PROBE_WAIT_S_FIRST * 2.0 ** (self._failures - BREAK_AFTER))
+            self._cool_until_s = max(self._cool_until_s, now + wait_s)
+
+    @property
+    def broken(self) -> bool:
+        """Whether one request at a time is let through."""
+        return self._failures >= BREAK_AFTER
+
+    @property
+    def failing_s(self) -> float:
+        """For how long every answer has been a failure."""
+        return anyio.current_time() - self._failing_since_s if self._failures else 0.0
 
     def _wake(self) -> None:
         self._changed.set()
@@ -117,7 +150,8 @@ class Gate:
                 heapq.heappop(self._waiting)
             now = anyio.current_time()
             moment = max(self._due_s, self._cool_until_s)
-            if not self._waiting or not self._free_lanes:
+            full = self._free_lanes < (self._lanes if self.broken else 1)
+            if not self._waiting or full:
                 await self._sleep_until(None)
             elif moment > now:
                 await self._sleep_until(moment)

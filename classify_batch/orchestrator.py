@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 from anyio.abc import ObjectSendStream, TaskGroup
@@ -25,6 +25,7 @@ from classify_batch.gate import Gate, Slots
 from classify_batch.journal.replay import OpenAttempt
 from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.plan import PlanReader
+from classify_batch.manifest.reopen import reopen_failures
 from classify_batch.manifest.standing import RunOnDisk, mend
 from classify_batch.manifest.summary import exit_status_of, failed_percentage, manifest_of, write_manifest
 from classify_batch.ports import Api, Clock, RunStore
@@ -111,7 +112,7 @@ class Orchestrator:
         self._standing = found.standing
         self._journal = JournalWriter(store, found.standing, clock, lambda: api.requests, self._on_ended)
         self._slots = Slots(settings.limits.jobs_in_flight)
-        self._again: deque[Part] = deque(found.standing.waiting_parts())
+        self._again: deque[Part] = deque()
         self._news = anyio.Event()
         self._over = anyio.Event()
         self._started_at_s = clock.wall_s()
@@ -132,8 +133,11 @@ class Orchestrator:
             stopping=None if self._stopping.stop is None else self._stopping.stop.reason,
         )
 
-    async def run(self) -> Ending:
+    async def run(self, *, retry_failed: bool = False, until_s: float | None = None) -> Ending:
         """Runs until complete or stopped. However it ends, what is committed is whole and the directory goes on.
+
+        `retry_failed`: the failed files get a new chance first. `until_s`: the wall time at which creating ends and
+        what is out is collected, for at most `limits.drain_s`.
 
         Raises:
             StoreError: the disk refused.
@@ -142,9 +146,12 @@ class Orchestrator:
         if self._found.torn_bytes:
             log.warning("the journal ended in %d torn bytes; they were cut off", self._found.torn_bytes)
         self._open()
+        if retry_failed:
+            await reopen_failures(self._store, self._standing, self._journal, self._plan)
+        self._again.extend(self._standing.waiting_parts())
         await self._write_manifest(RunState.RUNNING)
         try:
-            await self._drive()
+            await self._drive(until_s)
         except BaseException:
             with anyio.CancelScope(shield=True), suppress(StoreError):
                 await self._close()
@@ -192,10 +199,12 @@ class Orchestrator:
 
     # --- The task group ---------------------------------------------------------------------------------------------
 
-    async def _drive(self) -> None:
+    async def _drive(self, until_s: float | None) -> None:
         if self._standing.complete:
             return
         async with anyio.create_task_group() as tasks:
+            if until_s is not None:
+                tasks.start_soon(self._stop_at, until_s)
             await self._lay(tasks)
             await self._until_over()
             tasks.cancel_scope.cancel()
@@ -212,18 +221,31 @@ class Orchestrator:
             async def end_creating() -> None:
                 await self._stopping.no_creates.wait()
                 self._check_over()
+                stop = self._stopping.stop
+                if stop is not None and stop.drain_s is not None:
+                    await anyio.sleep(stop.drain_s)
+                    self._stopping.ask(replace(stop, collects=False))
 
             tasks.start_soon(leave_when_asked)
             tasks.start_soon(end_creating)
             await self._over.wait()
             tasks.cancel_scope.cancel()
 
+    async def _stop_at(self, until_s: float) -> None:
+        """Looks at the wall clock again and again: it may be set, and the machine may have slept."""
+        while (left_s := until_s - self._clock.wall_s()) > 0:  # noqa: ASYNC110 - a clock sets no event
+            await anyio.sleep(min(left_s, 1.0))
+        drain_s = self._settings.limits.drain_s
+        self._stopping.ask(Stop("the time that was given is over", collects=True, drain_s=drain_s))
+
     def _stop_at_too_many_failures(self) -> None:
         outcomes, most = self._standing.outcomes, self._settings.limits.stop_at_failure_percentage
         if sum(outcomes.values()) < JUDGED_FILES_MIN or failed_percentage(outcomes) <= most:
             return
         words = f"{failed_percentage(outcomes):.1f} % of the files failed, and {most:g} % are allowed"
-        hint = "look at failures.jsonl, mend the cause or raise limits.stop_at_failure_percentage, then the same command"
+        hint = (
+            "look at failures.jsonl, mend the cause or raise limits.stop_at_failure_percentage, then the same command"
+        )
         self._stopping.ask(Stop(words, ExitStatus.PERSON, hint, collects=True))
 
     def _on_ended(self, again: tuple[Part, ...]) -> None:
@@ -290,7 +312,8 @@ class Orchestrator:
                 if left.job_id is None:
                     await doubtful.send(attempt)
                 else:
-                    await submitted.send(Job(attempt, left.job_id, left.submitted_at_s or left.since_s, timed=False))
+                    since_s = left.submitted_at_s or left.since_s
+                    await submitted.send(Job(attempt, left.job_id, since_s, timed=False, reopened=left.reopened))
 
     async def _attempt(self, key: AttemptKey, left: OpenAttempt) -> Attempt:
         chunk_file_ids = await self._plan.file_ids(key.chunk)

@@ -26,8 +26,8 @@ class Api(Protocol):
     """One version of the classifier's API. Every method raises ApiError and nothing else."""
 
     @property
-    def clock_skew_s(self) -> float:
-        """How far the server's clock is ahead of ours, from its last `Date` header; 0.0 before the first."""
+    def clock_skew_s(self) -> float | None:
+        """How far the server's clock is ahead of ours, from its last `Date` header; None where none has come yet."""
 
     @property
     def requests(self) -> int:

@@ -226,6 +226,7 @@ class Job:
     Attributes:
         submitted_at_s: wall time at which we learned of it.
         timed: whether its duration teaches anything: we saw it begin, and looked at it since.
+        reopened: whether it was given up as overdue before: if the API forgot it meanwhile, it stays given up.
         finished: what the API showed when it was finished; None while it is out, and for ever if it is overdue.
     """
 
@@ -233,6 +234,7 @@ class Job:
     job_id: str
     submitted_at_s: float
     timed: bool = True
+    reopened: bool = False
     finished: JobView | None = None
 
 

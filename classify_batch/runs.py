@@ -220,6 +220,7 @@ class _World:
                 gate,
                 self.clock,
                 timeout_s=api.timeout_s,
+                patience_s=limits.patience_s,
                 params={name: value for name, value in named.items() if value is not None},
             )
             self._stack.push_async_callback(http.aclose)

@@ -7,17 +7,18 @@ config, no command line and no run directory.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -27,7 +28,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from classify_batch.errors import SettingsError
-from classify_batch.records import FILES_PER_JOB_MAX, JobSpec
+from classify_batch.records import FILES_PER_JOB_MAX, JobSpec, Rule
 
 ENV_PREFIX = "CLASSIFY_BATCH_"
 SANDBOX = "sandbox"
@@ -37,6 +38,13 @@ _HOME_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # pydantic would read true as the number 1
+            raise ValueError("true and false mean nothing here")
+        return value
 
 
 class ApiSettings(_Section):
@@ -70,13 +78,14 @@ class ApiSettings(_Section):
 class JobSettings(JobSpec):
     """The body of every create call."""
 
-    @model_validator(mode="after")
-    def _types_are_unique(self) -> Self:
-        types = [rule.type for rule in self.rules]
+    @field_validator("rules")
+    @classmethod
+    def _types_are_unique(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        types = [rule.type for rule in rules]
         doubles = sorted({kind for kind in types if types.count(kind) > 1})
         if doubles:
             raise ValueError(f"rule types must be unique; given more than once: {', '.join(doubles)}")
-        return self
+        return rules
 
     @field_validator("webhook_configurations")
     @classmethod
@@ -100,6 +109,8 @@ class LimitSettings(_Section):
     attempts: int = Field(default=3, ge=1, le=100)
     job_timeout_s: float = Field(default=7200.0, gt=0, le=30 * 86_400)
     settle_s: float = Field(default=20.0, ge=0, le=3600)
+    patience_s: float = Field(default=600.0, ge=0, le=86_400)
+    drain_s: float = Field(default=300.0, ge=0, le=86_400)
     tolerated_failure_percentage: float = Field(default=0.0, ge=0, le=100)
     stop_at_failure_percentage: float = Field(default=100.0, ge=0, le=100)
 
@@ -134,9 +145,10 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise SettingsError(_say_faults(error, _FILE.get()), hint=_hint(_FILE.get())) from None
+            raise _refusal(error, _FILE.get(), values) from None
         except EnvironmentSettingsError as error:
-            raise SettingsError(f"the environment holds a setting that can't be read: {error}", hint=_JSON) from None
+            said = ", ".join(_not_json()) or str(error)
+            raise SettingsError(f"the environment holds a setting that can't be read: {said}", hint=_JSON) from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
@@ -253,7 +265,7 @@ def _read_toml(path: Path) -> _File:
 
 _HEADER = re.compile(r"^\s*\[(\[?)\s*([A-Za-z0-9_.\s-]+?)\s*\]?\]\s*(?:#.*)?$")
 _KEY_LINE = re.compile(r"^\s*([A-Za-z0-9_.-]+|\"[^\"]*\")\s*=")
-_INLINE = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|[{}\n]")
+_INLINE = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|[\[\]{}\n]")
 
 
 def line_of(text: str, where: Sequence[str | int]) -> int | None:
@@ -261,10 +273,9 @@ def line_of(text: str, where: Sequence[str | int]) -> int | None:
     lines: dict[tuple[str | int, ...], int] = {}
     tables: dict[tuple[str, ...], int] = {}
     section: tuple[str | int, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if header := _HEADER.match(line):
-            name = tuple(part.strip() for part in header[2].split("."))
-            section = name
+            section = name = tuple(part.strip() for part in header[2].split("."))
             if header[1]:
                 tables[name] = tables.get(name, -1) + 1
                 section = (*name, tables[name])
@@ -275,24 +286,25 @@ def line_of(text: str, where: Sequence[str | int]) -> int | None:
         prefix = tuple(where[:length])
         if prefix in lines:
             index = where[length] if length < len(where) else None
-            return _line_of_inline(text, lines[prefix], index if isinstance(index, int) else 0)
+            return _line_of_inline(text, lines[prefix], index) if isinstance(index, int) else lines[prefix]
     return None
 
 
 def _line_of_inline(text: str, first_line: int, index: int) -> int:
-    """The line of the `index`-th inline table of a value that begins on `first_line`."""
-    if index == 0:
-        return first_line
+    """The line of the `index`-th inline table in an array that begins on `first_line`."""
     line, seen, depth = first_line, -1, 0
-    for token in _INLINE.finditer("\n".join(text.splitlines()[first_line - 1 :])):
+    for token in _INLINE.finditer("\n".join(text.split("\n")[first_line - 1 :])):
         if token[0] == "\n":
             line += 1
-        elif token[0] == "{":
-            seen, depth = seen + (depth == 0), depth + 1
+        elif token[0] in ("[", "{"):
+            seen += depth == 1 and token[0] == "{"
+            depth += 1
             if seen == index:
                 return line
-        elif token[0] == "}":
+        elif token[0] in ("]", "}"):
             depth -= 1
+            if depth == 0:
+                break
     return first_line
 
 
@@ -305,8 +317,14 @@ _KEY = f"export {API_KEY}=llx-…, or put the key into a file and its path into 
 _JSON = "a list or a table in the environment is written as JSON"
 
 
-def _hint(file: _File) -> str:
-    return f"mend {file.path} (the README lists every setting)" if file.path else "the README lists every setting"
+def _not_json() -> Iterator[str]:
+    """The variables that should hold JSON, and don't."""
+    for name, value in sorted(os.environ.items()):
+        if name.upper().startswith(ENV_PREFIX) and ("__" not in name or value.lstrip()[:1] in ("[", "{")):
+            try:
+                json.loads(value)
+            except ValueError:
+                yield name
 
 
 def _refuse_unknown_variables(settings_cls: type[BaseSettings]) -> None:
@@ -323,38 +341,59 @@ def _refuse_unknown_variables(settings_cls: type[BaseSettings]) -> None:
         )
 
 
-def _say_faults(error: ValidationError, file: _File) -> str:
-    faults = [_say_fault(fault, file) for fault in error.errors(include_url=False)]
-    where = f"{file.path}: " if file.path else ""
-    if len(faults) == 1:
-        return where + faults[0]
-    return f"{where}{len(faults)} faults in the settings\n" + "\n".join(f"  {fault}" for fault in faults)
+def _refusal(error: ValidationError, file: _File, options: Mapping[str, Any]) -> SettingsError:
+    """All faults as one error, each with the place where a person mends it."""
+    found = error.errors(include_url=False)
+    inside = {fault["loc"][:length] for fault in found for length in range(len(fault["loc"]))}
+    found = [fault for fault in found if fault["type"] != "too_short" or fault["loc"] not in inside]
+    faults = [_place(fault["loc"], file, options) + _say(fault) for fault in found]
+    said = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults in the settings", *faults])
+    in_file = file.path is not None and any(fault.startswith(str(file.path)) for fault in faults)
+    return SettingsError(said, hint=f"{f'mend {file.path}; ' if in_file else ''}the README lists every setting")
 
 
-def _say_fault(fault: Any, file: _File) -> str:
-    where: tuple[str | int, ...] = fault["loc"]
-    name = ".".join(str(part) for part in where)
-    variable = ENV_PREFIX + "__".join(str(part) for part in where).upper()
-    place = ""
-    if any(set_name.upper() == variable for set_name in os.environ):
-        place = f"{variable} in the environment: "
-    elif file.text and (line := line_of(file.text, where)) is not None:
-        place = f"line {line}: "
-    return f"{place}{name}: {_words(fault)}{_value(where, fault)}"
+def _place(where: tuple[str | int, ...], file: _File, options: Mapping[str, Any]) -> str:
+    """Where a value was given; the places in the order of their precedence."""
+    if file.path is not None and _holds(options, where):
+        return "given as an option: "
+    if (variable := _variable_of(where)) is not None:
+        return f"{variable} in the environment: "
+    line = line_of(file.text, where)
+    return f"{file.path}, line {line}: " if line is not None else f"{file.path}: " if file.path is not None else ""
 
 
-def _words(fault: Any) -> str:
-    if fault["type"] == "extra_forbidden":
-        return "unknown setting"
-    if fault["type"] == "missing":
-        return "is missing"
-    return str(fault["msg"]).removeprefix("Value error, ")
+def _variable_of(where: tuple[str | int, ...]) -> str | None:
+    """The environment variable that gave a value, or None."""
+    names = {name.upper(): name for name in os.environ}
+    for length in range(len(where), 1, -1):
+        if name := names.get(ENV_PREFIX + "__".join(map(str, where[:length])).upper()):
+            return name
+    section = names.get(f"{ENV_PREFIX}{where[0]}".upper())
+    if section is not None and _holds({where[0]: json.loads(os.environ[section])}, where[:2]):
+        return section
+    return _VENDOR_URL if where == ("api", "base_url") and os.environ.get(_VENDOR_URL) else None
 
 
-def _value(where: Sequence[str | int], fault: Any) -> str:
-    """The offending value, cut short; never one that may hold a secret."""
-    value = fault["input"]
-    if isinstance(value, Mapping | list | tuple) or "webhook_configurations" in where or where[-1:] == ("base_url",):
-        return ""
+def _holds(values: Any, where: Sequence[str | int]) -> bool:
+    try:
+        for step in where:
+            values = values[step]
+    except (LookupError, TypeError):
+        return False
+    return True
+
+
+_PLAIN_WORDS = {"extra_forbidden": "unknown setting", "missing": "missing", "too_short": "must not be empty"}
+_PLAIN_WORDS |= {"tuple_type": "must be a list", "dict_type": "must be a table", "model_type": "must be a table"}
+
+
+def _say(fault: Any) -> str:
+    """The name, the fault, and the value, cut short: never one that may be a secret, as a key under any name may."""
+    where, value = fault["loc"], fault["input"]
+    words = _PLAIN_WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
+    said = f"{'.'.join(map(str, where))}: {words}"
+    secret = "webhook_configurations" in where or where[-1:] == ("base_url",) or fault["type"] == "extra_forbidden"
+    if secret or isinstance(value, Mapping | list | tuple):
+        return said
     text = repr(value)
-    return f" (given: {text if len(text) <= 80 else text[:79] + '…'})"
+    return f"{said} (given: {text if len(text) <= 80 else text[:79] + '…'})"

@@ -103,8 +103,7 @@ def run(folder: Path, base_url: str, options: argparse.Namespace) -> dict[str, A
     done = subprocess.run(
         [*COMMAND, "run", *paths, *told],
         env=os.environ | {"LLAMA_CLOUD_API_KEY": "sandbox"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )

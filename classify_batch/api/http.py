@@ -28,6 +28,9 @@ from classify_batch.wire.words import clean, read_detail
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """500 answers with long reasonings are about 1 MiB; this is what no honest answer reaches."""
 
+FIRST_ANSWER_S_MAX = 60.0
+"""How long an API that never answered is tried: its address may be wrong."""
+
 KEEPALIVE_S = 4.0
 """Shorter than the 5 s after which common servers close an idle connection: a create that meets a closed one is in
 doubt."""
@@ -62,7 +65,8 @@ class Http:
 
     Attributes:
         requests: requests that left since it was made.
-        clock_skew_s: how far the server's clock is ahead of ours, from its last `Date` header (which has seconds).
+        clock_skew_s: how far the server's clock is ahead of ours, from its last `Date` header (which has seconds);
+            None before the first.
     """
 
     def __init__(
@@ -74,12 +78,14 @@ class Http:
         *,
         timeout_s: float,
         params: Mapping[str, str],
+        patience_s: float = 600.0,
         transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
     ) -> None:
         self._base_url = base_url
         self._gate = gate
         self._clock = clock
         self._params = dict(params)
+        self._patience_s = patience_s
         self._transport = transport
         at_home = urlsplit(base_url).scheme == "http"  # a proxy for the world is none for this machine
         self._options: dict[str, Any] = {
@@ -98,7 +104,7 @@ class Http:
         self._idle: list[httpx.AsyncClient] = []
         self._lanes: list[httpx.AsyncClient] = []
         self.requests = 0
-        self.clock_skew_s = 0.0
+        self.clock_skew_s: float | None = None
 
     async def aclose(self) -> None:
         for lane in self._lanes:
@@ -162,12 +168,19 @@ class Http:
     def _no_answer(self, call: str, error: httpx.HTTPError) -> ApiError:
         symptom = next(symptom for kind, symptom in _SYMPTOMS if isinstance(error, kind))
         words = clean(str(error)) or type(error).__name__
+        self._gate.failed()
         return ApiError(
             call,
-            judge_symptom(call, symptom),
+            self._unless_down(judge_symptom(call, symptom)),
             f"{call}: {symptom} ({words})",
             hint="the API can't be reached now; the same command goes on later",
         )
+
+    def _unless_down(self, verdict: Verdict) -> Verdict:
+        """An API that answers nothing for longer than our patience is down. One that never answered was perhaps never
+        there, and is given less time."""
+        patience_s = self._patience_s if self._gate.ever_served else min(self._patience_s, FIRST_ANSWER_S_MAX)
+        return Verdict.DOWN if verdict is Verdict.LATER and self._gate.failing_s >= patience_s else verdict
 
     def _refusal(self, call: str, status: int, headers: httpx.Headers, data: bytes) -> ApiError:
         try:
@@ -176,8 +189,13 @@ class Http:
             detail, places = clean(data[:400].decode("utf-8", "replace")), ()
         retry_after_s = self._retry_after(headers)
         verdict = judge_status(call, status, detail, places)
-        if status == 429 and verdict is Verdict.LATER:
+        if status >= 500:
+            self._gate.failed()
+            verdict = self._unless_down(verdict)
+        elif status == 429 and verdict is Verdict.LATER:
             self._gate.too_fast(retry_after_s)
+        else:
+            self._gate.served()
         return ApiError(
             call,
             verdict,
@@ -198,7 +216,7 @@ class Http:
             moment_s = parsedate_to_datetime(words).timestamp()
         except ValueError:
             return None
-        return max(0.0, moment_s - self._clock.wall_s() - self.clock_skew_s)
+        return max(0.0, moment_s - self._clock.wall_s() - (self.clock_skew_s or 0.0))
 
     def _learn_skew(self, headers: httpx.Headers) -> None:
         try:

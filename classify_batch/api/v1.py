@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -10,11 +10,15 @@ from classify_batch.api.http import Http, wrong_shape
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.records import FILES_PER_JOB_MAX, Answer, JobPage, JobSpec, JobView
 from classify_batch.wire import files, v1
+from classify_batch.wire.words import clean
 
 Shape = TypeVar("Shape")
 
 RESULT_PAGES_MAX = 2 * FILES_PER_JOB_MAX
 """A page holds at least one answer; twice that many pages is a server that never ends."""
+
+STALE_PAGES_MAX = 5
+"""So many pages in a row that bring nothing new are one page, answered for ever; fewer may be answers given twice."""
 
 
 class ApiV1:
@@ -25,7 +29,7 @@ class ApiV1:
         self._spec = spec
 
     @property
-    def clock_skew_s(self) -> float:
+    def clock_skew_s(self) -> float | None:
         return self._http.clock_skew_s
 
     @property
@@ -56,36 +60,36 @@ class ApiV1:
         return _read("list", v1.read_job_page, await self._http.call("list", "GET", v1.JOBS_PATH, params=params))
 
     async def results(self, job: JobView) -> list[Answer]:
-        """All pages. Ends at a page that brings nothing new: a server may ignore tokens and answer the same page for
-        ever. A server that gives out a token and refuses to take it back leaves the answers unknown: an error, since
-        what is asked for again is paid again."""
+        """All pages. A server that gives out a token and refuses to take it back, or answers the same page for ever,
+        leaves the answers unknown: an error, since what is asked for again is paid again. Only where `total_size` says
+        that everything has come is a token that is left over nothing to worry about."""
         answers: list[Answer] = []
         seen: set[object] = set()
         token: str | None = None
+        stale = 0
         for _ in range(RESULT_PAGES_MAX):
-            items, token = await self._results_page(job.job_id, token)
+            items, token, total = await self._results_page(job.job_id, token)
             fresh = [item for item in items if _identity(item) not in seen]
             seen.update(_identity(item) for item in fresh)
             answers.extend(_read("results", v1.read_answer, item) for item in fresh)
-            if token is None or not fresh:
+            stale = 0 if fresh else stale + 1
+            if token is None or (stale and total is not None and len(seen) >= total):
+                return answers
+            if stale == STALE_PAGES_MAX:
                 break
-        return answers
+        raise _endless(f"results of job {clean(job.job_id)}: the API answers the same page for ever", None)
 
-    async def _results_page(self, job_id: str, token: str | None) -> tuple[list[object], str | None]:
+    async def _results_page(self, job_id: str, token: str | None) -> tuple[list[object], str | None, int | None]:
         params = None if token is None else {"page_token": token}
         try:
             answer = await self._http.call("results", "GET", _job_path(job_id) + "/results", params=params)
         except ApiError as error:
             if token is not None and error.verdict is Verdict.REFUSED:
-                raise ApiError(
-                    "results",
-                    Verdict.PERSON,
-                    f"results of job {job_id}: the API gave out a page token and refuses to take it back ({error})",
-                    status=error.status,
-                    hint="make jobs so small that their results fit into one page (plan.files_per_job)",
-                ) from error
+                words = "the API gave out a page token and refuses to take it back"
+                raise _endless(f"results of job {clean(job_id)}: {words} ({error})", error.status) from error
             raise
-        return _read("results", v1.read_page, answer)
+        total = answer.get("total_size") if isinstance(answer, Mapping) else None
+        return *_read("results", v1.read_page, answer), total if isinstance(total, int) else None
 
 
 class FileList:
@@ -107,6 +111,11 @@ class FileList:
 def _job_path(job_id: str) -> str:
     """An id from the server, quoted: it can't lead to another path."""
     return f"{v1.JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
+
+
+def _endless(words: str, status: int | None) -> ApiError:
+    hint = "make jobs so small that their results fit into one page (plan.files_per_job)"
+    return ApiError("results", Verdict.PERSON, words, status=status, hint=hint)
 
 
 def _identity(item: object) -> object:

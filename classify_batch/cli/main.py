@@ -69,8 +69,8 @@ def _run() -> int:  # noqa: PLR0911 - one return for each kind of end
         if error.exit_status is ExitStatus.BUG:
             return _bug(error)
         return _say(str(error), error.hint, error.exit_status)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):  # click leaves with 1 when a pipe breaks, and 1 would mean failed files
+        _fall_silent()
         return ExitStatus.INCOMPLETE
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
         return _bug(error)
@@ -78,9 +78,19 @@ def _run() -> int:  # noqa: PLR0911 - one return for each kind of end
 
 
 def _say(message: str, hint: str, status: ExitStatus) -> int:
-    click.echo(f"error: {message}", err=True)
-    click.echo(f"hint: {hint or 'classify-batch --help'}", err=True)
+    try:
+        click.echo(f"error: {message}", err=True)
+        click.echo(f"hint: {hint or 'classify-batch --help'}", err=True)
+    except BrokenPipeError:
+        _fall_silent()
     return int(status)
+
+
+def _fall_silent() -> None:
+    """Nobody reads any more: what is still buffered goes nowhere, instead of ending in words and another status."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
 
 
 def _bug(error: BaseException) -> int:

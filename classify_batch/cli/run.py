@@ -33,9 +33,11 @@ def run_command(config: Path, source: str, run_dir: Path, column: str | None, as
       classify-batch run configs/sandbox.toml --input ids.txt --run-dir runs/today
       psql -Atc 'select file_id from inbox' | classify-batch run my.toml --input - --run-dir runs/today
     """
-    from classify_batch.cli.running import run_to_end
     from classify_batch.settings import Settings
 
     settings = Settings.load(config, **as_sections(options))
+
+    from classify_batch.cli.running import run_to_end  # after the settings: whoever mends those needn't wait for this
+
     again = f"classify-batch resume {run_dir}"
     return run_to_end(settings, source, run_dir, column=column, as_json=as_json, again=again)

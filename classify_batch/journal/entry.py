@@ -99,7 +99,7 @@ def _write(fact: Fact) -> dict[str, Any]:
     item: dict[str, Any] = {"chunk": fact.key.chunk, "attempt": fact.key.attempt}
     match fact:
         case Submitting():
-            item |= _write_part(fact.part)
+            item |= write_part(fact.part)
         case Submitted() | Adopted():
             item["job_id"] = fact.job_id
             if fact.project_id is not None:
@@ -125,13 +125,14 @@ def _write_end(fact: Ended) -> dict[str, Any]:
             ("counts", tally.outcomes),
             ("types", tally.types),
             ("failure_codes", tally.codes),
-            ("again", [_write_part(part) for part in fact.again]),
+            ("again", [write_part(part) for part in fact.again]),
         )
         if value
     }
 
 
-def _write_part(part: Part) -> dict[str, Any]:
+def write_part(part: Part) -> dict[str, Any]:
+    """A part's keys beside its chunk: none for a whole chunk that was in no bad job."""
     item: dict[str, Any] = {} if part.ranges is None else {"ranges": part.ranges}
     return item | ({"bad_jobs": part.bad_jobs} if part.bad_jobs else {})
 
@@ -140,7 +141,7 @@ def _read_fact(kind: Kind, item: Mapping[str, Any], at_s: float) -> Fact:
     key = AttemptKey(item["chunk"], item["attempt"])
     match kind:
         case Kind.SUBMITTING:
-            return Submitting(key, _read_part(key.chunk, item), at_s)
+            return Submitting(key, read_part(key.chunk, item), at_s)
         case Kind.SUBMITTED:
             return Submitted(key, item["job_id"], at_s, item.get("project_id"))
         case Kind.ADOPTED:
@@ -154,11 +155,12 @@ def _read_fact(kind: Kind, item: Mapping[str, Any], at_s: float) -> Fact:
                 _read_segment(item.get("results")),
                 _read_segment(item.get("failures")),
                 Tally(item.get("counts", {}), item.get("types", {}), item.get("failure_codes", {})),
-                tuple(_read_part(key.chunk, part) for part in item.get("again", ())),
+                tuple(read_part(key.chunk, part) for part in item.get("again", ())),
             )
 
 
-def _read_part(chunk: int, item: Mapping[str, Any]) -> Part:
+def read_part(chunk: int, item: Mapping[str, Any]) -> Part:
+    """What `write_part` wrote."""
     ranges = item.get("ranges")
     return Part(
         chunk,

@@ -10,13 +10,14 @@ Memory: one byte per chunk, and objects only for the chunks that are out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from classify_batch.clock import from_iso
 from classify_batch.errors import DamagedError, InternalError
-from classify_batch.journal.entry import BadLineError, Entry, decode
-from classify_batch.records import AttemptKey, Part, Segment
+from classify_batch.journal.entry import BadLineError, Entry, decode, read_part
+from classify_batch.records import AttemptKey, OutcomeKind, Part, Segment
 from classify_batch.states import (
     ENDS,
     Adopted,
@@ -41,6 +42,7 @@ class OpenAttempt:
     Attributes:
         since_s: when the intent was first written.
         offset: where in the journal that was.
+        reopened: whether it was given up in an earlier generation and is only looked at again.
     """
 
     part: Part
@@ -49,6 +51,7 @@ class OpenAttempt:
     state: State = State.PLANNED
     job_id: str | None = None
     submitted_at_s: float | None = None
+    reopened: bool = False
 
 
 @dataclass(slots=True)
@@ -65,6 +68,8 @@ class Standing:
         open: the attempts that have not ended.
         outcomes, types, codes: what was committed so far.
         results_end, failures_end: bytes of the outcome files that are committed.
+        generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
+            that were put aside each time.
         jobs: accepted jobs; requests: sent by processes that are gone, as far as they could write it down.
     """
 
@@ -78,6 +83,8 @@ class Standing:
         self.codes: Counter[str] = Counter()
         self.results_end = 0
         self.failures_end = 0
+        self.generation = 0
+        self.earlier_failures: list[tuple[int, int]] = []
         self.jobs = 0
         self.requests = 0
         self._session_requests = 0
@@ -129,10 +136,41 @@ class Standing:
                 self.requests += self.closed.get("requests", self._session_requests)
                 self._session_requests = 0
             case Kind.REOPENED:
-                raise InternalError("this version doesn't know runs that were reopened")
+                self.reopen(entry.about_run or {}, entry.at_s)
             case _:
                 for fact in entry.facts:
                     self.apply(fact, offset)
+
+    def reopen(self, values: Mapping[str, Any], at_s: float) -> None:
+        """Gives the failed files a new chance: from here the failures begin at 0 again.
+
+        `again` are parts that go out; `looks` are attempts whose old jobs are looked at first, as if their create calls
+        had just been made (with a `job_id`) or were still in doubt (without).
+        """
+        self.generation = values["generation"]
+        self.earlier_failures.append((self.outcomes[OutcomeKind.FAILED], self.failures_end))
+        self.failures_end = 0
+        del self.outcomes[OutcomeKind.FAILED]
+        self.codes.clear()
+        for item in values["again"]:
+            part = read_part(item["chunk"], item)
+            self._reopen_chunk(part.chunk, item["attempts"]).waiting.append(part)
+        for item in values["looks"]:
+            key = AttemptKey(item["chunk"], item["attempt"])
+            self._reopen_chunk(key.chunk, key.attempt).open_attempts += 1
+            since_s = from_iso(item["since"])
+            job_id = item.get("job_id")
+            state = State.SUBMITTING if job_id is None else State.SUBMITTED
+            part = read_part(key.chunk, item)
+            self.open[key] = OpenAttempt(part, at_s if since_s is None else since_s, 0, state, job_id, at_s, True)
+
+    def _reopen_chunk(self, chunk: int, attempts: int) -> _ChunkInHand:
+        in_hand = self._in_hand.setdefault(chunk, _ChunkInHand())
+        in_hand.attempts = max(in_hand.attempts, attempts)
+        if self.chunk_states[chunk] == DONE:
+            self.chunk_states[chunk] = OPEN
+            self.done_chunks -= 1
+        return in_hand
 
     def end_reading(self) -> None:
         """Counts the requests of a process that was killed."""

@@ -12,6 +12,12 @@ from classify_batch.ports import Clock, Log, RunStore
 from classify_batch.records import AttemptKey, Part, Segment
 from classify_batch.states import Adopted, Ended, Fact, Kind, Submitted
 
+KNOWN_BEFORE_S = 60.0
+"""Jobs that were submitted so long before an intent are told to be known, too: by a clock that is a little off, they
+may look as if they were made after it. The reconciler allows clocks far less."""
+
+_BACK_BYTES = 1 << 16
+
 
 class JournalWriter:
     """Appends facts and applies them to the run's standing in the same breath."""
@@ -53,8 +59,10 @@ class JournalWriter:
         """Appends a fact about the run as a whole."""
         standing = self.standing
         standing.seq += 1
-        line = encode_about_run(standing.seq, self._clock.wall_s(), self._durable_seq, kind, values)
-        self._store.append(Log.JOURNAL, line)
+        at_s = self._clock.wall_s()
+        self._store.append(Log.JOURNAL, encode_about_run(standing.seq, at_s, self._durable_seq, kind, values))
+        if kind is Kind.REOPENED:
+            standing.reopen(values, at_s)
 
     def append_outcomes(self, results: bytes, failures: bytes) -> tuple[Segment | None, Segment | None]:
         return self._append(Log.RESULTS, results), self._append(Log.FAILURES, failures)
@@ -73,11 +81,25 @@ class JournalWriter:
     async def known_jobs(self, job_ids: Collection[str], since: Collection[AttemptKey]) -> frozenset[str]:
         known = {attempt.job_id for attempt in self.standing.open.values()}
         await self.durable()
-        offsets = [self.standing.open[key].offset for key in since if key in self.standing.open]
+        intents = [self.standing.open[key] for key in since if key in self.standing.open]
+        start = await self._line_before(
+            min((intent.offset for intent in intents), default=0),
+            min((intent.since_s for intent in intents), default=0.0) - KNOWN_BEFORE_S,
+        )
         rest = b""
-        async for block in self._store.stream(Log.JOURNAL, min(offsets, default=0)):
+        async for block in self._store.stream(Log.JOURNAL, start):
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
                 if b'"job_id"' in line:
                     known |= {fact.job_id for fact in decode(line).facts if isinstance(fact, Submitted | Adopted)}
         return frozenset(job_ids) & known
+
+    async def _line_before(self, offset: int, at_s: float) -> int:
+        """Where a line begins that was written before `at_s`; the journal's beginning, if need be."""
+        step = _BACK_BYTES
+        while offset > step:
+            offset, step = offset - step, 2 * step
+            lines = (await self._store.read(Log.JOURNAL, offset, offset + _BACK_BYTES)).split(b"\n")
+            if len(lines) > 2 and decode(lines[1]).at_s < at_s:
+                return offset + len(lines[0]) + 1
+        return 0

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from classify_batch.errors import DamagedError, InternalError
+from classify_batch.journal.entry import Entry
 from classify_batch.journal.replay import DAMAGED_HINT, Reader, Standing
 from classify_batch.manifest.run_file import RunFile, read_run_file
 from classify_batch.manifest.summary import read_manifest
 from classify_batch.ports import Log, RunStore
+from classify_batch.sources.closing import closing
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,11 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
     standing = Standing(run.chunks)
     reader = Reader(f"{Log.JOURNAL} in {store.where}")
     try:
-        async for block in store.stream(Log.JOURNAL):
-            for entry, offset in reader.feed(block):
-                _apply(standing, entry, offset, reader)
-                if entry.about_run is not None and entry.about_run.get("run_sha256", run_sha256) != run_sha256:
-                    raise DamagedError(
-                        f"run.json in {store.where} is not the one that the journal was begun with",
-                        hint=DAMAGED_HINT,
-                    )
+        async with closing(store.stream(Log.JOURNAL)) as blocks:
+            async for block in blocks:
+                for entry, offset in reader.feed(block):
+                    _apply(standing, entry, offset, reader)
+                    _refuse_other_head(entry, run_sha256, store)
     except FileNotFoundError:
         pass
     known = manifest.get("journal_seq") if manifest else None
@@ -60,7 +59,14 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
     return RunOnDisk(run, run_sha256, standing, reader.good_end, torn_bytes, manifest)
 
 
-def _apply(standing: Standing, entry: Any, offset: int, reader: Reader) -> None:
+def _refuse_other_head(entry: Entry, run_sha256: str, store: RunStore) -> None:
+    if entry.about_run is not None and entry.about_run.get("run_sha256", run_sha256) != run_sha256:
+        raise DamagedError(
+            f"run.json in {store.where} is not the one that the journal was begun with", hint=DAMAGED_HINT
+        )
+
+
+def _apply(standing: Standing, entry: Entry, offset: int, reader: Reader) -> None:
     try:
         standing.read(entry, offset)
     except (InternalError, LookupError, ValueError) as error:

@@ -74,7 +74,7 @@ async def write_manifest(
         Log.JOURNAL.value: standing.seq,
         Log.RESULTS.value: sum(standing.outcomes.values()) - standing.outcomes[OutcomeKind.FAILED],
         Log.FAILURES.value: standing.outcomes[OutcomeKind.FAILED],
-    }
+    } | {f"failures.{number}.jsonl": count for number, (count, _) in enumerate(standing.earlier_failures, 1)}
     complete = manifest["state"] == RunState.COMPLETE
     outputs: dict[str, dict[str, Any]] = {}
     for name, count in lines.items():

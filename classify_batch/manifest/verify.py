@@ -6,7 +6,8 @@ Streams everything: memory holds one bucket of file IDs, whatever the run's size
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from classify_batch.errors import DamagedError
 from classify_batch.journal.replay import Reader
 from classify_batch.manifest.outcome_ids import outcome_file_id
 from classify_batch.manifest.plan import PlanReader
+from classify_batch.manifest.reopen import earlier_failures_name
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.manifest.summary import counts_of, sha256_of
 from classify_batch.ports import Log, RunStore
 from classify_batch.records import RunState, Segment
+from classify_batch.sources.closing import closing
 from classify_batch.sources.spill import LIMITS, Buckets
-from classify_batch.states import Ended
+from classify_batch.states import Ended, Kind
 
 FAULTS_MAX = 50
 """More than this many say nothing new."""
@@ -104,11 +107,11 @@ def _note_what_is_open(run: RunOnDisk, found: Verification) -> None:
 
 
 class _Tail:
-    """A log, read from its beginning a segment at a time."""
+    """A file of outcomes, read from its beginning a segment at a time."""
 
-    def __init__(self, store: RunStore, log: Log) -> None:
-        self.log = log
-        self._blocks = _blocks(store, log)
+    def __init__(self, store: RunStore, name: str) -> None:
+        self.name = name
+        self._blocks = _blocks(store, name)
         self._held = b""
         self.line = 1
 
@@ -122,41 +125,65 @@ class _Tail:
             missing -= len(block)
         return b"".join(parts)
 
+    async def aclose(self) -> None:
+        await self._blocks.aclose()
 
-async def _blocks(store: RunStore, log: Log) -> AsyncIterator[bytes]:
+
+async def _blocks(store: RunStore, name: str) -> AsyncGenerator[bytes, None]:
     try:
-        async for block in store.stream(log):
-            yield block
-            await checkpoint()
+        async with closing(store.stream(name)) as blocks:
+            async for block in blocks:
+                yield block
+                await checkpoint()
     except FileNotFoundError:
         return
 
 
 async def _check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, outcomes: Buckets) -> None:
-    tails = {Log.RESULTS: _Tail(store, Log.RESULTS), Log.FAILURES: _Tail(store, Log.FAILURES)}
-    reader = Reader(Log.JOURNAL)
-    async for block in _blocks(store, Log.JOURNAL):
-        for entry, _ in reader.feed(block):
-            for fact in entry.facts:
-                if isinstance(fact, Ended):
-                    await _check_segment(tails[Log.RESULTS], fact.results, fact, found, outcomes)
-                    await _check_segment(tails[Log.FAILURES], fact.failures, fact, found, outcomes)
-    for log, end in ((Log.RESULTS, run.standing.results_end), (Log.FAILURES, run.standing.failures_end)):
-        spare = (await store.size(log) or 0) - end
+    """Every committed segment. Failures that were put aside count for their checksums, and not as outcomes."""
+    async with AsyncExitStack() as opened:
+
+        def tail(name: str) -> _Tail:
+            made = _Tail(store, name)
+            opened.push_async_callback(made.aclose)
+            return made
+
+        results, generation = tail(Log.RESULTS), 0
+        failures = tail(_failures_name(generation, run.standing.generation))
+        reader = Reader(Log.JOURNAL)
+        async for block in _blocks(store, Log.JOURNAL):
+            for entry, _ in reader.feed(block):
+                if entry.kind is Kind.REOPENED:
+                    generation += 1
+                    failures = tail(_failures_name(generation, run.standing.generation))
+                current = outcomes if generation == run.standing.generation else None
+                for fact in entry.facts:
+                    if isinstance(fact, Ended):
+                        await _check_segment(results, fact.results, fact, found, outcomes)
+                        await _check_segment(failures, fact.failures, fact, found, current)
+    ends = ((results, run.standing.results_end), (failures, run.standing.failures_end))
+    for log, end in ends:
+        spare = (await store.size(log.name) or 0) - end
         if spare > 0 and run.standing.complete:
-            found.fault(f"{log}, line {tails[log].line}: {spare} bytes that were never committed")
+            found.fault(f"{log.name}, line {log.line}: {spare} bytes that were never committed")
         elif spare > 0:
-            found.notes.append(f"{log} has {spare} bytes that are not committed yet; the next run cuts them off")
+            found.notes.append(f"{log.name} has {spare} bytes that are not committed yet; the next run cuts them off")
+
+
+def _failures_name(generation: int, last: int) -> str:
+    return Log.FAILURES if generation == last else earlier_failures_name(generation + 1)
 
 
 async def _check_segment(
-    tail: _Tail, segment: Segment | None, fact: Ended, found: Verification, outcomes: Buckets
+    tail: _Tail, segment: Segment | None, fact: Ended, found: Verification, outcomes: Buckets | None
 ) -> None:
     if segment is None:
         return
     data = await tail.take(segment.end - segment.start)
-    lines = data.split(b"\n")[:-1]
-    where = f"{tail.log}, lines {tail.line} to {tail.line + max(0, len(lines) - 1)}"
+    lines = data.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    where = f"{tail.name}, lines {tail.line} to {tail.line + max(0, len(lines) - 1)}"
     if len(data) < segment.end - segment.start:
         found.fault(f"{where}: cut off at byte {segment.start + len(data)}; {segment.end} bytes were committed")
     elif crc32(data) != segment.crc:
@@ -166,9 +193,10 @@ async def _check_segment(
         try:
             file_ids.append(outcome_file_id(line))
         except ValueError:
-            found.fault(f"{tail.log}, line {number}: not an outcome")
-    outcomes.add(file_ids)
-    tail.line += len(lines)
+            found.fault(f"{tail.name}, line {number}: not an outcome")
+    if outcomes is not None:
+        outcomes.add(file_ids)
+    tail.line += data.count(b"\n")
 
 
 async def _check_one_each(plan: PlanReader, outcomes: Buckets, found: Verification, directory: Path | None) -> None:

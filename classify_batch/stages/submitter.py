@@ -27,6 +27,12 @@ PLAN_FULL_WAIT_S = 15.0
 PLAN_FULL_TRIES = 40
 """Ten minutes in which none of our jobs made room: others fill the plan, or a count by the month is used up."""
 
+_VENDORS_WORDS = re.compile(r"\bFile ID (\S+) is not in\b")
+"""`File ID … is not in Project ID …`: any other word of it may be some file's ID, too."""
+
+_PUNCTUATION = "\"'`.,;:!?()[]{}<>…"
+"""What may stand around an ID in a sentence. An ID may hold any of it: it is compared as a whole, never looked for."""
+
 
 class _NoMoreCreatesError(Exception):
     """The run stopped creating while this attempt waited for its turn."""
@@ -170,10 +176,9 @@ def named_positions(attempt: Attempt, error: ApiError) -> list[int]:
     by_index = [attempt.positions[i] for i in error.file_indexes if 0 <= i < len(attempt.positions)]
     if by_index:
         return sorted(set(by_index))
-    pairs = zip(attempt.positions, attempt.file_ids, strict=True)
-    return [position for position, file_id in pairs if file_id in error.detail and _stands_alone(file_id, error.detail)]
-
-
-def _stands_alone(file_id: str, words: str) -> bool:
-    """Whether an ID occurs as a whole, and not as the beginning of a longer one."""
-    return re.search(rf"(?<![\w-]){re.escape(file_id)}(?![\w-])", words) is not None
+    pairs = list(zip(attempt.positions, attempt.file_ids, strict=True))
+    named = set(_VENDORS_WORDS.findall(error.detail))
+    if positions := [position for position, file_id in pairs if file_id in named]:
+        return positions
+    words = {part for word in error.detail.split() for part in (word, word.strip(_PUNCTUATION))}
+    return [position for position, file_id in pairs if file_id in words]

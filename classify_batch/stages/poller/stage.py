@@ -25,6 +25,8 @@ from classify_batch.wire.words import clean
 PAGE_SIZE = 100
 PAGE_SIZE_MIN = 10
 LOOKS_AT_ONCE = 8
+LIST_TRIES = 4
+"""A list that fails more often is done without for a while: whether the API is down, the single looks will tell."""
 
 
 class Poller:
@@ -106,12 +108,15 @@ class Poller:
         self._watch.swept(shown, expected, pages, anyio.current_time())
 
     async def _page(self, token: str | None) -> JobPage | None:
-        """A page of the list; None where the API refuses to list. A page size that is refused is halved, and kept."""
+        """A page of the list; None where the API refuses to list, or fails to again and again. A page size that is
+        refused is halved, and kept."""
         while True:
             try:
-                return await patiently(lambda: self._api.list_page(page_size=self._page_size, page_token=token))
+                return await patiently(
+                    lambda: self._api.list_page(page_size=self._page_size, page_token=token), tries=LIST_TRIES
+                )
             except ApiError as error:
-                if error.verdict not in (Verdict.REFUSED, Verdict.MISSING, Verdict.PERSON):
+                if error.verdict not in (Verdict.REFUSED, Verdict.MISSING, Verdict.PERSON, Verdict.LATER):
                     raise
                 if error.verdict is not Verdict.REFUSED or self._page_size <= PAGE_SIZE_MIN or token is not None:
                     return None
@@ -128,10 +133,10 @@ class Poller:
                 try:
                     await self._show(await patiently(lambda: self._api.get(job_id)), finished)
                 except ApiError as error:
-                    errors.append(error)
                     if error.verdict is Verdict.MISSING:
-                        errors.pop()
-                        self._missing(job_id, error)
+                        await self._missing(job_id, error, finished)
+                    else:
+                        errors.append(error)
 
         async with anyio.create_task_group() as tasks:
             for job_id in job_ids:
@@ -139,21 +144,25 @@ class Poller:
         if errors:
             raise errors[0]
 
-    def _missing(self, job_id: str, error: ApiError) -> None:
+    async def _missing(self, job_id: str, error: ApiError, finished: ObjectSendStream[Job]) -> None:
         """404 to a job that the API gave us: not there yet, or the wrong project or key. Never a reason to resend."""
         now_s = anyio.current_time()
         watched = self._watch.jobs[job_id]
+        since_s = now_s if watched.missing_since_s is None else watched.missing_since_s
         self._watch.looked(job_id, now_s)
-        watched.missing_since_s = watched.missing_since_s or now_s
-        if now_s - watched.missing_since_s >= self._settle_s:
-            self._stopping.ask(
-                Stop(
-                    f"job {clean(job_id)} vanished: the API gave it to us, and now answers 404 ({error})",
-                    ExitStatus.PERSON,
-                    "check that the key and api.project_id are those that the run was begun with, then give the same "
-                    "command",
-                )
+        watched.missing_since_s = since_s
+        if now_s - since_s < self._settle_s:
+            return
+        if watched.job.reopened:
+            await self._give_up(job_id, finished)
+            return
+        self._stopping.ask(
+            Stop(
+                f"job {clean(job_id)} vanished: the API gave it to us, and now answers 404 ({error})",
+                ExitStatus.PERSON,
+                "use the key and api.project_id that the run was begun with, then give the same command",
             )
+        )
 
     # --- What was seen ----------------------------------------------------------------------------------------------
 
@@ -168,8 +177,12 @@ class Poller:
             self._slots.release()
             await finished.send(replace(job, finished=view))
         elif self._clock.wall_s() - watched.job.submitted_at_s > self._job_timeout_s:
-            job, _ = self._watch.finish(view.job_id, anyio.current_time())
-            self._slots.release()
-            await finished.send(job)
+            await self._give_up(view.job_id, finished)
         else:
             self._watch.looked(view.job_id, anyio.current_time())
+
+    async def _give_up(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
+        """Hands an overdue job on: without what the API showed of it, since it shows no end."""
+        job, _ = self._watch.finish(job_id, anyio.current_time())
+        self._slots.release()
+        await finished.send(job)

@@ -3,16 +3,17 @@
 A create call whose answer was lost may have left a job behind. Such a job was created after the intent, by the rules,
 mode and parsing configuration of this run; a candidate is dropped only for a definite difference in a field that we
 set and the server returned, since a server may drop or default any of them. What proves a candidate ours are the file
-IDs in its results, and nothing else.
+IDs in its results, and nothing else. One answer about a file of the attempt is enough: a server may answer files that
+nobody asked for, too, and to take an answer that somebody else paid is cheaper than to pay again. An empty answer
+proves nothing: an earlier job of the same files may have left it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
-from classify_batch.records import Answer, Attempt, JobSpec, JobView
+from classify_batch.records import Answer, Attempt, JobSpec, JobStatus, JobView
 
 TIME_MARGIN_S = 5.0
 """`Date` has whole seconds, and the clock that stamps `created_at` may be another machine's."""
@@ -31,30 +32,33 @@ class Doubt:
         until_s: wall time after which its call can't have been accepted any more, but for the settling time.
         first_look_s: the event loop's time at which this process first began to read the list for it.
         last_look_s: the same for the last reading that was brought to its end.
-        found: candidates whose results name files of this attempt, with how many they name.
+        shown: what the list showed in the first reading that began a settling time after the first look: the attempt's
+            job would be among them, so whatever shows later is not its job.
+        found: candidates whose results answer files of this attempt, with how many they answer.
+        others: candidates whose results are about other files. What proves a job not to be this attempt's says nothing
+            of an attempt that falls into doubt later.
     """
 
     attempt: Attempt
     until_s: float
     first_look_s: float | None = None
     last_look_s: float | None = None
+    shown: frozenset[str] | None = None
     found: dict[str, int] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
 
 
-class Owner(Enum):
-    OURS = "ours"
-    OTHERS = "others"
-    UNKNOWN = "unknown"
-
-
-def could_be_ours(view: JobView, doubt: Doubt, spec: JobSpec, clock_skew_s: float, settle_s: float) -> bool:
-    """Whether nothing speaks against a job being the doubtful attempt's."""
-    if view.created_at_s is not None:
+def could_be_ours(view: JobView, doubt: Doubt, spec: JobSpec, clock_skew_s: float | None, settle_s: float) -> bool:
+    """Whether nothing speaks against a job being the doubtful attempt's. Times say nothing while the server's clock is
+    unknown."""
+    if doubt.shown is not None and view.job_id not in doubt.shown:
+        return False
+    if view.created_at_s is not None and clock_skew_s is not None:
         earliest_s = doubt.attempt.since_s + clock_skew_s - TIME_MARGIN_S
         latest_s = doubt.until_s + clock_skew_s + settle_s + TIME_MARGIN_S
         if not earliest_s <= view.created_at_s <= latest_s:
             return False
-    if view.rules is not None and view.rules != {(rule.type, rule.description) for rule in spec.rules}:
+    if view.rules and view.rules != {(rule.type, rule.description) for rule in spec.rules}:
         return False
     if view.mode is not None and view.mode != spec.mode:
         return False
@@ -69,12 +73,13 @@ def _configured_otherwise(view: JobView, spec: JobSpec) -> bool:
     return any(theirs.get(name) is not None and theirs[name] != value for name, value in ours.items())
 
 
-def owner(attempt: Attempt, answers: Sequence[Answer]) -> Owner:
-    """What the file IDs in a candidate's results say. Results that name no file say nothing."""
-    named = {answer.file_id for answer in answers if answer.file_id is not None}
-    if not named:
-        return Owner.UNKNOWN
-    return Owner.OURS if named <= set(attempt.file_ids) else Owner.OTHERS
+def answered_files(view: JobView, answers: Sequence[Answer]) -> frozenset[str] | None:
+    """The files that a candidate's results answer; None where they don't tell: an answer names no file, or a job that
+    ended well has none at all. A job that ended half well may have none: then nothing was paid."""
+    files = frozenset(answer.file_id for answer in answers if answer.file_id is not None and answer.answered)
+    if files or (answers and not any(answer.answered for answer in answers)):
+        return files
+    return files if view.status == JobStatus.PARTIAL_SUCCESS and not answers else None
 
 
 class NewestFirst:

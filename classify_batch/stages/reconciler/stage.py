@@ -7,6 +7,7 @@ candidate left that could be its job. That an accepted job shows in the list wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import anyio
@@ -18,12 +19,12 @@ from classify_batch.gate import Slots
 from classify_batch.outcomes import end_attempt, fail_all, failure_lines
 from classify_batch.ports import Api, Clock, Journal
 from classify_batch.records import Attempt, AttemptKey, FailureCode, Job, JobPage, JobSpec, JobView
-from classify_batch.stages.reconciler.match import Doubt, NewestFirst, Owner, could_be_ours, owner
+from classify_batch.stages.reconciler.match import Doubt, NewestFirst, answered_files, could_be_ours
 from classify_batch.states import Adopted, Kind
 from classify_batch.stopping import Stop, Stopping
 from classify_batch.wire.words import clean
 
-PAGE_SIZES = (100, 50, 10)
+PAGE_SIZES = (100, 50, 20, 10, 5, 1)
 """A server may refuse a large page with 422: the next smaller one is tried."""
 
 PAGES_MAX = 100_000
@@ -58,6 +59,7 @@ class Reconciler:
         self._warn = warn
         self._doubts: dict[AttemptKey, Doubt] = {}
         self._dismissed: set[str] = set()
+        self._answered: dict[str, frozenset[str]] = {}
         self._page_size = 0
         self._news = anyio.Event()
 
@@ -81,6 +83,7 @@ class Reconciler:
                     await anyio.sleep(min(ROUND_S_MAX, max(ROUND_S_MIN, self._settle_s / 8)))
                 else:
                     self._dismissed.clear()
+                    self._answered.clear()
                     self._news = anyio.Event()
 
     async def _receive(self, doubtful: ObjectReceiveStream[Attempt]) -> None:
@@ -94,6 +97,9 @@ class Reconciler:
         for doubt in doubts:
             doubt.first_look_s = began_s if doubt.first_look_s is None else doubt.first_look_s
         views = await self._candidates(doubts)
+        for doubt in doubts:
+            if doubt.shown is None and self._settled(doubt, began_s):
+                doubt.shown = frozenset(view.job_id for view in views)
         for view in views:
             await self._ask_whose(view, doubts)
         for doubt in doubts:
@@ -113,16 +119,21 @@ class Reconciler:
         return [view for job_id, view in views.items() if job_id not in known]
 
     def _could_be(self, view: JobView, doubt: Doubt) -> bool:
+        if view.job_id in doubt.others:
+            return False
         return could_be_ours(view, doubt, self._spec, self._api.clock_skew_s, self._settle_s)
 
     async def _read_list(self, since_s: float) -> list[JobView]:
         """The whole list, or as much of it as can hold jobs of ours."""
         views: list[JobView] = []
         tokens: set[str] = set()
-        order = NewestFirst(since_s + self._api.clock_skew_s)
+        order: NewestFirst | None = None
         token: str | None = None
         for _ in range(PAGES_MAX):
             page = await self._page(token)
+            if order is None:  # the first answer of a process tells how the server's clock goes
+                skew_s = self._api.clock_skew_s
+                order = NewestFirst(-math.inf if skew_s is None else since_s + skew_s)
             views.extend(page.jobs)
             token = page.next_page_token
             if token is None or token in tokens or order.passed(page.jobs):
@@ -149,13 +160,24 @@ class Reconciler:
         if not view.answered:
             self._dismissed.add(view.job_id)
             return
-        answers = await patiently(lambda: self._api.results(view), again=frozenset({Verdict.LATER, Verdict.MISSING}))
-        owners = {doubt.attempt.key: owner(doubt.attempt, answers) for doubt in doubts}
-        for doubt in doubts:
-            if owners[doubt.attempt.key] is Owner.OURS:
-                doubt.found[view.job_id] = len({answer.file_id for answer in answers if answer.file_id is not None})
-        if all(whose is Owner.OTHERS for whose in owners.values()):
-            self._dismissed.add(view.job_id)
+        asking = [doubt for doubt in doubts if self._could_be(view, doubt) and view.job_id not in doubt.found]
+        if not asking or (answered := await self._read_answered(view)) is None:
+            return
+        for doubt in asking:
+            if files := len(answered.intersection(doubt.attempt.file_ids)):
+                doubt.found[view.job_id] = files
+            else:
+                doubt.others.add(view.job_id)
+
+    async def _read_answered(self, view: JobView) -> frozenset[str] | None:
+        """The files that a finished job answers, read once; None where its results name none."""
+        if view.job_id not in self._answered:
+            again = frozenset({Verdict.LATER, Verdict.MISSING})
+            answered = answered_files(view, await patiently(lambda: self._api.results(view), again=again))
+            if answered is None:
+                return None
+            self._answered[view.job_id] = answered
+        return self._answered[view.job_id]
 
     # --- Decisions --------------------------------------------------------------------------------------------------
 
@@ -167,24 +189,24 @@ class Reconciler:
         adopted: ObjectSendStream[Job],
     ) -> None:
         attempt = doubt.attempt
-        complete = [job_id for job_id, files in doubt.found.items() if files == len(attempt.file_ids)]
-        if complete:
-            await self._adopt(doubt, complete[0], views, adopted)
+        found = {job_id: files for job_id, files in doubt.found.items() if job_id not in self._dismissed}
+        best = max(found, key=lambda job_id: found[job_id], default=None)
+        if best is not None and found[best] == len(attempt.file_ids):
+            await self._adopt(doubt, best, views, adopted)
             return
         undecided = [view for view in views if view.job_id not in self._dismissed | doubt.found.keys()]
         undecided = [view for view in undecided if self._could_be(view, doubt)]
         if undecided:
             self._give_up_when_due(doubt, undecided)
-        elif self._settled(doubt):
-            if doubt.found:
-                best = max(doubt.found, key=lambda job_id: doubt.found[job_id])
+        elif self._settled(doubt, doubt.last_look_s):
+            if best is not None:
                 await self._adopt(doubt, best, views, adopted)
             else:
                 del self._doubts[attempt.key]
                 await again.send(attempt)
 
-    def _settled(self, doubt: Doubt) -> bool:
-        first_s, last_s = doubt.first_look_s, doubt.last_look_s
+    def _settled(self, doubt: Doubt, last_s: float | None) -> bool:
+        first_s = doubt.first_look_s
         return first_s is not None and last_s is not None and last_s > first_s and last_s - first_s >= self._settle_s
 
     async def _adopt(self, doubt: Doubt, job_id: str, views: list[JobView], adopted: ObjectSendStream[Job]) -> None:

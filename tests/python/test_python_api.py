@@ -1,0 +1,251 @@
+"""`from classify_batch import Settings, run, arun`: the package as an ETL job imports it, on the embedded sandbox."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from classify_batch import (
+    ClassifyBatchError,
+    ExitStatus,
+    Progress,
+    RunResult,
+    Settings,
+    UsageError,
+    WorldError,
+    arun,
+    run,
+)
+
+RULES = [{"type": "invoice", "description": "has an invoice number and a total"}]
+IDS = [f"file-{number}" for number in range(25)]
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LLAMA_CLOUD_API_KEY", "LLAMA_CLOUD_API_KEY_FILE", "LLAMA_CLOUD_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def settings_with(**values: Any) -> Settings:
+    """Settings for the embedded sandbox, in jobs of 10 files."""
+    limits = {"requests_per_s": 500.0, "settle_s": 1.0}
+    common = {"api": {"base_url": "sandbox"}, "job": {"rules": RULES}, "plan": {"files_per_job": 10}, "limits": limits}
+    return Settings(**{**common, **values})
+
+
+def outcome_ids(result: RunResult) -> list[str]:
+    return sorted(outcome["file_id"] for outcome in (*result.results(), *result.failures()))
+
+
+def generated() -> Iterator[str]:
+    yield from IDS
+    yield IDS[0]
+
+
+async def generated_later() -> AsyncIterator[str]:
+    for file_id in IDS:
+        await asyncio.sleep(0)
+        yield file_id
+
+
+def in_a_file(folder: Path) -> Path:
+    path = folder / "ids.jsonl"
+    path.write_text("".join(json.dumps({"file_id": file_id}) + "\n" for file_id in IDS))
+    return path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda _: IDS,
+        lambda _: generated(),
+        lambda _: generated_later(),
+        in_a_file,
+        lambda folder: str(in_a_file(folder)),
+    ],
+    ids=["list", "generator", "async generator", "path", "path as text"],
+)
+def test_every_kind_of_source(tmp_path: Path, source: Callable[[Path], Any]) -> None:
+    """A list, a generator, an asynchronous one and a path all give one outcome per ID, and a result that says so."""
+    result = run(settings_with(), source(tmp_path), tmp_path / "run")
+    assert outcome_ids(result) == sorted(IDS)
+    assert (result.state, result.exit_status, result.called) == ("complete", ExitStatus.COMPLETE, True)
+    assert (result.reason, result.hint) == ("", "")
+    assert result.counts == {
+        "classified": result.types["invoice"],
+        "unmatched": 25 - result.types["invoice"],
+        "failed": 0,
+    }
+    assert result.manifest == json.loads((tmp_path / "run" / "manifest.json").read_text())
+
+
+def test_results_are_read_lazily(tmp_path: Path) -> None:
+    """Results and failures are iterators over the files, read when asked for and as often as asked for."""
+    result = run(settings_with(), IDS, tmp_path / "run")
+    lines = result.results()
+    assert iter(lines) is lines
+    assert next(lines)["outcome"] in ("classified", "unmatched")
+    assert len(list(lines)) == 24
+    assert len(list(result.results())) == 25
+    assert list(result.failures()) == []
+
+
+def test_failed_files_are_values(tmp_path: Path) -> None:
+    """Files that the project doesn't hold end in failures(), with a code and words, and no exception is raised."""
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "a.txt").write_text("an invoice")
+    result = run(settings_with(sandbox={"documents": documents}), IDS[:3], tmp_path / "run")
+    assert (result.state, result.exit_status) == ("complete", ExitStatus.FAILURES)
+    assert {failure["file_id"]: failure["code"] for failure in result.failures()} == dict.fromkeys(IDS[:3], "rejected")
+    assert all(failure["message"] for failure in result.failures())
+
+
+def test_project_is_a_source(tmp_path: Path) -> None:
+    """`project:` classifies all files of the project."""
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (documents / name).write_text("an invoice number and a total")
+    result = run(settings_with(sandbox={"documents": documents}), "project:", tmp_path / "run")
+    assert result.counts == {"classified": 2, "unmatched": 0, "failed": 0}
+
+
+def test_a_complete_run_is_not_called_again(tmp_path: Path) -> None:
+    """The same call on a complete run changes no byte and gives the same result, with or without the IDs."""
+    first = run(settings_with(), IDS, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    for file_ids in (IDS, list(reversed(IDS)), generated(), None):
+        again = run(settings_with(), file_ids, tmp_path / "run")
+        assert (again.called, again.manifest) == (False, first.manifest)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+
+
+def test_progress_is_reported(tmp_path: Path) -> None:
+    """The observer hears of the run's end at the latest, with the final counts."""
+    heard: list[Progress] = []
+    result = run(settings_with(), IDS, tmp_path / "run", on_progress=heard.append)
+    assert heard[-1].files == 25
+    assert sum(heard[-1].outcomes.values()) == sum(result.counts.values()) == 25
+
+
+def test_arun_inside_a_running_loop(tmp_path: Path) -> None:
+    """`arun` runs beside other tasks of a loop that goes on."""
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            beats += 1
+            await asyncio.sleep(0.001)
+
+    async def main() -> RunResult:
+        heart = asyncio.create_task(beat())
+        result = await arun(settings_with(), IDS, tmp_path / "run")
+        heart.cancel()
+        return result
+
+    assert asyncio.run(main()).state == "complete"
+    assert beats > 20
+
+
+def test_run_inside_a_running_loop(tmp_path: Path) -> None:
+    """`run` inside a running loop is refused in words that name `arun`, and nothing is made."""
+
+    async def main() -> None:
+        run(settings_with(), IDS, tmp_path / "run")
+
+    with pytest.raises(UsageError) as caught:
+        asyncio.run(main())
+    assert "running event loop" in str(caught.value)
+    assert "arun" in caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("jobs_out", [0, 2])
+def test_a_cancelled_task_leaves_a_run_that_goes_on(tmp_path: Path, jobs_out: int) -> None:
+    """After `task.cancel()` the same call goes on where it was: every file has one outcome, and none was sent twice."""
+    settings = settings_with(plan={"files_per_job": 1}, limits={"jobs_in_flight": 3, "requests_per_s": 500.0})
+
+    async def main() -> None:
+        def observe(seen: Progress) -> None:
+            if seen.jobs >= jobs_out:
+                task.cancel()
+
+        task = asyncio.create_task(arun(settings, IDS, tmp_path / "run", on_progress=observe))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    if jobs_out:
+        assert json.loads((tmp_path / "run" / "manifest.json").read_text())["state"] == "incomplete"
+    result = run(settings, IDS, tmp_path / "run")
+    assert outcome_ids(result) == sorted(IDS)
+    jobs = (tmp_path / "run" / "sandbox" / "jobs.jsonl").read_text()
+    assert all(jobs.count(f'"{file_id}"') == 1 for file_id in IDS)
+
+
+def test_two_runs_at_once_in_one_process(tmp_path: Path) -> None:
+    """Two runs on two directories don't meet."""
+
+    async def main() -> tuple[RunResult, RunResult]:
+        return await asyncio.gather(
+            arun(settings_with(), IDS, tmp_path / "one"),
+            arun(settings_with(job={"rules": RULES, "mode": "MULTIMODAL"}), IDS[:7], tmp_path / "two"),
+        )
+
+    one, two = asyncio.run(main())
+    assert (outcome_ids(one), outcome_ids(two)) == (sorted(IDS), sorted(IDS[:7]))
+    assert {outcome["mode"] for outcome in one.results()} == {"FAST"}
+    assert {outcome["mode"] for outcome in two.results()} == {"MULTIMODAL"}
+
+
+def test_two_runs_at_once_on_one_directory(tmp_path: Path) -> None:
+    """Of two runs on one new directory one is refused, and the other's files stay untouched and complete."""
+
+    async def main() -> list[RunResult | BaseException]:
+        runs = (arun(settings_with(), IDS, tmp_path / "run") for _ in range(2))
+        return await asyncio.gather(*runs, return_exceptions=True)
+
+    refused, finished = sorted(asyncio.run(main()), key=lambda each: isinstance(each, RunResult))
+    assert isinstance(refused, WorldError)
+    assert refused.exit_status is ExitStatus.INCOMPLETE
+    assert isinstance(finished, RunResult)
+    assert outcome_ids(finished) == sorted(IDS)
+
+
+@pytest.mark.parametrize(
+    ("file_ids", "words"),
+    [
+        ([], "no file IDs"),
+        (["a", ""], "empty"),
+        (["a", "b c"], "space"),
+        (["a", 3], "3"),
+        (None, "holds no run"),
+        ("absent.txt", "absent.txt"),
+    ],
+)
+def test_a_bad_input_leaves_nothing_behind(tmp_path: Path, file_ids: Any, words: str) -> None:
+    """An input that holds no file IDs raises one clear error with a hint, and makes no directory."""
+    with pytest.raises(ClassifyBatchError) as caught:
+        run(settings_with(), file_ids, tmp_path / "deep" / "run")
+    assert isinstance(caught.value, UsageError)
+    assert words in str(caught.value)
+    assert caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_source_comes_through(tmp_path: Path) -> None:
+    """What a generator of the caller raises reaches the caller as it was raised, and makes no directory."""
+
+    def broken() -> Iterator[str]:
+        yield "a"
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        run(settings_with(), broken(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,90 @@
+"""Runs that are killed, interrupted and taken up again: any moment is a good moment to die."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.strangers.driving import Run, sandbox, stranger
+else:
+    from driving import Run, sandbox, stranger
+
+KILLS = 3
+LEAVES_WITHIN_S = 4.0
+SOME_BYTES = 2000
+
+STRANGER = (
+    "--lost 0.03 --late-503 0.02 --busy 0.02 --read-5xx 0.03 --order random --list-lag-s 0.5 --get-lag-s 0.3 --fill"
+    " --ids odd --results-page 40 --ahead-s 90 --partial 0.05 --words QUEUED --others 3 --omit created_at"
+)
+SANDBOX = (
+    "--fault lost_create_answer=0.05 --fault read_503=0.03 --fault rate_429=0.02 --fault list_lag_s=0.5"
+    " --list-order shuffled --list-page-size-max 30"
+)
+
+
+def numbered(count: int) -> list[str]:
+    return [f"file-{number}" for number in range(count)]
+
+
+def kill_and_finish(run: Run, dice: random.Random) -> tuple[int, str]:
+    """Kills the command some times on its way, each time somewhere in the next quarter of it, then lets it end."""
+    bytes_in_all = 200 * len(run.file_ids)
+    for _ in range(KILLS):
+        goal = run.committed() + dice.randint(0, bytes_in_all // 4)
+        with run.start() as process:
+            going = run.wait_for_bytes(process, goal)
+            process.kill()
+            process.communicate()
+            assert going or process.returncode in (0, 1)
+    return run.to_end()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["stranger", "sandbox"])
+def test_killed_three_times_nothing_is_lost_and_nothing_paid_twice(tmp_path: Path, server: str) -> None:
+    """5,000 files, SIGKILL at three moments, lost answers on top: one outcome each, and each paid once."""
+    serving = stranger(tmp_path, *STRANGER.split()) if server == "stranger" else sandbox(tmp_path, *SANDBOX.split())
+    with serving as listening:
+        run = Run(tmp_path, listening, numbered(5000), files_per_job=100)
+        codes = run.judge(*kill_and_finish(run, random.Random(server)))
+        assert set(codes.values()) <= {"not_answered"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_first_signal_ends_the_run_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """One signal: status 75 within 4 s, sound, and the same command goes on to the end without paying twice."""
+    with stranger(tmp_path, "--delay-s", "0.3") as server:
+        run = Run(tmp_path, server, numbered(400))
+        with run.start() as process:
+            assert run.wait_for_bytes(process, SOME_BYTES)
+            asked_s = time.monotonic()
+            process.send_signal(number)
+            _, said = process.communicate(timeout=LEAVES_WITHIN_S)
+            assert time.monotonic() - asked_s < LEAVES_WITHIN_S
+            assert process.returncode == 75, said
+        assert "next:" in said
+        assert run.verify()[0] == 75
+        assert run.judge(*run.to_end()) == {}
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_the_run_at_once(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """Two signals: 130 or 143 without waiting for the answers on the wire, and still nothing is paid twice."""
+    with stranger(tmp_path, "--delay-s", "1", "--results-page", "50") as server:
+        run = Run(tmp_path, server, numbered(80))
+        with run.start() as process:
+            assert run.wait_for(process, lambda: server.ledger.exists() and server.ledger.stat().st_size > 0)
+            process.send_signal(number)
+            asked_s = time.monotonic()
+            while process.poll() is None and time.monotonic() - asked_s < LEAVES_WITHIN_S:
+                time.sleep(0.05)
+                process.send_signal(number)
+            assert process.wait(timeout=LEAVES_WITHIN_S) == status
+        assert run.judge(*run.to_end()) == {}

@@ -1,0 +1,128 @@
+"""A line of the journal: what is written is read back, and what was not written is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classify_batch.journal.entry import BadLineError, decode, encode_about_run, encode_facts
+from classify_batch.records import AttemptKey, Part, Segment, to_ranges
+from classify_batch.states import Adopted, Ended, Fact, Finished, Kind, Submitted, Submitting, Tally, kind_of
+
+ENDINGS = (Kind.COLLECTED, Kind.SPLIT, Kind.REJECTED)
+
+# Whatever a server says, lone surrogates and control characters included.
+WORDS = st.text(st.characters(exclude_categories=()), max_size=20) | st.sampled_from(['"', ',"crc":1}', "\\", "\n"])
+MILLISECONDS = st.integers(0, 4_000_000_000_000).map(lambda value: value / 1000)
+COUNTS = st.dictionaries(WORDS, st.integers(1, 500), max_size=3)
+SEGMENTS = st.none() | st.builds(Segment, *[st.integers(0, 1 << 40)] * 2, st.integers(0, (1 << 32) - 1))
+KEYS = st.builds(AttemptKey, st.integers(0, 10_000_000), st.integers(1, 1000))
+
+
+@st.composite
+def parts(draw: st.DrawFn, chunk: int) -> Part:
+    positions = sorted(draw(st.sets(st.integers(0, 499), max_size=8)))
+    return Part(chunk, draw(st.sampled_from([None, to_ranges(positions)])), draw(st.integers(0, 99)))
+
+
+@st.composite
+def facts(draw: st.DrawFn, kind: Kind, at_s: float) -> Fact:
+    key = draw(KEYS)
+    match kind:
+        case Kind.SUBMITTING:
+            return Submitting(key, draw(parts(key.chunk)), at_s)
+        case Kind.SUBMITTED:
+            return Submitted(key, draw(WORDS), at_s, draw(st.none() | WORDS))
+        case Kind.ADOPTED:
+            return Adopted(key, draw(WORDS), at_s, draw(st.none() | WORDS))
+        case Kind.FINISHED:
+            return Finished(key, draw(WORDS), draw(st.none() | MILLISECONDS), draw(st.none() | WORDS))
+        case _:
+            again = draw(st.lists(parts(key.chunk), max_size=2))
+            tally = Tally(draw(COUNTS), draw(COUNTS), draw(COUNTS))
+            return Ended(key, kind, draw(SEGMENTS), draw(SEGMENTS), tally, tuple(again))
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[float, list[Fact]]:
+    kind = draw(st.sampled_from([Kind.SUBMITTING, Kind.SUBMITTED, Kind.ADOPTED, Kind.FINISHED, *ENDINGS]))
+    at_s = draw(MILLISECONDS)
+    return at_s, draw(st.lists(facts(kind, at_s), min_size=1, max_size=4))
+
+
+@given(batches(), st.integers(1, 1 << 53), st.integers(0, 1 << 53), st.none() | st.integers(0, 1 << 53))
+def test_facts_are_read_back_as_they_were_written(
+    batch: tuple[float, list[Fact]], seq: int, durable: int, requests: int | None
+) -> None:
+    """Every fact, in batches of every size, with every word that a server may have said."""
+    at_s, written = batch
+    line = encode_facts(seq, at_s, durable, written, requests)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert line.isascii()
+    entry = decode(line[:-1])
+    assert entry.facts == tuple(written)
+    assert entry.kind is kind_of(written[0])
+    assert (entry.seq, entry.at_s, entry.durable, entry.requests) == (seq, at_s, durable, requests)
+
+
+@given(st.sampled_from([Kind.OPENED, Kind.REOPENED, Kind.CLOSED]), st.dictionaries(st.text("abc_"), WORDS, max_size=4))
+def test_what_is_said_of_the_run_is_read_back(kind: Kind, values: dict[str, str]) -> None:
+    """The facts about the run as a whole keep their own keys."""
+    entry = decode(encode_about_run(7, 1.5, 6, kind, values)[:-1])
+    assert (entry.seq, entry.at_s, entry.durable, entry.kind) == (7, 1.5, 6, kind)
+    assert entry.about_run == values
+    assert entry.facts == ()
+
+
+@given(st.data(), batches())
+def test_a_flipped_bit_is_refused(data: st.DataObject, batch: tuple[float, list[Fact]]) -> None:
+    """A single bit, anywhere in any line, the checksum's own digits included."""
+    line = bytearray(encode_facts(9, batch[0], 8, batch[1])[:-1])
+    bit = data.draw(st.integers(0, 8 * len(line) - 1))
+    line[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(BadLineError):
+        decode(bytes(line))
+
+
+def test_every_flipped_bit_of_a_line_is_refused() -> None:
+    """All of them, one after the other, for a line that has everything in it, and a type named like the checksum."""
+    tally = Tally({"classified": 3, "failed": 1}, {"a": 2, "crc": 1}, {"rejected": 1})
+    fact = Ended(AttemptKey(4, 2), Kind.COLLECTED, Segment(10, 20, 123), Segment(0, 7, 9), tally, (Part(4, ((0, 2),), 1),))  # type: ignore[arg-type]
+    line = encode_facts(12, 1_700_000_000.123, 11, [fact], 40)[:-1]
+    for bit in range(8 * len(line)):
+        flipped = bytearray(line)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BadLineError):
+            decode(bytes(flipped))
+
+
+@given(batches(), st.integers(0, 1 << 20))
+def test_a_line_that_lost_a_byte_is_refused(batch: tuple[float, list[Fact]], where: int) -> None:
+    """Cut short anywhere, or with a byte missing in the middle."""
+    line = encode_facts(9, batch[0], 8, batch[1])[:-1]
+    where %= len(line)
+    for damaged in (line[:where], line[:where] + line[where + 1 :]):
+        if damaged != line:
+            with pytest.raises(BadLineError):
+                decode(damaged)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{}",
+        b"null",
+        b'{"seq":1}',
+        b"\xff" * 40,
+        b'{"seq":1,"crc":0}',
+        b'{"seq":1,"at":"2026-01-01T00:00:00Z","kind":"opened","durable":0,"crc":}',
+        encode_about_run(1, 0.0, 0, Kind.OPENED, {})[:-2],
+    ],
+)
+def test_what_is_no_line_is_refused(line: bytes) -> None:
+    """Garbage is told as such, and never becomes another error."""
+    with pytest.raises(BadLineError):
+        decode(line)

@@ -1,0 +1,321 @@
+"""A journal read back: a torn tail is told from damage, and what is replayed is what was lived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classify_batch.errors import DamagedError, InternalError
+from classify_batch.journal.entry import Entry, encode_about_run, encode_facts
+from classify_batch.journal.replay import Reader, Standing
+from classify_batch.journal.writer import JournalWriter
+from classify_batch.ports import Log
+from classify_batch.records import AttemptKey, Part, to_ranges
+from classify_batch.states import (
+    Adopted,
+    Ended,
+    Fact,
+    Finished,
+    Kind,
+    State,
+    Submitted,
+    Submitting,
+    Tally,
+    after_bad_job,
+    halves,
+)
+from classify_batch.store.memory import MemoryStore
+
+FILES = 4
+"""Files in each chunk of these runs."""
+
+
+def line(seq: int, durable: int = 0) -> bytes:
+    """A sound line whose writer knew the first `durable` lines to be on the disk."""
+    return encode_facts(seq, 1.0, durable, [Submitting(AttemptKey(seq, 1), Part(seq), 1.0)])
+
+
+def read(data: bytes, known_durable: int = 0, block_bytes: int = 1 << 16) -> tuple[list[int], int, int]:
+    """What a reader makes of a journal: the seqs, where the good lines end, and the bytes of torn tail."""
+    reader = Reader("journal.jsonl")
+    blocks = (data[start : start + block_bytes] for start in range(0, len(data), block_bytes))
+    seqs = [entry.seq for block in blocks for entry, _ in reader.feed(block)]
+    torn = reader.finish(known_durable)
+    assert reader.good_end + torn == len(data)
+    return seqs, reader.good_end, torn
+
+
+# --- Blocks and lines -----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 8), st.integers(1, 300))
+def test_blocks_may_end_anywhere(lines: int, block_bytes: int) -> None:
+    """Entries and their offsets don't depend on how the bytes come."""
+    written = [line(seq) for seq in range(1, lines + 1)]
+    data = b"".join(written)
+    reader = Reader("journal.jsonl")
+    found: list[tuple[Entry, int]] = []
+    for start in range(0, len(data), block_bytes):
+        found += reader.feed(data[start : start + block_bytes])
+    assert [entry.seq for entry, _ in found] == list(range(1, lines + 1))
+    assert all(data[offset:].startswith(each) for (_, offset), each in zip(found, written, strict=True))
+    assert reader.finish() == 0
+
+
+@given(st.integers(1, 8), st.data())
+def test_a_torn_tail_is_cut_off_from_its_first_bad_line(lines: int, data: st.DataObject) -> None:
+    """Behind the last seq known durable, a power loss may have dropped one line and kept the next: both are the tail."""
+    bad = data.draw(st.integers(1, lines))
+    durable = data.draw(st.integers(0, bad - 1))
+    written = [line(seq, min(seq - 1, durable)) for seq in range(1, lines + 1)]
+    before = b"".join(written[: bad - 1])
+    spoilt = b"\0" * data.draw(st.integers(1, 200)) + b"\n"
+    assert read(before + spoilt + b"".join(written[bad:])) == (
+        list(range(1, bad)),
+        len(before),
+        len(spoilt) + sum(map(len, written[bad:])),
+    )
+
+
+@given(st.integers(2, 8), st.data())
+def test_a_bad_line_that_was_durable_is_damage(lines: int, data: st.DataObject) -> None:
+    """A later line swears that it was on the disk: named with file, line and byte, and nothing is cut off."""
+    bad = data.draw(st.integers(1, lines - 1))
+    witness = data.draw(st.integers(bad + 1, lines))
+    written = [line(seq, bad if seq == witness else 0) for seq in range(1, lines + 1)]
+    start = sum(map(len, written[: bad - 1]))
+    written[bad - 1] = b"?" + written[bad - 1][1:]
+    with pytest.raises(DamagedError, match=f"journal.jsonl, line {bad}, byte {start}: ") as caught:
+        read(b"".join(written))
+    assert "nothing was overwritten" in caught.value.hint
+
+
+def spoil(lines: list[bytes], number: int) -> list[bytes]:
+    return [*lines[:number], lines[number].replace(b"submitting", b"submitted!"), *lines[number + 1 :]]
+
+
+def remove(lines: list[bytes], number: int) -> list[bytes]:
+    return lines[:number] + lines[number + 1 :]
+
+
+def repeat(lines: list[bytes], number: int) -> list[bytes]:
+    return [*lines[: number + 1], *lines[number:]]
+
+
+def swap(lines: list[bytes], number: int) -> list[bytes]:
+    return [*lines[:number], lines[number + 1], lines[number], *lines[number + 2 :]]
+
+
+def merge(lines: list[bytes], number: int) -> list[bytes]:
+    return [*lines[:number], lines[number][:-1], *lines[number + 1 :]]
+
+
+@pytest.mark.parametrize("tamper", [spoil, remove, repeat, swap, merge])
+@pytest.mark.parametrize("number", range(4))
+def test_lines_can_not_be_moved(tamper: Callable[[list[bytes], int], list[bytes]], number: int) -> None:
+    """Spoilt, removed, repeated, swapped or run together: each is damage, at the line where it begins."""
+    written = tamper([line(seq, seq - 1) for seq in range(1, 7)], number)
+    at = number + (tamper is repeat)
+    with pytest.raises(DamagedError, match=f"line {at + 1}, byte {sum(map(len, written[:at]))}: "):
+        read(b"".join(written), known_durable=6)
+
+
+@given(st.integers(0, 4), st.integers(0, 4))
+def test_a_journal_that_is_shorter_than_the_manifest_says_is_damaged(lines: int, known: int) -> None:
+    """Whole lines that are gone from the end are missed where it is known from elsewhere that they were there."""
+    data = b"".join(line(seq) for seq in range(1, lines + 1))
+    if lines >= known:
+        assert read(data, known)[0] == list(range(1, lines + 1))
+    else:
+        with pytest.raises(DamagedError, match=f"line {lines + 1}, byte {len(data)}: cut off; {known} lines"):
+            read(data, known)
+
+
+def test_a_last_line_without_its_end_is_torn() -> None:
+    """The newline belongs to the line: without it nobody knows whether all of it is there."""
+    assert read(line(1) + line(2)[:-1]) == ([1], len(line(1)), len(line(2)) - 1)
+
+
+# --- Where a run stands ---------------------------------------------------------------------------------------------------
+
+
+class Ticking:
+    """A wall clock that goes on a little whenever it is read."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_700_000_000.0
+
+    def wall_s(self) -> float:
+        self.now_s += 0.0137
+        return self.now_s
+
+
+def stands(standing: Standing) -> dict[str, Any]:
+    """All that a resumed process goes on from; times to the millisecond, which is what a journal keeps."""
+    return {
+        "states": bytes(standing.chunk_states),
+        "done": (standing.done_chunks, standing.complete),
+        "open": {
+            key: (left.part, left.state, left.job_id, left.offset, pytest.approx(left.since_s, abs=0.03))
+            for key, left in standing.open.items()
+        },
+        "waiting": sorted(standing.waiting_parts(), key=repr),
+        "counts": (+standing.outcomes, +standing.types, +standing.codes),
+        "ends": (standing.results_end, standing.failures_end),
+        "jobs": (standing.jobs, standing.project_id),
+        "durations": (standing.durations, pytest.approx(standing.durations_sum_s, abs=0.01)),
+        "seq": standing.seq,
+        "next": [standing.next_attempt(chunk) for chunk in range(len(standing.chunk_states))],
+    }
+
+
+def replay(data: bytes, chunks: int) -> Standing:
+    standing, reader = Standing(chunks), Reader("journal.jsonl")
+    for entry, offset in reader.feed(data):
+        standing.read(entry, offset)
+    assert reader.finish() == 0
+    standing.end_reading()
+    return standing
+
+
+class Life:
+    """A run as the stages would live it, one random step after the other."""
+
+    def __init__(self, chunks: int, draw: Callable[[int], int]) -> None:
+        self.store = MemoryStore()
+        self.clock = Ticking()
+        self.writer = JournalWriter(self.store, Standing(chunks), self.clock)
+        self.standing = self.writer.standing
+        self._draw = draw
+        self.writer.record_about_run(Kind.OPENED, {"limits": {}})
+
+    def step(self) -> None:
+        standing = self.standing
+        fresh = [Part(chunk) for chunk in range(len(standing.chunk_states)) if standing.is_planned(chunk)]
+        choices: list[Part | AttemptKey] = [*fresh, *standing.waiting_parts(), *standing.open]
+        if choices:
+            choice = choices[self._draw(len(choices))]
+            if isinstance(choice, Part):
+                key = AttemptKey(choice.chunk, self.writer.next_attempt(choice.chunk))
+                self.writer.record(Submitting(key, choice, self.clock.wall_s()))
+            else:
+                self._go_on(choice)
+
+    def _go_on(self, key: AttemptKey) -> None:
+        left = self.standing.open[key]
+        at_s = self.clock.wall_s()
+        if left.state is State.SUBMITTING:
+            job_id = f"job-{key.chunk}-{key.attempt}"
+            steps: list[Callable[[], None]] = [
+                lambda: self.writer.record(Submitted(key, job_id, at_s, "project")),
+                lambda: self.writer.record(Adopted(key, job_id, at_s, "project")),
+                lambda: self.writer.record(Submitting(key, left.part, left.since_s)),
+                lambda: self._end(key, Kind.REJECTED, again=halves(left.part, self._positions(key), 0)),
+                lambda: self._end(key, Kind.COLLECTED, failed=len(self._positions(key))),
+            ]
+        elif left.state is State.SUBMITTED:
+            steps = [
+                lambda: self.writer.record(Finished(key, "SUCCESS", self._draw(5000) / 1000)),
+                lambda: self._end(key, Kind.COLLECTED, failed=len(self._positions(key))),
+            ]
+        else:
+            steps = [
+                lambda: self.writer.record(Finished(key, "PARTIAL_SUCCESS")),
+                lambda: self._collect(key),
+                lambda: self._split(key),
+            ]
+        steps[self._draw(len(steps))]()
+
+    def _positions(self, key: AttemptKey) -> list[int]:
+        return self.standing.open[key].part.positions(FILES)
+
+    def _collect(self, key: AttemptKey) -> None:
+        part, positions = self.standing.open[key].part, self._positions(key)
+        missing = positions[: self._draw(len(positions))]
+        again = (Part(part.chunk, to_ranges(missing), part.bad_jobs + 1),) if missing else ()
+        self._end(key, Kind.COLLECTED, answered=len(positions) - len(missing), again=again)
+
+    def _split(self, key: AttemptKey) -> None:
+        again = after_bad_job(self.standing.open[key].part, self._positions(key), 100)
+        self._end(key, Kind.SPLIT, again=again)
+
+    def _end(
+        self, key: AttemptKey, kind: Kind, *, answered: int = 0, failed: int = 0, again: tuple[Part, ...] = ()
+    ) -> None:
+        segments = self.writer.append_outcomes(b"r" * 9 * answered, b"f" * 7 * failed)
+        outcomes = {"classified": answered} if answered else {}
+        codes = {"overdue": failed} if failed else {}
+        tally = Tally(outcomes | ({"failed": failed} if failed else {}), {"a": answered} if answered else {}, codes)
+        self.writer.record(Ended(key, kind, *segments, tally=tally, again=again))
+
+    def journal(self) -> bytes:
+        return self.store.crash(max).files[Log.JOURNAL]
+
+
+@given(st.integers(1, 4), st.lists(st.integers(0, 1 << 20), max_size=60))
+def test_a_replayed_run_stands_where_the_living_one_stands(chunks: int, lots: list[int]) -> None:
+    """After every step of every life, the process that reads the journal goes on just where its writer would have."""
+    draw: Iterator[int] = iter(lots)
+    life = Life(chunks, lambda size: next(draw, 0) % size)
+    for _ in lots:
+        life.step()
+    assert stands(replay(life.journal(), chunks)) == stands(life.standing)
+
+
+@given(st.integers(1, 3), st.lists(st.integers(0, 1 << 20), max_size=40))
+def test_no_file_is_in_nobodys_hands(chunks: int, lots: list[int]) -> None:
+    """At every moment each file of a begun chunk has an outcome, or is out, or waits: exactly one of these."""
+    draw: Iterator[int] = iter(lots)
+    life = Life(chunks, lambda size: next(draw, 0) % size)
+    for _ in lots:
+        life.step()
+        standing = life.standing
+        planned = sum(standing.is_planned(chunk) for chunk in range(chunks))
+        out = sum(len(left.part.positions(FILES)) for left in standing.open.values())
+        waiting = sum(len(part.positions(FILES)) for part in standing.waiting_parts())
+        assert FILES * planned + out + waiting + standing.outcomes.total() == FILES * chunks
+
+
+def test_requests_of_killed_processes_are_counted() -> None:
+    """A process that was killed is counted with what it had written down last, and one that ended with all it sent."""
+    standing = Standing(1)
+    submitting = Submitting(AttemptKey(0, 1), Part(0), 1.0)
+    lines = [
+        encode_about_run(1, 1.0, 0, Kind.OPENED, {}),
+        encode_facts(2, 1.0, 0, [submitting]),
+        encode_facts(3, 1.0, 0, [Ended(submitting.key, Kind.REJECTED, again=(Part(0),))], requests=5),
+        encode_about_run(4, 1.0, 0, Kind.OPENED, {}),  # killed after 5
+        encode_about_run(5, 1.0, 0, Kind.CLOSED, {"requests": 7}),
+        encode_about_run(6, 1.0, 0, Kind.OPENED, {}),
+    ]
+    for entry, offset in Reader("journal.jsonl").feed(b"".join(lines)):
+        standing.read(entry, offset)
+    standing.end_reading()
+    assert standing.requests == 12
+    assert standing.closed is None
+
+
+SUBMITTED = Submitted(AttemptKey(0, 1), "j", 1.0)
+BEGUN = Submitting(AttemptKey(0, 1), Part(0), 1.0)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        [SUBMITTED],
+        [BEGUN, SUBMITTED, SUBMITTED],
+        [BEGUN, Finished(AttemptKey(0, 1), "SUCCESS")],
+        [BEGUN, Ended(AttemptKey(0, 1), Kind.COLLECTED), SUBMITTED],
+    ],
+    ids=["no intent", "two jobs", "no job", "after the end"],
+)
+def test_what_can_not_follow_is_refused(facts: list[Fact]) -> None:
+    """Sound lines in an order that no run can have written."""
+    standing = Standing(1)
+    with pytest.raises(InternalError):
+        for fact in facts:
+            standing.apply(fact, 0)
