@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from classify_batch.errors import UsageError as UsageError
     from classify_batch.errors import WorldError as WorldError
     from classify_batch.orchestrator import Progress as Progress
-    from classify_batch.runs import RunResult as RunResult
-    from classify_batch.runs import arun as arun
-    from classify_batch.runs import run as run
+    from classify_batch.runs.doors import arun as arun
+    from classify_batch.runs.doors import run as run
+    from classify_batch.runs.result import RunResult as RunResult
     from classify_batch.settings import Settings as Settings
 
 _HOMES = {
@@ -29,12 +29,12 @@ _HOMES = {
     "ClassifyBatchError": "errors",
     "ExitStatus": "errors",
     "Progress": "orchestrator",
-    "RunResult": "runs",
+    "RunResult": "runs.result",
     "Settings": "settings",
     "UsageError": "errors",
     "WorldError": "errors",
-    "arun": "runs",
-    "run": "runs",
+    "arun": "runs.doors",
+    "run": "runs.doors",
 }
 
 __all__ = [

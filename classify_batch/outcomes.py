@@ -7,6 +7,7 @@ stumble; a lone surrogate in the server's words becomes its JSON escape.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -56,7 +57,7 @@ def result_lines(attempt: Attempt, job_id: str, mode: str, answers: Iterable[tup
                     "file_id": file_id,
                     "outcome": kind,
                     "type": answer.type,
-                    "confidence": answer.confidence,
+                    "confidence": _number(answer.confidence),
                     "reasoning": answer.reasoning,
                     "mode": mode,
                     "job_id": job_id,
@@ -67,6 +68,11 @@ def result_lines(attempt: Attempt, job_id: str, mode: str, answers: Iterable[tup
             )
         )
     return Lines(b"".join(lines), Tally(dict(outcomes), dict(types)))
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no NaN and no Infinity, though Python reads them from a server and would write them again."""
+    return value if value is not None and abs(value) < math.inf else None
 
 
 def failure_lines(attempt: Attempt, job_id: str | None, failures: Sequence[Failure], at_s: float) -> Lines:

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Protocol
 
-from classify_batch.records import Answer, AttemptKey, JobPage, JobView, Segment
+from classify_batch.records import Answers, AttemptKey, JobPage, JobView, Segment
 from classify_batch.states import Fact
 
 
@@ -45,8 +45,8 @@ class Api(Protocol):
     ) -> JobPage:
         """One page of the project's jobs. `job_ids` is a wish: an API that can't filter ignores it."""
 
-    async def results(self, job: JobView) -> list[Answer]:
-        """All pages of a finished job's answers."""
+    async def results(self, job: JobView, asked: Collection[str]) -> Answers:
+        """A finished job's answers, all pages of them; no page is read once all files of `asked` have an answer."""
 
 
 class Log(StrEnum):

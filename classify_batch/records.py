@@ -220,6 +220,19 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What a job said.
+
+    Attributes:
+        withheld: why there may be more that the API doesn't hand out; empty where everything came. What is missing then
+            was perhaps paid, and is not asked for again.
+    """
+
+    items: tuple[Answer, ...]
+    withheld: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """An attempt that the API accepted.
 

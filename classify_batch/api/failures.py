@@ -81,7 +81,7 @@ def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object
 
 def _names_the_body(place: tuple[object, ...]) -> bool:
     """Whether a 422's place is something that every create call of the run says alike."""
-    return len(place) > 1 and place[1] in _NOT_THE_FILES
+    return len(place) > 1 and isinstance(place[1], str) and place[1] in _NOT_THE_FILES
 
 
 def named_files(places: tuple[tuple[object, ...], ...]) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import Any
@@ -30,6 +31,9 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 
 FIRST_ANSWER_S_MAX = 60.0
 """How long an API that never answered is tried: its address may be wrong."""
+
+KEY_BYTES_MIN = 12
+"""Shorter keys are words (the sandbox's own is), and no secrets."""
 
 KEEPALIVE_S = 4.0
 """Shorter than the 5 s after which common servers close an idle connection: a create that meets a closed one is in
@@ -82,6 +86,7 @@ class Http:
         transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
     ) -> None:
         self._base_url = base_url
+        self._key = key.get_secret_value().encode()
         self._gate = gate
         self._clock = clock
         self._params = dict(params)
@@ -144,12 +149,17 @@ class Http:
                 raise _unreadable(call, f"a body of more than {BODY_BYTES_MAX} bytes") from None
         self._learn_skew(headers)
         if not 200 <= status < 300:
-            raise self._refusal(call, status, headers, data)
+            raise self._refusal(call, status, headers, self._without_key(data))
         self._gate.served()
         try:
             return json.loads(data)
-        except ValueError:
-            raise _unreadable(call, f"not JSON: {clean(data[:80].decode('utf-8', 'replace'))!r}") from None
+        except (ValueError, RecursionError):
+            words = clean(self._without_key(data)[:80].decode("utf-8", "replace"))
+            raise _unreadable(call, f"not JSON: {words!r}") from None
+
+    def _without_key(self, data: bytes) -> bytes:
+        """The server's words as they may be shown: what stands between here and the API may repeat what we sent."""
+        return data.replace(self._key, b"**********") if len(self._key) >= KEY_BYTES_MIN else data
 
     @asynccontextmanager
     async def _lane(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -185,7 +195,7 @@ class Http:
     def _refusal(self, call: str, status: int, headers: httpx.Headers, data: bytes) -> ApiError:
         try:
             detail, places = read_detail(json.loads(data))
-        except ValueError:
+        except (ValueError, TypeError, RecursionError):
             detail, places = clean(data[:400].decode("utf-8", "replace")), ()
         retry_after_s = self._retry_after(headers)
         verdict = judge_status(call, status, detail, places)
@@ -210,20 +220,26 @@ class Http:
     def _retry_after(self, headers: httpx.Headers) -> float | None:
         """`Retry-After` in seconds, or as a date by the server's own clock."""
         words = headers.get("retry-after", "").strip()
-        if words.isdigit():
+        if words.isascii() and words.isdigit():
             return float(words[:9])
-        try:
-            moment_s = parsedate_to_datetime(words).timestamp()
-        except ValueError:
+        moment_s = _read_date(words)
+        if moment_s is None:
             return None
         return max(0.0, moment_s - self._clock.wall_s() - (self.clock_skew_s or 0.0))
 
     def _learn_skew(self, headers: httpx.Headers) -> None:
-        try:
-            server_s = parsedate_to_datetime(headers.get("date", "")).timestamp()
-        except ValueError:
-            return
-        self.clock_skew_s = server_s + 0.5 - self._clock.wall_s()
+        server_s = _read_date(headers.get("date", ""))
+        if server_s is not None:
+            self.clock_skew_s = server_s + 0.5 - self._clock.wall_s()
+
+
+def _read_date(words: str) -> float | None:
+    """Seconds since the epoch, or None for what is no HTTP date. One without a zone is in UTC, as all of them are."""
+    try:
+        moment = parsedate_to_datetime(words)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 async def _send(lane: httpx.AsyncClient, request: httpx.Request) -> tuple[int, httpx.Headers, bytes]:

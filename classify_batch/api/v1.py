@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from classify_batch.api.http import Http, wrong_shape
+from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.records import FILES_PER_JOB_MAX, Answer, JobPage, JobSpec, JobView
+from classify_batch.records import FILES_PER_JOB_MAX, Answer, Answers, JobPage, JobSpec, JobView
 from classify_batch.wire import files, v1
-from classify_batch.wire.words import clean
 
 Shape = TypeVar("Shape")
 
 RESULT_PAGES_MAX = 2 * FILES_PER_JOB_MAX
 """A page holds at least one answer; twice that many pages is a server that never ends."""
+
+PAGE_TRIES = 4
+"""A page behind the first is tried again by itself: who begins again with many pages may never come to the end."""
 
 STALE_PAGES_MAX = 5
 """So many pages in a row that bring nothing new are one page, answered for ever; fewer may be answers given twice."""
@@ -59,35 +63,37 @@ class ApiV1:
             params["page_token"] = page_token
         return _read("list", v1.read_job_page, await self._http.call("list", "GET", v1.JOBS_PATH, params=params))
 
-    async def results(self, job: JobView) -> list[Answer]:
-        """All pages. A server that gives out a token and refuses to take it back, or answers the same page for ever,
-        leaves the answers unknown: an error, since what is asked for again is paid again. Only where `total_size` says
-        that everything has come is a token that is left over nothing to worry about."""
+    async def results(self, job: JobView, asked: Collection[str]) -> Answers:
+        """All pages, as far as they can be had: a server may give out tokens and refuse to take them back, or answer
+        the same page for ever. Only where `total_size` says that everything has come is a token left over no matter."""
         answers: list[Answer] = []
         seen: set[object] = set()
+        missing = set(asked)
         token: str | None = None
         stale = 0
         for _ in range(RESULT_PAGES_MAX):
-            items, token, total = await self._results_page(job.job_id, token)
+            tries = 1 if token is None else PAGE_TRIES
+            try:
+                items, token, total = await patiently(partial(self._results_page, job.job_id, token), tries=tries)
+            except ApiError as error:
+                if token is None or error.verdict is not Verdict.REFUSED:
+                    raise
+                return Answers(tuple(answers), f"the API gave out a page token and refuses to take it back ({error})")
             fresh = [item for item in items if _identity(item) not in seen]
             seen.update(_identity(item) for item in fresh)
-            answers.extend(_read("results", v1.read_answer, item) for item in fresh)
+            page = [_read("results", v1.read_answer, item) for item in fresh]
+            answers.extend(page)
+            missing.difference_update(answer.file_id for answer in page if answer.answered)
             stale = 0 if fresh else stale + 1
-            if token is None or (stale and total is not None and len(seen) >= total):
-                return answers
+            if token is None or (asked and not missing) or (stale and total is not None and len(seen) >= total):
+                return Answers(tuple(answers))
             if stale == STALE_PAGES_MAX:
                 break
-        raise _endless(f"results of job {clean(job.job_id)}: the API answers the same page for ever", None)
+        return Answers(tuple(answers), "the API answers pages of results without end")
 
     async def _results_page(self, job_id: str, token: str | None) -> tuple[list[object], str | None, int | None]:
         params = None if token is None else {"page_token": token}
-        try:
-            answer = await self._http.call("results", "GET", _job_path(job_id) + "/results", params=params)
-        except ApiError as error:
-            if token is not None and error.verdict is Verdict.REFUSED:
-                words = "the API gave out a page token and refuses to take it back"
-                raise _endless(f"results of job {clean(job_id)}: {words} ({error})", error.status) from error
-            raise
+        answer = await self._http.call("results", "GET", _job_path(job_id) + "/results", params=params)
         total = answer.get("total_size") if isinstance(answer, Mapping) else None
         return *_read("results", v1.read_page, answer), total if isinstance(total, int) else None
 
@@ -111,11 +117,6 @@ class FileList:
 def _job_path(job_id: str) -> str:
     """An id from the server, quoted: it can't lead to another path."""
     return f"{v1.JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
-
-
-def _endless(words: str, status: int | None) -> ApiError:
-    hint = "make jobs so small that their results fit into one page (plan.files_per_job)"
-    return ApiError("results", Verdict.PERSON, words, status=status, hint=hint)
 
 
 def _identity(item: object) -> object:

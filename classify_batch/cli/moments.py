@@ -18,7 +18,7 @@ def parse_deadline(text: str, now: datetime) -> float:
     if "T" in text or " " in text:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)).timestamp()
-    clock = datetime.strptime(text.split("+")[0].split("-")[0].rstrip("Z"), "%H:%M").time()  # noqa: DTZ007 - a time of day
+    clock = datetime.strptime(text.split("+", maxsplit=1)[0].split("-", maxsplit=1)[0].rstrip("Z"), "%H:%M").time()  # noqa: DTZ007 - a time of day
     offset = datetime.fromisoformat(f"2000-01-01T{text}").tzinfo or now.tzinfo
     moment = datetime.combine(now.astimezone(offset).date(), clock, offset)
     return (moment if moment > now else moment + timedelta(days=1)).timestamp()

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from classify_batch.cli.moments import Deadline, Span
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SETTINGS: tuple[tuple[str, str, type[int] | type[float] | type[str], str], ...] = (
@@ -22,6 +24,9 @@ _SETTINGS: tuple[tuple[str, str, type[int] | type[float] | type[str], str], ...]
     ("limits", "attempts", int, "bad jobs after which a file has failed"),
     ("limits", "job_timeout_s", float, "seconds that a job may take"),
     ("limits", "settle_s", float, "seconds within which an accepted job shows in the list"),
+    ("limits", "patience_s", float, "seconds that the API may answer nothing before the run gives up for now"),
+    ("limits", "drain_s", float, "seconds for which a deadline still lets the run collect"),
+    ("limits", "stop_at_failure_percentage", float, "failed files, in percent, at which creating stops"),
     ("limits", "tolerated_failure_percentage", float, "failed files, in percent, that still exit with 0"),
 )
 
@@ -68,5 +73,9 @@ input_option = click.option(
     type=_Named(),
     help='A path (.txt, .jsonl, .csv), "-" for stdin, or "project:" for all files of the project.',
 )
+deadline_option = click.option(
+    "--deadline", type=Deadline(), help="Stop creating then (06:00, local unless an offset is given); leaves with 75."
+)
+max_runtime_option = click.option("--max-runtime", type=Span(), help="The same, counted from now (4h, 1h30m, 45s).")
 column_option = click.option("--column", metavar="NAME", help="The column or key of the IDs.  [default: file_id]")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on the last line of stdout.")

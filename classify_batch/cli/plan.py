@@ -35,7 +35,7 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
     import anyio
 
     from classify_batch.manifest.cost import cost_of
-    from classify_batch.runs import make_plan
+    from classify_batch.runs.doors import make_plan
     from classify_batch.settings import Settings
 
     settings = Settings.load(config, **as_sections(options))

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from classify_batch.cli.options import PATH, as_sections, directory_argument, json_option, settings_options
+from classify_batch.cli.options import (
+    PATH,
+    as_sections,
+    deadline_option,
+    directory_argument,
+    json_option,
+    max_runtime_option,
+    settings_options,
+)
 
 
 @click.command("resume")
@@ -17,6 +25,9 @@ from classify_batch.cli.options import PATH, as_sections, directory_argument, js
     type=PATH,
     help="The run's config: only needed where it holds webhook headers, which are stored nowhere.",
 )
+@click.option("--retry-failed", is_flag=True, help="Give the failed files a new chance first.")
+@deadline_option
+@max_runtime_option
 @json_option
 @settings_options
 def resume_command(directory: Path, config: Path | None, as_json: bool, **options: Any) -> int:
@@ -29,7 +40,7 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
     import anyio
 
     from classify_batch.cli.running import run_to_end
-    from classify_batch.runs import read_run_settings
+    from classify_batch.runs.reading import read_run_settings
     from classify_batch.settings import Settings
 
     given = as_sections(options)
@@ -38,4 +49,13 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
     else:
         settings = Settings.from_stored(anyio.run(read_run_settings, directory), **given)
     again = f"classify-batch resume {directory}"
-    return run_to_end(settings, None, directory, column=None, as_json=as_json, again=again)
+    return run_to_end(
+        settings,
+        None,
+        directory,
+        again=again,
+        as_json=as_json,
+        deadline=options["deadline"],
+        max_runtime=options["max_runtime"],
+        retry_failed=options["retry_failed"],
+    )

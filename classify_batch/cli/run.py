@@ -11,8 +11,10 @@ from classify_batch.cli.options import (
     as_sections,
     column_option,
     config_argument,
+    deadline_option,
     input_option,
     json_option,
+    max_runtime_option,
     run_dir_option,
     settings_options,
 )
@@ -23,6 +25,8 @@ from classify_batch.cli.options import (
 @input_option
 @run_dir_option
 @column_option
+@deadline_option
+@max_runtime_option
 @json_option
 @settings_options
 def run_command(config: Path, source: str, run_dir: Path, column: str | None, as_json: bool, **options: Any) -> int:
@@ -40,4 +44,13 @@ def run_command(config: Path, source: str, run_dir: Path, column: str | None, as
     from classify_batch.cli.running import run_to_end  # after the settings: whoever mends those needn't wait for this
 
     again = f"classify-batch resume {run_dir}"
-    return run_to_end(settings, source, run_dir, column=column, as_json=as_json, again=again)
+    return run_to_end(
+        settings,
+        source,
+        run_dir,
+        again=again,
+        as_json=as_json,
+        column=column,
+        deadline=options["deadline"],
+        max_runtime=options["max_runtime"],
+    )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import click
@@ -18,7 +20,8 @@ from classify_batch.cli.words import describe
 from classify_batch.errors import ExitStatus
 from classify_batch.orchestrator import Progress
 from classify_batch.records import RunState
-from classify_batch.runs import RunResult, arun
+from classify_batch.runs.doors import arun
+from classify_batch.runs.result import RunResult
 from classify_batch.settings import Settings
 from classify_batch.stopping import Stop, Stopping
 
@@ -31,15 +34,27 @@ class _ToStderr(logging.Handler):
 
 
 def run_to_end(
-    settings: Settings, source: str | None, run_dir: Path, *, column: str | None, as_json: bool, again: str
+    settings: Settings,
+    source: str | None,
+    run_dir: Path,
+    *,
+    again: str,
+    as_json: bool,
+    deadline: float | None,
+    max_runtime: float | None,
+    column: str | None = None,
+    retry_failed: bool = False,
 ) -> int:
-    """Runs until complete or stopped; returns the exit status."""
+    """Runs until complete or stopped; returns the exit status. `again`: the command that goes on."""
+    ends = [deadline] if deadline is not None else []
+    ends += [time.time() + max_runtime] if max_runtime is not None else []
+    told = {"column": column, "retry_failed": retry_failed, "until_s": min(ends, default=None)}
     logger = logging.getLogger("classify_batch")
     handler = _ToStderr(logging.WARNING)
     logger.addHandler(handler)
     try:
         with watching() as observe:
-            result = anyio.run(partial(_run, settings, source, run_dir, column, observe))
+            result = anyio.run(partial(_run, settings, source, run_dir, observe, told))
     finally:
         signals.hear(lambda _name: None)  # the run has ended: what is left to say is said
         logger.removeHandler(handler)
@@ -50,7 +65,11 @@ def run_to_end(
 
 
 async def _run(
-    settings: Settings, source: str | None, run_dir: Path, column: str | None, observe: Callable[[Progress], None]
+    settings: Settings,
+    source: str | None,
+    run_dir: Path,
+    observe: Callable[[Progress], None],
+    told: Mapping[str, Any],
 ) -> RunResult:
     stopping = Stopping()
     loop = asyncio.get_running_loop()
@@ -60,7 +79,7 @@ async def _run(
         loop.call_soon_threadsafe(stopping.ask, stop)
 
     signals.hear(ask)
-    return await arun(settings, source, run_dir, column=column, on_progress=observe, stopping=stopping)
+    return await arun(settings, source, run_dir, on_progress=observe, stopping=stopping, **told)
 
 
 def _summarise(result: RunResult, again: str) -> None:

@@ -11,6 +11,8 @@ _EPILOG = """\b
 Example: a sandbox that loses 5 % of the create answers, and the vendor's API key variable set for it:
   classify-batch sandbox --port 8765 --fault lost_create_answer=0.05
   LLAMA_CLOUD_API_KEY=sandbox LLAMA_CLOUD_BASE_URL=http://127.0.0.1:8765 python your_pipeline.py
+Any misfortune is CALL.MOMENT.WHAT, like read.before.slow or any.after.reset; the README lists them all:
+  classify-batch sandbox --fault create.after.502=0.01 --fault list_lag_s=3 --fault credits=1000
 What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
 """
 
@@ -32,8 +34,10 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
 @click.option("--results-page-size", type=int, help="Results in pages of this size; else all in one.")
 @click.option("--requests-per-s", type=float, help="Answer 429 beyond this rate.")
 @click.option("--jobs-at-once", type=int, help="Answer 429 to creates beyond so many unfinished jobs.")
-@click.option("--faults", type=click.Path(path_type=Path), help="Misfortunes: a TOML file of names and probabilities.")
-@click.option("--fault", multiple=True, metavar="NAME=VALUE", help="One misfortune; may be repeated.")
+@click.option(
+    "--faults", type=click.Path(path_type=Path), help="Misfortunes: a TOML file of names and values, as for --fault."
+)
+@click.option("--fault", multiple=True, metavar="NAME=VALUE", help="One misfortune, like error=0.1; may be repeated.")
 def sandbox_command(port: int, faults: Path | None, fault: tuple[str, ...], **values: Any) -> None:
     """A LlamaCloud to practise on, until SIGINT or SIGTERM.
 

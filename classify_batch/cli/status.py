@@ -24,7 +24,7 @@ def status_command(directory: Path, as_json: bool) -> int:
     import anyio
 
     from classify_batch.cli.words import describe
-    from classify_batch.runs import read_status
+    from classify_batch.runs.reading import read_status
 
     status = anyio.run(read_status, directory)
     if as_json:

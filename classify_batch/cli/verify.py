@@ -23,7 +23,7 @@ def verify_command(directory: Path) -> int:
     import anyio
 
     from classify_batch.errors import ExitStatus
-    from classify_batch.runs import verify_run
+    from classify_batch.runs.reading import verify_run
 
     found = anyio.run(verify_run, directory)
     for fault in found.faults:

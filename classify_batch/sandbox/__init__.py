@@ -1,8 +1,12 @@
 """A LlamaCloud to practise on: a real server on 127.0.0.1 that speaks v1 of the classifier's API strictly.
 
-    world       the jobs and their futures (pure) faults      misfortunes by name project     what files there
-    are and how they are answered: documents (a ranking of real texts) or any ID by lot ledger      accepted
-    jobs on disk app         the ASGI application serve       a real socket around it
+    faults       what goes wrong, and how often: endings (of jobs), misfortunes (of requests)
+    world        the jobs and their futures: pure
+    project      what files there are and how they are answered: documents (a ranking of real texts) or any ID by lot
+    ledger       accepted jobs on disk
+    app          the ASGI application: asking (what is wanted), admission (what a create is refused for), results,
+                 answers, struck (what a misfortune looks like)
+    serve        a real socket around it
 
 It classifies by a ranking of words or by lot: a stand-in, not a language model. Embedded:
 

@@ -1,23 +1,40 @@
-"""What a handler may answer with: JSON, a refusal in the documented shape, or nothing at all."""
+"""What a handler may answer with: JSON, a refusal in the documented shape, or a connection that breaks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, Protocol
 
+import anyio
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from classify_batch.sandbox import bodies
 
-HANG_UP = "hang_up"
-"""The key in `scope["state"]` under which a server puts the function that closes the connection."""
+LINE = "line"
+"""The key in `scope["state"]` under which a server puts the connection's `Line`."""
 
 Faulty = tuple[Sequence[str | int], str, str]
 """A fault in a request as a 422 tells it: where it is, what it is, and its type."""
 
 
+class Line(Protocol):
+    """A connection, as misfortunes need it: ASGI has no way to break one."""
+
+    @property
+    def stopping(self) -> anyio.Event:
+        """Set when the server stops: nobody should be made to wait any longer."""
+
+    def close(self) -> None:
+        """FIN, after what was sent."""
+
+    def reset(self) -> None:
+        """RST."""
+
+
 class AnswerLost(Exception):  # noqa: N818 - what happened to the client, no fault of the server
-    """Stands for a closed connection where the application is called in process, without a server."""
+    """Stands for an answer that doesn't come, or not whole, where the application is called in process."""
 
 
 class Answer(Response):
@@ -26,16 +43,38 @@ class Answer(Response):
     media_type = "application/json"
 
 
-class NoAnswer(Response):
-    """Closes the connection instead of answering."""
+class Broken(Response):
+    """Breaks the connection instead of answering, or in the middle of an answer.
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        hang_up = scope.get("state", {}).get(HANG_UP)
-        if hang_up is None:
+    Args:
+        how: what ends it; `hang`: only the client, or the server's own end.
+        whole: the answer of which half is sent first.
+    """
+
+    def __init__(self, how: Literal["close", "reset", "hang"], whole: Response | None = None) -> None:
+        super().__init__()
+        self._how, self._whole = how, whole
+        self.words = "no answer" if whole is None else "half an answer"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        line = _line_of(scope)
+        if line is None:
             raise AnswerLost
-        hang_up()
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        if self._whole is not None:
+            await _send_half(self._whole, send)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end, line)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            tasks.cancel_scope.cancel()
+
+    async def _end(self, line: Line) -> None:
+        if self._how == "hang":
+            await line.stopping.wait()
+        if self._how == "reset":
+            line.reset()
+        else:
+            line.close()
 
 
 class Refusal(Exception):  # noqa: N818 - a way out of a handler, caught in one place
@@ -51,3 +90,29 @@ def refuse(status: int, detail: str) -> Refusal:
 
 def invalid(*faults: Faulty) -> Refusal:
     return Refusal(422, bodies.faults_json(faults))
+
+
+def too_many(detail: str, retry_after_s: float | None) -> Refusal:
+    headers = None if retry_after_s is None else {"Retry-After": f"{retry_after_s:g}"}
+    return Refusal(429, bodies.refusal_json(detail), headers)
+
+
+async def pause(request: Request, for_s: float) -> None:
+    """Makes a request take longer, unless the server stops meanwhile."""
+    line = _line_of(request.scope)
+    if line is None:
+        await anyio.sleep(for_s)
+        return
+    with anyio.move_on_after(for_s):
+        await line.stopping.wait()
+
+
+def _line_of(scope: Scope) -> Line | None:
+    line: Line | None = scope.get("state", {}).get(LINE)
+    return line
+
+
+async def _send_half(whole: Response, send: Send) -> None:
+    body = bytes(whole.body)
+    await send({"type": "http.response.start", "status": whole.status_code, "headers": whole.raw_headers})
+    await send({"type": "http.response.body", "body": body[: (len(body) + 1) // 2], "more_body": True})

@@ -1,6 +1,6 @@
 """The ASGI application: v1 of the API, strictly.
 
-A request's path is `App._answer`: counted, let in (key, rate), struck by a misfortune or not, answered,
+A request's path is `App._answer`: counted, let in (outage, key, rate), struck by a misfortune or not, answered,
 struck or not. Whatever is sent is a starlette response, a refusal and a lost answer included.
 
 Where the vendor documents nothing, it does this: results of a job that isn't finished are 400; those of an
@@ -21,13 +21,16 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from classify_batch.sandbox import bodies
-from classify_batch.sandbox.answers import Answer, NoAnswer, Refusal, refuse
+from classify_batch.sandbox.admission import admit
+from classify_batch.sandbox.answers import Answer, Broken, Refusal, pause, refuse, too_many
 from classify_batch.sandbox.asking import checked, page_size, position, read_body
-from classify_batch.sandbox.faults import Call, Dice, Misfortune, Moment
 from classify_batch.sandbox.ledger import Ledger
 from classify_batch.sandbox.meter import Meter, RateLimit
+from classify_batch.sandbox.misfortunes import Call, Dice, Lot, Moment, sure
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.project import Judge, Project
+from classify_batch.sandbox.results import page_of
+from classify_batch.sandbox.struck import KEY_WORDS, NO_JOB_WORDS, RATE_WORDS, suffer
 from classify_batch.sandbox.world import Job, World, count_billed
 from classify_batch.wire.files import FILES_PATH
 from classify_batch.wire.files import PAGE_SIZE_MAX as FILES_PAGE_SIZE_MAX
@@ -57,7 +60,11 @@ class App:
         self._wall_s = wall_s
         self._authorization = f"Bearer {options.api_key}"
         self._rate = RateLimit(options.requests_per_s) if options.requests_per_s is not None else None
-        self._dice = Dice(options.faults, world.seed)
+        size = options.results_page_size
+        self._results_page_size = options.faults.results_page_size if size is None else size
+        self._started_s = wall_s()
+        self._faults = options.faults
+        self._dice = Dice(self._faults.by_request(), world.seed if self._faults.seed is None else self._faults.seed)
         job_path = f"{JOBS_PATH}/{{job_id}}"
         self._router = Router(
             [
@@ -80,7 +87,7 @@ class App:
     def _route(self, method: str, path: str, call: Call, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
             response = await self._answer(call, handler, request)
-            self.meter.count(call, "no answer" if isinstance(response, NoAnswer) else str(response.status_code))
+            self.meter.count(call, response.words if isinstance(response, Broken) else str(response.status_code))
             return response
 
         return Route(path, endpoint, methods=[method])
@@ -89,48 +96,44 @@ class App:
         now_s = self._wall_s()
         self.meter.arrive(now_s)
         try:
+            if self._faults.is_down(now_s - self._started_s):
+                struck = await self._suffer(sure(self._faults.outage_what), call, request)
+                if struck is not None:
+                    return struck
             self._let_in(request, now_s)
-            if (struck := self._strike(call, "before")) is not None:
+            if (struck := await self._strike(call, "before", request)) is not None:
                 return struck
-            body = await handler(request, now_s)
+            answer = Answer(await handler(request, self._wall_s()))
+            return await self._strike(call, "after", request, answer) or answer
         except Refusal as refusal:
             return refusal.response
         except ClientDisconnect:
-            return NoAnswer()
-        return self._strike(call, "after") or Answer(body)
+            return Broken("close")
 
     def _let_in(self, request: Request, now_s: float) -> None:
         if request.headers.get("authorization") != self._authorization:
-            raise refuse(401, "Invalid API key. Please check your API key and try again.")
+            raise refuse(401, KEY_WORDS)
         if self._rate is not None and not self._rate.admit(now_s):
-            raise self._too_many("Rate limit exceeded. Try again later.")
+            raise too_many(RATE_WORDS, self._faults.retry_after_s)
 
-    def _strike(self, call: Call, moment: Moment) -> Response | None:
-        misfortune = self._dice.throw(call, moment)
-        return None if misfortune is None else self._suffer(misfortune)
+    async def _strike(
+        self, call: Call, moment: Moment, request: Request, answer: Response | None = None
+    ) -> Response | None:
+        return await self._suffer(self._dice.throw(call, moment), call, request, answer)
 
-    def _suffer(self, misfortune: Misfortune) -> Response:
-        if misfortune.status is None:
-            return NoAnswer()
-        if misfortune.status == 429:
-            return self._too_many(misfortune.detail).response
-        return Answer(bodies.refusal_json(misfortune.detail), misfortune.status)
-
-    def _too_many(self, detail: str) -> Refusal:
-        after_s = self.options.faults.retry_after_s
-        headers = None if after_s is None else {"Retry-After": f"{after_s:g}"}
-        return Refusal(429, bodies.refusal_json(detail), headers)
+    async def _suffer(self, lot: Lot, call: Call, request: Request, answer: Response | None = None) -> Response | None:
+        """What is answered instead; None: nothing happens, or only late."""
+        if lot.slow:
+            await read_body(request)  # a client that gives up while it waits has asked all the same
+            await pause(request, self._faults.slow_s)
+        return None if lot.what is None else suffer(lot.what, call, answer, self._faults.retry_after_s)
 
     # --- The calls -----------------------------------------------------------------------------------------
 
     async def _create(self, request: Request, now_s: float) -> str:
         body = checked(await read_body(request))
         project_id = self._project_id(request)
-        if (stranger := self.project.stranger(body.file_ids)) is not None:
-            raise refuse(400, f"File ID {stranger} is not in Project ID {project_id}")
-        most = self.options.jobs_at_once
-        if most is not None and self.world.count_unfinished(now_s) >= most:
-            raise self._too_many(f"You have already reached the maximum number of classify jobs at once ({most}).")
+        admit(body, project_id, self.options, self.project, self.world, now_s)
         job = self.world.draft(body, project_id, now_s)
         if self.ledger is not None:
             self.ledger.append(job)
@@ -152,17 +155,12 @@ class App:
         job = self._job(request, now_s)
         if not job.is_finished(now_s):
             raise refuse(400, "Classify job is not finished")
-        answered = list(job.answered())
-        pages = f"results of {job.job_id}"
-        start = position(request, pages) or 0
-        end = start + (self.options.results_page_size or len(answered))
-        token = bodies.to_token(pages, end) if end < len(answered) else None
+        place = f"results of {job.job_id}"
+        page = page_of(job, position(request, place) or 0, self._results_page_size)
+        token = None if page.next_start is None else bodies.to_token(place, page.next_start)
         judge = await self._judge(job)
-        items = (
-            bodies.to_json(bodies.item_body(job, place, file_id, judge if has_result else None))
-            for place, file_id, has_result in answered[start:end]
-        )
-        return bodies.page_json(items, token, len(answered))
+        items = (bodies.to_json(bodies.item_body(job, entry, judge)) for entry in page.entries)
+        return bodies.page_json(items, token, page.total)
 
     async def _files(self, request: Request, now_s: float) -> str:  # noqa: ARG002
         query = request.query_params
@@ -203,7 +201,7 @@ class App:
     def _job(self, request: Request, now_s: float) -> Job:
         job = self.world.get(request.path_params["job_id"], self._project_id(request), now_s)
         if job is None:
-            raise refuse(404, "Classify job not found")
+            raise refuse(404, NO_JOB_WORDS)
         return job
 
     async def _judge(self, job: Job) -> Judge:

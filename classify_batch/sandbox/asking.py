@@ -15,6 +15,14 @@ BODY_BYTES_MAX = 10_000_000
 
 
 async def read_body(request: Request) -> bytes:
+    """The body; asked again, the same: a client that is gone meanwhile has sent it all the same."""
+    known: bytes | None = getattr(request.state, "body_read", None)
+    if known is None:
+        known = request.state.body_read = await _receive(request)
+    return known
+
+
+async def _receive(request: Request) -> bytes:
     body = bytearray()
     async with aclosing(request.stream()) as parts:
         async for part in parts:

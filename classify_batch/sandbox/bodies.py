@@ -16,6 +16,7 @@ from uuid import UUID
 
 from classify_batch.clock import to_iso
 from classify_batch.sandbox.project import Brief, FileEntry, Judge
+from classify_batch.sandbox.results import Entry
 from classify_batch.sandbox.world import Job
 from classify_batch.wire.v1 import ItemBody
 
@@ -34,7 +35,7 @@ def job_json(job: Job, now_s: float) -> str:
     message = to_json(job.ending.error_message) if finished else "null"
     return (
         f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{_brief_json(job.brief)},'
-        f'"status":"{job.status(now_s)}","user_id":"{USER_ID}","created_at":"{created_at}",'
+        f'"status":"{job.shown_status(now_s)}","user_id":"{USER_ID}","created_at":"{created_at}",'
         f'"effective_at":"{created_at}","updated_at":"{updated_at}","error_message":{message},'
         f'"job_record_id":null,"mode":"{job.mode}"}}'
     )
@@ -53,16 +54,16 @@ def page_json(items: Iterable[str], next_page_token: str | None, total: int) -> 
     return f'{{"items":[{",".join(items)}],"next_page_token":{to_json(next_page_token)},"total_size":{total}}}'
 
 
-def item_body(job: Job, position: int, file_id: str, judge: Judge | None) -> ItemBody:
-    """One file in a job's results; no judge: `result` is null."""
+def item_body(job: Job, entry: Entry, judge: Judge) -> ItemBody:
+    """An item of a job's results."""
     at = to_iso(job.finished_at_s)
     return {
-        "id": str(UUID(int=UUID(job.job_id).int ^ (position + 1))),
+        "id": str(UUID(int=UUID(job.job_id).int ^ (entry.place + 1))),
         "classify_job_id": job.job_id,
         "created_at": at,
         "updated_at": at,
-        "file_id": file_id,
-        "result": None if judge is None else judge(file_id),
+        "file_id": entry.file_id,
+        "result": judge(entry.about) if entry.has_result else None,
     }
 
 

@@ -1,32 +1,35 @@
-"""Misfortunes by name and probability. All are off by default.
+"""What goes wrong in a sandbox, and how often. All is off by default.
 
-Two kinds. How a job ends is decided once, when it is created (`decide_ending`), and kept in the ledger. What
-happens to a request is drawn when it arrives and, where the work gets done, again before it is answered: one
-table, `MISFORTUNES`. A new misfortune of a request is a field of `Faults` and a row of the table.
+Three kinds. How a job ends is decided once, when it is created (`endings`), and kept in the ledger. Which files are
+refused depends on their IDs only. What happens to a request is drawn when it arrives and, where the work gets done,
+again before it is answered (`misfortunes`).
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from random import Random
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from classify_batch.errors import SettingsError
-from classify_batch.records import JobStatus
+from classify_batch.sandbox.misfortunes import CALLS, MOMENTS, SHORT_NAMES, WHATS, checked_what, parse
 from classify_batch.sandbox.project import draw
-
-Call = Literal["create", "list", "get", "results", "files"]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
+FileIds = frozenset[str]
+FileFault = Literal["poison", "foreign", "rejected_vaguely"]
+"""What a file can be; each is two fields of `Faults`: the file IDs, and a share of all."""
 
-PARTIAL_SHARE = 0.1
-"""How much of a job with the misfortune `partial` stays without an answer; at least one file."""
+
+def _known(name: str) -> str:
+    parse(name)
+    return name
 
 
 class Faults(BaseModel):
@@ -43,13 +46,40 @@ class Faults(BaseModel):
     """Per job: ends CANCELLED."""
     partial: Probability = 0.0
     """Per job: ends PARTIAL_SUCCESS, with some files null or missing."""
+    stuck: Probability = 0.0
+    """Per job: never ends."""
+    unknown_status: Probability = 0.0
+    """Per job: shows QUEUED and then RUNNING instead of PENDING until it ends."""
+    doubled: Probability = 0.0
+    """Per job: an item of its results comes twice."""
+    unasked: Probability = 0.0
+    """Per job: its results hold an item more, about a file that nobody asked for."""
+    nameless: Probability = 0.0
+    """Per job: its results hold an item more, whose `file_id` is null."""
+    endless_results: Probability = 0.0
+    """Per job: every page of its results is the first, and names a next one."""
+
     null_result: Probability = 0.0
     """Per file: answered with `result: null`, which makes its job end PARTIAL_SUCCESS."""
-    poison: frozenset[str] = frozenset()
+    poison: FileIds = frozenset()
     """File IDs: a job that holds one of them ends ERROR."""
     poison_share: Probability = 0.0
     """This share of all file IDs, always the same ones, is poison too."""
+    foreign: FileIds = frozenset()
+    """File IDs: a create that holds one of them is refused, and says which."""
+    foreign_share: Probability = 0.0
+    """This share of all file IDs, always the same ones, is foreign too."""
+    foreign_says: Literal["name", "index"] = "name"
+    """Refused with 400 naming the first, or with 422 giving the places of all."""
+    rejected_vaguely: FileIds = frozenset()
+    """File IDs: a create that holds one of them is 400, and doesn't say which."""
+    rejected_vaguely_share: Probability = 0.0
+    """This share of all file IDs, always the same ones, is rejected vaguely too."""
+    credits: int | None = Field(default=None, ge=0)
+    """Pages that may be classified (a file is one; MULTIMODAL counts twice); creates beyond are 402, reads go on."""
 
+    rate_429: Probability = 0.0
+    """Per request of any kind: 429."""
     create_503_before: Probability = 0.0
     """Per create: 503, and the job was not accepted."""
     create_503_after: Probability = 0.0
@@ -58,30 +88,61 @@ class Faults(BaseModel):
     """Per create: the job is accepted, then the connection is closed without an answer."""
     read_503: Probability = 0.0
     """Per get, list, results or files."""
-    rate_429: Probability = 0.0
-    """Per request of any kind."""
+    reset_before: Probability = 0.0
+    """Per request of any kind: the connection is reset before anything was done."""
+    hang: Probability = 0.0
+    """Per request of any kind: the work is done, and the answer never comes."""
+    slow: Probability = 0.0
+    """Per request of any kind: the work is done, and the answer comes `slow_s` later."""
+    slow_s: Seconds = 1.0
+    """How much longer slow requests take."""
+    misfortunes: dict[Annotated[str, AfterValidator(_known)], Probability] = Field(default_factory=dict)
+    """All others, by CALL.MOMENT.WHAT. Told as names of their own, `create.after.502 = 0.01`, flat or nested."""
+
     retry_after_s: Seconds | None = None
     """Sent as `Retry-After` with every 429, if set."""
-
     list_lag_s: Seconds = 0.0
     """A new job shows in the list only after this time."""
     get_lag_s: Seconds = 0.0
     """A new job is 404 for this time."""
+    results_page_size: int | None = Field(default=None, ge=1)
+    """Results in pages of this size, unless the sandbox's own option says otherwise."""
 
-    @field_validator("poison", mode="before")
+    outage_for_s: Seconds = 0.0
+    """How long an outage lasts."""
+    outage_every_s: Annotated[float, Field(gt=0)] | None = None
+    """Outages begin so often. None: there is one only."""
+    outage_after_s: Seconds | None = None
+    """The first begins so long after the start. None: after `outage_every_s`, or at once."""
+    outage_what: Annotated[str, AfterValidator(checked_what)] = "reset"
+    """What happens to every request while an outage lasts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, values: object) -> object:
+        return _gathered(values) if isinstance(values, Mapping) else values
+
+    @field_validator("poison", "foreign", "rejected_vaguely", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
+    @field_validator("outage_what", mode="before")
     @classmethod
-    def of(cls, values: dict[str, Any], source: str) -> Self:
+    def _spell(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], source: str) -> Self:
         """Checked faults. Raises SettingsError, naming every fault in the faults."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            words = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-            names = ", ".join(cls.model_fields)
-            raise SettingsError(f"{source}: {'; '.join(words)}", hint=f"the faults are {names}") from None
+            words = "; ".join(f"{_place(each)}: {each['msg']}" for each in error.errors())
+            names = ", ".join(name for name in cls.model_fields if name != "misfortunes")
+            grammar = f"{' | '.join(CALLS)}, {' | '.join(MOMENTS)}, 400 to 599 | {' | '.join(WHATS)}"
+            hint = f"the faults are {names}; and CALL.MOMENT.WHAT, of {grammar}"
+            raise SettingsError(f"{source}: {words}", hint=hint) from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **over: Any) -> Self:
@@ -93,94 +154,51 @@ class Faults(BaseModel):
             raise SettingsError(message, hint="--faults takes a TOML file, with lines like: error = 0.05") from None
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"faults {path} is not TOML: {error}", hint="write lines like: error = 0.05") from None
-        return cls.of({**values, **over}, f"faults {path}")
+        return cls.of({**dict(_flat(values)), **over}, f"faults {path}")
+
+    def by_request(self) -> Iterator[tuple[str, float]]:
+        """All that can happen to requests: CALL.MOMENT.WHAT and its probability."""
+        for name, full_name in SHORT_NAMES.items():
+            yield full_name, getattr(self, name)
+        yield from self.misfortunes.items()
+
+    def struck(self, kind: FileFault, file_ids: Sequence[str]) -> Iterator[int]:
+        """The positions of the files of this kind: always the same files."""
+        named: FileIds = getattr(self, kind)
+        share: float = getattr(self, f"{kind}_share")
+        if not named and not share:
+            return
+        for position, file_id in enumerate(file_ids):
+            if file_id in named or draw(kind, file_id) < share:
+                yield position
+
+    def is_down(self, elapsed_s: float) -> bool:
+        """Whether an outage lasts, so long after the start."""
+        first_s = (self.outage_every_s or 0.0) if self.outage_after_s is None else self.outage_after_s
+        since_s = elapsed_s - first_s
+        if since_s >= 0 and self.outage_every_s is not None:
+            since_s %= self.outage_every_s
+        return 0 <= since_s < self.outage_for_s
 
 
-# --- How a job ends ----------------------------------------------------------------------------------------
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Tables within tables as names with dots."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value
 
 
-class Ending(NamedTuple):
-    """What becomes of a job.
-
-    Attributes:
-        null, absent: positions in the job's file IDs that are answered with `result: null`, or not at all.
-    """
-
-    status: JobStatus = JobStatus.SUCCESS
-    error_message: str | None = None
-    null: tuple[int, ...] = ()
-    absent: tuple[int, ...] = ()
+def _gathered(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The names with dots put together under `misfortunes`."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, Mapping) and "." not in name}
+    dotted = dict(_flat({name: value for name, value in values.items() if name not in plain}))
+    gathered = {name.removeprefix("misfortunes."): value for name, value in dotted.items()}
+    return plain | ({"misfortunes": gathered} if gathered else {})
 
 
-def decide_ending(faults: Faults, file_ids: Sequence[str], random: Random) -> Ending:
-    """How a job ends. All lots are drawn every time: a probability changed leaves the others' alone."""
-    error, cancelled, partial = random.random(), random.random(), random.random()
-    nulls = {position for position in range(len(file_ids)) if random.random() < faults.null_result}
-    gaps = random.sample(range(len(file_ids)), max(1, round(len(file_ids) * PARTIAL_SHARE)))
-    if any(_is_poison(faults, file_id) for file_id in file_ids):
-        return Ending(JobStatus.ERROR, "PDF_IS_BROKEN")
-    if error < faults.error:
-        return Ending(JobStatus.ERROR, "TIMEOUT")
-    if cancelled < faults.cancelled:
-        return Ending(JobStatus.CANCELLED)
-    absent: set[int] = set()
-    if partial < faults.partial:
-        nulls.update(gaps[::2])
-        absent.update(gaps[1::2])
-    if not nulls and not absent:
-        return Ending()
-    return Ending(JobStatus.PARTIAL_SUCCESS, None, tuple(sorted(nulls - absent)), tuple(sorted(absent)))
-
-
-def _is_poison(faults: Faults, file_id: str) -> bool:
-    return file_id in faults.poison or (faults.poison_share > 0 and draw("poison", file_id) < faults.poison_share)
-
-
-# --- What happens to a request -----------------------------------------------------------------------------
-
-Moment = Literal["before", "after"]
-"""Before any work is done, or after it was done and before it is answered."""
-
-EVERY_CALL: frozenset[Call] = frozenset({"create", "list", "get", "results", "files"})
-READS: frozenset[Call] = EVERY_CALL - {"create"}
-CREATE: frozenset[Call] = frozenset({"create"})
-
-_UNAVAILABLE = "Service Unavailable"
-
-
-class Misfortune(NamedTuple):
-    """A row: `name` is the field of `Faults` that holds its probability; no status: no answer at all."""
-
-    name: str
-    calls: frozenset[Call]
-    moment: Moment
-    status: int | None
-    detail: str = ""
-
-
-MISFORTUNES = (
-    Misfortune("rate_429", EVERY_CALL, "before", 429, "Rate limit exceeded. Try again later."),
-    Misfortune("create_503_before", CREATE, "before", 503, _UNAVAILABLE),
-    Misfortune("read_503", READS, "before", 503, _UNAVAILABLE),
-    Misfortune("create_503_after", CREATE, "after", 503, _UNAVAILABLE),
-    Misfortune("lost_create_answer", CREATE, "after", None),
-)
-
-
-class Dice:
-    """Draws what happens to each request."""
-
-    def __init__(self, faults: Faults, seed: int) -> None:
-        self._random = Random(seed if faults.seed is None else faults.seed)  # noqa: S311
-        self._rows: dict[tuple[Call, Moment], list[tuple[float, Misfortune]]] = {}
-        for row in MISFORTUNES:
-            probability = getattr(faults, row.name)
-            for call in row.calls if probability > 0 else ():
-                self._rows.setdefault((call, row.moment), []).append((probability, row))
-
-    def throw(self, call: Call, moment: Moment) -> Misfortune | None:
-        """The misfortune that strikes, if one does."""
-        for probability, row in self._rows.get((call, moment), ()):
-            if self._random.random() < probability:
-                return row
-        return None
+def _place(fault: ErrorDetails) -> str:
+    """Which name a fault is in."""
+    parts = [str(part) for part in fault["loc"] if part not in {"misfortunes", "[key]"}]
+    return ".".join(parts)

@@ -5,7 +5,7 @@ system has taken, no SIGKILL takes back. (A power loss may: there is no fsync, t
 of processes.)
 
     {"number", "job_id", "project_id", "created_at_s", "duration_s", "status", "error_message",
-     "null", "absent", "mode", "rules", "parsing_configuration", "file_ids"}
+     "null", "absent", "oddities", "mode", "rules", "parsing_configuration", "file_ids"}
 
 A last line without its end was never answered for: it is cut off when the ledger is opened.
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 from classify_batch.errors import DamagedError, StoreError, UsageError
 from classify_batch.records import JobStatus, ParsingConfiguration, Rule
-from classify_batch.sandbox.faults import Ending
+from classify_batch.sandbox.endings import Ending
 from classify_batch.sandbox.project import Brief
 from classify_batch.sandbox.world import Job, count_billed
 
@@ -118,7 +118,13 @@ def _from_entry(entry: dict[str, Any], briefs: dict[str, Brief]) -> Job:
         project_id=entry["project_id"],
         created_at_s=entry["created_at_s"],
         duration_s=entry["duration_s"],
-        ending=Ending(JobStatus(entry["status"]), entry["error_message"], tuple(entry["null"]), tuple(entry["absent"])),
+        ending=Ending(
+            JobStatus(entry["status"]),
+            entry["error_message"],
+            tuple(entry["null"]),
+            tuple(entry["absent"]),
+            tuple(entry.get("oddities", ())),
+        ),
         file_ids=tuple(entry["file_ids"]),
         brief=brief,
         mode=entry["mode"],

@@ -6,9 +6,11 @@ import asyncio
 import secrets
 import signal
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 import anyio
 import uvicorn
@@ -16,7 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from classify_batch.errors import UsageError
-from classify_batch.sandbox.answers import HANG_UP
+from classify_batch.sandbox.answers import LINE
 from classify_batch.sandbox.app import App
 from classify_batch.sandbox.documents import Documents
 from classify_batch.sandbox.ledger import Ledger, read_jobs
@@ -26,6 +28,9 @@ from classify_batch.sandbox.world import World
 
 HOST = "127.0.0.1"
 """Never another: a sandbox believes everybody who has its key, and the key is in the README."""
+
+_STOPPING = "stopping"
+"""The key in a connection's state under which it finds the server's event."""
 
 _KEEP_ALIVE_S = 60
 _IN_FLIGHT_S = 3
@@ -116,12 +121,31 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A connection that can be broken."""
+
+    transport: asyncio.Transport
+    stopping: anyio.Event
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def reset(self) -> None:
+        if self.transport.is_closing():
+            return
+        # A socket that is closed with no time to linger takes leave with RST.
+        linger = struct.pack("ii", 1, 0)
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.transport.abort()
+
+
 class _Connection(H11Protocol):
-    """Hands the application a way to close the connection: ASGI has none, and an exception becomes a 500."""
+    """Hands the application its connection: ASGI has no way to break one, and an exception becomes a 500."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app_state = {**self.app_state, HANG_UP: transport.abort}
+        self.app_state = {**self.app_state, LINE: _Line(transport, self.app_state[_STOPPING])}
 
 
 class _Server(uvicorn.Server):
@@ -130,10 +154,16 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = anyio.Event()
+        self.stopping = anyio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.lifespan.state[_STOPPING] = self.stopping
         await super().startup(sockets)
         self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.stopping.set()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

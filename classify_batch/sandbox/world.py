@@ -22,8 +22,8 @@ from random import Random
 from typing import NamedTuple
 from uuid import UUID
 
-from classify_batch.records import ANSWERED_STATUSES, JobStatus
-from classify_batch.sandbox.faults import Ending, decide_ending
+from classify_batch.records import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
+from classify_batch.sandbox.endings import Ending, decide_ending
 from classify_batch.sandbox.options import ListOrder, Options
 from classify_batch.sandbox.project import Brief
 from classify_batch.wire.v1 import CreateBody
@@ -54,11 +54,26 @@ class Job:
     def finished_at_s(self) -> float:
         return self.created_at_s + self.duration_s
 
+    @property
+    def ends(self) -> bool:
+        return self.ending.status in FINISHED_STATUSES
+
     def is_finished(self, now_s: float) -> bool:
-        return now_s >= self.finished_at_s
+        return self.ends and now_s >= self.finished_at_s
 
     def status(self, now_s: float) -> JobStatus:
         return self.ending.status if self.is_finished(now_s) else JobStatus.PENDING
+
+    def shown_status(self, now_s: float) -> str:
+        """The word for its status, which may be one that no document has while it is out."""
+        if self.is_finished(now_s) or "unknown_status" not in self.ending.oddities:
+            return self.status(now_s)
+        return "QUEUED" if now_s < self.created_at_s + self.duration_s / 2 else "RUNNING"
+
+    @property
+    def credits(self) -> int:
+        """What it costs: only files that it answers are paid."""
+        return credits_for(sum(has_result for _, _, has_result in self.answered()), self.mode)
 
     def answered(self) -> Iterator[tuple[int, str, bool]]:
         """The files in its results, once finished: position, file ID, and whether `result` is not null."""
@@ -95,6 +110,7 @@ class World:
         self._lists: dict[str, list[Job]] = {}
         self._finish_times: list[float] = []
         self._briefs: dict[Brief, Brief] = {}
+        self.credits_spent = 0
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
@@ -123,7 +139,8 @@ class World:
         job = replace(job, brief=brief, rank=_rank_of(job, self._options.list_order))
         self._jobs[job.job_id] = job
         insort(self._lists.setdefault(job.project_id, []), job, key=_rank)
-        heapq.heappush(self._finish_times, job.finished_at_s)
+        heapq.heappush(self._finish_times, job.finished_at_s if job.ends else math.inf)
+        self.credits_spent += job.credits
         return job
 
     def get(self, job_id: str, project_id: str, now_s: float) -> Job | None:
@@ -156,6 +173,11 @@ class World:
 def count_billed(jobs: Iterable[Job]) -> Counter[str]:
     """How often each file ID was in a job that answers it: failed jobs and null answers aren't paid."""
     return Counter(file_id for job in jobs for _, file_id, has_result in job.answered() if has_result)
+
+
+def credits_for(pages: int, mode: str) -> int:
+    """What so many pages cost; a file of the sandbox is a page."""
+    return 2 * pages if mode == "MULTIMODAL" else pages
 
 
 def _rank_of(job: Job, order: ListOrder) -> int:

@@ -75,8 +75,8 @@ class Collector:
         if view is None:
             self._commit(job, Settled(failures=overdue(job)))
         elif view.answered:
-            answers = await patiently(lambda: self._api.results(view), again=_SOON)
-            self._commit(job, settle(job.attempt, answers, self._attempts, view))
+            answers = await patiently(lambda: self._api.results(view, job.attempt.file_ids), again=_SOON)
+            self._commit(job, settle(job.attempt, answers.items, self._attempts, view, answers.withheld))
         else:
             self._commit(job, settle_bad(job.attempt, view, self._attempts))
         with self._stopping.busy():
@@ -94,8 +94,11 @@ class Collector:
         end_attempt(self._journal, job.attempt, kind, results=results, failures=failures, again=settled.again)
 
 
-def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: JobView) -> Settled:
-    """Asked, answered, missing, never asked, answered twice, nameless: every case has its outcome or its warning."""
+def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: JobView, withheld: str = "") -> Settled:
+    """Asked, answered, missing, never asked, answered twice, nameless: every case has its outcome or its warning.
+
+    `withheld`: why there may be more answers that can't be had. What is missing then was perhaps paid: it fails.
+    """
     positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
     answered: dict[str, Answer] = {}
     twice = nameless = foreign = 0
@@ -111,8 +114,8 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
         else:
             answered[answer.file_id] = answer
     missing = [position for file_id, position in positions.items() if file_id not in answered]
-    again = after_missing(attempt.part, len(positions), missing, attempts)
-    words = f"no answer in a job that ended with {clean(view.status)}"
+    again = () if withheld else after_missing(attempt.part, len(positions), missing, attempts)
+    words = withheld or f"no answer in a job that ended with {clean(view.status)}"
     if view.error_message:
         words += f": {view.error_message}"
     odd = [

@@ -50,6 +50,7 @@ class Submitter:
         self._slots = slots
         self._stopping = stopping
         self._project_id = project_id
+        self._next_for_room = anyio.Lock()
 
     async def work(
         self,
@@ -80,18 +81,38 @@ class Submitter:
 
     async def _create(self, intent: _Intent) -> JobView:
         """A create call; patient with a plan that allows no more jobs at once."""
-        for _ in range(PLAN_FULL_TRIES):
+        try:
+            return await self._call(intent)
+        except ApiError as error:
+            if error.verdict is not Verdict.PLAN_FULL:
+                raise
+        self._slots.full()
+        async with self._next_for_room:
+            return await self._create_when_there_is_room(intent)
+
+    async def _create_when_there_is_room(self, intent: _Intent) -> JobView:
+        """Tries again whenever one of our jobs has ended, one attempt at a time; gives up where none has for long."""
+        tries = 0
+        while True:
             try:
-                return await self._api.create(intent.attempt.file_ids, intent.about_to_send)
+                return await self._call(intent)
             except ApiError as error:
-                intent.not_on_the_wire()
                 if error.verdict is not Verdict.PLAN_FULL:
                     raise
-                words, status = str(error), error.status
-            self._slots.full()
+                if tries == PLAN_FULL_TRIES:
+                    words, hint = str(error), "wait for the plan's count, or raise it"
+                    raise ApiError("create", Verdict.PERSON, words, status=error.status, hint=hint) from error
+            tries += 1
             with anyio.move_on_after(PLAN_FULL_WAIT_S):
                 await self._slots.one_ended()
-        raise ApiError("create", Verdict.PERSON, words, status=status, hint="wait for the plan's count, or raise it")
+                tries = 0
+
+    async def _call(self, intent: _Intent) -> JobView:
+        try:
+            return await self._api.create(intent.attempt.file_ids, intent.about_to_send)
+        except ApiError:
+            intent.not_on_the_wire()
+            raise
 
     def _accept(self, attempt: Attempt, view: JobView) -> Job:
         at_s = self._clock.wall_s()

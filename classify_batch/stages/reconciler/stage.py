@@ -173,7 +173,8 @@ class Reconciler:
         """The files that a finished job answers, read once; None where its results name none."""
         if view.job_id not in self._answered:
             again = frozenset({Verdict.LATER, Verdict.MISSING})
-            answered = answered_files(view, await patiently(lambda: self._api.results(view), again=again))
+            answers = await patiently(lambda: self._api.results(view, ()), again=again)
+            answered = answered_files(view, answers.items)
             if answered is None:
                 return None
             self._answered[view.job_id] = answered

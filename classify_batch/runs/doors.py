@@ -1,0 +1,199 @@
+"""Runs a run: opens what it needs, plans it or takes it up, and closes everything again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from os import PathLike
+from pathlib import Path
+
+import anyio
+from pydantic import SecretStr
+
+from classify_batch.api.v1 import ApiV1
+from classify_batch.clock import SystemClock
+from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
+from classify_batch.manifest.plan import PlanReader
+from classify_batch.manifest.run_file import NAME as RUN_FILE
+from classify_batch.manifest.run_file import RunFile
+from classify_batch.manifest.standing import RunOnDisk, read_run
+from classify_batch.orchestrator import Orchestrator, Progress
+from classify_batch.ports import Log
+from classify_batch.records import RunState
+from classify_batch.runs.causes import the_cause
+from classify_batch.runs.planning import plan_if_new
+from classify_batch.runs.result import RunResult
+from classify_batch.runs.world import World, hold, refuse_missing_documents
+from classify_batch.settings import Settings, read_api_key
+from classify_batch.sources.door import PROJECT, SourceSpec
+from classify_batch.stopping import Stopping
+from classify_batch.store.disk import DiskStore
+
+PROGRESS_EVERY_S = 0.5
+
+
+def run(
+    settings: Settings,
+    file_ids: SourceSpec | None = None,
+    run_dir: str | PathLike[str] = "run",
+    *,
+    column: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    retry_failed: bool = False,
+    until_s: float | None = None,
+) -> RunResult:
+    """Classifies files and waits for the end; the same call takes an interrupted run up again.
+
+    Args:
+        settings: see `Settings.load`.
+        file_ids: an iterable of IDs (asynchronous or not), or a source as on the command line: a path, "-" or
+            "project:". None goes on with what the directory holds.
+        run_dir: the run directory; made if it isn't there.
+        column: the CSV column or JSON key of the IDs; "file_id" if None.
+        on_progress: called every half second.
+        retry_failed: the failed files of the run get a new chance first.
+        until_s: seconds since the epoch at which creating ends; what is out is collected for `limits.drain_s` more.
+
+    Raises:
+        UsageError: settings, input or directory don't fit, or it was called inside a running event loop (use
+            `await arun(…)` there); nothing was sent.
+        WorldError: another process holds the run, or the disk refuses; the same call goes on later.
+    """
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise UsageError("run() was called inside a running event loop", hint="use `await arun(…)` there")
+
+    async def main() -> RunResult:
+        return await arun(
+            settings,
+            file_ids,
+            run_dir,
+            column=column,
+            on_progress=on_progress,
+            retry_failed=retry_failed,
+            until_s=until_s,
+        )
+
+    return anyio.run(main)
+
+
+async def arun(
+    settings: Settings,
+    file_ids: SourceSpec | None = None,
+    run_dir: str | PathLike[str] = "run",
+    *,
+    column: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    retry_failed: bool = False,
+    until_s: float | None = None,
+    stopping: Stopping | None = None,
+) -> RunResult:
+    """`run` inside a running asyncio loop. Cancelling it leaves a directory that goes on."""
+    path = Path(run_dir)
+    try:
+        async with AsyncExitStack() as stack:
+            stopping = stopping or Stopping()
+            world = World(settings, read_api_key(settings), path, SystemClock(), stack)
+            refuse_missing_documents(settings)
+            store = await hold(path, stack)
+            if file_ids == PROJECT and await store.size(RUN_FILE) is None:
+                await world.connect()  # here, since what it opens outlasts the block below
+            async with _leaving_early(stopping):
+                await plan_if_new(world, store, path, settings, file_ids, column)
+            found = await _read(store)
+            retry_failed = retry_failed and found.standing.failures_end > 0
+            finished = await _finished(found, store, path)
+            if finished is not None and not retry_failed:
+                return finished
+            plan = PlanReader(store)
+            await plan.scan(found.run.plan_sha256)
+            http, gate = await world.connect()
+            api = ApiV1(http, settings.job)
+            conductor = Orchestrator(settings, api, gate, store, world.clock, found, plan, stopping)
+            async with _reporting(conductor, on_progress):
+                ending = await conductor.run(retry_failed=retry_failed, until_s=until_s)
+            return RunResult(
+                path, ending.state, ending.exit_status, ending.reason or "", ending.hint, dict(ending.manifest)
+            )
+    except BaseExceptionGroup as group:
+        raise the_cause(group) from group
+
+
+async def make_plan(
+    settings: Settings, file_ids: SourceSpec, run_dir: str | PathLike[str], *, column: str | None = None
+) -> RunFile:
+    """Writes the plan and run.json, and calls nothing (but the file list, for `project:`)."""
+    path = Path(run_dir)
+    try:
+        async with AsyncExitStack() as stack:
+            key = read_api_key(settings) if file_ids == PROJECT else SecretStr("")
+            world = World(settings, key, path, SystemClock(), stack)
+            refuse_missing_documents(settings)
+            store = await hold(path, stack)
+            await plan_if_new(world, store, path, settings, file_ids, column)
+            return (await _read(store)).run
+    except BaseExceptionGroup as group:
+        raise the_cause(group) from group
+
+
+@asynccontextmanager
+async def _leaving_early(stopping: Stopping) -> AsyncIterator[None]:
+    """Until the orchestrator stands, nothing has to be finished: a stop just leaves.
+
+    Raises:
+        InterruptedEarlyError: it was asked for.
+    """
+    async with anyio.create_task_group() as tasks:
+
+        async def leave() -> None:
+            await stopping.no_creates.wait()
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(leave)
+        yield
+        tasks.cancel_scope.cancel()
+    if stopping.stop is not None:
+        raise InterruptedEarlyError(stopping.stop.reason, hint="the same command begins again")
+
+
+@asynccontextmanager
+async def _reporting(conductor: Orchestrator, on_progress: Callable[[Progress], None] | None) -> AsyncIterator[None]:
+    async def report(observer: Callable[[Progress], None]) -> None:
+        while True:
+            observer(conductor.progress())
+            await anyio.sleep(PROGRESS_EVERY_S)
+
+    async with anyio.create_task_group() as tasks:
+        if on_progress is not None:
+            tasks.start_soon(report, on_progress)
+        yield
+        tasks.cancel_scope.cancel()
+    if on_progress is not None:
+        on_progress(conductor.progress())
+
+
+async def _read(store: DiskStore) -> RunOnDisk:
+    found = await read_run(store)
+    if found is None:
+        raise RunDirectoryError(f"{store.where} holds no run", hint="give an input to begin one")
+    return found
+
+
+async def _finished(found: RunOnDisk, store: DiskStore, path: Path) -> RunResult | None:
+    """The result of a run that was complete before: nothing is called, nothing appended.
+
+    Raises:
+        DamagedError: outcomes that were committed are gone.
+    """
+    closed = found.standing.closed
+    if closed is None or closed.get("state") != RunState.COMPLETE or found.manifest is None:
+        return None
+    for name, end in ((Log.RESULTS, found.standing.results_end), (Log.FAILURES, found.standing.failures_end)):
+        if (size := await store.size(name) or 0) < end:
+            raise DamagedError(
+                f"{path / name} has {size} bytes, but {end} were committed",
+                hint="restore the file from a copy, or begin again in a new run directory",
+            )
+    status = ExitStatus(closed["exit_status"])
+    return RunResult(path, RunState.COMPLETE, status, "", "", found.manifest, called=False)

@@ -1,0 +1,89 @@
+"""A new run is planned; a run that is there must be the one that is meant."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from classify_batch.api.v1 import FileList
+from classify_batch.errors import RunDirectoryError
+from classify_batch.manifest.plan import PlanReader, hash_ids, write_plan
+from classify_batch.manifest.run_file import RunFile, refuse_other_run, write_run_file
+from classify_batch.manifest.standing import read_run
+from classify_batch.ports import Log
+from classify_batch.runs.world import World
+from classify_batch.settings import Settings
+from classify_batch.sources.compare import compare_ids
+from classify_batch.sources.distinct import distinct
+from classify_batch.sources.door import PROJECT, SourceSpec, is_repeatable, open_source
+from classify_batch.stages.planner import chunked
+from classify_batch.store.disk import DiskStore
+
+log = logging.getLogger("classify_batch")
+
+
+async def plan_if_new(
+    world: World,
+    store: DiskStore,
+    path: Path,
+    settings: Settings,
+    file_ids: SourceSpec | None,
+    column: str | None,
+) -> None:
+    """Plans a new run, or makes sure that the run in the directory is the one that is meant."""
+    found = await read_run(store)
+    if found is not None:
+        refuse_other_run(found.run, settings.identity(), store.where)
+        if file_ids is not None:
+            await _refuse_other_ids(found.run, store, path, file_ids, column)
+        return
+    if file_ids is None:
+        raise RunDirectoryError(
+            f"{path} holds no run", hint="name the directory of a run, or give its input to begin one"
+        )
+    await _refuse_strangers(store)
+    pages = FileList((await world.connect())[0]).page if file_ids == PROJECT else None
+    unique = distinct(open_source(file_ids, column=column, pages=pages), directory=path)
+    plan = await write_plan(store, chunked(unique, settings.plan.files_per_job))
+    await write_run_file(store, settings, plan, unique.duplicates, world.clock)
+
+
+async def _refuse_strangers(store: DiskStore) -> None:
+    """Outcomes or a journal without a run.json are somebody's run that lost its head: not to be written over."""
+    strangers = sorted(await store.names() & {log.value for log in Log})
+    if strangers:
+        raise RunDirectoryError(
+            f"{store.where} has {', '.join(strangers)}, but no run.json",
+            hint="put run.json back from a copy, or name a new run directory",
+        )
+
+
+async def _refuse_other_ids(
+    run: RunFile, store: DiskStore, path: Path, file_ids: SourceSpec, column: str | None
+) -> None:
+    if not is_repeatable(file_ids):
+        log.warning(
+            "%s: going on with the plan that is there; the input is not read again (a new night wants a new directory)",
+            store.where,
+        )
+        return
+    if not isinstance(file_ids, Iterator):  # what can be read twice is hashed first: a comparison takes thrice as long
+        same_order = await hash_ids(aiter(distinct(open_source(file_ids, column=column), directory=path)))
+        if same_order == run.identity.get("ids_sha256"):
+            return
+    plan = PlanReader(store)
+    await plan.scan(run.plan_sha256)
+    given = aiter(distinct(open_source(file_ids, column=column), directory=path))
+    difference = await compare_ids(plan.file_id_batches(), given, directory=path)
+    if difference:
+        raise RunDirectoryError(
+            f"{store.where} holds a run of other file IDs: {difference.new} of the given ones are not in its plan"
+            f"{_examples(difference.new_examples)}, {difference.gone} of its plan are not given"
+            f"{_examples(difference.gone_examples)}",
+            hint="give the input that the run was begun with, or name a new run directory",
+        )
+
+
+def _examples(file_ids: tuple[str, ...]) -> str:
+    return f" ({', '.join(file_ids)}{', …' if len(file_ids) > 2 else ''})" if file_ids else ""

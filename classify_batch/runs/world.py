@@ -1,0 +1,102 @@
+"""What a run needs of the world: the lock on its directory, a server to practise on, the gate and the client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import anyio.to_thread
+from pydantic import SecretStr
+
+from classify_batch.api.http import Http
+from classify_batch.errors import SettingsError
+from classify_batch.gate import Gate
+from classify_batch.manifest.run_file import NAME as RUN_FILE
+from classify_batch.manifest.summary import PLAN
+from classify_batch.ports import Clock
+from classify_batch.settings import SANDBOX, Settings
+from classify_batch.store.disk import DiskStore
+from classify_batch.store.lock import LOCK
+
+SANDBOX_LEDGER = Path("sandbox", "jobs.jsonl")
+"""Where, in a run directory, the embedded sandbox keeps its jobs."""
+
+
+class World:
+    """What is opened at most once, and only if it is needed: the sandbox, the gate, the client."""
+
+    def __init__(self, settings: Settings, key: SecretStr, path: Path, clock: Clock, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._key = key
+        self._path = path
+        self._stack = stack
+        self._connected: tuple[Http, Gate] | None = None
+        self.clock = clock
+
+    async def connect(self) -> tuple[Http, Gate]:
+        if self._connected is None:
+            api, limits = self._settings.api, self._settings.limits
+            base_url = api.base_url
+            if base_url == SANDBOX:
+                base_url = await self._stack.enter_async_context(_embedded_sandbox(self._settings, self._path))
+            gate = Gate(requests_in_flight=limits.requests_in_flight, requests_per_s=limits.requests_per_s)
+            await self._stack.enter_async_context(gate)
+            named = {"project_id": api.project_id, "organization_id": api.organization_id}
+            http = Http(
+                base_url,
+                self._key,
+                gate,
+                self.clock,
+                timeout_s=api.timeout_s,
+                patience_s=limits.patience_s,
+                params={name: value for name, value in named.items() if value is not None},
+            )
+            self._stack.push_async_callback(http.aclose)
+            self._connected = http, gate
+        return self._connected
+
+
+@asynccontextmanager
+async def _embedded_sandbox(settings: Settings, path: Path) -> AsyncIterator[str]:
+    from classify_batch.sandbox import Options, opened, serving  # noqa: PLC0415 - a server is heavy, and seldom needed
+
+    options = Options.of(documents=settings.sandbox.documents, ledger=path / SANDBOX_LEDGER)
+    sandbox = opened(options)
+    app = await anyio.to_thread.run_sync(sandbox.__enter__)
+    try:
+        async with serving(app) as base_url:
+            yield base_url
+    finally:
+        sandbox.__exit__(None, None, None)
+
+
+def refuse_missing_documents(settings: Settings) -> None:
+    documents = settings.sandbox.documents
+    if settings.api.base_url == SANDBOX and documents is not None and not documents.is_dir():
+        raise SettingsError(
+            f"sandbox.documents: there is no folder {documents}", hint="name a folder that holds text files"
+        )
+
+
+async def hold(path: Path, stack: AsyncExitStack) -> DiskStore:
+    """The run directory, open and locked. What was made for nothing is taken away again, while the lock is held:
+    a process that doesn't get the lock must not touch what the holder is making.
+    """
+    new = [each for each in (path / PLAN, path / LOCK, path, *path.parents) if not each.exists()]
+    store = await stack.enter_async_context(DiskStore(path))
+    await store.prepare()
+    await stack.enter_async_context(store.lock())
+    stack.callback(_take_away_if_unused, path, new)
+    return store
+
+
+def _take_away_if_unused(path: Path, new: list[Path]) -> None:
+    if (path / RUN_FILE).exists():
+        return
+    with suppress(OSError):
+        for each in new:
+            if each.is_dir():
+                each.rmdir()
+            else:
+                each.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""How a job ends, and what is odd about it: decided when it is created, kept in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Literal, NamedTuple
+
+from classify_batch.records import JobStatus
+from classify_batch.sandbox.faults import Faults
+
+PARTIAL_SHARE = 0.1
+"""How much of a job with the misfortune `partial` stays without an answer; at least one file."""
+
+Oddity = Literal["unknown_status", "doubled", "unasked", "nameless", "endless_results"]
+"""What is odd about a job while it is out, or about its results; each is a field of `Faults` too."""
+
+ODDITIES: tuple[Oddity, ...] = ("unknown_status", "doubled", "unasked", "nameless", "endless_results")
+
+
+class Ending(NamedTuple):
+    """What becomes of a job.
+
+    Attributes:
+        status: PENDING: it never ends.
+        null, absent: positions in the job's file IDs that are answered with `result: null`, or not at all.
+    """
+
+    status: JobStatus = JobStatus.SUCCESS
+    error_message: str | None = None
+    null: tuple[int, ...] = ()
+    absent: tuple[int, ...] = ()
+    oddities: tuple[Oddity, ...] = ()
+
+
+def decide_ending(faults: Faults, file_ids: Sequence[str], random: Random) -> Ending:
+    """How a job ends. All lots are drawn every time: a probability changed leaves the others' alone."""
+    error, cancelled, partial = random.random(), random.random(), random.random()
+    nulls = {position for position in range(len(file_ids)) if random.random() < faults.null_result}
+    gaps = random.sample(range(len(file_ids)), max(1, round(len(file_ids) * PARTIAL_SHARE)))
+    stuck = random.random()
+    oddities = tuple([each for each in ODDITIES if random.random() < getattr(faults, each)])
+    absent: set[int] = set()
+    if partial < faults.partial:
+        nulls.update(gaps[::2])
+        absent.update(gaps[1::2])
+    if stuck < faults.stuck:
+        return Ending(JobStatus.PENDING, oddities=oddities)
+    if any(True for _ in faults.struck("poison", file_ids)):
+        return Ending(JobStatus.ERROR, "PDF_IS_BROKEN", oddities=oddities)
+    if error < faults.error:
+        return Ending(JobStatus.ERROR, "TIMEOUT", oddities=oddities)
+    if cancelled < faults.cancelled:
+        return Ending(JobStatus.CANCELLED, oddities=oddities)
+    if not nulls and not absent:
+        return Ending(oddities=oddities)
+    return Ending(JobStatus.PARTIAL_SUCCESS, None, tuple(sorted(nulls - absent)), tuple(sorted(absent)), oddities)

@@ -1,0 +1,59 @@
+"""What a finished job's results hold, page by page: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import NAMESPACE_URL, uuid5
+
+from classify_batch.sandbox.world import Job
+
+
+class Entry(NamedTuple):
+    """An item of a job's results.
+
+    Attributes:
+        place: tells the items of a job apart; one that comes twice has the same.
+        file_id: what the item says that it is about.
+        about: the file that the answer is drawn from.
+    """
+
+    place: int
+    file_id: str | None
+    about: str
+    has_result: bool
+
+
+class Page(NamedTuple):
+    """A page of results; no next one: it is the last."""
+
+    entries: Sequence[Entry]
+    next_start: int | None
+    total: int
+
+
+def entries_of(job: Job) -> list[Entry]:
+    """Each file that the job answers once, and behind them whatever is odd about it."""
+    entries = [Entry(place, file_id, file_id, has_result) for place, file_id, has_result in job.answered()]
+    if not entries:
+        return entries
+    odd, first, count = job.ending.oddities, entries[0], len(job.file_ids)
+    if "doubled" in odd:
+        entries.append(first)
+    if "unasked" in odd:
+        stranger = str(uuid5(NAMESPACE_URL, f"unasked/{job.job_id}"))
+        entries.append(first._replace(place=count, file_id=stranger))
+    if "nameless" in odd:
+        entries.append(first._replace(place=count + 1, file_id=None))
+    return entries
+
+
+def page_of(job: Job, start: int, size: int | None) -> Page:
+    """Up to `size` entries (None: all of them) from `start` on."""
+    entries = entries_of(job)
+    endless = "endless_results" in job.ending.oddities
+    if endless:
+        start = 0
+    end = len(entries) if size is None else start + size
+    following = 0 if endless else end
+    return Page(entries[start:end], following if endless or end < len(entries) else None, len(entries))
