@@ -58,6 +58,8 @@ class ClassifyBatchError(Exception):
 
 
 class UsageError(ClassifyBatchError):
+    """A person mends it: settings, input or directory don't fit. Nothing was sent."""
+
     exit_status = ExitStatus.USAGE
 
 
@@ -78,6 +80,8 @@ class DamagedError(RunDirectoryError):
 
 
 class WorldError(ClassifyBatchError):
+    """The world is in the way for now; the same command, or call, goes on later."""
+
     exit_status = ExitStatus.INCOMPLETE
 
 

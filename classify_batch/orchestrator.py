@@ -36,7 +36,7 @@ from classify_batch.stages.poller import Poller
 from classify_batch.stages.poller.watch import Watch
 from classify_batch.stages.reconciler import Reconciler
 from classify_batch.stages.submitter import Submitter
-from classify_batch.states import Kind, State
+from classify_batch.states import Kind
 from classify_batch.stopping import Stop, Stopping
 
 GRACE_S = 2.5
@@ -113,6 +113,7 @@ class Orchestrator:
         self._journal = JournalWriter(store, found.standing, clock, lambda: api.requests, self._on_ended)
         self._slots = Slots(settings.limits.jobs_in_flight)
         self._again: deque[Part] = deque()
+        self._reconciler: Reconciler | None = None
         self._news = anyio.Event()
         self._over = anyio.Event()
         self._started_at_s = clock.wall_s()
@@ -127,7 +128,7 @@ class Orchestrator:
             jobs=self._standing.jobs,
             in_flight=self._slots.taken,
             slots=self._slots.total,
-            in_doubt=sum(attempt.state is State.SUBMITTING for attempt in self._standing.open.values()),
+            in_doubt=0 if self._reconciler is None else self._reconciler.doubts,
             requests=self._api.requests,
             cooling_s=self._gate.cooling_s,
             stopping=None if self._stopping.stop is None else self._stopping.stop.reason,
@@ -281,7 +282,7 @@ class Orchestrator:
         collector = Collector(
             *common, self._stopping, mode=settings.job.mode, attempts=limits.attempts, warn=log.warning
         )
-        reconciler = Reconciler(
+        reconciler = self._reconciler = Reconciler(
             *common,
             self._slots,
             self._stopping,

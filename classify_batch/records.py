@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, field_validator
 
 # --- What the API is told -------------------------------------------------------------------------------------------
 
@@ -40,6 +40,13 @@ class _Told(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # pydantic would read true as the number 1
+            raise ValueError("true and false mean nothing here")
+        return value
+
 
 class Rule(_Told):
     """One type and the description by which files are recognised as it."""
@@ -53,7 +60,7 @@ class ParsingConfiguration(_Told):
 
     lang: Language | None = None
     max_pages: int | None = Field(default=None, ge=1)
-    target_pages: tuple[int, ...] | None = None
+    target_pages: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """0-based page numbers."""
 
 

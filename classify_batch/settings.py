@@ -51,8 +51,8 @@ class ApiSettings(_Section):
     version: Literal["v1"] = "v1"
     base_url: str = "https://api.cloud.llamaindex.ai"
     """Or "sandbox": an embedded server that lives as long as the run."""
-    project_id: str | None = None
-    organization_id: str | None = None
+    project_id: str | None = Field(default=None, min_length=1)
+    organization_id: str | None = Field(default=None, min_length=1)
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
     @field_validator("base_url")

@@ -33,25 +33,17 @@ def parse_span(text: str) -> float:
     return hours * 3600 + minutes * 60 + seconds
 
 
-class Deadline(click.ParamType[float]):
-    """A time of day, or a date with a time."""
-
-    name = "TIME"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return parse_deadline(str(value), datetime.now().astimezone())
-        except ValueError:
-            self.fail(f"{value!r} is no time like 06:00, 06:00+02:00 or 2026-11-22T06:00", param, ctx)
+def deadline(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Reads a time of day, or a date with a time, for click."""
+    try:
+        return None if value is None else parse_deadline(value, datetime.now().astimezone())
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no time like 06:00, 06:00+02:00 or 2026-11-22T06:00") from None
 
 
-class Span(click.ParamType[float]):
-    """A span of time."""
-
-    name = "SPAN"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return parse_span(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no span of time like 4h, 1h30m or 45s", param, ctx)
+def span(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Reads a span of time for click."""
+    try:
+        return None if value is None else parse_span(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no span of time like 4h, 1h30m or 45s") from None

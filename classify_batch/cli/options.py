@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from classify_batch.cli.moments import Deadline, Span
+from classify_batch.cli.moments import deadline, span
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -74,8 +74,13 @@ input_option = click.option(
     help='A path (.txt, .jsonl, .csv), "-" for stdin, or "project:" for all files of the project.',
 )
 deadline_option = click.option(
-    "--deadline", type=Deadline(), help="Stop creating then (06:00, local unless an offset is given); leaves with 75."
+    "--deadline",
+    metavar="TIME",
+    callback=deadline,
+    help="Stop creating then (06:00, local unless an offset is given), collect what is out, leave with 75.",
 )
-max_runtime_option = click.option("--max-runtime", type=Span(), help="The same, counted from now (4h, 1h30m, 45s).")
+max_runtime_option = click.option(
+    "--max-runtime", metavar="SPAN", callback=span, help="The same, counted from now (4h, 1h30m, 45s)."
+)
 column_option = click.option("--column", metavar="NAME", help="The column or key of the IDs.  [default: file_id]")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on the last line of stdout.")

@@ -50,6 +50,8 @@ class Verification:
     def fault(self, words: str) -> None:
         if len(self.faults) < FAULTS_MAX:
             self.faults.append(words)
+        elif len(self.faults) == FAULTS_MAX:
+            self.faults.append("… and more")
 
 
 async def verify(store: RunStore, directory: Path | None = None) -> Verification | None:
@@ -97,7 +99,7 @@ def _note_what_is_open(run: RunOnDisk, found: Verification) -> None:
         found.notes.append(f"{len(run.standing.open) - len(paid)} creates are in doubt; the next run reconciles them")
     if run.torn_bytes:
         words = f"{Log.JOURNAL} has {run.torn_bytes} torn bytes behind line {run.standing.seq}"
-        if run.standing.complete:
+        if run.standing.closed is not None:  # nobody was writing: the closing line is the last of a process
             found.fault(words)
         else:
             found.notes.append(f"{words}; the next run cuts them off")
@@ -114,6 +116,7 @@ class _Tail:
         self._blocks = _blocks(store, name)
         self._held = b""
         self.line = 1
+        self.cut_off = False
 
     async def take(self, size: int) -> bytes:
         """The next `size` bytes; fewer where the file ends."""
@@ -177,7 +180,7 @@ def _failures_name(generation: int, last: int) -> str:
 async def _check_segment(
     tail: _Tail, segment: Segment | None, fact: Ended, found: Verification, outcomes: Buckets | None
 ) -> None:
-    if segment is None:
+    if segment is None or tail.cut_off:
         return
     data = await tail.take(segment.end - segment.start)
     lines = data.split(b"\n")
@@ -185,6 +188,7 @@ async def _check_segment(
         lines.pop()
     where = f"{tail.name}, lines {tail.line} to {tail.line + max(0, len(lines) - 1)}"
     if len(data) < segment.end - segment.start:
+        tail.cut_off = True
         found.fault(f"{where}: cut off at byte {segment.start + len(data)}; {segment.end} bytes were committed")
     elif crc32(data) != segment.crc:
         found.fault(f"{where}: not as they were written (chunk {fact.key.chunk}, attempt {fact.key.attempt})")
@@ -231,6 +235,9 @@ async def _check_manifest(store: RunStore, run: RunOnDisk, found: Verification) 
     if manifest.get("run_id") != run.run.run_id:
         found.fault("manifest.json is another run's")
     if manifest.get("state") != RunState.COMPLETE:
+        return
+    if manifest.get("journal_seq", 0) < run.standing.seq:
+        found.notes.append("manifest.json is of an earlier end; the next run writes it anew")
         return
     if manifest.get("counts") != found.counts or manifest.get("files") != run.run.files:
         found.fault("manifest.json: its counts are not those of the journal")

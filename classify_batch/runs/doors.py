@@ -189,6 +189,8 @@ async def _finished(found: RunOnDisk, store: DiskStore, path: Path) -> RunResult
     closed = found.standing.closed
     if closed is None or closed.get("state") != RunState.COMPLETE or found.manifest is None:
         return None
+    if found.manifest.get("journal_seq") != found.standing.seq:
+        return None  # killed between the journal's last line and the manifest: that is still to be written
     for name, end in ((Log.RESULTS, found.standing.results_end), (Log.FAILURES, found.standing.failures_end)):
         if (size := await store.size(name) or 0) < end:
             raise DamagedError(

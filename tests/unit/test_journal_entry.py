@@ -89,7 +89,8 @@ def test_a_flipped_bit_is_refused(data: st.DataObject, batch: tuple[float, list[
 def test_every_flipped_bit_of_a_line_is_refused() -> None:
     """All of them, one after the other, for a line that has everything in it, and a type named like the checksum."""
     tally = Tally({"classified": 3, "failed": 1}, {"a": 2, "crc": 1}, {"rejected": 1})
-    fact = Ended(AttemptKey(4, 2), Kind.COLLECTED, Segment(10, 20, 123), Segment(0, 7, 9), tally, (Part(4, ((0, 2),), 1),))  # type: ignore[arg-type]
+    again = (Part(4, to_ranges([0, 1]), 1),)
+    fact = Ended(AttemptKey(4, 2), Kind.COLLECTED, Segment(10, 20, 123), Segment(0, 7, 9), tally, again)
     line = encode_facts(12, 1_700_000_000.123, 11, [fact], 40)[:-1]
     for bit in range(8 * len(line)):
         flipped = bytearray(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 from math import ceil, log2
 
 import pytest
@@ -43,7 +43,7 @@ def spread(parts: Sequence[Part], size: int = 500) -> list[int]:
     return sorted(position for part in parts for position in part.positions(size))
 
 
-# --- The table ----------------------------------------------------------------------------------------------------------
+# --- The table -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("state", "kind"), list(product(State, Kind)), ids=str)
@@ -96,7 +96,7 @@ def test_a_fact_knows_its_kind(fact: Fact, kind: Kind) -> None:
     assert kind_of(fact) is kind
 
 
-# --- Parts ----------------------------------------------------------------------------------------------------------------
+# --- Parts -----------------------------------------------------------------------------------------------------------
 
 
 @given(POSITIONS)
@@ -104,7 +104,7 @@ def test_ranges_are_the_positions(positions: list[int]) -> None:
     """Ranges hold what was put into them, and never touch each other."""
     ranges = to_ranges(positions)
     assert Part(0, ranges).positions(500) == positions
-    assert all(before.stop < after.start for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(before.stop < after.start for before, after in pairwise(ranges))
 
 
 @given(WHOLE)
@@ -135,12 +135,12 @@ def test_a_remainder_is_what_is_left(positions: list[int], bad_jobs: int) -> Non
     assert len(parts) == bool(positions)
 
 
-# --- Jobs that ended badly ----------------------------------------------------------------------------------------------
+# --- Jobs that ended badly -------------------------------------------------------------------------------------------
 
 
 @given(POSITIONS, BAD_JOBS, st.integers(1, 10))
 def test_after_a_bad_job_each_file_goes_out_once_or_fails(positions: list[int], bad_jobs: int, attempts: int) -> None:
-    """Only a file alone can fail, and only after `attempts` bad jobs; all others go out again, with one more on them."""
+    """Only a file alone can fail, after `attempts` bad jobs or more; all others go out again, with one more on them."""
     parts = after_bad_job(Part(0, to_ranges(positions), bad_jobs), positions, attempts)
     failed = len(positions) == 1 and bad_jobs + 1 >= attempts
     assert spread(parts) == ([] if failed else positions)
@@ -194,7 +194,7 @@ def test_any_bad_files_are_told_from_the_good_ones(size: int, bad: set[int], att
     assert all(bad_jobs >= attempts for bad_jobs in failed.values())
 
 
-# --- Files that were not answered -----------------------------------------------------------------------------------------
+# --- Files that were not answered ------------------------------------------------------------------------------------
 
 
 @given(st.data(), POSITIONS, BAD_JOBS, st.integers(1, 10))

@@ -91,7 +91,7 @@ def line_at(data: bytes, byte: int) -> int:
     return data[:byte].count(b"\n") + 1
 
 
-# --- Sound runs ---------------------------------------------------------------------------------------------------------
+# --- Sound runs ------------------------------------------------------------------------------------------------------
 
 
 async def test_a_sound_run_has_no_faults(complete: Files) -> None:
@@ -133,7 +133,7 @@ async def test_no_run_is_no_verification() -> None:
     assert await verify(MemoryStore({PLAN: b"{}\n"})) is None
 
 
-# --- Bits -----------------------------------------------------------------------------------------------------------------
+# --- Bits ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [Log.RESULTS, Log.FAILURES, Log.JOURNAL])
@@ -165,8 +165,8 @@ async def test_every_flipped_bit_of_the_plan_is_found(complete: Files) -> None:
 async def test_every_committed_byte_of_an_interrupted_run_is_watched(killed: Files) -> None:
     """A flipped bit in what was committed is found, too.
 
-    Behind that it may be a torn tail; so may the last durable line, if what is flipped is the newline between it and its
-    only witness.
+    Behind that it may be a torn tail; so may the last durable line, if what is flipped is the newline between it and
+    its only witness.
     """
     found = await read_run(MemoryStore(killed))
     assert found is not None
@@ -187,7 +187,7 @@ def durable_lines(files: Files) -> int:
     return max(entry.durable for entry, _ in reader.feed(files[Log.JOURNAL]))
 
 
-# --- Lines ----------------------------------------------------------------------------------------------------------------
+# --- Lines -----------------------------------------------------------------------------------------------------------
 
 
 def without(lines: list[bytes], at: int) -> list[bytes]:
@@ -261,7 +261,7 @@ async def test_every_flipped_bit_of_run_json_is_found(complete: Files) -> None:
             assert any("run.json" in fault for fault in await faults_of({**complete, "run.json": flipped})), byte
 
 
-# --- One outcome for each ID ------------------------------------------------------------------------------------------------
+# --- One outcome for each ID -----------------------------------------------------------------------------------------
 
 
 async def test_outcomes_are_held_against_the_plan(complete: Files) -> None:
@@ -287,4 +287,6 @@ async def test_faults_are_limited() -> None:
         await lab.run()
         files = lab.store.files
     files[Log.RESULTS] = files[Log.RESULTS].replace(b'{"file_id"', b'["file_id"')
-    assert len(await faults_of(files)) == verifying.FAULTS_MAX
+    found = await faults_of(files)
+        assert len(found) == verifying.FAULTS_MAX + 1
+        assert found[-1] == "… and more"

@@ -63,6 +63,11 @@ class Reconciler:
         self._page_size = 0
         self._news = anyio.Event()
 
+    @property
+    def doubts(self) -> int:
+        """Attempts that are being reconciled."""
+        return len(self._doubts)
+
     async def work(
         self,
         doubtful: ObjectReceiveStream[Attempt],

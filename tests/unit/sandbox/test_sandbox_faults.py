@@ -1,90 +1,68 @@
-from collections import Counter
+import re
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from classify_batch.errors import SettingsError
-from classify_batch.records import JobStatus
-from classify_batch.sandbox.faults import MISFORTUNES, Dice, Ending, Faults, decide_ending
+from classify_batch.sandbox.faults import Faults
+from classify_batch.sandbox.misfortunes import SHORT_NAMES, WHATS, Dice
 
-FILE_IDS = [f"file-{number}" for number in range(40)]
+FILE_IDS = [f"file-{number}" for number in range(1_000)]
+README = Path(__file__).parents[3] / "README.md"
 
 
-def endings(faults: Faults, count: int = 1_000) -> list[Ending]:
-    random = Random(3)
-    return [decide_ending(faults, FILE_IDS, random) for _ in range(count)]
+def readme_section() -> str:
+    _, _, rest = README.read_text().partition("### classify-batch sandbox\n")
+    return rest.partition("\n## ")[0]
 
 
 def test_kind_by_default() -> None:
-    """Without faults every job succeeds whole and nothing happens to any request."""
-    assert set(endings(Faults())) == {Ending()}
-    dice = Dice(Faults(), seed=1)
-    assert {dice.throw(call, row.moment) for row in MISFORTUNES for call in row.calls} == {None}
+    """Without faults nothing happens to any request, no file is refused, and there is no outage."""
+    assert {probability for _, probability in Faults().by_request()} == {0.0}
+    assert not any(list(Faults().struck(kind, FILE_IDS)) for kind in ("poison", "foreign", "rejected_vaguely"))
+    assert not any(Faults().is_down(elapsed_s) for elapsed_s in range(100))
 
 
-def test_endings_come_as_often_as_told() -> None:
-    """ERROR, CANCELLED and PARTIAL_SUCCESS have their probabilities."""
-    counts = Counter(ending.status for ending in endings(Faults(error=0.1, cancelled=0.2, partial=0.3)))
-    assert 70 < counts[JobStatus.ERROR] < 130
-    assert 150 < counts[JobStatus.CANCELLED] < 220
-    assert 180 < counts[JobStatus.PARTIAL_SUCCESS] < 260
+def test_short_names_are_faults() -> None:
+    """Each short name of the table is a fault of its own."""
+    assert set(SHORT_NAMES) < set(Faults.model_fields)
+    told = Faults.model_validate(dict.fromkeys(SHORT_NAMES, 1))
+    assert dict(told.by_request()) == dict.fromkeys(SHORT_NAMES.values(), 1.0)
 
 
-def test_partial_leaves_files_null_and_absent() -> None:
-    """A job that ends partial has files without a result and files missing, never the same, a tenth in all."""
-    for ending in endings(Faults(partial=1), count=50):
-        assert ending.status is JobStatus.PARTIAL_SUCCESS
-        assert len(ending.null) + len(ending.absent) == 4
-        assert not set(ending.null) & set(ending.absent)
+def test_any_misfortune_can_be_told_flat_or_nested(tmp_path: Path) -> None:
+    """CALL.MOMENT.WHAT is one name, dotted keys or a table in TOML; beside a file, the one given wins."""
+    path = tmp_path / "faults.toml"
+    path.write_text('error = 0.5\ncreate.after.502 = 0.1\n"read.before.429" = 0.2\n[any.before]\nreset = 0.3\n')
+    expected = {"create.after.502": 0.1, "read.before.429": 0.2, "any.before.reset": 0.3}
+    assert Faults.load(path).misfortunes == expected
+    assert Faults.load(path).error == 0.5
+    assert Faults.load(path, **{"create.after.502": "0.4"}).misfortunes == expected | {"create.after.502": 0.4}
+    assert Faults.of({"list.before.404": 1}, "here") == Faults(misfortunes={"list.before.404": 1})
 
 
-def test_a_job_of_one_file_can_be_partial() -> None:
-    """Partial touches at least one file."""
-    ending = decide_ending(Faults(partial=1), ["only"], Random(0))
-    assert (ending.status, ending.null) == (JobStatus.PARTIAL_SUCCESS, (0,))
+def test_a_share_of_files_is_always_the_same_files() -> None:
+    """Which files a share means depends on their IDs only, and not on what else is wrong with them."""
+    faults = Faults(poison_share=0.3, foreign_share=0.3, foreign=frozenset({"file-7"}))
+    poison, foreign = ({FILE_IDS[each] for each in faults.struck(kind, FILE_IDS)} for kind in ("poison", "foreign"))
+    assert 250 < len(poison) < 350
+    assert {FILE_IDS[::-1][each] for each in faults.struck("poison", FILE_IDS[::-1])} == poison
+    assert "file-7" in foreign
+    assert len(poison & foreign) < 130
 
 
-def test_null_results_are_per_file() -> None:
-    """`null_result` strikes single files, and its job is PARTIAL_SUCCESS exactly if one was struck."""
-    drawn = endings(Faults(null_result=0.02))
-    assert 600 < sum(len(ending.null) for ending in drawn) < 1_000
-    assert all((ending.status is JobStatus.PARTIAL_SUCCESS) == bool(ending.null) for ending in drawn)
+def test_outages_come_as_told() -> None:
+    """Outages begin after a time or a period, last as long as told, and come again, once, or not at all."""
 
+    def down(**told: float) -> list[int]:
+        faults = Faults.model_validate(told)
+        return [elapsed_s for elapsed_s in range(12) if faults.is_down(elapsed_s)]
 
-def test_poison_ends_its_job_always() -> None:
-    """Any job that holds a poisonous file ends ERROR, with a message, whatever else was drawn."""
-    for faults in (Faults(poison=frozenset({"file-17"}), cancelled=1), Faults(poison_share=0.2)):
-        assert {ending.status for ending in endings(faults, 20)} == {JobStatus.ERROR}
-        assert all(ending.error_message for ending in endings(faults, 20))
-    assert decide_ending(Faults(poison=frozenset({"x"})), FILE_IDS, Random(0)) == Ending()
-
-
-def test_a_share_of_poison_is_always_the_same_files() -> None:
-    """Which files are poison by share depends on their IDs only."""
-    faults = Faults(poison_share=0.3)
-    bad = [decide_ending(faults, [file_id], Random(0)).status for file_id in FILE_IDS]
-    assert bad == [decide_ending(faults, [file_id], Random(9)).status for file_id in FILE_IDS]
-    assert 5 < bad.count(JobStatus.ERROR) < 20
-
-
-def test_every_row_is_a_fault_that_can_be_set() -> None:
-    """Each row of the table is drawn for its calls at its moment once its field is set to 1."""
-    for row in MISFORTUNES:
-        dice = Dice(Faults.model_validate({row.name: 1}), seed=1)
-        assert {dice.throw(call, row.moment) for call in row.calls} == {row}
-
-
-def test_same_seed_same_misfortunes() -> None:
-    """The faults' own seed decides; without one, the sandbox's."""
-
-    def drawn(faults: Faults, seed: int) -> list[object]:
-        dice = Dice(faults, seed)
-        return [dice.throw("list", "before") for _ in range(50)]
-
-    assert drawn(Faults(read_503=0.5, seed=4), 1) == drawn(Faults(read_503=0.5, seed=4), 2)
-    assert drawn(Faults(read_503=0.5), 1) == drawn(Faults(read_503=0.5), 1)
-    assert drawn(Faults(read_503=0.5), 1) != drawn(Faults(read_503=0.5), 2)
+    assert down(outage_every_s=5, outage_for_s=2) == [5, 6, 10, 11]
+    assert down(outage_every_s=5, outage_for_s=2, outage_after_s=1) == [1, 2, 6, 7, 11]
+    assert down(outage_for_s=2, outage_after_s=3) == [3, 4]
+    assert down(outage_for_s=2) == [0, 1]
+    assert down(outage_every_s=5) == []
 
 
 def test_faults_are_read_from_toml(tmp_path: Path) -> None:
@@ -95,7 +73,15 @@ def test_faults_are_read_from_toml(tmp_path: Path) -> None:
     assert Faults.load(path, error="0.5", poison="c").error == 0.5
 
 
-@pytest.mark.parametrize("text", ["error = 2", "errors = 0.1", "error = [", 'error = "x"', "list_lag_s = inf"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("error = 2", "errors = 0.1", "error = [", 'error = "x"', "list_lag_s = inf", "credits = -1", "error.x = 1"),
+        *("create.after.502 = 2", "create.after.600 = 1", "create.after.99999 = 1", "create.during.502 = 1"),
+        *("created.after.502 = 1", "create.502 = 1", "create.after.rest = 1", "outage_what = 302", "any = 1"),
+        *("misfortunes = 1", 'foreign_says = "aloud"', "outage_every_s = 0"),
+    ],
+)
 def test_wrong_faults_are_refused(tmp_path: Path, text: str) -> None:
     """A fault that is unknown or out of range is a SettingsError with a hint that helps."""
     path = tmp_path / "faults.toml"
@@ -109,3 +95,30 @@ def test_a_missing_faults_file_is_refused(tmp_path: Path) -> None:
     """A file that can't be read is named."""
     with pytest.raises(SettingsError, match=r"nowhere\.toml can't be read"):
         Faults.load(tmp_path / "nowhere.toml")
+
+
+def test_all_wrong_faults_are_told_at_once() -> None:
+    """Each wrong name is told with what is wrong with it, whichever kind it is of."""
+    with pytest.raises(SettingsError) as caught:
+        Faults.of({"error": 2, "create.after.302": 1, "get.before.reset": 7}, "here")
+    said = str(caught.value)
+    for words in ("error: Input", "create.after.302: Value error, what happens", "get.before.reset: Input should be"):
+        assert words in said
+
+
+def test_the_readme_lists_every_fault() -> None:
+    """The manual's table has a line for each fault and each word of what can happen, and for no other."""
+    text = readme_section()
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    listed = {name for cell in cells for name in re.findall("`([^`]+)`", cell) if not name.startswith("--")}
+    assert listed == (set(Faults.model_fields) - {"misfortunes"}) | set(WHATS) | {"400", "599"}
+
+
+def test_the_readme_example_is_a_faults_file(tmp_path: Path) -> None:
+    """The example in the manual is accepted as it is."""
+    example = readme_section().partition("$ cat faults.toml\n")[2].partition("$ classify-batch")[0]
+    path = tmp_path / "faults.toml"
+    path.write_text(example)
+    faults = Faults.load(path)
+    assert faults.misfortunes
+    assert Dice(faults.by_request(), 1).throw("create", "after") is not None

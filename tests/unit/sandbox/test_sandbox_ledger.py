@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.world import Job, World
 from classify_batch.wire.v1 import CreateBody
 
-FAULTS = Faults(error=0.2, partial=0.3, cancelled=0.1)
+FAULTS = Faults(error=0.2, partial=0.3, cancelled=0.1, stuck=0.1, doubled=0.3, unknown_status=0.3)
 
 
 def draft(world: World, *file_ids: str) -> Job:
@@ -38,6 +40,17 @@ def test_jobs_come_back_as_they_were(tmp_path: Path) -> None:
         world.add(job)
     assert list(world) == jobs
     assert {job.ending.status for job in jobs} > {JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS}
+    assert {each for job in jobs for each in job.ending.oddities} == {"doubled", "unknown_status"}
+
+
+def test_a_ledger_from_before_oddities_is_read(tmp_path: Path) -> None:
+    """Lines that don't say what is odd about a job come back as jobs with nothing odd."""
+    path = tmp_path / "jobs.jsonl"
+    (job,) = fill(path, 1)
+    entry = json.loads(path.read_text())
+    del entry["oddities"]
+    path.write_text(json.dumps(entry) + "\n")
+    assert list(read_jobs(path)) == [replace(job, ending=job.ending._replace(oddities=()), rank=0)]
 
 
 def test_a_torn_last_line_is_cut_at_every_byte(tmp_path: Path) -> None:

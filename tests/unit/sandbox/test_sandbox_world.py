@@ -143,3 +143,27 @@ def test_only_answered_files_are_billed() -> None:
         for file_ids in (["a", "b"], ["a"]):
             world.add(world.draft(body(*file_ids), PROJECT, 0.0))
         assert count_billed(world) == expected
+
+
+def test_stuck_jobs_stay_and_count() -> None:
+    """A stuck job is never finished, is among the unfinished for ever, and is not paid."""
+    world, (job,) = make_world(1, faults=Faults(stuck=1))
+    assert job.status(1e12) is JobStatus.PENDING
+    assert world.count_unfinished(1e12) == 1
+    assert (count_billed(world), world.credits_spent) == ({}, 0)
+
+
+def test_unknown_words_for_a_job_that_is_out() -> None:
+    """A job can show QUEUED and RUNNING while it is out, and what it has become at last."""
+    _, (job,) = make_world(1, faults=Faults(unknown_status=1), job_duration_s=4, job_duration_sigma=0)
+    assert [job.shown_status(at_s) for at_s in (0, 1.9, 2, 3.9, 4)] == ["QUEUED"] * 2 + ["RUNNING"] * 2 + ["SUCCESS"]
+
+
+def test_credits_are_spent_on_answers_only() -> None:
+    """A page a file, twice for MULTIMODAL; jobs that fail cost nothing."""
+    world, _ = make_world()
+    world.add(world.draft(body("a", "b"), PROJECT, 0.0))
+    world.add(world.draft(body("c").model_copy(update={"mode": "MULTIMODAL"}), PROJECT, 0.0))
+    assert world.credits_spent == 4
+    world, _ = make_world(3, faults=Faults(error=1))
+    assert world.credits_spent == 0

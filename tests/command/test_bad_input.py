@@ -1,0 +1,454 @@
+"""Bad input as a user meets it: the real command, one message with a hint, nothing sent, nothing half-written."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "classify_batch"]
+SECRET = "llx-s3cr3t"
+IDS = [f"file-{number}" for number in range(30)]
+RULES = '[{ type = "invoice", description = "has an invoice number and a total" }]'
+OPTIONS = ("--input", "ids.txt", "--run-dir", "run")
+RUN = ("run", "c.toml", *OPTIONS)
+
+
+def run_command(folder: Path, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command, in `folder` and in an environment that holds a key and no setting but the given ones."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))
+    }
+    environment = {**inherited, "LLAMA_CLOUD_API_KEY": SECRET, **environment}
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def contents(folder: Path) -> Mapping[str, bytes | None]:
+    """All that is in a folder, by path; None for a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+class Place:
+    """A folder with a config and an input, beside a server that must never hear of it."""
+
+    def __init__(self, folder: Path, server: socket.socket) -> None:
+        self.folder = folder
+        self._server = server
+        self.base_url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        self.configure()
+        (folder / "ids.txt").write_text("\n".join(IDS) + "\n")
+
+    def configure(self, text: str = f"[job]\nrules = {RULES}\n") -> None:
+        """Writes the config; the server's address stands in its first two lines."""
+        (self.folder / "c.toml").write_text(f'[api]\nbase_url = "{self.base_url}"\n{text}')
+
+    def refused(self, *arguments: str, stdin: str = "", **environment: str) -> str:
+        """What the command says when it refuses; checks what holds of every refusal."""
+        before = contents(self.folder)
+        done = run_command(self.folder, *arguments, stdin=stdin, **environment)
+        said = done.stderr.splitlines()
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert [line for line in said if line.startswith("error: ")] == said[:1]
+        assert [line for line in said if line.startswith("hint: ")] == said[-1:]
+        assert len(said[-1]) > len("hint: ")
+        assert "Traceback" not in done.stderr
+        assert SECRET not in done.stderr
+        assert contents(self.folder) == before
+        with pytest.raises(BlockingIOError):
+            self._server.accept()
+        return done.stderr
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[socket.socket]:
+    """Listens and never answers; whoever connects stays in its queue."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+@pytest.fixture
+def place(tmp_path: Path, server: socket.socket) -> Place:
+    return Place(tmp_path, server)
+
+
+# --- The key ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"LLAMA_CLOUD_API_KEY": ""}, "no API key"),
+        ({"LLAMA_CLOUD_API_KEY": f"{SECRET} {SECRET}"}, "the API key from LLAMA_CLOUD_API_KEY has characters"),
+        ({"LLAMA_CLOUD_API_KEY": "", "LLAMA_CLOUD_API_KEY_FILE": "absent"}, "absent, which can't be read"),
+        ({"LLAMA_CLOUD_API_KEY": "", "LLAMA_CLOUD_API_KEY_FILE": "empty"}, "no API key"),
+    ],
+)
+def test_no_key(place: Place, environment: dict[str, str], words: str) -> None:
+    """Without a key that can stand in a header nothing begins, and the hint says where one may be put."""
+    (place.folder / "empty").touch()
+    said = place.refused(*RUN, **environment)
+    assert words in said
+    assert "hint: export LLAMA_CLOUD_API_KEY=" in said
+
+
+# --- The settings -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[job]\n", "line 3: job.rules: missing"),
+        ("", "job: missing"),
+        ("[job]\nrules = []\n", "line 4: job.rules: must not be empty"),
+        ("[job]\nrules = 3\n", "line 4: job.rules: must be a list"),
+        (f"[job]\nrules = {RULES}\ncolour = 1\n", "line 5: job.colour: unknown setting"),
+        (f"[job]\nrules = {RULES}\n[nope]\nx = 1\n", "line 5: nope: unknown setting"),
+        (f'key = "{SECRET}"\n[job]\nrules = {RULES}\n', "line 3: api.key: unknown setting"),
+        (f'[job]\nrules = {RULES}\n[limits]\nattempts = "x"\n', "line 6: limits.attempts: "),
+        (f"[job]\nrules = {RULES}\n[limits]\nattempts = true\n", "line 6: limits.attempts: "),
+        (f"[job]\nrules = {RULES[:-1]}, {RULES[1:]}\n", "line 4: job.rules: rule types must be unique"),
+        ('[[job.rules]]\ntype = "a"\ndescription = "short"\n', "line 5: job.rules.0.description: "),
+        (f'[job]\nrules = {RULES}\nmode = "SLOW"\n', "line 5: job.mode: "),
+        (
+            f'[job]\nrules = {RULES}\n[job.parsing_configuration]\nlang = "xx"\n',
+            "line 6: job.parsing_configuration.lang",
+        ),
+        (f"[job]\nrules = {RULES}\n[plan]\nfiles_per_job = 0\n", "line 6: plan.files_per_job: "),
+        (f"[job]\nrules = {RULES}\n[plan]\nfiles_per_job = 501\n", "line 6: plan.files_per_job: "),
+        ("[job\n", "not TOML: "),
+    ],
+)
+def test_a_bad_config(place: Place, text: str, words: str) -> None:
+    """A fault in the config is named with file, line and setting."""
+    place.configure(text)
+    said = place.refused(*RUN)
+    assert words in said
+    assert "c.toml" in said.splitlines()[0]
+
+
+def test_all_faults_of_a_config_at_once(place: Place) -> None:
+    """A config with many faults is mended in one go: all are told, each with its line."""
+    place.configure('[job]\nmode = "SLOW"\nrules = []\n[plan]\nfiles_per_job = 0\n[nope]\n')
+    said = place.refused(*RUN).splitlines()
+    assert said[0] == "error: 4 faults in the settings"
+    assert [line.split(": ")[0] for line in said[1:-1]] == [f"  c.toml, line {number}" for number in (4, 5, 7, 8)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CLASSIFY_BATCH_NOPE__X", "1"),
+        ("CLASSIFY_BATCH_LIMITS__NOPE", SECRET),
+        ("CLASSIFY_BATCH_LIMITS__ATTEMPTS", "many"),
+        ("CLASSIFY_BATCH_PLAN__FILES_PER_JOB", "501"),
+        ("CLASSIFY_BATCH_JOB__RULES", "[{"),
+        ("LLAMA_CLOUD_BASE_URL", "http://example.com"),
+    ],
+)
+def test_a_bad_environment(place: Place, name: str, value: str) -> None:
+    """A fault in the environment names the variable and blames no file."""
+    said = place.refused(*RUN, **{name: value})
+    assert name in said
+    assert "c.toml" not in said
+
+
+def test_plain_http_to_another_machine(place: Place) -> None:
+    """The key is never sent in the clear to another machine, whether by config or by option."""
+    said = place.refused(*RUN, "--base-url", "http://192.0.2.1")
+    assert "in the clear" in said
+    (place.folder / "c.toml").write_text(f'[api]\nbase_url = "http://192.0.2.1"\n[job]\nrules = {RULES}\n')
+    assert "c.toml, line 2: api.base_url: http://" in place.refused(*RUN)
+
+
+def test_a_bad_option(place: Place) -> None:
+    """A setting that is wrong as an option is told as one."""
+    assert "given as an option: plan.files_per_job: " in place.refused(*RUN, "--files-per-job", "501")
+
+
+@pytest.mark.parametrize("config", ["absent.toml", "."])
+def test_a_missing_config(place: Place, config: str) -> None:
+    """A config that can't be read is named."""
+    assert f"config {config} can't be read" in place.refused("run", config, *OPTIONS)
+
+
+def test_missing_documents_of_the_embedded_sandbox(place: Place) -> None:
+    """A folder of documents that isn't there is noticed before anything is planned."""
+    (place.folder / "c.toml").write_text(
+        f'[api]\nbase_url = "sandbox"\n[job]\nrules = {RULES}\n[sandbox]\ndocuments = "absent"\n'
+    )
+    assert "no folder absent" in place.refused(*RUN)
+
+
+# --- The input --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("absent.txt", None, "'absent.txt' can't be read"),
+        ("in.txt", b"", "in.txt holds no file IDs"),
+        ("in.txt", b"\n# only a comment\n", "in.txt holds no file IDs"),
+        ("in.csv", b"", "in.csv holds no file IDs"),
+        ("in.jsonl", b"", "in.jsonl holds no file IDs"),
+        ("in.txt", b"a\n\nb c\n", "in.txt, line 3: 'b c' has a space"),
+        ("in.txt", b"a\nb\x07c\n", "in.txt, line 2: "),
+        ("in.txt", b"a\nb\x1b[31m\n", "in.txt, line 2: "),
+        ("in.txt", b"# x\n" + 201 * b"a" + b"\n", "in.txt, line 2: "),
+        ("in.txt", b"a\nb\xff\n", "in.txt, line 2: not UTF-8"),
+        ("in.csv", b"file_id\na\nb c\n", "in.csv, line 3: 'b c' has a space"),
+        ("in.csv", b"id\na\n", "in.csv, line 1: no column 'file_id'; there is 'id'"),
+        ("in.jsonl", b'{"file_id": "a"}\n{"file_id": 3}\n', "in.jsonl, line 2: 3 is not a string"),
+        ("in.jsonl", b'{"file_id": "a"}\nb\n', "in.jsonl, line 2: "),
+        ("in.parquet", b"PAR1", "in.parquet: Parquet is not supported"),
+    ],
+)
+def test_a_bad_input(place: Place, name: str, data: bytes | None, words: str) -> None:
+    """An input that doesn't hold file IDs is told with file, line and value, and no directory is made for it."""
+    if data is not None:
+        (place.folder / name).write_bytes(data)
+    said = place.refused("run", "c.toml", "--input", name, "--run-dir", "deep/run")
+    assert words in said
+    assert said.isprintable() or said.replace("\n", "").isprintable()
+
+
+def test_a_bad_stdin(place: Place) -> None:
+    """Stdin is judged like a file; an empty one may be a command before the pipe that failed."""
+    arguments = ("run", "c.toml", "--input", "-", "--run-dir", "run")
+    assert "stdin holds no file IDs" in place.refused(*arguments)
+    assert "stdin, line 2: 'b c'" in place.refused(*arguments, stdin="a\nb c\n")
+
+
+def test_an_existing_directory_stays_as_it_was(place: Place) -> None:
+    """A bad input adds nothing to a directory that was there, whether empty or somebody's."""
+    (place.folder / "bad.txt").write_text("a b\n")
+    for name in ("empty", "somebodys"):
+        (place.folder / name).mkdir()
+    (place.folder / "somebodys" / "notes.txt").write_text("mine")
+    for name in ("empty", "somebodys"):
+        place.refused("run", "c.toml", "--input", "bad.txt", "--run-dir", name)
+
+
+# --- The run directory ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory, server: socket.socket) -> Path:
+    """A run that is planned and not begun."""
+    place = Place(tmp_path_factory.mktemp("planned"), server)
+    assert run_command(place.folder, "plan", *RUN[1:]).returncode == 0
+    return place.folder / "run"
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory, server: socket.socket) -> Path:
+    """A complete run of three jobs, from the embedded sandbox."""
+    place = Place(tmp_path_factory.mktemp("complete"), server)
+    options = ("--base-url", "sandbox", "--files-per-job", "10", "--requests-per-s", "500")
+    assert run_command(place.folder, *RUN, *options).returncode == 0
+    return place.folder / "run"
+
+
+def interrupt(run: Path) -> None:
+    """Takes a complete run back to where its last job was not collected yet, as a kill would have left it."""
+    (run / "manifest.json").unlink()
+    lines = (run / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    collected = [number for number, line in enumerate(lines) if json.loads(line)["kind"] == "collected"]
+    assert len(collected) > 1, "the test needs jobs that were collected one after the other"
+    (run / "journal.jsonl").write_bytes(b"".join(lines[: collected[-1]]))
+
+
+def replace(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1))
+
+
+def cut(path: Path, size: int) -> None:
+    assert path.stat().st_size > size
+    os.truncate(path, size)
+
+
+def forget_line_2(run: Path) -> None:
+    lines = (run / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "journal.jsonl").write_bytes(b"".join(lines[:1] + lines[2:]))
+
+
+@pytest.mark.parametrize("run_dir", ["ids.txt", "ids.txt/run", "ids.txt/deep/run"])
+def test_a_run_directory_that_is_a_file(place: Place, run_dir: str) -> None:
+    """A file is no run directory, and neither is anything below one."""
+    assert run_dir in place.refused("run", "c.toml", "--input", "ids.txt", "--run-dir", run_dir)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place where nobody can write, not even root")
+def test_a_run_directory_that_is_not_writable(place: Place) -> None:
+    """Where nothing can be made no run begins, for root neither."""
+    for run_dir in ("/proc/run", "/proc/self"):
+        said = place.refused("run", "c.toml", "--input", "ids.txt", "--run-dir", run_dir)
+        assert f"{run_dir} can't be used as a run directory" in said
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_run_directory_that_is_forbidden(place: Place) -> None:
+    """A directory without the right to write is refused."""
+    (place.folder / "run").mkdir(mode=0o500)
+    assert "Permission denied" in place.refused(*RUN)
+
+
+@pytest.mark.parametrize("command", [("resume", "run"), ("status", "run"), ("verify", "run"), ("status", "ids.txt")])
+def test_a_directory_without_a_run(place: Place, command: tuple[str, str]) -> None:
+    """A command on a run says that there is none, and makes no directory."""
+    assert f"{command[1]} holds no run" in place.refused(*command)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--base-url", "https://elsewhere.example"), 'base URL (api.base_url): the run has "http://127.0.0.1:'),
+        (("--project-id", "p"), 'project (api.project_id): the run has none, the command "p"'),
+    ],
+)
+def test_another_run_by_option(place: Place, planned: Path, options: tuple[str, ...], words: str) -> None:
+    """A run of another address or project is not gone on with; the message shows both sides."""
+    shutil.copytree(planned, place.folder / "run")
+    assert words in place.refused("resume", "run", *options)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"[job]\nrules = {RULES.replace('invoice', 'letter')}\n", "rules (job.rules): the run has"),
+        (f'[job]\nrules = {RULES}\nmode = "MULTIMODAL"\n', 'mode (job.mode): the run has "FAST", the command "MULTI'),
+        (
+            f"[job]\nrules = {RULES}\nparsing_configuration = {{ max_pages = 3 }}\n",
+            "(job.parsing_configuration): the run",
+        ),
+    ],
+)
+def test_another_run_by_config(place: Place, planned: Path, text: str, words: str) -> None:
+    """A run of other rules, another mode or other parsing is not gone on with; the message names what differs."""
+    shutil.copytree(planned, place.folder / "run")
+    place.configure(text)
+    assert words in place.refused(*RUN)
+
+
+def test_everything_that_differs_is_named(place: Place, planned: Path) -> None:
+    """One message names all differences, not the first."""
+    shutil.copytree(planned, place.folder / "run")
+    place.configure(f'project_id = "p"\n[job]\nrules = {RULES.replace("invoice", "letter")}\nmode = "MULTIMODAL"\n')
+    said = place.refused(*RUN)
+    assert all(words in said for words in ("project (", "mode (", "rules ("))
+
+
+def test_other_file_ids(place: Place, planned: Path) -> None:
+    """A run of other IDs is not gone on with; the message counts what is new and what is gone, with examples."""
+    shutil.copytree(planned, place.folder / "run")
+    (place.folder / "ids.txt").write_text("\n".join([*IDS[1:], "new-1", "new-2"]))
+    said = place.refused(*RUN)
+    assert "2 of the given ones are not in its plan (new-1, new-2)" in said
+    assert f"1 of its plan are not given ({IDS[0]})" in said
+
+
+def test_a_newer_format(place: Place, planned: Path) -> None:
+    """A run of a newer version is left to that version."""
+    shutil.copytree(planned, place.folder / "run")
+    replace(place.folder / "run" / "run.json", b'"format": 1', b'"format": 2')
+    for command in (RUN, ("verify", "run")):
+        assert "has format 2" in place.refused(*command)
+
+
+DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
+    ("run.json is garbage", lambda run: (run / "run.json").write_bytes(b"{"), "run.json in run is damaged"),
+    ("run.json is empty", lambda run: cut(run / "run.json", 0), "run.json in run is damaged"),
+    ("run.json is a list", lambda run: (run / "run.json").write_text("[]"), "run.json in run is damaged"),
+    ("run.json lost a key", lambda run: replace(run / "run.json", b'"files"', b'"flies"'), "damaged: files"),
+    ("run.json is gone", lambda run: (run / "run.json").unlink(), "but no run.json"),
+    (
+        "run.json was edited",
+        lambda run: replace(run / "run.json", b'"attempts": 3', b'"attempts": 4'),
+        "run.json in run",
+    ),
+    ("a byte of the plan", lambda run: replace(run / "plan.jsonl", b'"file-7"', b'"file-8"'), "plan.jsonl in run"),
+    ("the plan is gone", lambda run: (run / "plan.jsonl").unlink(), "plan.jsonl in run: missing"),
+    (
+        "a byte of the journal",
+        lambda run: replace(run / "journal.jsonl", b'"submitting"', b'"submittinh"'),
+        "line 2, byte",
+    ),
+    ("a line of the journal", forget_line_2, "journal.jsonl in run, line 2, byte"),
+    ("results are shorter", lambda run: cut(run / "results.jsonl", 100), "results.jsonl has 100 bytes, but"),
+    ("results are gone", lambda run: (run / "results.jsonl").unlink(), "results.jsonl has 0 bytes, but"),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), [each[1:] for each in DAMAGES], ids=[each[0] for each in DAMAGES])
+def test_a_damaged_run(place: Place, complete: Path, damage: Callable[[Path], object], words: str) -> None:
+    """What was committed and is no longer so stops an interrupted run; the file is named and nothing overwritten."""
+    run = shutil.copytree(complete, place.folder / "run")
+    interrupt(run)
+    damage(run)
+    assert words in place.refused(*RUN, "--base-url", "sandbox")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (
+            lambda run: replace(run / "journal.jsonl", b'"kind":"submitted"', b'"kind":"submittet"'),
+            "journal.jsonl in run",
+        ),
+        (lambda run: cut(run / "journal.jsonl", 300), "journal.jsonl in run"),
+        (lambda run: cut(run / "results.jsonl", 100), "results.jsonl has 100 bytes, but"),
+    ],
+    ids=["a byte of the journal", "the journal is shorter", "results are shorter"],
+)
+def test_a_damaged_complete_run(place: Place, complete: Path, damage: Callable[[Path], object], words: str) -> None:
+    """A complete run that lost what it had is not called complete again."""
+    damage(shutil.copytree(complete, place.folder / "run"))
+    assert words in place.refused("resume", "run")
+
+
+# --- The command line itself ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "hint"),
+    [
+        ((), "Missing command", "classify-batch --help"),
+        (("nope",), "No such command 'nope'", "classify-batch --help"),
+        (("--nope",), "No such option", "classify-batch --help"),
+        (("run",), "Missing argument 'CONFIG'", "classify-batch run --help"),
+        (("run", "c.toml", "--run-dir", "run"), "Missing option '--input'", "classify-batch run --help"),
+        (("run", "c.toml", "--input", "ids.txt"), "Missing option '--run-dir'", "classify-batch run --help"),
+        ((*RUN, "--nope"), "No such option", "classify-batch run --help"),
+        ((*RUN, "extra"), "unexpected extra argument", "classify-batch run --help"),
+        ((*RUN, "--jobs-in-flight", "x"), "'x' is not a valid integer", "classify-batch run --help"),
+        (
+            ("run", "c.toml", "--input", "ids.txt", "--run-dir", ""),
+            "'--run-dir': it is empty",
+            "classify-batch run --help",
+        ),
+        (("run", "c.toml", "--input", "", "--run-dir", "run"), "'--input': it is empty", "classify-batch run --help"),
+        (("resume",), "Missing argument 'DIR'", "classify-batch resume --help"),
+        (("status", "--nope", "run"), "No such option", "classify-batch status --help"),
+    ],
+)
+def test_wrong_usage(place: Place, arguments: tuple[str, ...], words: str, hint: str) -> None:
+    """A command line that makes no sense is told in one message; the hint is the help that explains it."""
+    said = place.refused(*arguments)
+    assert words in said
+    assert said.endswith(f"\nhint: {hint}\n")

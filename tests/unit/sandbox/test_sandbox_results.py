@@ -1,0 +1,68 @@
+import pytest
+
+from classify_batch.sandbox.endings import Oddity
+from classify_batch.sandbox.faults import Faults
+from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.results import Entry, page_of
+from classify_batch.sandbox.world import Job, World, count_billed
+from classify_batch.wire.v1 import CreateBody
+
+
+def make_job(*odd: Oddity, **faults: float) -> Job:
+    """A job of the files a, b and c."""
+    rule = {"type": "invoice", "description": "has line items and a total"}
+    body = CreateBody.model_validate({"file_ids": ["a", "b", "c"], "rules": [rule]})
+    told = Faults.model_validate({**dict.fromkeys(odd, 1), **faults})
+    return World(Options(faults=told), seed=1).draft(body, "p", 0.0)
+
+
+def ids(job: Job, size: int | None = None) -> list[list[str | None]]:
+    """The file IDs of each page."""
+    pages, start = [], 0
+    while True:
+        page = page_of(job, start, size)
+        pages.append([entry.file_id for entry in page.entries])
+        if page.next_start is None:
+            return pages
+        start = page.next_start
+
+
+def test_pages_hold_each_file_once() -> None:
+    """All in one page, or in pages of the size told, with the total; the last names no next one."""
+    assert ids(make_job()) == [["a", "b", "c"]]
+    assert ids(make_job(), 2) == [["a", "b"], ["c"]]
+    assert ids(make_job(), 3) == [["a", "b", "c"]]
+    assert page_of(make_job(), 2, 2).total == 3
+
+
+def test_an_item_can_come_twice() -> None:
+    """The very same item, with the same place, so that its id is the same too."""
+    page = page_of(make_job("doubled"), 0, None)
+    assert page.entries == [*page.entries[:3], Entry(0, "a", "a", True)]
+
+
+def test_items_can_be_about_nobody() -> None:
+    """An item about a file that nobody asked for and one about no file, beside those asked for, are not billed."""
+    job = make_job("unasked", "nameless")
+    entries = page_of(job, 0, None).entries
+    assert [entry.file_id for entry in entries[:3]] == ["a", "b", "c"]
+    assert len({entry.place for entry in entries}) == 5
+    assert entries[3].file_id not in {"a", "b", "c", None}
+    assert entries[4].file_id is None
+    assert count_billed([job]) == {"a": 1, "b": 1, "c": 1}
+
+
+def test_pages_can_have_no_end() -> None:
+    """Whatever page is asked for, it is the first, and names a next one."""
+    job = make_job("endless_results")
+    assert page_of(job, 0, 2) == page_of(job, 2, 2)
+    for size in (2, None):
+        assert page_of(job, 0, size).next_start is not None
+        assert page_of(job, 0, size).total == 3
+
+
+@pytest.mark.parametrize("fault", ["error", "cancelled", "stuck"])
+def test_jobs_without_answers_have_nothing_odd_either(fault: str) -> None:
+    """A job that answers nothing has an empty page."""
+    job = make_job("doubled", "unasked", "nameless", **{fault: 1.0})
+    assert ids(job) == [[]]

@@ -1,0 +1,98 @@
+"""Patience, in virtual time: what is tried again, how often, and how long it waits."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from classify_batch.backoff import TRIES, WAIT_S_FIRST, WAIT_S_MAX, patiently
+from classify_batch.errors import ApiError, Verdict
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+class Flaky:
+    """Fails so many times, then answers."""
+
+    def __init__(self, failures: int, verdict: Verdict = Verdict.LATER) -> None:
+        self.left = failures
+        self.verdict = verdict
+        self.times: list[float] = []
+
+    async def call(self) -> str:
+        self.times.append(anyio.current_time())
+        if self.left:
+            self.left -= 1
+            raise ApiError("get", self.verdict, "no")
+        return "yes"
+
+
+async def test_what_works_is_not_repeated() -> None:
+    """One call, no time."""
+    flaky = Flaky(0)
+    assert await patiently(flaky.call) == "yes"
+    assert flaky.times == [0.0]
+
+
+async def test_it_is_tried_until_it_works() -> None:
+    """Waits grow exponentially, with jitter, and never beyond the longest."""
+    flaky = Flaky(TRIES - 1)
+    assert await patiently(flaky.call) == "yes"
+    waits_s = [after - before for before, after in zip(flaky.times, flaky.times[1:], strict=False)]
+    assert all(wait_s <= min(WAIT_S_MAX, WAIT_S_FIRST * 2.0**at) for at, wait_s in enumerate(waits_s))
+    assert len(set(waits_s)) > 0.8 * len(waits_s)
+    assert max(waits_s) > WAIT_S_MAX / 4
+
+
+async def test_tries_are_limited() -> None:
+    """The last error comes through as it is."""
+    flaky = Flaky(100)
+    with pytest.raises(ApiError, match="no") as caught:
+        await patiently(flaky.call, tries=4)
+    assert caught.value.verdict is Verdict.LATER
+    assert len(flaky.times) == 4
+
+
+@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.LATER])
+async def test_only_later_is_tried_again(verdict: Verdict) -> None:
+    """A doubtful create above all: what may have been accepted is never simply sent again."""
+    flaky = Flaky(1, verdict)
+    with pytest.raises(ApiError):
+        await patiently(flaky.call)
+    assert flaky.times == [0.0]
+
+
+async def test_what_else_is_tried_again_is_said() -> None:
+    """A 404 to a job that is just being made is one of these."""
+    flaky = Flaky(3, Verdict.MISSING)
+    assert await patiently(flaky.call, again=frozenset({Verdict.LATER, Verdict.MISSING})) == "yes"
+    assert len(flaky.times) == 4
+
+
+async def test_a_fault_of_ours_comes_through_at_once() -> None:
+    """Only what the API answered is worth another try."""
+    calls = 0
+
+    async def broken() -> None:
+        nonlocal calls
+        calls += 1
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError):
+        await patiently(broken)
+    assert calls == 1
+
+
+async def test_every_wait_is_told() -> None:
+    """Who watches hears of each error, and how long it will take."""
+    told: list[tuple[str, float]] = []
+    flaky = Flaky(3)
+    await patiently(flaky.call, on_wait=lambda error, wait_s: told.append((str(error), wait_s)))
+    assert [words for words, _ in told] == ["no"] * 3
+    assert sum(wait_s for _, wait_s in told) == pytest.approx(flaky.times[-1])

@@ -1,0 +1,130 @@
+"""What follows from a job's answers: set arithmetic on file IDs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classify_batch.records import Answer, Attempt, AttemptKey, FailureCode, Job, JobView, Part, to_ranges
+from classify_batch.stages.collector import overdue, settle, settle_bad
+
+SUCCESS = JobView("j", "SUCCESS")
+PARTIAL = JobView("j", "PARTIAL_SUCCESS", error_message="two pages were blank")
+
+
+def attempt(*file_ids: str, first: int = 0, bad_jobs: int = 0) -> Attempt:
+    """An attempt whose files stand in their chunk from `first` on."""
+    positions = tuple(range(first, first + len(file_ids)))
+    return Attempt(AttemptKey(0, 1), Part(0, to_ranges(positions), bad_jobs), file_ids, positions, 1.0)
+
+
+def yes(file_id: str | None, kind: str | None = "x") -> Answer:
+    return Answer(file_id, True, kind, 0.5, "because")
+
+
+def null(file_id: str | None) -> Answer:
+    return Answer(file_id, answered=False)
+
+
+ANSWERS = st.lists(
+    st.builds(
+        Answer,
+        st.sampled_from([None, *(f"f{number}" for number in range(12))]),
+        st.booleans(),
+        st.sampled_from([None, "x", "y"]),
+    ),
+    max_size=30,
+)
+
+
+@given(st.integers(1, 9), st.integers(0, 5), ANSWERS, st.integers(0, 4), st.integers(1, 4))
+def test_each_file_that_was_asked_for_has_one_fate(
+    size: int, first: int, answers: list[Answer], bad_jobs: int, attempts: int
+) -> None:
+    """An answer, a failure, or another chance: exactly one, and nobody else has any."""
+    asked = attempt(*(f"f{number}" for number in range(size)), first=first, bad_jobs=bad_jobs)
+    settled = settle(asked, answers, attempts, PARTIAL)
+    ids = dict(zip(asked.positions, asked.file_ids, strict=True))
+    fates = [file_id for file_id, _ in settled.answers]
+    fates += [ids[failure.position] for failure in settled.failures]
+    fates += [ids[position] for part in settled.again for position in part.positions(100)]
+    assert sorted(fates) == sorted(asked.file_ids)
+    answered = {answer.file_id for answer in answers if answer.answered} & set(asked.file_ids)
+    assert {file_id for file_id, _ in settled.answers} == answered
+    assert not (settled.again and settled.failures)
+    assert bool(settled.failures) == (len(answered) < size and bad_jobs + 1 >= attempts)
+
+
+@given(ANSWERS)
+def test_what_is_odd_is_said(answers: list[Answer]) -> None:
+    """Nameless, foreign and contradicting answers are counted in words, each kind for itself."""
+    asked = attempt(*(f"f{number}" for number in range(6)))
+    odd = " ".join(settle(asked, answers, 3, SUCCESS).odd)
+    assert ("name no file" in odd) == any(answer.file_id is None for answer in answers)
+    foreign = [answer for answer in answers if answer.file_id is not None and answer.file_id not in asked.file_ids]
+    assert ("not asked for" in odd) == bool(foreign)
+    known = [answer for answer in answers if answer.answered and answer.file_id in asked.file_ids]
+    contradicting = any(one != other for one in known for other in known if one.file_id == other.file_id)
+    assert ("two different answers" in odd) == contradicting
+
+
+def test_the_first_of_two_answers_counts() -> None:
+    """And an answer wins over null, whichever comes first."""
+    answers = [null("a"), yes("a", "first"), yes("a", "second"), yes("b"), yes("b")]
+    settled = settle(attempt("a", "b"), answers, 3, SUCCESS)
+    assert [(file_id, answer.type) for file_id, answer in settled.answers] == [("a", "first"), ("b", "x")]
+    assert settled.odd == ["1 files have two different answers; the first counts"]
+
+
+def test_no_rule_matched_is_an_answer() -> None:
+    """A null type is no failure, and is not asked for again."""
+    settled = settle(attempt("a"), [yes("a", None)], 3, SUCCESS)
+    assert (len(settled.answers), settled.failures, settled.again) == (1, [], ())
+
+
+def test_missing_files_go_out_again_in_a_smaller_part() -> None:
+    """Also after a plain SUCCESS: what counts is what came."""
+    settled = settle(attempt("a", "b", "c", first=4), [yes("b")], 3, SUCCESS)
+    assert settled.again == (Part(0, to_ranges([4, 6]), 1),)
+
+
+def test_a_file_that_stays_unanswered_says_why() -> None:
+    """With the job's own status and words."""
+    settled = settle(attempt("a", bad_jobs=2), [null("a")], 3, PARTIAL)
+    (failure,) = settled.failures
+    assert failure.code is FailureCode.NOT_ANSWERED
+    assert "PARTIAL_SUCCESS: two pages were blank" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "code", "words"),
+    [
+        ("ERROR", "PDF_IS_BROKEN", FailureCode.JOB_ERROR, "PDF_IS_BROKEN"),
+        ("ERROR", None, FailureCode.JOB_ERROR, "the job ended with ERROR and gave no reason"),
+        ("CANCELLED", None, FailureCode.JOB_CANCELLED, "the job ended with CANCELLED and gave no reason"),
+    ],
+)
+def test_a_file_alone_fails_with_its_jobs_words(
+    status: str, message: str | None, code: FailureCode, words: str
+) -> None:
+    """After as many bad jobs as it may have; before that it goes out again."""
+    view = JobView("j", status, error_message=message)
+    assert settle_bad(attempt("a", bad_jobs=1), view, 3).again
+    settled = settle_bad(attempt("a", first=7, bad_jobs=2), view, 3)
+    assert [(one.position, one.code, one.message) for one in settled.failures] == [(7, code, words)]
+    assert settled.again == ()
+
+
+def test_a_bad_job_of_many_fails_nobody() -> None:
+    """Its files go out in halves, however many bad jobs they were in."""
+    settled = settle_bad(attempt("a", "b", "c", bad_jobs=50), JobView("j", "ERROR"), 1)
+    assert settled.failures == []
+    assert [len(part.positions(9)) for part in settled.again] == [2, 1]
+
+
+def test_an_overdue_job_is_named() -> None:
+    """All its files fail, and the id in the message is fit for a terminal."""
+    failures = overdue(Job(attempt("a", "b"), "j\x1b[31m", 1.0))
+    assert [failure.code for failure in failures] == [FailureCode.OVERDUE] * 2
+    assert all("j [31m" in failure.message for failure in failures)

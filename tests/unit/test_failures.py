@@ -1,0 +1,127 @@
+"""The table of failures: every way in which a call can fail, and the one verdict on it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classify_batch.api.failures import Symptom, judge_status, judge_symptom, named_files
+from classify_batch.errors import Verdict
+
+CALLS = ("create", "list", "get", "results", "files")
+READS = CALLS[1:]
+PLAN_WORDS = "You have already reached the maximum number of classify jobs (5)."
+
+# What each status means for a create, and for all that only reads.
+STATUSES: dict[int, tuple[Verdict, Verdict]] = {
+    300: (Verdict.PERSON, Verdict.PERSON),
+    301: (Verdict.PERSON, Verdict.PERSON),
+    302: (Verdict.PERSON, Verdict.PERSON),
+    304: (Verdict.PERSON, Verdict.PERSON),
+    307: (Verdict.PERSON, Verdict.PERSON),
+    308: (Verdict.PERSON, Verdict.PERSON),
+    400: (Verdict.REFUSED, Verdict.REFUSED),
+    401: (Verdict.KEY_REFUSED, Verdict.KEY_REFUSED),
+    402: (Verdict.NO_CREDIT, Verdict.NO_CREDIT),
+    403: (Verdict.KEY_REFUSED, Verdict.KEY_REFUSED),
+    404: (Verdict.PERSON, Verdict.MISSING),
+    405: (Verdict.PERSON, Verdict.PERSON),
+    408: (Verdict.DOUBTFUL, Verdict.LATER),
+    409: (Verdict.DOUBTFUL, Verdict.LATER),
+    410: (Verdict.PERSON, Verdict.PERSON),
+    413: (Verdict.REFUSED, Verdict.REFUSED),
+    418: (Verdict.PERSON, Verdict.PERSON),
+    422: (Verdict.REFUSED, Verdict.REFUSED),
+    429: (Verdict.LATER, Verdict.LATER),
+    500: (Verdict.DOUBTFUL, Verdict.LATER),
+    501: (Verdict.DOUBTFUL, Verdict.LATER),
+    502: (Verdict.DOUBTFUL, Verdict.LATER),
+    503: (Verdict.DOUBTFUL, Verdict.LATER),
+    504: (Verdict.DOUBTFUL, Verdict.LATER),
+    520: (Verdict.DOUBTFUL, Verdict.LATER),
+    599: (Verdict.DOUBTFUL, Verdict.LATER),
+}
+
+
+@pytest.mark.parametrize(("status", "verdicts"), STATUSES.items())
+def test_a_status_means_one_thing_for_creates_and_one_for_reads(status: int, verdicts: tuple[Verdict, Verdict]) -> None:
+    """A proxy's 5xx may come after the API accepted the job; a read may always be repeated."""
+    assert judge_status("create", status, "", ()) is verdicts[0]
+    assert {judge_status(call, status, "", ()) for call in READS} == {verdicts[1]}
+
+
+@given(st.integers(300, 999), st.sampled_from(READS), st.text())
+def test_nothing_makes_a_read_doubtful(status: int, call: str, detail: str) -> None:
+    """Whatever the answer: who only asks can ask again."""
+    assert judge_status(call, status, detail, ()) is not Verdict.DOUBTFUL
+
+
+@given(st.integers(500, 999), st.text())
+def test_no_5xx_proves_anything_of_a_create(status: int, detail: str) -> None:
+    """It is never simply sent again."""
+    assert judge_status("create", status, detail, ()) is Verdict.DOUBTFUL
+
+
+@pytest.mark.parametrize(
+    ("symptom", "create"),
+    [
+        (Symptom.NO_CONNECTION, Verdict.LATER),
+        (Symptom.NO_ANSWER, Verdict.DOUBTFUL),
+        (Symptom.TIMEOUT, Verdict.DOUBTFUL),
+        (Symptom.UNREADABLE, Verdict.DOUBTFUL),
+    ],
+)
+def test_the_lack_of_an_answer(symptom: Symptom, create: Verdict) -> None:
+    """Only where no connection was made it is sure that a create was not accepted."""
+    assert judge_symptom("create", symptom) is create
+    assert {judge_symptom(call, symptom) for call in READS} == {Verdict.LATER}
+
+
+def test_every_symptom_has_its_row() -> None:
+    """A symptom without a verdict would be a crash."""
+    for symptom in Symptom:
+        for call in CALLS:
+            judge_symptom(call, symptom)
+
+
+def test_a_429_that_counts_things_is_not_one_that_counts_requests() -> None:
+    """Trying a create again soon is useless then; a read is only told to wait."""
+    assert judge_status("create", 429, PLAN_WORDS, ()) is Verdict.PLAN_FULL
+    assert judge_status("create", 429, PLAN_WORDS.upper(), ()) is Verdict.PLAN_FULL
+    assert judge_status("get", 429, PLAN_WORDS, ()) is Verdict.LATER
+    assert judge_status("create", 400, PLAN_WORDS, ()) is Verdict.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("places", "verdict"),
+    [
+        ((("body", "rules", 0, "description"),), Verdict.PERSON),
+        ((("body", "mode"), ("body", "parsing_configuration", "lang")), Verdict.PERSON),
+        ((("body", "webhook_configurations"),), Verdict.PERSON),
+        ((("body", "file_ids", 3),), Verdict.REFUSED),
+        ((("body", "rules"), ("body", "file_ids", 3)), Verdict.REFUSED),
+        ((("body",),), Verdict.REFUSED),
+        ((("body", ["rules"]),), Verdict.REFUSED),
+        ((("body", {"rules": 1}),), Verdict.REFUSED),
+        ((), Verdict.REFUSED),
+    ],
+)
+def test_a_422_about_what_all_creates_say_alike_is_for_a_person(
+    places: tuple[tuple[object, ...], ...], verdict: Verdict
+) -> None:
+    """Bisecting would send the same rules a thousand times; about the files it finds the one at fault."""
+    assert judge_status("create", 422, "", places) is verdict
+
+
+def test_files_are_named_by_their_index() -> None:
+    """As `["body", "file_ids", 3]`, and nowhere else."""
+    places = (
+        ("body", "file_ids", 3),
+        ("body", "file_ids"),
+        ("body", "rules", 1),
+        ("body", "file_ids", "x"),
+        (),
+        ("body",),
+    )
+    assert named_files(places) == (3,)

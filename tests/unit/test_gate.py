@@ -1,0 +1,304 @@
+"""The gate and the slots, in virtual time: how fast, how many at once, who goes first, and what a 429 does."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from random import Random
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from classify_batch.gate import (
+    BREAK_AFTER,
+    COOL_DOWN_S_MAX,
+    COOL_DOWN_S_MIN,
+    PROBE_WAIT_S_MAX,
+    RETRY_AFTER_S_MAX,
+    Gate,
+    Slots,
+    Turn,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+class Passing:
+    """Notes when requests pass, and how many are inside."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.times: list[float] = []
+        self.order: list[Turn] = []
+        self.inside = self.inside_max = 0
+
+    async def once(self, turn: Turn = Turn.LOOK, hold_s: float = 0.0) -> None:
+        async with self.gate.turn(turn):
+            self.times.append(anyio.current_time())
+            self.order.append(turn)
+            self.inside += 1
+            self.inside_max = max(self.inside, self.inside_max)
+            try:
+                await anyio.sleep(hold_s)
+            finally:
+                self.inside -= 1
+
+    def most_in(self, window_s: float) -> int:
+        return max(bisect_left(self.times, start + window_s) - at for at, start in enumerate(self.times))
+
+
+@pytest.mark.parametrize("rate", [0.5, 4.0, 50.0])
+@pytest.mark.parametrize("lanes", [1, 30])
+async def test_the_rate_is_smooth(rate: float, lanes: int) -> None:
+    """Over an hour (minutes, where it is fast): in any second no more than the rate and one, and not much less."""
+    span_s = 3600.0 if rate < 1 else 600.0 / rate * 4
+    random = Random(1)
+    async with Gate(requests_in_flight=lanes, requests_per_s=rate) as gate:
+        passing = Passing(gate)
+        with anyio.move_on_after(span_s):
+            async with anyio.create_task_group() as tasks:
+
+                async def ask() -> None:
+                    while True:
+                        await passing.once(random.choice(list(Turn)), random.random() * min(lanes, 20) / rate)
+
+                for _ in range(2 * lanes + 2):
+                    tasks.start_soon(ask)
+        assert passing.most_in(1.0) <= rate + 1
+        assert passing.inside_max <= lanes
+        assert len(passing.times) > (0.5 if lanes == 1 else 0.95) * rate * span_s
+
+
+async def test_a_rest_is_no_reason_for_a_burst() -> None:
+    """What was not used is lost: after an hour of silence requests pass one by one."""
+    async with Gate(requests_in_flight=100, requests_per_s=10.0) as gate:
+        passing = Passing(gate)
+        await passing.once()
+        await anyio.sleep(3600)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(passing.once)
+        assert passing.most_in(1.0) <= 11
+        assert passing.times[-1] - passing.times[1] == pytest.approx(4.9, abs=0.05)
+
+
+async def test_results_go_before_looks_before_creates() -> None:
+    """Of those that wait, whoever frees a slot goes first, and among equals whoever came first."""
+    async with Gate(requests_in_flight=1, requests_per_s=10.0) as gate:
+        passing = Passing(gate)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(passing.once, Turn.CREATE, 1.0)
+            await anyio.sleep(0.5)
+            for turn in (Turn.CREATE, Turn.LOOK, Turn.RESULTS, Turn.CREATE, Turn.LOOK, Turn.RESULTS):
+                tasks.start_soon(passing.once, turn)
+                await anyio.sleep(0.01)
+        assert passing.order[1:] == sorted(passing.order[1:])
+
+
+async def test_lanes_are_never_exceeded_and_never_lost() -> None:
+    """Requests that are cancelled at any moment, waiting or inside, give back what they had."""
+    random = Random(7)
+    async with Gate(requests_in_flight=3, requests_per_s=100.0) as gate:
+        passing = Passing(gate)
+        async with anyio.create_task_group() as tasks:
+
+            async def impatient(wait_s: float) -> None:
+                with anyio.move_on_after(wait_s):
+                    await passing.once(random.choice(list(Turn)), 0.3 * random.random())
+
+            for _ in range(600):
+                tasks.start_soon(impatient, random.random())
+                await anyio.sleep(0.01 * random.random())
+        assert passing.inside_max == 3
+        assert passing.inside == 0
+        passing.inside_max = 0
+        async with anyio.create_task_group() as tasks:
+            for _ in range(9):
+                tasks.start_soon(passing.once, Turn.LOOK, 1.0)
+        assert passing.inside_max == 3
+
+
+async def test_one_cancelled_before_its_turn_holds_nobody_up() -> None:
+    """A waiting request that left is passed over, though it was the first in the row."""
+    async with Gate(requests_in_flight=1, requests_per_s=1.0) as gate:
+        passing = Passing(gate)
+        await passing.once()
+        with anyio.move_on_after(0.5):
+            await passing.once(Turn.RESULTS)
+        with anyio.fail_after(0.6):
+            await passing.once(Turn.CREATE)
+        assert passing.order == [Turn.LOOK, Turn.CREATE]
+
+
+async def test_a_cool_down_is_everybodys() -> None:
+    """After a 429 nobody passes until it is over: those that waited before, and those that come later."""
+    async with Gate(requests_in_flight=10, requests_per_s=100.0) as gate:
+        passing = Passing(gate)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(passing.once, Turn.RESULTS, 1.0)
+            await anyio.sleep(0.5)
+            gate.too_fast(30.0)
+            before, until_s = len(passing.times), anyio.current_time() + 30
+            assert gate.cooling_s == 30
+            for turn in Turn:
+                tasks.start_soon(passing.once, turn)
+        assert min(passing.times[before:]) >= until_s
+        assert gate.cooling_s == 0
+
+
+@pytest.mark.parametrize(("asked_s", "waited_s"), [(0.0, 0.0), (2.5, 2.5), (1e9, RETRY_AFTER_S_MAX)])
+async def test_a_wait_that_the_server_asks_for_is_capped(asked_s: float, waited_s: float) -> None:
+    """`Retry-After` is obeyed as it is, and a server that asks for a year is asked again after five minutes."""
+    async with Gate(requests_in_flight=1, requests_per_s=100.0) as gate:
+        gate.too_fast(asked_s)
+        assert gate.cooling_s == waited_s
+
+
+async def test_cool_downs_grow_are_capped_and_are_forgotten() -> None:
+    """Each doubles the last; answers to requests that left before it began change nothing; success begins anew."""
+    async with Gate(requests_in_flight=1, requests_per_s=100.0) as gate:
+        waits: list[float] = []
+        for _ in range(9):
+            gate.too_fast(None)
+            waits.append(gate.cooling_s)
+            gate.too_fast(None)
+            gate.served()
+            assert gate.cooling_s == waits[-1]
+            await anyio.sleep(gate.cooling_s)
+        assert waits[:4] == [COOL_DOWN_S_MIN * factor for factor in (1, 2, 4, 8)]
+        assert waits[-1] == COOL_DOWN_S_MAX
+        gate.served()
+        gate.too_fast(None)
+        assert gate.cooling_s == COOL_DOWN_S_MIN
+
+
+async def test_a_later_shorter_wait_does_not_shorten_a_longer_one() -> None:
+    """The longest wait that anybody was told counts."""
+    async with Gate(requests_in_flight=1, requests_per_s=100.0) as gate:
+        gate.too_fast(20.0)
+        gate.too_fast(1.0)
+        assert gate.cooling_s == 20
+
+
+async def test_an_api_that_is_down_is_probed_by_one_at_a_time() -> None:
+    """After some failures in a row a single request goes, after waits that grow to a limit; one success opens all."""
+    async with Gate(requests_in_flight=10, requests_per_s=100.0) as gate:
+        passing = Passing(gate)
+        healthy_from_s = 600.0
+
+        async def ask() -> None:
+            while anyio.current_time() < healthy_from_s + 60:
+                await passing.once(hold_s=0.1)
+                (gate.served if anyio.current_time() > healthy_from_s else gate.failed)()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(30):
+                tasks.start_soon(ask)
+            await anyio.sleep(300)
+            assert gate.broken
+            assert gate.failing_s == pytest.approx(300, abs=1)
+            passing.inside_max = 0
+            at_300 = len(passing.times)
+            await anyio.sleep(299)
+            assert passing.inside_max == 1
+            assert len(passing.times) - at_300 <= 299 / PROBE_WAIT_S_MAX + 2
+        assert not gate.broken
+        assert passing.inside_max == 10
+
+
+async def test_a_single_failure_is_an_accident() -> None:
+    """Fewer failures than `BREAK_AFTER` in a row delay nobody."""
+    async with Gate(requests_in_flight=10, requests_per_s=100.0) as gate:
+        for _ in range(20):
+            for _ in range(BREAK_AFTER - 1):
+                gate.failed()
+            assert (gate.broken, gate.cooling_s) == (False, 0.0)
+            gate.served()
+            assert gate.failing_s == 0
+
+
+# --- Slots -----------------------------------------------------------------------------------------------------------
+
+
+async def test_slots_are_a_number_of_jobs() -> None:
+    """No more are out than are allowed, and whoever waits gets the next one that is free."""
+    slots = Slots(2)
+    got = 0
+
+    async def acquire() -> None:
+        nonlocal got
+        await slots.acquire()
+        got += 1
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(acquire)
+        for expected in (2, 3, 4, 5):
+            await anyio.sleep(1)
+            assert (got, slots.taken) == (expected, 2)
+            slots.release()
+        slots.release()
+    assert slots.taken == 0
+
+
+async def test_jobs_that_are_out_already_count() -> None:
+    """A run that goes on with more jobs than it may now have waits until enough of them have ended."""
+    slots = Slots(2)
+    for _ in range(4):
+        slots.take()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(slots.acquire)
+        for left in (3, 2):
+            slots.release()
+            await anyio.sleep(1)
+            assert slots.taken == left
+        slots.release()
+        await anyio.sleep(1)
+        assert slots.taken == 2
+
+
+def test_a_full_plan_lowers_the_slots_and_time_raises_them() -> None:
+    """Down to what is out beside the one that was refused, and one more is tried when that many have ended."""
+    slots = Slots(10)
+    for _ in range(6):
+        slots.take()
+    slots.full()
+    assert slots.total == 5
+    totals: list[int] = []
+    for _ in range(200):
+        slots.release()
+        slots.take()
+        totals.append(slots.total)
+    assert totals.index(6) == 4
+    assert totals == sorted(totals)
+    assert totals[-1] == 10
+
+
+def test_slots_never_go_to_zero() -> None:
+    """However often the plan refuses, one job is tried."""
+    slots = Slots(3)
+    slots.take()
+    for _ in range(5):
+        slots.full()
+    assert slots.total == 1
+
+
+async def test_an_end_wakes_whoever_waits_for_room() -> None:
+    """`one_ended` returns at the next end, and not for one in the past."""
+    slots = Slots(2)
+    slots.take()
+    slots.take()
+    slots.release()
+    with anyio.move_on_after(5) as waited:
+        await slots.one_ended()
+    assert waited.cancelled_caught
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(slots.one_ended)
+        await anyio.sleep(1)
+        slots.release()
