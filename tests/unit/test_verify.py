@@ -288,5 +288,5 @@ async def test_faults_are_limited() -> None:
         files = lab.store.files
     files[Log.RESULTS] = files[Log.RESULTS].replace(b'{"file_id"', b'["file_id"')
     found = await faults_of(files)
-        assert len(found) == verifying.FAULTS_MAX + 1
-        assert found[-1] == "… and more"
+    assert len(found) == verifying.FAULTS_MAX + 1
+    assert found[-1] == "… and more"
