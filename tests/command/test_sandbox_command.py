@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,31 @@ def test_options_reach_the_server(tmp_path: Path) -> None:
         assert (ask(base_url).status_code, ask(base_url).headers["retry-after"]) == (429, "3")
 
 
+def test_any_misfortune_can_be_told(tmp_path: Path) -> None:
+    """CALL.MOMENT.WHAT holds on the command line and in the file, where the command line wins."""
+    (tmp_path / "faults.toml").write_text('foreign = ["a"]\n[read.after]\n502 = 1\n404 = 1\n')
+    with running("--faults", str(tmp_path / "faults.toml"), "--fault", "read.after.502=0") as (_, base_url):
+        refused = httpx.post(base_url + JOBS, json=BODY, headers=HEADERS)
+        assert (refused.status_code, refused.json()["detail"][:13]) == (400, "File ID a is ")
+        assert ask(base_url).status_code == 404
+
+
+def test_a_signal_ends_those_who_hang() -> None:
+    """SIGTERM ends a sandbox at once in which one request hangs and another is slow, silently."""
+    faults = ("--fault", "list.before.hang=1", "--fault", "create.after.slow=1", "--fault", "slow_s=60")
+    with running(*faults) as (process, base_url), ThreadPoolExecutor(2) as pool:
+        hanging = pool.submit(ask, base_url, timeout=30)
+        slow = pool.submit(httpx.post, base_url + JOBS, json=BODY, headers=HEADERS, timeout=30)
+        stats: dict[str, Any] = {}
+        while stats.get("requests") != {"list": {"no answer": 1}} or stats["creates_accepted"] < 1:
+            assert process.poll() is None
+            stats = ask(base_url, "/sandbox/stats").json()
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=2.5) == ("", "")
+        assert isinstance(hanging.exception(), httpx.RemoteProtocolError)
+        assert slow.result().status_code == 200
+
+
 def test_accepted_jobs_survive_sigkill(tmp_path: Path) -> None:
     """A job whose create was answered is still there after SIGKILL, and the ledger says what was billed."""
     ledger = tmp_path / "jobs.jsonl"
@@ -85,6 +111,7 @@ def test_accepted_jobs_survive_sigkill(tmp_path: Path) -> None:
         (["--documents", "/nowhere"], "/nowhere can't be read"),
         (["--fault", "thunder=1"], "thunder"),
         (["--fault", "error"], "NAME=VALUE"),
+        (["--fault", "create.after.302=1"], "400 to 599"),
         (["--faults", "/nowhere.toml"], "/nowhere.toml can't be read"),
         (["--list-page-size-max", "0"], "list_page_size_max"),
     ],

@@ -369,3 +369,26 @@ def test_stats_tell_what_was_asked() -> None:
         "requests_429": 0,
         "requests_per_s_max": 3,
     }
+
+
+@pytest.mark.parametrize("what", ["hang", "close", "reset", "cut", "reset_midway"])
+def test_in_process_broken_answers_are_lost(what: str) -> None:
+    """Where there is no connection to break, what would break it is an AnswerLost, after the work was done."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        with pytest.raises(AnswerLost):
+            await client.post(JOBS, json=create_body())
+        return (await client.get("/sandbox/stats")).json()["creates_accepted"]
+
+    assert talk(script, faults=Faults.of({f"create.after.{what}": 1}, "here")) == 1
+
+
+def test_in_process_slow_answers_take_virtual_time() -> None:
+    """A slow answer waits by the caller's clock."""
+
+    async def script(client: httpx.AsyncClient) -> float:
+        started_s = anyio.current_time()
+        await client.get(JOBS)
+        return anyio.current_time() - started_s
+
+    assert talk(script, faults=Faults(slow=1, slow_s=3600)) == pytest.approx(3600)

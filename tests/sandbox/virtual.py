@@ -1,0 +1,266 @@
+"""A laboratory for whole runs in virtual time: orchestrator, a store in memory, and a sandbox called in process.
+
+    with laboratory(count=100, faults={"error": 0.1}) as lab:
+        ending = await lab.run()
+        assert lab.outcomes().keys() == set(lab.file_ids)
+
+Nothing here waits for the real clock: run it under trio's autojump clock. The wire between the two sides is a `Wire`:
+it takes its time, and a test can put its own misfortunes into it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import anyio
+import httpx
+from pydantic import SecretStr
+
+from classify_batch.api.http import Http
+from classify_batch.api.v1 import ApiV1
+from classify_batch.clock import LoopClock
+from classify_batch.gate import Gate
+from classify_batch.manifest.plan import PlanReader, write_plan
+from classify_batch.manifest.run_file import write_run_file
+from classify_batch.manifest.standing import read_run
+from classify_batch.manifest.verify import Verification, verify
+from classify_batch.orchestrator import Ending, Orchestrator
+from classify_batch.ports import Log
+from classify_batch.sandbox import AnswerLost, App, Faults, Options, opened
+from classify_batch.sandbox.world import count_billed
+from classify_batch.settings import Settings
+from classify_batch.stages.planner import chunked
+from classify_batch.stopping import Stopping
+from classify_batch.store.memory import MemoryStore
+
+BASE_URL = "https://sandbox.test"
+RULES = (
+    {"type": "invoice", "description": "has line items and a total"},
+    {"type": "letter", "description": "has a salutation and a signature"},
+)
+
+RUN_S_MAX = 200_000.0
+"""In virtual time: a run that goes on for ever fails its test instead of holding it up."""
+
+Before = Callable[[httpx.Request], Awaitable[httpx.Response | None]]
+After = Callable[[httpx.Request, httpx.Response], Awaitable[httpx.Response]]
+
+
+def answer(status: int, body: object = None, **headers: str) -> httpx.Response:
+    """An answer that the sandbox didn't give."""
+    return httpx.Response(status, json=body, headers=headers)
+
+
+def is_create(request: httpx.Request) -> bool:
+    return request.method == "POST"
+
+
+async def nothing(request: httpx.Request) -> httpx.Response | None:
+    return None
+
+
+async def as_it_is(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+    return response
+
+
+@dataclass
+class Wire:
+    """What lies between client and server.
+
+    Attributes:
+        latency_s: how long a request takes to arrive, and an answer to come back.
+        before: answers in the server's place where it doesn't return None; raises what the client shall meet.
+        after: hands the server's answer on, another one, or raises.
+        requests: everything that left, as (virtual time, method, path).
+    """
+
+    app: App
+    latency_s: Callable[[], float] = lambda: 0.0
+    before: Before = nothing
+    after: After = as_it_is
+    requests: list[tuple[float, str, str]] = field(default_factory=list)
+
+    def end(self) -> httpx.AsyncBaseTransport:
+        """The client's end."""
+        return _End(self)
+
+    def count(self, method: str) -> int:
+        return sum(each == method for _, each, _ in self.requests)
+
+
+class _End(httpx.AsyncBaseTransport):
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._server = httpx.ASGITransport(wire.app)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        wire = self._wire
+        wire.requests.append((anyio.current_time(), request.method, request.url.path))
+        with anyio.CancelScope(shield=True):  # what has left arrives, whatever becomes of the client meanwhile
+            await anyio.sleep(wire.latency_s())
+            response = await wire.before(request) or await self._ask(request)
+        response = await wire.after(request, response)
+        await anyio.sleep(wire.latency_s())
+        return response
+
+    async def _ask(self, request: httpx.Request) -> httpx.Response:
+        try:
+            response = await self._server.handle_async_request(request)
+        except AnswerLost:
+            raise httpx.ReadError("the connection was closed", request=request) from None
+        await response.aread()
+        return response
+
+
+@dataclass
+class Lab:
+    """One run directory, one sandbox, and what lies between them. `stopping` is that of the run that is on, or next."""
+
+    app: App
+    wire: Wire
+    settings: Settings
+    store: MemoryStore
+    file_ids: Sequence[str]
+    clock: LoopClock
+    stopping: Stopping = field(default_factory=Stopping)
+
+    async def plan(self) -> None:
+        """Plans the run, if that has not been done."""
+        if await read_run(self.store) is None:
+            chunks = chunked(_batches(self.file_ids), self.settings.plan.files_per_job)
+            await write_run_file(self.store, self.settings, await write_plan(self.store, chunks), 0, self.clock)
+
+    async def run(self, *, retry_failed: bool = False, until_s: float | None = None) -> Ending:
+        """Takes the run from where the store says that it stands to its end, or to a stop."""
+        await self.plan()
+        found = await read_run(self.store)
+        assert found is not None
+        plan = PlanReader(self.store)
+        await plan.scan(found.run.plan_sha256)
+        limits = self.settings.limits
+        async with Gate(requests_in_flight=limits.requests_in_flight, requests_per_s=limits.requests_per_s) as gate:
+            http = Http(
+                BASE_URL,
+                SecretStr(self.app.options.api_key),
+                gate,
+                self.clock,
+                timeout_s=self.settings.api.timeout_s,
+                patience_s=limits.patience_s,
+                params={},
+                transport=self.wire.end,
+            )
+            api = ApiV1(http, self.settings.job)
+            orchestrator = Orchestrator(self.settings, api, gate, self.store, self.clock, found, plan, self.stopping)
+            try:
+                with anyio.fail_after(RUN_S_MAX):
+                    return await orchestrator.run(retry_failed=retry_failed, until_s=until_s)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await http.aclose()
+                self.store, self.stopping = self.store.crash(), Stopping()  # what the next process finds
+
+    async def run_until_power_cut(self, after_s: float, choose: Callable[[int, int], int] = min) -> Ending | None:
+        """Runs, and pulls the plug after so long: the store is then what a disk would show. None: it was pulled."""
+        found: list[MemoryStore] = []
+        endings: list[Ending] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def cut() -> None:
+                await anyio.sleep(after_s)
+                found.append(self.store.crash(choose))
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(cut)
+            endings.append(await self.run())
+            tasks.cancel_scope.cancel()
+        if found:
+            self.store = found[0]
+            return None
+        return endings[0]
+
+    async def run_through_power_cuts(self, random: Random, mean_s: float, cuts: int) -> Ending:
+        """Runs to an end through so many power cuts at random moments."""
+        for _ in range(cuts):
+            ending = await self.run_until_power_cut(random.expovariate(1 / mean_s), random.randint)
+            if ending is not None:
+                return ending
+        return await self.run()
+
+    # --- What came of it --------------------------------------------------------------------------------------------
+
+    def lines(self, log: Log) -> list[dict[str, Any]]:
+        data = self.store.files.get(log, b"")
+        return [json.loads(line) for line in data.splitlines()]
+
+    def outcomes(self) -> dict[str, dict[str, Any]]:
+        """The one outcome of each file ID."""
+        lines = self.lines(Log.RESULTS) + self.lines(Log.FAILURES)
+        by_id = {line["file_id"]: line for line in lines}
+        assert len(by_id) == len(lines), "a file has two outcomes"
+        return by_id
+
+    def codes(self) -> dict[str, str]:
+        """The failure codes by file ID."""
+        return {line["file_id"]: line["code"] for line in self.lines(Log.FAILURES)}
+
+    def billed(self) -> Counter[str]:
+        """How often each file was paid."""
+        return count_billed(self.app.world)
+
+    def paid_twice(self) -> list[str]:
+        return sorted(file_id for file_id, count in self.billed().items() if count > 1)
+
+    async def verify(self) -> Verification:
+        found = await verify(self.store)
+        assert found is not None
+        return found
+
+    async def judge(self) -> dict[str, object]:
+        """Everything that is promised of a complete run and doesn't hold; nothing, if all is well."""
+        verified = await self.verify()
+        outcomes = self.outcomes()
+        faults: dict[str, object] = {
+            "lost": sorted(set(self.file_ids) - outcomes.keys()),
+            "invented": sorted(outcomes.keys() - set(self.file_ids)),
+            "paid twice": self.paid_twice(),
+            "verify": verified.faults + ([] if verified.complete else ["incomplete"]),
+        }
+        return {name: found for name, found in faults.items() if found}
+
+
+@contextmanager
+def laboratory(
+    count: int = 100,
+    *,
+    files_per_job: int = 10,
+    limits: Mapping[str, object] | None = None,
+    faults: Mapping[str, object] | None = None,
+    latency_s: float | Callable[[], float] = 0.0,
+    commit_s: float = 0.0,
+    seed: int = 1,
+    skew_s: float = 0.0,
+    **options: object,
+) -> Iterator[Lab]:
+    """Sets everything up. `options` are the sandbox's; `skew_s` is how far its clock is ahead, which it says."""
+    clock = LoopClock()
+    settings = Settings(
+        api={"base_url": BASE_URL},
+        job={"rules": RULES},
+        plan={"files_per_job": files_per_job},
+        limits={"requests_per_s": 1000.0, "settle_s": 5.0, **(limits or {})},
+    )
+    told = Options.of(seed=seed, faults=Faults.of(dict(faults or {}), "faults"), **options)
+    with opened(told, lambda: clock.wall_s() + skew_s) as app:
+        wire = Wire(app, latency_s if callable(latency_s) else lambda: latency_s)
+        store = MemoryStore(commit_s=commit_s)
+        yield Lab(app, wire, settings, store, [f"file-{number}" for number in range(count)], clock)
+
+
+async def _batches(file_ids: Sequence[str]) -> AsyncIterator[list[str]]:
+    yield list(file_ids)
