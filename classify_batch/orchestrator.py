@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import anyio
 from anyio.abc import ObjectSendStream, TaskGroup
 
-from classify_batch.errors import ExitStatus, StoreError
+from classify_batch.errors import ClassifyBatchError, ExitStatus, StoreError, the_cause
 from classify_batch.gate import Gate, Slots
 from classify_batch.journal.replay import OpenAttempt
 from classify_batch.journal.writer import JournalWriter
@@ -146,6 +146,8 @@ class Orchestrator:
         await mend(self._store, self._found)
         if self._found.torn_bytes:
             log.warning("the journal ended in %d torn bytes; they were cut off", self._found.torn_bytes)
+        if self._found.manifest_complete:
+            await self._write_manifest(RunState.RUNNING)  # from here on it vouches for nothing
         self._open()
         if retry_failed:
             await reopen_failures(self._store, self._standing, self._journal, self._plan)
@@ -153,7 +155,9 @@ class Orchestrator:
         await self._write_manifest(RunState.RUNNING)
         try:
             await self._drive(until_s)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self._stopping.ask(_broken_off(error))
             with anyio.CancelScope(shield=True), suppress(StoreError):
                 await self._close()
             raise
@@ -346,3 +350,11 @@ class Orchestrator:
     async def _load(self, part: Part) -> tuple[Part, tuple[str, ...], tuple[int, ...]]:
         chunk_file_ids = await self._plan.file_ids(part.chunk)
         return part, part.pick(chunk_file_ids), tuple(part.positions(len(chunk_file_ids)))
+
+
+def _broken_off(error: Exception) -> Stop:
+    """The stop that a manifest tells of after an error that nobody caught."""
+    cause = the_cause(error) if isinstance(error, BaseExceptionGroup) else error
+    if isinstance(cause, ClassifyBatchError):
+        return Stop.because(cause)
+    return Stop(f"a fault of classify-batch itself ({type(cause).__name__})", ExitStatus.BUG, "report it")

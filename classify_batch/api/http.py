@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC
@@ -99,6 +100,7 @@ class Http:
                 "Authorization": f"Bearer {key.get_secret_value()}",
                 "User-Agent": f"classify-batch/{version('classify-batch')}",
                 "Accept": "application/json",
+                "Accept-Encoding": "gzip",
             },
             "limits": httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S),
             "trust_env": not at_home,
@@ -245,14 +247,32 @@ def _read_date(words: str) -> float | None:
 async def _send(lane: httpx.AsyncClient, request: httpx.Request) -> tuple[int, httpx.Headers, bytes]:
     response = await lane.send(request, stream=True)
     try:
-        data = bytearray()
-        async for block in response.aiter_bytes():
-            data += block
-            if len(data) > BODY_BYTES_MAX:
-                raise _TooLargeError
-        return response.status_code, response.headers, bytes(data)
+        body = _Body(response.headers.get("content-encoding", ""))
+        async for block in response.aiter_raw():
+            body.add(block)
+        return response.status_code, response.headers, bytes(body.data)
     finally:
         await response.aclose()
+
+
+class _Body:
+    """A body, unpacked no further than the limit: httpx would unpack a whole block before anybody could look at it."""
+
+    def __init__(self, encoding: str) -> None:
+        packed = encoding.strip().lower()
+        if packed not in ("", "identity", "gzip"):
+            raise httpx.DecodingError(f"an encoding that was not asked for: {clean(encoding)}")
+        self._unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if packed == "gzip" else None
+        self.data = bytearray()
+
+    def add(self, block: bytes) -> None:
+        try:
+            room = BODY_BYTES_MAX + 1 - len(self.data)
+            self.data += block if self._unpacker is None else self._unpacker.decompress(block, room)
+        except zlib.error as error:
+            raise httpx.DecodingError(str(error)) from None
+        if len(self.data) > BODY_BYTES_MAX:
+            raise _TooLargeError
 
 
 def _unreadable(call: str, what: str) -> ApiError:

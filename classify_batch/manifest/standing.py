@@ -11,6 +11,7 @@ from classify_batch.journal.replay import DAMAGED_HINT, Reader, Standing
 from classify_batch.manifest.run_file import RunFile, read_run_file
 from classify_batch.manifest.summary import read_manifest
 from classify_batch.ports import Log, RunStore
+from classify_batch.records import RunState
 from classify_batch.sources.closing import closing
 
 
@@ -29,6 +30,12 @@ class RunOnDisk:
     journal_end: int
     torn_bytes: int
     manifest: dict[str, Any] | None
+
+    @property
+    def manifest_complete(self) -> bool:
+        """Whether the manifest vouches for every byte: it says so last of all, and takes it back before anything else
+        is written."""
+        return self.manifest is not None and self.manifest.get("state") == RunState.COMPLETE
 
 
 async def read_run(store: RunStore) -> RunOnDisk | None:

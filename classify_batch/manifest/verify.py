@@ -23,7 +23,7 @@ from classify_batch.manifest.reopen import earlier_failures_name
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.manifest.summary import counts_of, sha256_of
 from classify_batch.ports import Log, RunStore
-from classify_batch.records import RunState, Segment
+from classify_batch.records import Segment
 from classify_batch.sources.closing import closing
 from classify_batch.sources.spill import LIMITS, Buckets
 from classify_batch.states import Ended, Kind
@@ -99,7 +99,7 @@ def _note_what_is_open(run: RunOnDisk, found: Verification) -> None:
         found.notes.append(f"{len(run.standing.open) - len(paid)} creates are in doubt; the next run reconciles them")
     if run.torn_bytes:
         words = f"{Log.JOURNAL} has {run.torn_bytes} torn bytes behind line {run.standing.seq}"
-        if run.standing.closed is not None:  # nobody was writing: the closing line is the last of a process
+        if run.manifest_complete:  # nobody was writing
             found.fault(words)
         else:
             found.notes.append(f"{words}; the next run cuts them off")
@@ -234,10 +234,7 @@ async def _check_manifest(store: RunStore, run: RunOnDisk, found: Verification) 
         return
     if manifest.get("run_id") != run.run.run_id:
         found.fault("manifest.json is another run's")
-    if manifest.get("state") != RunState.COMPLETE:
-        return
-    if manifest.get("journal_seq", 0) < run.standing.seq:
-        found.notes.append("manifest.json is of an earlier end; the next run writes it anew")
+    if not run.manifest_complete:
         return
     if manifest.get("counts") != found.counts or manifest.get("files") != run.run.files:
         found.fault("manifest.json: its counts are not those of the journal")

@@ -1,23 +1,31 @@
-"""The one error behind a group of them."""
+"""Work in a task of its own, with one error behind a group of them."""
 
 from __future__ import annotations
 
-from classify_batch.errors import ClassifyBatchError, StoreError
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from classify_batch.errors import the_cause
+
+Result = TypeVar("Result")
 
 
-def the_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error that a person should hear of: the world's before ours before anything else."""
-    errors = _leaves(group)
-    for kind in (StoreError, ClassifyBatchError):
-        for error in errors:
-            if isinstance(error, kind):
-                return error
-    return errors[0]
+async def in_own_task(work: Callable[[], Awaitable[Result]]) -> Result:
+    """The work's result, or the one error that a person should hear of.
 
+    A plain `task.cancel()` of the caller interrupts whatever it awaits, shields or not. Here it only meets the waiting
+    for this task, which then is cancelled as a scope is: what is shielded comes to its end, and the directory is clean.
+    """
+    results: list[Result] = []
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    return [
-        leaf
-        for error in group.exceptions
-        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    ]
+    async def keep() -> None:
+        results.append(await work())
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(keep)
+    except BaseExceptionGroup as group:
+        raise the_cause(group) from group
+    return results[0]

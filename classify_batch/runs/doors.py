@@ -21,7 +21,7 @@ from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.orchestrator import Orchestrator, Progress
 from classify_batch.ports import Log
 from classify_batch.records import RunState
-from classify_batch.runs.causes import the_cause
+from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.planning import plan_if_new
 from classify_batch.runs.result import RunResult
 from classify_batch.runs.world import World, hold, refuse_missing_documents
@@ -91,33 +91,34 @@ async def arun(
 ) -> RunResult:
     """`run` inside a running asyncio loop. Cancelling it leaves a directory that goes on."""
     path = Path(run_dir)
-    try:
+
+    async def work() -> RunResult:
         async with AsyncExitStack() as stack:
-            stopping = stopping or Stopping()
+            asked = stopping or Stopping()
             world = World(settings, read_api_key(settings), path, SystemClock(), stack)
             refuse_missing_documents(settings)
             store = await hold(path, stack)
             if file_ids == PROJECT and await store.size(RUN_FILE) is None:
                 await world.connect()  # here, since what it opens outlasts the block below
-            async with _leaving_early(stopping):
+            async with _leaving_early(asked):
                 await plan_if_new(world, store, path, settings, file_ids, column)
             found = await _read(store)
-            retry_failed = retry_failed and found.standing.failures_end > 0
+            retries = retry_failed and found.standing.failures_end > 0
             finished = await _finished(found, store, path)
-            if finished is not None and not retry_failed:
+            if finished is not None and not retries:
                 return finished
             plan = PlanReader(store)
             await plan.scan(found.run.plan_sha256)
             http, gate = await world.connect()
             api = ApiV1(http, settings.job)
-            conductor = Orchestrator(settings, api, gate, store, world.clock, found, plan, stopping)
+            conductor = Orchestrator(settings, api, gate, store, world.clock, found, plan, asked)
             async with _reporting(conductor, on_progress):
-                ending = await conductor.run(retry_failed=retry_failed, until_s=until_s)
+                ending = await conductor.run(retry_failed=retries, until_s=until_s)
             return RunResult(
                 path, ending.state, ending.exit_status, ending.reason or "", ending.hint, dict(ending.manifest)
             )
-    except BaseExceptionGroup as group:
-        raise the_cause(group) from group
+
+    return await in_own_task(work)
 
 
 async def make_plan(
@@ -125,7 +126,8 @@ async def make_plan(
 ) -> RunFile:
     """Writes the plan and run.json, and calls nothing (but the file list, for `project:`)."""
     path = Path(run_dir)
-    try:
+
+    async def work() -> RunFile:
         async with AsyncExitStack() as stack:
             key = read_api_key(settings) if file_ids == PROJECT else SecretStr("")
             world = World(settings, key, path, SystemClock(), stack)
@@ -133,8 +135,8 @@ async def make_plan(
             store = await hold(path, stack)
             await plan_if_new(world, store, path, settings, file_ids, column)
             return (await _read(store)).run
-    except BaseExceptionGroup as group:
-        raise the_cause(group) from group
+
+    return await in_own_task(work)
 
 
 @asynccontextmanager
@@ -186,11 +188,11 @@ async def _finished(found: RunOnDisk, store: DiskStore, path: Path) -> RunResult
     Raises:
         DamagedError: outcomes that were committed are gone.
     """
-    closed = found.standing.closed
-    if closed is None or closed.get("state") != RunState.COMPLETE or found.manifest is None:
+    closed, manifest = found.standing.closed, found.manifest
+    if closed is None or closed.get("state") != RunState.COMPLETE:
         return None
-    if found.manifest.get("journal_seq") != found.standing.seq:
-        return None  # killed between the journal's last line and the manifest: that is still to be written
+    if manifest is None or not found.manifest_complete:
+        return None  # killed between the journal's last line and the manifest, which is still to be written
     for name, end in ((Log.RESULTS, found.standing.results_end), (Log.FAILURES, found.standing.failures_end)):
         if (size := await store.size(name) or 0) < end:
             raise DamagedError(
@@ -198,4 +200,4 @@ async def _finished(found: RunOnDisk, store: DiskStore, path: Path) -> RunResult
                 hint="restore the file from a copy, or begin again in a new run directory",
             )
     status = ExitStatus(closed["exit_status"])
-    return RunResult(path, RunState.COMPLETE, status, "", "", found.manifest, called=False)
+    return RunResult(path, RunState.COMPLETE, status, "", "", manifest, called=False)

@@ -9,19 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import anyio
 from anyio.abc import ObjectReceiveStream
 
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.outcomes import end_attempt, fail_all, failure_lines, result_lines
 from classify_batch.ports import Api, Clock, Journal
-from classify_batch.records import Answer, Attempt, Failure, FailureCode, Job, JobStatus, JobView, Part
+from classify_batch.records import Answer, Answers, Attempt, Failure, FailureCode, Job, JobStatus, JobView, Part
 from classify_batch.states import Kind, after_bad_job, after_missing
 from classify_batch.stopping import Stop, Stopping
 from classify_batch.wire.words import clean
 
 _SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 """A job that the list shows as finished may be 404 elsewhere for a moment."""
+
+
+RESULTS_TRIES = 12
+LATE_RESULTS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +80,25 @@ class Collector:
         if view is None:
             self._commit(job, Settled(failures=overdue(job)))
         elif view.answered:
-            answers = await patiently(lambda: self._api.results(view, job.attempt.file_ids), again=_SOON)
+            answers = await self._results(job, view)
             self._commit(job, settle(job.attempt, answers.items, self._attempts, view, answers.withheld))
         else:
             self._commit(job, settle_bad(job.attempt, view, self._attempts))
         with self._stopping.busy():
             await self._journal.durable()
+
+    async def _results(self, job: Job, view: JobView) -> Answers:
+        """A job that ended well and leaves a file unanswered is read once more: its results may only be late, and what
+        is asked for again is paid again."""
+        asked = job.attempt.file_ids
+        answers = await self._read(view, asked)
+        if view.status == JobStatus.SUCCESS and not answers.withheld and _unanswered(answers, asked):
+            await anyio.sleep(LATE_RESULTS_S)
+            answers = await self._read(view, asked)
+        return answers
+
+    async def _read(self, view: JobView, asked: Sequence[str]) -> Answers:
+        return await patiently(lambda: self._api.results(view, asked), again=_SOON, tries=RESULTS_TRIES)
 
     def _commit(self, job: Job, settled: Settled) -> None:
         for words in settled.odd:
@@ -92,6 +110,10 @@ class Collector:
         bad = job.finished is not None and not job.finished.answered
         kind = Kind.SPLIT if only_again and bad else Kind.COLLECTED
         end_attempt(self._journal, job.attempt, kind, results=results, failures=failures, again=settled.again)
+
+
+def _unanswered(answers: Answers, asked: Sequence[str]) -> bool:
+    return not {answer.file_id for answer in answers.items if answer.answered}.issuperset(asked)
 
 
 def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: JobView, withheld: str = "") -> Settled:

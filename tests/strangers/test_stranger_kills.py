@@ -17,7 +17,7 @@ else:
 
 KILLS = 3
 LEAVES_WITHIN_S = 4.0
-SOME_BYTES = 2000
+SOME_BYTES = 1000
 
 STRANGER = (
     "--lost 0.03 --late-503 0.02 --busy 0.02 --read-5xx 0.03 --order random --list-lag-s 0.5 --get-lag-s 0.3 --fill"
@@ -57,11 +57,12 @@ def test_killed_three_times_nothing_is_lost_and_nothing_paid_twice(tmp_path: Pat
         assert set(codes.values()) <= {"not_answered"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_first_signal_ends_the_run_in_order(tmp_path: Path, number: signal.Signals) -> None:
     """One signal: status 75 within 4 s, sound, and the same command goes on to the end without paying twice."""
-    with stranger(tmp_path, "--delay-s", "0.3") as server:
-        run = Run(tmp_path, server, numbered(400))
+    with stranger(tmp_path, "--delay-s", "0.15") as server:
+        run = Run(tmp_path, server, numbered(240))
         with run.start() as process:
             assert run.wait_for_bytes(process, SOME_BYTES)
             asked_s = time.monotonic()
@@ -74,11 +75,12 @@ def test_a_first_signal_ends_the_run_in_order(tmp_path: Path, number: signal.Sig
         assert run.judge(*run.to_end()) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_ends_the_run_at_once(tmp_path: Path, number: signal.Signals, status: int) -> None:
     """Two signals: 130 or 143 without waiting for the answers on the wire, and still nothing is paid twice."""
-    with stranger(tmp_path, "--delay-s", "1", "--results-page", "50") as server:
-        run = Run(tmp_path, server, numbered(80))
+    with stranger(tmp_path, "--delay-s", "0.6", "--results-page", "50") as server:
+        run = Run(tmp_path, server, numbered(60))
         with run.start() as process:
             assert run.wait_for(process, lambda: server.ledger.exists() and server.ledger.stat().st_size > 0)
             process.send_signal(number)

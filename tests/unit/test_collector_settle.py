@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.records import Answer, Attempt, AttemptKey, FailureCode, Job, JobView, Part, to_ranges
 from classify_batch.stages.collector import overdue, settle, settle_bad
+
+patient = settings(deadline=None)  # a busy machine is no fault
 
 SUCCESS = JobView("j", "SUCCESS")
 PARTIAL = JobView("j", "PARTIAL_SUCCESS", error_message="two pages were blank")
@@ -38,6 +40,7 @@ ANSWERS = st.lists(
 )
 
 
+@patient
 @given(st.integers(1, 9), st.integers(0, 5), ANSWERS, st.integers(0, 4), st.integers(1, 4))
 def test_each_file_that_was_asked_for_has_one_fate(
     size: int, first: int, answers: list[Answer], bad_jobs: int, attempts: int
@@ -56,6 +59,7 @@ def test_each_file_that_was_asked_for_has_one_fate(
     assert bool(settled.failures) == (len(answered) < size and bad_jobs + 1 >= attempts)
 
 
+@patient
 @given(ANSWERS)
 def test_what_is_odd_is_said(answers: list[Answer]) -> None:
     """Nameless, foreign and contradicting answers are counted in words, each kind for itself."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.api.failures import Symptom, judge_status, judge_symptom, named_files
 from classify_batch.errors import Verdict
+
+patient = settings(deadline=None)  # a busy machine is no fault
 
 CALLS = ("create", "list", "get", "results", "files")
 READS = CALLS[1:]
@@ -51,12 +53,14 @@ def test_a_status_means_one_thing_for_creates_and_one_for_reads(status: int, ver
     assert {judge_status(call, status, "", ()) for call in READS} == {verdicts[1]}
 
 
+@patient
 @given(st.integers(300, 999), st.sampled_from(READS), st.text())
 def test_nothing_makes_a_read_doubtful(status: int, call: str, detail: str) -> None:
     """Whatever the answer: who only asks can ask again."""
     assert judge_status(call, status, detail, ()) is not Verdict.DOUBTFUL
 
 
+@patient
 @given(st.integers(500, 999), st.text())
 def test_no_5xx_proves_anything_of_a_create(status: int, detail: str) -> None:
     """It is never simply sent again."""

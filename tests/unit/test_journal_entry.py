@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.journal.entry import BadLineError, decode, encode_about_run, encode_facts
 from classify_batch.records import AttemptKey, Part, Segment, to_ranges
 from classify_batch.states import Adopted, Ended, Fact, Finished, Kind, Submitted, Submitting, Tally, kind_of
+
+patient = settings(deadline=None)  # a busy machine is no fault
 
 ENDINGS = (Kind.COLLECTED, Kind.SPLIT, Kind.REJECTED)
 
@@ -51,6 +53,7 @@ def batches(draw: st.DrawFn) -> tuple[float, list[Fact]]:
     return at_s, draw(st.lists(facts(kind, at_s), min_size=1, max_size=4))
 
 
+@patient
 @given(batches(), st.integers(1, 1 << 53), st.integers(0, 1 << 53), st.none() | st.integers(0, 1 << 53))
 def test_facts_are_read_back_as_they_were_written(
     batch: tuple[float, list[Fact]], seq: int, durable: int, requests: int | None
@@ -67,6 +70,7 @@ def test_facts_are_read_back_as_they_were_written(
     assert (entry.seq, entry.at_s, entry.durable, entry.requests) == (seq, at_s, durable, requests)
 
 
+@patient
 @given(st.sampled_from([Kind.OPENED, Kind.REOPENED, Kind.CLOSED]), st.dictionaries(st.text("abc_"), WORDS, max_size=4))
 def test_what_is_said_of_the_run_is_read_back(kind: Kind, values: dict[str, str]) -> None:
     """The facts about the run as a whole keep their own keys."""
@@ -76,6 +80,7 @@ def test_what_is_said_of_the_run_is_read_back(kind: Kind, values: dict[str, str]
     assert entry.facts == ()
 
 
+@patient
 @given(st.data(), batches())
 def test_a_flipped_bit_is_refused(data: st.DataObject, batch: tuple[float, list[Fact]]) -> None:
     """A single bit, anywhere in any line, the checksum's own digits included."""
@@ -99,6 +104,7 @@ def test_every_flipped_bit_of_a_line_is_refused() -> None:
             decode(bytes(flipped))
 
 
+@patient
 @given(batches(), st.integers(0, 1 << 20))
 def test_a_line_that_lost_a_byte_is_refused(batch: tuple[float, list[Fact]], where: int) -> None:
     """Cut short anywhere, or with a byte missing in the middle."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.records import (
@@ -27,6 +27,8 @@ from classify_batch.stages.reconciler.match import (
     answered_files,
     could_be_ours,
 )
+
+patient = settings(deadline=None)  # a busy machine is no fault
 
 SINCE_S = 1_700_000_000.0
 UNTIL_S = SINCE_S + 60
@@ -96,6 +98,7 @@ def test_what_we_did_not_set_is_no_difference() -> None:
     assert could_be(spec=spec, parsing_configuration={"lang": "en", "max_pages": 5})
 
 
+@patient
 @given(st.floats(-1e6, 1e6), st.floats(0, 80))
 def test_times_are_compared_by_the_servers_clock(skew_s: float, after_s: float) -> None:
     """However wrong it goes; as long as it is unknown, times say nothing."""
@@ -142,6 +145,7 @@ def test_results_tell_by_the_files_that_they_answer(status: str, answers: list[A
 TIMES = st.lists(st.floats(-1000, 1000) | st.none(), max_size=60)
 
 
+@patient
 @given(TIMES, st.integers(1, 20), st.booleans())
 def test_the_rest_of_a_list_is_left_unread_only_if_it_is_newest_first(
     times: list[float | None], page_size: int, descending: bool

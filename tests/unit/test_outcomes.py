@@ -6,12 +6,14 @@ import json
 from math import inf, nan
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.manifest.outcome_ids import outcome_file_id
 from classify_batch.outcomes import encode_line, fail_all, failure_lines, result_lines
 from classify_batch.records import Answer, Attempt, AttemptKey, Failure, FailureCode, Part
+
+patient = settings(deadline=None)  # a busy machine is no fault
 
 ATTEMPT = Attempt(AttemptKey(3, 2), Part(3), ("a", "b", "c"), (0, 1, 2), 1.0)
 
@@ -32,6 +34,7 @@ def refuse(constant: str) -> None:
     raise AssertionError(f"{constant} is no JSON")
 
 
+@patient
 @given(WORDS, WORDS, WORDS)
 def test_a_result_is_one_line_whatever_it_says(file_id: str, kind: str, reasoning: str) -> None:
     """And it says what the server said, to the character."""
@@ -53,6 +56,7 @@ def test_a_result_is_one_line_whatever_it_says(file_id: str, kind: str, reasonin
     assert lines.tally.types == {kind: 1}
 
 
+@patient
 @given(WORDS)
 def test_a_failure_is_one_line_of_printable_words(message: str) -> None:
     """Its message is shown to people: nothing in it can steer a terminal."""
@@ -74,6 +78,7 @@ def test_a_failure_is_one_line_of_printable_words(message: str) -> None:
     assert (lines.tally.outcomes, lines.tally.codes) == ({"failed": 1}, {"job_error": 1})
 
 
+@patient
 @given(WORDS)
 def test_the_id_of_an_outcome_is_found_again(file_id: str) -> None:
     """Also without reading the rest of the line, and also where it had to be escaped."""

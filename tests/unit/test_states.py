@@ -8,7 +8,7 @@ from itertools import pairwise, product
 from math import ceil, log2
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import InternalError
@@ -31,6 +31,8 @@ from classify_batch.states import (
     move,
     remainder,
 )
+
+patient = settings(deadline=None)  # a busy machine is no fault
 
 KEY = AttemptKey(0, 1)
 POSITIONS = st.sets(st.integers(0, 499), min_size=1).map(sorted)
@@ -99,6 +101,7 @@ def test_a_fact_knows_its_kind(fact: Fact, kind: Kind) -> None:
 # --- Parts -----------------------------------------------------------------------------------------------------------
 
 
+@patient
 @given(POSITIONS)
 def test_ranges_are_the_positions(positions: list[int]) -> None:
     """Ranges hold what was put into them, and never touch each other."""
@@ -107,6 +110,7 @@ def test_ranges_are_the_positions(positions: list[int]) -> None:
     assert all(before.stop < after.start for before, after in pairwise(ranges))
 
 
+@patient
 @given(WHOLE)
 def test_a_whole_chunk_is_all_of_it(size: int) -> None:
     """A part without ranges picks every file ID, and one with ranges picks those."""
@@ -116,6 +120,7 @@ def test_a_whole_chunk_is_all_of_it(size: int) -> None:
     assert list(Part(0, (Range(0, 1),)).pick(file_ids)) == file_ids[:1]
 
 
+@patient
 @given(POSITIONS, BAD_JOBS)
 def test_halves_lose_nothing_and_double_nothing(positions: list[int], bad_jobs: int) -> None:
     """Two parts that differ in size by one file at most, or one part of a single file."""
@@ -127,6 +132,7 @@ def test_halves_lose_nothing_and_double_nothing(positions: list[int], bad_jobs: 
     assert all(part.chunk == 3 and part.bad_jobs == bad_jobs for part in parts)
 
 
+@patient
 @given(st.sets(st.integers(0, 499)).map(sorted), BAD_JOBS)
 def test_a_remainder_is_what_is_left(positions: list[int], bad_jobs: int) -> None:
     """One part of just these positions; none where nothing is left."""
@@ -138,6 +144,7 @@ def test_a_remainder_is_what_is_left(positions: list[int], bad_jobs: int) -> Non
 # --- Jobs that ended badly -------------------------------------------------------------------------------------------
 
 
+@patient
 @given(POSITIONS, BAD_JOBS, st.integers(1, 10))
 def test_after_a_bad_job_each_file_goes_out_once_or_fails(positions: list[int], bad_jobs: int, attempts: int) -> None:
     """Only a file alone can fail, after `attempts` bad jobs or more; all others go out again, with one more on them."""
@@ -147,6 +154,7 @@ def test_after_a_bad_job_each_file_goes_out_once_or_fails(positions: list[int], 
     assert all(part.bad_jobs == bad_jobs + 1 for part in parts)
 
 
+@patient
 @given(st.integers(2, 500), st.integers(1, 10))
 def test_a_planned_chunk_goes_out_once_more_as_it_is(size: int, attempts: int) -> None:
     """What was an accident of one job costs one job, not a bisection; the parts of a split are split further."""
@@ -174,6 +182,7 @@ def bisect(size: int, bad: set[int], attempts: int = 3) -> tuple[int, Counter[in
     return jobs, paid, failed
 
 
+@patient
 @given(st.data(), WHOLE)
 def test_one_bad_file_is_found_in_logarithmic_time(data: st.DataObject, size: int) -> None:
     """At most 2 * ceil(log2 n) + 2 jobs beside the first, and its neighbours are paid once."""
@@ -184,6 +193,7 @@ def test_one_bad_file_is_found_in_logarithmic_time(data: st.DataObject, size: in
     assert paid == Counter(set(range(size)) - {bad})
 
 
+@patient
 @given(st.integers(1, 64), st.sets(st.integers(0, 63)), st.integers(1, 6))
 def test_any_bad_files_are_told_from_the_good_ones(size: int, bad: set[int], attempts: int) -> None:
     """However many are bad, each good file is paid once, and each bad one fails after `attempts` bad jobs or more."""
@@ -197,6 +207,7 @@ def test_any_bad_files_are_told_from_the_good_ones(size: int, bad: set[int], att
 # --- Files that were not answered ------------------------------------------------------------------------------------
 
 
+@patient
 @given(st.data(), POSITIONS, BAD_JOBS, st.integers(1, 10))
 def test_what_is_missing_goes_out_again_and_nothing_else(
     data: st.DataObject, asked: list[int], bad_jobs: int, attempts: int
@@ -209,6 +220,7 @@ def test_what_is_missing_goes_out_again_and_nothing_else(
     assert all(len(part.positions(500)) < max(2, len(asked)) for part in parts)
 
 
+@patient
 @given(WHOLE, st.integers(1, 6))
 def test_a_file_that_is_never_answered_is_asked_for_as_often_as_allowed(size: int, attempts: int) -> None:
     """`attempts` counts the jobs that each file was in, however the parts were cut meanwhile."""

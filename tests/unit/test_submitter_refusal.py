@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.records import Attempt, AttemptKey, FailureCode, Part, to_ranges
 from classify_batch.stages.submitter import after_refusal
+
+patient = settings(deadline=None)  # a busy machine is no fault
 
 # What a file ID may be made of: anything printable without spaces.
 IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=12)
@@ -34,6 +36,7 @@ def fates(tried: Attempt, error: ApiError) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+@patient
 @given(st.lists(IDS, min_size=1, max_size=8, unique=True), st.text(max_size=60), st.lists(st.integers(-2, 9)))
 def test_a_refusal_loses_nobody(file_ids: list[str], detail: str, indexes: list[int]) -> None:
     """Each file fails or goes out again, once; and each refusal makes the matter smaller, so that it ends."""
@@ -43,6 +46,7 @@ def test_a_refusal_loses_nobody(file_ids: list[str], detail: str, indexes: list[
     assert all(len(part) < len(file_ids) for part in again)
 
 
+@patient
 @given(st.lists(IDS, min_size=2, max_size=8, unique=True), st.integers(0, 7))
 def test_a_file_that_the_vendor_names_fails_alone(file_ids: list[str], which: int) -> None:
     """In the API's own words; the rest goes out again together, whatever characters IDs are made of."""

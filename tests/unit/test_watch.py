@@ -6,7 +6,7 @@ from collections.abc import Collection
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.records import Attempt, AttemptKey, Job, Part
@@ -18,6 +18,8 @@ from classify_batch.stages.poller.watch import (
     Wait,
     Watch,
 )
+
+patient = settings(deadline=None)  # a busy machine is no fault
 
 
 def job(number: int, *, timed: bool = True) -> Job:
@@ -92,6 +94,7 @@ class World:
 DURATIONS = st.lists(st.floats(0.0, 600.0), min_size=1, max_size=25)
 
 
+@patient
 @given(DURATIONS, st.sets(st.integers(0, 24)), st.integers(1, 10))
 def test_no_job_is_ever_forgotten(durations: list[float], listed: set[int], jobs_per_page: int) -> None:
     """Each job is seen to be finished, whatever of them the list shows, and in whatever order they end."""
@@ -103,6 +106,7 @@ def test_no_job_is_ever_forgotten(durations: list[float], listed: set[int], jobs
     assert world.noticed_s.keys() == world.ends_s.keys()
 
 
+@patient
 @given(DURATIONS, st.sets(st.integers(0, 24)), st.integers(1, 10))
 def test_an_end_is_noticed_in_time(durations: list[float], listed: set[int], jobs_per_page: int) -> None:
     """No end goes unnoticed for longer than the longest gap, and the share of the rate that all looks take together."""
@@ -174,6 +178,7 @@ def test_looking_leaves_room_for_the_rest() -> None:
     assert world.requests / world.now_s <= 2.0 * 0.5 * 1.3
 
 
+@patient
 @given(st.lists(st.floats(0.1, 100.0), min_size=1, max_size=50))
 def test_durations_are_learned_from_jobs_that_were_seen_from_their_beginning(durations: list[float]) -> None:
     """A job that was taken up or adopted teaches nothing; of the others the mean is learned, and follows a drift."""

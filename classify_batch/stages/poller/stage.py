@@ -6,7 +6,6 @@ submitted than can be collected.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import anyio
@@ -82,7 +81,7 @@ class Poller:
 
     async def _wait(self, until_s: float) -> None:
         self._news = anyio.Event()
-        with anyio.move_on_at(until_s) if until_s < math.inf else anyio.CancelScope():
+        with anyio.CancelScope(deadline=until_s):
             await self._news.wait()
 
     # --- Sweeps -----------------------------------------------------------------------------------------------------

@@ -28,6 +28,16 @@ PAGE_SIZES = (100, 50, 20, 10, 5, 1)
 """A server may refuse a large page with 422: the next smaller one is tried."""
 
 PAGES_MAX = 100_000
+ANSWERED_MAX = 2_000
+"""Finished jobs whose files are remembered from one doubt to the next: their answers don't change, and other people's
+jobs are candidates again and again where the list shows no times."""
+
+READ_TRIES = 6
+"""A round that can't be brought to its end is begun again; nothing is decided by it."""
+
+_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
+_ENDS_THE_RUN = frozenset({Verdict.KEY_REFUSED, Verdict.DOWN})
+
 ROUND_S_MIN = 0.25
 ROUND_S_MAX = 5.0
 
@@ -61,6 +71,7 @@ class Reconciler:
         self._dismissed: set[str] = set()
         self._answered: dict[str, frozenset[str]] = {}
         self._page_size = 0
+        self._list_failed = False
         self._news = anyio.Event()
 
     @property
@@ -82,13 +93,17 @@ class Reconciler:
                 try:
                     await self._round(again, adopted)
                 except ApiError as error:
-                    self._stopping.ask(Stop.because(error))
-                    await anyio.sleep_forever()
+                    if error.verdict in _ENDS_THE_RUN:
+                        self._stopping.ask(Stop.because(error))
+                        await anyio.sleep_forever()
+                    self._do_without_list(error)
+                    await anyio.sleep(ROUND_S_MAX)
                 if self._doubts:
                     await anyio.sleep(min(ROUND_S_MAX, max(ROUND_S_MIN, self._settle_s / 8)))
                 else:
                     self._dismissed.clear()
-                    self._answered.clear()
+                    if len(self._answered) > ANSWERED_MAX:
+                        self._answered.clear()
                     self._news = anyio.Event()
 
     async def _receive(self, doubtful: ObjectReceiveStream[Attempt]) -> None:
@@ -110,6 +125,14 @@ class Reconciler:
         for doubt in doubts:
             doubt.last_look_s = began_s
             await self._decide(doubt, views, again, adopted)
+
+    def _do_without_list(self, error: ApiError) -> None:
+        """Nothing can be proven while the list can't be read: what is in doubt waits, and everything else goes on."""
+        if not self._list_failed:
+            self._warn(f"creates stay in doubt while the job list can't be read ({error})")
+        self._list_failed = True
+        for doubt in list(self._doubts.values()):
+            self._give_up_when_due(doubt, f"the job list can't be read ({error})")
 
     # --- Candidates -------------------------------------------------------------------------------------------------
 
@@ -149,7 +172,7 @@ class Reconciler:
     async def _page(self, token: str | None) -> JobPage:
         while True:
             try:
-                return await patiently(lambda: self._list_page(token))
+                return await patiently(lambda: self._list_page(token), tries=READ_TRIES)
             except ApiError as error:
                 if error.verdict is not Verdict.REFUSED or self._page_size + 1 == len(PAGE_SIZES) or token is not None:
                     raise
@@ -177,8 +200,12 @@ class Reconciler:
     async def _read_answered(self, view: JobView) -> frozenset[str] | None:
         """The files that a finished job answers, read once; None where its results name none."""
         if view.job_id not in self._answered:
-            again = frozenset({Verdict.LATER, Verdict.MISSING})
-            answers = await patiently(lambda: self._api.results(view, ()), again=again)
+            try:
+                answers = await patiently(lambda: self._api.results(view, ()), again=_SOON, tries=READ_TRIES)
+            except ApiError as error:
+                if error.verdict in (Verdict.LATER, Verdict.DOWN):
+                    raise
+                return None  # somebody else's job, perhaps, whose results are not for us
             answered = answered_files(view, answers.items)
             if answered is None:
                 return None
@@ -203,7 +230,8 @@ class Reconciler:
         undecided = [view for view in views if view.job_id not in self._dismissed | doubt.found.keys()]
         undecided = [view for view in undecided if self._could_be(view, doubt)]
         if undecided:
-            self._give_up_when_due(doubt, undecided)
+            jobs = ", ".join(clean(view.job_id) for view in undecided[:10])
+            self._give_up_when_due(doubt, f"its job may be one of: {jobs}")
         elif self._settled(doubt, doubt.last_look_s):
             if best is not None:
                 await self._adopt(doubt, best, views, adopted)
@@ -227,14 +255,12 @@ class Reconciler:
             self._warn(f"chunk {attempt.key.chunk}: further jobs hold its files: {', '.join(map(clean, spare))}")
         await adopted.send(Job(attempt, job_id, at_s, timed=False))
 
-    def _give_up_when_due(self, doubt: Doubt, undecided: list[JobView]) -> None:
+    def _give_up_when_due(self, doubt: Doubt, why: str) -> None:
         if self._clock.wall_s() - doubt.attempt.since_s <= self._job_timeout_s:
             return
         attempt = doubt.attempt
         del self._doubts[attempt.key]
-        jobs = ", ".join(clean(view.job_id) for view in undecided[:10])
-        words = f"perhaps paid, and it could not be proven; its job may be one of: {jobs}"
-        failures = fail_all(attempt, FailureCode.UNRESOLVED, words)
+        failures = fail_all(attempt, FailureCode.UNRESOLVED, f"perhaps paid, and it could not be proven; {why}")
         lines = failure_lines(attempt, None, failures, self._clock.wall_s())
         end_attempt(self._journal, attempt, Kind.COLLECTED, failures=lines)
         self._slots.release()

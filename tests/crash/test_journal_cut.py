@@ -1,0 +1,144 @@
+"""The journal of a real run, cut at every byte and appended to again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from classify_batch.errors import DamagedError
+from classify_batch.journal.entry import encode_about_run
+from classify_batch.journal.replay import Reader, Standing
+from classify_batch.journal.writer import JournalWriter
+from classify_batch.manifest.standing import RunOnDisk, mend, read_run
+from classify_batch.ports import Log
+from classify_batch.records import AttemptKey, Part
+from classify_batch.states import Ended, Kind, Submitted, Submitting
+from classify_batch.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from tests.sandbox.virtual import laboratory
+else:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "sandbox"))
+    from virtual import laboratory
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    """A run with a bit of everything in it, complete."""
+
+    async def run() -> dict[str, bytes]:
+        faults = {"poison": {"file-1"}, "null_result": 0.2}
+        with laboratory(5, files_per_job=3, faults=faults, limits={"attempts": 2}, seed=4) as lab:
+            await lab.run()
+            assert await lab.judge() == {}
+            return lab.store.files
+
+    return anyio.run(run, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
+
+
+class Fixed:
+    """A wall clock that stands."""
+
+    def wall_s(self) -> float:
+        return 1_700_000_000.0
+
+
+async def found_in(store: MemoryStore) -> RunOnDisk:
+    found = await read_run(store)
+    assert found is not None
+    return found
+
+
+def standing_after(lines: list[bytes], chunks: int) -> Standing:
+    standing = Standing(chunks)
+    for entry, offset in Reader("journal.jsonl").feed(b"".join(lines)):
+        standing.read(entry, offset)
+    return standing
+
+
+def has_both_kinds_of_outcome(files: dict[str, bytes]) -> bool:
+    return bool(files[Log.RESULTS] and files[Log.FAILURES])
+
+
+async def test_a_cut_journal_is_a_prefix_and_goes_on(files: dict[str, bytes]) -> None:
+    """Cut at every byte: what is read is the whole lines before the cut, and what is appended then is read, too."""
+    assert has_both_kinds_of_outcome(files)
+    journal = files[Log.JOURNAL]
+    lines = journal.splitlines(keepends=True)
+    head = {name: data for name, data in files.items() if name != "manifest.json"}
+    for cut in range(len(journal) + 1):
+        store = MemoryStore({**head, Log.JOURNAL: journal[:cut]})
+        found = await found_in(store)
+        whole = journal[:cut].count(b"\n")
+        assert found.standing.seq == whole
+        assert found.journal_end == sum(map(len, lines[:whole]))
+        assert found.torn_bytes == cut - found.journal_end
+        await mend(store, found)
+        writer = JournalWriter(store, found.standing, Fixed())
+        writer.record_about_run(Kind.OPENED, {"run_sha256": found.run_sha256})
+        await writer.durable()
+        again = await found_in(store)
+        assert (again.standing.seq, again.torn_bytes) == (whole + 1, 0)
+        assert again.standing.outcomes == found.standing.outcomes
+        assert store.files[Log.RESULTS] == files[Log.RESULTS][: found.standing.results_end]
+        assert store.files[Log.FAILURES] == files[Log.FAILURES][: found.standing.failures_end]
+
+
+async def test_a_prefix_stands_where_the_run_stood(files: dict[str, bytes]) -> None:
+    """Line by line: what is open, what waits and what is committed is what the lines so far say, and no more."""
+    lines = files[Log.JOURNAL].splitlines(keepends=True)
+    for count in range(len(lines) + 1):
+        head = {name: data for name, data in files.items() if name != "manifest.json"}
+        found = (await found_in(MemoryStore({**head, Log.JOURNAL: b"".join(lines[:count])}))).standing
+        lived = standing_after(lines[:count], len(found.chunk_states))
+        assert found.open == lived.open
+        assert found.waiting_parts() == lived.waiting_parts()
+        assert (found.results_end, found.failures_end) == (lived.results_end, lived.failures_end)
+
+
+async def test_a_cut_that_the_manifest_knows_better_is_damage(files: dict[str, bytes]) -> None:
+    """A complete run's manifest says how many lines there were: cut at any byte, that is damage and no tail."""
+    journal = files[Log.JOURNAL]
+    for cut in range(len(journal)):
+        whole = journal[:cut].count(b"\n")
+        with pytest.raises(DamagedError, match=f"line {whole + 1}, byte "):
+            await read_run(MemoryStore({**files, Log.JOURNAL: journal[:cut]}))
+
+
+async def test_lines_of_another_run_are_damage(files: dict[str, bytes]) -> None:
+    """A journal belongs to one run.json: under another one it is refused."""
+    lines = files[Log.JOURNAL].splitlines(keepends=True)
+    lines[0] = encode_about_run(1, 1.0, 0, Kind.OPENED, {"run_sha256": "0" * 64})
+    with pytest.raises(DamagedError, match=r"run\.json in memory is not the one"):
+        await read_run(MemoryStore({**files, Log.JOURNAL: b"".join(lines)}))
+
+
+async def test_sound_lines_that_contradict_each_other_are_damage(files: dict[str, bytes]) -> None:
+    """A journal can be whole by its checksums and still say what no run can have done."""
+    store = MemoryStore({**files, Log.JOURNAL: b""})
+    writer = JournalWriter(store, Standing(3), Fixed())
+    key = AttemptKey(0, 1)
+    for fact in (Submitting(key, Part(0), 1.0), Submitted(key, "j", 1.0), Ended(key, Kind.COLLECTED)):
+        writer.record(fact)
+    sound = store.crash(max).files[Log.JOURNAL].splitlines(keepends=True)
+    other = MemoryStore({**files, Log.JOURNAL: b""})
+    standing = Standing(3)
+    standing.seq = 3
+    liar = JournalWriter(other, standing, Fixed())
+    liar.record(Submitting(AttemptKey(0, 2), Part(0), 1.0))
+    lie = other.crash(max).files[Log.JOURNAL]
+    data = b"".join([*sound, lie])
+    with pytest.raises(DamagedError, match=f"line 4, byte {len(data) - len(lie)}: what it says can't follow"):
+        await read_run(MemoryStore({**files, Log.JOURNAL: data}))
