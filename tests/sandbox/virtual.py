@@ -107,7 +107,9 @@ class _End(httpx.AsyncBaseTransport):
             response = await wire.before(request) or await self._ask(request)
         response = await wire.after(request, response)
         await anyio.sleep(wire.latency_s())
-        return response
+        return httpx.Response(
+            response.status_code, headers=response.headers, stream=httpx.ByteStream(await response.aread())
+        )
 
     async def _ask(self, request: httpx.Request) -> httpx.Response:
         try:

@@ -1,0 +1,296 @@
+"""Any order of runs, power cuts, stops, weather, limits and retries ends with one outcome per file, paid once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from trio.testing import MockClock
+
+from classify_batch.manifest import verify as verifying
+from classify_batch.manifest.reopen import earlier_failures_name
+from classify_batch.manifest.standing import read_run
+from classify_batch.orchestrator import Ending
+from classify_batch.ports import Log
+from classify_batch.sandbox import App, Faults, Options, World
+from classify_batch.settings import Settings
+from classify_batch.sources.spill import Limits
+from classify_batch.stopping import Stop
+from classify_batch.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from tests.sandbox.virtual import Lab, laboratory
+else:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "sandbox"))
+    from virtual import Lab, laboratory
+
+T = TypeVar("T")
+
+FILES = 14
+SETTLE_S = 5.0
+JOB_TIMEOUT_S = 90.0
+LIMITS = {"settle_s": SETTLE_S, "job_timeout_s": JOB_TIMEOUT_S, "jobs_in_flight": 3, "attempts": 2}
+
+WEATHER: dict[str, tuple[float, ...]] = {
+    "lost_create_answer": (0.3, 1.0),
+    "create_503_after": (0.3,),
+    "create_503_before": (0.3,),
+    "reset_before": (0.1,),
+    "rate_429": (0.1, 0.3),
+    "read_503": (0.1, 0.3),
+    "error": (0.3, 1.0),
+    "cancelled": (0.3,),
+    "partial": (0.5,),
+    "null_result": (0.2, 1.0),
+    "stuck": (0.3,),
+    "poison_share": (0.2,),
+    "foreign_share": (0.2,),
+    "rejected_vaguely_share": (0.2,),
+    "list_lag_s": (1.0, 4.5),
+    "get_lag_s": (1.0, 4.0),
+}
+"""What the weather is drawn from; everything else stays kind."""
+
+
+def change_weather(lab: Lab, *, list_order: str = "newest", seed: int = 1, **faults: object) -> None:
+    """The same sandbox, with the jobs that it has, under other faults and with another order of its list."""
+    told = lab.app.options.model_dump() | {
+        "list_order": list_order,
+        "faults": Faults.of({"seed": seed, **faults}, "faults"),
+    }
+    options = Options.of(**told)
+    world = World(options, lab.app.world.seed)
+    for job in lab.app.world:
+        world.add(job)
+    lab.app = lab.wire.app = App(options, world, lab.app.project, wall_s=lab.clock.wall_s)
+
+
+def change_limits(lab: Lab, **limits: object) -> None:
+    """What may change between two runs of a directory."""
+    lab.settings = lab.settings.model_copy(
+        update={"limits": Settings.model_validate(
+            lab.settings.model_dump() | {"limits": lab.settings.limits.model_dump() | limits}
+        ).limits}
+    )
+
+
+async def run_for(
+    lab: Lab, for_s: float, leave: Callable[[], object], *, retry_failed: bool = False
+) -> Ending | None:
+    """Runs, and after so long calls `leave`, which cuts the power by giving the store that is left, or asks to stop.
+
+    None: the power was cut.
+    """
+    left: list[MemoryStore] = []
+    endings: list[Ending] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def later() -> None:
+            await anyio.sleep(for_s)
+            found = leave()
+            if isinstance(found, MemoryStore):
+                left.append(found)
+                tasks.cancel_scope.cancel()
+
+        tasks.start_soon(later)
+        endings.append(await lab.run(retry_failed=retry_failed))
+        tasks.cancel_scope.cancel()
+    if left:
+        lab.store = left[0]
+        return None
+    return endings[0]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was committed at a moment, as bytes."""
+
+    results: bytes = b""
+    failures: bytes = b""
+    earlier: tuple[bytes, ...] = ()
+
+
+async def committed(lab: Lab) -> Seen:
+    """What a run directory at rest holds for good."""
+    found = await read_run(lab.store)
+    assert found is not None
+    files, standing = lab.store.files, found.standing
+    return Seen(
+        files.get(Log.RESULTS, b"")[: standing.results_end],
+        files.get(Log.FAILURES, b"")[: standing.failures_end],
+        tuple(files[earlier_failures_name(number + 1)] for number in range(standing.generation)),
+    )
+
+
+class Nights(RuleBasedStateMachine):
+    """One run directory and one sandbox, in virtual time that goes on from rule to rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opened = ExitStack()
+        self._elapsed_s = 0.0
+        self._seen = Seen()
+        self._lab: Lab | None = None
+
+    @property
+    def lab(self) -> Lab:
+        assert self._lab is not None
+        return self._lab
+
+    def _in_virtual_time(self, act: Callable[[], Awaitable[T]]) -> T:
+        clock = MockClock(autojump_threshold=0)
+        clock.jump(self._elapsed_s)
+
+        async def main() -> T:
+            try:
+                return await act()
+            finally:
+                self._elapsed_s = anyio.current_time()
+
+        return anyio.run(main, backend="trio", backend_options={"clock": clock})
+
+    @initialize(
+        files_per_job=st.sampled_from([3, 1, 5]),
+        job_duration_s=st.sampled_from([1.0, 20.0, 80.0]),
+        seed=st.integers(1, 1000),
+    )
+    def begin(self, files_per_job: int, job_duration_s: float, seed: int) -> None:
+        """Plans a run."""
+
+        async def plan() -> Lab:
+            lab = self._opened.enter_context(
+                laboratory(
+                    FILES,
+                    files_per_job=files_per_job,
+                    job_duration_s=job_duration_s,
+                    limits=LIMITS,
+                    seed=seed,
+                    latency_s=0.1,
+                    commit_s=0.01,
+                )
+            )
+            await lab.plan()
+            return lab
+
+        self._lab = self._in_virtual_time(plan)
+
+    @rule(
+        for_s=st.floats(0, 60),
+        kept=st.tuples(*[st.floats(0, 1)] * 3),
+        retry_failed=st.booleans(),
+    )
+    def power_cut(self, for_s: float, kept: tuple[float, float, float], retry_failed: bool) -> None:
+        """A run, and then the plug; of what was pending the disk has kept the drawn part of each file."""
+        shares = iter(kept)
+        lab = self.lab
+
+        def cut() -> MemoryStore:
+            return lab.store.crash(lambda least, most: least + round((most - least) * next(shares)))
+
+        self._in_virtual_time(lambda: run_for(lab, for_s, cut, retry_failed=retry_failed))
+
+    @rule(for_s=st.floats(0, 60), collects=st.booleans(), retry_failed=st.booleans())
+    def orderly_stop(self, for_s: float, collects: bool, retry_failed: bool) -> None:
+        """A run that is asked to stop: at once, or when what is out has come home."""
+        lab = self.lab
+
+        def ask() -> None:
+            lab.stopping.ask(Stop("interrupted", collects=collects))
+
+        ending = self._in_virtual_time(lambda: run_for(lab, for_s, ask, retry_failed=retry_failed))
+        assert ending is not None
+        assert self._in_virtual_time(lab.verify).complete == (ending.state == "complete")
+
+    @rule(
+        names=st.lists(st.sampled_from(sorted(WEATHER)), min_size=1, max_size=4, unique=True),
+        data=st.data(),
+        list_order=st.sampled_from(["newest", "oldest", "shuffled"]),
+        seed=st.integers(1, 1000),
+    )
+    def weather(self, names: list[str], data: st.DataObject, list_order: str, seed: int) -> None:
+        """Other misfortunes from now on."""
+        faults = {name: data.draw(st.sampled_from(WEATHER[name]), label=name) for name in names}
+
+        async def change() -> None:
+            change_weather(self.lab, list_order=list_order, seed=seed, **faults)
+
+        self._in_virtual_time(change)
+
+    @rule(jobs_in_flight=st.integers(1, 6), attempts=st.integers(1, 4))
+    def limits(self, jobs_in_flight: int, attempts: int) -> None:
+        """Other limits from the next run on."""
+        change_limits(self.lab, jobs_in_flight=jobs_in_flight, attempts=attempts)
+
+    @rule(for_s=st.sampled_from([10.0, 200.0]))
+    def nothing_for_a_while(self, for_s: float) -> None:
+        """Nobody gives the command; jobs go on."""
+        self._elapsed_s += for_s
+
+    @invariant()
+    @precondition(lambda self: self._lab is not None)
+    def nothing_is_lost_or_twice(self) -> None:
+        """What was committed stays, failures that were put aside too; no file has two outcomes or is paid twice."""
+        self._in_virtual_time(self._look)
+
+    async def _look(self) -> None:
+        verified = await self.lab.verify()
+        assert verified.faults == []
+        now, before = await committed(self.lab), self._seen
+        assert now.results.startswith(before.results)
+        generations, earlier = [*now.earlier, now.failures], [*before.earlier, before.failures]
+        assert generations[: len(before.earlier)] == list(before.earlier)
+        assert all(each.startswith(old) for each, old in zip(generations, earlier, strict=False))
+        assert len(generations) >= len(earlier)
+        lines = (now.results + now.failures).splitlines()
+        assert len({verifying.outcome_file_id(line) for line in lines}) == len(lines)
+        assert self.lab.paid_twice() == []
+        self._seen = now
+
+    def teardown(self) -> None:
+        """In kind weather the same command ends the run, whatever came before."""
+        try:
+            if self._lab is not None:
+                self._in_virtual_time(self._end)
+        finally:
+            self._opened.close()
+
+    async def _end(self) -> None:
+        change_weather(self.lab)
+        ending = await self.lab.run()
+        assert (ending.state, ending.reason) == ("complete", None)
+        assert await self.lab.judge() == {}
+        await self._look()
+
+
+@pytest.mark.slow
+def test_any_order_of_misfortunes_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is drawn: nothing lost, nothing twice, nothing paid twice, nothing for verify to say."""
+    monkeypatch.setattr(verifying, "LIMITS", Limits(buckets=3))
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Nights,
+        settings=settings(
+            max_examples=20,
+            stateful_step_count=8,
+            deadline=None, phases=[Phase.generate],
+            derandomize=True,
+            print_blob=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
