@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from classify_batch.errors import ApiError, Verdict
 
@@ -28,25 +28,17 @@ async def patiently(
     *,
     again: frozenset[Verdict] = frozenset({Verdict.LATER}),
     tries: int = TRIES,
-    on_wait: Callable[[ApiError, float], None] = lambda _error, _wait_s: None,
 ) -> Result:
     """Makes a call until it brings an answer, or an ApiError whose verdict isn't in `again`, or `tries` are used up.
 
-    An error that names a wait (`retry_after_s`) is tried again no earlier; the shared cool-down of the gate sees to the
-    rest.
+    A `Retry-After` is not looked at here: the gate lets nobody pass before it.
     """
-
-    def tell(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
-        if isinstance(error, ApiError):
-            on_wait(error, state.upcoming_sleep)
 
     retrying = AsyncRetrying(
         retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.verdict in again),
         stop=stop_after_attempt(tries),
         wait=wait_random_exponential(multiplier=WAIT_S_FIRST, max=WAIT_S_MAX),
         sleep=anyio.sleep,
-        before_sleep=tell,
         reraise=True,
     )
 

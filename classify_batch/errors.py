@@ -135,7 +135,6 @@ class ApiError(ClassifyBatchError):
         status: the HTTP status, or None where no answer came.
         detail: the server's own words, cleaned of control characters and cut to 500 characters.
         file_indexes: positions in the sent `file_ids` that a 422 names in `loc`.
-        retry_after_s: seconds the server asked us to wait, capped, or None.
     """
 
     exit_status = ExitStatus.INCOMPLETE
@@ -149,7 +148,6 @@ class ApiError(ClassifyBatchError):
         status: int | None = None,
         detail: str = "",
         file_indexes: tuple[int, ...] = (),
-        retry_after_s: float | None = None,
         hint: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
@@ -158,7 +156,6 @@ class ApiError(ClassifyBatchError):
         self.status = status
         self.detail = detail
         self.file_indexes = file_indexes
-        self.retry_after_s = retry_after_s
         if verdict in (Verdict.KEY_REFUSED, Verdict.NO_CREDIT, Verdict.PERSON):
             self.exit_status = ExitStatus.PERSON
 

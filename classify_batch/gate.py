@@ -83,7 +83,7 @@ class Gate:
         return await self._tasks.__aexit__(kind, error, trace)
 
     @property
-    def cooling_s(self) -> float:
+    def waiting_s(self) -> float:
         """Seconds for which nothing will pass."""
         return max(0.0, self._cool_until_s - anyio.current_time())
 
@@ -152,21 +152,14 @@ class Gate:
             moment = max(self._due_s, self._cool_until_s)
             full = self._free_lanes < (self._lanes if self.broken else 1)
             if not self._waiting or full:
-                await self._sleep_until(None)
+                self._changed = anyio.Event()
+                await self._changed.wait()
             elif moment > now:
-                await self._sleep_until(moment)
+                await anyio.sleep_until(moment)
             else:
                 self._free_lanes -= 1
                 self._due_s = max(self._due_s, now - _SLACK_S) + self._interval_s
                 heapq.heappop(self._waiting).called.set()
-
-    async def _sleep_until(self, moment_s: float | None) -> None:
-        """Until the moment, or until something changes where there is nothing to wait for."""
-        if moment_s is not None:
-            await anyio.sleep_until(moment_s)
-            return
-        self._changed = anyio.Event()
-        await self._changed.wait()
 
 
 class Slots:

@@ -57,7 +57,8 @@ class Progress:
     Attributes:
         outcomes: committed files by outcome; types: by type.
         in_flight: jobs that hold a slot; in_doubt: attempts that are being reconciled.
-        cooling_s: seconds for which nothing is sent, because the API asked for it.
+        waiting_s: seconds for which nothing is sent; down: because the API answers nothing, and not because it asked
+            for fewer requests.
     """
 
     files: int
@@ -68,7 +69,8 @@ class Progress:
     slots: int
     in_doubt: int
     requests: int
-    cooling_s: float
+    waiting_s: float
+    down: bool
     stopping: str | None
 
 
@@ -130,7 +132,8 @@ class Orchestrator:
             slots=self._slots.total,
             in_doubt=0 if self._reconciler is None else self._reconciler.doubts,
             requests=self._api.requests,
-            cooling_s=self._gate.cooling_s,
+            waiting_s=self._gate.waiting_s,
+            down=self._gate.broken,
             stopping=None if self._stopping.stop is None else self._stopping.stop.reason,
         )
 
@@ -226,10 +229,6 @@ class Orchestrator:
             async def end_creating() -> None:
                 await self._stopping.no_creates.wait()
                 self._check_over()
-                stop = self._stopping.stop
-                if stop is not None and stop.drain_s is not None:
-                    await anyio.sleep(stop.drain_s)
-                    self._stopping.ask(replace(stop, collects=False))
 
             tasks.start_soon(leave_when_asked)
             tasks.start_soon(end_creating)
@@ -237,11 +236,14 @@ class Orchestrator:
             tasks.cancel_scope.cancel()
 
     async def _stop_at(self, until_s: float) -> None:
-        """Looks at the wall clock again and again: it may be set, and the machine may have slept."""
+        """Ends creating, and the rest after the time to drain. Looks at the wall clock again and again: it may be set,
+        and the machine may have slept."""
         while (left_s := until_s - self._clock.wall_s()) > 0:  # noqa: ASYNC110 - a clock sets no event
             await anyio.sleep(min(left_s, 1.0))
-        drain_s = self._settings.limits.drain_s
-        self._stopping.ask(Stop("the time that was given is over", collects=True, drain_s=drain_s))
+        over = Stop("the time that was given is over", collects=True)
+        self._stopping.ask(over)
+        await anyio.sleep(self._settings.limits.drain_s)
+        self._stopping.ask(replace(self._stopping.stop or over, collects=False))
 
     def _stop_at_too_many_failures(self) -> None:
         outcomes, most = self._standing.outcomes, self._settings.limits.stop_at_failure_percentage
@@ -330,6 +332,7 @@ class Orchestrator:
             async for part, file_ids, positions in parts:
                 await self._slots.acquire()
                 if not self._stopping.creating:
+                    self._slots.release()
                     return
                 key = AttemptKey(part.chunk, self._journal.next_attempt(part.chunk))
                 await intake.send(Attempt(key, part, file_ids, positions))

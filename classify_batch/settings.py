@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -116,7 +116,7 @@ class LimitSettings(_Section):
 
 
 class SandboxSettings(_Section):
-    documents: Path | None = None
+    documents: Annotated[Path, AfterValidator(Path.absolute)] | None = None
 
 
 class Settings(BaseSettings):

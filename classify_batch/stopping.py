@@ -19,14 +19,13 @@ from classify_batch.errors import ClassifyBatchError, ExitStatus
 class Stop:
     """Why a run stops, for people (`reason`, `hint`) and for schedulers (`status`).
 
-    `collects`: what is out is still collected, for at most `drain_s` seconds where that is given.
+    `collects`: what is out is still collected.
     """
 
     reason: str
     status: ExitStatus = ExitStatus.INCOMPLETE
     hint: str = "the same command goes on"
     collects: bool = False
-    drain_s: float | None = None
 
     @classmethod
     def because(cls, error: ClassifyBatchError, *, collects: bool = False) -> Stop:

@@ -83,7 +83,10 @@ def file_id(name: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"CLASSIFY_BATCH_SANDBOX__DOCUMENTS": str(DOCUMENTS)}
+    """The user's own, but for what would send the demo's files to another server than the embedded one."""
+    ours = ("LLAMA_CLOUD_", "CLASSIFY_BATCH_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return kept | {"CLASSIFY_BATCH_SANDBOX__DOCUMENTS": str(DOCUMENTS)}
 
 
 def interrupted(run: list[str], at_files: int) -> int:
@@ -119,6 +122,8 @@ def compare(names: dict[str, str]) -> None:
         print(f"  {kind:<12}{asked[kind]:>9,}{answered[kind]:>10,}{share:>8}")
     total = sum(asked.values())
     print(f"  agree: {sum(agreed.values()):,} of {total:,} ({100 * sum(agreed.values()) / total:.1f} %)")
+    balanced = sum(agreed[kind] / count for kind, count in asked.items()) / len(asked)
+    print(f"  the mean of the types' shares: {100 * balanced:.1f} % (by chance: {100 / len(asked):.1f} %)")
     print("  (the sandbox ranks words: a stand-in, not a language model; the rules were tuned on files like these)")
     say(f"everything lies in {RUN.relative_to(ROOT)}: results.jsonl, failures.jsonl, manifest.json, journal.jsonl")
 

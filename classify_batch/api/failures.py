@@ -41,6 +41,7 @@ _CREATE_STATUSES = {
     409: Verdict.DOUBTFUL,
     413: Verdict.REFUSED,
     422: Verdict.REFUSED,
+    425: Verdict.LATER,
     429: Verdict.LATER,
 }
 

@@ -215,7 +215,6 @@ class Http:
             status=status,
             detail=detail,
             file_indexes=named_files(places),
-            retry_after_s=retry_after_s,
             hint=_HINTS.get(verdict, "the same command goes on later"),
         )
 

@@ -25,6 +25,8 @@ class Pace:
         self._marks: deque[tuple[float, int]] = deque()
 
     def mark(self, now_s: float, done: int) -> None:
+        if self._marks and done < self._marks[-1][1]:  # failed files got a new chance
+            self._marks.clear()
         self._marks.append((now_s, done))
         while now_s - self._marks[0][0] > RATE_OVER_S:
             self._marks.popleft()
@@ -72,7 +74,7 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     from rich.progress import Progress as Bar
 
     pace = Pace()
-    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[details]}"))
+    columns = (BarColumn(10), MofNCompleteColumn(), TextColumn("{task.fields[details]}"))
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("files", total=None, details="")
 
@@ -85,21 +87,21 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
 
 
 def details(progress: Progress, pace: Pace) -> str:
-    """Outcomes, jobs in flight, rate and time left, and what the run waits for."""
+    """Time left, rate, what the run waits for, jobs out, outcomes: the most wanted first, as terminals are narrow."""
     outcomes = progress.outcomes
     done = sum(outcomes.values())
-    parts = [
+    parts = [f"{pace.left(progress.files - done)} left", f"{pace.files_per_s:,.0f} files/s"]
+    if progress.stopping:
+        parts.append("stopping")
+    if progress.waiting_s >= 1:
+        why = "the API is down" if progress.down else "the API's rate limit"
+        parts.append(f"waiting {progress.waiting_s:.0f} s: {why}")
+    parts += [
+        f"{progress.in_flight} of {progress.slots} jobs out",
         f"{outcomes.get('classified', 0):,} classified",
         f"{outcomes.get('unmatched', 0):,} unmatched",
         f"{outcomes.get('failed', 0):,} failed",
-        f"{progress.in_flight} of {progress.slots} jobs out",
-        f"{pace.files_per_s:,.0f} files/s",
-        f"{pace.left(progress.files - done)} left",
     ]
     if progress.in_doubt:
         parts.append(f"{progress.in_doubt} in doubt")
-    if progress.cooling_s:
-        parts.append(f"waiting {progress.cooling_s:.0f} s for the API's rate limit")
-    if progress.stopping:
-        parts.append("stopping")
     return ", ".join(parts)

@@ -13,15 +13,18 @@ _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?
 def parse_deadline(text: str, now: datetime) -> float:
     """Seconds since the epoch of the next time that a clock shows `06:00`, or of a date with a time.
 
-    `now` has a time zone: times without an offset are read in it. Raises ValueError.
+    Without an offset it is this machine's local time, as it will be then. Raises ValueError, also for what is over.
     """
     if "T" in text or " " in text:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)).timestamp()
-    clock = datetime.strptime(text.split("+", maxsplit=1)[0].split("-", maxsplit=1)[0].rstrip("Z"), "%H:%M").time()  # noqa: DTZ007 - a time of day
-    offset = datetime.fromisoformat(f"2000-01-01T{text}").tzinfo or now.tzinfo
-    moment = datetime.combine(now.astimezone(offset).date(), clock, offset)
-    return (moment if moment > now else moment + timedelta(days=1)).timestamp()
+        moment = datetime.fromisoformat(text).astimezone()
+    else:
+        clock = datetime.fromisoformat(f"2000-01-01T{text}").timetz()
+        today = now.astimezone(clock.tzinfo).date()
+        moments = (datetime.combine(today + timedelta(days=days), clock).astimezone() for days in (0, 1))
+        moment = next(each for each in moments if each > now)
+    if moment <= now:
+        raise ValueError(f"{text!r} is over")
+    return moment.timestamp()
 
 
 def parse_span(text: str) -> float:
@@ -38,7 +41,7 @@ def deadline(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     try:
         return None if value is None else parse_deadline(value, datetime.now().astimezone())
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no time like 06:00, 06:00+02:00 or 2026-11-22T06:00") from None
+        raise click.BadParameter(f"{value!r} is no time to come, like 06:00, 06:00+02:00 or 2030-11-22T06:00") from None
 
 
 def span(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:

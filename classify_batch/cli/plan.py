@@ -30,6 +30,7 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
     Example:
       classify-batch plan my.toml --input ids.csv --column id --run-dir runs/today
     """
+    import shlex
     from functools import partial
 
     import anyio
@@ -42,11 +43,12 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
     run = anyio.run(partial(make_plan, settings, source, run_dir, column=column))
     cost = cost_of(run.files, settings.job)
     click.echo(f"files       {run.files:,}  ({run.duplicates:,} repeated IDs left out)")
-    click.echo(f"chunks      {run.chunks:,}  (of up to {settings.plan.files_per_job} files)")
+    size = run.settings["plan"]["files_per_job"]
+    click.echo(f"chunks      {run.chunks:,}  (of up to {size} files)")
     click.echo(f"requests    {2 * run.chunks:,}  at least: a create and a results call a job; looking comes on top")
     click.echo(
         f"cost        at most {cost.credits:,} credits, ${cost.dollars:,.2f}"
         f"  ({cost.pages_per_file} pages a file, {cost.credits_per_page} credits a page)"
     )
-    click.echo(f"next: classify-batch resume {run_dir}", err=True)
+    click.echo(f"next: {shlex.join(['classify-batch', 'resume', str(run_dir)])}", err=True)
     return 0

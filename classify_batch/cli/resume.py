@@ -39,7 +39,7 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
     """
     import anyio
 
-    from classify_batch.cli.running import run_to_end
+    from classify_batch.cli.running import resume_command_for, run_to_end
     from classify_batch.runs.reading import read_run_settings
     from classify_batch.settings import Settings
 
@@ -48,7 +48,7 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
         settings = Settings.load(config, **given)
     else:
         settings = Settings.from_stored(anyio.run(read_run_settings, directory), **given)
-    again = f"classify-batch resume {directory}"
+    again = resume_command_for(directory, settings, config)
     return run_to_end(
         settings,
         None,

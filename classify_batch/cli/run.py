@@ -41,9 +41,12 @@ def run_command(config: Path, source: str, run_dir: Path, column: str | None, as
 
     settings = Settings.load(config, **as_sections(options))
 
-    from classify_batch.cli.running import run_to_end  # after the settings: whoever mends those needn't wait for this
+    from classify_batch.cli.running import (  # after the settings: whoever mends those needn't wait for this
+        resume_command_for,
+        run_to_end,
+    )
 
-    again = f"classify-batch resume {run_dir}"
+    again = resume_command_for(run_dir, settings, config)
     return run_to_end(
         settings,
         source,

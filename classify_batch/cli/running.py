@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -82,6 +83,14 @@ async def _run(
     return await arun(settings, source, run_dir, on_progress=observe, stopping=stopping, **told)
 
 
+def resume_command_for(run_dir: Path, settings: Settings, config: Path | None) -> str:
+    """The command that goes on. Webhook headers are stored nowhere, so a run that has some needs its config again."""
+    command = ["classify-batch", "resume", str(run_dir)]
+    if config is not None and any(each.webhook_headers for each in settings.job.webhook_configurations):
+        command += ["--config", str(config)]
+    return shlex.join(command)
+
+
 def _summarise(result: RunResult, again: str) -> None:
     lines = [] if result.called else ["this run was complete already: nothing was called, nothing was written"]
     lines += describe(result.manifest)
@@ -92,8 +101,8 @@ def _summarise(result: RunResult, again: str) -> None:
         click.echo(line, err=True)
     if result.state is RunState.COMPLETE:
         if result.exit_status is ExitStatus.FAILURES:
-            click.echo("hint: failures.jsonl is a valid --input for another run", err=True)
-        click.echo(f"next: classify-batch verify {result.run_dir}", err=True)
+            click.echo("hint: `resume DIR --retry-failed` gives the failed files a new chance", err=True)
+        click.echo(f"next: {shlex.join(['classify-batch', 'verify', str(result.run_dir)])}", err=True)
     else:
         click.echo(f"hint: {result.hint}", err=True)
         click.echo(f"next: {again}", err=True)

@@ -35,9 +35,11 @@ def _on_signal(number: int, _frame: FrameType | None) -> None:
     _seen += 1
     name = signal.Signals(number).name
     if _seen > 1:
-        _leave(128 + number, f"{name} again: left at once; the same command goes on")
+        _leave(128 + number, f"error: {name} again: left at once\nhint: the same command goes on")
     if _asked is None:
-        _leave(INCOMPLETE, f"interrupted by {name} before anything was sent; the same command begins again")
+        _leave(
+            INCOMPLETE, f"error: interrupted by {name} before anything was sent\nhint: the same command begins again"
+        )
     else:
         _asked(name)
 

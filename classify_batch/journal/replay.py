@@ -42,7 +42,7 @@ class OpenAttempt:
     Attributes:
         since_s: when the intent was first written.
         offset: where in the journal that was.
-        reopened: whether it was given up in an earlier generation and is only looked at again.
+        reopened: whether its job was given up in an earlier generation and is only looked at again.
     """
 
     part: Part
@@ -157,7 +157,7 @@ class Standing:
             self._reopen_chunk(part.chunk, item["attempts"]).waiting.append(part)
         for item in values["looks"]:
             key = AttemptKey(item["chunk"], item["attempt"])
-            self._reopen_chunk(key.chunk, key.attempt).open_attempts += 1
+            self._reopen_chunk(key.chunk, item.get("attempts", key.attempt)).open_attempts += 1
             since_s = from_iso(item["since"])
             job_id = item.get("job_id")
             state = State.SUBMITTING if job_id is None else State.SUBMITTED
@@ -213,6 +213,7 @@ class Standing:
     def _accepted(self, attempt: OpenAttempt, fact: Submitted | Adopted) -> None:
         self.jobs += 1
         attempt.job_id, attempt.submitted_at_s = fact.job_id, fact.at_s
+        attempt.reopened = False  # a new job, or one that the list showed: it is there
         self.project_id = self.project_id or fact.project_id
 
     def _end(self, fact: Ended) -> None:

@@ -60,7 +60,7 @@ async def reopen_failures(store: RunStore, standing: Standing, journal: JournalW
     generation = standing.generation + 1
     await store.replace(earlier_failures_name(generation), store.stream(Log.FAILURES, 0, end))
     failed = await _read_failed(store, end, plan)
-    since_s = await _intents(store, {old.key for old in failed.old if old.job_id is None})
+    since_s = await _look_back(store, failed)
     sizes = {key: len(await plan.file_ids(key)) for key in {*failed.again, *(old.key.chunk for old in failed.old)}}
     values = {
         "generation": generation,
@@ -72,6 +72,7 @@ async def reopen_failures(store: RunStore, standing: Standing, journal: JournalW
             {
                 "chunk": old.key.chunk,
                 "attempt": old.key.attempt,
+                "attempts": failed.attempts[old.key.chunk],
                 **write_part(_part(old.key.chunk, positions, sizes[old.key.chunk])),
                 **({} if old.job_id is None else {"job_id": old.job_id}),
                 "since": to_iso(since_s.get(old.key, 0.0)),
@@ -99,7 +100,7 @@ async def _read_failed(store: RunStore, end: int, plan: PlanReader) -> _Failed:
             failed.old[_Old(key, None)].append(position)
         else:
             failed.again[chunk].append(position)
-            failed.attempts[chunk] = max(failed.attempts.get(chunk, 0), key.attempt)
+        failed.attempts[chunk] = max(failed.attempts.get(chunk, 0), key.attempt)
     return failed
 
 
@@ -111,16 +112,21 @@ async def _lines(store: RunStore, end: int) -> AsyncIterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-async def _intents(store: RunStore, keys: set[AttemptKey]) -> dict[AttemptKey, float]:
-    """When the create calls of attempts were first intended: the journal knows."""
+async def _look_back(store: RunStore, failed: _Failed) -> dict[AttemptKey, float]:
+    """When the create calls that are still in doubt were first intended: the journal knows. Also takes from there how
+    many attempts the chunks had, whose other files may have been in later ones: no number is given out twice."""
+    doubtful = {old.key for old in failed.old if old.job_id is None}
     since_s: dict[AttemptKey, float] = {}
-    if keys:
-        reader = Reader(Log.JOURNAL)
-        async for block in store.stream(Log.JOURNAL):
-            for entry, _ in reader.feed(block):
-                for fact in entry.facts:
-                    if isinstance(fact, Submitting) and fact.key in keys:
-                        since_s.setdefault(fact.key, fact.since_s)
+    reader = Reader(Log.JOURNAL)
+    async for block in store.stream(Log.JOURNAL):
+        for entry, _ in reader.feed(block):
+            for fact in entry.facts:
+                if not isinstance(fact, Submitting):
+                    continue
+                if fact.key.chunk in failed.attempts:
+                    failed.attempts[fact.key.chunk] = max(failed.attempts[fact.key.chunk], fact.key.attempt)
+                if fact.key in doubtful:
+                    since_s.setdefault(fact.key, fact.since_s)
     return since_s
 
 

@@ -19,7 +19,6 @@ from classify_batch.manifest.run_file import NAME as RUN_FILE
 from classify_batch.manifest.run_file import RunFile
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.orchestrator import Orchestrator, Progress
-from classify_batch.ports import Log
 from classify_batch.records import RunState
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.planning import plan_if_new
@@ -193,10 +192,10 @@ async def _finished(found: RunOnDisk, store: DiskStore, path: Path) -> RunResult
         return None
     if manifest is None or not found.manifest_complete:
         return None  # killed between the journal's last line and the manifest, which is still to be written
-    for name, end in ((Log.RESULTS, found.standing.results_end), (Log.FAILURES, found.standing.failures_end)):
-        if (size := await store.size(name) or 0) < end:
+    for name, output in manifest.get("outputs", {}).items():
+        if (size := await store.size(name) or 0) != output.get("bytes"):
             raise DamagedError(
-                f"{path / name} has {size} bytes, but {end} were committed",
+                f"{path / name} has {size} bytes, and the manifest says {output.get('bytes')}",
                 hint="restore the file from a copy, or begin again in a new run directory",
             )
     status = ExitStatus(closed["exit_status"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ async def read_run_settings(run_dir: str | PathLike[str]) -> dict[str, Any]:
 async def verify_run(run_dir: str | PathLike[str]) -> Verification:
     """Proves a run directory. Raises RunDirectoryError where there is no run."""
     path = Path(run_dir)
-    found = await verify(DiskStore(path)) if path.is_dir() else None
+    spill = path if os.access(path, os.W_OK) else None  # the system's own place for it may be memory
+    found = await verify(DiskStore(path), spill) if path.is_dir() else None
     if found is None:
         raise RunDirectoryError(f"{path} holds no run", hint="name the directory of a run")
     return found
@@ -49,7 +51,7 @@ async def read_status(run_dir: str | PathLike[str]) -> dict[str, Any]:
     now = manifest_of(found.run, found.standing, state=state, requests=found.standing.requests, started_at_s=0)
     now["started_at"] = manifest["started_at"] if manifest else None
     if manifest and not holder:
-        now |= {key: manifest.get(key) for key in ("reason", "exit_status", "stopped_at")}
+        now |= {key: manifest.get(key) for key in ("reason", "exit_status", "stopped_at", "outputs")}
     if holder:
         now["holder"] = {"host": holder.host, "pid": holder.pid, "since": holder.since}
     return now

@@ -338,7 +338,7 @@ async def test_retry_after_is_honoured_and_capped(retry_after: str, low_s: float
         with pytest.raises(ApiError) as caught:
             await api.get("j")
         assert caught.value.verdict is Verdict.LATER
-        assert low_s <= gate.cooling_s <= high_s
+        assert low_s <= gate.waiting_s <= high_s
 
 
 async def test_a_plan_that_is_full_cools_nobody_down() -> None:
@@ -348,7 +348,7 @@ async def test_a_plan_that_is_full_cools_nobody_down() -> None:
         with pytest.raises(ApiError) as caught:
             await api.create(["a"], nothing)
         assert caught.value.verdict is Verdict.PLAN_FULL
-        assert gate.cooling_s == 0
+        assert gate.waiting_s == 0
 
 
 @pytest.mark.parametrize("date", ["", "nonsense", "Mon, 99999999999999999999 Jan 2020 00:00:00 GMT"])

@@ -87,12 +87,3 @@ async def test_a_fault_of_ours_comes_through_at_once() -> None:
     with pytest.raises(KeyError):
         await patiently(broken)
     assert calls == 1
-
-
-async def test_every_wait_is_told() -> None:
-    """Who watches hears of each error, and how long it will take."""
-    told: list[tuple[str, float]] = []
-    flaky = Flaky(3)
-    await patiently(flaky.call, on_wait=lambda error, wait_s: told.append((str(error), wait_s)))
-    assert [words for words, _ in told] == ["no"] * 3
-    assert sum(wait_s for _, wait_s in told) == pytest.approx(flaky.times[-1])

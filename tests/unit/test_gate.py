@@ -145,11 +145,11 @@ async def test_a_cool_down_is_everybodys() -> None:
             await anyio.sleep(0.5)
             gate.too_fast(30.0)
             before, until_s = len(passing.times), anyio.current_time() + 30
-            assert gate.cooling_s == 30
+            assert gate.waiting_s == 30
             for turn in Turn:
                 tasks.start_soon(passing.once, turn)
         assert min(passing.times[before:]) >= until_s
-        assert gate.cooling_s == 0
+        assert gate.waiting_s == 0
 
 
 @pytest.mark.parametrize(("asked_s", "waited_s"), [(0.0, 0.0), (2.5, 2.5), (1e9, RETRY_AFTER_S_MAX)])
@@ -157,7 +157,7 @@ async def test_a_wait_that_the_server_asks_for_is_capped(asked_s: float, waited_
     """`Retry-After` is obeyed as it is, and a server that asks for a year is asked again after five minutes."""
     async with Gate(requests_in_flight=1, requests_per_s=100.0) as gate:
         gate.too_fast(asked_s)
-        assert gate.cooling_s == waited_s
+        assert gate.waiting_s == waited_s
 
 
 async def test_cool_downs_grow_are_capped_and_are_forgotten() -> None:
@@ -166,16 +166,16 @@ async def test_cool_downs_grow_are_capped_and_are_forgotten() -> None:
         waits: list[float] = []
         for _ in range(9):
             gate.too_fast(None)
-            waits.append(gate.cooling_s)
+            waits.append(gate.waiting_s)
             gate.too_fast(None)
             gate.served()
-            assert gate.cooling_s == waits[-1]
-            await anyio.sleep(gate.cooling_s)
+            assert gate.waiting_s == waits[-1]
+            await anyio.sleep(gate.waiting_s)
         assert waits[:4] == [COOL_DOWN_S_MIN * factor for factor in (1, 2, 4, 8)]
         assert waits[-1] == COOL_DOWN_S_MAX
         gate.served()
         gate.too_fast(None)
-        assert gate.cooling_s == COOL_DOWN_S_MIN
+        assert gate.waiting_s == COOL_DOWN_S_MIN
 
 
 async def test_a_later_shorter_wait_does_not_shorten_a_longer_one() -> None:
@@ -183,7 +183,7 @@ async def test_a_later_shorter_wait_does_not_shorten_a_longer_one() -> None:
     async with Gate(requests_in_flight=1, requests_per_s=100.0) as gate:
         gate.too_fast(20.0)
         gate.too_fast(1.0)
-        assert gate.cooling_s == 20
+        assert gate.waiting_s == 20
 
 
 async def test_an_api_that_is_down_is_probed_by_one_at_a_time() -> None:
@@ -218,7 +218,7 @@ async def test_a_single_failure_is_an_accident() -> None:
         for _ in range(20):
             for _ in range(BREAK_AFTER - 1):
                 gate.failed()
-            assert (gate.broken, gate.cooling_s) == (False, 0.0)
+            assert (gate.broken, gate.waiting_s) == (False, 0.0)
             gate.served()
             assert gate.failing_s == 0
 
