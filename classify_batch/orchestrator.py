@@ -325,7 +325,8 @@ class Orchestrator:
     async def _attempt(self, key: AttemptKey, left: OpenAttempt) -> Attempt:
         chunk_file_ids = await self._plan.file_ids(key.chunk)
         positions = tuple(left.part.positions(len(chunk_file_ids)))
-        return Attempt(key, left.part, left.part.pick(chunk_file_ids), positions, left.since_s)
+        file_ids, waits_since_s = left.part.pick(chunk_file_ids), left.submitted_at_s or 0.0
+        return Attempt(key, left.part, file_ids, positions, left.since_s, waits_since_s)
 
     async def _feed(self, intake: ObjectSendStream[Attempt]) -> None:
         async with intake, aclosing(self._parts()) as parts:

@@ -152,6 +152,7 @@ class Attempt:
         file_ids: the part's file IDs, in the order in which they are sent.
         positions: where in the chunk each of them stands.
         since_s: wall time of the intent, for finding its job again; 0.0 before it was written down.
+        waits_since_s: wall time from which its job has `limits.job_timeout_s` to show itself, where that is later.
     """
 
     key: AttemptKey
@@ -159,6 +160,7 @@ class Attempt:
     file_ids: tuple[str, ...]
     positions: tuple[int, ...]
     since_s: float = 0.0
+    waits_since_s: float = 0.0
 
 
 # --- What comes back ------------------------------------------------------------------------------------------------

@@ -169,10 +169,10 @@ async def _check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, 
 
 async def _check_spare(store: RunStore, run: RunOnDisk, found: Verification, results: _Tail, failures: _Tail) -> None:
     """What stands behind the last committed byte."""
-    for number, (_, end) in enumerate(run.standing.earlier_failures, 1):
+    for number, (lines, end) in enumerate(run.standing.earlier_failures, 1):
         name = earlier_failures_name(number)
         if (spare := (await store.size(name) or 0) - end) > 0:
-            found.fault(f"{name}: {spare} bytes that were never committed")
+            found.fault(f"{name}, line {lines + 1}: {spare} bytes that were never committed")
     ends = ((results, run.standing.results_end), (failures, run.standing.failures_end))
     for log, end in ends:
         spare = (await store.size(log.name) or 0) - end

@@ -256,7 +256,8 @@ class Reconciler:
         await adopted.send(Job(attempt, job_id, at_s, timed=False))
 
     def _give_up_when_due(self, doubt: Doubt, why: str) -> None:
-        if self._clock.wall_s() - doubt.attempt.since_s <= self._job_timeout_s:
+        began_s = max(doubt.attempt.since_s, doubt.attempt.waits_since_s)
+        if self._clock.wall_s() - began_s <= self._job_timeout_s:
             return
         attempt = doubt.attempt
         del self._doubts[attempt.key]
