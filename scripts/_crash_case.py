@@ -1,38 +1,25 @@
-"""A run that is struck again and again, the sandbox beside it, and the judgement of what came of it."""
+"""A run that is struck again and again, and the judgement of what came of it."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import random
 import shutil
 import signal
-import sys
-import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from _crash_forks import Forks, run_command
+from _crash_sandbox import Server
+
 from classify_batch.errors import RunDirectoryError
-from classify_batch.runs import verify_run
+from classify_batch.runs.reading import verify_run
 from classify_batch.sandbox import OpenProject, read_billed
 from classify_batch.sandbox.project import Brief, Judge
 from classify_batch.settings import Settings
 
-COMMAND = (sys.executable, "-m", "classify_batch")
-CHILD = (sys.executable, str(Path(__file__).with_name("_crash_child.py")))
-ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("CLASSIFY_BATCH_", "LLAMA_"))}
-ENVIRON |= {"LLAMA_CLOUD_API_KEY": "sandbox"}
-
-FAULTS = {"lost_create_answer": 0.05, "rate_429": 0.05, "read_503": 0.05}
-BRISK = {"retry_after_s": 0.1}
-"""So that a run of a second isn't made of waiting: without it a 429 costs a second and more."""
-
-PATIENCE_S = 120.0
 PROCESSES_MAX = 60
 """A case that needs more of them makes no way."""
 
@@ -96,44 +83,6 @@ class Score:
         return not (self.lost or self.twice or self.paid_twice or self.faults)
 
 
-# --- The sandbox ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A sandbox that listens, and where it notes what it accepted."""
-
-    base_url: str
-    ledger: Path
-
-    def requests(self) -> Counter[str]:
-        """What it was asked so far, by how it answered."""
-        with urllib.request.urlopen(f"{self.base_url}/sandbox/stats") as answer:  # noqa: S310 - to this machine
-            by_call: dict[str, dict[str, int]] = json.load(answer)["requests"]
-        return sum((Counter(by_status) for by_status in by_call.values()), Counter())
-
-
-@asynccontextmanager
-async def sandbox(folder: Path, seed: int, faults: dict[str, float], *options: str) -> AsyncIterator[Server]:
-    """A sandbox in a process of its own."""
-    ledger = folder / "ledger.jsonl"
-    misfortunes = [word for name, value in faults.items() for word in ("--fault", f"{name}={value}")]
-    told = ["--port", "0", "--ledger", str(ledger), "--seed", str(seed), *misfortunes, *options]
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND, "sandbox", *told, stdout=asyncio.subprocess.PIPE, env=ENVIRON
-    )
-    try:
-        assert process.stdout is not None
-        base_url = (await process.stdout.readline()).decode().strip()
-        if not base_url:
-            raise RuntimeError("the sandbox doesn't start")
-        yield Server(base_url, ledger)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
 # --- A case -----------------------------------------------------------------------------------------------------------
 
 
@@ -142,10 +91,21 @@ class Case:
 
     Args:
         name: begins its file IDs, so that a sandbox can serve many cases at once.
+        forks: where its processes are made; None: each is a start of the real command.
         crowded: whether its jobs lie in the same project as other cases' jobs.
     """
 
-    def __init__(self, folder: Path, server: Server, shape: Shape, name: str, *, crowded: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        server: Server,
+        shape: Shape,
+        name: str,
+        *,
+        forks: Forks | None = None,
+        crowded: bool = False,
+    ) -> None:
+        self._forks = forks
         self.folder = folder / name
         self.server = server
         self.shape = shape
@@ -180,49 +140,31 @@ class Case:
 
     async def start(
         self,
-        words: Iterable[str] = (),
+        words: Sequence[str] = (),
         *,
         order: dict[str, Any] | None = None,
         after_s: float | None = None,
         number: signal.Signals = signal.SIGKILL,
-    ) -> int:
+    ) -> int | None:
         """Runs the command once: undisturbed, struck at a step (`order`), or sent a signal after so many seconds."""
-        command, environ = COMMAND, ENVIRON
-        if order is not None:
-            command, environ = CHILD, ENVIRON | {"CRASH": json.dumps(order)}
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            *(words or self.run),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=environ,
-        )
+        words = words or self.run
         self.score.runs += 1
-        talk = asyncio.create_task(process.communicate())
-        try:
-            if after_s is not None:
-                await asyncio.wait([talk], timeout=after_s)
-                if process.returncode is None:
-                    process.send_signal(number)
-            patience_s = PATIENCE_S if number is signal.SIGKILL or after_s is None else 2 * LEAVES_WITHIN_S
-            _, said = await asyncio.wait_for(asyncio.shield(talk), patience_s)
-        except TimeoutError:
+        if self._forks is None:
+            ended = await run_command(words, after_s, number)
+        else:
+            ended = await self._forks.run(words, self.folder / "said.txt", order or {}, after_s, number)
+        if ended.status is None:
             self.fault(f"a process ran into the limit of time (order {order})")
-            said = b""
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-            talk.cancel()
-        assert process.returncode is not None
-        await self._look(process.returncode, said.decode("utf-8", "replace"), order)
-        return process.returncode
+        elif after_s is not None and number is signal.SIGTERM and ended.after_signal_s > LEAVES_WITHIN_S:
+            self.fault(f"left {ended.after_signal_s:.1f} s after SIGTERM")
+        await self._look(ended.status, ended.said, order)
+        return ended.status
 
-    async def _look(self, status: int, said: str, order: dict[str, Any] | None) -> None:
+    async def _look(self, status: int | None, said: str, order: dict[str, Any] | None) -> None:
         """What must hold after every process: a status that was promised, and a sound directory."""
         self.score.kills += status == -signal.SIGKILL
         self.score.stops += status in (75, -signal.SIGTERM)
-        promised = {-signal.SIGKILL, 0, 75} | ({1} if self.shape.fails else set())
+        promised = {None, -signal.SIGKILL, 0, 75} | ({1} if self.shape.fails else set())
         if status not in promised and not (status == -signal.SIGTERM and not self.run_dir.exists()):
             self.fault(f"exit status {status} (order {order}):\n{said}")
         if "Traceback" in said:
@@ -234,14 +176,14 @@ class Case:
         if found.faults:
             self.fault(f"verify after status {status} (order {order}): {'; '.join(found.faults)}")
 
-    async def to_end(self, words: Iterable[str] = ()) -> None:
+    async def to_end(self, words: Sequence[str] = ()) -> None:
         """The same command, undisturbed."""
         if (status := await self.start(words)) not in (0, 1):
             self.fault(f"it doesn't end: exit status {status}")
 
-    async def judge(self, judge: Judge, *, by_command: bool = False) -> Score:
+    async def judge(self, *, by_command: bool = False) -> Score:
         """Counts what is missing and what is there too often, in the directory and on the bill."""
-        outcomes = Counter[str]()
+        outcomes, judge = Counter[str](), judge_of(self.config)
         for line in lines_of(self.run_dir / "results.jsonl"):
             outcomes[line["file_id"]] += 1
             if line["type"] != judge(line["file_id"])["type"]:
@@ -271,10 +213,13 @@ class Case:
             return
         if found.faults or not found.complete:
             self.fault(f"verify: {'; '.join(found.faults) or 'incomplete'}")
+        manifest = json.loads((self.run_dir / "manifest.json").read_bytes())
+        if manifest["state"] != "complete" or sum(manifest["counts"].values()) != self.shape.files:
+            self.fault(f"manifest.json: {manifest['state']}, {manifest['counts']}")
         if leftover := [each.name for each in self.run_dir.iterdir() if each.name.endswith(".tmp")]:
             self.fault(f"left behind: {leftover}")
-        if by_command and (status := await self.start(("verify", str(self.run_dir)))) != 0:
-            self.fault(f"classify-batch verify: exit status {status}")
+        if by_command and (await run_command(("verify", str(self.run_dir)), None, signal.SIGKILL)).status:
+            self.fault("classify-batch verify doesn't end with 0")
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -288,7 +233,3 @@ def judge_of(config: Path) -> Judge:
     """What the sandbox answers, file by file, whoever asks and however often."""
     job = Settings.load(config).job
     return OpenProject().judge_at_hand(Brief(tuple(job.rules), job.parsing_configuration))
-
-
-def kill_moment_s(dice: random.Random, expected_s: float) -> float:
-    return dice.uniform(0.0, expected_s)

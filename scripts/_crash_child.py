@@ -1,6 +1,4 @@
-"""A command that comes to grief at a chosen step: what scripts/crash starts in place of `python -m classify_batch`.
-
-    CRASH='{"step": 17, "how": "after", "seed": 1, "log": null}' python scripts/_crash_child.py run CONFIG …
+"""Commands that come to grief at a chosen step: what scripts/crash starts in place of `python -m classify_batch`.
 
 A step is whatever the world can see of a process: each write and fsync of a file, each name given or taken, each send
 and receive on a socket. They are counted from outside, by standing in the place of the calls of `os` and `socket`
@@ -12,6 +10,11 @@ before the package is imported; the package knows nothing of it. At the chosen s
     power     the same as before, and what no fsync has confirmed is lost, or was written only in part
     term      SIGTERM, and the program goes on as it sees fit
     cancel    the task of `arun` is cancelled (75 when it was)
+
+To start an interpreter a thousand times takes longer than all that is to be seen. So this process imports everything
+once, then makes a process of its own, by fork, of each order that it reads (a line of JSON: `words` of the command
+line, `said`: a file for its stderr, and `step`, `how`, `seed`, `log`). It answers with two lines: the PID, and the exit
+status, negative for a signal. A PID that was told stays valid until the next order.
 
 With `log` the kinds of all steps are written to that file at the end: how a walk over all of them learns their number.
 """
@@ -28,33 +31,36 @@ import stat
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from threading import RLock
-from typing import Any
-
-ORDER = json.loads(os.environ.pop("CRASH", "{}"))
+from typing import Any, NoReturn
 
 
 class Steps:
     """Counts the steps of this process and strikes at one of them."""
 
-    def __init__(self, step: int, how: str, seed: int) -> None:
-        self._step = step
-        self._how = how
-        self._dice = random.Random(seed)
+    def __init__(self) -> None:
+        self.order: dict[str, Any] = {}
+        self._dice = random.Random()
         self._lock = RLock()
         self._confirmed: dict[int, int] = {}
         self._paths: dict[int, Path] = {}
         self.kinds: list[str] = []
         self.cancel: Callable[[], None] = lambda: None
 
+    def begin(self, order: dict[str, Any]) -> None:
+        self.order = order
+        self._dice.seed(order.get("seed"))
+        self.kinds.clear()
+
     def around(self, kind: str, act: Callable[[], Any], some: Callable[[float], Any] | None = None) -> Any:
         """Does a step, or what is to happen at it. `some` does a share of it."""
         with self._lock:
             self.kinds.append(kind)
-            if len(self.kinds) != self._step:
+            if len(self.kinds) != self.order.get("step"):
                 return act()
-            match self._how:
+            match self.order["how"]:
                 case "partial" if some is not None:
                     some(self._dice.random())
                 case "after":
@@ -137,20 +143,11 @@ def counted_on_socket(kind: str, call: Callable[..., Any], steps: Steps) -> Call
 # --- The command ------------------------------------------------------------------------------------------------------
 
 
-def command() -> int:
-    from classify_batch.__main__ import main
-
-    try:
-        main()
-    except SystemExit as left:
-        return int(left.code or 0)
-
-
 async def cancelled_command(steps: Steps) -> int:
     """`run CONFIG --input SOURCE --run-dir DIR` as an ETL job has it: a task among others, which may be cancelled."""
     from classify_batch import Settings, arun
 
-    _, config, _, source, _, run_dir = sys.argv[1:]
+    _, config, _, source, _, run_dir = steps.order["words"]
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(arun(Settings.load(config), source, run_dir))
     steps.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
@@ -160,18 +157,51 @@ async def cancelled_command(steps: Steps) -> int:
         return 75
 
 
-def main() -> int:
-    steps = Steps(ORDER.get("step", 0), ORDER.get("how", "before"), ORDER.get("seed", 0))
-    stand_in(steps)
+def carry_out(steps: Steps) -> int:
+    from classify_batch.__main__ import main
+
+    sys.argv[1:] = steps.order["words"]
     try:
-        return asyncio.run(cancelled_command(steps)) if ORDER.get("how") == "cancel" else command()
-    except Exception:
+        if steps.order.get("how") == "cancel":
+            return asyncio.run(cancelled_command(steps))
+        main()
+    except SystemExit as left:
+        return int(left.code or 0)
+    except Exception:  # noqa: BLE001 - it is shown, and a status says it
         traceback.print_exc()
         return 70
-    finally:
-        if ORDER.get("log"):
-            Path(ORDER["log"]).write_text(json.dumps(steps.kinds))
+
+
+def become(steps: Steps, order: dict[str, Any]) -> NoReturn:
+    """The process of an order."""
+    nothing, said = os.open(os.devnull, os.O_RDWR), os.open(order["said"], os.O_WRONLY | os.O_CREAT, 0o600)
+    for number, descriptor in ((0, nothing), (1, nothing), (2, said)):
+        os.dup2(descriptor, number)
+    steps.begin(order)
+    status = carry_out(steps)
+    if order.get("log"):
+        Path(order["log"]).write_text(json.dumps(steps.kinds))
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def main() -> None:
+    steps = Steps()
+    stand_in(steps)
+    for name in ("__main__", "cli.run", "cli.resume", "cli.running", "runs", "sandbox"):
+        import_module(f"classify_batch.{name}")
+    last = 0
+    for line in sys.stdin:
+        if last:
+            os.waitpid(last, 0)
+        order = json.loads(line)
+        if not (last := os.fork()):
+            become(steps, order)
+        print(last, flush=True)
+        ended = os.waitid(os.P_PID, last, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        print(ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

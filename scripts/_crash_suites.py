@@ -1,0 +1,220 @@
+"""What is done to the runs: each suite a stream of strikes against cases of one shape, on one kind of sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from _crash_case import PROCESSES_MAX, Case, Score, Shape
+from _crash_forks import Forks
+from _crash_sandbox import COMMAND, Lab
+
+Strike = Callable[[Case, random.Random], Awaitable[None]]
+
+LAG_S = 0.5
+
+STARTUP_S = 0.7
+"""What an interpreter takes to import everything, where nobody measures it."""
+
+RETRY_STEPS = 80
+"""About so many steps has a retry of the failed files."""
+
+KILLS = ("before", "after", "partial", "power")
+SMALL = Shape(files=18, files_per_job=6, jobs_in_flight=2)
+LONGER = Shape(files=96, files_per_job=6, jobs_in_flight=4)
+FAILING = Shape(files=12, files_per_job=2, jobs_in_flight=3, attempts=1, fails=True)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A stream of strikes. `strikes` is asked for the next one with the score so far at hand."""
+
+    name: str
+    shape: Shape
+    strikes: Callable[[Score], Iterator[Strike]]
+    faults: dict[str, float] = field(default_factory=dict)
+    crowded: bool = False
+    forked: bool = True
+
+
+async def carry_out(suite: Suite, lab: Lab, forks: Forks) -> Score:
+    """All strikes of a suite, several at once."""
+    score = Score()
+    strikes = enumerate(suite.strikes(score))
+    requests_before = lab.requests()
+
+    async def lane() -> None:
+        for turn, strike in strikes:
+            async with lab.borrow(suite.faults) as server:
+                name = f"{suite.name.replace(' ', '-')}-{turn}"
+                made = forks if suite.forked else None
+                case = Case(lab.folder, server, suite.shape, name, forks=made, crowded=suite.crowded)
+                await strike(case, random.Random(f"{lab.seed}/{name}"))
+                score.add(await case.judge(by_command=turn % 10 == 9))
+            if not (case.score.faults and lab.keep):
+                case.clear()
+            if lab.over:
+                return
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(lab.lanes):
+            tasks.create_task(lane())
+    score.requests = lab.requests() - requests_before
+    if next(strikes, None) is not None:
+        score.faults.append(f"{suite.name}: the time was over before its end")
+    return score
+
+
+# --- Strikes ----------------------------------------------------------------------------------------------------------
+
+
+async def at_random_moments(case: Case, dice: random.Random, *, expected_s: float) -> None:
+    """SIGKILL at a moment drawn uniformly over the time that an undisturbed run takes, until one gets through.
+
+    On a busy machine all takes longer than was measured: the time grows, so that it ends.
+    """
+    for turn in range(PROCESSES_MAX):
+        if await case.start(after_s=dice.uniform(0.0, expected_s * (1 + turn / 5))) != -signal.SIGKILL:
+            return
+    await case.to_end()
+
+
+async def at_step(case: Case, dice: random.Random, *, step: int, how: str, steps: int) -> None:
+    """Killed at one step; the one that takes it up is killed at any other; the third goes to the end."""
+    if await case.start(order={"step": step, "how": how, "seed": dice.random()}) == -signal.SIGKILL:
+        order = {"step": dice.randint(1, steps), "how": dice.choice(KILLS), "seed": dice.random()}
+        await case.start(order=order)
+    await case.to_end()
+
+
+async def stopped_at_step(case: Case, dice: random.Random, *, step: int, how: str) -> None:
+    """SIGTERM, or the task cancelled, at one step."""
+    if await case.start(order={"step": step, "how": how, "seed": dice.random()}) == 75:
+        await case.start(order={"step": dice.randint(1, step), "how": how, "seed": dice.random()})
+    await case.to_end()
+
+
+async def stopped_at_random(case: Case, dice: random.Random, *, expected_s: float) -> None:
+    """SIGTERM at random moments: each process must be gone within 4 s."""
+    for _ in range(3):
+        await case.start(after_s=dice.uniform(0.0, expected_s), number=signal.SIGTERM)
+    await case.to_end()
+
+
+async def in_a_retry(case: Case, dice: random.Random, *, steps: int, step: int) -> None:
+    """A run with failures; their retry killed at a step; taken up as a retry again, or as what it is."""
+    await case.to_end()
+    order = {"step": step, "how": dice.choice(KILLS), "seed": dice.random()}
+    if await case.start(case.retry, order=order) == -signal.SIGKILL:
+        words = dice.choice([case.retry, case.run])
+        order = {"step": dice.randint(1, steps), "how": dice.choice(KILLS), "seed": dice.random()}
+        await case.start(words, order=order)
+    await case.to_end(dice.choice([case.retry, case.run]))
+
+
+# --- Suites -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What undisturbed runs told: seconds that they take, and the kinds of their steps."""
+
+    longer: Shape
+    longer_s: float
+    command_s: float
+    steps: list[str]
+
+
+async def measure(lab: Lab, forks: Forks, longer: Shape) -> Measured:
+    log = lab.folder / "steps.json"
+
+    async def seconds(shape: Shape, name: str, made: Forks | None, order: dict[str, str] | None) -> float:
+        async with lab.borrow({}) as server:
+            case = Case(lab.folder, server, shape, name, forks=made)
+            began_s = time.monotonic()
+            await case.start(order=order)
+            return time.monotonic() - began_s
+
+    _, longer_s = await asyncio.gather(
+        seconds(SMALL, "steps", forks, {"log": str(log)}), seconds(longer, "longer", forks, None)
+    )
+    command_s = longer_s + STARTUP_S if longer is SMALL else await seconds(longer, "command", None, None)
+    return Measured(longer, longer_s, command_s, json.loads(log.read_text()))
+
+
+def can_retry() -> bool:
+    done = subprocess.run([*COMMAND, "resume", "--help"], capture_output=True, text=True, check=False)
+    return "--retry-failed" in done.stdout
+
+
+def strikes_at_steps(kinds: list[str], share: float, dice: random.Random) -> list[tuple[int, str]]:
+    """Every step with everything that can happen at it, or a share of them."""
+    all_of_them = [
+        (step, how)
+        for step, kind in enumerate(kinds, 1)
+        for how in KILLS
+        if how == "before"
+        or (how == "after" and kind in ("fsync", "name", "send"))
+        or (how == "partial" and kind in ("write", "send"))
+        or (how == "power" and kind in ("write", "fsync", "send"))
+    ]
+    chosen = dice.sample(all_of_them, max(1, round(share * len(all_of_them))))
+    dice.shuffle(chosen)
+    return chosen
+
+
+@dataclass
+class Suites:
+    """All suites. `share` of the steps is walked over; `kills` are to happen at random moments."""
+
+    found: Measured
+    kills: int
+    share: float
+    dice: random.Random
+
+    def all(self) -> Iterator[Suite]:
+        yield Suite("at every step", SMALL, self._at_steps)
+        found, most = self.found, self.kills // 3
+        yield Suite("the command", found.longer, partial(self._at_random, most, found.command_s), forked=False)
+        yield Suite("random moments", found.longer, partial(self._at_random, most, found.longer_s))
+        at_random = partial(self._at_random, most, found.longer_s + LAG_S)
+        lagging = replace(found.longer, settle_s=found.longer.settle_s + LAG_S)
+        faults = {"list_lag_s": LAG_S, "lost_create_answer": 0.2}
+        yield Suite("random, list lags", lagging, at_random, faults, crowded=True)
+        yield Suite("SIGTERM", SMALL, self._terms)
+        yield Suite("task cancelled", SMALL, partial(self._stops, "cancel"))
+        if can_retry():
+            yield Suite("in --retry-failed", FAILING, self._in_retries, {"error": 0.3, "null_result": 0.2})
+
+    def _some_of(self, steps: int) -> list[int]:
+        return self.dice.sample(range(1, steps + 1), max(1, round(self.share * steps)))
+
+    def _at_random(self, most: int, expected_s: float, score: Score) -> Iterator[Strike]:
+        for _ in range(most):
+            if score.kills >= most:
+                return
+            yield partial(at_random_moments, expected_s=expected_s)
+
+    def _at_steps(self, _: Score) -> Iterator[Strike]:
+        for step, how in strikes_at_steps(self.found.steps, self.share, self.dice):
+            yield partial(at_step, step=step, how=how, steps=len(self.found.steps))
+
+    def _stops(self, how: str, _: Score) -> Iterator[Strike]:
+        for step in self._some_of(len(self.found.steps)):
+            yield partial(stopped_at_step, step=step, how=how)
+
+    def _terms(self, score: Score) -> Iterator[Strike]:
+        yield from self._stops("term", score)
+        for _turn in range(round(10 * self.share)):
+            yield partial(stopped_at_random, expected_s=self.found.longer_s)
+
+    def _in_retries(self, _: Score) -> Iterator[Strike]:
+        for step in self._some_of(RETRY_STEPS):
+            yield partial(in_a_retry, step=step, steps=RETRY_STEPS)
