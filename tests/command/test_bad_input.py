@@ -191,7 +191,7 @@ def test_missing_documents_of_the_embedded_sandbox(place: Place) -> None:
     (place.folder / "c.toml").write_text(
         f'[api]\nbase_url = "sandbox"\n[job]\nrules = {RULES}\n[sandbox]\ndocuments = "absent"\n'
     )
-    assert "no folder absent" in place.refused(*RUN)
+    assert f"no folder {place.folder / 'absent'}" in place.refused(*RUN)
 
 
 # --- The input --------------------------------------------------------------------------------------------------
@@ -412,9 +412,10 @@ def test_a_damaged_run(place: Place, complete: Path, damage: Callable[[Path], ob
             "journal.jsonl in run",
         ),
         (lambda run: cut(run / "journal.jsonl", 300), "journal.jsonl in run"),
-        (lambda run: cut(run / "results.jsonl", 100), "results.jsonl has 100 bytes, but"),
+        (lambda run: cut(run / "results.jsonl", 100), "results.jsonl has 100 bytes, and"),
+        (lambda run: (run / "plan.jsonl").unlink(), "plan.jsonl has 0 bytes, and"),
     ],
-    ids=["a byte of the journal", "the journal is shorter", "results are shorter"],
+    ids=["a byte of the journal", "the journal is shorter", "results are shorter", "the plan is gone"],
 )
 def test_a_damaged_complete_run(place: Place, complete: Path, damage: Callable[[Path], object], words: str) -> None:
     """A complete run that lost what it had is not called complete again."""
