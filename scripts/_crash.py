@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of the strikes and the faults; drawn and printed if not given")
     parser.add_argument("--short", action="store_true", help="a sample of everything, in less than half a minute")
     parser.add_argument("--only", default="", metavar="WORD", help="suites with this word in their names")
-    parser.add_argument("--kills", type=int, help="SIGKILLs at random moments; 600, or 6 with --short")
+    parser.add_argument("--kills", type=int, help="SIGKILLs at random moments; 600, or 9 with --short")
     parser.add_argument("--files", type=int, default=20_000, help="of the run that bears the faults by itself")
     parser.add_argument("--lanes", type=int, default=3, help="runs at once")
     parser.add_argument("--minutes", type=float, default=60.0, help="no longer than this")
@@ -70,18 +70,27 @@ async def prove(options: argparse.Namespace, folder: Path, seed: int) -> bool:
     share = SHORT_SHARE if options.short else 1.0
     until_s = time.monotonic() + 60 * options.minutes
 
-    async def tell(name: str, carrying_out: Awaitable[Score]) -> None:
-        began_s = time.monotonic()
-        score = await carrying_out
-        teller.tell(name, score, time.monotonic() - began_s)
-        total.add(score)
-
     async with Lab(folder, seed, options.lanes, until_s, options.keep) as lab, forks(lab.lanes) as made:
+
+        async def tell(name: str, carrying_out: Awaitable[Score]) -> None:
+            began_s, requests_before = time.monotonic(), lab.requests()
+            score = await carrying_out
+            if not options.short:
+                score.requests += lab.requests() - requests_before
+            teller.tell(name, score, time.monotonic() - began_s)
+            total.add(score)
+
         found = await measure(lab, made, SMALL if options.short else LONGER)
-        kills = options.kills if options.kills is not None else 6 if options.short else 600
-        for suite in Suites(found, kills, share, random.Random(seed)).all():
-            if options.only in suite.name:
-                await tell(suite.name, carry_out(suite, lab, made))
+        kills = options.kills if options.kills is not None else 9 if options.short else 600
+        suites = [
+            suite for suite in Suites(found, kills, share, random.Random(seed)).all() if options.only in suite.name
+        ]
+        if options.short:  # all at once, each on one lane: most of the time a case waits
+            await asyncio.gather(*(tell(suite.name, carry_out(suite, lab, made, lanes=1)) for suite in suites))
+            total.requests += lab.requests()
+        else:
+            for suite in suites:
+                await tell(suite.name, carry_out(suite, lab, made, lanes=lab.lanes))
         if options.only in JOURNAL_CUT:
             await tell(JOURNAL_CUT, cut_everywhere(lab, made, share))
         if not options.short and options.only in "faults alone":
@@ -105,11 +114,13 @@ class Teller:
 
     def tell(self, name: str, score: Score, seconds: float) -> None:
         numbers = (score.kills, score.stops, score.runs, score.files, score.lost, score.twice, score.paid_twice)
-        values = dict(zip(SUITE_COLUMNS, (*numbers, len(score.faults), score.requests), strict=True))
+        values = dict(zip(SUITE_COLUMNS, (*numbers, len(score.faults), score.requests or None), strict=True))
         if self._as_json:
             self.say({"suite": name, **values, "seconds": round(seconds, 1)})
         else:
-            cells = " | ".join(f"{values[column]:>{len(column)}}" for column in SUITE_COLUMNS)
+            cells = " | ".join(
+                f"{'' if values[column] is None else values[column]:>{len(column)}}" for column in SUITE_COLUMNS
+            )
             print(f"{name:<18} | {cells} | {seconds:7.1f}", flush=True)
 
     def say(self, values: dict[str, Any]) -> None:

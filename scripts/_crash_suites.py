@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from functools import partial
 
 from _crash_case import PROCESSES_MAX, Case, Score, Shape
 from _crash_forks import Forks
-from _crash_sandbox import COMMAND, Lab
+from _crash_sandbox import Lab
 
 Strike = Callable[[Case, random.Random], Awaitable[None]]
 
@@ -44,11 +43,10 @@ class Suite:
     forked: bool = True
 
 
-async def carry_out(suite: Suite, lab: Lab, forks: Forks) -> Score:
+async def carry_out(suite: Suite, lab: Lab, forks: Forks, *, lanes: int) -> Score:
     """All strikes of a suite, several at once."""
     score = Score()
     strikes = enumerate(suite.strikes(score))
-    requests_before = lab.requests()
 
     async def lane() -> None:
         for turn, strike in strikes:
@@ -64,9 +62,8 @@ async def carry_out(suite: Suite, lab: Lab, forks: Forks) -> Score:
                 return
 
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(lab.lanes):
+        for _ in range(lanes):
             tasks.create_task(lane())
-    score.requests = lab.requests() - requests_before
     if next(strikes, None) is not None:
         score.faults.append(f"{suite.name}: the time was over before its end")
     return score
@@ -149,11 +146,6 @@ async def measure(lab: Lab, forks: Forks, longer: Shape) -> Measured:
     return Measured(longer, longer_s, command_s, json.loads(log.read_text()))
 
 
-def can_retry() -> bool:
-    done = subprocess.run([*COMMAND, "resume", "--help"], capture_output=True, text=True, check=False)
-    return "--retry-failed" in done.stdout
-
-
 def strikes_at_steps(kinds: list[str], share: float, dice: random.Random) -> list[tuple[int, str]]:
     """Every step with everything that can happen at it, or a share of them."""
     all_of_them = [
@@ -185,13 +177,12 @@ class Suites:
         yield Suite("the command", found.longer, partial(self._at_random, most, found.command_s), forked=False)
         yield Suite("random moments", found.longer, partial(self._at_random, most, found.longer_s))
         at_random = partial(self._at_random, most, found.longer_s + LAG_S)
-        lagging = replace(found.longer, settle_s=found.longer.settle_s + LAG_S)
+        lagging = replace(found.longer, files=found.longer.files // 2, settle_s=found.longer.settle_s + LAG_S)
         faults = {"list_lag_s": LAG_S, "lost_create_answer": 0.2}
         yield Suite("random, list lags", lagging, at_random, faults, crowded=True)
         yield Suite("SIGTERM", SMALL, self._terms)
         yield Suite("task cancelled", SMALL, partial(self._stops, "cancel"))
-        if can_retry():
-            yield Suite("in --retry-failed", FAILING, self._in_retries, {"error": 0.3, "null_result": 0.2})
+        yield Suite("in --retry-failed", FAILING, self._in_retries, {"error": 0.3, "null_result": 0.2})
 
     def _some_of(self, steps: int) -> list[int]:
         return self.dice.sample(range(1, steps + 1), max(1, round(self.share * steps)))

@@ -19,7 +19,7 @@ FILE_IDS = [f"file-{number}" for number in range(9)]
 FAULTS = {"lost_create_answer": 0.1, "read_503": 0.05, "rate_429": 0.05, "retry_after_s": 0.01}
 RULES = [{"type": "invoice", "description": "has line items and a total"}]
 SETTLE_S = 0.2
-SAMPLES = 24
+SAMPLES = 12
 
 
 class Turns(asyncio.SelectorEventLoop):

