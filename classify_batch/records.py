@@ -35,8 +35,8 @@ Language = Literal[
 """The 86 languages that the API documents for `parsing_configuration.lang`."""
 
 
-class _Told(BaseModel):
-    """Part of a create call's body: frozen, and strict about what it doesn't know."""
+class Told(BaseModel):
+    """What we are told by a person: frozen, and strict about what it doesn't know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,14 +48,14 @@ class _Told(BaseModel):
         return value
 
 
-class Rule(_Told):
+class Rule(Told):
     """One type and the description by which files are recognised as it."""
 
     type: str = Field(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9 _-]+$")
     description: str = Field(min_length=10, max_length=500)
 
 
-class ParsingConfiguration(_Told):
+class ParsingConfiguration(Told):
     """How files are read before they are classified. Unset fields are left to the API (5 pages on v1)."""
 
     lang: Language | None = None
@@ -64,7 +64,7 @@ class ParsingConfiguration(_Told):
     """0-based page numbers."""
 
 
-class WebhookConfiguration(_Told):
+class WebhookConfiguration(Told):
     """Whom the API tells when a job ends. The headers are secrets: masked in every repr, stored nowhere."""
 
     webhook_url: str
@@ -76,7 +76,7 @@ class WebhookConfiguration(_Told):
         return None if headers is None else dict.fromkeys(headers, "**********")
 
 
-class JobSpec(_Told):
+class JobSpec(Told):
     """The body of every create call, by the API's own names; what decides the answers besides the file itself."""
 
     mode: Mode = "FAST"

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -28,7 +28,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from classify_batch.errors import SettingsError
-from classify_batch.records import FILES_PER_JOB_MAX, JobSpec, Rule
+from classify_batch.records import FILES_PER_JOB_MAX, JobSpec, Rule, Told
 
 ENV_PREFIX = "CLASSIFY_BATCH_"
 SANDBOX = "sandbox"
@@ -36,15 +36,8 @@ SANDBOX_API_KEY = "sandbox"
 _HOME_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # pydantic would read true as the number 1
-            raise ValueError("true and false mean nothing here")
-        return value
+class _Section(Told):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class ApiSettings(_Section):

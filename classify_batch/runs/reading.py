@@ -21,7 +21,7 @@ async def read_run_settings(run_dir: str | PathLike[str]) -> dict[str, Any]:
     path = Path(run_dir)
     found = await read_run_file(DiskStore(path)) if path.is_dir() else None
     if found is None:
-        raise RunDirectoryError(f"{path} holds no run", hint="name the directory of a run")
+        raise _no_run(path)
     return found[0].settings
 
 
@@ -31,7 +31,7 @@ async def verify_run(run_dir: str | PathLike[str]) -> Verification:
     spill = path if os.access(path, os.W_OK) else None  # the system's own place for it may be memory
     found = await verify(DiskStore(path), spill) if path.is_dir() else None
     if found is None:
-        raise RunDirectoryError(f"{path} holds no run", hint="name the directory of a run")
+        raise _no_run(path)
     return found
 
 
@@ -44,7 +44,7 @@ async def read_status(run_dir: str | PathLike[str]) -> dict[str, Any]:
     store = DiskStore(path)
     found = await read_run(store) if path.is_dir() else None
     if found is None:
-        raise RunDirectoryError(f"{path} holds no run", hint="name the directory of a run")
+        raise _no_run(path)
     manifest = await read_manifest(store)
     holder = store.holder()
     state = RunState.RUNNING if holder else RunState.COMPLETE if found.standing.complete else RunState.INCOMPLETE
@@ -55,3 +55,7 @@ async def read_status(run_dir: str | PathLike[str]) -> dict[str, Any]:
     if holder:
         now["holder"] = {"host": holder.host, "pid": holder.pid, "since": holder.since}
     return now
+
+
+def _no_run(path: Path) -> RunDirectoryError:
+    return RunDirectoryError(f"{path} holds no run", hint="name the directory of a run")
