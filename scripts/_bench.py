@@ -1,141 +1,115 @@
-"""Measures the real command against a sandbox in a process of its own, as ratios to the ideal of the same run.
+"""Measures the real command against a fast server on a core of its own, beside the vendor's own clients.
 
-The ideal is list scheduling of the very durations that the sandbox drew onto the same number of slots: no client can be
-faster. Requests a job can't be fewer than 2 on v1 (create, results). Run it through scripts/bench.
+The figures to trust are ratios of the same minute. "Ideal" is list scheduling of the very same job durations onto the
+same number of slots: no client can be faster. Two requests a job (create, results) is the floor on v1. Run it through
+scripts/bench.
 """
 
 from __future__ import annotations
 
 import argparse
-import heapq
 import json
 import os
-import resource
+import platform
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-COMMAND = [sys.executable, "-m", "classify_batch"]
-CONFIG = """
-[job]
-rules = [
-  { type = "invoice", description = "has an invoice number, line items and a total amount" },
-  { type = "contract", description = "an agreement between parties with terms, obligations and signatures" },
-]
-[limits]
-requests_in_flight = 32
-requests_per_s = 2000.0
-"""
+from _bench_clients import CLIENTS
+from _bench_compare import CASES, compare
+from _bench_growth import growth
+from _bench_lab import SCRIPTS, Lab, Server, environment, pin_clients
+from _bench_singles import journal, plan, resume, server, start
+
+Rows = list[dict[str, Any]]
+
+
+SUITES: dict[str, Callable[[Lab, argparse.Namespace], Rows]] = {
+    **dict.fromkeys(CASES, compare),
+    "growth": growth,
+    "journal": journal,
+    "start": start,
+    "plan": plan,
+    "resume": resume,
+    "server": server,
+}
+DRAWN = {*CASES, "growth"}
 
 
 def main() -> None:
     options = parse()
-    columns = ("files", "jobs", "makespan ÷ ideal", "requests a job", "CPU ms a job", "peak RSS MiB", "paid twice")
-    print(" | ".join(columns))
-    for _ in range(options.rounds):
-        row = measure(options)
-        if options.json:
-            print(json.dumps(row), flush=True)
-        else:
-            print(" | ".join(f"{row[column]:>{len(column)}}" for column in columns), flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing that was started is left behind
+    core = pin_clients()
+    with Server(environment("tools"), core) as bench_server:
+        rows = SUITES[options.suite](Lab(bench_server, options.tree), options)
+    if options.json:
+        about = {"suite": options.suite, "arguments": sys.argv[1:], "python": platform.python_version()}
+        about |= {"cores": os.cpu_count(), "machine": platform.machine()}
+        options.json.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    if options.picture:
+        draw(options.suite, rows, options.picture)
+
+
+def draw(suite: str, rows: Rows, path: Path) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump({"suite": suite, "rows": rows}, file)
+        file.flush()
+        subprocess.run([environment("tools"), SCRIPTS / "_bench_picture.py", file.name, path], check=True)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--files", type=int, default=25_000)
-    parser.add_argument("--files-per-job", type=int, default=100)
-    parser.add_argument("--jobs-in-flight", type=int, default=20)
-    parser.add_argument("--job-duration-s", type=float, default=0.2, help="median; lognormal, sigma 0.6")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--fault", action="append", default=[], metavar="NAME=VALUE", help="of the sandbox")
-    parser.add_argument("--settle-s", type=float, default=2.0)
-    parser.add_argument("--json", action="store_true", help="a JSON object a round")
-    return parser.parse_args()
-
-
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="classify-batch-bench-") as name:
-        folder = Path(name)
-        (folder / "config.toml").write_text(CONFIG)
-        (folder / "ids.txt").write_text("".join(f"file-{number}\n" for number in range(options.files)))
-        with sandbox(folder / "ledger.jsonl", options) as base_url:
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            manifest = run(folder, base_url, options)
-            used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        jobs = [json.loads(line) for line in (folder / "ledger.jsonl").open()]
-    cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    makespan_s = seconds(manifest["stopped_at"]) - seconds(manifest["started_at"])
-    return {
-        "files": options.files,
-        "jobs": len(jobs),
-        "makespan ÷ ideal": round(makespan_s / ideal_s(jobs, options.jobs_in_flight), 3),
-        "requests a job": round(manifest["requests"] / len(jobs), 2),
-        "CPU ms a job": round(1000 * cpu_s / len(jobs), 1),
-        "peak RSS MiB": round(used.ru_maxrss / 1024),
-        "paid twice": paid_twice(jobs),
-    }
-
-
-@contextmanager
-def sandbox(ledger: Path, options: argparse.Namespace) -> Iterator[str]:
-    told = ["--port", "0", "--ledger", str(ledger), "--job-duration-s", str(options.job_duration_s)]
-    faults = [word for fault in options.fault for word in ("--fault", fault)]
-    server = subprocess.Popen([*COMMAND, "sandbox", *told, *faults], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    try:
-        yield server.stdout.readline().strip()
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
-        server.stdout.close()
-
-
-def run(folder: Path, base_url: str, options: argparse.Namespace) -> dict[str, Any]:
-    limits = {"files-per-job": options.files_per_job, "jobs-in-flight": options.jobs_in_flight}
-    told = [word for key, value in limits.items() for word in (f"--{key}", str(value))]
-    told += ["--settle-s", str(options.settle_s), "--base-url", base_url, "--json"]
-    paths = [str(folder / "config.toml"), "--input", str(folder / "ids.txt"), "--run-dir", str(folder / "run")]
-    done = subprocess.run(
-        [*COMMAND, "run", *paths, *told],
-        env=os.environ | {"LLAMA_CLOUD_API_KEY": "sandbox"},
-        capture_output=True,
-        text=True,
-        check=False,
+    told = "\n".join(f"  {name:12} {suite.__doc__}" for name, suite in {**SUITES, **CASES}.items())
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=f"{__doc__}\nSuites, with how long they take:\n{told}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    if done.returncode not in (0, 1):
-        sys.exit(f"the run ended with {done.returncode}:\n{done.stderr}")
-    manifest: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return manifest
+    parser.add_argument("suite", nargs="?", choices=SUITES, default="run", metavar="SUITE")
+    parser.add_argument("--quick", action="store_true", help="the same as the suite `quick`: under two minutes in all")
+    parser.add_argument("--server-only", action="store_true", help="the same as the suite `server`")
+    work = parser.add_argument_group("the work")
+    work.add_argument("--files", type=numbers, help="one number; more with commas between them for `growth`")
+    work.add_argument("--files-per-job", type=int)
+    work.add_argument("--jobs-in-flight", type=numbers, help="one, or more with commas between them")
+    work.add_argument("--job-duration-s", type=float, help="median; lognormal, sigma 0.6")
+    work.add_argument("--seed", type=int, help="of the durations")
+    work.add_argument("--seconds", type=int, default=70, help="how long `rate` looks at a rate")
+    limits = parser.add_argument_group("what the server allows")
+    limits.add_argument("--requests-per-s", type=float, metavar="R", help="429 beyond")
+    limits.add_argument("--rate-window", choices=["sliding", "bucket"])
+    limits.add_argument("--jobs-at-once", type=int, metavar="N", help="429 for a create beyond")
+    limits.add_argument("--list-status", type=int, metavar="STATUS", help="404 or 500: the list is unusable")
+    limits.add_argument("--list-order", choices=["newest", "oldest", "shuffled"])
+    limits.add_argument("--page-size-max", type=int)
+    limits.add_argument("--gzip", action="store_true", default=None, help="answers are packed for who asks for it")
+    clients = parser.add_argument_group("the clients")
+    clients.add_argument("--clients", type=names, help=",".join(CLIENTS))
+    clients.add_argument("--told-requests-per-s", type=float, help="the rate that ours is told")
+    clients.add_argument("--requests-in-flight", type=int, help="of ours")
+    clients.add_argument("--tree", type=Path, help="measure the package in this other checkout instead")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="everything, raw")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg")
+    options = parser.parse_args()
+    options.suite = "quick" if options.quick else "server" if options.server_only else options.suite
+    if options.picture and options.suite not in DRAWN:
+        parser.error(f"there is no picture of {options.suite}")
+    return options
 
 
-def ideal_s(jobs: list[dict[str, Any]], slots: int) -> float:
-    """List scheduling: each job begins as soon as one of the slots is free."""
-    free_at_s = [0.0] * slots
-    for job in jobs:
-        heapq.heapreplace(free_at_s, free_at_s[0] + job["duration_s"])
-    return max(free_at_s)
+def numbers(words: str) -> list[int]:
+    return [int(word) for word in words.split(",")]
 
 
-def paid_twice(jobs: list[dict[str, Any]]) -> int:
-    """Files that more than one job answered."""
-    seen: set[str] = set()
-    twice: set[str] = set()
-    for job in jobs:
-        if job["status"] in ("SUCCESS", "PARTIAL_SUCCESS"):
-            unanswered = {*job["null"], *job["absent"]}
-            answered = {each for position, each in enumerate(job["file_ids"]) if position not in unanswered}
-            twice |= seen & answered
-            seen |= answered
-    return len(twice)
-
-
-def seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()
+def names(words: str) -> list[str]:
+    clients = words.split(",")
+    if strangers := set(clients) - set(CLIENTS):
+        raise argparse.ArgumentTypeError(f"no such client: {', '.join(sorted(strangers))}")
+    return clients
 
 
 if __name__ == "__main__":

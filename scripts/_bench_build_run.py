@@ -1,0 +1,85 @@
+"""Writes the directory of a big run of which 90 % is done, as the run itself would have; a process of its own.
+
+The plan, run.json and the journal are written by the package's own encoders. results.jsonl has the right length and
+holds nothing: a resume looks at how long it is, and reads the journal for the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from _bench_clients import file_id
+
+from classify_batch import Settings
+from classify_batch.clock import SystemClock
+from classify_batch.journal.entry import encode_about_run, encode_facts
+from classify_batch.journal.replay import Standing
+from classify_batch.journal.totals import TOTALS_EVERY_BYTES
+from classify_batch.manifest.plan import write_plan
+from classify_batch.manifest.run_file import write_run_file
+from classify_batch.records import AttemptKey, Part, Segment
+from classify_batch.states import Ended, Fact, Finished, Kind, Submitted, Submitting, Tally
+from classify_batch.store.disk import DiskStore
+
+DONE = 0.9
+RESULT_BYTES = 320
+"""Of a line of results.jsonl."""
+
+
+async def build(run_dir: Path, config: Path, files: int, files_per_job: int) -> None:
+    settings = Settings.load(config, plan={"files_per_job": files_per_job})
+    async with DiskStore(run_dir) as store:
+        await store.prepare()
+        plan = await write_plan(store, _chunks(files, files_per_job))
+        _, run_sha256 = await write_run_file(store, settings, plan, 0, SystemClock())
+    done = int(plan.chunks * DONE)
+    with (run_dir / "journal.jsonl").open("wb") as journal:
+        limits = settings.limits.model_dump(mode="json")
+        said = {"run_sha256": run_sha256, "limits": limits}
+        journal.write(encode_about_run(1, time.time(), 0, Kind.OPENED, said))
+        sums, bytes_since = Standing(plan.chunks), 0
+        for seq, fact in enumerate(_facts(done, files_per_job), 2):
+            told = bytes_since >= TOTALS_EVERY_BYTES
+            requests = seq // 2 if told or isinstance(fact, Ended) else None
+            totals = sums.totals(requests) if told and requests is not None else None
+            line = encode_facts(seq, time.time(), seq - 1, (fact,), requests, totals)
+            bytes_since = len(line) + (0 if told else bytes_since)
+            sums.apply(fact, journal.tell())
+            journal.write(line)
+    (run_dir / "results.jsonl").touch()
+    os.truncate(run_dir / "results.jsonl", done * files_per_job * RESULT_BYTES)
+
+
+async def _chunks(files: int, files_per_job: int) -> AsyncIterator[list[str]]:
+    for start in range(0, files, files_per_job):
+        yield [file_id(number) for number in range(start, min(files, start + files_per_job))]
+
+
+def _facts(chunks: int, files_per_job: int) -> Iterator[Fact]:
+    """Each chunk's life from its intent to its end."""
+    segment_bytes = files_per_job * RESULT_BYTES
+    tally = Tally({"classified": files_per_job}, {"invoice": files_per_job})
+    for chunk in range(chunks):
+        key, start = AttemptKey(chunk, 1), chunk * segment_bytes
+        yield Submitting(key, Part(chunk), time.time())
+        yield Submitted(key, f"0000abcd-0000-4000-8000-{chunk:012x}", time.time())
+        yield Finished(key, "SUCCESS", 2.0)
+        yield Ended(key, Kind.COLLECTED, Segment(start, start + segment_bytes, 0), tally=tally)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="holds config.toml; gets run/")
+    parser.add_argument("--files", type=int, required=True)
+    parser.add_argument("--files-per-job", type=int, required=True)
+    told = parser.parse_args()
+    asyncio.run(build(told.folder / "run", told.folder / "config.toml", told.files, told.files_per_job))
+
+
+if __name__ == "__main__":
+    main()
