@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import traceback
 from importlib import import_module
 from typing import NoReturn
 
@@ -95,6 +93,9 @@ def _fall_silent() -> None:
 
 def _bug(error: BaseException) -> int:
     """A fault of ours: the traceback goes to a file, without the values of variables (one may be a secret)."""
+    import tempfile
+    import traceback
+
     descriptor, path = tempfile.mkstemp(prefix="classify-batch-", suffix=".log", text=True)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.writelines(traceback.format_exception(error))

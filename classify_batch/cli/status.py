@@ -21,12 +21,10 @@ def status_command(directory: Path, as_json: bool) -> int:
     """
     import json
 
-    import anyio
-
     from classify_batch.cli.words import describe
-    from classify_batch.runs.reading import read_status
+    from classify_batch.runs.status import read_status
 
-    status = anyio.run(read_status, directory)
+    status = read_status(directory)
     if as_json:
         click.echo(json.dumps(status, ensure_ascii=False))
     else:

@@ -9,17 +9,18 @@ Memory: one byte per chunk, and objects only for the chunks that are out.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from classify_batch.clock import from_iso
 from classify_batch.errors import DamagedError, InternalError
-from classify_batch.journal.entry import BadLineError, Entry, decode, read_part
-from classify_batch.records import AttemptKey, OutcomeKind, Part, Segment
+from classify_batch.journal.entry import Entry, decode, read_part
+from classify_batch.journal.line import DAMAGED_HINT, BadLineError
+from classify_batch.journal.totals import Totals
+from classify_batch.records import AttemptKey, OutcomeKind, Part
 from classify_batch.states import (
-    ENDS,
     Adopted,
     Ended,
     Fact,
@@ -28,11 +29,15 @@ from classify_batch.states import (
     State,
     Submitted,
     Submitting,
-    kind_of,
     move,
 )
 
 PLANNED, OPEN, DONE = 0, 1, 2
+
+DURATIONS_KEPT = 256
+"""As many as tell when to look at a job."""
+
+_SUBMITTING, _SUBMITTED, _ADOPTED, _FINISHED = Kind.SUBMITTING, Kind.SUBMITTED, Kind.ADOPTED, Kind.FINISHED
 
 
 @dataclass(slots=True)
@@ -61,37 +66,31 @@ class _ChunkInHand:
     waiting: list[Part] = field(default_factory=list)
 
 
-class Standing:
-    """Where a run stands.
+class Standing(Totals):
+    """Where a run stands: its sums (see Totals), and what is known of its chunks.
 
     Attributes:
         open: the attempts that have not ended.
-        outcomes, types, codes: what was committed so far.
         results_end, failures_end: bytes of the outcome files that are committed.
         generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
             that were put aside each time.
-        jobs: accepted jobs; requests: sent by processes that are gone, as far as they could write it down.
+        durations: the last jobs', in seconds.
+        found: limits that were found to be lower than told: `requests_per_s`, `jobs_in_flight`.
     """
 
     def __init__(self, chunks: int) -> None:
+        super().__init__()
         self.chunk_states = bytearray(chunks)
         self.done_chunks = 0
         self.open: dict[AttemptKey, OpenAttempt] = {}
         self._in_hand: dict[int, _ChunkInHand] = {}
-        self.outcomes: Counter[str] = Counter()
-        self.types: Counter[str] = Counter()
-        self.codes: Counter[str] = Counter()
         self.results_end = 0
         self.failures_end = 0
         self.generation = 0
         self.earlier_failures: list[tuple[int, int]] = []
-        self.jobs = 0
-        self.requests = 0
-        self._session_requests = 0
         self.project_id: str | None = None
-        self.durations = 0
-        self.durations_sum_s = 0.0
-        self.seq = 0
+        self.durations: deque[float] = deque(maxlen=DURATIONS_KEPT)
+        self.found: dict[str, float] = {}
         self.opened: dict[str, Any] | None = None
         self.closed: dict[str, Any] | None = None
 
@@ -99,11 +98,6 @@ class Standing:
     def complete(self) -> bool:
         """Whether every chunk is done."""
         return self.done_chunks == len(self.chunk_states)
-
-    @property
-    def mean_duration_s(self) -> float | None:
-        """Mean of the job durations learned so far."""
-        return self.durations_sum_s / self.durations if self.durations else None
 
     def is_planned(self, chunk: int) -> bool:
         """Whether a chunk has never gone out."""
@@ -121,25 +115,58 @@ class Standing:
         in_hand = self._in_hand.get(chunk)
         return 1 if in_hand is None else in_hand.attempts + 1
 
+    # --- Reading ----------------------------------------------------------------------------------------------------
+
     def read(self, entry: Entry, offset: int) -> None:
-        """Applies a line of the journal."""
+        """Applies a line of the journal, which begins at `offset`."""
         self.seq = entry.seq
-        if entry.requests is not None:
-            self._session_requests = entry.requests
-        match entry.kind:
+        if entry.about_run is not None:
+            self._read_about_run(entry.kind, entry.about_run, entry.at_s)
+            return
+        self._tell(entry.requests)
+        if entry.found is not None:
+            self.found = entry.found
+        kind = entry.kind
+        if kind is _FINISHED:
+            for item in entry.items:
+                self._finish((item.chunk, item.attempt), item.duration_s)
+        elif kind is _SUBMITTING:
+            for item in entry.items:
+                self._submit((item.chunk, item.attempt), item.part, entry.at_s, offset)
+        elif kind is _SUBMITTED or kind is _ADOPTED:
+            for item in entry.items:
+                self._accept((item.chunk, item.attempt), kind, item.job_id, entry.at_s, item.project_id)
+        else:
+            for item in entry.items:
+                self._end((item.chunk, item.attempt), kind, item.results, item.failures, item.parts_again)
+                self._count(item.counts, item.types, item.failure_codes)
+
+    def _read_about_run(self, kind: Kind, values: Mapping[str, Any], at_s: float) -> None:
+        match kind:
             case Kind.OPENED:
-                self.requests += self._session_requests
-                self._session_requests = 0
-                self.opened, self.closed = dict(entry.about_run or {}), None
+                self.end_reading()
+                self.opened, self.closed = dict(values), None
             case Kind.CLOSED:
-                self.closed = dict(entry.about_run or {})
-                self.requests += self.closed.get("requests", self._session_requests)
-                self._session_requests = 0
-            case Kind.REOPENED:
-                self.reopen(entry.about_run or {}, entry.at_s)
+                self.closed = dict(values)
+                self._close(values.get("requests"))
             case _:
-                for fact in entry.facts:
-                    self.apply(fact, offset)
+                self.reopen(values, at_s)
+
+    def apply(self, fact: Fact, offset: int) -> None:
+        """Makes a fact true. `offset`: where its line begins in the journal."""
+        match fact:
+            case Submitting():
+                self._submit(fact.key, fact.part, fact.since_s, offset)
+            case Submitted():
+                self._accept(fact.key, Kind.SUBMITTED, fact.job_id, fact.at_s, fact.project_id)
+            case Adopted():
+                self._accept(fact.key, Kind.ADOPTED, fact.job_id, fact.at_s, fact.project_id)
+            case Finished():
+                self._finish(fact.key, fact.duration_s)
+            case Ended():
+                tally = fact.tally
+                self._end(fact.key, fact.kind, fact.results, fact.failures, fact.again)
+                self._count(tally.outcomes, tally.types, tally.codes)
 
     def reopen(self, values: Mapping[str, Any], at_s: float) -> None:
         """Gives the failed files a new chance: from here the failures begin at 0 again.
@@ -150,8 +177,7 @@ class Standing:
         self.generation = values["generation"]
         self.earlier_failures.append((self.outcomes[OutcomeKind.FAILED], self.failures_end))
         self.failures_end = 0
-        del self.outcomes[OutcomeKind.FAILED]
-        self.codes.clear()
+        self._drop_failures()
         for item in values["again"]:
             part = read_part(item["chunk"], item)
             self._reopen_chunk(part.chunk, item["attempts"]).waiting.append(part)
@@ -172,71 +198,83 @@ class Standing:
             self.done_chunks -= 1
         return in_hand
 
-    def end_reading(self) -> None:
-        """Counts the requests of a process that was killed."""
-        self.requests += self._session_requests
-        self._session_requests = 0
+    # --- One step of one attempt: what is read and what is lived come by here ----------------------------------------
 
-    def apply(self, fact: Fact, offset: int) -> None:
-        """Makes a fact true. `offset`: where its line begins in the journal."""
-        if isinstance(fact, Submitting) and fact.key not in self.open:
-            self._begin(fact, offset)
-        try:
-            attempt = self.open[fact.key]
-        except KeyError:
-            raise InternalError(f"chunk {fact.key.chunk} has no attempt {fact.key.attempt}") from None
-        attempt.state = move(attempt.state, kind_of(fact))
-        match fact:
-            case Submitted() | Adopted():
-                self._accepted(attempt, fact)
-            case Finished(duration_s=duration_s) if duration_s is not None:
-                self.durations += 1
-                self.durations_sum_s += duration_s
-            case Ended():
-                self._end(fact)
-            case _:
-                pass
-        if attempt.state in ENDS:
-            del self.open[fact.key]
+    def _submit(self, key: tuple[int, int], part: Part, since_s: float, offset: int) -> None:
+        attempt = self.open.get(key)  # type: ignore[call-overload]
+        if attempt is None:
+            attempt = self._begin(AttemptKey(*key), part, since_s, offset)
+        attempt.state = move(attempt.state, _SUBMITTING)
 
-    def _begin(self, fact: Submitting, offset: int) -> None:
-        chunk = fact.key.chunk
+    def _begin(self, key: AttemptKey, part: Part, since_s: float, offset: int) -> OpenAttempt:
+        chunk = key.chunk
         if self.chunk_states[chunk] == PLANNED:
             self.chunk_states[chunk] = OPEN
-            self._in_hand[chunk] = _ChunkInHand(waiting=[Part(chunk)])
-        in_hand = self._in_hand[chunk]
-        in_hand.waiting.remove(fact.part)
-        in_hand.attempts = max(in_hand.attempts, fact.key.attempt)
+            if part.ranges is not None or part.bad_jobs:
+                raise ValueError("a part of a chunk that has never gone out")
+            in_hand = self._in_hand[chunk] = _ChunkInHand()
+        else:
+            in_hand = self._in_hand[chunk]
+            in_hand.waiting.remove(part)
+        in_hand.attempts = max(in_hand.attempts, key.attempt)
         in_hand.open_attempts += 1
-        self.open[fact.key] = OpenAttempt(fact.part, fact.since_s, offset)
+        attempt = self.open[key] = OpenAttempt(part, since_s, offset)
+        return attempt
 
-    def _accepted(self, attempt: OpenAttempt, fact: Submitted | Adopted) -> None:
+    def _accept(
+        self, key: tuple[int, int], kind: Kind, job_id: str | None, at_s: float, project_id: str | None
+    ) -> None:
+        if job_id is None:
+            raise ValueError("a job without an ID")
+        attempt = self._open_attempt(key)
+        attempt.state = move(attempt.state, kind)
         self.jobs += 1
-        attempt.job_id, attempt.submitted_at_s = fact.job_id, fact.at_s
+        attempt.job_id, attempt.submitted_at_s = job_id, at_s
         attempt.reopened = False  # a new job, or one that the list showed: it is there
-        self.project_id = self.project_id or fact.project_id
+        self.project_id = self.project_id or project_id
 
-    def _end(self, fact: Ended) -> None:
-        self.outcomes.update(fact.tally.outcomes)
-        self.types.update(fact.tally.types)
-        self.codes.update(fact.tally.codes)
-        self.results_end = _next_end(self.results_end, fact.results)
-        self.failures_end = _next_end(self.failures_end, fact.failures)
-        in_hand = self._in_hand[fact.key.chunk]
+    def _finish(self, key: tuple[int, int], duration_s: float | None) -> None:
+        attempt = self._open_attempt(key)
+        attempt.state = move(attempt.state, _FINISHED)
+        if duration_s is not None:
+            self.durations.append(duration_s)
+
+    def _end(
+        self,
+        key: tuple[int, int],
+        kind: Kind,
+        results: tuple[int, int, int] | None,
+        failures: tuple[int, int, int] | None,
+        again: tuple[Part, ...],
+    ) -> None:
+        attempt = self._open_attempt(key)
+        attempt.state = move(attempt.state, kind)
+        self.results_end = _next_end(self.results_end, results)
+        self.failures_end = _next_end(self.failures_end, failures)
+        del self.open[key]  # type: ignore[arg-type]
+        chunk, _ = key
+        in_hand = self._in_hand[chunk]
         in_hand.open_attempts -= 1
-        in_hand.waiting.extend(fact.again)
+        in_hand.waiting += again
         if not in_hand.open_attempts and not in_hand.waiting:
-            del self._in_hand[fact.key.chunk]
-            self.chunk_states[fact.key.chunk] = DONE
+            del self._in_hand[chunk]
+            self.chunk_states[chunk] = DONE
             self.done_chunks += 1
 
+    def _open_attempt(self, key: tuple[int, int]) -> OpenAttempt:
+        try:
+            return self.open[key]  # type: ignore[index]  # a named tuple is found by a plain one
+        except KeyError:
+            raise InternalError(f"chunk {key[0]} has no attempt {key[1]}") from None
 
-def _next_end(end: int, segment: Segment | None) -> int:
+
+def _next_end(end: int, segment: tuple[int, int, int] | None) -> int:
     if segment is None:
         return end
-    if segment.start != end:
-        raise InternalError(f"a segment begins at byte {segment.start}, and the one before it ends at {end}")
-    return segment.end
+    start, next_end, _ = segment
+    if start != end:
+        raise InternalError(f"a segment begins at byte {start}, and the one before it ends at {end}")
+    return next_end
 
 
 class Reader:
@@ -259,27 +297,21 @@ class Reader:
         """Entries, each with the byte at which its line begins."""
         *lines, self._rest = (self._rest + block).split(b"\n")
         for line in lines:
-            entry = self._take(line)
-            if entry is not None:
-                yield entry, self._offset
+            start = self._offset
+            try:
+                entry = decode(line)
+            except BadLineError as error:
+                self._note_bad(str(error))
+                self._offset += len(line) + 1
+                continue
+            self.durable = max(self.durable, entry.durable)
+            if entry.seq != self.seq + 1:
+                self._note_bad(f"seq {entry.seq} follows seq {self.seq}")
             self._offset += len(line) + 1
-            if entry is not None:
+            if self._bad is None:
+                self.seq += 1
                 self.good_end = self._offset
-
-    def _take(self, line: bytes) -> Entry | None:
-        try:
-            entry = decode(line)
-        except BadLineError as error:
-            self._note_bad(str(error))
-            return None
-        self.durable = max(self.durable, entry.durable)
-        if self._bad is not None:
-            return None
-        if entry.seq != self.seq + 1:
-            self._note_bad(f"seq {entry.seq} follows seq {self.seq}")
-            return None
-        self.seq = entry.seq
-        return entry
+                yield entry, start
 
     def _note_bad(self, why: str) -> None:
         if self._bad is None:
@@ -303,8 +335,3 @@ class Reader:
                 hint=DAMAGED_HINT,
             )
         return self._offset + len(self._rest) - self.good_end
-
-
-DAMAGED_HINT = (
-    "nothing was overwritten; put the file back from a copy, or begin a new run directory with the IDs that are missing"
-)

@@ -8,6 +8,7 @@ from zlib import crc32
 
 from classify_batch.journal.entry import decode, encode_about_run, encode_facts
 from classify_batch.journal.replay import Standing
+from classify_batch.journal.totals import TOTALS_EVERY_BYTES
 from classify_batch.ports import Clock, Log, RunStore
 from classify_batch.records import AttemptKey, Part, Segment
 from classify_batch.states import Adopted, Ended, Fact, Kind, Submitted
@@ -15,6 +16,9 @@ from classify_batch.states import Adopted, Ended, Fact, Kind, Submitted
 KNOWN_BEFORE_S = 60.0
 """Jobs that were submitted so long before an intent are told to be known, too: by a clock that is a little off, they
 may look as if they were made after it. The reconciler allows clocks far less."""
+
+NEWS_SHARE = 0.1
+"""A found limit that changed by less is not written again."""
 
 _BACK_BYTES = 1 << 16
 
@@ -29,13 +33,18 @@ class JournalWriter:
         clock: Clock,
         requests: Callable[[], int] = lambda: 0,
         on_ended: Callable[[tuple[Part, ...]], None] = lambda _again: None,
+        found: Callable[[], dict[str, float]] = dict,
+        totals_every_bytes: int = TOTALS_EVERY_BYTES,
     ) -> None:
         self._store = store
         self._clock = clock
         self._requests = requests
         self._on_ended = on_ended
+        self._found = found
         self._numbered: dict[int, int] = {}
         self._durable_seq = standing.seq
+        self._totals_every_bytes = totals_every_bytes
+        self._bytes_since_totals = totals_every_bytes if standing.seq else 0  # whoever wrote before may have told none
         self.standing = standing
 
     def next_attempt(self, chunk: int) -> int:
@@ -46,14 +55,28 @@ class JournalWriter:
 
     def record(self, fact: Fact) -> None:
         standing = self.standing
+        due = self._bytes_since_totals >= self._totals_every_bytes
+        requests = self._requests() if due or isinstance(fact, Ended) else None
+        totals = standing.totals(requests) if due and requests is not None else None
+        found = self._newly_found() if isinstance(fact, Ended) else None
         standing.seq += 1
-        requests = self._requests() if isinstance(fact, Ended) else None
-        line = encode_facts(standing.seq, self._clock.wall_s(), self._durable_seq, (fact,), requests)
+        line = encode_facts(standing.seq, self._clock.wall_s(), self._durable_seq, (fact,), requests, totals, found)
+        self._bytes_since_totals = len(line) + (0 if due else self._bytes_since_totals)
         standing.apply(fact, self._store.append(Log.JOURNAL, line))
         if isinstance(fact, Ended):
             if standing.is_done(fact.key.chunk):
                 self._numbered.pop(fact.key.chunk, None)
             self._on_ended(fact.again)
+
+    def _newly_found(self) -> dict[str, float] | None:
+        """The limits that were found, where a later process should know better than by what was written last."""
+        known, found = self.standing.found, self._found()
+        if found.keys() == known.keys() and all(
+            abs(value - known[name]) <= NEWS_SHARE * known[name] for name, value in found.items()
+        ):
+            return None
+        self.standing.found = found
+        return found
 
     def record_about_run(self, kind: Kind, values: Mapping[str, Any]) -> None:
         """Appends a fact about the run as a whole."""

@@ -1,8 +1,9 @@
-"""The file ID of an outcome's line, without reading the rest where that can be helped."""
+"""The file IDs of outcomes' lines, without reading the rest where that can be helped."""
 
 from __future__ import annotations
 
 import json
+import re
 
 _HEAD = b'{"file_id":"'
 
@@ -18,3 +19,18 @@ def outcome_file_id(line: bytes) -> str:
     if not isinstance(values, dict) or not isinstance(file_id := values.get("file_id"), str):
         raise ValueError("an outcome has a file_id")
     return file_id
+
+
+_PLAIN_LINE = re.compile(rb'^\{"file_id":"([^"\\]+)".*\}$', re.MULTILINE)
+
+
+def outcome_file_ids(lines: bytes) -> list[str] | None:
+    """The `file_id` of each of some whole lines, in order, as `outcome_file_id` tells them one by one; None where one
+    of them has to be looked at by itself. One pass in C: a big run has ten million lines."""
+    found = _PLAIN_LINE.findall(lines)
+    if len(found) != lines.count(b"\n") or not lines.endswith(b"\n"):
+        return None
+    try:
+        return b"\n".join(found).decode().split("\n")
+    except UnicodeDecodeError:
+        return None

@@ -29,7 +29,7 @@ from classify_batch.sources.ids import all_valid, shorten
 NAME = "plan.jsonl"
 
 _BETWEEN = '", "'
-_BLOCK_CHARACTERS = 1 << 20
+_BLOCK_CHARACTERS = 1 << 18
 _STRIDE_BYTES = 1 << 16
 _LINE_BYTES_MAX = 1 << 20
 """Twice what 500 IDs of 200 characters can take."""
@@ -208,9 +208,15 @@ class PlanReader:
     ) -> AsyncGenerator[tuple[int, list[str]], None]:
         """Chunks with their numbers, in order, from `first_chunk` on. Only `wanted` ones are parsed.
 
+        What lies before the first wanted one is not even read; a chunk that isn't wanted now must never be later.
+
         Raises:
             DamagedError: a wanted chunk's line is not what a plan's line is.
         """
+        if wanted is not None:
+            first_chunk = next(filter(wanted, range(first_chunk, self.chunks)), self.chunks)
+        if first_chunk >= self.chunks:
+            return
         async with closing(self._lines(first_chunk)) as stream:
             async for first, lines in stream:
                 for number, line in enumerate(lines, first):

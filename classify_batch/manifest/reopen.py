@@ -24,7 +24,7 @@ from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.ports import Log, RunStore
 from classify_batch.records import AttemptKey, FailureCode, Part, to_ranges
-from classify_batch.states import Kind, Submitting
+from classify_batch.states import Kind
 
 
 def earlier_failures_name(generation: int) -> str:
@@ -120,13 +120,13 @@ async def _look_back(store: RunStore, failed: _Failed) -> dict[AttemptKey, float
     reader = Reader(Log.JOURNAL)
     async for block in store.stream(Log.JOURNAL):
         for entry, _ in reader.feed(block):
-            for fact in entry.facts:
-                if not isinstance(fact, Submitting):
-                    continue
-                if fact.key.chunk in failed.attempts:
-                    failed.attempts[fact.key.chunk] = max(failed.attempts[fact.key.chunk], fact.key.attempt)
-                if fact.key in doubtful:
-                    since_s.setdefault(fact.key, fact.since_s)
+            if entry.kind is not Kind.SUBMITTING:
+                continue
+            for item in entry.items:
+                if item.chunk in failed.attempts:
+                    failed.attempts[item.chunk] = max(failed.attempts[item.chunk], item.attempt)
+                if (key := AttemptKey(item.chunk, item.attempt)) in doubtful:
+                    since_s.setdefault(key, entry.at_s)
     return since_s
 
 

@@ -6,18 +6,15 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from classify_batch.clock import to_iso
-from classify_batch.errors import DamagedError, RunDirectoryError
+from classify_batch.errors import RunDirectoryError
 from classify_batch.manifest.plan import PlanSummary
+from classify_batch.manifest.run_record import FORMAT, NAME, RunFile, parse_run_file
 from classify_batch.ports import Clock, RunStore
 from classify_batch.settings import Settings
-
-NAME = "run.json"
-FORMAT = 1
 
 _WHAT_DIFFERS = {
     "api_version": "API version (api.version)",
@@ -27,28 +24,6 @@ _WHAT_DIFFERS = {
     "rules": "rules (job.rules)",
     "parsing_configuration": "parsing configuration (job.parsing_configuration)",
 }
-
-
-class RunFile(BaseModel):
-    """The contents of run.json. Readers ignore keys they don't know.
-
-    Attributes:
-        settings: as used when the run was planned, without secrets.
-        identity: what a command must share with the run to go on with it.
-        files: distinct file IDs; duplicates: repeated ones that were left out.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    format: int
-    run_id: str
-    created_at: str
-    settings: dict[str, Any]
-    identity: dict[str, Any]
-    files: int
-    duplicates: int
-    chunks: int
-    plan_sha256: str
 
 
 async def write_run_file(
@@ -66,7 +41,7 @@ async def write_run_file(
         chunks=plan.chunks,
         plan_sha256=plan.sha256,
     )
-    data = json.dumps(run.model_dump(), indent=2, ensure_ascii=False).encode() + b"\n"
+    data = json.dumps(asdict(run), indent=2, ensure_ascii=False).encode() + b"\n"
     await store.create(NAME, data)
     return run, hashlib.sha256(data).hexdigest()
 
@@ -82,23 +57,7 @@ async def read_run_file(store: RunStore) -> tuple[RunFile, str] | None:
         data = await store.read(NAME)
     except FileNotFoundError:
         return None
-    where = f"{NAME} in {store.where}"
-    hint = "put the file back from a copy, or begin a new run directory"
-    try:
-        values = json.loads(data)
-        written_format = values["format"]
-        if isinstance(written_format, int) and written_format > FORMAT:
-            raise RunDirectoryError(
-                f"{where} has format {written_format}, and this version reads up to {FORMAT}",
-                hint="go on with the version of classify-batch that began the run, or a newer one",
-            )
-        return RunFile.model_validate(values), hashlib.sha256(data).hexdigest()
-    except ValidationError as error:
-        fault = error.errors()[0]
-        said = f"{where} is damaged: {'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-        raise DamagedError(said, hint=hint) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{where} is damaged: {error}", hint=hint) from None
+    return parse_run_file(data, f"{NAME} in {store.where}"), hashlib.sha256(data).hexdigest()
 
 
 def refuse_other_run(run: RunFile, identity: Mapping[str, Any], where: str) -> None:

@@ -10,17 +10,12 @@ from typing import Any
 from classify_batch.clock import to_iso
 from classify_batch.errors import ExitStatus
 from classify_batch.journal.replay import Standing
-from classify_batch.manifest.run_file import RunFile
+from classify_batch.manifest.keys import NAME, keys_of
+from classify_batch.manifest.run_record import RunFile
 from classify_batch.ports import Log, RunStore
 from classify_batch.records import OutcomeKind, RunState
 
-NAME = "manifest.json"
 PLAN = "plan.jsonl"
-
-
-def counts_of(outcomes: Mapping[str, int]) -> dict[str, int]:
-    """Counts by outcome, each named, also where it is 0."""
-    return {kind.value: outcomes.get(kind, 0) for kind in OutcomeKind}
 
 
 def failed_percentage(outcomes: Mapping[str, int]) -> float:
@@ -48,21 +43,16 @@ def manifest_of(
     exit_status: ExitStatus | None = None,
 ) -> dict[str, Any]:
     """The manifest's keys, but for those of the files."""
-    return {
-        "state": state.value,
-        "reason": reason,
-        "exit_status": None if exit_status is None else int(exit_status),
-        "run_id": run.run_id,
-        "started_at": to_iso(started_at_s),
-        "stopped_at": None if stopped_at_s is None else to_iso(stopped_at_s),
-        "files": run.files,
-        "counts": counts_of(standing.outcomes),
-        "types": dict(standing.types.most_common()),
-        "failure_codes": dict(standing.codes.most_common()),
-        "jobs": standing.jobs,
-        "requests": requests,
-        "journal_seq": standing.seq,
-    }
+    return keys_of(
+        run,
+        standing,
+        state=state.value,
+        requests=requests,
+        started_at=to_iso(started_at_s),
+        stopped_at=None if stopped_at_s is None else to_iso(stopped_at_s),
+        reason=reason,
+        exit_status=None if exit_status is None else int(exit_status),
+    )
 
 
 async def write_manifest(

@@ -16,17 +16,18 @@ from zlib import crc32
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError
+from classify_batch.journal.entry import Item
 from classify_batch.journal.replay import Reader
-from classify_batch.manifest.outcome_ids import outcome_file_id
+from classify_batch.manifest.keys import counts_of
+from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.reopen import earlier_failures_name
 from classify_batch.manifest.standing import RunOnDisk, read_run
-from classify_batch.manifest.summary import counts_of, sha256_of
+from classify_batch.manifest.summary import sha256_of
 from classify_batch.ports import Log, RunStore
-from classify_batch.records import Segment
 from classify_batch.sources.closing import closing
 from classify_batch.sources.spill import LIMITS, Buckets
-from classify_batch.states import Ended, Kind
+from classify_batch.states import Kind
 
 FAULTS_MAX = 50
 """More than this many say nothing new."""
@@ -115,16 +116,18 @@ class _Tail:
         self.name = name
         self._blocks = _blocks(store, name)
         self._held = b""
+        self._taken = 0  # of what is held: to cut it off each time would copy a block for every segment
         self.line = 1
         self.cut_off = False
 
     async def take(self, size: int) -> bytes:
         """The next `size` bytes; fewer where the file ends."""
-        parts, missing = [self._held[:size]], size - len(self._held)
-        self._held = self._held[size:]
+        parts = [self._held[self._taken : self._taken + size]]
+        self._taken += len(parts[0])
+        missing = size - len(parts[0])
         while missing > 0 and (block := await anext(self._blocks, b"")):
             parts.append(block[:missing])
-            self._held = block[missing:]
+            self._held, self._taken = block, len(parts[-1])
             missing -= len(block)
         return b"".join(parts)
 
@@ -160,10 +163,11 @@ async def _check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, 
                     generation += 1
                     failures = tail(_failures_name(generation, run.standing.generation))
                 current = outcomes if generation == run.standing.generation else None
-                for fact in entry.facts:
-                    if isinstance(fact, Ended):
-                        await _check_segment(results, fact.results, fact, found, outcomes)
-                        await _check_segment(failures, fact.failures, fact, found, current)
+                for item in entry.items:
+                    if item.results is not None:
+                        await _check_segment(results, item.results, item, found, outcomes)
+                    if item.failures is not None:
+                        await _check_segment(failures, item.failures, item, found, current)
     await _check_spare(store, run, found, results, failures)
 
 
@@ -187,20 +191,26 @@ def _failures_name(generation: int, last: int) -> str:
 
 
 async def _check_segment(
-    tail: _Tail, segment: Segment | None, fact: Ended, found: Verification, outcomes: Buckets | None
+    tail: _Tail, segment: tuple[int, int, int], item: Item, found: Verification, outcomes: Buckets | None
 ) -> None:
-    if segment is None or tail.cut_off:
+    if tail.cut_off:
         return
-    data = await tail.take(segment.end - segment.start)
+    start, end, crc = segment
+    data = await tail.take(end - start)
+    if len(data) == end - start and crc32(data) == crc and (plain := outcome_file_ids(data)) is not None:
+        if outcomes is not None:
+            outcomes.add(plain)
+        tail.line += len(plain)
+        return
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
     where = f"{tail.name}, lines {tail.line} to {tail.line + max(0, len(lines) - 1)}"
-    if len(data) < segment.end - segment.start:
+    if len(data) < end - start:
         tail.cut_off = True
-        found.fault(f"{where}: cut off at byte {segment.start + len(data)}; {segment.end} bytes were committed")
-    elif crc32(data) != segment.crc:
-        found.fault(f"{where}: not as they were written (chunk {fact.key.chunk}, attempt {fact.key.attempt})")
+        found.fault(f"{where}: cut off at byte {start + len(data)}; {end} bytes were committed")
+    elif crc32(data) != crc:
+        found.fault(f"{where}: not as they were written (chunk {item.chunk}, attempt {item.attempt})")
     file_ids: list[str] = []
     for number, line in enumerate(lines, tail.line):
         try:
@@ -219,16 +229,21 @@ async def _check_one_each(plan: PlanReader, outcomes: Buckets, found: Verificati
             planned.add(batch)
             await checkpoint()
         for number in range(LIMITS.buckets):
-            counts, asked = Counter(outcomes.bucket(number)), set(planned.bucket(number))
-            for file_id, count in counts.items():
-                if count > 1:
-                    found.fault(f"file ID {file_id} has {count} outcomes")
-                if file_id not in asked:
-                    found.fault(f"file ID {file_id} has an outcome and is not in the plan")
-            if found.complete:
-                for file_id in asked - counts.keys():
-                    found.fault(f"file ID {file_id} has no outcome")
+            _check_bucket(outcomes.bucket(number), set(planned.bucket(number)), found)
             await checkpoint()
+
+
+def _check_bucket(answered: list[str], asked: set[str], found: Verification) -> None:
+    distinct = set(answered)
+    if len(distinct) < len(answered):
+        for file_id, count in Counter(answered).items():
+            if count > 1:
+                found.fault(f"file ID {file_id} has {count} outcomes")
+    for file_id in distinct - asked:
+        found.fault(f"file ID {file_id} has an outcome and is not in the plan")
+    if found.complete:
+        for file_id in asked - distinct:
+            found.fault(f"file ID {file_id} has no outcome")
 
 
 # --- The manifest -----------------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from classify_batch.api.v1 import ApiV1
 from classify_batch.clock import SystemClock
 from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
 from classify_batch.manifest.plan import PlanReader
-from classify_batch.manifest.run_file import NAME as RUN_FILE
-from classify_batch.manifest.run_file import RunFile
+from classify_batch.manifest.run_record import NAME as RUN_FILE
+from classify_batch.manifest.run_record import RunFile
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.orchestrator import Orchestrator, Progress
 from classify_batch.records import RunState
@@ -100,8 +100,7 @@ async def arun(
             if file_ids == PROJECT and await store.size(RUN_FILE) is None:
                 await world.connect()  # here, since what it opens outlasts the block below
             async with _leaving_early(asked):
-                await plan_if_new(world, store, path, settings, file_ids, column)
-            found = await _read(store)
+                found = await plan_if_new(world, store, path, settings, file_ids, column) or await _read(store)
             retries = retry_failed and found.standing.failures_end > 0
             finished = await _finished(found, store, path)
             if finished is not None and not retries:
@@ -132,8 +131,8 @@ async def make_plan(
             world = World(settings, key, path, SystemClock(), stack)
             refuse_missing_documents(settings)
             store = await hold(path, stack)
-            await plan_if_new(world, store, path, settings, file_ids, column)
-            return (await _read(store)).run
+            found = await plan_if_new(world, store, path, settings, file_ids, column) or await _read(store)
+            return found.run
 
     return await in_own_task(work)
 

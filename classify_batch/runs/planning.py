@@ -9,8 +9,9 @@ from pathlib import Path
 from classify_batch.api.v1 import FileList
 from classify_batch.errors import RunDirectoryError
 from classify_batch.manifest.plan import PlanReader, hash_ids, write_plan
-from classify_batch.manifest.run_file import RunFile, refuse_other_run, write_run_file
-from classify_batch.manifest.standing import read_run
+from classify_batch.manifest.run_file import refuse_other_run, write_run_file
+from classify_batch.manifest.run_record import RunFile
+from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.ports import Log
 from classify_batch.runs.world import World
 from classify_batch.settings import Settings
@@ -30,14 +31,17 @@ async def plan_if_new(
     settings: Settings,
     file_ids: SourceSpec | None,
     column: str | None,
-) -> None:
-    """Plans a new run, or makes sure that the run in the directory is the one that is meant."""
+) -> RunOnDisk | None:
+    """Plans a new run, or makes sure that the run in the directory is the one that is meant.
+
+    Returns the latter as it was read: nobody else writes while the lock is held, and reading takes its time.
+    """
     found = await read_run(store)
     if found is not None:
         refuse_other_run(found.run, settings.identity(), store.where)
         if file_ids is not None:
             await _refuse_other_ids(found.run, store, path, file_ids, column)
-        return
+        return found
     if file_ids is None:
         raise RunDirectoryError(
             f"{path} holds no run", hint="name the directory of a run, or give its input to begin one"
@@ -47,6 +51,7 @@ async def plan_if_new(
     unique = distinct(open_source(file_ids, column=column, pages=pages), directory=path)
     plan = await write_plan(store, chunked(unique, settings.plan.files_per_job))
     await write_run_file(store, settings, plan, unique.duplicates, world.clock)
+    return None
 
 
 async def _refuse_strangers(store: DiskStore) -> None:

@@ -12,12 +12,12 @@ from pydantic import SecretStr
 from classify_batch.api.http import Http
 from classify_batch.errors import SettingsError
 from classify_batch.gate import Gate
-from classify_batch.manifest.run_file import NAME as RUN_FILE
+from classify_batch.manifest.run_record import NAME as RUN_FILE
 from classify_batch.manifest.summary import PLAN
 from classify_batch.ports import Clock
 from classify_batch.settings import SANDBOX, Settings
 from classify_batch.store.disk import DiskStore
-from classify_batch.store.lock import LOCK
+from classify_batch.store.holder import LOCK
 
 SANDBOX_LEDGER = Path("sandbox", "jobs.jsonl")
 """Where, in a run directory, the embedded sandbox keeps its jobs."""

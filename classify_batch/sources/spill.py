@@ -32,7 +32,7 @@ class Limits(NamedTuple):
     """
 
     buckets: int = 503
-    held_ids: int = 1 << 16
+    held_ids: int = 1 << 15
     file_bytes: int = 1 << 21
 
 

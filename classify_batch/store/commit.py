@@ -16,6 +16,9 @@ two that alternate for ever, each waiting for the other's fsync.
 The order within a group is the promise of `RunStore.append`: results and failures are written and made
 durable first, and not before then is the first byte of the journal written.
 
+What nobody waits for may wait itself, for `LAZY_S`: a run that isn't hurried would otherwise pay a write, an
+fsync and two wake-ups for each line, where the next line that somebody waits for could take it along.
+
 A failed write or fsync is the end: after a failed fsync the kernel may have dropped the bytes and call the
 pages clean, so that a second fsync would lie. Every later append and commit is refused; a new process reads
 what is really there.
@@ -42,6 +45,8 @@ from classify_batch.store.refusal import refusals
 from classify_batch.store.whole import Fsync, sync_directory
 
 Write = Callable[[int, memoryview], int]
+
+LAZY_S = 0.1
 
 _DATA = (Log.RESULTS, Log.FAILURES)
 _OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT
@@ -139,7 +144,7 @@ class Committer:
         self._thread: Thread | None = None
         self._gathering = _Group()
         self._flying: _Group | None = None
-        self._armed = False
+        self._armed: asyncio.Handle | None = None
         self._closed = False
         self._failure: BaseException | None = None
 
@@ -147,8 +152,8 @@ class Committer:
         if self._failure is not None or self._closed:
             self._refuse()
         self._gathering.add(log, data, start)
-        if self._flying is None and not self._armed:
-            self._arm()
+        if self._flying is None and self._armed is None:
+            self._armed = asyncio.get_running_loop().call_later(LAZY_S, self._hand_over)
 
     async def commit(self) -> None:
         group = self._gathering if self._gathering.blocks else self._flying
@@ -158,6 +163,8 @@ class Committer:
             await checkpoint()
             return
         waiter = asyncio.get_running_loop().create_future()
+        if group is self._gathering and self._flying is None and not group.waiters:
+            self._arm()
         group.waiters.append(waiter)
         await waiter
         if group.failed:
@@ -189,11 +196,12 @@ class Committer:
 
     def _arm(self) -> None:
         """Hands the group over after the present turn of the loop."""
-        self._armed = True
-        asyncio.get_running_loop().call_soon(self._hand_over)
+        if self._armed is not None:
+            self._armed.cancel()
+        self._armed = asyncio.get_running_loop().call_soon(self._hand_over)
 
     def _hand_over(self) -> None:
-        self._armed = False
+        self._armed = None
         if self._thread is None:
             self._thread = Thread(target=self._run, args=(asyncio.get_running_loop(),), name="commit", daemon=True)
             self._thread.start()
@@ -208,7 +216,7 @@ class Committer:
             if group is not None:
                 group.wake(failed=failure is not None)
         if failure is None and self._gathering.blocks:
-            self._arm()
+            self._arm()  # it waited for an fsync already
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         failure: BaseException | None = None

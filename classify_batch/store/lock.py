@@ -15,49 +15,30 @@ The descriptor is closed on exec and (by filelock) after a fork: no child keeps 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import anyio
 from filelock import Timeout, UnixFileLock
 
 from classify_batch.clock import SystemClock, to_iso
 from classify_batch.errors import ClassifyBatchError, LockedError, RunDirectoryError
-from classify_batch.store.refusal import refusals, unusable
-
-LOCK = "lock"
+from classify_batch.store.holder import LOCK, Holder, read_holder
+from classify_batch.store.refusal import unusable
 
 _TRIES = 5
 _TRY_AGAIN_S = 0.02
-_WORDS_BYTES_MAX = 4096
 _NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds a run; `pid` is 0 in the instant between winning the lock and saying so.
-
-    Attributes:
-        since: RFC 3339.
-    """
-
-    host: str = ""
-    pid: int = 0
-    since: str = ""
-
-    @classmethod
-    def here(cls) -> Holder:
-        return cls(socket.gethostname(), os.getpid(), to_iso(SystemClock().wall_s()))
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host} since {self.since}" if self.pid else "another process"
+def holder_here() -> Holder:
+    """This process as a holder."""
+    return Holder(socket.gethostname(), os.getpid(), to_iso(SystemClock().wall_s()))
 
 
 def locked(where: str, holder: Holder) -> LockedError:
@@ -80,26 +61,6 @@ async def hold(directory: Path) -> AsyncIterator[None]:
         yield
     finally:
         _release(lock)
-
-
-def read_holder(directory: Path) -> Holder | None:
-    """Who holds `directory` at this moment, or None. Disturbs nobody, and believes no killed process."""
-    path = directory / LOCK
-    try:
-        with refusals(path, but=FileNotFoundError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _parse(os.read(descriptor, _WORDS_BYTES_MAX))
-    except OSError:
-        return None  # no flock here: `hold` refuses such a place, so nobody holds it
-    else:
-        return None
-    finally:
-        os.close(descriptor)
 
 
 async def _acquire(directory: Path) -> UnixFileLock:
@@ -136,15 +97,7 @@ def _release(lock: UnixFileLock) -> None:
 
 def _sign(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(asdict(Holder.here())).encode() + b"\n", 0)
-
-
-def _parse(words: bytes) -> Holder:
-    try:
-        said = cast("dict[str, object]", json.loads(words))
-        return Holder(str(said["host"]), int(str(said["pid"])), str(said["since"]))
-    except (ValueError, KeyError, TypeError):
-        return Holder()
+    os.pwrite(descriptor, json.dumps(asdict(holder_here())).encode() + b"\n", 0)
 
 
 def _unlockable(directory: Path, error: OSError) -> ClassifyBatchError:

@@ -20,7 +20,8 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError, InternalError, StoreError
 from classify_batch.ports import Log
-from classify_batch.store.lock import Holder, locked
+from classify_batch.store.holder import Holder
+from classify_batch.store.lock import holder_here, locked
 from classify_batch.store.refusal import refused
 
 
@@ -100,7 +101,7 @@ class MemoryStore:
     async def lock(self) -> AsyncIterator[None]:
         if self._holder is not None:
             raise locked(self.where, self._holder)
-        self._holder = Holder.here()
+        self._holder = holder_here()
         try:
             yield
         finally:

@@ -18,9 +18,10 @@ import classify_batch
 from classify_batch import Settings
 from classify_batch.cli.main import COMMANDS, cli
 from classify_batch.errors import EXIT_STATUS_MEANINGS
-from classify_batch.records import FailureCode, ParsingConfiguration, Rule, WebhookConfiguration
+from classify_batch.journal.entry import encode_facts
+from classify_batch.records import AttemptKey, FailureCode, ParsingConfiguration, Rule, WebhookConfiguration
 from classify_batch.runs import doors
-from classify_batch.states import Kind
+from classify_batch.states import Ended, Kind, Tally
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "classify_batch"
@@ -83,6 +84,19 @@ def test_nothing_heavy_is_imported(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     assert "classify_batch" in done.stderr.split()
     assert set(done.stderr.split()) & HEAVY == set()
+
+
+def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
+    """`status` of a run, its journal and all, loads no library that a run will need."""
+    values = {"format": 1, "run_id": "r", "created_at": "", "settings": {}, "identity": {}, "files": 2, "duplicates": 0}
+    (tmp_path / "run.json").write_text(json.dumps(values | {"chunks": 1, "plan_sha256": ""}))
+    ended = Ended(AttemptKey(0, 1), Kind.COLLECTED, tally=Tally({"classified": 2}, {"a": 2}))
+    (tmp_path / "journal.jsonl").write_bytes(encode_facts(1, 1.0, 0, [ended]))
+    code = AS_A_PROGRAM.format(arguments=f"'status', {str(tmp_path)!r}")
+    script = f"{code}\nimport sys\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert "2 of 2 have their outcome" in done.stdout
+    assert set(done.stderr.split()) & (HEAVY | {"msgspec"}) == set()
 
 
 def test_the_public_names_resolve() -> None:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.journal.entry import BadLineError, decode, encode_about_run, encode_facts
+from classify_batch.journal import entry as entry_module
+from classify_batch.journal.entry import decode, encode_about_run, encode_facts
+from classify_batch.journal.line import BadLineError, seal
 from classify_batch.records import AttemptKey, Part, Segment, to_ranges
 from classify_batch.states import Adopted, Ended, Fact, Finished, Kind, Submitted, Submitting, Tally, kind_of
 
@@ -133,3 +135,38 @@ def test_what_is_no_line_is_refused(line: bytes) -> None:
     """Garbage is told as such, and never becomes another error."""
     with pytest.raises(BadLineError):
         decode(line)
+
+
+@patient
+@given(batches(), st.integers(1, 1 << 53))
+def test_both_readers_read_the_same(batch: tuple[float, list[Fact]], seq: int) -> None:
+    """What msgspec is too strict for is read by json: which of the two it is makes no difference."""
+    line = encode_facts(seq, batch[0], 0, batch[1], 7)[:-1]
+    slow = entry_module._decode_by_json(line)
+    assert decode(line) == slow
+    assert slow.facts == tuple(batch[1])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"seq":1,"at":"2026-01-01T00:00:00Z","kind":"submitting","durable":0}',
+        b'{"seq":1,"at":"2026-01-01T00:00:00Z","kind":"submitting","durable":0,"items":[]}',
+        b'{"seq":1,"at":"2026-01-01T00:00:00Z","kind":"submitting","durable":0,"items":[{"chunk":1}]}',
+        b'{"seq":1,"at":"yesterday","kind":"submitting","durable":0,"items":[{"chunk":1,"attempt":1}]}',
+        b'{"seq":1,"at":"2026-01-01T00:00:00Z","kind":"dreamt","durable":0,"items":[{"chunk":1,"attempt":1}]}',
+        b'{"seq":"1","at":"2026-01-01T00:00:00Z","kind":"submitting","durable":0,"items":[{"chunk":1,"attempt":1}]}',
+        b"[1,2]",
+    ],
+)
+def test_a_sound_line_that_says_nothing_is_refused(body: bytes) -> None:
+    """The checksum fits, and yet it is no line of ours."""
+    with pytest.raises(BadLineError):
+        decode(seal(body)[:-1])
+
+
+def test_readers_ignore_keys_that_they_do_not_know() -> None:
+    """A later version may say more."""
+    at = b'"at":"2026-01-01T00:00:00","kind":"submitted","durable":0'
+    line = seal(b'{"seq":1,%s,"epoch":3,"items":[{"chunk":1,"attempt":1,"job_id":"j","account":"a"}]}' % at)
+    assert decode(line[:-1]).facts == (Submitted(AttemptKey(1, 1), "j", 1_767_225_600.0),)

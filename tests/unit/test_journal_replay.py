@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError, InternalError
-from classify_batch.journal.entry import Entry, encode_about_run, encode_facts
+from classify_batch.journal.entry import Entry, decode, encode_about_run, encode_facts
 from classify_batch.journal.replay import Reader, Standing
 from classify_batch.journal.writer import KNOWN_BEFORE_S, JournalWriter
 from classify_batch.ports import Log
@@ -173,7 +173,8 @@ def stands(standing: Standing) -> dict[str, Any]:
         "counts": (+standing.outcomes, +standing.types, +standing.codes),
         "ends": (standing.results_end, standing.failures_end),
         "jobs": (standing.jobs, standing.project_id),
-        "durations": (standing.durations, pytest.approx(standing.durations_sum_s, abs=0.01)),
+        "durations": [round(each, 2) for each in standing.durations],
+        "found": standing.found,
         "seq": standing.seq,
         "next": [standing.next_attempt(chunk) for chunk in range(len(standing.chunk_states))],
     }
@@ -288,6 +289,29 @@ def test_no_file_is_in_nobodys_hands(chunks: int, lots: list[int]) -> None:
         assert FILES * planned + out + waiting + standing.outcomes.total() == FILES * chunks
 
 
+@patient
+@given(st.integers(1, 4), st.lists(st.integers(0, 1 << 20), max_size=60), st.data())
+def test_lines_are_read_as_their_facts_are_lived(chunks: int, lots: list[int], data: st.DataObject) -> None:
+    """Also several facts of a kind on one line: reading it is applying them, one after the other."""
+    draw: Iterator[int] = iter(lots)
+    life = Life(chunks, lambda size: next(draw, 0) % size)
+    for _ in lots:
+        life.step()
+    entries = [entry for entry, _ in Reader("journal.jsonl").feed(life.journal())][1:]
+    lived, read_back = Standing(chunks), Standing(chunks)
+    while entries:
+        most = next((n for n, entry in enumerate(entries) if entry.kind is not entries[0].kind), len(entries))
+        taken = data.draw(st.integers(1, most))
+        facts = [fact for entry in entries[:taken] for fact in entry.facts]
+        lived.seq += 1
+        written = decode(encode_facts(lived.seq, entries[0].at_s, 0, facts)[:-1])
+        for fact in written.facts:
+            lived.apply(fact, 7)
+        read_back.read(written, 7)
+        entries = entries[taken:]
+        assert stands(read_back) == stands(lived)
+
+
 def test_requests_of_killed_processes_are_counted() -> None:
     """A process that was killed is counted with what it had written down last, and one that ended with all it sent."""
     standing = Standing(1)
@@ -353,3 +377,25 @@ def test_what_can_not_follow_is_refused(facts: list[Fact]) -> None:
         standing.apply(fact, 0)
     with pytest.raises(InternalError):
         standing.apply(last, 0)
+
+
+def test_found_limits_are_written_when_they_are_news() -> None:
+    """A limit that was found, that moved by a tenth, or that is none any more is on the next line that ends an attempt;
+    and a later process begins with it."""
+    store, standing, found = MemoryStore(), Standing(9), dict[str, float]()
+    writer = JournalWriter(store, standing, Ticking(), found=lambda: dict(found))
+    said: list[dict[str, float] | None] = []
+    for chunk, now in enumerate(
+        [{}, {"requests_per_s": 20.0}, {"requests_per_s": 20.5}, {"requests_per_s": 15.0, "jobs_in_flight": 5}, {}, {}]
+    ):
+        found.clear()
+        found.update(now)
+        key = AttemptKey(chunk, 1)
+        writer.record(Submitting(key, Part(chunk), 0.0))
+        writer.record(Submitted(key, f"job-{chunk}", 0.0))
+        writer.record(Finished(key, "ERROR", 1.0))
+        writer.record(Ended(key, Kind.COLLECTED))
+        line = store.crash(max).files[Log.JOURNAL].splitlines()[-1]
+        said.append(decode(line).found)
+        assert replay(store.crash(max).files[Log.JOURNAL], 9).found == standing.found
+    assert said == [None, {"requests_per_s": 20.0}, None, {"requests_per_s": 15.0, "jobs_in_flight": 5}, {}, None]

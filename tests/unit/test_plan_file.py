@@ -132,6 +132,30 @@ async def test_chunks_that_nobody_wants_are_not_parsed() -> None:
         await reader.file_ids(0)
 
 
+async def test_what_lies_before_the_first_wanted_chunk_is_not_read() -> None:
+    """A resumed run goes on at once, however much of its plan is done."""
+    read_from: list[int] = []
+
+    class Noting(MemoryStore):
+        async def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+            read_from.append(start)
+            async for block in super().stream(name, start, end):
+                yield block
+
+    store = Noting()
+    await write_plan(store, chunked(as_source([[f"file-{number:060}" for number in range(9000)]]), 3))
+    reader = PlanReader(store)
+    await reader.scan()
+    read_from.clear()
+    found = [number async for number, _ in reader.stream(wanted=lambda chunk: chunk in (2500, 2999))]
+    assert found == [2500, 2999]
+    size = await store.size(NAME)
+    assert size is not None
+    assert read_from[0] > 0.7 * size
+    assert [pair async for pair in reader.stream(wanted=lambda _: False)] == []
+    assert len(read_from) == 1
+
+
 async def test_a_chunk_that_is_not_planned_is_an_index_error() -> None:
     """Numbers beyond the plan are the caller's fault, not the file's."""
     reader = PlanReader(MemoryStore({NAME: dumped([["a"]])}))

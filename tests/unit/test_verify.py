@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from classify_batch.journal.entry import decode, encode_about_run
 from classify_batch.journal.replay import Reader
 from classify_batch.manifest import verify as verifying
+from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.manifest.standing import read_run
 from classify_batch.manifest.verify import Verification, verify
 from classify_batch.ports import Log
@@ -290,3 +293,31 @@ async def test_faults_are_limited() -> None:
     found = await faults_of(files)
     assert len(found) == verifying.FAULTS_MAX + 1
     assert found[-1] == "… and more"
+
+
+# --- The IDs of outcomes ---------------------------------------------------------------------------------------------
+
+ODD_LINES = st.sampled_from(
+    [
+        b'{"file_id":"a"}',
+        b'{"file_id": "a"}',
+        b'{"file_id":"a"',
+        b'{"file_id":"\\u0041","x":1}',
+        b"{}",
+        b"",
+        b'{"file_id":""}',
+    ]
+) | st.builds(
+    lambda words: b'{"file_id":"%s","type":null}' % words, st.binary(max_size=6).filter(lambda b: b"\n" not in b)
+)
+
+
+@settings(deadline=None)
+@given(st.lists(ODD_LINES, max_size=5), st.sampled_from([b"\n", b""]))
+def test_ids_in_one_pass_are_the_ids_one_by_one(lines: list[bytes], end: bytes) -> None:
+    """Or there is no such pass: a line that has to be looked at is never passed over."""
+    found = outcome_file_ids(b"\n".join(lines) + end)
+    if found is not None:
+        assert found == [outcome_file_id(line) for line in lines if line or end]
+    plain = lines and end and all(line.startswith(b'{"file_id":"a"') and line.endswith(b"}") for line in lines)
+    assert not plain or found == ["a"] * len(lines)

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from classify_batch.errors import ExitStatus, LockedError, RunDirectoryError
-from classify_batch.store.lock import LOCK, hold, read_holder
+from classify_batch.store.holder import LOCK, read_holder
+from classify_batch.store.lock import hold
 
 pytestmark = pytest.mark.anyio
 

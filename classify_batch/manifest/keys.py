@@ -1,0 +1,46 @@
+"""The keys of `manifest.json`, told of a run at any moment: what `status` shows, read without loading a run's needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from classify_batch.journal.totals import FAILED, Totals
+from classify_batch.manifest.run_record import RunFile
+
+NAME = "manifest.json"
+OUTCOMES = ("classified", "unmatched", FAILED)
+
+
+def counts_of(outcomes: Mapping[str, int]) -> dict[str, int]:
+    """Counts by outcome, each named, also where it is 0."""
+    return {kind: outcomes.get(kind, 0) for kind in OUTCOMES}
+
+
+def keys_of(
+    run: RunFile,
+    totals: Totals,
+    *,
+    state: str,
+    requests: int,
+    started_at: str | None,
+    stopped_at: str | None = None,
+    reason: str | None = None,
+    exit_status: int | None = None,
+) -> dict[str, Any]:
+    """The manifest's keys, but for those of the files."""
+    return {
+        "state": state,
+        "reason": reason,
+        "exit_status": exit_status,
+        "run_id": run.run_id,
+        "started_at": started_at,
+        "stopped_at": stopped_at,
+        "files": run.files,
+        "counts": counts_of(totals.outcomes),
+        "types": dict(totals.types.most_common()),
+        "failure_codes": dict(totals.codes.most_common()),
+        "jobs": totals.jobs,
+        "requests": requests,
+        "journal_seq": totals.seq,
+    }

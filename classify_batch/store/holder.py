@@ -1,0 +1,60 @@
+"""Who holds a run: read without disturbing anybody, and without loading what it takes to hold one."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from classify_batch.store.refusal import refusals
+
+LOCK = "lock"
+
+_WORDS_BYTES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a run; `pid` is 0 in the instant between winning the lock and saying so.
+
+    Attributes:
+        since: RFC 3339.
+    """
+
+    host: str = ""
+    pid: int = 0
+    since: str = ""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}" if self.pid else "another process"
+
+
+def read_holder(directory: Path) -> Holder | None:
+    """Who holds `directory` at this moment, or None. Disturbs nobody, and believes no killed process."""
+    path = directory / LOCK
+    try:
+        with refusals(path, but=FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _parse(os.read(descriptor, _WORDS_BYTES_MAX))
+    except OSError:
+        return None  # no flock here: `hold` refuses such a place, so nobody holds it
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _parse(words: bytes) -> Holder:
+    try:
+        said = cast("dict[str, object]", json.loads(words))
+        return Holder(str(said["host"]), int(str(said["pid"])), str(said["since"]))
+    except (ValueError, KeyError, TypeError):
+        return Holder()
