@@ -33,6 +33,17 @@ async def patiently(
 
     A `Retry-After` is not looked at here: the gate lets nobody pass before it.
     """
+    try:
+        return await call()  # tenacity takes longer than many a call that succeeds at once
+    except ApiError as error:
+        if error.verdict not in again or tries == 1:
+            raise
+        failed = [error]
+
+    async def attempt() -> Result:  # tenacity awaits coroutine functions only, and a lambda is none
+        if failed:
+            raise failed.pop()
+        return await call()
 
     retrying = AsyncRetrying(
         retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.verdict in again),
@@ -41,8 +52,4 @@ async def patiently(
         sleep=anyio.sleep,
         reraise=True,
     )
-
-    async def attempt() -> Result:  # tenacity awaits coroutine functions only, and a lambda is none
-        return await call()
-
     return await retrying(attempt)

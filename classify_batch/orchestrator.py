@@ -33,6 +33,7 @@ from classify_batch.records import Attempt, AttemptKey, Job, Part, RunState
 from classify_batch.settings import Settings
 from classify_batch.stages.collector import Collector
 from classify_batch.stages.poller import Poller
+from classify_batch.stages.poller.durations import Durations
 from classify_batch.stages.poller.watch import Watch
 from classify_batch.stages.reconciler import Reconciler
 from classify_batch.stages.submitter import Submitter
@@ -112,7 +113,9 @@ class Orchestrator:
         self._stopping = stopping
         self._run = found.run
         self._standing = found.standing
-        self._journal = JournalWriter(store, found.standing, clock, lambda: api.requests, self._on_ended)
+        self._journal = JournalWriter(
+            store, found.standing, clock, lambda: api.requests, self._on_ended, self._found_limits
+        )
         self._slots = Slots(settings.limits.jobs_in_flight)
         self._again: deque[Part] = deque()
         self._reconciler: Reconciler | None = None
@@ -155,6 +158,7 @@ class Orchestrator:
         if retry_failed:
             await reopen_failures(self._store, self._standing, self._journal, self._plan)
         self._again.extend(self._standing.waiting_parts())
+        self._remember_limits()
         await self._write_manifest(RunState.RUNNING)
         try:
             await self._drive(until_s)
@@ -255,6 +259,17 @@ class Orchestrator:
         )
         self._stopping.ask(Stop(words, ExitStatus.PERSON, hint, collects=True))
 
+    def _found_limits(self) -> dict[str, float]:
+        """The limits that the API was found to have below those that we were told."""
+        limits = {"requests_per_s": self._gate.found_per_s, "jobs_in_flight": self._slots.found}
+        return {name: round(value, 3) for name, value in limits.items() if value is not None}
+
+    def _remember_limits(self) -> None:
+        if (per_s := self._standing.found.get("requests_per_s")) is not None:
+            self._gate.remember(per_s)
+        if (jobs := self._standing.found.get("jobs_in_flight")) is not None:
+            self._slots.remember(int(jobs))
+
     def _on_ended(self, again: tuple[Part, ...]) -> None:
         self._stop_at_too_many_failures()
         self._again.extend(again)
@@ -281,7 +296,8 @@ class Orchestrator:
             *common,
             self._slots,
             self._stopping,
-            Watch(requests_per_s=limits.requests_per_s, mean_duration_s=self._standing.mean_duration_s),
+            Watch(Durations(self._standing.durations)),
+            lambda: self._gate.room,
             job_timeout_s=limits.job_timeout_s,
             settle_s=limits.settle_s,
         )

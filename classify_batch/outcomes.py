@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from classify_batch.clock import to_iso
 from classify_batch.ports import Journal
 from classify_batch.records import Answer, Attempt, Failure, FailureCode, OutcomeKind, Part
@@ -19,6 +21,7 @@ from classify_batch.states import Ended, Kind, Tally
 from classify_batch.wire.words import clean
 
 _LINE_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+_LINE_BREAK_BYTES = {char.encode(): escape.encode() for char, escape in ((chr(c), e) for c, e in _LINE_BREAKS.items())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,24 @@ class Lines:
 NO_LINES = Lines()
 
 
+class ResultLine(msgspec.Struct):
+    """A line of results.jsonl; its keys in the order in which they are written."""
+
+    file_id: str
+    outcome: str
+    type: str | None
+    confidence: float | None
+    reasoning: str | None
+    mode: str
+    job_id: str
+    chunk: int
+    attempt: int
+    classified_at: str
+
+
+_encoder = msgspec.json.Encoder()
+
+
 def encode_line(values: dict[str, object]) -> bytes:
     """One JSON object as a line."""
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
@@ -40,34 +61,36 @@ def encode_line(values: dict[str, object]) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
+def _encode_lines(lines: list[ResultLine]) -> bytes:
+    try:
+        data = bytes(_encoder.encode_lines(lines))
+    except (UnicodeEncodeError, OverflowError):  # a lone surrogate; a number beyond 64 bits
+        return b"".join(encode_line(msgspec.structs.asdict(line)) for line in lines)
+    if not data.isascii():
+        for char, escape in _LINE_BREAK_BYTES.items():
+            data = data.replace(char, escape)
+    return data
+
+
 def result_lines(attempt: Attempt, job_id: str, mode: str, answers: Iterable[tuple[str, Answer]], at_s: float) -> Lines:
     """Lines of results.jsonl for answered files, given as (file ID, answer)."""
     at = to_iso(at_s)
-    lines: list[bytes] = []
-    outcomes: Counter[str] = Counter()
+    chunk, number = attempt.key
+    lines: list[ResultLine] = []
     types: Counter[str] = Counter()
-    for file_id, answer in answers:
-        kind = OutcomeKind.UNMATCHED if answer.type is None else OutcomeKind.CLASSIFIED
-        outcomes[kind.value] += 1
-        if answer.type is not None:
-            types[answer.type] += 1
+    unmatched = 0
+    for file_id, (_, _, kind, confidence, reasoning) in answers:
+        if kind is None:
+            outcome = OutcomeKind.UNMATCHED.value
+            unmatched += 1
+        else:
+            outcome = OutcomeKind.CLASSIFIED.value
+            types[kind] += 1
         lines.append(
-            encode_line(
-                {
-                    "file_id": file_id,
-                    "outcome": kind,
-                    "type": answer.type,
-                    "confidence": _number(answer.confidence),
-                    "reasoning": answer.reasoning,
-                    "mode": mode,
-                    "job_id": job_id,
-                    "chunk": attempt.key.chunk,
-                    "attempt": attempt.key.attempt,
-                    "classified_at": at,
-                }
-            )
+            ResultLine(file_id, outcome, kind, _number(confidence), reasoning, mode, job_id, chunk, number, at)
         )
-    return Lines(b"".join(lines), Tally(dict(outcomes), dict(types)))
+    outcomes = {OutcomeKind.CLASSIFIED.value: len(lines) - unmatched, OutcomeKind.UNMATCHED.value: unmatched}
+    return Lines(_encode_lines(lines), Tally({k: n for k, n in outcomes.items() if n}, dict(types)))
 
 
 def _number(value: float | None) -> float | None:

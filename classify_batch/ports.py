@@ -43,7 +43,8 @@ class Api(Protocol):
     async def list_page(
         self, *, page_size: int, page_token: str | None = None, job_ids: Collection[str] = ()
     ) -> JobPage:
-        """One page of the project's jobs. `job_ids` is a wish: an API that can't filter ignores it."""
+        """One page of the project's jobs. With `job_ids` only of these, and only how they stand: what they were told
+        to do is left out. An API that can't filter may show none of them on a page."""
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         """A finished job's answers, all pages of them; no page is read once all files of `asked` have an answer."""

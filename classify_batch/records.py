@@ -211,8 +211,7 @@ class JobPage:
     next_page_token: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a job said about one file.
 
     Attributes:

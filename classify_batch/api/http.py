@@ -1,31 +1,35 @@
 """One HTTP client for all calls: the only import of httpx.
 
-Each lane is an httpx client of one connection: a large pool in httpcore rescans every connection at each request and
-closes live ones as "surplus idle" (measured: 177 requests/s at 50 concurrent, against thousands with lanes). Redirects
-are not followed, because they would carry the key away; bodies are read up to a limit, after decompression.
+Each lane is a connection of its own: a large pool in httpcore rescans every connection at each request and closes live
+ones as "surplus idle" (measured: 177 requests/s at 50 concurrent, against thousands with lanes). Redirects are not
+followed, because they would carry the key away; bodies are read up to a limit, after decompression.
 """
 
 from __future__ import annotations
 
 import json
-import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
+import anyio
 import httpx
 from pydantic import SecretStr
 
 from classify_batch.api.failures import Symptom, judge_status, judge_symptom, named_files
+from classify_batch.api.lane import lanes_to
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.gate import Gate, Turn
 from classify_batch.ports import Clock
+from classify_batch.wire.shape import NotJsonError
 from classify_batch.wire.words import clean, read_detail
+
+Shape = TypeVar("Shape")
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """500 answers with long reasonings are about 1 MiB; this is what no honest answer reaches."""
@@ -35,10 +39,6 @@ FIRST_ANSWER_S_MAX = 60.0
 
 KEY_BYTES_MIN = 12
 """Shorter keys are words (the sandbox's own is), and no secrets."""
-
-KEEPALIVE_S = 4.0
-"""Shorter than the 5 s after which common servers close an idle connection: a create that meets a closed one is in
-doubt."""
 
 _HINTS = {
     Verdict.KEY_REFUSED: "keys belong to one region and one project: check LLAMA_CLOUD_API_KEY, api.base_url and "
@@ -92,85 +92,91 @@ class Http:
         self._clock = clock
         self._params = dict(params)
         self._patience_s = patience_s
-        self._transport = transport
-        at_home = urlsplit(base_url).scheme == "http"  # a proxy for the world is none for this machine
-        self._options: dict[str, Any] = {
-            "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 15.0)),
-            "headers": {
+        self._make_lane = transport or lanes_to(base_url)
+        self._headers = httpx.Headers(
+            {
+                "Host": httpx.URL(base_url).netloc.decode("ascii"),
                 "Authorization": f"Bearer {key.get_secret_value()}",
                 "User-Agent": f"classify-batch/{version('classify-batch')}",
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip",
-            },
-            "limits": httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S),
-            "trust_env": not at_home,
-            "follow_redirects": False,
-        }
-        # One for all lanes: it takes 25 ms to make. At home nothing is encrypted, so nobody needs to be trusted.
-        self._options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if at_home else httpx.create_ssl_context()
-        self._idle: list[httpx.AsyncClient] = []
-        self._lanes: list[httpx.AsyncClient] = []
+            }
+        )
+        self._extensions = {"timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 15.0)).as_dict()}
+        self._idle: list[httpx.AsyncBaseTransport] = []
+        self._lanes: list[httpx.AsyncBaseTransport] = []
+        self._date = ""
         self.requests = 0
         self.clock_skew_s: float | None = None
 
     async def aclose(self) -> None:
-        for lane in self._lanes:
-            await lane.aclose()
+        """Closes all connections, also in a cancelled task."""
+        with anyio.CancelScope(shield=True):
+            for lane in self._lanes:
+                await lane.aclose()
 
     async def call(
         self,
         call: str,
         method: str,
         path: str,
+        read: Callable[[bytes], Shape],
         *,
         params: Mapping[str, Any] | None = None,
         body: object = None,
         about_to_send: Callable[[], Awaitable[None]] | None = None,
-    ) -> Any:
-        """Makes one request and returns the JSON of a 2xx answer. Raises ApiError.
+    ) -> Shape:
+        """Makes one request, and has `read` make something of the body of a 2xx answer. Raises ApiError.
 
-        `call` names it for the table of failures: "create", "get", "list", "results" or "files".
+        `call` names it for the table of failures: "create", "get", "list", "results" or "files". `read` raises
+        ValueError for a body of another shape than the API documents.
         """
         content = None if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        async with self._gate.turn(_TURNS.get(call, Turn.LOOK)), self._lane() as lane:
-            if about_to_send is not None:
-                await about_to_send()
-            request = lane.build_request(
-                method,
-                self._base_url + path,
-                params={**self._params, **(params or {})},
-                content=content,
-                headers=None if content is None else {"Content-Type": "application/json"},
-            )
-            self.requests += 1
-            try:
-                status, headers, data = await _send(lane, request)
-            except httpx.HTTPError as error:
-                raise self._no_answer(call, error) from error
-            except _TooLargeError:
-                raise _unreadable(call, f"a body of more than {BODY_BYTES_MAX} bytes") from None
+        async with self._gate.turn(_TURNS.get(call, Turn.LOOK)) as left_s:
+            with self._lane() as lane:
+                if about_to_send is not None:
+                    await about_to_send()
+                self.requests += 1
+                try:
+                    status, headers, data = await _send(lane, self._request(method, path, params, content))
+                except httpx.HTTPError as error:
+                    raise self._no_answer(call, error) from error
+                except _TooLargeError:
+                    raise _unreadable(call, f"a body of more than {BODY_BYTES_MAX} bytes") from None
         self._learn_skew(headers)
         if not 200 <= status < 300:
-            raise self._refusal(call, status, headers, self._without_key(data))
+            raise self._refusal(call, status, headers, self._without_key(data), left_s)
         self._gate.served()
         try:
-            return json.loads(data)
-        except (ValueError, RecursionError):
-            words = clean(self._without_key(data)[:80].decode("utf-8", "replace"))
+            return read(data)
+        except NotJsonError:
+            words = clean(self._without_key(data[:200])[:80].decode("utf-8", "replace"))
             raise _unreadable(call, f"not JSON: {words!r}") from None
+        except ValueError as error:
+            raise wrong_shape(call, error) from None
+
+    def _request(
+        self, method: str, path: str, params: Mapping[str, Any] | None, content: bytes | None
+    ) -> httpx.Request:
+        query = urlencode({**self._params, **(params or {})})
+        url = httpx.URL(self._base_url + path + ("?" + query if query else ""))
+        if content is not None:
+            headers = [*self._headers.raw, (b"Content-Type", b"application/json")]
+            return httpx.Request(method, url, headers=headers, content=content, extensions=self._extensions)
+        stream = httpx.ByteStream(b"")  # makes a request of a seventh of the time
+        return httpx.Request(method, url, headers=self._headers, stream=stream, extensions=self._extensions)
 
     def _without_key(self, data: bytes) -> bytes:
         """The server's words as they may be shown: what stands between here and the API may repeat what we sent."""
         return data.replace(self._key, b"**********") if len(self._key) >= KEY_BYTES_MIN else data
 
-    @asynccontextmanager
-    async def _lane(self) -> AsyncIterator[httpx.AsyncClient]:
-        """An idle client, the one used last first, so that no more connections live than are needed."""
+    @contextmanager
+    def _lane(self) -> Iterator[httpx.AsyncBaseTransport]:
+        """An idle lane, the one used last first, so that no more connections live than are needed."""
         if self._idle:
             lane = self._idle.pop()
         else:
-            transport = None if self._transport is None else self._transport()
-            lane = httpx.AsyncClient(transport=transport, **self._options)
+            lane = self._make_lane()
             self._lanes.append(lane)
         try:
             yield lane
@@ -194,7 +200,7 @@ class Http:
         patience_s = self._patience_s if self._gate.ever_served else min(self._patience_s, FIRST_ANSWER_S_MAX)
         return Verdict.DOWN if verdict is Verdict.LATER and self._gate.failing_s >= patience_s else verdict
 
-    def _refusal(self, call: str, status: int, headers: httpx.Headers, data: bytes) -> ApiError:
+    def _refusal(self, call: str, status: int, headers: httpx.Headers, data: bytes, left_s: float) -> ApiError:
         try:
             detail, places = read_detail(json.loads(data))
         except (ValueError, TypeError, RecursionError):
@@ -205,7 +211,7 @@ class Http:
             self._gate.failed()
             verdict = self._unless_down(verdict)
         elif status == 429 and verdict is Verdict.LATER:
-            self._gate.too_fast(retry_after_s)
+            self._gate.too_fast(retry_after_s, left_s)
         else:
             self._gate.served()
         return ApiError(
@@ -229,7 +235,11 @@ class Http:
         return max(0.0, moment_s - self._clock.wall_s() - (self.clock_skew_s or 0.0))
 
     def _learn_skew(self, headers: httpx.Headers) -> None:
-        server_s = _read_date(headers.get("date", ""))
+        date = headers.get("date", "")
+        if date == self._date:
+            return  # reading one takes as long as the rest of an answer's headers
+        self._date = date
+        server_s = _read_date(date)
         if server_s is not None:
             self.clock_skew_s = server_s + 0.5 - self._clock.wall_s()
 
@@ -243,8 +253,8 @@ def _read_date(words: str) -> float | None:
         return None
 
 
-async def _send(lane: httpx.AsyncClient, request: httpx.Request) -> tuple[int, httpx.Headers, bytes]:
-    response = await lane.send(request, stream=True)
+async def _send(lane: httpx.AsyncBaseTransport, request: httpx.Request) -> tuple[int, httpx.Headers, bytes]:
+    response = await lane.handle_async_request(request)
     try:
         body = _Body(response.headers.get("content-encoding", ""))
         async for block in response.aiter_raw():

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from classify_batch.api.http import Http, wrong_shape
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.records import FILES_PER_JOB_MAX, Answer, Answers, JobPage, JobSpec, JobView
+from classify_batch.records import FILES_PER_JOB_MAX, Answers, JobPage, JobSpec, JobView
 from classify_batch.wire import files, v1
-
-Shape = TypeVar("Shape")
 
 RESULT_PAGES_MAX = 2 * FILES_PER_JOB_MAX
 """A page holds at least one answer; twice that many pages is a server that never ends."""
@@ -42,60 +40,62 @@ class ApiV1:
 
     async def create(self, file_ids: Sequence[str], about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         body = v1.create_body(self._spec, file_ids)
-        answer = await self._http.call("create", "POST", v1.JOBS_PATH, body=body, about_to_send=about_to_send)
-        return _read("create", v1.read_job, answer)
+        return await self._http.call(
+            "create", "POST", v1.JOBS_PATH, v1.read_job, body=body, about_to_send=about_to_send
+        )
 
     async def get(self, job_id: str) -> JobView:
-        job = _read("get", v1.read_job, await self._http.call("get", "GET", _job_path(job_id)))
+        job = await self._http.call("get", "GET", _job_path(job_id), v1.read_job)
         if job.job_id != job_id:
             raise wrong_shape("get", ValueError("another job's id"))
         return job
 
     async def list_page(
-        self,
-        *,
-        page_size: int,
-        page_token: str | None = None,
-        job_ids: Collection[str] = (),  # noqa: ARG002 - v1 can't filter
+        self, *, page_size: int, page_token: str | None = None, job_ids: Collection[str] = ()
     ) -> JobPage:
+        """v1 can't filter: the whole page comes, and of the jobs that nobody asked for nothing is built."""
         params: dict[str, Any] = {"page_size": page_size}
         if page_token is not None:
             params["page_token"] = page_token
-        return _read("list", v1.read_job_page, await self._http.call("list", "GET", v1.JOBS_PATH, params=params))
+        read = partial(v1.read_some_jobs, job_ids=job_ids) if job_ids else v1.read_job_page
+        return await self._http.call("list", "GET", v1.JOBS_PATH, read, params=params)
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         """All pages, as far as they can be had: a server may give out tokens and refuse to take them back, or answer
         the same page for ever. Only where `total_size` says that everything has come is a token left over no matter."""
-        answers: list[Answer] = []
-        seen: set[object] = set()
+        page = await self._results_page(job.job_id, None)
+        if page.next_page_token is None:
+            return Answers(tuple(item.answer() for item in page.items))
+        return await self._all_results(job.job_id, page, asked)
+
+    async def _all_results(self, job_id: str, page: v1.ResultPage, asked: Collection[str]) -> Answers:
+        answers = [item.answer() for item in page.items]
+        seen = {item.identity for item in page.items}
         missing = set(asked)
-        token: str | None = None
         stale = 0
         for _ in range(RESULT_PAGES_MAX):
-            tries = 1 if token is None else PAGE_TRIES
-            try:
-                items, token, total = await patiently(partial(self._results_page, job.job_id, token), tries=tries)
-            except ApiError as error:
-                if token is None or error.verdict is not Verdict.REFUSED:
-                    raise
-                return Answers(tuple(answers), f"the API gave out a page token and refuses to take it back ({error})")
-            fresh = [item for item in items if _identity(item) not in seen]
-            seen.update(_identity(item) for item in fresh)
-            page = [_read("results", v1.read_answer, item) for item in fresh]
-            answers.extend(page)
-            missing.difference_update(answer.file_id for answer in page if answer.answered)
-            stale = 0 if fresh else stale + 1
-            if token is None or (asked and not missing) or (stale and total is not None and len(seen) >= total):
+            missing.difference_update(answer.file_id for answer in answers if answer.answered)
+            all_came = stale and page.total_size is not None and len(seen) >= page.total_size
+            if page.next_page_token is None or (asked and not missing) or all_came:
                 return Answers(tuple(answers))
             if stale == STALE_PAGES_MAX:
                 break
+            try:
+                page = await patiently(partial(self._results_page, job_id, page.next_page_token), tries=PAGE_TRIES)
+            except ApiError as error:
+                if error.verdict is not Verdict.REFUSED:
+                    raise
+                return Answers(tuple(answers), f"the API gave out a page token and refuses to take it back ({error})")
+            fresh = [item for item in page.items if item.identity not in seen]
+            seen.update(item.identity for item in fresh)
+            answers.extend(item.answer() for item in fresh)
+            stale = 0 if fresh else stale + 1
         return Answers(tuple(answers), "the API answers pages of results without end")
 
-    async def _results_page(self, job_id: str, token: str | None) -> tuple[list[object], str | None, int | None]:
+    async def _results_page(self, job_id: str, token: str | None) -> v1.ResultPage:
         params = None if token is None else {"page_token": token}
-        answer = await self._http.call("results", "GET", _job_path(job_id) + "/results", params=params)
-        total = answer.get("total_size") if isinstance(answer, Mapping) else None
-        return *_read("results", v1.read_page, answer), total if isinstance(total, int) else None
+        path = _job_path(job_id) + "/results"
+        return await self._http.call("results", "GET", path, v1.read_result_page, params=params)
 
 
 class FileList:
@@ -109,25 +109,9 @@ class FileList:
         params: dict[str, Any] = {"page_size": files.PAGE_SIZE_MAX}
         if token is not None:
             params["page_token"] = token
-        return _read(
-            "files", files.read_file_page, await self._http.call("files", "GET", files.FILES_PATH, params=params)
-        )
+        return await self._http.call("files", "GET", files.FILES_PATH, files.read_file_page, params=params)
 
 
 def _job_path(job_id: str) -> str:
     """An id from the server, quoted: it can't lead to another path."""
     return f"{v1.JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
-
-
-def _identity(item: object) -> object:
-    """What tells one result from another: its id, or all of it where a server gives none."""
-    if isinstance(item, dict):
-        return (item.get("id"), item.get("file_id")) if item.get("id") else repr(item)
-    return repr(item)
-
-
-def _read(call: str, reader: Callable[[object], Shape], body: object) -> Shape:
-    try:
-        return reader(body)
-    except ValueError as error:
-        raise wrong_shape(call, error) from None

@@ -84,8 +84,6 @@ class Collector:
             self._commit(job, settle(job.attempt, answers.items, self._attempts, view, answers.withheld))
         else:
             self._commit(job, settle_bad(job.attempt, view, self._attempts))
-        with self._stopping.busy():
-            await self._journal.durable()
 
     async def _results(self, job: Job, view: JobView) -> Answers:
         """A job that ended well and leaves a file unanswered is read once more: its results may only be late, and what

@@ -78,6 +78,7 @@ class Submitter:
                     self._refused(intent.attempt, error)
             else:
                 await submitted.send(self._accept(intent.attempt, view))
+                await self._journal.durable()  # or a later process has to ask the API whose job it is
 
     async def _create(self, intent: _Intent) -> JobView:
         """A create call; patient with a plan that allows no more jobs at once."""

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
-from classify_batch.wire.v1 import read_page
+import msgspec
+
+from classify_batch.wire.shape import Shape, text
 
 FILES_PATH = "/api/v1/beta/files"
 PAGE_SIZE_MAX = 1000
 
 
-def read_file_page(body: object) -> tuple[list[str], str | None]:
-    """The file IDs of a page and the token of the next. Raises ValueError for JSON of another shape."""
-    items, token = read_page(body)
-    file_ids: list[str] = []
-    for item in items:
-        file_id = item.get("id") if isinstance(item, Mapping) else None
-        if not isinstance(file_id, str):
-            raise ValueError("a file has an id")
-        file_ids.append(file_id)
-    return file_ids, token
+class _File(msgspec.Struct):
+    id: str
+
+
+class _Page(msgspec.Struct):
+    items: list[_File]
+    next_page_token: Any = None
+
+
+_FILES = Shape(_Page)
+
+
+def read_file_page(data: bytes) -> tuple[list[str], str | None]:
+    """The file IDs of a page and the token of the next. Raises ValueError for a body of another shape."""
+    page = _FILES.read(data)
+    return [file.id for file in page.items], text(page.next_page_token) or None

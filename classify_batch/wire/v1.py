@@ -6,9 +6,10 @@ lenient in what a server may leave out or add, and strict in what everything res
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, Generic, NamedTuple, NotRequired, TypedDict, TypeVar
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from classify_batch.clock import from_iso
@@ -22,6 +23,9 @@ from classify_batch.records import (
     ParsingConfiguration,
     Rule,
 )
+from classify_batch.wire.shape import Shape, text
+
+Item = TypeVar("Item")
 
 JOBS_PATH = "/api/v1/classifier/jobs"
 
@@ -113,62 +117,111 @@ def create_body(spec: JobSpec, file_ids: Sequence[str]) -> dict[str, Any]:
     return body
 
 
-def read_job(body: object) -> JobView:
-    """A ClassifyJob as we keep it. Raises ValueError for JSON of another shape."""
-    if not isinstance(body, Mapping):
-        raise ValueError("a job is an object")
-    job_id, status = body.get("id"), body.get("status")
-    if not isinstance(job_id, str) or not job_id or not isinstance(status, str):
-        raise ValueError("a job has an id and a status")
-    parsing = body.get("parsing_configuration")
-    return JobView(
-        job_id=job_id,
-        status=status,
-        project_id=_text(body.get("project_id")),
-        created_at_s=from_iso(created) if (created := _text(body.get("created_at"))) else None,
-        error_message=_text(body.get("error_message")),
-        rules=_rules(body.get("rules")),
-        mode=_text(body.get("mode")),
-        parsing_configuration=dict(parsing) if isinstance(parsing, Mapping) else None,
-    )
+class _Job(msgspec.Struct):
+    """What is looked at again and again: how a job stands."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    status: str
+    project_id: Any = None
+    error_message: Any = None
+
+    def view(self) -> JobView:
+        return JobView(self.id, self.status, text(self.project_id), error_message=text(self.error_message))
 
 
-def read_job_page(body: object) -> JobPage:
-    """A page of jobs. Raises ValueError for JSON of another shape."""
-    items, token = read_page(body)
-    return JobPage(tuple(read_job(item) for item in items), token)
+class _DescribedJob(_Job):
+    """A job with what it was told to do."""
+
+    created_at: Any = None
+    rules: Any = None
+    mode: Any = None
+    parsing_configuration: Any = None
+
+    def view(self) -> JobView:
+        created_at, parsing = text(self.created_at), self.parsing_configuration
+        return JobView(
+            job_id=self.id,
+            status=self.status,
+            project_id=text(self.project_id),
+            created_at_s=from_iso(created_at) if created_at else None,
+            error_message=text(self.error_message),
+            rules=_rules(self.rules),
+            mode=text(self.mode),
+            parsing_configuration=parsing if isinstance(parsing, dict) else None,
+        )
 
 
-def read_page(body: object) -> tuple[list[object], str | None]:
-    """The items of a page and the token of the next. Raises ValueError for JSON of another shape."""
-    if not isinstance(body, Mapping) or not isinstance(items := body.get("items"), list):
-        raise ValueError("a page has a list of items")
-    return items, _text(body.get("next_page_token")) or None
+class _Page(msgspec.Struct, Generic[Item]):
+    items: list[Item]
+    next_page_token: Any = None
+    total_size: Any = None
+
+    @property
+    def token(self) -> str | None:
+        return text(self.next_page_token) or None
 
 
-def read_answer(item: object) -> Answer:
-    """One file's answer. Raises ValueError for JSON of another shape."""
-    if not isinstance(item, Mapping):
-        raise ValueError("an answer is an object")
-    file_id, result = _text(item.get("file_id")), item.get("result")
-    if result is None:
-        return Answer(file_id, answered=False)
-    if not isinstance(result, Mapping):
-        raise ValueError("a result is an object or null")
-    confidence = result.get("confidence")
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float | None):
-        raise ValueError("a confidence is a number")
-    kind = result.get("type")
-    if kind is not None and not isinstance(kind, str):
-        raise ValueError("a type is a text or null")
-    return Answer(file_id, True, kind, confidence, _text(result.get("reasoning")))
+class _Result(msgspec.Struct):
+    type: str | None = None
+    confidence: int | float | None = None
+    reasoning: Any = None
+
+
+class ResultItem(msgspec.Struct):
+    """One file of a job's results, as it came."""
+
+    id: Any = None
+    file_id: Any = None
+    result: _Result | None = None
+
+    @property
+    def identity(self) -> object:
+        """What tells it from another: its id, or all of it where the server gives none."""
+        return (self.id, self.file_id) if self.id and isinstance(self.id, str) else repr(self)
+
+    def answer(self) -> Answer:
+        result = self.result
+        if result is None:
+            return Answer(text(self.file_id), answered=False)
+        return Answer(text(self.file_id), True, result.type, result.confidence, text(result.reasoning))
+
+
+class ResultPage(NamedTuple):
+    items: list[ResultItem]
+    next_page_token: str | None
+    total_size: int | None
+
+
+_JOB = Shape(_Job)
+_JOBS = Shape(_Page[_Job])
+_DESCRIBED_JOBS = Shape(_Page[_DescribedJob])
+_RESULTS = Shape(_Page[ResultItem])
+
+
+def read_job(data: bytes) -> JobView:
+    """How a job stands. Raises ValueError for a body of another shape."""
+    return _JOB.read(data).view()
+
+
+def read_job_page(data: bytes) -> JobPage:
+    """A page of jobs, each with what it was told to do. Raises ValueError for a body of another shape."""
+    page = _DESCRIBED_JOBS.read(data)
+    return JobPage(tuple(job.view() for job in page.items), page.token)
+
+
+def read_some_jobs(data: bytes, job_ids: Collection[str]) -> JobPage:
+    """How those of `job_ids` stand that are on a page. Raises ValueError for a body of another shape."""
+    page = _JOBS.read(data)
+    return JobPage(tuple(job.view() for job in page.items if job.id in job_ids), page.token)
+
+
+def read_result_page(data: bytes) -> ResultPage:
+    """A page of a job's results. Raises ValueError for a body of another shape."""
+    page = _RESULTS.read(data)
+    return ResultPage(page.items, page.token, page.total_size if isinstance(page.total_size, int) else None)
 
 
 def _rules(body: object) -> frozenset[tuple[str, str]] | None:
     if not isinstance(body, list):
         return None
     return frozenset((str(r.get("type")), str(r.get("description"))) for r in body if isinstance(r, Mapping))
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

@@ -6,6 +6,7 @@ submitted than can be collected.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import anyio
@@ -13,7 +14,7 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, ExitStatus, Verdict
-from classify_batch.gate import Slots
+from classify_batch.gate import Room, Slots
 from classify_batch.ports import Api, Clock, Journal
 from classify_batch.records import Job, JobPage, JobView
 from classify_batch.stages.poller.watch import Look, Sweep, Wait, Watch
@@ -39,6 +40,7 @@ class Poller:
         slots: Slots,
         stopping: Stopping,
         watch: Watch,
+        room: Callable[[], Room],
         *,
         job_timeout_s: float,
         settle_s: float,
@@ -49,9 +51,11 @@ class Poller:
         self._slots = slots
         self._stopping = stopping
         self._watch = watch
+        self._room = room
         self._job_timeout_s = job_timeout_s
         self._settle_s = settle_s
         self._page_size = PAGE_SIZE
+        self._first_token: str | None = None
         self._news = anyio.Event()
 
     async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
@@ -68,7 +72,7 @@ class Poller:
 
     async def _step(self, finished: ObjectSendStream[Job]) -> None:
         try:
-            match self._watch.next(anyio.current_time()):
+            match self._watch.next(anyio.current_time(), self._room()):
                 case Sweep(pages_max):
                     await self._sweep(pages_max, finished)
                 case Look(job_ids):
@@ -87,32 +91,34 @@ class Poller:
     # --- Sweeps -----------------------------------------------------------------------------------------------------
 
     async def _sweep(self, pages_max: int, finished: ObjectSendStream[Job]) -> None:
+        began_s = anyio.current_time()
         expected = set(self._watch.jobs)
-        shown: set[str] = set()
-        token: str | None = None
-        pages = 0
-        while pages < pages_max:
-            page = await self._page(token)
-            pages += 1
+        unseen = set(expected)
+        shown: list[set[str]] = []
+        tokens = [self._first_token]
+        while len(shown) < pages_max and unseen and (not shown or tokens[-1] is not None):
+            page = await self._page(tokens[-1], expected)
             if page is None:
+                self._first_token = None
                 self._watch.leave_list_alone(anyio.current_time())
                 return
+            tokens.append(page.next_page_token)
+            shown.append({view.job_id for view in page.jobs} & unseen)
+            unseen -= shown[-1]
             for view in page.jobs:
-                if view.job_id in expected:
-                    shown.add(view.job_id)
-                    await self._show(view, finished)
-            token = page.next_page_token
-            if token is None or not expected - shown:
-                break
-        self._watch.swept(shown, expected, pages, anyio.current_time())
+                await self._show(view, finished)
+        self._first_token = _where_to_begin(tokens, shown, len(expected))
+        now_s = anyio.current_time()
+        self._watch.swept(shown, expected, now_s, now_s - began_s)
 
-    async def _page(self, token: str | None) -> JobPage | None:
+    async def _page(self, token: str | None, job_ids: Collection[str]) -> JobPage | None:
         """A page of the list; None where the API refuses to list, or fails to again and again. A page size that is
         refused is halved, and kept."""
         while True:
             try:
                 return await patiently(
-                    lambda: self._api.list_page(page_size=self._page_size, page_token=token), tries=LIST_TRIES
+                    lambda: self._api.list_page(page_size=self._page_size, page_token=token, job_ids=job_ids),
+                    tries=LIST_TRIES,
                 )
             except ApiError as error:
                 if error.verdict not in (Verdict.REFUSED, Verdict.MISSING, Verdict.PERSON, Verdict.LATER):
@@ -131,6 +137,7 @@ class Poller:
             async with limiter:
                 try:
                     await self._show(await patiently(lambda: self._api.get(job_id)), finished)
+                    self._watch.looked(job_id, anyio.current_time())
                 except ApiError as error:
                     if error.verdict is Verdict.MISSING:
                         await self._missing(job_id, error, finished)
@@ -177,11 +184,22 @@ class Poller:
             await finished.send(replace(job, finished=view))
         elif self._clock.wall_s() - watched.job.submitted_at_s > self._job_timeout_s:
             await self._give_up(view.job_id, finished)
-        else:
-            self._watch.looked(view.job_id, anyio.current_time())
 
     async def _give_up(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
         """Hands an overdue job on: without what the API showed of it, since it shows no end."""
         job, _ = self._watch.finish(job_id, anyio.current_time())
         self._slots.release()
         await finished.send(job)
+
+
+def _where_to_begin(tokens: list[str | None], shown: list[set[str]], expected: int) -> str | None:
+    """The token with which the next sweep begins: that of the first page that showed a watched job. Where no page did,
+    the sweeps go on down the list, until they find ours or its end; a list may begin with what is oldest.
+
+    `tokens`: those that the pages were asked for with, and that of the page behind them.
+    """
+    first = next((at for at, page in enumerate(shown) if page), None)
+    if first is None:
+        return tokens[-1]
+    by_half = 2 * sum(map(len, shown)) >= expected
+    return tokens[first] if by_half else None

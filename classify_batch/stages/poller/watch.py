@@ -1,39 +1,45 @@
 """Which job to look at next: pure, no clock and no I/O.
 
-A sweep of the job list tells the states of a page of jobs with one request, so it is the first choice. It is worth its
-pages while it shows at least one watched job a page; a list that is long, oldest first or full of other people's jobs
-is left alone for a while, and each job is asked for by its id instead.
+A sweep of the job list tells the states of a page of jobs with one request, so it is the first choice while more than a
+few jobs are out. Its gap is such that about one job ends in it for each page that it reads: then a look costs about one
+request a job, however many jobs are out. A further page is read only while it shows several watched jobs; those that
+the pages don't show are asked for by their id, and so are all where the list is of no use.
 
-Timing is learned from this run's durations. A gap of a fixed share (0.05) of the mean duration between sweeps finds a
-finished job after 2.5 % of the mean; a single look every 0.15 of the mean costs about as much as it is worth.
+Looking leaves room for the rest: it may use half of the request rate. While other requests wait for theirs it lets them
+go first, because then a slot that is found free sooner has to wait, too; but a tenth of the rate is always its own.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from classify_batch.gate import Room
 from classify_batch.records import Job
+from classify_batch.stages.poller.durations import UNKNOWN_S, Durations
 
-SWEEP_GAP_SHARE = 0.05
-LOOK_GAP_SHARE = 0.15
-FIRST_LOOK_SHARE = 0.3
-"""Hardly any job is finished before this share of the mean duration."""
+SWEEP_PAGES_PER_JOB = 0.9
+"""What sweeps may cost, in pages a job."""
 
-GAP_S_MIN = 0.02
+SWEEP_SHARE_MIN = 0.02
+SWEEP_SHARE_MAX = 0.075
+"""The gap between sweeps as a share of the mean duration: an end is found after half of that, in the mean."""
+
+SWEEP_REST = 1.0
+"""After a sweep, that many times as long as it took belong to others."""
+
+PAGE_WORTH = 0.1
+"""A page that is expected to show fewer ends than this costs more than asking for its jobs by their ids."""
+
+GAP_S_MIN = 0.005
 GAP_S_MAX = 30.0
 RATE_SHARE = 0.5
-"""The most of the request rate that looking may use; the rest belongs to creates and results."""
-
-UNKNOWN_S = 1.0
-"""What a job is taken to last until one has finished."""
+RATE_SHARE_PRESSED = 0.1
 
 LIST_REST_S_MIN = 5.0
 LIST_REST_S_MAX = 300.0
-
-LEARN_SHARE_MIN = 0.05
-"""What the newest duration counts for once twenty have been seen: the mean follows a drift."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +68,16 @@ class Watched:
     """A job that is out. All times are the event loop's.
 
     Attributes:
-        next_look_s: when to ask for it by its id, if the list doesn't tell.
+        out_s: when it was last known to be out.
+        next_look_s: when to ask for it by its id; infinite while the list tells.
         listed: whether sweeps tell of it, as far as is known.
         missing_since_s: since when the API says 404 to it.
     """
 
     job: Job
     since_s: float
-    next_look_s: float
+    out_s: float
+    next_look_s: float = math.inf
     listed: bool = True
     missing_since_s: float | None = None
 
@@ -77,78 +85,142 @@ class Watched:
 class Watch:
     """The jobs that are out, and what was learned from those that are not any more."""
 
-    def __init__(self, *, requests_per_s: float, mean_duration_s: float | None = None) -> None:
-        self._request_s = 1 / (requests_per_s * RATE_SHARE)
-        self._mean_s = mean_duration_s
-        self._learned = 0 if mean_duration_s is None else 1
+    def __init__(self, durations: Durations | None = None) -> None:
+        self._durations = Durations() if durations is None else durations
         self.jobs: dict[str, Watched] = {}
-        self._next_sweep_s = 0.0
-        self._list_rests_until_s = 0.0
-        self._list_rest_s = LIST_REST_S_MIN
+        self._looks: list[tuple[float, str]] = []
+        self._unlisted = 0
+        self._sweeping = False
         self._pages = 1
+        self._swept_s = -math.inf
+        self._sweep_took_s = 0.0
+        self._no_sweep_before_s = 0.0
+        self._list_rest_s = LIST_REST_S_MIN
+        self._room = Room(0.0, 0.0)
 
     def add(self, job: Job, now_s: float) -> None:
-        first_s = now_s + (FIRST_LOOK_SHARE * self._expected_s(now_s) if job.timed else 0.0)
+        watched = Watched(job, now_s, now_s)
+        first_s = now_s + (self._durations.look_gap_s(0.0) if job.timed else 0.0)
         if not self.jobs:
-            self._next_sweep_s = max(self._next_sweep_s, first_s)
-        self.jobs[job.job_id] = Watched(job, now_s, first_s)
+            self._no_sweep_before_s = max(self._no_sweep_before_s, first_s)
+        self.jobs[job.job_id] = watched
+        if not self._sweeping:
+            self._look_at(watched, first_s)
 
     def finish(self, job_id: str, now_s: float) -> tuple[Job, float | None]:
-        """Takes a finished job out; returns it with its duration in seconds, where that teaches anything."""
+        """Takes a finished job out; returns it with its duration in seconds, where that teaches anything: it ended
+        somewhere between the last two looks."""
         watched = self.jobs.pop(job_id)
         if not watched.job.timed:
             return watched.job, None
-        duration_s = now_s - watched.since_s
-        self._learned += 1
-        weight = max(LEARN_SHARE_MIN, 1 / self._learned)
-        self._mean_s = duration_s if self._mean_s is None else self._mean_s + weight * (duration_s - self._mean_s)
+        duration_s = (watched.out_s + now_s) / 2 - watched.since_s
+        self._durations.learn(duration_s)
         return watched.job, duration_s
 
-    def next(self, now_s: float) -> Sweep | Look | Wait:
-        """What to do now."""
-        sweeping = len(self.jobs) > self._pages and now_s >= self._list_rests_until_s
-        if sweeping and self._next_sweep_s <= now_s:
-            return Sweep(max(1, len(self.jobs) // 2))
-        looks = {job_id: w.next_look_s for job_id, w in self.jobs.items() if not (sweeping and w.listed)}
-        due = tuple(job_id for job_id, look_s in looks.items() if look_s <= now_s)
-        if due:
+    def next(self, now_s: float, room: Room) -> Sweep | Look | Wait:
+        """What to do now. `room`: what the request rate leaves."""
+        self._room = room
+        self._choose(now_s)
+        sweep_s = self._next_sweep_s() if self._sweeping else math.inf
+        if sweep_s <= now_s and room.backlog_s > room.interval_s:
+            most_s = self._swept_s + self._pages * room.interval_s / RATE_SHARE_PRESSED
+            sweep_s = max(sweep_s, min(most_s, now_s + room.backlog_s))
+        if sweep_s <= now_s:
+            return Sweep(self._pages if self._list_rest_s == LIST_REST_S_MIN else max(1, len(self.jobs) // 4))
+        if due := self._due(now_s):
             return Look(due)
-        return Wait(min([*looks.values(), self._next_sweep_s if sweeping else math.inf]))
+        return Wait(min(sweep_s, self._looks[0][0] if self._looks else math.inf))
 
-    def swept(self, shown: Collection[str], expected: Collection[str], pages: int, now_s: float) -> None:
-        """Learns from a sweep of so many pages: the watched jobs it showed, and those it should have shown."""
-        self._pages = max(1, pages)
-        self._next_sweep_s = now_s + max(self._gap_s(SWEEP_GAP_SHARE, now_s), pages * self._request_s)
+    def swept(self, shown: Sequence[Collection[str]], expected: Collection[str], now_s: float, took_s: float) -> None:
+        """Learns from a sweep: the watched jobs that each page showed, and those that were expected."""
+        listed = {job_id for page in shown for job_id in page}
+        self._swept_s, self._sweep_took_s = now_s, took_s
+        jobs_worth = PAGE_WORTH / self._sweep_share()
+        worth = [len(page) >= jobs_worth for page in shown]
+        useful = worth.index(False) if False in worth else len(worth)
+        more = useful == len(shown) == self._pages and len(listed) + jobs_worth <= len(expected)
+        self._pages = max(1, useful + more)
+        self._unlisted = 0
         for job_id in expected:
-            if job_id in self.jobs:
-                self.jobs[job_id].listed = job_id in shown
-        for job_id in shown:
-            self._told(job_id, now_s)
-        if expected and len(shown) < pages:
+            if (watched := self.jobs.get(job_id)) is None:
+                continue
+            watched.listed = job_id in listed
+            if watched.listed:
+                watched.out_s, watched.next_look_s, watched.missing_since_s = now_s, math.inf, None
+            else:
+                self._unlisted += 1
+                if watched.next_look_s == math.inf:
+                    self._look_at(watched, now_s + self._look_gap_s(watched, now_s))
+        if expected and len(listed) < len(shown):
             self.leave_list_alone(now_s)
         else:
             self._list_rest_s = LIST_REST_S_MIN
 
     def looked(self, job_id: str, now_s: float) -> None:
         """A job was asked for by its id and is still out."""
-        self._told(job_id, now_s)
+        if (watched := self.jobs.get(job_id)) is not None:
+            watched.out_s, watched.missing_since_s = now_s, None
+            self._look_at(watched, now_s + self._look_gap_s(watched, now_s))
 
     def leave_list_alone(self, now_s: float) -> None:
         """The list can't be read, or isn't worth its pages: asked again after a rest that grows."""
-        self._list_rests_until_s = now_s + self._list_rest_s
+        self._no_sweep_before_s = now_s + self._list_rest_s
         self._list_rest_s = min(LIST_REST_S_MAX, 2 * self._list_rest_s)
+        self._pages = 1
 
-    def _told(self, job_id: str, now_s: float) -> None:
-        if (watched := self.jobs.get(job_id)) is not None:
-            watched.missing_since_s = None
-            gap_s = max(self._gap_s(LOOK_GAP_SHARE, now_s), len(self.jobs) * self._request_s)
-            watched.next_look_s = now_s + gap_s
+    # --- When ---------------------------------------------------------------------------------------------------------
 
-    def _expected_s(self, now_s: float) -> float:
-        if self._mean_s is not None:
-            return self._mean_s
-        oldest_s = min((watched.since_s for watched in self.jobs.values()), default=now_s)
-        return max(UNKNOWN_S, now_s - oldest_s)
+    def _choose(self, now_s: float) -> None:
+        """Sweeps, or single looks at all? A job that no sweep will tell of any more is looked at by its own time."""
+        rests = self._no_sweep_before_s > now_s and self._list_rest_s > LIST_REST_S_MIN
+        sweeping = len(self.jobs) > 2 * self._pages and not rests
+        if self._sweeping and not sweeping:
+            for watched in self.jobs.values():
+                if watched.next_look_s == math.inf:
+                    self._look_at(watched, max(now_s, watched.since_s + self._durations.look_gap_s(0.0)))
+        self._sweeping = sweeping
 
-    def _gap_s(self, share: float, now_s: float) -> float:
-        return min(GAP_S_MAX, max(GAP_S_MIN, share * self._expected_s(now_s)))
+    def _next_sweep_s(self) -> float:
+        mean_s = self._durations.mean_s
+        gap_s = self._durations.look_gap_s(self._oldest_s()) if mean_s is None else mean_s * self._sweep_share()
+        gap_s = max(gap_s, SWEEP_REST * self._sweep_took_s)
+        return max(self._no_sweep_before_s, self._swept_s + self._bounded_s(gap_s, self._pages, RATE_SHARE))
+
+    def _sweep_share(self) -> float:
+        """The gap between two sweeps as a share of the mean duration."""
+        share = self._pages / (SWEEP_PAGES_PER_JOB * max(1, len(self.jobs)))
+        return min(SWEEP_SHARE_MAX, max(SWEEP_SHARE_MIN, share))
+
+    def _oldest_s(self) -> float:
+        """How old the oldest job was at the last sweep; jobs are kept in the order in which they came."""
+        first = next(iter(self.jobs.values()))
+        return max(UNKNOWN_S, self._swept_s - first.since_s)
+
+    def _look_gap_s(self, watched: Watched, now_s: float) -> float:
+        gap_s = self._durations.look_gap_s(now_s - watched.since_s)
+        share = RATE_SHARE_PRESSED if self._room.backlog_s > gap_s else RATE_SHARE
+        return self._bounded_s(gap_s, self._unlisted if self._sweeping else len(self.jobs), share)
+
+    def _bounded_s(self, gap_s: float, requests: int, share: float) -> float:
+        """A gap in which so many requests are made, within a share of the rate."""
+        return max(min(GAP_S_MAX, max(GAP_S_MIN, gap_s)), requests * self._room.interval_s / share)
+
+    # --- Single looks -------------------------------------------------------------------------------------------------
+
+    def _look_at(self, watched: Watched, at_s: float) -> None:
+        watched.next_look_s = at_s
+        heapq.heappush(self._looks, (at_s, watched.job.job_id))
+
+    def _due(self, now_s: float) -> tuple[str, ...]:
+        """The jobs whose time has come. What else lies before the next one is forgotten: it was looked at since."""
+        due: list[str] = []
+        while self._looks:
+            at_s, job_id = self._looks[0]
+            watched = self.jobs.get(job_id)
+            if watched is not None and watched.next_look_s == at_s:
+                if at_s > now_s:
+                    break
+                watched.next_look_s = math.inf
+                due.append(job_id)
+            heapq.heappop(self._looks)
+        return tuple(due)

@@ -1,0 +1,229 @@
+"""What every request must pass: a number of lanes, a smooth rate, and one shared cool-down after a 429.
+
+The rate is even (one request every 1/rate seconds, never a burst), and finds what the API allows by itself. When
+several answers in a row failed, a breaker lets one request through at a time, after waits that grow, until one is
+answered. Of those that wait, results go first (what they bring was paid), then looks (they free slots), then creates;
+but of four requests one is a create, if one waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import IntEnum
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from classify_batch.gate.pace import Pace
+
+COOL_DOWN_S_MIN = 0.5
+COOL_DOWN_S_MAX = 60.0
+RETRY_AFTER_S_MAX = 300.0
+"""A server that asks for more is asked again after this long."""
+
+BREAK_AFTER = 5
+"""So many failures in a row are no accident of one connection."""
+
+PROBE_WAIT_S_FIRST = 0.5
+PROBE_WAIT_S_MAX = 30.0
+
+CREATE_AFTER = 3
+"""So many others in a row may go before a create that waits."""
+
+_SLACK_S = 0.01
+"""A request that was called this late doesn't delay the next one: an event loop has other work, too."""
+
+
+class Turn(IntEnum):
+    """Who goes first among those that wait."""
+
+    RESULTS = 0
+    LOOK = 1
+    CREATE = 2
+
+
+class Room(NamedTuple):
+    """What the rate leaves.
+
+    Attributes:
+        interval_s: between two requests.
+        backlog_s: how long the requests that wait already will take.
+    """
+
+    interval_s: float
+    backlog_s: float
+
+
+class _Ticket:
+    """One that waits."""
+
+    __slots__ = ("called", "left")
+
+    def __init__(self) -> None:
+        self.called = anyio.Event()
+        self.left = False
+
+
+class Gate:
+    """Open it with `async with`: its one task calls the waiting requests."""
+
+    def __init__(self, *, requests_in_flight: int, requests_per_s: float) -> None:
+        self._lanes = self._free_lanes = requests_in_flight
+        self._pace = Pace(requests_per_s)
+        self._waiting: dict[Turn, deque[_Ticket]] = {turn: deque() for turn in Turn}
+        self._passed_creates = 0
+        self._due_s = 0.0
+        self._cool_until_s = 0.0
+        self._cool_down_s = 0.0
+        self._failures = 0
+        self._failing_since_s = 0.0
+        self.ever_served = False
+        self._changed = anyio.Event()
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._call)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self._tasks is None:
+            return None
+        self._tasks.cancel_scope.cancel()
+        return await self._tasks.__aexit__(kind, error, trace)
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds for which nothing will pass."""
+        return max(0.0, self._cool_until_s - anyio.current_time())
+
+    @property
+    def room(self) -> Room:
+        waiting = sum(map(len, self._waiting.values()))
+        interval_s = self._pace.interval_s
+        due_s = max(self._due_s - anyio.current_time(), 0.0) if waiting else 0.0
+        return Room(interval_s, due_s + waiting * interval_s)
+
+    @property
+    def found_per_s(self) -> float | None:
+        """Requests a second that the API was found to allow, where that is less than was told."""
+        return self._pace.found_per_s
+
+    def remember(self, found_per_s: float) -> None:
+        """Begins with the rate that an earlier process found."""
+        self._pace.remember(found_per_s)
+
+    @asynccontextmanager
+    async def turn(self, turn: Turn) -> AsyncIterator[float]:
+        """Waits for a lane and for its moment, and gives that moment; the lane is held until the block ends."""
+        if self._tasks is None or any(self._waiting.values()) or not self._may_pass(anyio.current_time()):
+            await self._wait(turn)
+        else:
+            self._pass(turn, anyio.current_time())
+        try:
+            yield anyio.current_time()
+        finally:
+            self._free_lanes += 1
+            self._changed.set()
+
+    async def _wait(self, turn: Turn) -> None:
+        ticket = _Ticket()
+        self._waiting[turn].append(ticket)
+        self._changed.set()
+        try:
+            await ticket.called.wait()
+        except BaseException:
+            if ticket.called.is_set():
+                self._free_lanes += 1
+            ticket.left = True
+            self._changed.set()
+            raise
+
+    def too_fast(self, retry_after_s: float | None, left_s: float) -> None:
+        """A 429 to a request that left at `left_s`: nobody passes until the server may want us again. Repeated, it
+        waits longer each time."""
+        now = anyio.current_time()
+        new = self._pace.too_fast(left_s, now)
+        if not new and retry_after_s is None:
+            return  # an answer to a request that left before the cool-down began
+        self._cool_down_s = min(COOL_DOWN_S_MAX, max(COOL_DOWN_S_MIN, 2 * self._cool_down_s))
+        wait_s = self._cool_down_s if retry_after_s is None else retry_after_s
+        self._cool_until_s = max(self._cool_until_s, now + min(wait_s, RETRY_AFTER_S_MAX))
+
+    def served(self) -> None:
+        """The API answered, and not with a 429: the next cool-down begins small again."""
+        self.ever_served, self._failures = True, 0
+        self._pace.accepted()
+        if anyio.current_time() >= self._cool_until_s:
+            self._cool_down_s = 0.0
+
+    def failed(self) -> None:
+        """No answer, or one that says that the API is in trouble."""
+        now = anyio.current_time()
+        if not self._failures:
+            self._failing_since_s = now
+        if self.broken and now < self._cool_until_s:
+            return  # an answer to a request that left before the breaker opened
+        self._failures += 1
+        if self.broken:
+            wait_s = min(PROBE_WAIT_S_MAX, PROBE_WAIT_S_FIRST * 2.0 ** (self._failures - BREAK_AFTER))
+            self._cool_until_s = max(self._cool_until_s, now + wait_s)
+
+    @property
+    def broken(self) -> bool:
+        """Whether one request at a time is let through."""
+        return self._failures >= BREAK_AFTER
+
+    @property
+    def failing_s(self) -> float:
+        """For how long every answer has been a failure."""
+        return anyio.current_time() - self._failing_since_s if self._failures else 0.0
+
+    # --- Who is next ------------------------------------------------------------------------------------------------
+
+    def _may_pass(self, now: float) -> bool:
+        return self._has_lane() and now >= max(self._due_s, self._cool_until_s)
+
+    def _has_lane(self) -> bool:
+        return self._free_lanes >= (self._lanes if self.broken else 1)
+
+    def _pass(self, turn: Turn, now: float, *, limited: bool = False) -> None:
+        self._free_lanes -= 1
+        self._due_s = max(self._due_s, now - _SLACK_S) + self._pace.interval_s
+        self._pace.passed(now, limited=limited)
+        self._passed_creates = 0 if turn is Turn.CREATE else self._passed_creates + 1
+
+    def _next(self) -> tuple[Turn, deque[_Ticket]] | None:
+        """Whose turn it is, of those that wait."""
+        for tickets in self._waiting.values():
+            while tickets and tickets[0].left:
+                tickets.popleft()
+        if self._passed_creates >= CREATE_AFTER and (creates := self._waiting[Turn.CREATE]):
+            return Turn.CREATE, creates
+        return next(((turn, tickets) for turn, tickets in self._waiting.items() if tickets), None)
+
+    async def _call(self) -> None:
+        limited = False
+        while True:
+            now = anyio.current_time()
+            found = self._next()
+            moment = max(self._due_s, self._cool_until_s)
+            if found is None or not self._has_lane():
+                self._changed = anyio.Event()
+                await self._changed.wait()
+                limited = False
+            elif moment > now:
+                limited = self._due_s >= self._cool_until_s
+                await anyio.sleep_until(moment)
+            else:
+                turn, tickets = found
+                self._pass(turn, now, limited=limited)
+                tickets.popleft().called.set()
+                limited = False

@@ -1,0 +1,63 @@
+"""How many jobs may be out at once."""
+
+from __future__ import annotations
+
+import anyio
+
+PATIENCE_MAX = 64
+"""Where the plan's limit doesn't move, one more job is tried after so many times as many jobs as it allows."""
+
+
+class Slots:
+    """Jobs take one each.
+
+    A plan may allow fewer than we were told: `full()` takes the limit down to what is out, and when as many jobs as are
+    allowed have ended, one more is tried; after twice as many each time that this was refused.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._told = total
+        self._patience = 1
+        self._trying = False
+        self._ended = 0
+        self._changed = anyio.Event()
+        self.total = total
+        self.taken = 0
+
+    @property
+    def found(self) -> int | None:
+        """What was found to be allowed, where that is less than was told."""
+        return self.total if self.total < self._told else None
+
+    def remember(self, found: int) -> None:
+        """Begins with what an earlier process found."""
+        self.total = max(1, min(self._told, found))
+
+    async def acquire(self) -> None:
+        while self.taken >= self.total:
+            await self._changed.wait()
+        self.taken += 1
+
+    def take(self) -> None:
+        """Takes a slot without waiting: for jobs that are out already when a run goes on."""
+        self.taken += 1
+
+    def release(self) -> None:
+        self.taken -= 1
+        self._ended += 1
+        if self._trying and self._ended >= self.total:
+            self._patience, self._trying = 1, False  # the one that was tried was let in
+        if self.total < self._told and self._ended >= self.total * self._patience:
+            self.total, self._ended, self._trying = self.total + 1, 0, True
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def one_ended(self) -> None:
+        """Returns when a job has ended."""
+        await self._changed.wait()
+
+    def full(self) -> None:
+        """The plan allows no more jobs than are out now."""
+        if self._trying:
+            self._patience = min(PATIENCE_MAX, 2 * self._patience)
+        self.total, self._ended, self._trying = max(1, min(self.total, self.taken) - 1), 0, False

@@ -1,0 +1,76 @@
+"""What was learned of how long jobs take: pure.
+
+When to look at a job next follows from the jobs before it: the look pays where the delay that it is likely to save is
+worth a request. With F the share of the known jobs that took longer than this one's age and ended within a gap g, the
+next look is due when F times g reaches a fixed share of the mean. Simulated against a fixed gap with as many requests,
+the delay is the same for lognormal durations, a third less for heavy tails, and half for two kinds of jobs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Iterable
+
+KEPT = 256
+KNOWN_FROM = 16
+"""Fewer durations say how long, but not when."""
+
+LOOK_PRICE = 0.042
+"""What a look is worth, as a share of the mean duration: with more, fewer looks and longer delays."""
+
+LOOK_SHARE = 0.15
+"""The gap as a share of what is expected, where no distribution is known."""
+
+LATE_SHARE = 0.05
+"""The gap as a share of the age of a job that takes longer than all that are known."""
+
+FIRST_LOOK_SHARE = 0.3
+"""Hardly any job is finished before this share of the mean duration."""
+
+AGE_SHARE_MAX = 0.5
+"""No gap is longer than this share of the mean or of the job's age: the next duration may be a new one."""
+
+LEARN_SHARE_MIN = 0.05
+"""What the newest duration counts for once twenty have been seen: the mean follows a drift."""
+
+UNKNOWN_S = 1.0
+"""What a job is taken to last until one has finished."""
+
+
+class Durations:
+    """The last durations of a run, in seconds."""
+
+    def __init__(self, known_s: Iterable[float] = ()) -> None:
+        self._order: deque[float] = deque()
+        self._sorted: list[float] = []
+        self._count = 0
+        self.mean_s: float | None = None
+        for duration_s in known_s:
+            self.learn(duration_s)
+
+    def learn(self, duration_s: float) -> None:
+        self._count += 1
+        weight = max(LEARN_SHARE_MIN, 1 / self._count)
+        self.mean_s = duration_s if self.mean_s is None else self.mean_s + weight * (duration_s - self.mean_s)
+        self._order.append(duration_s)
+        insort(self._sorted, duration_s)
+        if len(self._order) > KEPT:
+            oldest_s = self._order.popleft()
+            del self._sorted[bisect_right(self._sorted, oldest_s) - 1]
+
+    def look_gap_s(self, age_s: float) -> float:
+        """How long to wait before the next look at a job that is out for `age_s`."""
+        if self.mean_s is None or len(self._order) < KNOWN_FROM:
+            expected_s = max(UNKNOWN_S, age_s) if self.mean_s is None else self.mean_s
+            return (LOOK_SHARE if age_s else FIRST_LOOK_SHARE) * expected_s
+        price_s = LOOK_PRICE * self.mean_s
+        most_s = AGE_SHARE_MAX * max(self.mean_s, age_s)
+        start = bisect_right(self._sorted, age_s)
+        longer = len(self._sorted) - start
+        for ended, duration_s in enumerate(self._sorted[start:], 1):
+            gap_s = max(duration_s - age_s, price_s * longer / ended)
+            following = start + ended
+            if following == len(self._sorted) or gap_s <= self._sorted[following] - age_s:
+                return min(gap_s, most_s)
+        return min(LATE_SHARE * age_s, most_s)
