@@ -16,11 +16,15 @@ from urllib.request import getproxies, proxy_bypass
 import httpcore
 import httpx
 
+from classify_batch.api.stream import Backend
 from classify_batch.errors import SettingsError
 
 KEEPALIVE_S = 4.0
 """Shorter than the 5 s after which common servers close an idle connection: a create that meets a closed one is in
 doubt."""
+
+
+_BACKEND = Backend()
 
 
 class Lane(httpx.AsyncBaseTransport):
@@ -61,7 +65,7 @@ class Lane(httpx.AsyncBaseTransport):
             connection = None
         if connection is None:
             connection = self._connection = httpcore.AsyncHTTPConnection(
-                self._origin, self._context, keepalive_expiry=KEEPALIVE_S
+                self._origin, self._context, keepalive_expiry=KEEPALIVE_S, network_backend=_BACKEND
             )
         return connection
 

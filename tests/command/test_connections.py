@@ -1,0 +1,266 @@
+"""Connections over real sockets, encrypted ones too: made once, kept, never more than needed, and honest in how they
+fail. What breaks after something was sent is never told as a connection that was not made."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import pytest
+import trustme
+from pydantic import SecretStr
+
+from classify_batch.api.http import Http
+from classify_batch.api.lane import KEEPALIVE_S, lanes_to
+from classify_batch.api.v1 import ApiV1
+from classify_batch.clock import SystemClock
+from classify_batch.errors import ApiError, SettingsError, Verdict
+from classify_batch.gate import Gate
+from classify_batch.records import JobSpec, JobView, Rule
+
+pytestmark = pytest.mark.anyio
+
+SPEC = JobSpec(rules=(Rule(type="invoice", description="has line items and a total"),))
+JOB = {"id": "j", "status": "PENDING", "project_id": "p", "rules": [], "user_id": "u"}
+CERTIFICATES = trustme.CA()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The authority that signed the servers' certificates is one of this machine's."""
+    CERTIFICATES.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def certified(host: str = "127.0.0.1") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    CERTIFICATES.issue_cert(host).configure_cert(context)
+    return context
+
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Server:
+    """Answers requests on as many connections as come; `hang_up_after`: closes each after so many answers."""
+
+    body: bytes = json.dumps(JOB).encode()
+    hang_up_after: int | None = None
+    delay_s: float = 0.0
+    url: str = ""
+    connections: int = 0
+    open: int = 0
+    open_max: int = 0
+    requests: list[bytes] = field(default_factory=list)
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open += 1
+        self.open_max = max(self.open, self.open_max)
+        answered = 0
+        try:
+            while self.hang_up_after is None or answered < self.hang_up_after:
+                head = await reader.readuntil(b"\r\n\r\n")
+                lines = head.lower().split(b"\r\n")
+                length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
+                self.requests.append(head + await reader.readexactly(length))
+                await asyncio.sleep(self.delay_s)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(self.body) + self.body)
+                await writer.drain()
+                answered += 1
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.open -= 1
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    listener = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context, limit=1 << 20)
+    port = listener.sockets[0].getsockname()[1]
+    try:
+        yield f"{'http' if context is None else 'https'}://127.0.0.1:{port}"
+    finally:
+        listener.close()
+
+
+@asynccontextmanager
+async def calling(url: str, timeout_s: float = 5.0, lanes: int = 4) -> AsyncIterator[ApiV1]:
+    async with Gate(requests_in_flight=lanes, requests_per_s=10_000.0) as gate:
+        http = Http(url, SecretStr("sandbox"), gate, SystemClock(), timeout_s=timeout_s, params={})
+        try:
+            yield ApiV1(http, SPEC)
+        finally:
+            await http.aclose()
+
+
+async def nothing() -> None: ...
+
+
+async def refused(call: Awaitable[object]) -> Verdict:
+    with pytest.raises(ApiError) as caught:
+        await call
+    return caught.value.verdict
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_one_connection_serves_call_after_call(encrypted: bool) -> None:
+    """Made once and kept; of many lanes only as many are used as are needed."""
+    server = Server()
+    async with serving(server.talk, certified() if encrypted else None) as url, calling(url, lanes=16) as api:
+        for _ in range(50):
+            assert (await api.get("j")).status == "PENDING"
+        assert (server.connections, len(server.requests)) == (1, 50)
+        server.delay_s = 0.05
+        async with anyio.create_task_group() as tasks:
+            for _ in range(40):
+                tasks.start_soon(api.get, "j")
+        assert server.open_max == 16
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_connection_that_was_closed_is_not_used_again(encrypted: bool) -> None:
+    """A server that hangs up after each answer, and says so by closing only, costs a connection each and no doubt."""
+    server = Server(hang_up_after=1)
+    async with serving(server.talk, certified() if encrypted else None) as url, calling(url) as api:
+        for _ in range(20):
+            await api.create(["a"], nothing)
+            await asyncio.sleep(0.02)
+    assert (server.connections, len(server.requests)) == (20, 20)
+
+
+async def test_an_idle_connection_is_left_before_the_server_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers close idle connections after five seconds, and a create in that moment would be in doubt."""
+    assert KEEPALIVE_S < 5
+    monkeypatch.setattr("classify_batch.api.lane.KEEPALIVE_S", 0.1)
+    server = Server()
+    async with serving(server.talk) as url, calling(url) as api:
+        for pause_s in (0.0, 0.0, 0.2, 0.0):
+            await asyncio.sleep(pause_s)
+            await api.get("j")
+    assert server.connections == 2
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_large_bodies_pass_in_both_directions(encrypted: bool) -> None:
+    """Five hundred long IDs out, some megabytes back."""
+    items = [{"file_id": f"f{number}", "result": {"type": None, "reasoning": "x" * 5000}} for number in range(1000)]
+    server = Server(body=json.dumps({**JOB, "items": items}).encode())
+    file_ids = [f"{number:0200d}" for number in range(500)]
+    async with serving(server.talk, certified() if encrypted else None) as url, calling(url) as api:
+        await api.create(file_ids, nothing)
+        answers = await api.results(JobView("j", "SUCCESS"), ())
+    assert json.loads(server.requests[0].split(b"\r\n\r\n", 1)[1])["file_ids"] == file_ids
+    assert len(answers.items) == 1000
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_who_hangs_up_after_a_create_leaves_it_in_doubt(encrypted: bool) -> None:
+    """Read and closed, or reset: the create may have been accepted; a look is simply made again."""
+
+    async def listen_and_leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async def listen_and_reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+    async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    for talk in (listen_and_leave, listen_and_reset, be_silent):
+        async with serving(talk, certified() if encrypted else None) as url, calling(url, timeout_s=0.3) as api:
+            assert await refused(api.create(["a"], nothing)) is Verdict.DOUBTFUL
+            assert await refused(api.get("j")) is Verdict.LATER
+
+
+@pytest.mark.parametrize("talk", ["nobody we trust", "another host", "no TLS", "nothing", "hangs up"])
+async def test_without_tls_nothing_is_sent_and_nothing_is_in_doubt(
+    talk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate of nobody we trust, or of another host; a server that speaks no TLS, or nothing: no connection was
+    made, and not a byte of the request left."""
+    authority = trustme.CA() if talk == "nobody we trust" else CERTIFICATES
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    heard: list[bytes] = []
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(4096))
+        if talk == "no TLS":
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        if talk == "nothing":
+            await reader.read()
+        writer.close()
+
+    speaks_tls = talk in ("nobody we trust", "another host")
+    context = certified("elsewhere.test" if talk == "another host" else "127.0.0.1") if speaks_tls else None
+    async with serving(speak, context) as url, calling(url.replace("http:", "https:"), timeout_s=0.5) as api:
+        assert await refused(api.create(["a"], nothing)) is Verdict.LATER
+    assert not any(b"Bearer" in each or b"POST" in each for each in heard)
+
+
+async def test_a_port_where_nobody_listens_is_no_doubt() -> None:
+    """No connection, no job."""
+    async with serving(Server().talk) as url:
+        pass
+    async with calling(url) as api:
+        assert await refused(api.create(["a"], nothing)) is Verdict.LATER
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_a_cancelled_call_spoils_no_other() -> None:
+    """The answer to a request that was given up is never taken for another's."""
+    server = Server(delay_s=0.1)
+    async with serving(server.talk, certified()) as url, calling(url, lanes=1) as api:
+        for wait_s in (0.05, 0.01, 0.09):
+            with anyio.move_on_after(wait_s):
+                await api.get("j")
+            assert (await api.get("j")).job_id == "j"
+
+
+async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTPS goes through the proxy that HTTPS_PROXY names, except to hosts that NO_PROXY does."""
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(4096))
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with serving(proxy) as url:
+        monkeypatch.setenv("HTTPS_PROXY", url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        async with calling("https://classify.test", timeout_s=2.0) as api:
+            assert await refused(api.create(["a"], nothing)) is Verdict.LATER
+        assert asked[0].startswith(b"CONNECT classify.test:443")
+        assert b"Bearer" not in b"".join(asked)
+        asked.clear()
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        async with calling(url.replace("http:", "https:"), timeout_s=0.5) as api:
+            await refused(api.create(["a"], nothing))
+        assert not any(each.startswith(b"CONNECT") for each in asked)
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
+    with pytest.raises(SettingsError, match="no HTTP proxy"):
+        lanes_to("https://classify.test")
