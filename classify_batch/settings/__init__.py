@@ -1,0 +1,11 @@
+"""What a run may be told: read once, at the edge, and handed inwards as frozen values.
+
+Precedence: options, `CLASSIFY_BATCH_…`, `LLAMA_CLOUD_BASE_URL`, the TOML file, defaults. The API key is no setting:
+it comes from `LLAMA_CLOUD_API_KEY` or the file that `LLAMA_CLOUD_API_KEY_FILE` names, so that it can stand in no
+config, no command line and no run directory.
+"""
+
+from classify_batch.settings.file import line_of as line_of
+from classify_batch.settings.key import read_api_key as read_api_key
+from classify_batch.settings.sections import SANDBOX as SANDBOX
+from classify_batch.settings.settings import Settings as Settings

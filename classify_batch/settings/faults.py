@@ -1,0 +1,99 @@
+"""Saying what is wrong with settings, and where a person mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from classify_batch.errors import SettingsError
+from classify_batch.settings.file import ConfigFile, line_of
+
+ENV_PREFIX = "CLASSIFY_BATCH_"
+VENDOR_URL = "LLAMA_CLOUD_BASE_URL"
+
+
+def not_json() -> Iterator[str]:
+    """The variables that should hold JSON, and don't."""
+    for name, value in sorted(os.environ.items()):
+        if name.upper().startswith(ENV_PREFIX) and ("__" not in name or value.lstrip()[:1] in ("[", "{")):
+            try:
+                json.loads(value)
+            except ValueError:
+                yield name
+
+
+def refuse_unknown_variables(settings_cls: type[BaseSettings]) -> None:
+    sections = {name.upper() for name in settings_cls.model_fields}
+    unknown = [
+        name
+        for name in sorted(os.environ)
+        if name.upper().startswith(ENV_PREFIX) and name.upper()[len(ENV_PREFIX) :].split("__")[0] not in sections
+    ]
+    if unknown:
+        raise SettingsError(
+            f"unknown setting in the environment: {', '.join(unknown)}",
+            hint=f"settings are named {ENV_PREFIX}SECTION__NAME, with SECTION one of {', '.join(sorted(sections))}",
+        )
+
+
+def refusal(error: ValidationError, file: ConfigFile, options: Mapping[str, Any]) -> SettingsError:
+    """All faults as one error, each with the place where a person mends it."""
+    found = error.errors(include_url=False)
+    inside = {fault["loc"][:length] for fault in found for length in range(len(fault["loc"]))}
+    found = [fault for fault in found if fault["type"] != "too_short" or fault["loc"] not in inside]
+    faults = [_place(fault["loc"], file, options) + _say(fault) for fault in found]
+    said = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults in the settings", *faults])
+    in_file = file.path is not None and any(fault.startswith(str(file.path)) for fault in faults)
+    return SettingsError(said, hint=f"{f'mend {file.path}; ' if in_file else ''}the README lists every setting")
+
+
+def _place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, Any]) -> str:
+    """Where a value was given; the places in the order of their precedence."""
+    if file.path is not None and _holds(options, where):
+        return "given as an option: "
+    if (variable := _variable_of(where)) is not None:
+        return f"{variable} in the environment: "
+    line = line_of(file.text, where)
+    return f"{file.path}, line {line}: " if line is not None else f"{file.path}: " if file.path is not None else ""
+
+
+def _variable_of(where: tuple[str | int, ...]) -> str | None:
+    """The environment variable that gave a value, or None."""
+    names = {name.upper(): name for name in os.environ}
+    for length in range(len(where), 1, -1):
+        if name := names.get(ENV_PREFIX + "__".join(map(str, where[:length])).upper()):
+            return name
+    section = names.get(f"{ENV_PREFIX}{where[0]}".upper())
+    if section is not None and _holds({where[0]: json.loads(os.environ[section])}, where[:2]):
+        return section
+    return VENDOR_URL if where == ("api", "base_url") and os.environ.get(VENDOR_URL) else None
+
+
+def _holds(values: Any, where: Sequence[str | int]) -> bool:
+    try:
+        for step in where:
+            values = values[step]
+    except (LookupError, TypeError):
+        return False
+    return True
+
+
+_PLAIN_WORDS = {"extra_forbidden": "unknown setting", "missing": "missing", "too_short": "must not be empty"}
+_PLAIN_WORDS |= {"tuple_type": "must be a list", "dict_type": "must be a table", "model_type": "must be a table"}
+
+
+def _say(fault: Any) -> str:
+    """The name, the fault, and the value, cut short: never one that may be a secret, as a key under any name may."""
+    where, value = fault["loc"], fault["input"]
+    words = _PLAIN_WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
+    said = f"{'.'.join(map(str, where))}: {words}"
+    secret = "webhook_configurations" in where or where[-1:] == ("base_url",) or fault["type"] == "extra_forbidden"
+    if secret or isinstance(value, Mapping | list | tuple):
+        return said
+    text = repr(value)
+    return f"{said} (given: {text if len(text) <= 80 else text[:79] + '…'})"

@@ -1,0 +1,90 @@
+"""The sections of a config, with their ranges and defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
+
+from classify_batch.records import FILES_PER_JOB_MAX, JobSpec, Rule, Told
+
+SANDBOX = "sandbox"
+_HOME_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class _Section(Told):
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class ApiSettings(_Section):
+    version: Literal["v1"] = "v1"
+    base_url: str = "https://api.cloud.llamaindex.ai"
+    """Or "sandbox": an embedded server that lives as long as the run."""
+    project_id: str | None = Field(default=None, min_length=1)
+    organization_id: str | None = Field(default=None, min_length=1)
+    timeout_s: float = Field(default=60.0, gt=0, le=3600)
+
+    @field_validator("base_url")
+    @classmethod
+    def _https_or_home(cls, value: str) -> str:
+        value = value.strip().rstrip("/")
+        if value == SANDBOX:
+            return value
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError(f"not a URL: {error}") from None
+        if parts.scheme not in ("https", "http") or not parts.hostname:
+            raise ValueError('neither "sandbox" nor a URL like "https://api.cloud.llamaindex.ai"')
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("a base URL has no user, query or fragment")
+        if parts.scheme == "http" and parts.hostname not in _HOME_HOSTS:
+            raise ValueError("http:// would send the API key in the clear to another machine; use https://")
+        return value
+
+
+class JobSettings(JobSpec):
+    """The body of every create call."""
+
+    @field_validator("rules")
+    @classmethod
+    def _types_are_unique(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        types = [rule.type for rule in rules]
+        doubles = sorted({kind for kind in types if types.count(kind) > 1})
+        if doubles:
+            raise ValueError(f"rule types must be unique; given more than once: {', '.join(doubles)}")
+        return rules
+
+    @field_validator("webhook_configurations")
+    @classmethod
+    def _webhooks_are_https(cls, webhooks: Any) -> Any:
+        for webhook in webhooks:
+            if not webhook.webhook_url.startswith("https://"):
+                raise ValueError("webhook_url must begin with https://")
+        return webhooks
+
+
+class PlanSettings(_Section):
+    files_per_job: int = Field(default=100, ge=1, le=FILES_PER_JOB_MAX)
+
+
+class LimitSettings(_Section):
+    """How much at once, how fast, how long. May change between resumes."""
+
+    jobs_in_flight: int = Field(default=20, ge=1, le=100_000)
+    requests_in_flight: int = Field(default=16, ge=1, le=10_000)
+    requests_per_s: float = Field(default=20.0, gt=0, le=100_000)
+    attempts: int = Field(default=3, ge=1, le=100)
+    job_timeout_s: float = Field(default=7200.0, gt=0, le=30 * 86_400)
+    settle_s: float = Field(default=20.0, ge=0, le=3600)
+    patience_s: float = Field(default=600.0, ge=0, le=86_400)
+    drain_s: float = Field(default=300.0, ge=0, le=86_400)
+    tolerated_failure_percentage: float = Field(default=0.0, ge=0, le=100)
+    stop_at_failure_percentage: float = Field(default=100.0, ge=0, le=100)
+
+
+class SandboxSettings(_Section):
+    documents: Annotated[Path, AfterValidator(Path.absolute)] | None = None

@@ -1,0 +1,113 @@
+"""All that a run may be told, in one frozen value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as EnvironmentSettingsError
+
+from classify_batch.errors import SettingsError
+from classify_batch.settings.faults import ENV_PREFIX, VENDOR_URL, not_json, refusal, refuse_unknown_variables
+from classify_batch.settings.file import CONFIG_FILE, ConfigFile, read_toml
+from classify_batch.settings.sections import ApiSettings, JobSettings, LimitSettings, PlanSettings, SandboxSettings
+
+_JSON = "a list or a table in the environment is written as JSON"
+
+
+class Settings(BaseSettings):
+    """Everything a run is told. Build it with `Settings.load(path)`, or by keyword: `Settings(job={"rules": […]})`.
+
+    Raises:
+        SettingsError: names every fault at once.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+    )
+
+    api: ApiSettings = ApiSettings()
+    job: JobSettings
+    plan: PlanSettings = PlanSettings()
+    limits: LimitSettings = LimitSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+
+    def __init__(self, **values: Any) -> None:
+        refuse_unknown_variables(type(self))
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise refusal(error, CONFIG_FILE.get(), values) from None
+        except EnvironmentSettingsError as error:
+            said = ", ".join(not_json()) or str(error)
+            raise SettingsError(f"the environment holds a setting that can't be read: {said}", hint=_JSON) from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
+        """Reads a TOML file; `options` (nested mappings by section) win over everything else.
+
+        Raises:
+            SettingsError: the file can't be read, or something in it (or in the environment) is wrong; names all
+                faults, with their lines where they can be had.
+        """
+        token = CONFIG_FILE.set(read_toml(Path(path)))
+        try:
+            return cls(**options)
+        finally:
+            CONFIG_FILE.reset(token)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a .env file would be a second place for secrets
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        vendor_url = os.environ.get(VENDOR_URL)
+        vendor = InitSettingsSource(settings_cls, {"api": {"base_url": vendor_url}} if vendor_url else {})
+        return init_settings, env_settings, vendor, InitSettingsSource(settings_cls, dict(CONFIG_FILE.get().values))
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any], **options: Any) -> Self:
+        """The settings in a run.json; the environment and `options` win over them.
+
+        Raises:
+            SettingsError: the run has webhook headers, which are stored nowhere.
+        """
+        webhooks = stored.get("job", {}).get("webhook_configurations", ())
+        if any(webhook.get("webhook_headers") for webhook in webhooks):
+            raise SettingsError(
+                "the run has webhook headers, and secrets are not stored in a run directory",
+                hint="name the config that the run was begun with: --config FILE",
+            )
+        token = CONFIG_FILE.set(ConfigFile(values=stored))
+        try:
+            return cls(**options)
+        finally:
+            CONFIG_FILE.reset(token)
+
+    def to_stored(self) -> dict[str, Any]:
+        """What run.json keeps: everything but secrets."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers, besides the file IDs: a run directory holds one of these only."""
+        parsing = self.job.parsing_configuration
+        return {
+            "api_version": self.api.version,
+            "base_url": self.api.base_url,
+            "project_id": self.api.project_id,
+            "mode": self.job.mode,
+            "rules": [rule.model_dump() for rule in self.job.rules],
+            "parsing_configuration": None if parsing is None else parsing.model_dump(mode="json", exclude_none=True),
+        }
