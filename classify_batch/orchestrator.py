@@ -319,21 +319,26 @@ class Orchestrator:
             tasks.start_soon(collector.work, finished.clone())
         tasks.start_soon(poller.work, submitted, finished_send)
         tasks.start_soon(reconciler.work, doubtful, intake_send.clone(), submitted_send.clone())
-        tasks.start_soon(self._take_up, submitted_send, doubtful_send)
+        tasks.start_soon(self._take_up, submitted_send, doubtful_send, intake_send.clone())
         tasks.start_soon(self._feed, intake_send)
         intake.close()
         finished.close()
 
     # --- What goes in -----------------------------------------------------------------------------------------------
 
-    async def _take_up(self, submitted: ObjectSendStream[Job], doubtful: ObjectSendStream[Attempt]) -> None:
+    async def _take_up(
+        self,
+        submitted: ObjectSendStream[Job],
+        doubtful: ObjectSendStream[Attempt],
+        again: ObjectSendStream[Attempt],
+    ) -> None:
         """Hands the attempts that an earlier process left open to those who go on with them."""
-        async with submitted, doubtful:
+        async with submitted, doubtful, again:
             for key, left in list(self._standing.open.items()):
                 self._slots.take()
                 attempt = await self._attempt(key, left)
                 if left.job_id is None:
-                    await doubtful.send(attempt)
+                    await (again if self._api.idempotent else doubtful).send(attempt)
                 else:
                     since_s = left.submitted_at_s or left.since_s
                     await submitted.send(Job(attempt, left.job_id, since_s, timed=False, reopened=left.reopened))

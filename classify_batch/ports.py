@@ -6,12 +6,12 @@ one conformance suite that all of them must pass.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Protocol
 
-from classify_batch.records import Answers, AttemptKey, JobPage, JobView, Segment
+from classify_batch.records import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
 from classify_batch.states import Fact
 
 
@@ -33,9 +33,14 @@ class Api(Protocol):
     def requests(self) -> int:
         """Requests that left since this client was opened."""
 
-    async def create(self, file_ids: Sequence[str], about_to_send: Callable[[], Awaitable[None]]) -> JobView:
-        """Creates a job. `about_to_send` is awaited after all waiting for a turn, right before the first byte leaves:
-        the intent is made durable there, so that what waits for its turn is never in doubt."""
+    @property
+    def idempotent(self) -> bool:
+        """Whether a create call that is made again for the same attempt gives the same job: then no create is ever in
+        doubt."""
+
+    async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
+        """Creates an attempt's job. `about_to_send` is awaited after all waiting for a turn, right before the first
+        byte leaves: the intent is made durable there, so that what waits for its turn is never in doubt."""
 
     async def get(self, job_id: str) -> JobView:
         """One job. A job created a moment ago may be MISSING for a short while."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +10,7 @@ from urllib.parse import quote
 from classify_batch.api.http import Http, wrong_shape
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.records import FILES_PER_JOB_MAX, Answers, JobPage, JobSpec, JobView
+from classify_batch.records import FILES_PER_JOB_MAX, Answers, Attempt, JobPage, JobSpec, JobView
 from classify_batch.wire import files, v1
 
 RESULT_PAGES_MAX = 2 * FILES_PER_JOB_MAX
@@ -38,8 +38,12 @@ class ApiV1:
     def requests(self) -> int:
         return self._http.requests
 
-    async def create(self, file_ids: Sequence[str], about_to_send: Callable[[], Awaitable[None]]) -> JobView:
-        body = v1.create_body(self._spec, file_ids)
+    @property
+    def idempotent(self) -> bool:
+        return False
+
+    async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
+        body = v1.create_body(self._spec, attempt.file_ids)
         return await self._http.call(
             "create", "POST", v1.JOBS_PATH, v1.read_job, body=body, about_to_send=about_to_send
         )

@@ -110,7 +110,7 @@ class Submitter:
 
     async def _call(self, intent: _Intent) -> JobView:
         try:
-            return await self._api.create(intent.attempt.file_ids, intent.about_to_send)
+            return await self._api.create(intent.attempt, intent.about_to_send)
         except ApiError:
             intent.not_on_the_wire()
             raise

@@ -22,7 +22,7 @@ from classify_batch.api.v1 import ApiV1
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, SettingsError, Verdict
 from classify_batch.gate import Gate
-from classify_batch.records import JobSpec, JobView, Rule
+from classify_batch.records import Attempt, AttemptKey, JobSpec, JobView, Part, Rule
 
 pytestmark = pytest.mark.anyio
 
@@ -111,6 +111,10 @@ async def calling(url: str, timeout_s: float = 5.0, lanes: int = 4) -> AsyncIter
 async def nothing() -> None: ...
 
 
+def sending(file_ids: list[str]) -> Attempt:
+    return Attempt(AttemptKey(0, 1), Part(0), tuple(file_ids), tuple(range(len(file_ids))))
+
+
 async def refused(call: Awaitable[object]) -> Verdict:
     with pytest.raises(ApiError) as caught:
         await call
@@ -140,7 +144,7 @@ async def test_a_connection_that_was_closed_is_not_used_again(encrypted: bool) -
     server = Server(hang_up_after=1)
     async with serving(server.talk, certified() if encrypted else None) as url, calling(url) as api:
         for _ in range(20):
-            await api.create(["a"], nothing)
+            await api.create(sending(["a"]), nothing)
             await asyncio.sleep(0.02)
     assert (server.connections, len(server.requests)) == (20, 20)
 
@@ -165,7 +169,7 @@ async def test_large_bodies_pass_in_both_directions(encrypted: bool) -> None:
     server = Server(body=json.dumps({**JOB, "items": items}).encode())
     file_ids = [f"{number:0200d}" for number in range(500)]
     async with serving(server.talk, certified() if encrypted else None) as url, calling(url) as api:
-        await api.create(file_ids, nothing)
+        await api.create(sending(file_ids), nothing)
         answers = await api.results(JobView("j", "SUCCESS"), ())
     assert json.loads(server.requests[0].split(b"\r\n\r\n", 1)[1])["file_ids"] == file_ids
     assert len(answers.items) == 1000
@@ -190,7 +194,7 @@ async def test_who_hangs_up_after_a_create_leaves_it_in_doubt(encrypted: bool) -
 
     for talk in (listen_and_leave, listen_and_reset, be_silent):
         async with serving(talk, certified() if encrypted else None) as url, calling(url, timeout_s=0.3) as api:
-            assert await refused(api.create(["a"], nothing)) is Verdict.DOUBTFUL
+            assert await refused(api.create(sending(["a"]), nothing)) is Verdict.DOUBTFUL
             assert await refused(api.get("j")) is Verdict.LATER
 
 
@@ -217,7 +221,7 @@ async def test_without_tls_nothing_is_sent_and_nothing_is_in_doubt(
     speaks_tls = talk in ("nobody we trust", "another host")
     context = certified("elsewhere.test" if talk == "another host" else "127.0.0.1") if speaks_tls else None
     async with serving(speak, context) as url, calling(url.replace("http:", "https:"), timeout_s=0.5) as api:
-        assert await refused(api.create(["a"], nothing)) is Verdict.LATER
+        assert await refused(api.create(sending(["a"]), nothing)) is Verdict.LATER
     assert not any(b"Bearer" in each or b"POST" in each for each in heard)
 
 
@@ -226,7 +230,7 @@ async def test_a_port_where_nobody_listens_is_no_doubt() -> None:
     async with serving(Server().talk) as url:
         pass
     async with calling(url) as api:
-        assert await refused(api.create(["a"], nothing)) is Verdict.LATER
+        assert await refused(api.create(sending(["a"]), nothing)) is Verdict.LATER
 
 
 @pytest.mark.usefixtures("trusted")
@@ -253,13 +257,13 @@ async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("HTTPS_PROXY", url)
         monkeypatch.delenv("NO_PROXY", raising=False)
         async with calling("https://classify.test", timeout_s=2.0) as api:
-            assert await refused(api.create(["a"], nothing)) is Verdict.LATER
+            assert await refused(api.create(sending(["a"]), nothing)) is Verdict.LATER
         assert asked[0].startswith(b"CONNECT classify.test:443")
         assert b"Bearer" not in b"".join(asked)
         asked.clear()
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         async with calling(url.replace("http:", "https:"), timeout_s=0.5) as api:
-            await refused(api.create(["a"], nothing))
+            await refused(api.create(sending(["a"]), nothing))
         assert not any(each.startswith(b"CONNECT") for each in asked)
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
     with pytest.raises(SettingsError, match="no HTTP proxy"):

@@ -23,7 +23,7 @@ from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.gate import Gate
 from classify_batch.gate.gate import RETRY_AFTER_S_MAX
-from classify_batch.records import JobSpec, JobView, Rule
+from classify_batch.records import Attempt, AttemptKey, JobSpec, JobView, Part, Rule
 
 pytestmark = pytest.mark.anyio
 
@@ -82,11 +82,15 @@ async def calling(url: str, timeout_s: float = 5.0) -> AsyncIterator[tuple[ApiV1
 async def nothing() -> None: ...
 
 
+def sending(file_ids: list[str]) -> Attempt:
+    return Attempt(AttemptKey(0, 1), Part(0), tuple(file_ids), tuple(range(len(file_ids))))
+
+
 async def judged(url: str, call: str, timeout_s: float = 5.0) -> ApiError:
     """What a call ends with. There is no other error than an ApiError."""
     async with calling(url, timeout_s) as (api, _):
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
-            "create": lambda: api.create(["a"], nothing),
+            "create": lambda: api.create(sending(["a"]), nothing),
             "get": lambda: api.get("j"),
             "list": lambda: api.list_page(page_size=10),
             "results": lambda: api.results(JobView("j", "SUCCESS"), ["a"]),
@@ -347,7 +351,7 @@ async def test_a_plan_that_is_full_cools_nobody_down() -> None:
     words = "You have already reached the maximum number of classify jobs at once (5)."
     async with serving(raw(answer(429, {"detail": words}))) as server, calling(server.url) as (api, gate):
         with pytest.raises(ApiError) as caught:
-            await api.create(["a"], nothing)
+            await api.create(sending(["a"]), nothing)
         assert caught.value.verdict is Verdict.PLAN_FULL
         assert gate.waiting_s == 0
 
@@ -385,8 +389,8 @@ async def test_an_intent_is_awaited_before_the_first_byte() -> None:
         async def full() -> None:
             raise FullDiskError
 
-        await api.create(["a"], about_to_send)
+        await api.create(sending(["a"]), about_to_send)
         assert len(server.requests) == 1
         with pytest.raises(FullDiskError):
-            await api.create(["b"], full)
+            await api.create(sending(["b"]), full)
         assert len(server.requests) == 1

@@ -20,7 +20,7 @@ from classify_batch.gate import Room
 from classify_batch.records import Job
 from classify_batch.stages.poller.durations import UNKNOWN_S, Durations
 
-SWEEP_PAGES_PER_JOB = 0.9
+SWEEP_PAGES_PER_JOB = 0.87
 """What sweeps may cost, in pages a job."""
 
 SWEEP_SHARE_MIN = 0.02
