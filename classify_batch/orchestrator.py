@@ -43,7 +43,11 @@ from classify_batch.stopping import Stop, Stopping
 GRACE_S = 2.5
 """How long a stop waits for what is on the wire; with the writing after it a run is out within 4 s."""
 
-COLLECTORS_MAX = 8
+COLLECTORS_MAX = 16
+
+UNCOLLECTED_MAX = 256
+"""Finished jobs that may wait for a collector, so that the poller goes on looking meanwhile; beyond, it waits, no slot
+gets free, and no more is submitted than can be collected."""
 
 JUDGED_FILES_MIN = 100
 """Fewer files say nothing about a percentage."""
@@ -261,13 +265,17 @@ class Orchestrator:
 
     def _found_limits(self) -> dict[str, float]:
         """The limits that the API was found to have below those that we were told."""
-        limits = {"requests_per_s": self._gate.found_per_s, "jobs_in_flight": self._slots.found}
+        limits = {
+            "requests_per_s": self._gate.found_per_s,
+            "creates_per_s": self._gate.found_creates_per_s,
+            "jobs_in_flight": self._slots.found,
+        }
         return {name: round(value, 3) for name, value in limits.items() if value is not None}
 
     def _remember_limits(self) -> None:
-        if (per_s := self._standing.found.get("requests_per_s")) is not None:
-            self._gate.remember(per_s)
-        if (jobs := self._standing.found.get("jobs_in_flight")) is not None:
+        found = self._standing.found
+        self._gate.remember(found.get("requests_per_s"), found.get("creates_per_s"))
+        if (jobs := found.get("jobs_in_flight")) is not None:
             self._slots.remember(int(jobs))
 
     def _on_ended(self, again: tuple[Part, ...]) -> None:
@@ -288,7 +296,7 @@ class Orchestrator:
         common = (self._api, self._journal, self._clock)
         intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
         submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
-        finished_send, finished = anyio.create_memory_object_stream[Job](limits.requests_in_flight)
+        finished_send, finished = anyio.create_memory_object_stream[Job](min(limits.jobs_in_flight, UNCOLLECTED_MAX))
         doubtful_send, doubtful = anyio.create_memory_object_stream[Attempt](float("inf"))  # bounded by the slots
 
         submitter = Submitter(*common, self._slots, self._stopping, self._standing.project_id)

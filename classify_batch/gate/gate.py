@@ -3,7 +3,7 @@
 The rate is even (one request every 1/rate seconds, never a burst), and finds what the API allows by itself. When
 several answers in a row failed, a breaker lets one request through at a time, after waits that grow, until one is
 answered. Of those that wait, results go first (what they bring was paid), then looks (they free slots), then creates;
-but of four requests one is a create, if one waits.
+but none of these lets more than three others go first.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ BREAK_AFTER = 5
 PROBE_WAIT_S_FIRST = 0.5
 PROBE_WAIT_S_MAX = 30.0
 
-CREATE_AFTER = 3
-"""So many others in a row may go before a create that waits."""
+OTHERS_MAX = 3
+"""So many others in a row may go before a look or a create that waits: without looks nothing more would be known to be
+finished, and without creates no slot would be filled."""
 
-_SLACK_S = 0.01
-"""A request that was called this late doesn't delay the next one: an event loop has other work, too."""
+_SLACK_S = 0.05
+"""A request that was called this late doesn't delay the next one: an event loop has other work, too. The pace sees to
+it that no window gets too many by that."""
 
 
 class Turn(IntEnum):
@@ -50,7 +52,7 @@ class Room(NamedTuple):
     """What the rate leaves.
 
     Attributes:
-        interval_s: between two requests.
+        interval_s: between two requests; where creates wait for a rate of their own, between two of these.
         backlog_s: how long the requests that wait already will take.
     """
 
@@ -69,14 +71,20 @@ class _Ticket:
 
 
 class Gate:
-    """Open it with `async with`: its one task calls the waiting requests."""
+    """Open it with `async with`: its one task calls the waiting requests.
 
-    def __init__(self, *, requests_in_flight: int, requests_per_s: float) -> None:
+    Args:
+        creates_per_s: a lower rate for creates, where the API has one.
+    """
+
+    def __init__(self, *, requests_in_flight: int, requests_per_s: float, creates_per_s: float | None = None) -> None:
         self._lanes = self._free_lanes = requests_in_flight
         self._pace = Pace(requests_per_s)
+        self._create_pace = None if creates_per_s is None else Pace(creates_per_s)
         self._waiting: dict[Turn, deque[_Ticket]] = {turn: deque() for turn in Turn}
-        self._passed_creates = 0
+        self._passed_by = dict.fromkeys((Turn.LOOK, Turn.CREATE), 0)
         self._due_s = 0.0
+        self._create_due_s = 0.0
         self._cool_until_s = 0.0
         self._cool_down_s = 0.0
         self._failures = 0
@@ -106,9 +114,12 @@ class Gate:
 
     @property
     def room(self) -> Room:
+        now = anyio.current_time()
         waiting = sum(map(len, self._waiting.values()))
         interval_s = self._pace.interval_s
-        due_s = max(self._due_s - anyio.current_time(), 0.0) if waiting else 0.0
+        if self._create_pace is not None and self._waiting[Turn.CREATE] and self._create_due_s > now:
+            interval_s = max(interval_s, self._create_pace.interval_s)
+        due_s = max(self._due_s - now, 0.0) if waiting else 0.0
         return Room(interval_s, due_s + waiting * interval_s)
 
     @property
@@ -116,17 +127,26 @@ class Gate:
         """Requests a second that the API was found to allow, where that is less than was told."""
         return self._pace.found_per_s
 
-    def remember(self, found_per_s: float) -> None:
-        """Begins with the rate that an earlier process found."""
-        self._pace.remember(found_per_s)
+    @property
+    def found_creates_per_s(self) -> float | None:
+        """The same of creates, where they have a rate of their own."""
+        return None if self._create_pace is None else self._create_pace.found_per_s
+
+    def remember(self, found_per_s: float | None, found_creates_per_s: float | None = None) -> None:
+        """Begins with the rates that an earlier process found."""
+        if found_per_s is not None:
+            self._pace.remember(found_per_s)
+        if found_creates_per_s is not None and self._create_pace is not None:
+            self._create_pace.remember(found_creates_per_s)
 
     @asynccontextmanager
     async def turn(self, turn: Turn) -> AsyncIterator[float]:
         """Waits for a lane and for its moment, and gives that moment; the lane is held until the block ends."""
-        if self._tasks is None or any(self._waiting.values()) or not self._may_pass(anyio.current_time()):
+        now = anyio.current_time()
+        if any(self._waiting.values()) or not self._has_lane() or now < self._moment(turn):
             await self._wait(turn)
         else:
-            self._pass(turn, anyio.current_time())
+            self._pass(turn, now)
         try:
             yield anyio.current_time()
         finally:
@@ -146,22 +166,26 @@ class Gate:
             self._changed.set()
             raise
 
-    def too_fast(self, retry_after_s: float | None, left_s: float) -> None:
+    def too_fast(self, retry_after_s: float | None, left_s: float, turn: Turn = Turn.LOOK) -> None:
         """A 429 to a request that left at `left_s`: nobody passes until the server may want us again. Repeated, it
         waits longer each time."""
         now = anyio.current_time()
-        new = self._pace.too_fast(left_s, now)
+        creates = self._create_pace if turn is Turn.CREATE else None
+        new = (creates or self._pace).too_fast(left_s, now)
         if not new and retry_after_s is None:
             return  # an answer to a request that left before the cool-down began
         self._cool_down_s = min(COOL_DOWN_S_MAX, max(COOL_DOWN_S_MIN, 2 * self._cool_down_s))
         wait_s = self._cool_down_s if retry_after_s is None else retry_after_s
         self._cool_until_s = max(self._cool_until_s, now + min(wait_s, RETRY_AFTER_S_MAX))
 
-    def served(self) -> None:
+    def served(self, turn: Turn = Turn.LOOK) -> None:
         """The API answered, and not with a 429: the next cool-down begins small again."""
         self.ever_served, self._failures = True, 0
-        self._pace.accepted()
-        if anyio.current_time() >= self._cool_until_s:
+        now = anyio.current_time()
+        self._pace.accepted(now)
+        if turn is Turn.CREATE and self._create_pace is not None:
+            self._create_pace.accepted(now)
+        if now >= self._cool_until_s:
             self._cool_down_s = 0.0
 
     def failed(self) -> None:
@@ -188,42 +212,53 @@ class Gate:
 
     # --- Who is next ------------------------------------------------------------------------------------------------
 
-    def _may_pass(self, now: float) -> bool:
-        return self._has_lane() and now >= max(self._due_s, self._cool_until_s)
+    def _moment(self, turn: Turn) -> float:
+        """From when on one may pass."""
+        moment = max(self._due_s, self._cool_until_s, self._pace.window_ends_s)
+        if turn is Turn.CREATE and self._create_pace is not None:
+            moment = max(moment, self._create_due_s, self._create_pace.window_ends_s)
+        return moment
 
     def _has_lane(self) -> bool:
         return self._free_lanes >= (self._lanes if self.broken else 1)
 
-    def _pass(self, turn: Turn, now: float, *, limited: bool = False) -> None:
+    def _pass(self, turn: Turn, now: float, waited_until: float = 0.0) -> None:
         self._free_lanes -= 1
+        self._pace.passed(now, limited=waited_until in (self._due_s, self._pace.window_ends_s))
+        if turn is Turn.CREATE and self._create_pace is not None:
+            limits = (self._create_due_s, self._create_pace.window_ends_s)
+            self._create_pace.passed(now, limited=waited_until in limits)
+            self._create_due_s = max(self._create_due_s, now - _SLACK_S) + self._create_pace.interval_s
         self._due_s = max(self._due_s, now - _SLACK_S) + self._pace.interval_s
-        self._pace.passed(now, limited=limited)
-        self._passed_creates = 0 if turn is Turn.CREATE else self._passed_creates + 1
+        for other in self._passed_by:
+            self._passed_by[other] = 0 if other is turn else self._passed_by[other] + 1
 
-    def _next(self) -> tuple[Turn, deque[_Ticket]] | None:
+    def _next(self, now: float) -> Turn | None:
         """Whose turn it is, of those that wait."""
         for tickets in self._waiting.values():
             while tickets and tickets[0].left:
                 tickets.popleft()
-        if self._passed_creates >= CREATE_AFTER and (creates := self._waiting[Turn.CREATE]):
-            return Turn.CREATE, creates
-        return next(((turn, tickets) for turn, tickets in self._waiting.items() if tickets), None)
+        for turn, others in self._passed_by.items():
+            held_back = turn is Turn.CREATE and now < self._create_due_s
+            if others >= OTHERS_MAX and self._waiting[turn] and not held_back:
+                return turn
+        return next((turn for turn, tickets in self._waiting.items() if tickets), None)
 
     async def _call(self) -> None:
-        limited = False
+        waited_until = 0.0
         while True:
             now = anyio.current_time()
-            found = self._next()
-            moment = max(self._due_s, self._cool_until_s)
-            if found is None or not self._has_lane():
+            turn = self._next(now)
+            if turn is None or not self._has_lane():
                 self._changed = anyio.Event()
                 await self._changed.wait()
-                limited = False
-            elif moment > now:
-                limited = self._due_s >= self._cool_until_s
-                await anyio.sleep_until(moment)
+                waited_until = 0.0
+            elif (moment := self._moment(turn)) > now:
+                waited_until = moment
+                self._changed = anyio.Event()
+                with anyio.CancelScope(deadline=moment):
+                    await self._changed.wait()  # one may come who need not wait as long
             else:
-                turn, tickets = found
-                self._pass(turn, now, limited=limited)
-                tickets.popleft().called.set()
-                limited = False
+                self._pass(turn, now, waited_until)
+                self._waiting[turn].popleft().called.set()
+                waited_until = 0.0

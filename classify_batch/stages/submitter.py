@@ -66,7 +66,7 @@ class Submitter:
     async def _submit(
         self, attempt: Attempt, submitted: ObjectSendStream[Job], doubtful: ObjectSendStream[Attempt]
     ) -> None:
-        with _Intent(self._journal, self._clock, self._stopping, attempt) as intent:
+        with _Intent(self._journal, self._clock, self._stopping, attempt, repeatable=self._api.idempotent) as intent:
             try:
                 view = await patiently(lambda: self._create(intent))
             except _NoMoreCreatesError:
@@ -78,7 +78,8 @@ class Submitter:
                     self._refused(intent.attempt, error)
             else:
                 await submitted.send(self._accept(intent.attempt, view))
-                await self._journal.durable()  # or a later process has to ask the API whose job it is
+                if not self._api.idempotent:
+                    await self._journal.durable()  # or a later process has to ask the API whose job it is
 
     async def _create(self, intent: _Intent) -> JobView:
         """A create call; patient with a plan that allows no more jobs at once."""
@@ -151,9 +152,15 @@ class Submitter:
 
 
 class _Intent:
-    """An attempt on its way out: written down once, right before the first byte of the first call leaves."""
+    """An attempt on its way out: written down once, right before the first byte of the first call leaves.
 
-    def __init__(self, journal: Journal, clock: Clock, stopping: Stopping, attempt: Attempt) -> None:
+    Where a create may be repeated, nobody waits for the disk: a process that knows nothing of it makes the same call.
+    """
+
+    def __init__(
+        self, journal: Journal, clock: Clock, stopping: Stopping, attempt: Attempt, *, repeatable: bool
+    ) -> None:
+        self._repeatable = repeatable
         self._journal = journal
         self._clock = clock
         self._stopping = stopping
@@ -176,7 +183,8 @@ class _Intent:
         if not self.attempt.since_s:
             self.attempt = replace(self.attempt, since_s=self._clock.wall_s())
             self._journal.record(Submitting(self.attempt.key, self.attempt.part, self.attempt.since_s))
-            await self._journal.durable()
+            if not self._repeatable:
+                await self._journal.durable()
 
 
 def after_refusal(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tuple[Part, ...]]:

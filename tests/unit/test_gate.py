@@ -14,7 +14,7 @@ from classify_batch.gate.gate import (
     BREAK_AFTER,
     COOL_DOWN_S_MAX,
     COOL_DOWN_S_MIN,
-    CREATE_AFTER,
+    OTHERS_MAX,
     PROBE_WAIT_S_MAX,
     RETRY_AFTER_S_MAX,
 )
@@ -101,16 +101,38 @@ async def test_results_go_before_looks_before_creates() -> None:
 
 
 async def test_creates_always_keep_a_share() -> None:
-    """However much there is to collect and to look at, one request of four is a create, if one waits."""
+    """However much there is to collect, one request of four is a look and one a create, if they wait."""
     async with Gate(requests_in_flight=1, requests_per_s=10.0) as gate:
         passing = Passing(gate)
         async with anyio.create_task_group() as tasks:
             for turn in (Turn.RESULTS, Turn.LOOK, Turn.CREATE):
                 for _ in range(100):
                     tasks.start_soon(passing.once, turn)
-        busy = passing.order[4:396]
-        shares = [busy[at : at + CREATE_AFTER + 1].count(Turn.CREATE) for at in range(200)]
-        assert set(shares) == {1}
+        busy = passing.order[4:]
+        for turn in (Turn.LOOK, Turn.CREATE):
+            shares = [busy[at : at + OTHERS_MAX + 1].count(turn) for at in range(180)]
+            assert min(shares) >= 1, turn
+        assert busy[:180].count(Turn.RESULTS) >= 80
+
+
+async def test_creates_may_have_a_rate_of_their_own() -> None:
+    """They keep to it, however many wait, and the others pass between them; what waits is known."""
+    async with Gate(requests_in_flight=100, requests_per_s=100.0, creates_per_s=10.0) as gate:
+        passing = Passing(gate)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(passing.once, Turn.CREATE)
+            await anyio.sleep(1)
+            assert gate.room.interval_s == pytest.approx(0.1, rel=0.02)
+            assert gate.room.backlog_s == pytest.approx(9.0, abs=0.3)
+            began_s, before = anyio.current_time(), len(passing.times)
+            for _ in range(50):
+                await passing.once(Turn.LOOK)
+            assert anyio.current_time() - began_s < 0.7
+            assert 50 <= len(passing.times) - before <= 58
+        passing.times = [at for at, turn in zip(passing.times, passing.order, strict=True) if turn is Turn.CREATE]
+        assert passing.most_in(1.0) == 10
+        assert passing.times[-1] - passing.times[0] == pytest.approx(9.9, abs=0.3)
 
 
 @pytest.mark.parametrize("waiting", [0, 5, 50])

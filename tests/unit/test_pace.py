@@ -153,7 +153,7 @@ async def test_no_traffic_teaches_nothing() -> None:
     found = pace.found_per_s
     for second in range(1000):
         pace.passed(2.0 + second, limited=False)
-        pace.accepted()
+        pace.accepted(2.0 + second)
     assert pace.found_per_s == found
 
 
@@ -161,8 +161,8 @@ async def test_one_refusal_counts_once() -> None:
     """Refusals to requests that left before the cut say nothing new."""
     pace = Pace(100.0)
     pace.passed(0.0, limited=True)
-    for _ in range(100):
-        pace.accepted()
+    for number in range(100):
+        pace.accepted(0.2 + number / 100)
     assert pace.too_fast(1.0, 1.1)
     once = pace.per_s
     assert not pace.too_fast(1.05, 1.2)
@@ -174,7 +174,7 @@ async def test_the_rate_has_a_floor() -> None:
     for told in (100.0, 0.3):
         pace = Pace(told)
         for second in range(100):
-            pace.passed(second, limited=True)
+            pace.passed(second, limited=False)
             pace.too_fast(second + 0.1, second + 0.2)
         assert pace.per_s == FLOOR_SHARE * told
 

@@ -24,9 +24,13 @@ from classify_batch.wire.words import clean
 
 PAGE_SIZE = 100
 PAGE_SIZE_MIN = 10
+PAGE_JOBS = 3
+"""So many jobs for each that is out: with newest first, few jobs last long enough to fall behind them."""
+
 LOOKS_AT_ONCE = 8
-LIST_TRIES = 4
-"""A list that fails more often is done without for a while: whether the API is down, the single looks will tell."""
+LIST_TRIES = 2
+"""A list that fails so often in a row is done without for a while: whether the API is down, the single looks will tell.
+It is not waited for: meanwhile nobody would look at anything."""
 
 
 class Poller:
@@ -56,6 +60,7 @@ class Poller:
         self._settle_s = settle_s
         self._page_size = PAGE_SIZE
         self._first_token: str | None = None
+        self._list_failures = 0
         self._news = anyio.Event()
 
     async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
@@ -99,9 +104,9 @@ class Poller:
         while len(shown) < pages_max and unseen and (not shown or tokens[-1] is not None):
             page = await self._page(tokens[-1], expected)
             if page is None:
-                self._first_token = None
-                self._watch.leave_list_alone(anyio.current_time())
+                self._list_failed()
                 return
+            self._list_failures = 0
             tokens.append(page.next_page_token)
             shown.append({view.job_id for view in page.jobs} & unseen)
             unseen -= shown[-1]
@@ -111,15 +116,21 @@ class Poller:
         now_s = anyio.current_time()
         self._watch.swept(shown, expected, now_s, now_s - began_s)
 
+    def _list_failed(self) -> None:
+        self._first_token = None
+        self._list_failures += 1
+        if self._list_failures < LIST_TRIES:
+            self._watch.sweep_failed(anyio.current_time())
+        else:
+            self._watch.leave_list_alone(anyio.current_time())
+
     async def _page(self, token: str | None, job_ids: Collection[str]) -> JobPage | None:
-        """A page of the list; None where the API refuses to list, or fails to again and again. A page size that is
-        refused is halved, and kept."""
+        """A page of the list; None where the API refuses to list, or fails to. A page size that is refused is halved,
+        and kept."""
         while True:
+            size = min(self._page_size, max(PAGE_SIZE_MIN, PAGE_JOBS * len(job_ids)))
             try:
-                return await patiently(
-                    lambda: self._api.list_page(page_size=self._page_size, page_token=token, job_ids=job_ids),
-                    tries=LIST_TRIES,
-                )
+                return await self._api.list_page(page_size=size, page_token=token, job_ids=job_ids)
             except ApiError as error:
                 if error.verdict not in (Verdict.REFUSED, Verdict.MISSING, Verdict.PERSON, Verdict.LATER):
                     raise

@@ -6,7 +6,7 @@ request a job, however many jobs are out. A further page is read only while it s
 the pages don't show are asked for by their id, and so are all where the list is of no use.
 
 Looking leaves room for the rest: it may use half of the request rate. While other requests wait for theirs it lets them
-go first, because then a slot that is found free sooner has to wait, too; but a tenth of the rate is always its own.
+go first, because then a slot that is found free sooner has to wait, too; but a part of the rate is always its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from classify_batch.records import Job
 from classify_batch.stages.poller.durations import UNKNOWN_S, Durations
 
 SWEEP_PAGES_PER_JOB = 0.87
-"""What sweeps may cost, in pages a job."""
+"""What sweeps may cost, in pages a job, where a job has many files."""
 
 SWEEP_SHARE_MIN = 0.02
 SWEEP_SHARE_MAX = 0.075
@@ -36,7 +36,7 @@ PAGE_WORTH = 0.1
 GAP_S_MIN = 0.005
 GAP_S_MAX = 30.0
 RATE_SHARE = 0.5
-RATE_SHARE_PRESSED = 0.1
+RATE_SHARE_PRESSED = 0.09
 
 LIST_REST_S_MIN = 5.0
 LIST_REST_S_MAX = 300.0
@@ -161,6 +161,10 @@ class Watch:
         if (watched := self.jobs.get(job_id)) is not None:
             watched.out_s, watched.missing_since_s = now_s, None
             self._look_at(watched, now_s + self._look_gap_s(watched, now_s))
+
+    def sweep_failed(self, now_s: float) -> None:
+        """The list couldn't be read this time."""
+        self._swept_s = now_s
 
     def leave_list_alone(self, now_s: float) -> None:
         """The list can't be read, or isn't worth its pages: asked again after a rest that grows."""
