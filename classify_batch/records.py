@@ -183,7 +183,13 @@ ANSWERED_STATUSES = frozenset({JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS})
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """What the API shows of a job. Fields that a server may leave out are None."""
+    """What the API shows of a job. Fields that a server may leave out are None.
+
+    Attributes:
+        answer: what a v2 job says about its file, once it is answered; v1 keeps that apart from the job.
+        credits: what was billed for a v2 job, where that was asked for and is known.
+        transaction_id: by which a v2 job was created.
+    """
 
     job_id: str
     status: str
@@ -193,6 +199,9 @@ class JobView:
     rules: frozenset[tuple[str, str]] | None = None
     mode: str | None = None
     parsing_configuration: dict[str, object] | None = None
+    answer: Answer | None = None
+    credits: float | None = None
+    transaction_id: str | None = None
 
     @property
     def finished(self) -> bool:

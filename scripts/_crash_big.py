@@ -37,7 +37,7 @@ async def faults_cost(lab: Lab, files: int) -> tuple[dict[str, Any], Score]:
 async def _run(lab: Lab, shape: Shape, name: str, faults: dict[str, float]) -> tuple[int, Score, int]:
     folder = lab.folder / name
     folder.mkdir()
-    async with sandbox(folder, lab.seed, faults, job_duration_s=0.2) as server:
+    async with sandbox(folder, lab.seed, faults, job_duration_s=0.2, version=lab.version) as server:
         case = Case(folder, server, shape, name)
         if (status := await case.start()) != 0:
             case.fault(f"it doesn't end by itself: exit status {status}")

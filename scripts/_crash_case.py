@@ -27,6 +27,7 @@ LEAVES_WITHIN_S = 4.0
 
 CONFIG = """
 [api]
+version = "{version}"
 base_url = "{base_url}"
 project_id = "{project_id}"
 timeout_s = 10
@@ -117,7 +118,8 @@ class Case:
         self.ids.write_text("".join(f"{each}\n" for each in self.file_ids))
         numbers = {each: getattr(shape, each) for each in Shape.__slots__}
         project_id = "crowd" if crowded else name
-        self.config.write_text(CONFIG.format(base_url=server.base_url, project_id=project_id, **numbers))
+        told = {"base_url": server.base_url, "version": server.version, "project_id": project_id}
+        self.config.write_text(CONFIG.format(**told, **numbers))
 
     @property
     def ids(self) -> Path:

@@ -84,7 +84,7 @@ async def _original(
     options = Options.of(seed=lab.seed, ledger=ledger, job_duration_s=0.1, faults=Faults.of(MISFORTUNES, "cuts"))
     with opened(options) as app:
         board.apps[""] = app
-        case = Case(folder, Server(base_url, ledger), SHORT_SHAPE if short else SHAPE, "cut", forks=forks)
+        case = Case(folder, Server(base_url, ledger, lab.version), SHORT_SHAPE if short else SHAPE, "cut", forks=forks)
         for step in () if short else (45, 40):
             await case.start(order={"step": step, "how": "before"})
         await case.to_end()

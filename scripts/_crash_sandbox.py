@@ -33,6 +33,8 @@ class Server:
 
     base_url: str
     ledger: Path
+    version: str = "v1"
+    """Of the API, as it is spoken to it."""
 
     def requests(self) -> Counter[str]:
         """What it was asked so far, by how it answered."""
@@ -43,7 +45,7 @@ class Server:
 
 @asynccontextmanager
 async def sandbox(
-    folder: Path, seed: int, faults: Mapping[str, float], *, job_duration_s: float = 0.1
+    folder: Path, seed: int, faults: Mapping[str, float], *, job_duration_s: float = 0.1, version: str = "v1"
 ) -> AsyncIterator[Server]:
     """A sandbox in a process of its own."""
     ledger = folder / "ledger.jsonl"
@@ -57,7 +59,7 @@ async def sandbox(
         base_url = (await process.stdout.readline()).decode().strip()
         if not base_url:
             raise RuntimeError("the sandbox doesn't start")
-        yield Server(base_url, ledger)
+        yield Server(base_url, ledger, version)
     finally:
         if process.returncode is None:
             process.terminate()
@@ -82,6 +84,7 @@ class Lab:
         lanes: runs at once.
         until_s: by the monotonic clock; no case is begun later.
         keep: whether the directories of what went wrong are kept.
+        version: of the API.
     """
 
     folder: Path
@@ -89,6 +92,7 @@ class Lab:
     lanes: int
     until_s: float
     keep: bool
+    version: str = "v1"
     _places: dict[str, _Place] = field(default_factory=dict)
     _opened: int = 0
     _requests: int = 0
@@ -130,7 +134,8 @@ class Lab:
         folder.mkdir()
         stack = AsyncExitStack()
         all_faults = FAULTS | BRISK | faults
-        server = await stack.enter_async_context(sandbox(folder, self.seed + self._opened, all_faults))
+        making = sandbox(folder, self.seed + self._opened, all_faults, version=self.version)
+        server = await stack.enter_async_context(making)
         return _Place(server, stack)
 
     async def _close(self, place: _Place) -> None:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from classify_batch.errors import Verdict
 
 CREATE = "create"
-_NOT_THE_FILES = frozenset({"rules", "mode", "parsing_configuration", "webhook_configurations"})
+_NOT_THE_FILES = frozenset({"configuration", "mode", "parsing_configuration", "rules", "webhook_configurations"})
 _PLAN_WORDS = "already reached the maximum number of"
 
 

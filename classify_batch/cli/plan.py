@@ -43,9 +43,12 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
     run = anyio.run(partial(make_plan, settings, source, run_dir, column=column))
     cost = cost_of(run.files, settings.job)
     click.echo(f"files       {run.files:,}  ({run.duplicates:,} repeated IDs left out)")
-    size = run.settings["plan"]["files_per_job"]
-    click.echo(f"chunks      {run.chunks:,}  (of up to {size} files)")
-    click.echo(f"requests    {2 * run.chunks:,}  at least: a create and a results call a job; looking comes on top")
+    size = settings.files_per_job
+    click.echo(f"chunks      {run.chunks:,}  (of up to {size} {'file' if size == 1 else 'files'})")
+    if settings.api.version == "v2":
+        click.echo(f"requests    {run.chunks:,}  at least: a create a file; answers come with the looks on top")
+    else:
+        click.echo(f"requests    {2 * run.chunks:,}  at least: a create and a results call a job; looking comes on top")
     click.echo(
         f"cost        at most {cost.credits:,} credits, ${cost.dollars:,.2f}"
         f"  ({cost.pages_per_file} pages a file, {cost.credits_per_page} credits a page)"

@@ -33,6 +33,9 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
 @click.option("--list-page-size-clamp", is_flag=True, help="… or cut down, with this.")
 @click.option("--results-page-size", type=int, help="Results in pages of this size; else all in one.")
 @click.option("--requests-per-s", type=float, help="Answer 429 beyond this rate.")
+@click.option(
+    "--creates-per-s", type=int, help="Answer 429 to v2 creates beyond so many in any second; documented: 40."
+)
 @click.option("--jobs-at-once", type=int, help="Answer 429 to creates beyond so many unfinished jobs.")
 @click.option(
     "--faults", type=click.Path(path_type=Path), help="Misfortunes: a TOML file of names and values, as for --fault."
@@ -41,7 +44,7 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
 def sandbox_command(port: int, faults: Path | None, fault: tuple[str, ...], **values: Any) -> None:
     """A LlamaCloud to practise on, until SIGINT or SIGTERM.
 
-    It speaks v1 of the classifier's API, so any client works against it. Once it listens, it prints its base
+    It speaks v1 and v2 of the classifier's API, so any client works against it. Once it listens, it prints its base
     URL: one line on stdout. Kind by default: no misfortune, no limits, results in one page.
 
     With --documents it ranks the folder's text files by the words of the rules: a stand-in, not a language

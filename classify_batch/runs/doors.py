@@ -11,7 +11,6 @@ from pathlib import Path
 import anyio
 from pydantic import SecretStr
 
-from classify_batch.api.v1 import ApiV1
 from classify_batch.clock import SystemClock
 from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
 from classify_batch.manifest.plan import PlanReader
@@ -23,7 +22,7 @@ from classify_batch.records import RunState
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.planning import plan_if_new
 from classify_batch.runs.result import RunResult
-from classify_batch.runs.world import World, hold, refuse_missing_documents
+from classify_batch.runs.world import World, api_of, hold, refuse_missing_documents
 from classify_batch.settings import Settings, read_api_key
 from classify_batch.sources.door import PROJECT, SourceSpec
 from classify_batch.stopping import Stopping
@@ -108,7 +107,7 @@ async def arun(
             plan = PlanReader(store)
             await plan.scan(found.run.plan_sha256)
             http, gate = await world.connect()
-            api = ApiV1(http, settings.job)
+            api = api_of(settings, http, found.run.run_id)
             conductor = Orchestrator(settings, api, gate, store, world.clock, found, plan, asked)
             async with _reporting(conductor, on_progress):
                 ending = await conductor.run(retry_failed=retries, until_s=until_s)

@@ -49,7 +49,7 @@ async def plan_if_new(
     await _refuse_strangers(store)
     pages = FileList((await world.connect())[0]).page if file_ids == PROJECT else None
     unique = distinct(open_source(file_ids, column=column, pages=pages), directory=path)
-    plan = await write_plan(store, chunked(unique, settings.plan.files_per_job))
+    plan = await write_plan(store, chunked(unique, settings.files_per_job))
     await write_run_file(store, settings, plan, unique.duplicates, world.clock)
     return None
 

@@ -10,6 +10,8 @@ import anyio.to_thread
 from pydantic import SecretStr
 
 from classify_batch.api.http import Http
+from classify_batch.api.v1 import ApiV1
+from classify_batch.api.v2 import ApiV2
 from classify_batch.errors import SettingsError
 from classify_batch.gate import Gate
 from classify_batch.manifest.run_record import NAME as RUN_FILE
@@ -21,6 +23,27 @@ from classify_batch.store.holder import LOCK
 
 SANDBOX_LEDGER = Path("sandbox", "jobs.jsonl")
 """Where, in a run directory, the embedded sandbox keeps its jobs."""
+
+
+CREATES_PER_S_V2 = 40.0
+"""What the vendor documents for `POST /api/v2/classify`."""
+
+
+def api_of(settings: Settings, http: Http, run_id: str) -> ApiV1 | ApiV2:
+    """The version of the API that a run speaks."""
+    return ApiV2(http, settings.job, run_id) if settings.api.version == "v2" else ApiV1(http, settings.job)
+
+
+def gate_of(settings: Settings) -> Gate:
+    """The gate that a run's limits ask for."""
+    limits, creates_per_s = settings.limits, settings.limits.creates_per_s
+    if creates_per_s is None and settings.api.version == "v2":
+        creates_per_s = CREATES_PER_S_V2
+    return Gate(
+        requests_in_flight=limits.requests_in_flight,
+        requests_per_s=limits.requests_per_s,
+        creates_per_s=creates_per_s,
+    )
 
 
 class World:
@@ -40,7 +63,7 @@ class World:
             base_url = api.base_url
             if base_url == SANDBOX:
                 base_url = await self._stack.enter_async_context(_embedded_sandbox(self._settings, self._path))
-            gate = Gate(requests_in_flight=limits.requests_in_flight, requests_per_s=limits.requests_per_s)
+            gate = gate_of(self._settings)
             await self._stack.enter_async_context(gate)
             named = {"project_id": api.project_id, "organization_id": api.organization_id}
             http = Http(

@@ -1,11 +1,11 @@
-"""A LlamaCloud to practise on: a real server on 127.0.0.1 that speaks v1 of the classifier's API strictly.
+"""A LlamaCloud to practise on: a real server on 127.0.0.1 that speaks v1 and v2 of the classifier's API strictly.
 
     faults       what goes wrong, and how often: endings (of jobs), misfortunes (of requests)
     world        the jobs and their futures: pure
     project      what files there are and how they are answered: documents (a ranking of real texts) or any ID by lot
     ledger       accepted jobs on disk
-    app          the ASGI application: asking (what is wanted), admission (what a create is refused for), results,
-                 answers, struck (what a misfortune looks like)
+    app          the ASGI application: asking and orders (what is wanted), admission (what a create is refused for),
+                 calls_v1 and calls_v2, results, bodies, answers, struck (what a misfortune looks like)
     serve        a real socket around it
 
 It classifies by a ranking of words or by lot: a stand-in, not a language model. Embedded:

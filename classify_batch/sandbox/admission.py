@@ -5,35 +5,39 @@ from __future__ import annotations
 from classify_batch.sandbox.answers import invalid, refuse, too_many
 from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.orders import Order
 from classify_batch.sandbox.project import Project
 from classify_batch.sandbox.struck import FULL_WORDS, NO_CREDIT_WORDS
 from classify_batch.sandbox.world import World, credits_for
-from classify_batch.wire.v1 import CreateBody
 
 
-def admit(body: CreateBody, project_id: str, options: Options, project: Project, world: World, now_s: float) -> None:
+def admit(order: Order, project_id: str, options: Options, project: Project, world: World, now_s: float) -> None:
     """Lets a create pass, or raises `Refusal`: its files, the credits, the plan's count, in this order."""
-    _check_files(body, project_id, options.faults, project)
-    _check_credits(body, options.faults, world)
+    _check_files(order, project_id, options.faults, project)
+    _check_credits(order, options.faults, world)
     most = options.jobs_at_once
     if most is not None and world.count_unfinished(now_s) >= most:
         raise too_many(f"{FULL_WORDS} ({most}).", options.faults.retry_after_s)
 
 
-def _check_files(body: CreateBody, project_id: str, faults: Faults, project: Project) -> None:
-    foreign = list(faults.struck("foreign", body.file_ids))
+def _check_files(order: Order, project_id: str, faults: Faults, project: Project) -> None:
+    foreign = list(faults.struck("foreign", order.file_ids))
     if foreign and faults.foreign_says == "index":
         words = "Value error, no such file in the project"
-        raise invalid(*((("body", "file_ids", position), words, "value_error") for position in foreign))
-    named = project.stranger(body.file_ids) or (body.file_ids[foreign[0]] if foreign else None)
+        raise invalid(*((_place(order, position), words, "value_error") for position in foreign))
+    named = project.stranger(order.file_ids) or (order.file_ids[foreign[0]] if foreign else None)
     if named is not None:
         raise refuse(400, f"File ID {named} is not in Project ID {project_id}")
-    if any(True for _ in faults.struck("rejected_vaguely", body.file_ids)):
+    if any(True for _ in faults.struck("rejected_vaguely", order.file_ids)):
         raise refuse(400, "Some of the files can't be classified")
 
 
-def _check_credits(body: CreateBody, faults: Faults, world: World) -> None:
+def _place(order: Order, position: int) -> tuple[str | int, ...]:
+    return ("body", "file_input") if order.brief.version == "v2" else ("body", "file_ids", position)
+
+
+def _check_credits(order: Order, faults: Faults, world: World) -> None:
     if faults.credits is None:
         return
-    if world.credits_spent + credits_for(len(set(body.file_ids)), body.mode or "FAST") > faults.credits:
+    if world.credits_spent + credits_for(len(set(order.file_ids)), order.mode) > faults.credits:
         raise refuse(402, NO_CREDIT_WORDS)

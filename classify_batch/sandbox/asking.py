@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
+from typing import TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from classify_batch.clock import from_iso
+from classify_batch.records import Rule
 from classify_batch.sandbox import bodies
 from classify_batch.sandbox.answers import invalid, refuse
-from classify_batch.wire.v1 import CreateBody
+from classify_batch.wire import v1, v2
 
 BODY_BYTES_MAX = 10_000_000
+
+Body = TypeVar("Body", bound=BaseModel)
 
 
 async def read_body(request: Request) -> bytes:
@@ -32,16 +38,32 @@ async def _receive(request: Request) -> bytes:
     return bytes(body)
 
 
-def checked(body: bytes) -> CreateBody:
+def checked(body: bytes) -> v1.CreateBody:
+    """A create of v1."""
+    create = _read(v1.CreateBody, body)
+    _check_types(create.rules, ("body", "rules"))
+    return create
+
+
+def checked_v2(body: bytes) -> v2.CreateBody:
+    """A create of v2."""
+    create = _read(v2.CreateBody, body)
+    _check_types(create.configuration.rules, ("body", "configuration", "rules"))
+    return create
+
+
+def _read(kind: type[Body], body: bytes) -> Body:
     try:
-        create = CreateBody.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
         raise invalid(*((("body", *each["loc"]), each["msg"], each["type"]) for each in faults)) from None
-    types = [rule.type for rule in create.rules]
+
+
+def _check_types(rules: Sequence[Rule], where: Sequence[str]) -> None:
+    types = [rule.type for rule in rules]
     if len(set(types)) < len(types):
-        raise invalid((("body", "rules"), "Value error, rule types must be unique", "value_error"))
-    return create
+        raise invalid((where, "Value error, rule types must be unique", "value_error"))
 
 
 def page_size(request: Request, default: int, most: int, *, clamp: bool = False) -> int:
@@ -67,3 +89,23 @@ def position(request: Request, place: str) -> int | None:
         return bodies.from_token(place, token)
     except ValueError as error:
         raise invalid((("query", "page_token"), str(error), "value_error")) from None
+
+
+def status_word(request: Request) -> str | None:
+    """The status that a list of v2 jobs is to show."""
+    word = request.query_params.get("status")
+    words = get_args(v2.Status)
+    if word is not None and word not in words:
+        raise invalid((("query", "status"), f"Input should be one of {', '.join(words)}", "enum"))
+    return word
+
+
+def moment_ms(request: Request, name: str) -> float | None:
+    """A time in the query, in milliseconds: what is shown of a time is no finer."""
+    told = request.query_params.get(name)
+    if told is None:
+        return None
+    moment_s = from_iso(told)
+    if moment_s is None:
+        raise invalid((("query", name), "Input should be a valid datetime", "datetime_parsing"))
+    return round(moment_s * 1000, 3)

@@ -1,4 +1,4 @@
-"""Bodies and page tokens as the server speaks them.
+"""Bodies and page tokens as the server speaks them: what both versions share, and v1.
 
 Jobs are put together as text: a sweep over the list shows a hundred jobs with all their rules, and encoding
 those anew each time would cost more than all the rest of the server.

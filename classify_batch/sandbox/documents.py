@@ -9,22 +9,22 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
 from classify_batch.errors import UsageError
 from classify_batch.records import ParsingConfiguration
-from classify_batch.sandbox.project import Brief, FileEntry, Judge
+from classify_batch.sandbox.project import Brief, FileEntry, Judge, Version
 from classify_batch.sandbox.ranking import NOTHING, Index, Verdict, judge
 from classify_batch.wire.v1 import ResultBody
 
 PAGE_CHARACTERS = 3_000
 """What counts as a page of a text file."""
 
-PAGES_MAX_DEFAULT = 5
-"""Pages read where `max_pages` is not set, as on v1."""
+PAGES_MAX_DEFAULT: Mapping[Version, int | None] = {"v1": 5, "v2": None}
+"""Pages read where `max_pages` is not set; None: all."""
 
 BYTES_READ_MAX = 200_000
 """How much of a file is ever read."""
@@ -62,7 +62,7 @@ class Documents:
         with self._work:
             if (made := self._judges.get(brief)) is not None:
                 return made
-            verdicts = judge(self._index(pages_to_read(brief.parsing_configuration)), brief.rules)
+            verdicts = judge(self._index(pages_to_read(brief.parsing_configuration, brief.version)), brief.rules)
             made = self._answering(brief, verdicts)
             _keep(self._judges, brief, made, _BRIEFS_KEPT)
             return made
@@ -91,11 +91,11 @@ class Documents:
         return index
 
 
-def pages_to_read(parsing: ParsingConfiguration | None) -> tuple[int, ...]:
+def pages_to_read(parsing: ParsingConfiguration | None, version: Version = "v1") -> tuple[int, ...]:
     """The 0-based pages of each file that count, ascending; what lies behind `BYTES_READ_MAX` never does."""
-    pages_max, targets = PAGES_MAX_DEFAULT, None
+    pages_max, targets = PAGES_MAX_DEFAULT[version], None
     if parsing is not None:
-        pages_max = PAGES_MAX_DEFAULT if parsing.max_pages is None else parsing.max_pages
+        pages_max = pages_max if parsing.max_pages is None else parsing.max_pages
         targets = parsing.target_pages
     within = range(BYTES_READ_MAX // PAGE_CHARACTERS)
     pages = within if targets is None else sorted({page for page in targets if page in within})

@@ -49,7 +49,7 @@ class Faults(BaseModel):
     stuck: Probability = 0.0
     """Per job: never ends."""
     unknown_status: Probability = 0.0
-    """Per job: shows QUEUED and then RUNNING instead of PENDING until it ends."""
+    """Per job: shows QUEUED and then RUNNING instead of PENDING until it ends; on v2, QUEUED instead of PENDING."""
     doubled: Probability = 0.0
     """Per job: an item of its results comes twice."""
     unasked: Probability = 0.0
@@ -60,7 +60,7 @@ class Faults(BaseModel):
     """Per job: every page of its results is the first, and names a next one."""
 
     null_result: Probability = 0.0
-    """Per file: answered with `result: null`, which makes its job end PARTIAL_SUCCESS."""
+    """Per file: answered with `result: null`, which makes its job end PARTIAL_SUCCESS (v2: COMPLETED)."""
     poison: FileIds = frozenset()
     """File IDs: a job that holds one of them ends ERROR."""
     poison_share: Probability = 0.0

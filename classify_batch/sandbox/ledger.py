@@ -5,7 +5,11 @@ system has taken, no SIGKILL takes back. (A power loss may: there is no fsync, t
 of processes.)
 
     {"number", "job_id", "project_id", "created_at_s", "duration_s", "status", "error_message",
-     "null", "absent", "oddities", "mode", "rules", "parsing_configuration", "file_ids"}
+     "null", "absent", "oddities", "mode", "rules", "parsing_configuration", "file_ids", "version", "transaction_id"}
+
+What happens to a v2 job later is a line of its own, and changes nothing before it:
+
+    {"cancelled": job_id, "at_s": wall time}        {"deleted": job_id}
 
 A last line without its end was never answered for: it is cut off when the ledger is opened.
 """
@@ -15,14 +19,15 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from classify_batch.errors import DamagedError, StoreError, UsageError
 from classify_batch.records import JobStatus, ParsingConfiguration, Rule
 from classify_batch.sandbox.endings import Ending
-from classify_batch.sandbox.project import Brief
+from classify_batch.sandbox.project import Brief, Version
 from classify_batch.sandbox.world import Job, count_billed
 
 
@@ -45,7 +50,21 @@ class Ledger:
 
     def append(self, job: Job) -> None:
         """Keeps a job. Raises StoreError; the job must then not be answered for."""
-        line = json.dumps(_to_entry(job), separators=(",", ":")).encode() + b"\n"
+        self._write(_to_entry(job))
+
+    def cancel(self, job: Job, at_s: float) -> None:
+        """Keeps that a job was cancelled. Raises StoreError, as `append`."""
+        self._write({"cancelled": job.job_id, "at_s": at_s})
+
+    def delete(self, job: Job) -> None:
+        """Keeps that a job was deleted. Raises StoreError, as `append`."""
+        self._write({"deleted": job.job_id})
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         try:
             written = os.write(self._descriptor, line)
         except OSError as error:
@@ -53,9 +72,6 @@ class Ledger:
         if written < len(line):
             self._cut_torn_line()
             raise StoreError(f"the ledger {self.path} takes no more: no space left")
-
-    def close(self) -> None:
-        os.close(self._descriptor)
 
     def _cut_torn_line(self) -> None:
         size = os.fstat(self._descriptor).st_size
@@ -66,21 +82,25 @@ class Ledger:
 
 
 def read_jobs(path: str | os.PathLike[str]) -> Iterator[Job]:
-    """The jobs of a ledger, in the order in which they were accepted; also while it is being written.
+    """The jobs of a ledger as they are at its end, in the order in which they were accepted; also while it is being
+    written. A deleted job is among them, for it was paid.
 
     Raises:
         DamagedError: a whole line is not a job.
     """
     briefs: dict[str, Brief] = {}
+    jobs: dict[str, Job] = {}
     with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
-                return
+                break
             try:
-                yield _from_entry(json.loads(line), briefs)
+                job = _next_state(json.loads(line), jobs, briefs)
             except (ValueError, KeyError, TypeError):
                 hint = "move the file away to begin with no jobs"
                 raise DamagedError(f"{path}, line {number}: not a job", hint=hint) from None
+            jobs[job.job_id] = job
+    yield from jobs.values()
 
 
 def read_billed(path: str | os.PathLike[str]) -> Counter[str]:
@@ -101,16 +121,28 @@ def _to_entry(job: Job) -> dict[str, Any]:
         "rules": [rule.model_dump() for rule in job.brief.rules],
         "parsing_configuration": None if parsing is None else parsing.model_dump(exclude_none=True),
         "file_ids": job.file_ids,
+        "version": job.version,
+        "transaction_id": job.transaction_id,
     }
 
 
+def _next_state(entry: dict[str, Any], jobs: Mapping[str, Job], briefs: dict[str, Brief]) -> Job:
+    if "cancelled" in entry:
+        return jobs[entry["cancelled"]].cancelled(entry["at_s"])
+    if "deleted" in entry:
+        return replace(jobs[entry["deleted"]], deleted=True)
+    return _from_entry(entry, briefs)
+
+
 def _from_entry(entry: dict[str, Any], briefs: dict[str, Brief]) -> Job:
-    told = json.dumps([entry["rules"], entry["parsing_configuration"]])
+    version: Version = "v2" if entry.get("version", "v1") == "v2" else "v1"
+    told = json.dumps([entry["rules"], entry["parsing_configuration"], version])
     if (brief := briefs.get(told)) is None:
         parsing = entry["parsing_configuration"]
         brief = briefs[told] = Brief(
             tuple(Rule.model_validate(rule) for rule in entry["rules"]),
             None if parsing is None else ParsingConfiguration.model_validate(parsing),
+            version,
         )
     return Job(
         number=entry["number"],
@@ -128,4 +160,5 @@ def _from_entry(entry: dict[str, Any], briefs: dict[str, Brief]) -> Job:
         file_ids=tuple(entry["file_ids"]),
         brief=brief,
         mode=entry["mode"],
+        transaction_id=entry.get("transaction_id"),
     )

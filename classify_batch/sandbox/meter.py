@@ -1,8 +1,11 @@
-"""What the sandbox has been asked, and how fast: shown at `/sandbox/stats`, and the rate limit."""
+"""What the sandbox has been asked, and how fast: shown at `/sandbox/stats`, and the rate limits."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
+
+_FLOAT_MARGIN_S = 1e-6
+"""Times since the epoch are no finer than this, and exactly the rate shall pass."""
 
 
 class Meter:
@@ -48,4 +51,22 @@ class RateLimit:
         if self._level < 0.999:  # so that exactly the rate passes, whatever floats make of it
             return False
         self._level -= 1
+        return True
+
+
+class WindowLimit:
+    """Lets so many pass in any window of one second, wherever it begins: the documented kind, without a bucket."""
+
+    def __init__(self, most_per_s: int) -> None:
+        self._most = most_per_s
+        self._passed_s: deque[float] = deque()
+
+    def admit(self, now_s: float) -> bool:
+        """Whether one more may pass; one that may not takes nothing."""
+        passed_s = self._passed_s
+        while passed_s and passed_s[0] <= now_s - 1 + _FLOAT_MARGIN_S:
+            passed_s.popleft()
+        if len(passed_s) >= self._most:
+            return False
+        passed_s.append(now_s)
         return True

@@ -11,15 +11,16 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Literal, NamedTuple
 
-Call = Literal["create", "list", "get", "results", "files"]
+Call = Literal["create", "list", "get", "results", "files", "cancel", "delete"]
+"""The same names for both versions; `results` is of v1 only, `cancel` and `delete` are of v2."""
 
 Moment = Literal["before", "after"]
 """Before any work is done, or after it was done and before it is answered."""
 
 MOMENTS: tuple[Moment, ...] = ("before", "after")
 
-EVERY_CALL: frozenset[Call] = frozenset({"create", "list", "get", "results", "files"})
-READS: frozenset[Call] = EVERY_CALL - {"create"}
+EVERY_CALL: frozenset[Call] = frozenset({"create", "list", "get", "results", "files", "cancel", "delete"})
+READS: frozenset[Call] = frozenset({"list", "get", "results", "files"})
 
 CALLS: Mapping[str, frozenset[Call]] = {
     "any": EVERY_CALL,
@@ -29,6 +30,8 @@ CALLS: Mapping[str, frozenset[Call]] = {
     "get": frozenset({"get"}),
     "results": frozenset({"results"}),
     "files": frozenset({"files"}),
+    "cancel": frozenset({"cancel"}),
+    "delete": frozenset({"delete"}),
 }
 
 STATUSES = range(400, 600)

@@ -41,6 +41,8 @@ class Options(BaseModel):
     """None: all of a job's results in one page."""
     requests_per_s: float | None = Field(default=None, gt=0)
     """Requests beyond are answered 429; up to a second's worth may come at once."""
+    creates_per_s: int | None = Field(default=None, ge=1)
+    """v2's creates beyond so many in any one second are answered 429; the API's documented limit is 40."""
     jobs_at_once: int | None = Field(default=None, ge=1)
     """Creates beyond so many unfinished jobs are answered 429."""
     faults: Faults = Faults()

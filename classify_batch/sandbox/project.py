@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
 from classify_batch.records import ParsingConfiguration, Rule
@@ -21,12 +21,17 @@ PROJECT_ID = "5a4db0c5-0000-4000-8000-000000000001"
 
 UNMATCHED_SHARE = 0.05
 
+Version = Literal["v1", "v2"]
+"""Of the classifier's API."""
+
 
 class Brief(NamedTuple):
     """All that decides a file's answer beside the file."""
 
     rules: tuple[Rule, ...]
     parsing_configuration: ParsingConfiguration | None = None
+    version: Version = "v1"
+    """It decides what an unset `max_pages` means."""
 
 
 class FileEntry(NamedTuple):

@@ -37,25 +37,28 @@ _SEEN: Mapping[str, Callable[[Response], Response]] = {
 }
 
 
-def suffer(what: str, call: Call, whole: Response | None, retry_after_s: float | None) -> Response:
+def suffer(
+    what: str, call: Call, whole: Response | None, retry_after_s: float | None, files_field: str = "file_ids"
+) -> Response:
     """What the client gets when `what` strikes.
 
     Args:
         whole: the answer that it would have got; None if no work was done.
+        files_field: what holds the files in a create's body: the place that a 422 names.
     """
     if what in _SEEN:
         return _SEEN[what](whole or _STOCK)
     if what == "plan_full":
         return too_many(f"{FULL_WORDS}.", retry_after_s).response
-    return _status(int(what), call, retry_after_s)
+    return _status(int(what), call, retry_after_s, files_field)
 
 
-def _status(status: int, call: Call, retry_after_s: float | None) -> Response:
+def _status(status: int, call: Call, retry_after_s: float | None, files_field: str) -> Response:
     words = _WORDS.get(status) or _phrase(status)
     if status in _PROXY_STATUSES:
         return HTMLResponse(f"<html><body><center><h1>{status} {words}</h1></center></body></html>", status)
     if status == 422:
-        where = ("body", "file_ids") if call == "create" else ("query",)
+        where = ("body", files_field) if call == "create" else ("query",)
         return invalid((where, "Value error, not valid", "value_error")).response
     if status == 429:
         return too_many(words, retry_after_s).response

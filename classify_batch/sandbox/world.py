@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from operator import attrgetter
@@ -25,8 +25,8 @@ from uuid import UUID
 from classify_batch.records import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
 from classify_batch.sandbox.endings import Ending, decide_ending
 from classify_batch.sandbox.options import ListOrder, Options
-from classify_batch.sandbox.project import Brief
-from classify_batch.wire.v1 import CreateBody
+from classify_batch.sandbox.orders import Order
+from classify_batch.sandbox.project import Brief, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Job:
         number: counts the world's jobs from 1, over restarts too.
         ending: what it will be once `finished_at_s` has come; PENDING before.
         rank: its place in the list.
+        transaction_id: the idempotency key of a v2 create.
+        deleted: it is shown no more; what was paid for it stays paid.
     """
 
     number: int
@@ -49,6 +51,12 @@ class Job:
     brief: Brief
     mode: str
     rank: int = 0
+    transaction_id: str | None = None
+    deleted: bool = False
+
+    @property
+    def version(self) -> Version:
+        return self.brief.version
 
     @property
     def finished_at_s(self) -> float:
@@ -68,7 +76,16 @@ class Job:
         """The word for its status, which may be one that no document has while it is out."""
         if self.is_finished(now_s) or "unknown_status" not in self.ending.oddities:
             return self.status(now_s)
-        return "QUEUED" if now_s < self.created_at_s + self.duration_s / 2 else "RUNNING"
+        return "QUEUED" if now_s < self.half_done_at_s else "RUNNING"
+
+    @property
+    def half_done_at_s(self) -> float:
+        return self.created_at_s + self.duration_s / 2
+
+    def cancelled(self, now_s: float) -> Job:
+        """What it becomes if it is cancelled now, while it isn't finished."""
+        ending = Ending(JobStatus.CANCELLED, oddities=self.ending.oddities)
+        return replace(self, duration_s=now_s - self.created_at_s, ending=ending)
 
     @property
     def credits(self) -> int:
@@ -97,7 +114,7 @@ _rank = attrgetter("rank")
 
 
 class World:
-    """All jobs of all projects.
+    """All jobs of all projects, each in the version of the API that it was created in: the other doesn't show it.
 
     Args:
         seed: decides every job's future, in the order in which they come.
@@ -107,7 +124,8 @@ class World:
         self._options = options
         self.seed = seed
         self._jobs: dict[str, Job] = {}
-        self._lists: dict[str, list[Job]] = {}
+        self._lists: dict[tuple[Version, str], list[Job]] = {}
+        self._transactions: dict[tuple[str, str], str] = {}
         self._finish_times: list[float] = []
         self._briefs: dict[Brief, Brief] = {}
         self.credits_spent = 0
@@ -115,11 +133,11 @@ class World:
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
 
-    def draft(self, body: CreateBody, project_id: str, now_s: float) -> Job:
+    def draft(self, order: Order, project_id: str, now_s: float) -> Job:
         """The job that a create call would make; not in the world until `add`, so it can be kept first."""
         number = len(self._jobs) + 1
         random = Random(f"{self.seed}/{number}")  # noqa: S311
-        file_ids = tuple(dict.fromkeys(body.file_ids))
+        file_ids = tuple(dict.fromkeys(order.file_ids))
         return Job(
             number=number,
             # With the time: started afresh with the same seed, a sandbox must not give an ID out again.
@@ -129,8 +147,9 @@ class World:
             duration_s=self._options.job_duration_s * math.exp(self._options.job_duration_sigma * random.gauss(0, 1)),
             ending=decide_ending(self._options.faults, file_ids, random),
             file_ids=file_ids,
-            brief=Brief(tuple(body.rules), body.parsing_configuration),
-            mode=body.mode or "FAST",
+            brief=order.brief,
+            mode=order.mode,
+            transaction_id=order.transaction_id,
         )
 
     def add(self, job: Job) -> Job:
@@ -138,20 +157,62 @@ class World:
         brief = self._briefs.setdefault(job.brief, job.brief)  # a thousand jobs share a few
         job = replace(job, brief=brief, rank=_rank_of(job, self._options.list_order))
         self._jobs[job.job_id] = job
-        insort(self._lists.setdefault(job.project_id, []), job, key=_rank)
-        heapq.heappush(self._finish_times, job.finished_at_s if job.ends else math.inf)
+        heapq.heappush(self._finish_times, _finish_time(job))
         self.credits_spent += job.credits
+        if not job.deleted:
+            insort(self._list_of(job), job, key=_rank)
+            if job.transaction_id is not None:
+                self._transactions[job.project_id, job.transaction_id] = job.job_id
         return job
 
-    def get(self, job_id: str, project_id: str, now_s: float) -> Job | None:
-        job = self._jobs.get(job_id)
-        if job is None or job.project_id != project_id:
-            return None
-        return job if now_s >= job.created_at_s + self._options.faults.get_lag_s else None
+    def cancel(self, job: Job, now_s: float) -> Job:
+        """Ends a job of the world that isn't finished. Gives it as the world holds it then."""
+        cancelled = job.cancelled(now_s)
+        jobs = self._list_of(job)
+        jobs[bisect_left(jobs, job.rank, key=_rank)] = cancelled
+        self._jobs[job.job_id] = cancelled
+        self._finish_times.remove(_finish_time(job))
+        heapq.heapify(self._finish_times)
+        self.credits_spent += cancelled.credits - job.credits
+        return cancelled
 
-    def page(self, project_id: str, size: int, after_rank: int | None, now_s: float) -> JobsPage:
-        """Up to `size` jobs of a project behind `after_rank` (None: from the start)."""
-        jobs = self._lists.get(project_id, [])
+    def delete(self, job: Job) -> None:
+        """Shows a finished job no more. Its transaction ID is free again."""
+        jobs = self._list_of(job)
+        del jobs[bisect_left(jobs, job.rank, key=_rank)]
+        self._jobs[job.job_id] = replace(job, deleted=True)
+        if job.transaction_id is not None:
+            del self._transactions[job.project_id, job.transaction_id]
+
+    def get(self, job_id: str, project_id: str, now_s: float, version: Version = "v1") -> Job | None:
+        job = self._at(job_id, project_id, version)
+        return job if job is not None and now_s >= job.created_at_s + self._options.faults.get_lag_s else None
+
+    def of_transaction(self, transaction_id: str, project_id: str) -> Job | None:
+        """The job that was created by this transaction."""
+        job_id = self._transactions.get((project_id, transaction_id))
+        return None if job_id is None else self._jobs[job_id]
+
+    def some(self, job_ids: Iterable[str], project_id: str, version: Version) -> list[Job]:
+        """Those of the jobs that the project has, in the order of its list."""
+        found = (self._at(job_id, project_id, version) for job_id in frozenset(job_ids))
+        return sorted((job for job in found if job is not None), key=_rank)
+
+    def page(
+        self,
+        project_id: str,
+        size: int,
+        after_rank: int | None,
+        now_s: float,
+        version: Version = "v1",
+        among: Sequence[Job] | None = None,
+    ) -> JobsPage:
+        """Up to `size` jobs of a project behind `after_rank` (None: from the start).
+
+        Args:
+            among: the jobs to show, in the list's order. None: all of them.
+        """
+        jobs = self._lists.get((version, project_id), []) if among is None else among
         start = 0 if after_rank is None else bisect_right(jobs, after_rank, key=_rank)
         lag_s = self._options.faults.list_lag_s
         if lag_s == 0:
@@ -163,11 +224,23 @@ class World:
             total = sum(now_s >= job.created_at_s + lag_s for job in jobs)
         return JobsPage(page[:size], page[size - 1].rank if len(page) > size else None, total)
 
+    def all(self, project_id: str, version: Version, wanted: Callable[[Job], bool]) -> list[Job]:
+        """The project's jobs that are wanted, in the order of its list."""
+        return [job for job in self._lists.get((version, project_id), []) if wanted(job)]
+
     def count_unfinished(self, now_s: float) -> int:
         """Jobs that are not finished; `now_s` must not go back between calls."""
         while self._finish_times and self._finish_times[0] <= now_s:
             heapq.heappop(self._finish_times)
         return len(self._finish_times)
+
+    def _at(self, job_id: str, project_id: str, version: Version) -> Job | None:
+        job = self._jobs.get(job_id)
+        shown = job is not None and not job.deleted and (job.project_id, job.version) == (project_id, version)
+        return job if shown else None
+
+    def _list_of(self, job: Job) -> list[Job]:
+        return self._lists.setdefault((job.version, job.project_id), [])
 
 
 def count_billed(jobs: Iterable[Job]) -> Counter[str]:
@@ -178,6 +251,10 @@ def count_billed(jobs: Iterable[Job]) -> Counter[str]:
 def credits_for(pages: int, mode: str) -> int:
     """What so many pages cost; a file of the sandbox is a page."""
     return 2 * pages if mode == "MULTIMODAL" else pages
+
+
+def _finish_time(job: Job) -> float:
+    return job.finished_at_s if job.ends else math.inf
 
 
 def _rank_of(job: Job, order: ListOrder) -> int:

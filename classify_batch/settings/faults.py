@@ -46,13 +46,13 @@ def refusal(error: ValidationError, file: ConfigFile, options: Mapping[str, Any]
     found = error.errors(include_url=False)
     inside = {fault["loc"][:length] for fault in found for length in range(len(fault["loc"]))}
     found = [fault for fault in found if fault["type"] != "too_short" or fault["loc"] not in inside]
-    faults = [_place(fault["loc"], file, options) + _say(fault) for fault in found]
+    faults = [place(fault["loc"], file, options) + _say(fault) for fault in found]
     said = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults in the settings", *faults])
     in_file = file.path is not None and any(fault.startswith(str(file.path)) for fault in faults)
     return SettingsError(said, hint=f"{f'mend {file.path}; ' if in_file else ''}the README lists every setting")
 
 
-def _place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, Any]) -> str:
+def place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, Any]) -> str:
     """Where a value was given; the places in the order of their precedence."""
     if file.path is not None and _holds(options, where):
         return "given as an option: "

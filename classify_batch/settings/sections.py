@@ -19,7 +19,7 @@ class _Section(Told):
 
 
 class ApiSettings(_Section):
-    version: Literal["v1"] = "v1"
+    version: Literal["v1", "v2"] = "v1"
     base_url: str = "https://api.cloud.llamaindex.ai"
     """Or "sandbox": an embedded server that lives as long as the run."""
     project_id: str | None = Field(default=None, min_length=1)
@@ -77,6 +77,7 @@ class LimitSettings(_Section):
     jobs_in_flight: int = Field(default=20, ge=1, le=100_000)
     requests_in_flight: int = Field(default=16, ge=1, le=10_000)
     requests_per_s: float = Field(default=20.0, gt=0, le=100_000)
+    creates_per_s: float | None = Field(default=None, gt=0, le=100_000)
     attempts: int = Field(default=3, ge=1, le=100)
     job_timeout_s: float = Field(default=7200.0, gt=0, le=30 * 86_400)
     settle_s: float = Field(default=20.0, ge=0, le=3600)

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from classify_batch.errors import SettingsError
-from classify_batch.settings.faults import ENV_PREFIX, VENDOR_URL, not_json, refusal, refuse_unknown_variables
+from classify_batch.settings.faults import ENV_PREFIX, VENDOR_URL, not_json, place, refusal, refuse_unknown_variables
 from classify_batch.settings.file import CONFIG_FILE, ConfigFile, read_toml
 from classify_batch.settings.sections import ApiSettings, JobSettings, LimitSettings, PlanSettings, SandboxSettings
 
@@ -40,6 +40,11 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     sandbox: SandboxSettings = SandboxSettings()
 
+    @property
+    def files_per_job(self) -> int:
+        """File IDs in one job: v2 takes one."""
+        return 1 if self.api.version == "v2" else self.plan.files_per_job
+
     def __init__(self, **values: Any) -> None:
         refuse_unknown_variables(type(self))
         try:
@@ -49,6 +54,12 @@ class Settings(BaseSettings):
         except EnvironmentSettingsError as error:
             said = ", ".join(not_json()) or str(error)
             raise SettingsError(f"the environment holds a setting that can't be read: {said}", hint=_JSON) from None
+        if self.api.version == "v2" and self.job.mode != "FAST":
+            where = place(("job", "mode"), CONFIG_FILE.get(), values)
+            raise SettingsError(
+                f"{where}job.mode: v2 of the API knows FAST only (given: {self.job.mode!r})",
+                hint='set job.mode = "FAST", or api.version = "v1", which knows MULTIMODAL',
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from classify_batch.clock import from_iso
 from classify_batch.wire.shape import Shape, text
 
 FILES_PATH = "/api/v1/beta/files"
@@ -21,7 +22,38 @@ class _Page(msgspec.Struct):
     next_page_token: Any = None
 
 
+class StoredFile(msgspec.Struct, frozen=True):
+    """A file as the API tells it; fields that a server may leave out are None."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    name: Any = None
+    external_file_id: Any = None
+    expires_at: Any = None
+
+    @property
+    def expires_at_s(self) -> float | None:
+        """Seconds since the epoch, or None where the file is kept or nothing is said."""
+        moment = text(self.expires_at)
+        return from_iso(moment) if moment else None
+
+
+class _StoredPage(msgspec.Struct):
+    items: list[StoredFile]
+
+
 _FILES = Shape(_Page)
+_STORED = Shape(StoredFile)
+_STORED_PAGE = Shape(_StoredPage)
+
+
+def read_stored_file(data: bytes) -> StoredFile:
+    """The answer to an upload. Raises ValueError for a body of another shape."""
+    return _STORED.read(data)
+
+
+def read_stored_files(data: bytes) -> list[StoredFile]:
+    """The files of a page. Raises ValueError for a body of another shape."""
+    return _STORED_PAGE.read(data).items
 
 
 def read_file_page(data: bytes) -> tuple[list[str], str | None]:

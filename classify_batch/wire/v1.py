@@ -22,6 +22,7 @@ from classify_batch.records import (
     Mode,
     ParsingConfiguration,
     Rule,
+    WebhookConfiguration,
 )
 from classify_batch.wire.shape import Shape, text
 
@@ -102,19 +103,24 @@ def create_body(spec: JobSpec, file_ids: Sequence[str]) -> dict[str, Any]:
     if spec.parsing_configuration is not None:
         body["parsing_configuration"] = spec.parsing_configuration.model_dump(mode="json", exclude_none=True)
     if spec.webhook_configurations:
-        body["webhook_configurations"] = [
-            {
-                "webhook_url": webhook.webhook_url,
-                **({"webhook_events": list(webhook.webhook_events)} if webhook.webhook_events is not None else {}),
-                **(
-                    {"webhook_headers": {k: v.get_secret_value() for k, v in webhook.webhook_headers.items()}}
-                    if webhook.webhook_headers is not None
-                    else {}
-                ),
-            }
-            for webhook in spec.webhook_configurations
-        ]
+        body["webhook_configurations"] = webhook_bodies(spec.webhook_configurations)
     return body
+
+
+def webhook_bodies(webhooks: Sequence[WebhookConfiguration]) -> list[dict[str, Any]]:
+    """The webhooks of a create call, the same on both versions: the one place where their headers are spelled out."""
+    return [
+        {
+            "webhook_url": webhook.webhook_url,
+            **({"webhook_events": list(webhook.webhook_events)} if webhook.webhook_events is not None else {}),
+            **(
+                {"webhook_headers": {k: v.get_secret_value() for k, v in webhook.webhook_headers.items()}}
+                if webhook.webhook_headers is not None
+                else {}
+            ),
+        }
+        for webhook in webhooks
+    ]
 
 
 class _Job(msgspec.Struct):
@@ -145,13 +151,15 @@ class _DescribedJob(_Job):
             project_id=text(self.project_id),
             created_at_s=from_iso(created_at) if created_at else None,
             error_message=text(self.error_message),
-            rules=_rules(self.rules),
+            rules=to_rules(self.rules),
             mode=text(self.mode),
             parsing_configuration=parsing if isinstance(parsing, dict) else None,
         )
 
 
-class _Page(msgspec.Struct, Generic[Item]):
+class Page(msgspec.Struct, Generic[Item]):
+    """A page of jobs or of results, as it came."""
+
     items: list[Item]
     next_page_token: Any = None
     total_size: Any = None
@@ -161,7 +169,9 @@ class _Page(msgspec.Struct, Generic[Item]):
         return text(self.next_page_token) or None
 
 
-class _Result(msgspec.Struct):
+class Result(msgspec.Struct):
+    """What a job says about a file, as it came."""
+
     type: str | None = None
     confidence: int | float | None = None
     reasoning: Any = None
@@ -172,7 +182,7 @@ class ResultItem(msgspec.Struct):
 
     id: Any = None
     file_id: Any = None
-    result: _Result | None = None
+    result: Result | None = None
 
     @property
     def identity(self) -> object:
@@ -180,10 +190,7 @@ class ResultItem(msgspec.Struct):
         return (self.id, self.file_id) if self.id and isinstance(self.id, str) else repr(self)
 
     def answer(self) -> Answer:
-        result = self.result
-        if result is None:
-            return Answer(text(self.file_id), answered=False)
-        return Answer(text(self.file_id), True, result.type, result.confidence, text(result.reasoning))
+        return to_answer(self.file_id, self.result)
 
 
 class ResultPage(NamedTuple):
@@ -193,9 +200,9 @@ class ResultPage(NamedTuple):
 
 
 _JOB = Shape(_Job)
-_JOBS = Shape(_Page[_Job])
-_DESCRIBED_JOBS = Shape(_Page[_DescribedJob])
-_RESULTS = Shape(_Page[ResultItem])
+_JOBS = Shape(Page[_Job])
+_DESCRIBED_JOBS = Shape(Page[_DescribedJob])
+_RESULTS = Shape(Page[ResultItem])
 
 
 def read_job(data: bytes) -> JobView:
@@ -221,7 +228,15 @@ def read_result_page(data: bytes) -> ResultPage:
     return ResultPage(page.items, page.token, page.total_size if isinstance(page.total_size, int) else None)
 
 
-def _rules(body: object) -> frozenset[tuple[str, str]] | None:
+def to_answer(file_id: object, result: Result | None) -> Answer:
+    """What is said about a file; a null result: it was not classified."""
+    if result is None:
+        return Answer(text(file_id), answered=False)
+    return Answer(text(file_id), True, result.type, result.confidence, text(result.reasoning))
+
+
+def to_rules(body: object) -> frozenset[tuple[str, str]] | None:
+    """The rules that a job says it was given."""
     if not isinstance(body, list):
         return None
     return frozenset((str(r.get("type")), str(r.get("description"))) for r in body if isinstance(r, Mapping))

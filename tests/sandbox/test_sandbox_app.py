@@ -122,7 +122,7 @@ def test_an_unknown_path_is_404() -> None:
     """A path that the API doesn't have is answered in JSON too."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        return await client.get("/api/v2/classify")
+        return await client.get("/api/v3/classify")
 
     response = talk(script)
     assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})

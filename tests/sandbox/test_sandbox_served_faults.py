@@ -11,6 +11,7 @@ import pytest
 
 from classify_batch.sandbox import App, Faults, Options, opened, serving
 from classify_batch.sandbox.misfortunes import SLOW, WHATS
+from classify_batch.sandbox.orders import order_of
 from classify_batch.wire.v1 import CreateBody
 
 JOBS = "/api/v1/classifier/jobs"
@@ -77,7 +78,8 @@ async def call(client: httpx.AsyncClient, name: str, job_id: str, **options: Any
 
 async def make_job(app: App) -> str:
     """A job that is there without any request."""
-    return app.world.add(app.world.draft(CreateBody.model_validate(BODY), app.options.project_id, 0.0)).job_id
+    order = order_of(CreateBody.model_validate(BODY))
+    return app.world.add(app.world.draft(order, app.options.project_id, 0.0)).job_id
 
 
 async def raw(client: httpx.AsyncClient, name: str, job_id: str) -> tuple[bytes, bool]:

@@ -23,15 +23,14 @@ import httpx
 from pydantic import SecretStr
 
 from classify_batch.api.http import Http
-from classify_batch.api.v1 import ApiV1
 from classify_batch.clock import LoopClock
-from classify_batch.gate import Gate
 from classify_batch.manifest.plan import PlanReader, write_plan
 from classify_batch.manifest.run_file import write_run_file
 from classify_batch.manifest.standing import read_run
 from classify_batch.manifest.verify import Verification, verify
 from classify_batch.orchestrator import Ending, Orchestrator
 from classify_batch.ports import Log
+from classify_batch.runs.world import api_of, gate_of
 from classify_batch.sandbox import AnswerLost, App, Faults, Options, opened
 from classify_batch.sandbox.world import count_billed
 from classify_batch.settings import Settings
@@ -135,7 +134,7 @@ class Lab:
     async def plan(self) -> None:
         """Plans the run, if that has not been done."""
         if await read_run(self.store) is None:
-            chunks = chunked(_batches(self.file_ids), self.settings.plan.files_per_job)
+            chunks = chunked(_batches(self.file_ids), self.settings.files_per_job)
             await write_run_file(self.store, self.settings, await write_plan(self.store, chunks), 0, self.clock)
 
     async def run(self, *, retry_failed: bool = False, until_s: float | None = None) -> Ending:
@@ -145,19 +144,18 @@ class Lab:
         assert found is not None
         plan = PlanReader(self.store)
         await plan.scan(found.run.plan_sha256)
-        limits = self.settings.limits
-        async with Gate(requests_in_flight=limits.requests_in_flight, requests_per_s=limits.requests_per_s) as gate:
+        async with gate_of(self.settings) as gate:
             http = Http(
                 BASE_URL,
                 SecretStr(self.app.options.api_key),
                 gate,
                 self.clock,
                 timeout_s=self.settings.api.timeout_s,
-                patience_s=limits.patience_s,
+                patience_s=self.settings.limits.patience_s,
                 params={},
                 transport=self.wire.end,
             )
-            api = ApiV1(http, self.settings.job)
+            api = api_of(self.settings, http, found.run.run_id)
             orchestrator = Orchestrator(self.settings, api, gate, self.store, self.clock, found, plan, self.stopping)
             try:
                 with anyio.fail_after(RUN_S_MAX):
@@ -247,12 +245,13 @@ def laboratory(
     commit_s: float = 0.0,
     seed: int = 1,
     skew_s: float = 0.0,
+    version: str = "v1",
     **options: object,
 ) -> Iterator[Lab]:
     """Sets everything up. `options` are the sandbox's; `skew_s` is how far its clock is ahead, which it says."""
     clock = LoopClock()
     settings = Settings(
-        api={"base_url": BASE_URL},
+        api={"base_url": BASE_URL, "version": version},
         job={"rules": RULES},
         plan={"files_per_job": files_per_job},
         limits={"requests_per_s": 1000.0, "settle_s": 5.0, **(limits or {})},

@@ -108,6 +108,8 @@ def test_pages_to_read() -> None:
     """Five pages by default; target pages are 0-based, each once, ascending, at most `max_pages` of them."""
     assert pages_to_read(None) == (0, 1, 2, 3, 4)
     assert pages_to_read(ParsingConfiguration(max_pages=2)) == (0, 1)
+    assert pages_to_read(ParsingConfiguration(lang="en"), "v2")[:7] == (0, 1, 2, 3, 4, 5, 6)
+    assert pages_to_read(ParsingConfiguration(max_pages=2), "v2") == (0, 1)
     assert pages_to_read(ParsingConfiguration(target_pages=(7, 2, 2, 10_000))) == (2, 7)
     assert pages_to_read(ParsingConfiguration(target_pages=(7, 2), max_pages=1)) == (2,)
 

@@ -5,20 +5,22 @@ from pathlib import Path
 import pytest
 
 from classify_batch.errors import DamagedError, UsageError
-from classify_batch.records import JobStatus
+from classify_batch.records import JobStatus, ParsingConfiguration
 from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.ledger import Ledger, read_billed, read_jobs
 from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.world import Job, World
+from classify_batch.wire import v2
 from classify_batch.wire.v1 import CreateBody
 
 FAULTS = Faults(error=0.2, partial=0.3, cancelled=0.1, stuck=0.1, doubled=0.3, unknown_status=0.3)
+RULES = [{"type": "invoice", "description": "has line items, a total and “quotes”"}]
 
 
 def draft(world: World, *file_ids: str) -> Job:
-    rules = [{"type": "invoice", "description": "has line items, a total and “quotes”"}]
-    told = {"file_ids": file_ids, "rules": rules, "parsing_configuration": {"max_pages": 2, "target_pages": [0, 3]}}
-    return world.draft(CreateBody.model_validate(told), "p", 1.5)
+    told = {"file_ids": file_ids, "rules": RULES, "parsing_configuration": {"max_pages": 2, "target_pages": [0, 3]}}
+    return world.draft(order_of(CreateBody.model_validate(told)), "p", 1.5)
 
 
 def fill(path: Path, count: int) -> list[Job]:
@@ -51,6 +53,74 @@ def test_a_ledger_from_before_oddities_is_read(tmp_path: Path) -> None:
     del entry["oddities"]
     path.write_text(json.dumps(entry) + "\n")
     assert list(read_jobs(path)) == [replace(job, ending=job.ending._replace(oddities=()), rank=0)]
+
+
+def test_a_ledger_from_before_v2_is_read(tmp_path: Path) -> None:
+    """Lines that name no version and no transaction are jobs of v1."""
+    path = tmp_path / "jobs.jsonl"
+    jobs = fill(path, 3)
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    for entry in entries:
+        del entry["version"], entry["transaction_id"]
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert list(read_jobs(path)) == [replace(job, rank=0) for job in jobs]
+    assert {job.version for job in jobs} == {"v1"}
+
+
+def fill_v2(path: Path) -> World:
+    """A world of a cancelled job, a deleted one and one that is neither, and of a job of v1."""
+    world, ledger = World(Options(), seed=5), Ledger(path)
+    for key in ("a", "b", "c"):
+        told = {"rules": RULES, "parsing_configuration": {"target_pages": "1,3-5", "lang": "de"}}
+        body = v2.CreateBody.model_validate({"file_input": key, "configuration": told, "transaction_id": key})
+        job = world.draft(order_of(body), "p", 1.5)
+        ledger.append(job)
+        world.add(job)
+    job = draft(world, "d")
+    ledger.append(job)
+    world.add(job)
+    first, second, *_ = world
+    ledger.cancel(first, 1.625)
+    world.cancel(first, 1.625)
+    ledger.delete(second)
+    world.delete(second)
+    ledger.close()
+    return world
+
+
+def test_what_happened_to_v2_jobs_comes_back(tmp_path: Path) -> None:
+    """Cancelled, deleted, with their transactions and briefs: the jobs are as they were, and only answers are paid."""
+    world = fill_v2(tmp_path / "jobs.jsonl")
+    again = World(Options(), seed=99)
+    for job in read_jobs(tmp_path / "jobs.jsonl"):
+        again.add(job)
+    assert list(again) == list(world)
+    assert [job.version for job in again] == ["v2"] * 3 + ["v1"]
+    assert next(iter(again)).brief.parsing_configuration == ParsingConfiguration(lang="de", target_pages=(0, 2, 3, 4))
+    assert again.credits_spent == world.credits_spent == 3
+    found = [again.of_transaction(key, "p") for key in ("a", "b", "c")]
+    assert [job and job.file_ids for job in found] == [("a",), None, ("c",)]
+    assert read_billed(tmp_path / "jobs.jsonl") == {"b": 1, "c": 1, "d": 1}
+
+
+def test_versions_that_were_told_the_same_stay_apart(tmp_path: Path) -> None:
+    """Jobs of v1 and v2 with the same rules come back each in its version."""
+    world, ledger = World(Options(), seed=5), Ledger(tmp_path / "jobs.jsonl")
+    old = CreateBody.model_validate({"file_ids": ["a"], "rules": RULES})
+    new = v2.CreateBody.model_validate({"file_input": "a", "configuration": {"rules": RULES}})
+    for body in (old, new, old):
+        ledger.append(world.add(world.draft(order_of(body), "p", 1.5)))
+    ledger.close()
+    assert [job.version for job in read_jobs(tmp_path / "jobs.jsonl")] == ["v1", "v2", "v1"]
+
+
+def test_what_happened_to_an_unknown_job_is_damage(tmp_path: Path) -> None:
+    """A cancellation of a job that no line before it holds is not passed over."""
+    path = tmp_path / "jobs.jsonl"
+    fill_v2(path)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(DamagedError, match=r"jobs\.jsonl, line 4"):
+        list(read_jobs(path))
 
 
 def test_a_torn_last_line_is_cut_at_every_byte(tmp_path: Path) -> None:

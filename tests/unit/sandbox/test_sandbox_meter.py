@@ -1,7 +1,9 @@
+from random import Random
+
 import pytest
 
 from classify_batch.sandbox.bodies import from_token, to_token
-from classify_batch.sandbox.meter import Meter, RateLimit
+from classify_batch.sandbox.meter import Meter, RateLimit, WindowLimit
 
 
 def test_the_rate_itself_always_passes() -> None:
@@ -22,6 +24,27 @@ def test_a_refused_request_takes_nothing() -> None:
     assert limit.admit(0.0)
     assert not any(limit.admit(number / 100) for number in range(1, 199))
     assert limit.admit(2.0)
+
+
+def test_no_window_of_a_second_holds_more() -> None:
+    """However creates come, no second that begins anywhere lets more pass; and none is refused without need."""
+    limit, random = WindowLimit(40), Random(1)
+    passed: list[float] = []
+    at_s = 1.7e9
+    for _ in range(5_000):
+        at_s += random.expovariate(60)
+        full = len([each for each in passed[-40:] if each > at_s - 1]) == 40
+        assert limit.admit(at_s) is not full
+        if not full:
+            passed.append(at_s)
+    assert len(passed) < 5_000
+
+
+@pytest.mark.parametrize("start_s", [0.1, 1.7e9])
+def test_exactly_the_window_always_passes(start_s: float) -> None:
+    """A client that keeps exactly the rate is never refused, whatever floats make of its times."""
+    limit = WindowLimit(40)
+    assert all(limit.admit(start_s + number / 40) for number in range(2_000))
 
 
 def test_the_busiest_second_is_found() -> None:

@@ -73,7 +73,7 @@ def test_same_seed_same_misfortunes() -> None:
 def test_everything_that_can_happen_has_a_face() -> None:
     """Each word and each status has something that a client gets, for reads and for creates, work done or not."""
     for what in (*WHATS.keys() - {SLOW}, *map(str, STATUSES)):
-        for call in ("create", "get"):
+        for call in ("create", "get", "cancel", "delete"):
             response = suffer(what, call, None, None)
             assert not what.isdigit() or response.status_code == int(what)
     assert len(READS) == 4

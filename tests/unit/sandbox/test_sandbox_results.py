@@ -3,6 +3,7 @@ import pytest
 from classify_batch.sandbox.endings import Oddity
 from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.results import Entry, page_of
 from classify_batch.sandbox.world import Job, World, count_billed
 from classify_batch.wire.v1 import CreateBody
@@ -13,7 +14,7 @@ def make_job(*odd: Oddity, **faults: float) -> Job:
     rule = {"type": "invoice", "description": "has line items and a total"}
     body = CreateBody.model_validate({"file_ids": ["a", "b", "c"], "rules": [rule]})
     told = Faults.model_validate({**dict.fromkeys(odd, 1), **faults})
-    return World(Options(faults=told), seed=1).draft(body, "p", 0.0)
+    return World(Options(faults=told), seed=1).draft(order_of(body), "p", 0.0)
 
 
 def ids(job: Job, size: int | None = None) -> list[list[str | None]]:

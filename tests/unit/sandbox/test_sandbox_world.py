@@ -1,23 +1,33 @@
 import statistics
 from typing import Any
 
-from classify_batch.records import JobStatus
+import pytest
+
+from classify_batch.records import JobStatus, ParsingConfiguration
 from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.orders import Order, order_of
 from classify_batch.sandbox.world import Job, World, count_billed
+from classify_batch.wire import v2
 from classify_batch.wire.v1 import CreateBody
 
 PROJECT = "p"
 
 
-def body(*file_ids: str) -> CreateBody:
+def ordered(*file_ids: str) -> Order:
     rule = {"type": "invoice", "description": "has line items and a total"}
-    return CreateBody.model_validate({"file_ids": file_ids or ("f",), "rules": [rule]})
+    return order_of(CreateBody.model_validate({"file_ids": file_ids or ("f",), "rules": [rule]}))
+
+
+def ordered_v2(file_id: str = "f", transaction_id: str | None = None, **told: Any) -> Order:
+    rule = {"type": "invoice", "description": "has line items and a total"}
+    body = {"file_input": file_id, "configuration": {"rules": [rule], **told}, "transaction_id": transaction_id}
+    return order_of(v2.CreateBody.model_validate(body))
 
 
 def make_world(count: int = 0, **options: Any) -> tuple[World, list[Job]]:
     world = World(Options(**options), seed=7)
-    return world, [world.add(world.draft(body(), PROJECT, float(at_s))) for at_s in range(count)]
+    return world, [world.add(world.draft(ordered(), PROJECT, float(at_s))) for at_s in range(count)]
 
 
 def walk(world: World, size: int, now_s: float = 1e9) -> list[str]:
@@ -57,7 +67,7 @@ def test_durations_are_lognormal_about_the_median() -> None:
 def test_started_afresh_no_id_is_given_out_again() -> None:
     """A sandbox that starts anew with the same seed at another time has other job IDs."""
     world, (job,) = make_world(1)
-    assert World(Options(), seed=world.seed).draft(body(), PROJECT, 99.0).job_id != job.job_id
+    assert World(Options(), seed=world.seed).draft(ordered(), PROJECT, 99.0).job_id != job.job_id
 
 
 def test_list_orders() -> None:
@@ -81,7 +91,7 @@ def test_pages_stand_still_while_jobs_come() -> None:
             page = world.page(PROJECT, 3, rank, 1e9)
             seen += [job.job_id for job in page.jobs]
             for _ in range(4 if len(seen) < 25 else 0):
-                world.add(world.draft(body(), PROJECT, 1000.0))
+                world.add(world.draft(ordered(), PROJECT, 1000.0))
             if (rank := page.last_rank) is None:
                 break
         assert len(seen) == len(set(seen))
@@ -114,7 +124,7 @@ def test_lags_hide_fresh_jobs() -> None:
 def test_a_draft_is_not_yet_in_the_world() -> None:
     """A job that could not be kept is not in the world."""
     world, _ = make_world()
-    job = world.draft(body(), PROJECT, 0.0)
+    job = world.draft(ordered(), PROJECT, 0.0)
     assert list(world) == []
     assert world.get(job.job_id, PROJECT, 0.0) is None
 
@@ -128,7 +138,7 @@ def test_unfinished_jobs_are_counted() -> None:
 def test_repeated_file_ids_are_one_file() -> None:
     """A file ID given twice in a create is answered once."""
     world, _ = make_world()
-    assert world.draft(body("a", "b", "a"), PROJECT, 0.0).file_ids == ("a", "b")
+    assert world.draft(ordered("a", "b", "a"), PROJECT, 0.0).file_ids == ("a", "b")
 
 
 def test_only_answered_files_are_billed() -> None:
@@ -141,7 +151,7 @@ def test_only_answered_files_are_billed() -> None:
     ):
         world, _ = make_world(faults=faults)
         for file_ids in (["a", "b"], ["a"]):
-            world.add(world.draft(body(*file_ids), PROJECT, 0.0))
+            world.add(world.draft(ordered(*file_ids), PROJECT, 0.0))
         assert count_billed(world) == expected
 
 
@@ -162,8 +172,76 @@ def test_unknown_words_for_a_job_that_is_out() -> None:
 def test_credits_are_spent_on_answers_only() -> None:
     """A page a file, twice for MULTIMODAL; jobs that fail cost nothing."""
     world, _ = make_world()
-    world.add(world.draft(body("a", "b"), PROJECT, 0.0))
-    world.add(world.draft(body("c").model_copy(update={"mode": "MULTIMODAL"}), PROJECT, 0.0))
+    world.add(world.draft(ordered("a", "b"), PROJECT, 0.0))
+    world.add(world.draft(ordered("c")._replace(mode="MULTIMODAL"), PROJECT, 0.0))
     assert world.credits_spent == 4
     world, _ = make_world(3, faults=Faults(error=1))
     assert world.credits_spent == 0
+
+
+# --- v2 -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_order_of_v2_is_about_one_file() -> None:
+    """Its file, its transaction, and pages counted from 0 inside; what both versions read means the same."""
+    parsing = {"lang": "de", "max_pages": 3, "target_pages": "1,3-5"}
+    order = ordered_v2("a", "t", parsing_configuration=parsing)
+    assert (order.file_ids, order.transaction_id, order.mode) == (("a",), "t", "FAST")
+    assert (order.brief.rules, order.brief.version) == (ordered().brief.rules, "v2")
+    assert order.brief.parsing_configuration == ParsingConfiguration(lang="de", max_pages=3, target_pages=(0, 2, 3, 4))
+    assert ordered_v2().brief.parsing_configuration is None
+
+
+def test_each_version_shows_its_own_jobs() -> None:
+    """Lists, gets and transactions know the version and the project."""
+    world, (old,) = make_world(1)
+    new = world.add(world.draft(ordered_v2("a", "t"), PROJECT, 0.0))
+    assert world.get(old.job_id, PROJECT, 0.0, "v2") is None
+    assert world.get(new.job_id, PROJECT, 0.0) is None
+    assert world.get(new.job_id, PROJECT, 0.0, "v2") is new
+    assert [world.page(PROJECT, 9, None, 0.0, version).jobs for version in ("v1", "v2")] == [[old], [new]]
+    assert world.some([old.job_id, new.job_id, "nope"], PROJECT, "v2") == [new]
+    assert (world.of_transaction("t", PROJECT), world.of_transaction("t", "other")) == (new, None)
+
+
+@pytest.mark.parametrize("list_order", ["newest", "oldest", "shuffled"])
+def test_some_jobs_stand_in_the_order_of_the_list(list_order: str) -> None:
+    """Asked for by ID, jobs come as the list has them, each once, and in pages."""
+    world, _ = make_world(list_order=list_order)
+    jobs = [world.add(world.draft(ordered_v2(str(number)), PROJECT, 0.0)) for number in range(20)]
+    whole = list(world.page(PROJECT, 20, None, 0.0, "v2").jobs)
+    wanted = [job.job_id for job in jobs[::3]]
+    some = world.some([*wanted, wanted[0]], PROJECT, "v2")
+    assert some == [job for job in whole if job.job_id in wanted]
+    first = world.page(PROJECT, 4, None, 0.0, "v2", some)
+    rest = world.page(PROJECT, 4, first.last_rank, 0.0, "v2", some)
+    assert [*first.jobs, *rest.jobs] == some
+    assert (first.total, rest.last_rank) == (7, None)
+
+
+@pytest.mark.parametrize("stuck", [0, 1])
+@pytest.mark.parametrize("list_order", ["newest", "oldest", "shuffled"])
+def test_a_cancelled_job_is_ended_everywhere(list_order: str, stuck: int) -> None:
+    """List, get, count and credits know of it, and the other jobs are as they were."""
+    world, _ = make_world(list_order=list_order, faults=Faults(stuck=stuck), job_duration_s=10, job_duration_sigma=0)
+    jobs = [world.add(world.draft(ordered_v2(str(number)), PROJECT, 0.0)) for number in range(5)]
+    cancelled = world.cancel(jobs[2], 4.0)
+    assert cancelled.status(4.0) is JobStatus.CANCELLED
+    assert cancelled.finished_at_s == 4.0
+    assert world.get(cancelled.job_id, PROJECT, 4.0, "v2") is cancelled
+    assert set(world.page(PROJECT, 9, None, 4.0, "v2").jobs) == {*jobs[:2], cancelled, *jobs[3:]}
+    assert list(world) == [*jobs[:2], cancelled, *jobs[3:]]
+    assert [world.count_unfinished(now_s) for now_s in (4.0, 9.0, 10.0)] == [4, 4, 4 * stuck]
+    assert (world.credits_spent, len(count_billed(world))) == (4 - 4 * stuck, 4 - 4 * stuck)
+
+
+def test_a_deleted_job_stays_paid() -> None:
+    """It is shown nowhere, its transaction is free, and its number isn't given out again."""
+    world, _ = make_world(job_duration_s=0)
+    jobs = [world.add(world.draft(ordered_v2(each, each), PROJECT, 0.0)) for each in "abc"]
+    world.delete(jobs[1])
+    assert world.get(jobs[1].job_id, PROJECT, 1.0, "v2") is None
+    assert world.of_transaction("b", PROJECT) is None
+    assert set(world.page(PROJECT, 9, None, 1.0, "v2").jobs) == {jobs[0], jobs[2]}
+    assert (world.credits_spent, count_billed(world)) == (3, {"a": 1, "b": 1, "c": 1})
+    assert world.draft(ordered_v2(), PROJECT, 1.0).number == 4

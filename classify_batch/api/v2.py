@@ -1,0 +1,103 @@
+"""v2 of the classifier's API behind ports.Api: one file a job, and an idempotency key.
+
+The key (`transaction_id`) is derived from what decides the answer, so that a create that is made again, by this process
+or a later one, gives the job that was made before. It holds the attempt's number: a second attempt is meant to be a new
+job. It holds nothing that changes when another process takes over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from hashlib import sha256
+from typing import Any
+from urllib.parse import quote
+
+from classify_batch.api.http import Http, wrong_shape
+from classify_batch.errors import ApiError
+from classify_batch.records import Answers, Attempt, JobPage, JobSpec, JobView
+from classify_batch.wire import v2
+
+IDS_PER_PAGE = 100
+"""Job IDs in one look: the largest page, and an address that any proxy takes."""
+
+
+class ApiV2:
+    """Jobs of one file. Lists by job IDs, and finished jobs bring their answer along."""
+
+    idempotent = True
+
+    def __init__(self, http: Http, spec: JobSpec, run_id: str) -> None:
+        self._http = http
+        self._spec = spec
+        parsing = spec.parsing_configuration
+        self._told = json.dumps(
+            [
+                run_id,
+                sorted((rule.type, rule.description) for rule in spec.rules),
+                spec.mode,
+                None if parsing is None else parsing.model_dump(mode="json", exclude_none=True),
+            ]
+        )
+
+    @property
+    def clock_skew_s(self) -> float | None:
+        return self._http.clock_skew_s
+
+    @property
+    def requests(self) -> int:
+        return self._http.requests
+
+    def transaction_id(self, attempt: Attempt) -> str:
+        """The same for the same attempt of the same run under the same rules, in whatever process."""
+        told = json.dumps([self._told, attempt.file_ids, attempt.key.attempt])
+        return sha256(told.encode()).hexdigest()
+
+    async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
+        """A create whose answer was lost is no doubt here: it is made again."""
+        (file_id,) = attempt.file_ids
+        body = v2.create_body(self._spec, file_id, self.transaction_id(attempt))
+        try:
+            return await self._http.call(
+                "create", "POST", v2.JOBS_PATH, v2.read_job, body=body, about_to_send=about_to_send
+            )
+        except ApiError as error:
+            raise self._http.repeatable(error) from error
+
+    async def get(self, job_id: str) -> JobView:
+        job = await self._http.call("get", "GET", _job_path(job_id), v2.read_job, params={"expand": "usage"})
+        if job.job_id != job_id:
+            raise wrong_shape("get", ValueError("another job's id"))
+        return job
+
+    async def list_page(
+        self, *, page_size: int, page_token: str | None = None, job_ids: Collection[str] = ()
+    ) -> JobPage:
+        """With `job_ids`, a page is a part of these: whoever asks for the next gets the next part."""
+        if not job_ids:
+            token: dict[str, Any] = {} if page_token is None else {"page_token": page_token}
+            params = {"page_size": page_size, **token}
+            return await self._http.call("list", "GET", v2.JOBS_PATH, v2.read_job_page, params=params)
+        start = 0 if page_token is None else int(page_token)
+        wanted = list(job_ids)[start : start + min(page_size, IDS_PER_PAGE)]
+        read = partial(v2.read_some_jobs, job_ids=frozenset(wanted))
+        params = {"page_size": len(wanted), "job_ids": wanted}
+        page = await self._http.call("list", "GET", v2.JOBS_PATH, read, params=params)
+        end = start + len(wanted)
+        return JobPage(page.jobs, str(end) if end < len(job_ids) else None)
+
+    async def results(self, job: JobView, asked: Collection[str]) -> Answers:  # noqa: ARG002 - there is one file
+        """The answer came with the job; where it did not, the job is asked once more."""
+        if job.answer is None or not job.answer.answered:
+            job = await self.get(job.job_id)
+        return Answers(() if job.answer is None else (job.answer,))
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Stops a job that is not finished."""
+        return await self._http.call("cancel", "POST", _job_path(job_id) + "/cancel", v2.read_job)
+
+
+def _job_path(job_id: str) -> str:
+    """An id from the server, quoted: it can't lead to another path."""
+    return f"{v2.JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"

@@ -1,0 +1,94 @@
+"""Bodies of v2 as the server speaks them: put together as text, for the same reason as those of v1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from classify_batch.clock import to_iso
+from classify_batch.records import ANSWERED_STATUSES, JobStatus
+from classify_batch.sandbox.bodies import USER_ID, to_json
+from classify_batch.sandbox.project import Brief, Judge
+from classify_batch.sandbox.world import Job
+from classify_batch.wire.v1 import ResultBody
+from classify_batch.wire.v2 import ConfigurationBody, DeletedBody, ParsingBody, Status, UsageBody, to_target_pages
+
+_WORDS: Mapping[JobStatus, Status] = {
+    JobStatus.SUCCESS: "COMPLETED",
+    JobStatus.PARTIAL_SUCCESS: "COMPLETED",
+    JobStatus.ERROR: "FAILED",
+    JobStatus.CANCELLED: "CANCELLED",
+}
+"""v2's words for how a job ends: an answered job whose file has no answer is COMPLETED, with `result: null`."""
+
+
+def status_of(job: Job, now_s: float) -> Status:
+    """v2's word for how a job stands; it is RUNNING in the second half of its life."""
+    if job.is_finished(now_s):
+        return _WORDS[job.ending.status]
+    return "PENDING" if now_s < job.half_done_at_s else "RUNNING"
+
+
+def has_answers(job: Job, now_s: float) -> bool:
+    """Whether its body needs a judge."""
+    return job.is_finished(now_s) and job.ending.status in ANSWERED_STATUSES
+
+
+def job_json(job: Job, now_s: float, judge: Judge | None, *, usage: bool = False) -> str:
+    """A classify job as it is at a moment.
+
+    Args:
+        judge: answers its file; needed only for a job that has answers.
+        usage: whether what was billed is asked for.
+    """
+    finished = job.is_finished(now_s)
+    message = to_json(job.ending.error_message) if finished else "null"
+    shown = job.shown_status(now_s) if not finished and "unknown_status" in job.ending.oddities else None
+    expanded = f',"usage":{to_json(_usage(job, finished=finished))}' if usage else ""
+    return (
+        f'{{"id":"{job.job_id}","configuration":{_configuration_json(job.brief, job.mode)},"configuration_id":null,'
+        f'"document_input_type":"file_id","file_input":{to_json(job.file_ids[0])},"parse_job_id":null,'
+        f'"project_id":{to_json(job.project_id)},"status":"{shown or status_of(job, now_s)}","user_id":"{USER_ID}",'
+        f'"created_at":"{to_iso(job.created_at_s)}","updated_at":"{to_iso(_changed_at_s(job, now_s))}",'
+        f'"error_message":{message},"result":{to_json(_result(job, judge))},'
+        f'"transaction_id":{to_json(job.transaction_id)}{expanded}}}'
+    )
+
+
+def deleted_json(job: Job) -> str:
+    """What is answered to a delete."""
+    body: DeletedBody = {"id": job.job_id, "project_id": job.project_id}
+    return to_json(body)
+
+
+@lru_cache(maxsize=64)
+def _configuration_json(brief: Brief, mode: str) -> str:
+    parsing = brief.parsing_configuration
+    told: ParsingBody | None = None
+    if parsing is not None:
+        pages = parsing.target_pages
+        told = {
+            "lang": parsing.lang,
+            "max_pages": parsing.max_pages,
+            "target_pages": None if pages is None else to_target_pages(pages),
+        }
+    rules = [rule.model_dump() for rule in brief.rules]
+    body: ConfigurationBody = {"rules": rules, "mode": mode, "parsing_configuration": told}
+    return to_json(body)
+
+
+def _changed_at_s(job: Job, now_s: float) -> float:
+    if job.is_finished(now_s):
+        return job.finished_at_s
+    return job.created_at_s if now_s < job.half_done_at_s else job.half_done_at_s
+
+
+def _result(job: Job, judge: Judge | None) -> ResultBody | None:
+    if judge is None:
+        return None
+    return next((judge(file_id) for _, file_id, has_result in job.answered() if has_result), None)
+
+
+def _usage(job: Job, *, finished: bool) -> UsageBody:
+    billed = float(job.credits) if finished else None
+    return {"credits": billed, "parse_credits": billed}

@@ -1,0 +1,52 @@
+"""What the calls of both versions have in common: the project, its jobs, and who answers for its files."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+from starlette.requests import Request
+
+from classify_batch.sandbox.admission import admit
+from classify_batch.sandbox.answers import refuse
+from classify_batch.sandbox.asking import page_size
+from classify_batch.sandbox.ledger import Ledger
+from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.orders import Order
+from classify_batch.sandbox.project import Brief, Judge, Project, Version
+from classify_batch.sandbox.struck import NO_JOB_WORDS
+from classify_batch.sandbox.world import Job, World
+
+PAGE_SIZE_DEFAULT = 50
+
+
+class Calls:
+    """The calls of one version; each gives its answer's body, or raises `Refusal`."""
+
+    version: Version
+
+    def __init__(self, options: Options, world: World, project: Project, ledger: Ledger | None) -> None:
+        self._options, self._world, self._project, self._ledger = options, world, project, ledger
+
+    def _project_id(self, request: Request) -> str:
+        return request.query_params.get("project_id") or self._options.project_id
+
+    def _job(self, request: Request, now_s: float) -> Job:
+        job = self._world.get(request.path_params["job_id"], self._project_id(request), now_s, self.version)
+        if job is None:
+            raise refuse(404, NO_JOB_WORDS)
+        return job
+
+    def _accept(self, order: Order, project_id: str, now_s: float) -> Job:
+        admit(order, project_id, self._options, self._project, self._world, now_s)
+        job = self._world.draft(order, project_id, now_s)
+        if self._ledger is not None:
+            self._ledger.append(job)
+        return self._world.add(job)
+
+    def _jobs_page_size(self, request: Request, most: int) -> int:
+        return page_size(request, min(PAGE_SIZE_DEFAULT, most), most, clamp=self._options.list_page_size_clamp)
+
+    async def _judge(self, brief: Brief) -> Judge:
+        judge = self._project.judge_at_hand(brief)
+        if judge is None:
+            judge = await anyio.to_thread.run_sync(self._project.make_judge, brief)
+        return judge

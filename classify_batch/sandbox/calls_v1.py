@@ -1,0 +1,58 @@
+"""v1: jobs of many files, and their results apart.
+
+Where the vendor documents nothing, it does this: results of a job that isn't finished are 400; those of an
+ERROR or CANCELLED job are an empty page; jobs show only under the project they were created in; a bad page
+token is 422.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from classify_batch.sandbox import bodies
+from classify_batch.sandbox.answers import refuse
+from classify_batch.sandbox.asking import checked, position, read_body
+from classify_batch.sandbox.calls import Calls
+from classify_batch.sandbox.ledger import Ledger
+from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.orders import order_of
+from classify_batch.sandbox.project import Project
+from classify_batch.sandbox.results import page_of
+from classify_batch.sandbox.world import World
+
+
+class CallsV1(Calls):
+    """The calls of v1."""
+
+    version = "v1"
+
+    def __init__(self, options: Options, world: World, project: Project, ledger: Ledger | None) -> None:
+        super().__init__(options, world, project, ledger)
+        size = options.results_page_size
+        self._results_page_size = options.faults.results_page_size if size is None else size
+
+    async def create(self, request: Request, now_s: float) -> str:
+        order = order_of(checked(await read_body(request)))
+        return bodies.job_json(self._accept(order, self._project_id(request), now_s), now_s)
+
+    async def get(self, request: Request, now_s: float) -> str:
+        return bodies.job_json(self._job(request, now_s), now_s)
+
+    async def list(self, request: Request, now_s: float) -> str:
+        project_id = self._project_id(request)
+        size = self._jobs_page_size(request, self._options.list_page_size_max)
+        place = f"jobs of {project_id}"
+        page = self._world.page(project_id, size, position(request, place), now_s)
+        token = None if page.last_rank is None else bodies.to_token(place, page.last_rank)
+        return bodies.page_json((bodies.job_json(job, now_s) for job in page.jobs), token, page.total)
+
+    async def results(self, request: Request, now_s: float) -> str:
+        job = self._job(request, now_s)
+        if not job.is_finished(now_s):
+            raise refuse(400, "Classify job is not finished")
+        place = f"results of {job.job_id}"
+        page = page_of(job, position(request, place) or 0, self._results_page_size)
+        token = None if page.next_start is None else bodies.to_token(place, page.next_start)
+        judge = await self._judge(job.brief)
+        items = (bodies.to_json(bodies.item_body(job, entry, judge)) for entry in page.entries)
+        return bodies.page_json(items, token, page.total)

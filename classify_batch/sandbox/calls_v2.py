@@ -1,0 +1,115 @@
+"""v2: one job holds one file and carries its answer; it can be cancelled and deleted.
+
+Where the vendor documents nothing, it does this: a job shows only under the version and the project that it was
+created in; a transaction ID is looked up once the body is well-formed, before anything is asked of the project or the
+plan, and is free again once its job is deleted; `usage` is null in its parts until the job has ended; more than the
+creates a second are 429 before the body is looked at; a bad page token is 422.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from starlette.requests import Request
+
+from classify_batch.sandbox import bodies
+from classify_batch.sandbox.answers import refuse, too_many
+from classify_batch.sandbox.asking import checked_v2, moment_ms, position, read_body, status_word
+from classify_batch.sandbox.bodies_v2 import deleted_json, has_answers, job_json, status_of
+from classify_batch.sandbox.calls import Calls
+from classify_batch.sandbox.ledger import Ledger
+from classify_batch.sandbox.meter import WindowLimit
+from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.orders import order_of
+from classify_batch.sandbox.project import Brief, Judge, Project
+from classify_batch.sandbox.struck import RATE_WORDS
+from classify_batch.sandbox.world import Job, World
+from classify_batch.wire.v2 import PAGE_SIZE_MAX
+
+Test = Callable[[Job], bool]
+
+
+class CallsV2(Calls):
+    """The calls of v2."""
+
+    version = "v2"
+
+    def __init__(self, options: Options, world: World, project: Project, ledger: Ledger | None) -> None:
+        super().__init__(options, world, project, ledger)
+        most_per_s = options.creates_per_s
+        self._creates = None if most_per_s is None else WindowLimit(most_per_s)
+
+    async def create(self, request: Request, now_s: float) -> str:
+        if self._creates is not None and not self._creates.admit(now_s):
+            raise too_many(RATE_WORDS, self._options.faults.retry_after_s)
+        order = order_of(checked_v2(await read_body(request)))
+        project_id = self._project_id(request)
+        known = None
+        if order.transaction_id is not None:
+            known = self._world.of_transaction(order.transaction_id, project_id)
+        return await self._show(self._accept(order, project_id, now_s) if known is None else known, now_s)
+
+    async def get(self, request: Request, now_s: float) -> str:
+        usage = "usage" in request.query_params.getlist("expand")
+        return await self._show(self._job(request, now_s), now_s, usage=usage)
+
+    async def list(self, request: Request, now_s: float) -> str:
+        project_id = self._project_id(request)
+        size = self._jobs_page_size(request, min(self._options.list_page_size_max, PAGE_SIZE_MAX))
+        place = f"v2 jobs of {project_id}"
+        after = position(request, place)
+        page = self._world.page(project_id, size, after, now_s, "v2", self._among(request, project_id, now_s))
+        judges: dict[Brief, Judge] = {}
+        for job in page.jobs:
+            if job.brief not in judges and has_answers(job, now_s):
+                judges[job.brief] = await self._judge(job.brief)
+        shown = (job_json(job, now_s, judges[job.brief] if has_answers(job, now_s) else None) for job in page.jobs)
+        token = None if page.last_rank is None else bodies.to_token(place, page.last_rank)
+        return bodies.page_json(shown, token, page.total)
+
+    async def cancel(self, request: Request, now_s: float) -> str:
+        job = self._job(request, now_s)
+        if job.is_finished(now_s):
+            raise refuse(400, f"Classify job is {status_of(job, now_s)} and can't be cancelled")
+        if self._ledger is not None:
+            self._ledger.cancel(job, now_s)
+        return await self._show(self._world.cancel(job, now_s), now_s)
+
+    async def delete(self, request: Request, now_s: float) -> str:
+        job = self._job(request, now_s)
+        if not job.is_finished(now_s):
+            raise refuse(400, f"Classify job is {status_of(job, now_s)} and can't be deleted: cancel it first")
+        if self._ledger is not None:
+            self._ledger.delete(job)
+        self._world.delete(job)
+        return deleted_json(job)
+
+    async def _show(self, job: Job, now_s: float, *, usage: bool = False) -> str:
+        judge = await self._judge(job.brief) if has_answers(job, now_s) else None
+        return job_json(job, now_s, judge, usage=usage)
+
+    def _among(self, request: Request, project_id: str, now_s: float) -> Sequence[Job] | None:
+        """The jobs that the query asks for; None: all of the project's."""
+        tests = _tests(request, now_s)
+        job_ids = request.query_params.getlist("job_ids")
+        if job_ids:
+            return [job for job in self._world.some(job_ids, project_id, "v2") if all(test(job) for test in tests)]
+        if not tests:
+            return None
+        return self._world.all(project_id, "v2", lambda job: all(test(job) for test in tests))
+
+
+def _tests(request: Request, now_s: float) -> list[Test]:
+    tests: list[Test] = []
+    if (word := status_word(request)) is not None:
+        tests.append(lambda job: status_of(job, now_s) == word)
+    if (first_ms := moment_ms(request, "created_at_on_or_after")) is not None:
+        tests.append(lambda job: _created_ms(job) >= first_ms)
+    if (last_ms := moment_ms(request, "created_at_on_or_before")) is not None:
+        tests.append(lambda job: _created_ms(job) <= last_ms)
+    return tests
+
+
+def _created_ms(job: Job) -> int:
+    """`created_at` as it is shown: cut off, not rounded."""
+    return int(round(job.created_at_s * 1000, 3))

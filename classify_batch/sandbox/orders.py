@@ -1,0 +1,40 @@
+"""What a create asks for, in whichever version of the API it was said."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from classify_batch.records import ParsingConfiguration
+from classify_batch.sandbox.project import Brief
+from classify_batch.wire import v1, v2
+
+
+class Order(NamedTuple):
+    """A well-formed create.
+
+    Attributes:
+        file_ids: as they were told, repeated ones too; on v2 there is one.
+        transaction_id: v2's idempotency key.
+    """
+
+    file_ids: tuple[str, ...]
+    brief: Brief
+    mode: str = "FAST"
+    transaction_id: str | None = None
+
+
+def order_of(body: v1.CreateBody | v2.CreateBody) -> Order:
+    """What a create's body asks for."""
+    if isinstance(body, v1.CreateBody):
+        brief = Brief(tuple(body.rules), body.parsing_configuration)
+        return Order(tuple(body.file_ids), brief, body.mode or "FAST")
+    told = body.configuration
+    brief = Brief(tuple(told.rules), _parsing_of(told.parsing_configuration), "v2")
+    return Order((body.file_input,), brief, told.mode or "FAST", body.transaction_id)
+
+
+def _parsing_of(told: v2.ParsingLimits | None) -> ParsingConfiguration | None:
+    if told is None:
+        return None
+    pages = None if told.target_pages is None else v2.from_target_pages(told.target_pages)
+    return ParsingConfiguration(lang=told.lang, max_pages=told.max_pages, target_pages=pages)

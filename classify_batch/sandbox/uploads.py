@@ -1,0 +1,229 @@
+"""The project's files with those that clients bring: `GET` and `POST /api/v1/beta/files`, the same for both versions.
+
+An upload is read as it comes and not kept: what is known of it is a line beside the ledger. So it can be listed and be
+put into jobs over a restart, and its answers are drawn by lot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from email.message import Message
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from starlette.requests import Request
+
+from classify_batch.sandbox import bodies
+from classify_batch.sandbox.answers import invalid, refuse
+from classify_batch.sandbox.asking import page_size, position
+from classify_batch.sandbox.calls import PAGE_SIZE_DEFAULT
+from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.project import Brief, FileEntry, Judge, OpenProject, Project
+from classify_batch.wire.files import PAGE_SIZE_MAX
+from classify_batch.wire.v1 import ResultBody
+
+UPLOAD_BYTES_MAX = 300 * 1024 * 1024
+FIELD_BYTES_MAX = 10_000
+SUFFIX = ".files"
+"""Uploads are kept beside the ledger, in a file of its name with this behind it."""
+
+_NAME = re.compile(rb'\bname="([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that a client brought. `sha256`: of what came."""
+
+    file_id: str
+    name: str
+    project_id: str
+    external_file_id: str | None
+    purpose: str | None
+    size_bytes: int
+    sha256: str
+
+    def body(self) -> dict[str, Any]:
+        told = bodies.file_body(FileEntry(self.file_id, self.name, self.size_bytes), self.project_id)
+        return {**told, "external_file_id": self.external_file_id, "purpose": self.purpose}
+
+
+def read_uploads(ledger: Path) -> list[Upload]:
+    """What was uploaded to the sandbox of a ledger."""
+    path = ledger.with_name(ledger.name + SUFFIX)
+    return [Upload(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class Shelf:
+    """A project, and what was brought to it: a `Project` itself, and the two calls about files."""
+
+    def __init__(self, project: Project, options: Options) -> None:
+        self._project, self._options = project, options
+        uploads = read_uploads(options.ledger) if options.ledger is not None else []
+        self._uploads = {upload.file_id: upload for upload in uploads}
+
+    # --- As a project ---------------------------------------------------------------------------------------
+
+    @property
+    def files(self) -> Sequence[FileEntry]:
+        brought = [FileEntry(each.file_id, each.name, each.size_bytes) for each in self._uploads.values()]
+        return [*self._project.files, *brought] if brought else self._project.files
+
+    def stranger(self, file_ids: Sequence[str]) -> str | None:
+        if not self._uploads:
+            return self._project.stranger(file_ids)
+        return self._project.stranger([file_id for file_id in file_ids if file_id not in self._uploads])
+
+    def judge_at_hand(self, brief: Brief) -> Judge | None:
+        judge = self._project.judge_at_hand(brief)
+        return None if judge is None else self._knowing_uploads(judge, brief)
+
+    def make_judge(self, brief: Brief) -> Judge:
+        return self._knowing_uploads(self._project.make_judge(brief), brief)
+
+    def close(self) -> None:
+        self._project.close()
+
+    def _knowing_uploads(self, judge: Judge, brief: Brief) -> Judge:
+        if not self._uploads:
+            return judge
+        by_lot = OpenProject().make_judge(brief)
+
+        def answer(file_id: str) -> ResultBody:
+            return by_lot(file_id) if file_id in self._uploads else judge(file_id)
+
+        return answer
+
+    # --- The calls ------------------------------------------------------------------------------------------
+
+    async def list(self, request: Request, now_s: float) -> str:  # noqa: ARG002
+        project_id = self._project_id(request)
+        held: Sequence[FileEntry] = self._project.files
+        brought = [each for each in self._uploads.values() if each.project_id == project_id]
+        if {"file_ids", "file_name", "external_file_id"} & set(request.query_params):
+            held = [each for each in held if _is_wanted(request, each.file_id, each.name, each.name)]
+            brought = [each for each in brought if _is_wanted(request, each.file_id, each.name, each.external_file_id)]
+        size = page_size(request, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+        start = position(request, "files") or 0
+        stop, total = start + size, len(held) + len(brought)
+        page = [bodies.file_body(each, project_id) for each in held[start:stop]]
+        page += [each.body() for each in brought[max(0, start - len(held)) : max(0, stop - len(held))]]
+        token = bodies.to_token("files", stop) if stop < total else None
+        return bodies.page_json(map(bodies.to_json, page), token, total)
+
+    async def upload(self, request: Request, now_s: float) -> str:  # noqa: ARG002
+        parts = _Parts(_boundary(request.headers.get("content-type", "")))
+        known: bytes | None = getattr(request.state, "body_read", None)  # a slow request was read before
+        if known is not None:
+            parts.feed(known)
+        else:
+            async with aclosing(request.stream()) as blocks:
+                async for block in blocks:
+                    parts.feed(block)
+        if not parts.ended or parts.file_name is None:
+            raise invalid((("body", "file"), "Field required", "missing"))
+        fields = {name: bytes(value).decode("utf-8", "replace") for name, value in parts.fields.items()}
+        upload = Upload(
+            str(uuid4()),
+            parts.file_name,
+            self._project_id(request),
+            fields.get("external_file_id"),
+            fields.get("purpose"),
+            parts.size,
+            parts.digest.hexdigest(),
+        )
+        self._keep(upload)
+        return bodies.to_json(upload.body())
+
+    def _keep(self, upload: Upload) -> None:
+        if self._options.ledger is not None:
+            path = self._options.ledger.with_name(self._options.ledger.name + SUFFIX)
+            with path.open("a") as file:
+                file.write(json.dumps(asdict(upload)) + "\n")
+        self._uploads[upload.file_id] = upload
+
+    def _project_id(self, request: Request) -> str:
+        return request.query_params.get("project_id") or self._options.project_id
+
+
+def _is_wanted(request: Request, file_id: str, name: str, external_file_id: str | None) -> bool:
+    query = request.query_params
+    file_ids = query.getlist("file_ids")
+    asked = ((query.get("file_name"), name), (query.get("external_file_id"), external_file_id))
+    return (not file_ids or file_id in file_ids) and all(wanted in (None, there) for wanted, there in asked)
+
+
+# --- Multipart (RFC 7578) ---------------------------------------------------------------------------------------------
+
+
+def _boundary(content_type: str) -> bytes:
+    head = Message()
+    head["content-type"] = content_type
+    boundary = head.get_boundary()
+    if head.get_content_type() != "multipart/form-data" or not boundary:
+        raise invalid((("body",), "Expected multipart/form-data with a boundary", "value_error"))
+    return boundary.encode()
+
+
+class _Parts:
+    """A multipart body as it comes: small fields are kept, of the file its name, size and digest."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._delimiter = b"\r\n--" + boundary
+        self._buffer = bytearray(b"\r\n")  # before the first delimiter there is no line end
+        self._field: str | None = None
+        self._in_head = False
+        self.fields: dict[str, bytearray] = {}
+        self.file_name: str | None = None
+        self.size = 0
+        self.digest = hashlib.sha256()
+        self.ended = False
+
+    def feed(self, block: bytes) -> None:
+        self._buffer += block
+        while not self.ended and (self._head() if self._in_head else self._content()):
+            pass
+
+    def _content(self) -> bool:
+        """Takes what surely belongs to the part; False: more must come."""
+        at = self._buffer.find(self._delimiter)
+        end = at if at >= 0 else max(0, len(self._buffer) - len(self._delimiter))
+        self._take(bytes(self._buffer[:end]))
+        del self._buffer[: end + len(self._delimiter) if at >= 0 else end]
+        self._in_head = at >= 0
+        return at >= 0
+
+    def _head(self) -> bool:
+        if self._buffer.startswith(b"--"):
+            self.ended = True
+            return False
+        at = self._buffer.find(b"\r\n\r\n")
+        if at < 0:
+            if len(self._buffer) > FIELD_BYTES_MAX:
+                raise refuse(400, "There was an error parsing the body")
+            return False
+        head = bytes(self._buffer[:at])
+        del self._buffer[: at + 4]
+        named = _NAME.search(head)
+        self._field = named[1].decode("utf-8", "replace") if named else None
+        if (file := re.search(rb'\bfilename="([^"]*)"', head)) is not None and self._field == "file":
+            self.file_name = file[1].decode("utf-8", "replace")
+        self._in_head = False
+        return True
+
+    def _take(self, content: bytes) -> None:
+        if self._field == "file":
+            self.size += len(content)
+            if self.size > UPLOAD_BYTES_MAX:
+                raise refuse(413, f"File is larger than {UPLOAD_BYTES_MAX} bytes")
+            self.digest.update(content)
+        elif self._field is not None:
+            kept = self.fields.setdefault(self._field, bytearray())
+            kept += content
+            if len(kept) > FIELD_BYTES_MAX:
+                raise refuse(400, "There was an error parsing the body")

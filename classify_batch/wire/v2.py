@@ -1,0 +1,320 @@
+"""v2 of the classifier's API: one job holds one file, and its answer.
+
+Source: the vendor's SDK 2.19.0 (`client.classify`). What differs from v1 and costs money or correctness is settled
+here: `max_pages` has no limit by default, so it is always sent; `target_pages` is a 1-based string, and ours are
+0-based numbers; the words for a job's state are others, and readers translate them into ours, so that nobody else
+has to know two vocabularies. As on v1, readers are lenient in all but an id, a status, and what an answer rests on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from classify_batch.clock import from_iso
+from classify_batch.records import Answer, JobPage, JobSpec, JobStatus, JobView, Language, Rule, Told
+from classify_batch.wire.shape import Shape, text
+from classify_batch.wire.v1 import Page, Result, ResultBody, WebhookBody, to_answer, to_rules, webhook_bodies
+
+JOBS_PATH = "/api/v2/classify"
+
+PAGE_SIZE_MAX = 100
+"""The most jobs in one page of the list."""
+
+PAGES_MAX_DEFAULT = 5
+"""Sent as `max_pages` where nothing else is told: what v1 reads by default. v2 by itself reads every page."""
+
+TARGET_PAGE_MAX = 100_000
+"""The highest page number that is taken: a range is as long as it says, and must not fill the memory."""
+
+Status = Literal["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
+
+# --- Bodies, as the server speaks them ------------------------------------------------------------------------------
+
+
+class ParsingBody(TypedDict):
+    """How files are read. `target_pages` counts from 1; `max_pages` null: no limit."""
+
+    lang: NotRequired[str | None]
+    max_pages: NotRequired[int | None]
+    target_pages: NotRequired[str | None]
+
+
+class ConfigurationBody(TypedDict):
+    """What a job was told to do."""
+
+    rules: list[dict[str, str]]
+    mode: NotRequired[str | None]
+    parsing_configuration: NotRequired[ParsingBody | None]
+
+
+class UsageBody(TypedDict):
+    """What was billed; null until that is known."""
+
+    credits: float | None
+    parse_credits: float | None
+
+
+class JobBody(TypedDict):
+    """A classify job. It names its file, and carries the answer once it is COMPLETED."""
+
+    id: str
+    configuration: ConfigurationBody
+    document_input_type: str
+    file_input: str
+    project_id: str
+    status: str
+    user_id: str
+    configuration_id: NotRequired[str | None]
+    created_at: NotRequired[str | None]
+    error_message: NotRequired[str | None]
+    parse_job_id: NotRequired[str | None]
+    result: NotRequired[ResultBody | None]
+    transaction_id: NotRequired[str | None]
+    updated_at: NotRequired[str | None]
+    usage: NotRequired[UsageBody | None]
+    """Only where it was asked for, by `expand=usage`."""
+
+
+class DeletedBody(TypedDict):
+    """Which job was deleted."""
+
+    id: str
+    project_id: str | None
+
+
+# --- Creating -------------------------------------------------------------------------------------------------------
+
+
+class ParsingLimits(Told):
+    """How files are read: the documented limits, as a server checks them."""
+
+    lang: Language | None = None
+    max_pages: int | None = Field(default=None, ge=1)
+    target_pages: str | None = None
+
+    @field_validator("target_pages")
+    @classmethod
+    def _check(cls, pages: str | None) -> str | None:
+        if pages is not None:
+            from_target_pages(pages)
+        return pages
+
+
+class Configuration(BaseModel):
+    """What a job is told to do. Modes other than FAST are v1's."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rules: list[Rule] = Field(min_length=1)
+    mode: Literal["FAST"] | None = None
+    parsing_configuration: ParsingLimits | None = None
+
+
+class CreateBody(BaseModel):
+    """What a create call must hold: the documented limits, as a server checks them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    file_input: str = Field(min_length=1)
+    configuration: Configuration
+    transaction_id: str | None = Field(default=None, min_length=1)
+    webhook_configurations: list[WebhookBody] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_file_id(cls, values: object) -> object:
+        """`file_id` is the deprecated name of `file_input`, and either may be null."""
+        if not isinstance(values, Mapping) or values.get("file_input") is not None:
+            return values
+        named = {name: value for name, value in values.items() if name != "file_input"}
+        file_id = values.get("file_id")
+        return named if file_id is None else named | {"file_input": file_id}
+
+
+def create_body(spec: JobSpec, file_id: str, transaction_id: str, max_pages: int = PAGES_MAX_DEFAULT) -> dict[str, Any]:
+    """The body of a create call.
+
+    Args:
+        transaction_id: the same one again gives the same job back, whatever else the body says.
+        max_pages: sent where the job's parsing configuration sets none.
+    """
+    told = spec.parsing_configuration
+    parsing: dict[str, Any] = {"max_pages": max_pages}
+    if told is not None:
+        parsing |= told.model_dump(mode="json", exclude_none=True, exclude={"target_pages"})
+        if told.target_pages:
+            parsing["target_pages"] = to_target_pages(told.target_pages)
+    body: dict[str, Any] = {
+        "file_input": file_id,
+        "configuration": {
+            "rules": [{"type": rule.type, "description": rule.description} for rule in spec.rules],
+            "mode": spec.mode,
+            "parsing_configuration": parsing,
+        },
+        "transaction_id": transaction_id,
+    }
+    if spec.webhook_configurations:
+        body["webhook_configurations"] = webhook_bodies(spec.webhook_configurations)
+    return body
+
+
+# --- Page numbers ---------------------------------------------------------------------------------------------------
+
+_PAGES = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
+
+
+def to_target_pages(pages: Iterable[int]) -> str:
+    """0-based page numbers as v2 spells them: from 1, ascending, each once, neighbours as a range.
+
+    >>> to_target_pages([0, 2, 3, 4])
+    '1,3-5'
+    """
+    ranges: list[tuple[int, int]] = []
+    for page in sorted({page + 1 for page in pages}):
+        if ranges and ranges[-1][1] == page - 1:
+            ranges[-1] = (ranges[-1][0], page)
+        else:
+            ranges.append((page, page))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def from_target_pages(told: str) -> tuple[int, ...]:
+    """The 0-based page numbers that a string means, ascending, each once.
+
+    Raises:
+        ValueError: it is no list of page numbers and ranges from 1 to `TARGET_PAGE_MAX`.
+
+    >>> from_target_pages("1,3-5")
+    (0, 2, 3, 4)
+    """
+    pages: list[int] = []
+    for first, last in sorted(map(_range, told.split(","))):
+        seen = pages[-1] + 1 if pages else 0
+        pages.extend(range(max(first - 1, seen), last))
+    return tuple(pages)
+
+
+def _range(part: str) -> tuple[int, int]:
+    found = _PAGES.fullmatch(part)
+    if found is None:
+        raise ValueError('target_pages lists pages and ranges, counted from 1, as in "1,3-5"')
+    first = int(found[1])
+    last = first if found[2] is None else int(found[2])
+    if not 1 <= first <= last <= TARGET_PAGE_MAX:
+        raise ValueError(f"pages count from 1 to {TARGET_PAGE_MAX}, and a range ascends")
+    return first, last
+
+
+# --- Reading --------------------------------------------------------------------------------------------------------
+
+_OUR_WORDS: Mapping[str, JobStatus] = {
+    "PENDING": JobStatus.PENDING,
+    "RUNNING": JobStatus.PENDING,
+    "COMPLETED": JobStatus.SUCCESS,
+    "FAILED": JobStatus.ERROR,
+    "CANCELLED": JobStatus.CANCELLED,
+}
+
+
+def _our_word(status: str) -> str:
+    known = _OUR_WORDS.get(status)
+    if known is not None:
+        return known
+    # A word that only v1 has means nothing here. Unmarked it would pass for ours, and a job for finished.
+    return f"v2 {status}" if status in JobStatus.__members__ else status
+
+
+class _Job(msgspec.Struct):
+    """How a job stands and what it answers: what is looked at again and again."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    status: str
+    project_id: Any = None
+    error_message: Any = None
+    file_input: Any = None
+    result: Result | None = None
+    usage: Any = None
+    transaction_id: Any = None
+
+    def view(self) -> JobView:
+        return JobView(
+            self.id,
+            _our_word(self.status),
+            text(self.project_id),
+            error_message=text(self.error_message),
+            answer=self.answer(),
+            credits=_credits(self.usage),
+            transaction_id=text(self.transaction_id),
+        )
+
+    def answer(self) -> Answer | None:
+        return to_answer(self.file_input, self.result) if self.status == "COMPLETED" else None
+
+
+class _DescribedJob(_Job):
+    """A job with what it was told to do."""
+
+    created_at: Any = None
+    configuration: Any = None
+
+    def view(self) -> JobView:
+        created_at = text(self.created_at)
+        told = self.configuration if isinstance(self.configuration, dict) else {}
+        return JobView(
+            job_id=self.id,
+            status=_our_word(self.status),
+            project_id=text(self.project_id),
+            created_at_s=from_iso(created_at) if created_at else None,
+            error_message=text(self.error_message),
+            rules=to_rules(told.get("rules")),
+            mode=text(told.get("mode")),
+            parsing_configuration=_parsing(told.get("parsing_configuration")),
+            answer=self.answer(),
+            credits=_credits(self.usage),
+            transaction_id=text(self.transaction_id),
+        )
+
+
+_JOB = Shape(_Job)
+_JOBS = Shape(Page[_Job])
+_DESCRIBED_JOBS = Shape(Page[_DescribedJob])
+
+
+def read_job(data: bytes) -> JobView:
+    """How a job stands, and its answer. Raises ValueError for a body of another shape."""
+    return _JOB.read(data).view()
+
+
+def read_job_page(data: bytes) -> JobPage:
+    """A page of jobs, each with what it was told to do. Raises ValueError for a body of another shape."""
+    page = _DESCRIBED_JOBS.read(data)
+    return JobPage(tuple(job.view() for job in page.items), page.token)
+
+
+def read_some_jobs(data: bytes, job_ids: Collection[str]) -> JobPage:
+    """How those of `job_ids` stand that are on a page. Raises ValueError for a body of another shape."""
+    page = _JOBS.read(data)
+    return JobPage(tuple(job.view() for job in page.items if job.id in job_ids), page.token)
+
+
+def _credits(usage: object) -> float | None:
+    billed = usage.get("credits") if isinstance(usage, Mapping) else None
+    return float(billed) if isinstance(billed, int | float) and not isinstance(billed, bool) else None
+
+
+def _parsing(body: object) -> dict[str, object] | None:
+    """A parsing configuration in our words: with 0-based page numbers, where they can be read."""
+    if not isinstance(body, dict):
+        return None
+    pages = body.get("target_pages")
+    if not isinstance(pages, str):
+        return body
+    try:
+        return body | {"target_pages": list(from_target_pages(pages))}
+    except ValueError:
+        return body

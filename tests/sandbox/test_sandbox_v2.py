@@ -1,0 +1,240 @@
+"""v2, called in process: a job's life, and what a create is answered."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+
+from classify_batch.clock import from_iso
+from classify_batch.sandbox import Faults
+
+if TYPE_CHECKING:
+    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, get, listed, make, stats_of, talk, where_of
+else:
+    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, get, listed, make, stats_of, talk, where_of
+
+# --- One job --------------------------------------------------------------------------------------------------------
+
+
+def test_a_created_job_has_the_documented_fields() -> None:
+    """The answer to a create is a PENDING job that names its file and repeats what was told, without usage."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        parsing = {"lang": "de", "max_pages": 3, "target_pages": "1,3-5"}
+        return await make(client, "a", transaction_id="t", mode="FAST", parsing_configuration=parsing), parsing
+
+    job, parsing = talk(script)
+    assert (job["status"], job["file_input"], job["transaction_id"]) == ("PENDING", "a", "t")
+    assert job["configuration"] == {"rules": RULES, "mode": "FAST", "parsing_configuration": parsing}
+    assert from_iso(job["created_at"]) == pytest.approx(1_700_000_000)
+    assert set(job) == {
+        *("id", "configuration", "configuration_id", "document_input_type", "file_input", "parse_job_id"),
+        *("project_id", "status", "user_id", "created_at", "updated_at", "error_message", "result", "transaction_id"),
+    }
+
+
+def test_a_job_runs_and_ends_with_its_answer() -> None:
+    """PENDING in the first half of its life, RUNNING in the second, then COMPLETED with type, confidence, reasoning."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        jobs = [await make(client)]
+        for _ in range(3):
+            await anyio.sleep(4)
+            jobs.append(await get(client, jobs[0]))
+        return jobs, (await client.get(JOBS)).json()["items"]
+
+    jobs, page = talk(script)
+    assert [job["status"] for job in jobs] == ["PENDING", "PENDING", "RUNNING", "COMPLETED"]
+    assert [job["result"] for job in jobs[:3]] == [None] * 3
+    assert set(jobs[3]["result"]) == {"type", "confidence", "reasoning"}
+    since_s = [(from_iso(job["updated_at"]) or 0.0) - 1_700_000_000 for job in jobs]
+    assert since_s == pytest.approx([0, 0, 5, 10])
+    assert page == jobs[3:]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason", "billed"),
+    [
+        ("error", "FAILED", "TIMEOUT", 0),
+        ("poison_share", "FAILED", "PDF_IS_BROKEN", 0),
+        ("cancelled", "CANCELLED", None, 0),
+        ("null_result", "COMPLETED", None, 0),
+        ("partial", "COMPLETED", None, 0),
+        ("stuck", "RUNNING", None, None),
+    ],
+)
+def test_jobs_that_end_badly(fault: str, status: str, reason: str | None, billed: float | None) -> None:
+    """Each misfortune of a job has its v2 face: no result, a reason where it failed, and nothing billed."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        job = await make(client)
+        await anyio.sleep(100)
+        return await get(client, job, "?expand=usage"), await stats_of(client)
+
+    job, stats = talk(script, faults=Faults.model_validate({fault: 1}))
+    assert (job["status"], job["error_message"], job["result"]) == (status, reason, None)
+    assert job["usage"] == {"credits": billed, "parse_credits": billed}
+    assert (stats["files_accepted"], stats["files_billed"]) == (1, 0)
+
+
+def test_unknown_words_for_a_job_that_is_out() -> None:
+    """A job can show a word that no document has, and what it has become at last."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        job = await make(client)
+        await anyio.sleep(10)
+        return job["status"], (await get(client, job))["status"]
+
+    assert talk(script, faults=Faults(unknown_status=1)) == ("QUEUED", "COMPLETED")
+
+
+def test_both_versions_answer_a_file_alike() -> None:
+    """The same file and rules have the same answer on v1 and v2."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        jobs = [await make(client, file_id) for file_id in "abcdefgh"]
+        told = {"file_ids": list("abcdefgh"), "rules": RULES}
+        old = (await client.post(V1_JOBS, json=told)).json()
+        await anyio.sleep(10)
+        items = (await client.get(f"{V1_JOBS}/{old['id']}/results")).json()["items"]
+        return [(await get(client, job))["result"] for job in jobs], [item["result"] for item in items]
+
+    new, old = talk(script)
+    assert new == old
+    assert len({result["type"] for result in new}) > 1
+
+
+def test_without_a_limit_every_page_is_read(tmp_path: Path) -> None:
+    """What only the sixth page says decides on v2, unless `max_pages` or `target_pages` leave it out."""
+    (tmp_path / "long.txt").write_text("walk " * 3_000 + "a salutation and a signature")
+    (tmp_path / "other.txt").write_text("line items and a total")
+    parsings = [None, {"max_pages": 5}, {"max_pages": 6}, {"target_pages": "6"}, {"target_pages": "1-5"}]
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        file_id = (await client.get("/api/v1/beta/files?file_name=long.txt")).json()["items"][0]["id"]
+        jobs = [await make(client, file_id, parsing_configuration=parsing) for parsing in parsings]
+        await anyio.sleep(10)
+        return [(await get(client, job))["result"]["type"] for job in jobs]
+
+    assert talk(script, documents=tmp_path) == ["letter", None, "letter", "letter", None]
+
+
+# --- Creating -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "where"),
+    [
+        ({"file_input": None}, ["file_input"]),
+        ({"configuration": None}, ["configuration"]),
+        ({"configuration": {"rules": []}}, ["configuration", "rules"]),
+        ({"configuration": {"rules": RULES + RULES[:1]}}, ["configuration", "rules"]),
+        ({"configuration": {"rules": [{"type": "a", "description": "short"}]}},
+         ["configuration", "rules", 0, "description"]),
+        ({"configuration": {"rules": RULES, "mode": "MULTIMODAL"}}, ["configuration", "mode"]),
+        ({"configuration": {"rules": RULES, "parsing_configuration": {"target_pages": [0, 2]}}},
+         ["configuration", "parsing_configuration", "target_pages"]),
+        ({"configuration": {"rules": RULES, "parsing_configuration": {"target_pages": "0-2"}}},
+         ["configuration", "parsing_configuration", "target_pages"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_create_is_422_and_makes_no_job(told: dict[str, Any], where: list[Any]) -> None:
+    """What the API doesn't allow is refused with its place in the body, and nothing is accepted."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        response = await client.post(JOBS, json={**create_body(), **told})
+        assert (await stats_of(client))["creates_accepted"] == 0
+        return response
+
+    assert where_of(talk(script)) == [["body", *where]]
+
+
+def test_a_file_of_another_project_is_refused() -> None:
+    """400 with the file's name, or 422 with the place of the only file there is."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        return await client.post(JOBS, json=create_body("x"), params={"project_id": "mine"})
+
+    named = talk(script, faults=Faults(foreign=frozenset("x")))
+    assert (named.status_code, named.json()) == (400, {"detail": "File ID x is not in Project ID mine"})
+    placed = talk(script, faults=Faults(foreign=frozenset("x"), foreign_says="index"))
+    assert where_of(placed) == [["body", "file_input"]]
+
+
+def test_a_transaction_gives_the_original_back() -> None:
+    """Reused, it makes and bills nothing: the first job comes back as it is now, whatever the new body says."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        first = await make(client, "a", transaction_id="t")
+        await anyio.sleep(10)
+        again = await make(client, "foreign", transaction_id="t", parsing_configuration={"max_pages": 1})
+        return first, again, await get(client, first), await stats_of(client)
+
+    limits = {"jobs_at_once": 1, "faults": Faults(credits=1, foreign=frozenset({"foreign"}))}
+    first, again, now, stats = talk(script, **limits)
+    assert again == now
+    assert (now["id"], now["file_input"], now["status"]) == (first["id"], "a", "COMPLETED")
+    assert (stats["creates_accepted"], stats["files_billed_more_than_once"]) == (1, [])
+
+
+def test_a_transaction_is_known_before_its_job_shows() -> None:
+    """A lost answer can be asked for again at once, however late lists and gets are."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        first, again = [await make(client, transaction_id="t") for _ in range(2)]
+        return first == again, await listed(client)
+
+    assert talk(script, faults=Faults(list_lag_s=5, get_lag_s=5)) == (True, [])
+
+
+def test_transactions_are_the_projects_own() -> None:
+    """Another project, another transaction and none at all make jobs of their own; a deleted job frees its key."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        made = [await make(client, transaction_id=key) for key in ("t", "u", None, None)]
+        other = await client.post(JOBS, json=create_body(transaction_id="t"), params={"project_id": "other"})
+        await anyio.sleep(10)
+        await client.delete(f"{JOBS}/{made[0]['id']}")
+        made += [other.json(), await make(client, transaction_id="t"), await make(client, transaction_id="t")]
+        return [job["id"] for job in made]
+
+    job_ids = talk(script)
+    assert len(set(job_ids)) == 6
+    assert job_ids[-1] == job_ids[-2]
+
+
+def test_creates_a_second_are_limited() -> None:
+    """Beyond the limit in any second v2's creates are 429; v1's and reads are not, and a refused one takes nothing."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        statuses = []
+        for _ in range(30):  # 0.0, 0.1, … 2.9
+            statuses.append((await client.post(JOBS, json=create_body())).status_code)
+            await anyio.sleep(0.1)
+        old = {"file_ids": ["a"], "rules": RULES}
+        others = [(await client.post(V1_JOBS, json=old)).status_code for _ in range(10)]
+        return statuses, [*others, (await client.get(JOBS)).status_code]
+
+    statuses, others = talk(script, creates_per_s=4)
+    assert statuses == ([200] * 4 + [429] * 6) * 3
+    assert set(others) == {200}
+
+
+def test_the_limits_count_both_versions() -> None:
+    """Jobs at once, credits and the stats know one world."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        old = {"file_ids": ["a", "b"], "rules": RULES}
+        answers = [await client.post(V1_JOBS, json=old), await client.post(JOBS, json=create_body("a"))]
+        answers.append(await client.post(JOBS, json=create_body("c")))
+        await anyio.sleep(10)
+        answers.append(await client.post(JOBS, json=create_body("c")))
+        return [answer.status_code for answer in answers], await stats_of(client)
+
+    statuses, stats = talk(script, jobs_at_once=2, faults=Faults(credits=3))
+    assert statuses == [200, 200, 402, 402]
+    assert (stats["files_accepted"], stats["files_billed"], stats["files_billed_more_than_once"]) == (3, 2, ["a"])
+    assert stats["requests"] == {"create": {"200": 2, "402": 2}}
+    assert talk(script, jobs_at_once=2)[0] == [200, 200, 429, 200]

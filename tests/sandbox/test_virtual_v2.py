@@ -1,0 +1,143 @@
+"""Whole runs on v2 of the API, in virtual time: one file a job, an idempotency key, answers in the list."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from trio.testing import MockClock
+
+from classify_batch.api.v2 import ApiV2
+from classify_batch.errors import ExitStatus
+from classify_batch.records import Attempt, AttemptKey, Part
+from classify_batch.runs.world import api_of
+
+if TYPE_CHECKING:
+    from tests.sandbox.virtual import Lab, answer, is_create, laboratory
+else:
+    from virtual import Lab, answer, is_create, laboratory
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+async def ends_well(lab: Lab) -> None:
+    ending = await lab.run()
+    assert ending.state == "complete", ending
+    assert await lab.judge() == {}
+
+
+async def test_a_kind_night() -> None:
+    """One create a file; the answers come with the looks, and no results are asked for."""
+    with laboratory(200, version="v2", latency_s=0.01, limits={"jobs_in_flight": 100}) as lab:
+        await ends_well(lab)
+        assert lab.wire.count("POST") == 200
+        assert not [path for _, _, path in lab.wire.requests if path.endswith("/results")]
+        assert len(lab.wire.requests) <= 200 * 1.3
+
+
+async def test_answers_that_are_lost_cost_nothing() -> None:
+    """A create whose answer is lost is made again under the same key, and gives the same job: no doubt, no wait."""
+    random = Random(1)
+    with laboratory(100, version="v2", latency_s=0.01) as lab:
+
+        async def lose_some(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if is_create(request) and random.random() < 0.3:
+                raise httpx.ReadError("lost")
+            return answer(502) if is_create(request) and random.random() < 0.2 else response
+
+        lab.wire.after = lose_some
+        await ends_well(lab)
+        assert lab.wire.count("POST") > 130
+        assert sum(1 for _ in lab.app.world) == 100
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_power_cuts_at_any_moment(seed: int) -> None:
+    """However often the plug is pulled, each file has one outcome and was paid once."""
+    with laboratory(60, version="v2", latency_s=0.05, commit_s=0.01, job_duration_s=1.0, seed=seed) as lab:
+        await lab.run_through_power_cuts(Random(seed), 0.7, 12)
+        assert await lab.judge() == {}
+
+
+async def test_jobs_that_fail_are_tried_again_as_new_jobs() -> None:
+    """A second attempt is a new job: its key is another."""
+    with laboratory(60, version="v2", faults={"error": 0.3}) as lab:
+        ending = await lab.run()
+        assert ending.state == "complete"
+        assert await lab.judge() == {}
+        assert sum(1 for _ in lab.app.world) > 70
+        assert set(lab.codes().values()) <= {"job_error"}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [{"list_lag_s": 3.0}, {"rate_429": 0.1}, {"read_503": 0.1}, {"cancelled": 0.2}, {"unknown_status": 0.5}],
+    ids=str,
+)
+async def test_misfortunes(faults: dict[str, object]) -> None:
+    """What the sandbox does to v1 it does to v2."""
+    with laboratory(60, version="v2", latency_s=0.01, faults=faults) as lab:
+        ending = await lab.run()
+        assert ending.state == "complete"
+        assert await lab.judge() == {}
+
+
+async def test_creates_keep_to_their_rate() -> None:
+    """Forty a second is documented: none beyond it, and nearly all of it used."""
+    with laboratory(
+        1200, version="v2", latency_s=0.02, job_duration_s=2.0, limits={"jobs_in_flight": 500, "requests_per_s": 60.0}
+    ) as lab:
+        await ends_well(lab)
+        moments = [at for at, method, _ in lab.wire.requests if method == "POST"]
+        assert max(sum(start <= at < start + 1 for at in moments) for start in moments) <= 40
+        assert len(moments) / (moments[-1] - moments[0]) >= 0.95 * 40
+        assert len(lab.wire.requests) <= 1.2 * 1200
+
+
+async def test_the_key_is_the_attempts_own() -> None:
+    """Told apart by run, file, rules, mode, parsing configuration and attempt, and by nothing else."""
+    with laboratory(3, version="v2") as lab:
+
+        def key(run_id: str = "run", file_id: str = "f", chunk: int = 0, attempt: int = 1, **job: object) -> str:
+            settings = lab.settings.model_copy(update={"job": lab.settings.job.model_copy(update=job)})
+            api = api_of(settings, None, run_id)  # type: ignore[arg-type]
+            assert isinstance(api, ApiV2)
+            return api.transaction_id(Attempt(AttemptKey(chunk, attempt), Part(chunk), (file_id,), (0,)))
+
+        same = key()
+        assert key() == key(chunk=7) == same
+        rules = lab.settings.job.rules
+        assert key(rules=tuple(reversed(rules))) == same
+        others = [key(run_id="other"), key(file_id="g"), key(attempt=2), key(rules=rules[:1]), key(mode="MULTIMODAL")]
+        assert len({same, *others}) == 6
+
+
+async def test_a_refused_file_fails_alone() -> None:
+    """400 and 422 name the one file there is; a fault in what every create says alike is for a person."""
+    with laboratory(10, version="v2") as lab:
+
+        async def refuse(request: httpx.Request) -> httpx.Response | None:
+            if is_create(request) and b'"file-3"' in request.content:
+                return answer(400, {"detail": "File ID file-3 is not in Project ID p"})
+            return None
+
+        lab.wire.before = refuse
+        ending = await lab.run()
+        assert ending.state == "complete"
+        assert lab.codes() == {"file-3": "rejected"}
+    with laboratory(10, version="v2") as lab:
+
+        async def refuse_the_rules(request: httpx.Request) -> httpx.Response | None:
+            fault = {"loc": ["body", "configuration", "rules", 0], "msg": "no such rule", "type": "value_error"}
+            return answer(422, {"detail": [fault]}) if is_create(request) else None
+
+        lab.wire.before = refuse_the_rules
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.PERSON)

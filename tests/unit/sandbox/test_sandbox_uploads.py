@@ -1,0 +1,131 @@
+"""What the sandbox makes of an upload, called in process; a real client on a real socket is in tests/command."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from classify_batch.sandbox import Faults, Options, opened
+from classify_batch.sandbox import uploads as module
+from classify_batch.sandbox.uploads import read_uploads
+
+FILES = "/api/v1/beta/files"
+CONTENT = b"\r\n--x\r\n\r\n--\r\n" * 9 + bytes(range(256))
+
+
+def talk(script: Callable[[httpx.AsyncClient], Awaitable[Any]], **options: Any) -> Any:
+    """Runs a script against a sandbox."""
+
+    async def main() -> Any:
+        with opened(Options(seed=1, **options)) as app:
+            headers = {"Authorization": "Bearer sandbox"}
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+                return await script(client)
+
+    return anyio.run(main)
+
+
+async def send(client: httpx.AsyncClient, name: str = "a.txt", external_id: str = "e", **params: str) -> httpx.Response:
+    fields = {"purpose": "classify", "external_file_id": external_id}
+    return await client.post(FILES, data=fields, files={"file": (name, CONTENT)}, params=params)
+
+
+def test_an_upload_is_answered_and_listed(tmp_path: Path) -> None:
+    """It has the documented fields, is found by each filter, in its own project only, and also after a restart."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        file = (await send(client)).json()
+        await send(client, "b.txt", "f", project_id="other")
+        filters: tuple[dict[str, str], ...] = (
+            {},
+            {"external_file_id": "e"},
+            {"file_name": "a.txt"},
+            {"file_ids": file["id"]},
+            {"external_file_id": "f"},
+            {"project_id": "other"},
+        )
+        return file, [(await client.get(FILES, params=each)).json() for each in filters]
+
+    async def look(client: httpx.AsyncClient) -> Any:
+        return (await client.get(FILES)).json()["items"]
+
+    file, pages = talk(script, files=3, ledger=tmp_path / "ledger")
+    assert {"id", "name", "project_id", "external_file_id", "file_type", "expires_at", "purpose"} <= set(file)
+    assert (file["name"], file["external_file_id"], file["file_type"], file["purpose"]) == (
+        *("a.txt", "e", "txt", "classify"),
+    )
+    assert [page["total_size"] for page in pages] == [4, 1, 1, 1, 0, 4]
+    assert all(file in page["items"] for page in pages[:4])
+    assert file not in pages[5]["items"]
+    assert talk(look, files=3, ledger=tmp_path / "ledger")[3] == file
+    assert [(each.size_bytes, each.sha256) for each in read_uploads(tmp_path / "ledger")] == [
+        (len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+    ] * 2
+
+
+def test_pages_go_on_from_what_was_held_to_what_was_brought() -> None:
+    """Each file once, whatever the size of a page."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        for number in range(4):
+            await send(client, f"{number}.txt")
+        found = []
+        for size in (1, 2, 3, 5, 9):
+            names: list[str] = []
+            token: str | None = ""
+            while token is not None:
+                page = (await client.get(FILES, params={"page_size": size, "page_token": token})).json()
+                names += [each["name"] for each in page["items"]]
+                token = page["next_page_token"]
+            found.append(names)
+        return found
+
+    for names in talk(script, files=3):
+        assert len(set(names)) == len(names) == 7
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 50, 10_000])
+def test_a_body_may_come_in_any_pieces(step: int) -> None:
+    """The content is the same wherever it is cut."""
+    request = httpx.Request("POST", "http://x", data={"purpose": "p"}, files={"file": ("n", CONTENT)})
+    body = request.read()
+    parts = module._Parts(module._boundary(request.headers["content-type"]))
+    for start in range(0, len(body), step):
+        parts.feed(body[start : start + step])
+    assert parts.ended
+    assert (parts.file_name, bytes(parts.fields["purpose"])) == ("n", b"p")
+    assert (parts.size, parts.digest.digest()) == (len(CONTENT), hashlib.sha256(CONTENT).digest())
+
+
+def test_what_is_no_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another media type, no file, half a body: 422. Too large: 413. No key: 401."""
+    monkeypatch.setattr(module, "UPLOAD_BYTES_MAX", len(CONTENT) - 1)
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        other = await client.post(FILES, json={})
+        nothing = await client.post(FILES, files={"no_file": ("a", b"x")})
+        whole = client.build_request("POST", FILES, files={"file": ("a", b"x")})
+        half = await client.post(
+            FILES, content=whole.read()[:-10], headers={"Content-Type": whole.headers["content-type"]}
+        )
+        large = await send(client)
+        stranger = await client.post(FILES, headers={"Authorization": "Bearer no"})
+        return [each.status_code for each in (other, nothing, half, large, stranger)]
+
+    assert talk(script) == [422, 422, 422, 413, 401]
+
+
+def test_a_slow_upload_is_kept() -> None:
+    """A misfortune that reads the request first leaves it to be read."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        return (await send(client)).json()["name"]
+
+    assert talk(script, faults=Faults.of({"files.before.slow": 1, "slow_s": 0.01}, "here")) == "a.txt"

@@ -1,0 +1,250 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from classify_batch.records import Answer, JobSpec, JobStatus, JobView
+from classify_batch.wire import v1
+from classify_batch.wire.v2 import (
+    TARGET_PAGE_MAX,
+    CreateBody,
+    create_body,
+    from_target_pages,
+    read_job,
+    read_job_page,
+    read_some_jobs,
+    to_target_pages,
+)
+
+RULE = {"type": "invoice", "description": "has line items and a total"}
+RESULT = {"type": "invoice", "confidence": 0.75, "reasoning": "because"}
+
+
+def spec(**over: Any) -> JobSpec:
+    return JobSpec.model_validate({"rules": [RULE], **over})
+
+
+def job(status: str = "COMPLETED", **over: Any) -> dict[str, Any]:
+    return {"id": "j", "status": status, "file_input": "f", "project_id": "p", "result": None, **over}
+
+
+def read(status: str = "COMPLETED", **over: Any) -> JobView:
+    return read_job(json.dumps(job(status, **over)).encode())
+
+
+def faults_of(**over: Any) -> list[tuple[Any, ...]]:
+    """Where a create body is wrong."""
+    body = {"file_input": "f", "configuration": {"rules": [RULE]}, **over}
+    with pytest.raises(ValidationError) as caught:
+        CreateBody.model_validate_json(json.dumps(body))
+    return [fault["loc"] for fault in caught.value.errors()]
+
+
+# --- Page numbers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pages", "told"),
+    [([0], "1"), ([0, 2, 3, 4], "1,3-5"), ([4, 3, 0, 3], "1,4-5"), ([0, 1], "1-2"), ([9, 99], "10,100"), ([], "")],
+)
+def test_pages_are_told_from_1_with_ranges(pages: list[int], told: str) -> None:
+    """0-based numbers become the shortest 1-based string."""
+    assert to_target_pages(pages) == told
+
+
+@given(st.lists(st.integers(0, TARGET_PAGE_MAX - 1), min_size=1, max_size=60))
+def test_pages_go_there_and_back(pages: list[int]) -> None:
+    """What is told in the one spelling comes back in the other: the same pages, each once."""
+    assert list(from_target_pages(to_target_pages(pages))) == sorted(set(pages))
+
+
+@given(st.lists(st.tuples(st.integers(1, 200), st.integers(0, 50)), min_size=1, max_size=20))
+def test_ranges_may_touch_and_overlap(ranges: list[tuple[int, int]]) -> None:
+    """Any list of ranges means the pages that are in one of them, and spelled again it means the same."""
+    told = ",".join(f"{first}-{first + more}" for first, more in ranges)
+    pages = from_target_pages(told)
+    assert set(pages) == {page - 1 for first, more in ranges for page in range(first, first + more + 1)}
+    assert len(set(pages)) == len(pages)
+    assert from_target_pages(to_target_pages(pages)) == pages
+
+
+@pytest.mark.parametrize(
+    "told", ["", "0", "1,", "a", "3-1", "1-", "-1", "1;2", "1.5", "٣", f"1-{TARGET_PAGE_MAX + 1}", "9" * 5000]
+)
+def test_what_names_no_pages_is_refused(told: str) -> None:
+    """Page 0, a range backwards or without end, and anything else is a ValueError."""
+    with pytest.raises(ValueError, match="page"):
+        from_target_pages(told)
+
+
+# --- Creating -------------------------------------------------------------------------------------------------------
+
+
+def test_a_create_names_its_file_and_key() -> None:
+    """The file, what is to be done, the transaction, and a limit of pages even where none was set."""
+    assert create_body(spec(), "f", "t") == {
+        "file_input": "f",
+        "configuration": {"rules": [RULE], "mode": "FAST", "parsing_configuration": {"max_pages": 5}},
+        "transaction_id": "t",
+    }
+
+
+@pytest.mark.parametrize(
+    ("told", "sent"),
+    [
+        ({}, {"max_pages": 7}),
+        ({"max_pages": 2}, {"max_pages": 2}),
+        ({"lang": "de"}, {"max_pages": 7, "lang": "de"}),
+        ({"target_pages": [4, 0, 3]}, {"max_pages": 7, "target_pages": "1,4-5"}),
+        ({"target_pages": []}, {"max_pages": 7}),
+    ],
+)
+def test_a_create_always_limits_the_pages(told: dict[str, Any], sent: dict[str, Any]) -> None:
+    """`max_pages` is the configured one, else the one given; `target_pages` is told v2's way."""
+    body = create_body(spec(parsing_configuration=told), "f", "t", max_pages=7)
+    assert body["configuration"]["parsing_configuration"] == sent
+    CreateBody.model_validate(body)
+
+
+def test_webhooks_go_out_as_on_v1() -> None:
+    """Both versions send the same webhooks, with their headers in clear."""
+    webhook = {"webhook_url": "https://x", "webhook_events": ["e"], "webhook_headers": {"k": "secret"}}
+    told = spec(webhook_configurations=[webhook, {"webhook_url": "https://y"}])
+    sent = create_body(told, "f", "t")["webhook_configurations"]
+    assert sent == [webhook, {"webhook_url": "https://y"}] == v1.create_body(told, ["f"])["webhook_configurations"]
+
+
+@pytest.mark.parametrize(
+    ("over", "where"),
+    [
+        ({"file_input": None}, ("file_input",)),
+        ({"file_input": "", "file_id": "f"}, ("file_input",)),
+        ({"configuration": None}, ("configuration",)),
+        ({"configuration": {"rules": []}}, ("configuration", "rules")),
+        ({"configuration": {"rules": [RULE], "mode": "MULTIMODAL"}}, ("configuration", "mode")),
+        ({"transaction_id": 7}, ("transaction_id",)),
+        *(
+            (
+                {"configuration": {"rules": [RULE], "parsing_configuration": {name: value}}},
+                ("configuration", "parsing_configuration", name),
+            )
+            for name, value in (("max_pages", 0), ("lang", "xx"), ("target_pages", [0]), ("target_pages", "0-2"))
+        ),
+    ],
+)
+def test_what_a_server_refuses(over: dict[str, Any], where: tuple[Any, ...]) -> None:
+    """Each documented limit is checked, and the fault named by its place."""
+    assert faults_of(**over) == [where]
+
+
+@pytest.mark.parametrize("over", [{"file_id": "f"}, {"file_id": "f", "file_input": None}])
+def test_the_old_name_of_the_file_is_taken(over: dict[str, Any]) -> None:
+    """`file_id` stands for a `file_input` that isn't there."""
+    assert CreateBody.model_validate({"configuration": {"rules": [RULE]}, **over}).file_input == "f"
+
+
+def test_the_new_name_of_the_file_wins() -> None:
+    """Where both are given, `file_input` is the file."""
+    both = {"configuration": {"rules": [RULE]}, "file_id": "old", "file_input": "new"}
+    assert CreateBody.model_validate(both).file_input == "new"
+
+
+# --- Reading --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("PENDING", JobStatus.PENDING),
+        ("RUNNING", JobStatus.PENDING),
+        ("COMPLETED", JobStatus.SUCCESS),
+        ("FAILED", JobStatus.ERROR),
+        ("CANCELLED", JobStatus.CANCELLED),
+        ("QUEUED", "QUEUED"),
+    ],
+)
+def test_states_are_told_in_our_words(theirs: str, ours: str) -> None:
+    """Each word of v2 has one of ours; an unknown one stays as it is."""
+    assert read(theirs).status == ours
+
+
+@pytest.mark.parametrize("word", ["SUCCESS", "PARTIAL_SUCCESS", "ERROR", "completed", ""])
+def test_words_that_v2_does_not_have_finish_nothing(word: str) -> None:
+    """A job whose word means nothing on v2 isn't finished, although v1 may know it."""
+    view = read(word, result=RESULT)
+    assert (view.finished, view.answered, view.answer) == (False, False, None)
+
+
+def test_a_completed_job_carries_its_answer() -> None:
+    """The result is the answer on the job's file."""
+    view = read(result=RESULT, transaction_id="t")
+    assert view.answered
+    assert view.answer == Answer("f", True, "invoice", 0.75, "because")
+    assert view.transaction_id == "t"
+    assert read(result=RESULT | {"type": None}).answer == Answer("f", True, None, 0.75, "because")
+
+
+def test_a_completed_job_without_a_result_leaves_its_file_unanswered() -> None:
+    """`result: null` is an unanswered file in an answered job; without `file_input` it is nobody's."""
+    assert read().answered
+    assert read().answer == Answer("f", answered=False)
+    assert read(file_input=None).answer == Answer(None, answered=False)
+
+
+@pytest.mark.parametrize("status", ["PENDING", "RUNNING", "FAILED", "CANCELLED"])
+def test_only_a_completed_job_answers(status: str) -> None:
+    """Other jobs have no answer, and a failed one says why."""
+    view = read(status, error_message="TOO_MANY_PAGES")
+    assert (view.answer, view.error_message) == (None, "TOO_MANY_PAGES")
+
+
+@pytest.mark.parametrize(
+    ("usage", "billed"),
+    [({"credits": 3, "parse_credits": 3}, 3.0), ({"credits": 0.5}, 0.5), ({"credits": None}, None), (None, None),
+     ({"credits": "3"}, None), ({"credits": True}, None), ([], None)],
+)  # fmt: skip
+def test_credits_are_read_where_they_are_told(usage: object, billed: float | None) -> None:
+    """What was billed, or None where nothing usable is said."""
+    assert read(usage=usage).credits == billed
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"id":"","status":"PENDING"}', b'{"id":"j","status":7}',
+                                  b'{"id":"j","status":"COMPLETED","result":{"type":7}}'])  # fmt: skip
+def test_another_shape_is_a_value_error(body: bytes) -> None:
+    """What everything rests on must be there: id, status, and a result that can be read."""
+    with pytest.raises(ValueError):  # noqa: PT011 - the words are msgspec's
+        read_job(body)
+
+
+def test_a_page_says_what_its_jobs_were_told() -> None:
+    """Each job of a page with rules, mode, creation and pages from 0, and the token of the next page."""
+    parsing = {"max_pages": 5, "target_pages": "1,3-5"}
+    configuration = {"rules": [RULE], "mode": "FAST", "parsing_configuration": parsing}
+    items = [job("RUNNING", configuration=configuration, created_at="2026-01-01T00:00:00Z"), job(result=RESULT)]
+    page = read_job_page(json.dumps({"items": items, "next_page_token": "n", "total_size": 2}).encode())
+    first, second = page.jobs
+    assert page.next_page_token == "n"
+    assert first.rules == frozenset({("invoice", "has line items and a total")})
+    assert (first.mode, first.created_at_s) == ("FAST", 1767225600.0)
+    assert first.parsing_configuration == {"max_pages": 5, "target_pages": [0, 2, 3, 4]}
+    assert (second.rules, second.parsing_configuration) == (None, None)
+    assert second.answer == Answer("f", True, "invoice", 0.75, "because")
+
+
+def test_pages_that_cannot_be_read_stay_as_they_are() -> None:
+    """A parsing configuration with odd pages is no reason to fail."""
+    configuration = {"parsing_configuration": {"target_pages": "all"}}
+    page = read_job_page(json.dumps({"items": [job(configuration=configuration)]}).encode())
+    assert page.jobs[0].parsing_configuration == {"target_pages": "all"}
+
+
+def test_some_jobs_of_a_page() -> None:
+    """Only those asked for, with their answers: a sweep needs no other call."""
+    items = [job(id=each, result=RESULT) for each in "abc"]
+    page = read_some_jobs(json.dumps({"items": items, "next_page_token": None}).encode(), {"a", "c", "x"})
+    assert [view.job_id for view in page.jobs] == ["a", "c"]
+    assert {view.answer for view in page.jobs} == {Answer("f", True, "invoice", 0.75, "because")}
+    assert page.next_page_token is None
