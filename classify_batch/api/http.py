@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import partial
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import anyio
@@ -22,7 +23,7 @@ import httpx
 from pydantic import SecretStr
 
 from classify_batch.api.failures import Symptom, judge_status, judge_symptom, named_files
-from classify_batch.api.lane import lanes_to
+from classify_batch.api.lane import KEEPALIVE_S, lanes_to
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.gate import Gate, Turn
 from classify_batch.ports import Clock
@@ -61,6 +62,14 @@ _SYMPTOMS: tuple[tuple[type[httpx.HTTPError], Symptom], ...] = (
 _TURNS = {"create": Turn.CREATE, "results": Turn.RESULTS}
 
 
+class Form(NamedTuple):
+    """A multipart body: fields, and a file that is read while it is sent."""
+
+    fields: Mapping[str, str]
+    file_name: str
+    file: BinaryIO
+
+
 class _TooLargeError(Exception):
     """A body beyond the limit."""
 
@@ -93,6 +102,7 @@ class Http:
         self._params = dict(params)
         self._patience_s = patience_s
         self._make_lane = transport or lanes_to(base_url)
+        self._make_road = transport or partial(_Road, base_url)
         self._headers = httpx.Headers(
             {
                 "Host": httpx.URL(base_url).netloc.decode("ascii"),
@@ -105,6 +115,7 @@ class Http:
         self._extensions = {"timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 15.0)).as_dict()}
         self._idle: list[httpx.AsyncBaseTransport] = []
         self._lanes: list[httpx.AsyncBaseTransport] = []
+        self._road: httpx.AsyncBaseTransport | None = None
         self._date = ""
         self.requests = 0
         self.clock_skew_s: float | None = None
@@ -124,21 +135,22 @@ class Http:
         *,
         params: Mapping[str, Any] | None = None,
         body: object = None,
+        form: Form | None = None,
         about_to_send: Callable[[], Awaitable[None]] | None = None,
     ) -> Shape:
         """Makes one request, and has `read` make something of the body of a 2xx answer. Raises ApiError.
 
-        `call` names it for the table of failures: "create", "get", "list", "results" or "files". `read` raises
-        ValueError for a body of another shape than the API documents.
+        `call` names it for the table of failures: "create", "get", "list", "results", "files" or "upload". `read`
+        raises ValueError for a body of another shape than the API documents.
         """
         content = None if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        async with self._gate.turn(_TURNS.get(call, Turn.LOOK)) as left_s:
-            with self._lane() as lane:
+        async with self._gate.turn(_turn(call)) as left_s:
+            with self._lane() if form is None else self._wide_road() as lane:
                 if about_to_send is not None:
                     await about_to_send()
                 self.requests += 1
                 try:
-                    status, headers, data = await _send(lane, self._request(method, path, params, content))
+                    status, headers, data = await _send(lane, self._request(method, path, params, content, form))
                 except httpx.HTTPError as error:
                     raise self._no_answer(call, error) from error
                 except _TooLargeError:
@@ -146,7 +158,7 @@ class Http:
         self._learn_skew(headers)
         if not 200 <= status < 300:
             raise self._refusal(call, status, headers, self._without_key(data), left_s)
-        self._gate.served()
+        self._gate.served(_turn(call))
         try:
             return read(data)
         except NotJsonError:
@@ -156,10 +168,16 @@ class Http:
             raise wrong_shape(call, error) from None
 
     def _request(
-        self, method: str, path: str, params: Mapping[str, Any] | None, content: bytes | None
+        self, method: str, path: str, params: Mapping[str, Any] | None, content: bytes | None, form: Form | None
     ) -> httpx.Request:
-        query = urlencode({**self._params, **(params or {})})
+        query = urlencode({**self._params, **(params or {})}, doseq=True)
         url = httpx.URL(self._base_url + path + ("?" + query if query else ""))
+        if form is not None:
+            files = {"file": (form.file_name, form.file)}
+            fields = dict(form.fields)
+            return httpx.Request(
+                method, url, headers=self._headers, data=fields, files=files, extensions=self._extensions
+            )
         if content is not None:
             headers = [*self._headers.raw, (b"Content-Type", b"application/json")]
             return httpx.Request(method, url, headers=headers, content=content, extensions=self._extensions)
@@ -183,6 +201,15 @@ class Http:
         finally:
             self._idle.append(lane)
 
+    @contextmanager
+    def _wide_road(self) -> Iterator[httpx.AsyncBaseTransport]:
+        """For bodies of any size. A lane keeps a body in memory until its answer is waited for; this one waits for the
+        server to take it, block by block."""
+        if self._road is None:
+            self._road = self._make_road()
+            self._lanes.append(self._road)
+        yield self._road
+
     def _no_answer(self, call: str, error: httpx.HTTPError) -> ApiError:
         symptom = next(symptom for kind, symptom in _SYMPTOMS if isinstance(error, kind))
         words = clean(str(error)) or type(error).__name__
@@ -193,6 +220,13 @@ class Http:
             f"{call}: {symptom} ({words})",
             hint="the API can't be reached now; the same command goes on later",
         )
+
+    def repeatable(self, error: ApiError) -> ApiError:
+        """The error of a create that may be made again: nothing about it is in doubt."""
+        if error.verdict is not Verdict.DOUBTFUL:
+            return error
+        verdict = self._unless_down(Verdict.LATER)
+        return ApiError(error.call, verdict, str(error), status=error.status, detail=error.detail, hint=error.hint)
 
     def _unless_down(self, verdict: Verdict) -> Verdict:
         """An API that answers nothing for longer than our patience is down. One that never answered was perhaps never
@@ -211,9 +245,9 @@ class Http:
             self._gate.failed()
             verdict = self._unless_down(verdict)
         elif status == 429 and verdict is Verdict.LATER:
-            self._gate.too_fast(retry_after_s, left_s)
+            self._gate.too_fast(retry_after_s, left_s, _turn(call))
         else:
-            self._gate.served()
+            self._gate.served(_turn(call))
         return ApiError(
             call,
             verdict,
@@ -244,6 +278,10 @@ class Http:
             self.clock_skew_s = server_s + 0.5 - self._clock.wall_s()
 
 
+def _turn(call: str) -> Turn:
+    return _TURNS.get(call, Turn.LOOK)
+
+
 def _read_date(words: str) -> float | None:
     """Seconds since the epoch, or None for what is no HTTP date. One without a zone is in UTC, as all of them are."""
     try:
@@ -251,6 +289,20 @@ def _read_date(words: str) -> float | None:
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return None
+
+
+class _Road(httpx.AsyncBaseTransport):
+    """httpx's own client, which knows the environment's proxies; a proxy for the world is none for this machine."""
+
+    def __init__(self, base_url: str) -> None:
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S)
+        self._client = httpx.AsyncClient(trust_env=not base_url.startswith("http:"), limits=limits)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._client.send(request, stream=True)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
 
 
 async def _send(lane: httpx.AsyncBaseTransport, request: httpx.Request) -> tuple[int, httpx.Headers, bytes]:

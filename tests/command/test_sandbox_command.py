@@ -16,6 +16,7 @@ import pytest
 from classify_batch.sandbox import read_billed
 
 JOBS = "/api/v1/classifier/jobs"
+V2_JOBS = "/api/v2/classify"
 HEADERS = {"Authorization": "Bearer sandbox"}
 BODY = {"file_ids": ["a", "b"], "rules": [{"type": "letter", "description": "has a salutation"}]}
 COMMAND = [sys.executable, "-m", "classify_batch", "sandbox"]
@@ -105,6 +106,26 @@ def test_accepted_jobs_survive_sigkill(tmp_path: Path) -> None:
     assert read_billed(ledger) == {"a": 1, "b": 1}
 
 
+def test_v2_is_served_beside_v1(tmp_path: Path) -> None:
+    """Creates beyond `--creates-per-s` are 429; a job that was cancelled is so after SIGKILL, and is not paid."""
+    ledger = tmp_path / "jobs.jsonl"
+    options = ("--ledger", str(ledger), "--job-duration-s", "60", "--creates-per-s", "1")
+    told = {"file_input": "a", "configuration": {"rules": BODY["rules"]}, "transaction_id": "t"}
+    with running(*options) as (process, base_url):
+        answers = [httpx.post(base_url + V2_JOBS, json=told, headers=HEADERS) for _ in range(3)]
+        path = f"{V2_JOBS}/{answers[0].json()['id']}"
+        cancelled = httpx.post(f"{base_url}{path}/cancel", headers=HEADERS).json()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert 429 in [answer.status_code for answer in answers]
+    with running(*options) as (_, base_url):
+        assert ask(base_url, path).json() == cancelled
+        assert httpx.post(base_url + V2_JOBS, json=told, headers=HEADERS).json() == cancelled
+        assert ask(base_url).json()["items"] == []
+    assert cancelled["status"] == "CANCELLED"
+    assert read_billed(ledger) == {}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -114,6 +135,7 @@ def test_accepted_jobs_survive_sigkill(tmp_path: Path) -> None:
         (["--fault", "create.after.302=1"], "400 to 599"),
         (["--faults", "/nowhere.toml"], "/nowhere.toml can't be read"),
         (["--list-page-size-max", "0"], "list_page_size_max"),
+        (["--creates-per-s", "0"], "creates_per_s"),
     ],
 )
 def test_wrong_options_exit_2_with_a_hint(options: list[str], words: str) -> None:

@@ -212,7 +212,11 @@ def test_readme_names_every_command() -> None:
 def options_of(command: str) -> set[str]:
     found = cli.get_command(click.Context(cli), command)
     assert found is not None
-    return {name for option in found.params if isinstance(option, click.Option) for name in option.opts}
+    context, verbs = click.Context(found), [found]
+    if isinstance(found, click.Group):
+        verbs = [verb for name in found.list_commands(context) if (verb := found.get_command(context, name))]
+    options = [option for verb in verbs for option in verb.params if isinstance(option, click.Option)]
+    return {name for option in options for name in option.opts}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,124 @@
+"""classify-batch jobs create"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from classify_batch.cli.jobs.options import api_options, json_option, load
+from classify_batch.cli.options import PATH, column_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from classify_batch.errors import ClassifyBatchError
+
+
+@click.command("create", context_settings={"allow_extra_args": True})
+@click.pass_context
+@click.option("--file-id", "file_ids", multiple=True, metavar="ID", help="A file to classify; may be repeated.")
+@click.option("--input", "source", metavar="SOURCE", type=PATH, help="More files: a source, as `run` takes it.")
+@column_option
+@click.option("--rule", "rules", multiple=True, metavar="TYPE=DESCRIPTION", help="A rule; may be repeated.")
+@click.option("--mode", metavar="FAST|MULTIMODAL", help="1 or 2 credits a page.  [default: FAST]")
+@click.option("--lang", metavar="CODE", help="The language of the files, one of the API's 86 codes.")
+@click.option("--max-pages", type=int, metavar="N", help="Pages of a file that are read; the API reads 5 unless told.")
+@click.option("--target-page", "target_pages", type=int, multiple=True, metavar="N", help="A page to read, from 0.")
+@click.option("--webhook-url", metavar="URL", help="Whom the API tells of the job; https only.")
+@click.option("--webhook-event", "webhook_events", multiple=True, metavar="EVENT", help="Of what; all if not given.")
+@click.option(
+    "--webhook-header",
+    "webhook_headers",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A secret, never shown; others on this machine may see a command line, and a config not.",
+)
+@api_options
+@json_option
+def command(
+    ctx: click.Context,
+    /,
+    file_ids: tuple[str, ...],
+    source: Path | None,
+    column: str | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Create one job of up to 500 files and show it. It costs credits.
+
+    Rules, mode and the rest also come from the [job] section of --config; an option wins. The call is never
+    repeated when its answer is lost: then it exits with 77, and `jobs list` shows whether the job is there.
+
+    \b
+    Example:
+      classify-batch jobs create --file-id ID --rule "invoice=has an invoice number and a total" --lang de
+    """
+    from functools import partial
+
+    if ctx.args:  # click would show them, and they may be the rest of a header
+        raise click.UsageError("there are words too many: a value with spaces stands in quotes", ctx)
+    settings = load(options, _job_of(options))
+
+    from classify_batch.cli.jobs.calling import call
+    from classify_batch.cli.jobs.shown import described, show
+    from classify_batch.runs.jobs import create_job
+
+    sent = _Sent()
+    named = None if source is None else str(source)
+    work = partial(create_job, settings, file_ids, named, column, about_to_send=sent.mark)
+    job = call(work, sent.interrupted)
+    show(job, partial(described, job), as_json=as_json)
+    return 0
+
+
+class _Sent:
+    """Whether the create call left: an interruption means another thing then."""
+
+    def __init__(self) -> None:
+        self._left = False
+
+    async def mark(self) -> None:
+        self._left = True
+
+    def interrupted(self, signal_name: str) -> ClassifyBatchError:
+        from classify_batch.cli.jobs.calling import interrupted
+        from classify_batch.errors import WorldError
+        from classify_batch.runs.jobs import LOOK_FIRST, PERHAPS_ACCEPTED
+
+        if not self._left:
+            return interrupted(signal_name)
+        return WorldError(f"create: interrupted by {signal_name}; {PERHAPS_ACCEPTED}", hint=LOOK_FIRST)
+
+
+def _job_of(options: dict[str, Any]) -> dict[str, Any]:
+    """What the options say of the [job] section."""
+    job: dict[str, Any] = {}
+    if options["rules"]:
+        pairs = [_pair(rule, "--rule", "TYPE=DESCRIPTION") for rule in options["rules"]]
+        job["rules"] = [{"type": kind, "description": description} for kind, description in pairs]
+    if options["mode"] is not None:
+        job["mode"] = options["mode"]
+    parsing = {name: options[name] for name in ("lang", "max_pages") if options[name] is not None}
+    if options["target_pages"]:
+        parsing["target_pages"] = list(options["target_pages"])
+    if parsing:
+        job["parsing_configuration"] = parsing
+    webhook = {name: options[name] for name in ("webhook_url",) if options[name] is not None}
+    if options["webhook_events"]:
+        webhook["webhook_events"] = list(options["webhook_events"])
+    if options["webhook_headers"]:
+        webhook["webhook_headers"] = dict(
+            _pair(header, "--webhook-header", "NAME=VALUE", secret=True) for header in options["webhook_headers"]
+        )
+    if webhook:
+        job["webhook_configurations"] = [webhook]
+    return job
+
+
+def _pair(text: str, option: str, shape: str, *, secret: bool = False) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (equals and name.strip()):
+        said = "a value" if secret else repr(text)
+        raise click.BadParameter(f"{said} is not {shape}", param_hint=option)
+    return name.strip(), value.strip()

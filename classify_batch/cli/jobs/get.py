@@ -1,0 +1,33 @@
+"""classify-batch jobs get"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from classify_batch.cli.jobs.options import api_options, job_id_argument, json_option, load
+
+
+@click.command("get")
+@job_id_argument
+@api_options
+@json_option
+def command(job_id: str, as_json: bool, **options: Any) -> int:
+    """Show one job: its status, its rules, and how it was told to read the files.
+
+    \b
+    Example:
+      classify-batch jobs get 182bd5e5-6e1a-4fe4-a799-aa6d9a6ab26e --json
+    """
+    from functools import partial
+
+    settings = load(options)
+
+    from classify_batch.cli.jobs.calling import call
+    from classify_batch.cli.jobs.shown import described, show
+    from classify_batch.runs.jobs import get_job
+
+    job = call(partial(get_job, settings, job_id))
+    show(job, partial(described, job), as_json=as_json)
+    return 0

@@ -1,0 +1,55 @@
+"""Options that single calls share. An option wins over the environment and the config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from classify_batch.cli.options import PATH
+
+if TYPE_CHECKING:
+    from classify_batch.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_API = (
+    ("base_url", "The API's address."),
+    ("project_id", "The project of the jobs and files."),
+    ("organization_id", "The organization of the project."),
+)
+
+
+def api_options(command: Command) -> Command:
+    """Adds `--config` and what an [api] section says."""
+    for name, words in reversed(_API):
+        command = click.option(f"--{name.replace('_', '-')}", f"api__{name}", help=words)(command)
+    return click.option("--config", metavar="FILE", type=PATH, help="A config, as `run` takes it.")(command)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON also on a terminal.")
+page_size_option = click.option("--page-size", metavar="N", type=click.IntRange(min=1), help="Items on the page.")
+page_token_option = click.option("--page-token", metavar="TOKEN", help="The page behind a next_page_token.")
+
+
+def _one_id(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    from classify_batch.sources.ids import all_valid
+
+    if not all_valid([value]):
+        raise click.BadParameter("it is empty, or no id (is a variable not set?)")
+    return value
+
+
+job_id_argument = click.argument("job_id", metavar="JOB_ID", callback=_one_id)
+
+
+def load(options: Mapping[str, Any], job: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of a call; with `job`, what its [job] section is told by options."""
+    from classify_batch.cli.options import as_sections
+    from classify_batch.runs.jobs import load_settings
+
+    sections = as_sections({name: value for name, value in options.items() if name.startswith("api__")})
+    if job is None:
+        return load_settings(options["config"], sections)
+    return load_settings(options["config"], {**sections, "job": dict(job)}, job=True)

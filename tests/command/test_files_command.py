@@ -1,0 +1,565 @@
+"""`classify-batch files`: nothing is uploaded twice, nothing big is held in memory, and each failure has its reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.parser import BytesParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from classify_batch.cli import main as command_line
+from classify_batch.sandbox.uploads import read_uploads
+
+COMMAND = [sys.executable, "-m", "classify_batch"]
+KEY = "llx-s3cr3t-key"
+PATIENCE_S = 20
+WIDTH = 80
+PATH = "/api/v1/beta/files"
+BIG_BYTES = 160 * 1024 * 1024
+
+
+class Done(NamedTuple):
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """The command line, in this process: `call(base_url, "upload", "a.txt")`."""
+    for name in [name for name in os.environ if name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
+    monkeypatch.setenv("CLASSIFY_BATCH_LIMITS__REQUESTS_PER_S", "1000")
+    monkeypatch.setenv("CLASSIFY_BATCH_LIMITS__PATIENCE_S", "2")
+    monkeypatch.chdir(tmp_path)
+
+    def run(base_url: str | None, *arguments: str) -> Done:
+        capsys.readouterr()
+        at = [] if base_url is None else ["--base-url", base_url]
+        monkeypatch.setattr(sys, "argv", ["classify-batch", "files", *arguments, *at])
+        with pytest.raises(SystemExit) as left:
+            command_line.main()
+        assert isinstance(left.value.code, int)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        assert KEY not in out + err
+        return Done(left.value.code, out, err)
+
+    return run
+
+
+def external_id(content: bytes) -> str:
+    return f"sha256-{hashlib.sha256(content).hexdigest()}"
+
+
+def environment(**values: str) -> dict[str, str]:
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))
+    }
+    return {**inherited, "LLAMA_CLOUD_API_KEY": KEY, "CLASSIFY_BATCH_LIMITS__REQUESTS_PER_S": "1000", **values}
+
+
+# --- A store of files with habits -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Habits:
+    """What a store does to uploads and looks; each is asked with the number of the call, from 1."""
+
+    upload: Callable[[int, str], int] = lambda _number, _name: 200
+    """The status of an upload; 0: it is kept, and the connection ends without an answer."""
+    look: Callable[[int], int] = lambda _number: 200
+    expires_at: str | None = None
+    heeds_filter: bool = True
+
+
+class Store(ThreadingHTTPServer):
+    """Keeps what is uploaded, by the vendor's description; it shares no code with the program or its sandbox."""
+
+    daemon_threads = True
+
+    def __init__(self, habits: Habits) -> None:
+        super().__init__(("127.0.0.1", 0), _StoreHandler)
+        self.habits = habits
+        self.files: list[dict[str, Any]] = []
+        self.calls: Counter[str] = Counter()
+        self.at_once = self.at_once_max = 0
+        self.lock = threading.Lock()
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away."""
+
+
+class _StoreHandler(BaseHTTPRequestHandler):
+    server: Store
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_words: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        with self.server.lock:
+            self.server.calls["look"] += 1
+            status = self.server.habits.look(self.server.calls["look"])
+            wanted = parse_qs(urlsplit(self.path).query).get("external_file_id")
+            heeds = self.server.habits.heeds_filter and wanted is not None
+            items = [each for each in self.server.files if not heeds or [each["external_file_id"]] == wanted]
+        self._say(status, {"items": items, "next_page_token": None} if status == 200 else {"detail": "no"})
+
+    def do_POST(self) -> None:
+        assert urlsplit(self.path).path == PATH
+        with self.server.lock:
+            self.server.calls["upload"] += 1
+            number = self.server.calls["upload"]
+            self.server.at_once += 1
+            self.server.at_once_max = max(self.server.at_once_max, self.server.at_once)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+        parts: dict[str, Any] = {}
+        for part in BytesParser().parsebytes(head + body).get_payload():
+            assert not isinstance(part, str)
+            name = part.get_param("name", header="content-disposition")
+            parts[str(name)] = (part.get_filename(), part.get_payload(decode=True))
+        time.sleep(0.02)
+        with self.server.lock:
+            self.server.at_once -= 1
+            file_name, content = parts["file"]
+            status = self.server.habits.upload(number, file_name)
+            stored = {
+                "id": f"id-{number}",
+                "name": file_name,
+                "external_file_id": parts["external_file_id"][1].decode(),
+                "purpose": parts["purpose"][1].decode(),
+                "expires_at": self.server.habits.expires_at,
+                "content": hashlib.sha256(content).hexdigest(),
+            }
+            if status in (0, 200):
+                self.server.files.append(stored)
+        if status == 0:
+            self.close_connection = True
+        else:
+            self._say(status, stored if status == 200 else {"detail": f"not {file_name}"})
+
+    def _say(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@contextmanager
+def store(**habits: Any) -> Iterator[Store]:
+    with Store(Habits(**habits)) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def write(folder: Path, count: int) -> list[Path]:
+    """So many files, each of another content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:02}.txt" for number in range(count)]
+    for number, path in enumerate(paths):
+        path.write_text(f"document {number}\r\n--boundary--\r\n")
+    return paths
+
+
+# --- Upload -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_uploaded_is_told_line_by_line(call: Call, tmp_path: Path) -> None:
+    """Each file arrives whole, known by its content, and its line names path, id and name; folders are searched."""
+    paths = write(tmp_path / "in" / "deep", 5) + write(tmp_path / "other", 1)
+    (tmp_path / "in" / "empty.bin").write_bytes(b"")
+    (tmp_path / "in" / ".hidden").write_text("not this one")
+    write(tmp_path / "in" / ".git", 1)
+    odd = tmp_path / "in" / 'ä "quoted"\n.txt'
+    odd.write_bytes(bytes(range(256)))
+    with store() as server:
+        done = call(server.base_url, "upload", "--recursive", "in", "other/00.txt")
+    assert done.status == 0, done.err
+    expected = [path.relative_to(tmp_path) for path in [*paths, odd, tmp_path / "in" / "empty.bin"]]
+    assert sorted(line["path"] for line in done.lines) == sorted(map(str, expected))
+    kept = {each["id"]: each for each in server.files}
+    for line in done.lines:
+        assert set(line) == {"path", "file_id", "external_file_id", "name"}
+        content = (tmp_path / line["path"]).read_bytes()
+        assert line["external_file_id"] == external_id(content)
+        assert kept[line["file_id"]]["external_file_id"] == external_id(content)
+        assert kept[line["file_id"]]["content"] == hashlib.sha256(content).hexdigest()
+        assert kept[line["file_id"]]["purpose"] == "classify"
+    assert len(kept) == len(server.files) == 7, "two of the eight are copies"
+    assert "7 files uploaded, 1 were there already, 0 failed" in done.err
+
+
+def test_the_same_command_again_sends_nothing(call: Call, tmp_path: Path) -> None:
+    """What is there is found by its content, also under another name; what is new goes up."""
+    write(tmp_path / "in", 3)
+    with store() as server:
+        first = call(server.base_url, "upload", "in", "--recursive")
+        again = call(server.base_url, "upload", "in", "--recursive")
+        assert server.calls["upload"] == 3
+        (tmp_path / "in" / "00.txt").rename(tmp_path / "in" / "renamed.txt")
+        (tmp_path / "in" / "new.txt").write_text("new")
+        third = call(server.base_url, "upload", "in", "--recursive")
+        assert server.calls["upload"] == 4
+    assert sorted(first.lines, key=str) == sorted(again.lines, key=str)
+    assert "0 files uploaded, 3 were there already" in again.err
+    assert "1 files uploaded, 3 were there already" in third.err
+    ids = {line["path"]: line["file_id"] for line in first.lines}
+    assert {line["path"]: line["file_id"] for line in third.lines}["in/renamed.txt"] == ids["in/00.txt"]
+
+
+def test_copies_are_sent_once(call: Call, tmp_path: Path) -> None:
+    """Also when they are uploaded at the same time."""
+    for number in range(12):
+        (tmp_path / f"copy-{number}.txt").write_text("the same")
+    with store() as server:
+        done = call(server.base_url, "upload", "--concurrency", "6", *(f"copy-{number}.txt" for number in range(12)))
+        assert server.calls["upload"] == 1
+    assert {line["file_id"] for line in done.lines} == {"id-1"}
+    assert len(done.lines) == 12
+
+
+def test_a_lost_answer_is_looked_for_before_anything_is_sent_again(call: Call, tmp_path: Path) -> None:
+    """Every third upload is kept and its answer lost: each content is there once."""
+    write(tmp_path / "in", 9)
+    with store(upload=lambda number, _name: 0 if number % 3 == 0 else 200) as server:
+        done = call(server.base_url, "upload", "--recursive", "in")
+        assert server.calls["upload"] == 9
+    assert done.status == 0, done.err
+    assert set(Counter(each["external_file_id"] for each in server.files).values()) == {1}
+    assert len(done.lines) == len(server.files) == 9
+
+
+def test_a_refused_upload_is_tried_again(call: Call, tmp_path: Path) -> None:
+    """503 and 429 are for later."""
+    write(tmp_path / "in", 2)
+    with store(upload=lambda number, _name: {1: 503, 2: 429}.get(number, 200)) as server:
+        done = call(server.base_url, "upload", "--recursive", "in")
+    assert (done.status, len(done.lines), len(server.files)) == (0, 2, 2)
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+def test_a_file_that_the_api_refuses_is_named(call: Call, tmp_path: Path, status: int) -> None:
+    """Its path and the API's words go to stderr, the others go up, and the command exits with 1."""
+    write(tmp_path / "in", 4)
+    with store(upload=lambda _number, name: status if name == "02.txt" else 200) as server:
+        done = call(server.base_url, "upload", "--recursive", "in")
+        assert server.calls["upload"] == 4
+    assert done.status == 1
+    assert f"failed: in/02.txt: upload: HTTP {status}: not 02.txt\n" in done.err
+    assert "3 files uploaded, 0 were there already, 1 failed" in done.err
+    assert len(done.lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(401, "check LLAMA_CLOUD_API_KEY"), (402, "buy credits"), (403, "check LLAMA_CLOUD_API_KEY"), (404, "HTTP 404")],
+)
+def test_what_a_person_must_mend_ends_it(call: Call, tmp_path: Path, status: int, words: str) -> None:
+    """Key, credits and address are no file's fault: 77, after what had gone up."""
+    write(tmp_path / "in", 9)
+    with store(upload=lambda number, _name: status if number > 3 else 200) as server:
+        done = call(server.base_url, "upload", "--recursive", "--concurrency", "1", "in")
+    assert (done.status, words in done.err) == (77, True)
+    assert len(done.lines) == 3
+    assert "3 files uploaded" in done.err
+
+
+def test_an_api_that_goes_down(call: Call, tmp_path: Path) -> None:
+    """75 once patience ends; what had gone up is told, and the same command goes on from there."""
+    write(tmp_path / "in", 5)
+    down = [True]
+    with store(upload=lambda number, _name: 503 if down[0] and number > 2 else 200) as server:
+        done = call(server.base_url, "upload", "--recursive", "--concurrency", "1", "in")
+        assert (done.status, len(done.lines)) == (75, 2), done.err
+        assert "upload: HTTP 503" in done.err
+        down[0] = False
+        done = call(server.base_url, "upload", "--recursive", "in")
+    assert (done.status, len(done.lines), len(server.files)) == (0, 5, 5)
+
+
+def test_what_expired_is_sent_again(call: Call, tmp_path: Path) -> None:
+    """A file that the API still lists, and will not read any more, is not there."""
+    [path] = write(tmp_path, 1)
+    with store(expires_at="2020-01-01T00:00:00Z") as server:
+        for _ in range(2):
+            assert call(server.base_url, "upload", path.name).status == 0
+        assert server.calls["upload"] == 2
+    with store(expires_at="2999-01-01T00:00:00Z") as server:
+        for _ in range(2):
+            assert call(server.base_url, "upload", path.name).status == 0
+        assert server.calls["upload"] == 1
+
+
+def test_a_server_that_knows_no_filter(call: Call, tmp_path: Path) -> None:
+    """Another file of the list is never taken for ours."""
+    write(tmp_path / "in", 3)
+    with store(heeds_filter=False) as server:
+        done = call(server.base_url, "upload", "--recursive", "in", "--concurrency", "1")
+    assert len({line["file_id"] for line in done.lines}) == 3
+    for line in done.lines:
+        assert line["external_file_id"] == external_id((tmp_path / line["path"]).read_bytes())
+
+
+def test_no_more_than_asked_for_at_once(call: Call, tmp_path: Path) -> None:
+    """`--concurrency` bounds the uploads that are under way, and reaches the bound."""
+    write(tmp_path / "in", 20)
+    for asked in (1, 3):
+        with store() as server:
+            assert call(server.base_url, "upload", "--recursive", "in", "--concurrency", str(asked)).status == 0
+        assert server.at_once_max == asked
+
+
+def test_what_can_not_be_read(call: Call, tmp_path: Path) -> None:
+    """A pipe and a broken link fail with their reason; nobody waits for the pipe."""
+    write(tmp_path / "in", 1)
+    os.mkfifo(tmp_path / "in" / "pipe")
+    (tmp_path / "in" / "link\x1b").symlink_to("gone")
+    with store() as server:
+        done = call(server.base_url, "upload", "--recursive", "in")
+    assert done.status == 1
+    assert "failed: in/pipe: it is no regular file\n" in done.err
+    assert "failed: in/link: No such file or directory\n" in done.err
+    assert len(done.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "Missing argument 'PATH...'"),
+        (("",), "it is empty (is a variable not set?)"),
+        (("gone", "00.txt", "lost"), "there is no gone, lost"),
+        (("folder", "00.txt"), "folder is a folder"),
+        (("--recursive", "folder"), "there is no file in what was named"),
+        (("00.txt", "--concurrency", "0"), "Invalid value for '--concurrency'"),
+        (("00.txt", "--base-url", "sandbox"), "lives as long as a run"),
+    ],
+)
+def test_wrong_usage_sends_nothing(call: Call, tmp_path: Path, arguments: Sequence[str], words: str) -> None:
+    """All that is wrong with the paths is named at once, with 2."""
+    write(tmp_path, 1)
+    (tmp_path / "folder").mkdir()
+    with store() as server:
+        at = () if "--base-url" in arguments else ("--base-url", server.base_url)
+        done = call(None, "upload", *arguments, *at)
+        assert not server.calls
+    assert (done.status, words in done.err) == (2, True), done.err
+    assert "\nhint: " in done.err
+
+
+@pytest.mark.slow
+def test_a_big_file_is_never_held_in_memory(tmp_path: Path) -> None:
+    """160 MiB go up in a process that takes no more than a small file's, and a half."""
+    (tmp_path / "small").write_bytes(b"x")
+    with (tmp_path / "big").open("wb") as file:
+        file.truncate(BIG_BYTES)
+    script = (
+        "import resource, sys\nfrom classify_batch.cli import main\n"
+        "try:\n    main.main()\n"
+        "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+
+    def peak_bytes(name: str) -> int:
+        arguments = ["files", "upload", str(tmp_path / name), "--base-url", base_url]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], env=environment(), capture_output=True, text=True, check=True
+        )
+        return int(done.stderr.splitlines()[-1]) * 1024
+
+    with sandbox("--ledger", str(tmp_path / "ledger")) as base_url:
+        small, big = peak_bytes("small"), peak_bytes("big")
+    assert [each.size_bytes for each in read_uploads(tmp_path / "ledger")] == [1, BIG_BYTES]
+    assert big - small < 24 * 1024 * 1024
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle(tmp_path: Path, number: signal.Signals) -> None:
+    """It leaves at once with 75, says how far it came, and the same command goes on."""
+    write(tmp_path / "in", 200)
+    with store() as server:
+        command = [*COMMAND, "files", "upload", "--recursive", "in", "--base-url", server.base_url]
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            process.send_signal(number)
+            out, err = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 75
+        told = [json.loads(line) for line in (first + out).splitlines()]
+        assert 0 < len(told) < 200
+        assert f"error: interrupted by {number.name}\nhint: the same command goes on" in err
+        assert " files uploaded, " in err
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+        assert len(done.stdout.splitlines()) == 200
+        assert set(Counter(each["external_file_id"] for each in server.files).values()) == {1}
+
+
+# --- Against the sandbox ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def sandbox(*options: str) -> Iterator[str]:
+    """A sandbox in a process of its own; gives its base URL."""
+    command = [*COMMAND, "sandbox", "--api-key", KEY, "--job-duration-s", "0.02", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def test_from_a_folder_to_verdicts(call: Call, tmp_path: Path) -> None:
+    """The lines of an upload are the input of a run, also where the project holds documents of its own."""
+    paths = write(tmp_path / "in", 7)
+    write(tmp_path / "documents", 2)
+    (tmp_path / "c.toml").write_text('[job]\nrules = [{ type = "a", description = "anything at all" }]\n')
+    with sandbox("--documents", str(tmp_path / "documents"), "--ledger", str(tmp_path / "ledger")) as base_url:
+        done = call(base_url, "upload", "--recursive", "in")
+        assert done.status == 0, done.err
+        (tmp_path / "files.jsonl").write_text(done.out)
+        again = call(base_url, "upload", "--recursive", "in")
+        assert sorted(done.lines, key=str) == sorted(again.lines, key=str)
+        subprocess.run(
+            [*COMMAND, "run", "c.toml", "--input", "files.jsonl", "--run-dir", "run", "--base-url", base_url],
+            cwd=tmp_path,
+            env=environment(),
+            check=True,
+            capture_output=True,
+        )
+        total = json.loads(call(base_url, "list").out)["total_size"]
+    results = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
+    assert {each["file_id"] for each in results} == {each["file_id"] for each in done.lines}
+    assert total == len(paths) + 2
+    kept = {each.file_id: each for each in read_uploads(tmp_path / "ledger")}
+    for line in done.lines:
+        assert kept[line["file_id"]].sha256 == hashlib.sha256((tmp_path / line["path"]).read_bytes()).hexdigest()
+    with sandbox("--ledger", str(tmp_path / "ledger")) as base_url:
+        assert "0 files uploaded, 7 were there already" in call(base_url, "upload", "--recursive", "in").err
+
+
+# --- List -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def listing() -> Iterator[str]:
+    """The base URL of a sandbox whose project lists 25 files."""
+    with sandbox("--files", "25") as base_url:
+        yield base_url
+
+
+def test_a_page_of_files(call: Call, listing: str) -> None:
+    """`list` prints a page as the API tells it, and the options choose which."""
+    page = json.loads(call(listing, "list", "--page-size", "10").out)
+    assert (len(page["items"]), page["total_size"]) == (10, 25)
+    assert {"id", "name", "project_id", "external_file_id", "file_type", "expires_at"} <= set(page["items"][0])
+    after = json.loads(call(listing, "list", "--page-size", "10", "--page-token", page["next_page_token"]).out)
+    assert len(after["items"]) == 10
+    assert page["items"][0] not in after["items"]
+    two = [each["id"] for each in after["items"][:2]]
+    chosen = json.loads(call(listing, "list", "--file-id", two[0], "--file-id", two[1]).out)
+    assert [each["id"] for each in chosen["items"]] == two
+    named = json.loads(call(listing, "list", "--name", page["items"][3]["name"]).out)
+    assert named["items"] == [page["items"][3]]
+
+
+def test_all_files_line_by_line(call: Call, listing: str, tmp_path: Path) -> None:
+    """`--all` goes through the pages, a line a file: an input for a run."""
+    done = call(listing, "list", "--all", "--page-size", "4")
+    assert len({line["id"] for line in done.lines}) == len(done.lines) == 25
+
+
+def test_a_list_without_end(call: Call) -> None:
+    """A server that gives out the same token again is not followed for ever."""
+    with Store(Habits()) as server:
+        server.RequestHandlerClass = _EndlessHandler
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            done = call(server.base_url, "list", "--all")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (done.status, "does not come to an end" in done.err) == (2, True)
+
+
+class _EndlessHandler(_StoreHandler):
+    def do_GET(self) -> None:
+        self._say(200, {"items": [{"id": "a"}], "next_page_token": "t"})
+
+
+@pytest.mark.parametrize("options", [("--page-size", "5000"), ("--page-token", "nonsense")])
+def test_a_page_that_the_api_refuses(call: Call, listing: str, options: tuple[str, ...]) -> None:
+    """It is for a person."""
+    done = call(listing, "list", *options)
+    assert (done.status, "files: HTTP 422" in done.err) == (77, True)
+
+
+def test_a_table_on_a_terminal(listing: str) -> None:
+    """80 columns, no id cut, and how to go on."""
+    ours, theirs = pty.openpty()
+    command = [*COMMAND, "files", "list", "--page-size", "3", "--base-url", listing]
+    values = environment(TERM="dumb", COLUMNS=str(WIDTH), NO_COLOR="1")
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=values):
+        os.close(theirs)
+        seen = b""
+        while select.select([ours], [], [], PATIENCE_S)[0]:
+            try:
+                block = os.read(ours, 4096)
+            except OSError:
+                break
+            if not block:
+                break
+            seen += block
+    os.close(ours)
+    lines = seen.decode().splitlines()
+    assert max(map(len, lines[:4])) <= WIDTH
+    assert lines[0].split() == ["id", "name", "type", "expires"]
+    assert [len(line.split()[0]) for line in lines[1:4]] == [36, 36, 36]
+    assert any(line.startswith("next: classify-batch files list --page-token ") for line in lines)
+
+
+def test_every_verb_has_its_help(call: Call) -> None:
+    """With an example."""
+    for verb in ((), ("upload",), ("list",)):
+        done = call(None, *verb, "--help")
+        assert (done.status, done.err, "Example" in done.out) == (0, "", True)
