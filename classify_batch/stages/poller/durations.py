@@ -16,7 +16,7 @@ KEPT = 256
 KNOWN_FROM = 16
 """Fewer durations say how long, but not when."""
 
-LOOK_PRICE = 0.04
+LOOK_PRICE = 0.044
 """What a look is worth, as a share of the mean duration: with more, fewer looks and longer delays."""
 
 LOOK_SHARE = 0.15

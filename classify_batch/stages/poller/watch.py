@@ -127,9 +127,14 @@ class Watch:
             sweep_s = max(sweep_s, min(most_s, now_s + room.backlog_s))
         if sweep_s <= now_s:
             return Sweep(self._pages if self._list_rest_s == LIST_REST_S_MIN else max(1, len(self.jobs) // 4))
-        if due := self._due(now_s):
+        look_s = self._looks[0][0] if self._looks else math.inf
+        if look_s <= now_s and room.backlog_s > room.interval_s:
+            look_s = min(look_s + room.interval_s / RATE_SHARE_PRESSED, now_s + room.backlog_s)
+        if look_s <= now_s and (due := self._due(now_s)):
             return Look(due)
-        return Wait(min(sweep_s, self._looks[0][0] if self._looks else math.inf))
+        if look_s <= now_s:
+            look_s = self._looks[0][0] if self._looks else math.inf
+        return Wait(min(sweep_s, look_s))
 
     def swept(self, shown: Sequence[Collection[str]], expected: Collection[str], now_s: float, took_s: float) -> None:
         """Learns from a sweep: the watched jobs that each page showed, and those that were expected."""
