@@ -23,7 +23,8 @@ from _bench_clients import CLIENTS
 from _bench_compare import CASES, compare
 from _bench_growth import growth
 from _bench_lab import SCRIPTS, Lab, Server, environment, pin_clients
-from _bench_singles import journal, plan, resume, server, start
+from _bench_singles import journal, plan, resume, reuse, server, start
+from _bench_v2 import v2
 
 Rows = list[dict[str, Any]]
 
@@ -31,10 +32,12 @@ Rows = list[dict[str, Any]]
 SUITES: dict[str, Callable[[Lab, argparse.Namespace], Rows]] = {
     **dict.fromkeys(CASES, compare),
     "growth": growth,
+    "v2": v2,
     "journal": journal,
     "start": start,
     "plan": plan,
     "resume": resume,
+    "reuse": reuse,
     "server": server,
 }
 DRAWN = {*CASES, "growth"}
@@ -69,17 +72,21 @@ def parse() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("suite", nargs="?", choices=SUITES, default="run", metavar="SUITE")
-    parser.add_argument("--quick", action="store_true", help="the same as the suite `quick`: under two minutes in all")
+    parser.add_argument(
+        "--quick", action="store_true", help="the same as the suite `quick`: under two minutes; `v2` with few files"
+    )
     parser.add_argument("--server-only", action="store_true", help="the same as the suite `server`")
     work = parser.add_argument_group("the work")
     work.add_argument("--files", type=numbers, help="one number; more with commas between them for `growth`")
     work.add_argument("--files-per-job", type=int)
+    work.add_argument("--api-version", dest="version", choices=["v1", "v2"], help="v2 for ours only, a file a job")
     work.add_argument("--jobs-in-flight", type=numbers, help="one, or more with commas between them")
     work.add_argument("--job-duration-s", type=float, help="median; lognormal, sigma 0.6")
     work.add_argument("--seed", type=int, help="of the durations")
     work.add_argument("--seconds", type=int, default=70, help="how long `rate` looks at a rate")
     limits = parser.add_argument_group("what the server allows")
     limits.add_argument("--requests-per-s", type=float, metavar="R", help="429 beyond")
+    limits.add_argument("--creates-per-s", type=float, metavar="R", help="429 for a create beyond")
     limits.add_argument("--rate-window", choices=["sliding", "bucket"])
     limits.add_argument("--jobs-at-once", type=int, metavar="N", help="429 for a create beyond")
     limits.add_argument("--list-status", type=int, metavar="STATUS", help="404 or 500: the list is unusable")
@@ -95,7 +102,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything, raw")
     parser.add_argument("--picture", type=Path, metavar="FILE.svg")
     options = parser.parse_args()
-    options.suite = "quick" if options.quick else "server" if options.server_only else options.suite
+    if options.quick and options.suite != "v2":
+        options.suite = "quick"
+    options.suite = "server" if options.server_only else options.suite
     if options.picture and options.suite not in DRAWN:
         parser.error(f"there is no picture of {options.suite}")
     return options

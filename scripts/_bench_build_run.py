@@ -1,7 +1,8 @@
 """Writes the directory of a big run of which 90 % is done, as the run itself would have; a process of its own.
 
 The plan, run.json and the journal are written by the package's own encoders. results.jsonl has the right length and
-holds nothing: a resume looks at how long it is, and reads the journal for the rest.
+holds nothing: a resume looks at how long it is, and reads the journal for the rest. With `--whole` all is done, and
+the results are there.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import argparse
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from zlib import crc32
 
 from _bench_clients import file_id
 
@@ -30,20 +33,32 @@ DONE = 0.9
 RESULT_BYTES = 320
 """Of a line of results.jsonl."""
 
+RESULT = (
+    '{"file_id":"%s","outcome":"classified","type":"invoice","confidence":0.%04d,'
+    '"reasoning":"It has an invoice number, two line items and a total amount.","mode":"FAST",'
+    '"job_id":"0000abcd-0000-4000-8000-%012x","chunk":%d,"attempt":1,"classified_at":"2026-11-22T02:04:16.123Z"}\n'
+)
 
-async def build(run_dir: Path, config: Path, files: int, files_per_job: int) -> None:
+
+async def build(run_dir: Path, config: Path, files: int, files_per_job: int, whole: bool) -> None:
     settings = Settings.load(config, plan={"files_per_job": files_per_job})
     async with DiskStore(run_dir) as store:
         await store.prepare()
         plan = await write_plan(store, _chunks(files, files_per_job))
         _, run_sha256 = await write_run_file(store, settings, plan, 0, SystemClock())
-    done = int(plan.chunks * DONE)
+    if whole:
+        segments = list(_results(run_dir / "results.jsonl", files, files_per_job))
+    else:
+        ends = [files_per_job * RESULT_BYTES * chunk for chunk in range(int(plan.chunks * DONE) + 1)]
+        segments = [Segment(start, end, 0) for start, end in pairwise(ends)]
+        (run_dir / "results.jsonl").touch()
+        os.truncate(run_dir / "results.jsonl", ends[-1])
     with (run_dir / "journal.jsonl").open("wb") as journal:
         limits = settings.limits.model_dump(mode="json")
         said = {"run_sha256": run_sha256, "limits": limits}
         journal.write(encode_about_run(1, time.time(), 0, Kind.OPENED, said))
         sums, bytes_since = Standing(plan.chunks), 0
-        for seq, fact in enumerate(_facts(done, files_per_job), 2):
+        for seq, fact in enumerate(_facts(segments, files_per_job), 2):
             told = bytes_since >= TOTALS_EVERY_BYTES
             requests = seq // 2 if told or isinstance(fact, Ended) else None
             totals = sums.totals(requests) if told and requests is not None else None
@@ -51,8 +66,6 @@ async def build(run_dir: Path, config: Path, files: int, files_per_job: int) -> 
             bytes_since = len(line) + (0 if told else bytes_since)
             sums.apply(fact, journal.tell())
             journal.write(line)
-    (run_dir / "results.jsonl").touch()
-    os.truncate(run_dir / "results.jsonl", done * files_per_job * RESULT_BYTES)
 
 
 async def _chunks(files: int, files_per_job: int) -> AsyncIterator[list[str]]:
@@ -60,16 +73,25 @@ async def _chunks(files: int, files_per_job: int) -> AsyncIterator[list[str]]:
         yield [file_id(number) for number in range(start, min(files, start + files_per_job))]
 
 
-def _facts(chunks: int, files_per_job: int) -> Iterator[Fact]:
+def _results(path: Path, files: int, files_per_job: int) -> Iterator[Segment]:
+    with path.open("wb") as results:
+        for chunk, start in enumerate(range(0, files, files_per_job)):
+            numbers = range(start, min(files, start + files_per_job))
+            data = "".join([RESULT % (file_id(number), number % 10_000, chunk, chunk) for number in numbers]).encode()
+            began = results.tell()
+            results.write(data)
+            yield Segment(began, began + len(data), crc32(data))
+
+
+def _facts(segments: Sequence[Segment], files_per_job: int) -> Iterator[Fact]:
     """Each chunk's life from its intent to its end."""
-    segment_bytes = files_per_job * RESULT_BYTES
     tally = Tally({"classified": files_per_job}, {"invoice": files_per_job})
-    for chunk in range(chunks):
-        key, start = AttemptKey(chunk, 1), chunk * segment_bytes
+    for chunk, segment in enumerate(segments):
+        key = AttemptKey(chunk, 1)
         yield Submitting(key, Part(chunk), time.time())
         yield Submitted(key, f"0000abcd-0000-4000-8000-{chunk:012x}", time.time())
         yield Finished(key, "SUCCESS", 2.0)
-        yield Ended(key, Kind.COLLECTED, Segment(start, start + segment_bytes, 0), tally=tally)
+        yield Ended(key, Kind.COLLECTED, segment, tally=tally)
 
 
 def main() -> None:
@@ -77,8 +99,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="holds config.toml; gets run/")
     parser.add_argument("--files", type=int, required=True)
     parser.add_argument("--files-per-job", type=int, required=True)
+    parser.add_argument("--whole", action="store_true")
     told = parser.parse_args()
-    asyncio.run(build(told.folder / "run", told.folder / "config.toml", told.files, told.files_per_job))
+    asyncio.run(build(told.folder / "run", told.folder / "config.toml", told.files, told.files_per_job, told.whole))
 
 
 if __name__ == "__main__":

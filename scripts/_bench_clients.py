@@ -35,7 +35,7 @@ class Work:
 
     Attributes:
         told_requests_per_s, requests_in_flight: our own settings.
-        requests_per_s, rate_window, jobs_at_once, list_status, page_size_max: the server's limits.
+        requests_per_s, creates_per_s, rate_window, jobs_at_once, list_status, page_size_max: the server's limits.
     """
 
     files: int = 100_000
@@ -52,6 +52,8 @@ class Work:
     list_order: str = "newest"
     page_size_max: int = 100
     gzip: bool = False
+    version: str = "v1"
+    creates_per_s: float | None = None
 
     @property
     def server_options(self) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def measure(lab: Lab, client: str, work: Work) -> dict[str, Any]:
 def measure_in(folder: Path, lab: Lab, client: str, work: Work) -> dict[str, Any]:
     """One run: everything that the server, the kernel and the client say of it. Ours leaves its directory in `run`."""
     lab.server.reset(work.server_options)
-    (folder / "config.toml").write_text(CONFIG)
+    (folder / "config.toml").write_text(f'{CONFIG}[api]\nversion = "{work.version}"\n')
     write_ids(folder / "ids.txt", work.files)
     cost = lab.cost(CLIENTS[client](lab, work, folder), statuses=(0, 1))  # 1: complete, with failures
     return {

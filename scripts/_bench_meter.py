@@ -109,6 +109,7 @@ class Meter:
             "accepted_per_s": [self.accepted[second] for second in seconds],
             "refused_per_s": [self.refused[second] for second in seconds],
             "last_create_s": self.last_create_s - (self.first_s or 0.0),
+            "creating_s": max(0.0, self.last_create_s - first_s),
             "per_s_max": self.per_s_max,
             "files_billed_again": world.billed_again,
             "connections_max": self.connections_max,

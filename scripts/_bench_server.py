@@ -1,4 +1,4 @@
-"""A server of v1 of the classifier's API that is never the limit, in a process and on a core of its own.
+"""A server of the classifier's API, v1 or v2, that is never the limit, in a process and on a core of its own.
 
 HTTP/1.1 is read by hand: whole requests with a Content-Length, kept alive, as many behind each other as come. What it
 is asked is told under /bench: POST /bench/reset (a new world; options as JSON), GET /bench/stats?slots=N, and
@@ -24,8 +24,9 @@ from urllib.parse import parse_qs
 
 from _bench_meter import Bucket, Meter, SlidingWindow
 from _bench_world import RefusedError, World, invalid
+from _bench_world_v2 import WorldV2
 
-JOBS_PATH = "/api/v1/classifier/jobs"
+JOBS_PATHS = {"v1": "/api/v1/classifier/jobs", "v2": "/api/v2/classify"}
 GZIP_BYTES_MIN = 500
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed"}
 _REASONS |= {422: "Unprocessable Entity", 429: "Too Many Requests", 500: "Internal Server Error"}
@@ -36,11 +37,14 @@ class Options:
     """What may differ from one reset to the next.
 
     Attributes:
+        version: of the API; the other's paths are 404.
         list_status: anything but 200 makes the list unusable.
         requests_per_s: 429 beyond, counted as `rate_window` says; None: no limit.
+        creates_per_s: the same for creates alone.
         jobs_at_once: 429 for a create that would be one more.
     """
 
+    version: str = "v1"
     job_duration_s: float = 0.2
     sigma: float = 0.6
     seed: int = 1
@@ -49,6 +53,7 @@ class Options:
     page_size_max: int = 100
     page_size_clamp: bool = False
     requests_per_s: float | None = None
+    creates_per_s: float | None = None
     rate_window: str = "sliding"
     jobs_at_once: int | None = None
     gzip: bool = False
@@ -64,7 +69,8 @@ class Service:
 
     def reset(self, options: Options) -> None:
         self.options = options
-        self.world = World(
+        self._path = JOBS_PATHS[options.version]
+        self.world: World = (WorldV2 if options.version == "v2" else World)(
             job_duration_s=options.job_duration_s,
             sigma=options.sigma,
             seed=options.seed,
@@ -74,6 +80,7 @@ class Service:
         self.meter = Meter()
         limit = SlidingWindow if options.rate_window == "sliding" else Bucket
         self._limit = None if options.requests_per_s is None else limit(options.requests_per_s)
+        self._creates = None if options.creates_per_s is None else limit(options.creates_per_s)
         self._key = f"bearer {options.key}".lower().encode() if options.key else b""
 
     def answer(self, method: bytes, target: str, head: bytes, body: bytes) -> bytes:
@@ -82,7 +89,7 @@ class Service:
         if path.startswith("/bench/"):
             return self._wrap(200, self._control(path, query, body), b"")
         now_s = time.monotonic()
-        call, job_id = _route(method, path)
+        call, job_id = _route(method, path, self._path)
         self.meter.arrive(call, now_s)
         try:
             status, data = 200, self._call(call, job_id, query, head, body, now_s)
@@ -95,7 +102,8 @@ class Service:
     def _call(self, call: str, job_id: str, query: str, head: bytes, body: bytes, now_s: float) -> bytes:
         if self._key and self._key not in head:
             raise RefusedError(401, "Invalid API key. Please check your API key and try again.")
-        if self._limit is not None and not self._limit.admit(now_s):
+        limits = (self._limit, self._creates if call == "create" else None)
+        if any(limit is not None and not limit.admit(now_s) for limit in limits):
             raise RefusedError(429, "Rate limit exceeded. Try again later.")
         match call:
             case "create":
@@ -118,7 +126,7 @@ class Service:
             raise invalid("query", "Input should be a valid page_size and page_token")
         if int(size) > options.page_size_max and not options.page_size_clamp:
             raise invalid("query.page_size", f"Input should be less than or equal to {options.page_size_max}")
-        return self.world.page(min(int(size), options.page_size_max), token, now_s)
+        return self.world.page(min(int(size), options.page_size_max), token, now_s, told.get("job_ids", ()))
 
     def _control(self, path: str, query: str, body: bytes) -> bytes:
         if path == "/bench/reset":
@@ -143,13 +151,13 @@ class Service:
         )
 
 
-def _route(method: bytes, path: str) -> tuple[str, str]:
+def _route(method: bytes, path: str, jobs_path: str) -> tuple[str, str]:
     """The name of the call and the job that it is about."""
-    if path == JOBS_PATH:
+    if path == jobs_path:
         return ("create" if method == b"POST" else "list"), ""
-    if method != b"GET" or not path.startswith(f"{JOBS_PATH}/"):
+    if method != b"GET" or not path.startswith(f"{jobs_path}/"):
         return "unknown", ""
-    job_id = path[len(JOBS_PATH) + 1 :]
+    job_id = path[len(jobs_path) + 1 :]
     return ("results", job_id[:-8]) if job_id.endswith("/results") else ("get", job_id)
 
 
@@ -172,7 +180,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         rest = self._rest + data if self._rest else data
         answers = []
-        gave_results = False
+        answered = self._service.world.answered
         while (end := rest.find(b"\r\n\r\n")) >= 0:
             head = rest[:end].lower()
             length = _content_length(head)
@@ -183,14 +191,13 @@ class Connection(asyncio.Protocol):
                 break
             method, target, _ = rest[: rest.find(b"\r\n")].split(b" ", 2)
             answers.append(self._service.answer(method, target.decode(), head, rest[end + 4 : end + 4 + length]))
-            gave_results = gave_results or target.endswith(b"/results") or b"/results?" in target
             if not target.startswith(b"/bench/"):
                 self._note()
             rest = rest[end + 4 + length :]
         self._rest = rest
         if answers:
             self._transport.write(b"".join(answers) if len(answers) > 1 else answers[0])
-        if gave_results:
+        if self._service.world.answered > answered:
             self._service.meter.sent_results(time.monotonic())
 
     def _note(self) -> None:
@@ -227,7 +234,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--core", type=int, help="the only core to run on")
     types: dict[str, Any] = {"float": float, "int": int, "str": str, "float | None": float, "int | None": int}
-    choices = {"list_order": ["newest", "oldest", "shuffled"], "rate_window": ["sliding", "bucket"]}
+    choices = {
+        "version": [*JOBS_PATHS],
+        "list_order": ["newest", "oldest", "shuffled"],
+        "rate_window": ["sliding", "bucket"],
+    }
     for field in fields(Options):
         flag = f"--{field.name.replace('_', '-')}"
         if field.type == "bool":

@@ -20,6 +20,7 @@ from _bench_table import print_table
 
 Rows = list[dict[str, Any]]
 MANY_FILES = 10_000_000
+NEW_FILES = 10_000
 STARTS = 10
 FIRST_REQUEST_S_MAX = 600.0
 
@@ -82,6 +83,29 @@ def _repeating_lines(lines: int) -> Iterator[str]:
         else:
             yield f"{file_id(distinct)}\n"
             distinct += 1
+
+
+def reuse(lab: Lab, options: argparse.Namespace) -> Rows:
+    """planning with `--reuse` of a run of 10 million files: the same files again, and 10,000 new ones"""
+    rows = []
+    for files in options.files or [MANY_FILES]:
+        with tempfile.TemporaryDirectory(prefix="classify-batch-bench-") as name:
+            folder = Path(name)
+            (folder / "config.toml").write_text(CONFIG)
+            per_job = options.files_per_job or 100
+            words = [folder, "--files", files, "--files-per-job", per_job, "--whole"]
+            lab.cost([sys.executable, SCRIPTS / "_bench_build_run.py", *words])
+            with (folder / "ids.txt").open("w") as file:
+                file.writelines(f"{file_id(number)}\n" for number in range(files + NEW_FILES))
+            paths = (folder / "config.toml", "--input", folder / "ids.txt", "--run-dir", folder / "again")
+            told = ("--files-per-job", per_job, "--reuse", folder / "run")
+            cost = lab.cost(lab.classify_batch("plan", *paths, *told))
+            run = json.loads((folder / "again" / "run.json").read_text())
+        figures = {"files": run["files"], "reused": run["reused"]["files"], "MiB": run["reused"]["bytes"] >> 20}
+        rows.append({**figures, "seconds": cost.wall_s, "cpu_s": cost.cpu_s, "rss_mib": cost.rss_mib})
+    forms = {"seconds": ",.1f", "cpu_s": ",.1f", "rss_mib": ",.0f"}
+    print_table([{name: format(value, forms.get(name, ",d")) for name, value in row.items()} for row in rows])
+    return rows
 
 
 def resume(lab: Lab, options: argparse.Namespace) -> Rows:

@@ -11,8 +11,9 @@ import heapq
 import json
 import math
 import random
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -23,7 +24,7 @@ PROJECT_ID = "11111111-2222-4333-8444-555555555555"
 RESULTS_KEPT = 5_000
 """Jobs whose file IDs are kept after their results were read once: a client that lost an answer may ask again."""
 
-_VERDICTS = tuple(
+VERDICTS = tuple(
     json.dumps(
         {
             "type": kind,
@@ -35,7 +36,7 @@ _VERDICTS = tuple(
     for position, kind in zip(range(FILES_PER_JOB_MAX), ("invoice", "contract", None) * FILES_PER_JOB_MAX, strict=False)
 )
 _HEADS = tuple(f'{"," if position else ""}{{"id":"{position:08x}-' for position in range(FILES_PER_JOB_MAX))
-_TAILS = tuple(f'","result":{verdict}}}' for verdict in _VERDICTS)
+_TAILS = tuple(f'","result":{verdict}}}' for verdict in VERDICTS)
 _rank = attrgetter("rank")
 
 
@@ -70,7 +71,11 @@ def invalid(where: str, words: str) -> RefusedError:
 
 
 class World:
-    """All jobs since the last reset. `now_s` is a monotonic clock's, and never goes back."""
+    """All jobs since the last reset. `now_s` is a monotonic clock's, and never goes back.
+
+    Attributes:
+        answered: how often an answer held results.
+    """
 
     def __init__(
         self, *, job_duration_s: float, sigma: float, seed: int, list_order: str, jobs_at_once: int | None
@@ -86,44 +91,34 @@ class World:
         self._read: deque[Job] = deque()
         self._billed = bytearray()
         self.billed_again = 0
+        self.answered = 0
         self.durations: list[float] = []
         self.jobs = self._jobs.values()
 
     def create(self, body: bytes, now_s: float, wall_s: float) -> bytes:
         """Accepts a create call; gives the job's JSON. Raises RefusedError."""
         file_ids, rules, mode, parsing = _checked(body)
-        if self._jobs_at_once is not None and self._count_unfinished(now_s) >= self._jobs_at_once:
-            words = f"You have already reached the maximum number of classify jobs at once ({self._jobs_at_once})."
-            raise RefusedError(429, words)
-        number = len(self._jobs) + 1
-        duration_s = self._median_s * math.exp(self._sigma * self._random.gauss(0, 1))
-        self.durations.append(duration_s)
-        job_id = f"{number:08x}-{number * 40503 % 65536:04x}-4000-8000-{number:012x}"
-        created_at, updated_at = _iso(wall_s), _iso(wall_s + duration_s)
+        number, job_id, duration_s = self._draw(now_s)
+        created_at, updated_at = iso(wall_s), iso(wall_s + duration_s)
         about = (
             f'{{"id":"{job_id}","project_id":"{PROJECT_ID}",{self._render(rules, parsing)},"user_id":"bench",'
             f'"created_at":"{created_at}","effective_at":"{created_at}","error_message":null,"job_record_id":null,'
             f'"mode":"{mode}"'
         )
         text = f'{about},"status":"PENDING","updated_at":"{created_at}"}}'.encode()
-        job = Job(number, job_id, self._rank(number), now_s + duration_s, updated_at, text, about, file_ids)
-        self._jobs[job_id] = job
-        if self._order == "shuffled":
-            insort(self._by_rank, job, key=_rank)
-        else:
-            self._by_rank.append(job)
-        heapq.heappush(self._finish_times, job.finished_s)
+        self._add(Job(number, job_id, self._rank(number), now_s + duration_s, updated_at, text, about, file_ids))
         self._bill(file_ids)
         return text
 
     def get(self, job_id: str, now_s: float) -> bytes:
         return self._show(self._find(job_id), now_s)
 
-    def page(self, size: int, token: str | None, now_s: float) -> bytes:
-        """A page of the list; a token holds the last rank shown, so that new jobs don't move what it means."""
-        jobs = self._by_rank
+    def page(self, size: int, token: str | None, now_s: float, job_ids: Sequence[str] = ()) -> bytes:
+        """A page of the list; a token holds the last rank shown, so that new jobs don't move what it means. v1 takes
+        no notice of `job_ids`, as of everything that it doesn't know."""
+        jobs = self._among(job_ids)
         if self._order == "newest":
-            end = len(jobs) if token is None else int(token) - 1
+            end = len(jobs) if token is None else bisect_left(jobs, int(token), key=_rank)
             page, more = jobs[max(0, end - size) : end][::-1], end > size
         else:
             start = 0 if token is None else bisect_right(jobs, int(token), key=_rank)
@@ -140,6 +135,7 @@ class World:
         if file_ids is None:
             raise RefusedError(404, "The results were read long ago, and are not kept")
         self._show(job, now_s)
+        self.answered += 1
         count = len(file_ids)
         alike = (
             f'{job_id[9:13]}-4000-a000-{job.number:012x}","classify_job_id":"{job_id}",'
@@ -151,6 +147,28 @@ class World:
         return f'{{"items":[{"".join(pieces)}],"next_page_token":null,"total_size":{count}}}'.encode()
 
     # --- What these stand on ------------------------------------------------------------------------------------------
+
+    def _draw(self, now_s: float) -> tuple[int, str, float]:
+        """The next job's number, its ID, and how long it takes. Raises RefusedError."""
+        if self._jobs_at_once is not None and self._count_unfinished(now_s) >= self._jobs_at_once:
+            words = f"You have already reached the maximum number of classify jobs at once ({self._jobs_at_once})."
+            raise RefusedError(429, words)
+        number = len(self._jobs) + 1
+        duration_s = self._median_s * math.exp(self._sigma * self._random.gauss(0, 1))
+        self.durations.append(duration_s)
+        return number, f"{number:08x}-{number * 40503 % 65536:04x}-4000-8000-{number:012x}", duration_s
+
+    def _add(self, job: Job) -> None:
+        self._jobs[job.job_id] = job
+        if self._order == "shuffled":
+            insort(self._by_rank, job, key=_rank)
+        else:
+            self._by_rank.append(job)
+        heapq.heappush(self._finish_times, job.finished_s)
+
+    def _among(self, job_ids: Sequence[str]) -> list[Job]:  # noqa: ARG002
+        """The jobs that a list is about, by rank."""
+        return self._by_rank
 
     def _find(self, job_id: str) -> Job:
         job = self._jobs.get(job_id)
@@ -216,5 +234,5 @@ def _checked(body: bytes) -> tuple[list[str], list[Any], str, object]:
     return file_ids, rules, values.get("mode") or "FAST", values.get("parsing_configuration")
 
 
-def _iso(wall_s: float) -> str:
+def iso(wall_s: float) -> str:
     return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,168 @@
+"""Talking either version of the API with a served sandbox, through the port that a run talks through."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+import pytest
+from pydantic import SecretStr
+from starlette.types import Message, Receive, Scope, Send
+
+from classify_batch.api.http import Http
+from classify_batch.api.v1 import ApiV1
+from classify_batch.api.v2 import ApiV2
+from classify_batch.clock import SystemClock
+from classify_batch.errors import ApiError
+from classify_batch.gate import Gate
+from classify_batch.ports import Api, Clock
+from classify_batch.records import Answer, Attempt, AttemptKey, JobSpec, JobView, Part
+from classify_batch.sandbox import App, Faults, Options, opened, serving
+from classify_batch.sandbox.world import count_billed
+
+RULES = [
+    {"type": "invoice", "description": "has line items and a total"},
+    {"type": "letter", "description": "has a salutation and a signature"},
+]
+SPEC = JobSpec.model_validate({"rules": RULES})
+JOB_S = 10.0
+NOON_S = 1_800_000_000.0
+
+
+@dataclass
+class Heard:
+    """A request as it reached the server."""
+
+    method: str
+    query: dict[str, list[str]]
+    data: bytes = b""
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.data)
+
+
+class Server:
+    """A sandbox on a socket, all that reached it, and its clock, which a test moves. Jobs take `JOB_S`."""
+
+    app: App
+    url: str
+
+    def __init__(self) -> None:
+        self.now_s = NOON_S
+        self.heard: list[Heard] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        heard = Heard(scope["method"], parse_qs(scope["query_string"].decode()))
+        self.heard.append(heard)
+
+        async def listen() -> Message:
+            message = await receive()
+            heard.data += message.get("body", b"")
+            return message
+
+        await self.app(scope, listen, send)
+
+    def suffer(self, **faults: float) -> None:
+        """The same jobs from now on behind other misfortunes, or behind none."""
+        options = Options.of(seed=1, faults=Faults.of(faults, "faults"))
+        self.app = App(options, self.app.world, self.app.project, wall_s=lambda: self.now_s)
+
+    def billed(self) -> dict[str, int]:
+        return dict(count_billed(self.app.world))
+
+
+@asynccontextmanager
+async def served(faults: dict[str, Any] | None = None, **told: Any) -> AsyncIterator[Server]:
+    server = Server()
+    steady = {"seed": 1, "job_duration_s": JOB_S, "job_duration_sigma": 0, "faults": Faults.of(faults or {}, "faults")}
+    with opened(Options.of(**{**steady, **told}), lambda: server.now_s) as server.app:
+        async with serving(server) as server.url:
+            yield server
+
+
+class Late:
+    """A clock that is two hours slow."""
+
+    def wall_s(self) -> float:
+        return time.time() - 7200.0
+
+
+class Line(NamedTuple):
+    api: Api
+    gate: Gate
+
+
+@asynccontextmanager
+async def calling(
+    server: Server,
+    version: str,
+    *,
+    spec: JobSpec = SPEC,
+    run_id: str = "run",
+    key: str = "sandbox",
+    timeout_s: float = 5.0,
+    clock: Clock | None = None,
+    **params: str,
+) -> AsyncIterator[Line]:
+    async with Gate(requests_in_flight=4, requests_per_s=10_000.0) as gate:
+        clock = clock or SystemClock()
+        http = Http(server.url, SecretStr(key), gate, clock, timeout_s=timeout_s, params=params)
+        try:
+            yield Line(ApiV2(http, spec, run_id) if version == "v2" else ApiV1(http, spec), gate)
+        finally:
+            await http.aclose()
+
+
+@dataclass
+class Intents:
+    """What stands in for the journal: how much the server had heard whenever an intent was written down."""
+
+    server: Server
+    heard: list[int] = field(default_factory=list)
+
+    async def about_to_send(self) -> None:
+        self.heard.append(len(self.server.heard))
+
+
+async def nothing() -> None: ...
+
+
+def attempt_at(*file_ids: str, chunk: int = 0, number: int = 1) -> Attempt:
+    return Attempt(AttemptKey(chunk, number), Part(chunk), file_ids, tuple(range(len(file_ids))))
+
+
+async def create(api: Api, version: str, file_ids: Sequence[str]) -> list[JobView]:
+    """The jobs of some files: one on v1, and one for each of them on v2."""
+    chunks = [tuple(file_ids)] if version == "v1" else [(file_id,) for file_id in file_ids]
+    return [await api.create(attempt_at(*each, chunk=chunk), nothing) for chunk, each in enumerate(chunks)]
+
+
+async def pages(api: Api, page_size: int, job_ids: Collection[str] = ()) -> list[tuple[JobView, ...]]:
+    token: str | None = None
+    shown: list[tuple[JobView, ...]] = []
+    while not shown or token is not None:
+        page = await api.list_page(page_size=page_size, page_token=token, job_ids=job_ids)
+        token = page.next_page_token
+        shown.append(page.jobs)
+        assert len(shown) < 100
+    return shown
+
+
+async def answers(api: Api, jobs: Sequence[JobView], asked: Collection[str] = ()) -> dict[str | None, Answer]:
+    """By file ID. Each job is looked at once more: results are asked of what the API showed last."""
+    found = [await api.results(await api.get(job.job_id), asked) for job in jobs]
+    items = [answer for each in found for answer in each.items]
+    assert not any(each.withheld for each in found)
+    return {answer.file_id: answer for answer in items}
+
+
+async def refused(call: Awaitable[object]) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        await call
+    return caught.value
