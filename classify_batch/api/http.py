@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -93,10 +93,12 @@ class Http:
         timeout_s: float,
         params: Mapping[str, str],
         patience_s: float = 600.0,
+        secrets: Iterable[str] = (),
         transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
     ) -> None:
         self._base_url = base_url
         self._key = key.get_secret_value().encode()
+        self._secrets = _spelled(secrets)
         self._gate = gate
         self._clock = clock
         self._params = dict(params)
@@ -159,6 +161,7 @@ class Http:
         if not 200 <= status < 300:
             raise self._refusal(call, status, headers, self._without_key(data), left_s)
         self._gate.served(_turn(call))
+        data = self._without_secrets(data)
         try:
             return read(data)
         except NotJsonError:
@@ -186,7 +189,14 @@ class Http:
 
     def _without_key(self, data: bytes) -> bytes:
         """The server's words as they may be shown: what stands between here and the API may repeat what we sent."""
+        data = self._without_secrets(data)
         return data.replace(self._key, b"**********") if len(self._key) >= KEY_BYTES_MIN else data
+
+    def _without_secrets(self, data: bytes) -> bytes:
+        """A body without what the API was told in confidence: a job may repeat the webhooks that it was given."""
+        for secret in self._secrets:
+            data = data.replace(secret, b"**********")
+        return data
 
     @contextmanager
     def _lane(self) -> Iterator[httpx.AsyncBaseTransport]:
@@ -276,6 +286,12 @@ class Http:
         server_s = _read_date(date)
         if server_s is not None:
             self.clock_skew_s = server_s + 0.5 - self._clock.wall_s()
+
+
+def _spelled(secrets: Iterable[str]) -> tuple[bytes, ...]:
+    """Secrets as they may stand in a body, plain or as JSON, the longest first: one may be a part of another."""
+    spelled = {spelling for secret in secrets for spelling in (secret, json.dumps(secret)[1:-1])}
+    return tuple(sorted(map(str.encode, spelled), key=len, reverse=True))
 
 
 def _turn(call: str) -> Turn:

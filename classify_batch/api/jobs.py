@@ -1,4 +1,5 @@
-"""The verbs of v1's reference (`classifier:jobs create | list | get | get-results`), in the server's own words.
+"""The verbs of v1's reference (`classifier:jobs create | list | get | get-results`), in the server's own words, and
+what v2's (`jobs_v2`) have in common with them.
 
 What a run needs of a job is `ports.Api`, and no more; a person who asks for one job wants all that the server said. So
 these calls give the JSON as it came, once it has the documented shape, and without what nobody may see.
@@ -7,18 +8,19 @@ these calls give the JSON as it came, once it has the documented shape, and with
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import shlex
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from math import isfinite
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from classify_batch.api.http import Http, wrong_shape
 from classify_batch.api.v1 import RESULT_PAGES_MAX, STALE_PAGES_MAX
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.records import JobSpec
+from classify_batch.records import FINISHED_STATUSES, JobSpec
 from classify_batch.wire import v1
+from classify_batch.wire.words import clean
 
 Body = dict[str, Any]
 
@@ -26,9 +28,6 @@ TRIES = 5
 """Somebody waits for a single call: an API that is down is told after seconds, and not after a run's long patience."""
 
 MASK = "**********"
-
-SECRET_CHARACTERS_MIN = 6
-"""Shorter header values are words ("eu", "json"), and hiding them would spoil what the server said."""
 
 
 class Results(NamedTuple):
@@ -38,45 +37,67 @@ class Results(NamedTuple):
     withheld: str = ""
 
 
-class JobsV1:
-    """Single calls of v1. Every method raises ApiError."""
+class Order(NamedTuple):
+    """What one create call asks for.
+
+    Attributes:
+        transaction_id: v2's idempotency key; empty on v1, which has none.
+    """
+
+    file_ids: tuple[str, ...]
+    transaction_id: str = ""
+
+
+class Calls:
+    """What the single calls of both versions are made of. Every method raises ApiError."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
 
-    async def create(
-        self, spec: JobSpec, file_ids: Sequence[str], about_to_send: Callable[[], Awaitable[None]]
+    async def _page(self, call: str, path: str, read: Callable[[bytes], Body], params: Mapping[str, Any]) -> Body:
+        given = {name: value for name, value in params.items() if value is not None and value != ()}
+        return await patiently(partial(self._http.call, call, "GET", path, read, params=given), tries=TRIES)
+
+    async def _job(
+        self, job_id: str, path: str, read: Callable[[bytes], Body], params: Mapping[str, Any] | None = None
     ) -> Body:
+        job = await patiently(partial(self._http.call, "get", "GET", path, read, params=params), tries=TRIES)
+        return the_one("get", job, job_id)
+
+
+class JobsV1(Calls):
+    """Single calls of v1. Every method raises ApiError."""
+
+    async def create(self, spec: JobSpec, order: Order, about_to_send: Callable[[], Awaitable[None]]) -> Body:
         """Creates a job; tried again only where it was surely not accepted."""
-        secrets = _secrets(spec)
         once = partial(
             self._http.call,
             "create",
             "POST",
             v1.JOBS_PATH,
-            reader(v1.read_job, secrets),
-            body=v1.create_body(spec, file_ids),
+            reader(v1.read_job),
+            body=v1.create_body(spec, order.file_ids),
             about_to_send=about_to_send,
         )
-        try:
-            return await patiently(once, tries=TRIES)
-        except ApiError as error:
-            raise _without(error, secrets) from None
+        return await patiently(once, tries=TRIES)
 
     async def get(self, job_id: str) -> Body:
-        once = partial(self._http.call, "get", "GET", _path_of(job_id), reader(v1.read_job))
-        job = await patiently(once, tries=TRIES)
-        if job["id"] != job_id:
-            raise wrong_shape("get", ValueError("another job's id"))
-        return job
+        return await self._job(job_id, v1.job_path(job_id), reader(v1.read_job))
 
     async def list_page(self, *, page_size: int | None = None, page_token: str | None = None) -> Body:
         params = {"page_size": page_size, "page_token": page_token}
         return await self._page("list", v1.JOBS_PATH, reader(v1.read_job_page), params)
 
     async def results_page(self, job_id: str, page_token: str | None = None) -> Body:
-        read = reader(v1.read_result_page)
-        return await self._page("results", _path_of(job_id) + "/results", read, {"page_token": page_token})
+        """A page of a job's results; LATER also where the API refuses because the job isn't finished."""
+        path = f"{v1.job_path(job_id)}/results"
+        try:
+            return await self._page("results", path, reader(v1.read_result_page), {"page_token": page_token})
+        except ApiError as error:
+            if error.verdict is not Verdict.REFUSED:
+                raise
+            status = (await self.get(job_id))["status"]
+            raise error if status in FINISHED_STATUSES else unfinished(job_id, status, str(error)) from None
 
     async def results(self, job_id: str) -> Results:
         """All pages, as far as they can be had: a server may give out tokens and refuse to take them back, or answer
@@ -105,16 +126,11 @@ class JobsV1:
         said = "the API answers pages of results without end"
         return Results({"items": items, "next_page_token": page.get("next_page_token"), "total_size": total}, said)
 
-    async def _page(
-        self, call: str, path: str, read: Callable[[bytes], Body], params: dict[str, int | str | None]
-    ) -> Body:
-        given = {name: value for name, value in params.items() if value is not None}
-        return await patiently(partial(self._http.call, call, "GET", path, read, params=given), tries=TRIES)
 
-
-def _path_of(job_id: str) -> str:
-    """An id that somebody typed, quoted: it can't lead to another path."""
-    return f"{v1.JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
+def unfinished(job_id: str, status: str, words: str = "results: the job is not finished") -> ApiError:
+    """The error for results of a job that has none yet."""
+    hint = f"`classify-batch jobs get {shlex.quote(job_id)}` shows when it is finished; then give the same command"
+    return ApiError("results", Verdict.LATER, f"{words}; the job is {clean(status)}", hint=hint)
 
 
 def _identity(item: Any) -> str:
@@ -122,24 +138,31 @@ def _identity(item: Any) -> str:
     return str(item["id"]) if item.get("id") else json.dumps(item, sort_keys=True)
 
 
+def the_one(call: str, job: Body, job_id: str) -> Body:
+    """The job, if it is the one that was asked for. Raises ApiError."""
+    if job["id"] != job_id:
+        raise wrong_shape(call, ValueError("another job's id"))
+    return job
+
+
 # --- The server's own words -----------------------------------------------------------------------------------------
 
 
-def reader(check: Callable[[bytes], object], secrets: tuple[str, ...] = ()) -> Callable[[bytes], Body]:
+def reader(check: Callable[[bytes], object]) -> Callable[[bytes], Body]:
     """Reads all of a body that `check` doesn't refuse (by a ValueError)."""
 
     def read(data: bytes) -> Body:
         check(data)
-        return as_said(data, secrets)
+        return as_said(data)
 
     return read
 
 
-def as_said(data: bytes, secrets: tuple[str, ...] = ()) -> Body:
+def as_said(data: bytes) -> Body:
     """A JSON object as it came, fit to be written as JSON again, and without secrets. Raises ValueError."""
     try:
         body: Body = json.loads(data, parse_constant=_none, parse_float=_finite)
-        return {name: _veiled(name, value, secrets) for name, value in body.items()}
+        return {name: _veiled(name, value) for name, value in body.items()}
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -153,42 +176,10 @@ def _finite(text: str) -> float | None:
     return number if isfinite(number) else None
 
 
-def _veiled(name: str, value: Any, secrets: tuple[str, ...]) -> Any:
-    """A value without webhook headers, which a server may tell of any job, and without the given secrets."""
+def _veiled(name: str, value: Any) -> Any:
+    """A value without webhook headers: a server may tell of those of any job, and not of ours only."""
     if name == "webhook_headers" and isinstance(value, dict):
         return dict.fromkeys(value, MASK)
     if isinstance(value, dict):
-        return {key: _veiled(key, each, secrets) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_veiled("", each, secrets) for each in value]
-    return _masked(value, secrets) if isinstance(value, str) else value
-
-
-def _masked(text: str, secrets: tuple[str, ...]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, MASK)
-    return text
-
-
-def _secrets(spec: JobSpec) -> tuple[str, ...]:
-    return tuple(sorted(set(_header_values(spec)), key=len, reverse=True))
-
-
-def _header_values(spec: JobSpec) -> Iterator[str]:
-    for webhook in spec.webhook_configurations:
-        for value in (webhook.webhook_headers or {}).values():
-            if len(secret := value.get_secret_value()) >= SECRET_CHARACTERS_MIN:
-                yield secret
-
-
-def _without(error: ApiError, secrets: tuple[str, ...]) -> ApiError:
-    """The same error, where the server's words may repeat what we sent."""
-    return ApiError(
-        error.call,
-        error.verdict,
-        _masked(str(error), secrets),
-        status=error.status,
-        detail=_masked(error.detail, secrets),
-        file_indexes=error.file_indexes,
-        hint=error.hint,
-    )
+        return {key: _veiled(key, each) for key, each in value.items()}
+    return [_veiled("", each) for each in value] if isinstance(value, list) else value

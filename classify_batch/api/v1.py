@@ -10,7 +10,7 @@ from urllib.parse import quote
 from classify_batch.api.http import Http, wrong_shape
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.records import FILES_PER_JOB_MAX, Answers, Attempt, JobPage, JobSpec, JobView
+from classify_batch.records import FILES_PER_JOB_MAX, Answers, Attempt, JobPage, JobSpec, JobSpecs, JobView
 from classify_batch.wire import files, v1
 
 RESULT_PAGES_MAX = 2 * FILES_PER_JOB_MAX
@@ -26,9 +26,10 @@ STALE_PAGES_MAX = 5
 class ApiV1:
     """Jobs of many files. No cancel, no filter, no idempotency key."""
 
-    def __init__(self, http: Http, spec: JobSpec) -> None:
+    def __init__(self, http: Http, spec: JobSpec, second: JobSpec | None = None) -> None:
+        """`second`: what a second look is asked for with."""
         self._http = http
-        self._spec = spec
+        self._specs = JobSpecs(spec, second)
 
     @property
     def clock_skew_s(self) -> float | None:
@@ -43,7 +44,7 @@ class ApiV1:
         return False
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
-        body = v1.create_body(self._spec, attempt.file_ids)
+        body = v1.create_body(self._specs.of(attempt.part), attempt.file_ids)
         return await self._http.call(
             "create", "POST", v1.JOBS_PATH, v1.read_job, body=body, about_to_send=about_to_send
         )

@@ -12,15 +12,16 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from hashlib import sha256
 from typing import Any
-from urllib.parse import quote
 
 from classify_batch.api.http import Http, wrong_shape
-from classify_batch.errors import ApiError
+from classify_batch.errors import ApiError, Verdict
 from classify_batch.records import Answers, Attempt, JobPage, JobSpec, JobView
 from classify_batch.wire import v2
 
 IDS_PER_PAGE = 100
 """Job IDs in one look: the largest page, and an address that any proxy takes."""
+
+_EXPANDED = {"expand": "usage"}
 
 
 class ApiV2:
@@ -28,9 +29,12 @@ class ApiV2:
 
     idempotent = True
 
-    def __init__(self, http: Http, spec: JobSpec, run_id: str) -> None:
+    def __init__(self, http: Http, spec: JobSpec, run_id: str, *, ask_bill: bool = False) -> None:
+        """`ask_bill`: whether a job whose bill the list doesn't tell is asked for it."""
         self._http = http
         self._spec = spec
+        self._ask_bill = ask_bill
+        self._bills_in_list = True
         parsing = spec.parsing_configuration
         self._told = json.dumps(
             [
@@ -66,7 +70,7 @@ class ApiV2:
             raise self._http.repeatable(error) from error
 
     async def get(self, job_id: str) -> JobView:
-        job = await self._http.call("get", "GET", _job_path(job_id), v2.read_job, params={"expand": "usage"})
+        job = await self._http.call("get", "GET", v2.job_path(job_id), v2.read_job, params=_EXPANDED)
         if job.job_id != job_id:
             raise wrong_shape("get", ValueError("another job's id"))
         return job
@@ -81,23 +85,29 @@ class ApiV2:
             return await self._http.call("list", "GET", v2.JOBS_PATH, v2.read_job_page, params=params)
         start = 0 if page_token is None else int(page_token)
         wanted = list(job_ids)[start : start + min(page_size, IDS_PER_PAGE)]
-        read = partial(v2.read_some_jobs, job_ids=frozenset(wanted))
-        params = {"page_size": len(wanted), "job_ids": wanted}
-        page = await self._http.call("list", "GET", v2.JOBS_PATH, read, params=params)
+        page = await self._some(wanted)
         end = start + len(wanted)
         return JobPage(page.jobs, str(end) if end < len(job_ids) else None)
 
+    async def _some(self, job_ids: list[str]) -> JobPage:
+        """Jobs with their bills, if the server likes that: it is documented for single jobs only."""
+        read = partial(v2.read_some_jobs, job_ids=frozenset(job_ids))
+        params = {"page_size": len(job_ids), "job_ids": job_ids}
+        if self._bills_in_list:
+            try:
+                return await self._http.call("list", "GET", v2.JOBS_PATH, read, params=params | _EXPANDED)
+            except ApiError as error:
+                if error.verdict is not Verdict.REFUSED:
+                    raise
+                self._bills_in_list = False
+        return await self._http.call("list", "GET", v2.JOBS_PATH, read, params=params)
+
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:  # noqa: ARG002 - there is one file
         """The answer came with the job; where it did not, the job is asked once more."""
-        if job.answer is None or not job.answer.answered:
+        if job.answer is None or not job.answer.answered or (self._ask_bill and job.credits is None):
             job = await self.get(job.job_id)
-        return Answers(() if job.answer is None else (job.answer,))
+        return Answers(() if job.answer is None else (job.answer,), billed=job.credits)
 
     async def cancel(self, job_id: str) -> JobView:
         """Stops a job that is not finished."""
-        return await self._http.call("cancel", "POST", _job_path(job_id) + "/cancel", v2.read_job)
-
-
-def _job_path(job_id: str) -> str:
-    """An id from the server, quoted: it can't lead to another path."""
-    return f"{v2.JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
+        return await self._http.call("cancel", "POST", v2.job_path(job_id) + "/cancel", v2.read_job)

@@ -39,6 +39,7 @@ class StoredFile(msgspec.Struct, frozen=True):
 
 class _StoredPage(msgspec.Struct):
     items: list[StoredFile]
+    next_page_token: Any = None
 
 
 _FILES = Shape(_Page)
@@ -53,7 +54,13 @@ def read_stored_file(data: bytes) -> StoredFile:
 
 def read_stored_files(data: bytes) -> list[StoredFile]:
     """The files of a page. Raises ValueError for a body of another shape."""
-    return _STORED_PAGE.read(data).items
+    return read_stored_page(data)[0]
+
+
+def read_stored_page(data: bytes) -> tuple[list[StoredFile], str | None]:
+    """The files of a page and the token of the next. Raises ValueError for a body of another shape."""
+    page = _STORED_PAGE.read(data)
+    return page.items, text(page.next_page_token) or None
 
 
 def read_file_page(data: bytes) -> tuple[list[str], str | None]:

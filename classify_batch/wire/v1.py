@@ -6,8 +6,9 @@ lenient in what a server may leave out or add, and strict in what everything res
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, Generic, NamedTuple, NotRequired, TypedDict, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
+from urllib.parse import quote
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +17,6 @@ from classify_batch.clock import from_iso
 from classify_batch.records import (
     FILES_PER_JOB_MAX,
     Answer,
-    JobPage,
     JobSpec,
     JobView,
     Mode,
@@ -24,11 +24,19 @@ from classify_batch.records import (
     Rule,
     WebhookConfiguration,
 )
+from classify_batch.wire.reading import JobReader, Page
 from classify_batch.wire.shape import Shape, text
 
-Item = TypeVar("Item")
-
 JOBS_PATH = "/api/v1/classifier/jobs"
+
+
+def job_path(job_id: str) -> str:
+    """An id that somebody else gave, quoted: it can't lead to another path."""
+    return f"{JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
+
+
+SECRET_CHARACTERS_MIN = 6
+"""Shorter header values are words ("eu", "json"), and hiding them would spoil what the server said."""
 
 
 class JobBody(TypedDict):
@@ -123,6 +131,12 @@ def webhook_bodies(webhooks: Sequence[WebhookConfiguration]) -> list[dict[str, A
     ]
 
 
+def webhook_secrets(webhooks: Sequence[WebhookConfiguration]) -> frozenset[str]:
+    """The header values that are hidden wherever a server repeats them."""
+    values = (value.get_secret_value() for webhook in webhooks for value in (webhook.webhook_headers or {}).values())
+    return frozenset(value for value in values if len(value) >= SECRET_CHARACTERS_MIN)
+
+
 class _Job(msgspec.Struct):
     """What is looked at again and again: how a job stands."""
 
@@ -157,18 +171,6 @@ class _DescribedJob(_Job):
         )
 
 
-class Page(msgspec.Struct, Generic[Item]):
-    """A page of jobs or of results, as it came."""
-
-    items: list[Item]
-    next_page_token: Any = None
-    total_size: Any = None
-
-    @property
-    def token(self) -> str | None:
-        return text(self.next_page_token) or None
-
-
 class Result(msgspec.Struct):
     """What a job says about a file, as it came."""
 
@@ -199,27 +201,10 @@ class ResultPage(NamedTuple):
     total_size: int | None
 
 
-_JOB = Shape(_Job)
-_JOBS = Shape(Page[_Job])
-_DESCRIBED_JOBS = Shape(Page[_DescribedJob])
+_JOBS = JobReader(Shape(_Job), Shape(Page[_Job]), Shape(Page[_DescribedJob]))
 _RESULTS = Shape(Page[ResultItem])
 
-
-def read_job(data: bytes) -> JobView:
-    """How a job stands. Raises ValueError for a body of another shape."""
-    return _JOB.read(data).view()
-
-
-def read_job_page(data: bytes) -> JobPage:
-    """A page of jobs, each with what it was told to do. Raises ValueError for a body of another shape."""
-    page = _DESCRIBED_JOBS.read(data)
-    return JobPage(tuple(job.view() for job in page.items), page.token)
-
-
-def read_some_jobs(data: bytes, job_ids: Collection[str]) -> JobPage:
-    """How those of `job_ids` stand that are on a page. Raises ValueError for a body of another shape."""
-    page = _JOBS.read(data)
-    return JobPage(tuple(job.view() for job in page.items if job.id in job_ids), page.token)
+read_job, read_job_page, read_some_jobs = _JOBS.one, _JOBS.page, _JOBS.some
 
 
 def read_result_page(data: bytes) -> ResultPage:

@@ -9,18 +9,26 @@ has to know two vocabularies. As on v1, readers are lenient in all but an id, a 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from urllib.parse import quote
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from classify_batch.clock import from_iso
-from classify_batch.records import Answer, JobPage, JobSpec, JobStatus, JobView, Language, Rule, Told
+from classify_batch.records import Answer, JobSpec, JobStatus, JobView, Language, Rule, Told
+from classify_batch.wire.reading import JobReader, Page
 from classify_batch.wire.shape import Shape, text
-from classify_batch.wire.v1 import Page, Result, ResultBody, WebhookBody, to_answer, to_rules, webhook_bodies
+from classify_batch.wire.v1 import Result, ResultBody, WebhookBody, to_answer, to_rules, webhook_bodies
 
 JOBS_PATH = "/api/v2/classify"
+
+
+def job_path(job_id: str) -> str:
+    """An id that somebody else gave, quoted: it can't lead to another path."""
+    return f"{JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
+
 
 PAGE_SIZE_MAX = 100
 """The most jobs in one page of the list."""
@@ -221,7 +229,8 @@ _OUR_WORDS: Mapping[str, JobStatus] = {
 }
 
 
-def _our_word(status: str) -> str:
+def our_status(status: str) -> str:
+    """Ours for a status as v2 tells it; an unknown one stays as it is, and means: not finished."""
     known = _OUR_WORDS.get(status)
     if known is not None:
         return known
@@ -244,7 +253,7 @@ class _Job(msgspec.Struct):
     def view(self) -> JobView:
         return JobView(
             self.id,
-            _our_word(self.status),
+            our_status(self.status),
             text(self.project_id),
             error_message=text(self.error_message),
             answer=self.answer(),
@@ -267,7 +276,7 @@ class _DescribedJob(_Job):
         told = self.configuration if isinstance(self.configuration, dict) else {}
         return JobView(
             job_id=self.id,
-            status=_our_word(self.status),
+            status=our_status(self.status),
             project_id=text(self.project_id),
             created_at_s=from_iso(created_at) if created_at else None,
             error_message=text(self.error_message),
@@ -280,26 +289,9 @@ class _DescribedJob(_Job):
         )
 
 
-_JOB = Shape(_Job)
-_JOBS = Shape(Page[_Job])
-_DESCRIBED_JOBS = Shape(Page[_DescribedJob])
+_JOBS = JobReader(Shape(_Job), Shape(Page[_Job]), Shape(Page[_DescribedJob]))
 
-
-def read_job(data: bytes) -> JobView:
-    """How a job stands, and its answer. Raises ValueError for a body of another shape."""
-    return _JOB.read(data).view()
-
-
-def read_job_page(data: bytes) -> JobPage:
-    """A page of jobs, each with what it was told to do. Raises ValueError for a body of another shape."""
-    page = _DESCRIBED_JOBS.read(data)
-    return JobPage(tuple(job.view() for job in page.items), page.token)
-
-
-def read_some_jobs(data: bytes, job_ids: Collection[str]) -> JobPage:
-    """How those of `job_ids` stand that are on a page. Raises ValueError for a body of another shape."""
-    page = _JOBS.read(data)
-    return JobPage(tuple(job.view() for job in page.items if job.id in job_ids), page.token)
+read_job, read_job_page, read_some_jobs = _JOBS.one, _JOBS.page, _JOBS.some
 
 
 def _credits(usage: object) -> float | None:

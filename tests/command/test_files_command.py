@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
@@ -19,71 +17,30 @@ from dataclasses import dataclass
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from classify_batch.cli import main as command_line
 from classify_batch.sandbox.uploads import read_uploads
 
-COMMAND = [sys.executable, "-m", "classify_batch"]
-KEY = "llx-s3cr3t-key"
-PATIENCE_S = 20
-WIDTH = 80
+if TYPE_CHECKING:
+    from tests.command.commanding import COMMAND, PATIENCE_S, WIDTH, Call, calling, environment, on_a_terminal, sandbox
+else:
+    from commanding import COMMAND, PATIENCE_S, WIDTH, Call, calling, environment, on_a_terminal, sandbox
+
 PATH = "/api/v1/beta/files"
 BIG_BYTES = 160 * 1024 * 1024
 
 
-class Done(NamedTuple):
-    """What a command did."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Call = Callable[..., Done]
-
-
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """The command line, in this process: `call(base_url, "upload", "a.txt")`."""
-    for name in [name for name in os.environ if name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
-    monkeypatch.setenv("CLASSIFY_BATCH_LIMITS__REQUESTS_PER_S", "1000")
-    monkeypatch.setenv("CLASSIFY_BATCH_LIMITS__PATIENCE_S", "2")
-    monkeypatch.chdir(tmp_path)
-
-    def run(base_url: str | None, *arguments: str) -> Done:
-        capsys.readouterr()
-        at = [] if base_url is None else ["--base-url", base_url]
-        monkeypatch.setattr(sys, "argv", ["classify-batch", "files", *arguments, *at])
-        with pytest.raises(SystemExit) as left:
-            command_line.main()
-        assert isinstance(left.value.code, int)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        assert KEY not in out + err
-        return Done(left.value.code, out, err)
-
-    return run
+    """`classify-batch files`, in this process."""
+    return calling(capsys, monkeypatch, tmp_path, "files", patience_s="2")
 
 
 def external_id(content: bytes) -> str:
     return f"sha256-{hashlib.sha256(content).hexdigest()}"
-
-
-def environment(**values: str) -> dict[str, str]:
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))
-    }
-    return {**inherited, "LLAMA_CLOUD_API_KEY": KEY, "CLASSIFY_BATCH_LIMITS__REQUESTS_PER_S": "1000", **values}
 
 
 # --- A store of files with habits -------------------------------------------------------------------------------------
@@ -436,18 +393,6 @@ def test_a_signal_in_the_middle(tmp_path: Path, number: signal.Signals) -> None:
 # --- Against the sandbox ----------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def sandbox(*options: str) -> Iterator[str]:
-    """A sandbox in a process of its own; gives its base URL."""
-    command = [*COMMAND, "sandbox", "--api-key", KEY, "--job-duration-s", "0.02", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
-
-
 def test_from_a_folder_to_verdicts(call: Call, tmp_path: Path) -> None:
     """The lines of an upload are the input of a run, also where the project holds documents of its own."""
     paths = write(tmp_path / "in", 7)
@@ -536,22 +481,8 @@ def test_a_page_that_the_api_refuses(call: Call, listing: str, options: tuple[st
 
 def test_a_table_on_a_terminal(listing: str) -> None:
     """80 columns, no id cut, and how to go on."""
-    ours, theirs = pty.openpty()
-    command = [*COMMAND, "files", "list", "--page-size", "3", "--base-url", listing]
-    values = environment(TERM="dumb", COLUMNS=str(WIDTH), NO_COLOR="1")
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=values):
-        os.close(theirs)
-        seen = b""
-        while select.select([ours], [], [], PATIENCE_S)[0]:
-            try:
-                block = os.read(ours, 4096)
-            except OSError:
-                break
-            if not block:
-                break
-            seen += block
-    os.close(ours)
-    lines = seen.decode().splitlines()
+    text = on_a_terminal("files", "list", "--page-size", "3", "--base-url", listing, stderr=True)
+    lines = text.splitlines()
     assert max(map(len, lines[:4])) <= WIDTH
     assert lines[0].split() == ["id", "name", "type", "expires"]
     assert [len(line.split()[0]) for line in lines[1:4]] == [36, 36, 36]

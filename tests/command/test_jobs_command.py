@@ -3,76 +3,53 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import re
-import select
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from classify_batch.cli import main as command_line
+if TYPE_CHECKING:
+    from tests.command.commanding import (
+        COMMAND,
+        HEADER,
+        KEY,
+        PATIENCE_S,
+        WIDTH,
+        Call,
+        asked,
+        calling,
+        environment,
+        mirror,
+        on_a_terminal,
+        sandbox,
+    )
+    from tests.command.reference import ITEM_FIELDS, JOB_FIELDS, LANGUAGES, MODES, RULE
+else:
+    from commanding import (
+        COMMAND,
+        HEADER,
+        KEY,
+        PATIENCE_S,
+        WIDTH,
+        Call,
+        asked,
+        calling,
+        environment,
+        mirror,
+        on_a_terminal,
+        sandbox,
+    )
+    from reference import ITEM_FIELDS, JOB_FIELDS, LANGUAGES, MODES, RULE
 
-COMMAND = [sys.executable, "-m", "classify_batch"]
 STRANGER = Path(__file__).parents[1] / "strangers" / "stranger.py"
-KEY = "llx-s3cr3t-key"
-HEADER = "Bearer s3cr3t-header"
-RULE = "invoice=has an invoice number and a total"
-JOB_FIELDS = {
-    *("id", "project_id", "rules", "status", "user_id", "created_at", "effective_at", "error_message"),
-    *("job_record_id", "mode", "parsing_configuration", "updated_at"),
-}
-PATIENCE_S = 20
-WIDTH = 80
-
-LANGUAGES = re.findall(
-    r"\w+",
-    """
-af az bs cs cy da de en es et fr ga hr hu id is it ku la lt lv mi ms mt nl no oc pi pl pt ro rs_latin sk sl sq sv sw tl
-tr uz vi ar fa ug ur bn as mni ru rs_cyrillic be bg uk mn abq ady kbd ava dar inh che lbe lez tab tjk hi mr ne bh mai
-ang bho mah sck new gom sa bgc th ch_sim ch_tra ja ko ta te kn
-""",
-)
-
-
-class Done(NamedTuple):
-    """What a command did."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def body(self) -> Any:
-        assert self.out.count("\n") == 1, self.out
-        return json.loads(self.out)
-
-
-Call = Callable[..., Done]
-
-
-@contextmanager
-def sandbox(*options: str) -> Iterator[str]:
-    """A sandbox in a process of its own; gives its base URL."""
-    command = [*COMMAND, "sandbox", "--api-key", KEY, "--job-duration-s", "0.02", "--job-duration-sigma", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -84,33 +61,8 @@ def kind() -> Iterator[str]:
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """The command line, in this process: `call(base_url, "get", job_id)`."""
-    for name in [name for name in os.environ if name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
-    monkeypatch.setenv("CLASSIFY_BATCH_LIMITS__REQUESTS_PER_S", "1000")
-    monkeypatch.chdir(tmp_path)
-
-    def run(base_url: str | None, *arguments: str) -> Done:
-        capsys.readouterr()
-        at = [] if base_url is None else ["--base-url", base_url]
-        monkeypatch.setattr(sys, "argv", ["classify-batch", "jobs", *arguments, *at])
-        with pytest.raises(SystemExit) as left:
-            command_line.main()
-        assert isinstance(left.value.code, int)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        assert KEY not in out + err
-        assert "s3cr3t-header" not in out + err
-        return Done(left.value.code, out, err)
-
-    return run
-
-
-def asked(base_url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{base_url}/sandbox/stats") as response:
-        stats: dict[str, Any] = json.load(response)
-    return stats
+    """`classify-batch jobs`, in this process."""
+    return calling(capsys, monkeypatch, tmp_path, "jobs")
 
 
 def created(call: Call, base_url: str, *options: str, files: int = 3) -> dict[str, Any]:
@@ -134,7 +86,7 @@ def finished(call: Call, base_url: str, job_id: str) -> dict[str, Any]:
 # --- The four verbs -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["FAST", "MULTIMODAL"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_job_is_told_and_shown_in_every_field(call: Call, kind: str, mode: str) -> None:
     """`create` sends each parameter by its name and prints all that the API tells; `get` and `list` show the same."""
     options = ("--mode", mode, "--lang", "ch_tra", "--max-pages", "7", "--target-page", "0", "--target-page", "3")
@@ -195,7 +147,7 @@ def test_all_results_or_one_page(call: Call, kind: str) -> None:
     assert [item["file_id"] for item in whole["items"]] == [f"file-{number}" for number in range(5)]
     assert (whole["next_page_token"], whole["total_size"]) == (None, 5)
     assert whole["items"][:2] == first["items"]
-    assert set(whole["items"][0]) == {"id", "classify_job_id", "created_at", "updated_at", "file_id", "result"}
+    assert set(whole["items"][0]) == ITEM_FIELDS
     assert set(whole["items"][0]["result"]) == {"type", "confidence", "reasoning"}
     second = call(kind, "get-results", job["id"], "--page-token", first["next_page_token"]).body
     assert second["items"] == whole["items"][2:4]
@@ -331,13 +283,6 @@ def test_the_embedded_sandbox_is_refused(call: Call) -> None:
     done = call("sandbox", "list")
     assert done.status == 2
     assert "hint: start one with `classify-batch sandbox`" in done.err
-
-
-def test_another_version_is_refused(call: Call, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Single calls speak v1, and say so."""
-    monkeypatch.setenv("CLASSIFY_BATCH_API__VERSION", "v2")
-    done = call(kind, "list")
-    assert (done.status, "single calls speak v1" in done.err) == (2, True), done.err
 
 
 def test_another_address_over_http_is_refused(call: Call) -> None:
@@ -496,13 +441,6 @@ def test_a_create_that_was_surely_not_accepted_is_tried_again(call: Call) -> Non
     assert stats["creates_accepted"] == 1
 
 
-def environment(**values: str) -> dict[str, str]:
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))
-    }
-    return {**inherited, "LLAMA_CLOUD_API_KEY": KEY, **values}
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("arguments", "words"),
@@ -533,64 +471,6 @@ def test_a_signal_while_no_answer_comes(number: signal.Signals, arguments: tuple
 
 
 # --- What is sent, and what is never shown --------------------------------------------------------------------------
-
-
-class Mirror(ThreadingHTTPServer):
-    """An API that tells what it was told, secrets and all."""
-
-    def __init__(self, refuse: bool = False, **fields: Any) -> None:
-        super().__init__(("127.0.0.1", 0), _MirrorHandler)
-        self.refuse, self.fields = refuse, fields
-        self.paths: list[str] = []
-        self.bodies: list[dict[str, Any]] = []
-
-    @property
-    def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _MirrorHandler(BaseHTTPRequestHandler):
-    server: Mirror
-
-    def log_message(self, *_words: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self.server.paths.append(self.path)
-        if urlsplit(self.path).path.endswith("/jobs"):
-            self._say(200, {"items": []})
-            return
-        job_id = urlsplit(self.path).path.rpartition("/")[2].replace("%2F", "/").replace("%2E", ".")
-        self._say(200, {"id": job_id, "status": "SUCCESS", "project_id": "p", "rules": [], **self.server.fields})
-
-    def do_POST(self) -> None:
-        self.server.paths.append(self.path)
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.bodies.append(body)
-        said = json.dumps(body)
-        if self.server.refuse:
-            self._say(400, {"detail": f"not with {self.headers['Authorization']} and {said}"})
-        else:
-            self._say(200, {"id": "j", "status": "PENDING", "echo": said, **body, **self.server.fields})
-
-    def _say(self, status: int, body: Mapping[str, Any]) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-
-@contextmanager
-def mirror(**options: Any) -> Iterator[Mirror]:
-    with Mirror(**options) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 WEBHOOK = (
@@ -657,25 +537,8 @@ def test_another_job_than_the_one_asked_for(call: Call) -> None:
 # --- On a terminal --------------------------------------------------------------------------------------------------
 
 
-def on_a_terminal(base_url: str, *arguments: str, width: int = WIDTH) -> str:
-    """What a command writes to a terminal of so many columns."""
-    ours, theirs = pty.openpty()
-    command = [*COMMAND, "jobs", *arguments, "--base-url", base_url]
-    values = environment(TERM="dumb", COLUMNS=str(width), NO_COLOR="1")
-    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=values) as process:
-        os.close(theirs)
-        seen = b""
-        while select.select([ours], [], [], PATIENCE_S)[0]:
-            try:
-                block = os.read(ours, 4096)
-            except OSError:
-                break
-            if not block:
-                break
-            seen += block
-    os.close(ours)
-    assert process.returncode == 0, seen
-    text = seen.decode()
+def shown_on_a_terminal(base_url: str, *arguments: str, width: int = WIDTH) -> str:
+    text = on_a_terminal("jobs", *arguments, "--base-url", base_url, width=width)
     assert max(map(len, text.splitlines())) <= width, text
     return text
 
@@ -684,11 +547,11 @@ def test_tables_on_a_terminal(call: Call) -> None:
     """Each verb shows a table of 80 columns in which no id and no status is cut, and JSON with `--json`."""
     with sandbox("--fault", "partial=1") as base_url:
         job = finished(call, base_url, created(call, base_url, "--mode", "MULTIMODAL", "--lang", "de", files=10)["id"])
-        listed = on_a_terminal(base_url, "list")
-        shown = on_a_terminal(base_url, "get", job["id"])
-        results = on_a_terminal(base_url, "get-results", job["id"])
-        made = on_a_terminal(base_url, "create", "--rule", RULE, "--file-id", "a")
-        as_json = on_a_terminal(base_url, "get", job["id"], "--json", width=1_000)
+        listed = shown_on_a_terminal(base_url, "list")
+        shown = shown_on_a_terminal(base_url, "get", job["id"])
+        results = shown_on_a_terminal(base_url, "get-results", job["id"])
+        made = shown_on_a_terminal(base_url, "create", "--rule", RULE, "--file-id", "a")
+        as_json = shown_on_a_terminal(base_url, "get", job["id"], "--json", width=1_000)
     assert json.loads(as_json) == job
     minute = job["created_at"][:16].replace("T", " ")
     assert f"{job['id']} PARTIAL_SUCCESS MULTIMODAL {minute}" in listed
@@ -702,7 +565,7 @@ def test_tables_on_a_terminal(call: Call) -> None:
 def test_a_server_steers_no_terminal(call: Call) -> None:
     """Control characters and markup in what it says are words."""
     with mirror(error_message="\x1b[31mred\x07 [bold]x[/bold]", **{"na\x1bme": 1}) as server:
-        shown = on_a_terminal(server.base_url, "get", "j")
+        shown = shown_on_a_terminal(server.base_url, "get", "j")
     assert "[31mred [bold]x[/bold]" in shown
     assert "\x1b[31m" not in shown
     assert "\x07" not in shown

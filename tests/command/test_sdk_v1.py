@@ -1,30 +1,26 @@
 """The sandbox's judge: the vendor's own SDK, the last generation that speaks v1 throughout.
 
-It lives in an environment of its own, `.venv-llama-cloud-1.6.0` at the project's root, so that what it needs never
-meets what this package needs. Each test is a small script that runs there.
+Each test is a small script that runs in the SDK's environment, against one sandbox.
 """
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from filelock import FileLock
+
+if TYPE_CHECKING:
+    from tests.command.judging import documents_served, printed, python_of
+else:
+    from judging import documents_served, printed, python_of
 
 SDK = "llama-cloud==1.6.0"
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = ROOT / ".venv-llama-cloud-1.6.0"
+ENVIRONMENT = ".venv-llama-cloud-1.6.0"
 
 PRELUDE = """
 import json, llama_cloud
 from llama_cloud import LlamaCloud
 client = LlamaCloud(max_retries=0)
-rules = [{"type": "invoice", "description": "an invoice with line items and a total amount"},
-         {"type": "contract", "description": "a contract between parties with obligations"}]
 jobs = client.classifier.jobs
 """
 
@@ -33,33 +29,15 @@ pytestmark = [pytest.mark.sdk, pytest.mark.slow]
 
 @pytest.fixture(scope="session")
 def sdk_python() -> Path:
-    """The interpreter of the SDK's environment, which is made if it isn't there."""
-    python, stamp = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "complete"
-    ENVIRONMENT.mkdir(exist_ok=True)
-    with FileLock(ENVIRONMENT / "lock"):
-        if not stamp.exists():  # where it was left half made, both commands go on
-            subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-            pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", SDK]
-            subprocess.run(pip, check=True)
-            stamp.write_text(SDK + "\n")
-    return python
+    """The interpreter of the SDK's environment."""
+    return python_of(ENVIRONMENT, SDK)
 
 
 @pytest.fixture(scope="module")
 def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A sandbox with three documents and small pages of jobs."""
-    folder = tmp_path_factory.mktemp("documents")
-    (folder / "1.txt").write_text("Invoice 17: line items, total amount 30 EUR")
-    (folder / "2.txt").write_text("This contract binds both parties to their obligations")
-    (folder / "3.txt").write_text("A walk along the river")
-    options = ["--documents", str(folder), "--list-page-size-max", "3", "--job-duration-s", "0.05"]
-    command = [sys.executable, "-m", "classify_batch", "sandbox", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    with documents_served(tmp_path_factory.mktemp("documents"), "--list-page-size-max", "3") as served:
+        yield served
 
 
 @pytest.fixture
@@ -67,12 +45,7 @@ def script(sdk_python: Path, base_url: str) -> Any:
     """Runs a script with the SDK; gives what it printed last, as JSON."""
 
     def run(text: str, key: str = "sandbox") -> Any:
-        environment = {**os.environ, "LLAMA_CLOUD_API_KEY": key, "LLAMA_CLOUD_BASE_URL": base_url}
-        environment.pop("PYTHONPATH", None)
-        command = [str(sdk_python), "-c", PRELUDE + text]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        return printed(sdk_python, PRELUDE + text, base_url, key)
 
     return run
 

@@ -1,32 +1,26 @@
 """The judge of the sandbox's v2: the newest of the vendor's SDKs, which speaks nothing else.
 
-It lives in an environment of its own, `.venv-llama-cloud-2` at the project's root, so that what it needs never meets
-what this package needs. Each test is a small script that runs there, against a sandbox of its own.
+Each test is a small script that runs in the SDK's environment, against a sandbox of its own.
 """
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from filelock import FileLock
+
+if TYPE_CHECKING:
+    from tests.command.judging import documents_served, printed, python_of
+else:
+    from judging import documents_served, printed, python_of
 
 SDK = "llama-cloud>=2.16,<3"
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = ROOT / ".venv-llama-cloud-2"
+ENVIRONMENT = ".venv-llama-cloud-2"
 
 PRELUDE = """
 import functools, json, llama_cloud, time
 from datetime import datetime, timedelta
 from llama_cloud import LlamaCloud
 client = LlamaCloud(max_retries=0)
-rules = [{"type": "invoice", "description": "an invoice with line items and a total amount"},
-         {"type": "contract", "description": "a contract between parties with obligations"}]
 parsing = {"lang": "en", "max_pages": 2, "target_pages": "1,3-5"}
 told = {"rules": rules, "mode": "FAST", "parsing_configuration": parsing}
 jobs = client.classify
@@ -55,45 +49,17 @@ pytestmark = [pytest.mark.sdk, pytest.mark.slow]
 
 @pytest.fixture(scope="session")
 def sdk_python() -> Path:
-    """The interpreter of the SDK's environment, which is made if it isn't there."""
-    python, stamp = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "complete"
-    ENVIRONMENT.mkdir(exist_ok=True)
-    with FileLock(ENVIRONMENT / "lock"):
-        if not stamp.exists():  # where it was left half made, both commands go on
-            subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-            pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", SDK]
-            subprocess.run(pip, check=True)
-            stamp.write_text(SDK + "\n")
-    return python
-
-
-@contextmanager
-def sandbox(*options: str) -> Iterator[str]:
-    command = [sys.executable, "-m", "classify_batch", "sandbox", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    """The interpreter of the SDK's environment."""
+    return python_of(ENVIRONMENT, SDK)
 
 
 @pytest.fixture
 def script(sdk_python: Path, tmp_path: Path) -> Any:
     """Runs a script with the SDK against three documents; gives what it printed last, as JSON."""
-    (tmp_path / "1.txt").write_text("Invoice 17: line items, total amount 30 EUR")
-    (tmp_path / "2.txt").write_text("This contract binds both parties to their obligations")
-    (tmp_path / "3.txt").write_text("A walk along the river")
 
     def run(text: str, *options: str, key: str = "sandbox") -> Any:
-        kind = ("--documents", str(tmp_path), "--job-duration-s", "0.05", *options)
-        with sandbox(*kind) as base_url:
-            environment = {**os.environ, "LLAMA_CLOUD_API_KEY": key, "LLAMA_CLOUD_BASE_URL": base_url}
-            environment.pop("PYTHONPATH", None)
-            command = [str(sdk_python), "-W", "error::UserWarning", "-c", PRELUDE + text]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        with documents_served(tmp_path, *options) as base_url:
+            return printed(sdk_python, PRELUDE + text, base_url, key, ("-W", "error::UserWarning"))
 
     return run
 

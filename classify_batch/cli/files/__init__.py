@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import click
+
+from classify_batch.cli.verbs import Verbs
 
 VERBS = {"upload": "upload", "list": "listing"}
 """Each verb, and the file that it has."""
 
 
-class _Verbs(click.Group):
-    """Imports a verb's file when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in VERBS:
-            return None
-        module = import_module(f"classify_batch.cli.files.{VERBS[cmd_name]}")
-        command: click.Command = module.command
-        return command
-
-
-@click.group("files", cls=_Verbs, no_args_is_help=False)
+@click.group("files", cls=Verbs, package=__name__, verbs=VERBS, no_args_is_help=False)
 def files_command() -> None:
     """Bring files to the project, and list what it holds.
 

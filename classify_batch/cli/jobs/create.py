@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_batch.cli.jobs.options import api_options, json_option, load
+from classify_batch.cli.jobs.options import api_options, api_version_option, json_option, load, named_id
 from classify_batch.cli.options import PATH, column_option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
-
-    from classify_batch.errors import ClassifyBatchError
 
 
 @click.command("create", context_settings={"allow_extra_args": True})
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     metavar="NAME=VALUE",
     help="A secret, never shown; others on this machine may see a command line, and a config not.",
 )
+@click.option("--transaction-id", metavar="ID", callback=named_id, help="v2: the same ID again gives the same job.")
+@api_version_option
 @api_options
 @json_option
 def command(
@@ -42,13 +43,15 @@ def command(
     file_ids: tuple[str, ...],
     source: Path | None,
     column: str | None,
+    transaction_id: str | None,
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Create one job of up to 500 files and show it. It costs credits.
+    """Create one job of up to 500 files and show it; on v2 a job for each file. It costs credits.
 
-    Rules, mode and the rest also come from the [job] section of --config; an option wins. The call is never
-    repeated when its answer is lost: then it exits with 77, and `jobs list` shows whether the job is there.
+    Rules, mode and the rest also come from the [job] section of --config; an option wins. On v1 the call is never
+    repeated when its answer is lost: then it exits with 77, and `jobs list` shows whether the job is there. On v2 it
+    is repeated under the same transaction ID, which gives the same job.
 
     \b
     Example:
@@ -62,33 +65,15 @@ def command(
 
     from classify_batch.cli.jobs.calling import call
     from classify_batch.cli.jobs.shown import described, show
-    from classify_batch.runs.jobs import create_job
+    from classify_batch.runs.creating import Creating
 
-    sent = _Sent()
+    def tell(job: Mapping[str, Any]) -> None:
+        show(job, partial(described, job), as_json=as_json)
+
+    creating = Creating(settings, transaction_id, tell)
     named = None if source is None else str(source)
-    work = partial(create_job, settings, file_ids, named, column, about_to_send=sent.mark)
-    job = call(work, sent.interrupted)
-    show(job, partial(described, job), as_json=as_json)
+    call(partial(creating.run, file_ids, named, column), creating.interrupted)
     return 0
-
-
-class _Sent:
-    """Whether the create call left: an interruption means another thing then."""
-
-    def __init__(self) -> None:
-        self._left = False
-
-    async def mark(self) -> None:
-        self._left = True
-
-    def interrupted(self, signal_name: str) -> ClassifyBatchError:
-        from classify_batch.cli.jobs.calling import interrupted
-        from classify_batch.errors import WorldError
-        from classify_batch.runs.jobs import LOOK_FIRST, PERHAPS_ACCEPTED
-
-        if not self._left:
-            return interrupted(signal_name)
-        return WorldError(f"create: interrupted by {signal_name}; {PERHAPS_ACCEPTED}", hint=LOOK_FIRST)
 
 
 def _job_of(options: dict[str, Any]) -> dict[str, Any]:

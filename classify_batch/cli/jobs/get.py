@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from classify_batch.cli.jobs.options import api_options, job_id_argument, json_option, load
+from classify_batch.cli.jobs.options import api_options, api_version_option, job_id_argument, json_option, load
 
 
 @click.command("get")
 @job_id_argument
+@api_version_option
 @api_options
 @json_option
 def command(job_id: str, as_json: bool, **options: Any) -> int:

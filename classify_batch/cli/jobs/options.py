@@ -28,20 +28,31 @@ def api_options(command: Command) -> Command:
     return click.option("--config", metavar="FILE", type=PATH, help="A config, as `run` takes it.")(command)
 
 
+api_version_option = click.option(
+    "--api-version", "api__version", metavar="v1|v2", help="The API's version; v2 has one file a job.  [default: v1]"
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON also on a terminal.")
 page_size_option = click.option("--page-size", metavar="N", type=click.IntRange(min=1), help="Items on the page.")
 page_token_option = click.option("--page-token", metavar="TOKEN", help="The page behind a next_page_token.")
 
 
-def _one_id(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+def named_id(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """The callback of an argument or option that is an id."""
     from classify_batch.sources.ids import all_valid
 
-    if not all_valid([value]):
+    if value is not None and not all_valid([value]):
         raise click.BadParameter("it is empty, or no id (is a variable not set?)")
     return value
 
 
-job_id_argument = click.argument("job_id", metavar="JOB_ID", callback=_one_id)
+def named_ids(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The callback of an option that is an id and may be repeated."""
+    for value in values:
+        named_id(ctx, param, value)
+    return values
+
+
+job_id_argument = click.argument("job_id", metavar="JOB_ID", callback=named_id)
 
 
 def load(options: Mapping[str, Any], job: Mapping[str, Any] | None = None) -> Settings:

@@ -7,18 +7,27 @@ from typing import Any
 
 import click
 
-from classify_batch.cli.jobs.options import api_options, job_id_argument, json_option, load, page_token_option
+from classify_batch.cli.jobs.options import (
+    api_options,
+    api_version_option,
+    job_id_argument,
+    json_option,
+    load,
+    page_token_option,
+)
 
 
 @click.command("get-results")
 @job_id_argument
 @page_token_option
+@api_version_option
 @api_options
 @json_option
 def command(job_id: str, page_token: str | None, as_json: bool, **options: Any) -> int:
     """Show the answers of a finished job, all pages of them; with --page-token, that page only.
 
-    Exits with 1 where the API gives out a page token and refuses to take it back: what came is printed.
+    On v2 a job has one file, and its answer is shown in the same shape. Exits with 1 where the API (v1) gives out a
+    page token and refuses to take it back: what came is printed.
 
     \b
     Example:
@@ -44,10 +53,8 @@ def command(job_id: str, page_token: str | None, as_json: bool, **options: Any) 
 
 
 def _rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    from classify_batch.cli.jobs.shown import kind
+
     for item in page["items"]:
-        result = item.get("result")
-        if result is None:
-            yield item.get("file_id"), "(no answer)", None, None
-        else:
-            kind = "(no rule matched)" if result.get("type") is None else result["type"]
-            yield item.get("file_id"), kind, result.get("confidence"), result.get("reasoning")
+        result = item.get("result") or {}
+        yield item.get("file_id"), kind(item.get("result")), result.get("confidence"), result.get("reasoning")

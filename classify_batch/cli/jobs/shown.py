@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,6 +42,13 @@ def word(value: object) -> str:
     return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
+def kind(result: Mapping[str, Any] | None) -> object:
+    """The type that a file was given, or why there is none."""
+    if result is None:
+        return "(no answer)"
+    return "(no rule matched)" if result.get("type") is None else result["type"]
+
+
 def listed(headings: Sequence[str], rows: Iterable[Row], *, whole: Sequence[str] = ()) -> Table:
     """A table of one line an item; the columns in `whole` are never cut, all others are folded."""
     from rich.table import Table
@@ -63,10 +70,19 @@ def described(body: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in body.items():
+    for name, value in _fields(body):
         for number, line in enumerate(_lines(value)):
             table.add_row(Text("" if number else clean(name)), Text(line))
     return table
+
+
+def _fields(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """An object's fields; those of v2's `configuration` as if they were its own, as on v1."""
+    for name, value in body.items():
+        if name == "configuration" and isinstance(value, Mapping):
+            yield from value.items()
+        else:
+            yield name, value
 
 
 def _lines(value: object) -> list[str]:

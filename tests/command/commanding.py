@@ -1,0 +1,212 @@
+"""The command line, driven in this process or on a terminal, against a sandbox of its own or a mirror."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from classify_batch.cli import main as command_line
+
+COMMAND = [sys.executable, "-m", "classify_batch"]
+KEY = "llx-s3cr3t-key"
+HEADER = "Bearer s3cr3t-header"
+PATIENCE_S = 20
+WIDTH = 80
+
+
+class Done(NamedTuple):
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def body(self) -> Any:
+        assert self.out.count("\n") == 1, self.out
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Call = Callable[..., Done]
+
+
+def foreign(name: str) -> bool:
+    """Whether a variable of whoever runs the tests would be a setting."""
+    return name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))
+
+
+def calling(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path, *command: str, **limits: str
+) -> Call:
+    """The command line, in this process and this folder: `call(base_url, "get", job_id)`. No secret is ever shown."""
+    for name in filter(foreign, list(os.environ)):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
+    for name, value in {"requests_per_s": "1000", **limits}.items():
+        monkeypatch.setenv(f"CLASSIFY_BATCH_LIMITS__{name.upper()}", value)
+    monkeypatch.chdir(folder)
+
+    def call(base_url: str | None, *arguments: str) -> Done:
+        capsys.readouterr()
+        at = [] if base_url is None else ["--base-url", base_url]
+        monkeypatch.setattr(sys, "argv", ["classify-batch", *command, *arguments, *at])
+        with pytest.raises(SystemExit) as left:
+            command_line.main()
+        assert isinstance(left.value.code, int)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        assert KEY not in out + err
+        assert "s3cr3t-header" not in out + err
+        return Done(left.value.code, out, err)
+
+    return call
+
+
+def environment(**values: str) -> dict[str, str]:
+    """For a command in a process of its own."""
+    inherited = {name: value for name, value in os.environ.items() if not foreign(name)}
+    return {**inherited, "LLAMA_CLOUD_API_KEY": KEY, "CLASSIFY_BATCH_LIMITS__REQUESTS_PER_S": "1000", **values}
+
+
+def on_a_terminal(*words: str, stderr: bool = False, width: int = WIDTH) -> str:
+    """What a command writes to a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    values = environment(TERM="dumb", COLUMNS=str(width), NO_COLOR="1")
+    errors = theirs if stderr else subprocess.DEVNULL
+    with subprocess.Popen([*COMMAND, *words], stdout=theirs, stderr=errors, env=values) as process:
+        os.close(theirs)
+        seen = b""
+        while select.select([ours], [], [], PATIENCE_S)[0]:
+            try:
+                block = os.read(ours, 4096)
+            except OSError:
+                break
+            if not block:
+                break
+            seen += block
+    os.close(ours)
+    assert process.returncode == 0, seen
+    return seen.decode()
+
+
+# --- Servers ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def sandbox(*options: str) -> Iterator[str]:
+    """A sandbox in a process of its own; gives its base URL."""
+    command = [*COMMAND, "sandbox", "--api-key", KEY, "--job-duration-s", "0.02", "--job-duration-sigma", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def asked(base_url: str) -> dict[str, Any]:
+    """What a sandbox was asked so far."""
+    with urllib.request.urlopen(f"{base_url}/sandbox/stats") as response:
+        stats: dict[str, Any] = json.load(response)
+    return stats
+
+
+class Mirror(ThreadingHTTPServer):
+    """An API that tells what it was told, secrets and all; every job is finished, and no rule ever matches."""
+
+    def __init__(self, refuse: bool = False, **fields: Any) -> None:
+        super().__init__(("127.0.0.1", 0), _MirrorHandler)
+        self.refuse, self.fields = refuse, fields
+        self.paths: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _MirrorHandler(BaseHTTPRequestHandler):
+    server: Mirror
+
+    def log_message(self, *_words: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.server.paths.append(self.path)
+        path = urlsplit(self.path).path
+        if path.endswith(("/jobs", "/classify")):
+            self._say(200, {"items": []})
+            return
+        if path.endswith("/results"):
+            items = [{"file_id": file_id, "result": self._result} for file_id in self.server.bodies[-1]["file_ids"]]
+            self._say(200, {"items": items})
+            return
+        told = {"project_id": "p", "rules": [], **self._told, "id": _id_in(path), "status": self._finished}
+        self._say(200, {**told, "result": self._result, **self.server.fields})
+
+    def do_POST(self) -> None:
+        self.server.paths.append(self.path)
+        path = urlsplit(self.path).path
+        if path.endswith("/cancel"):
+            self._say(200, {"id": _id_in(path.removesuffix("/cancel")), "status": "CANCELLED", **self.server.fields})
+            return
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.bodies.append(body)
+        said = json.dumps(body)
+        if self.server.refuse:
+            self._say(400, {"detail": f"not with {self.headers['Authorization']} and {said}"})
+        else:
+            self._say(200, {"id": "j", "status": "PENDING", "echo": said, **body, **self.server.fields})
+
+    @property
+    def _told(self) -> dict[str, Any]:
+        return self.server.bodies[-1] if self.server.bodies else {}
+
+    @property
+    def _finished(self) -> str:
+        return "COMPLETED" if self.path.startswith("/api/v2/") else "SUCCESS"
+
+    @property
+    def _result(self) -> dict[str, Any]:
+        return {"type": None, "confidence": 0.5, "reasoning": "mirrored"}
+
+    def _say(self, status: int, body: Mapping[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _id_in(path: str) -> str:
+    return unquote(path.rpartition("/")[2])
+
+
+@contextmanager
+def mirror(**options: Any) -> Iterator[Mirror]:
+    with Mirror(**options) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,623 @@
+"""`classify-batch jobs` on v2: every verb, field, status and language, and that no job is ever paid twice."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from classify_batch.cli.jobs.listing import STATUSES
+from classify_batch.wire.v2 import Status
+
+if TYPE_CHECKING:
+    from tests.command.commanding import (
+        COMMAND,
+        HEADER,
+        PATIENCE_S,
+        WIDTH,
+        Call,
+        asked,
+        calling,
+        environment,
+        mirror,
+        on_a_terminal,
+        sandbox,
+    )
+    from tests.command.reference import ITEM_FIELDS, JOB_FIELDS_V2, LANGUAGES, RULE, RULES, STATUSES_V2
+else:
+    from commanding import (
+        COMMAND,
+        HEADER,
+        PATIENCE_S,
+        WIDTH,
+        Call,
+        asked,
+        calling,
+        environment,
+        mirror,
+        on_a_terminal,
+        sandbox,
+    )
+    from reference import ITEM_FIELDS, JOB_FIELDS_V2, LANGUAGES, RULE, RULES, STATUSES_V2
+
+V2 = ("--api-version", "v2")
+SLOW = ("--job-duration-s", "600")
+
+
+@pytest.fixture(scope="module")
+def kind() -> Iterator[str]:
+    """The base URL of a sandbox without misfortunes."""
+    with sandbox() as base_url:
+        yield base_url
+
+
+@pytest.fixture
+def v1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """`classify-batch jobs`, in this process."""
+    return calling(capsys, monkeypatch, tmp_path, "jobs")
+
+
+@pytest.fixture
+def call(v1: Call) -> Call:
+    """The same with `--api-version v2`."""
+    return lambda base_url, verb, *arguments: v1(base_url, verb, *arguments, *V2)
+
+
+def created(call: Call, base_url: str, *options: str, file_id: str = "a") -> dict[str, Any]:
+    """The job that was created, as the command shows it."""
+    done = call(base_url, "create", "--file-id", file_id, "--rule", RULE, *options)
+    assert done.status == 0, done.err
+    body: dict[str, Any] = done.body
+    return body
+
+
+def seen(call: Call, base_url: str, job_id: str, until: tuple[str, ...] = STATUSES_V2[2:]) -> list[dict[str, Any]]:
+    """The job each time its status was another one, up to one of `until`."""
+    end_s, shown = time.monotonic() + PATIENCE_S, list[dict[str, Any]]()
+    while not shown or shown[-1]["status"] not in until:
+        assert time.monotonic() < end_s, "it never got there"
+        job = call(base_url, "get", job_id).body
+        if not shown or shown[-1]["status"] != job["status"]:
+            shown.append(job)
+    return shown
+
+
+# --- Every verb and field -------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_told_and_shown_in_every_field(call: Call, kind: str) -> None:
+    """`create` sends each parameter in v2's words and prints all that the API tells; `get` and `list` show the same,
+    `get` with what was billed."""
+    options = ("--mode", "FAST", "--lang", "ch_tra", "--max-pages", "7", "--transaction-id", "every-field")
+    pages = ("--target-page", "0", "--target-page", "3", "--target-page", "4")
+    job = created(call, kind, *options, *pages, "--rule", "letter=begins with a salutation")
+    assert set(job) == JOB_FIELDS_V2
+    assert job["configuration"] == {
+        "rules": [*RULES, {"type": "letter", "description": "begins with a salutation"}],
+        "mode": "FAST",
+        "parsing_configuration": {"lang": "ch_tra", "max_pages": 7, "target_pages": "1,4-5"},
+    }
+    assert (job["file_input"], job["status"], job["transaction_id"]) == ("a", "PENDING", "every-field")
+    shown = seen(call, kind, job["id"])[-1]
+    assert set(shown) == JOB_FIELDS_V2 | {"usage"}
+    assert (shown["status"], shown["usage"]["credits"]) == ("COMPLETED", 1.0)
+    page = call(kind, "list", "--job-id", job["id"]).body
+    assert set(page) == {"items", "next_page_token", "total_size"}
+    assert page["items"] == [{name: value for name, value in shown.items() if name != "usage"}]
+
+
+def test_what_a_create_sends(call: Call) -> None:
+    """The body names one file, the rules, and nothing else that was not told, but for 5 pages and a transaction ID."""
+    with mirror() as server:
+        for _ in range(2):
+            assert call(server.base_url, "create", "--file-id", "a", "--rule", RULE).status == 0
+    first, second = server.bodies
+    assert first.pop("transaction_id") != second.pop("transaction_id")
+    told = {"rules": RULES, "mode": "FAST", "parsing_configuration": {"max_pages": 5}}
+    assert first == second == {"file_input": "a", "configuration": told}
+    assert {urlsplit(path).path for path in server.paths} == {"/api/v2/classify"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_is_taken(call: Call, kind: str, language: str) -> None:
+    """Each of the 86 codes of the reference reaches the API as it was given."""
+    parsing = created(call, kind, "--lang", language)["configuration"]["parsing_configuration"]
+    assert parsing == {"lang": language, "max_pages": 5, "target_pages": None}
+
+
+def test_a_job_for_each_file(call: Call, kind: str, tmp_path: Path) -> None:
+    """Several files are several jobs, a line each, each under a transaction ID of its own; an ID given twice is one."""
+    (tmp_path / "ids.txt").write_text("c\na\nd\n")
+    before = asked(kind)["creates_accepted"]
+    done = call(kind, "create", "--rule", RULE, "--file-id", "a", "--file-id", "b", "--input", "ids.txt")
+    assert done.status == 0, done.err
+    assert [job["file_input"] for job in done.lines] == ["a", "b", "c", "d"]
+    assert len({job["id"] for job in done.lines}) == len({job["transaction_id"] for job in done.lines}) == 4
+    assert asked(kind)["creates_accepted"] - before == 4
+
+
+def test_the_list_has_pages(call: Call) -> None:
+    """`--page-size` and `--page-token` lead through all jobs, each once."""
+    with sandbox() as base_url:
+        job_ids = {created(call, base_url)["id"] for _ in range(5)}
+        pages = [call(base_url, "list", "--page-size", "2").body]
+        while token := pages[-1]["next_page_token"]:
+            pages.append(call(base_url, "list", "--page-size", "2", "--page-token", token).body)
+    assert [len(page["items"]) for page in pages] == [2, 2, 1]
+    assert {job["id"] for page in pages for job in page["items"]} == job_ids
+
+
+def test_the_list_is_filtered(call: Call) -> None:
+    """By status, by IDs and by time, each alone and together."""
+    with sandbox("--fault", "poison=bad") as base_url:
+        jobs = [created(call, base_url, file_id=file_id) for file_id in ("a", "bad", "c", "d")]
+        for job in jobs:
+            seen(call, base_url, job["id"])
+        ids = [job["id"] for job in jobs]
+        cut = jobs[2]["created_at"]
+        assert all(former["created_at"] < later["created_at"] for former, later in pairwise(jobs))
+
+        def listed(*options: str) -> list[str]:
+            return sorted(job["file_input"] for job in call(base_url, "list", *options).body["items"])
+
+        assert listed() == ["a", "bad", "c", "d"]
+        assert listed("--status", "FAILED") == ["bad"]
+        assert listed("--status", "COMPLETED", "--job-id", ids[0], "--job-id", ids[1]) == ["a"]
+        assert listed("--created-at-on-or-after", cut) == ["c", "d"]
+        assert listed("--created-at-on-or-before", cut) == ["a", "bad", "c"]
+        assert listed("--created-at-on-or-before", cut, "--status", "COMPLETED") == ["a", "c"]
+
+
+def test_what_a_list_asks(call: Call) -> None:
+    """Each filter goes out by the API's name, times in UTC; a date is its first moment."""
+    options = ("--page-size", "7", "--page-token", "t", "--status", "RUNNING", "--job-id", "i", "--job-id", "j")
+    times = ("--created-at-on-or-after", "2026-11-22", "--created-at-on-or-before", "2026-11-22T06:00+02:00")
+    with mirror() as server:
+        assert call(server.base_url, "list", *options, *times, "--project-id", "p", "--organization-id", "o").body == {
+            "items": []
+        }
+    [path] = server.paths
+    assert parse_qs(urlsplit(path).query) == {
+        "project_id": ["p"],
+        "organization_id": ["o"],
+        "page_size": ["7"],
+        "page_token": ["t"],
+        "status": ["RUNNING"],
+        "job_ids": ["i", "j"],
+        "created_at_on_or_after": ["2026-11-22T00:00:00.000Z"],
+        "created_at_on_or_before": ["2026-11-22T04:00:00.000Z"],
+    }
+
+
+def test_odd_ids_stay_within_their_path(call: Call) -> None:
+    """Whatever stands in an ID, it is one step of the path."""
+    with mirror() as server:
+        for verb in ("get", "cancel"):
+            assert call(server.base_url, verb, "../j").body["id"] == "../j"
+    steps = [urlsplit(path).path for path in server.paths]
+    assert steps == ["/api/v2/classify/%2E%2E%2Fj", "/api/v2/classify/%2E%2E%2Fj/cancel"]
+
+
+# --- Every status ---------------------------------------------------------------------------------------------------
+
+
+def test_the_words_for_a_status() -> None:
+    """`--status` takes those of the reference, which are those that the program reads."""
+    assert STATUSES == STATUSES_V2 == get_args(Status)
+
+
+def test_a_job_through_its_life(call: Call) -> None:
+    """PENDING, RUNNING, COMPLETED: each is shown, and there are results only at the end."""
+    with sandbox("--job-duration-s", "3") as base_url:
+        job = created(call, base_url)
+        assert job["status"] == "PENDING"
+        early = call(base_url, "get-results", job["id"])
+        life = seen(call, base_url, job["id"])
+        results = call(base_url, "get-results", job["id"])
+    assert [each["status"] for each in life] == ["PENDING", "RUNNING", "COMPLETED"]
+    assert [each["result"] is None for each in life] == [True, True, False]
+    assert [each["usage"]["credits"] for each in life] == [None, None, 1.0]
+    assert (early.status, early.out) == (75, "")
+    assert "not finished; the job is PENDING" in early.err
+    assert f"hint: `classify-batch jobs get {job['id']}`" in early.err
+    assert (results.status, results.body["total_size"], results.body["next_page_token"]) == (0, 1, None)
+    [item] = results.body["items"]
+    assert set(item) == ITEM_FIELDS
+    assert (item["file_id"], item["classify_job_id"], item["result"]) == ("a", job["id"], life[-1]["result"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "results"),
+    [("error", "FAILED", []), ("cancelled", "CANCELLED", []), ("null_result", "COMPLETED", [None])],
+)
+def test_ends_without_an_answer(call: Call, fault: str, status: str, results: list[None]) -> None:
+    """`get` exits with 0 whatever became of the job, nothing was billed, and `get-results` prints what there is."""
+    with sandbox("--fault", f"{fault}=1") as base_url:
+        job = seen(call, base_url, created(call, base_url)["id"])[-1]
+        done = call(base_url, "get-results", job["id"])
+    assert (job["status"], job["usage"]["credits"]) == (status, 0.0)
+    assert bool(job["error_message"]) == (status == "FAILED")
+    assert (done.status, [item["result"] for item in done.body["items"]]) == (0, results)
+
+
+def test_a_status_that_nobody_has_heard_of(call: Call) -> None:
+    """It is shown as it is, and means: not finished."""
+    with sandbox("--fault", "unknown_status=1", *SLOW) as base_url:
+        job = created(call, base_url)
+        done = call(base_url, "get-results", job["id"])
+    assert job["status"] == "QUEUED"
+    assert (done.status, "the job is QUEUED" in done.err) == (75, True)
+
+
+# --- Cancelling -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_a_job_that_is_out_is_cancelled(call: Call, state: str) -> None:
+    """`cancel` shows the job as it is then, and it stays so; nothing is billed."""
+    with sandbox("--job-duration-s", "600" if state == "PENDING" else "3") as base_url:
+        job = created(call, base_url)
+        seen(call, base_url, job["id"], until=(state,))
+        done = call(base_url, "cancel", job["id"])
+        assert (done.status, done.body["id"], done.body["status"]) == (0, job["id"], "CANCELLED"), done.err
+        assert call(base_url, "get", job["id"]).body["status"] == "CANCELLED"
+        assert asked(base_url)["files_billed"] == 0
+
+
+def test_what_can_not_be_cancelled(call: Call, v1: Call, kind: str) -> None:
+    """A finished job and an unknown one are for a person; v1 can't cancel at all, and is not asked."""
+    job = seen(call, kind, created(call, kind)["id"])[-1]
+    done = call(kind, "cancel", job["id"])
+    assert (done.status, "cancel: HTTP 400: Classify job is COMPLETED" in done.err) == (77, True)
+    assert "hint: only a job that isn't finished can be cancelled" in done.err
+    done = call(kind, "cancel", "nope")
+    assert (done.status, "HTTP 404: Classify job not found" in done.err) == (77, True)
+    with mirror() as server:
+        done = v1(server.base_url, "cancel", job["id"])
+        assert (done.status, server.paths) == (2, [])
+    assert "error: v1 of the API can't cancel a job\nhint: v2 can: --api-version v2" in done.err
+
+
+def test_a_cancel_whose_answer_was_lost(call: Call) -> None:
+    """It is made again, and that the job is cancelled by then is what was wanted; of another's cancel it is told."""
+    with sandbox("--fault", "cancel.after.close=1", *SLOW) as base_url:
+        job = created(call, base_url)
+        done = call(base_url, "cancel", job["id"])
+        assert asked(base_url)["requests"]["cancel"] == {"400": 1, "no answer": 1}
+        again = call(base_url, "cancel", job["id"])
+    assert (done.status, done.body["status"]) == (0, "CANCELLED"), done.err
+    assert (again.status, "Classify job is CANCELLED" in again.err) == (77, True)
+
+
+# --- What is refused here -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("create", "--mode", "MULTIMODAL"), "job.mode: v2 of the API knows FAST only (given: 'MULTIMODAL')"),
+        (("create", "--lang", "klingon"), "job.parsing_configuration.lang: Input should be 'af', 'az'"),
+        (("create", "--max-pages", "0"), "job.parsing_configuration.max_pages: Input should be greater"),
+        (("create", "--target-page", "-1"), "job.parsing_configuration.target_pages.0: Input should be"),
+        (("create", "--file-id", "b", "--transaction-id", "t"), "--transaction-id stands for one job"),
+        (("create", "--transaction-id", ""), "it is empty, or no id"),
+        (("create", "--webhook-url", "http://x"), "webhook_url must begin with https://"),
+        (("create", "--input", "many.txt"), "one command makes jobs for at most 500 files, and more were given"),
+        (("list", "--status", "SUCCESS"), "'SUCCESS' is not one of"),
+        (("list", "--job-id", ""), "it is empty, or no id"),
+        (("list", "--created-at-on-or-after", "yesterday"), "'yesterday' is no time like"),
+        (("list", "--created-at-on-or-before", "31.12."), "'31.12.' is no time like"),
+        (("get-results", "j", "--page-token", "t"), "on v2 of the API a job has one result, and no pages"),
+        (("get", ""), "it is empty, or no id"),
+        (("cancel", ""), "it is empty, or no id"),
+        (("cancel",), "Missing argument 'JOB_ID'"),
+    ],
+)
+def test_what_is_refused_before_anything_is_sent(
+    call: Call, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    """What v2 doesn't have, and what nobody has, is named with 2 and a hint."""
+    (tmp_path / "many.txt").write_text("".join(f"f{number}\n" for number in range(501)))
+    given = ("--file-id", "a", "--rule", RULE) if arguments[0] == "create" else ()
+    with mirror() as server:
+        done = call(server.base_url, *arguments, *given)
+        assert server.paths == []
+    assert (done.status, done.out) == (2, "")
+    assert words in done.err
+    assert "\nhint: " in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list", "--status", "FAILED"),
+        ("list", "--job-id", "j"),
+        ("list", "--created-at-on-or-after", "2026-11-22"),
+        ("list", "--created-at-on-or-before", "2026-11-22"),
+        ("create", "--file-id", "a", "--rule", RULE, "--transaction-id", "t"),
+        ("cancel", "j"),
+    ],
+)
+def test_what_only_v2_has(v1: Call, arguments: tuple[str, ...]) -> None:
+    """On v1 it is refused, with the way to v2, and nothing is sent."""
+    with mirror() as server:
+        done = v1(server.base_url, *arguments)
+        assert server.paths == []
+    assert done.status == 2
+    assert "error: v1 of the API " in done.err
+    assert 'hint: v2 can: --api-version v2, or version = "v2" under [api]' in done.err
+
+
+def test_the_version_comes_from_everywhere(
+    v1: Call, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the config, the environment and the option, each stronger than the one before; there is no third."""
+    (tmp_path / "c.toml").write_text(f'[api]\nversion = "v2"\nbase_url = "{kind}"\n[job]\nrules = []\n')
+    create = ("create", "--file-id", "a", "--rule", RULE, "--config", "c.toml")
+    assert "configuration" in v1(None, *create).body
+    monkeypatch.setenv("CLASSIFY_BATCH_API__VERSION", "v1")
+    assert "configuration" not in v1(None, *create).body
+    assert "configuration" in v1(None, *create, *V2).body
+    done = v1(None, *create, "--api-version", "v3")
+    assert (done.status, "api.version: Input should be 'v1' or 'v2'" in done.err) == (2, True)
+
+
+def test_a_look_cares_for_no_job_section(call: Call, kind: str, tmp_path: Path) -> None:
+    """A config for v1 serves to look at v2's jobs, although v2 could not create by it."""
+    job = 'mode = "MULTIMODAL"\nrules = [{ type = "a", description = "0123456789" }]\n'
+    (tmp_path / "c.toml").write_text(f"[job]\n{job}")
+    done = call(kind, "list", "--config", "c.toml")
+    assert done.status == 0, done.err
+    done = call(kind, "create", "--config", "c.toml", "--file-id", "a")
+    assert (done.status, "c.toml, line 2: job.mode: v2 of the API knows FAST only" in done.err) == (2, True)
+
+
+def test_a_single_call_cares_for_no_second_look(call: Call, kind: str, tmp_path: Path) -> None:
+    """What a config says of a run's answers doesn't count, also where v2 or the options don't fit it."""
+    job = '[job]\nrules = [{ type = "a", description = "0123456789" }]\n'
+    (tmp_path / "c.toml").write_text(f'{job}[escalation]\nmode = "MULTIMODAL"\nbelow_confidence = 0.5\n')
+    for verb in (("list",), ("create", "--file-id", "a", "--rule", RULE)):
+        done = call(kind, *verb, "--config", "c.toml")
+        assert done.status == 0, done.err
+
+
+# --- What the API says no to, and what is never paid twice ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "words"),
+    [
+        ("400", 77, "create: HTTP 400"),
+        ("401", 77, "check LLAMA_CLOUD_API_KEY"),
+        ("402", 77, "buy credits"),
+        ("404", 77, "create: HTTP 404"),
+        ("422", 77, "create: HTTP 422"),
+        ("plan_full", 75, "already reached the maximum number of"),
+    ],
+)
+def test_a_create_that_was_refused(call: Call, fault: str, status: int, words: str) -> None:
+    """It is not tried again, the API's words are told, and nothing is said of a job that may be there."""
+    with sandbox("--fault", f"create.before.{fault}=1") as base_url:
+        done = call(base_url, "create", "--rule", RULE, "--file-id", "a")
+        assert sum(asked(base_url)["requests"]["create"].values()) == 1
+    assert (done.status, done.out) == (status, ""), done.err
+    assert words in done.err
+    assert "may have been accepted" not in done.err
+    assert "\nhint: " in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--fault", "foreign=c"), "File ID c is not in Project ID"),
+        (("--jobs-at-once", "2", *SLOW), "already reached the maximum number of"),
+        (("--fault", "credits=2"), "HTTP 402"),
+    ],
+)
+def test_a_refusal_in_the_middle(call: Call, options: tuple[str, ...], words: str) -> None:
+    """What was created is printed, the file at fault is named, the rest is not sent, and 77 whatever the reason was:
+    the same command would pay for the first ones again."""
+    files = [word for file_id in "abcd" for word in ("--file-id", file_id)]
+    with sandbox(*options) as base_url:
+        done = call(base_url, "create", "--rule", RULE, *files)
+        assert asked(base_url)["creates_accepted"] == 2
+        assert sum(asked(base_url)["requests"]["create"].values()) == 3
+    assert [job["file_input"] for job in done.lines] == ["a", "b"]
+    assert done.status == 77
+    assert words in done.err
+    assert "this was the file c; 2 jobs had been made" in done.err
+    assert "leave out the files whose jobs are printed, or they are paid twice" in done.err
+
+
+def test_the_first_of_several_is_refused(call: Call) -> None:
+    """Nothing was made, so nothing has to be left out, and the status is the refusal's own."""
+    with sandbox("--jobs-at-once", "1", *SLOW) as base_url:
+        created(call, base_url)
+        done = call(base_url, "create", "--rule", RULE, "--file-id", "b", "--file-id", "c")
+    assert (done.status, done.out) == (75, "")
+    assert "this was the file b\n" in done.err
+    assert "paid twice" not in done.err
+
+
+def test_a_lost_answer_is_found_again(call: Call) -> None:
+    """A create whose answer was lost is made again under the same transaction ID: one job, and it is shown."""
+    with sandbox("--fault", "create.after.reset=0.5", "--seed", "2") as base_url:
+        jobs = [created(call, base_url, file_id=f"f{number}") for number in range(6)]
+        stats = asked(base_url)
+    assert stats["requests"]["create"]["no answer"] >= 2
+    assert stats["creates_accepted"] == len({job["id"] for job in jobs}) == 6
+    assert stats["files_billed_more_than_once"] == []
+
+
+@pytest.mark.parametrize(("given", "status"), [((), 77), (("--transaction-id", "mine"), 75)])
+def test_answers_that_stay_lost(call: Call, tmp_path: Path, given: tuple[str, ...], status: int) -> None:
+    """Who gives up says under which ID the job may be there; given again with it, the command shows that job. Only
+    where the ID was told does the same command do, and a scheduler may give it again."""
+    ledger = ("--ledger", str(tmp_path / "ledger"))
+    create = ("create", "--rule", RULE, "--file-id", "a-b")
+    with sandbox("--fault", "create.after.503=1", *ledger) as base_url:
+        done = call(base_url, *create, *given)
+        stats = asked(base_url)
+    assert (stats["requests"]["create"], stats["creates_accepted"]) == ({"503": 5}, 1)
+    assert (done.status, done.out) == (status, "")
+    found = re.search(r"may have been accepted, under the transaction ID (\w+)\n", done.err)
+    assert found, done.err
+    assert given[1:] in ((), (found[1],))
+    assert ("the same command makes the job" in done.err) == bool(given)
+    assert (f"--file-id a-b --transaction-id {found[1]} makes the job" in done.err) != bool(given)
+    with sandbox(*ledger) as base_url:
+        again = call(base_url, *create, "--transaction-id", found[1])
+        [job] = call(base_url, "list").body["items"]
+    assert (again.status, again.body["id"], again.body["transaction_id"]) == (0, job["id"], found[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--file-id", "b", "--rule", RULE), "made for another file"),
+        (("--file-id", "a", "--rule", "letter=begins with a salutation"), "made by other rules"),
+    ],
+)
+def test_a_transaction_that_was_another(call: Call, kind: str, options: tuple[str, ...], words: str) -> None:
+    """An ID that stands for another job is not taken for an answer: 77, and nothing new is there."""
+    job = created(call, kind, "--transaction-id", "taken")
+    before = asked(kind)["creates_accepted"]
+    done = call(kind, "create", *options, "--transaction-id", "taken")
+    assert (done.status, done.out) == (77, "")
+    assert f"the transaction ID 'taken' belongs to the job {job['id']}, {words}" in done.err
+    assert asked(kind)["creates_accepted"] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_no_answer_comes(number: signal.Signals) -> None:
+    """A create gives up at once, with 75, and says under which transaction ID the job may be there."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE_S)
+        base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        command = [*COMMAND, "jobs", "create", "--rule", RULE, "--file-id", "a", "--base-url", base_url, *V2]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+        with process, listener.accept()[0] as connection:
+            sent = connection.recv(65_536)
+            while b'"transaction_id"' not in sent:
+                sent += connection.recv(65_536)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=PATIENCE_S)
+    transaction_id = json.loads(sent.partition(b"\r\n\r\n")[2])["transaction_id"]
+    assert (process.returncode, out) == (75, "")
+    assert f"create: interrupted by {number.name}; the job may have been accepted" in err
+    assert f"hint: the command with --file-id a --transaction-id {transaction_id} makes the job" in err
+
+
+def test_a_signal_between_two_jobs() -> None:
+    """What was made is told, and that it must be left out: 77."""
+    files = [word for number in range(500) for word in ("--file-id", f"f{number}")]
+    with sandbox() as base_url:
+        command = [*COMMAND, "jobs", "create", "--rule", RULE, *files, "--base-url", base_url, *V2]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        ) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=PATIENCE_S)
+        accepted = asked(base_url)["creates_accepted"]
+    printed = len((first + out).splitlines())
+    assert process.returncode == 77
+    assert 0 < printed <= accepted <= printed + 1 < 500
+    assert f"{printed} jobs had been made" in err
+
+
+# --- What is never shown, and a terminal ----------------------------------------------------------------------------
+
+WEBHOOK = (
+    *(
+        "--webhook-url",
+        "https://hooks.example/x",
+        "--webhook-event",
+        "parse.success",
+        "--webhook-event",
+        "parse.failure",
+    ),
+    *("--webhook-header", f"Authorization={HEADER}", "--webhook-header", "X-Route=eu"),
+)
+
+
+def test_a_webhook_reaches_the_api_and_its_headers_are_never_shown(call: Call) -> None:
+    """Also where the API repeats them: anywhere in its answer, or in its refusal."""
+    with mirror() as server:
+        done = call(server.base_url, "create", "--rule", RULE, "--file-id", "a", *WEBHOOK)
+    [webhook] = server.bodies[0]["webhook_configurations"]
+    assert webhook == {
+        "webhook_url": "https://hooks.example/x",
+        "webhook_events": ["parse.success", "parse.failure"],
+        "webhook_headers": {"Authorization": HEADER, "X-Route": "eu"},
+    }
+    shown = done.body["webhook_configurations"][0]
+    assert shown == {**webhook, "webhook_headers": {"Authorization": "**********", "X-Route": "**********"}}
+    assert "**********" in done.body["echo"]
+    for several in ((), ("--file-id", "b")):
+        with mirror(refuse=True) as server:
+            done = call(server.base_url, "create", "--rule", RULE, "--file-id", "a", *several, *WEBHOOK)
+        assert done.status == 77
+        assert done.err.count("**********") == 2
+
+
+def test_headers_of_other_jobs_are_never_shown(call: Call) -> None:
+    """A server may tell of the webhooks of any job: their headers are masked in what is read, too."""
+    with mirror(webhook_configurations=[{"webhook_headers": {"Authorization": HEADER}}]) as server:
+        for verb in ("get", "cancel"):
+            told = call(server.base_url, verb, "j").body["webhook_configurations"]
+            assert told == [{"webhook_headers": {"Authorization": "**********"}}]
+
+
+def test_another_job_than_the_one_asked_for(call: Call) -> None:
+    """It is no answer."""
+    with mirror(id="other") as server:
+        for verb in ("get", "get-results", "cancel"):
+            done = call(server.base_url, verb, "j")
+            assert (done.status, "another job's id" in done.err) == (75, True)
+
+
+def test_tables_on_a_terminal(call: Call) -> None:
+    """Each verb shows a table of 80 columns in which no id and no status is cut, and JSON with `--json`."""
+
+    def shown(*arguments: str, width: int = WIDTH) -> str:
+        text = on_a_terminal("jobs", *arguments, "--base-url", base_url, *V2, width=width)
+        assert max(map(len, text.splitlines())) <= width, text
+        return text
+
+    with sandbox() as base_url:
+        long_type = "x" * 50
+        job_id = created(call, base_url, "--lang", "de", "--rule", f"{long_type}=0123456789", file_id="file-1")["id"]
+        job = seen(call, base_url, job_id)[-1]
+        listed, described, results = shown("list"), shown("get", job_id), shown("get-results", job_id)
+        as_json = shown("get", job_id, "--json", width=2_000)
+    with sandbox(*SLOW) as base_url:
+        made = shown("create", "--rule", RULE, "--file-id", "a", "--file-id", "b")
+        cancelled = shown("cancel", created(call, base_url)["id"])
+    assert json.loads(as_json) == job
+    assert re.search(rf"^{job_id} COMPLETED .* {job['created_at'][:16].replace('T', ' ')}", listed, re.MULTILINE)
+    for words in ("invoice: has an invoice number and a total", "lang = de", "max_pages = 5", "credits = 1.0", job_id):
+        assert words in described
+    assert "Drawn by lot" in described
+    assert "file-1" in results
+    assert (made.count("PENDING"), made.count("transaction_id")) == (2, 2)
+    assert "CANCELLED" in cancelled
+
+
+def test_the_help_of_cancel(v1: Call) -> None:
+    """With an example, as every verb has it."""
+    done = v1(None, "cancel", "--help")
+    assert (done.status, done.err, "Example" in done.out) == (0, "", True)
