@@ -6,9 +6,10 @@ first, so an upload whose answer was lost is found again, and a command that is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import BinaryIO, NamedTuple
+from urllib.parse import urlencode
 
 from classify_batch.api.http import Form, Http
 from classify_batch.api.jobs import TRIES, Body, reader
@@ -27,6 +28,23 @@ UPLOAD_TRIES = 6
 
 _UNFIT_STATUSES = frozenset({415})
 """Beside 400, 413 and 422, what a server may say of one file and not of the next."""
+
+
+LOOKUP_IDS_MAX = files.PAGE_SIZE_MAX
+"""File IDs asked for in one request: the answer fits on one page."""
+
+LOOKUP_TRIES = 10
+
+_QUERY_CHARACTERS_MAX = 50_000
+"""httpx makes no address of more than 65,536. Servers may take much less, and that is found out."""
+
+_TOO_MUCH_STATUSES = frozenset({400, 413, 414, 422, 431})
+"""What a server may say of an address, or of a list of IDs, that is too long for it."""
+
+_REFUSED_ALONE_MAX = 100
+"""So many IDs may each be found out by halving; finding one takes twenty requests."""
+
+_STALE_PAGES_MAX = 5
 
 
 class FileRefusedError(Exception):
@@ -103,3 +121,87 @@ class Files:
             ),
             None,
         )
+
+
+class LookupRefusedError(Exception):
+    """Files can't be looked up by their IDs here; the message says why."""
+
+
+class Lookup:
+    """Looks files up by their IDs, as many at once as the server takes.
+
+    Attributes:
+        refused: IDs that the server won't look up, though it does others: there can't be such a file.
+    """
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._most = LOOKUP_IDS_MAX
+        self._ever_served = False
+        self._refused_alone = 0
+        self.refused = 0
+
+    async def find(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
+        """Those of at most `LOOKUP_IDS_MAX` different IDs that the project holds.
+
+        Raises:
+            LookupRefusedError: the server refuses the filter, ignores it, or doesn't come to an end.
+            ApiError: the API is down.
+        """
+        found: list[files.StoredFile] = []
+        start = 0
+        while start < len(file_ids):
+            some = file_ids[start : start + self._most]
+            found += await self._look(some)
+            start += len(some)
+        return found
+
+    async def _look(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
+        if not file_ids:
+            return []
+        if len(file_ids) > 1 and len(urlencode({"file_ids": file_ids}, doseq=True)) > _QUERY_CHARACTERS_MAX:
+            return await self._look_by_halves(file_ids)
+        try:
+            found = await self._ask(file_ids)
+        except ApiError as error:
+            if error.verdict in (Verdict.LATER, Verdict.DOWN, Verdict.NO_CREDIT):
+                raise
+            if named := set(error.file_indexes) & set(range(len(file_ids))):
+                self.refused += len(named)
+                return await self._look([each for at, each in enumerate(file_ids) if at not in named])
+            if error.status not in _TOO_MUCH_STATUSES:
+                raise LookupRefusedError(str(error)) from None
+            if len(file_ids) > 1:
+                return await self._look_by_halves(file_ids, learn=True)
+            if not self._ever_served or self._refused_alone == _REFUSED_ALONE_MAX:
+                raise LookupRefusedError(str(error)) from None
+            self._refused_alone += 1
+            self.refused += 1
+            return []
+        self._ever_served = True
+        return found
+
+    async def _look_by_halves(self, file_ids: Sequence[str], *, learn: bool = False) -> list[files.StoredFile]:
+        """`learn`: it was refused whole. Where both halves are taken, it was too long, and not one ID's fault."""
+        half, refused = (len(file_ids) + 1) // 2, self.refused
+        found = await self._look(file_ids[:half]) + await self._look(file_ids[half:])
+        if learn and self.refused == refused:
+            self._most = min(self._most, half)
+        return found
+
+    async def _ask(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
+        """All pages: a server may cut them shorter than was asked for."""
+        found: dict[str, files.StoredFile] = {}
+        wanted, token, stale = frozenset(file_ids), "", 0
+        while stale < _STALE_PAGES_MAX:
+            params = {"file_ids": list(file_ids), "page_size": len(file_ids)} | ({"page_token": token} if token else {})
+            once = partial(self._http.call, "files", "GET", files.FILES_PATH, files.read_stored_page, params=params)
+            page, next_token = await patiently(once, tries=LOOKUP_TRIES)
+            if not all(file.id in wanted for file in page):
+                raise LookupRefusedError("the server ignores file_ids, and lists other files")
+            known = len(found)
+            found.update((file.id, file) for file in page)
+            if next_token is None or len(found) == len(wanted):
+                return list(found.values())
+            token, stale = next_token, stale + 1 if len(found) == known else 0
+        raise LookupRefusedError("the server's list of files does not come to an end")

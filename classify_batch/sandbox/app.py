@@ -58,7 +58,7 @@ class App:
         self._started_s = wall_s()
         self._faults = options.faults
         self._dice = Dice(self._faults.by_request(), world.seed if self._faults.seed is None else self._faults.seed)
-        shelf = Shelf(project, options)
+        shelf = Shelf(project, options, wall_s)
         self._router = Router(
             [
                 *self._v1_routes(CallsV1(options, world, shelf, ledger)),

@@ -67,8 +67,8 @@ def item_body(job: Job, entry: Entry, judge: Judge) -> ItemBody:
     }
 
 
-def file_body(entry: FileEntry, project_id: str) -> dict[str, Any]:
-    """A line of the file list. Nothing in a sandbox expires."""
+def file_body(entry: FileEntry, project_id: str, expires_at_s: float | None = None) -> dict[str, Any]:
+    """A line of the file list."""
     return {
         "id": entry.file_id,
         "name": entry.name,
@@ -77,7 +77,7 @@ def file_body(entry: FileEntry, project_id: str) -> dict[str, Any]:
         "file_type": entry.name.rpartition(".")[2] if "." in entry.name else None,
         "file_size": entry.size_bytes,
         "purpose": "classify",
-        "expires_at": None,
+        "expires_at": None if expires_at_s is None else to_iso(expires_at_s),
         "last_modified_at": None,
     }
 

@@ -50,8 +50,7 @@ class CallsV2(Calls):
         return await self._show(self._accept(order, project_id, now_s) if known is None else known, now_s)
 
     async def get(self, request: Request, now_s: float) -> str:
-        usage = "usage" in request.query_params.getlist("expand")
-        return await self._show(self._job(request, now_s), now_s, usage=usage)
+        return await self._show(self._job(request, now_s), now_s, usage=_wants_usage(request))
 
     async def list(self, request: Request, now_s: float) -> str:
         project_id = self._project_id(request)
@@ -63,7 +62,11 @@ class CallsV2(Calls):
         for job in page.jobs:
             if job.brief not in judges and has_answers(job, now_s):
                 judges[job.brief] = await self._judge(job.brief)
-        shown = (job_json(job, now_s, judges[job.brief] if has_answers(job, now_s) else None) for job in page.jobs)
+        usage = _wants_usage(request)
+        shown = (
+            job_json(job, now_s, judges[job.brief] if has_answers(job, now_s) else None, usage=usage)
+            for job in page.jobs
+        )
         token = None if page.last_rank is None else bodies.to_token(place, page.last_rank)
         return bodies.page_json(shown, token, page.total)
 
@@ -97,6 +100,10 @@ class CallsV2(Calls):
         if not tests:
             return None
         return self._world.all(project_id, "v2", lambda job: all(test(job) for test in tests))
+
+
+def _wants_usage(request: Request) -> bool:
+    return "usage" in request.query_params.getlist("expand")
 
 
 def _tests(request: Request, now_s: float) -> list[Test]:

@@ -23,6 +23,8 @@ class Options(BaseModel):
     """The folder whose text files the project holds. None: it knows every file ID and draws lots."""
     files: int = Field(default=0, ge=0, le=10_000_000)
     """Without documents: how many made-up files the file list shows."""
+    files_expire_in_s: float | None = Field(default=None, ge=0)
+    """When all files expire, counted from the sandbox's start: creates then know none of them. None: never."""
     ledger: Path | None = None
     """Where accepted jobs are kept over a restart."""
     api_key: str = Field(default="sandbox", min_length=1, pattern=r"^[!-~]+$", repr=False)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from email.message import Message
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -48,8 +49,8 @@ class Upload:
     size_bytes: int
     sha256: str
 
-    def body(self) -> dict[str, Any]:
-        told = bodies.file_body(FileEntry(self.file_id, self.name, self.size_bytes), self.project_id)
+    def body(self, expires_at_s: float | None) -> dict[str, Any]:
+        told = bodies.file_body(FileEntry(self.file_id, self.name, self.size_bytes), self.project_id, expires_at_s)
         return {**told, "external_file_id": self.external_file_id, "purpose": self.purpose}
 
 
@@ -62,8 +63,10 @@ def read_uploads(ledger: Path) -> list[Upload]:
 class Shelf:
     """A project, and what was brought to it: a `Project` itself, and the two calls about files."""
 
-    def __init__(self, project: Project, options: Options) -> None:
-        self._project, self._options = project, options
+    def __init__(self, project: Project, options: Options, wall_s: Callable[[], float]) -> None:
+        self._project, self._options, self._wall_s = project, options, wall_s
+        kept_s = options.files_expire_in_s
+        self._expires_at_s = None if kept_s is None else wall_s() + kept_s
         uploads = read_uploads(options.ledger) if options.ledger is not None else []
         self._uploads = {upload.file_id: upload for upload in uploads}
 
@@ -75,6 +78,8 @@ class Shelf:
         return [*self._project.files, *brought] if brought else self._project.files
 
     def stranger(self, file_ids: Sequence[str]) -> str | None:
+        if self._expires_at_s is not None and self._expires_at_s <= self._wall_s():
+            return file_ids[0]
         if not self._uploads:
             return self._project.stranger(file_ids)
         return self._project.stranger([file_id for file_id in file_ids if file_id not in self._uploads])
@@ -105,14 +110,18 @@ class Shelf:
         project_id = self._project_id(request)
         held: Sequence[FileEntry] = self._project.files
         brought = [each for each in self._uploads.values() if each.project_id == project_id]
-        if {"file_ids", "file_name", "external_file_id"} & set(request.query_params):
-            held = [each for each in held if _is_wanted(request, each.file_id, each.name, each.name)]
-            brought = [each for each in brought if _is_wanted(request, each.file_id, each.name, each.external_file_id)]
+        if file_ids := dict.fromkeys(request.query_params.getlist("file_ids")):
+            held = self._held(file_ids)
+            brought = [each for each in brought if each.file_id in file_ids]
+        if {"file_name", "external_file_id"} & set(request.query_params):
+            held = [each for each in held if _is_wanted(request, each.name, each.name)]
+            brought = [each for each in brought if _is_wanted(request, each.name, each.external_file_id)]
         size = page_size(request, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         start = position(request, "files") or 0
         stop, total = start + size, len(held) + len(brought)
-        page = [bodies.file_body(each, project_id) for each in held[start:stop]]
-        page += [each.body() for each in brought[max(0, start - len(held)) : max(0, stop - len(held))]]
+        page = [bodies.file_body(each, project_id, self._expires_at_s) for each in held[start:stop]]
+        brought = brought[max(0, start - len(held)) : max(0, stop - len(held))]
+        page += [each.body(self._expires_at_s) for each in brought]
         token = bodies.to_token("files", stop) if stop < total else None
         return bodies.page_json(map(bodies.to_json, page), token, total)
 
@@ -138,7 +147,16 @@ class Shelf:
             parts.digest.hexdigest(),
         )
         self._keep(upload)
-        return bodies.to_json(upload.body())
+        return bodies.to_json(upload.body(self._expires_at_s))
+
+    def _held(self, file_ids: Iterable[str]) -> Sequence[FileEntry]:
+        """What the project has under these IDs: whatever a create would take, listed or not."""
+        own = [each for each in file_ids if each not in self._uploads and self._project.stranger([each]) is None]
+        return [self._listed.get(each) or FileEntry(each, each, 0) for each in own]
+
+    @cached_property
+    def _listed(self) -> dict[str, FileEntry]:
+        return {each.file_id: each for each in self._project.files}
 
     def _keep(self, upload: Upload) -> None:
         if self._options.ledger is not None:
@@ -151,11 +169,10 @@ class Shelf:
         return request.query_params.get("project_id") or self._options.project_id
 
 
-def _is_wanted(request: Request, file_id: str, name: str, external_file_id: str | None) -> bool:
+def _is_wanted(request: Request, name: str, external_file_id: str | None) -> bool:
     query = request.query_params
-    file_ids = query.getlist("file_ids")
     asked = ((query.get("file_name"), name), (query.get("external_file_id"), external_file_id))
-    return (not file_ids or file_id in file_ids) and all(wanted in (None, there) for wanted, there in asked)
+    return all(wanted in (None, there) for wanted, there in asked)
 
 
 # --- Multipart (RFC 7578) ---------------------------------------------------------------------------------------------

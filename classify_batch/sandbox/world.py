@@ -244,8 +244,13 @@ class World:
 
 
 def count_billed(jobs: Iterable[Job]) -> Counter[str]:
-    """How often each file ID was in a job that answers it: failed jobs and null answers aren't paid."""
-    return Counter(file_id for job in jobs for _, file_id, has_result in job.answered() if has_result)
+    """How often each file ID was in a job that answers it: failed jobs and null answers aren't paid. A look in another
+    mode is another thing to pay: the mode in which a file was paid most often counts."""
+    paid = Counter((file_id, job.mode) for job in jobs for _, file_id, has_result in job.answered() if has_result)
+    most: Counter[str] = Counter()
+    for (file_id, _), times in paid.items():
+        most[file_id] = max(most[file_id], times)
+    return most
 
 
 def credits_for(pages: int, mode: str) -> int:

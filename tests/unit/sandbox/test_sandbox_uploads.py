@@ -70,6 +70,24 @@ def test_an_upload_is_answered_and_listed(tmp_path: Path) -> None:
     ] * 2
 
 
+def test_what_a_create_takes_is_found_by_its_id(tmp_path: Path) -> None:
+    """Without documents any ID is known, listed or not, each once; with documents only theirs."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        uploaded = (await send(client)).json()["id"]
+        listed = [each["id"] for each in (await client.get(FILES)).json()["items"]]
+        asked = [*listed, "any", "any"]
+        found = (await client.get(FILES, params={"file_ids": asked})).json()
+        return uploaded, set(asked), found["total_size"], {each["id"] for each in found["items"]}
+
+    uploaded, asked, total, found = talk(script, files=2)
+    assert (total, found) == (4, asked)
+    (tmp_path / "a.txt").write_text("a")
+    uploaded, asked, total, found = talk(script, documents=tmp_path)
+    assert (total, found) == (2, asked - {"any"})
+    assert uploaded in found
+
+
 def test_pages_go_on_from_what_was_held_to_what_was_brought() -> None:
     """Each file once, whatever the size of a page."""
 

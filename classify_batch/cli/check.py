@@ -1,0 +1,49 @@
+"""classify-batch check"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from classify_batch.cli.options import (
+    as_sections,
+    carry_option,
+    column_option,
+    config_argument,
+    input_option,
+    json_option,
+    settings_options,
+)
+
+
+@click.command("check")
+@config_argument
+@input_option
+@column_option
+@carry_option
+@json_option
+@settings_options
+def check_command(config: Path, source: str, column: str | None, as_json: bool, **options: Any) -> int:
+    """Tell what will go wrong with a run, before a credit is spent.
+
+    Looks at the settings, the input, the key and the files in the project, and tells the run's size, time and cost.
+    Writes and creates nothing. Exits with 0 if nothing stops a run; there may be warnings.
+
+    \b
+    Example:
+      classify-batch check my.toml --input ids.csv --column id
+    """
+    import json
+    from functools import partial
+
+    from classify_batch.cli.jobs.calling import call
+    from classify_batch.runs.check.look import check_run
+    from classify_batch.runs.check.words import describe, summary
+    from classify_batch.settings import Settings
+
+    settings = Settings.load(config, **as_sections(options))
+    report = call(partial(check_run, settings, source, column=column))
+    click.echo(json.dumps(summary(report)) if as_json else "\n".join(describe(report)))
+    return report.exit_status

@@ -1,0 +1,194 @@
+"""Reads the input once and asks the API: one page of jobs, and the files by their IDs. Nothing is written or created.
+
+Whatever ends one part of the check is a finding, and the other parts go on. Memory doesn't grow with the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from classify_batch.api.files import LOOKUP_IDS_MAX, Lookup, LookupRefusedError
+from classify_batch.api.http import Http
+from classify_batch.api.jobs import TRIES
+from classify_batch.api.v1 import FileList
+from classify_batch.backoff import patiently
+from classify_batch.clock import SystemClock
+from classify_batch.errors import ApiError, ExitStatus, SettingsError, SourceError
+from classify_batch.runs.causes import in_own_task
+from classify_batch.runs.check.findings import Finding, exit_status_of, finding_of
+from classify_batch.runs.check.judging import (
+    Oddities,
+    Standing,
+    judge_cost,
+    judge_duplicates,
+    judge_settings,
+    not_looked_up,
+)
+from classify_batch.runs.check.size import Size, size_of
+from classify_batch.runs.world import World, api_of, refuse_missing_documents
+from classify_batch.settings import SANDBOX, Settings, read_api_key
+from classify_batch.sources.closing import closing
+from classify_batch.sources.distinct import distinct
+from classify_batch.sources.door import PROJECT, SourceSpec, open_source
+from classify_batch.sources.rows import ids_of
+from classify_batch.stages.planner import chunked
+
+LOOKUPS_IN_FLIGHT = 8
+
+CLOCK_S = 1.0
+"""What the server's clock is known to: its `Date` has whole seconds."""
+
+_Numbered = tuple[int, list[str]]
+"""File IDs, and the place of the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a check found.
+
+    Attributes:
+        size: of the plan; None where the input can't be read.
+        looked_up: files that the project was asked for.
+    """
+
+    findings: tuple[Finding, ...]
+    size: Size | None
+    looked_up: int
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        return exit_status_of(self.findings)
+
+
+async def check_run(settings: Settings, file_ids: SourceSpec, *, column: str | None = None) -> Report:
+    """Everything that can be known to go wrong with a run, before a credit is spent.
+
+    Args:
+        file_ids, column: as for `run`.
+
+    Raises:
+        UsageError: the embedded sandbox can't be opened.
+        StoreError: temporary files can't be written.
+    """
+    return await in_own_task(partial(_check, settings, file_ids, column))
+
+
+async def _check(settings: Settings, file_ids: SourceSpec, column: str | None) -> Report:
+    refuse_missing_documents(settings)
+    findings = [*judge_settings(settings)]
+    async with AsyncExitStack() as stack:
+        http = None
+        try:
+            http = await _reach(settings, stack)
+        except SettingsError as error:
+            findings.append(finding_of("key", error))
+        except ApiError as error:
+            findings.append(finding_of("api", error))
+        reading = _Reading(settings, http)
+        if http is not None or file_ids != PROJECT:
+            try:
+                await in_own_task(partial(reading.read, file_ids, column))
+            except SourceError as error:
+                findings.append(finding_of("input", error))
+            except ApiError as error:
+                findings.append(finding_of("api", error))
+        findings += reading.findings
+        looked_up = reading.standing.looked_up if reading.standing is not None else 0
+        return Report(tuple(findings), reading.size, looked_up)
+
+
+async def _reach(settings: Settings, stack: AsyncExitStack) -> Http:
+    """The client, once the API has answered to the key. An embedded sandbox gets a place of its own for a while."""
+    key = read_api_key(settings)
+    embedded = settings.api.base_url == SANDBOX
+    path = Path(stack.enter_context(TemporaryDirectory(prefix="classify-batch-"))) if embedded else Path()
+    http, _ = await World(settings, key, path, SystemClock(), stack).connect()
+    api = api_of(settings, http, "check")
+    await patiently(partial(api.list_page, page_size=1), tries=TRIES)
+    return http
+
+
+class _Reading:
+    """The input on its way through: counted, looked at, looked up.
+
+    Attributes:
+        size, standing: None until the input is read to its end; it is before its first ID comes out again.
+    """
+
+    def __init__(self, settings: Settings, http: Http | None) -> None:
+        self._settings = settings
+        self._http = http
+        self._lookup = Lookup(http) if http is not None else None
+        self._given = 0
+        self._odd = Oddities()
+        self._trouble: Finding | None = None
+        self.size: Size | None = None
+        self.standing: Standing | None = None
+        self.findings: list[Finding] = []
+
+    async def read(self, file_ids: SourceSpec, column: str | None) -> None:
+        """Raises SourceError, and for `project:` ApiError."""
+        carry = self._settings.plan.carry
+        unique = distinct(self._counted(open_source(file_ids, column=column, carry=carry, pages=self._list_files)))
+        async with anyio.create_task_group() as tasks:
+            give, take = anyio.create_memory_object_stream[_Numbered]()
+            async with give, take, closing(unique) as batches, closing(chunked(batches, LOOKUP_IDS_MAX)) as chunks:
+                for _ in range(LOOKUPS_IN_FLIGHT):
+                    tasks.start_soon(self._look_up, take.clone())
+                first = 0
+                async for chunk in chunks:
+                    if self.size is None:
+                        self._begin(unique.duplicates)
+                    self._odd.look(first, chunk)
+                    await give.send((first, chunk))
+                    first += len(chunk)
+        self._judge(unique.duplicates, unique.examples)
+
+    async def _list_files(self, token: str | None) -> tuple[list[str], str | None]:
+        if self._http is None:
+            raise AssertionError("project: is read only where there is a client")
+        return await patiently(partial(FileList(self._http).page, token), tries=TRIES)
+
+    async def _counted(self, batches: AsyncIterator[list[str]]) -> AsyncIterator[list[str]]:
+        async with closing(batches) as stream:
+            async for batch in stream:
+                self._given += len(batch)
+                yield ids_of(batch)  # what is carried has been read, and its faults were told
+
+    def _begin(self, duplicates: int) -> None:
+        """All of the input has been read once, so the plan's size is known before the first file is looked up."""
+        self.size = size_of(self._given - duplicates, duplicates, self._settings)
+        if self._http is not None:
+            now_s = SystemClock().wall_s() + (self._http.clock_skew_s or 0.0)
+            self.standing = Standing(now_s + CLOCK_S, self.size.least_s)
+
+    async def _look_up(self, chunks: MemoryObjectReceiveStream[_Numbered]) -> None:
+        """Goes on taking chunks when there is no more to be asked: the IDs themselves are still looked at."""
+        async with chunks:
+            async for first, file_ids in chunks:
+                if self._lookup is None or self.standing is None or self._trouble is not None:
+                    continue
+                try:
+                    self.standing.look(first, file_ids, await self._lookup.find(file_ids))
+                except LookupRefusedError as error:
+                    self._trouble = not_looked_up(str(error))
+                except ApiError as error:
+                    self._trouble = finding_of("api", error)
+
+    def _judge(self, duplicates: int, examples: tuple[str, ...]) -> None:
+        self.findings += judge_duplicates(duplicates, examples)
+        self.findings += self._odd.findings()
+        if self.standing is not None:
+            self.findings += self.standing.findings()
+        if self._trouble is not None:
+            self.findings.append(self._trouble)
+        if self.size is not None:
+            self.findings += judge_cost(self.size, self._settings)
