@@ -61,6 +61,8 @@ class Log(StrEnum):
     JOURNAL = "journal.jsonl"
     RESULTS = "results.jsonl"
     FAILURES = "failures.jsonl"
+    PROVISIONAL = "provisional.jsonl"
+    """First answers that wait for a second look."""
 
 
 class RunStore(Protocol):
@@ -94,6 +96,9 @@ class RunStore(Protocol):
     async def create(self, name: str, data: bytes) -> None:
         """Like replace, but raises FileExistsError where the name is taken, also when two race for it."""
 
+    async def remove(self, name: str) -> None:
+        """Takes a file away; nothing happens where there is none."""
+
     async def truncate(self, log: Log, end: int) -> None:
         """Cuts a log back to `end` bytes, durably. Only before the first append."""
 
@@ -117,8 +122,9 @@ class Journal(Protocol):
     def record(self, fact: Fact) -> None:
         """Appends a fact; it is true at once for this process, and durable after the next `durable()`."""
 
-    def append_outcomes(self, results: bytes, failures: bytes) -> tuple[Segment | None, Segment | None]:
-        """Appends lines of outcomes. The Ended fact that names the segments must be recorded before anything else."""
+    def append(self, log: Log, lines: bytes) -> Segment | None:
+        """Appends lines of outcomes, if there are any. The Ended fact that names the segment must be recorded before
+        anything else."""
 
     async def durable(self) -> None:
         """Returns when all that was recorded before the call is durable. Raises StoreError."""

@@ -9,12 +9,12 @@ create call, repeated as often as the network needs, that becomes at most one jo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_serializer, field_validator
 
 # --- What the API is told -------------------------------------------------------------------------------------------
 
@@ -42,9 +42,9 @@ class Told(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # pydantic would read true as the number 1
-            raise ValueError("true and false mean nothing here")
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+            raise ValueError("true and false mean nothing here")  # pydantic would read true as the number 1
         return value
 
 
@@ -85,6 +85,18 @@ class JobSpec(Told):
     webhook_configurations: tuple[WebhookConfiguration, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class JobSpecs:
+    """What a run's create calls say: at the first look, and at the second, where there is one."""
+
+    first: JobSpec
+    second: JobSpec | None = None
+
+    def of(self, part: Part) -> JobSpec:
+        """What a part goes out with."""
+        return self.first if part.first is None or self.second is None else self.second
+
+
 # --- What goes out --------------------------------------------------------------------------------------------------
 
 
@@ -110,6 +122,14 @@ def to_ranges(positions: Iterable[int]) -> tuple[Range, ...]:
     return tuple(ranges)
 
 
+class FirstLook(NamedTuple):
+    """Where in provisional.jsonl the first answers of a part stand that goes out for a second look: bytes `start` to
+    `end`, in which there may be others' answers, too."""
+
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What of a chunk goes out together.
@@ -118,11 +138,13 @@ class Part:
         chunk: the planned chunk's number; it stays with every part of it.
         ranges: positions in the chunk's file IDs; None is the whole chunk.
         bad_jobs: accepted jobs that ended badly with each of these files inside.
+        first: of a part that goes out for a second look: where the first answers are.
     """
 
     chunk: int
     ranges: tuple[Range, ...] | None = None
     bad_jobs: int = 0
+    first: FirstLook | None = None
 
     def positions(self, chunk_size: int) -> list[int]:
         ranges = self.ranges if self.ranges is not None else (Range(0, chunk_size),)
@@ -153,6 +175,9 @@ class Attempt:
         positions: where in the chunk each of them stands.
         since_s: wall time of the intent, for finding its job again; 0.0 before it was written down.
         waits_since_s: wall time from which its job has `limits.job_timeout_s` to show itself, where that is later.
+        credits: the most that it can cost.
+        first_answers: of a second look: what the first one said of each file.
+        carried: by file ID, the columns of the input that are told beside its outcome.
     """
 
     key: AttemptKey
@@ -161,6 +186,9 @@ class Attempt:
     positions: tuple[int, ...]
     since_s: float = 0.0
     waits_since_s: float = 0.0
+    credits: float = 0.0
+    first_answers: Mapping[str, FirstAnswer] = field(default_factory=dict)
+    carried: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 # --- What comes back ------------------------------------------------------------------------------------------------
@@ -236,6 +264,16 @@ class Answer(NamedTuple):
     reasoning: str | None = None
 
 
+class FirstAnswer(NamedTuple):
+    """An answer that waits for a second look."""
+
+    answer: Answer
+    mode: str
+    job_id: str
+    attempt: int
+    answered_at: str
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What a job said.
@@ -243,10 +281,12 @@ class Answers:
     Attributes:
         withheld: why there may be more that the API doesn't hand out; empty where everything came. What is missing then
             was perhaps paid, and is not asked for again.
+        billed: credits that the API said were billed.
     """
 
     items: tuple[Answer, ...]
     withheld: str = ""
+    billed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ A move that is not in the table can't be made: `move` raises InternalError.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from classify_batch.errors import InternalError
@@ -46,6 +46,7 @@ class Kind(StrEnum):
     SPLIT = "split"
     COLLECTED = "collected"
     REOPENED = "reopened"
+    TUNED = "tuned"
     CLOSED = "closed"
 
 
@@ -79,20 +80,25 @@ def move(state: State, kind: Kind) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a segment of outcomes adds to the counts, so that nobody reads the results to know them."""
+    """What a segment of outcomes adds to the counts, so that nobody reads the results to know them.
+
+    `sums`: what else is added up, by name (see outcomes/ending.py).
+    """
 
     outcomes: dict[str, int] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
     codes: dict[str, int] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Submitting:
-    """The intent, durable before the POST leaves."""
+    """The intent, durable before the POST leaves. `credits`: the most that it can cost."""
 
     key: AttemptKey
     part: Part
     since_s: float
+    credits: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,7 @@ class Ended:
     kind: Kind
     results: Segment | None = None
     failures: Segment | None = None
+    provisional: Segment | None = None
     tally: Tally = field(default_factory=Tally)
     again: tuple[Part, ...] = ()
 
@@ -163,7 +170,7 @@ def kind_of(fact: Fact) -> Kind:
 def remainder(part: Part, positions: Iterable[int], bad_jobs: int) -> tuple[Part, ...]:
     """What is left of a part, as one part; nothing where nothing is left."""
     ranges = to_ranges(positions)
-    return (Part(part.chunk, ranges, bad_jobs),) if ranges else ()
+    return (replace(part, ranges=ranges, bad_jobs=bad_jobs),) if ranges else ()
 
 
 def halves(part: Part, positions: Sequence[int], bad_jobs: int) -> tuple[Part, ...]:
@@ -183,7 +190,7 @@ def after_bad_job(part: Part, positions: Sequence[int], attempts: int) -> tuple[
     if len(positions) == 1:
         return () if bad_jobs >= attempts else remainder(part, positions, bad_jobs)
     if part.ranges is None and part.bad_jobs == 0:
-        return (Part(part.chunk, None, bad_jobs),)
+        return (replace(part, bad_jobs=bad_jobs),)
     return halves(part, positions, bad_jobs)
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from classify_batch.orchestrator import Progress
 
 LINE_EVERY_S = 5.0
+
+SLOTS_SHOWN_MAX = 100_000
+"""More can't be set but by none at all."""
 RATE_OVER_S = 30.0
 
 
@@ -93,11 +96,13 @@ def details(progress: Progress, pace: Pace) -> str:
     parts = [f"{pace.left(progress.files - done)} left", f"{pace.files_per_s:,.0f} files/s"]
     if progress.stopping:
         parts.append("stopping")
+    if progress.paused:
+        parts.append("paused")
     if progress.waiting_s >= 1:
         why = "the API is down" if progress.down else "the API's rate limit"
         parts.append(f"waiting {progress.waiting_s:.0f} s: {why}")
     parts += [
-        f"{progress.in_flight} of {progress.slots} jobs out",
+        f"{progress.in_flight}{f' of {progress.slots}' if progress.slots <= SLOTS_SHOWN_MAX else ''} jobs out",
         f"{outcomes.get('classified', 0):,} classified",
         f"{outcomes.get('unmatched', 0):,} unmatched",
         f"{outcomes.get('failed', 0):,} failed",

@@ -11,7 +11,7 @@ import click
 
 from classify_batch.errors import EXIT_STATUS_MEANINGS, ClassifyBatchError, ExitStatus
 
-COMMANDS = ("run", "resume", "plan", "status", "verify", "diff", "jobs", "files", "sandbox")
+COMMANDS = ("run", "resume", "plan", "check", "status", "tune", "verify", "export", "diff", "jobs", "files", "sandbox")
 
 EPILOG = "\b\nExit statuses:\n" + "\n".join(
     f"  {int(status):>3}  {meaning}" for status, meaning in EXIT_STATUS_MEANINGS.items()

@@ -18,7 +18,7 @@ _SETTINGS: tuple[tuple[str, str, type[int] | type[float] | type[str], str], ...]
     ("api", "project_id", str, "the project of the files"),
     ("api", "organization_id", str, "the organization of the project"),
     ("plan", "files_per_job", int, "file IDs in one job, 1 to 500; only for a new plan"),
-    ("limits", "jobs_in_flight", int, "jobs out at once"),
+    ("limits", "jobs_in_flight", int, "jobs out at once; 0: as many as there are"),
     ("limits", "requests_in_flight", int, "requests at once"),
     ("limits", "requests_per_s", float, "requests a second"),
     ("limits", "attempts", int, "bad jobs after which a file has failed"),
@@ -26,6 +26,7 @@ _SETTINGS: tuple[tuple[str, str, type[int] | type[float] | type[str], str], ...]
     ("limits", "settle_s", float, "seconds within which an accepted job shows in the list"),
     ("limits", "patience_s", float, "seconds that the API may answer nothing before the run gives up for now"),
     ("limits", "drain_s", float, "seconds for which a deadline still lets the run collect"),
+    ("limits", "max_credits", float, "the most credits that the run may cost; 77 where they don't suffice"),
     ("limits", "stop_at_failure_percentage", float, "failed files, in percent, at which creating stops"),
     ("limits", "tolerated_failure_percentage", float, "failed files, in percent, that still exit with 0"),
 )
@@ -82,5 +83,20 @@ deadline_option = click.option(
 max_runtime_option = click.option(
     "--max-runtime", metavar="SPAN", callback=span, help="The same, counted from now (4h, 1h30m, 45s)."
 )
+carry_option = click.option(
+    "--carry",
+    "plan__carry",
+    metavar="NAME",
+    multiple=True,
+    callback=lambda _ctx, _param, names: names or None,
+    help="A further column or key that is told beside each outcome; may be repeated. Only for a new plan.",
+)
 column_option = click.option("--column", metavar="NAME", help="The column or key of the IDs.  [default: file_id]")
+reuse_option = click.option(
+    "--reuse",
+    multiple=True,
+    metavar="RUNS",
+    type=PATH,
+    help="A run directory, or a folder of them: what they answered is taken over. Only for a new plan; repeatable.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on the last line of stdout.")

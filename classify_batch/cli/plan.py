@@ -9,9 +9,11 @@ import click
 
 from classify_batch.cli.options import (
     as_sections,
+    carry_option,
     column_option,
     config_argument,
     input_option,
+    reuse_option,
     run_dir_option,
     settings_options,
 )
@@ -22,6 +24,8 @@ from classify_batch.cli.options import (
 @input_option
 @run_dir_option
 @column_option
+@carry_option
+@reuse_option
 @settings_options
 def plan_command(config: Path, source: str, run_dir: Path, column: str | None, **options: Any) -> int:
     """Write the plan of a run and send nothing; `run` or `resume` then carries it out.
@@ -40,18 +44,22 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
     from classify_batch.settings import Settings
 
     settings = Settings.load(config, **as_sections(options))
-    run = anyio.run(partial(make_plan, settings, source, run_dir, column=column))
-    cost = cost_of(run.files, settings.job)
+    run = anyio.run(partial(make_plan, settings, source, run_dir, column=column, reuse=options["reuse"]))
+    chunks = run.chunks - (run.reused.chunks if run.reused is not None else 0)
+    cost = cost_of(run.files - run.reused_files, settings)
+    rates = ", then ".join(f"{rate:g}" for rate in cost.credits_per_page)
     click.echo(f"files       {run.files:,}  ({run.duplicates:,} repeated IDs left out)")
+    if run.reused_files:
+        click.echo(f"reused      {run.reused_files:,}  (taken over from earlier runs; not sent)")
     size = settings.files_per_job
-    click.echo(f"chunks      {run.chunks:,}  (of up to {size} {'file' if size == 1 else 'files'})")
+    click.echo(f"chunks      {chunks:,}  (of up to {size} {'file' if size == 1 else 'files'})")
     if settings.api.version == "v2":
-        click.echo(f"requests    {run.chunks:,}  at least: a create a file; answers come with the looks on top")
+        click.echo(f"requests    {chunks:,}  at least: a create a file; answers come with the looks on top")
     else:
-        click.echo(f"requests    {2 * run.chunks:,}  at least: a create and a results call a job; looking comes on top")
+        click.echo(f"requests    {2 * chunks:,}  at least: a create and a results call a job; looking comes on top")
     click.echo(
-        f"cost        at most {cost.credits:,} credits, ${cost.dollars:,.2f}"
-        f"  ({cost.pages_per_file} pages a file, {cost.credits_per_page} credits a page)"
+        f"cost        at most {cost.credits:,.10g} credits, ${cost.dollars:,.2f}, {cost.pages:,} pages"
+        f"  ({cost.pages_per_file} pages a file, {rates} credits a page)"
     )
     click.echo(f"next: {shlex.join(['classify-batch', 'resume', str(run_dir)])}", err=True)
     return 0

@@ -9,12 +9,14 @@ import click
 
 from classify_batch.cli.options import (
     as_sections,
+    carry_option,
     column_option,
     config_argument,
     deadline_option,
     input_option,
     json_option,
     max_runtime_option,
+    reuse_option,
     run_dir_option,
     settings_options,
 )
@@ -25,8 +27,15 @@ from classify_batch.cli.options import (
 @input_option
 @run_dir_option
 @column_option
+@carry_option
+@reuse_option
 @deadline_option
 @max_runtime_option
+@click.option(
+    "--submit-only",
+    is_flag=True,
+    help="Make as many jobs as may be out at once, and leave with 75; `resume` collects.",
+)
 @json_option
 @settings_options
 def run_command(config: Path, source: str, run_dir: Path, column: str | None, as_json: bool, **options: Any) -> int:
@@ -54,6 +63,8 @@ def run_command(config: Path, source: str, run_dir: Path, column: str | None, as
         again=again,
         as_json=as_json,
         column=column,
+        reuse=options["reuse"],
         deadline=options["deadline"],
         max_runtime=options["max_runtime"],
+        submit_only=options["submit_only"],
     )

@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,20 @@ def run_to_end(
     deadline: float | None,
     max_runtime: float | None,
     column: str | None = None,
+    reuse: Sequence[Path] = (),
     retry_failed: bool = False,
+    submit_only: bool = False,
 ) -> int:
     """Runs until complete or stopped; returns the exit status. `again`: the command that goes on."""
     ends = [deadline] if deadline is not None else []
     ends += [time.time() + max_runtime] if max_runtime is not None else []
-    told = {"column": column, "retry_failed": retry_failed, "until_s": min(ends, default=None)}
+    told = {
+        "column": column,
+        "reuse": reuse,
+        "retry_failed": retry_failed,
+        "until_s": min(ends, default=None),
+        "submit_only": submit_only,
+    }
     logger = logging.getLogger("classify_batch")
     handler = _ToStderr(logging.WARNING)
     logger.addHandler(handler)

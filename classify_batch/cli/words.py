@@ -16,11 +16,24 @@ def describe(manifest: Mapping[str, Any]) -> list[str]:
     if holder := manifest.get("holder"):
         lines.append(f"held by     process {holder['pid']} on {holder['host']} since {holder['since']}")
     lines.append(f"files       {done:,} of {files:,} have their outcome")
+    if reused := manifest.get("reused"):
+        lines.append(f"reused      {reused:,} of them, taken over from earlier runs")
     lines += [f"  {kind:<22}{count:>12,}{_share(count, done)}" for kind, count in counts.items()]
     lines += _table("types", manifest["types"], counts["classified"])
     lines += _table("failures", manifest["failure_codes"], counts["failed"])
-    lines.append(f"used        {manifest['jobs']:,} jobs, {manifest['requests']:,} requests")
+    if triage := manifest.get("triage"):
+        lines.append(f"triage      {triage['accepted']:,} accepted, {triage['review']:,} to review")
+    if seconds := manifest.get("second_looks"):
+        lines.append(f"looked at   {seconds:,} files twice")
+    lines.append(f"used        {manifest['jobs']:,} jobs, {manifest['requests']:,} requests{_credits(manifest)}")
     return lines
+
+
+def _credits(manifest: Mapping[str, Any]) -> str:
+    told = manifest.get("credits") or {}
+    if told.get("billed") is not None:
+        return f", {told['billed']:,} credits billed"
+    return f", at most {told['reserved']:,} credits" if told.get("reserved") else ""
 
 
 def _table(title: str, rows: Mapping[str, int], total: int) -> list[str]:

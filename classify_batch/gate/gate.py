@@ -8,6 +8,7 @@ but none of these lets more than three others go first.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -90,6 +91,7 @@ class Gate:
         self._failures = 0
         self._failing_since_s = 0.0
         self.ever_served = False
+        self._paused = False
         self._changed = anyio.Event()
         self._tasks: TaskGroup | None = None
 
@@ -138,6 +140,25 @@ class Gate:
             self._pace.remember(found_per_s)
         if found_creates_per_s is not None and self._create_pace is not None:
             self._create_pace.remember(found_creates_per_s)
+
+    def tell(self, requests_per_s: float | None = None, creates_per_s: float | None = None) -> None:
+        """Other rates are told."""
+        if requests_per_s is not None:
+            self._pace.tell(requests_per_s)
+        if creates_per_s is not None:
+            if self._create_pace is None:
+                self._create_pace = Pace(creates_per_s)
+            self._create_pace.tell(creates_per_s)
+        self._changed.set()
+
+    @property
+    def paused(self) -> bool:
+        """Whether creates wait until further notice, and everything else goes on."""
+        return self._paused
+
+    def pause(self, paused: bool) -> None:
+        self._paused = paused
+        self._changed.set()
 
     @asynccontextmanager
     async def turn(self, turn: Turn) -> AsyncIterator[float]:
@@ -215,6 +236,8 @@ class Gate:
     def _moment(self, turn: Turn) -> float:
         """From when on one may pass."""
         moment = max(self._due_s, self._cool_until_s, self._pace.window_ends_s)
+        if turn is Turn.CREATE and self._paused:
+            return math.inf
         if turn is Turn.CREATE and self._create_pace is not None:
             moment = max(moment, self._create_due_s, self._create_pace.window_ends_s)
         return moment
@@ -239,10 +262,11 @@ class Gate:
             while tickets and tickets[0].left:
                 tickets.popleft()
         for turn, others in self._passed_by.items():
-            held_back = turn is Turn.CREATE and now < self._create_due_s
+            held_back = turn is Turn.CREATE and (self._paused or now < self._create_due_s)
             if others >= OTHERS_MAX and self._waiting[turn] and not held_back:
                 return turn
-        return next((turn for turn, tickets in self._waiting.items() if tickets), None)
+        passing = (turn for turn, tickets in self._waiting.items() if tickets)
+        return next((turn for turn in passing if not (self._paused and turn is Turn.CREATE)), None)
 
     async def _call(self) -> None:
         waited_until = 0.0

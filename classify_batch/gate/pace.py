@@ -80,6 +80,12 @@ class Pace:
         self.per_s = max(self._floor_per_s, min(self._told_per_s, found_per_s))
         self._win_per_s = (1 - CUT) * self.per_s
 
+    def tell(self, told_per_s: float) -> None:
+        """Another rate is told. What was found to be allowed holds where it is less."""
+        found_per_s = self.found_per_s
+        self._told_per_s, self._floor_per_s = told_per_s, FLOOR_SHARE * told_per_s
+        self.per_s = told_per_s if found_per_s is None else min(told_per_s, found_per_s)
+
     def passed(self, now_s: float, *, limited: bool) -> None:
         """A request left. `limited`: it had to wait for its moment."""
         self._moments.append(now_s)

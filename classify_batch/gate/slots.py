@@ -29,6 +29,14 @@ class Slots:
         """What was found to be allowed, where that is less than was told."""
         return self.total if self.total < self._told else None
 
+    def tell(self, total: int) -> None:
+        """Another limit is told. What the plan was found to allow holds where it is less."""
+        found = self.found
+        self._told = total
+        self.total = total if found is None else min(total, found)
+        self._changed.set()
+        self._changed = anyio.Event()
+
     def remember(self, found: int) -> None:
         """Begins with what an earlier process found."""
         self.total = max(1, min(self._told, found))
@@ -36,10 +44,10 @@ class Slots:
     async def acquire(self) -> None:
         while self.taken >= self.total:
             await self._changed.wait()
-        self.taken += 1
+        self.take()
 
     def take(self) -> None:
-        """Takes a slot without waiting: for jobs that are out already when a run goes on."""
+        """Takes a slot, whether or not there is one."""
         self.taken += 1
 
     def release(self) -> None:

@@ -24,10 +24,10 @@ import msgspec
 
 from classify_batch.clock import to_iso
 from classify_batch.journal.line import BadLineError, refuse_unsound, seal
-from classify_batch.records import AttemptKey, Part, Range, Segment
+from classify_batch.records import AttemptKey, FirstLook, Part, Range, Segment
 from classify_batch.states import Adopted, Ended, Fact, Finished, Kind, Submitted, Submitting, Tally, kind_of
 
-_OPENED, _REOPENED, _CLOSED = Kind.OPENED, Kind.REOPENED, Kind.CLOSED
+_ABOUT_RUN = frozenset({Kind.OPENED, Kind.REOPENED, Kind.TUNED, Kind.CLOSED})
 _OF_EVERY_LINE = frozenset({"seq", "at", "kind", "durable", "crc"})
 
 
@@ -36,6 +36,7 @@ class AgainItem(msgspec.Struct, gc=False):
 
     ranges: tuple[tuple[int, int], ...] | None = None
     bad_jobs: int = 0
+    first: tuple[int, int] | None = None
 
 
 class Item(msgspec.Struct, gc=False):
@@ -45,6 +46,8 @@ class Item(msgspec.Struct, gc=False):
     attempt: int
     ranges: tuple[tuple[int, int], ...] | None = None
     bad_jobs: int = 0
+    first: tuple[int, int] | None = None
+    credits: float = 0
     job_id: str | None = None
     project_id: str | None = None
     status: str | None = None
@@ -52,20 +55,22 @@ class Item(msgspec.Struct, gc=False):
     message: str | None = None
     results: tuple[int, int, int] | None = None
     failures: tuple[int, int, int] | None = None
+    provisional: tuple[int, int, int] | None = None
     counts: dict[str, int] | None = None
     types: dict[str, int] | None = None
     failure_codes: dict[str, int] | None = None
+    sums: dict[str, float] | None = None
     again: tuple[AgainItem, ...] = ()
 
     @property
     def part(self) -> Part:
         """What the attempt sends."""
-        return _part(self.chunk, self.ranges, self.bad_jobs)
+        return _part(self.chunk, self.ranges, self.bad_jobs, self.first)
 
     @property
     def parts_again(self) -> tuple[Part, ...]:
         """What goes out again."""
-        return tuple([_part(self.chunk, part.ranges, part.bad_jobs) for part in self.again])
+        return tuple([_part(self.chunk, part.ranges, part.bad_jobs, part.first) for part in self.again])
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -143,7 +148,7 @@ def decode(line: bytes) -> Entry:
     except (msgspec.MsgspecError, ValueError):
         entry = _decode_by_json(line)
     kind = entry.kind
-    if kind is _OPENED or kind is _REOPENED or kind is _CLOSED:
+    if kind in _ABOUT_RUN:
         entry.items = ()
         entry.about_run = {key: value for key, value in json.loads(line).items() if key not in _OF_EVERY_LINE}
     elif not entry.items:
@@ -167,6 +172,8 @@ def _write(fact: Fact) -> dict[str, Any]:
     match fact:
         case Submitting():
             item |= write_part(fact.part)
+            if fact.credits:
+                item["credits"] = fact.credits
         case Submitted() | Adopted():
             item["job_id"] = fact.job_id
             if fact.project_id is not None:
@@ -189,9 +196,11 @@ def _write_end(fact: Ended) -> dict[str, Any]:
         for name, value in (
             ("results", fact.results),
             ("failures", fact.failures),
+            ("provisional", fact.provisional),
             ("counts", tally.outcomes),
             ("types", tally.types),
             ("failure_codes", tally.codes),
+            ("sums", tally.sums),
             ("again", [write_part(part) for part in fact.again]),
         )
         if value
@@ -201,23 +210,29 @@ def _write_end(fact: Ended) -> dict[str, Any]:
 def write_part(part: Part) -> dict[str, Any]:
     """A part's keys beside its chunk: none for a whole chunk that was in no bad job."""
     item: dict[str, Any] = {} if part.ranges is None else {"ranges": part.ranges}
-    return item | ({"bad_jobs": part.bad_jobs} if part.bad_jobs else {})
+    item |= {"bad_jobs": part.bad_jobs} if part.bad_jobs else {}
+    return item | ({"first": part.first} if part.first is not None else {})
 
 
 def read_part(chunk: int, item: Mapping[str, Any]) -> Part:
     """What `write_part` wrote."""
-    return _part(chunk, item.get("ranges"), item.get("bad_jobs", 0))
+    return _part(chunk, item.get("ranges"), item.get("bad_jobs", 0), item.get("first"))
 
 
-def _part(chunk: int, ranges: Iterable[tuple[int, int]] | None, bad_jobs: int) -> Part:
-    return Part(chunk, None if ranges is None else tuple(Range(start, stop) for start, stop in ranges), bad_jobs)
+def _part(chunk: int, ranges: Iterable[tuple[int, int]] | None, bad_jobs: int, first: tuple[int, int] | None) -> Part:
+    return Part(
+        chunk,
+        None if ranges is None else tuple(Range(start, stop) for start, stop in ranges),
+        bad_jobs,
+        None if first is None else FirstLook(*first),
+    )
 
 
 def _fact(kind: Kind, item: Item, at_s: float) -> Fact:
     key = AttemptKey(item.chunk, item.attempt)
     match kind:
         case Kind.SUBMITTING:
-            return Submitting(key, item.part, at_s)
+            return Submitting(key, item.part, at_s, item.credits)
         case Kind.SUBMITTED:
             return Submitted(key, _said(item.job_id), at_s, item.project_id)
         case Kind.ADOPTED:
@@ -225,8 +240,9 @@ def _fact(kind: Kind, item: Item, at_s: float) -> Fact:
         case Kind.FINISHED:
             return Finished(key, _said(item.status), item.duration_s, item.message)
         case _:
-            tally = Tally(item.counts or {}, item.types or {}, item.failure_codes or {})
-            return Ended(key, kind, _segment(item.results), _segment(item.failures), tally, item.parts_again)
+            tally = Tally(item.counts or {}, item.types or {}, item.failure_codes or {}, item.sums or {})
+            segments = (_segment(item.results), _segment(item.failures), _segment(item.provisional))
+            return Ended(key, kind, *segments, tally, item.parts_again)
 
 
 def _segment(values: tuple[int, int, int] | None) -> Segment | None:

@@ -37,6 +37,7 @@ PLANNED, OPEN, DONE = 0, 1, 2
 DURATIONS_KEPT = 256
 """As many as tell when to look at a job."""
 
+_Segment = tuple[int, int, int]
 _SUBMITTING, _SUBMITTED, _ADOPTED, _FINISHED = Kind.SUBMITTING, Kind.SUBMITTED, Kind.ADOPTED, Kind.FINISHED
 
 
@@ -48,6 +49,7 @@ class OpenAttempt:
         since_s: when the intent was first written.
         offset: where in the journal that was.
         reopened: whether its job was given up in an earlier generation and is only looked at again.
+        credits: the most that it can cost, as it was counted when it went out.
     """
 
     part: Part
@@ -57,6 +59,7 @@ class OpenAttempt:
     job_id: str | None = None
     submitted_at_s: float | None = None
     reopened: bool = False
+    credits: float = 0.0
 
 
 @dataclass(slots=True)
@@ -71,7 +74,7 @@ class Standing(Totals):
 
     Attributes:
         open: the attempts that have not ended.
-        results_end, failures_end: bytes of the outcome files that are committed.
+        results_end, failures_end, provisional_end: bytes of the outcome files that are committed.
         generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
             that were put aside each time.
         durations: the last jobs', in seconds.
@@ -86,6 +89,7 @@ class Standing(Totals):
         self._in_hand: dict[int, _ChunkInHand] = {}
         self.results_end = 0
         self.failures_end = 0
+        self.provisional_end = 0
         self.generation = 0
         self.earlier_failures: list[tuple[int, int]] = []
         self.project_id: str | None = None
@@ -93,6 +97,20 @@ class Standing(Totals):
         self.found: dict[str, float] = {}
         self.opened: dict[str, Any] | None = None
         self.closed: dict[str, Any] | None = None
+
+    def begin(
+        self,
+        done_chunks: int,
+        results_end: int,
+        outcomes: Mapping[str, int],
+        types: Mapping[str, int],
+        accepted: int = 0,
+    ) -> None:
+        """Begins with the first chunks done, whose outcomes were reused: results.jsonl begins with them."""
+        self.begin_with(outcomes, types, accepted)
+        self.chunk_states[:done_chunks] = bytes([DONE]) * done_chunks
+        self.done_chunks = done_chunks
+        self.results_end = results_end
 
     @property
     def complete(self) -> bool:
@@ -132,14 +150,15 @@ class Standing(Totals):
                 self._finish((item.chunk, item.attempt), item.duration_s)
         elif kind is _SUBMITTING:
             for item in entry.items:
-                self._submit((item.chunk, item.attempt), item.part, entry.at_s, offset)
+                self._submit((item.chunk, item.attempt), item.part, entry.at_s, offset, item.credits)
         elif kind is _SUBMITTED or kind is _ADOPTED:
             for item in entry.items:
                 self._accept((item.chunk, item.attempt), kind, item.job_id, entry.at_s, item.project_id)
         else:
             for item in entry.items:
-                self._end((item.chunk, item.attempt), kind, item.results, item.failures, item.parts_again)
-                self._count(item.counts, item.types, item.failure_codes)
+                segments = (item.results, item.failures, item.provisional)
+                self._end((item.chunk, item.attempt), kind, segments, item.parts_again)
+                self._count(item.counts, item.types, item.failure_codes, item.sums)
 
     def _read_about_run(self, kind: Kind, values: Mapping[str, Any], at_s: float) -> None:
         match kind:
@@ -149,14 +168,16 @@ class Standing(Totals):
             case Kind.CLOSED:
                 self.closed = dict(values)
                 self._close(values.get("requests"))
-            case _:
+            case Kind.REOPENED:
                 self.reopen(values, at_s)
+            case _:
+                pass  # limits may change again; only the process that was told knows them
 
     def apply(self, fact: Fact, offset: int) -> None:
         """Makes a fact true. `offset`: where its line begins in the journal."""
         match fact:
             case Submitting():
-                self._submit(fact.key, fact.part, fact.since_s, offset)
+                self._submit(fact.key, fact.part, fact.since_s, offset, fact.credits)
             case Submitted():
                 self._accept(fact.key, Kind.SUBMITTED, fact.job_id, fact.at_s, fact.project_id)
             case Adopted():
@@ -165,8 +186,8 @@ class Standing(Totals):
                 self._finish(fact.key, fact.duration_s)
             case Ended():
                 tally = fact.tally
-                self._end(fact.key, fact.kind, fact.results, fact.failures, fact.again)
-                self._count(tally.outcomes, tally.types, tally.codes)
+                self._end(fact.key, fact.kind, (fact.results, fact.failures, fact.provisional), fact.again)
+                self._count(tally.outcomes, tally.types, tally.codes, tally.sums)
 
     def reopen(self, values: Mapping[str, Any], at_s: float) -> None:
         """Gives the failed files a new chance: from here the failures begin at 0 again.
@@ -200,17 +221,19 @@ class Standing(Totals):
 
     # --- One step of one attempt: what is read and what is lived come by here ----------------------------------------
 
-    def _submit(self, key: tuple[int, int], part: Part, since_s: float, offset: int) -> None:
+    def _submit(self, key: tuple[int, int], part: Part, since_s: float, offset: int, credits: float) -> None:
         attempt = self.open.get(key)  # type: ignore[call-overload]
         if attempt is None:
             attempt = self._begin(AttemptKey(*key), part, since_s, offset)
+        attempt.credits += credits
+        self._reserve(credits)
         attempt.state = move(attempt.state, _SUBMITTING)
 
     def _begin(self, key: AttemptKey, part: Part, since_s: float, offset: int) -> OpenAttempt:
         chunk = key.chunk
         if self.chunk_states[chunk] == PLANNED:
             self.chunk_states[chunk] = OPEN
-            if part.ranges is not None or part.bad_jobs:
+            if part.ranges is not None or part.bad_jobs or part.first is not None:
                 raise ValueError("a part of a chunk that has never gone out")
             in_hand = self._in_hand[chunk] = _ChunkInHand()
         else:
@@ -243,14 +266,15 @@ class Standing(Totals):
         self,
         key: tuple[int, int],
         kind: Kind,
-        results: tuple[int, int, int] | None,
-        failures: tuple[int, int, int] | None,
+        segments: tuple[_Segment | None, _Segment | None, _Segment | None],
         again: tuple[Part, ...],
     ) -> None:
         attempt = self._open_attempt(key)
         attempt.state = move(attempt.state, kind)
+        results, failures, provisional = segments
         self.results_end = _next_end(self.results_end, results)
         self.failures_end = _next_end(self.failures_end, failures)
+        self.provisional_end = _next_end(self.provisional_end, provisional)
         del self.open[key]  # type: ignore[arg-type]
         chunk, _ = key
         in_hand = self._in_hand[chunk]
@@ -268,7 +292,7 @@ class Standing(Totals):
             raise InternalError(f"chunk {key[0]} has no attempt {key[1]}") from None
 
 
-def _next_end(end: int, segment: tuple[int, int, int] | None) -> int:
+def _next_end(end: int, segment: _Segment | None) -> int:
     if segment is None:
         return end
     start, next_end, _ = segment

@@ -8,7 +8,7 @@ A journal tells its sums now and then (`totals`, on a line of facts: what all li
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -34,6 +34,7 @@ class Totals:
 
     Attributes:
         outcomes, types, codes: what was committed so far.
+        sums: what else is added up, by name; `credits` with those of the jobs that are out.
         jobs: accepted jobs; requests: sent by processes that are gone, as far as they could write it down.
         seq: of the last line.
     """
@@ -42,6 +43,7 @@ class Totals:
         self.outcomes: Counter[str] = Counter()
         self.types: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
+        self.sums: dict[str, float] = defaultdict(float)
         self.jobs = 0
         self.requests = 0
         self._session_requests = 0
@@ -53,9 +55,17 @@ class Totals:
             "counts": self.outcomes,
             "types": self.types,
             "failure_codes": self.codes,
+            "sums": self.sums,
             "jobs": self.jobs,
             "requests": self.requests + session_requests,
         }
+
+    def begin_with(self, outcomes: Mapping[str, int], types: Mapping[str, int], accepted: int) -> None:
+        """Adds what stands before the journal's first line: reused outcomes. All sums that are told later hold them."""
+        self.outcomes.update(outcomes)
+        self.types.update(types)
+        if accepted:
+            self.sums["accepted"] += accepted
 
     def end_reading(self) -> None:
         """Counts the requests of a process that was killed."""
@@ -79,12 +89,21 @@ class Totals:
         counts: Mapping[str, int] | None,
         types: Mapping[str, int] | None,
         codes: Mapping[str, int] | None,
+        sums: Mapping[str, float] | None,
     ) -> None:
         """Adds what an attempt's end says. Plain loops: `Counter.update` takes three times as long for so few."""
-        for sums, added in ((self.outcomes, counts), (self.types, types), (self.codes, codes)):
+        for counter, added in ((self.outcomes, counts), (self.types, types), (self.codes, codes)):
             if added:
                 for name, number in added.items():
-                    sums[name] += number
+                    counter[name] += number
+        if sums:
+            for name, value in sums.items():
+                self.sums[name] += value
+
+    def _reserve(self, credits: float) -> None:
+        """Adds the most that an attempt can cost, when it goes out."""
+        if credits:
+            self.sums["credits"] += credits
 
     def read_line(self, values: Mapping[str, Any]) -> None:
         """Adds a line, as parsed."""
@@ -97,22 +116,26 @@ class Totals:
                 self._close(values.get("requests"))
             case "reopened":
                 self._drop_failures()
+            case "tuned":
+                pass
             case _:
                 self._take_over(values)
                 self._tell(values.get("requests"))
                 self.jobs += len(values["items"]) if kind in ("submitted", "adopted") else 0
                 for item in values["items"]:
-                    self._count(item.get("counts"), item.get("types"), item.get("failure_codes"))
+                    self._reserve(item.get("credits", 0.0))
+                    self._count(item.get("counts"), item.get("types"), item.get("failure_codes"), item.get("sums"))
 
     def _take_over(self, values: Mapping[str, Any]) -> None:
         """Begins with what a line says of all before it."""
         if (sums := values.get("totals")) is not None:
             self.outcomes, self.types = Counter(sums["counts"]), Counter(sums["types"])
             self.codes, self.jobs = Counter(sums["failure_codes"]), sums["jobs"]
+            self.sums = defaultdict(float, sums.get("sums", {}))
             self.requests = sums["requests"] - values["requests"]
 
 
-def read_totals(read: Read, size: int, name: str, known_durable: int = 0) -> Totals:
+def read_totals(read: Read, size: int, name: str, known_durable: int = 0, totals: Totals | None = None) -> Totals:
     """The sums of a journal of `size` bytes; from its last lines alone where one of them tells the sums before it.
 
     What comes before that line is not looked at: whether it is whole is for `verify` and the next start to say. A tail
@@ -121,12 +144,13 @@ def read_totals(read: Read, size: int, name: str, known_durable: int = 0) -> Tot
     Args:
         name: the file's, for messages.
         known_durable: a seq that is known from elsewhere (the manifest) to have been on the disk.
+        totals: what stood before the journal's first line; changed, and returned.
 
     Raises:
         DamagedError: a line that is known to have been on the disk is not there as it was written.
     """
     start, seq = _last_sums(read, size)
-    totals = Totals()
+    totals = totals or Totals()
     totals.seq = seq
     bad: tuple[int, str] | None = None
     durable = known_durable

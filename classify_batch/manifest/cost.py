@@ -1,38 +1,65 @@
-"""The most that a plan can cost.
+"""The most that files can cost.
 
-Rates as the vendor publishes them: FAST 1 credit a page, MULTIMODAL 2; 1,000 credits cost $1.25; failed jobs are free.
-v1 reads 5 pages of a file unless told otherwise.
+Rates as the vendor publishes them, unless `[price]` says otherwise: FAST 1 credit a page, MULTIMODAL 2; 1,000 credits
+cost $1.25; failed jobs are free. 5 pages of a file are read unless the parsing configuration says otherwise.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from classify_batch.records import JobSpec
+from classify_batch.records import JobSpec, Part
+from classify_batch.settings import Settings
 
 PAGES_DEFAULT = 5
-CREDITS_PER_PAGE = {"FAST": 1, "MULTIMODAL": 2}
-DOLLARS_PER_CREDIT = 1.25 / 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """An upper bound, in credits and dollars."""
+    """An upper bound, in pages, credits and dollars.
+
+    Attributes:
+        pages_per_file: read at each look.
+        credits_per_page: at the first look, and at the second where there is one.
+        pages: in all: a second look reads them again.
+    """
 
     pages_per_file: int
-    credits_per_page: int
-    credits: int
+    credits_per_page: tuple[float, ...]
+    pages: int
+    credits: float
+    dollars: float
+
+
+class Price:
+    """What parts can cost under a run's settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        parsing = settings.job.parsing_configuration
+        pages = (parsing.max_pages if parsing is not None else None) or PAGES_DEFAULT
+        if parsing is not None and parsing.target_pages is not None:
+            pages = min(pages, len(set(parsing.target_pages)))
+        self._specs = settings.specs
+        self._rates = settings.price.credits_per_page
+        self.pages_per_file = pages
 
     @property
-    def dollars(self) -> float:
-        return self.credits * DOLLARS_PER_CREDIT
+    def rates(self) -> tuple[float, ...]:
+        """Credits a page, by look."""
+        return tuple(self._rate(spec) for spec in (self._specs.first, self._specs.second) if spec is not None)
+
+    def of(self, part: Part, files: int) -> float:
+        """The most that one create call can cost, in credits."""
+        return files * self.pages_per_file * self._rate(self._specs.of(part))
+
+    def _rate(self, spec: JobSpec) -> float:
+        rate: float = getattr(self._rates, spec.mode)
+        return rate
 
 
-def cost_of(files: int, spec: JobSpec) -> Cost:
-    """The most that `files` files can cost: each is billed for all the pages that may be read of it."""
-    parsing = spec.parsing_configuration
-    pages = (parsing.max_pages if parsing is not None else None) or PAGES_DEFAULT
-    if parsing is not None and parsing.target_pages is not None:
-        pages = min(pages, len(set(parsing.target_pages)))
-    rate = CREDITS_PER_PAGE[spec.mode]
-    return Cost(pages, rate, files * pages * rate)
+def cost_of(files: int, settings: Settings) -> Cost:
+    """The most that `files` files can cost: each is billed for all the pages that may be read of it, at every look."""
+    price = Price(settings)
+    credits = files * price.pages_per_file * sum(price.rates)
+    pages = files * price.pages_per_file * len(price.rates)
+    return Cost(price.pages_per_file, price.rates, pages, credits, credits * settings.price.dollars_per_credit)

@@ -37,10 +37,32 @@ def keys_of(
         "started_at": started_at,
         "stopped_at": stopped_at,
         "files": run.files,
+        "reused": run.reused_files,
         "counts": counts_of(totals.outcomes),
         "types": dict(totals.types.most_common()),
         "failure_codes": dict(totals.codes.most_common()),
+        "triage": _triage_of(run, totals),
+        "second_looks": int(totals.sums["second_looks"]),
+        "credits": {
+            "reserved": _plain(totals.sums["credits"]),
+            "billed": _plain(totals.sums["billed"]) if "billed" in totals.sums else None,
+        },
         "jobs": totals.jobs,
         "requests": requests,
         "journal_seq": totals.seq,
     }
+
+
+def _triage_of(run: RunFile, totals: Totals) -> dict[str, int] | None:
+    """Who has to look at what; None where nobody asked."""
+    if run.settings.get("triage") is None:
+        return None
+    counts = counts_of(totals.outcomes)
+    accepted = int(totals.sums["accepted"])
+    review = counts["classified"] - accepted
+    return {"accepted": accepted, "review": review, "unmatched": counts["unmatched"], FAILED: counts[FAILED]}
+
+
+def _plain(value: float) -> float:
+    """Whole numbers without a point."""
+    return int(value) if value == int(value) else round(value, 6)

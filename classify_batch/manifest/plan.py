@@ -4,6 +4,8 @@ A line per chunk, numbered from 0 without gaps, as `json.dumps` writes it with `
 
     {"chunk": 0, "file_ids": ["…", "…"]}
 
+Where columns of the input are carried, each has a list beside these: `"carried": {"path": ["…", "…"]}`.
+
 A line's number *is* its chunk's number, so chunks are found by counting newlines. A scan reads the file once:
 it takes the SHA-256 and remembers, for every 64 KiB of the file, where a line begins and which one. No line
 is parsed unless its file IDs are asked for.
@@ -15,9 +17,10 @@ import hashlib
 import json
 from array import array
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from json.encoder import encode_basestring
+from typing import Any
 
 from anyio.lowlevel import checkpoint
 
@@ -25,14 +28,15 @@ from classify_batch.errors import DamagedError
 from classify_batch.ports import RunStore
 from classify_batch.sources.closing import closing
 from classify_batch.sources.ids import all_valid, shorten
+from classify_batch.sources.rows import columns_of, ids_of
 
 NAME = "plan.jsonl"
 
 _BETWEEN = '", "'
 _BLOCK_CHARACTERS = 1 << 18
 _STRIDE_BYTES = 1 << 16
-_LINE_BYTES_MAX = 1 << 20
-"""Twice what 500 IDs of 200 characters can take."""
+_LINE_BYTES_MAX = 1 << 24
+"""Twice what 500 IDs, and what may be carried along with them, can take."""
 _HINT = "restore the file from a copy, or begin again in a new run directory"
 
 
@@ -59,7 +63,7 @@ class PlanSummary:
 
 
 async def write_plan(store: RunStore, chunks: AsyncIterable[list[str]]) -> PlanSummary:
-    """Writes the plan whole: afterwards, whatever happens, there is all of it or nothing.
+    """Writes the plan of chunks of rows whole: afterwards, whatever happens, there is all of it or nothing.
 
     Raises:
         StoreError: the medium refused. Whatever the chunks' source raises comes through, and no plan is left.
@@ -70,7 +74,7 @@ async def write_plan(store: RunStore, chunks: AsyncIterable[list[str]]) -> PlanS
     return writing.summary()
 
 
-def plan_line(chunk: int, file_ids: list[str]) -> str:
+def plan_line(chunk: int, file_ids: list[str], carried: Mapping[str, list[Any]] | None = None) -> str:
     """A chunk's line, with its newline: what `json.dumps` would write, in a third of its time.
 
     No file ID has a space or a control character in it: a space can stand between the IDs while they are handled
@@ -79,7 +83,8 @@ def plan_line(chunk: int, file_ids: list[str]) -> str:
     text = " ".join(file_ids)
     if '"' in text or "\\" in text:
         text = encode_basestring(text)[1:-1]
-    return f'{{"chunk": {chunk}, "file_ids": ["{text.replace(" ", _BETWEEN)}"]}}\n'
+    further = f', "carried": {json.dumps(carried)}' if carried else ""
+    return f'{{"chunk": {chunk}, "file_ids": ["{text.replace(" ", _BETWEEN)}"]{further}}}\n'
 
 
 async def hash_ids(batches: AsyncIterable[list[str]]) -> str:
@@ -109,9 +114,10 @@ class _Writing:
         characters = 0
         async with closing(self._chunks) as stream:
             async for chunk in stream:
-                line = plan_line(self._lines, chunk)
+                ids = ids_of(chunk)
+                line = plan_line(self._lines, ids, columns_of(chunk))
                 lines.append(line)
-                file_ids += chunk
+                file_ids += ids
                 self._lines += 1
                 characters += len(line)
                 if characters >= _BLOCK_CHARACTERS:
@@ -198,10 +204,28 @@ class PlanReader:
         """
         if not 0 <= chunk < self.chunks:
             raise IndexError(f"the plan has {self.chunks} chunks; there is no chunk {chunk}")
+        return self._parse(await self._line(chunk), chunk)
+
+    async def _line(self, chunk: int) -> bytes:
         entry = bisect_right(self._first_chunks, chunk) - 1
         end = self._offsets[entry + 1] if entry + 1 < len(self._offsets) else None
         data = await self._store.read(NAME, self._offsets[entry], end)
-        return self._parse(data.split(b"\n")[chunk - self._first_chunks[entry]], chunk)
+        return data.split(b"\n")[chunk - self._first_chunks[entry]]
+
+    async def carried(self, chunk: int) -> dict[str, dict[str, Any]]:
+        """What is carried along with each file ID of a chunk, by column; nothing where nothing is.
+
+        Raises:
+            DamagedError: its line is not what a plan's line is.
+        """
+        line = await self._line(chunk)
+        file_ids = self._parse(line, chunk)
+        carried = json.loads(line).get("carried") or {}
+        try:
+            columns = [dict(zip(carried, cells, strict=True)) for cells in zip(*carried.values(), strict=True)]
+            return dict(zip(file_ids, columns, strict=True)) if carried else {}
+        except (TypeError, ValueError, AttributeError):
+            raise self._damaged(f"line {chunk + 1} doesn't carry as much as it has file IDs") from None
 
     async def stream(
         self, first_chunk: int = 0, wanted: Callable[[int], bool] | None = None
@@ -252,7 +276,8 @@ class PlanReader:
         async with closing(self._lines(0)) as stream:
             async for first, lines in stream:
                 for number, line in enumerate(lines, first):
-                    if plan_line(number, self._parse(line, number)).encode() != line + b"\n":
+                    file_ids = self._parse(line, number)
+                    if plan_line(number, file_ids, json.loads(line).get("carried")).encode() != line + b"\n":
                         raise self._damaged(f"line {number + 1} is not spelled as it was written")
 
     def _parse(self, line: bytes, number: int) -> list[str]:

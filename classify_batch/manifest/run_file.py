@@ -12,7 +12,7 @@ from typing import Any
 from classify_batch.clock import to_iso
 from classify_batch.errors import RunDirectoryError
 from classify_batch.manifest.plan import PlanSummary
-from classify_batch.manifest.run_record import FORMAT, NAME, RunFile, parse_run_file
+from classify_batch.manifest.run_record import FORMAT, NAME, Reused, RunFile, parse_run_file
 from classify_batch.ports import Clock, RunStore
 from classify_batch.settings import Settings
 
@@ -23,15 +23,23 @@ _WHAT_DIFFERS = {
     "mode": "mode (job.mode)",
     "rules": "rules (job.rules)",
     "parsing_configuration": "parsing configuration (job.parsing_configuration)",
+    "escalation": "second look ([escalation])",
+    "triage": "triage ([triage])",
+    "carry": "carried columns (plan.carry)",
 }
 
 
 async def write_run_file(
-    store: RunStore, settings: Settings, plan: PlanSummary, duplicates: int, clock: Clock
+    store: RunStore,
+    settings: Settings,
+    plan: PlanSummary,
+    duplicates: int,
+    clock: Clock,
+    reused: Reused | None = None,
 ) -> tuple[RunFile, str]:
     """Makes the run be. Returns it with the SHA-256 of its file."""
     run = RunFile(
-        format=FORMAT,
+        format=1 if reused is None else FORMAT,
         run_id=str(uuid.uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings.to_stored(),
@@ -40,8 +48,11 @@ async def write_run_file(
         duplicates=duplicates,
         chunks=plan.chunks,
         plan_sha256=plan.sha256,
+        reused=reused,
     )
-    data = json.dumps(asdict(run), indent=2, ensure_ascii=False).encode() + b"\n"
+    told = {name: value for name, value in asdict(run).items() if value is not None}
+    text = json.dumps(told, indent=2, ensure_ascii=False)
+    data = text.encode("utf-8", "backslashreplace") + b"\n"  # a lone surrogate in a type becomes its JSON escape
     await store.create(NAME, data)
     return run, hashlib.sha256(data).hexdigest()
 

@@ -52,6 +52,8 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
     run, run_sha256 = found
     manifest = await read_manifest(store)
     standing = Standing(run.chunks)
+    if (reused := run.reused) is not None:
+        standing.begin(reused.chunks, reused.bytes, reused.counts, reused.types, reused.accepted)
     reader = Reader(f"{Log.JOURNAL} in {store.where}")
     try:
         async with closing(store.stream(Log.JOURNAL)) as blocks:
@@ -90,6 +92,7 @@ async def mend(store: RunStore, found: RunOnDisk) -> None:
     await store.truncate(Log.JOURNAL, found.journal_end)
     await store.truncate(Log.RESULTS, found.standing.results_end)
     await store.truncate(Log.FAILURES, found.standing.failures_end)
+    await store.truncate(Log.PROVISIONAL, found.standing.provisional_end)
     for log in (Log.RESULTS, Log.FAILURES):
         if await store.size(log) is None:
             await store.create(log, b"")  # whoever reads a run finds both, also where one is empty

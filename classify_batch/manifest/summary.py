@@ -65,6 +65,8 @@ async def write_manifest(
         Log.RESULTS.value: sum(standing.outcomes.values()) - standing.outcomes[OutcomeKind.FAILED],
         Log.FAILURES.value: standing.outcomes[OutcomeKind.FAILED],
     } | {f"failures.{number}.jsonl": count for number, (count, _) in enumerate(standing.earlier_failures, 1)}
+    if standing.provisional_end:
+        lines[Log.PROVISIONAL.value] = int(standing.sums["second_looks"])
     complete = manifest["state"] == RunState.COMPLETE
     outputs: dict[str, dict[str, Any]] = {}
     for name, count in lines.items():
@@ -72,7 +74,8 @@ async def write_manifest(
         if complete:
             outputs[name]["sha256"] = await sha256_of(store, name)
     whole = {**manifest, "outputs": outputs}
-    await store.replace(NAME, _one(json.dumps(whole, indent=2, ensure_ascii=False).encode() + b"\n"))
+    text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+    await store.replace(NAME, _one(text.encode("utf-8", "backslashreplace")))  # a type may hold a lone surrogate
     return whole
 
 

@@ -6,7 +6,7 @@ Streams everything: memory holds one bucket of file IDs, whatever the run's size
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from classify_batch.manifest.keys import counts_of
 from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.reopen import earlier_failures_name
+from classify_batch.manifest.reuse.check import check_reused
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.manifest.summary import sha256_of
 from classify_batch.ports import Log, RunStore
@@ -73,6 +74,9 @@ async def verify(store: RunStore, directory: Path | None = None) -> Verification
     plan = await _check_plan(store, run, found)
     _note_what_is_open(run, found)
     with Buckets(directory, LIMITS) as outcomes:
+        if run.run.reused is not None:
+            for words in await check_reused(store, run.run.reused, plan, outcomes):
+                found.fault(words)
         await _check_outcomes(store, run, found, outcomes)
         if plan is not None:
             await _check_one_each(plan, outcomes, found, directory)
@@ -112,12 +116,12 @@ def _note_what_is_open(run: RunOnDisk, found: Verification) -> None:
 class _Tail:
     """A file of outcomes, read from its beginning a segment at a time."""
 
-    def __init__(self, store: RunStore, name: str) -> None:
+    def __init__(self, store: RunStore, name: str, start: int = 0, line: int = 1) -> None:
         self.name = name
-        self._blocks = _blocks(store, name)
+        self._blocks = _blocks(store, name, start)
         self._held = b""
         self._taken = 0  # of what is held: to cut it off each time would copy a block for every segment
-        self.line = 1
+        self.line = line
         self.cut_off = False
 
     async def take(self, size: int) -> bytes:
@@ -135,9 +139,9 @@ class _Tail:
         await self._blocks.aclose()
 
 
-async def _blocks(store: RunStore, name: str) -> AsyncGenerator[bytes, None]:
+async def _blocks(store: RunStore, name: str, start: int = 0) -> AsyncGenerator[bytes, None]:
     try:
-        async with closing(store.stream(name)) as blocks:
+        async with closing(store.stream(name, start)) as blocks:
             async for block in blocks:
                 yield block
                 await checkpoint()
@@ -147,37 +151,41 @@ async def _blocks(store: RunStore, name: str) -> AsyncGenerator[bytes, None]:
 
 async def _check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, outcomes: Buckets) -> None:
     """Every committed segment. Failures that were put aside count for their checksums, and not as outcomes."""
+    standing = run.standing
     async with AsyncExitStack() as opened:
 
-        def tail(name: str) -> _Tail:
-            made = _Tail(store, name)
+        def tail(name: str, start: int = 0, line: int = 1) -> _Tail:
+            made = _Tail(store, name, start, line)
             opened.push_async_callback(made.aclose)
             return made
 
-        results, generation = tail(Log.RESULTS), 0
-        failures = tail(_failures_name(generation, run.standing.generation))
+        results, generation = tail(Log.RESULTS, run.run.reused_bytes, run.run.reused_files + 1), 0
+        failures = tail(_failures_name(generation, standing.generation))
+        provisional = tail(Log.PROVISIONAL)
         reader = Reader(Log.JOURNAL)
         async for block in _blocks(store, Log.JOURNAL):
             for entry, _ in reader.feed(block):
                 if entry.kind is Kind.REOPENED:
                     generation += 1
-                    failures = tail(_failures_name(generation, run.standing.generation))
-                current = outcomes if generation == run.standing.generation else None
+                    failures = tail(_failures_name(generation, standing.generation))
+                current = outcomes if generation == standing.generation else None
                 for item in entry.items:
                     if item.results is not None:
                         await _check_segment(results, item.results, item, found, outcomes)
                     if item.failures is not None:
                         await _check_segment(failures, item.failures, item, found, current)
-    await _check_spare(store, run, found, results, failures)
+                    if item.provisional is not None:
+                        await _check_segment(provisional, item.provisional, item, found, None)
+    ends = ((results, standing.results_end), (failures, standing.failures_end), (provisional, standing.provisional_end))
+    await _check_spare(store, run, found, ends)
 
 
-async def _check_spare(store: RunStore, run: RunOnDisk, found: Verification, results: _Tail, failures: _Tail) -> None:
+async def _check_spare(store: RunStore, run: RunOnDisk, found: Verification, ends: Iterable[tuple[_Tail, int]]) -> None:
     """What stands behind the last committed byte."""
     for number, (lines, end) in enumerate(run.standing.earlier_failures, 1):
         name = earlier_failures_name(number)
         if (spare := (await store.size(name) or 0) - end) > 0:
             found.fault(f"{name}, line {lines + 1}: {spare} bytes that were never committed")
-    ends = ((results, run.standing.results_end), (failures, run.standing.failures_end))
     for log, end in ends:
         spare = (await store.size(log.name) or 0) - end
         if spare > 0 and run.standing.complete:

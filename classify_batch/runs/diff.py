@@ -8,9 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from classify_batch.manifest.diff.changes import Change, Diff, diff
-from classify_batch.manifest.standing import RunOnDisk, read_run
-from classify_batch.runs.status import no_run
-from classify_batch.store.disk import DiskStore
+from classify_batch.runs.reading import open_run
 
 
 async def diff_runs(
@@ -31,7 +29,7 @@ async def diff_runs(
         WorldError: a run took its failed files up again while it was read, or temporary files can't be written.
     """
     directories = [Path(before), Path(after)]
-    first, second = [await _open(path) for path in directories]
+    first, second = [await open_run(path) for path in directories]
     writable = (path for path in reversed(directories) if os.access(path, os.W_OK))
     return await diff(
         first,
@@ -41,11 +39,3 @@ async def diff_runs(
         took=took,
         directory=next(writable, None),  # the system's own place for it may be memory
     )
-
-
-async def _open(path: Path) -> tuple[DiskStore, RunOnDisk]:
-    store = DiskStore(path)
-    run = await read_run(store) if path.is_dir() else None
-    if run is None:
-        raise no_run(path)
-    return store, run

@@ -22,6 +22,7 @@ from classify_batch.records import RunState
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.planning import plan_if_new
 from classify_batch.runs.result import RunResult
+from classify_batch.runs.reusing import Reuse
 from classify_batch.runs.world import World, api_of, hold, refuse_missing_documents
 from classify_batch.settings import Settings, read_api_key
 from classify_batch.sources.door import PROJECT, SourceSpec
@@ -40,6 +41,8 @@ def run(
     on_progress: Callable[[Progress], None] | None = None,
     retry_failed: bool = False,
     until_s: float | None = None,
+    reuse: Reuse = (),
+    submit_only: bool = False,
 ) -> RunResult:
     """Classifies files and waits for the end; the same call takes an interrupted run up again.
 
@@ -52,6 +55,10 @@ def run(
         on_progress: called every half second.
         retry_failed: the failed files of the run get a new chance first.
         until_s: seconds since the epoch at which creating ends; what is out is collected for `limits.drain_s` more.
+        reuse: run directories, and folders of them, whose outcomes a new run takes over where they were run with the
+            same rules, mode and parsing configuration; only the rest is sent. A run that exists goes on with its plan.
+        submit_only: makes as many jobs as `limits.jobs_in_flight` allows (0: all) and comes back; a later call without
+            it collects.
 
     Raises:
         UsageError: settings, input or directory don't fit, or it was called inside a running event loop (use
@@ -71,6 +78,8 @@ def run(
             on_progress=on_progress,
             retry_failed=retry_failed,
             until_s=until_s,
+            reuse=reuse,
+            submit_only=submit_only,
         )
 
     return anyio.run(main)
@@ -85,6 +94,8 @@ async def arun(
     on_progress: Callable[[Progress], None] | None = None,
     retry_failed: bool = False,
     until_s: float | None = None,
+    reuse: Reuse = (),
+    submit_only: bool = False,
     stopping: Stopping | None = None,
 ) -> RunResult:
     """`run` inside a running asyncio loop. Cancelling it leaves a directory that goes on."""
@@ -99,7 +110,8 @@ async def arun(
             if file_ids == PROJECT and await store.size(RUN_FILE) is None:
                 await world.connect()  # here, since what it opens outlasts the block below
             async with _leaving_early(asked):
-                found = await plan_if_new(world, store, path, settings, file_ids, column) or await _read(store)
+                planned = await plan_if_new(world, store, path, settings, file_ids, column, reuse)
+                found = planned or await _read(store)
             retries = retry_failed and found.standing.failures_end > 0
             finished = await _finished(found, store, path)
             if finished is not None and not retries:
@@ -110,7 +122,7 @@ async def arun(
             api = api_of(settings, http, found.run.run_id)
             conductor = Orchestrator(settings, api, gate, store, world.clock, found, plan, asked)
             async with _reporting(conductor, on_progress):
-                ending = await conductor.run(retry_failed=retries, until_s=until_s)
+                ending = await conductor.run(retry_failed=retries, until_s=until_s, submit_only=submit_only)
             return RunResult(
                 path, ending.state, ending.exit_status, ending.reason or "", ending.hint, dict(ending.manifest)
             )
@@ -119,7 +131,12 @@ async def arun(
 
 
 async def make_plan(
-    settings: Settings, file_ids: SourceSpec, run_dir: str | PathLike[str], *, column: str | None = None
+    settings: Settings,
+    file_ids: SourceSpec,
+    run_dir: str | PathLike[str],
+    *,
+    column: str | None = None,
+    reuse: Reuse = (),
 ) -> RunFile:
     """Writes the plan and run.json, and calls nothing (but the file list, for `project:`)."""
     path = Path(run_dir)
@@ -130,7 +147,7 @@ async def make_plan(
             world = World(settings, key, path, SystemClock(), stack)
             refuse_missing_documents(settings)
             store = await hold(path, stack)
-            found = await plan_if_new(world, store, path, settings, file_ids, column) or await _read(store)
+            found = await plan_if_new(world, store, path, settings, file_ids, column, reuse) or await _read(store)
             return found.run
 
     return await in_own_task(work)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from classify_batch.api.v1 import FileList
 from classify_batch.errors import RunDirectoryError
-from classify_batch.manifest.plan import PlanReader, hash_ids, write_plan
+from classify_batch.manifest.plan import PlanReader, hash_ids
+from classify_batch.manifest.reuse.planned import plan_reusing
 from classify_batch.manifest.run_file import refuse_other_run, write_run_file
 from classify_batch.manifest.run_record import RunFile
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.ports import Log
+from classify_batch.runs.reusing import Reuse, earlier_runs
 from classify_batch.runs.world import World
 from classify_batch.settings import Settings
 from classify_batch.sources.compare import compare_ids
 from classify_batch.sources.distinct import distinct
 from classify_batch.sources.door import PROJECT, SourceSpec, is_repeatable, open_source
-from classify_batch.stages.planner import chunked
 from classify_batch.store.disk import DiskStore
+
+_LAST_LINE_BYTES_MAX = 1 << 20
 
 log = logging.getLogger("classify_batch")
 
@@ -31,10 +35,12 @@ async def plan_if_new(
     settings: Settings,
     file_ids: SourceSpec | None,
     column: str | None,
+    reuse: Reuse = (),
 ) -> RunOnDisk | None:
     """Plans a new run, or makes sure that the run in the directory is the one that is meant.
 
-    Returns the latter as it was read: nobody else writes while the lock is held, and reading takes its time.
+    Returns the latter as it was read: nobody else writes while the lock is held, and reading takes its time. It goes
+    on with its plan: `reuse`, where earlier runs are, is only looked at for a new one.
     """
     found = await read_run(store)
     if found is not None:
@@ -48,20 +54,36 @@ async def plan_if_new(
         )
     await _refuse_strangers(store)
     pages = FileList((await world.connect())[0]).page if file_ids == PROJECT else None
-    unique = distinct(open_source(file_ids, column=column, pages=pages), directory=path)
-    plan = await write_plan(store, chunked(unique, settings.files_per_job))
-    await write_run_file(store, settings, plan, unique.duplicates, world.clock)
+    batches = open_source(file_ids, column=column, carry=settings.plan.carry, pages=pages)
+    earlier = await earlier_runs(reuse, path, settings.identity())
+    planned = await plan_reusing(
+        store, batches, earlier, settings.files_per_job, triage=settings.triage, directory=path
+    )
+    await write_run_file(store, settings, planned.plan, planned.duplicates, world.clock, planned.reused)
     return None
 
 
 async def _refuse_strangers(store: DiskStore) -> None:
     """Outcomes or a journal without a run.json are somebody's run that lost its head: not to be written over."""
     strangers = sorted(await store.names() & {log.value for log in Log})
+    if strangers == [Log.RESULTS] and await _is_left_by_planning(store):
+        return
     if strangers:
         raise RunDirectoryError(
             f"{store.where} has {', '.join(strangers)}, but no run.json",
             hint="put run.json back from a copy, or name a new run directory",
         )
+
+
+async def _is_left_by_planning(store: DiskStore) -> bool:
+    """Whether results.jsonl was written by a planning that was killed: it holds what was reused, or nothing."""
+    size = await store.size(Log.RESULTS) or 0
+    tail = await store.read(Log.RESULTS, max(0, size - _LAST_LINE_BYTES_MAX))
+    try:
+        last = json.loads(tail.splitlines()[-1]) if tail else {"reused_from": None}
+    except ValueError:
+        return False
+    return isinstance(last, dict) and "reused_from" in last
 
 
 async def _refuse_other_ids(

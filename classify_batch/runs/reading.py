@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.manifest.run_file import read_run_file
+from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.manifest.verify import Verification, verify
 from classify_batch.runs.status import no_run
 from classify_batch.store.disk import DiskStore
@@ -20,6 +21,16 @@ async def read_run_settings(run_dir: str | PathLike[str]) -> dict[str, Any]:
     if found is None:
         raise no_run(path)
     return found[0].settings
+
+
+async def open_run(run_dir: str | PathLike[str]) -> tuple[DiskStore, RunOnDisk]:
+    """A run, read, and where the rest of it is read. Raises RunDirectoryError where there is no run."""
+    path = Path(run_dir)
+    store = DiskStore(path)
+    run = await read_run(store) if path.is_dir() else None
+    if run is None:
+        raise no_run(path)
+    return store, run
 
 
 async def verify_run(run_dir: str | PathLike[str]) -> Verification:

@@ -17,7 +17,7 @@ from classify_batch.errors import RunDirectoryError
 from classify_batch.journal.totals import Totals, read_totals
 from classify_batch.manifest import keys
 from classify_batch.manifest.run_record import NAME as RUN_FILE
-from classify_batch.manifest.run_record import parse_run_file
+from classify_batch.manifest.run_record import RunFile, parse_run_file
 from classify_batch.store.holder import read_holder
 from classify_batch.store.refusal import refusals
 
@@ -40,7 +40,7 @@ def read_status(run_dir: str | PathLike[str]) -> dict[str, Any]:
     run = parse_run_file(data, f"{RUN_FILE} in {path}")
     holder = read_holder(path)
     manifest = _manifest(path)  # before the journal, which then can't be behind it
-    totals = _totals(path, manifest)
+    totals = _totals(path, run, manifest)
     complete = sum(totals.outcomes.values()) == run.files
     state = "running" if holder else "complete" if complete else "incomplete"
     now = keys.keys_of(
@@ -60,7 +60,10 @@ def no_run(path: Path) -> RunDirectoryError:
     return RunDirectoryError(f"{path} holds no run", hint="name the directory of a run")
 
 
-def _totals(path: Path, manifest: dict[str, Any] | None) -> Totals:
+def _totals(path: Path, run: RunFile, manifest: dict[str, Any] | None) -> Totals:
+    totals = Totals()
+    if run.reused is not None:
+        totals.begin_with(run.reused.counts, run.reused.types, run.reused.accepted)
     known = manifest.get("journal_seq") if manifest else None
     try:
         with refusals(path / JOURNAL, but=FileNotFoundError), (path / JOURNAL).open("rb", buffering=0) as file:
@@ -70,9 +73,10 @@ def _totals(path: Path, manifest: dict[str, Any] | None) -> Totals:
                 os.fstat(descriptor).st_size,
                 f"{JOURNAL} in {path}",
                 known if isinstance(known, int) else 0,
+                totals,
             )
     except FileNotFoundError:
-        return Totals()
+        return totals
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:

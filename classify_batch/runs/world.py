@@ -16,10 +16,11 @@ from classify_batch.errors import SettingsError
 from classify_batch.gate import Gate
 from classify_batch.manifest.run_record import NAME as RUN_FILE
 from classify_batch.manifest.summary import PLAN
-from classify_batch.ports import Clock
+from classify_batch.ports import Clock, Log
 from classify_batch.settings import SANDBOX, Settings
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.holder import LOCK
+from classify_batch.wire.v1 import webhook_secrets
 
 SANDBOX_LEDGER = Path("sandbox", "jobs.jsonl")
 """Where, in a run directory, the embedded sandbox keeps its jobs."""
@@ -31,7 +32,10 @@ CREATES_PER_S_V2 = 40.0
 
 def api_of(settings: Settings, http: Http, run_id: str) -> ApiV1 | ApiV2:
     """The version of the API that a run speaks."""
-    return ApiV2(http, settings.job, run_id) if settings.api.version == "v2" else ApiV1(http, settings.job)
+    specs = settings.specs
+    if settings.api.version == "v2":
+        return ApiV2(http, specs.first, run_id, ask_bill=settings.price.ask_bill)
+    return ApiV1(http, specs.first, specs.second)
 
 
 def gate_of(settings: Settings) -> Gate:
@@ -73,6 +77,7 @@ class World:
                 self.clock,
                 timeout_s=api.timeout_s,
                 patience_s=limits.patience_s,
+                secrets=webhook_secrets(self._settings.job.webhook_configurations),
                 params={name: value for name, value in named.items() if value is not None},
             )
             self._stack.push_async_callback(http.aclose)
@@ -106,7 +111,7 @@ async def hold(path: Path, stack: AsyncExitStack) -> DiskStore:
     """The run directory, open and locked. What was made for nothing is taken away again, while the lock is held:
     a process that doesn't get the lock must not touch what the holder is making.
     """
-    new = [each for each in (path / PLAN, path / LOCK, path, *path.parents) if not each.exists()]
+    new = [each for each in (path / PLAN, path / Log.RESULTS, path / LOCK, path, *path.parents) if not each.exists()]
     store = await stack.enter_async_context(DiskStore(path))
     await store.prepare()
     await stack.enter_async_context(store.lock())

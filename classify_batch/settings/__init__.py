@@ -8,4 +8,6 @@ config, no command line and no run directory.
 from classify_batch.settings.file import line_of as line_of
 from classify_batch.settings.key import read_api_key as read_api_key
 from classify_batch.settings.sections import SANDBOX as SANDBOX
+from classify_batch.settings.sections import EscalationSettings as EscalationSettings
+from classify_batch.settings.sections import TriageSettings as TriageSettings
 from classify_batch.settings.settings import Settings as Settings

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
-from classify_batch.records import FILES_PER_JOB_MAX, JobSpec, Rule, Told
+from classify_batch.records import FILES_PER_JOB_MAX, Answer, JobSpec, Mode, Rule, Told
 
 SANDBOX = "sandbox"
 _HOME_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -69,12 +69,22 @@ class JobSettings(JobSpec):
 
 class PlanSettings(_Section):
     files_per_job: int = Field(default=100, ge=1, le=FILES_PER_JOB_MAX)
+    carry: tuple[str, ...] = ()
+    """Columns of the input that are told beside each outcome."""
+
+    @field_validator("carry")
+    @classmethod
+    def _columns_are_unique(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in columns or len(set(columns)) < len(columns):
+            raise ValueError("columns have names, and each is named once")
+        return columns
 
 
 class LimitSettings(_Section):
     """How much at once, how fast, how long. May change between resumes."""
 
-    jobs_in_flight: int = Field(default=20, ge=1, le=100_000)
+    jobs_in_flight: int = Field(default=20, ge=0, le=100_000)
+    """0: as many as there are."""
     requests_in_flight: int = Field(default=16, ge=1, le=10_000)
     requests_per_s: float = Field(default=20.0, gt=0, le=100_000)
     creates_per_s: float | None = Field(default=None, gt=0, le=100_000)
@@ -85,6 +95,48 @@ class LimitSettings(_Section):
     drain_s: float = Field(default=300.0, ge=0, le=86_400)
     tolerated_failure_percentage: float = Field(default=0.0, ge=0, le=100)
     stop_at_failure_percentage: float = Field(default=100.0, ge=0, le=100)
+    max_credits: float | None = Field(default=None, ge=0)
+
+
+class CreditsPerPage(_Section):
+    FAST: float = Field(default=1.0, ge=0)
+    MULTIMODAL: float = Field(default=2.0, ge=0)
+
+
+class PriceSettings(_Section):
+    """What the vendor asks, as it publishes it."""
+
+    credits_per_page: CreditsPerPage = CreditsPerPage()
+    dollars_per_credit: float = Field(default=1.25 / 1000, ge=0)
+    ask_bill: bool = False
+    """On v2, a request more for each job whose bill the job list doesn't tell."""
+
+
+class EscalationSettings(_Section):
+    """Which first answers are weak, and how their files are looked at again. v1 only."""
+
+    below_confidence: float | None = Field(default=None, gt=0, le=1)
+    unmatched: bool = False
+    mode: Mode = "MULTIMODAL"
+
+    def is_weak(self, answer: Answer) -> bool:
+        """An answer without a confidence is not weak: nothing speaks against it."""
+        if answer.type is None:
+            return self.unmatched
+        if self.below_confidence is None or answer.confidence is None:
+            return False
+        return answer.confidence < self.below_confidence
+
+
+class TriageSettings(_Section):
+    """From which confidence on a classified file needs no second pair of eyes."""
+
+    accept_above: float = Field(ge=0, le=1)
+    by_type: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+
+    def accepts(self, kind: str, confidence: float | None) -> bool:
+        """An answer without a confidence is for a person to see."""
+        return confidence is not None and confidence >= self.by_type.get(kind, self.accept_above)
 
 
 class SandboxSettings(_Section):

@@ -12,9 +12,20 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from classify_batch.errors import SettingsError
-from classify_batch.settings.faults import ENV_PREFIX, VENDOR_URL, not_json, place, refusal, refuse_unknown_variables
+from classify_batch.records import JobSpecs
+from classify_batch.settings.faults import ENV_PREFIX, VENDOR_URL, not_json, refusal, refuse_unknown_variables
 from classify_batch.settings.file import CONFIG_FILE, ConfigFile, read_toml
-from classify_batch.settings.sections import ApiSettings, JobSettings, LimitSettings, PlanSettings, SandboxSettings
+from classify_batch.settings.sections import (
+    ApiSettings,
+    EscalationSettings,
+    JobSettings,
+    LimitSettings,
+    PlanSettings,
+    PriceSettings,
+    SandboxSettings,
+    TriageSettings,
+)
+from classify_batch.settings.together import refuse_misfits
 
 _JSON = "a list or a table in the environment is written as JSON"
 
@@ -38,12 +49,22 @@ class Settings(BaseSettings):
     job: JobSettings
     plan: PlanSettings = PlanSettings()
     limits: LimitSettings = LimitSettings()
+    price: PriceSettings = PriceSettings()
+    escalation: EscalationSettings | None = None
+    triage: TriageSettings | None = None
     sandbox: SandboxSettings = SandboxSettings()
 
     @property
     def files_per_job(self) -> int:
         """File IDs in one job: v2 takes one."""
         return 1 if self.api.version == "v2" else self.plan.files_per_job
+
+    @property
+    def specs(self) -> JobSpecs:
+        """What the create calls say."""
+        if self.escalation is None:
+            return JobSpecs(self.job)
+        return JobSpecs(self.job, self.job.model_copy(update={"mode": self.escalation.mode}))
 
     def __init__(self, **values: Any) -> None:
         refuse_unknown_variables(type(self))
@@ -54,12 +75,7 @@ class Settings(BaseSettings):
         except EnvironmentSettingsError as error:
             said = ", ".join(not_json()) or str(error)
             raise SettingsError(f"the environment holds a setting that can't be read: {said}", hint=_JSON) from None
-        if self.api.version == "v2" and self.job.mode != "FAST":
-            where = place(("job", "mode"), CONFIG_FILE.get(), values)
-            raise SettingsError(
-                f"{where}job.mode: v2 of the API knows FAST only (given: {self.job.mode!r})",
-                hint='set job.mode = "FAST", or api.version = "v1", which knows MULTIMODAL',
-            )
+        refuse_misfits(self, values)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
@@ -121,4 +137,7 @@ class Settings(BaseSettings):
             "mode": self.job.mode,
             "rules": [rule.model_dump() for rule in self.job.rules],
             "parsing_configuration": None if parsing is None else parsing.model_dump(mode="json", exclude_none=True),
+            "escalation": None if self.escalation is None else self.escalation.model_dump(mode="json"),
+            "triage": None if self.triage is None else self.triage.model_dump(mode="json"),
+            "carry": list(self.plan.carry) or None,
         }

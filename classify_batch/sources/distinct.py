@@ -8,18 +8,30 @@ says whether the ID stays. What is left in memory is one bucket, and at the wors
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from itertools import chain, compress, count, repeat
 from operator import eq
 from pathlib import Path
+from typing import Protocol
 
 from anyio.lowlevel import checkpoint
 
 from classify_batch.sources.closing import closing
+from classify_batch.sources.rows import ids_of
 from classify_batch.sources.spill import LIMITS, Buckets, Limits, Spool
+
+EXAMPLES_MAX = 5
 
 _TO_DIGITS = bytes([48, 49]) + bytes(254)
 _BITS = [tuple(bool(byte & bit) for bit in (128, 64, 32, 16, 8, 4, 2, 1)) for byte in range(256)]
+
+
+class Known(Protocol):
+    """IDs that are taken care of elsewhere; spread over as many buckets as the input, by the same hash."""
+
+    def among(self, bucket: int, asked: set[str]) -> Collection[str]:
+        """Those of a bucket's IDs that are known. Asked once for each bucket, in their order."""
 
 
 class Distinct:
@@ -27,15 +39,20 @@ class Distinct:
 
     Attributes:
         duplicates: IDs that were left out; known when the first batch comes, 0 before.
+        examples: the first few of these, each once; known at the end, and not told where some IDs were known.
+        known: distinct IDs that were left out for being known; told when the first batch comes, or there is none.
     """
 
     def __init__(
-        self, batches: AsyncIterator[list[str]], *, directory: Path | None = None, limits: Limits = LIMITS
+        self, batches: AsyncIterator[list[str]], directory: Path | None, limits: Limits, known: Known | None
     ) -> None:
         self._batches = batches
         self._directory = directory
         self._limits = limits
+        self._known = known
+        self.known = 0
         self.duplicates = 0
+        self.examples: tuple[str, ...] = ()
 
     async def __aiter__(self) -> AsyncIterator[list[str]]:
         with Spool(self._directory, self._limits) as spool, Buckets(self._directory, self._limits) as buckets:
@@ -43,11 +60,14 @@ class Distinct:
                 async for batch in stream:
                     if batch:
                         spool.add(batch)
-                        buckets.add(batch)
+                        buckets.add(ids_of(batch))
                     await checkpoint()
             stays = await self._judge(buckets)
             for batch in spool.replay():
-                kept = _keep(batch, buckets, stays) if self.duplicates else batch
+                kept = _keep(batch, buckets, stays) if self.duplicates or self.known else batch
+                if not self.known and len(kept) < len(batch) and len(self.examples) < EXAMPLES_MAX:
+                    left_out = Counter(batch) - Counter(kept)
+                    self.examples = tuple(dict.fromkeys((*self.examples, *left_out)))[:EXAMPLES_MAX]
                 if kept:
                     yield kept
                 await checkpoint()
@@ -57,34 +77,49 @@ class Distinct:
         stays: list[Iterator[bool]] = []
         for number in range(len(buckets)):
             file_ids = buckets.bucket(number)
-            repeats = len(file_ids) - len(set(file_ids))
-            self.duplicates += repeats
-            stays.append(_unpack(_pack(_first_appearances(file_ids))) if repeats else repeat(True))
+            asked = set(file_ids)
+            known = self._known.among(number, asked) if self._known is not None else ()
+            self.known += len(known)
+            self.duplicates += len(file_ids) - len(asked)
+            simple = not known and len(asked) == len(file_ids)
+            stays.append(repeat(True) if simple else marks_of(file_ids, known))
             await checkpoint()
         return stays
 
 
-def distinct(batches: AsyncIterator[list[str]], *, directory: Path | None = None, limits: Limits = LIMITS) -> Distinct:
+def distinct(
+    batches: AsyncIterator[list[str]],
+    *,
+    directory: Path | None = None,
+    limits: Limits = LIMITS,
+    known: Known | None = None,
+) -> Distinct:
     """The same IDs, each where it appears first.
 
     Args:
-        batches: file IDs, none of them with a newline inside. directory: where temporary files go that
-        outgrow memory (twice the input's size); None is
-            the system's own place for them.
+        batches: file IDs, or rows; none of them has a newline inside.
+        directory: where temporary files go that outgrow memory (twice the input's size); None is the system's own
+            place for them.
+        known: IDs that are left out.
 
     Raises:
         StoreError: the temporary files can't be written.
     """
-    return Distinct(batches, directory=directory, limits=limits)
+    return Distinct(batches, directory, limits, known)
 
 
 def _keep(batch: list[str], buckets: Buckets, stays: Sequence[Iterator[bool]]) -> list[str]:
-    return list(compress(batch, map(next, map(stays.__getitem__, buckets.numbers(batch)))))
+    return list(compress(batch, map(next, map(stays.__getitem__, buckets.numbers(ids_of(batch))))))
 
 
-def _first_appearances(file_ids: list[str]) -> bytes:
-    """A 1 for each ID that is not further on the left, a 0 for each that is."""
-    first_at: dict[str, int] = {}
+def marks_of(file_ids: list[str], left_out: Collection[str] = ()) -> Iterator[bool]:
+    """For each ID whether it appears for the first time, and is not left out: held as a bit for each."""
+    return _unpack(_pack(_first_appearances(file_ids, left_out)))
+
+
+def _first_appearances(file_ids: list[str], left_out: Collection[str]) -> bytes:
+    """A 1 for each ID that is not further on the left and not left out, a 0 for each other."""
+    first_at = dict.fromkeys(left_out, -1)
     return bytes(map(eq, map(first_at.setdefault, file_ids, count()), count()))
 
 

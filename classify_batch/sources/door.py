@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -21,7 +21,11 @@ SourceSpec = str | PathLike[str] | Iterable[str] | AsyncIterable[str]
 
 
 def open_source(
-    spec: SourceSpec, *, column: str | None = None, pages: project.Pages | None = None
+    spec: SourceSpec,
+    *,
+    column: str | None = None,
+    carry: Sequence[str] = (),
+    pages: project.Pages | None = None,
 ) -> AsyncIterator[list[str]]:
     """The source behind `spec`; nothing is read before its first batch is asked for.
 
@@ -29,13 +33,14 @@ def open_source(
         spec: a path (its suffix tells the format: `.csv`, `.jsonl`, `.ndjson`, anything else is one file ID a
             line), `-` for stdin (one a line), `project:`, or an iterable of file IDs, asynchronous or not.
         column: the CSV column or JSON key of the file IDs; "file_id" if None. Other formats have no columns.
+        carry: further columns that are told along with each file ID: batches are then rows, see rows.py.
         pages: the project's file list; `project:` needs it.
 
     Raises:
         SourceError: at once for a format that can't be read; while reading for a value that is no file ID, a
             file that can't be read, and a source without file IDs.
     """
-    batches, name = _open(spec, column, pages)
+    batches, name = _open(spec, column, carry, pages)
     return _never_empty(batches, name)
 
 
@@ -44,10 +49,12 @@ def is_repeatable(spec: SourceSpec) -> bool:
     return spec not in (STDIN, PROJECT) if isinstance(spec, str) else isinstance(spec, PathLike | Iterable)
 
 
-def _open(spec: SourceSpec, column: str | None, pages: project.Pages | None) -> tuple[AsyncIterator[list[str]], str]:
+def _open(
+    spec: SourceSpec, column: str | None, carry: Sequence[str], pages: project.Pages | None
+) -> tuple[AsyncIterator[list[str]], str]:
     if isinstance(spec, str | PathLike) and spec not in (STDIN, PROJECT):
-        return _open_file(Path(spec), column)
-    if column is not None:
+        return _open_file(Path(spec), column, carry)
+    if column is not None or carry:
         raise _no_columns("this input")
     if spec == STDIN:
         return read_text(read_stdin(), "stdin"), "stdin"
@@ -64,11 +71,12 @@ def _open(spec: SourceSpec, column: str | None, pages: project.Pages | None) -> 
 
 def _no_columns(name: str) -> SourceError:
     return SourceError(
-        f"{name}: a column was named, but only .csv and .jsonl files have columns", hint="leave --column out"
+        f"{name}: a column was named, but only .csv and .jsonl files have columns",
+        hint="leave --column and --carry out",
     )
 
 
-def _open_file(path: Path, column: str | None) -> tuple[AsyncIterator[list[str]], str]:
+def _open_file(path: Path, column: str | None, carry: Sequence[str]) -> tuple[AsyncIterator[list[str]], str]:
     name = str(path) if str(path).isprintable() else repr(str(path))
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -77,10 +85,10 @@ def _open_file(path: Path, column: str | None) -> tuple[AsyncIterator[list[str]]
             hint="convert it to CSV or JSONL with a file_id column",
         )
     if suffix == ".csv":
-        return read_csv(read_file(path), name, column or COLUMN), name
+        return read_csv(read_file(path), name, column or COLUMN, carry), name
     if suffix in (".jsonl", ".ndjson"):
-        return read_jsonl(read_file(path), name, column or COLUMN), name
-    if column is not None:
+        return read_jsonl(read_file(path), name, column or COLUMN, carry), name
+    if column is not None or carry:
         raise _no_columns(name)
     return read_text(read_file(path), name), name
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
 
 from classify_batch.errors import SourceError
 from classify_batch.sources.closing import closing
 from classify_batch.sources.ids import all_valid, first_fault, shorten
 from classify_batch.sources.lines import LINE_BYTES_MAX, Lines, read_lines
+from classify_batch.sources.rows import to_rows
 
+_CARRY_HINT = "name columns that are there with --carry"
 _BLANKS = " \t\r"
 _COMMENT = "#"
 
@@ -41,18 +44,33 @@ def _text_values(lines: Lines) -> Iterator[tuple[int, str]]:
 # --- JSON, an object a line ---------------------------------------------------------------------------------
 
 
-async def read_jsonl(blocks: AsyncIterator[bytes], name: str, column: str) -> AsyncIterator[list[str]]:
-    """A JSON object a line, with the file ID under the key `column`; blank lines are skipped."""
+async def read_jsonl(
+    blocks: AsyncIterator[bytes], name: str, column: str, carry: Sequence[str] = ()
+) -> AsyncIterator[list[str]]:
+    """A JSON object a line, with the file ID under the key `column`; blank lines are skipped. What is to be carried may
+    also stand under `carried`, as in the outcomes of a run."""
     async with closing(read_lines(blocks, name)) as stream:
         async for lines in stream:
             try:
-                file_ids = [value[column] for value in map(json.loads, filter(str.strip, lines.split()))]
+                values = list(map(json.loads, filter(str.strip, lines.split())))
+                file_ids = [value[column] for value in values]
                 valid = all_valid(file_ids)
             except (ValueError, TypeError, KeyError, RecursionError):
                 valid = False
             if not valid:
                 raise first_fault(name, _json_values(lines, name, column))
-            yield file_ids
+            yield to_rows(file_ids, _carried(lines, name, carry), name) if carry else file_ids
+
+
+def _carried(lines: Lines, name: str, carry: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines.split(), lines.first):
+        if line.strip():
+            value = json.loads(line)
+            outcomes = value.get("carried")
+            told: Mapping[str, Any] = outcomes | value if isinstance(outcomes, dict) else value
+            if missing := [column for column in carry if column not in told]:
+                raise _no_column(name, number, missing[0], list(told), _CARRY_HINT)
+            yield {column: told[column] for column in carry}
 
 
 def _json_values(lines: Lines, name: str, column: str) -> Iterator[tuple[int, object]]:
@@ -76,13 +94,18 @@ def _json_values(lines: Lines, name: str, column: str) -> Iterator[tuple[int, ob
 # --- CSV ----------------------------------------------------------------------------------------------------
 
 
-async def read_csv(blocks: AsyncIterator[bytes], name: str, column: str) -> AsyncIterator[list[str]]:
+async def read_csv(
+    blocks: AsyncIterator[bytes], name: str, column: str, carry: Sequence[str] = ()
+) -> AsyncIterator[list[str]]:
     """Rows under a header that names `column`. A fault is told by the first line of its row."""
     place: int | None = None
+    carried: dict[str, int] = {}
     async with closing(_read_rows(blocks, name)) as stream:
         async for rows in stream:
             if place is None:
-                place = _find_column(rows.pop(0), name, column)
+                header = rows.pop(0)
+                place = _find_column(header, name, column)
+                carried = {each: _find_column(header, name, each, _CARRY_HINT) for each in carry}
             try:
                 file_ids = [row[place] for _, row in rows]
                 valid = all_valid(file_ids)
@@ -90,7 +113,11 @@ async def read_csv(blocks: AsyncIterator[bytes], name: str, column: str) -> Asyn
                 valid = False
             if not valid:
                 raise first_fault(name, ((line, "".join(row[place : place + 1])) for line, row in rows))
-            yield file_ids
+            if carry:
+                cells = ({each: row[at] if at < len(row) else None for each, at in carried.items()} for _, row in rows)
+                yield to_rows(file_ids, cells, name)
+            else:
+                yield file_ids
 
 
 async def _read_rows(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[list[_Row]]:
@@ -135,18 +162,18 @@ def _parse(lines: list[str], first: int, name: str, *, last: bool) -> tuple[list
     return rows, used
 
 
-def _find_column(header: _Row, name: str, column: str) -> int:
+def _find_column(header: _Row, name: str, column: str, hint: str | None = None) -> int:
     line, columns = header
     if column not in columns:
-        raise _no_column(name, line, column, columns)
+        raise _no_column(name, line, column, columns, hint)
     if columns.count(column) > 1:
         raise SourceError(f"{name}, line {line}: more than one column {shorten(column)}", hint="rename all but one")
     return columns.index(column)
 
 
-def _no_column(name: str, line: int, column: str, columns: list[str]) -> SourceError:
+def _no_column(name: str, line: int, column: str, columns: list[str], hint: str | None = None) -> SourceError:
     shown = ", ".join(map(shorten, columns[:10])) + (", …" if len(columns) > 10 else "")
     return SourceError(
         f"{name}, line {line}: no column {shorten(column)}; there is {shown or 'none'}",
-        hint="name the column of the file IDs with --column",
+        hint=hint or "name the column of the file IDs with --column",
     )

@@ -14,8 +14,8 @@ from anyio.abc import ObjectReceiveStream
 
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.outcomes import end_attempt, fail_all, failure_lines, result_lines
-from classify_batch.ports import Api, Clock, Journal
+from classify_batch.outcomes import Outcomes, fail_all
+from classify_batch.ports import Api
 from classify_batch.records import Answer, Answers, Attempt, Failure, FailureCode, Job, JobStatus, JobView, Part
 from classify_batch.states import Kind, after_bad_job, after_missing
 from classify_batch.stopping import Stop, Stopping
@@ -50,19 +50,15 @@ class Collector:
     def __init__(
         self,
         api: Api,
-        journal: Journal,
-        clock: Clock,
+        outcomes: Outcomes,
         stopping: Stopping,
         *,
-        mode: str,
         attempts: int,
         warn: Callable[[str], None],
     ) -> None:
         self._api = api
-        self._journal = journal
-        self._clock = clock
+        self._outcomes = outcomes
         self._stopping = stopping
-        self._mode = mode
         self._attempts = attempts
         self._warn = warn
 
@@ -81,9 +77,10 @@ class Collector:
             self._commit(job, Settled(failures=overdue(job)))
         elif view.answered:
             answers = await self._results(job, view)
-            self._commit(job, settle(job.attempt, answers.items, self._attempts, view, answers.withheld))
+            settled = settle(job.attempt, answers.items, self._attempts, view, answers.withheld)
+            self._commit(job, settled, answers.billed)
         else:
-            self._commit(job, settle_bad(job.attempt, view, self._attempts))
+            self._commit(job, settle_bad(job.attempt, view, self._attempts), view.credits)
 
     async def _results(self, job: Job, view: JobView) -> Answers:
         """A job that ended well and leaves a file unanswered is read once more: its results may only be late, and what
@@ -98,16 +95,22 @@ class Collector:
     async def _read(self, view: JobView, asked: Sequence[str]) -> Answers:
         return await patiently(lambda: self._api.results(view, asked), again=_SOON, tries=RESULTS_TRIES)
 
-    def _commit(self, job: Job, settled: Settled) -> None:
+    def _commit(self, job: Job, settled: Settled, billed: float | None = None) -> None:
         for words in settled.odd:
             self._warn(f"job {clean(job.job_id)}: {words}")
-        at_s = self._clock.wall_s()
-        results = result_lines(job.attempt, job.job_id, self._mode, settled.answers, at_s)
-        failures = failure_lines(job.attempt, job.job_id, settled.failures, at_s)
+        view = job.finished
         only_again = bool(settled.again) and not settled.answers and not settled.failures
-        bad = job.finished is not None and not job.finished.answered
-        kind = Kind.SPLIT if only_again and bad else Kind.COLLECTED
-        end_attempt(self._journal, job.attempt, kind, results=results, failures=failures, again=settled.again)
+        bad = view is not None and not view.answered
+        self._outcomes.end(
+            job.attempt,
+            Kind.SPLIT if only_again and bad else Kind.COLLECTED,
+            job_id=job.job_id,
+            answers=settled.answers,
+            failures=settled.failures,
+            again=settled.again,
+            free=bad,
+            billed=billed,
+        )
 
 
 def _unanswered(answers: Answers, asked: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.gate import Slots
-from classify_batch.outcomes import end_attempt, failure_lines
+from classify_batch.outcomes import Outcomes
 from classify_batch.ports import Api, Clock, Journal
 from classify_batch.records import Attempt, Failure, FailureCode, Job, JobView, Part
 from classify_batch.states import Kind, Submitted, Submitting, halves, remainder
@@ -42,10 +42,18 @@ class Submitter:
     """One of several workers over the same streams."""
 
     def __init__(
-        self, api: Api, journal: Journal, clock: Clock, slots: Slots, stopping: Stopping, project_id: str | None
+        self,
+        api: Api,
+        journal: Journal,
+        outcomes: Outcomes,
+        clock: Clock,
+        slots: Slots,
+        stopping: Stopping,
+        project_id: str | None,
     ) -> None:
         self._api = api
         self._journal = journal
+        self._outcomes = outcomes
         self._clock = clock
         self._slots = slots
         self._stopping = stopping
@@ -135,9 +143,7 @@ class Submitter:
     def _refused(self, attempt: Attempt, error: ApiError) -> None:
         if error.verdict is Verdict.REFUSED:
             failures, again = after_refusal(attempt, error)
-            at_s = self._clock.wall_s()
-            lines = failure_lines(attempt, None, failures, at_s)
-            end_attempt(self._journal, attempt, Kind.REJECTED, failures=lines, again=again)
+            self._outcomes.end(attempt, Kind.REJECTED, failures=failures, again=again, free=True)
             self._slots.release()
             return
         self._give_back(attempt)
@@ -147,7 +153,7 @@ class Submitter:
     def _give_back(self, attempt: Attempt) -> None:
         """It surely made no job: a later process sends it without having to ask the API first."""
         if attempt.since_s:
-            end_attempt(self._journal, attempt, Kind.REJECTED, again=(attempt.part,))
+            self._outcomes.end(attempt, Kind.REJECTED, again=(attempt.part,), free=True)
         self._slots.release()
 
 
@@ -182,7 +188,8 @@ class _Intent:
         self._on_the_wire.enter_context(self._stopping.busy())
         if not self.attempt.since_s:
             self.attempt = replace(self.attempt, since_s=self._clock.wall_s())
-            self._journal.record(Submitting(self.attempt.key, self.attempt.part, self.attempt.since_s))
+            attempt = self.attempt
+            self._journal.record(Submitting(attempt.key, attempt.part, attempt.since_s, attempt.credits))
             if not self._repeatable:
                 await self._journal.durable()
 

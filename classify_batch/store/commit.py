@@ -48,7 +48,7 @@ Write = Callable[[int, memoryview], int]
 
 LAZY_S = 0.1
 
-_DATA = (Log.RESULTS, Log.FAILURES)
+_DATA = (Log.RESULTS, Log.FAILURES, Log.PROVISIONAL)
 _OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 

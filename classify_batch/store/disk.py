@@ -133,6 +133,11 @@ class DiskStore:
             with refusals(path, but=FileExistsError):
                 await to_thread.run_sync(publish, partial(give_new_name, temporary), path, self._fsync)
 
+    async def remove(self, name: str) -> None:
+        path = self._at(name)
+        with refusals(path):
+            await to_thread.run_sync(partial(path.unlink, missing_ok=True))
+
     # --- Logs -----------------------------------------------------------------------------------------------
 
     async def truncate(self, log: Log, end: int) -> None:

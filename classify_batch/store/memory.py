@@ -82,7 +82,7 @@ class MemoryStore:
             pending[log] += len(data)
         kept = {Log.JOURNAL: choose(0, pending[Log.JOURNAL])}
         owed = self._owed(kept[Log.JOURNAL])
-        for log in (Log.RESULTS, Log.FAILURES):
+        for log in (Log.RESULTS, Log.FAILURES, Log.PROVISIONAL):
             kept[log] = choose(owed[log], pending[log])
         found = self.files
         for log, count in kept.items():
@@ -140,6 +140,10 @@ class MemoryStore:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         self._charge(name, len(data))
         self._files[name] = bytearray(data)
+
+    async def remove(self, name: str) -> None:
+        await checkpoint()
+        self._files.pop(name, None)
 
     async def truncate(self, log: Log, end: int) -> None:
         if log in self._ends:

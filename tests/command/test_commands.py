@@ -28,8 +28,8 @@ IDS = [f"file-{number}" for number in range(25)]
 RULES = '[{ type = "invoice", description = "has an invoice number and a total" }]'
 RUN = ("run", "c.toml", "--input", "ids.txt", "--run-dir", "run")
 MANIFEST_KEYS = {
-    *("state", "reason", "exit_status", "run_id", "started_at", "stopped_at", "files", "counts", "types"),
-    *("failure_codes", "jobs", "requests", "journal_seq", "outputs"),
+    *("state", "reason", "exit_status", "run_id", "started_at", "stopped_at", "files", "reused", "counts", "types"),
+    *("failure_codes", "triage", "second_looks", "credits", "jobs", "requests", "journal_seq", "outputs"),
 }
 PATIENCE_S = 20
 

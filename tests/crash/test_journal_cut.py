@@ -132,12 +132,14 @@ async def test_sound_lines_that_contradict_each_other_are_damage(files: dict[str
     key = AttemptKey(0, 1)
     for fact in (Submitting(key, Part(0), 1.0), Submitted(key, "j", 1.0), Ended(key, Kind.COLLECTED)):
         writer.record(fact)
+    writer.write()
     sound = store.crash(max).files[Log.JOURNAL].splitlines(keepends=True)
     other = MemoryStore({**files, Log.JOURNAL: b""})
     standing = Standing(3)
     standing.seq = 3
     liar = JournalWriter(other, standing, Fixed())
     liar.record(Submitting(AttemptKey(0, 2), Part(0), 1.0))
+    liar.write()
     lie = other.crash(max).files[Log.JOURNAL]
     data = b"".join([*sound, lie])
     with pytest.raises(DamagedError, match=f"line 4, byte {len(data) - len(lie)}: what it says can't follow"):

@@ -191,10 +191,10 @@ class Nights(RuleBasedStateMachine):
 
     @rule(
         for_s=st.floats(0, 60),
-        kept=st.tuples(*[st.floats(0, 1)] * 3),
+        kept=st.tuples(*[st.floats(0, 1)] * len(Log)),
         retry_failed=st.booleans(),
     )
-    def power_cut(self, for_s: float, kept: tuple[float, float, float], retry_failed: bool) -> None:
+    def power_cut(self, for_s: float, kept: tuple[float, ...], retry_failed: bool) -> None:
         """A run, and then the plug; of what was pending the disk has kept the drawn part of each file."""
         shares = iter(kept)
         lab = self.lab

@@ -137,7 +137,9 @@ class Lab:
             chunks = chunked(_batches(self.file_ids), self.settings.files_per_job)
             await write_run_file(self.store, self.settings, await write_plan(self.store, chunks), 0, self.clock)
 
-    async def run(self, *, retry_failed: bool = False, until_s: float | None = None) -> Ending:
+    async def run(
+        self, *, retry_failed: bool = False, until_s: float | None = None, submit_only: bool = False
+    ) -> Ending:
         """Takes the run from where the store says that it stands to its end, or to a stop."""
         await self.plan()
         found = await read_run(self.store)
@@ -159,7 +161,7 @@ class Lab:
             orchestrator = Orchestrator(self.settings, api, gate, self.store, self.clock, found, plan, self.stopping)
             try:
                 with anyio.fail_after(RUN_S_MAX):
-                    return await orchestrator.run(retry_failed=retry_failed, until_s=until_s)
+                    return await orchestrator.run(retry_failed=retry_failed, until_s=until_s, submit_only=submit_only)
             finally:
                 with anyio.CancelScope(shield=True):
                     await http.aclose()
@@ -246,15 +248,18 @@ def laboratory(
     seed: int = 1,
     skew_s: float = 0.0,
     version: str = "v1",
+    config: Mapping[str, object] | None = None,
     **options: object,
 ) -> Iterator[Lab]:
-    """Sets everything up. `options` are the sandbox's; `skew_s` is how far its clock is ahead, which it says."""
+    """Sets everything up. `config`: further sections of the settings; `options`: the sandbox's; `skew_s`: how far its
+    clock is ahead, which it says."""
     clock = LoopClock()
     settings = Settings(
         api={"base_url": BASE_URL, "version": version},
         job={"rules": RULES},
         plan={"files_per_job": files_per_job},
         limits={"requests_per_s": 1000.0, "settle_s": 5.0, **(limits or {})},
+        **(config or {}),
     )
     told = Options.of(seed=seed, faults=Faults.of(dict(faults or {}), "faults"), **options)
     with opened(told, lambda: clock.wall_s() + skew_s) as app:

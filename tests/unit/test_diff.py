@@ -23,7 +23,7 @@ from classify_batch.manifest.diff.changes import CHANGES, Change, Diff, diff
 from classify_batch.manifest.diff.words import describe, summary
 from classify_batch.manifest.plan import plan_line
 from classify_batch.manifest.standing import read_run
-from classify_batch.outcomes import encode_line, failure_lines, result_lines
+from classify_batch.outcomes.lines import encode_line, encode_results, failure_lines, result_line
 from classify_batch.ports import Log
 from classify_batch.records import Answer, Attempt, AttemptKey, Failure, FailureCode, Part, Segment, to_ranges
 from classify_batch.sources.spill import Limits
@@ -124,17 +124,22 @@ def lived(
     ]
     bad = [Failure(at, FailureCode(each.code), "why") for at, each in enumerate(said) if each.code is not None]
     waiting = [at for at, each in enumerate(said) if each == WAITS]
-    result, failure = result_lines(attempt, "job", "FAST", answers, 1.0), failure_lines(attempt, "job", bad, 1.0)
+    lines = [
+        result_line(attempt, "job", "FAST", file_id, answer, "1970-01-01T00:00:01Z") for file_id, answer in answers
+    ]
+    result, failure = encode_results(lines), failure_lines(attempt, "job", bad, 1.0)
+    outcomes = Counter([line.outcome for line in lines] + ["failed"] * len(bad))
+    types = Counter(line.type for line in lines if line.type is not None)
     ended = Ended(
         key,
         Kind.COLLECTED,
-        Segment(results_end, results_end + len(result.data), 0) if answers else None,
-        Segment(failures_end, failures_end + len(failure.data), 0) if bad else None,
-        tally=Tally(result.tally.outcomes | failure.tally.outcomes, result.tally.types, failure.tally.codes),
+        Segment(results_end, results_end + len(result), 0) if answers else None,
+        Segment(failures_end, failures_end + len(failure), 0) if bad else None,
+        tally=Tally(dict(outcomes), dict(types), dict(Counter(failure.code.value for failure in bad))),
         again=(Part(number, to_ranges(waiting)),) if waiting else (),
     )
     begun: list[Fact] = [Submitting(key, Part(number), 1.0), Submitted(key, "job", 1.0), Finished(key, "SUCCESS", 1.0)]
-    return [*begun, ended], result.data, failure.data
+    return [*begun, ended], result, failure
 
 
 def none_or(confidence: int | None) -> float | None:

@@ -368,6 +368,43 @@ def test_found_slots_are_remembered() -> None:
         assert slots.found == known
 
 
+def test_another_number_of_slots_is_told() -> None:
+    """What the plan was found to allow holds where it is less."""
+    slots = Slots(10)
+    slots.tell(30)
+    assert (slots.total, slots.found) == (30, None)
+    slots.remember(4)
+    slots.tell(50)
+    assert (slots.total, slots.found) == (4, 4)
+    slots.tell(3)
+    assert (slots.total, slots.found) == (3, None)
+
+
+async def test_creates_wait_while_the_gate_is_paused() -> None:
+    """Only they: looks and results pass, also those that come behind a create that waits."""
+    passed: list[tuple[str, float]] = []
+
+    async def go(name: str, turn: Turn) -> None:
+        async with gate.turn(turn):
+            passed.append((name, anyio.current_time()))
+
+    async with Gate(requests_in_flight=4, requests_per_s=100.0) as gate, anyio.create_task_group() as tasks:
+        began = anyio.current_time()
+        gate.pause(True)
+        assert gate.paused
+        for number in range(6):
+            tasks.start_soon(go, "create", Turn.CREATE)
+            tasks.start_soon(go, "look", Turn.LOOK)
+            tasks.start_soon(go, f"results {number}", Turn.RESULTS)
+        await anyio.sleep(100)
+        assert sorted({name.split()[0] for name, _ in passed}) == ["look", "results"]
+        assert len(passed) == 12
+        gate.pause(False)
+        await anyio.sleep(1)
+        assert len(passed) == 18
+        assert min(at for name, at in passed if name == "create") >= began + 100
+
+
 def test_slots_never_go_to_zero() -> None:
     """However often the plan refuses, one job is tried."""
     slots = Slots(3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from classify_batch.journal import entry as entry_module
 from classify_batch.journal.entry import decode, encode_about_run, encode_facts
 from classify_batch.journal.line import BadLineError, seal
-from classify_batch.records import AttemptKey, Part, Segment, to_ranges
+from classify_batch.records import AttemptKey, FirstLook, Part, Segment, to_ranges
 from classify_batch.states import Adopted, Ended, Fact, Finished, Kind, Submitted, Submitting, Tally, kind_of
 
 patient = settings(deadline=None)  # a busy machine is no fault
@@ -24,10 +24,15 @@ SEGMENTS = st.none() | st.builds(Segment, *[st.integers(0, 1 << 40)] * 2, st.int
 KEYS = st.builds(AttemptKey, st.integers(0, 10_000_000), st.integers(1, 1000))
 
 
+CREDITS = st.integers(-1000, 1000) | st.sampled_from([0.0, 0.25, -7.5])
+
+
 @st.composite
 def parts(draw: st.DrawFn, chunk: int) -> Part:
     positions = sorted(draw(st.sets(st.integers(0, 499), max_size=8)))
-    return Part(chunk, draw(st.sampled_from([None, to_ranges(positions)])), draw(st.integers(0, 99)))
+    ranges = draw(st.sampled_from([None, to_ranges(positions)]))
+    first = draw(st.none() | st.builds(FirstLook, st.integers(0, 99), st.integers(0, 1 << 40)))
+    return Part(chunk, ranges, draw(st.integers(0, 99)), first)
 
 
 @st.composite
@@ -35,7 +40,7 @@ def facts(draw: st.DrawFn, kind: Kind, at_s: float) -> Fact:
     key = draw(KEYS)
     match kind:
         case Kind.SUBMITTING:
-            return Submitting(key, draw(parts(key.chunk)), at_s)
+            return Submitting(key, draw(parts(key.chunk)), at_s, draw(CREDITS))
         case Kind.SUBMITTED:
             return Submitted(key, draw(WORDS), at_s, draw(st.none() | WORDS))
         case Kind.ADOPTED:
@@ -44,8 +49,8 @@ def facts(draw: st.DrawFn, kind: Kind, at_s: float) -> Fact:
             return Finished(key, draw(WORDS), draw(st.none() | MILLISECONDS), draw(st.none() | WORDS))
         case _:
             again = draw(st.lists(parts(key.chunk), max_size=2))
-            tally = Tally(draw(COUNTS), draw(COUNTS), draw(COUNTS))
-            return Ended(key, kind, draw(SEGMENTS), draw(SEGMENTS), tally, tuple(again))
+            tally = Tally(draw(COUNTS), draw(COUNTS), draw(COUNTS), draw(st.dictionaries(WORDS, CREDITS, max_size=2)))
+            return Ended(key, kind, draw(SEGMENTS), draw(SEGMENTS), draw(SEGMENTS), tally, tuple(again))
 
 
 @st.composite
@@ -95,9 +100,10 @@ def test_a_flipped_bit_is_refused(data: st.DataObject, batch: tuple[float, list[
 
 def test_every_flipped_bit_of_a_line_is_refused() -> None:
     """All of them, one after the other, for a line that has everything in it, and a type named like the checksum."""
-    tally = Tally({"classified": 3, "failed": 1}, {"a": 2, "crc": 1}, {"rejected": 1})
-    again = (Part(4, to_ranges([0, 1]), 1),)
-    fact = Ended(AttemptKey(4, 2), Kind.COLLECTED, Segment(10, 20, 123), Segment(0, 7, 9), tally, again)
+    tally = Tally({"classified": 3, "failed": 1}, {"a": 2, "crc": 1}, {"rejected": 1}, {"credits": -7.5})
+    again = (Part(4, to_ranges([0, 1]), 1, FirstLook(7, 99)),)
+    segments = (Segment(10, 20, 123), Segment(0, 7, 9), Segment(7, 99, 5))
+    fact = Ended(AttemptKey(4, 2), Kind.COLLECTED, *segments, tally, again)
     line = encode_facts(12, 1_700_000_000.123, 11, [fact], 40)[:-1]
     for bit in range(8 * len(line)):
         flipped = bytearray(line)

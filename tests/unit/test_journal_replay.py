@@ -161,17 +161,17 @@ class Ticking:
 
 
 def stands(standing: Standing) -> dict[str, Any]:
-    """All that a resumed process goes on from; times to the millisecond, which is what a journal keeps."""
+    """All that a resumed process goes on from; times to the second: facts wait for each other."""
     return {
         "states": bytes(standing.chunk_states),
         "done": (standing.done_chunks, standing.complete),
         "open": {
-            key: (left.part, left.state, left.job_id, left.offset, pytest.approx(left.since_s, abs=0.03))
+            key: (left.part, left.state, left.job_id, left.offset, left.credits, pytest.approx(left.since_s, abs=1.0))
             for key, left in standing.open.items()
         },
         "waiting": sorted(standing.waiting_parts(), key=repr),
-        "counts": (+standing.outcomes, +standing.types, +standing.codes),
-        "ends": (standing.results_end, standing.failures_end),
+        "counts": (+standing.outcomes, +standing.types, +standing.codes, dict(standing.sums)),
+        "ends": (standing.results_end, standing.failures_end, standing.provisional_end),
         "jobs": (standing.jobs, standing.project_id),
         "durations": [round(each, 2) for each in standing.durations],
         "found": standing.found,
@@ -201,6 +201,8 @@ class Life:
         self.writer.record_about_run(Kind.OPENED, {"limits": {}})
 
     def step(self) -> None:
+        if not self._draw(3):
+            self.writer.write()  # so that what waits together is now a line each, now all of it
         standing = self.standing
         fresh = [Part(chunk) for chunk in range(len(standing.chunk_states)) if standing.is_planned(chunk)]
         choices: list[Part | AttemptKey] = [*fresh, *standing.waiting_parts(), *standing.open]
@@ -208,7 +210,7 @@ class Life:
             choice = choices[self._draw(len(choices))]
             if isinstance(choice, Part):
                 key = AttemptKey(choice.chunk, self.writer.next_attempt(choice.chunk))
-                self.writer.record(Submitting(key, choice, self.clock.wall_s()))
+                self.writer.record(Submitting(key, choice, self.clock.wall_s(), self._draw(4) / 2))
             else:
                 self._go_on(choice)
 
@@ -253,13 +255,17 @@ class Life:
     def _end(
         self, key: AttemptKey, kind: Kind, *, answered: int = 0, failed: int = 0, again: tuple[Part, ...] = ()
     ) -> None:
-        segments = self.writer.append_outcomes(b"r" * 9 * answered, b"f" * 7 * failed)
+        lines = {Log.RESULTS: b"r" * 9 * answered, Log.FAILURES: b"f" * 7 * failed, Log.PROVISIONAL: b"p" * len(again)}
+        results, failures, provisional = (self.writer.append(log, data) for log, data in lines.items())
         outcomes = {"classified": answered} if answered else {}
         codes = {"overdue": failed} if failed else {}
-        tally = Tally(outcomes | ({"failed": failed} if failed else {}), {"a": answered} if answered else {}, codes)
-        self.writer.record(Ended(key, kind, *segments, tally=tally, again=again))
+        outcomes |= {"failed": failed} if failed else {}
+        sums = {"credits": -self.standing.open[key].credits, "accepted": answered}
+        tally = Tally(outcomes, {"a": answered} if answered else {}, codes, sums)
+        self.writer.record(Ended(key, kind, results, failures, provisional, tally, again))
 
     def journal(self) -> bytes:
+        self.writer.write()
         return self.store.crash(max).files[Log.JOURNAL]
 
 
@@ -346,6 +352,7 @@ async def test_jobs_from_shortly_before_an_intent_are_known(jobs: int) -> None:
         writer.record(Submitting(key, Part(chunk), clock.wall_s()))
         writer.record(Submitted(key, f"job-{chunk}", clock.wall_s()))
         writer.record(Ended(key, Kind.COLLECTED))
+        writer.write()
     doubtful = AttemptKey(jobs, 1)
     writer.record(Submitting(doubtful, Part(jobs), clock.wall_s()))
     asked = [f"job-{chunk}" for chunk in range(jobs)]
@@ -395,6 +402,7 @@ def test_found_limits_are_written_when_they_are_news() -> None:
         writer.record(Submitted(key, f"job-{chunk}", 0.0))
         writer.record(Finished(key, "ERROR", 1.0))
         writer.record(Ended(key, Kind.COLLECTED))
+        writer.write()
         line = store.crash(max).files[Log.JOURNAL].splitlines()[-1]
         said.append(decode(line).found)
         assert replay(store.crash(max).files[Log.JOURNAL], 9).found == standing.found

@@ -49,6 +49,7 @@ class Life:
             self._step(lot)
 
     def journal(self) -> bytes:
+        self.writer.write()
         return self.store.crash(max).files.get(Log.JOURNAL, b"")
 
     def _draw(self, size: int) -> int:
@@ -56,7 +57,8 @@ class Life:
 
     def _begin(self) -> None:
         self.sent = 0
-        self.standing = replay(self.journal(), len(self.standing.chunk_states))
+        data = self.journal() if hasattr(self, "writer") else b""
+        self.standing = replay(data, len(self.standing.chunk_states))
         self.writer = JournalWriter(
             self.store, self.standing, Still(), lambda: self.sent, totals_every_bytes=self._every
         )
@@ -64,6 +66,8 @@ class Life:
 
     def _step(self, lot: int) -> None:
         self.sent += 1
+        if lot % 3 == 0:
+            self.writer.write()
         fresh = [chunk for chunk in range(len(self.standing.chunk_states)) if self.standing.is_planned(chunk)]
         if lot % 11 == 0:
             if lot % 2:
@@ -74,7 +78,7 @@ class Life:
             self.writer.record_about_run(Kind.REOPENED, {"generation": generation, "again": [], "looks": []})
         elif lot % 2 and fresh:
             key = AttemptKey(fresh[0], 1)
-            self.writer.record(Submitting(key, Part(fresh[0]), 1.0))
+            self.writer.record(Submitting(key, Part(fresh[0]), 1.0, self._draw(3) / 4))
             self.writer.record((Submitted, Adopted)[self._draw(2)](key, "j", 1.0))
         elif self.standing.open:
             self._end(next(iter(self.standing.open)))
@@ -85,9 +89,10 @@ class Life:
         results, failures = (Segment(end, end + size, 0) for end, size in ends)
         counts = {"classified": answered} | ({"failed": failed} if failed else {})
         codes = {("overdue", "rejected")[self._draw(2)]: failed} if failed else {}
-        tally = Tally(counts, {("a", "totals")[self._draw(2)]: answered}, codes)
+        sums = {("credits", "accepted")[self._draw(2)]: answered - 1.5}
+        tally = Tally(counts, {("a", "totals")[self._draw(2)]: answered}, codes, sums)
         self.writer.record(Finished(key, "SUCCESS", None, '"totals":{'))
-        self.writer.record(Ended(key, Kind.COLLECTED, results, failures, tally))
+        self.writer.record(Ended(key, Kind.COLLECTED, results, failures, None, tally))
 
 
 def replay(data: bytes, chunks: int) -> Standing:
@@ -99,7 +104,7 @@ def replay(data: bytes, chunks: int) -> Standing:
 
 
 def sums(totals: Totals) -> dict[str, Any]:
-    counts = (+totals.outcomes, +totals.types, +totals.codes)
+    counts = (+totals.outcomes, +totals.types, +totals.codes, dict(totals.sums))
     return {"counts": counts, "jobs": totals.jobs, "requests": totals.requests, "seq": totals.seq}
 
 
@@ -154,6 +159,7 @@ def long_life(jobs: int) -> bytes:
         facts.append(Ended(key, Kind.COLLECTED, tally=Tally({"classified": 100}, {"a": 100})))
         for fact in facts:
             writer.record(fact)
+        writer.write()
     return store.crash(max).files[Log.JOURNAL]
 
 

@@ -188,3 +188,15 @@ async def test_a_found_rate_is_remembered() -> None:
         for second in range(200):
             pace.passed(second, limited=True)
         assert pace.per_s > begins or begins == told
+
+
+def test_another_rate_is_told() -> None:
+    """Up or down at once; what was found to be allowed holds where it is less, and can be climbed from."""
+    pace = Pace(10.0)
+    pace.tell(40.0)
+    assert (pace.per_s, pace.found_per_s) == (40.0, None)
+    pace.remember(5.0)
+    pace.tell(100.0)
+    assert (pace.per_s, pace.found_per_s) == (5.0, 5.0)
+    pace.tell(3.0)
+    assert (pace.per_s, pace.found_per_s) == (3.0, None)

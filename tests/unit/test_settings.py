@@ -7,12 +7,14 @@ from typing import Any, get_args
 import pytest
 
 from classify_batch.errors import SettingsError
+from classify_batch.manifest.cost import cost_of
 from classify_batch.records import Language
 from classify_batch.settings import Settings, line_of, read_api_key
 
 RULE = {"type": "invoice", "description": "has an invoice number and a total"}
 JOB = {"rules": [RULE]}
 SECRET = "llx-s3cr3t"
+TOML_RULE = '{ type = "invoice", description = "has line items and a total" }'
 
 DOCUMENTED = (
     "af az bs cs cy da de en es et fr ga hr hu id is it ku la lt lv mi ms mt nl no oc pi pl pt ro rs_latin sk sl sq "
@@ -427,8 +429,69 @@ def test_limits_are_no_part_of_the_identity() -> None:
         with_job(parsing_configuration={"max_pages": 3}),
         Settings(job=JOB, api={"base_url": "https://host"}),
         Settings(job=JOB, api={"project_id": "p"}),
+        Settings(job=JOB, escalation={"unmatched": True}),
+        Settings(job=JOB, triage={"accept_above": 0.5}),
+        Settings(job=JOB, plan={"carry": ["path"]}),
     ):
         assert other.identity() != same
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[escalation]\nmode = "MULTIMODAL"\n', ["line 4", "escalation: it names no answer to look at again"]),
+        ('[escalation]\nunmatched = true\nmode = "FAST"\n', ["line 6", "the first look is in this mode already"]),
+        ("[escalation]\nbelow_confidence = 1.5\n", ["line 5", "escalation.below_confidence"]),
+        ("[escalation]\nunmatched = 7\n", ["line 5", "escalation.unmatched"]),
+        ("[triage]\naccept_above = true\n", ["line 5", "triage.accept_above", "true and false mean nothing here"]),
+        ("[triage]\nby_type = { invoice = 0.5 }\n", ["triage.accept_above: missing"]),
+        ("[triage]\naccept_above = 0.5\nby_type = { bill = 0.5 }\n", ["line 6", "no rule has the type 'bill'"]),
+        ("[limits]\nmax_credits = -1\n", ["line 5", "limits.max_credits"]),
+        ("[price]\ncredits_per_page = { SLOW = 1 }\n", ["price.credits_per_page.SLOW: unknown setting"]),
+        (
+            '[escalation]\nmode = "FAST"\n[triage]\naccept_above = 0.5\nby_type = { bill = 0.5 }\n',
+            ["3 faults", "it names no answer", "in this mode already", "no rule has the type"],
+        ),
+    ],
+)
+def test_sections_that_say_what_can_not_be(tmp_path: Path, text: str, words: list[str]) -> None:
+    """A second look at nothing, in the same mode, thresholds of no rule: told by line, all at once."""
+    said = refusal(tmp_path / "c.toml", f'[job]\nmode = "FAST"\nrules = [{TOML_RULE}]\n{text}')
+    for each in words:
+        assert each in said
+
+
+def test_a_second_look_is_v1s() -> None:
+    """v2 knows one mode."""
+    with pytest.raises(SettingsError, match="escalation: v2"):
+        Settings(job=JOB, api={"version": "v2"}, escalation={"unmatched": True})
+
+
+def test_what_the_create_calls_say() -> None:
+    """At the first look, and at the second."""
+    settings = Settings(job=JOB, escalation={"unmatched": True})
+    assert settings.specs.second is not None
+    assert (settings.specs.first.mode, settings.specs.second.mode) == ("FAST", "MULTIMODAL")
+    assert settings.specs.second.rules == settings.job.rules
+    assert with_job().specs.second is None
+
+
+@pytest.mark.parametrize(
+    ("sections", "pages", "credits", "dollars"),
+    [
+        ({}, 500, 500, 0.625),
+        ({"job": {**JOB, "mode": "MULTIMODAL"}}, 500, 1000, 1.25),
+        ({"job": {**JOB, "parsing_configuration": {"max_pages": 2}}}, 200, 200, 0.25),
+        ({"job": {**JOB, "parsing_configuration": {"target_pages": [0, 3, 3]}}}, 200, 200, 0.25),
+        ({"escalation": {"unmatched": True}}, 1000, 1500, 1.875),
+        ({"price": {"credits_per_page": {"FAST": 0.5}, "dollars_per_credit": 2}}, 500, 250, 500),
+    ],
+)
+def test_the_most_that_files_can_cost(sections: dict[str, Any], pages: int, credits: float, dollars: float) -> None:
+    """A hundred of them: pages that may be read, at every look, by the rates that are set."""
+    cost = cost_of(100, Settings(**{"job": JOB, **sections}))
+    assert (cost.pages, cost.credits) == (pages, credits)
+    assert cost.dollars == pytest.approx(dollars)
 
 
 def test_webhook_headers_are_missed_on_resume() -> None:

@@ -27,7 +27,7 @@ from anyio.lowlevel import checkpoint
 from classify_batch.manifest.diff.committed import read_side
 from classify_batch.manifest.diff.spread import WAITING, Answer, Labels
 from classify_batch.manifest.standing import RunOnDisk
-from classify_batch.outcomes import encode_line
+from classify_batch.outcomes.lines import encode_line
 from classify_batch.ports import RunStore
 from classify_batch.sources.spill import LIMITS, Limits
 

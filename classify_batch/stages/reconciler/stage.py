@@ -16,9 +16,9 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.gate import Slots
-from classify_batch.outcomes import end_attempt, fail_all, failure_lines
+from classify_batch.outcomes import Outcomes, fail_all
 from classify_batch.ports import Api, Clock, Journal
-from classify_batch.records import Attempt, AttemptKey, FailureCode, Job, JobPage, JobSpec, JobView
+from classify_batch.records import Attempt, AttemptKey, FailureCode, Job, JobPage, JobSpecs, JobView
 from classify_batch.stages.reconciler.match import Doubt, NewestFirst, answered_files, could_be_ours
 from classify_batch.states import Adopted, Kind
 from classify_batch.stopping import Stop, Stopping
@@ -49,21 +49,23 @@ class Reconciler:
         self,
         api: Api,
         journal: Journal,
+        outcomes: Outcomes,
         clock: Clock,
         slots: Slots,
         stopping: Stopping,
         *,
-        spec: JobSpec,
+        specs: JobSpecs,
         settle_s: float,
         job_timeout_s: float,
         warn: Callable[[str], None],
     ) -> None:
         self._api = api
         self._journal = journal
+        self._outcomes = outcomes
         self._clock = clock
         self._slots = slots
         self._stopping = stopping
-        self._spec = spec
+        self._specs = specs
         self._settle_s = settle_s
         self._job_timeout_s = job_timeout_s
         self._warn = warn
@@ -149,7 +151,8 @@ class Reconciler:
     def _could_be(self, view: JobView, doubt: Doubt) -> bool:
         if view.job_id in doubt.others:
             return False
-        return could_be_ours(view, doubt, self._spec, self._api.clock_skew_s, self._settle_s)
+        spec = self._specs.of(doubt.attempt.part)
+        return could_be_ours(view, doubt, spec, self._api.clock_skew_s, self._settle_s)
 
     async def _read_list(self, since_s: float) -> list[JobView]:
         """The whole list, or as much of it as can hold jobs of ours."""
@@ -262,6 +265,5 @@ class Reconciler:
         attempt = doubt.attempt
         del self._doubts[attempt.key]
         failures = fail_all(attempt, FailureCode.UNRESOLVED, f"perhaps paid, and it could not be proven; {why}")
-        lines = failure_lines(attempt, None, failures, self._clock.wall_s())
-        end_attempt(self._journal, attempt, Kind.COLLECTED, failures=lines)
+        self._outcomes.end(attempt, Kind.COLLECTED, failures=failures)
         self._slots.release()

@@ -40,6 +40,9 @@ async def test_distinct_is_a_dictionary_that_does_not_grow(batches: list[list[st
     kept = [batch async for batch in unique]
     assert [file_id for batch in kept for file_id in batch] == list(dict.fromkeys(given_ids))
     assert unique.duplicates == len(given_ids) - len(set(given_ids))
+    repeats = [each for at, each in enumerate(given_ids) if each in given_ids[:at]]
+    assert set(unique.examples) <= set(repeats)
+    assert len(set(unique.examples)) == len(unique.examples) == min(5, len(set(repeats)))
     assert all(kept)
 
 

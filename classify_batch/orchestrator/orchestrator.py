@@ -12,24 +12,28 @@ finished; the poller waits for the collectors, so that no more is submitted than
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio
-from anyio.abc import ObjectSendStream, TaskGroup
+from anyio.abc import ObjectReceiveStream, ObjectSendStream, TaskGroup
 
 from classify_batch.errors import ClassifyBatchError, ExitStatus, StoreError, the_cause
 from classify_batch.gate import Gate, Slots
-from classify_batch.journal.replay import OpenAttempt
 from classify_batch.journal.writer import JournalWriter
+from classify_batch.manifest.cost import Price
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.reopen import reopen_failures
 from classify_batch.manifest.standing import RunOnDisk, mend
 from classify_batch.manifest.summary import exit_status_of, failed_percentage, manifest_of, write_manifest
+from classify_batch.orchestrator.feed import Feed
+from classify_batch.orchestrator.purse import Purse
+from classify_batch.orchestrator.tuner import Tuner
+from classify_batch.outcomes import Outcomes
 from classify_batch.ports import Api, Clock, RunStore
-from classify_batch.records import Attempt, AttemptKey, Job, Part, RunState
+from classify_batch.records import Attempt, Job, RunState
 from classify_batch.settings import Settings
 from classify_batch.stages.collector import Collector
 from classify_batch.stages.poller import Poller
@@ -37,13 +41,17 @@ from classify_batch.stages.poller.durations import Durations
 from classify_batch.stages.poller.watch import Watch
 from classify_batch.stages.reconciler import Reconciler
 from classify_batch.stages.submitter import Submitter
-from classify_batch.states import Kind
+from classify_batch.states import Ended, Kind
 from classify_batch.stopping import Stop, Stopping
 
 GRACE_S = 2.5
 """How long a stop waits for what is on the wire; with the writing after it a run is out within 4 s."""
 
 COLLECTORS_MAX = 16
+
+UNBOUNDED = 1_000_000_000
+
+SUBMITTED_EVERY_S = 0.05
 
 UNCOLLECTED_MAX = 256
 """Finished jobs that may wait for a collector, so that the poller goes on looking meanwhile; beyond, it waits, no slot
@@ -63,7 +71,7 @@ class Progress:
         outcomes: committed files by outcome; types: by type.
         in_flight: jobs that hold a slot; in_doubt: attempts that are being reconciled.
         waiting_s: seconds for which nothing is sent; down: because the API answers nothing, and not because it asked
-            for fewer requests.
+            for fewer requests; paused: because somebody asked for no new jobs.
     """
 
     files: int
@@ -76,6 +84,7 @@ class Progress:
     requests: int
     waiting_s: float
     down: bool
+    paused: bool
     stopping: str | None
 
 
@@ -120,10 +129,20 @@ class Orchestrator:
         self._journal = JournalWriter(
             store, found.standing, clock, lambda: api.requests, self._on_ended, self._found_limits
         )
-        self._slots = Slots(settings.limits.jobs_in_flight)
-        self._again: deque[Part] = deque()
+        self._slots = Slots(settings.limits.jobs_in_flight or UNBOUNDED)
+        self._purse = Purse(found.standing, settings.limits.max_credits)
+        self._feed = Feed(
+            store,
+            plan,
+            self._journal,
+            self._slots,
+            stopping,
+            self._purse,
+            Price(settings),
+            carries=bool(settings.plan.carry),
+        )
+        self._tuner = Tuner(store, self._journal, gate, self._slots, self._purse)
         self._reconciler: Reconciler | None = None
-        self._news = anyio.Event()
         self._over = anyio.Event()
         self._started_at_s = clock.wall_s()
 
@@ -141,14 +160,18 @@ class Orchestrator:
             requests=self._api.requests,
             waiting_s=self._gate.waiting_s,
             down=self._gate.broken,
+            paused=self._gate.paused,
             stopping=None if self._stopping.stop is None else self._stopping.stop.reason,
         )
 
-    async def run(self, *, retry_failed: bool = False, until_s: float | None = None) -> Ending:
+    async def run(
+        self, *, retry_failed: bool = False, until_s: float | None = None, submit_only: bool = False
+    ) -> Ending:
         """Runs until complete or stopped. However it ends, what is committed is whole and the directory goes on.
 
         `retry_failed`: the failed files get a new chance first. `until_s`: the wall time at which creating ends and
-        what is out is collected, for at most `limits.drain_s`.
+        what is out is collected, for at most `limits.drain_s`. `submit_only`: makes as many jobs as may be out at once,
+        and leaves them to a later process.
 
         Raises:
             StoreError: the disk refused.
@@ -161,11 +184,11 @@ class Orchestrator:
         self._open()
         if retry_failed:
             await reopen_failures(self._store, self._standing, self._journal, self._plan)
-        self._again.extend(self._standing.waiting_parts())
+        self._feed.again(self._standing.waiting_parts())
         self._remember_limits()
         await self._write_manifest(RunState.RUNNING)
         try:
-            await self._drive(until_s)
+            await self._drive(until_s, submit_only)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._stopping.ask(_broken_off(error))
@@ -215,13 +238,15 @@ class Orchestrator:
 
     # --- The task group ---------------------------------------------------------------------------------------------
 
-    async def _drive(self, until_s: float | None) -> None:
+    async def _drive(self, until_s: float | None, submit_only: bool) -> None:
         if self._standing.complete:
             return
         async with anyio.create_task_group() as tasks:
             if until_s is not None:
                 tasks.start_soon(self._stop_at, until_s)
-            await self._lay(tasks)
+            tasks.start_soon(self._journal.work)
+            tasks.start_soon(self._tuner.work)
+            await self._lay(tasks, submit_only)
             await self._until_over()
             tasks.cancel_scope.cancel()
 
@@ -253,8 +278,29 @@ class Orchestrator:
         await anyio.sleep(self._settings.limits.drain_s)
         self._stopping.ask(replace(self._stopping.stop or over, collects=False))
 
+    async def _leave_to_others(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
+        """Stops when no more jobs can be made: none is wanted, or no more may be out at once."""
+        async with submitted, finished, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._stop_when_submitted)
+            async for _ in submitted:
+                pass
+
+    async def _stop_when_submitted(self) -> None:
+        while not self._all_submitted():  # noqa: ASYNC110 - what it waits for are slots, facts and the feed together
+            await anyio.sleep(SUBMITTED_EVERY_S)
+        words = f"{len(self._standing.open):,} jobs are out, and are left to a later process"
+        self._stopping.ask(Stop(words, hint="`classify-batch resume DIR` collects, any hour later"))
+
+    def _all_submitted(self) -> bool:
+        if self._slots.found is not None:
+            return True  # the plan allows no more
+        accepted = sum(1 for left in self._standing.open.values() if left.job_id is not None)
+        return self._slots.taken == accepted and (self._feed.exhausted or accepted >= self._slots.total)
+
     def _stop_at_too_many_failures(self) -> None:
-        outcomes, most = self._standing.outcomes, self._settings.limits.stop_at_failure_percentage
+        """Judged by what this run asked itself."""
+        most, reused = self._settings.limits.stop_at_failure_percentage, self._run.reused
+        outcomes = self._standing.outcomes - Counter({} if reused is None else reused.counts)
         if sum(outcomes.values()) < JUDGED_FILES_MIN or failed_percentage(outcomes) <= most:
             return
         words = f"{failed_percentage(outcomes):.1f} % of the files failed, and {most:g} % are allowed"
@@ -278,11 +324,11 @@ class Orchestrator:
         if (jobs := found.get("jobs_in_flight")) is not None:
             self._slots.remember(int(jobs))
 
-    def _on_ended(self, again: tuple[Part, ...]) -> None:
+    def _on_ended(self, fact: Ended) -> None:
+        self._purse.ended(fact)
         self._stop_at_too_many_failures()
-        self._again.extend(again)
-        if again:
-            self._news.set()
+        if fact.again:
+            self._feed.again(fact.again)
         self._check_over()
 
     def _check_over(self) -> None:
@@ -290,18 +336,22 @@ class Orchestrator:
         if self._standing.complete or drained:
             self._over.set()
 
-    async def _lay(self, tasks: TaskGroup) -> None:
+    async def _lay(self, tasks: TaskGroup, submit_only: bool) -> None:
         """Makes the streams and the tasks between them."""
         settings, limits = self._settings, self._settings.limits
-        common = (self._api, self._journal, self._clock)
+        specs = settings.specs
+        outcomes = Outcomes(self._journal, self._clock, specs, settings.escalation, settings.triage)
+        common = (self._api, self._journal, outcomes, self._clock)
         intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
         submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
-        finished_send, finished = anyio.create_memory_object_stream[Job](min(limits.jobs_in_flight, UNCOLLECTED_MAX))
+        finished_send, finished = anyio.create_memory_object_stream[Job](UNCOLLECTED_MAX)
         doubtful_send, doubtful = anyio.create_memory_object_stream[Attempt](float("inf"))  # bounded by the slots
 
         submitter = Submitter(*common, self._slots, self._stopping, self._standing.project_id)
         poller = Poller(
-            *common,
+            self._api,
+            self._journal,
+            self._clock,
             self._slots,
             self._stopping,
             Watch(Durations(self._standing.durations)),
@@ -309,80 +359,30 @@ class Orchestrator:
             job_timeout_s=limits.job_timeout_s,
             settle_s=limits.settle_s,
         )
-        collector = Collector(
-            *common, self._stopping, mode=settings.job.mode, attempts=limits.attempts, warn=log.warning
-        )
+        collector = Collector(self._api, outcomes, self._stopping, attempts=limits.attempts, warn=log.warning)
         reconciler = self._reconciler = Reconciler(
             *common,
             self._slots,
             self._stopping,
-            spec=settings.job,
+            specs=specs,
             settle_s=limits.settle_s,
             job_timeout_s=limits.job_timeout_s,
             warn=log.warning,
         )
-        for _ in range(min(limits.requests_in_flight, limits.jobs_in_flight)):
+        for _ in range(limits.requests_in_flight):
             tasks.start_soon(submitter.work, intake.clone(), submitted_send.clone(), doubtful_send.clone())
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
             tasks.start_soon(collector.work, finished.clone())
-        tasks.start_soon(poller.work, submitted, finished_send)
+        if submit_only:
+            tasks.start_soon(self._leave_to_others, submitted, finished_send)
+        else:
+            tasks.start_soon(poller.work, submitted, finished_send)
         tasks.start_soon(reconciler.work, doubtful, intake_send.clone(), submitted_send.clone())
-        tasks.start_soon(self._take_up, submitted_send, doubtful_send, intake_send.clone())
-        tasks.start_soon(self._feed, intake_send)
+        take_up = partial(self._feed.take_up, repeatable=self._api.idempotent)
+        tasks.start_soon(take_up, submitted_send, doubtful_send, intake_send.clone())
+        tasks.start_soon(self._feed.work, intake_send)
         intake.close()
         finished.close()
-
-    # --- What goes in -----------------------------------------------------------------------------------------------
-
-    async def _take_up(
-        self,
-        submitted: ObjectSendStream[Job],
-        doubtful: ObjectSendStream[Attempt],
-        again: ObjectSendStream[Attempt],
-    ) -> None:
-        """Hands the attempts that an earlier process left open to those who go on with them."""
-        async with submitted, doubtful, again:
-            for key, left in list(self._standing.open.items()):
-                self._slots.take()
-                attempt = await self._attempt(key, left)
-                if left.job_id is None:
-                    await (again if self._api.idempotent else doubtful).send(attempt)
-                else:
-                    since_s = left.submitted_at_s or left.since_s
-                    await submitted.send(Job(attempt, left.job_id, since_s, timed=False, reopened=left.reopened))
-
-    async def _attempt(self, key: AttemptKey, left: OpenAttempt) -> Attempt:
-        chunk_file_ids = await self._plan.file_ids(key.chunk)
-        positions = tuple(left.part.positions(len(chunk_file_ids)))
-        file_ids, waits_since_s = left.part.pick(chunk_file_ids), left.submitted_at_s or 0.0
-        return Attempt(key, left.part, file_ids, positions, left.since_s, waits_since_s)
-
-    async def _feed(self, intake: ObjectSendStream[Attempt]) -> None:
-        async with intake, aclosing(self._parts()) as parts:
-            async for part, file_ids, positions in parts:
-                await self._slots.acquire()
-                if not self._stopping.creating:
-                    self._slots.release()
-                    return
-                key = AttemptKey(part.chunk, self._journal.next_attempt(part.chunk))
-                await intake.send(Attempt(key, part, file_ids, positions))
-
-    async def _parts(self) -> AsyncGenerator[tuple[Part, tuple[str, ...], tuple[int, ...]], None]:
-        """What goes out, for as long as the run lasts: parts that go out again first, then the plan."""
-        async with aclosing(self._plan.stream(wanted=self._standing.is_planned)) as chunks:
-            async for number, chunk_file_ids in chunks:
-                while self._again:
-                    yield await self._load(self._again.popleft())
-                yield Part(number), tuple(chunk_file_ids), tuple(range(len(chunk_file_ids)))
-        while True:
-            while self._again:
-                yield await self._load(self._again.popleft())
-            self._news = anyio.Event()
-            await self._news.wait()
-
-    async def _load(self, part: Part) -> tuple[Part, tuple[str, ...], tuple[int, ...]]:
-        chunk_file_ids = await self._plan.file_ids(part.chunk)
-        return part, part.pick(chunk_file_ids), tuple(part.positions(len(chunk_file_ids)))
 
 
 def _broken_off(error: Exception) -> Stop:

@@ -1,0 +1,60 @@
+"""Limits that change while a run is on: told by a file in its directory, obeyed within a second, and written down."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+from pydantic import ValidationError
+
+from classify_batch.gate import Gate, Slots
+from classify_batch.journal.writer import JournalWriter
+from classify_batch.orchestrator.purse import Purse
+from classify_batch.ports import RunStore
+from classify_batch.settings.tuning import NAME, Tuning
+from classify_batch.states import Kind
+
+EVERY_S = 0.5
+
+log = logging.getLogger("classify_batch")
+
+
+class Tuner:
+    """Hears what `tune` says."""
+
+    def __init__(self, store: RunStore, journal: JournalWriter, gate: Gate, slots: Slots, purse: Purse) -> None:
+        self._store = store
+        self._journal = journal
+        self._gate = gate
+        self._slots = slots
+        self._purse = purse
+
+    async def work(self) -> None:
+        """Obeys until it is cancelled."""
+        await self._store.remove(NAME)  # what was told to a process that is gone
+        while True:
+            await anyio.sleep(EVERY_S)
+            if await self._store.size(NAME) is not None:
+                await self._obey()
+
+    async def _obey(self) -> None:
+        data = await self._store.read(NAME)
+        try:
+            tuning = Tuning.model_validate_json(data)
+        except ValidationError as error:
+            log.warning("%s says what can't be obeyed: %s", NAME, error.errors(include_url=False)[0]["msg"])
+        else:
+            self._turn(tuning)
+            self._journal.record_about_run(Kind.TUNED, {"limits": tuning.told()})
+            await self._journal.durable()
+            log.warning("told anew: %s", ", ".join(f"{name} = {value}" for name, value in tuning.told().items()))
+        await self._store.remove(NAME)
+
+    def _turn(self, tuning: Tuning) -> None:
+        self._gate.tell(tuning.requests_per_s, tuning.creates_per_s)
+        if tuning.jobs_in_flight is not None:
+            self._slots.tell(tuning.jobs_in_flight)
+        if tuning.max_credits is not None:
+            self._purse.tell(tuning.max_credits)
+        if tuning.paused is not None:
+            self._gate.pause(tuning.paused)

@@ -1,0 +1,165 @@
+"""Ends attempts: outcomes, first answers that wait for a second look, counts and credits, as one fact."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import compress
+
+from classify_batch.clock import to_iso
+from classify_batch.outcomes.lines import (
+    FIRST,
+    SECOND,
+    Other,
+    ResultLine,
+    encode_results,
+    failure_lines,
+    result_line,
+)
+from classify_batch.ports import Clock, Journal, Log
+from classify_batch.records import (
+    Answer,
+    Attempt,
+    Failure,
+    FailureCode,
+    FirstLook,
+    JobSpecs,
+    OutcomeKind,
+    Part,
+    to_ranges,
+)
+from classify_batch.settings import EscalationSettings, TriageSettings
+from classify_batch.states import Ended, Kind, Tally
+from classify_batch.wire.words import clean
+
+ACCEPTED, SECOND_LOOKS, CREDITS, BILLED = "accepted", "second_looks", "credits", "billed"
+"""What is summed up beside the outcomes: files that need no second pair of eyes; files that went out for a second look;
+credits, the most that they can be where the bill isn't known; credits that the API said were billed."""
+
+Answered = Sequence[tuple[str, Answer]]
+"""(file ID, answer) of files that were answered."""
+
+
+class Outcomes:
+    """Where the stages end their attempts.
+
+    A file whose second look brings nothing keeps its first answer: it never fails.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        specs: JobSpecs,
+        escalation: EscalationSettings | None = None,
+        triage: TriageSettings | None = None,
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._specs = specs
+        self._escalation = escalation
+        self._triage = triage
+
+    def end(
+        self,
+        attempt: Attempt,
+        kind: Kind,
+        *,
+        job_id: str | None = None,
+        answers: Answered = (),
+        failures: Sequence[Failure] = (),
+        again: tuple[Part, ...] = (),
+        free: bool = False,
+        billed: float | None = None,
+    ) -> None:
+        """Appends an attempt's outcomes and the fact that ends it, in one breath: nothing may come between them.
+
+        Args:
+            job_id: the job that it was; None where it never was one.
+            free: whether it cost nothing, where the API doesn't say what was billed.
+            billed: credits that the API said were billed.
+        """
+        at_s = self._clock.wall_s()
+        lines = [
+            result_line(attempt, job_id or "", self._specs.of(attempt.part).mode, file_id, answer, to_iso(at_s))
+            for file_id, answer in answers
+        ]
+        weak: list[ResultLine] = []
+        if attempt.part.first is not None:
+            lines = [self._second(attempt, line) for line in lines]
+            lines += [self._first(attempt, job_id, failure) for failure in failures]
+            failures = ()
+        elif self._escalation is not None:
+            flags = [self._escalation.is_weak(answer) for _, answer in answers]
+            weak = list(compress(lines, flags))
+            lines = list(compress(lines, [not flag for flag in flags]))
+        provisional = self._journal.append(Log.PROVISIONAL, encode_results(weak))
+        if provisional is not None:
+            again = (*again, _second_part(attempt, weak, FirstLook(provisional.start, provisional.end)))
+        results = self._journal.append(Log.RESULTS, encode_results(lines))
+        lost = self._journal.append(Log.FAILURES, failure_lines(attempt, job_id, failures, at_s))
+        sums = self._sums(attempt, lines, len(weak), free, billed)
+        tally = _tally(lines, failures, sums)
+        self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, again))
+
+    def _second(self, attempt: Attempt, line: ResultLine) -> ResultLine:
+        """An answer of the second look: it counts."""
+        answer, mode, job_id, number, at = attempt.first_answers[line.file_id]
+        line.counts = SECOND
+        line.other = Other(mode, number, job_id, answer.type, answer.confidence, answer.reasoning, at)
+        return line
+
+    def _first(self, attempt: Attempt, job_id: str | None, failure: Failure) -> ResultLine:
+        """The first answer, where the second look brought none."""
+        file_id = attempt.file_ids[attempt.positions.index(failure.position)]
+        answer, mode, first_job_id, number, at = attempt.first_answers[file_id]
+        line = result_line(attempt, first_job_id, mode, file_id, answer, at)
+        line.attempt, line.counts = number, FIRST
+        second = self._specs.of(attempt.part).mode
+        line.other = Other(second, attempt.key.attempt, job_id, code=failure.code, message=clean(failure.message))
+        return line
+
+    def _sums(
+        self, attempt: Attempt, lines: Iterable[ResultLine], weak: int, free: bool, billed: float | None
+    ) -> dict[str, float]:
+        counted = billed if billed is not None else 0.0 if free else attempt.credits
+        sums = {
+            ACCEPTED: 0.0 if self._triage is None else sum(map(self._accepts, lines)),
+            SECOND_LOOKS: weak,
+            CREDITS: counted - attempt.credits if attempt.credits else 0.0,  # the most was counted when it went out
+            BILLED: billed or 0.0,
+        }
+        return {name: _plain(value) for name, value in sums.items() if value}
+
+    def _accepts(self, line: ResultLine) -> bool:
+        return self._triage is not None and line.type is not None and self._triage.accepts(line.type, line.confidence)
+
+
+def _second_part(attempt: Attempt, weak: list[ResultLine], first: FirstLook) -> Part:
+    positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
+    ranges = to_ranges(sorted(positions[line.file_id] for line in weak))
+    return replace(attempt.part, ranges=ranges, bad_jobs=0, first=first)
+
+
+def _tally(lines: Sequence[ResultLine], failures: Sequence[Failure], sums: dict[str, float]) -> Tally:
+    types = Counter(line.type for line in lines)
+    unmatched = types.pop(None, 0)
+    outcomes = {
+        OutcomeKind.CLASSIFIED.value: len(lines) - unmatched,
+        OutcomeKind.UNMATCHED.value: unmatched,
+        OutcomeKind.FAILED.value: len(failures),
+    }
+    codes = Counter(failure.code.value for failure in failures)
+    known = {kind: number for kind, number in types.items() if kind is not None}
+    return Tally({kind: n for kind, n in outcomes.items() if n}, known, dict(codes), sums)
+
+
+def _plain(value: float) -> float:
+    """As it stands in a line: whole numbers without a point."""
+    return int(value) if value == int(value) else round(value, 6)
+
+
+def fail_all(attempt: Attempt, code: FailureCode, message: str) -> list[Failure]:
+    """The same failure for every file of an attempt."""
+    return [Failure(position, code, message) for position in attempt.positions]

@@ -1,0 +1,40 @@
+"""What may be told to a run that is on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from classify_batch.errors import UsageError
+
+NAME = "tune.json"
+"""The file by which it is told, in the run directory: the process that holds the run takes it away when it obeys."""
+
+
+class Tuning(BaseModel):
+    """Limits that change, each None where it stays. In force until the process ends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    jobs_in_flight: int | None = Field(default=None, ge=1, le=100_000)
+    requests_per_s: float | None = Field(default=None, gt=0, le=100_000)
+    creates_per_s: float | None = Field(default=None, gt=0, le=100_000)
+    max_credits: float | None = Field(default=None, ge=0)
+    paused: bool | None = None
+
+    @classmethod
+    def of(cls, **told: Any) -> Tuning:
+        """Raises UsageError naming the first value that can't be."""
+        try:
+            return cls(**told)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            raise UsageError(
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']} (given: {fault['input']!r})",
+                hint="the README lists the range of every limit",
+            ) from None
+
+    def told(self) -> dict[str, Any]:
+        """What changes."""
+        return self.model_dump(exclude_none=True)

@@ -1,0 +1,107 @@
+"""`run --carry`: what the input says of a file stands beside its outcome."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFIG = """
+[api]
+base_url = "sandbox"
+
+[job]
+rules = [{ type = "invoice", description = "has line items and a total" }]
+
+[plan]
+files_per_job = 3
+
+[limits]
+requests_per_s = 1000
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "classify_batch", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+
+
+def carried(run_dir: Path) -> dict[str, Any]:
+    lines = (run_dir / "results.jsonl").read_text().splitlines() + (run_dir / "failures.jsonl").read_text().splitlines()
+    return {line["file_id"]: line.get("carried") for line in map(json.loads, lines)}
+
+
+def test_columns_of_a_csv(tmp_path: Path, config: Path) -> None:
+    """Quoted cells and all; of a repeated ID the first row counts."""
+    rows = ["id,path,note"] + [f'f{n},"in/{n}, ""x"".pdf",ü\u2028{n}' for n in range(8)] + ["f3,elsewhere,later"]
+    (tmp_path / "ids.csv").write_text("\n".join(rows))
+    run_dir = tmp_path / "run"
+    told = ("--column", "id", "--carry", "path", "--carry", "note")
+    done = command("run", config, "--input", tmp_path / "ids.csv", "--run-dir", run_dir, *told)
+    assert done.returncode == 0, done.stderr
+    assert carried(run_dir) == {f"f{n}": {"path": f'in/{n}, "x".pdf', "note": f"ü\u2028{n}"} for n in range(8)}
+    assert command("verify", run_dir).returncode == 0
+
+
+def test_keys_of_jsonl_and_of_outcomes(tmp_path: Path, config: Path) -> None:
+    """Any JSON value; and what a run carried is carried on when its outcomes are the input."""
+    values = ["x", 7, None, {"deep": [1, 2]}, "\ud800", 10**30]
+    first = tmp_path / "ids.jsonl"
+    first.write_text("\n".join(json.dumps({"file_id": f"f{n}", "tag": value}) for n, value in enumerate(values)))
+    run_dir = tmp_path / "run"
+    assert command("run", config, "--input", first, "--run-dir", run_dir, "--carry", "tag").returncode == 0
+    expected = {f"f{n}": {"tag": value} for n, value in enumerate(values)}
+    assert carried(run_dir) == expected
+    again = command(
+        "run", config, "--input", run_dir / "results.jsonl", "--run-dir", tmp_path / "again", "--carry", "tag"
+    )
+    assert again.returncode == 0, again.stderr
+    assert carried(tmp_path / "again") == expected
+
+
+def test_an_interrupted_run_carries_on(tmp_path: Path, config: Path) -> None:
+    """`plan` writes the columns down; `resume` needs no input."""
+    (tmp_path / "ids.csv").write_text("file_id,path\na,1\nb,2\nc,3\nd,4\n")
+    run_dir = tmp_path / "run"
+    planned = command("plan", config, "--input", tmp_path / "ids.csv", "--run-dir", run_dir, "--carry", "path")
+    assert planned.returncode == 0, planned.stderr
+    assert command("resume", run_dir).returncode == 0
+    assert carried(run_dir) == {each: {"path": str(n)} for n, each in enumerate("abcd", 1)}
+    other = command("run", config, "--input", tmp_path / "ids.csv", "--run-dir", run_dir)
+    assert other.returncode == 2
+    assert "carried columns" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told", "words"),
+    [
+        ("ids.csv", "file_id,path\na,1\n", ("paht",), ["line 1", "no column 'paht'", "hint: name columns"]),
+        ("ids.jsonl", '{"file_id": "a", "p": 1}\n{"file_id": "b"}\n', ("p",), ["line 2", "no column 'p'"]),
+        ("ids.txt", "a\n", ("p",), ["only .csv and .jsonl files have columns"]),
+        ("ids.csv", "file_id,path\na,1\n", ("path", "path"), ["plan.carry", "named once"]),
+        ("ids.csv", "file_id,path\na," + "x" * 20_000 + "\n", ("path",), ["file ID a carries", "16,384"]),
+    ],
+)
+def test_what_can_not_be_carried(
+    tmp_path: Path, config: Path, name: str, text: str, told: tuple[str, ...], words: list[str]
+) -> None:
+    """Told by file and line, and nothing is left behind."""
+    (tmp_path / name).write_text(text)
+    options = [each for column in told for each in ("--carry", column)]
+    done = command("run", config, "--input", tmp_path / name, "--run-dir", tmp_path / "run", *options)
+    assert done.returncode == 2
+    for each in words:
+        assert each in done.stderr
+    assert "hint:" in done.stderr
+    assert not (tmp_path / "run" / "run.json").exists()

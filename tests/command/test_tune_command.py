@@ -1,0 +1,141 @@
+"""`tune` and `run --submit-only` from the command line: real processes, a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFIG = """
+[job]
+rules = [{{ type = "invoice", description = "has line items and a total" }}]
+
+[api]
+base_url = "{url}"
+
+[plan]
+files_per_job = 2
+
+[limits]
+jobs_in_flight = 2
+requests_per_s = 500
+"""
+WAIT_S = 30.0
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    arguments = [sys.executable, "-m", "classify_batch", "sandbox", "--job-duration-s", "0.3"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.terminate()
+
+
+@pytest.fixture
+def work(tmp_path: Path, server: str) -> Path:
+    (tmp_path / "config.toml").write_text(CONFIG.format(url=server))
+    (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(400)))
+    return tmp_path
+
+
+def words(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "classify_batch", *map(str, arguments)]
+
+
+ENVIRON = os.environ | {"LLAMA_CLOUD_API_KEY": "sandbox"}
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words(*arguments), capture_output=True, text=True, check=False, timeout=120, env=ENVIRON)
+
+
+def status(run_dir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(command("status", run_dir, "--json").stdout)
+    return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    ends_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < ends_s, "it never came"
+
+
+def test_a_run_that_is_on_is_told(work: Path) -> None:
+    """Pause, and it makes no more jobs; faster, and it is done."""
+    run_dir = work / "run"
+    arguments = words("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=ENVIRON) as process:
+        until(
+            lambda: (run_dir / "journal.jsonl").exists() and b'"collected"' in (run_dir / "journal.jsonl").read_bytes()
+        )
+        paused = command("tune", run_dir, "--pause")
+        assert (paused.returncode, paused.stderr) == (0, "taken up: paused = True\n")
+        until(lambda: sum(status(run_dir)["counts"].values()) == 2 * status(run_dir)["jobs"])
+        jobs = status(run_dir)["jobs"]
+        assert jobs < 200
+        other = command("tune", run_dir, "--jobs-in-flight", "50", "--requests-per-s", "1000")
+        assert other.returncode == 0, other.stderr
+        assert status(run_dir)["jobs"] == jobs
+        assert command("tune", run_dir, "--resume").returncode == 0
+        _, said = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0, said
+    assert "told anew: jobs_in_flight = 50, requests_per_s = 1000.0" in said
+    tuned = [line for line in (run_dir / "journal.jsonl").read_text().splitlines() if '"kind":"tuned"' in line]
+    assert [json.loads(line)["limits"] for line in tuned] == [
+        {"paused": True},
+        {"jobs_in_flight": 50, "requests_per_s": 1000.0},
+        {"paused": False},
+    ]
+    assert command("verify", run_dir).returncode == 0
+    assert not (run_dir / "tune.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ((), "Nothing to change"),
+        (("--jobs-in-flight", "0"), "jobs_in_flight"),
+        (("--requests-per-s", "-1"), "requests_per_s"),
+        (("--pause",), "no process is at work on this run"),
+    ],
+)
+def test_what_can_not_be_told(work: Path, told: tuple[str, ...], said: str) -> None:
+    """Out of range, nothing at all, or to nobody: status 2, and no file is left behind."""
+    planned = command("plan", work / "config.toml", "--input", work / "ids.txt", "--run-dir", work / "run")
+    assert planned.returncode == 0
+    done = command("tune", work / "run", *told)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "hint:" in done.stderr
+    assert not list((work / "run").glob("tune.json*"))
+
+
+def test_nobody_is_there_to_be_told(tmp_path: Path) -> None:
+    """A directory without a run."""
+    done = command("tune", tmp_path, "--pause")
+    assert (done.returncode, "holds no run" in done.stderr) == (2, True)
+
+
+def test_submit_now_and_collect_later(work: Path) -> None:
+    """All jobs, status 75, and whoever comes later collects without a create."""
+    run_dir = work / "run"
+    told = ("--submit-only", "--jobs-in-flight", "0", "--json")
+    done = command("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir, *told)
+    assert done.returncode == 75, done.stderr
+    assert "200 jobs are out" in done.stderr
+    assert f"classify-batch resume {run_dir}" in done.stderr
+    manifest = json.loads(done.stdout.splitlines()[-1])
+    assert (manifest["state"], manifest["jobs"], sum(manifest["counts"].values())) == ("incomplete", 200, 0)
+    assert command("verify", run_dir).returncode == 75
+    later = command("resume", run_dir, "--json")
+    assert later.returncode == 0, later.stderr
+    assert json.loads(later.stdout.splitlines()[-1])["jobs"] == 200
+    assert command("verify", run_dir).returncode == 0

@@ -1,0 +1,108 @@
+"""Whole runs that may spend so much and no more, in virtual time."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from trio.testing import MockClock
+
+from classify_batch.errors import ExitStatus
+
+if TYPE_CHECKING:
+    from tests.sandbox.virtual import Lab, is_create, laboratory
+else:
+    from virtual import Lab, is_create, laboratory
+
+pytestmark = pytest.mark.anyio
+
+A_JOB = 10 * 5
+"""Credits: ten files of five pages, FAST."""
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+def told(lab: Lab) -> dict[str, Any]:
+    """The manifest's credits."""
+    found: dict[str, Any] = json.loads(lab.store.files["manifest.json"])["credits"]
+    return found
+
+
+def may_have_cost(lab: Lab) -> int:
+    """The most that the jobs which the sandbox accepted, and didn't fail, can have cost by the plan's reckoning."""
+    bad = ("ERROR", "CANCELLED")
+    return sum(5 * len(job.file_ids) for job in lab.app.world if job.ending.status not in bad)
+
+
+async def test_a_run_stops_before_the_create_that_could_cost_too_much() -> None:
+    """What is out is collected; a person must act; with more credits the same command goes on."""
+    with laboratory(100, limits={"max_credits": 4 * A_JOB + 49, "jobs_in_flight": 3}) as lab:
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.PERSON)
+        assert "limits.max_credits" in (ending.reason or "")
+        assert len(lab.outcomes()) == 40
+        assert told(lab) == {"reserved": 200, "billed": None}
+        lab.settings = lab.settings.model_copy(
+            update={"limits": lab.settings.limits.model_copy(update={"max_credits": 10.0 * A_JOB})}
+        )
+        assert (await lab.run()).state == "complete"
+        assert told(lab) == {"reserved": 500, "billed": None}
+        assert await lab.judge() == {}
+
+
+async def test_nothing_at_all_may_be_allowed() -> None:
+    """0 credits: not a single create."""
+    with laboratory(20, limits={"max_credits": 0}) as lab:
+        assert (await lab.run()).exit_status == ExitStatus.PERSON
+        assert lab.wire.count("POST") == 0
+
+
+async def test_failed_jobs_cost_nothing() -> None:
+    """Their credits come back, and pay for the next attempt: the run gets by with what its files cost."""
+    with laboratory(100, limits={"max_credits": 10 * A_JOB, "attempts": 20}, faults={"error": 0.5}) as lab:
+        ending = await lab.run()
+        assert ending.state == "complete", ending
+        assert len(list(lab.app.world)) > 10
+        assert told(lab)["reserved"] == may_have_cost(lab) <= 10 * A_JOB
+
+
+async def test_what_is_out_may_give_credits_back() -> None:
+    """On v2 the bill is known, and less than was set aside: the run waits for it instead of giving up."""
+    with laboratory(60, version="v2", limits={"max_credits": 100, "jobs_in_flight": 50}, job_duration_s=2.0) as lab:
+        ending = await lab.run()
+        assert ending.state == "complete", ending
+        assert told(lab) == {"reserved": 60, "billed": 60}
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("seed", range(4))
+async def test_never_over_whatever_happens(seed: int, version: str) -> None:
+    """Kills, lost answers, bad jobs: what may have been spent never goes beyond what was allowed."""
+    random = Random(seed)
+    allowed = 300
+    with laboratory(
+        100,
+        version=version,
+        latency_s=0.05,
+        commit_s=0.01,
+        job_duration_s=1.0,
+        seed=seed,
+        limits={"max_credits": allowed, "jobs_in_flight": 8},
+        faults={"error": 0.1},
+    ) as lab:
+
+        async def lose_some(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if is_create(request) and random.random() < 0.2:
+                raise httpx.ReadError("lost")
+            return response
+
+        lab.wire.after = lose_some
+        await lab.run_through_power_cuts(Random(seed), 1.5, 8)
+        assert (may_have_cost(lab) if version == "v1" else lab.app.world.credits_spent) <= allowed
+        assert lab.paid_twice() == []
