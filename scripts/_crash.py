@@ -85,7 +85,9 @@ async def prove(options: argparse.Namespace, folder: Path, seed: int) -> bool:
         found = await measure(lab, made, SMALL if options.short else LONGER)
         kills = options.kills if options.kills is not None else 9 if options.short else 600
         suites = [
-            suite for suite in Suites(found, kills, share, random.Random(seed)).all() if options.only in suite.name
+            suite
+            for suite in Suites(found, kills, share, random.Random(seed), options.version).all()
+            if options.only in suite.name
         ]
         if options.short:  # all at once, each on one lane: most of the time a case waits
             await asyncio.gather(*(tell(suite.name, carry_out(suite, lab, made, lanes=1)) for suite in suites))

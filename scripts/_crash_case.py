@@ -45,6 +45,8 @@ attempts = {attempts}
 settle_s = {settle_s}
 """
 
+SECOND_LOOK = "[escalation]\nbelow_confidence = 0.6\nunmatched = true\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -58,6 +60,8 @@ class Shape:
     requests_per_s: float = 500.0
     fails: bool = False
     """Whether files may fail, since the sandbox was told to fail jobs."""
+    second_look: bool = False
+    """Whether weak answers are looked at again."""
 
 
 @dataclass
@@ -119,7 +123,8 @@ class Case:
         numbers = {each: getattr(shape, each) for each in Shape.__slots__}
         project_id = "crowd" if crowded else name
         told = {"base_url": server.base_url, "version": server.version, "project_id": project_id}
-        self.config.write_text(CONFIG.format(**told, **numbers))
+        config = CONFIG.format(**told, **numbers)
+        self.config.write_text(config + SECOND_LOOK if shape.second_look else config)
 
     @property
     def ids(self) -> Path:
@@ -190,6 +195,8 @@ class Case:
             outcomes[line["file_id"]] += 1
             if line["type"] != judge(line["file_id"])["type"]:
                 self.fault(f"{line['file_id']} has another file's answer")
+            if self.shape.second_look and ("other" in line) != _is_weak(line):
+                self.fault(f"{line['file_id']} was looked at once too often, or not often enough")
         failures = list(lines_of(self.run_dir / "failures.jsonl"))
         outcomes.update(line["file_id"] for line in failures)
         if failures and not self.shape.fails:
@@ -225,6 +232,12 @@ class Case:
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _is_weak(line: dict[str, Any]) -> bool:
+    """Whether the first answer was. The sandbox says the same in both modes."""
+    first = line["other"] if line.get("counts") == "second" else line
+    return first["type"] is None or first["confidence"] < 0.6
 
 
 def lines_of(path: Path) -> Iterable[dict[str, Any]]:

@@ -170,6 +170,7 @@ class Suites:
     kills: int
     share: float
     dice: random.Random
+    version: str
 
     def all(self) -> Iterator[Suite]:
         yield Suite("at every step", SMALL, self._at_steps)
@@ -182,6 +183,10 @@ class Suites:
         yield Suite("random, list lags", lagging, at_random, faults, crowded=True)
         yield Suite("SIGTERM", SMALL, self._terms)
         yield Suite("task cancelled", SMALL, partial(self._stops, "cancel"))
+        if self.version == "v1":  # which has a better mode to look again
+            twice = replace(found.longer, second_look=True, attempts=6)
+            at_random = partial(self._at_random, most, 2 * found.longer_s)
+            yield Suite("a second look", twice, at_random, {"lost_create_answer": 0.1, "partial": 0.1})
         yield Suite("in --retry-failed", FAILING, self._in_retries, {"error": 0.3, "null_result": 0.2})
 
     def _some_of(self, steps: int) -> list[int]:

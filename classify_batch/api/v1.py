@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 from classify_batch.api.http import Http, wrong_shape
 from classify_batch.backoff import patiently
@@ -50,7 +49,7 @@ class ApiV1:
         )
 
     async def get(self, job_id: str) -> JobView:
-        job = await self._http.call("get", "GET", _job_path(job_id), v1.read_job)
+        job = await self._http.call("get", "GET", v1.job_path(job_id), v1.read_job)
         if job.job_id != job_id:
             raise wrong_shape("get", ValueError("another job's id"))
         return job
@@ -99,7 +98,7 @@ class ApiV1:
 
     async def _results_page(self, job_id: str, token: str | None) -> v1.ResultPage:
         params = None if token is None else {"page_token": token}
-        path = _job_path(job_id) + "/results"
+        path = v1.job_path(job_id) + "/results"
         return await self._http.call("results", "GET", path, v1.read_result_page, params=params)
 
 
@@ -115,8 +114,3 @@ class FileList:
         if token is not None:
             params["page_token"] = token
         return await self._http.call("files", "GET", files.FILES_PATH, files.read_file_page, params=params)
-
-
-def _job_path(job_id: str) -> str:
-    """An id from the server, quoted: it can't lead to another path."""
-    return f"{v1.JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"

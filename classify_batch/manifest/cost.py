@@ -37,7 +37,7 @@ class Price:
     def __init__(self, settings: Settings) -> None:
         parsing = settings.job.parsing_configuration
         pages = (parsing.max_pages if parsing is not None else None) or PAGES_DEFAULT
-        if parsing is not None and parsing.target_pages is not None:
+        if parsing is not None and parsing.target_pages:
             pages = min(pages, len(set(parsing.target_pages)))
         self._specs = settings.specs
         self._rates = settings.price.credits_per_page

@@ -80,6 +80,15 @@ async def test_what_is_out_may_give_credits_back() -> None:
         assert told(lab) == {"reserved": 60, "billed": 60}
 
 
+async def test_what_was_out_when_the_plug_was_pulled_gives_credits_back_too() -> None:
+    """Set aside by one process, billed for less when another collects."""
+    with laboratory(60, version="v2", limits={"jobs_in_flight": 20}, job_duration_s=5.0) as lab:
+        assert await lab.run_until_power_cut(2.0, max) is None
+        assert lab.wire.count("POST") == 20
+        assert (await lab.run()).state == "complete"
+        assert told(lab) == {"reserved": 60, "billed": 60}
+
+
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("seed", range(4))
 async def test_never_over_whatever_happens(seed: int, version: str) -> None:

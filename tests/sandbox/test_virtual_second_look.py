@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.errors import DamagedError, the_cause
+from classify_batch.manifest.standing import read_run
 from classify_batch.ports import Log
 from classify_batch.store.memory import MemoryStore
 
@@ -107,6 +109,47 @@ async def test_power_cuts_at_any_moment(seed: int) -> None:
         assert await lab.judge() == {}
         for line in lab.outcomes().values():
             assert ("other" in line) == is_weak(line["other"] if line.get("counts") == "second" else line)
+
+
+async def test_first_answers_that_nobody_committed_are_cut_off() -> None:
+    """The disk kept them, and not the journal's line that speaks of them: they are asked for again, and stand once."""
+    with laboratory(200, config=WEAK, job_duration_s=1.0, commit_s=0.4) as lab:
+        left_over = 0
+        for _ in range(20):
+            kept = iter([False, True, True, True])  # the journal first
+
+            def choose(least: int, most: int, kept: Iterator[bool] = kept) -> int:
+                return most if next(kept) else least
+
+            if await lab.run_until_power_cut(2.5, choose) is not None:
+                break
+            found = await read_run(lab.store)
+            assert found is not None
+            left_over += len(lab.store.files.get(Log.PROVISIONAL, b"")) - found.standing.provisional_end
+        assert left_over > 0
+        assert (await lab.run()).state == "complete"
+        assert await lab.judge() == {}
+
+
+async def test_the_first_looks_job_is_not_taken_for_the_seconds() -> None:
+    """It answers the same files; also where the server tells neither when a job was made nor in which mode."""
+    weak = {"escalation": {"below_confidence": 1.0, "unmatched": True}}
+    with laboratory(10, config=weak, job_duration_s=200.0) as lab:
+
+        async def veil(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if is_create(request) and json.loads(request.content)["mode"] == "MULTIMODAL":
+                raise httpx.ReadError("lost")
+            body = response.json()
+            for job in body.get("items", []):
+                job.pop("created_at", None)
+                job.pop("mode", None)
+            return httpx.Response(response.status_code, json=body)
+
+        lab.wire.after = veil
+        assert (await lab.run()).state == "complete"
+        first, second = sorted(lab.app.world, key=lambda job: job.number)
+        assert (first.mode, second.mode) == ("FAST", "MULTIMODAL")
+        assert {line["job_id"] for line in lab.outcomes().values()} == {second.job_id}
 
 
 async def test_first_answers_that_are_gone_are_damage() -> None:

@@ -392,6 +392,9 @@ async def test_creates_wait_while_the_gate_is_paused() -> None:
         began = anyio.current_time()
         gate.pause(True)
         assert gate.paused
+        with anyio.move_on_after(10) as waited:
+            await go("create", Turn.CREATE)
+        assert waited.cancelled_caught
         for number in range(6):
             tasks.start_soon(go, "create", Turn.CREATE)
             tasks.start_soon(go, "look", Turn.LOOK)

@@ -14,7 +14,7 @@ from classify_batch.journal.entry import Entry, decode, encode_about_run, encode
 from classify_batch.journal.replay import Reader, Standing
 from classify_batch.journal.writer import KNOWN_BEFORE_S, JournalWriter
 from classify_batch.ports import Log
-from classify_batch.records import AttemptKey, Part, to_ranges
+from classify_batch.records import AttemptKey, FirstLook, Part, to_ranges
 from classify_batch.states import (
     Adopted,
     Ended,
@@ -27,6 +27,7 @@ from classify_batch.states import (
     Tally,
     after_bad_job,
     halves,
+    remainder,
 )
 from classify_batch.store.memory import MemoryStore
 
@@ -224,6 +225,9 @@ class Life:
                 lambda: self.writer.record(Adopted(key, job_id, at_s, "project")),
                 lambda: self.writer.record(Submitting(key, left.part, left.since_s)),
                 lambda: self._end(key, Kind.REJECTED, again=halves(left.part, self._positions(key), 0)),
+                lambda: self._end(
+                    key, Kind.REJECTED, failed=1, again=remainder(left.part, self._positions(key)[1:], 0)
+                ),
                 lambda: self._end(key, Kind.COLLECTED, failed=len(self._positions(key))),
             ]
         elif left.state is State.SUBMITTED:
@@ -384,6 +388,25 @@ def test_what_can_not_follow_is_refused(facts: list[Fact]) -> None:
         standing.apply(fact, 0)
     with pytest.raises(InternalError):
         standing.apply(last, 0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_all_jobs_are_known_to_a_second_look() -> None:
+    """What the first look's job answers, the second's does: however long ago it was."""
+    clock, store, jobs = Ticking(), MemoryStore(), 3000
+    writer = JournalWriter(store, Standing(jobs), clock)
+    for chunk in range(jobs):
+        writer.record(Submitting(AttemptKey(chunk, 1), Part(chunk), clock.wall_s()))
+        writer.record(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", clock.wall_s(), "the only project"))
+        again = (Part(0, to_ranges([0]), first=FirstLook(0, 9)),) if chunk == 0 else ()
+        writer.record(Ended(AttemptKey(chunk, 1), Kind.COLLECTED, again=again))
+        writer.write()
+    doubtful = AttemptKey(0, 2)
+    writer.record(Submitting(doubtful, Part(0, to_ranges([0]), first=FirstLook(0, 9)), clock.wall_s()))
+    asked = [f"job-{chunk}" for chunk in range(jobs)]
+    assert await writer.known_jobs(asked, [doubtful]) == set(asked)
+    assert store.crash(max).files[Log.JOURNAL].count(b"the only project") == 1
 
 
 def test_found_limits_are_written_when_they_are_news() -> None:

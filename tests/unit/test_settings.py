@@ -483,6 +483,7 @@ def test_what_the_create_calls_say() -> None:
         ({"job": {**JOB, "mode": "MULTIMODAL"}}, 500, 1000, 1.25),
         ({"job": {**JOB, "parsing_configuration": {"max_pages": 2}}}, 200, 200, 0.25),
         ({"job": {**JOB, "parsing_configuration": {"target_pages": [0, 3, 3]}}}, 200, 200, 0.25),
+        ({"job": {**JOB, "parsing_configuration": {"target_pages": []}}}, 500, 500, 0.625),
         ({"escalation": {"unmatched": True}}, 1000, 1500, 1.875),
         ({"price": {"credits_per_page": {"FAST": 0.5}, "dollars_per_credit": 2}}, 500, 250, 500),
     ],

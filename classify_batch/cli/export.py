@@ -1,0 +1,59 @@
+"""classify-batch export"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from classify_batch.cli.options import PATH, directory_argument, json_option
+
+STDOUT = Path("-")
+
+
+@click.command("export")
+@directory_argument
+@click.argument("target", metavar="TARGET", type=PATH)
+@click.option(
+    "--only",
+    type=click.Choice(("classified", "unmatched", "failed", "accepted", "review")),
+    help="Hand on only these outcomes; `accepted` and `review` as the run's [triage] says.",
+)
+@json_option
+def export_command(directory: Path, target: Path, only: str | None, as_json: bool) -> int:
+    """Write the outcomes of the run in DIR to TARGET: a .jsonl or .csv file, or `-` for JSONL on stdout.
+
+    Hands on what is committed, so the run may be incomplete, or on. The file comes whole or not at all.
+
+    \b
+    Example:
+      classify-batch export runs/today review.csv --only review
+    """
+    from functools import partial
+
+    import anyio
+
+    from classify_batch.cli.jobs.calling import call
+    from classify_batch.errors import UsageError
+    from classify_batch.export.selection import Only
+    from classify_batch.outcomes.lines import encode_line
+    from classify_batch.runs.export import export_lines, export_run
+
+    asked = Only(only) if only else None
+    if target == STDOUT:
+        if as_json:
+            raise UsageError("--json and the outcomes can't both go to stdout", hint="leave --json out, or name a file")
+        took = partial(click.echo, nl=False)
+        exported = anyio.run(partial(export_lines, directory, took, only=asked))
+    else:
+        exported = call(partial(export_run, directory, target, only=asked))
+    where = "stdout" if target == STDOUT else target
+    click.echo(
+        f"exported    {exported.files:,} of {exported.of:,} files{f' ({only})' if only else ''} to {where}", err=True
+    )
+    if exported.waiting:
+        click.echo(f"waiting     {exported.waiting:,} files have no outcome yet", err=True)
+    if as_json:
+        told = {"target": str(target), "files": exported.files, "only": only}
+        click.echo(encode_line(told), nl=False)  # a path may hold anything
+    return 0

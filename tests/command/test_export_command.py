@@ -1,0 +1,375 @@
+"""`classify-batch export` as a user meets it: real runs of the embedded sandbox, the real command."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.command.commanding import COMMAND, Call, calling, environment
+    from tests.command.test_diff_command import made
+else:
+    from commanding import COMMAND, Call, calling, environment
+    from test_diff_command import made
+
+DOCUMENTS = {
+    "strong.txt": "an invoice number, line items and a total",
+    "contract.txt": "an agreement between parties with terms",
+    "weak.txt": "an invoice from parties with a total",
+    "unsure.txt": "an invoice of terms between parties",
+    "nothing.txt": "zebra",
+}
+CONFIG = """
+[api]
+base_url = "sandbox"
+
+[job]
+rules = [
+  { type = "invoice", description = "has an invoice number, line items and a total" },
+  { type = "contract", description = "an agreement between parties with terms" },
+]
+
+[plan]
+files_per_job = 2
+
+[limits]
+requests_per_s = 500.0
+settle_s = 0.5
+
+[sandbox]
+documents = "documents"
+"""
+SORTED = """
+[escalation]
+below_confidence = 0.7
+unmatched = true
+
+[triage]
+accept_above = 0.8
+by_type = { contract = 0.75 }
+"""
+CHOICES = ("classified", "unmatched", "failed", "accepted", "review")
+BIG_FILES = 200_000
+
+
+def command(
+    folder: Path, *arguments: str, status: int = 0, before: Callable[[], object] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command, in `folder`; `before`: what its process does first."""
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=before,
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def refused(folder: Path, *arguments: str, status: int = 2, before: Callable[[], object] | None = None) -> str:
+    """What is said where nothing is written."""
+    there = contents(folder)
+    done = command(folder, "export", *arguments, status=status, before=before)
+    said = done.stderr.splitlines()
+    assert done.stdout == ""
+    assert said[0].startswith("error: ")
+    assert said[-1].startswith("hint: ")
+    assert contents(folder) == there
+    return done.stderr
+
+
+def contents(folder: Path) -> Mapping[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that has all there is (`run`), one that takes it over and adds to it (`then`), and one
+    without triage (`plain`)."""
+    folder = tmp_path_factory.mktemp("export")
+    (folder / "documents").mkdir()
+    for name, text in DOCUMENTS.items():
+        (folder / "documents" / name).write_text(text)
+    rows = [(str(uuid5(NAMESPACE_URL, name)), f'in/"{name}"', f"=row{number}") for number, name in enumerate(DOCUMENTS)]
+    asked = [*rows, ("stranger", "in/s, t.txt", "-1")]
+    for name, some in (("ids.csv", asked), ("fewer.csv", asked[1:])):
+        with (folder / name).open("w", newline="") as file:
+            csv.writer(file).writerows([("file_id", "path", "type"), *some])
+    (folder / "sorted.toml").write_text(CONFIG + SORTED)
+    (folder / "plain.toml").write_text(CONFIG)
+    told = ("--carry", "path", "--carry", "type")
+    command(folder, "run", "sorted.toml", "--input", "fewer.csv", "--run-dir", "run", *told, status=1)
+    command(folder, "run", "sorted.toml", "--input", "ids.csv", "--run-dir", "then", *told, "--reuse", "run", status=1)
+    command(folder, "run", "plain.toml", "--input", "ids.csv", "--run-dir", "plain", status=1)
+    return folder
+
+
+@pytest.fixture
+def folder(lived: Path, tmp_path: Path) -> Path:
+    """The same, for a test of its own."""
+    shutil.copytree(lived, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> Call:
+    """`classify-batch export`, in this process and in that folder."""
+    return calling(capsys, monkeypatch, folder, "export")
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a complete run that takes a second to be written as CSV."""
+    folder = tmp_path_factory.mktemp("big")
+    made(folder / "run", BIG_FILES, 500)
+    return folder
+
+
+# --- What is written --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", ["run", "then"])
+def test_counts_agree_with_status(folder: Path, run: str, call: Call) -> None:
+    """For each choice as many files as `status` says, in a table and in JSONL, and every choice has some."""
+    status = json.loads(command(folder, "status", run, "--json").stdout)
+    counts = {**status["counts"], **status["triage"]}
+    assert 0 not in counts.values()
+    assert status["reused" if run == "then" else "second_looks"] > 0
+    for only in CHOICES:
+        for name in ("out.jsonl", "out.csv"):
+            done = call(None, run, name, "--only", only, "--json")
+            assert (done.status, done.body) == (0, {"target": name, "files": counts[only], "only": only})
+            assert f"{counts[only]} of {status['files']} files ({only}) to {name}" in done.err
+        with (folder / "out.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        lines = lines_of(folder / "out.jsonl")
+        assert [row["file_id"] for row in rows] == [line["file_id"] for line in lines]
+        assert len(lines) == counts[only]
+
+
+def test_triage_tells_who_is_accepted(folder: Path) -> None:
+    """The thresholds of the run decide, by type where it has one of its own; together they are the classified ones."""
+    found = {}
+    for only in ("accepted", "review", "classified"):
+        command(folder, "export", "run", "out.jsonl", "--only", only)
+        found[only] = lines_of(folder / "out.jsonl")
+    least = {"invoice": 0.8, "contract": 0.75}
+    assert all(line["confidence"] >= least[line["type"]] for line in found["accepted"])
+    assert all(line["confidence"] < least[line["type"]] for line in found["review"])
+    ids = {only: {line["file_id"] for line in lines} for only, lines in found.items()}
+    assert ids["accepted"] | ids["review"] == ids["classified"]
+    assert any(line["confidence"] < 0.8 for line in found["accepted"]), "the test needs one that only its type accepts"
+
+
+def test_all_as_it_stands(folder: Path) -> None:
+    """Without `--only` JSONL is the run's own lines, results first; on stdout as well."""
+    run = folder / "then"
+    expected = (run / "results.jsonl").read_text() + (run / "failures.jsonl").read_text()
+    done = command(folder, "export", "then", "out.jsonl")
+    assert ((folder / "out.jsonl").read_text(), done.stdout) == (expected, "")
+    done = command(folder, "export", "then", "-")
+    assert done.stdout == expected
+    assert "6 of 6 files to stdout" in done.stderr
+
+
+def test_a_table(folder: Path) -> None:
+    """A column for each thing that lines tell, and for each that is carried; nothing that is a formula."""
+    command(folder, "export", "then", "out.csv")
+    lines = {
+        line["file_id"]: line for name in ("results", "failures") for line in lines_of(folder / f"then/{name}.jsonl")
+    }
+    with (folder / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(lines) == 6
+    keys = [key for key in rows[0] if key not in ("path", "carried.type")]
+    for row in rows:
+        line = lines[row["file_id"]]
+        assert {key: row[key] for key in keys} == {key: "" if line.get(key) is None else str(line[key]) for key in keys}
+        assert row["path"] == line["carried"]["path"]
+        assert row["carried.type"] == "'" + line["carried"]["type"]
+    assert all(any(row[key] for row in rows) for key in keys), "the test needs something in each column"
+
+
+def test_a_selection_is_an_input(folder: Path) -> None:
+    """What is to be reviewed goes into another run, with what it carries."""
+    command(folder, "export", "run", "review.jsonl", "--only", "review")
+    told = ("--input", "review.jsonl", "--run-dir", "again", "--carry", "path")
+    command(folder, "run", "plain.toml", *told)
+    ids = [{line["file_id"] for line in lines_of(folder / name)} for name in ("review.jsonl", "again/results.jsonl")]
+    assert ids[0] == ids[1] != set()
+
+
+def test_an_incomplete_run(folder: Path) -> None:
+    """Only what is committed, and how many files wait is said."""
+    run = folder / "plain"
+    (run / "manifest.json").unlink()
+    journal = (run / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    ends = [number for number, line in enumerate(journal) if b'"results":[' in line]
+    (run / "journal.jsonl").write_bytes(b"".join(journal[: ends[-1]]))
+    counts = json.loads(command(folder, "status", "plain", "--json").stdout)["counts"]
+    assert 0 < sum(counts.values()) < 6
+    done = command(folder, "export", "plain", "-")
+    assert done.stdout.count("\n") == sum(counts.values())
+    assert f"waiting     {6 - sum(counts.values())} files" in done.stderr
+
+
+def test_inside_the_run_directory(folder: Path) -> None:
+    """A file that isn't the run's own may stand there: the run is as sound as before."""
+    command(folder, "export", "run", "run/out.csv")
+    command(folder, "verify", "run")
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run",), "Missing argument 'TARGET'"),
+        (("run", ""), "it is empty"),
+        (("run", "out.txt"), "out.txt: an export is written as JSONL or as CSV"),
+        (("run", "out"), "out: an export is written as JSONL or as CSV"),
+        (("run", ".csv"), ".csv: an export is written as JSONL or as CSV"),
+        (("run", "documents"), "documents: an export is written as JSONL or as CSV"),
+        (("run", f"{'x' * 300}.csv"), "x.csv: File name too long"),
+        (("run", "absent/out.csv"), "there is no directory absent"),
+        (("run", "ids.csv/out.csv"), "there is no directory ids.csv"),
+        (("run", "run/results.jsonl"), "run/results.jsonl is a file of the run itself"),
+        (("run", "run/../run/Journal.jsonl"), "is a file of the run itself"),
+        (("run", "run/failures.3.jsonl"), "is a file of the run itself"),
+        (("run", "run/sandbox/new.jsonl"), "is a file of the run itself"),
+        (("run", "plain/plan.jsonl"), "plain/plan.jsonl is a file of the run itself"),
+        (("documents", "out.csv"), "documents holds no run"),
+        (("absent", "out.csv"), "absent holds no run"),
+        (("run", "-", "--json"), "--json and the outcomes can't both go to stdout"),
+        (("run", "out.csv", "--only", "nothing"), "'nothing' is not one of"),
+        (("plain", "out.csv", "--only", "review"), "the run in plain has no triage"),
+        (("plain", "-", "--only", "accepted"), "the run in plain has no triage"),
+    ],
+)
+def test_wrong_usage(folder: Path, call: Call, arguments: tuple[str, ...], words: str) -> None:
+    """Each is one message with a hint, and nothing is written."""
+    there = contents(folder)
+    done = call(None, *arguments)
+    said = done.err.splitlines()
+    assert (done.status, done.out) == (2, "")
+    assert said[0].startswith("error: ")
+    assert said[-1].startswith("hint: ")
+    assert words in said[0]
+    assert contents(folder) == there
+
+
+def test_no_file(folder: Path) -> None:
+    """A directory that is called like a target stays."""
+    (folder / "out.csv").mkdir()
+    assert "out.csv is no file" in refused(folder, "run", "out.csv")
+
+
+def test_the_setting_that_is_missing(lived: Path) -> None:
+    """Without triage the hint names what would bring it."""
+    assert "hint: set `[triage] accept_above` in the config" in refused(lived, "plain", "out.csv", "--only", "review")
+
+
+# --- Whole or not at all ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
+def test_an_old_one_is_replaced_whole(folder: Path, name: str) -> None:
+    """Nothing of a longer file that was there is left, and nothing else."""
+    command(folder, "export", "run", f"new.{name}")
+    (folder / name).write_text("old\n" * 10_000)
+    command(folder, "export", "run", name)
+    assert (folder / name).read_bytes() == (folder / f"new.{name}").read_bytes()
+    assert [path.name for path in folder.iterdir() if path.name.endswith(".tmp")] == []
+
+
+def test_damage_leaves_the_old_one(folder: Path) -> None:
+    """A run whose committed lines are not there is told by file, and nothing takes the old target's place."""
+    (folder / "out.csv").write_text("old")
+    results = folder / "run" / "results.jsonl"
+    data = results.read_bytes()
+    for damaged, words in (
+        (data[:-9], "results.jsonl in run has "),
+        (data.replace(b'"outcome":', b'"outcome"!'), "results.jsonl in run, line 1: not an outcome"),
+    ):
+        results.write_bytes(damaged)
+        for target in ("out.csv", "out.jsonl"):
+            assert words in refused(folder, "run", target)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_behind_by_a_signal(big: Path, number: signal.Signals) -> None:
+    """In the middle it ends with 75, the old target is there, and no half a new one beside it."""
+    (big / "out.csv").write_text("old")
+    before = sorted(path.name for path in big.iterdir())
+    with subprocess.Popen(
+        [*COMMAND, "export", "run", "out.csv"], cwd=big, stderr=subprocess.PIPE, env=environment(), text=True
+    ) as process:
+        until_it_writes(big)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said.splitlines()[0]) == (75, f"error: interrupted by {number.name}")
+    assert "hint: " in said
+    assert sorted(path.name for path in big.iterdir()) == before
+    assert (big / "out.csv").read_text() == "old"
+
+
+def until_it_writes(folder: Path) -> None:
+    """Returns when something is written beside a target in `folder`."""
+    for _ in range(1_000_000):
+        if any(path.suffix == ".tmp" for path in folder.iterdir()):
+            return
+    raise AssertionError("it never began")
+
+
+def test_a_full_disk_leaves_nothing(big: Path) -> None:
+    """Where the disk takes no more it is said, with status 75, and what was begun is gone."""
+    said = refused(
+        big, "run", "full.csv", status=75, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    )
+    assert "full.csv: File too large" in said
+
+
+# --- Size -------------------------------------------------------------------------------------------------------------
+
+MEASURED = """
+import runpy, sys
+sys.argv = ["classify-batch", "export", "run", sys.argv[1]]
+try:
+    runpy.run_module("classify_batch", run_name="__main__")
+finally:
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    print(status["VmHWM"].split()[0], file=sys.stderr)  # getrusage would tell of the process that it was forked from
+"""
+
+
+@pytest.mark.parametrize("name", ["big.jsonl", "big.csv"])
+def test_memory_is_flat(big: Path, name: str) -> None:
+    """200,000 outcomes, 50 MB of lines, are written in 64 MiB, most of which are the libraries."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, name], cwd=big, capture_output=True, text=True, timeout=300, check=True
+    )
+    assert int(done.stderr.splitlines()[-1]) < 64 * 1024
+    with (big / name).open("rb") as file:
+        assert sum(1 for _ in file) == BIG_FILES + (name == "big.csv")
