@@ -288,6 +288,17 @@ async def test_create_refuses_a_name_that_is_taken(store: Store, medium: Medium)
     assert not medium.leftovers()
 
 
+async def test_a_file_is_taken_away(store: Store, medium: Medium) -> None:
+    """Its name is free again; and where there is none, nothing happens."""
+    await store.create("tune.json", b"{}")
+    await store.remove("tune.json")
+    await store.remove("tune.json")
+    assert await store.size("tune.json") is None
+    await store.create("tune.json", b"again")
+    assert await store.read("tune.json") == b"again"
+    assert not medium.leftovers()
+
+
 async def test_one_of_two_racing_creates_wins(store: Store) -> None:
     """When many create the same name at once, exactly one succeeds, and the file is the winner's."""
     winners: list[bytes] = []
