@@ -44,6 +44,10 @@ def check_command(config: Path, source: str, column: str | None, as_json: bool, 
     from classify_batch.settings import Settings
 
     settings = Settings.load(config, **as_sections(options))
-    report = call(partial(check_run, settings, source, column=column))
+
+    def tell(looked_up: int, files: int) -> None:
+        click.echo(f"looked up {looked_up:,} of {files:,} files …", err=True)
+
+    report = call(partial(check_run, settings, source, column=column, on_progress=tell))
     click.echo(json.dumps(summary(report)) if as_json else "\n".join(describe(report)))
     return report.exit_status

@@ -459,3 +459,13 @@ def test_all_files_of_the_project(check: Check) -> None:
         check(server.base_url, ["a"])
         done = check.run("check", "job.toml", "--input", "project:", "--json")
     assert (done.report["files"], done.codes) == (2, {"expired": ("error", 1)})
+
+
+def test_how_far_it_is(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long look-up is no silence: on stderr, and so as not to disturb what is read from stdout."""
+    monkeypatch.setattr("classify_batch.runs.check.look.REPORT_EVERY_S", 0.02)
+    with sandbox() as base_url:
+        done = check(base_url, [f"file-{number}" for number in range(9000)], "--requests-per-s", "20")
+    assert done.status == 0
+    counted = [line for line in done.err.splitlines() if line.endswith(" of 9,000 files …")]
+    assert any(not line.startswith(("looked up 0 ", "looked up 9,000 ")) for line in counted)

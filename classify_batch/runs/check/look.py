@@ -5,7 +5,7 @@ Whatever ends one part of the check is a finding, and the other parts go on. Mem
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +46,8 @@ LOOKUPS_IN_FLIGHT = 8
 CLOCK_S = 1.0
 """What the server's clock is known to: its `Date` has whole seconds."""
 
+REPORT_EVERY_S = 5.0
+
 _Numbered = tuple[int, list[str]]
 """File IDs, and the place of the first of them."""
 
@@ -68,20 +70,29 @@ class Report:
         return exit_status_of(self.findings)
 
 
-async def check_run(settings: Settings, file_ids: SourceSpec, *, column: str | None = None) -> Report:
+async def check_run(
+    settings: Settings,
+    file_ids: SourceSpec,
+    *,
+    column: str | None = None,
+    on_progress: Callable[[int, int], None] = lambda _looked_up, _files: None,
+) -> Report:
     """Everything that can be known to go wrong with a run, before a credit is spent.
 
     Args:
         file_ids, column: as for `run`.
+        on_progress: told every five seconds how many files were looked up, of how many.
 
     Raises:
         UsageError: the embedded sandbox can't be opened.
         StoreError: temporary files can't be written.
     """
-    return await in_own_task(partial(_check, settings, file_ids, column))
+    return await in_own_task(partial(_check, settings, file_ids, column, on_progress))
 
 
-async def _check(settings: Settings, file_ids: SourceSpec, column: str | None) -> Report:
+async def _check(
+    settings: Settings, file_ids: SourceSpec, column: str | None, on_progress: Callable[[int, int], None]
+) -> Report:
     refuse_missing_documents(settings)
     findings = [*judge_settings(settings)]
     async with AsyncExitStack() as stack:
@@ -95,7 +106,7 @@ async def _check(settings: Settings, file_ids: SourceSpec, column: str | None) -
         reading = _Reading(settings, http)
         if http is not None or file_ids != PROJECT:
             try:
-                await in_own_task(partial(reading.read, file_ids, column))
+                await in_own_task(partial(reading.read_telling, file_ids, column, on_progress))
             except SourceError as error:
                 findings.append(finding_of("input", error))
             except ApiError as error:
@@ -133,6 +144,22 @@ class _Reading:
         self.size: Size | None = None
         self.standing: Standing | None = None
         self.findings: list[Finding] = []
+
+    async def read_telling(
+        self, file_ids: SourceSpec, column: str | None, on_progress: Callable[[int, int], None]
+    ) -> None:
+        """`read`, and tells how far it is."""
+
+        async def tell() -> None:
+            while True:
+                await anyio.sleep(REPORT_EVERY_S)
+                if self.size is not None and self.standing is not None:
+                    on_progress(self.standing.looked_up, self.size.files)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tell)
+            await self.read(file_ids, column)
+            tasks.cancel_scope.cancel()
 
     async def read(self, file_ids: SourceSpec, column: str | None) -> None:
         """Raises SourceError, and for `project:` ApiError."""
