@@ -99,8 +99,9 @@ class ApiV2:
             except ApiError as error:
                 if error.verdict is not Verdict.REFUSED:
                     raise
-                self._bills_in_list = False
-        return await self._http.call("list", "GET", v2.JOBS_PATH, read, params=params)
+        page = await self._http.call("list", "GET", v2.JOBS_PATH, read, params=params)
+        self._bills_in_list = False  # it was that, and nothing else, that it refused
+        return page
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:  # noqa: ARG002 - there is one file
         """The answer came with the job; where it did not, the job is asked once more."""

@@ -73,7 +73,7 @@ class Standing(Totals):
     """Where a run stands: its sums (see Totals), and what is known of its chunks.
 
     Attributes:
-        open: the attempts that have not ended.
+        open: the attempts that have not ended; jobs_out: those of them that have a job.
         results_end, failures_end, provisional_end: bytes of the outcome files that are committed.
         generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
             that were put aside each time.
@@ -86,6 +86,7 @@ class Standing(Totals):
         self.chunk_states = bytearray(chunks)
         self.done_chunks = 0
         self.open: dict[AttemptKey, OpenAttempt] = {}
+        self.jobs_out = 0
         self._in_hand: dict[int, _ChunkInHand] = {}
         self.results_end = 0
         self.failures_end = 0
@@ -209,6 +210,7 @@ class Standing(Totals):
             job_id = item.get("job_id")
             state = State.SUBMITTING if job_id is None else State.SUBMITTED
             part = read_part(key.chunk, item)
+            self.jobs_out += job_id is not None
             self.open[key] = OpenAttempt(part, at_s if since_s is None else since_s, 0, state, job_id, at_s, True)
 
     def _reopen_chunk(self, chunk: int, attempts: int) -> _ChunkInHand:
@@ -252,6 +254,7 @@ class Standing(Totals):
         attempt = self._open_attempt(key)
         attempt.state = move(attempt.state, kind)
         self.jobs += 1
+        self.jobs_out += attempt.job_id is None
         attempt.job_id, attempt.submitted_at_s = job_id, at_s
         attempt.reopened = False  # a new job, or one that the list showed: it is there
         self.project_id = self.project_id or project_id
@@ -276,6 +279,7 @@ class Standing(Totals):
         self.failures_end = _next_end(self.failures_end, failures)
         self.provisional_end = _next_end(self.provisional_end, provisional)
         del self.open[key]  # type: ignore[arg-type]
+        self.jobs_out -= attempt.job_id is not None
         chunk, _ = key
         in_hand = self._in_hand[chunk]
         in_hand.open_attempts -= 1

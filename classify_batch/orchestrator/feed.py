@@ -60,6 +60,7 @@ class Feed:
     def again(self, parts: Iterable[Part]) -> None:
         """Takes parts that go out again: before what was never out."""
         self._again.extend(parts)
+        self.exhausted = False
         self._news.set()
 
     async def take_up(
@@ -78,7 +79,7 @@ class Feed:
         `repeatable`: whether a create is simply made again, and gives the same job.
         """
         async with submitted, doubtful, again:
-            for key, left in list(self._standing.open.items()):
+            for key, left in sorted(self._standing.open.items(), key=_accepted_first):
                 await self._slots.acquire()
                 attempt = await self._left(key, left)
                 if left.job_id is None:
@@ -115,7 +116,6 @@ class Feed:
                 yield await self._next_again()
             self._news, self.exhausted = anyio.Event(), True
             await self._news.wait()
-            self.exhausted = False
 
     async def _next_again(self) -> tuple[Part, list[str]]:
         part = self._again.popleft()
@@ -160,6 +160,11 @@ class Feed:
                 f"{part.chunk}",
                 hint=DAMAGED_HINT,
             ) from None
+
+
+def _accepted_first(item: tuple[AttemptKey, OpenAttempt]) -> bool:
+    """Jobs that may have ended give their slots back soon; those behind them wait for that."""
+    return item[1].job_id is None
 
 
 def _too_dear(credits: float, purse: Purse) -> Stop:

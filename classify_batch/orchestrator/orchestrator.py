@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import anyio
-from anyio.abc import ObjectReceiveStream, ObjectSendStream, TaskGroup
+from anyio.abc import TaskGroup
 
 from classify_batch.errors import ClassifyBatchError, ExitStatus, StoreError, the_cause
 from classify_batch.gate import Gate, Slots
@@ -30,10 +30,11 @@ from classify_batch.manifest.standing import RunOnDisk, mend
 from classify_batch.manifest.summary import exit_status_of, failed_percentage, manifest_of, write_manifest
 from classify_batch.orchestrator.feed import Feed
 from classify_batch.orchestrator.purse import Purse
+from classify_batch.orchestrator.submitting import SubmitOnly
 from classify_batch.orchestrator.tuner import Tuner
 from classify_batch.outcomes import Outcomes
 from classify_batch.ports import Api, Clock, RunStore
-from classify_batch.records import Attempt, Job, RunState
+from classify_batch.records import Attempt, AttemptKey, Job, RunState
 from classify_batch.settings import Settings
 from classify_batch.stages.collector import Collector
 from classify_batch.stages.poller import Poller
@@ -50,8 +51,6 @@ GRACE_S = 2.5
 COLLECTORS_MAX = 16
 
 UNBOUNDED = 1_000_000_000
-
-SUBMITTED_EVERY_S = 0.05
 
 UNCOLLECTED_MAX = 256
 """Finished jobs that may wait for a collector, so that the poller goes on looking meanwhile; beyond, it waits, no slot
@@ -143,6 +142,7 @@ class Orchestrator:
         )
         self._tuner = Tuner(store, self._journal, gate, self._slots, self._purse)
         self._reconciler: Reconciler | None = None
+        self._left_open: set[AttemptKey] = set()
         self._over = anyio.Event()
         self._started_at_s = clock.wall_s()
 
@@ -184,6 +184,7 @@ class Orchestrator:
         self._open()
         if retry_failed:
             await reopen_failures(self._store, self._standing, self._journal, self._plan)
+            self._purse.begin()
         self._feed.again(self._standing.waiting_parts())
         self._remember_limits()
         await self._write_manifest(RunState.RUNNING)
@@ -261,6 +262,7 @@ class Orchestrator:
 
             async def end_creating() -> None:
                 await self._stopping.no_creates.wait()
+                self._gate.pause(False)  # what waits for its turn is given back
                 self._check_over()
 
             tasks.start_soon(leave_when_asked)
@@ -277,25 +279,6 @@ class Orchestrator:
         self._stopping.ask(over)
         await anyio.sleep(self._settings.limits.drain_s)
         self._stopping.ask(replace(self._stopping.stop or over, collects=False))
-
-    async def _leave_to_others(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
-        """Stops when no more jobs can be made: none is wanted, or no more may be out at once."""
-        async with submitted, finished, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._stop_when_submitted)
-            async for _ in submitted:
-                pass
-
-    async def _stop_when_submitted(self) -> None:
-        while not self._all_submitted():  # noqa: ASYNC110 - what it waits for are slots, facts and the feed together
-            await anyio.sleep(SUBMITTED_EVERY_S)
-        words = f"{len(self._standing.open):,} jobs are out, and are left to a later process"
-        self._stopping.ask(Stop(words, hint="`classify-batch resume DIR` collects, any hour later"))
-
-    def _all_submitted(self) -> bool:
-        if self._slots.found is not None:
-            return True  # the plan allows no more
-        accepted = sum(1 for left in self._standing.open.values() if left.job_id is not None)
-        return self._slots.taken == accepted and (self._feed.exhausted or accepted >= self._slots.total)
 
     def _stop_at_too_many_failures(self) -> None:
         """Judged by what this run asked itself."""
@@ -331,8 +314,12 @@ class Orchestrator:
             self._feed.again(fact.again)
         self._check_over()
 
+    def _on_left_open(self, key: AttemptKey) -> None:
+        self._left_open.add(key)
+        self._check_over()
+
     def _check_over(self) -> None:
-        drained = not self._stopping.creating and not self._standing.open
+        drained = not self._stopping.creating and len(self._standing.open) == len(self._left_open)
         if self._standing.complete or drained:
             self._over.set()
 
@@ -347,7 +334,15 @@ class Orchestrator:
         finished_send, finished = anyio.create_memory_object_stream[Job](UNCOLLECTED_MAX)
         doubtful_send, doubtful = anyio.create_memory_object_stream[Attempt](float("inf"))  # bounded by the slots
 
-        submitter = Submitter(*common, self._slots, self._stopping, self._standing.project_id)
+        submitter = Submitter(
+            *common,
+            self._slots,
+            self._stopping,
+            self._standing.project_id,
+            jobs_out=lambda: self._standing.jobs_out,
+            bounded=lambda: self._purse.bounded,
+            on_left_open=self._on_left_open,
+        )
         poller = Poller(
             self._api,
             self._journal,
@@ -374,7 +369,8 @@ class Orchestrator:
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
             tasks.start_soon(collector.work, finished.clone())
         if submit_only:
-            tasks.start_soon(self._leave_to_others, submitted, finished_send)
+            leaving = SubmitOnly(self._standing, self._slots, self._purse, self._feed, self._stopping)
+            tasks.start_soon(leaving.work, submitted, finished_send)
         else:
             tasks.start_soon(poller.work, submitted, finished_send)
         tasks.start_soon(reconciler.work, doubtful, intake_send.clone(), submitted_send.clone())

@@ -9,6 +9,9 @@ from classify_batch.journal.replay import Standing
 from classify_batch.outcomes.ending import CREDITS
 from classify_batch.states import Ended
 
+DUST = 1e-6
+"""Rates may be fractions, whose sums are never quite what they should be."""
+
 
 class Purse:
     """Begins with what the journal says.
@@ -16,21 +19,37 @@ class Purse:
     Attributes:
         reserved: credits: what was billed, as far as the API says it, and the most that everything else can have cost,
             with what is out.
+        waiting: whether somebody waits for credits that may come back.
     """
 
     def __init__(self, standing: Standing, max_credits: float | None) -> None:
+        self._standing = standing
         self._max = max_credits
-        self._out = len(standing.open)
+        self._out = 0
         self._changed = anyio.Event()
-        self.reserved = standing.sums[CREDITS]
+        self.reserved = 0.0
+        self.waiting = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Takes over what the journal says."""
+        self._out = len(self._standing.open)
+        self.reserved = self._standing.sums[CREDITS]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether no more than so many credits may go out."""
+        return self._max is not None
 
     async def reserve(self, credits: float) -> bool:
         """Sets credits aside; waits while a job that is out may cost less than was set aside for it. False: there
         aren't enough, and none will come back."""
-        while self._max is not None and self.reserved + credits > self._max:
+        while self._max is not None and self.reserved + credits > self._max + DUST:
             if not self._out:
                 return False
+            self.waiting = True
             await self._changed.wait()
+            self.waiting = False
         self.reserved += credits
         self._out += 1
         return True

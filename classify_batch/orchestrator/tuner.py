@@ -31,7 +31,6 @@ class Tuner:
 
     async def work(self) -> None:
         """Obeys until it is cancelled."""
-        await self._store.remove(NAME)  # what was told to a process that is gone
         while True:
             await anyio.sleep(EVERY_S)
             if await self._store.size(NAME) is not None:

@@ -20,11 +20,12 @@ from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.orchestrator import Orchestrator, Progress
 from classify_batch.records import RunState
 from classify_batch.runs.causes import in_own_task
-from classify_batch.runs.planning import plan_if_new
+from classify_batch.runs.planning import plan_if_new, refuse_uncounted
 from classify_batch.runs.result import RunResult
 from classify_batch.runs.reusing import Reuse
 from classify_batch.runs.world import World, api_of, hold, refuse_missing_documents
 from classify_batch.settings import Settings, read_api_key
+from classify_batch.settings.tuning import NAME as TUNING
 from classify_batch.sources.door import PROJECT, SourceSpec
 from classify_batch.stopping import Stopping
 from classify_batch.store.disk import DiskStore
@@ -107,11 +108,13 @@ async def arun(
             world = World(settings, read_api_key(settings), path, SystemClock(), stack)
             refuse_missing_documents(settings)
             store = await hold(path, stack)
+            await store.remove(TUNING)  # what was told to a process that is gone
             if file_ids == PROJECT and await store.size(RUN_FILE) is None:
                 await world.connect()  # here, since what it opens outlasts the block below
             async with _leaving_early(asked):
                 planned = await plan_if_new(world, store, path, settings, file_ids, column, reuse)
                 found = planned or await _read(store)
+            refuse_uncounted(found.run, settings)
             retries = retry_failed and found.standing.failures_end > 0
             finished = await _finished(found, store, path)
             if finished is not None and not retries:

@@ -63,6 +63,15 @@ async def plan_if_new(
     return None
 
 
+def refuse_uncounted(run: RunFile, settings: Settings) -> None:
+    """Raises RunDirectoryError where a bound of credits can't be held: the run's first jobs were not counted."""
+    if settings.limits.max_credits is not None and "escalation" not in run.identity:
+        raise RunDirectoryError(
+            "the run was begun by a version that counted no credits, so limits.max_credits can't be held",
+            hint="go on without it, or begin a new run directory with the files that are left",
+        )
+
+
 async def _refuse_strangers(store: DiskStore) -> None:
     """Outcomes or a journal without a run.json are somebody's run that lost its head: not to be written over."""
     strangers = sorted(await store.names() & {log.value for log in Log})

@@ -22,7 +22,13 @@ def to_rows(file_ids: Sequence[str], carried: Iterable[Mapping[str, Any]], name:
     """File IDs, each with its columns, as rows. Raises SourceError for more than a plan can hold."""
     rows = []
     for file_id, columns in zip(file_ids, carried, strict=True):
-        told = json.dumps(columns, separators=(",", ":"))
+        try:
+            told = json.dumps(columns, separators=(",", ":"), allow_nan=False)
+        except ValueError:
+            raise SourceError(
+                f"{name}: file ID {file_id} carries a number that JSON doesn't have (NaN or Infinity)",
+                hint="write null in its place",
+            ) from None
         if len(told) > CARRIED_BYTES_MAX:
             raise SourceError(
                 f"{name}: file ID {file_id} carries {len(told):,} bytes, and {CARRIED_BYTES_MAX:,} are the most",

@@ -8,6 +8,7 @@ again under the same attempt).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.gate import Slots
 from classify_batch.outcomes import Outcomes
 from classify_batch.ports import Api, Clock, Journal
-from classify_batch.records import Attempt, Failure, FailureCode, Job, JobView, Part
+from classify_batch.records import Attempt, AttemptKey, Failure, FailureCode, Job, JobView, Part
 from classify_batch.states import Kind, Submitted, Submitting, halves, remainder
 from classify_batch.stopping import Stop, Stopping
 
@@ -50,7 +51,17 @@ class Submitter:
         slots: Slots,
         stopping: Stopping,
         project_id: str | None,
+        *,
+        jobs_out: Callable[[], int],
+        bounded: Callable[[], bool],
+        on_left_open: Callable[[AttemptKey], None],
     ) -> None:
+        """
+        Args:
+            jobs_out: how many of the run's jobs the API works on.
+            bounded: whether the run may not spend more than so much: then every intent is durable before it leaves.
+            on_left_open: hears of attempts that are left to a later process, which makes the same call again.
+        """
         self._api = api
         self._journal = journal
         self._outcomes = outcomes
@@ -58,6 +69,9 @@ class Submitter:
         self._slots = slots
         self._stopping = stopping
         self._project_id = project_id
+        self._jobs_out = jobs_out
+        self._bounded = bounded
+        self._on_left_open = on_left_open
         self._next_for_room = anyio.Lock()
 
     async def work(
@@ -74,7 +88,8 @@ class Submitter:
     async def _submit(
         self, attempt: Attempt, submitted: ObjectSendStream[Job], doubtful: ObjectSendStream[Attempt]
     ) -> None:
-        with _Intent(self._journal, self._clock, self._stopping, attempt, repeatable=self._api.idempotent) as intent:
+        waits = not self._api.idempotent or self._bounded()
+        with _Intent(self._journal, self._clock, self._stopping, attempt, waits=waits) as intent:
             try:
                 view = await patiently(lambda: self._create(intent))
             except _NoMoreCreatesError:
@@ -112,10 +127,23 @@ class Submitter:
                 if tries == PLAN_FULL_TRIES:
                     words, hint = str(error), "wait for the plan's count, or raise it"
                     raise ApiError("create", Verdict.PERSON, words, status=error.status, hint=hint) from error
-            tries += 1
-            with anyio.move_on_after(PLAN_FULL_WAIT_S):
+            tries = 0 if await self._room_may_be(PLAN_FULL_WAIT_S) or self._jobs_out() else tries + 1
+
+    async def _room_may_be(self, within_s: float) -> bool:
+        """Waits for one of our jobs to end; no longer when no more are to be made, so that whoever waits gives up."""
+        ended = False
+        with anyio.move_on_after(within_s):
+            async with anyio.create_task_group() as tasks:
+
+                async def give_up() -> None:
+                    await self._stopping.no_creates.wait()
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(give_up)
                 await self._slots.one_ended()
-                tries = 0
+                ended = True
+                tasks.cancel_scope.cancel()
+        return ended
 
     async def _call(self, intent: _Intent) -> JobView:
         try:
@@ -151,22 +179,27 @@ class Submitter:
         self._stopping.ask(Stop.because(error, collects=collects))
 
     def _give_back(self, attempt: Attempt) -> None:
-        """It surely made no job: a later process sends it without having to ask the API first."""
-        if attempt.since_s:
-            self._outcomes.end(attempt, Kind.REJECTED, again=(attempt.part,), free=True)
+        """It goes out no more in this process. Where a create is in doubt when its answer is lost, this one surely made
+        no job: a later process sends it without having to ask the API first. Where it is simply made again, one of its
+        calls may have been accepted: it stays open, and a later process makes the same call."""
         self._slots.release()
+        if not attempt.since_s:
+            return
+        if self._api.idempotent:
+            self._on_left_open(attempt.key)
+        else:
+            self._outcomes.end(attempt, Kind.REJECTED, again=(attempt.part,), free=True)
 
 
 class _Intent:
     """An attempt on its way out: written down once, right before the first byte of the first call leaves.
 
-    Where a create may be repeated, nobody waits for the disk: a process that knows nothing of it makes the same call.
+    Where a create may be repeated, nobody waits for the disk: a process that knows nothing of it makes the same call,
+    in the end. It may spend its credits on others first, so a run with a bound `waits`.
     """
 
-    def __init__(
-        self, journal: Journal, clock: Clock, stopping: Stopping, attempt: Attempt, *, repeatable: bool
-    ) -> None:
-        self._repeatable = repeatable
+    def __init__(self, journal: Journal, clock: Clock, stopping: Stopping, attempt: Attempt, *, waits: bool) -> None:
+        self._waits = waits
         self._journal = journal
         self._clock = clock
         self._stopping = stopping
@@ -190,7 +223,7 @@ class _Intent:
             self.attempt = replace(self.attempt, since_s=self._clock.wall_s())
             attempt = self.attempt
             self._journal.record(Submitting(attempt.key, attempt.part, attempt.since_s, attempt.credits))
-            if not self._repeatable:
+            if self._waits:
                 await self._journal.durable()
 
 

@@ -139,3 +139,29 @@ def test_submit_now_and_collect_later(work: Path) -> None:
     assert later.returncode == 0, later.stderr
     assert json.loads(later.stdout.splitlines()[-1])["jobs"] == 200
     assert command("verify", run_dir).returncode == 0
+
+
+def test_what_was_told_to_a_process_that_is_gone(work: Path) -> None:
+    """Is forgotten by the next one."""
+    run_dir = work / "run"
+    arguments = ("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
+    assert command("plan", *arguments[1:]).returncode == 0
+    (run_dir / "tune.json").write_text('{"paused": true}')
+    done = command(*arguments, "--jobs-in-flight", "50")
+    assert done.returncode == 0, done.stderr
+    assert not (run_dir / "tune.json").exists()
+    assert '"kind":"tuned"' not in (run_dir / "journal.jsonl").read_text()
+
+
+def test_a_run_of_an_older_version_has_no_bound(work: Path) -> None:
+    """Its first jobs were not counted: a bound that can't be held is refused, and without one it goes on."""
+    run_dir = work / "run"
+    arguments = ("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
+    assert command("plan", *arguments[1:]).returncode == 0
+    run = json.loads((run_dir / "run.json").read_text())
+    run["identity"] = {key: value for key, value in run["identity"].items() if key != "escalation"}
+    (run_dir / "run.json").write_text(json.dumps(run))
+    refused = command(*arguments, "--max-credits", "9")
+    assert refused.returncode == 2
+    assert "counted no credits" in refused.stderr
+    assert command(*arguments, "--jobs-in-flight", "50").returncode == 0

@@ -13,15 +13,19 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.errors import ExitStatus
+from classify_batch.manifest.standing import read_run
 from classify_batch.ports import Log
 from classify_batch.settings.tuning import NAME
+from classify_batch.stopping import Stop
 
 if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, is_create, laboratory
+    from tests.sandbox.virtual import Lab, answer, is_create, laboratory
 else:
-    from virtual import Lab, is_create, laboratory
+    from virtual import Lab, answer, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
+
+FOR_EVER_S = 3000.0
 
 
 @pytest.fixture
@@ -103,6 +107,76 @@ async def test_a_plan_that_allows_fewer() -> None:
         assert sum(1 for _ in lab.app.world) == 6
         assert (await lab.run()).state == "complete"
         assert await lab.judge() == {}
+
+
+async def test_credits_that_do_not_suffice() -> None:
+    """Nobody collects, so none come back: what could be paid for is out."""
+    with laboratory(100, limits={"max_credits": 120, "jobs_in_flight": 0}, job_duration_s=5.0) as lab:
+        with anyio.fail_after(FOR_EVER_S):
+            ending = await lab.run(submit_only=True)
+        assert "2 jobs are out" in (ending.reason or "")
+
+
+@pytest.mark.parametrize("refusal", [402, 401])
+async def test_somebody_elses_reason_to_stop_is_told(refusal: int) -> None:
+    """Out of credits, or the key refused: 77, and not the reason of an orderly leave."""
+    with laboratory(100, limits={"jobs_in_flight": 0}, job_duration_s=5.0) as lab:
+
+        async def refuse(request: httpx.Request) -> httpx.Response | None:
+            late = is_create(request) and lab.wire.count("POST") > 3
+            return answer(refusal, {"detail": "no"}) if late else None
+
+        lab.wire.before = refuse
+        with anyio.fail_after(FOR_EVER_S):
+            ending = await lab.run(submit_only=True)
+        assert ending.exit_status == ExitStatus.PERSON
+        assert sum(1 for _ in lab.app.world) == 3
+
+
+async def test_too_many_failures_end_it() -> None:
+    """Files that the API refuses one by one."""
+    limits = {"jobs_in_flight": 0, "stop_at_failure_percentage": 50.0}
+    with laboratory(300, files_per_job=1, limits=limits, job_duration_s=50.0) as lab:
+
+        async def refuse(request: httpx.Request) -> httpx.Response | None:
+            return answer(400, {"detail": "no"}) if is_create(request) else None
+
+        lab.wire.before = refuse
+        with anyio.fail_after(FOR_EVER_S):
+            assert (await lab.run(submit_only=True)).exit_status == ExitStatus.PERSON
+
+
+async def test_more_out_than_may_be_now() -> None:
+    """Nothing to be done: it leaves."""
+    with laboratory(100, limits={"jobs_in_flight": 5}, job_duration_s=500.0) as lab:
+        await lab.run(submit_only=True)
+        told_to(lab, {"jobs_in_flight": 3})
+        with anyio.fail_after(FOR_EVER_S):
+            assert "5 jobs are out" in ((await lab.run(submit_only=True)).reason or "")
+        assert lab.wire.count("POST") == 5
+
+
+async def test_a_limit_that_was_found_is_used() -> None:
+    """An earlier process found the plan's limit: as many as that are made, and what was refused is given back."""
+    with laboratory(200, limits={"jobs_in_flight": 10}, job_duration_s=50.0, jobs_at_once=4) as lab:
+        first = await lab.run(submit_only=True)
+        assert "4 jobs are out" in (first.reason or "")
+        left = await read_run(lab.store)
+        assert left is not None
+        assert len(left.standing.open) == left.standing.jobs_out == 4
+        await anyio.sleep(1000)
+
+        async def stop() -> None:
+            await anyio.sleep(1)
+            lab.stopping.ask(Stop("a deadline", collects=True))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop)
+            await lab.run()
+        before = sum(1 for _ in lab.app.world)
+        again = await lab.run(submit_only=True)
+        assert sum(1 for _ in lab.app.world) - before >= 3
+        assert f"{sum(1 for _ in lab.app.world) - before} jobs are out" in (again.reason or "")
 
 
 async def test_a_complete_run_has_nothing_to_submit() -> None:
@@ -187,11 +261,44 @@ async def test_more_credits() -> None:
         await run_told(lab, [(5.0, {"max_credits": 500})])
 
 
-async def test_words_that_were_for_another_process_are_forgotten() -> None:
-    """A file that was left behind says nothing to the next process; nonsense is said to be that, and taken away."""
+async def test_nonsense_is_taken_away() -> None:
+    """Whoever wrote it: it is said to be that, and changes nothing."""
     with laboratory(100, job_duration_s=20.0) as lab:
-        await lab.plan()
-        await lab.store.create(NAME, b'{"paused": true}')
         await run_told(lab, [(5.0, {"jobs_in_flight": -1})])
         assert tuned(lab) == []
         assert NAME not in lab.store.files
+
+
+async def test_a_stop_comes_through_a_pause() -> None:
+    """What waits for its turn is given back, so that a run which only collects comes to its end."""
+    with laboratory(100, limits={"jobs_in_flight": 5}, job_duration_s=5.0, latency_s=0.01) as lab:
+        told_slow = anyio.Event()
+
+        async def slow_once(request: httpx.Request) -> httpx.Response | None:
+            if is_create(request) and not told_slow.is_set():
+                told_slow.set()
+                return answer(429, {"detail": "slow"})
+            return None
+
+        async def pause_and_stop() -> None:
+            await told_slow.wait()
+            await lab.store.create(NAME, b'{"paused": true}')
+            await anyio.sleep(30)
+            lab.stopping.ask(Stop("too many failures", collects=True))
+
+        lab.wire.before = slow_once
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pause_and_stop)
+            with anyio.fail_after(FOR_EVER_S):
+                assert (await lab.run()).reason == "too many failures"
+        assert (await lab.run()).state == "complete"
+        assert await lab.judge() == {}
+
+
+async def test_jobs_that_take_longer_than_patience_with_a_full_plan() -> None:
+    """The plan is full of our own jobs: that is no reason to give up."""
+    with laboratory(
+        60, limits={"jobs_in_flight": 4}, jobs_at_once=2, job_duration_s=1500.0, job_duration_sigma=0
+    ) as lab:
+        assert (await lab.run()).state == "complete"
+        assert await lab.judge() == {}

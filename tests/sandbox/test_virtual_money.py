@@ -6,6 +6,7 @@ import json
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx
 import pytest
 from trio.testing import MockClock
@@ -87,6 +88,43 @@ async def test_what_was_out_when_the_plug_was_pulled_gives_credits_back_too() ->
         assert lab.wire.count("POST") == 20
         assert (await lab.run()).state == "complete"
         assert told(lab) == {"reserved": 60, "billed": 60}
+
+
+async def test_looks_of_a_retry_give_no_credits_that_were_not_set_aside() -> None:
+    """A job was overdue, and is only looked at again; the next one doesn't fit: the run ends."""
+    limits = {"max_credits": 75, "jobs_in_flight": 1, "job_timeout_s": 10.0}
+    with laboratory(20, limits=limits, job_duration_s=100.0, job_duration_sigma=0) as lab:
+        assert (await lab.run()).exit_status == ExitStatus.PERSON
+        with anyio.fail_after(5000):
+            assert (await lab.run(retry_failed=True)).exit_status == ExitStatus.PERSON
+        assert told(lab)["reserved"] <= 75
+
+
+async def test_rates_may_be_fractions() -> None:
+    """Three times 0.1 is 0.3, whatever a machine says."""
+    config = {"price": {"credits_per_page": {"FAST": 0.02}}}
+    with laboratory(3, files_per_job=1, limits={"max_credits": 0.3}, config=config) as lab:
+        assert (await lab.run()).state == "complete"
+        assert told(lab)["reserved"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_killed_v2_process_forgets_no_job_that_it_paid(seed: int) -> None:
+    """Where credits are bounded, an intent is on the disk before its create leaves."""
+    with laboratory(
+        60,
+        version="v2",
+        latency_s=0.02,
+        commit_s=0.05,
+        job_duration_s=0.3,
+        seed=seed,
+        limits={"max_credits": 30, "jobs_in_flight": 8, "requests_per_s": 20.0, "attempts": 5},
+        faults={"error": 0.5},
+        config={"price": {"credits_per_page": {"FAST": 0.2}}},
+    ) as lab:
+        await lab.run_through_power_cuts(Random(seed), 0.7, 12)
+        assert lab.app.world.credits_spent <= 30
+        assert lab.paid_twice() == []
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

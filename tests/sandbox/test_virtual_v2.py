@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from classify_batch.api.v2 import ApiV2
 from classify_batch.errors import ExitStatus
 from classify_batch.records import Attempt, AttemptKey, Part
 from classify_batch.runs.world import api_of
+from classify_batch.stopping import Stop
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import Lab, answer, is_create, laboratory
@@ -56,6 +58,48 @@ async def test_answers_that_are_lost_cost_nothing() -> None:
         await ends_well(lab)
         assert lab.wire.count("POST") > 130
         assert sum(1 for _ in lab.app.world) == 100
+
+
+async def test_a_lost_create_is_never_given_back() -> None:
+    """The API went silent after it had accepted: a later process makes the same call, and no second job."""
+    with laboratory(3, version="v2", job_duration_s=2.0, limits={"patience_s": 30.0}) as lab:
+
+        async def lose(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            raise httpx.ReadError("lost")
+
+        hear, lab.wire.after = lab.wire.after, lose
+        assert (await lab.run()).state == "incomplete"
+        lab.wire.after = hear
+        await ends_well(lab)
+        assert sum(1 for _ in lab.app.world) == 3
+
+
+@pytest.mark.parametrize("kind", ["402", "deadline"])
+async def test_a_lost_create_outlives_a_stop(kind: str) -> None:
+    """Out of credits, or a deadline: what may have been accepted stays open, with its credits set aside."""
+    with laboratory(6, version="v2", job_duration_s=2.0, limits={"max_credits": 30}) as lab:
+        lost: list[httpx.Request] = []
+
+        async def broke(request: httpx.Request) -> httpx.Response | None:
+            last = kind == "402" and is_create(request) and b'"file-5"' in request.content
+            return answer(402, {"detail": "no credits"}) if last else None
+
+        async def lose(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if is_create(request) and b'"file-0"' in request.content and not lost:
+                lost.append(request)
+                if kind == "deadline":
+                    lab.stopping.ask(Stop("a deadline", collects=True))
+                raise httpx.ReadError("lost")
+            return response
+
+        hear, lab.wire.before, lab.wire.after = lab.wire.before, broke, lose
+        assert (await lab.run()).state == "incomplete"
+        assert lost
+        credits = json.loads(lab.store.files["manifest.json"])["credits"]
+        assert credits["reserved"] >= sum(1 for _ in lab.app.world)
+        lab.wire.before = hear
+        await ends_well(lab)
+        assert sum(1 for _ in lab.app.world) == 6
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,0 +1,64 @@
+"""Submit now, collect later: makes as many jobs as may be out at once, and leaves them to a later process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+from classify_batch.gate import Slots
+from classify_batch.journal.replay import Standing
+from classify_batch.orchestrator.feed import Feed
+from classify_batch.orchestrator.purse import Purse
+from classify_batch.records import Job
+from classify_batch.stopping import Stop, Stopping
+
+EVERY_S = 0.05
+
+PATIENCE_S = 5.0
+"""What is on its way when no more jobs are made has so long to become one, or to be given back."""
+
+
+class SubmitOnly:
+    """Stands in the poller's place."""
+
+    def __init__(self, standing: Standing, slots: Slots, purse: Purse, feed: Feed, stopping: Stopping) -> None:
+        self._standing = standing
+        self._slots = slots
+        self._purse = purse
+        self._feed = feed
+        self._stopping = stopping
+
+    async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
+        """Takes jobs, and stops the run when there can be no more for now."""
+        async with submitted, finished, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._stop)
+            async for _ in submitted:
+                pass
+
+    async def _stop(self) -> None:
+        while self._stopping.creating and not self._all_submitted():  # noqa: ASYNC110 - these set no event together
+            await anyio.sleep(EVERY_S)
+        stop = self._stopping.stop  # somebody else's reason counts
+        self._stopping.ask(self._left)  # what waits for room is given back
+        with anyio.move_on_after(PATIENCE_S):
+            while self._in_hand > 0:  # noqa: ASYNC110 - likewise
+                await anyio.sleep(EVERY_S)
+        self._stopping.ask(replace(stop or self._left, collects=False))
+
+    @property
+    def _left(self) -> Stop:
+        words = f"{self._standing.jobs_out:,} jobs are out, and are left to a later process"
+        return Stop(words, hint="`classify-batch resume DIR` collects, any hour later", collects=True)
+
+    @property
+    def _in_hand(self) -> int:
+        """Attempts on their way to a job; one that waits for credits is on no way."""
+        return self._slots.taken - self._standing.jobs_out - self._purse.waiting
+
+    def _all_submitted(self) -> bool:
+        """Whether no more jobs can be made for now. Where the plan allows no more, the rest waits for room in vain."""
+        if self._standing.jobs_out >= self._slots.total:
+            return self._in_hand <= 0 or self._slots.found is not None
+        return self._in_hand <= 0 and (self._feed.exhausted or self._purse.waiting)
