@@ -91,13 +91,13 @@ async def test_what_was_out_when_the_plug_was_pulled_gives_credits_back_too() ->
 
 
 async def test_looks_of_a_retry_give_no_credits_that_were_not_set_aside() -> None:
-    """A job was overdue, and is only looked at again; the next one doesn't fit: the run ends."""
-    limits = {"max_credits": 75, "jobs_in_flight": 1, "job_timeout_s": 10.0}
-    with laboratory(20, limits=limits, job_duration_s=100.0, job_duration_sigma=0) as lab:
+    """Two jobs were overdue, and are only looked at again; the next one doesn't fit: the run ends."""
+    limits = {"max_credits": 125, "jobs_in_flight": 1, "job_timeout_s": 10.0}
+    with laboratory(40, limits=limits, job_duration_s=100.0, job_duration_sigma=0) as lab:
         assert (await lab.run()).exit_status == ExitStatus.PERSON
         with anyio.fail_after(5000):
             assert (await lab.run(retry_failed=True)).exit_status == ExitStatus.PERSON
-        assert told(lab)["reserved"] <= 75
+        assert told(lab)["reserved"] <= 125
 
 
 async def test_rates_may_be_fractions() -> None:
