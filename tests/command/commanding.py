@@ -110,6 +110,13 @@ def on_a_terminal(*words: str, stderr: bool = False, width: int = WIDTH) -> str:
 # --- Servers ----------------------------------------------------------------------------------------------------------
 
 
+def command(*words: object) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, to its end."""
+    return subprocess.run(
+        [*COMMAND, *map(str, words)], capture_output=True, text=True, check=False, timeout=120, env=environment()
+    )
+
+
 @contextmanager
 def sandbox(*options: str) -> Iterator[str]:
     """A sandbox in a process of its own; gives its base URL."""

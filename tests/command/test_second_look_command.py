@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.command.commanding import command, sandbox
+else:
+    from commanding import command, sandbox
 
 CONFIG = """
 [job]
@@ -33,23 +35,14 @@ by_type = {{ letter = 0.95 }}
 """
 
 
-@pytest.fixture
-def server() -> Iterator[str]:
-    arguments = [sys.executable, "-m", "classify_batch", "sandbox", "--job-duration-s", "0.1"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.terminate()
-
-
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "classify_batch", *map(str, arguments)]
-    environ = os.environ | {"LLAMA_CLOUD_API_KEY": "sandbox"}
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120, env=environ)
-
-
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with sandbox("--job-duration-s", "0.1") as base_url:
+        yield base_url
 
 
 def test_weak_answers_are_looked_at_again_and_all_are_sorted(tmp_path: Path, server: str) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.command.commanding import COMMAND, command, environment, sandbox
+else:
+    from commanding import COMMAND, command, environment, sandbox
 
 CONFIG = """
 [job]
@@ -32,11 +35,8 @@ WAIT_S = 30.0
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    arguments = [sys.executable, "-m", "classify_batch", "sandbox", "--job-duration-s", "0.3"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.terminate()
+    with sandbox("--job-duration-s", "0.3") as base_url:
+        yield base_url
 
 
 @pytest.fixture
@@ -44,17 +44,6 @@ def work(tmp_path: Path, server: str) -> Path:
     (tmp_path / "config.toml").write_text(CONFIG.format(url=server))
     (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(400)))
     return tmp_path
-
-
-def words(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "classify_batch", *map(str, arguments)]
-
-
-ENVIRON = os.environ | {"LLAMA_CLOUD_API_KEY": "sandbox"}
-
-
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words(*arguments), capture_output=True, text=True, check=False, timeout=120, env=ENVIRON)
 
 
 def status(run_dir: Path) -> dict[str, Any]:
@@ -71,8 +60,10 @@ def until(condition: Callable[[], bool]) -> None:
 def test_a_run_that_is_on_is_told(work: Path) -> None:
     """Pause, and it makes no more jobs; faster, and it is done."""
     run_dir = work / "run"
-    arguments = words("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=ENVIRON) as process:
+    words = ("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
+    with subprocess.Popen(
+        [*COMMAND, *map(str, words)], stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
         until(
             lambda: (run_dir / "journal.jsonl").exists() and b'"collected"' in (run_dir / "journal.jsonl").read_bytes()
         )
