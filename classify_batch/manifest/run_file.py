@@ -39,7 +39,7 @@ async def write_run_file(
 ) -> tuple[RunFile, str]:
     """Makes the run be. Returns it with the SHA-256 of its file."""
     run = RunFile(
-        format=1 if reused is None else FORMAT,
+        format=1 if reused is None and settings.escalation is None else FORMAT,
         run_id=str(uuid.uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings.to_stored(),

@@ -10,7 +10,8 @@ from classify_batch.errors import DamagedError, RunDirectoryError
 
 NAME = "run.json"
 FORMAT = 2
-"""What this version reads. 2 is written where outcomes were reused: whoever knows 1 only would cut them off."""
+"""What this version reads. 2 is written where whoever knows 1 only would go wrong: where outcomes were reused, which it
+would cut off, and where there are second looks, which it would take for first ones."""
 
 
 @dataclass(frozen=True, slots=True)
