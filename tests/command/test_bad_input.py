@@ -256,9 +256,9 @@ def planned(tmp_path_factory: pytest.TempPathFactory, server: socket.socket) -> 
 
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory: pytest.TempPathFactory, server: socket.socket) -> Path:
-    """A complete run of three jobs, from the embedded sandbox."""
+    """A complete run of three jobs, one after the other, from the embedded sandbox."""
     place = Place(tmp_path_factory.mktemp("complete"), server)
-    options = ("--base-url", "sandbox", "--files-per-job", "10", "--requests-per-s", "500")
+    options = ("--base-url", "sandbox", "--files-per-job", "10", "--requests-per-s", "500", "--jobs-in-flight", "1")
     assert run_command(place.folder, *RUN, *options).returncode == 0
     return place.folder / "run"
 
