@@ -81,6 +81,53 @@ async def test_what_is_out_may_give_credits_back() -> None:
         assert told(lab) == {"reserved": 60, "billed": 60}
 
 
+def is_list(request: httpx.Request) -> bool:
+    return request.method == "GET" and request.url.path.endswith("/classify")
+
+
+def bills_told(lab: Lab) -> int:
+    """How many jobs of a run of 60 files told their bill of one credit; for the others five are set aside."""
+    credits = told(lab)
+    billed: int = credits["billed"] or 0
+    assert credits["reserved"] == billed + 5 * (60 - billed)
+    return billed
+
+
+@pytest.mark.parametrize("asks", [False, True])
+async def test_a_list_that_tells_no_bills(asks: bool) -> None:
+    """The most counts, or each job is asked for its bill: a request a file more."""
+    with laboratory(60, version="v2", config={"price": {"ask_bill": asks}}) as lab:
+
+        async def veil(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if not is_list(request):
+                return response
+            body = response.json()
+            for job in body["items"]:
+                job.pop("usage", None)
+            return httpx.Response(response.status_code, json=body)
+
+        lab.wire.after = veil
+        assert (await lab.run()).state == "complete"
+        assert bills_told(lab) == 60 if asks else bills_told(lab) < 10
+
+
+async def test_a_list_that_refuses_to_tell_bills() -> None:
+    """It is documented for single jobs only: asked for once, and then done without."""
+    refused: list[httpx.Request] = []
+    with laboratory(60, version="v2") as lab:
+
+        async def refuse(request: httpx.Request) -> httpx.Response | None:
+            if is_list(request) and "expand" in request.url.params:
+                refused.append(request)
+                return httpx.Response(422, json={"detail": [{"loc": ["query", "expand"], "msg": "no", "type": "x"}]})
+            return None
+
+        lab.wire.before = refuse
+        assert (await lab.run()).state == "complete"
+        assert len(refused) == 1
+        assert bills_told(lab) < 10
+
+
 async def test_what_was_out_when_the_plug_was_pulled_gives_credits_back_too() -> None:
     """Set aside by one process, billed for less when another collects."""
     with laboratory(60, version="v2", limits={"jobs_in_flight": 20}, job_duration_s=5.0) as lab:

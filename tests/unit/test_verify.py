@@ -19,8 +19,10 @@ from classify_batch.journal.replay import Reader
 from classify_batch.manifest import verify as verifying
 from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.manifest.standing import read_run
+from classify_batch.manifest.summary import manifest_of, read_manifest, write_manifest
 from classify_batch.manifest.verify import Verification, verify
 from classify_batch.ports import Log
+from classify_batch.records import RunState
 from classify_batch.sources.spill import Limits
 from classify_batch.states import Kind
 from classify_batch.store.memory import MemoryStore
@@ -321,3 +323,17 @@ def test_ids_in_one_pass_are_the_ids_one_by_one(lines: list[bytes], end: bytes) 
         assert found == [outcome_file_id(line) for line in lines if line or end]
     plain = lines and end and all(line.startswith(b'{"file_id":"a"') and line.endswith(b"}") for line in lines)
     assert not plain or found == ["a"] * len(lines)
+
+
+async def test_a_manifest_holds_whatever_a_server_called_a_type() -> None:
+    """A lone surrogate becomes its JSON escape: a run doesn't break at its very end."""
+    with laboratory(20) as lab:
+        await lab.run()
+        run = await read_run(lab.store)
+        assert run is not None
+        run.standing.types["\ud800"] = 1
+        manifest = manifest_of(run.run, run.standing, state=RunState.COMPLETE, requests=0, started_at_s=0.0)
+        await write_manifest(lab.store, run.run, run.standing, manifest)
+        written = await read_manifest(lab.store)
+        assert written is not None
+        assert written["types"]["\ud800"] == 1
