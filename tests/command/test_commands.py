@@ -344,15 +344,17 @@ def test_a_run_that_is_on(place: Place, slow: str) -> None:
     process = place.start(*RUN)
     until(lambda: asked(slow)["creates_accepted"] == before + 3, process)
     process.send_signal(signal.SIGSTOP)  # it holds the run and stands still, however slow the machine is
-    told = json.loads(place.done("status", "run", "--json").stdout)
-    assert set(told) == MANIFEST_KEYS - {"outputs"} | {"holder"}
-    assert (told["state"], told["exit_status"], told["holder"]["pid"]) == ("running", None, process.pid)
-    for arguments in (RUN, ("resume", "run")):
-        refused = place.done(*arguments, status=75).stderr
-        assert f"process {process.pid} on {socket.gethostname()}" in refused
-        assert "hint: " in refused
-    assert "sound, incomplete" in place.done("verify", "run", status=75).stdout
-    process.send_signal(signal.SIGCONT)
+    try:
+        told = json.loads(place.done("status", "run", "--json").stdout)
+        assert set(told) == MANIFEST_KEYS - {"outputs"} | {"holder"}
+        assert (told["state"], told["exit_status"], told["holder"]["pid"]) == ("running", None, process.pid)
+        for arguments in (RUN, ("resume", "run")):
+            refused = place.done(*arguments, status=75).stderr
+            assert f"process {process.pid} on {socket.gethostname()}" in refused
+            assert "hint: " in refused
+        assert "sound, incomplete" in place.done("verify", "run", status=75).stdout
+    finally:
+        process.send_signal(signal.SIGCONT)
     said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
     assert asked(slow)["creates_accepted"] == before + 3
