@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,8 +71,19 @@ def complete() -> Files:
 
 @pytest.fixture(scope="module")
 def killed() -> Files:
-    """A run in the middle of which the power went."""
-    return made(lambda lab: lab.run_until_power_cut(0.35, max), 12, poison={"file-0"}, null_result=0.2)
+    """A run in the middle of which the power went: some of its results, and some failures, were committed."""
+    for hundredths in range(35, 90):
+        cut = partial(cut_after, hundredths / 100)
+        files = made(cut, 12, poison={"file-0"}, null_result=0.2)
+        journal = files[Log.JOURNAL]
+        if b'"results":[' in journal and b'"failures":[' in journal:
+            assert b'"closed"' not in journal
+            return files
+    raise AssertionError("there is no such moment")
+
+
+async def cut_after(after_s: float, lab: Lab) -> object:
+    return await lab.run_until_power_cut(after_s, max)
 
 
 async def found_in(files: Files) -> Verification:
