@@ -58,9 +58,11 @@ def test_lost_create_answers_cost_nothing(tmp_path: Path, habits: str) -> None:
 
 
 @pytest.mark.slow
-def test_lost_jobs_without_an_answer_cost_nothing(tmp_path: Path) -> None:
-    """A job of one file that answers nothing is not the one that was paid, and doesn't hold the run up."""
-    habits = "--lost 0.4 --partial 0.5 --duration-s 0.05 --seed 3"
+@pytest.mark.parametrize("nameless", [0.0, 0.5])
+def test_lost_jobs_without_an_answer_cost_nothing(tmp_path: Path, nameless: float) -> None:
+    """A job of one file that answers nothing is not the one that was paid, and doesn't hold the run up; nor does one
+    whose only answer is about no file."""
+    habits = f"--lost 0.4 --partial 0.5 --nameless {nameless} --duration-s 0.05 --seed 3"
     with stranger(tmp_path, *habits.split()) as server:
         run = Run(tmp_path, server, numbered(20), files_per_job=1)
         assert set(run.judge(*run.to_end()).values()) <= {"not_answered"}

@@ -133,6 +133,8 @@ def of(file_id: str | None, *, answered: bool = True) -> Answer:
         ("SUCCESS", [of(None)], None),
         ("SUCCESS", [], None),
         ("PARTIAL_SUCCESS", [], set()),
+        ("PARTIAL_SUCCESS", [of(None)], set()),
+        ("PARTIAL_SUCCESS", [of(None), of("a", answered=False)], set()),
     ],
 )
 def test_results_tell_by_the_files_that_they_answer(status: str, answers: list[Answer], files: set[str] | None) -> None:

@@ -74,12 +74,13 @@ def _configured_otherwise(view: JobView, spec: JobSpec) -> bool:
 
 
 def answered_files(view: JobView, answers: Sequence[Answer]) -> frozenset[str] | None:
-    """The files that a candidate's results answer; None where they don't tell: an answer names no file, or a job that
-    ended well has none at all. A job that ended half well may have none: then nothing was paid."""
+    """The files that a candidate's results answer; None where they don't tell: all that a job which ended well has is
+    answers without a file's name, or none at all. A job that ended half well may answer nothing that was asked: were
+    it known as ours, its files would go out again, so it is no reason to wait."""
     files = frozenset(answer.file_id for answer in answers if answer.file_id is not None and answer.answered)
     if files or (answers and not any(answer.answered for answer in answers)):
         return files
-    return files if view.status == JobStatus.PARTIAL_SUCCESS and not answers else None
+    return files if view.status == JobStatus.PARTIAL_SUCCESS else None
 
 
 class NewestFirst:
