@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import suppress
-from email.utils import formatdate
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -193,128 +192,6 @@ async def test_an_unknown_status_means_not_finished() -> None:
 
 def _with_text(response: httpx.Response, old: str, new: str) -> httpx.Response:
     return httpx.Response(response.status_code, text=response.text.replace(old, new))
-
-
-# --- Creates in doubt ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("fault", ["lost_create_answer", "create_503_after"])
-async def test_lost_answers_are_found_again(fault: str) -> None:
-    """Accepted and not answered for: each such job is adopted, and no file is sent twice."""
-    with laboratory(300, files_per_job=10, faults={fault: 0.4}, job_duration_s=1.0) as lab:
-        await ends_well(lab)
-        assert lab.wire.count("POST") == accepted(lab) == 30
-
-
-async def test_creates_that_were_not_accepted_are_sent_again() -> None:
-    """After the settling time, twice looked at, it is sure that there is no job: then, and not before, once more."""
-    with laboratory(50, files_per_job=10, faults={"create_503_before": 0.5}, limits={"settle_s": 30.0}) as lab:
-        await ends_well(lab)
-        assert accepted(lab) == 5
-        assert lab.wire.count("POST") > 5
-        assert anyio.current_time() > 30
-
-
-async def test_all_chunks_in_doubt_at_once() -> None:
-    """Every first answer is lost: twenty doubts, one reading of the list for all of them, no second payment."""
-    with laboratory(100, files_per_job=5, faults={"lost_create_answer": 1.0}, job_duration_s=0.1) as lab:
-        await ends_well(lab)
-        assert accepted(lab) == 20
-        assert lab.wire.count("GET") < 20 * 8
-
-
-@pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
-async def test_a_list_that_lags_less_than_it_may(order: str) -> None:
-    """An accepted job shows within `settle_s`, and that is enough."""
-    faults = {"lost_create_answer": 0.3, "create_503_before": 0.2, "list_lag_s": 4.5, "get_lag_s": 3.0}
-    with laboratory(100, files_per_job=5, faults=faults, limits={"settle_s": 5.0}, list_order=order) as lab:
-        await ends_well(lab)
-        assert accepted(lab) == 20
-
-
-@pytest.mark.parametrize("skew_s", [-7200.0, 7200.0])
-@pytest.mark.parametrize("says_so", [True, False])
-async def test_a_server_whose_clock_is_wrong(skew_s: float, says_so: bool) -> None:
-    """Its `Date` tells how wrong; where it has none, times prove nothing and the file IDs do."""
-    with laboratory(60, files_per_job=5, faults={"lost_create_answer": 0.4}, skew_s=skew_s) as lab:
-
-        async def dated(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-            if says_so:
-                response.headers["Date"] = formatdate(lab.clock.wall_s() + skew_s, usegmt=True)
-            return response
-
-        lab.wire.after = dated
-        await ends_well(lab)
-        assert accepted(lab) == 12
-
-
-async def test_an_answer_that_is_late_while_others_are_in_doubt() -> None:
-    """A create that times out after a minute finds its job, though that was looked at for other doubts before."""
-    with laboratory(60, files_per_job=5, job_duration_s=0.5, limits={"settle_s": 40.0}) as lab:
-        posts = Counter[str]()
-
-        async def refused_before(request: httpx.Request) -> httpx.Response | None:
-            """The even ones are in doubt for long, because they left no job at all."""
-            if is_create(request) and _chunk(request) % 2 == 0:
-                posts[request.content.decode()] += 1
-                return answer(503) if posts[request.content.decode()] == 1 else None
-            return None
-
-        async def late(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-            if is_create(request) and _chunk(request) % 2:
-                await anyio.sleep(20)
-                raise httpx.ReadTimeout("", request=request)
-            return response
-
-        lab.wire.before, lab.wire.after = refused_before, late
-        await ends_well(lab)
-        assert accepted(lab) == 12
-
-
-def _chunk(request: httpx.Request) -> int:
-    first: str = json.loads(request.content)["file_ids"][0]
-    return int(first.removeprefix("file-")) // 5
-
-
-async def test_an_earlier_job_of_the_same_file_is_not_taken_for_its_second() -> None:
-    """A file alone that was null at first: its first job is known, though by its clock it may follow the second."""
-    for seed in range(8):
-        faults = {"null_result": 0.5, "lost_create_answer": 0.4}
-        with laboratory(8, files_per_job=1, faults=faults, limits={"attempts": 5}, seed=seed) as lab:
-            await ends_well(lab)
-
-
-async def test_a_job_that_could_be_ours_and_never_ends() -> None:
-    """Never paid on a guess: after `job_timeout_s` the files are unresolved, and the candidate is named."""
-    limits = {"job_timeout_s": 300.0}
-    with laboratory(5, files_per_job=5, faults={"lost_create_answer": 1.0}, job_duration_s=1e7, limits=limits) as lab:
-        ending = await lab.run()
-        assert ending.state == "complete"
-        assert lab.wire.count("POST") == 1
-        assert set(lab.codes().values()) == {"unresolved"}
-        (job,) = lab.app.world
-        assert all(job.job_id in line["message"] for line in lab.lines(Log.FAILURES))
-
-
-async def test_a_job_of_somebody_else_in_the_same_project() -> None:
-    """Same rules, same time, other files: not ours, whatever it looks like."""
-    with laboratory(20, files_per_job=5, job_duration_s=2.0) as lab:
-        first = True
-
-        async def somebody_is_faster(request: httpx.Request) -> httpx.Response | None:
-            nonlocal first
-            if is_create(request) and first:
-                first = False
-                body = json.loads(request.content) | {"file_ids": ["theirs-1", "theirs-2"]}
-                headers = {"Authorization": "Bearer sandbox"}
-                async with httpx.AsyncClient(transport=httpx.ASGITransport(lab.app)) as client:
-                    await client.post(str(request.url), json=body, headers=headers)
-                raise httpx.ReadTimeout("", request=request)
-            return None
-
-        lab.wire.before = somebody_is_faster
-        await ends_well(lab)
-        assert accepted(lab) == 5
 
 
 # --- Refusals --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from classify_batch.records import Answer, Attempt, JobSpec, JobStatus, JobView
 
@@ -24,6 +25,13 @@ ORDER_ITEMS_MIN = 10
 ORDER_MARGIN_S = 60.0
 
 
+class Find(NamedTuple):
+    """A job that answers so many files of an attempt."""
+
+    files: int
+    project_id: str | None
+
+
 @dataclass(slots=True)
 class Doubt:
     """An attempt that was perhaps accepted.
@@ -34,7 +42,7 @@ class Doubt:
         last_look_s: the same for the last reading that was brought to its end.
         shown: what the list showed in the first reading that began a settling time after the first look: the attempt's
             job would be among them, so whatever shows later is not its job.
-        found: candidates whose results answer files of this attempt, with how many they answer.
+        found: candidates whose results answer files of this attempt.
         others: candidates whose results are about other files. What proves a job not to be this attempt's says nothing
             of an attempt that falls into doubt later.
     """
@@ -44,7 +52,7 @@ class Doubt:
     first_look_s: float | None = None
     last_look_s: float | None = None
     shown: frozenset[str] | None = None
-    found: dict[str, int] = field(default_factory=dict)
+    found: dict[str, Find] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
 
 

@@ -19,7 +19,7 @@ from classify_batch.gate import Slots
 from classify_batch.outcomes import Outcomes, fail_all
 from classify_batch.ports import Api, Clock, Journal
 from classify_batch.records import Attempt, AttemptKey, FailureCode, Job, JobPage, JobSpecs, JobView
-from classify_batch.stages.reconciler.match import Doubt, NewestFirst, answered_files, could_be_ours
+from classify_batch.stages.reconciler.match import Doubt, Find, NewestFirst, answered_files, could_be_ours
 from classify_batch.states import Adopted, Kind
 from classify_batch.stopping import Stop, Stopping
 from classify_batch.wire.words import clean
@@ -33,7 +33,10 @@ ANSWERED_MAX = 2_000
 jobs are candidates again and again where the list shows no times."""
 
 READ_TRIES = 6
-"""A round that can't be brought to its end is begun again; nothing is decided by it."""
+"""A round that can't be brought to its end is begun again; what it proved by then stays proven."""
+
+READS_AT_ONCE = 8
+"""Whole results of finished candidates: in a crowded project there are many of them."""
 
 _SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 _ENDS_THE_RUN = frozenset({Verdict.KEY_REFUSED, Verdict.DOWN})
@@ -122,11 +125,11 @@ class Reconciler:
         for doubt in doubts:
             if doubt.shown is None and self._settled(doubt, began_s):
                 doubt.shown = frozenset(view.job_id for view in views)
-        for view in views:
-            await self._ask_whose(view, doubts)
+        await self._ask_all(views, doubts, adopted)
         for doubt in doubts:
             doubt.last_look_s = began_s
-            await self._decide(doubt, views, again, adopted)
+            if self._in_doubt(doubt):
+                await self._decide(doubt, views, again, adopted)
 
     def _do_without_list(self, error: ApiError) -> None:
         """Nothing can be proven while the list can't be read: what is in doubt waits, and everything else goes on."""
@@ -184,19 +187,46 @@ class Reconciler:
     async def _list_page(self, token: str | None) -> JobPage:
         return await self._api.list_page(page_size=PAGE_SIZES[self._page_size], page_token=token)
 
-    async def _ask_whose(self, view: JobView, doubts: list[Doubt]) -> None:
+    async def _ask_all(self, views: list[JobView], doubts: list[Doubt], adopted: ObjectSendStream[Job]) -> None:
+        """Several candidates side by side, in the order in which they were made: a job follows its intent closely, and
+        is taken as soon as it is proven, so that a process that is killed in the middle has made way."""
+        waiting = iter(sorted(views, key=_made_s))
+        errors: list[ApiError] = []
+
+        async def ask() -> None:
+            for view in waiting:
+                try:
+                    await self._ask_whose(view, doubts, adopted)
+                except ApiError as error:
+                    errors.append(error)
+                if errors:
+                    return
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(READS_AT_ONCE):
+                tasks.start_soon(ask)
+        if errors:
+            raise errors[0]
+
+    async def _ask_whose(self, view: JobView, doubts: list[Doubt], adopted: ObjectSendStream[Job]) -> None:
         """Lets a finished candidate's results decide. One that failed was not paid, and is nobody's."""
         if not view.finished:
             return
         if not view.answered:
             self._dismissed.add(view.job_id)
             return
-        asking = [doubt for doubt in doubts if self._could_be(view, doubt) and view.job_id not in doubt.found]
+        asking = [
+            doubt
+            for doubt in doubts
+            if self._in_doubt(doubt) and self._could_be(view, doubt) and view.job_id not in doubt.found
+        ]
         if not asking or (answered := await self._read_answered(view)) is None:
             return
         for doubt in asking:
             if files := len(answered.intersection(doubt.attempt.file_ids)):
-                doubt.found[view.job_id] = files
+                doubt.found[view.job_id] = Find(files, view.project_id)
+                if self._in_doubt(doubt):
+                    await self._adopt_whole(doubt, adopted)
             else:
                 doubt.others.add(view.job_id)
 
@@ -217,6 +247,20 @@ class Reconciler:
 
     # --- Decisions --------------------------------------------------------------------------------------------------
 
+    def _in_doubt(self, doubt: Doubt) -> bool:
+        return self._doubts.get(doubt.attempt.key) is doubt
+
+    async def _adopt_whole(self, doubt: Doubt, adopted: ObjectSendStream[Job]) -> None:
+        """Adopts a job that answers all files of the attempt: no other can be better."""
+        best = self._best(doubt)
+        if best is not None and doubt.found[best].files == len(doubt.attempt.file_ids):
+            await self._adopt(doubt, best, adopted)
+
+    def _best(self, doubt: Doubt) -> str | None:
+        """The job that answers most of the attempt's files, of those that are not adopted for another one."""
+        found = doubt.found.keys() - self._dismissed
+        return max(sorted(found), key=lambda job_id: doubt.found[job_id].files, default=None)
+
     async def _decide(
         self,
         doubt: Doubt,
@@ -224,12 +268,7 @@ class Reconciler:
         again: ObjectSendStream[Attempt],
         adopted: ObjectSendStream[Job],
     ) -> None:
-        attempt = doubt.attempt
-        found = {job_id: files for job_id, files in doubt.found.items() if job_id not in self._dismissed}
-        best = max(found, key=lambda job_id: found[job_id], default=None)
-        if best is not None and found[best] == len(attempt.file_ids):
-            await self._adopt(doubt, best, views, adopted)
-            return
+        attempt, best = doubt.attempt, self._best(doubt)
         undecided = [view for view in views if view.job_id not in self._dismissed | doubt.found.keys()]
         undecided = [view for view in undecided if self._could_be(view, doubt)]
         if undecided:
@@ -237,7 +276,7 @@ class Reconciler:
             self._give_up_when_due(doubt, f"its job may be one of: {jobs}")
         elif self._settled(doubt, doubt.last_look_s):
             if best is not None:
-                await self._adopt(doubt, best, views, adopted)
+                await self._adopt(doubt, best, adopted)
             else:
                 del self._doubts[attempt.key]
                 await again.send(attempt)
@@ -246,13 +285,12 @@ class Reconciler:
         first_s = doubt.first_look_s
         return first_s is not None and last_s is not None and last_s > first_s and last_s - first_s >= self._settle_s
 
-    async def _adopt(self, doubt: Doubt, job_id: str, views: list[JobView], adopted: ObjectSendStream[Job]) -> None:
+    async def _adopt(self, doubt: Doubt, job_id: str, adopted: ObjectSendStream[Job]) -> None:
         attempt = doubt.attempt
         del self._doubts[attempt.key]
         self._dismissed.add(job_id)
         at_s = self._clock.wall_s()
-        project_id = next((view.project_id for view in views if view.job_id == job_id), None)
-        self._journal.record(Adopted(attempt.key, job_id, at_s, project_id))
+        self._journal.record(Adopted(attempt.key, job_id, at_s, doubt.found[job_id].project_id))
         spare = [found for found in doubt.found if found != job_id]
         if spare:
             self._warn(f"chunk {attempt.key.chunk}: further jobs hold its files: {', '.join(map(clean, spare))}")
@@ -267,3 +305,7 @@ class Reconciler:
         failures = fail_all(attempt, FailureCode.UNRESOLVED, f"perhaps paid, and it could not be proven; {why}")
         self._outcomes.end(attempt, Kind.COLLECTED, failures=failures)
         self._slots.release()
+
+
+def _made_s(view: JobView) -> float:
+    return math.inf if view.created_at_s is None else view.created_at_s
