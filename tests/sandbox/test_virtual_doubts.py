@@ -15,9 +15,9 @@ from trio.testing import MockClock
 from classify_batch.ports import Log
 
 if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, answer, is_create, laboratory
+    from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
 else:
-    from virtual import Lab, answer, is_create, laboratory
+    from virtual import Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -27,30 +27,19 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
-async def ends_well(lab: Lab) -> None:
-    """The run completes, with one outcome for each ID, no file paid twice, and nothing for verify to say."""
-    ending = await lab.run()
-    assert (ending.state, ending.reason) == ("complete", None)
-    assert await lab.judge() == {}
-
-
-def accepted(lab: Lab) -> int:
-    return sum(1 for _ in lab.app.world)
-
-
 @pytest.mark.parametrize("fault", ["lost_create_answer", "create_503_after"])
 async def test_lost_answers_are_found_again(fault: str) -> None:
     """Accepted and not answered for: each such job is adopted, and no file is sent twice."""
     with laboratory(300, files_per_job=10, faults={fault: 0.4}, job_duration_s=1.0) as lab:
         await ends_well(lab)
-        assert lab.wire.count("POST") == accepted(lab) == 30
+        assert lab.wire.count("POST") == lab.accepted() == 30
 
 
 async def test_creates_that_were_not_accepted_are_sent_again() -> None:
     """After the settling time, twice looked at, it is sure that there is no job: then, and not before, once more."""
     with laboratory(50, files_per_job=10, faults={"create_503_before": 0.5}, limits={"settle_s": 30.0}) as lab:
         await ends_well(lab)
-        assert accepted(lab) == 5
+        assert lab.accepted() == 5
         assert lab.wire.count("POST") > 5
         assert anyio.current_time() > 30
 
@@ -59,7 +48,7 @@ async def test_all_chunks_in_doubt_at_once() -> None:
     """Every first answer is lost: twenty doubts, one reading of the list for all of them, no second payment."""
     with laboratory(100, files_per_job=5, faults={"lost_create_answer": 1.0}, job_duration_s=0.1) as lab:
         await ends_well(lab)
-        assert accepted(lab) == 20
+        assert lab.accepted() == 20
         assert lab.wire.count("GET") < 20 * 8
 
 
@@ -69,7 +58,7 @@ async def test_a_list_that_lags_less_than_it_may(order: str) -> None:
     faults = {"lost_create_answer": 0.3, "create_503_before": 0.2, "list_lag_s": 4.5, "get_lag_s": 3.0}
     with laboratory(100, files_per_job=5, faults=faults, limits={"settle_s": 5.0}, list_order=order) as lab:
         await ends_well(lab)
-        assert accepted(lab) == 20
+        assert lab.accepted() == 20
 
 
 @pytest.mark.parametrize("skew_s", [-7200.0, 7200.0])
@@ -85,7 +74,7 @@ async def test_a_server_whose_clock_is_wrong(skew_s: float, says_so: bool) -> No
 
         lab.wire.after = dated
         await ends_well(lab)
-        assert accepted(lab) == 12
+        assert lab.accepted() == 12
 
 
 async def test_an_answer_that_is_late_while_others_are_in_doubt() -> None:
@@ -108,7 +97,7 @@ async def test_an_answer_that_is_late_while_others_are_in_doubt() -> None:
 
         lab.wire.before, lab.wire.after = refused_before, late
         await ends_well(lab)
-        assert accepted(lab) == 12
+        assert lab.accepted() == 12
 
 
 def _chunk(request: httpx.Request) -> int:
@@ -151,7 +140,7 @@ async def test_a_job_of_somebody_else_in_the_same_project() -> None:
 
         lab.wire.before = somebody_is_faster
         await ends_well(lab)
-        assert accepted(lab) == 5
+        assert lab.accepted() == 5
 
 
 OTHERS = 400
@@ -164,7 +153,7 @@ async def test_a_crowded_project_is_read_side_by_side(*, taken: bool) -> None:
     with laboratory(5, files_per_job=5, job_duration_s=1.0) as lab:
         crowded(lab, taken=taken)
         await ends_well(lab)
-        assert accepted(lab) == OTHERS + 1
+        assert lab.accepted() == OTHERS + 1
         assert anyio.current_time() < OTHERS * READ_S / 4
 
 
@@ -176,7 +165,7 @@ async def test_a_process_that_does_not_live_long_makes_way_in_a_crowded_project(
             if await lab.run_until_power_cut(4.0) is not None:
                 break
         assert await lab.judge() == {}
-        assert accepted(lab) == OTHERS + 1
+        assert lab.accepted() == OTHERS + 1
 
 
 def crowded(lab: Lab, *, taken: bool) -> None:

@@ -18,9 +18,9 @@ from classify_batch.ports import Log
 from classify_batch.stopping import Stop
 
 if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, answer, is_create, laboratory
+    from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
 else:
-    from virtual import Lab, answer, is_create, laboratory
+    from virtual import Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -30,17 +30,6 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
-async def ends_well(lab: Lab) -> None:
-    """The run completes, with one outcome for each ID, no file paid twice, and nothing for verify to say."""
-    ending = await lab.run()
-    assert (ending.state, ending.reason) == ("complete", None)
-    assert await lab.judge() == {}
-
-
-def accepted(lab: Lab) -> int:
-    return sum(1 for _ in lab.app.world)
-
-
 # --- Undisturbed -----------------------------------------------------------------------------------------------------
 
 
@@ -48,7 +37,7 @@ async def test_a_kind_night() -> None:
     """A create for each chunk and no more, results for each job, and few looks beside."""
     with laboratory(1000, files_per_job=50, job_duration_s=2.0) as lab:
         await ends_well(lab)
-        assert lab.wire.count("POST") == accepted(lab) == 20
+        assert lab.wire.count("POST") == lab.accepted() == 20
         assert lab.codes() == {}
         assert sum(path.endswith("/results") for _, _, path in lab.wire.requests) == 20
         assert lab.wire.count("GET") < 20 + 120
@@ -154,7 +143,7 @@ async def test_a_poisonous_file_is_found_and_its_neighbours_are_paid_once() -> N
         await ends_well(lab)
         assert lab.codes() == {"file-77": "job_error"}
         assert lab.lines(Log.FAILURES)[0]["message"] == "PDF_IS_BROKEN"
-        assert accepted(lab) - 1 <= 2 * 7 + 2
+        assert lab.accepted() - 1 <= 2 * 7 + 2
         assert lab.billed() == Counter(set(lab.file_ids) - {"file-77"})
 
 
@@ -226,7 +215,7 @@ async def test_a_refused_file_fails_and_the_rest_goes_out(status: int, detail: o
         assert await lab.judge() == {}
         assert lab.codes() == {"file-13": "rejected"}
         assert f"HTTP {status}" in lab.lines(Log.FAILURES)[0]["message"]
-        assert lab.wire.count("POST") - accepted(lab) <= posts
+        assert lab.wire.count("POST") - lab.accepted() <= posts
 
 
 async def test_a_429_silences_everybody_for_as_long_as_it_says() -> None:
@@ -290,7 +279,7 @@ async def test_a_stop_is_obeyed_within_four_seconds_and_can_be_gone_on_from() ->
             assert verified.faults == []
             assert not any("in doubt" in note for note in verified.notes), "a create on the wire was not waited for"
             await ends_well(lab)
-            assert accepted(lab) == 12
+            assert lab.accepted() == 12
 
 
 async def stops_for_a_person(lab: Lab, *words: str) -> None:
@@ -316,10 +305,10 @@ async def test_a_job_that_vanished_is_never_sent_again() -> None:
 
         lab.wire.before = vanish
         await stops_for_a_person(lab, "vanished", "404")
-        assert accepted(lab) == 2
+        assert lab.accepted() == 2
         gone = False
         await ends_well(lab)
-        assert accepted(lab) == 2
+        assert lab.accepted() == 2
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -339,7 +328,7 @@ async def test_a_refused_key_stops_the_run(status: int, after_s: float) -> None:
         assert anyio.current_time() < after_s + 5
         refusing = False
         await ends_well(lab)
-        assert accepted(lab) == 10
+        assert lab.accepted() == 10
 
 
 async def test_without_credits_what_is_out_is_still_collected() -> None:
@@ -348,7 +337,7 @@ async def test_without_credits_what_is_out_is_still_collected() -> None:
         broke = True
 
         async def no_credit(request: httpx.Request) -> httpx.Response | None:
-            if broke and is_create(request) and accepted(lab) >= 4:
+            if broke and is_create(request) and lab.accepted() >= 4:
                 return answer(402, {"detail": "You are out of credits."})
             return None
 
@@ -358,7 +347,7 @@ async def test_without_credits_what_is_out_is_still_collected() -> None:
         assert lab.store.files[Log.FAILURES] == b""
         broke = False
         await ends_well(lab)
-        assert accepted(lab) == 10
+        assert lab.accepted() == 10
 
 
 async def test_an_api_that_is_down_is_waited_for_and_then_left() -> None:
@@ -379,7 +368,7 @@ async def test_an_api_that_is_down_is_waited_for_and_then_left() -> None:
         assert len(late) < 60
         down_s = 1e9
         await ends_well(lab)
-        assert accepted(lab) == 10
+        assert lab.accepted() == 10
 
 
 async def test_a_short_outage_is_lived_through() -> None:
@@ -393,7 +382,7 @@ async def test_a_short_outage_is_lived_through() -> None:
 
         lab.wire.before = outage
         await ends_well(lab)
-        assert accepted(lab) == 20
+        assert lab.accepted() == 20
 
 
 async def test_another_project_is_noticed() -> None:
@@ -402,7 +391,7 @@ async def test_another_project_is_noticed() -> None:
 
         async def elsewhere(request: httpx.Request, response: httpx.Response) -> httpx.Response:
             project_id = lab.app.options.project_id
-            return response if accepted(lab) < 2 else _with_text(response, project_id, "elsewhere")
+            return response if lab.accepted() < 2 else _with_text(response, project_id, "elsewhere")
 
         lab.wire.after = elsewhere
         await stops_for_a_person(lab, "elsewhere", "project")
@@ -436,7 +425,7 @@ async def test_no_more_time() -> None:
         assert 40 <= anyio.current_time() < 46
         assert len(lab.outcomes()) == 40
         await ends_well(lab)
-        assert accepted(lab) == 10
+        assert lab.accepted() == 10
 
 
 # --- Failed files again ----------------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from classify_batch.runs.world import api_of
 from classify_batch.stopping import Stop
 
 if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, answer, is_create, laboratory
+    from tests.sandbox.virtual import answer, ends_well, is_create, laboratory
 else:
-    from virtual import Lab, answer, is_create, laboratory
+    from virtual import answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -27,12 +27,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
-
-
-async def ends_well(lab: Lab) -> None:
-    ending = await lab.run()
-    assert ending.state == "complete", ending
-    assert await lab.judge() == {}
 
 
 async def test_a_kind_night() -> None:

@@ -218,6 +218,10 @@ class Lab:
     def paid_twice(self) -> list[str]:
         return sorted(file_id for file_id, count in self.billed().items() if count > 1)
 
+    def accepted(self) -> int:
+        """How many jobs the server made, whoever asked for them."""
+        return sum(1 for _ in self.app.world)
+
     async def verify(self) -> Verification:
         found = await verify(self.store)
         assert found is not None
@@ -234,6 +238,13 @@ class Lab:
             "verify": verified.faults + ([] if verified.complete else ["incomplete"]),
         }
         return {name: found for name, found in faults.items() if found}
+
+
+async def ends_well(lab: Lab) -> None:
+    """The run completes, with one outcome for each ID, no file paid twice, and nothing for verify to say."""
+    ending = await lab.run()
+    assert (ending.state, ending.reason) == ("complete", None)
+    assert await lab.judge() == {}
 
 
 @contextmanager
