@@ -67,6 +67,7 @@ class Forks:
         maker = await self._free.get()
         assert maker.stdin is not None
         assert maker.stdout is not None
+        said.touch()  # it may be killed before it says a word
         maker.stdin.write(json.dumps({**order, "words": words, "said": str(said)}).encode() + b"\n")
         pid = int(await maker.stdout.readline())
         end = asyncio.create_task(maker.stdout.readline())
