@@ -22,7 +22,7 @@ from typing import Any
 from _bench_clients import CLIENTS
 from _bench_compare import CASES, compare
 from _bench_growth import growth
-from _bench_lab import SCRIPTS, Lab, Server, environment, pin_clients
+from _bench_lab import SCRIPTS, Lab, Server, environment, pin_clients, spread_clients
 from _bench_singles import journal, plan, resume, reuse, server, start
 from _bench_v2 import v2
 
@@ -43,10 +43,15 @@ SUITES: dict[str, Callable[[Lab, argparse.Namespace], Rows]] = {
 DRAWN = {*CASES, "growth"}
 
 
+WITHOUT_SERVER = frozenset({"plan", "reuse"})
+
+
 def main() -> None:
     options = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing that was started is left behind
     core = pin_clients()
+    if options.suite in WITHOUT_SERVER:
+        spread_clients(core)
     with Server(environment("tools"), core) as bench_server:
         rows = SUITES[options.suite](Lab(bench_server, options.tree), options)
     if options.json:

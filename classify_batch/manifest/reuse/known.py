@@ -39,6 +39,7 @@ class KnownFiles:
         self._opened = ExitStack()
         self._batches: list[int] = []
         self._counts: list[Iterator[bool]] = []
+        self._all_count = True
         self._replay = self._file_ids.replay()
         self.lines = 0
 
@@ -67,6 +68,7 @@ class KnownFiles:
         file_ids = self._buckets.bucket(bucket)
         known = asked.intersection(file_ids)
         simple = len(known) == len(file_ids)
+        self._all_count = self._all_count and simple
         self._counts.append(repeat(True) if simple else marks_of(file_ids, set(file_ids) - known))
         return known
 
@@ -86,6 +88,8 @@ class KnownFiles:
                 del held[: len(file_ids)]
 
     def _judge(self, lines: list[bytes], file_ids: list[str]) -> Judged:
+        if self._all_count:
+            return Judged(lines, file_ids, [])
         counts = list(map(next, map(self._counts.__getitem__, self._buckets.numbers(file_ids))))
         if all(counts):
             return Judged(lines, file_ids, [])

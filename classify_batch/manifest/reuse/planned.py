@@ -31,8 +31,10 @@ from classify_batch.stages.planner import chunked
 _COPIED_LINES = 4096
 """As many are written at once: a write takes a hop to a thread."""
 
-_HELD_IDS = 1 << 17
-"""IDs that wait in memory for their buckets: there are thrice as many as without reuse, and this takes 30 MiB."""
+_LIMITS = LIMITS._replace(buckets=1009, held_ids=1 << 17)
+"""More IDs wait in memory for their buckets: there are thrice as many as without reuse, and this takes 30 MiB. Of more
+buckets each is smaller: the two sets of a bucket, of 10,000 IDs each where there are 10 million, stay in the CPU's
+cache, which halves the time of their comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ async def plan_reusing(
         StoreError: the disk refuses. Whatever `batches` raises comes through.
     """
     if limits is None:
-        limits = LIMITS._replace(held_ids=_HELD_IDS) if runs else LIMITS
+        limits = _LIMITS if runs else LIMITS
     with KnownFiles(directory, limits) as known, Spool(directory, limits) as copied_ids:
         await known.read(runs)
         new = distinct(batches, directory=directory, limits=limits, known=known)
