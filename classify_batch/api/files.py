@@ -81,7 +81,7 @@ class Files:
             "file_name": file_name,
         }
         given = {name: value for name, value in params.items() if value is not None}
-        read = reader(files.read_file_page)
+        read = reader(files.read_file_page, self._http.secrets)
         return await patiently(
             partial(self._http.call, "files", "GET", files.FILES_PATH, read, params=given), tries=TRIES
         )

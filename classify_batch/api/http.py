@@ -24,6 +24,7 @@ from pydantic import SecretStr
 
 from classify_batch.api.failures import Symptom, judge_status, judge_symptom, named_files
 from classify_batch.api.lane import KEEPALIVE_S, lanes_to
+from classify_batch.api.masking import Secrets
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.gate import Gate, Turn
 from classify_batch.ports import Clock
@@ -38,8 +39,11 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 FIRST_ANSWER_S_MAX = 60.0
 """How long an API that never answered is tried: its address may be wrong."""
 
-KEY_BYTES_MIN = 12
+KEY_CHARACTERS_MIN = 12
 """Shorter keys are words (the sandbox's own is), and no secrets."""
+
+_SHOWN_BYTES_MAX = 16 * 1024
+_ERROR_BYTES_MAX = 1024 * 1024
 
 _HINTS = {
     Verdict.KEY_REFUSED: "keys belong to one region and one project: check LLAMA_CLOUD_API_KEY, api.base_url and "
@@ -81,6 +85,7 @@ class Http:
         requests: requests that left since it was made.
         clock_skew_s: how far the server's clock is ahead of ours, from its last `Date` header (which has seconds);
             None before the first.
+        secrets: what no words of the server may tell.
     """
 
     def __init__(
@@ -97,8 +102,8 @@ class Http:
         transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
     ) -> None:
         self._base_url = base_url
-        self._key = key.get_secret_value().encode()
-        self._secrets = _spelled(secrets)
+        words = key.get_secret_value()
+        self.secrets = Secrets([*secrets, *([words] if len(words) >= KEY_CHARACTERS_MIN else [])])
         self._gate = gate
         self._clock = clock
         self._params = dict(params)
@@ -108,7 +113,7 @@ class Http:
         self._headers = httpx.Headers(
             {
                 "Host": httpx.URL(base_url).netloc.decode("ascii"),
-                "Authorization": f"Bearer {key.get_secret_value()}",
+                "Authorization": f"Bearer {words}",
                 "User-Agent": f"classify-batch/{version('classify-batch')}",
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip",
@@ -156,19 +161,18 @@ class Http:
                 except httpx.HTTPError as error:
                     raise self._no_answer(call, error) from error
                 except _TooLargeError:
-                    raise _unreadable(call, f"a body of more than {BODY_BYTES_MAX} bytes") from None
+                    raise self._unreadable(call, f"a body of more than {BODY_BYTES_MAX} bytes") from None
         self._learn_skew(headers)
         if not 200 <= status < 300:
-            raise self._refusal(call, status, headers, self._without_key(data), left_s)
-        self._gate.served(_turn(call))
-        data = self._without_secrets(data)
+            raise self._refusal(call, status, headers, data, left_s)
         try:
-            return read(data)
-        except NotJsonError:
-            words = clean(self._without_key(data[:200])[:80].decode("utf-8", "replace"))
-            raise _unreadable(call, f"not JSON: {words!r}") from None
+            found = read(data)
         except ValueError as error:
-            raise wrong_shape(call, error) from None
+            not_json = isinstance(error, NotJsonError)
+            words = f"not JSON: {self._beginning(data, 80)!r}" if not_json else self.secrets.hide(str(error))
+            raise self._unreadable(call, words) from None
+        self._gate.served(_turn(call))
+        return found
 
     def _request(
         self, method: str, path: str, params: Mapping[str, Any] | None, content: bytes | None, form: Form | None
@@ -187,16 +191,9 @@ class Http:
         stream = httpx.ByteStream(b"")  # makes a request of a seventh of the time
         return httpx.Request(method, url, headers=self._headers, stream=stream, extensions=self._extensions)
 
-    def _without_key(self, data: bytes) -> bytes:
-        """The server's words as they may be shown: what stands between here and the API may repeat what we sent."""
-        data = self._without_secrets(data)
-        return data.replace(self._key, b"**********") if len(self._key) >= KEY_BYTES_MIN else data
-
-    def _without_secrets(self, data: bytes) -> bytes:
-        """A body without what the API was told in confidence: a job may repeat the webhooks that it was given."""
-        for secret in self._secrets:
-            data = data.replace(secret, b"**********")
-        return data
+    def _beginning(self, data: bytes, most: int) -> str:
+        """The first words of a body that is no JSON; cut when nothing is in them that has to be hidden."""
+        return clean(self.secrets.hide(data[:_SHOWN_BYTES_MAX].decode("utf-8", "replace")), most)
 
     @contextmanager
     def _lane(self) -> Iterator[httpx.AsyncBaseTransport]:
@@ -222,7 +219,7 @@ class Http:
 
     def _no_answer(self, call: str, error: httpx.HTTPError) -> ApiError:
         symptom = next(symptom for kind, symptom in _SYMPTOMS if isinstance(error, kind))
-        words = clean(str(error)) or type(error).__name__
+        words = clean(self.secrets.hide(str(error))) or type(error).__name__
         self._gate.failed()
         return ApiError(
             call,
@@ -230,6 +227,12 @@ class Http:
             f"{call}: {symptom} ({words})",
             hint="the API can't be reached now; the same command goes on later",
         )
+
+    def _unreadable(self, call: str, what: str) -> ApiError:
+        """An answer, but none of the API's: as good as no answer."""
+        error = _unreadable(call, what)
+        self._gate.failed()
+        return ApiError(call, self._unless_down(error.verdict), str(error), hint=error.hint)
 
     def repeatable(self, error: ApiError) -> ApiError:
         """The error of a create that may be made again: nothing about it is in doubt."""
@@ -246,9 +249,11 @@ class Http:
 
     def _refusal(self, call: str, status: int, headers: httpx.Headers, data: bytes, left_s: float) -> ApiError:
         try:
-            detail, places = read_detail(json.loads(data))
+            if len(data) > _ERROR_BYTES_MAX:
+                raise ValueError("no error is as long as that")
+            detail, places = read_detail(self.secrets.hide_in(json.loads(data)))
         except (ValueError, TypeError, RecursionError):
-            detail, places = clean(data[:400].decode("utf-8", "replace")), ()
+            detail, places = self._beginning(data, 400), ()
         retry_after_s = self._retry_after(headers)
         verdict = judge_status(call, status, detail, places)
         if status >= 500:
@@ -286,12 +291,6 @@ class Http:
         server_s = _read_date(date)
         if server_s is not None:
             self.clock_skew_s = server_s + 0.5 - self._clock.wall_s()
-
-
-def _spelled(secrets: Iterable[str]) -> tuple[bytes, ...]:
-    """Secrets as they may stand in a body, plain or as JSON, the longest first: one may be a part of another."""
-    spelled = {spelling for secret in secrets for spelling in (secret, json.dumps(secret)[1:-1])}
-    return tuple(sorted(map(str.encode, spelled), key=len, reverse=True))
 
 
 def _turn(call: str) -> Turn:

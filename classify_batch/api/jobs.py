@@ -15,19 +15,18 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from classify_batch.api.http import Http, wrong_shape
+from classify_batch.api.masking import MASK, Secrets
 from classify_batch.api.v1 import RESULT_PAGES_MAX, STALE_PAGES_MAX
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.records import FINISHED_STATUSES, JobSpec
-from classify_batch.wire import v1
+from classify_batch.wire import v1, v2
 from classify_batch.wire.words import clean
 
 Body = dict[str, Any]
 
 TRIES = 5
 """Somebody waits for a single call: an API that is down is told after seconds, and not after a run's long patience."""
-
-MASK = "**********"
 
 
 class Results(NamedTuple):
@@ -54,6 +53,9 @@ class Calls:
     def __init__(self, http: Http) -> None:
         self._http = http
 
+    def _reader(self, check: Callable[[bytes], object]) -> Callable[[bytes], Body]:
+        return reader(check, self._http.secrets)
+
     async def _page(self, call: str, path: str, read: Callable[[bytes], Body], params: Mapping[str, Any]) -> Body:
         given = {name: value for name, value in params.items() if value is not None and value != ()}
         return await patiently(partial(self._http.call, call, "GET", path, read, params=given), tries=TRIES)
@@ -75,24 +77,24 @@ class JobsV1(Calls):
             "create",
             "POST",
             v1.JOBS_PATH,
-            reader(v1.read_job),
+            self._reader(v1.read_job),
             body=v1.create_body(spec, order.file_ids),
             about_to_send=about_to_send,
         )
         return await patiently(once, tries=TRIES)
 
     async def get(self, job_id: str) -> Body:
-        return await self._job(job_id, v1.job_path(job_id), reader(v1.read_job))
+        return await self._job(job_id, v1.job_path(job_id), self._reader(v1.read_job))
 
     async def list_page(self, *, page_size: int | None = None, page_token: str | None = None) -> Body:
         params = {"page_size": page_size, "page_token": page_token}
-        return await self._page("list", v1.JOBS_PATH, reader(v1.read_job_page), params)
+        return await self._page("list", v1.JOBS_PATH, self._reader(v1.read_job_page), params)
 
     async def results_page(self, job_id: str, page_token: str | None = None) -> Body:
         """A page of a job's results; LATER also where the API refuses because the job isn't finished."""
         path = f"{v1.job_path(job_id)}/results"
         try:
-            return await self._page("results", path, reader(v1.read_result_page), {"page_token": page_token})
+            return await self._page("results", path, self._reader(v1.read_result_page), {"page_token": page_token})
         except ApiError as error:
             if error.verdict is not Verdict.REFUSED:
                 raise
@@ -148,21 +150,30 @@ def the_one(call: str, job: Body, job_id: str) -> Body:
 # --- The server's own words -----------------------------------------------------------------------------------------
 
 
-def reader(check: Callable[[bytes], object]) -> Callable[[bytes], Body]:
+_TOLD_APART = frozenset(
+    name
+    for body in (v1.JobBody, v1.ItemBody, v1.ResultBody, v1.PageBody, v2.JobBody, v2.ConfigurationBody, v2.ParsingBody)
+    for name in body.__annotations__
+    if name != "error_message"
+) | {"description", "name", "external_file_id", "file_type"}
+"""Fields by which a program decides, or which are the answer: a header's value may be the same word."""
+
+
+def reader(check: Callable[[bytes], object], secrets: Secrets) -> Callable[[bytes], Body]:
     """Reads all of a body that `check` doesn't refuse (by a ValueError)."""
 
     def read(data: bytes) -> Body:
         check(data)
-        return as_said(data)
+        return as_said(data, secrets)
 
     return read
 
 
-def as_said(data: bytes) -> Body:
+def as_said(data: bytes, secrets: Secrets) -> Body:
     """A JSON object as it came, fit to be written as JSON again, and without secrets. Raises ValueError."""
     try:
         body: Body = json.loads(data, parse_constant=_none, parse_float=_finite)
-        return {name: _veiled(name, value) for name, value in body.items()}
+        return {name: _veiled(name, value, secrets) for name, value in body.items()}
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -176,10 +187,12 @@ def _finite(text: str) -> float | None:
     return number if isfinite(number) else None
 
 
-def _veiled(name: str, value: Any) -> Any:
+def _veiled(name: str, value: Any, secrets: Secrets) -> Any:
     """A value without webhook headers: a server may tell of those of any job, and not of ours only."""
-    if name == "webhook_headers" and isinstance(value, dict):
-        return dict.fromkeys(value, MASK)
+    if name == "webhook_headers" and value is not None:
+        return dict.fromkeys(value, MASK) if isinstance(value, dict) else MASK
+    if isinstance(value, str):
+        return value if name in _TOLD_APART else secrets.hide(value)
     if isinstance(value, dict):
-        return {key: _veiled(key, each) for key, each in value.items()}
-    return [_veiled("", each) for each in value] if isinstance(value, list) else value
+        return {key: _veiled(key, each, secrets) for key, each in value.items()}
+    return [_veiled(name, each, secrets) for each in value] if isinstance(value, list) else value

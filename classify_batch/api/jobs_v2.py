@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
-from classify_batch.api.jobs import TRIES, Body, Calls, Order, Results, reader, the_one, unfinished
+from classify_batch.api.jobs import TRIES, Body, Calls, Order, Results, the_one, unfinished
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.records import ANSWERED_STATUSES, FINISHED_STATUSES, JobSpec, JobStatus
@@ -26,7 +26,7 @@ class JobsV2(Calls):
         (file_id,) = order.file_ids
         doubts: list[ApiError] = []
         body = v2.create_body(spec, file_id, order.transaction_id)
-        read = reader(v2.read_job)
+        read = self._reader(v2.read_job)
 
         async def once() -> Body:
             try:
@@ -48,7 +48,7 @@ class JobsV2(Calls):
         return job
 
     async def get(self, job_id: str) -> Body:
-        return await self._job(job_id, v2.job_path(job_id), reader(v2.read_job), {"expand": "usage"})
+        return await self._job(job_id, v2.job_path(job_id), self._reader(v2.read_job), {"expand": "usage"})
 
     async def list_page(
         self,
@@ -68,7 +68,7 @@ class JobsV2(Calls):
             "created_at_on_or_after": created_at_on_or_after,
             "created_at_on_or_before": created_at_on_or_before,
         }
-        return await self._page("list", v2.JOBS_PATH, reader(v2.read_job_page), params)
+        return await self._page("list", v2.JOBS_PATH, self._reader(v2.read_job_page), params)
 
     async def results(self, job_id: str) -> Results:
         """The answer inside a job, in the shape that v1 gives a page of results: an item, or none of a bad job.
@@ -84,7 +84,7 @@ class JobsV2(Calls):
 
     async def cancel(self, job_id: str) -> Body:
         """Stops a job. That it is cancelled already is no refusal where an earlier try may have done it."""
-        read, path = reader(v2.read_job), f"{v2.job_path(job_id)}/cancel"
+        read, path = self._reader(v2.read_job), f"{v2.job_path(job_id)}/cancel"
         failures: list[ApiError] = []
 
         async def once() -> Body:

@@ -44,15 +44,14 @@ class ApiV1:
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         body = v1.create_body(self._specs.of(attempt.part), attempt.file_ids)
-        return await self._http.call(
-            "create", "POST", v1.JOBS_PATH, v1.read_job, body=body, about_to_send=about_to_send
-        )
+        job = await self._http.call("create", "POST", v1.JOBS_PATH, v1.read_job, body=body, about_to_send=about_to_send)
+        return self._http.secrets.hide_in_job(job)
 
     async def get(self, job_id: str) -> JobView:
         job = await self._http.call("get", "GET", v1.job_path(job_id), v1.read_job)
         if job.job_id != job_id:
             raise wrong_shape("get", ValueError("another job's id"))
-        return job
+        return self._http.secrets.hide_in_job(job)
 
     async def list_page(
         self, *, page_size: int, page_token: str | None = None, job_ids: Collection[str] = ()
@@ -62,7 +61,8 @@ class ApiV1:
         if page_token is not None:
             params["page_token"] = page_token
         read = partial(v1.read_some_jobs, job_ids=job_ids) if job_ids else v1.read_job_page
-        return await self._http.call("list", "GET", v1.JOBS_PATH, read, params=params)
+        page = await self._http.call("list", "GET", v1.JOBS_PATH, read, params=params)
+        return self._http.secrets.hide_in_page(page)
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         """All pages, as far as they can be had: a server may give out tokens and refuse to take them back, or answer

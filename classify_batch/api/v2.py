@@ -63,17 +63,18 @@ class ApiV2:
         (file_id,) = attempt.file_ids
         body = v2.create_body(self._spec, file_id, self.transaction_id(attempt))
         try:
-            return await self._http.call(
+            job = await self._http.call(
                 "create", "POST", v2.JOBS_PATH, v2.read_job, body=body, about_to_send=about_to_send
             )
         except ApiError as error:
             raise self._http.repeatable(error) from error
+        return self._http.secrets.hide_in_job(job)
 
     async def get(self, job_id: str) -> JobView:
         job = await self._http.call("get", "GET", v2.job_path(job_id), v2.read_job, params=_EXPANDED)
         if job.job_id != job_id:
             raise wrong_shape("get", ValueError("another job's id"))
-        return job
+        return self._http.secrets.hide_in_job(job)
 
     async def list_page(
         self, *, page_size: int, page_token: str | None = None, job_ids: Collection[str] = ()
@@ -82,7 +83,7 @@ class ApiV2:
         if not job_ids:
             token: dict[str, Any] = {} if page_token is None else {"page_token": page_token}
             params = {"page_size": page_size, **token}
-            return await self._http.call("list", "GET", v2.JOBS_PATH, v2.read_job_page, params=params)
+            return await self._list(v2.read_job_page, params)
         start = 0 if page_token is None else int(page_token)
         wanted = list(job_ids)[start : start + min(page_size, IDS_PER_PAGE)]
         page = await self._some(wanted)
@@ -95,19 +96,26 @@ class ApiV2:
         params = {"page_size": len(job_ids), "job_ids": job_ids}
         if self._bills_in_list:
             try:
-                return await self._http.call("list", "GET", v2.JOBS_PATH, read, params=params | _EXPANDED)
+                return await self._list(read, params | _EXPANDED)
             except ApiError as error:
                 if error.verdict is not Verdict.REFUSED:
                     raise
-        page = await self._http.call("list", "GET", v2.JOBS_PATH, read, params=params)
+        page = await self._list(read, params)
         self._bills_in_list = False  # it was that, and nothing else, that it refused
         return page
 
+    async def _list(self, read: Callable[[bytes], JobPage], params: dict[str, Any]) -> JobPage:
+        return self._http.secrets.hide_in_page(await self._http.call("list", "GET", v2.JOBS_PATH, read, params=params))
+
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:  # noqa: ARG002 - there is one file
-        """The answer came with the job; where it did not, the job is asked once more."""
-        if job.answer is None or not job.answer.answered or (self._ask_bill and job.credits is None):
+        """The answer came with the job; where it, or a bill that is wanted, did not, the job is asked once more. What
+        came before stays: a single job may lag behind the list."""
+        answer, billed = job.answer, job.credits
+        if answer is None or not answer.answered or (self._ask_bill and billed is None):
             job = await self.get(job.job_id)
-        return Answers(() if job.answer is None else (job.answer,), billed=job.credits)
+            answer = answer if answer is not None and answer.answered else job.answer
+            billed = billed if job.credits is None else job.credits
+        return Answers(() if answer is None else (answer,), billed=billed)
 
     async def cancel(self, job_id: str) -> JobView:
         """Stops a job that is not finished."""

@@ -37,6 +37,7 @@ from classify_batch.settings import Settings
 from classify_batch.stages.planner import chunked
 from classify_batch.stopping import Stopping
 from classify_batch.store.memory import MemoryStore
+from classify_batch.wire.v1 import webhook_secrets
 
 BASE_URL = "https://sandbox.test"
 RULES = (
@@ -155,6 +156,7 @@ class Lab:
                 timeout_s=self.settings.api.timeout_s,
                 patience_s=self.settings.limits.patience_s,
                 params={},
+                secrets=webhook_secrets(self.settings.job.webhook_configurations),
                 transport=self.wire.end,
             )
             api = api_of(self.settings, http, found.run.run_id)
@@ -265,15 +267,16 @@ def laboratory(
     """Sets everything up. `config`: further sections of the settings; `options`: the sandbox's; `skew_s`: how far its
     clock is ahead, which it says."""
     clock = LoopClock()
+    told: dict[str, Any] = dict(config or {})
     settings = Settings(
         api={"base_url": BASE_URL, "version": version},
-        job={"rules": RULES},
+        job={"rules": RULES, **told.pop("job", {})},
         plan={"files_per_job": files_per_job},
         limits={"requests_per_s": 1000.0, "settle_s": 5.0, **(limits or {})},
-        **(config or {}),
+        **told,
     )
-    told = Options.of(seed=seed, faults=Faults.of(dict(faults or {}), "faults"), **options)
-    with opened(told, lambda: clock.wall_s() + skew_s) as app:
+    asked = Options.of(seed=seed, faults=Faults.of(dict(faults or {}), "faults"), **options)
+    with opened(asked, lambda: clock.wall_s() + skew_s) as app:
         wire = Wire(app, latency_s if callable(latency_s) else lambda: latency_s)
         store = MemoryStore(commit_s=commit_s)
         yield Lab(app, wire, settings, store, [f"file-{number}" for number in range(count)], clock)

@@ -1,0 +1,75 @@
+"""The key and the webhooks' headers, which a server, or what stands before it, may repeat.
+
+They are hidden in words that are shown and kept: errors, and what a job says of its failure. What decides anything (a
+status, an ID, a type) stays as it came: a header's value may be the same word.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from classify_batch.records import JobPage, JobView
+
+MASK = "**********"
+
+_KEPT_MAX = 16 * 1024
+"""More of a server's words is kept nowhere."""
+
+_BACKSLASH = r"(?:\\|%(?:25){0,3}5[cC])"
+_SEMICOLON = "(?:;|%(?:25){0,3}3[bB])"
+_AMPERSAND = f"(?:&|%(?:25){{0,3}}26)(?:amp{_SEMICOLON}){{0,3}}"
+_HASH = "(?:#|%(?:25){0,3}23)"
+
+
+class Secrets:
+    """Hides what was told in confidence, however the words that repeat it are written: as they are, escaped as JSON,
+    Python, HTML or an address would escape them, and any of these within another, as proxies do it."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        longest_first = sorted(set(secrets), key=len, reverse=True)  # one may be a part of another
+        written = ("".join(map(_any_writing, secret)) for secret in longest_first)
+        self._written = re.compile("|".join(written)) if longest_first else None
+
+    def hide(self, words: str) -> str:
+        """Takes 0.4 µs a character, and 7 where they are chosen to make it slow."""
+        return words if self._written is None else self._written.sub(MASK, words)
+
+    def hide_in(self, body: Any) -> Any:
+        """An error's JSON, with all of its words hidden that have to be."""
+        if isinstance(body, str):
+            return self.hide(body[:_KEPT_MAX])
+        if isinstance(body, dict):
+            return {self.hide(name): self.hide_in(value) for name, value in body.items()}
+        return [self.hide_in(value) for value in body] if isinstance(body, list) else body
+
+    def hide_in_job(self, job: JobView) -> JobView:
+        if job.error_message is None:
+            return job
+        return replace(job, error_message=self.hide(job.error_message[:_KEPT_MAX]))
+
+    def hide_in_page(self, page: JobPage) -> JobPage:
+        if not any(job.error_message for job in page.jobs):
+            return page
+        return replace(page, jobs=tuple(map(self.hide_in_job, page.jobs)))
+
+
+def _any_writing(character: str) -> str:
+    """A regular expression for a character, escaped or not, up to four times over: each time that escaped text is
+    escaped again, only backslashes, `25` behind a percent sign and `amp;` behind an ampersand are added."""
+    if character == "\\":
+        return f"{_BACKSLASH}{{1,31}}"
+    code, utf16 = ord(character), character.encode("utf-16-be", "surrogatepass").hex()
+    units = f"{_BACKSLASH}{{1,15}}u".join(re.findall("....", utf16))
+    behind_backslashes = [f"u{units}", f"U{code:08x}", f"x{code:02x}"]
+    if len(short := json.dumps(character)[1:-1]) == 2:  # a line break, as backslash and n
+        behind_backslashes.append(re.escape(short[1]))
+    in_html = [f"{_HASH}0{{0,4}}{code}", f"{_HASH}x0{{0,4}}{code:x}", *re.findall("&(.+);", html.escape(character))]
+    in_address = "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+    others = f"(?i:{in_address}|{_AMPERSAND}(?:{'|'.join(in_html)}){_SEMICOLON})"
+    escaped = f"{_BACKSLASH}{{1,15}}(?i:{'|'.join(behind_backslashes)})"
+    return f"(?:{_BACKSLASH}{{0,15}}(?:{re.escape(character)}|{others})|{escaped})"
