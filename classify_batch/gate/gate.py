@@ -142,13 +142,16 @@ class Gate:
             self._create_pace.remember(found_creates_per_s)
 
     def tell(self, requests_per_s: float | None = None, creates_per_s: float | None = None) -> None:
-        """Other rates are told."""
+        """Other rates are told. What waits for its moment by the old ones waits no longer than by these."""
+        now = anyio.current_time()
         if requests_per_s is not None:
             self._pace.tell(requests_per_s)
+            self._due_s = min(self._due_s, now + self._pace.interval_s)
         if creates_per_s is not None:
             if self._create_pace is None:
                 self._create_pace = Pace(creates_per_s)
             self._create_pace.tell(creates_per_s)
+            self._create_due_s = min(self._create_due_s, now + self._create_pace.interval_s)
         self._changed.set()
 
     @property

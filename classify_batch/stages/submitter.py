@@ -52,13 +52,18 @@ class Submitter:
         stopping: Stopping,
         project_id: str | None,
         *,
+        patience_s: float,
+        jobs_made: Callable[[], int],
         jobs_out: Callable[[], int],
         bounded: Callable[[], bool],
         on_left_open: Callable[[AttemptKey], None],
+        warn: Callable[[str], None],
     ) -> None:
         """
         Args:
-            jobs_out: how many of the run's jobs the API works on.
+            patience_s: for how long creates may bring nothing but doubt.
+            jobs_made: how many jobs the run has made so far, adopted ones among them.
+            jobs_out: how many of them the API works on.
             bounded: whether the run may not spend more than so much: then every intent is durable before it leaves.
             on_left_open: hears of attempts that are left to a later process, which makes the same call again.
         """
@@ -69,10 +74,15 @@ class Submitter:
         self._slots = slots
         self._stopping = stopping
         self._project_id = project_id
+        self._patience_s = patience_s
+        self._jobs_made = jobs_made
         self._jobs_out = jobs_out
         self._bounded = bounded
         self._on_left_open = on_left_open
+        self._warn = warn
         self._next_for_room = anyio.Lock()
+        self._doubt_told = False
+        self._in_vain: tuple[int, float] | None = None
 
     async def work(
         self,
@@ -96,6 +106,7 @@ class Submitter:
                 self._give_back(intent.attempt)
             except ApiError as error:
                 if error.verdict is Verdict.DOUBTFUL:
+                    self._look_for_a_pattern(error)
                     await doubtful.send(intent.attempt)
                 else:
                     self._refused(intent.attempt, error)
@@ -167,6 +178,20 @@ class Submitter:
                 )
             )
         return Job(attempt, view.job_id, at_s)
+
+    def _look_for_a_pattern(self, error: ApiError) -> None:
+        """Doubts are settled one by one; creates that bring nothing else are an API that is down for creates, though it
+        may be read."""
+        if not self._doubt_told:
+            self._warn(f"a create call is in doubt, and its job is looked for before it is made again ({error})")
+        self._doubt_told = True
+        made, now_s = self._jobs_made(), anyio.current_time()
+        if self._in_vain is None or self._in_vain[0] != made:
+            self._in_vain = made, now_s
+        elif now_s - self._in_vain[1] >= self._patience_s:
+            words = f"no create call made a job for {self._patience_s:g} s; the last one: {error}"
+            hint = "the API can be read, and makes no jobs now; the same command goes on later"
+            self._stopping.ask(Stop(words, hint=hint, collects=True))
 
     def _refused(self, attempt: Attempt, error: ApiError) -> None:
         if error.verdict is Verdict.REFUSED:

@@ -12,12 +12,13 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
+from classify_batch.errors import ExitStatus
 from classify_batch.ports import Log
 
 if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
+    from tests.sandbox.virtual import Before, Lab, answer, ends_well, is_create, laboratory, nothing
 else:
-    from virtual import Lab, answer, ends_well, is_create, laboratory
+    from virtual import Before, Lab, answer, ends_well, is_create, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
 
@@ -196,3 +197,36 @@ async def somebody_creates(lab: Lab, request: httpx.Request, *file_ids: str) -> 
     headers = {"Authorization": "Bearer sandbox"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(lab.app)) as client:
         await client.post(str(request.url), json=body, headers=headers)
+
+
+# --- Creates that bring nothing --------------------------------------------------------------------------------------
+
+
+async def never(request: httpx.Request) -> httpx.Response | None:
+    return answer(500, {"detail": "the job store is read-only"}) if is_create(request) else None
+
+
+async def not_the_api(request: httpx.Request) -> httpx.Response | None:
+    return httpx.Response(200, text="<html>log in first</html>") if is_create(request) else None
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(("before", "words"), [(never, "read-only"), (not_the_api, "log in first")])
+async def test_an_api_that_makes_no_jobs_is_left(version: str, before: Before, words: str) -> None:
+    """Though it can be read: after `patience_s` without a job, with 75, and with the server's own words."""
+    with laboratory(20, files_per_job=5, version=version, limits={"patience_s": 100.0}) as lab:
+        lab.wire.before = before
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
+        assert words in (ending.reason or "")
+        assert anyio.current_time() < 200
+        lab.wire.before = nothing
+        await ends_well(lab)
+
+
+async def test_creates_that_often_bring_nothing_are_no_reason_to_leave() -> None:
+    """As long as some make a job, or one is found that did."""
+    faults = {"create_503_before": 0.6, "lost_create_answer": 0.3}
+    with laboratory(60, files_per_job=2, limits={"patience_s": 60.0, "jobs_in_flight": 2}, faults=faults) as lab:
+        await ends_well(lab)
+        assert anyio.current_time() > 120
