@@ -33,7 +33,7 @@ def _credits(manifest: Mapping[str, Any]) -> str:
     told = manifest.get("credits") or {}
     if told.get("billed") is not None:
         return f", {told['billed']:,} credits billed"
-    return f", at most {told['reserved']:,} credits" if told.get("reserved") else ""
+    return f", at most {told['reserved']:,} credits (the bill is not known)" if told.get("reserved") else ""
 
 
 def _table(title: str, rows: Mapping[str, int], total: int) -> list[str]:

@@ -194,12 +194,13 @@ class Standing(Totals):
         """Gives the failed files a new chance: from here the failures begin at 0 again.
 
         `again` are parts that go out; `looks` are attempts whose old jobs are looked at first, as if their create calls
-        had just been made (with a `job_id`) or were still in doubt (without).
+        had just been made (with a `job_id`) or were still in doubt (without). What was set aside for them still is:
+        their `credits` say how much; a journal that says nothing gives nothing back.
         """
         self.generation = values["generation"]
         self.earlier_failures.append((self.outcomes[OutcomeKind.FAILED], self.failures_end))
         self.failures_end = 0
-        self._drop_failures()
+        self._reopen(values["looks"])
         for item in values["again"]:
             part = read_part(item["chunk"], item)
             self._reopen_chunk(part.chunk, item["attempts"]).waiting.append(part)
@@ -211,7 +212,8 @@ class Standing(Totals):
             state = State.SUBMITTING if job_id is None else State.SUBMITTED
             part = read_part(key.chunk, item)
             self.jobs_out += job_id is not None
-            self.open[key] = OpenAttempt(part, at_s if since_s is None else since_s, 0, state, job_id, at_s, True)
+            since_s, credits = at_s if since_s is None else since_s, item.get("credits", 0.0)
+            self.open[key] = OpenAttempt(part, since_s, 0, state, job_id, at_s, reopened=True, credits=credits)
 
     def _reopen_chunk(self, chunk: int, attempts: int) -> _ChunkInHand:
         in_hand = self._in_hand.setdefault(chunk, _ChunkInHand())

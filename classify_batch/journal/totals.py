@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from classify_batch.errors import DamagedError
@@ -80,9 +80,14 @@ class Totals:
         self._tell(session_requests)
         self.end_reading()
 
-    def _drop_failures(self) -> None:
+    def _reopen(self, looks: Iterable[Mapping[str, Any]]) -> None:
+        """Forgets the failures, and the bills of the jobs that are looked at again: their ends tell them anew."""
         del self.outcomes[FAILED]
         self.codes.clear()
+        for look in looks:
+            for name in ("billed", "unbilled"):
+                if counted := look.get(name):
+                    self.sums[name] -= counted
 
     def _count(
         self,
@@ -115,7 +120,7 @@ class Totals:
             case "closed":
                 self._close(values.get("requests"))
             case "reopened":
-                self._drop_failures()
+                self._reopen(values["looks"])
             case "tuned":
                 pass
             case _:

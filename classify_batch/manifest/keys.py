@@ -45,7 +45,7 @@ def keys_of(
         "second_looks": int(totals.sums["second_looks"]),
         "credits": {
             "reserved": _plain(totals.sums["credits"]),
-            "billed": _plain(totals.sums["billed"]) if "billed" in totals.sums else None,
+            "billed": _billed(totals.sums),
         },
         "jobs": totals.jobs,
         "requests": requests,
@@ -61,6 +61,11 @@ def _triage_of(run: RunFile, totals: Totals) -> dict[str, int] | None:
     accepted = int(totals.sums["accepted"])
     review = counts["classified"] - accepted
     return {"accepted": accepted, "review": review, "unmatched": counts["unmatched"], FAILED: counts[FAILED]}
+
+
+def _billed(sums: Mapping[str, float]) -> float | None:
+    """A sum of some of the bills is no bill: None where one isn't known."""
+    return None if "billed" not in sums or sums.get("unbilled") else _plain(sums["billed"])
 
 
 def _plain(value: float) -> float:

@@ -1,11 +1,13 @@
 """A new chance for the failed files of a run, in the same directory.
 
-Their lines are first copied durably to `failures.<generation>.jsonl`; then one line in the journal, `reopened`, says
-which parts go out again, and from there `failures.jsonl` begins at 0. A crash before that line leaves a copy that
-nobody refers to; a crash after it leaves old failures behind the committed end, which the next start cuts off.
+Their lines are first copied durably to `failures.<generation>.jsonl`, and read; then one line in the journal,
+`reopened`, says which parts go out again, and from there `failures.jsonl` begins at 0. A crash or a stop before that
+line leaves a copy that nobody refers to; a crash after it leaves old failures behind the committed end, which the next
+start cuts off.
 
-Files that failed as `overdue` or `unresolved` may have been paid: they don't go out again, but back into the hands of
-those who watch their jobs (or look for them), who send them again only when that is proven to be safe.
+Files that failed as `overdue`, `unresolved` or `not_answered` may have been paid: they don't go out again, but back
+into the hands of those who watch their jobs (or look for them), who send them again only when that is proven to be
+safe. What was set aside for their attempts still is, and comes back when it is known what they cost.
 """
 
 from __future__ import annotations
@@ -13,18 +15,29 @@ from __future__ import annotations
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from anyio.lowlevel import checkpoint
 
 from classify_batch.clock import to_iso
-from classify_batch.journal.entry import write_part
+from classify_batch.errors import InterruptedEarlyError
+from classify_batch.journal.entry import Entry, Item, write_part
 from classify_batch.journal.replay import Reader, Standing
 from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.plan import PlanReader
+from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
 from classify_batch.ports import Log, RunStore
 from classify_batch.records import AttemptKey, FailureCode, Part, to_ranges
+from classify_batch.sources.closing import closing
 from classify_batch.states import Kind
+from classify_batch.stopping import Stopping
+
+HEARS_EVERY = 256
+"""Steps of a long loop between two moments in which a stop is heard."""
+
+Each = TypeVar("Each")
 
 
 def earlier_failures_name(generation: int) -> str:
@@ -33,102 +46,184 @@ def earlier_failures_name(generation: int) -> str:
 
 
 class _Old(NamedTuple):
-    """An attempt that was given up and may have been paid."""
+    """An attempt that was given up and may have been paid; `bad_jobs` is its part's."""
 
     key: AttemptKey
     job_id: str | None
+    bad_jobs: int = 0
 
 
 @dataclass(slots=True)
 class _Failed:
-    """The failed files, as positions in their chunks."""
+    """The failed files, as positions in their chunks, whose sizes are told."""
 
     again: dict[int, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
     attempts: dict[int, int] = field(default_factory=dict)
     old: dict[_Old, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
+    sizes: dict[int, int] = field(default_factory=dict)
+
+    def part(self, chunk: int, positions: array[int], bad_jobs: int = 0) -> dict[str, Any]:
+        whole = len(positions) == self.sizes[chunk]
+        return write_part(Part(chunk, None if whole else to_ranges(sorted(positions)), bad_jobs))
 
 
-async def reopen_failures(store: RunStore, standing: Standing, journal: JournalWriter, plan: PlanReader) -> int:
-    """Reopens all failed files; returns how many. Only after the directory was mended, before any outcome is appended.
+@dataclass(slots=True)
+class _Past:
+    """What the journal says of an old attempt: when it was first intended, of how many files, and what it has in the
+    sums."""
+
+    since_s: float | None = None
+    files: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("credits", "billed", "unbilled"), 0.0))
+
+    def learn(self, entry: Entry, item: Item, size: int) -> None:
+        if entry.kind is Kind.SUBMITTING:
+            self.since_s = entry.at_s if self.since_s is None else self.since_s
+            self.files = size if item.ranges is None else sum(stop - start for start, stop in item.ranges)
+            self.sums["credits"] += item.credits
+        for name in self.sums.keys() & (item.sums or {}).keys():
+            self.sums[name] += (item.sums or {})[name]
+
+    def look_again(self) -> None:
+        """Its bill was taken out of the sums: the look's end tells it anew."""
+        self.sums |= {"billed": 0.0, "unbilled": 0.0}
+
+    def share(self, files: int) -> dict[str, float]:
+        """What the sums have for so many of its files; a job that tells its bill has one."""
+        share = files / self.files if self.files else 0.0
+        return {name: round(value * share, 6) for name, value in self.sums.items() if value}
+
+
+async def read_failures(
+    store: RunStore, standing: Standing, plan: PlanReader, stopping: Stopping
+) -> Mapping[str, Any] | None:
+    """Copies and reads the failures: what `reopen` makes true. None where there are none. Only after the directory was
+    mended.
+
+    Raises:
+        InterruptedEarlyError: a stop was asked for; the run is as it was.
+        StoreError: the disk refused; the run is as it was.
+    """
+    end = standing.failures_end
+    if not end:
+        return None
+    generation = standing.generation + 1
+    await store.replace(earlier_failures_name(generation), _blocks(store, Log.FAILURES, end, stopping))
+    failed = await _read_failed(store, end, plan, stopping)
+    past = await _look_back(store, failed, stopping)
+    again = [
+        {"chunk": chunk, "attempts": failed.attempts[chunk], **failed.part(chunk, positions)}
+        async for chunk, positions in _heard(sorted(failed.again.items()), stopping)
+    ]
+    looks = [
+        {
+            "chunk": old.key.chunk,
+            "attempt": old.key.attempt,
+            "attempts": failed.attempts[old.key.chunk],
+            **failed.part(old.key.chunk, positions, old.bad_jobs),
+            **({} if old.job_id is None else {"job_id": old.job_id}),
+            "since": to_iso((past[old.key].since_s or 0.0) if old.job_id is None else 0.0),
+            **past[old.key].share(len(positions)),
+        }
+        async for old, positions in _heard(sorted(failed.old.items(), key=lambda item: item[0].key), stopping)
+    ]
+    return {"generation": generation, "again": again, "looks": looks}
+
+
+async def reopen(store: RunStore, journal: JournalWriter, failed: Mapping[str, Any]) -> None:
+    """Gives the failed files their new chance, before any outcome is appended.
 
     Raises:
         StoreError: the disk refused; nothing was reopened, or all was.
     """
-    end = standing.failures_end
-    if not end:
-        return 0
-    generation = standing.generation + 1
-    await store.replace(earlier_failures_name(generation), store.stream(Log.FAILURES, 0, end))
-    failed = await _read_failed(store, end, plan)
-    since_s = await _look_back(store, failed)
-    sizes = {key: len(await plan.file_ids(key)) for key in {*failed.again, *(old.key.chunk for old in failed.old)}}
-    values = {
-        "generation": generation,
-        "again": [
-            {"chunk": chunk, "attempts": failed.attempts[chunk], **write_part(_part(chunk, positions, sizes[chunk]))}
-            for chunk, positions in sorted(failed.again.items())
-        ],
-        "looks": [
-            {
-                "chunk": old.key.chunk,
-                "attempt": old.key.attempt,
-                "attempts": failed.attempts[old.key.chunk],
-                **write_part(_part(old.key.chunk, positions, sizes[old.key.chunk])),
-                **({} if old.job_id is None else {"job_id": old.job_id}),
-                "since": to_iso(since_s.get(old.key, 0.0)),
-            }
-            for old, positions in sorted(failed.old.items(), key=lambda item: item[0].key)
-        ],
-    }
-    journal.record_about_run(Kind.REOPENED, values)
+    journal.record_about_run(Kind.REOPENED, failed)
     await journal.durable()
     await store.truncate(Log.FAILURES, 0)
-    return sum(map(len, failed.again.values())) + sum(map(len, failed.old.values()))
 
 
-async def _read_failed(store: RunStore, end: int, plan: PlanReader) -> _Failed:
+async def _read_failed(store: RunStore, end: int, plan: PlanReader, stopping: Stopping) -> _Failed:
     failed = _Failed()
     chunk, positions = -1, dict[str, int]()
-    async for failure in _lines(store, end):
-        if failure["chunk"] != chunk:
-            chunk = failure["chunk"]
-            positions = {file_id: position for position, file_id in enumerate(await plan.file_ids(chunk))}
-        position, key = positions[failure["file_id"]], AttemptKey(chunk, failure["attempt"])
-        if failure["code"] == FailureCode.OVERDUE:
-            failed.old[_Old(key, failure["job_id"])].append(position)
-        elif failure["code"] == FailureCode.UNRESOLVED:
-            failed.old[_Old(key, None)].append(position)
-        else:
-            failed.again[chunk].append(position)
-        failed.attempts[chunk] = max(failed.attempts.get(chunk, 0), key.attempt)
+    async with closing(_lines(store, end, stopping)) as failures:
+        async for failure in failures:
+            if failure["chunk"] != chunk:
+                _refuse_to_go_on(stopping)
+                chunk = failure["chunk"]
+                positions = {file_id: position for position, file_id in enumerate(await plan.file_ids(chunk))}
+                failed.sizes[chunk] = len(positions)
+            position, key = positions[failure["file_id"]], AttemptKey(chunk, failure["attempt"])
+            old = _old(key, failure["code"], failure["job_id"])
+            (failed.again[chunk] if old is None else failed.old[old]).append(position)
+            failed.attempts[chunk] = max(failed.attempts.get(chunk, 0), key.attempt)
     return failed
 
 
-async def _lines(store: RunStore, end: int) -> AsyncIterator[dict[str, Any]]:
+def _old(key: AttemptKey, code: str, job_id: str | None) -> _Old | None:
+    """The attempt that is to be looked at first; None where its files were surely not paid."""
+    match code:
+        case FailureCode.OVERDUE:
+            return _Old(key, job_id)
+        case FailureCode.UNRESOLVED:
+            return _Old(key, None)
+        case FailureCode.NOT_ANSWERED if job_id is not None:
+            return _Old(key, job_id, LOOKED_AT_AGAIN)
+        case _:
+            return None
+
+
+async def _lines(store: RunStore, end: int, stopping: Stopping) -> AsyncGenerator[dict[str, Any], None]:
     rest = b""
-    async for block in store.stream(Log.FAILURES, 0, end):
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            yield json.loads(line)
+    async with closing(_blocks(store, Log.FAILURES, end, stopping)) as blocks:
+        async for block in blocks:
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
 
 
-async def _look_back(store: RunStore, failed: _Failed) -> dict[AttemptKey, float]:
-    """When the create calls that are still in doubt were first intended: the journal knows. Also takes from there how
-    many attempts the chunks had, whose other files may have been in later ones: no number is given out twice."""
-    doubtful = {old.key for old in failed.old if old.job_id is None}
-    since_s: dict[AttemptKey, float] = {}
+async def _look_back(store: RunStore, failed: _Failed, stopping: Stopping) -> dict[AttemptKey, _Past]:
+    """What became of the old attempts: the journal knows. Also takes from there how many attempts the chunks had, whose
+    other files may have been in later ones: no number is given out twice."""
+    past = {old.key: _Past() for old in failed.old}
     reader = Reader(Log.JOURNAL)
-    async for block in store.stream(Log.JOURNAL):
-        for entry, _ in reader.feed(block):
-            if entry.kind is not Kind.SUBMITTING:
-                continue
-            for item in entry.items:
-                if item.chunk in failed.attempts:
-                    failed.attempts[item.chunk] = max(failed.attempts[item.chunk], item.attempt)
-                if (key := AttemptKey(item.chunk, item.attempt)) in doubtful:
-                    since_s.setdefault(key, entry.at_s)
-    return since_s
+    async with closing(_blocks(store, Log.JOURNAL, None, stopping)) as blocks:
+        async for block in blocks:
+            for entry, _ in reader.feed(block):
+                _learn(entry, failed, past)
+    return past
 
 
-def _part(chunk: int, positions: array[int], size: int) -> Part:
-    return Part(chunk, None if len(positions) == size else to_ranges(sorted(positions)))
+def _learn(entry: Entry, failed: _Failed, past: dict[AttemptKey, _Past]) -> None:
+    for look in (entry.about_run or {}).get("looks", ()):
+        if (known := past.get(AttemptKey(look["chunk"], look["attempt"]))) is not None:
+            known.look_again()
+    for item in entry.items:
+        if item.chunk not in failed.attempts:
+            continue
+        failed.attempts[item.chunk] = max(failed.attempts[item.chunk], item.attempt)
+        if (known := past.get(AttemptKey(item.chunk, item.attempt))) is not None:
+            known.learn(entry, item, failed.sizes[item.chunk])
+
+
+# --- Stops are heard --------------------------------------------------------------------------------------------------
+
+
+async def _blocks(store: RunStore, log: Log, end: int | None, stopping: Stopping) -> AsyncGenerator[bytes, None]:
+    async with closing(store.stream(log, 0, end)) as blocks:
+        async for block in blocks:
+            yield block
+            await checkpoint()
+            _refuse_to_go_on(stopping)
+
+
+async def _heard(items: Iterable[Each], stopping: Stopping) -> AsyncGenerator[Each, None]:
+    for number, item in enumerate(items):
+        if number % HEARS_EVERY == 0:
+            await checkpoint()
+            _refuse_to_go_on(stopping)
+        yield item
+
+
+def _refuse_to_go_on(stopping: Stopping) -> None:
+    """Nothing was begun yet: a stop just leaves."""
+    if stopping.stop is not None:
+        raise InterruptedEarlyError(stopping.stop.reason, hint="the same command begins again")

@@ -25,7 +25,7 @@ from classify_batch.gate import Gate, Slots
 from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.cost import Price
 from classify_batch.manifest.plan import PlanReader
-from classify_batch.manifest.reopen import reopen_failures
+from classify_batch.manifest.reopen import read_failures, reopen
 from classify_batch.manifest.standing import RunOnDisk, mend
 from classify_batch.manifest.summary import exit_status_of, failed_percentage, manifest_of, write_manifest
 from classify_batch.orchestrator.feed import Feed
@@ -140,7 +140,7 @@ class Orchestrator:
             Price(settings),
             carries=bool(settings.plan.carry),
         )
-        self._tuner = Tuner(store, self._journal, gate, self._slots, self._purse)
+        self._tuner = Tuner(store, self._journal, gate, self._slots, self._purse, UNBOUNDED)
         self._reconciler: Reconciler | None = None
         self._left_open: set[AttemptKey] = set()
         self._over = anyio.Event()
@@ -175,15 +175,17 @@ class Orchestrator:
 
         Raises:
             StoreError: the disk refused.
+            InterruptedEarlyError: a stop was asked for while the failed files were read; the run is as it was.
         """
         await mend(self._store, self._found)
         if self._found.torn_bytes:
             log.warning("the journal ended in %d torn bytes; they were cut off", self._found.torn_bytes)
+        failed = await read_failures(self._store, self._standing, self._plan, self._stopping) if retry_failed else None
         if self._found.manifest_complete:
             await self._write_manifest(RunState.RUNNING)  # from here on it vouches for nothing
         self._open()
-        if retry_failed:
-            await reopen_failures(self._store, self._standing, self._journal, self._plan)
+        if failed is not None:
+            await reopen(self._store, self._journal, failed)
             self._purse.begin()
         self._feed.again(self._standing.waiting_parts())
         self._remember_limits()
@@ -327,7 +329,8 @@ class Orchestrator:
         """Makes the streams and the tasks between them."""
         settings, limits = self._settings, self._settings.limits
         specs = settings.specs
-        outcomes = Outcomes(self._journal, self._clock, specs, settings.escalation, settings.triage)
+        bills = settings.api.version == "v2"
+        outcomes = Outcomes(self._journal, self._clock, specs, settings.escalation, settings.triage, bills=bills)
         common = (self._api, self._journal, outcomes, self._clock)
         intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
         submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
@@ -339,9 +342,12 @@ class Orchestrator:
             self._slots,
             self._stopping,
             self._standing.project_id,
+            patience_s=limits.patience_s,
+            jobs_made=lambda: self._standing.jobs,
             jobs_out=lambda: self._standing.jobs_out,
             bounded=lambda: self._purse.bounded,
             on_left_open=self._on_left_open,
+            warn=log.warning,
         )
         poller = Poller(
             self._api,
@@ -354,6 +360,7 @@ class Orchestrator:
             job_timeout_s=limits.job_timeout_s,
             settle_s=limits.settle_s,
         )
+        self._tuner.on_rates = poller.rates_changed
         collector = Collector(self._api, outcomes, self._stopping, attempts=limits.attempts, warn=log.warning)
         reconciler = self._reconciler = Reconciler(
             *common,
@@ -369,7 +376,7 @@ class Orchestrator:
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
             tasks.start_soon(collector.work, finished.clone())
         if submit_only:
-            leaving = SubmitOnly(self._standing, self._slots, self._purse, self._feed, self._stopping)
+            leaving = SubmitOnly(self._standing, self._slots, self._purse, self._feed, self._stopping, reconciler)
             tasks.start_soon(leaving.work, submitted, finished_send)
         else:
             tasks.start_soon(poller.work, submitted, finished_send)

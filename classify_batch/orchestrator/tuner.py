@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import anyio
 from pydantic import ValidationError
@@ -20,14 +21,23 @@ log = logging.getLogger("classify_batch")
 
 
 class Tuner:
-    """Hears what `tune` says."""
+    """Hears what `tune` says.
 
-    def __init__(self, store: RunStore, journal: JournalWriter, gate: Gate, slots: Slots, purse: Purse) -> None:
+    Attributes:
+        on_rates: called when other rates were told.
+    """
+
+    def __init__(
+        self, store: RunStore, journal: JournalWriter, gate: Gate, slots: Slots, purse: Purse, unbounded: int
+    ) -> None:
+        """`unbounded`: how many slots there are where as many jobs may be out as there are."""
         self._store = store
         self._journal = journal
         self._gate = gate
         self._slots = slots
         self._purse = purse
+        self._unbounded = unbounded
+        self.on_rates: Callable[[], None] = lambda: None
 
     async def work(self) -> None:
         """Obeys until it is cancelled."""
@@ -51,8 +61,9 @@ class Tuner:
 
     def _turn(self, tuning: Tuning) -> None:
         self._gate.tell(tuning.requests_per_s, tuning.creates_per_s)
+        self.on_rates()
         if tuning.jobs_in_flight is not None:
-            self._slots.tell(tuning.jobs_in_flight)
+            self._slots.tell(tuning.jobs_in_flight or self._unbounded)
         if tuning.max_credits is not None:
             self._purse.tell(tuning.max_credits)
         if tuning.paused is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import compress
 
@@ -33,9 +33,14 @@ from classify_batch.settings import EscalationSettings, TriageSettings
 from classify_batch.states import Ended, Kind, Tally
 from classify_batch.wire.words import clean
 
-ACCEPTED, SECOND_LOOKS, CREDITS, BILLED = "accepted", "second_looks", "credits", "billed"
+ACCEPTED, SECOND_LOOKS, CREDITS, BILLED, UNBILLED = "accepted", "second_looks", "credits", "billed", "unbilled"
 """What is summed up beside the outcomes: files that need no second pair of eyes; files that went out for a second look;
-credits, the most that they can be where the bill isn't known; credits that the API said were billed."""
+credits, the most that they can be where the bill isn't known; credits that the API said were billed; jobs that may have
+been billed, of which it didn't say so."""
+
+LOOKED_AT_AGAIN = -1
+"""`bad_jobs` of a part whose job was collected in an earlier generation, and left its files unanswered: the job is
+judged once more, and counts for nothing after that."""
 
 Answered = Sequence[tuple[str, Answer]]
 """(file ID, answer) of files that were answered."""
@@ -54,12 +59,16 @@ class Outcomes:
         specs: JobSpecs,
         escalation: EscalationSettings | None = None,
         triage: TriageSettings | None = None,
+        *,
+        bills: bool = False,
     ) -> None:
+        """`bills`: whether the API tells what it bills: then a job whose bill it doesn't tell is counted."""
         self._journal = journal
         self._clock = clock
         self._specs = specs
         self._escalation = escalation
         self._triage = triage
+        self._bills = bills
 
     def end(
         self,
@@ -99,8 +108,15 @@ class Outcomes:
             again = (*again, _second_part(attempt, weak, FirstLook(provisional.start, provisional.end)))
         results = self._journal.append(Log.RESULTS, encode_results(lines))
         lost = self._journal.append(Log.FAILURES, failure_lines(attempt, job_id, failures, at_s))
-        sums = self._sums(attempt, lines, len(weak), free, billed)
-        tally = _tally(lines, failures, sums)
+        unbilled = self._bills and billed is None and not free and job_id is not None
+        sums = {
+            ACCEPTED: 0.0 if self._triage is None else sum(map(self._accepts, lines)),
+            SECOND_LOOKS: len(weak),
+            CREDITS: _cost(attempt, free, billed) - attempt.credits,  # the most was counted when it went out
+            BILLED: billed or 0.0,
+            UNBILLED: unbilled,
+        }
+        tally = _tally(lines, failures, {name: _plain(value) for name, value in sums.items() if value})
         self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, again))
 
     def _second(self, attempt: Attempt, line: ResultLine) -> ResultLine:
@@ -120,20 +136,13 @@ class Outcomes:
         line.other = Other(second, attempt.key.attempt, job_id, code=failure.code, message=clean(failure.message))
         return line
 
-    def _sums(
-        self, attempt: Attempt, lines: Iterable[ResultLine], weak: int, free: bool, billed: float | None
-    ) -> dict[str, float]:
-        counted = billed if billed is not None else 0.0 if free else attempt.credits
-        sums = {
-            ACCEPTED: 0.0 if self._triage is None else sum(map(self._accepts, lines)),
-            SECOND_LOOKS: weak,
-            CREDITS: counted - attempt.credits if attempt.credits else 0.0,  # the most was counted when it went out
-            BILLED: billed or 0.0,
-        }
-        return {name: _plain(value) for name, value in sums.items() if value}
-
     def _accepts(self, line: ResultLine) -> bool:
         return self._triage is not None and line.type is not None and self._triage.accepts(line.type, line.confidence)
+
+
+def _cost(attempt: Attempt, free: bool, billed: float | None) -> float:
+    """A bill counts, whatever was set aside; where there is none, the most that it can be."""
+    return billed if billed is not None else 0.0 if free else attempt.credits
 
 
 def _second_part(attempt: Attempt, weak: list[ResultLine], first: FirstLook) -> Part:

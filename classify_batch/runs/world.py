@@ -17,7 +17,7 @@ from classify_batch.gate import Gate
 from classify_batch.manifest.run_record import NAME as RUN_FILE
 from classify_batch.manifest.summary import PLAN
 from classify_batch.ports import Clock, Log
-from classify_batch.settings import SANDBOX, Settings
+from classify_batch.settings import SANDBOX, Settings, read_api_key
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.holder import LOCK
 from classify_batch.wire.v1 import webhook_secrets
@@ -34,7 +34,8 @@ def api_of(settings: Settings, http: Http, run_id: str) -> ApiV1 | ApiV2:
     """The version of the API that a run speaks."""
     specs = settings.specs
     if settings.api.version == "v2":
-        return ApiV2(http, specs.first, run_id, ask_bill=settings.price.ask_bill)
+        bounded = settings.limits.max_credits is not None  # what isn't billed comes back, and pays for the next job
+        return ApiV2(http, specs.first, run_id, ask_bill=settings.price.ask_bill or bounded)
     return ApiV1(http, specs.first, specs.second)
 
 
@@ -53,7 +54,10 @@ def gate_of(settings: Settings) -> Gate:
 class World:
     """What is opened at most once, and only if it is needed: the sandbox, the gate, the client."""
 
-    def __init__(self, settings: Settings, key: SecretStr, path: Path, clock: Clock, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, settings: Settings, key: SecretStr | None, path: Path, clock: Clock, stack: AsyncExitStack
+    ) -> None:
+        """`key`: the API's; None: it is read when it is needed, which it may never be."""
         self._settings = settings
         self._key = key
         self._path = path
@@ -72,7 +76,7 @@ class World:
             named = {"project_id": api.project_id, "organization_id": api.organization_id}
             http = Http(
                 base_url,
-                self._key,
+                read_api_key(self._settings) if self._key is None else self._key,
                 gate,
                 self.clock,
                 timeout_s=api.timeout_s,

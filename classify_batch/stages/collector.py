@@ -7,7 +7,7 @@ goes out once more as it is, and is then split. All of that is one fact in the j
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 from anyio.abc import ObjectReceiveStream
@@ -15,9 +15,10 @@ from anyio.abc import ObjectReceiveStream
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.outcomes import Outcomes, fail_all
+from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
 from classify_batch.ports import Api
 from classify_batch.records import Answer, Answers, Attempt, Failure, FailureCode, Job, JobStatus, JobView, Part
-from classify_batch.states import Kind, after_bad_job, after_missing
+from classify_batch.states import Kind, after_bad_job, after_missing, remainder
 from classify_batch.stopping import Stop, Stopping
 from classify_batch.wire.words import clean
 
@@ -74,7 +75,7 @@ class Collector:
     async def _collect(self, job: Job) -> None:
         view = job.finished
         if view is None:
-            self._commit(job, Settled(failures=overdue(job)))
+            self._commit(job, Settled(failures=gone(job) if _looked_at_again(job.attempt) else overdue(job)))
         elif view.answered:
             answers = await self._results(job, view)
             settled = settle(job.attempt, answers.items, self._attempts, view, answers.withheld)
@@ -86,6 +87,8 @@ class Collector:
         """A job that ended well and leaves a file unanswered is read once more: its results may only be late, and what
         is asked for again is paid again."""
         asked = job.attempt.file_ids
+        if _looked_at_again(job.attempt):
+            return await self._read_again(view, asked)
         answers = await self._read(view, asked)
         if view.status == JobStatus.SUCCESS and not answers.withheld and _unanswered(answers, asked):
             await anyio.sleep(LATE_RESULTS_S)
@@ -94,6 +97,15 @@ class Collector:
 
     async def _read(self, view: JobView, asked: Sequence[str]) -> Answers:
         return await patiently(lambda: self._api.results(view, asked), again=_SOON, tries=RESULTS_TRIES)
+
+    async def _read_again(self, view: JobView, asked: Sequence[str]) -> Answers:
+        """An old job's results are not late. Where they can't be had any more, the run goes on without them."""
+        try:
+            return await patiently(lambda: self._api.results(view, asked), tries=RESULTS_TRIES)
+        except ApiError as error:
+            if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
+                raise
+            return Answers((), f"the API doesn't hand the job's results out any more ({error})")
 
     def _commit(self, job: Job, settled: Settled, billed: float | None = None) -> None:
         for words in settled.odd:
@@ -137,7 +149,7 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
         else:
             answered[answer.file_id] = answer
     missing = [position for file_id, position in positions.items() if file_id not in answered]
-    again = () if withheld else after_missing(attempt.part, len(positions), missing, attempts)
+    again = () if withheld else _again(attempt, missing, attempts)
     words = withheld or f"no answer in a job that ended with {clean(view.status)}"
     if view.error_message:
         words += f": {view.error_message}"
@@ -158,6 +170,20 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
     )
 
 
+def _looked_at_again(attempt: Attempt) -> bool:
+    return attempt.part.bad_jobs <= LOOKED_AT_AGAIN
+
+
+def _again(attempt: Attempt, missing: Sequence[int], attempts: int) -> tuple[Part, ...]:
+    """What goes out again after a job that was read to its end. A retry is a new beginning, as it is for files that
+    failed otherwise."""
+    if not _looked_at_again(attempt):
+        return after_missing(attempt.part, len(attempt.positions), missing, attempts)
+    if len(missing) == len(attempt.positions):
+        return (replace(attempt.part, bad_jobs=0),)
+    return remainder(attempt.part, missing, 0)
+
+
 def settle_bad(attempt: Attempt, view: JobView, attempts: int) -> Settled:
     """A job that ended with ERROR or CANCELLED."""
     again = after_bad_job(attempt.part, attempt.positions, attempts)
@@ -173,3 +199,9 @@ def overdue(job: Job) -> list[Failure]:
     """v1 can't cancel: the job goes on, and is named, so that a later retry can look at it first."""
     words = f"job {clean(job.job_id)} was not finished within limits.job_timeout_s"
     return fail_all(job.attempt, FailureCode.OVERDUE, words)
+
+
+def gone(job: Job) -> list[Failure]:
+    """A job that left files unanswered, and shows itself no more: perhaps they were paid, so they fail again."""
+    words = f"the API doesn't show job {clean(job.job_id)} as finished any more, so it can't be read again"
+    return fail_all(job.attempt, FailureCode.NOT_ANSWERED, words)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -80,23 +79,6 @@ async def test_a_run_without_a_bound_also_collects() -> None:
         assert (await lab.run()).state == "complete"
         first = creates(lab)
         assert first[-1] - first[0] < 5
-
-
-async def test_what_is_in_doubt_is_settled_before_leaving() -> None:
-    """A create whose answer was lost is adopted, or made again, and counts as out only then."""
-    random = Random(2)
-    with laboratory(100, limits={"jobs_in_flight": 0}, latency_s=0.05, job_duration_s=300.0) as lab:
-
-        async def lose_some(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-            if is_create(request) and random.random() < 0.4:
-                raise httpx.ReadError("lost")
-            return response
-
-        lab.wire.after = lose_some
-        ending = await lab.run(submit_only=True)
-        assert "10 jobs are out" in (ending.reason or "")
-        assert (await lab.run()).state == "complete"
-        assert await lab.judge() == {}
 
 
 async def test_a_plan_that_allows_fewer() -> None:
@@ -243,6 +225,34 @@ async def test_fewer_requests() -> None:
         moments = [at for at, _, _ in lab.wire.requests]
         later = [at for at in moments if at > moments[0] + 6.5]
         assert max(sum(start <= at < start + 10 for at in later) for start in later) <= 21
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["in the list", "by their ids"])
+async def test_more_requests_after_very_few(*, listed: bool) -> None:
+    """A look that was put off for a rate of one request in fifty seconds isn't put off any more."""
+    limits = {"jobs_in_flight": 8, "requests_per_s": 200.0}
+    with laboratory(300, version="v2", limits=limits, job_duration_s=3.0, latency_s=0.2) as lab:
+
+        async def no_list(request: httpx.Request) -> httpx.Response | None:
+            is_list = request.method == "GET" and request.url.path.endswith("/classify")
+            return answer(404, {"detail": "no"}) if is_list and not listed else None
+
+        lab.wire.before = no_list
+        await run_told(lab, [(8.3, {"requests_per_s": 0.02}), (1.0, {"requests_per_s": 200.0})])
+        assert longest_silence_s(lab) < 5.0
+
+
+def longest_silence_s(lab: Lab) -> float:
+    return max(later - sooner for (sooner, *_), (later, *_) in pairwise(lab.wire.requests))
+
+
+async def test_as_many_jobs_as_there_are() -> None:
+    """0 means the same as in the settings."""
+    with laboratory(400, limits={"jobs_in_flight": 2}, job_duration_s=100.0, job_duration_sigma=0.0) as lab:
+        await run_told(lab, [(50.0, {"jobs_in_flight": 0})])
+        moments = creates(lab)
+        assert sum(at - moments[0] < 52 for at in moments) == 40
+        assert tuned(lab) == [{"jobs_in_flight": 0}]
 
 
 async def test_pause_and_resume() -> None:

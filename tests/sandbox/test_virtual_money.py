@@ -11,7 +11,9 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
+from classify_batch.cli.words import describe
 from classify_batch.errors import ExitStatus
+from classify_batch.journal.totals import read_totals
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import Lab, is_create, laboratory
@@ -29,10 +31,21 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
+def manifest(lab: Lab) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(lab.store.files["manifest.json"])
+    return found
+
+
 def told(lab: Lab) -> dict[str, Any]:
     """The manifest's credits."""
-    found: dict[str, Any] = json.loads(lab.store.files["manifest.json"])["credits"]
+    found: dict[str, Any] = manifest(lab)["credits"]
     return found
+
+
+def read_sums(lab: Lab) -> dict[str, float]:
+    """What `status` reads."""
+    data = lab.store.files["journal.jsonl"]
+    return dict(read_totals(lambda start, end: data[start:end], len(data), "journal.jsonl").sums)
 
 
 def may_have_cost(lab: Lab) -> int:
@@ -85,30 +98,64 @@ def is_list(request: httpx.Request) -> bool:
     return request.method == "GET" and request.url.path.endswith("/classify")
 
 
-def bills_told(lab: Lab) -> int:
-    """How many jobs of a run of 60 files told their bill of one credit; for the others five are set aside."""
-    credits = told(lab)
-    billed: int = credits["billed"] or 0
-    assert credits["reserved"] == billed + 5 * (60 - billed)
-    return billed
+async def tell_no_bills(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+    """A list that ignores what it wasn't documented to expand."""
+    if not is_list(request):
+        return response
+    body = response.json()
+    for job in body["items"]:
+        job.pop("usage", None)
+    return httpx.Response(response.status_code, json=body)
 
 
-@pytest.mark.parametrize("asks", [False, True])
-async def test_a_list_that_tells_no_bills(asks: bool) -> None:
-    """The most counts, or each job is asked for its bill: a request a file more."""
-    with laboratory(60, version="v2", config={"price": {"ask_bill": asks}}) as lab:
+def bills_not_told(lab: Lab) -> int:
+    """How many jobs of a run of 60 files didn't tell their bill of one credit: five are set aside for them."""
+    assert told(lab)["billed"] is None
+    untold, rest = divmod(told(lab)["reserved"] - 60, 4)
+    assert rest == 0
+    return int(untold)
 
-        async def veil(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-            if not is_list(request):
-                return response
+
+@pytest.mark.parametrize(("limits", "asks"), [({}, True), ({"max_credits": 300}, False), ({"max_credits": 70}, False)])
+async def test_a_list_that_tells_no_bills(limits: dict[str, object], asks: bool) -> None:
+    """Where that was asked for, or credits are bounded, each job is asked for its bill: a request a file more."""
+    with laboratory(60, version="v2", limits=limits, config={"price": {"ask_bill": asks}}) as lab:
+        lab.wire.after = tell_no_bills
+        ending = await lab.run()
+        assert ending.state == "complete", ending
+        assert told(lab) == {"reserved": 60, "billed": 60}
+
+
+async def test_a_sum_of_some_bills_is_not_told() -> None:
+    """Half of the jobs tell their bill; for the others the most that it can be counts, and the sum isn't known."""
+    with laboratory(60, version="v2") as lab:
+
+        async def tell_some(request: httpx.Request, response: httpx.Response) -> httpx.Response:
             body = response.json()
-            for job in body["items"]:
-                job.pop("usage", None)
+            for job in body["items"] if is_list(request) else [body]:
+                if int(job["file_input"].removeprefix("file-")) < 30:
+                    job.pop("usage", None)
             return httpx.Response(response.status_code, json=body)
 
-        lab.wire.after = veil
+        lab.wire.after = tell_some
         assert (await lab.run()).state == "complete"
-        assert bills_told(lab) == 60 if asks else bills_told(lab) < 10
+        assert bills_not_told(lab) == read_sums(lab)["unbilled"] == read_sums(lab)["billed"] == 30
+        assert "(the bill is not known)" in "".join(describe(manifest(lab)))
+
+
+async def test_a_bill_is_asked_for_and_the_answer_that_came_stays() -> None:
+    """A single job that lags behind the list takes no answer away."""
+    with laboratory(20, version="v2", limits={"max_credits": 100}) as lab:
+
+        async def lag(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if is_list(request) or is_create(request):
+                return await tell_no_bills(request, response)
+            return httpx.Response(200, json=response.json() | {"status": "RUNNING", "result": None, "usage": None})
+
+        lab.wire.after = lag
+        assert (await lab.run()).state == "complete"
+        assert (lab.wire.count("POST"), told(lab)) == (20, {"reserved": 100, "billed": None})
+        assert await lab.judge() == {}
 
 
 async def test_a_list_that_refuses_to_tell_bills() -> None:
@@ -125,7 +172,7 @@ async def test_a_list_that_refuses_to_tell_bills() -> None:
         lab.wire.before = refuse
         assert (await lab.run()).state == "complete"
         assert len(refused) == 1
-        assert bills_told(lab) < 10
+        assert bills_not_told(lab) > 50
 
 
 async def test_what_was_out_when_the_plug_was_pulled_gives_credits_back_too() -> None:
@@ -145,6 +192,14 @@ async def test_looks_of_a_retry_give_no_credits_that_were_not_set_aside() -> Non
         with anyio.fail_after(5000):
             assert (await lab.run(retry_failed=True)).exit_status == ExitStatus.PERSON
         assert told(lab)["reserved"] <= 125
+
+
+async def test_a_bill_counts_where_nothing_was_set_aside() -> None:
+    """A price of 0 is what a person says; the bill is what the API says."""
+    config = {"price": {"credits_per_page": {"FAST": 0}}}
+    with laboratory(20, version="v2", config=config) as lab:
+        assert (await lab.run()).state == "complete"
+        assert told(lab) == {"reserved": 20, "billed": 20}
 
 
 async def test_rates_may_be_fractions() -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.strangers.driving import Run, stranger
+    from tests.strangers.driving import COMMAND, Run, stranger
 else:
-    from driving import Run, stranger
+    from driving import COMMAND, Run, stranger
 
 HABITS = {
     "bare": "--order oldest --omit created_at,mode,parsing_configuration,total_size,Date --chunked",
@@ -89,15 +89,17 @@ def test_a_file_that_breaks_its_job_fails_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tokens", ["ignored", "refused"])
 def test_results_that_cannot_be_read_to_their_end_are_not_paid_again(tmp_path: Path, tokens: str) -> None:
-    """What can't be read was paid: its files fail and say why, and are not sent again."""
+    """What can't be read was paid: its files fail and say why, and are not sent again, not by a retry either."""
     with stranger(tmp_path, "--results-tokens", tokens, "--results-page", "7") as server:
         run = Run(tmp_path, server, numbered(40), files_per_job=10)
-        status, said = run.to_end()
-        assert status == 1, said
-        assert [line["code"] for line in run.lines("failures.jsonl")] == ["not_answered"] * 4 * 3
-        assert len(run.lines("results.jsonl")) == 4 * 7
-        assert max(server.read_paid(server.ledger).values()) == 1
-        assert run.verify()[0] == 0
+        for command in (run.command, [*COMMAND, "resume", str(run.run_dir), "--retry-failed"]):
+            run.command = command
+            status, said = run.to_end()
+            assert status == 1, said
+            assert [line["code"] for line in run.lines("failures.jsonl")] == ["not_answered"] * 4 * 3
+            assert len(run.lines("results.jsonl")) == 4 * 7
+            assert max(server.read_paid(server.ledger).values()) == 1
+            assert run.verify()[0] == 0
 
 
 @pytest.mark.slow

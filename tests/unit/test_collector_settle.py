@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
 from classify_batch.records import Answer, Attempt, AttemptKey, FailureCode, Job, JobView, Part, to_ranges
-from classify_batch.stages.collector import overdue, settle, settle_bad
+from classify_batch.stages.collector import gone, overdue, settle, settle_bad
 
 patient = settings(deadline=None)  # a busy machine is no fault
 
@@ -132,3 +133,31 @@ def test_an_overdue_job_is_named() -> None:
     failures = overdue(Job(attempt("a", "b"), "j\x1b[31m", 1.0))
     assert [failure.code for failure in failures] == [FailureCode.OVERDUE] * 2
     assert all("j [31m" in failure.message for failure in failures)
+
+
+# --- Old jobs that are looked at again --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_what_an_old_job_surely_left_out_begins_anew(attempts: int) -> None:
+    """The old job counts for nothing, and what is missing stays one part."""
+    old = attempt("a", "b", "c", bad_jobs=LOOKED_AT_AGAIN)
+    some = settle(old, [yes("b")], attempts, SUCCESS)
+    assert (some.failures, some.again) == ([], (Part(0, to_ranges((0, 2))),))
+    assert settle(old, [], attempts, SUCCESS).again == (Part(0, to_ranges((0, 1, 2))),)
+    whole = Attempt(AttemptKey(0, 1), Part(0, None, LOOKED_AT_AGAIN), ("a", "b"), (0, 1), 1.0)
+    assert settle(whole, [], attempts, SUCCESS).again == (Part(0),)
+
+
+def test_what_an_old_job_still_withholds_fails_again() -> None:
+    """It may have been paid."""
+    settled = settle(attempt("a", "b", bad_jobs=LOOKED_AT_AGAIN), [yes("b")], 3, SUCCESS, "no")
+    assert settled.again == ()
+    assert [(each.position, each.code) for each in settled.failures] == [(0, FailureCode.NOT_ANSWERED)]
+
+
+def test_an_old_job_that_is_gone_fails_as_before() -> None:
+    """And not as overdue."""
+    failures = gone(Job(attempt("a", "b", bad_jobs=LOOKED_AT_AGAIN), "j", 0.0))
+    assert {each.code for each in failures} == {FailureCode.NOT_ANSWERED}
+    assert len(failures) == 2

@@ -75,13 +75,18 @@ class Life:
             self._begin()  # or after a kill
         elif lot % 13 == 0 and not self.standing.open:
             generation = self.standing.generation + 1
-            self.writer.record_about_run(Kind.REOPENED, {"generation": generation, "again": [], "looks": []})
+            looks = [self._look(chunk) for chunk in range(lot % 3) if self.standing.is_done(chunk)]
+            self.writer.record_about_run(Kind.REOPENED, {"generation": generation, "again": [], "looks": looks})
         elif lot % 2 and fresh:
             key = AttemptKey(fresh[0], 1)
             self.writer.record(Submitting(key, Part(fresh[0]), 1.0, self._draw(3) / 4))
             self.writer.record((Submitted, Adopted)[self._draw(2)](key, "j", 1.0))
         elif self.standing.open:
             self._end(next(iter(self.standing.open)))
+
+    def _look(self, chunk: int) -> dict[str, Any]:
+        job = {"chunk": chunk, "attempt": 1, "attempts": 1, "job_id": "j", "since": "2026-11-22T02:04:16.123Z"}
+        return job | ({}, {"credits": 1.5}, {"billed": 2, "unbilled": 1})[self._draw(3)]
 
     def _end(self, key: AttemptKey) -> None:
         failed, answered = self._draw(3), 1 + self._draw(3)

@@ -91,10 +91,11 @@ def end(
     triage: TriageSettings | None = None,
     answers: Sequence[Answer] = (),
     failures: Sequence[Failure] = (),
+    bills: bool = False,
     **told: Any,
 ) -> Recorder:
     journal = Recorder()
-    outcomes = Outcomes(journal, Clock(), SPECS, escalation, triage)
+    outcomes = Outcomes(journal, Clock(), SPECS, escalation, triage, bills=bills)
     named = [(answer.file_id or "", answer) for answer in answers]
     outcomes.end(attempt, Kind.COLLECTED, answers=named, failures=failures, **{"job_id": "job"} | told)
     return journal
@@ -221,6 +222,21 @@ def test_an_attempt_from_before_credits_were_counted_gives_none_back() -> None:
     """Else what was never set aside would be spent again."""
     old = Attempt(AttemptKey(3, 2), Part(3), ("a",), (0,), 1.0)
     assert end(old, free=True).ended.tally.sums == {}
+
+
+def test_a_bill_counts_whatever_was_set_aside() -> None:
+    """Nothing, at a price of 0."""
+    free = Attempt(AttemptKey(3, 2), Part(3), ("a",), (0,), 1.0)
+    assert end(free, billed=2.5).ended.tally.sums == {"credits": 2.5, "billed": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("told", "unbilled"), [({}, 1), ({"billed": 0.0}, 0), ({"free": True}, 0), ({"job_id": None}, 0)]
+)
+def test_bills_that_an_api_with_bills_does_not_tell_are_counted(told: dict[str, Any], unbilled: int) -> None:
+    """Of jobs that may have been billed; an API without bills is not asked for any."""
+    assert end(bills=True, **told).ended.tally.sums.get("unbilled", 0) == unbilled
+    assert "unbilled" not in end(**told).ended.tally.sums
 
 
 def test_triage_counts_what_needs_no_second_pair_of_eyes() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from classify_batch.gate import Room
@@ -117,6 +117,7 @@ def test_no_job_is_ever_forgotten(durations: list[float], listed: set[int], jobs
 
 @patient
 @given(DURATIONS, st.sets(st.integers(0, 24)), st.integers(1, 10))
+@example([161.0, 161.0, 151.0, 161.0, 151.0], {0, 1, 3}, 2)  # sweeps end while some are out, and durations are known
 def test_an_end_is_noticed_in_time(durations: list[float], listed: set[int], jobs_per_page: int) -> None:
     """No end goes unnoticed for longer than the longest gap, and the share of the rate that all looks take together."""
     world = World(Watch(), listed=listed, jobs_per_page=jobs_per_page)

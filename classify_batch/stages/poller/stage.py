@@ -62,6 +62,12 @@ class Poller:
         self._first_token: str | None = None
         self._list_failures = 0
         self._news = anyio.Event()
+        self._other_rates = False
+
+    def rates_changed(self) -> None:
+        """Other rates are told: when to look next is to be thought over."""
+        self._other_rates = True
+        self._news.set()
 
     async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
         """Watches what comes until it is cancelled: only the orchestrator knows when no job will come any more."""
@@ -76,6 +82,9 @@ class Poller:
             self._news.set()
 
     async def _step(self, finished: ObjectSendStream[Job]) -> None:
+        if self._other_rates:
+            self._other_rates = False
+            self._watch.rates_changed(anyio.current_time(), self._room())
         try:
             match self._watch.next(anyio.current_time(), self._room()):
                 case Sweep(pages_max):

@@ -155,7 +155,7 @@ class Watch:
             else:
                 self._unlisted += 1
                 if watched.next_look_s == math.inf:
-                    self._look_at(watched, now_s + self._look_gap_s(watched, now_s))
+                    self._look_at(watched, self._unseen_s(watched, now_s))
         if expected and len(listed) < len(shown):
             self.leave_list_alone(now_s)
         else:
@@ -177,6 +177,19 @@ class Watch:
         self._list_rest_s = min(LIST_REST_S_MAX, 2 * self._list_rest_s)
         self._pages = 1
 
+    def rates_changed(self, now_s: float, room: Room) -> None:
+        """Other rates are told: a look that was put off for the old ones isn't put off any more. One that comes too
+        early now waits for its turn like every request."""
+        self._room = room
+        for watched in self.jobs.values():
+            if watched.next_look_s != math.inf:
+                at_s = watched.out_s + self._look_gap_s(watched, watched.out_s)
+                watched.next_look_s = min(watched.next_look_s, max(now_s, at_s))
+        self._looks = [
+            (watched.next_look_s, job_id) for job_id, watched in self.jobs.items() if watched.next_look_s != math.inf
+        ]
+        heapq.heapify(self._looks)
+
     # --- When ---------------------------------------------------------------------------------------------------------
 
     def _choose(self, now_s: float) -> None:
@@ -188,6 +201,13 @@ class Watch:
                 if watched.next_look_s == math.inf:
                     self._look_at(watched, max(now_s, watched.since_s + self._durations.look_gap_s(0.0)))
         self._sweeping = sweeping
+
+    def _unseen_s(self, watched: Watched, now_s: float) -> float:
+        """When to look at a job that a sweep didn't show: its gap began when it was last seen, not now."""
+        gap_s = self._look_gap_s(watched, now_s)
+        if watched.out_s == watched.since_s or gap_s > GAP_S_MAX:
+            return now_s + gap_s
+        return min(now_s + gap_s, max(now_s, watched.out_s + GAP_S_MAX))
 
     def _next_sweep_s(self) -> float:
         mean_s = self._durations.mean_s

@@ -1,0 +1,292 @@
+"""Failed files that get a new chance, in virtual time: what may have been paid is looked at first, and is not paid
+again; what it didn't cost comes back; and a stop is heard while the failures are read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+from trio.testing import MockClock
+
+from classify_batch.errors import ExitStatus, InterruptedEarlyError, the_cause
+from classify_batch.journal.totals import read_totals
+from classify_batch.manifest import reopen as reopening
+from classify_batch.ports import Log
+from classify_batch.records import JobStatus
+from classify_batch.sandbox.endings import Ending
+from classify_batch.stopping import Stop
+from classify_batch.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from tests.crash.test_reopening import KEPT, Choose, cut_after, retried_well
+    from tests.crash.test_state_machine import change_weather, move_on
+    from tests.sandbox.virtual import After, Lab, answer, as_it_is, laboratory, nothing
+else:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "crash"))
+    from test_reopening import KEPT, Choose, cut_after, retried_well
+    from test_state_machine import change_weather, move_on
+    from virtual import After, Lab, answer, as_it_is, laboratory, nothing
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+def is_results(request: httpx.Request) -> bool:
+    return request.url.path.endswith("/results")
+
+
+async def fails_unanswered(lab: Lab, **given: Any) -> None:
+    """A run, or a retry, after which every failed file is `not_answered`."""
+    ending = await lab.run(**given)
+    assert (ending.state, ending.exit_status) == ("complete", ExitStatus.FAILURES)
+    assert set(lab.codes().values()) == {"not_answered"}
+    assert await lab.judge() == {}
+
+
+# --- Not answered: the old job first ---------------------------------------------------------------------------------
+
+
+async def withhold(request: httpx.Request) -> httpx.Response | None:
+    """Page tokens that were given out are not taken back."""
+    refused = is_results(request) and "page_token" in request.url.params
+    return answer(422, {"detail": "Invalid page token"}) if refused else None
+
+
+def first_answers_only(count: int) -> After:
+    async def cut(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if not is_results(request) or response.status_code != 200:
+            return response
+        body = response.json()
+        return httpx.Response(200, json=body | {"items": body["items"][:count], "next_page_token": "more"})
+
+    return cut
+
+
+@pytest.mark.parametrize("cut_s", [None, 0.05, 0.4, 1.0])
+@pytest.mark.parametrize("kept", KEPT.values(), ids=KEPT.keys())
+async def test_answers_that_are_withheld_are_not_paid_again(cut_s: float | None, kept: Choose) -> None:
+    """However often they are asked for; each retry takes what has come free, and pays nothing."""
+    with laboratory(40, latency_s=0.05, commit_s=0.01, limits={"attempts": 1}) as lab:
+        lab.wire.before, lab.wire.after = withhold, first_answers_only(7)
+        await fails_unanswered(lab)
+        assert len(lab.codes()) == 4 * 3
+        for free in (7, 7, 8):
+            lab.wire.after = first_answers_only(free)
+            if cut_s is not None:
+                await cut_after(lab, cut_s, kept)
+                assert (await lab.verify()).faults == []
+            await fails_unanswered(lab, retry_failed=True)
+            assert len(lab.codes()) == 4 * (10 - free)
+        lab.wire.before, lab.wire.after = nothing, as_it_is
+        await retried_well(lab)
+        assert (lab.wire.count("POST"), lab.accepted()) == (4, 4)
+        assert all(count == 1 for count in lab.billed().values())
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("attempts", [1, 3])
+async def test_what_a_job_surely_left_out_goes_out_again(version: str, attempts: int) -> None:
+    """Its results were read to their end, twice: the retry is a new beginning, with as many attempts as the first."""
+    limits = {"attempts": attempts}
+    with laboratory(20, version=version, limits=limits, faults={"null_result": 0.4}, seed=3) as lab:
+        await fails_unanswered(lab)
+        jobs, failed = lab.accepted(), lab.codes()
+        change_weather(lab, null_result=1.0)
+        await fails_unanswered(lab, retry_failed=True)
+        assert lab.codes().keys() == failed.keys()
+        assert lab.accepted() >= jobs + attempts
+        change_weather(lab)
+        jobs = lab.accepted()
+        await retried_well(lab)
+        assert lab.accepted() <= jobs + len(failed)
+
+
+async def test_a_job_that_answers_none_of_its_files_goes_out_again_as_one() -> None:
+    """As many jobs as there were."""
+    with laboratory(40, limits={"attempts": 1}, faults={"null_result": 1.0}) as lab:
+        await fails_unanswered(lab)
+        change_weather(lab)
+        await retried_well(lab)
+        assert lab.accepted() == 8
+        assert {line["attempt"] for line in lab.lines(Log.RESULTS)} == {2}
+
+
+async def test_a_result_that_came_late_on_v2_is_taken() -> None:
+    """And its bill is counted once."""
+    with laboratory(20, version="v2", limits={"attempts": 1}) as lab:
+
+        async def late(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            body = response.json()
+            return httpx.Response(200, json=without_result(body)) if request.method == "GET" else response
+
+        lab.wire.after = late
+        await fails_unanswered(lab)
+        assert manifest(lab)["credits"] == {"reserved": 20, "billed": 20}
+        lab.wire.after = as_it_is
+        await retried_well(lab)
+        assert lab.accepted() == 20
+        assert manifest(lab)["credits"] == {"reserved": 20, "billed": 20}
+
+
+def without_result(body: dict[str, Any]) -> dict[str, Any]:
+    if "items" in body:
+        return body | {"items": [without_result(item) for item in body["items"]]}
+    return body | {"result": None}
+
+
+@pytest.mark.parametrize("gone", ["the job", "its results"])
+async def test_an_old_job_that_is_gone_is_no_reason_to_pay_again(gone: str) -> None:
+    """Nobody knows whether it was paid: its files fail again, the others go on, and when it is back it is read."""
+    with laboratory(20, limits={"job_timeout_s": 100.0}) as lab:
+        lab.wire.before, lab.wire.after = withhold, first_answers_only(7)
+        await fails_unanswered(lab)
+        lost = next(iter(lab.app.world)).job_id
+
+        async def forget(request: httpx.Request) -> httpx.Response | None:
+            hit = lost in request.url.path and (gone == "the job" or is_results(request))
+            return answer(404, {"detail": "Classify job not found"}) if hit else None
+
+        async def leave_out(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if gone != "the job" or not request.url.path.endswith("/jobs"):
+                return response
+            body = response.json()
+            return httpx.Response(200, json=body | {"items": [job for job in body["items"] if job["id"] != lost]})
+
+        lab.wire.before, lab.wire.after = forget, leave_out
+        await fails_unanswered(lab, retry_failed=True)
+        assert {line["job_id"] for line in lab.lines(Log.FAILURES)} == {lost}
+        assert all("any more" in line["message"] for line in lab.lines(Log.FAILURES))
+        lab.wire.before, lab.wire.after = nothing, as_it_is
+        await retried_well(lab)
+        assert lab.accepted() == 2
+
+
+# --- Credits ---------------------------------------------------------------------------------------------------------
+
+
+def manifest(lab: Lab) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(lab.store.files["manifest.json"])
+    return found
+
+
+def read_sums(lab: Lab) -> dict[str, float]:
+    """What `status` reads."""
+    data = lab.store.files["journal.jsonl"]
+    return dict(read_totals(lambda start, end: data[start:end], len(data), "journal.jsonl").sums)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("cut_s", [None, 0.05, 0.5, 4.0])
+async def test_an_overdue_job_that_failed_gives_its_credits_back(version: str, cut_s: float | None) -> None:
+    """It is looked at again, and was free: what was set aside for it pays for the next one."""
+    limits = {"max_credits": 50, "jobs_in_flight": 0, "job_timeout_s": 10.0}
+    options: dict[str, Any] = {"job_duration_s": 100.0, "job_duration_sigma": 0, "commit_s": 0.01, "latency_s": 0.1}
+    with laboratory(10, version=version, files_per_job=5, limits=limits, **options) as lab:
+        assert (await lab.run()).state == "complete"
+        assert manifest(lab)["credits"] == {"reserved": 50, "billed": None}
+        await anyio.sleep(100)
+        move_on(lab, [replace(job, ending=Ending(JobStatus.ERROR)) for job in lab.app.world], job_duration_s=2.0)
+        if cut_s is not None:
+            await cut_after(lab, cut_s, max)
+        await lab.run()
+        await retried_well(lab)
+        billed = None if version == "v1" else 10
+        assert manifest(lab)["credits"] == {"reserved": billed or 50, "billed": billed}
+        assert read_sums(lab).get("unbilled", 0) == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_retries_never_go_over_whatever_happens(seed: int) -> None:
+    """Overdue, failed and unanswered jobs of v2, retried through power cuts; the bills are told to the credit."""
+    random = Random(seed)
+    limits = {"max_credits": 90, "jobs_in_flight": 8, "job_timeout_s": 10.0, "attempts": 2}
+    faults = {"error": 0.3, "null_result": 0.3}
+    options: dict[str, Any] = {"job_duration_s": 9.0, "job_duration_sigma": 0.5, "commit_s": 0.01, "latency_s": 0.1}
+    with laboratory(40, version="v2", seed=seed, limits=limits, faults=faults, **options) as lab:
+        await lab.run()
+        for _ in range(6):
+            await cut_after(lab, random.expovariate(1 / 10), random.randint)
+            assert lab.app.world.credits_spent <= 90
+            assert lab.paid_twice() == []
+            assert (await lab.verify()).faults == []
+        await lab.run()
+        sums = read_sums(lab)
+        assert sums["credits"] == sums["billed"] + 5 * sums.get("unbilled", 0) == manifest(lab)["credits"]["reserved"]
+        assert sums["billed"] <= lab.app.world.credits_spent <= sums["credits"] <= 90
+        assert lab.paid_twice() == []
+
+
+# --- A stop while the failures are read ------------------------------------------------------------------------------
+
+
+class Watched(MemoryStore):
+    """A store that asks for a stop at its `stop_at`-th read of what a retry reads, and counts the reads after it."""
+
+    def __init__(self, files: dict[str, bytes], lab: Lab, stop_at: int, block: int = 400) -> None:
+        super().__init__(files, commit_s=0.01)
+        self.reads = 0
+        self._lab, self._stop_at, self._block = lab, stop_at, block
+        self.since = False
+
+    def _note(self) -> None:
+        self.reads += self.since
+        if self.reads == self._stop_at:
+            self._lab.stopping.ask(Stop("interrupted by SIGTERM"))
+
+    async def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        self._note()
+        return await super().read(name, start, end)
+
+    async def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        self.since = self.since or name == Log.FAILURES
+        data = await self.read(name, start, end)
+        for at in range(0, len(data), self._block):
+            self._note()
+            yield data[at : at + self._block]
+
+
+async def interrupted_early(lab: Lab) -> ExitStatus | None:
+    """None: it was; else how the retry ended."""
+    try:
+        return (await lab.run(retry_failed=True)).exit_status
+    except ExceptionGroup as group:
+        if not isinstance(the_cause(group), InterruptedEarlyError):
+            raise
+        return None
+
+
+async def test_a_stop_is_heard_while_the_failures_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every read: the run is left as it was, at once, and the same command begins again."""
+    monkeypatch.setattr(reopening, "HEARS_EVERY", 1)
+    options: dict[str, Any] = {"files_per_job": 2, "limits": {"attempts": 1}, "commit_s": 0.01}
+    with laboratory(12, faults={"null_result": 1.0}, **options) as lab:
+        await fails_unanswered(lab)
+        files, early = lab.store.files, 0
+        for stop_at in range(1, 1000):
+            store = lab.store = Watched(files, lab, stop_at)
+            if (status := await interrupted_early(lab)) is not None:
+                assert status == ExitStatus.INCOMPLETE
+                break
+            early += 1
+            assert store.reads <= stop_at + 2
+            assert {name: data for name, data in lab.store.files.items() if name != "failures.1.jsonl"} == files
+            assert lab.store.files.get("failures.1.jsonl", files[Log.FAILURES]) == files[Log.FAILURES]
+            found = await lab.verify()
+            assert (found.faults, found.notes, found.complete) == ([], [], True)
+        assert early > 20
+        assert lab.wire.count("POST") == 6
+        change_weather(lab)
+        assert (await lab.run()).state == "complete"
+        await retried_well(lab)

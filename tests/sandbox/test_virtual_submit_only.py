@@ -1,0 +1,118 @@
+"""Submit-only runs whose creates lose their answers, in virtual time."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+import anyio
+import httpx
+import pytest
+from trio.testing import MockClock
+
+from classify_batch.errors import ExitStatus
+from classify_batch.manifest.standing import read_run
+
+if TYPE_CHECKING:
+    from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory, nothing
+else:
+    from virtual import After, Lab, answer, is_create, laboratory, nothing
+
+pytestmark = pytest.mark.anyio
+
+SOON_S = 10.0
+LONG_S = 36_000.0
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+def losing(share: float, seed: int = 2) -> After:
+    """A server that accepts, and whose answer is lost on its way."""
+    random = Random(seed)
+
+    async def after(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if is_create(request) and random.random() < share:
+            raise httpx.ReadError("lost")
+        return response
+
+    return after
+
+
+async def in_doubt(lab: Lab) -> int:
+    left = await read_run(lab.store)
+    assert left is not None
+    return len(left.standing.open) - left.standing.jobs_out
+
+
+async def test_doubts_are_left_to_a_later_process() -> None:
+    """Whose job it is could be told only when the jobs have ended, ten hours later: it leaves now, and says how many;
+    the later process settles them, and pays nothing twice."""
+    with laboratory(100, limits={"jobs_in_flight": 0}, latency_s=0.05, job_duration_s=LONG_S) as lab:
+        lab.wire.after = losing(0.4)
+        began_s = anyio.current_time()
+        ending = await lab.run(submit_only=True)
+        assert anyio.current_time() - began_s < SOON_S
+        assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
+        doubts = await in_doubt(lab)
+        assert 0 < doubts < 10
+        assert f"{10 - doubts} jobs are out" in (ending.reason or "")
+        assert f"{doubts} more creates are in doubt" in (ending.reason or "")
+        assert lab.accepted() == 10
+        again = await lab.run(submit_only=True)
+        assert f"{doubts} more creates are in doubt" in (again.reason or "")
+        assert lab.accepted() == 10
+        assert (await lab.run()).state == "complete"
+        assert lab.accepted() == 10
+        assert await lab.judge() == {}
+
+
+async def test_doubts_with_a_bound_of_jobs() -> None:
+    """Each holds one of the places: what is out and what is in doubt are together as many as may be out."""
+    with laboratory(300, limits={"jobs_in_flight": 8}, latency_s=0.05, job_duration_s=LONG_S) as lab:
+        lab.wire.after = losing(0.4)
+        began_s = anyio.current_time()
+        ending = await lab.run(submit_only=True)
+        assert anyio.current_time() - began_s < SOON_S
+        assert ending.exit_status == ExitStatus.INCOMPLETE
+        assert await in_doubt(lab) > 0
+        assert lab.accepted() == 8
+
+
+async def test_a_job_list_that_fails() -> None:
+    """No doubt can be settled without it: that is the later process's matter."""
+    with laboratory(100, limits={"jobs_in_flight": 0}, latency_s=0.05, job_duration_s=LONG_S) as lab:
+
+        async def no_list(request: httpx.Request) -> httpx.Response | None:
+            return None if is_create(request) else answer(503)
+
+        lab.wire.before, lab.wire.after = no_list, losing(0.3)
+        began_s = anyio.current_time()
+        ending = await lab.run(submit_only=True)
+        assert anyio.current_time() - began_s < 6 * SOON_S  # creates wait for each other while nothing else is answered
+        assert ending.exit_status == ExitStatus.INCOMPLETE
+        assert "in doubt" in (ending.reason or "")
+        assert lab.accepted() == 10
+
+
+async def test_doubts_that_are_settled_at_once() -> None:
+    """Creates that were lost on their way there are sent again before it leaves, where that is proven soon."""
+    with laboratory(100, limits={"jobs_in_flight": 0, "settle_s": 0.5}, job_duration_s=LONG_S, latency_s=0.02) as lab:
+        random = Random(3)
+
+        async def lose_on_the_way(request: httpx.Request) -> httpx.Response | None:
+            if is_create(request) and random.random() < 0.3:
+                raise httpx.ReadError("lost")
+            return None
+
+        lab.wire.before = lose_on_the_way
+        with anyio.fail_after(SOON_S):
+            ending = await lab.run(submit_only=True)
+        doubts = await in_doubt(lab)
+        assert lab.wire.count("POST") > 10
+        assert f"{10 - doubts} jobs are out" in (ending.reason or "")
+        lab.wire.before = nothing
+        assert (await lab.run()).state == "complete"
+        assert await lab.judge() == {}
