@@ -39,15 +39,23 @@ def check_command(config: Path, source: str, column: str | None, as_json: bool, 
     from functools import partial
 
     from classify_batch.cli.jobs.calling import call
-    from classify_batch.runs.check.look import check_run
+    from classify_batch.cli.outputs import printing
+    from classify_batch.errors import SettingsError
+    from classify_batch.runs.check.look import check_input, check_run
     from classify_batch.runs.check.words import describe, summary
     from classify_batch.settings import Settings
-
-    settings = Settings.load(config, **as_sections(options))
 
     def tell(looked_up: int, files: int) -> None:
         click.echo(f"looked up {looked_up:,} of {files:,} files …", err=True)
 
-    report = call(partial(check_run, settings, source, column=column, on_progress=tell))
-    click.echo(json.dumps(summary(report)) if as_json else "\n".join(describe(report)))
+    told = as_sections(options)
+    try:
+        settings = Settings.load(config, **told)
+    except SettingsError as error:
+        work = partial(check_input, error, source, column=column, carry=told.get("plan", {}).get("carry", ()))
+    else:
+        work = partial(check_run, settings, source, column=column, on_progress=tell)
+    report = call(work)
+    with printing(report.exit_status):
+        click.echo(json.dumps(summary(report)) if as_json else "\n".join(describe(report)))
     return report.exit_status

@@ -30,7 +30,7 @@ class Export:
         """What is to be written: results first, then failures.
 
         Raises:
-            DamagedError: what was committed is not there.
+            DamagedError: what was committed is not there as it was written.
             WorldError: the run took its failed files up again while they were read.
         """
         yield self._form.head()

@@ -1,12 +1,14 @@
 """The outcomes of a run that are committed, whole lines at a time, in bounded memory.
 
-What the journal doesn't vouch for is not read, so that a run may be on meanwhile. That the committed bytes are as they
-were written is for `verify` to prove; here each line must be an outcome, and there must be as many as the journal says.
+What the journal doesn't vouch for is not read, so that a run may be on meanwhile. Each line must be an outcome, there
+must be as many as the journal says, and each piece must have the CRC-32 with which it was committed: a line may read
+well and tell another type than was answered. What else there is to prove is for `verify`.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Generic, TypeVar
 
@@ -15,13 +17,22 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError, WorldError
 from classify_batch.manifest.reopen import earlier_failures_name
+from classify_batch.manifest.reuse.committed import Proof
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.ports import Log, RunStore
-from classify_batch.records import OutcomeKind
+from classify_batch.records import OutcomeKind, Segment
 from classify_batch.sources.closing import closing
 from classify_batch.wire.shape import Shape
 
 HINT = "put the file back from a copy; `classify-batch verify` tells all that is wrong"
+
+_REOPENED = rb'"kind":"(reopened)"'
+_SEGMENTS = {
+    log: re.compile(rb'%s|"%s":\[(\d+),(\d+),(\d+)\]' % (_REOPENED, key))
+    for log, key in ((Log.RESULTS, b"results"), (Log.FAILURES, b"failures"))
+}
+"""Where a line of the journal names a segment of a file, or begins the failures anew; in a string the quotes would have
+a backslash before them. The journal was read as a whole already: to decode its lines once more would take seconds."""
 
 
 class OutcomeLine(msgspec.Struct):
@@ -72,25 +83,19 @@ async def committed_lines(
     """All committed lines of results.jsonl or failures.jsonl, some at a time, as they stand and as they read.
 
     Raises:
-        DamagedError: what was committed is not there.
+        DamagedError: what was committed is not there as it was written.
         WorldError: the run took its failed files up again while they were read.
     """
-    standing = run.standing
-    failed = standing.outcomes[OutcomeKind.FAILED]
-    if log is not Log.FAILURES:
-        lines = _lines(store, log, standing.results_end, standing.outcomes.total() - failed, reader)
-        async with closing(lines) as stream:
-            async for some in stream:
-                yield some
-        return
     try:
-        async with closing(_lines(store, log, standing.failures_end, failed, reader)) as stream:
+        async with closing(_lines(store, run, log, reader)) as stream:
             async for some in stream:
                 yield some
     except DamagedError:
-        await _refuse_reopened(store, run)
+        if log is Log.FAILURES:
+            await _refuse_reopened(store, run)
         raise
-    await _refuse_reopened(store, run)
+    if log is Log.FAILURES:
+        await _refuse_reopened(store, run)
 
 
 async def _refuse_reopened(store: RunStore, run: RunOnDisk) -> None:
@@ -106,17 +111,19 @@ async def _refuse_reopened(store: RunStore, run: RunOnDisk) -> None:
 
 
 async def _lines(
-    store: RunStore, log: Log, end: int, count: int, reader: LineReader[Line]
+    store: RunStore, run: RunOnDisk, log: Log, reader: LineReader[Line]
 ) -> AsyncGenerator[tuple[bytes, list[Line]], None]:
-    """The first `end` bytes of a file, which hold `count` outcomes."""
     where = f"{log} in {store.where}"
+    end, count = _committed(run, log)
     number, size, rest = 1, 0, b""
-    async with closing(_blocks(store, log, end)) as blocks:
+    async with closing(_segments(store, run, log)) as segments, closing(_blocks(store, log, end)) as blocks:
+        proof = Proof(segments, where)
         async for block in blocks:
             size += len(block)
             whole, newline, rest = (rest + block).rpartition(b"\n")
+            lines = reader.read(whole + newline, where, number) if newline else []
+            await _prove(proof, block)  # a line that is none was told before, by its number
             if newline:
-                lines = reader.read(whole + newline, where, number)
                 number += len(lines)
                 yield whole + newline, lines
             await checkpoint()
@@ -126,6 +133,37 @@ async def _lines(
         raise DamagedError(f"{where}, line {number}: not an outcome", hint=HINT)
     if number - 1 != count:
         raise DamagedError(f"{where} has {number - 1} outcomes, and the journal says {count}", hint=HINT)
+
+
+def _committed(run: RunOnDisk, log: Log) -> tuple[int, int]:
+    """The bytes of a file that are committed, and the outcomes in them."""
+    standing = run.standing
+    failed = standing.outcomes[OutcomeKind.FAILED]
+    if log is Log.FAILURES:
+        return standing.failures_end, failed
+    return standing.results_end, standing.outcomes.total() - failed
+
+
+async def _prove(proof: Proof, block: bytes) -> None:
+    try:
+        await proof.feed(block)
+    except DamagedError as error:
+        raise DamagedError(str(error), hint=HINT) from None
+
+
+async def _segments(store: RunStore, run: RunOnDisk, log: Log) -> AsyncGenerator[Segment, None]:
+    """The pieces that a file was committed in, in their order; of the failures those since they began anew."""
+    if log is Log.RESULTS and (reused := run.run.reused) is not None:
+        yield Segment(0, reused.bytes, reused.crc)
+    generation, rest = 0, b""
+    async with closing(store.stream(Log.JOURNAL, 0, run.journal_end)) as blocks:
+        async for block in blocks:
+            whole, newline, rest = (rest + block).rpartition(b"\n")
+            for reopened, start, end, crc in _SEGMENTS[log].findall(whole + newline):
+                if reopened:
+                    generation += 1
+                elif log is Log.RESULTS or generation == run.standing.generation:
+                    yield Segment(int(start), int(end), int(crc))
 
 
 async def _blocks(store: RunStore, log: Log, end: int) -> AsyncIterator[bytes]:

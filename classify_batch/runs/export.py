@@ -41,7 +41,7 @@ async def export_run(
         UsageError: the target has another suffix, or is a run's own file; or `only` asks for triage that the run
             doesn't have.
         RunDirectoryError: the directory holds no run, or one of a newer version.
-        DamagedError: what was committed is not there.
+        DamagedError: what was committed is not there as it was written.
         WorldError: the run took its failed files up again while it was read, or the target can't be written.
     """
     path = Path(target)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -72,7 +73,12 @@ class App:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._router(scope, receive, send)
+        scope["app"] = self  # by which a route raises for a wrong method, instead of answering in plain text
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as error:
+            refusal = Answer(bodies.refusal_json(error.detail), error.status_code, dict(error.headers or {}))
+            await refusal(scope, receive, send)
 
     def _v1_routes(self, calls: CallsV1) -> Iterator[Route]:
         yield self._route("POST", v1.JOBS_PATH, "create", calls.create)

@@ -71,7 +71,7 @@ def page_size(request: Request, default: int, most: int, *, clamp: bool = False)
     if text is None:
         return default
     where = ("query", "page_size")
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.removeprefix("-").isdigit()):
         raise invalid((where, "Input should be a valid integer", "int_parsing"))
     size = int(text[:10])
     if size < 1:

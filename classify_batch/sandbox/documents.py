@@ -1,18 +1,21 @@
 """A folder of real texts as a project, classified by `ranking`: a stand-in, not a language model.
 
 A file's ID is `uuid5(NAMESPACE_URL, its path relative to the folder, with slashes)`, so that anyone can
-compute it. Only what a file holds is looked at; its name and extension never are.
+compute it. A path on disk is bytes and need not be text: the ID is made of its bytes, and what is shown of
+such a name has a question mark for each byte that is no text. Only what a file holds is looked at; its
+name and extension never are.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID
 
 from classify_batch.errors import UsageError
 from classify_batch.records import ParsingConfiguration
@@ -46,7 +49,9 @@ class Documents:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._root = Path(folder)
-        self.files: Sequence[FileEntry] = _entries(self._root)
+        found = _entries(self._root)
+        self.files: Sequence[FileEntry] = [entry for entry, _ in found]
+        self._paths = [path for _, path in found]
         self._rows = {entry.file_id: row for row, entry in enumerate(self.files)}
         self._indexes: OrderedDict[tuple[int, ...], Index] = OrderedDict()
         self._judges: OrderedDict[Brief, Judge] = OrderedDict()
@@ -85,7 +90,7 @@ class Documents:
 
     def _index(self, pages: tuple[int, ...]) -> Index:
         if (index := self._indexes.get(pages)) is None:
-            index = Index(read_pages(self._root / entry.name, pages) for entry in self.files)
+            index = Index(read_pages(path, pages) for path in self._paths)
             if (dropped := _keep(self._indexes, pages, index, _INDEXES_KEPT)) is not None:
                 dropped.close()
         return index
@@ -115,7 +120,7 @@ def read_pages(path: Path, pages: Sequence[int]) -> str:
     return "".join(text[page * PAGE_CHARACTERS : (page + 1) * PAGE_CHARACTERS] for page in pages)
 
 
-def _entries(root: Path) -> list[FileEntry]:
+def _entries(root: Path) -> list[tuple[FileEntry, Path]]:
     hint = "--documents takes a folder that holds text files"
     try:
         with os.scandir(root):
@@ -123,11 +128,22 @@ def _entries(root: Path) -> list[FileEntry]:
     except OSError as error:
         raise UsageError(f"the documents folder {root} can't be read: {error.strerror}", hint=hint) from None
     entries = [
-        FileEntry(str(uuid5(NAMESPACE_URL, name)), name, (root / name).stat().st_size) for name in _text_files(root)
+        (FileEntry(_file_id(name), _as_text(name), (root / name).stat().st_size), root / name)
+        for name in _text_files(root)
     ]
     if not entries:
         raise UsageError(f"the documents folder {root} holds no text file", hint=hint)
     return entries
+
+
+def _file_id(name: str) -> str:
+    """`uuid5`, which takes text only, of a name's bytes (RFC 9562, 5.5)."""
+    digest = hashlib.sha1(NAMESPACE_URL.bytes + name.encode("utf-8", "surrogateescape"), usedforsecurity=False)
+    return str(UUID(bytes=digest.digest()[:16], version=5))
+
+
+def _as_text(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()
 
 
 def _text_files(root: Path) -> Iterator[str]:

@@ -125,7 +125,7 @@ class Faults(BaseModel):
     @field_validator("poison", "foreign", "rejected_vaguely", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        return _listed(value) if isinstance(value, str) else value
 
     @field_validator("outage_what", mode="before")
     @classmethod
@@ -179,6 +179,16 @@ class Faults(BaseModel):
         if since_s >= 0 and self.outage_every_s is not None:
             since_s %= self.outage_every_s
         return 0 <= since_s < self.outage_for_s
+
+
+def _listed(text: str) -> object:
+    """File IDs on a command line: with commas between them, or as a list in TOML."""
+    if not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",")]
+    try:
+        return tomllib.loads(f"file_ids = {text}")["file_ids"]
+    except tomllib.TOMLDecodeError:
+        raise ValueError('write file IDs with commas between them, or as a list: ["a", "b"]') from None
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from email.message import Message
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +22,7 @@ from uuid import uuid4
 from starlette.requests import Request
 
 from classify_batch.sandbox import bodies
-from classify_batch.sandbox.answers import invalid, refuse
+from classify_batch.sandbox.answers import Faulty, invalid, refuse
 from classify_batch.sandbox.asking import page_size, position
 from classify_batch.sandbox.calls import PAGE_SIZE_DEFAULT
 from classify_batch.sandbox.options import Options
@@ -33,6 +34,11 @@ UPLOAD_BYTES_MAX = 300 * 1024 * 1024
 FIELD_BYTES_MAX = 10_000
 SUFFIX = ".files"
 """Uploads are kept beside the ledger, in a file of its name with this behind it."""
+
+PURPOSES = ("user_data", "parse", "extract", "split", "classify", "sheet", "agent_app")
+
+ORDERS = ("name", "id", "created_at")
+"""By what the list can be ordered: ascending, and the newest first."""
 
 _NAME = re.compile(rb'\bname="([^"]*)"')
 
@@ -116,14 +122,23 @@ class Shelf:
         if {"file_name", "external_file_id"} & set(request.query_params):
             held = [each for each in held if _is_wanted(request, each.name, each.name)]
             brought = [each for each in brought if _is_wanted(request, each.name, each.external_file_id)]
-        size = page_size(request, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-        start = position(request, "files") or 0
+        size, order = page_size(request, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX), _order(request)
+        place = "files" if order is None else f"files by {order}"
+        start = position(request, place) or 0
         stop, total = start + size, len(held) + len(brought)
-        page = [bodies.file_body(each, project_id, self._expires_at_s) for each in held[start:stop]]
-        brought = brought[max(0, start - len(held)) : max(0, stop - len(held))]
-        page += [each.body(self._expires_at_s) for each in brought]
-        token = bodies.to_token("files", stop) if stop < total else None
-        return bodies.page_json(map(bodies.to_json, page), token, total)
+        page: list[FileEntry | Upload]
+        if order is None:
+            page = [*held[start:stop], *brought[max(0, start - len(held)) : max(0, stop - len(held))]]
+        else:
+            page = _ordered([*held, *brought], order)[start:stop]
+        told = [
+            each.body(self._expires_at_s)
+            if isinstance(each, Upload)
+            else bodies.file_body(each, project_id, self._expires_at_s)
+            for each in page
+        ]
+        token = bodies.to_token(place, stop) if stop < total else None
+        return bodies.page_json(map(bodies.to_json, told), token, total)
 
     async def upload(self, request: Request, now_s: float) -> str:  # noqa: ARG002
         parts = _Parts(_boundary(request.headers.get("content-type", "")))
@@ -134,12 +149,11 @@ class Shelf:
             async with aclosing(request.stream()) as blocks:
                 async for block in blocks:
                     parts.feed(block)
-        if not parts.ended or parts.file_name is None:
-            raise invalid((("body", "file"), "Field required", "missing"))
         fields = {name: bytes(value).decode("utf-8", "replace") for name, value in parts.fields.items()}
+        name = _named(parts, fields.get("purpose"))
         upload = Upload(
             str(uuid4()),
-            parts.file_name,
+            name,
             self._project_id(request),
             fields.get("external_file_id"),
             fields.get("purpose"),
@@ -161,7 +175,7 @@ class Shelf:
     def _keep(self, upload: Upload) -> None:
         if self._options.ledger is not None:
             path = self._options.ledger.with_name(self._options.ledger.name + SUFFIX)
-            with path.open("a") as file:
+            with open(path, "a", opener=partial(os.open, mode=0o600)) as file:  # as the ledger is
                 file.write(json.dumps(asdict(upload)) + "\n")
         self._uploads[upload.file_id] = upload
 
@@ -173,6 +187,34 @@ def _is_wanted(request: Request, name: str, external_file_id: str | None) -> boo
     query = request.query_params
     asked = ((query.get("file_name"), name), (query.get("external_file_id"), external_file_id))
     return all(wanted in (None, there) for wanted, there in asked)
+
+
+def _order(request: Request) -> str | None:
+    """By what the list is to be ordered; None: as it is."""
+    order = request.query_params.get("order_by")
+    if order is not None and order not in ORDERS:
+        raise invalid((("query", "order_by"), f"Input should be one of {', '.join(ORDERS)}", "enum"))
+    return order
+
+
+def _ordered(files: list[FileEntry | Upload], order: str) -> list[FileEntry | Upload]:
+    if order == "created_at":  # they stand in the order in which they came
+        return files[::-1]
+    return sorted(files, key=(lambda each: each.name) if order == "name" else (lambda each: each.file_id))
+
+
+def _named(parts: _Parts, purpose: str | None) -> str:
+    """The name of an upload that has all that it must."""
+    faults: list[Faulty] = []
+    if not parts.ended or parts.file_name is None:
+        faults.append((("body", "file"), "Field required", "missing"))
+    if purpose is None:
+        faults.append((("body", "purpose"), "Field required", "missing"))
+    elif purpose not in PURPOSES:
+        faults.append((("body", "purpose"), f"Input should be one of {', '.join(PURPOSES)}", "enum"))
+    if faults or parts.file_name is None:
+        raise invalid(*faults)
+    return parts.file_name
 
 
 # --- Multipart (RFC 7578) ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from classify_batch.sources import memory, project
 from classify_batch.sources.blocks import read_file, read_stdin
 from classify_batch.sources.closing import closing
 from classify_batch.sources.formats import read_csv, read_jsonl, read_text
-from classify_batch.sources.ids import COLUMN
+from classify_batch.sources.ids import COLUMN, Fault, TookFault, refuse
 
 STDIN = "-"
 PROJECT = project.NAME
@@ -26,6 +26,7 @@ def open_source(
     column: str | None = None,
     carry: Sequence[str] = (),
     pages: project.Pages | None = None,
+    took_fault: TookFault = refuse,
 ) -> AsyncIterator[list[str]]:
     """The source behind `spec`; nothing is read before its first batch is asked for.
 
@@ -35,13 +36,15 @@ def open_source(
         column: the CSV column or JSON key of the file IDs; "file_id" if None. Other formats have no columns.
         carry: further columns that are told along with each file ID: batches are then rows, see rows.py.
         pages: the project's file list; `project:` needs it.
+        took_fault: hears of each line, or item, that holds no file ID; as it is, the first of them is raised.
 
     Raises:
         SourceError: at once for a format that can't be read; while reading for a value that is no file ID, a
-            file that can't be read, and a source without file IDs.
+            file that can't be read, and a source without file IDs and without faults.
     """
-    batches, name = _open(spec, column, carry, pages)
-    return _never_empty(batches, name)
+    hearing = _Hearing(took_fault)
+    batches, name = _open(spec, column, carry, pages, hearing.take)
+    return _never_empty(batches, name, hearing)
 
 
 def is_repeatable(spec: SourceSpec) -> bool:
@@ -50,23 +53,23 @@ def is_repeatable(spec: SourceSpec) -> bool:
 
 
 def _open(
-    spec: SourceSpec, column: str | None, carry: Sequence[str], pages: project.Pages | None
+    spec: SourceSpec, column: str | None, carry: Sequence[str], pages: project.Pages | None, took_fault: TookFault
 ) -> tuple[AsyncIterator[list[str]], str]:
     if isinstance(spec, str | PathLike) and spec not in (STDIN, PROJECT):
-        return _open_file(Path(spec), column, carry)
+        return _open_file(Path(spec), column, carry, took_fault)
     if column is not None or carry:
         raise _no_columns("this input")
     if spec == STDIN:
-        return read_text(read_stdin(), "stdin"), "stdin"
+        return read_text(read_stdin(), "stdin", took_fault), "stdin"
     if spec == PROJECT:
         if pages is None:
             raise SourceError("project: needs the API", hint="give a file of file IDs, or the IDs themselves")
-        return project.from_project(pages), PROJECT
+        return project.from_project(pages, took_fault), PROJECT
     if isinstance(spec, AsyncIterable):
-        return memory.from_async_iterable(spec), memory.NAME
+        return memory.from_async_iterable(spec, took_fault), memory.NAME
     if isinstance(spec, PathLike):
         raise AssertionError("paths were opened above")
-    return memory.from_iterable(spec), memory.NAME
+    return memory.from_iterable(spec, took_fault), memory.NAME
 
 
 def _no_columns(name: str) -> SourceError:
@@ -76,7 +79,9 @@ def _no_columns(name: str) -> SourceError:
     )
 
 
-def _open_file(path: Path, column: str | None, carry: Sequence[str]) -> tuple[AsyncIterator[list[str]], str]:
+def _open_file(
+    path: Path, column: str | None, carry: Sequence[str], took_fault: TookFault
+) -> tuple[AsyncIterator[list[str]], str]:
     name = str(path) if str(path).isprintable() else repr(str(path))
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -85,21 +90,33 @@ def _open_file(path: Path, column: str | None, carry: Sequence[str]) -> tuple[As
             hint="convert it to CSV or JSONL with a file_id column",
         )
     if suffix == ".csv":
-        return read_csv(read_file(path), name, column or COLUMN, carry), name
+        return read_csv(read_file(path), name, column or COLUMN, carry, took_fault), name
     if suffix in (".jsonl", ".ndjson"):
-        return read_jsonl(read_file(path), name, column or COLUMN, carry), name
+        return read_jsonl(read_file(path), name, column or COLUMN, carry, took_fault), name
     if column is not None or carry:
         raise _no_columns(name)
-    return read_text(read_file(path), name), name
+    return read_text(read_file(path), name, took_fault), name
 
 
-async def _never_empty(batches: AsyncIterator[list[str]], name: str) -> AsyncIterator[list[str]]:
-    """The batches that hold something. Raises SourceError at the end if there was none."""
+class _Hearing:
+    """Remembers whether there was a fault: then a source without file IDs has been told of."""
+
+    def __init__(self, took_fault: TookFault) -> None:
+        self._took_fault = took_fault
+        self.any = False
+
+    def take(self, fault: Fault) -> None:
+        self.any = True
+        self._took_fault(fault)
+
+
+async def _never_empty(batches: AsyncIterator[list[str]], name: str, hearing: _Hearing) -> AsyncIterator[list[str]]:
+    """The batches that hold something. Raises SourceError at the end if there was none, and nothing was said of it."""
     empty = True
     async with closing(batches) as stream:
         async for batch in stream:
             if batch:
                 empty = False
                 yield batch
-    if empty:
+    if empty and not hearing.any:
         raise SourceError(f"{name} holds no file IDs", hint="was the input written to its end?")

@@ -1,17 +1,21 @@
-"""Numbered lines → batches of file IDs, for each format that is read line by line."""
+"""Numbered lines → batches of file IDs, for each format that is read line by line.
+
+A line that holds none is a fault of its own, and whoever reads may go on behind it; what leaves no line readable (no
+such column, not UTF-8) is a SourceError.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from classify_batch.errors import SourceError
 from classify_batch.sources.closing import closing
-from classify_batch.sources.ids import all_valid, first_fault, shorten
+from classify_batch.sources.ids import Fault, TookFault, all_valid, fault_of, only_valid, refuse, shorten
 from classify_batch.sources.lines import LINE_BYTES_MAX, Lines, read_lines
-from classify_batch.sources.rows import to_rows
+from classify_batch.sources.rows import Line, to_rows
 
 _CARRY_HINT = "name columns that are there with --carry"
 _BLANKS = " \t\r"
@@ -21,7 +25,9 @@ _Row = tuple[int, list[str]]
 """A CSV row and the line on which it begins."""
 
 
-async def read_text(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[list[str]]:
+async def read_text(
+    blocks: AsyncIterator[bytes], name: str, took_fault: TookFault = refuse
+) -> AsyncIterator[list[str]]:
     """One file ID a line; blank lines and lines that begin with `#` are skipped."""
     async with closing(read_lines(blocks, name)) as stream:
         async for lines in stream:
@@ -29,9 +35,7 @@ async def read_text(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[li
                 file_ids = [file_id for _, file_id in _text_values(lines)]
             else:
                 file_ids = list(filter(None, lines.split()))
-            if not all_valid(file_ids):
-                raise first_fault(name, _text_values(lines))
-            yield file_ids
+            yield file_ids if all_valid(file_ids) else only_valid(name, _text_values(lines), took_fault)
 
 
 def _text_values(lines: Lines) -> Iterator[tuple[int, str]]:
@@ -45,57 +49,73 @@ def _text_values(lines: Lines) -> Iterator[tuple[int, str]]:
 
 
 async def read_jsonl(
-    blocks: AsyncIterator[bytes], name: str, column: str, carry: Sequence[str] = ()
+    blocks: AsyncIterator[bytes], name: str, column: str, carry: Sequence[str] = (), took_fault: TookFault = refuse
 ) -> AsyncIterator[list[str]]:
     """A JSON object a line, with the file ID under the key `column`; blank lines are skipped. What is to be carried may
     also stand under `carried`, as in the outcomes of a run."""
     async with closing(read_lines(blocks, name)) as stream:
         async for lines in stream:
-            try:
-                values = list(map(json.loads, filter(str.strip, lines.split())))
-                file_ids = [value[column] for value in values]
-                valid = all_valid(file_ids)
-            except (ValueError, TypeError, KeyError, RecursionError):
-                valid = False
-            if not valid:
-                raise first_fault(name, _json_values(lines, name, column))
-            yield to_rows(file_ids, _carried(lines, name, carry), name) if carry else file_ids
+            if not carry and (file_ids := _json_ids(lines, column)) is not None:
+                yield file_ids
+                continue
+            objects = _objects(lines, name, column, took_fault)
+            if carry:
+                yield to_rows(_carrying(objects, name, column, carry, took_fault), name, took_fault)
+            else:
+                yield [value[column] for _, value in objects]
 
 
-def _carried(lines: Lines, name: str, carry: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines.split(), lines.first):
-        if line.strip():
-            value = json.loads(line)
-            outcomes = value.get("carried")
-            told: Mapping[str, Any] = outcomes | value if isinstance(outcomes, dict) else value
-            if missing := [column for column in carry if column not in told]:
-                raise _no_column(name, number, missing[0], list(told), _CARRY_HINT)
-            yield {column: told[column] for column in carry}
+def _json_ids(lines: Lines, column: str) -> list[str] | None:
+    """The file IDs of lines that all are as they should be, else None."""
+    try:
+        values = list(map(json.loads, filter(str.strip, lines.split())))
+        file_ids = [value[column] for value in values]
+        return file_ids if all_valid(file_ids) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
-def _json_values(lines: Lines, name: str, column: str) -> Iterator[tuple[int, object]]:
-    """Every value with its line. Raises SourceError at a line that has none."""
+def _objects(lines: Lines, name: str, column: str, took_fault: TookFault) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each object that has a file ID, with its line."""
     for number, line in enumerate(lines.split(), lines.first):
         if not line.strip():
             continue
-        hint = f'every line is an object such as {{"{column}": "…"}}'
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
-            said = shorten(line.strip())
-            raise SourceError(f"{name}, line {number}: {said} is not JSON", hint=hint) from None
+            took_fault(_no_object(name, number, f"{shorten(line.strip())} is not JSON", column))
+            continue
         if not isinstance(value, dict):
-            raise SourceError(f"{name}, line {number}: {shorten(value)} is not a JSON object", hint=hint)
-        if column not in value:
-            raise _no_column(name, number, column, list(value))
-        yield number, value[column]
+            took_fault(_no_object(name, number, f"{shorten(value)} is not a JSON object", column))
+        elif column not in value:
+            took_fault(_no_column(name, number, column, list(value)))
+        elif (fault := fault_of(name, number, value[column])) is not None:
+            took_fault(fault)
+        else:
+            yield number, value
+
+
+def _no_object(name: str, number: int, what: str, column: str) -> Fault:
+    return Fault(name, f"line {number}", what, f'every line is an object such as {{"{column}": "…"}}')
+
+
+def _carrying(
+    objects: Iterable[tuple[int, dict[str, Any]]], name: str, column: str, carry: Sequence[str], took_fault: TookFault
+) -> Iterator[Line]:
+    for number, value in objects:
+        outcomes = value.get("carried")
+        told: Mapping[str, Any] = outcomes | value if isinstance(outcomes, dict) else value
+        if missing := [each for each in carry if each not in told]:
+            took_fault(_no_column(name, number, missing[0], list(told), _CARRY_HINT))
+        else:
+            yield Line(number, value[column], {each: told[each] for each in carry})
 
 
 # --- CSV ----------------------------------------------------------------------------------------------------
 
 
 async def read_csv(
-    blocks: AsyncIterator[bytes], name: str, column: str, carry: Sequence[str] = ()
+    blocks: AsyncIterator[bytes], name: str, column: str, carry: Sequence[str] = (), took_fault: TookFault = refuse
 ) -> AsyncIterator[list[str]]:
     """Rows under a header that names `column`. A fault is told by the first line of its row."""
     place: int | None = None
@@ -111,13 +131,26 @@ async def read_csv(
                 valid = all_valid(file_ids)
             except IndexError:
                 valid = False
-            if not valid:
-                raise first_fault(name, ((line, "".join(row[place : place + 1])) for line, row in rows))
             if carry:
-                cells = ({each: row[at] if at < len(row) else None for each, at in carried.items()} for _, row in rows)
-                yield to_rows(file_ids, cells, name)
-            else:
+                sound = rows if valid else list(_sound_rows(rows, place, name, took_fault))
+                yield to_rows((_row_line(row, place, carried) for row in sound), name, took_fault)
+            elif valid:
                 yield file_ids
+            else:
+                yield [row[place] for _, row in _sound_rows(rows, place, name, took_fault)]
+
+
+def _sound_rows(rows: list[_Row], place: int, name: str, took_fault: TookFault) -> Iterator[_Row]:
+    for line, row in rows:
+        if (fault := fault_of(name, line, "".join(row[place : place + 1]))) is not None:
+            took_fault(fault)
+        else:
+            yield line, row
+
+
+def _row_line(numbered: _Row, place: int, carried: Mapping[str, int]) -> Line:
+    line, row = numbered
+    return Line(line, row[place], {each: row[at] if at < len(row) else None for each, at in carried.items()})
 
 
 async def _read_rows(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[list[_Row]]:
@@ -165,15 +198,13 @@ def _parse(lines: list[str], first: int, name: str, *, last: bool) -> tuple[list
 def _find_column(header: _Row, name: str, column: str, hint: str | None = None) -> int:
     line, columns = header
     if column not in columns:
-        raise _no_column(name, line, column, columns, hint)
+        raise _no_column(name, line, column, columns, hint).error
     if columns.count(column) > 1:
         raise SourceError(f"{name}, line {line}: more than one column {shorten(column)}", hint="rename all but one")
     return columns.index(column)
 
 
-def _no_column(name: str, line: int, column: str, columns: list[str], hint: str | None = None) -> SourceError:
+def _no_column(name: str, line: int, column: str, columns: list[str], hint: str | None = None) -> Fault:
     shown = ", ".join(map(shorten, columns[:10])) + (", …" if len(columns) > 10 else "")
-    return SourceError(
-        f"{name}, line {line}: no column {shorten(column)}; there is {shown or 'none'}",
-        hint=hint or "name the column of the file IDs with --column",
-    )
+    what = f"no column {shorten(column)}; there is {shown or 'none'}"
+    return Fault(name, f"line {line}", what, hint or "name the column of the file IDs with --column")

@@ -7,7 +7,8 @@ time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, NoReturn
 
 from classify_batch.errors import SourceError
 from classify_batch.records import FILE_ID_CHARACTERS_MAX
@@ -30,18 +31,50 @@ def all_valid(values: Sequence[object]) -> bool:
     return not lengths or (min(lengths) > 0 and max(lengths) <= FILE_ID_CHARACTERS_MAX)
 
 
-def first_fault(name: str, numbered: Iterable[tuple[int, object]], *, unit: str = "line") -> SourceError:
-    """The error for the first of the numbered values that is not a file ID; one of them must be.
+class Fault(NamedTuple):
+    """A line, or an item, that holds no file ID, or can't carry what it should.
 
-    Args:
+    Attributes:
         name: how a person names the source.
-        numbered: each value with the number of its line, or of its item.
+        place: the line or item in it.
     """
+
+    name: str
+    place: str
+    what: str
+    hint: str
+
+    @property
+    def error(self) -> SourceError:
+        return SourceError(f"{self.name}, {self.place}: {self.what}", hint=self.hint)
+
+
+TookFault = Callable[[Fault], object]
+"""Hears of each fault, in their order. What it is in is left out, unless this raises."""
+
+
+def refuse(fault: Fault) -> NoReturn:
+    """Ends at the first fault: whoever writes a plan has no use for the rest."""
+    raise fault.error
+
+
+def fault_of(name: str, number: int, value: object, unit: str = "line") -> Fault | None:
+    """What is wrong with a value that should be a file ID; None where nothing is."""
+    reason = _why_not(value)
+    return None if reason is None else Fault(name, f"{unit} {number}", *reason)
+
+
+def only_valid(
+    name: str, numbered: Iterable[tuple[int, object]], took_fault: TookFault, *, unit: str = "line"
+) -> list[str]:
+    """The file IDs among values, each of which comes with the number of its line, or of its item."""
+    valid: list[str] = []
     for number, value in numbered:
-        if reason := _why_not(value):
-            what, hint = reason
-            return SourceError(f"{name}, {unit} {number}: {what}", hint=hint)
-    raise AssertionError("a batch with a fault in it was looked at and had none")
+        if (fault := fault_of(name, number, value, unit)) is not None:
+            took_fault(fault)
+        elif isinstance(value, str):
+            valid.append(value)
+    return valid
 
 
 def shorten(value: object) -> str:

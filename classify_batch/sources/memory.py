@@ -8,23 +8,23 @@ from itertools import islice
 from anyio.lowlevel import checkpoint
 
 from classify_batch.sources.closing import closing
-from classify_batch.sources.ids import all_valid, first_fault
+from classify_batch.sources.ids import TookFault, all_valid, only_valid, refuse
 
 NAME = "the given file IDs"
 BATCH_IDS = 4096
 
 
-async def from_iterable(values: Iterable[str], *, name: str = NAME) -> AsyncIterator[list[str]]:
+async def from_iterable(values: Iterable[str], took_fault: TookFault = refuse) -> AsyncIterator[list[str]]:
     """A source over any iterable: a list, a generator, a database cursor."""
     rest = iter(values)
     first = 1
     while batch := list(islice(rest, BATCH_IDS)):
-        yield checked(batch, name, first)
+        yield checked(batch, NAME, first, took_fault)
         first += len(batch)
         await checkpoint()
 
 
-async def from_async_iterable(values: AsyncIterable[str], *, name: str = NAME) -> AsyncIterator[list[str]]:
+async def from_async_iterable(values: AsyncIterable[str], took_fault: TookFault = refuse) -> AsyncIterator[list[str]]:
     """A source over any asynchronous iterable."""
     batch: list[str] = []
     first = 1
@@ -32,14 +32,12 @@ async def from_async_iterable(values: AsyncIterable[str], *, name: str = NAME) -
         async for value in stream:
             batch.append(value)
             if len(batch) == BATCH_IDS:
-                yield checked(batch, name, first)
+                yield checked(batch, NAME, first, took_fault)
                 first, batch = first + len(batch), []
     if batch:
-        yield checked(batch, name, first)
+        yield checked(batch, NAME, first, took_fault)
 
 
-def checked(batch: list[str], name: str, first: int) -> list[str]:
-    """The batch itself. Raises SourceError naming the item, counted from 1, that is no file ID."""
-    if not all_valid(batch):
-        raise first_fault(name, enumerate(batch, first), unit="item")
-    return batch
+def checked(batch: list[str], name: str, first: int, took_fault: TookFault = refuse) -> list[str]:
+    """The batch itself, or what is sound of it. A fault names the item, counted from 1, that is no file ID."""
+    return batch if all_valid(batch) else only_valid(name, enumerate(batch, first), took_fault, unit="item")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from classify_batch.errors import SourceError
+from classify_batch.sources.ids import TookFault, refuse
 from classify_batch.sources.memory import checked
 
 NAME = "project:"
@@ -16,7 +17,7 @@ _EMPTY_PAGES_MAX = 100
 """Pages in a row without a file that a server may send before we stop believing that one will come."""
 
 
-async def from_project(pages: Pages) -> AsyncIterator[list[str]]:
+async def from_project(pages: Pages, took_fault: TookFault = refuse) -> AsyncIterator[list[str]]:
     """A source over the project's file list.
 
     Raises:
@@ -35,7 +36,7 @@ async def from_project(pages: Pages) -> AsyncIterator[list[str]]:
         if empty > _EMPTY_PAGES_MAX:
             raise _endless(f"{empty} pages in a row were empty")
         if page:
-            yield checked(page, NAME, first)
+            yield checked(page, NAME, first, took_fault)
         if token is None:
             return
         if circle.closes_with(token):

@@ -7,10 +7,10 @@ break either way. No file ID has a tab in it, so rows of both kinds pass through
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-from classify_batch.errors import SourceError
+from classify_batch.sources.ids import Fault, TookFault, refuse
 
 CARRIED_BYTES_MAX = 1 << 14
 """What goes with one file ID."""
@@ -18,24 +18,44 @@ CARRIED_BYTES_MAX = 1 << 14
 _TAB = "\t"
 
 
-def to_rows(file_ids: Sequence[str], carried: Iterable[Mapping[str, Any]], name: str) -> list[str]:
-    """File IDs, each with its columns, as rows. Raises SourceError for more than a plan can hold."""
+class Line(NamedTuple):
+    """What a line of the input says of a file: its ID, and what is to be carried."""
+
+    number: int
+    file_id: str
+    carried: Mapping[str, Any]
+
+
+def to_rows(lines: Iterable[Line], name: str, took_fault: TookFault = refuse) -> list[str]:
+    """Lines as rows. A fault is what a plan can't hold."""
     rows = []
-    for file_id, columns in zip(file_ids, carried, strict=True):
+    for number, file_id, carried in lines:
         try:
-            told = json.dumps(columns, separators=(",", ":"), allow_nan=False)
-        except ValueError:
-            raise SourceError(
-                f"{name}: file ID {file_id} carries a number that JSON doesn't have (NaN or Infinity)",
-                hint="write null in its place",
-            ) from None
-        if len(told) > CARRIED_BYTES_MAX:
-            raise SourceError(
-                f"{name}: file ID {file_id} carries {len(told):,} bytes, and {CARRIED_BYTES_MAX:,} are the most",
-                hint="carry a key by which the rest is found again",
-            )
-        rows.append(f"{file_id}{_TAB}{told}")
+            rows.append(_to_row(file_id, carried))
+        except _UnfitError as error:
+            took_fault(Fault(name, f"line {number}", str(error), error.hint))
     return rows
+
+
+class _UnfitError(ValueError):
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def _to_row(file_id: str, carried: Mapping[str, Any]) -> str:
+    try:
+        told = json.dumps(carried, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise _UnfitError(
+            f"file ID {file_id} carries a number that JSON doesn't have (NaN or Infinity)", "write null in its place"
+        ) from None
+    if len(told) > CARRIED_BYTES_MAX:
+        raise _UnfitError(
+            f"file ID {file_id} carries {len(told):,} bytes, and {CARRIED_BYTES_MAX:,} are the most",
+            "carry a key by which the rest is found again",
+        )
+    return f"{file_id}{_TAB}{told}"
 
 
 def ids_of(rows: list[str]) -> list[str]:

@@ -86,10 +86,15 @@ def test_an_interrupted_run_carries_on(tmp_path: Path, config: Path) -> None:
     [
         ("ids.csv", "file_id,path\na,1\n", ("paht",), ["line 1", "no column 'paht'", "hint: name columns"]),
         ("ids.jsonl", '{"file_id": "a", "p": 1}\n{"file_id": "b"}\n', ("p",), ["line 2", "no column 'p'"]),
-        ("ids.jsonl", '{"file_id": "a", "p": NaN}\n', ("p",), ["file ID a carries a number that JSON doesn't have"]),
+        (
+            "ids.jsonl",
+            '{"file_id": "a", "p": NaN}\n',
+            ("p",),
+            ["line 1: file ID a carries a number that JSON doesn't have"],
+        ),
         ("ids.txt", "a\n", ("p",), ["only .csv and .jsonl files have columns"]),
         ("ids.csv", "file_id,path\na,1\n", ("path", "path"), ["plan.carry", "named once"]),
-        ("ids.csv", "file_id,path\na," + "x" * 20_000 + "\n", ("path",), ["file ID a carries", "16,384"]),
+        ("ids.csv", "file_id,path\na," + "x" * 20_000 + "\n", ("path",), ["line 2: file ID a carries", "16,384"]),
     ],
 )
 def test_what_can_not_be_carried(

@@ -294,10 +294,10 @@ def test_bad_settings_and_bad_input(check: Check) -> None:
         done = check(server.base_url, ["good", "two words"])
         empty = check(server.base_url, ["# nothing"])
     assert (settings.status, done.status, empty.status) == (2, 2, 2)
-    assert "nowhere.toml" in settings.err
+    assert "nowhere.toml" in settings.out
     assert "ids.txt, line 2" in done.finding("input")["message"]
     assert "HTTP 401" in done.finding("api")["message"]
-    assert done.report["files"] is None
+    assert done.report["files"] == 1
     assert "no file IDs" in empty.finding("input")["message"]
 
 

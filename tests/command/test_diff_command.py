@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
+from zlib import crc32
 
 import pytest
 
 from classify_batch.journal.entry import encode_about_run, encode_facts
+from classify_batch.journal.line import seal
 from classify_batch.manifest.plan import plan_line
 from classify_batch.records import AttemptKey, Part, Segment
 from classify_batch.states import Ended, Fact, Finished, Kind, Submitted, Submitting, Tally
@@ -183,6 +185,19 @@ def outcome_of(run: Path, file_id: str) -> dict[str, Any]:
     return {key: found.get(key) for key in ("outcome", "type", "confidence", "code")}
 
 
+def reseal(run: Path) -> None:
+    """Gives the segments in a journal the checksums of what results.jsonl holds now."""
+    journal, data = run / "journal.jsonl", (run / "results.jsonl").read_bytes()
+    bodies = [json.loads(line) for line in journal.read_text().splitlines()]
+    for body in bodies:
+        del body["crc"]
+        for item in body.get("items", ()):
+            if "results" in item:
+                start, end, _ = item["results"]
+                item["results"] = [start, end, crc32(data[start:end])]
+    journal.write_bytes(b"".join(seal(json.dumps(body, separators=(",", ":")).encode()) for body in bodies))
+
+
 def test_confidences_that_moved(nights: Path) -> None:
     """`--min-confidence-change` decides which files moved; with `--json` the lines come first, the summary last."""
     results = nights / "tuesday" / "results.jsonl"
@@ -192,6 +207,7 @@ def test_confidences_that_moved(nights: Path) -> None:
     now = f'"confidence":{line["confidence"] - 0.2:.6f}'[: len(was)]
     written = results.read_text().splitlines(keepends=True)
     results.write_text("".join(each.replace(was, now) if id_of("same.txt") in each else each for each in written))
+    reseal(nights / "tuesday")
     for least, files in (("0.15", 1), ("0.25", 0)):
         arguments = ("monday", "tuesday", "--only", "confidence", "--min-confidence-change", least, "--json")
         *changed, summary = map(json.loads, diff(nights, *arguments).stdout.splitlines())
@@ -351,8 +367,9 @@ def made(run: Path, files: int, files_per_job: int, confidence: float = 0.9) -> 
         seq = 1
         for number, file_ids in enumerate(chunks_of(files, files_per_job)):
             start = results.tell()
-            results.write("".join(RESULT % (file_id, confidence, number) for file_id in file_ids).encode())
-            for fact in facts_of(number, Segment(start, results.tell(), 0), len(file_ids)):
+            lines = "".join(RESULT % (file_id, confidence, number) for file_id in file_ids).encode()
+            results.write(lines)
+            for fact in facts_of(number, Segment(start, results.tell(), crc32(lines)), len(file_ids)):
                 seq += 1
                 journal.write(encode_facts(seq, 1.0, seq - 1, [fact]))
 

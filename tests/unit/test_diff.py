@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
 
 import anyio
 import pytest
@@ -19,6 +20,7 @@ from trio.testing import MockClock
 
 from classify_batch.errors import DamagedError, StoreError, WorldError
 from classify_batch.journal.entry import encode_about_run, encode_facts
+from classify_batch.journal.line import seal
 from classify_batch.manifest.diff.changes import CHANGES, Change, Diff, diff
 from classify_batch.manifest.diff.words import describe, summary
 from classify_batch.manifest.plan import plan_line
@@ -26,6 +28,7 @@ from classify_batch.manifest.standing import read_run
 from classify_batch.outcomes.lines import encode_line, encode_results, failure_lines, result_line
 from classify_batch.ports import Log
 from classify_batch.records import Answer, Attempt, AttemptKey, Failure, FailureCode, Part, Segment, to_ranges
+from classify_batch.sources.closing import closing
 from classify_batch.sources.spill import Limits
 from classify_batch.states import Ended, Fact, Finished, Kind, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
@@ -133,8 +136,8 @@ def lived(
     ended = Ended(
         key,
         Kind.COLLECTED,
-        Segment(results_end, results_end + len(result), 0) if answers else None,
-        Segment(failures_end, failures_end + len(failure), 0) if bad else None,
+        Segment(results_end, results_end + len(result), crc32(result)) if answers else None,
+        Segment(failures_end, failures_end + len(failure), crc32(failure)) if bad else None,
         tally=Tally(dict(outcomes), dict(types), dict(Counter(failure.code.value for failure in bad))),
         again=(Part(number, to_ranges(waiting)),) if waiting else (),
     )
@@ -335,6 +338,28 @@ def lost(files: dict[str, bytes]) -> None:
     del files[Log.FAILURES]
 
 
+def rewritten(old: bytes, new: bytes) -> Callable[[dict[str, bytes]], None]:
+    """Another answer, and the journal of somebody who wrote it: no checksum tells."""
+
+    def damage(files: dict[str, bytes]) -> None:
+        replaced(Log.RESULTS, old, new)(files)
+        reseal(files)
+
+    return damage
+
+
+def reseal(files: dict[str, bytes]) -> None:
+    """Gives the segments in the journal the checksums of what the results hold now."""
+    bodies = [json.loads(line) for line in files[Log.JOURNAL].splitlines()]
+    for body in bodies:
+        del body["crc"]
+        for item in body.get("items", ()):
+            if "results" in item:
+                start, end, _ = item["results"]
+                item["results"] = [start, end, crc32(files[Log.RESULTS][start:end])]
+    files[Log.JOURNAL] = b"".join(seal(json.dumps(body, separators=(",", ":")).encode()) for body in bodies)
+
+
 def torn_plan(files: dict[str, bytes]) -> None:
     files["plan.jsonl"] = files["plan.jsonl"][:-1]
 
@@ -349,12 +374,20 @@ def torn_plan(files: dict[str, bytes]) -> None:
         (replaced(Log.RESULTS, b'"confidence":0.9', b'"confidence":NaN'), r"results\.jsonl in memory, line 1: not an"),
         (replaced(Log.RESULTS, b'"file_id":"d"', b'"file_id": 17'), r"results\.jsonl in memory, line 3: not an"),
         (replaced(Log.RESULTS, b'"file_id":"a"', b'"file_id":"\\ud800"'), r"results\.jsonl in memory, line 1: not an"),
-        (endless, r"results\.jsonl in memory, line 3: not an"),
+        (endless, r"results\.jsonl in memory, bytes \d+ to \d+: not as they were written"),
+        (
+            replaced(Log.RESULTS, b'"confidence":0.9', b'"confidence":0.1'),
+            r"results\.jsonl in memory, bytes 0 to \d+: not",
+        ),
+        (
+            replaced(Log.FAILURES, b'"message":"why"', b'"message":"who"'),
+            r"failures\.jsonl in memory, bytes 0 to \d+: not",
+        ),
         (replaced(Log.RESULTS, b'}\n{"file_id"', b'}\n\n "file_id"'), r"results\.jsonl in memory, line 2: not an"),
         (replaced(Log.RESULTS, b'}\n{"file_id"', b', \n{"file_id"'), r"results\.jsonl in memory, line 1: not an"),
         (replaced(Log.FAILURES, b"}\n", b"} "), r"failures\.jsonl in memory, line 1: not an"),
-        (replaced(Log.RESULTS, b'"file_id":"d"', b'"file_id":"c"'), r"memory: file ID c has two outcomes"),
-        (replaced(Log.RESULTS, b'"file_id":"d"', b'"file_id":"e"'), r"memory: file ID e has two outcomes"),
+        (rewritten(b'"file_id":"d"', b'"file_id":"c"'), r"memory: file ID c has two outcomes"),
+        (rewritten(b'"file_id":"d"', b'"file_id":"e"'), r"memory: file ID e has two outcomes"),
         (replaced(Log.JOURNAL, b'"classified":2', b'"classified":3'), r"journal\.jsonl in memory, line 5"),
     ],
 )
@@ -384,6 +417,7 @@ def test_fewer_lines_than_the_journal_says() -> None:
     lines = files[Log.RESULTS].splitlines(keepends=True)
     one = encode_line({"file_id": "a", "outcome": "classified", "type": "invoice", "pad": ""})
     files[Log.RESULTS] = one[:-3] + b"x" * (sum(map(len, lines)) - len(one)) + one[-3:]
+    reseal(files)
     with pytest.raises(DamagedError, match=r"results\.jsonl in memory has 1 outcomes, and the journal says 2"):
         told(files, files)
 
@@ -421,8 +455,9 @@ class Reopening(MemoryStore):
     async def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         if name == Log.FAILURES:
             self._files = {name: bytearray(data) for name, data in self._after.items()}
-        async for block in super().stream(name, start, end):
-            yield block
+        async with closing(super().stream(name, start, end)) as blocks:
+            async for block in blocks:
+                yield block
 
 
 def test_retried_failures() -> None:

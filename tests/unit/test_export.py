@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import anyio
 import pytest
@@ -67,8 +68,8 @@ def files_of(outcomes: Sequence[Outcome], triage: object = TRIAGE) -> dict[str, 
     ended = Ended(
         key,
         Kind.COLLECTED,
-        Segment(0, len(results), 0) if results else None,
-        Segment(0, len(failures), 0) if failures else None,
+        Segment(0, len(results), crc32(results)) if results else None,
+        Segment(0, len(failures), crc32(failures)) if failures else None,
         tally=Tally(dict(Counter(each["outcome"] for each in named))),
     )
     facts: tuple[Fact, ...] = (
@@ -237,7 +238,8 @@ def test_what_is_not_committed_is_not_read() -> None:
     ("name", "data", "words"),
     [
         ("results.jsonl", b"", "results.jsonl in memory has 0 bytes, but "),
-        ("results.jsonl", b'{"file_id":1}' + b" " * 1000, "results.jsonl in memory, line 1: not an outcome"),
+        ("results.jsonl", b'{"file_id":1}' + b" " * 1000, "results.jsonl in memory, bytes 0 to "),
+        ("results.jsonl", b'{"file_id":1}\n' + b" " * 1000, "results.jsonl in memory, line 1: not an outcome"),
         ("failures.jsonl", b"\n" * 1000, "failures.jsonl in memory, line 1: not an outcome"),
     ],
 )

@@ -52,7 +52,7 @@ async def read_side(
     """Spreads a run. `opened` closes what it leaves open.
 
     Raises:
-        DamagedError: what was committed is not there.
+        DamagedError: what was committed is not there as it was written.
         WorldError: the run took its failed files up again while it was read.
         StoreError: the temporary files can't be written.
     """

@@ -5,7 +5,7 @@ Whatever ends one part of the check is a finding, and the other parts go on. Mem
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +21,16 @@ from classify_batch.api.jobs import TRIES
 from classify_batch.api.v1 import FileList
 from classify_batch.backoff import patiently
 from classify_batch.clock import SystemClock
-from classify_batch.errors import ApiError, ExitStatus, SettingsError, SourceError
+from classify_batch.errors import ApiError, ExitStatus, SettingsError, SourceError, UsageError
 from classify_batch.runs.causes import in_own_task
-from classify_batch.runs.check.findings import Finding, exit_status_of, finding_of
+from classify_batch.runs.check.findings import (
+    INPUT,
+    FaultyLines,
+    Finding,
+    exit_status_of,
+    finding_of,
+    findings_of_settings,
+)
 from classify_batch.runs.check.judging import (
     Oddities,
     Standing,
@@ -57,11 +64,14 @@ class Report:
     """What a check found.
 
     Attributes:
-        size: of the plan; None where the input can't be read.
+        files, duplicates: different file IDs in the input, and repeated ones; None where it can't be read.
+        size: of the plan; None where also the settings can't be.
         looked_up: files that the project was asked for.
     """
 
     findings: tuple[Finding, ...]
+    files: int | None
+    duplicates: int | None
     size: Size | None
     looked_up: int
 
@@ -84,41 +94,81 @@ async def check_run(
         on_progress: told every five seconds how many files were looked up, of how many.
 
     Raises:
-        UsageError: the embedded sandbox can't be opened.
         StoreError: temporary files can't be written.
     """
     return await in_own_task(partial(_check, settings, file_ids, column, on_progress))
 
 
+async def check_input(
+    error: SettingsError, file_ids: SourceSpec, *, column: str | None = None, carry: Sequence[str] = ()
+) -> Report:
+    """What can be known where the settings can't be read: their faults, and what the input alone can tell.
+
+    Args:
+        error: what reading the settings brought.
+        file_ids, column: as for `run`; carry: further columns that are known to be asked for.
+
+    Raises:
+        StoreError: temporary files can't be written.
+    """
+
+    async def work() -> Report:
+        reading = _Reading(None, None, carry)
+        found = await _read(reading, file_ids, column)
+        return _report([*findings_of_settings(error), *found], reading)
+
+    return await in_own_task(work)
+
+
 async def _check(
     settings: Settings, file_ids: SourceSpec, column: str | None, on_progress: Callable[[int, int], None]
 ) -> Report:
-    refuse_missing_documents(settings)
     findings = [*judge_settings(settings)]
     async with AsyncExitStack() as stack:
         http = None
         try:
             http = await _reach(settings, stack)
-        except SettingsError as error:
+        except _NoKeyError as error:
             findings.append(finding_of("key", error))
+        except UsageError as error:
+            findings.append(finding_of("settings", error))
         except ApiError as error:
             findings.append(finding_of("api", error))
-        reading = _Reading(settings, http)
-        if http is not None or file_ids != PROJECT:
-            try:
-                await in_own_task(partial(reading.read_telling, file_ids, column, on_progress))
-            except SourceError as error:
-                findings.append(finding_of("input", error))
-            except ApiError as error:
-                findings.append(finding_of("api", error))
-        findings += reading.findings
-        looked_up = reading.standing.looked_up if reading.standing is not None else 0
-        return Report(tuple(findings), reading.size, looked_up)
+        reading = _Reading(settings, http, settings.plan.carry)
+        findings += await _read(reading, file_ids, column, on_progress)
+        return _report(findings, reading)
+
+
+async def _read(
+    reading: _Reading,
+    file_ids: SourceSpec,
+    column: str | None,
+    on_progress: Callable[[int, int], None] = lambda _looked_up, _files: None,
+) -> list[Finding]:
+    """Reads the input, unless it is the project's list and that can't be asked for; tells what was found in it."""
+    findings = []
+    if reading.can_read(file_ids):
+        try:
+            await in_own_task(partial(reading.read_telling, file_ids, column, on_progress))
+        except SourceError as error:
+            findings.append(finding_of(INPUT, error))
+        except ApiError as error:
+            findings.append(finding_of("api", error))
+    return [*findings, *reading.faulty.findings(), *reading.findings]
+
+
+def _report(findings: list[Finding], reading: _Reading) -> Report:
+    looked_up = reading.standing.looked_up if reading.standing is not None else 0
+    return Report(tuple(findings), reading.files, reading.duplicates, reading.size, looked_up)
 
 
 async def _reach(settings: Settings, stack: AsyncExitStack) -> Http:
     """The client, once the API has answered to the key. An embedded sandbox gets a place of its own for a while."""
-    key = read_api_key(settings)
+    refuse_missing_documents(settings)
+    try:
+        key = read_api_key(settings)
+    except SettingsError as error:
+        raise _NoKeyError(str(error), hint=error.hint) from None
     embedded = settings.api.base_url == SANDBOX
     path = Path(stack.enter_context(TemporaryDirectory(prefix="classify-batch-"))) if embedded else Path()
     http, _ = await World(settings, key, path, SystemClock(), stack).connect()
@@ -127,23 +177,36 @@ async def _reach(settings: Settings, stack: AsyncExitStack) -> Http:
     return http
 
 
+class _NoKeyError(SettingsError):
+    """There is no API key, or it is none."""
+
+
 class _Reading:
     """The input on its way through: counted, looked at, looked up.
 
     Attributes:
-        size, standing: None until the input is read to its end; it is before its first ID comes out again.
+        files, duplicates, size, standing: None until the input is read to its end; it is before its first ID comes out
+            again. Without settings there is no size.
     """
 
-    def __init__(self, settings: Settings, http: Http | None) -> None:
+    def __init__(self, settings: Settings | None, http: Http | None, carry: Sequence[str]) -> None:
         self._settings = settings
         self._http = http
+        self._carry = carry
         self._lookup = Lookup(http) if http is not None else None
         self._given = 0
         self._odd = Oddities()
         self._trouble: Finding | None = None
+        self.files: int | None = None
+        self.duplicates: int | None = None
         self.size: Size | None = None
         self.standing: Standing | None = None
+        self.faulty = FaultyLines()
         self.findings: list[Finding] = []
+
+    def can_read(self, file_ids: SourceSpec) -> bool:
+        """Only a client can list the project's files."""
+        return self._http is not None or file_ids != PROJECT
 
     async def read_telling(
         self, file_ids: SourceSpec, column: str | None, on_progress: Callable[[int, int], None]
@@ -153,8 +216,8 @@ class _Reading:
         async def tell() -> None:
             while True:
                 await anyio.sleep(REPORT_EVERY_S)
-                if self.size is not None and self.standing is not None:
-                    on_progress(self.standing.looked_up, self.size.files)
+                if self.files is not None and self.standing is not None:
+                    on_progress(self.standing.looked_up, self.files)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(tell)
@@ -163,8 +226,10 @@ class _Reading:
 
     async def read(self, file_ids: SourceSpec, column: str | None) -> None:
         """Raises SourceError, and for `project:` ApiError."""
-        carry = self._settings.plan.carry
-        unique = distinct(self._counted(open_source(file_ids, column=column, carry=carry, pages=self._list_files)))
+        batches = open_source(
+            file_ids, column=column, carry=self._carry, pages=self._list_files, took_fault=self.faulty.take
+        )
+        unique = distinct(self._counted(batches))
         async with anyio.create_task_group() as tasks:
             give, take = anyio.create_memory_object_stream[_Numbered]()
             async with give, take, closing(unique) as batches, closing(chunked(batches, LOOKUP_IDS_MAX)) as chunks:
@@ -172,7 +237,7 @@ class _Reading:
                     tasks.start_soon(self._look_up, take.clone())
                 first = 0
                 async for chunk in chunks:
-                    if self.size is None:
+                    if self.files is None:
                         self._begin(unique.duplicates)
                     self._odd.look(first, chunk)
                     await give.send((first, chunk))
@@ -192,8 +257,10 @@ class _Reading:
 
     def _begin(self, duplicates: int) -> None:
         """All of the input has been read once, so the plan's size is known before the first file is looked up."""
-        self.size = size_of(self._given - duplicates, duplicates, self._settings)
-        if self._http is not None:
+        self.files, self.duplicates = self._given - duplicates, duplicates
+        if self._settings is not None:
+            self.size = size_of(self.files, duplicates, self._settings)
+        if self._http is not None and self.size is not None:
             now_s = SystemClock().wall_s() + (self._http.clock_skew_s or 0.0)
             self.standing = Standing(now_s + CLOCK_S, self.size.least_s)
 
@@ -217,5 +284,5 @@ class _Reading:
             self.findings += self.standing.findings()
         if self._trouble is not None:
             self.findings.append(self._trouble)
-        if self.size is not None:
+        if self.size is not None and self._settings is not None:
             self.findings += judge_cost(self.size, self._settings)

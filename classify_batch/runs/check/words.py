@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from classify_batch.errors import ExitStatus
-from classify_batch.runs.check.findings import Finding, Severity
+from classify_batch.runs.check.findings import INPUT, Finding, Severity
 from classify_batch.runs.check.look import Report
 from classify_batch.runs.check.size import Size
 from classify_batch.sources.ids import shorten
@@ -21,6 +21,8 @@ _VERDICTS = {
 
 def describe(report: Report) -> Iterator[str]:
     """The report as lines."""
+    if report.files is not None:
+        yield f"files       {report.files:,}  ({report.duplicates:,} repeated IDs left out)"
     if report.size is not None:
         yield from _describe_size(report.size)
         yield f"looked up   {report.looked_up:,} of {report.size.files:,} files in the project"
@@ -33,7 +35,6 @@ def describe(report: Report) -> Iterator[str]:
 def _describe_size(size: Size) -> Iterator[str]:
     each = "file" if size.files_per_job == 1 else "files"
     rates = ", then ".join(f"{rate:g}" for rate in size.cost.credits_per_page)
-    yield f"files       {size.files:,}  ({size.duplicates:,} repeated IDs left out)"
     yield f"chunks      {size.chunks:,}  (of up to {size.files_per_job} {each})"
     yield f"requests    {size.requests:,}  at least; looking comes on top"
     yield f"time        at least {span(size.least_s)}  ({size.follows_from})"
@@ -48,8 +49,10 @@ def _describe_size(size: Size) -> Iterator[str]:
 def _examples(finding: Finding) -> str:
     if not finding.examples:
         return ""
-    more = ", …" if finding.count is not None and finding.count > len(finding.examples) else ""
-    return f": {', '.join(map(shorten, finding.examples))}{more}"
+    more = finding.count is not None and finding.count > len(finding.examples)
+    if finding.code == INPUT:  # a single one is the message itself
+        return "" if finding.count == 1 else f": {'; '.join(finding.examples)}{'; …' if more else ''}"
+    return f": {', '.join(map(shorten, finding.examples))}{', …' if more else ''}"
 
 
 def span(seconds: float) -> str:
@@ -68,8 +71,8 @@ def summary(report: Report) -> dict[str, Any]:
     size = report.size
     return {
         "exit_status": int(report.exit_status),
-        "files": None if size is None else size.files,
-        "duplicates": None if size is None else size.duplicates,
+        "files": report.files,
+        "duplicates": report.duplicates,
         "chunks": None if size is None else size.chunks,
         "requests_at_least": None if size is None else size.requests,
         "least_s": None if size is None else round(size.least_s, 3),

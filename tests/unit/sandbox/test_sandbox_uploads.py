@@ -128,8 +128,9 @@ def test_what_is_no_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def script(client: httpx.AsyncClient) -> Any:
         other = await client.post(FILES, json={})
-        nothing = await client.post(FILES, files={"no_file": ("a", b"x")})
-        whole = client.build_request("POST", FILES, files={"file": ("a", b"x")})
+        told = {"purpose": "classify"}
+        nothing = await client.post(FILES, data=told, files={"no_file": ("a", b"x")})
+        whole = client.build_request("POST", FILES, data=told, files={"file": ("a", b"x")})
         half = await client.post(
             FILES, content=whole.read()[:-10], headers={"Content-Type": whole.headers["content-type"]}
         )

@@ -1,0 +1,139 @@
+"""Answers that were changed behind a run's back: nothing of them is handed on as if they were the run's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.command.commanding import command
+else:
+    from commanding import command
+
+CONFIG = """
+[api]
+base_url = "sandbox"
+
+[job]
+rules = [
+  { type = "invoice", description = "has line items and a total" },
+  { type = "contract", description = "an agreement between parties" },
+]
+
+[plan]
+files_per_job = 10
+
+[limits]
+requests_per_s = 1000
+settle_s = 0.1
+"""
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a complete run, `sound`, and `again`, which took all of it over."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "job.toml").write_text(CONFIG)
+    (folder / "ids.txt").write_text("".join(f"file-{number:02}\n" for number in range(50)))
+    asked = ("run", folder / "job.toml", "--input", folder / "ids.txt", "--run-dir")
+    for run, more in (("sound", ()), ("again", ("--reuse", folder / "sound"))):
+        done = command(*asked, folder / run, *more)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def folder(lived: Path, tmp_path: Path) -> Path:
+    shutil.copytree(lived, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def changed(run: Path) -> str:
+    """Changes the confidence in the last line of a run, and nothing of its shape; gives the damaged segment."""
+    path = run / "results.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    confidence = b'"confidence":%s' % str(json.loads(lines[-1])["confidence"]).encode()
+    lines[-1] = lines[-1].replace(confidence, confidence[:-1] + (b"1" if confidence[-1:] != b"1" else b"2"))
+    assert len(b"".join(lines)) == path.stat().st_size
+    path.write_bytes(b"".join(lines))
+    journal = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    segments = [item["results"] for line in journal for item in line.get("items", ()) if "results" in item]
+    start, end, _ = segments[-1] if segments else (0, path.stat().st_size, 0)
+    return f"results.jsonl in {run}, bytes {start} to {end}: not as they were written"
+
+
+@pytest.mark.parametrize("name", ["sound", "again"])
+@pytest.mark.parametrize("target", ["out.csv", "out.jsonl", "-"])
+def test_a_changed_answer_is_not_exported(folder: Path, name: str, target: str) -> None:
+    """It reads well and its file has the right size: the file and the bytes are named, and no old target is lost."""
+    words = changed(folder / name)
+    at = target if target == "-" else str(folder / target)
+    if target != "-":
+        (folder / target).write_text("old")
+    done = command("export", folder / name, at)
+    assert (done.returncode, words in done.stderr, "hint:" in done.stderr) == (2, True, True), done.stderr
+    assert "Traceback" not in done.stderr
+    if target != "-":
+        assert (folder / target).read_text() == "old"
+    assert list(folder.glob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("name", ["sound", "again"])
+def test_a_changed_answer_is_not_compared(folder: Path, name: str) -> None:
+    """On either side, and no line is printed before it is known."""
+    shutil.copytree(folder / name, folder / "other")
+    words = changed(folder / name)
+    for sides in (("other", name), (name, "other")):
+        done = command("diff", *(folder / side for side in sides), "--only", "confidence")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+
+
+def test_what_is_as_it_was_written(folder: Path) -> None:
+    """Sound runs are exported and compared, whole, reused and halfway committed ones."""
+    for name in ("sound", "again"):
+        done = command("export", folder / name, folder / f"{name}.jsonl")
+        assert done.returncode == 0, done.stderr
+        assert (folder / f"{name}.jsonl").read_bytes() == (folder / name / "results.jsonl").read_bytes()
+    (folder / "sound" / "manifest.json").unlink()
+    journal = folder / "sound" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    ended = [at for at, line in enumerate(lines) if b'"results":[' in line]
+    journal.write_bytes(b"".join(lines[: ended[0] + 1]))
+    done = command("export", folder / "sound", folder / "half.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert 0 < (folder / "half.jsonl").stat().st_size <= (folder / "sound" / "results.jsonl").stat().st_size
+    done = command("diff", folder / "sound", folder / "again")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_changed_reason_of_a_failure(folder: Path) -> None:
+    """The failures are proven, too: those that are left after a retry, and not the ones that were put aside."""
+    (folder / "job.toml").write_text(CONFIG + documents(folder))
+    (folder / "ids.txt").write_text("stranger-1\nstranger-2\n")
+    run = folder / "failed"
+    asked = ("run", folder / "job.toml", "--input", folder / "ids.txt", "--run-dir", run)
+    assert command(*asked).returncode == 1
+    assert command("resume", run, "--retry-failed").returncode == 1
+    assert (run / "failures.1.jsonl").exists()
+    done = command("export", run, folder / "out.jsonl")
+    assert done.returncode == 0, done.stderr
+    failures = run / "failures.jsonl"
+    failures.write_bytes(failures.read_bytes().replace(b"stranger-1", b"stranger-3"))
+    (folder / "out.jsonl").unlink()
+    for only in ((), ("--only", "failed")):
+        done = command("export", run, folder / "out.jsonl", *only)
+        assert done.returncode == 2, done.stdout
+        assert f"failures.jsonl in {run}, bytes 0 to " in done.stderr
+        assert not (folder / "out.jsonl").exists()
+
+
+def documents(folder: Path) -> str:
+    """A folder that knows no stranger, as a section of a config."""
+    (folder / "documents").mkdir()
+    (folder / "documents" / "a.txt").write_text("an invoice")
+    return f'\n[sandbox]\ndocuments = "{folder / "documents"}"\n'
