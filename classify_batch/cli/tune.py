@@ -12,7 +12,7 @@ from classify_batch.cli.options import directory_argument
 
 @click.command("tune")
 @directory_argument
-@click.option("--jobs-in-flight", type=int, help="Jobs out at once.")
+@click.option("--jobs-in-flight", type=int, help="Jobs out at once; 0: as many as there are.")
 @click.option("--requests-per-s", type=float, help="Requests a second.")
 @click.option("--creates-per-s", type=float, help="Creates a second.")
 @click.option("--max-credits", type=float, help="The most credits that the run may cost.")

@@ -85,6 +85,20 @@ def refuse_other_run(run: RunFile, identity: Mapping[str, Any], where: str) -> N
         )
 
 
+def other_webhooks(run: RunFile, settings: Settings) -> str:
+    """In what the command's webhooks differ from those that the run was planned with; empty where they don't. The
+    values of headers are stored nowhere, so only their names are compared."""
+    ours = run.settings.get("job", {}).get("webhook_configurations") or ()
+    planned = [_told(webhook) for webhook in ours]
+    given = [_told(webhook) for webhook in settings.to_stored()["job"]["webhook_configurations"]]
+    return "" if planned == given else f"the run was planned with {_show(planned)}, the command has {_show(given)}"
+
+
+def _told(webhook: Mapping[str, Any]) -> dict[str, Any]:
+    told = {**webhook, "webhook_headers": sorted(webhook.get("webhook_headers") or ())}
+    return {name: value for name, value in told.items() if value}
+
+
 def _show(value: object) -> str:
     text = "none" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 200 else text[:199] + "…"

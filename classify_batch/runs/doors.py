@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
 import anyio
-from pydantic import SecretStr
 
 from classify_batch.clock import SystemClock
 from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
 from classify_batch.manifest.plan import PlanReader
+from classify_batch.manifest.run_file import other_webhooks, refuse_other_run
 from classify_batch.manifest.run_record import NAME as RUN_FILE
 from classify_batch.manifest.run_record import RunFile
 from classify_batch.manifest.standing import RunOnDisk, read_run
+from classify_batch.manifest.summary import read_manifest
 from classify_batch.orchestrator import Orchestrator, Progress
-from classify_batch.records import RunState
+from classify_batch.records import OutcomeKind, RunState
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.planning import plan_if_new, refuse_uncounted
 from classify_batch.runs.result import RunResult
@@ -31,6 +33,8 @@ from classify_batch.stopping import Stopping
 from classify_batch.store.disk import DiskStore
 
 PROGRESS_EVERY_S = 0.5
+
+log = logging.getLogger("classify_batch")
 
 
 def run(
@@ -105,7 +109,15 @@ async def arun(
     async def work() -> RunResult:
         async with AsyncExitStack() as stack:
             asked = stopping or Stopping()
-            world = World(settings, read_api_key(settings), path, SystemClock(), stack)
+            key = None
+            if await _needs_nothing(path, retry_failed=retry_failed):
+                async with _leaving_early(asked):
+                    before = await _complete_before(path, settings) if file_ids is None else None
+                if before is not None:
+                    return before
+            else:
+                key = read_api_key(settings)
+            world = World(settings, key, path, SystemClock(), stack)
             refuse_missing_documents(settings)
             store = await hold(path, stack)
             await store.remove(TUNING)  # what was told to a process that is gone
@@ -119,6 +131,8 @@ async def arun(
             finished = await _finished(found, store, path)
             if finished is not None and not retries:
                 return finished
+            if webhooks := other_webhooks(found.run, settings):
+                log.warning("other webhooks from here on: %s", webhooks)
             plan = PlanReader(store)
             await plan.scan(found.run.plan_sha256)
             http, gate = await world.connect()
@@ -146,8 +160,9 @@ async def make_plan(
 
     async def work() -> RunFile:
         async with AsyncExitStack() as stack:
-            key = read_api_key(settings) if file_ids == PROJECT else SecretStr("")
-            world = World(settings, key, path, SystemClock(), stack)
+            if file_ids == PROJECT:
+                read_api_key(settings)  # said before anything is made
+            world = World(settings, None, path, SystemClock(), stack)
             refuse_missing_documents(settings)
             store = await hold(path, stack)
             found = await plan_if_new(world, store, path, settings, file_ids, column, reuse) or await _read(store)
@@ -197,6 +212,27 @@ async def _read(store: DiskStore) -> RunOnDisk:
     if found is None:
         raise RunDirectoryError(f"{store.where} holds no run", hint="give an input to begin one")
     return found
+
+
+async def _needs_nothing(path: Path, *, retry_failed: bool) -> bool:
+    """Whether a run says that it is complete, so that going on with it takes no key and no call. `retry_failed`: unless
+    there are failed files, which get a new chance."""
+    manifest = await read_manifest(DiskStore(path)) if path.is_dir() else None
+    if manifest is None or manifest.get("state") != RunState.COMPLETE:
+        return False
+    counts = manifest.get("counts")
+    return not retry_failed or (isinstance(counts, dict) and counts.get(OutcomeKind.FAILED) == 0)
+
+
+async def _complete_before(path: Path, settings: Settings) -> RunResult | None:
+    """The result of a run that was complete before, without its lock: its disk may be one that can't be written."""
+    store = DiskStore(path)
+    found = await read_run(store)
+    if found is None:
+        return None
+    refuse_other_run(found.run, settings.identity(), store.where)
+    refuse_uncounted(found.run, settings)
+    return await _finished(found, store, path)
 
 
 async def _finished(found: RunOnDisk, store: DiskStore, path: Path) -> RunResult | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,6 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from classify_batch.records import FILES_PER_JOB_MAX, Answer, JobSpec, Mode, Rule, Told
 
 SANDBOX = "sandbox"
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _HOME_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -58,13 +62,43 @@ class JobSettings(JobSpec):
             raise ValueError(f"rule types must be unique; given more than once: {', '.join(doubles)}")
         return rules
 
+    @field_validator("webhook_configurations", mode="before")
+    @classmethod
+    def _headers_are_words(cls, webhooks: Any) -> Any:
+        """The API takes any map for headers: numbers and truth values go out as the text that JSON has for them."""
+        return [_with_words(webhook) for webhook in webhooks] if isinstance(webhooks, list | tuple) else webhooks
+
     @field_validator("webhook_configurations")
     @classmethod
-    def _webhooks_are_https(cls, webhooks: Any) -> Any:
+    def _webhooks_can_be_called(cls, webhooks: Any) -> Any:
         for webhook in webhooks:
-            if not webhook.webhook_url.startswith("https://"):
-                raise ValueError("webhook_url must begin with https://")
+            _refuse_no_address(webhook.webhook_url)
+            for name, value in (webhook.webhook_headers or {}).items():
+                if not name or _CONTROL.search(name) or _CONTROL.search(value.get_secret_value()):
+                    raise ValueError("webhook_headers: a header is one line, and has a name")
         return webhooks
+
+
+def _with_words(webhook: Any) -> Any:
+    headers = webhook.get("webhook_headers") if isinstance(webhook, Mapping) else None
+    if not isinstance(headers, Mapping):
+        return webhook
+    words = {
+        name: json.dumps(value) if isinstance(value, bool | int | float) else value for name, value in headers.items()
+    }
+    return {**webhook, "webhook_headers": words}
+
+
+def _refuse_no_address(url: str) -> None:
+    if not url.startswith("https://"):
+        raise ValueError("webhook_url must begin with https://")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError("webhook_url is not a URL") from error
+    if not parts.hostname or _CONTROL.search(url) or " " in url:
+        raise ValueError("webhook_url names no host, or has spaces or control characters")
 
 
 class PlanSettings(_Section):

@@ -7,25 +7,56 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from classify_batch.errors import SettingsError
 from classify_batch.settings.faults import place
-from classify_batch.settings.file import CONFIG_FILE
+from classify_batch.settings.file import CONFIG_FILE, ConfigFile
 
 if TYPE_CHECKING:
     from classify_batch.settings.settings import Settings
 
 
+_Leaf = tuple[tuple[str | int, ...], Any, Any]
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
 class _Misfit(NamedTuple):
-    where: tuple[str, ...]
+    where: tuple[str | int, ...]
     words: str
     hint: str
 
 
 def refuse_misfits(settings: Settings, options: Mapping[str, Any]) -> None:
     """Raises SettingsError naming every setting that doesn't fit the others."""
-    misfits = list(_misfits(settings))
-    said = [f"{place(each.where, CONFIG_FILE.get(), options)}{'.'.join(each.where)}: {each.words}" for each in misfits]
+    misfits = [*_loose(settings, CONFIG_FILE.get(), options), *_misfits(settings)]
+    said = [
+        f"{place(each.where, CONFIG_FILE.get(), options)}{'.'.join(map(str, each.where))}: {each.words}"
+        for each in misfits
+    ]
     if misfits:
         words = said[0] if len(said) == 1 else "\n  ".join([f"{len(said)} faults in the settings", *said])
         raise SettingsError(words, hint=misfits[0].hint)
+
+
+def _loose(settings: Settings, file: ConfigFile, options: Mapping[str, Any]) -> Iterator[_Misfit]:
+    """Values of the file that were taken for what they aren't: a number in quotes, 3.0 for 3. The environment has
+    nothing but text, so pydantic reads such values; a file says what it means."""
+    for where, value, taken_as in _leaves(file.values, settings):
+        kind = type(taken_as)
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if kind in _KINDS and not fits and place(where, file, options).startswith(str(file.path)):
+            hint = f"mend {file.path}: numbers, true and false stand without quotes"
+            yield _Misfit(where, f"must be {_KINDS[kind]} (given: {value!r})", hint)
+
+
+def _leaves(values: Any, taken_as: Any, where: tuple[str | int, ...] = ()) -> Iterator[_Leaf]:
+    """Each single value, where it stands, and what it was taken as."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            inside = taken_as.get(name) if isinstance(taken_as, Mapping) else getattr(taken_as, name, None)
+            yield from _leaves(value, inside, (*where, name))
+    elif isinstance(values, list) and isinstance(taken_as, tuple):
+        for number, (value, inside) in enumerate(zip(values, taken_as, strict=False)):
+            yield from _leaves(value, inside, (*where, number))
+    else:
+        yield where, values, taken_as
 
 
 def _misfits(settings: Settings) -> Iterator[_Misfit]:

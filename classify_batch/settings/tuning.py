@@ -17,7 +17,8 @@ class Tuning(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    jobs_in_flight: int | None = Field(default=None, ge=1, le=100_000)
+    jobs_in_flight: int | None = Field(default=None, ge=0, le=100_000)
+    """0: as many as there are."""
     requests_per_s: float | None = Field(default=None, gt=0, le=100_000)
     creates_per_s: float | None = Field(default=None, gt=0, le=100_000)
     max_credits: float | None = Field(default=None, ge=0)

@@ -93,7 +93,7 @@ def test_a_run_that_is_on_is_told(work: Path) -> None:
     ("told", "said"),
     [
         ((), "Nothing to change"),
-        (("--jobs-in-flight", "0"), "jobs_in_flight"),
+        (("--jobs-in-flight", "-1"), "jobs_in_flight"),
         (("--requests-per-s", "-1"), "requests_per_s"),
         (("--pause",), "no process is at work on this run"),
     ],
