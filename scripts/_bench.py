@@ -42,7 +42,6 @@ SUITES: dict[str, Callable[[Lab, argparse.Namespace], Rows]] = {
 }
 DRAWN = {*CASES, "growth"}
 
-
 WITHOUT_SERVER = frozenset({"plan", "reuse"})
 
 

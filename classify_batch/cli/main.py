@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -9,9 +10,12 @@ from typing import NoReturn
 
 import click
 
+from classify_batch.cli import outputs, signals
 from classify_batch.errors import EXIT_STATUS_MEANINGS, ClassifyBatchError, ExitStatus
 
 COMMANDS = ("run", "resume", "plan", "check", "status", "tune", "verify", "export", "diff", "jobs", "files", "sandbox")
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 EPILOG = "\b\nExit statuses:\n" + "\n".join(
     f"  {int(status):>3}  {meaning}" for status, meaning in EXIT_STATUS_MEANINGS.items()
@@ -49,7 +53,10 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Runs the command line and leaves with its exit status."""
-    sys.exit(_run())
+    outputs.take_over()
+    status = _run()
+    signals.end()
+    sys.exit(status)
 
 
 def _run() -> int:  # noqa: PLR0911 - one return for each kind of end
@@ -71,16 +78,16 @@ def _run() -> int:  # noqa: PLR0911 - one return for each kind of end
         _fall_silent()
         return ExitStatus.INCOMPLETE
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            where = f"{error.filename}: " if error.filename else ""
+            return _say(f"{where}{error.strerror}", "make room; the same command goes on", ExitStatus.INCOMPLETE)
         return _bug(error)
     return int(status or 0)
 
 
 def _say(message: str, hint: str, status: ExitStatus) -> int:
-    try:
-        click.echo(f"error: {message}", err=True)
-        click.echo(f"hint: {hint or 'classify-batch --help'}", err=True)
-    except BrokenPipeError:
-        _fall_silent()
+    click.echo(f"error: {message}", err=True)
+    click.echo(f"hint: {hint or 'classify-batch --help'}", err=True)
     return int(status)
 
 
@@ -93,11 +100,26 @@ def _fall_silent() -> None:
 
 def _bug(error: BaseException) -> int:
     """A fault of ours: the traceback goes to a file, without the values of variables (one may be a secret)."""
+    message = f"a fault of classify-batch itself: {type(error).__name__}: {error}"
+    try:
+        hint = f"report it with {_kept(error)}; the run can be resumed"
+    except OSError as refused:
+        why = refused.strerror or str(refused)
+        hint = f"report it; its traceback could not be kept ({why}; TMPDIR names a place). The run can be resumed"
+    return _say(message, hint, ExitStatus.BUG)
+
+
+def _kept(error: BaseException) -> str:
+    """The path of a file with the traceback. Raises OSError, and leaves none behind then."""
     import tempfile
     import traceback
+    from pathlib import Path
 
     descriptor, path = tempfile.mkstemp(prefix="classify-batch-", suffix=".log", text=True)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.writelines(traceback.format_exception(error))
-    message = f"a fault of classify-batch itself: {type(error).__name__}: {error}"
-    return _say(message, f"report it with {path}; the run can be resumed", ExitStatus.BUG)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(traceback.format_exception(error))
+    except OSError:
+        Path(path).unlink(missing_ok=True)
+        raise
+    return path

@@ -17,6 +17,7 @@ import click
 
 from classify_batch.cli import signals
 from classify_batch.cli.live import watching
+from classify_batch.cli.outputs import printing
 from classify_batch.cli.words import describe
 from classify_batch.errors import ExitStatus
 from classify_batch.orchestrator import Progress
@@ -69,7 +70,8 @@ def run_to_end(
         logger.removeHandler(handler)
     _summarise(result, again)
     if as_json:
-        click.echo(json.dumps(result.manifest, ensure_ascii=False))
+        with printing(result.exit_status):
+            click.echo(json.dumps(result.manifest, ensure_ascii=False))
     return int(result.exit_status)
 
 

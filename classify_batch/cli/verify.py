@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from classify_batch.cli.options import directory_argument
+
+if TYPE_CHECKING:
+    from classify_batch.manifest.verify import Verification
 
 
 @click.command("verify")
@@ -22,21 +26,27 @@ def verify_command(directory: Path) -> int:
     """
     import anyio
 
+    from classify_batch.cli.outputs import printing
     from classify_batch.errors import ExitStatus
     from classify_batch.runs.reading import verify_run
 
     found = anyio.run(verify_run, directory)
-    for fault in found.faults:
-        click.echo(f"damaged: {fault}")
-    for note in found.notes:
-        click.echo(f"note: {note}")
+    sound = ExitStatus.COMPLETE if found.complete else ExitStatus.INCOMPLETE
+    status = ExitStatus.USAGE if found.faults else sound
+    with printing(status):
+        for fault in found.faults:
+            click.echo(f"damaged: {fault}")
+        for note in found.notes:
+            click.echo(f"note: {note}")
+        if not found.faults:
+            click.echo(_sound(found))
     if found.faults:
         click.echo("hint: nothing was changed; put the named files back from a copy", err=True)
-        return ExitStatus.USAGE
+    return status
+
+
+def _sound(found: Verification) -> str:
+    if found.complete:
+        return f"sound and complete: {found.files:,} files, each with one outcome"
     done = sum(found.counts.values())
-    click.echo(
-        f"sound and complete: {found.files:,} files, each with one outcome"
-        if found.complete
-        else f"sound, incomplete: {done:,} of {found.files:,} files have their one outcome"
-    )
-    return ExitStatus.COMPLETE if found.complete else ExitStatus.INCOMPLETE
+    return f"sound, incomplete: {done:,} of {found.files:,} files have their one outcome"

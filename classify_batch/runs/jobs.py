@@ -6,6 +6,7 @@ to mend, and a create whose answer was lost is told and never repeated.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from os import PathLike
@@ -34,7 +35,6 @@ _REFUSED_HINTS = {
     "get": "check the job's id; `classify-batch jobs list` shows the jobs of the project",
     "results": "check the job's id; `classify-batch jobs list` shows the jobs of the project",
     "list": "check --page-size and --page-token: the API decides what it takes",
-    "cancel": "only a job that isn't finished can be cancelled; `classify-batch jobs get` shows how it stands",
     "files": "check the options: the API decides what it takes",
 }
 _MISSING_HINT = "check the id, and that --project-id and the key are those of its project"
@@ -136,9 +136,19 @@ async def cancel_job(settings: Settings, job_id: str) -> Body:
 
     async def work() -> Body:
         async with connected(settings) as http:
-            return await JobsV2(http).cancel(job_id)
+            try:
+                return await JobsV2(http).cancel(job_id)
+            except ApiError as error:
+                if error.verdict is Verdict.REFUSED:
+                    error.hint = _cancel_refused_hint(job_id)
+                raise
 
     return await in_own_task(work)
+
+
+def _cancel_refused_hint(job_id: str) -> str:
+    shows = f"`classify-batch jobs get {shlex.quote(job_id)}` shows how it stands"
+    return f"only a job that isn't finished can be cancelled; {shows}"
 
 
 def only_v2(settings: Settings, words: str) -> None:

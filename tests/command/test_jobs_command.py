@@ -203,7 +203,7 @@ def test_results_of_a_job_that_is_not_finished(call: Call, fault: str, word: str
     assert status == (word or status)
     assert done.status == 75
     assert f"not finished; the job is {status}" in done.err
-    assert f"hint: `classify-batch jobs get {job['id']}`" in done.err
+    assert f"hint: `classify-batch jobs get --base-url {base_url} {job['id']}` shows" in done.err
 
 
 # --- What is refused here -------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ def test_a_lost_answer_to_a_create_is_told_and_never_repeated(call: Call, what: 
         assert len(call(base_url, "list").body["items"]) == 1
     assert done.status == 77
     assert "the job may have been accepted, and the call is not repeated" in done.err
-    assert "hint: `classify-batch jobs list` shows whether it is there" in done.err
+    assert f"hint: `classify-batch jobs list --base-url {base_url}` shows whether it is there" in done.err
     assert done.out == ""
 
 

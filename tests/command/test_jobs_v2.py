@@ -229,7 +229,7 @@ def test_a_job_through_its_life(call: Call) -> None:
     assert [each["usage"]["credits"] for each in life] == [None, None, 1.0]
     assert (early.status, early.out) == (75, "")
     assert "not finished; the job is PENDING" in early.err
-    assert f"hint: `classify-batch jobs get {job['id']}`" in early.err
+    assert f"hint: `classify-batch jobs get --api-version v2 --base-url {base_url} {job['id']}` shows" in early.err
     assert (results.status, results.body["total_size"], results.body["next_page_token"]) == (0, 1, None)
     [item] = results.body["items"]
     assert set(item) == ITEM_FIELDS

@@ -50,7 +50,7 @@ def command(every_page: bool, as_json: bool, **options: Any) -> int:
         return 0
     page = call(partial(list_files, settings, **asked))
     table(page)
-    hint_of_next_page("classify-batch files list", page)
+    hint_of_next_page(page)
     return 0
 
 

@@ -55,7 +55,10 @@ def command(paths: tuple[Path, ...], recursive: bool, concurrency: int, **option
         told.summarise()
     if not told.ended:
         raise UsageError("there is no file in what was named", hint="hidden files are passed over")
-    return ExitStatus.FAILURES if told.failed else ExitStatus.COMPLETE
+    if told.failed:
+        click.echo("hint: mend what is named, then give the same command: it sends only what is missing", err=True)
+        return ExitStatus.FAILURES
+    return ExitStatus.COMPLETE
 
 
 class _Told:

@@ -1,6 +1,7 @@
 """classify-batch jobs: the verbs of the API's own reference, one call each.
 
 options   what the verbs share
+again     commands that can be pasted
 calling   a call, its interruption, and the last word
 shown     JSON, or a table on a terminal
 """

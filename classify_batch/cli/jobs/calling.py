@@ -11,6 +11,7 @@ import anyio
 import click
 
 from classify_batch.cli import signals
+from classify_batch.cli.jobs.again import completed
 from classify_batch.errors import ClassifyBatchError, InterruptedEarlyError
 
 Result = TypeVar("Result")
@@ -34,6 +35,9 @@ def call(work: Callable[[], Awaitable[Result]], on_signal: Callable[[str], Class
     logger.addHandler(handler)
     try:
         return anyio.run(_until_signal, work, on_signal)
+    except ClassifyBatchError as error:
+        error.hint = completed(error.hint)
+        raise
     finally:
         signals.hear(lambda _name: None)  # the call has ended: what is left to say is said
         logger.removeHandler(handler)

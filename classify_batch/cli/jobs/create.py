@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,8 @@ from classify_batch.cli.options import PATH, column_option
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from classify_batch.errors import WorldError
 
 
 @click.command("create", context_settings={"allow_extra_args": True})
@@ -65,15 +68,35 @@ def command(
 
     from classify_batch.cli.jobs.calling import call
     from classify_batch.cli.jobs.shown import described, show
+    from classify_batch.cli.outputs import StdoutError
     from classify_batch.runs.creating import Creating
 
     def tell(job: Mapping[str, Any]) -> None:
-        show(job, partial(described, job), as_json=as_json)
+        try:
+            show(job, partial(described, job), as_json=as_json)
+        except (StdoutError, BrokenPipeError) as error:
+            raise _untold(job, error, made_again=transaction_id is None) from error
 
     creating = Creating(settings, transaction_id, tell)
     named = None if source is None else str(source)
     call(partial(creating.run, file_ids, named, column), creating.interrupted)
     return 0
+
+
+def _untold(job: Mapping[str, Any], error: Exception, *, made_again: bool) -> WorldError:
+    """What can't be printed is a job that was paid for. `made_again`: the same command would pay for another."""
+    from classify_batch.errors import ExitStatus, WorldError
+    from classify_batch.wire.words import clean
+
+    reason = "nobody reads stdout any more" if isinstance(error, BrokenPipeError) else str(error)
+    job_id = clean(str(job["id"]))
+    shows = f"`classify-batch jobs get {shlex.quote(job_id)}` shows it; "
+    if not made_again:
+        return WorldError(f"{reason}; the job {job_id} was made", hint=shows + "so does the same command")
+    hint = f"{shows}give the command again only for files that have no job yet, or they are paid twice"
+    untold = WorldError(f"{reason}; the job {job_id} was made", hint=hint)
+    untold.exit_status = ExitStatus.PERSON
+    return untold
 
 
 def _job_of(options: dict[str, Any]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def command(page_size: int | None, page_token: str | None, as_json: bool, **opti
     headings = ("id", "status", "type" if v2 else "mode", "created")
     rows = _rows_v2(page) if v2 else _rows(page)
     show(page, partial(listed, headings, rows, whole=("id", "created")), as_json=as_json)
-    hint_of_next_page("classify-batch jobs list" + (" --api-version v2" if v2 else ""), page)
+    hint_of_next_page(page)
     return 0
 
 

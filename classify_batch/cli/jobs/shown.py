@@ -1,4 +1,8 @@
-"""What the API said: JSON where a program reads it, a table of 80 columns where a person does."""
+"""What the API said: JSON where a program reads it, a table of 80 columns where a person does.
+
+Where a terminal is too narrow for that there are plain lines instead, which the terminal folds: no id is ever cut, and
+what is marked and copied is whole.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +16,43 @@ import click
 from classify_batch.wire.words import clean
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
+    from rich.text import Text
 
 Row = Sequence[object]
 
 _MINUTES = len("2026-11-22T01:02")
 _NOTHING = "-"
+_FOLDED_MIN = 8
+"""Columns that a folded column should have: less can't be read."""
+_ID = len("182bd5e5-6e1a-4fe4-a799-aa6d9a6ab26e")
 
 
-def show(body: Mapping[str, Any], table: Callable[[], Table], *, as_json: bool) -> None:
+class Fitting:
+    """A table, or its lines where that many columns are not to be had."""
+
+    def __init__(self, table: Table, columns: int, lines: Iterable[str]) -> None:
+        self._table, self._columns, self._lines = table, columns, lines
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> Iterator[Table | Text]:
+        from rich.text import Text
+
+        if options.max_width >= self._columns:
+            yield self._table
+            return
+        for line in self._lines:
+            yield Text(line, no_wrap=True, overflow="ignore")
+
+
+def show(body: Mapping[str, Any], table: Callable[[], Fitting], *, as_json: bool) -> None:
     """Prints what came. JSON is ASCII: whatever a server says can be written, and steers no terminal."""
     if as_json or not sys.stdout.isatty():
         click.echo(json.dumps(body))
         return
     from rich.console import Console
 
-    Console().print(table())
+    Console().print(table(), crop=False)
 
 
 def moment(value: object) -> str:
@@ -49,31 +74,50 @@ def kind(result: Mapping[str, Any] | None) -> object:
     return "(no rule matched)" if result.get("type") is None else result["type"]
 
 
-def listed(headings: Sequence[str], rows: Iterable[Row], *, whole: Sequence[str] = ()) -> Table:
-    """A table of one line an item; the columns in `whole` are never cut, all others are folded."""
+def listed(headings: Sequence[str], rows: Iterable[Row], *, whole: Sequence[str] = ()) -> Fitting:
+    """A table of one line an item; the columns in `whole` are never cut, all others are folded.
+
+    The first column is the item's id, which stands alone where there are lines.
+    """
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in headings:
         table.add_column(heading, no_wrap=heading in whole, overflow="fold", justify="left")
-    for row in rows:
-        table.add_row(*(Text(word(value)) for value in row))
-    return table
+    cells = [[word(value) for value in row] for row in rows]
+    for row in cells:
+        table.add_row(*map(Text, row))
+    widths = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
+    columns = sum(
+        (width if heading in whole else min(width, _FOLDED_MIN)) + 1
+        for heading, width in zip(headings, widths, strict=True)
+    )
+    lines = (
+        line
+        for item, *rest in cells
+        for line in (item, *(f"  {name}: {value}" for name, value in zip(headings[1:], rest, strict=True)))
+    )
+    return Fitting(table, columns, lines)
 
 
-def described(body: Mapping[str, Any]) -> Table:
+def described(body: Mapping[str, Any]) -> Fitting:
     """A table of one object: its fields that say something, in the server's order."""
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _fields(body):
-        for number, line in enumerate(_lines(value)):
-            table.add_row(Text("" if number else clean(name)), Text(line))
-    return table
+    rows = [(clean(name), line) for name, value in _fields(body) for line in _lines(value)]
+    before = ""
+    for name, line in rows:
+        table.add_row(Text("" if name == before else name), Text(line))
+        before = name
+    columns = max((cell_len(name) for name, _ in rows), default=0) + 1 + _ID
+    return Fitting(table, columns, (f"{name}: {line}" for name, line in rows))
 
 
 def _fields(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -99,10 +143,10 @@ def _in_order(rule: Mapping[str, object]) -> list[object]:
     return [rule[name] for name in sorted(rule, key=lambda name: name != "type")]
 
 
-def hint_of_next_page(command: str, body: Mapping[str, Any]) -> None:
+def hint_of_next_page(body: Mapping[str, Any]) -> None:
     """How to have the next page, for a person."""
     token = body.get("next_page_token")
     if isinstance(token, str) and token and sys.stdout.isatty():
-        import shlex
+        from classify_batch.cli.jobs.again import with_page_token
 
-        click.echo(f"next: {command} --page-token {shlex.quote(clean(token, len(token)))}", err=True)
+        click.echo(f"next: {with_page_token(clean(token, len(token)))}", err=True)
