@@ -243,7 +243,7 @@ def test_nothing_at_all_can_be_written(tmp_path: Path, quick: str) -> None:
 # --- Streams that were closed ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["IT >&-", "IT 2>&-", "IT >&- 2>&-", "IT <&- >&- 2>&-"])
+@pytest.mark.parametrize("how", ["IT >&-", "IT <&- >&- 2>&-"])
 def test_closed_streams(tmp_path: Path, finished: Path, quick: str, how: str) -> None:
     """A closed stream is /dev/null: every command works, and nothing of it gets into the run's own files."""
     configure(tmp_path, quick)
