@@ -48,8 +48,8 @@ async def in_doubt(lab: Lab) -> int:
 
 
 async def test_doubts_are_left_to_a_later_process() -> None:
-    """Whose job it is could be told only when the jobs have ended, twenty minutes later: it leaves now, and says how many;
-    the later process settles them, and pays nothing twice."""
+    """Whose job it is could be told only when the jobs have ended, much later: it leaves now, and says how many; the
+    later process settles them, and pays nothing twice."""
     with laboratory(100, limits={"jobs_in_flight": 0}, latency_s=0.05, job_duration_s=LONG_S) as lab:
         lab.wire.after = losing(0.4)
         began_s = anyio.current_time()
