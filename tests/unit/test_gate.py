@@ -430,3 +430,18 @@ async def test_an_end_wakes_whoever_waits_for_room() -> None:
         tasks.start_soon(slots.one_ended)
         await anyio.sleep(1)
         slots.release()
+
+
+@pytest.mark.parametrize("turn", [Turn.LOOK, Turn.CREATE])
+async def test_a_higher_rate_is_not_waited_for(turn: Turn) -> None:
+    """What waits for its moment by a very low rate goes by the one that is told meanwhile."""
+    slow = (0.01, None) if turn is Turn.LOOK else (100.0, 0.01)
+    async with Gate(requests_in_flight=2, requests_per_s=slow[0], creates_per_s=slow[1]) as gate:
+        passing = Passing(gate)
+        await passing.once(turn)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(passing.once, turn)
+            await anyio.sleep(1.0)
+            assert len(passing.times) == 1
+            gate.tell(requests_per_s=100.0, creates_per_s=100.0)
+        assert passing.times[1] - passing.times[0] < 1.5
