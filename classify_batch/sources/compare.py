@@ -1,14 +1,15 @@
-"""What a command's input has that a plan has not, and the other way round."""
+"""What a command's input has that a plan has not, and the other way round; UUIDs are compared by value."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
 
 from anyio.lowlevel import checkpoint
 
+from classify_batch.file_keys import file_keys
 from classify_batch.sources.closing import closing
 from classify_batch.sources.spill import LIMITS, Buckets, Limits
 
@@ -51,8 +52,7 @@ async def compare_ids(
         await _fill(given_buckets, given)
         difference = IdDifference()
         for number in range(limits.buckets):
-            ours, theirs = set(planned_buckets.bucket(number)), set(given_buckets.bucket(number))
-            difference = _add(difference, ours, theirs)
+            difference = _add(difference, _by_key(planned_buckets, number), _by_key(given_buckets, number))
             await checkpoint()
         return difference
 
@@ -64,9 +64,16 @@ async def _fill(buckets: Buckets, batches: AsyncIterator[list[str]]) -> None:
             await checkpoint()
 
 
-def _add(difference: IdDifference, planned: set[str], given: set[str]) -> IdDifference:
+def _by_key(buckets: Buckets, number: int) -> dict[str, str]:
+    """A bucket's IDs as they are spelled, by their keys."""
+    file_ids = buckets.bucket(number)
+    return dict(zip(file_keys(file_ids), file_ids, strict=True))
+
+
+def _add(difference: IdDifference, planned: Mapping[str, str], given: Mapping[str, str]) -> IdDifference:
     """The difference with one more bucket counted in."""
-    new, gone = given - planned, planned - given
+    new = [given[key] for key in given.keys() - planned.keys()]
+    gone = [planned[key] for key in planned.keys() - given.keys()]
     return IdDifference(
         difference.new + len(new),
         difference.gone + len(gone),

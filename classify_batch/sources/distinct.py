@@ -4,12 +4,14 @@ The IDs go into a spool as they come, and into buckets by hash. Equal IDs meet i
 bucket at a time tells which of its IDs came for the first time: a bit for each, and no bits at all for a
 bucket without repeats. Then the spool is replayed; each ID's hash leads to its bucket again, whose next bit
 says whether the ID stays. What is left in memory is one bucket, and at the worst 1 bit per ID.
+
+Two spellings of one UUID are equal IDs (see file_keys.py): the first one stays, as it was given.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from itertools import chain, compress, count, repeat
 from operator import eq
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Protocol
 
 from anyio.lowlevel import checkpoint
 
+from classify_batch.file_keys import file_key, file_keys
 from classify_batch.sources.closing import closing
 from classify_batch.sources.rows import ids_of
 from classify_batch.sources.spill import LIMITS, Buckets, Limits, Spool
@@ -31,7 +34,7 @@ class Known(Protocol):
     """IDs that are taken care of elsewhere; spread over as many buckets as the input, by the same hash."""
 
     def among(self, bucket: int, asked: set[str]) -> Collection[str]:
-        """Those of a bucket's IDs that are known. Asked once for each bucket, in their order."""
+        """Those of the keys of a bucket's IDs that are known. Asked once for each bucket, in their order."""
 
 
 class Distinct:
@@ -67,7 +70,7 @@ class Distinct:
                 kept = _keep(batch, buckets, stays) if self.duplicates or self.known else batch
                 if not self.known and len(kept) < len(batch) and len(self.examples) < EXAMPLES_MAX:
                     left_out = Counter(batch) - Counter(kept)
-                    self.examples = tuple(dict.fromkeys((*self.examples, *left_out)))[:EXAMPLES_MAX]
+                    self.examples = _one_spelling_each((*self.examples, *left_out))[:EXAMPLES_MAX]
                 if kept:
                     yield kept
                 await checkpoint()
@@ -76,13 +79,13 @@ class Distinct:
         """For each bucket, whether its IDs stay, one after the other."""
         stays: list[Iterator[bool]] = []
         for number in range(len(buckets)):
-            file_ids = buckets.bucket(number)
-            asked = set(file_ids)
+            keys = file_keys(buckets.bucket(number))
+            asked = set(keys)
             known = self._known.among(number, asked) if self._known is not None else ()
             self.known += len(known)
-            self.duplicates += len(file_ids) - len(asked)
-            simple = not known and len(asked) == len(file_ids)
-            stays.append(repeat(True) if simple else marks_of(file_ids, known))
+            self.duplicates += len(keys) - len(asked)
+            simple = not known and len(asked) == len(keys)
+            stays.append(repeat(True) if simple else marks_of(keys, known))
             await checkpoint()
         return stays
 
@@ -112,15 +115,23 @@ def _keep(batch: list[str], buckets: Buckets, stays: Sequence[Iterator[bool]]) -
     return list(compress(batch, map(next, map(stays.__getitem__, buckets.numbers(ids_of(batch))))))
 
 
-def marks_of(file_ids: list[str], left_out: Collection[str] = ()) -> Iterator[bool]:
-    """For each ID whether it appears for the first time, and is not left out: held as a bit for each."""
-    return _unpack(_pack(_first_appearances(file_ids, left_out)))
+def _one_spelling_each(file_ids: Iterable[str]) -> tuple[str, ...]:
+    """Each file once, by the first spelling of its ID."""
+    first: dict[str, str] = {}
+    for file_id in file_ids:
+        first.setdefault(file_key(file_id), file_id)
+    return tuple(first.values())
 
 
-def _first_appearances(file_ids: list[str], left_out: Collection[str]) -> bytes:
-    """A 1 for each ID that is not further on the left and not left out, a 0 for each other."""
+def marks_of(keys: Sequence[str], left_out: Collection[str] = ()) -> Iterator[bool]:
+    """For each key whether it appears for the first time, and is not left out: held as a bit for each."""
+    return _unpack(_pack(_first_appearances(keys, left_out)))
+
+
+def _first_appearances(keys: Sequence[str], left_out: Collection[str]) -> bytes:
+    """A 1 for each key that is not further on the left and not left out, a 0 for each other."""
     first_at = dict.fromkeys(left_out, -1)
-    return bytes(map(eq, map(first_at.setdefault, file_ids, count()), count()))
+    return bytes(map(eq, map(first_at.setdefault, keys, count()), count()))
 
 
 def _pack(flags: bytes) -> bytes:

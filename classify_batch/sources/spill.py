@@ -1,7 +1,8 @@
 """More file IDs than memory should hold, kept in temporary files.
 
-Two shapes. A `Spool` gives its batches back in order. `Buckets` spread IDs by hash, so that equal IDs meet in
-the same bucket and one bucket at a time fits into memory: 503 buckets of 10 million IDs hold 20,000 each.
+Two shapes. A `Spool` gives its batches back in order. `Buckets` spread IDs by the hash of their keys, so that the IDs
+of one file meet in the same bucket, however they are spelled (see file_keys.py), and one bucket at a time fits into
+memory: 503 buckets of 10 million IDs hold 20,000 each.
 
 Both stay in memory while they are small, and lie in nameless files after that: whatever happens to the
 process, no file is left behind. Writes are short and go to the page cache, so they are made in place rather
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from classify_batch.errors import StoreError
+from classify_batch.file_keys import file_keys
 
 
 class Limits(NamedTuple):
@@ -101,7 +103,7 @@ class Spool(_Temporary):
 
 
 class Buckets(_Temporary):
-    """IDs spread by hash; within a bucket they keep the order in which they came.
+    """IDs spread by the hash of their keys; within a bucket they keep their spelling, and the order in which they came.
 
     Python's hash of a string differs from process to process, so nobody can choose IDs that all fall into one
     bucket, and nothing that leaves this class may depend on an ID's bucket number.
@@ -121,7 +123,7 @@ class Buckets(_Temporary):
 
     def numbers(self, file_ids: Sequence[str]) -> Iterator[int]:
         """The bucket of each ID."""
-        return map(self._number_of_hash, map(hash, file_ids))
+        return map(self._number_of_hash, map(hash, file_keys(file_ids)))
 
     def add(self, file_ids: Sequence[str]) -> None:
         put = map(list.append, map(self._held.__getitem__, self.numbers(file_ids)), file_ids)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import StoreError
+from classify_batch.file_keys import file_key
 from classify_batch.sources.closing import closing
 from classify_batch.sources.compare import IdDifference, compare_ids
 from classify_batch.sources.distinct import distinct
@@ -23,6 +24,13 @@ BATCHES = st.lists(st.lists(FILE_IDS | st.sampled_from("abcdefgh"), max_size=30)
 LIMITS = st.builds(
     Limits, buckets=st.sampled_from([1, 2, 7]), held_ids=st.integers(1, 40), file_bytes=st.integers(1, 99)
 )
+UUIDS = ["0f8e2c1a-9b7d-4e6f-a5c3-d2b1e0f98a76", "ab5d6c7e-1f2a-4b3c-8d4e-5f6a7b8c9d0e"]
+SPELLINGS = [
+    spelling
+    for uuid in UUIDS
+    for spelling in (uuid, uuid.upper(), uuid.replace("-", ""), f"{{{uuid.upper()}}}", f"urn:uuid:{uuid}")
+]
+SPELLED_BATCHES = st.lists(st.lists(st.sampled_from([*SPELLINGS, "abc", "ABC"]), max_size=9))
 quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -44,6 +52,38 @@ async def test_distinct_is_a_dictionary_that_does_not_grow(batches: list[list[st
     assert set(unique.examples) <= set(repeats)
     assert len(set(unique.examples)) == len(unique.examples) == min(5, len(set(repeats)))
     assert all(kept)
+
+
+@quick
+@given(batches=SPELLED_BATCHES, limits=LIMITS)
+async def test_spellings_of_one_uuid_are_one_file(batches: list[list[str]], limits: Limits) -> None:
+    """The first spelling stays, as it was given, and all others count as its repeats; case matters in other IDs."""
+    given_ids = [file_id for batch in batches for file_id in batch]
+    first = {file_key(file_id): file_id for file_id in reversed(given_ids)}
+    unique = distinct(as_source(batches), limits=limits)
+    kept = [file_id async for batch in unique for file_id in batch]
+    assert kept == sorted(first.values(), key=given_ids.index)
+    assert unique.duplicates == len(given_ids) - len(kept)
+    repeated = {key for key in first if sum(file_key(each) == key for each in given_ids) > 1}
+    assert {file_key(each) for each in unique.examples} <= repeated
+    assert len(unique.examples) == min(5, len(repeated))
+
+
+async def test_repeats_are_named_as_they_are_spelled() -> None:
+    """An example is the spelling that was left out, in the order of the input, and only one of them for each file."""
+    upper, bare = UUIDS[0].upper(), UUIDS[1].replace("-", "")
+    unique = distinct(as_source([[*UUIDS, bare, upper], [UUIDS[0], UUIDS[1].upper()]]))
+    assert [file_id async for batch in unique for file_id in batch] == UUIDS
+    assert unique.examples == (bare, upper)
+    assert unique.duplicates == 4
+
+
+async def test_rows_of_one_uuid_are_one_row() -> None:
+    """What is carried along with the first spelling stays; a later one is left out with what it carries."""
+    first, second = f'{UUIDS[0].upper()}\t{{"n":1}}', f'{UUIDS[0]}\t{{"n":2}}'
+    unique = distinct(as_source([[first, 'x\t{"n":3}'], [second]]))
+    assert [row async for batch in unique for row in batch] == [first, 'x\t{"n":3}']
+    assert unique.duplicates == 1
 
 
 async def test_distinct_knows_its_duplicates_with_the_first_batch() -> None:
@@ -100,3 +140,16 @@ async def test_comparing_is_set_arithmetic(planned: set[str], given_ids: set[str
     new, gone = sorted(given_ids - planned), sorted(planned - given_ids)
     assert difference == IdDifference(len(new), len(gone), tuple(new[:3]), tuple(gone[:3]))
     assert bool(difference) == (planned != given_ids)
+
+
+@quick
+@given(planned=st.sets(st.sampled_from(SPELLINGS)), given_ids=st.sets(st.sampled_from(SPELLINGS)), limits=LIMITS)
+async def test_ids_are_compared_by_value(planned: set[str], given_ids: set[str], limits: Limits) -> None:
+    """The same UUIDs in other spellings are the same files; those that differ are named as they are spelled."""
+    difference = await compare_ids(as_source([[*planned]]), as_source([[*given_ids]]), limits=limits)
+    ours, theirs = set(map(file_key, planned)), set(map(file_key, given_ids))
+    assert (difference.new, difference.gone) == (len(theirs - ours), len(ours - theirs))
+    assert set(difference.new_examples) <= given_ids
+    assert set(map(file_key, difference.new_examples)) == theirs - ours
+    assert set(difference.gone_examples) <= planned
+    assert set(map(file_key, difference.gone_examples)) == ours - theirs
