@@ -11,7 +11,7 @@ Two spellings of one UUID are equal IDs (see file_keys.py): the first one stays,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress, count, repeat
 from operator import eq
 from pathlib import Path
@@ -33,8 +33,11 @@ _BITS = [tuple(bool(byte & bit) for bit in (128, 64, 32, 16, 8, 4, 2, 1)) for by
 class Known(Protocol):
     """IDs that are taken care of elsewhere; spread over as many buckets as the input, by the same hash."""
 
-    def among(self, bucket: int, asked: set[str]) -> Collection[str]:
-        """Those of the keys of a bucket's IDs that are known. Asked once for each bucket, in their order."""
+    def among(self, bucket: int, asked: set[str], spellings: Mapping[str, str]) -> Collection[str]:
+        """Those of the keys of a bucket's IDs that are known. Asked once for each bucket, in their order.
+
+        `spellings`: how the input spells an ID first, by its key; a key that isn't in it is spelled as it is.
+        """
 
 
 class Distinct:
@@ -79,9 +82,10 @@ class Distinct:
         """For each bucket, whether its IDs stay, one after the other."""
         stays: list[Iterator[bool]] = []
         for number in range(len(buckets)):
-            keys = file_keys(buckets.bucket(number))
+            file_ids = buckets.bucket(number)
+            keys = file_keys(file_ids)
             asked = set(keys)
-            known = self._known.among(number, asked) if self._known is not None else ()
+            known = self._known.among(number, asked, _spellings(keys, file_ids)) if self._known is not None else ()
             self.known += len(known)
             self.duplicates += len(keys) - len(asked)
             simple = not known and len(asked) == len(keys)
@@ -113,6 +117,11 @@ def distinct(
 
 def _keep(batch: list[str], buckets: Buckets, stays: Sequence[Iterator[bool]]) -> list[str]:
     return list(compress(batch, map(next, map(stays.__getitem__, buckets.numbers(ids_of(batch))))))
+
+
+def _spellings(keys: Sequence[str], file_ids: Sequence[str]) -> dict[str, str]:
+    """The first spelling of each ID, by its key; none where each ID is its own key."""
+    return {} if keys is file_ids else dict(zip(reversed(keys), reversed(file_ids), strict=True))
 
 
 def _one_spelling_each(file_ids: Iterable[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ BARE = CANONICAL.replace("-", "")
 SPELLINGS = [
     CANONICAL,
     CANONICAL.upper(),
-    CANONICAL.title(),
+    CANONICAL[:18].upper() + CANONICAL[18:],
     BARE,
     BARE.upper(),
     f"{{{CANONICAL}}}",

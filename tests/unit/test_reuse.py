@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import NAMESPACE_URL, uuid5
 from zlib import crc32
 
 import anyio
@@ -18,12 +19,13 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError
+from classify_batch.file_keys import file_key
 from classify_batch.journal.totals import Totals, read_totals
 from classify_batch.journal.writer import JournalWriter
-from classify_batch.manifest.plan import PlanReader
+from classify_batch.manifest.plan import PlanReader, write_plan
 from classify_batch.manifest.reuse.answers import Answers, outcome_answer, outcome_answers
 from classify_batch.manifest.reuse.committed import Earlier
-from classify_batch.manifest.reuse.copied import copied_lines
+from classify_batch.manifest.reuse.copied import copied_lines, renamed_line
 from classify_batch.manifest.reuse.fit import differences
 from classify_batch.manifest.reuse.planned import plan_reusing
 from classify_batch.manifest.run_file import write_run_file
@@ -115,7 +117,17 @@ async def planned_night(night: Night, number: int, before: Sequence[MemoryStore]
 
 async def spent(night: Night, number: int, before: Sequence[MemoryStore]) -> Stream:
     """A night from its planning to its end; files that wait are to go out again."""
-    store = await planned_night(night, number, before)
+    return await carried_out(night, number, await planned_night(night, number, before))
+
+
+async def planned_telling_spellings_apart(night: Night) -> Stream:
+    """A new run as versions planned it that compared IDs by their spelling."""
+    store = Stream()
+    await write_run_file(store, SETTINGS, await write_plan(store, batches(night.file_ids)), 0, At(0.0))
+    return store
+
+
+async def carried_out(night: Night, number: int, store: MemoryStore) -> Stream:
     run = await run_of(store)
     plan = PlanReader(store)
     await plan.scan(run.run.plan_sha256)
@@ -188,7 +200,18 @@ ODD_WORDS = (
     *(None, "", 'said ,"chunk":7,"attempt":1}', "line\u2028break", "lone \ud800", 'a "quote"\n', "\x00"),
     '{"file_id":"file-9","outcome":"unmatched","type":null,"chunk":3}',
 )
-file_ids = st.one_of(st.sampled_from(ODD_IDS), st.integers(0, 20).map("f{}".format))
+UUIDS = tuple(str(uuid5(NAMESPACE_URL, str(number))) for number in range(6))
+
+
+def spelled(uuid: str) -> tuple[str, ...]:
+    return uuid, uuid.upper(), uuid.title(), uuid.replace("-", ""), f"{{{uuid.upper()}}}", f"urn:uuid:{uuid}"
+
+
+file_ids = st.one_of(
+    st.sampled_from(ODD_IDS),
+    st.integers(0, 20).map("f{}".format),
+    st.sampled_from([spelling for uuid in UUIDS for spelling in spelled(uuid)]),
+)
 more = st.sampled_from(
     [
         {},
@@ -227,7 +250,8 @@ ALL_KNOWN = [Night(["a", "b"]), Night(["b", "a", "b"], {}, [0]), Night(["a", "b"
 @tried(deadline=None)
 def test_a_chain_of_nights(nights: list[Night]) -> None:
     """Each file has the newest answer of the runs that were reused, as it was but for `chunk` and `reused_from`, or its
-    own; failures are never reused; each ID once; and all that reads a run agrees with it."""
+    own; failures are never reused; each ID once, in the first spelling of the input; and all that reads a run agrees
+    with it."""
 
     async def main() -> None:
         stores: list[MemoryStore] = []
@@ -243,7 +267,8 @@ async def check(night: Night, stores: Sequence[MemoryStore]) -> None:
     files, run = store.files, await run_of(store)
     expected = await taken_over(night, stores)
     chunk_of = {file_id: line["chunk"] for line in lines_in(files, "plan.jsonl") for file_id in line["file_ids"]}
-    assert len(chunk_of) == run.run.files == len(set(night.file_ids))
+    assert len(chunk_of) == run.run.files == len(set(map(file_key, night.file_ids)))
+    assert set(chunk_of) == set(first_spellings(night).values())
 
     results = lines_in(files, Log.RESULTS)
     assert [line["file_id"] for line in results[: len(expected)]] == list(chunk_of)[: len(expected)]
@@ -269,12 +294,18 @@ async def check(night: Night, stores: Sequence[MemoryStore]) -> None:
 async def taken_over(night: Night, stores: Sequence[MemoryStore]) -> dict[str, dict[str, Any]]:
     """By file ID the line that a night must begin with."""
     expected: dict[str, dict[str, Any]] = {}
+    asked = first_spellings(night)
     for each in sorted(night.reuses, reverse=True):
         run_id = (await run_of(stores[each])).run.run_id
         for line in lines_in(stores[each].files, Log.RESULTS):
-            if line["file_id"] in night.file_ids:
-                expected.setdefault(line["file_id"], {"reused_from": run_id, **line})
+            if (file_id := asked.get(file_key(line["file_id"]))) is not None:
+                expected.setdefault(file_id, {"reused_from": run_id, **line, "file_id": file_id})
     return expected
+
+
+def first_spellings(night: Night) -> dict[str, str]:
+    """How a night's input spells each file first, by the files' keys."""
+    return {file_key(file_id): file_id for file_id in reversed(night.file_ids)}
 
 
 def summed(files: Mapping[str, bytes], run: RunOnDisk) -> Totals:
@@ -293,6 +324,41 @@ def test_sums_that_a_line_tells_hold_what_was_reused() -> None:
         store = await spent(Night([f"f{n}" for n in range(40)], {}, [0]), 1, [first])
         assert store.files[Log.JOURNAL].count(b'"totals"') > 1
         assert summed(store.files, await run_of(store)).outcomes == {"classified": 40}
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize(("then", "now"), [(0, 1), (1, 0), (1, 3), (1, 1), (4, 5)])
+def test_an_outcome_is_reused_under_another_spelling(then: int, now: int) -> None:
+    """Nothing is sent again because a UUID is spelled otherwise, and plan and results name it as the new input does."""
+
+    async def main() -> None:
+        uuids = [str(uuid5(NAMESPACE_URL, str(number))) for number in range(300)]
+        earlier, later = ([spelled(uuid)[at] for uuid in uuids] for at in (then, now))
+        first = await spent(Night([*earlier, "x", "y"]), 0, [])
+        asked = ["x", *later[::-1], "z", earlier[0]]
+        store = await planned_night(Night(asked, {}, [0]), 1, [first])
+        run = await run_of(store)
+        assert (run.run.reused_files, run.run.files, run.run.duplicates) == (301, 302, 1)
+        results = lines_in(store.files, Log.RESULTS)
+        assert [line["file_id"] for line in results] == [*later, "x"]
+        assert {line["reused_from"] for line in results} == {(await run_of(first)).run.run_id}
+        assert (await verified(store)).faults == []
+
+    anyio.run(main)
+
+
+def test_an_earlier_run_may_hold_a_file_under_two_spellings() -> None:
+    """A run of a version that told them apart has two outcomes for such a file; the first of them is reused."""
+
+    async def main() -> None:
+        file_id, upper = UUIDS[0], UUIDS[0].upper()
+        night = Night([upper, file_id, "x"], {file_id: Said(answered=True)})
+        first = await carried_out(night, 0, await planned_telling_spellings_apart(night))
+        store = await planned_night(Night(["x", file_id], {}, [0]), 1, [first])
+        told = [(line["file_id"], line["type"]) for line in lines_in(store.files, Log.RESULTS)]
+        assert told == [(file_id, "invoice"), ("x", "invoice")]
+        assert (await verified(first)).faults == (await verified(store)).faults == []
 
     anyio.run(main)
 
@@ -329,6 +395,13 @@ def test_keys_in_another_order() -> None:
         {"chunk": 9, "file_id": "a", "outcome": "unmatched", "type": None, "reused_from": "r"},
         {"file_id": "b", "chunk": 9, "reused_from": "r"},
     ]
+
+
+def test_a_line_gets_another_file_id() -> None:
+    """Only the ID differs, wherever it stands in the line and whatever else does."""
+    lines = [b'{"file_id":"a","reasoning":"\\"file_id\\":\\"a\\"","chunk":1}', b'{"chunk": 1, "file_id": "a"}']
+    for line in lines:
+        assert json.loads(renamed_line(line, 'B "c"')) == {**json.loads(line), "file_id": 'B "c"'}
 
 
 # --- Which runs fit -----------------------------------------------------------------------------------------------

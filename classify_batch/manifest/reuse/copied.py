@@ -1,12 +1,13 @@
 """Lines of earlier results as lines of a new run: another `chunk`, and `reused_from`, which names the run that paid.
 
 All else stays as it was: `job_id` and `attempt` are the earlier run's. A line that was itself reused keeps its
-`reused_from`.
+`reused_from`. Where the new input spells the UUID of a file otherwise, the line names it so.
 """
 
 from __future__ import annotations
 
 import json
+import re
 
 from classify_batch.outcomes.lines import encode_line
 
@@ -46,3 +47,13 @@ def _copied(line: bytes, chunk: int, run_id: str) -> bytes:
     values["chunk"] = chunk
     values.setdefault("reused_from", run_id)
     return encode_line(values)
+
+
+_HEAD = re.compile(rb'\{"file_id":"[^"\\]*"(?=[,}])')
+
+
+def renamed_line(line: bytes, file_id: str) -> bytes:
+    """A line (without its newline) that names its file by another spelling of its ID."""
+    if (head := _HEAD.match(line)) is not None:
+        return b'{"file_id":' + json.dumps(file_id).encode() + line[head.end() :]
+    return encode_line(json.loads(line) | {"file_id": file_id})[:-1]

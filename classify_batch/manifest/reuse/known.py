@@ -1,22 +1,33 @@
-"""Which files the earlier runs have answered, and which of their lines is the one that counts."""
+"""Which files the earlier runs have answered, and which of their lines is the one that counts.
+
+UUIDs are compared by value. A file that the input spells otherwise than the earlier run goes by the input's spelling:
+whoever gives IDs looks for these in the results, and most are not reused but sent as they were given.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from array import array
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import compress, islice, repeat
+from itertools import accumulate, chain, compress, islice, pairwise, repeat, starmap
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from classify_batch.errors import WorldError
+from classify_batch.file_keys import file_keys
 from classify_batch.manifest.reuse.committed import Earlier, proven_lines, whole_lines
+from classify_batch.manifest.reuse.copied import renamed_line
 from classify_batch.sources.closing import closing
 from classify_batch.sources.distinct import marks_of
 from classify_batch.sources.spill import Buckets, Limits, Spool
 
+_NAMES_HELD = 64
+"""So many spellings of each bucket are in memory at once: of all buckets 8 MiB."""
+
 
 class Judged(NamedTuple):
-    """Lines that follow each other: those that count with their file IDs, and those that don't."""
+    """Lines that follow each other: those that count with their file IDs, spelled as the input does, and those that
+    don't."""
 
     lines: list[bytes]
     file_ids: list[str]
@@ -36,6 +47,7 @@ class KnownFiles:
     def __init__(self, directory: Path | None, limits: Limits) -> None:
         self._buckets = Buckets(directory, limits)
         self._file_ids = Spool(directory, limits)
+        self._names = _Names(directory, limits)
         self._opened = ExitStack()
         self._batches: list[int] = []
         self._counts: list[Iterator[bool]] = []
@@ -46,6 +58,7 @@ class KnownFiles:
     def __enter__(self) -> Self:
         self._opened.enter_context(self._buckets)
         self._opened.enter_context(self._file_ids)
+        self._opened.enter_context(self._names)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -63,13 +76,20 @@ class KnownFiles:
                     batches += 1
             self._batches.append(batches)
 
-    def among(self, bucket: int, asked: set[str]) -> set[str]:
-        """Those of a bucket's IDs that are known; the buckets come in their order."""
+    def among(self, bucket: int, asked: set[str], spellings: Mapping[str, str]) -> set[str]:
+        """Those of a bucket's keys that are known; the buckets come in their order."""
         file_ids = self._buckets.bucket(bucket)
-        known = asked.intersection(file_ids)
-        simple = len(known) == len(file_ids)
+        keys = file_keys(file_ids)
+        known = asked.intersection(keys)
+        simple = len(known) == len(keys)
+        unknown = set[str]() if simple else set(keys) - known
         self._all_count = self._all_count and simple
-        self._counts.append(repeat(True) if simple else marks_of(file_ids, set(file_ids) - known))
+        self._counts.append(repeat(True) if simple else marks_of(keys, unknown))
+        if known and (spellings or keys is not file_ids):
+            counting = list(compress(zip(file_ids, keys, strict=True), marks_of(keys, unknown)))
+            names = [spellings.get(key, key) for _, key in counting]
+            if names != [file_id for file_id, _ in counting]:
+                self._names.add(bucket, names)
         return known
 
     async def judged(self, number: int, earlier: Earlier) -> AsyncGenerator[Judged, None]:
@@ -89,9 +109,50 @@ class KnownFiles:
 
     def _judge(self, lines: list[bytes], file_ids: list[str]) -> Judged:
         if self._all_count:
-            return Judged(lines, file_ids, [])
+            return self._named(lines, file_ids, [])
         counts = list(map(next, map(self._counts.__getitem__, self._buckets.numbers(file_ids))))
         if all(counts):
-            return Judged(lines, file_ids, [])
+            return self._named(lines, file_ids, [])
         left_out = [line for line, counting in zip(lines, counts, strict=True) if not counting]
-        return Judged(list(compress(lines, counts)), list(compress(file_ids, counts)), left_out)
+        return self._named(list(compress(lines, counts)), list(compress(file_ids, counts)), left_out)
+
+    def _named(self, lines: list[bytes], file_ids: list[str], left_out: list[bytes]) -> Judged:
+        """The lines that count, with the names that the input gives to their files."""
+        if not self._names:
+            return Judged(lines, file_ids, left_out)
+        for place, bucket in enumerate(self._buckets.numbers(file_ids)):
+            name = self._names.next_of(bucket)
+            if name is not None and name != file_ids[place]:
+                lines[place], file_ids[place] = renamed_line(lines[place], name), name
+        return Judged(lines, file_ids, left_out)
+
+
+class _Names:
+    """What the input calls files that it spells otherwise than the earlier runs: for each bucket that has such a file,
+    a name for each of its lines that counts, in their order. All but a few wait in a temporary file."""
+
+    def __init__(self, directory: Path | None, limits: Limits) -> None:
+        self._file = Spool(directory, limits)
+        self._of_bucket: dict[int, Iterator[str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
+
+    def __bool__(self) -> bool:
+        return bool(self._of_bucket)
+
+    def add(self, bucket: int, names: Sequence[str]) -> None:
+        parts = ["\n".join(names[at : at + _NAMES_HELD]).encode() for at in range(0, len(names), _NAMES_HELD)]
+        ends = array("Q", accumulate(map(len, parts), initial=self._file.append(b"".join(parts))))
+        self._of_bucket[bucket] = chain.from_iterable(starmap(self._read, pairwise(ends)))
+
+    def next_of(self, bucket: int) -> str | None:
+        """The name of the next line of a bucket; None where nothing in it is spelled otherwise."""
+        names = self._of_bucket.get(bucket)
+        return None if names is None else next(names)
+
+    def _read(self, start: int, end: int) -> list[str]:
+        return self._file.read(start, end - start).decode().split("\n")

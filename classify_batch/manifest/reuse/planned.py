@@ -64,7 +64,8 @@ async def plan_reusing(
 
     Args:
         batches: the input's rows. runs: those whose outcomes fit, the newest first.
-        directory: where temporary files go that outgrow memory: five times the input's size.
+        directory: where temporary files go that outgrow memory: five times the input's size, and six
+            where it spells the IDs of the earlier runs otherwise.
 
     Raises:
         DamagedError: a run's results are not there as they were written.
