@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
@@ -164,6 +165,18 @@ def test_run_inside_a_running_loop(tmp_path: Path) -> None:
     assert "running event loop" in str(caught.value)
     assert "arun" in caught.value.hint
     assert not (tmp_path / "run").exists()
+
+
+def test_the_same_uuids_in_upper_case_are_the_same_run(tmp_path: Path) -> None:
+    """A run goes on with its plan where the input spells its UUIDs otherwise, and still refuses other ones."""
+    uuids = [str(uuid5(NAMESPACE_URL, file_id)) for file_id in IDS]
+    run(settings_with(), uuids, tmp_path / "run")
+    again = run(settings_with(), [uuid.upper() for uuid in uuids[::-1]], tmp_path / "run")
+    assert not again.called
+    assert outcome_ids(again) == sorted(uuids)
+    other = str(uuid5(NAMESPACE_URL, "another")).upper()
+    with pytest.raises(UsageError, match=rf"1 of the given ones are not in its plan \({other}\)"):
+        run(settings_with(), [*uuids, other], tmp_path / "run")
 
 
 @pytest.mark.parametrize("jobs_out", [0, 2])
