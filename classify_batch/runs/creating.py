@@ -24,6 +24,7 @@ from classify_batch.errors import (
     Verdict,
     WorldError,
 )
+from classify_batch.file_keys import file_keys
 from classify_batch.records import FILES_PER_JOB_MAX
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.jobs import LOOK_FIRST, PERHAPS_ACCEPTED, connected, ended, only_v2, verbs_of
@@ -139,15 +140,16 @@ class Creating:
 async def _gather(
     settings: Settings, http: Http, file_ids: Sequence[str], source: str | None, column: str | None
 ) -> list[str]:
-    """The IDs to classify, each once. Reads no further than a job can hold."""
-    wanted: dict[str, None] = {}
+    """The IDs to classify, each once, as it is spelled first. Reads no further than a job can hold."""
+    wanted: dict[str, str] = {}
     pages = FileList(http).page if source == PROJECT else None
     sources = [open_source(file_ids)] if file_ids else []
     sources += [open_source(source, column=column, pages=pages)] if source is not None else []
     for each in sources:
         async with closing(each) as batches:
             async for batch in batches:
-                wanted.update(dict.fromkeys(batch))
+                for key, file_id in zip(file_keys(batch), batch, strict=True):
+                    wanted.setdefault(key, file_id)
                 if len(wanted) > FILES_PER_JOB_MAX:
                     raise UsageError(
                         f"{_MOST[settings.api.version]}, and more were given",
@@ -155,4 +157,4 @@ async def _gather(
                     )
     if not wanted:
         raise SourceError("no file was named", hint="name files by --file-id ID, or by --input SOURCE")
-    return list(wanted)
+    return list(wanted.values())

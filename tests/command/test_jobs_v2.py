@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import parse_qs, urlsplit
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
@@ -144,6 +145,15 @@ def test_a_job_for_each_file(call: Call, kind: str, tmp_path: Path) -> None:
     assert [job["file_input"] for job in done.lines] == ["a", "b", "c", "d"]
     assert len({job["id"] for job in done.lines}) == len({job["transaction_id"] for job in done.lines}) == 4
     assert asked(kind)["creates_accepted"] - before == 4
+
+
+def test_a_uuid_in_two_spellings_is_one_job(call: Call, kind: str, tmp_path: Path) -> None:
+    """It is sent once, in the spelling that came first."""
+    uuids = [str(uuid5(NAMESPACE_URL, name)) for name in ("a", "b")]
+    (tmp_path / "ids.txt").write_text(f"{uuids[0]}\n{uuids[1]}\n{{{uuids[1].upper()}}}\n")
+    done = call(kind, "create", "--rule", RULE, "--file-id", uuids[0].upper(), "--input", "ids.txt")
+    assert done.status == 0, done.err
+    assert [job["file_input"] for job in done.lines] == [uuids[0].upper(), uuids[1]]
 
 
 def test_the_list_has_pages(call: Call) -> None:
