@@ -37,6 +37,11 @@ def file_key(file_id: str) -> str:
     return file_id if spelling is None else _canonical(spelling[2])
 
 
+def is_uuid(file_id: str) -> bool:
+    """Whether a file ID is a UUID, in any spelling."""
+    return _SPELLING.fullmatch(file_id) is not None
+
+
 def file_keys(file_ids: Sequence[str]) -> Sequence[str]:
     """The key of each file ID; the very sequence where each ID is its own key. No ID has a newline inside."""
     text = "\n".join(file_ids)

@@ -267,6 +267,16 @@ def test_repeated_and_odd_ids_are_notes(check: Check) -> None:
     assert names.codes == {"not_in_project": ("error", 2)}, "where many IDs are no UUIDs, none is odd"
 
 
+def test_a_uuid_in_another_spelling_is_repeated(check: Check) -> None:
+    """It is counted and shown as it is spelled there, and the file is looked up once."""
+    file_ids = named("a", "b")
+    with project(Habits(dict.fromkeys(file_ids))) as server:
+        done = check(server.base_url, [*file_ids, file_ids[0].upper(), f"{{{file_ids[0]}}}"])
+    assert (done.status, done.codes) == (0, {"duplicates": ("note", 2)})
+    assert done.finding("duplicates")["examples"] == [file_ids[0].upper()]
+    assert (done.report["files"], done.report["looked_up"]) == (2, 2)
+
+
 def test_unwise_settings(check: Check) -> None:
     """What is legal and unwise is a warning; the most that it can cost is held against the run's own limit."""
     more = """

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_batch.file_keys import file_key, file_keys
+from classify_batch.file_keys import file_key, file_keys, is_uuid
 
 CANONICAL = "0f8e2c1a-9b7d-4e6f-a5c3-d2b1e0f98a76"
 BARE = CANONICAL.replace("-", "")
@@ -74,12 +74,14 @@ def test_every_spelling_of_a_uuid_has_one_key(file_id: str) -> None:
     """Case, hyphens, braces and the prefix of a URN make no other file of it."""
     assert file_key(file_id) == CANONICAL
     assert file_keys([file_id]) == [CANONICAL]
+    assert is_uuid(file_id)
 
 
 @pytest.mark.parametrize("file_id", NEAR_MISSES)
 def test_what_is_not_exactly_a_uuid_is_its_own_key(file_id: str) -> None:
     """A string that a lenient parser would take for a UUID is opaque, and its case matters."""
     assert file_key(file_id) == file_id
+    assert not is_uuid(file_id)
 
 
 @given(pair=spellings(st.uuids()))

@@ -6,10 +6,10 @@ where it changes what a run does.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from classify_batch.clock import to_iso
+from classify_batch.file_keys import file_keys, is_uuid
 from classify_batch.manifest.cost import PAGES_DEFAULT
 from classify_batch.records import Rule
 from classify_batch.runs.check.findings import Finding, Seen, Severity
@@ -19,8 +19,6 @@ from classify_batch.wire.files import StoredFile
 
 UUIDS_SHARE_MIN = 0.9
 """From here on the IDs are UUIDs, and the others among them are odd. There is no such rule: IDs are opaque."""
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 # --- Settings -------------------------------------------------------------------------------------------------------
@@ -118,7 +116,7 @@ class Oddities:
 
     def look(self, first: int, file_ids: Sequence[str]) -> None:
         self._files += len(file_ids)
-        self._odd.add((at, each) for at, each in enumerate(file_ids, first) if not _UUID.fullmatch(each))
+        self._odd.add((at, each) for at, each in enumerate(file_ids, first) if not is_uuid(each))
 
     def findings(self) -> Iterator[Finding]:
         count = self._odd.count
@@ -150,14 +148,18 @@ class Standing:
         self._first_expires_s = float("inf")
         self.looked_up = 0
 
-    def look(self, first: int, file_ids: Sequence[str], found: Iterable[StoredFile]) -> None:
-        """Takes what the server knows of some IDs; `first`: the place of the first of them in the input."""
-        expires = {file.id: file.expires_at_s for file in found}
+    def look(self, first: int, file_ids: Sequence[str], found: Sequence[StoredFile]) -> None:
+        """Takes what the server knows of some IDs, which it may spell otherwise.
+
+        `first`: the place of the first of them in the input.
+        """
+        found_keys = file_keys([file.id for file in found])
+        expires = dict(zip(found_keys, [file.expires_at_s for file in found], strict=True))
         self.looked_up += len(file_ids)
-        for numbered in enumerate(file_ids, first):
-            if numbered[1] not in expires:
+        for key, numbered in zip(file_keys(file_ids), enumerate(file_ids, first), strict=True):
+            if key not in expires:
                 self._absent.add([numbered])
-            elif (at_s := expires[numbered[1]]) is not None and at_s <= self._ends_s:
+            elif (at_s := expires[key]) is not None and at_s <= self._ends_s:
                 (self._expired if at_s <= self._now_s else self._expiring).add([numbered])
                 if at_s > self._now_s:
                     self._first_expires_s = min(self._first_expires_s, at_s)

@@ -85,6 +85,24 @@ def test_odd_ones_need_nine_others_each() -> None:
         assert [finding.count for finding in oddities.findings()] == found
 
 
+def test_uuids_are_not_odd_in_any_spelling() -> None:
+    """A UUID in upper case, without hyphens or in braces is no header and no cut line."""
+    uuids = [str(uuid5(NAMESPACE_URL, str(number))) for number in range(30)]
+    oddities = Oddities()
+    oddities.look(0, [*uuids, uuids[0].upper(), uuids[1].replace("-", ""), f"{{{uuids[2]}}}", uuids[3][:-1]])
+    assert [finding.examples for finding in oddities.findings()] == [(uuids[3][:-1],)]
+
+
+def test_a_file_that_the_server_spells_otherwise_is_there() -> None:
+    """Files that the project lists in lower case are found by IDs in upper case, which findings name as given."""
+    there, gone, absent = (str(uuid5(NAMESPACE_URL, name)).upper() for name in ("there", "gone", "absent"))
+    found = [StoredFile(there.lower()), StoredFile(gone.lower(), expires_at="1970-01-01T00:00:00Z")]
+    standing = Standing(1000.0, 10.0)
+    standing.look(0, [there, gone, absent, "ODD"], [*found, StoredFile("odd")])
+    told = [(each.code, each.examples) for each in standing.findings()]
+    assert told == [("not_in_project", (absent, "ODD")), ("expired", (gone,))]
+
+
 def test_examples_are_the_first_in_whatever_order_they_come() -> None:
     """Answers come in no order, and the report is the same every time."""
     numbered = [(number, f"f{number}") for number in range(200)]
