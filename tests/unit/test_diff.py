@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 from zlib import crc32
 
 import anyio
@@ -289,6 +290,36 @@ def test_the_same_run_twice() -> None:
     summed = told(files, files)
     assert summed["changes"] == dict.fromkeys(summed["changes"], 0)
     assert (summed["unchanged"], summed["waiting"], summed["types"], summed["differs"]) == (3, 1, [], {})
+
+
+def spelled(night: Night, spelling: Callable[[str], str]) -> Night:
+    return {spelling(file_id): said for file_id, said in night.items()}
+
+
+@given(st.dictionaries(st.uuids().map(str), verdicts, min_size=1), st.sampled_from(CHANGES), st.data())
+@tried(max_examples=100, deadline=None)
+def test_uuids_are_compared_by_value(before: Night, only: Change, data: st.DataObject) -> None:
+    """Another spelling makes no other file: counts are as if both runs spelled alike, and lines name the second's."""
+    after = {file_id: data.draw(verdicts) for file_id in before if data.draw(st.booleans())} | {str(UUID(int=7)): WAITS}
+    upper = spelled(after, str.upper)
+    same, same_lines = anyio.run(compared, MemoryStore(files_of(before)), MemoryStore(files_of(after)), only)
+    found, lines = anyio.run(compared, MemoryStore(files_of(before)), MemoryStore(files_of(upper)), only)
+    assert (found.counts, found.pairs, found.confidence) == (same.counts, same.pairs, same.confidence)
+    expected = [
+        {**line, "file_id": line["file_id"].upper() if line["file_id"] in after else line["file_id"]}
+        for line in same_lines
+    ]
+    assert lines == expected
+
+
+def test_two_spellings_in_a_run_of_an_older_version() -> None:
+    """It told them apart and sent both, and one was never answered: the answer counts, and nothing is damaged."""
+    file_id = str(UUID(int=0xABC << 96))
+    both = {file_id: invoice(), file_id.upper(): failed(FailureCode.NOT_ANSWERED), "b": invoice()}
+    waiting = {file_id.upper(): WAITS, file_id: invoice(), "b": invoice()}
+    for night in (both, dict(reversed(both.items())), waiting):
+        summed = told(files_of(night), files_of({file_id: invoice(), "b": invoice()}))
+        assert (summed["unchanged"], summed["waiting"], sum(summed["changes"].values())) == (2, 0, 0)
 
 
 # --- What is read ---------------------------------------------------------------------------------------------------

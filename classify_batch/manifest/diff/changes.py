@@ -1,4 +1,4 @@
-"""Compares two runs, a bucket at a time.
+"""Compares two runs, a bucket at a time; UUIDs are compared by value.
 
 Every file that is planned in one of the runs, or in both, is counted once: under the first of these that holds of it.
 
@@ -25,7 +25,7 @@ import msgspec
 from anyio.lowlevel import checkpoint
 
 from classify_batch.manifest.diff.committed import read_side
-from classify_batch.manifest.diff.spread import WAITING, Answer, Labels
+from classify_batch.manifest.diff.spread import WAITING, Answer, Labels, Record
 from classify_batch.manifest.standing import RunOnDisk
 from classify_batch.outcomes.lines import encode_line
 from classify_batch.ports import RunStore
@@ -50,8 +50,6 @@ class Change(StrEnum):
 CHANGES = (Change.NEW, Change.GONE, Change.OUTCOME, Change.TYPE, Change.CONFIDENCE)
 """Those by which files can be asked for."""
 
-Seen = tuple[int, float | None]
-"""The label of an answer, and its confidence."""
 Took = Callable[[bytes], object]
 
 
@@ -174,22 +172,22 @@ class _Comparison:
         self._min = found.min_confidence_change - _CONFIDENCE_ERROR_MAX
         self._encoder = msgspec.json.Encoder()
 
-    def compare(self, before: dict[str, Seen], after: dict[str, Seen]) -> bytes:
-        """Counts a bucket's files, and gives the lines of those that were asked for."""
+    def compare(self, before: dict[str, Record], after: dict[str, Record]) -> bytes:
+        """Counts a bucket's files, by key, and gives the lines of those that were asked for."""
         changes: list[Change] = []
         asked: list[_ChangeLine] = []
         confidences: list[tuple[float, float]] = []
-        for file_id, now in after.items():
-            was = before.pop(file_id, None)
+        for key, now in after.items():
+            was = before.pop(key, None)
             change = self._judge(was, now, confidences)
             changes.append(change)
             if change is self._only:
-                asked.append(self._line(file_id, change, was, now))
-        for file_id, was in before.items():
-            change = Change.WAITING if was[0] == WAITING else Change.GONE
+                asked.append(self._line(now[0], change, was, now))
+        for was in before.values():
+            change = Change.WAITING if was[1] == WAITING else Change.GONE
             changes.append(change)
             if change is self._only:
-                asked.append(self._line(file_id, change, was, None))
+                asked.append(self._line(was[0], change, was, None))
         self._found.counts.update(changes)
         self._found.confidence.add(confidences)
         return self._encode(asked)
@@ -200,16 +198,16 @@ class _Comparison:
             before, after = (self._answers[label].name for label in labels)
             self._found.pairs[Pair(self._of_answers[labels], before, after)] += files
 
-    def _judge(self, was: Seen | None, now: Seen, confidences: list[tuple[float, float]]) -> Change:
+    def _judge(self, was: Record | None, now: Record, confidences: list[tuple[float, float]]) -> Change:
         if was is None:
-            return Change.WAITING if now[0] == WAITING else Change.NEW
-        labels = was[0], now[0]
+            return Change.WAITING if now[1] == WAITING else Change.NEW
+        labels = was[1], now[1]
         change = self._of_answers[labels]
         if change is not Change.UNCHANGED:
             if change is not Change.WAITING:
                 self._label_pairs[labels] += 1
             return change
-        before, after = was[1], now[1]
+        before, after = was[2], now[2]
         if before is not None and after is not None:
             confidences.append((before, after))
             moved = before != after and abs(after - before) >= self._min
@@ -217,14 +215,15 @@ class _Comparison:
             moved = before is not after
         return Change.CONFIDENCE if moved else Change.UNCHANGED
 
-    def _line(self, file_id: str, change: Change, was: Seen | None, now: Seen | None) -> _ChangeLine:
+    def _line(self, file_id: str, change: Change, was: Record | None, now: Record | None) -> _ChangeLine:
         return _ChangeLine(file_id, change.value, self._outcome(was), self._outcome(now))
 
-    def _outcome(self, seen: Seen | None) -> _Outcome | None:
-        if seen is None:
+    def _outcome(self, record: Record | None) -> _Outcome | None:
+        if record is None:
             return None
-        outcome, kind, code = self._answers[seen[0]]
-        return _Outcome(outcome, kind, seen[1], code)
+        _, label, confidence = record
+        outcome, kind, code = self._answers[label]
+        return _Outcome(outcome, kind, confidence, code)
 
     def _encode(self, lines: list[_ChangeLine]) -> bytes:
         try:

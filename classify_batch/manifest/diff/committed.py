@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError
 from classify_batch.manifest.committed import HINT, LineReader, OutcomeLine, committed_lines
-from classify_batch.manifest.diff.spread import WAITING, Labels, Record, Spread
+from classify_batch.manifest.diff.spread import WAITING, Labels, Record, Spread, keys_of
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.standing import RunOnDisk
 from classify_batch.ports import Log, RunStore
@@ -34,15 +35,19 @@ class Side:
     outcomes: Spread
     planned: Spread | None
 
-    def bucket(self, number: int) -> dict[str, tuple[int, float | None]]:
-        """Label and confidence of each file ID. Raises DamagedError where one has two outcomes."""
+    def bucket(self, number: int) -> dict[str, Record]:
+        """The record of each file, by the key of its ID. Raises DamagedError where an ID has two outcomes.
+
+        Two spellings of one ID may have one each, in a run of a version that took them for two files: an answer goes
+        before a failure then, as it stands behind it.
+        """
         records = self.outcomes.bucket(number)
-        found = {file_id: (label, confidence) for file_id, label, confidence in records}
-        if len(found) < len(records):
-            raise DamagedError(f"{self.store.where}: file ID {_first_repeated(records)} has two outcomes", hint=HINT)
+        found = _by_key(records)
+        if len(found) < len(records) and (repeated := _first_repeated(records)) is not None:
+            raise DamagedError(f"{self.store.where}: file ID {repeated} has two outcomes", hint=HINT)
         if self.planned is not None:
-            for file_id, label, confidence in self.planned.bucket(number):
-                found.setdefault(file_id, (label, confidence))
+            for key, record in _by_key(self.planned.bucket(number)).items():
+                found.setdefault(key, record)
         return found
 
 
@@ -79,6 +84,10 @@ async def _spread_plan(store: RunStore, sha256: str, planned: Spread) -> None:
             await checkpoint()
 
 
-def _first_repeated(records: list[Record]) -> str:
+def _by_key(records: Sequence[Record]) -> dict[str, Record]:
+    return dict(zip(keys_of(records), records, strict=True))
+
+
+def _first_repeated(records: Sequence[Record]) -> str | None:
     times = Counter(file_id for file_id, _, _ in records)
-    return next(file_id for file_id, count in times.items() if count > 1)
+    return next((file_id for file_id, count in times.items() if count > 1), None)

@@ -1,7 +1,7 @@
-"""Outcomes spread over buckets by their file IDs, in a nameless temporary file once they are many.
+"""Outcomes spread over buckets by the keys of their file IDs, in a nameless temporary file once they are many.
 
 As `sources.spill.Buckets` does for IDs alone, with two differences: an outcome carries a label and a confidence; and
-the bucket follows from the ID's bytes alone, not from a hash that differs from process to process, so that the same
+the bucket follows from the key's bytes alone, not from a hash that differs from process to process, so that the same
 two runs give the same lines in the same order every time.
 """
 
@@ -19,10 +19,16 @@ from zlib import crc32
 import msgspec
 
 from classify_batch.errors import StoreError
+from classify_batch.file_keys import file_keys
 from classify_batch.sources.spill import Limits, Spool
 
 Record = tuple[str, int, float | None]
 """File ID, label of the answer, confidence."""
+
+
+def keys_of(records: Sequence[Record]) -> Sequence[str]:
+    """The keys of the records' file IDs."""
+    return file_keys([file_id for file_id, _, _ in records])
 
 
 class Answer(NamedTuple):
@@ -74,7 +80,7 @@ class Spread:
         self._file.__exit__(*error)
 
     def add(self, records: Sequence[Record]) -> None:
-        numbers = [crc32(record[0].encode()) % self._limits.buckets for record in records]
+        numbers = [crc32(key.encode()) % self._limits.buckets for key in keys_of(records)]
         deque(map(list.append, map(self._held.__getitem__, numbers), records), maxlen=0)
         self._held_count += len(records)
         if self._held_count >= self._limits.held_ids:
