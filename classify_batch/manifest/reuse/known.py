@@ -1,7 +1,7 @@
 """Which files the earlier runs have answered, and which of their lines is the one that counts.
 
-UUIDs are compared by value. A file that the input spells otherwise than the earlier run goes by the input's spelling:
-whoever gives IDs looks for these in the results, and most are not reused but sent as they were given.
+UUIDs are compared by value. A file that the input spells otherwise than the earlier run gets the input's spelling:
+whoever gave the IDs looks for these in the results, whether a file was reused or sent.
 """
 
 from __future__ import annotations
