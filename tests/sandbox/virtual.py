@@ -20,6 +20,7 @@ from typing import Any
 
 import anyio
 import httpx
+import trio
 from pydantic import SecretStr
 
 from classify_batch.api.http import Http
@@ -94,6 +95,21 @@ class Wire:
         return sum(each == method for _, each, _ in self.requests)
 
 
+@dataclass
+class _Journey:
+    """A request on its way to the server, and what it brings back."""
+
+    request: httpx.Request
+    answer: httpx.Response | Exception | None = None
+    ended: anyio.Event = field(default_factory=anyio.Event)
+
+    async def response(self) -> httpx.Response:
+        await self.ended.wait()
+        if not isinstance(self.answer, httpx.Response):
+            raise self.answer or AssertionError("a journey that ended brought nothing back")
+        return self.answer
+
+
 class _End(httpx.AsyncBaseTransport):
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -102,14 +118,24 @@ class _End(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         wire = self._wire
         wire.requests.append((anyio.current_time(), request.method, request.url.path))
-        with anyio.CancelScope(shield=True):  # what has left arrives, whatever becomes of the client meanwhile
+        journey = _Journey(request)
+        # A task of nobody's: what has left arrives, whatever becomes of the client, which waits for it no longer.
+        trio.lowlevel.spawn_system_task(self._travel, journey)
+        with anyio.move_on_after(request.extensions["timeout"]["read"]):
+            response = await wire.after(request, await journey.response())
             await anyio.sleep(wire.latency_s())
-            response = await wire.before(request) or await self._ask(request)
-        response = await wire.after(request, response)
-        await anyio.sleep(wire.latency_s())
-        return httpx.Response(
-            response.status_code, headers=response.headers, stream=httpx.ByteStream(await response.aread())
-        )
+            return httpx.Response(
+                response.status_code, headers=response.headers, stream=httpx.ByteStream(await response.aread())
+            )
+        raise httpx.ReadTimeout("no answer in time", request=request)
+
+    async def _travel(self, journey: _Journey) -> None:
+        try:
+            await anyio.sleep(self._wire.latency_s())
+            journey.answer = await self._wire.before(journey.request) or await self._ask(journey.request)
+        except Exception as error:  # noqa: BLE001 - the client is told, as over a wire
+            journey.answer = error
+        journey.ended.set()
 
     async def _ask(self, request: httpx.Request) -> httpx.Response:
         try:
