@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import anyio
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -24,7 +25,7 @@ from classify_batch.sandbox.calls_v1 import CallsV1
 from classify_batch.sandbox.calls_v2 import CallsV2
 from classify_batch.sandbox.ledger import Ledger
 from classify_batch.sandbox.meter import Meter, RateLimit
-from classify_batch.sandbox.misfortunes import Call, Dice, Lot, Moment, sure
+from classify_batch.sandbox.misfortunes import Call, CreateFaultSampler, Dice, Lot, Moment, sure
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.project import Project
 from classify_batch.sandbox.struck import KEY_WORDS, RATE_WORDS, suffer
@@ -41,6 +42,9 @@ class App:
 
     Args:
         wall_s: seconds since the epoch; virtual in tests.
+
+    Attributes:
+        creates_waiting: creates that have arrived and are accepted later.
     """
 
     def __init__(
@@ -58,7 +62,10 @@ class App:
         self._rate = RateLimit(options.requests_per_s) if options.requests_per_s is not None else None
         self._started_s = wall_s()
         self._faults = options.faults
-        self._dice = Dice(self._faults.by_request(), world.seed if self._faults.seed is None else self._faults.seed)
+        seed = world.seed if self._faults.seed is None else self._faults.seed
+        self._dice = Dice(self._faults.by_request(), seed)
+        self._create_faults = CreateFaultSampler(self._faults.by_create(), seed)
+        self.creates_waiting = 0
         shelf = Shelf(project, options, wall_s)
         self._router = Router(
             [
@@ -114,7 +121,10 @@ class App:
             self._let_in(request, now_s)
             if (struck := await self._strike(call, "before", request)) is not None:
                 return struck
-            answer = Answer(await handler(request, self._wall_s()))
+            if call == "create" and self._create_faults.happens("create_slow"):
+                answer = Answer(await self._accept_late(handler, request))
+            else:
+                answer = Answer(await handler(request, self._wall_s()))
             return await self._strike(call, "after", request, answer) or answer
         except Refusal as refusal:
             return refusal.response
@@ -142,6 +152,18 @@ class App:
         files_field = "file_input" if request.url.path.startswith(v2.JOBS_PATH) else "file_ids"
         return suffer(lot.what, call, answer, self._faults.retry_after_s, files_field)
 
+    async def _accept_late(self, handler: Handler, request: Request) -> str:
+        """Handles a create after a wait that neither its client nor a cancellation ends."""
+        await read_body(request)  # from here on it has arrived
+        self.creates_waiting += 1
+        try:
+            with anyio.CancelScope(shield=True):
+                await pause(request, self._faults.accept_after_s)
+                body = await handler(request, self._wall_s())
+        finally:
+            self.creates_waiting -= 1
+        return body
+
     # --- What is told of the sandbox itself ------------------------------------------------------------------
 
     async def _stats(self, request: Request) -> Response:  # noqa: ARG002
@@ -153,6 +175,7 @@ class App:
         requests = self.meter.by_call()
         return {
             "creates_accepted": sum(1 for _ in self.world),
+            "creates_waiting": self.creates_waiting,
             "files_accepted": sum(len(job.file_ids) for job in self.world),
             "files_billed": len(billed),
             "files_billed_more_than_once": sorted(file_id for file_id, count in billed.items() if count > 1),

@@ -11,13 +11,13 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from classify_batch.errors import SettingsError
-from classify_batch.sandbox.misfortunes import CALLS, MOMENTS, SHORT_NAMES, WHATS, checked_what, parse
+from classify_batch.sandbox.misfortunes import CALLS, MOMENTS, SHORT_NAMES, WHATS, CreateFault, checked_what, parse
 from classify_batch.sandbox.project import draw
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -86,6 +86,11 @@ class Faults(BaseModel):
     """Per create: 503, although the job was accepted."""
     lost_create_answer: Probability = 0.0
     """Per create: the job is accepted, then the connection is closed without an answer."""
+    create_slow: Probability = 0.0
+    """Per create: it is accepted only `accept_after_s` after it arrived, even if its client is gone by then. The job's
+    `created_at` is the moment of acceptance. A sandbox that is stopped meanwhile accepts it at once."""
+    accept_after_s: Seconds = 10.0
+    """How long after its arrival a slow create is accepted."""
     read_503: Probability = 0.0
     """Per get, list, results or files."""
     reset_before: Probability = 0.0
@@ -161,6 +166,10 @@ class Faults(BaseModel):
         for name, full_name in SHORT_NAMES.items():
             yield full_name, getattr(self, name)
         yield from self.misfortunes.items()
+
+    def by_create(self) -> dict[CreateFault, float]:
+        """The probabilities of what can happen to a create and has no CALL.MOMENT.WHAT."""
+        return {fault: getattr(self, fault) for fault in get_args(CreateFault)}
 
     def struck(self, kind: FileFault, file_ids: Sequence[str]) -> Iterator[int]:
         """The positions of the files of this kind: always the same files."""

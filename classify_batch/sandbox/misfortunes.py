@@ -95,6 +95,29 @@ def _moment(word: str) -> Moment:
     raise ValueError("a moment is before or after, as in create.after.502")
 
 
+CreateFault = Literal["create_slow"]
+"""What can happen to a create beside CALL.MOMENT.WHAT; each is a probability in `Faults`."""
+
+
+class CreateFaultSampler:
+    """Decides for each create which of the `CreateFault`s happen to it.
+
+    Each fault has a stream of random numbers of its own: to change one probability leaves the other faults alone.
+
+    Args:
+        probabilities: by fault.
+        seed: same seed, same creates in the same order: same faults.
+    """
+
+    def __init__(self, probabilities: Mapping[CreateFault, float], seed: int) -> None:
+        self._probabilities = probabilities
+        self._randoms = {fault: Random(f"{seed}/{fault}") for fault in probabilities}  # noqa: S311
+
+    def happens(self, fault: CreateFault) -> bool:
+        """Whether the fault happens to the next create; to be asked once for each."""
+        return self._randoms[fault].random() < self._probabilities[fault]
+
+
 class Lot(NamedTuple):
     """What the dice say: whether the request is slow, and what happens to it then, if anything."""
 

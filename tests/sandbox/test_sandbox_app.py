@@ -362,6 +362,7 @@ def test_stats_tell_what_was_asked() -> None:
 
     assert talk(script) == {
         "creates_accepted": 2,
+        "creates_waiting": 0,
         "files_accepted": 4,
         "files_billed": 3,
         "files_billed_more_than_once": ["b"],

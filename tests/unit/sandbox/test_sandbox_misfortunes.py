@@ -3,6 +3,7 @@ from itertools import product
 
 import pytest
 
+from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.misfortunes import (
     CALLS,
     EVERY_CALL,
@@ -12,6 +13,7 @@ from classify_batch.sandbox.misfortunes import (
     SLOW,
     STATUSES,
     WHATS,
+    CreateFaultSampler,
     Dice,
     Lot,
     Misfortune,
@@ -68,6 +70,19 @@ def test_same_seed_same_misfortunes() -> None:
         return [dice.throw("list", "before") for _ in range(50)]
 
     assert drawn(4) == drawn(4) != drawn(5)
+
+
+def test_faults_of_creates_come_as_often_as_set() -> None:
+    """With their probability, by the seed."""
+
+    def drawn(seed: int, **probabilities: float) -> list[bool]:
+        sampler = CreateFaultSampler(Faults.model_validate(probabilities).by_create(), seed)
+        return [sampler.happens("create_slow") for _ in range(1_000)]
+
+    slow = drawn(4, create_slow=0.3)
+    assert 250 < sum(slow) < 350
+    assert slow != drawn(5, create_slow=0.3)
+    assert not any(drawn(4))
 
 
 def test_everything_that_can_happen_has_a_face() -> None:
