@@ -38,7 +38,7 @@ def job_json(job: Job, now_s: float, judge: Judge | None, *, usage: bool = False
     """A classify job as it is at a moment.
 
     Args:
-        judge: answers its file; needed only for a job that has answers.
+        judge: answers its file; None: no answer is shown.
         usage: whether what was billed is asked for.
     """
     finished = job.is_finished(now_s)

@@ -51,7 +51,9 @@ class CallsV1(Calls):
         if not job.is_finished(now_s):
             raise refuse(400, "Classify job is not finished")
         place = f"results of {job.job_id}"
-        page = page_of(job, position(request, place) or 0, self._results_page_size)
+        faults = self._options.faults
+        lag = None if job.is_finished(now_s - faults.results_lag_s) else faults.results_lag_shows
+        page = page_of(job, position(request, place) or 0, self._results_page_size, lag)
         token = None if page.next_start is None else bodies.to_token(place, page.next_start)
         judge = await self._judge(job.brief)
         items = (bodies.to_json(bodies.item_body(job, entry, judge)) for entry in page.entries)

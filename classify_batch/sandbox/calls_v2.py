@@ -60,11 +60,11 @@ class CallsV2(Calls):
         page = self._world.page(project_id, size, after, now_s, "v2", self._among(request, project_id, now_s))
         judges: dict[Brief, Judge] = {}
         for job in page.jobs:
-            if job.brief not in judges and has_answers(job, now_s):
+            if job.brief not in judges and self._shows_answers(job, now_s):
                 judges[job.brief] = await self._judge(job.brief)
         usage = _wants_usage(request)
         shown = (
-            job_json(job, now_s, judges[job.brief] if has_answers(job, now_s) else None, usage=usage)
+            job_json(job, now_s, judges[job.brief] if self._shows_answers(job, now_s) else None, usage=usage)
             for job in page.jobs
         )
         token = None if page.last_rank is None else bodies.to_token(place, page.last_rank)
@@ -88,8 +88,12 @@ class CallsV2(Calls):
         return deleted_json(job)
 
     async def _show(self, job: Job, now_s: float, *, usage: bool = False) -> str:
-        judge = await self._judge(job.brief) if has_answers(job, now_s) else None
+        judge = await self._judge(job.brief) if self._shows_answers(job, now_s) else None
         return job_json(job, now_s, judge, usage=usage)
+
+    def _shows_answers(self, job: Job, now_s: float) -> bool:
+        """Whether a job has answers that don't lag any more."""
+        return has_answers(job, now_s - self._options.faults.results_lag_s)
 
     def _among(self, request: Request, project_id: str, now_s: float) -> Sequence[Job] | None:
         """The jobs that the query asks for; None: all of the project's."""

@@ -26,6 +26,9 @@ FileIds = frozenset[str]
 FileFault = Literal["poison", "foreign", "rejected_vaguely"]
 """What a file can be; each is two fields of `Faults`: the file IDs, and a share of all."""
 
+ResultsLag = Literal["nothing", "null", "half"]
+"""What results show while they lag: no items, all items with `result: null`, or only the first half of the items."""
+
 
 def _known(name: str) -> str:
     parse(name)
@@ -110,6 +113,10 @@ class Faults(BaseModel):
     """A new job shows in the list only after this time."""
     get_lag_s: Seconds = 0.0
     """A new job is 404 for this time."""
+    results_lag_s: Seconds = 0.0
+    """The results of a job that ended are not whole for this time, though the job shows how it ended."""
+    results_lag_shows: ResultsLag = "nothing"
+    """What results show meanwhile. On v2, whichever it is, the job is COMPLETED with `result: null`."""
     results_page_size: int | None = Field(default=None, ge=1)
     """Results in pages of this size, unless the sandbox's own option says otherwise."""
 

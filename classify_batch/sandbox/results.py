@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
+from classify_batch.sandbox.faults import ResultsLag
 from classify_batch.sandbox.world import Job
 
 
@@ -48,9 +49,22 @@ def entries_of(job: Job) -> list[Entry]:
     return entries
 
 
-def page_of(job: Job, start: int, size: int | None) -> Page:
-    """Up to `size` entries (None: all of them) from `start` on."""
+def lagging(entries: list[Entry], lag: ResultsLag) -> list[Entry]:
+    """What is shown of a job's entries while its results lag."""
+    match lag:
+        case "nothing":
+            return []
+        case "null":
+            return [entry._replace(has_result=False) for entry in entries]
+        case "half":
+            return entries[: len(entries) // 2]
+
+
+def page_of(job: Job, start: int, size: int | None, lag: ResultsLag | None = None) -> Page:
+    """Up to `size` entries (None: all of them) from `start` on, of what is shown of them while they lag, if they do."""
     entries = entries_of(job)
+    if lag is not None:
+        entries = lagging(entries, lag)
     endless = "endless_results" in job.ending.oddities
     if endless:
         start = 0

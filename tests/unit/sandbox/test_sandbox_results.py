@@ -1,7 +1,7 @@
 import pytest
 
 from classify_batch.sandbox.endings import Oddity
-from classify_batch.sandbox.faults import Faults
+from classify_batch.sandbox.faults import Faults, ResultsLag
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.results import Entry, page_of
@@ -60,6 +60,22 @@ def test_pages_can_have_no_end() -> None:
     for size in (2, None):
         assert page_of(job, 0, size).next_start is not None
         assert page_of(job, 0, size).total == 3
+
+
+def test_results_that_lag_are_not_whole() -> None:
+    """No items, items without an answer, or the first half of the items, rounded down; in pages, with their total."""
+
+    def shown(lag: ResultsLag | None, job: Job) -> list[tuple[str | None, bool]]:
+        return [(entry.file_id, entry.has_result) for entry in page_of(job, 0, None, lag).entries]
+
+    whole, partial = make_job("doubled"), make_job(null_result=1.0)
+    assert shown(None, whole) == [("a", True), ("b", True), ("c", True), ("a", True)]
+    assert shown("nothing", whole) == shown("nothing", partial) == []
+    assert shown("null", whole) == [("a", False), ("b", False), ("c", False), ("a", False)]
+    assert shown("half", whole) == [("a", True), ("b", True)]
+    assert shown("half", partial) == [("a", False)]
+    assert page_of(whole, 0, 1, "half")[1:] == (1, 2)
+    assert page_of(whole, 1, 1, "half")[1:] == (None, 2)
 
 
 @pytest.mark.parametrize("fault", ["error", "cancelled", "stuck"])

@@ -1,0 +1,71 @@
+"""Reads that don't show what is: results that lag, and a list that loses sight of jobs."""
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+
+from classify_batch.sandbox import Faults
+
+if TYPE_CHECKING:
+    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
+else:
+    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
+
+ENDS_S = 10  # each job takes so long
+V1_BODY = {"file_ids": list("abcd"), "rules": RULES}
+BODIES = {V1_JOBS: V1_BODY, JOBS: create_body("a")}
+
+# --- Results ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [{}, {"partial": 1}])
+@pytest.mark.parametrize("shows", ["nothing", "null", "half"])
+def test_results_lag_behind_the_end_of_their_job(shows: str, more: dict[str, float]) -> None:
+    """For that time they are not whole, although the job shows that it was answered; then they are."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        job_path = f"{V1_JOBS}/{(await client.post(V1_JOBS, json=V1_BODY)).json()['id']}"
+        seen = []
+        for wait_s in (ENDS_S, 4.9, 0.2):
+            await anyio.sleep(wait_s)
+            page = (await client.get(f"{job_path}/results")).json()
+            found = {item["file_id"]: item["result"] is not None for item in page["items"]}
+            assert page["total_size"] == len(found)
+            seen.append(((await client.get(job_path)).json()["status"], found))
+        return seen
+
+    faults = Faults.of({"results_lag_s": 5, "results_lag_shows": shows, **more}, "here")
+    at_once, still, whole = talk(script, faults=faults)
+    status, answered = whole
+    assert status == ("PARTIAL_SUCCESS" if more else "SUCCESS")
+    assert answered.keys() <= set("abcd")
+    assert sum(answered.values()) == (3 if more else 4)
+    expected: dict[str, dict[str, bool]] = {
+        "nothing": {},
+        "null": dict.fromkeys(answered, False),
+        "half": {each: answered[each] for each in list(answered)[: len(answered) // 2]},
+    }
+    assert at_once == still == (status, expected[shows])
+
+
+@pytest.mark.parametrize("shows", ["nothing", "null", "half"])
+def test_an_answer_of_v2_lags_behind_the_end_of_its_job(shows: str) -> None:
+    """COMPLETED with `result: null` in list, get and a repeated create for that time; billed all the same."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        body = create_body("a", transaction_id="t")
+        job_path = f"{JOBS}/{(await client.post(JOBS, json=body)).json()['id']}"
+        seen = []
+        for wait_s in (ENDS_S, 4.9, 0.2):
+            await anyio.sleep(wait_s)
+            got = (await client.get(f"{job_path}?expand=usage")).json()
+            usage = got.pop("usage")
+            assert [got] == (await client.get(JOBS)).json()["items"]
+            assert got == (await client.post(JOBS, json=body)).json()
+            seen.append((got["status"], got["result"] is not None, usage["credits"]))
+        return seen
+
+    faults = Faults.of({"results_lag_s": 5, "results_lag_shows": shows}, "here")
+    assert talk(script, faults=faults) == [*[("COMPLETED", False, 1)] * 2, ("COMPLETED", True, 1)]
