@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from classify_batch.sandbox.answers import invalid, refuse, too_many
 from classify_batch.sandbox.faults import Faults
+from classify_batch.sandbox.job import credits_for
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import Order
 from classify_batch.sandbox.project import Project
 from classify_batch.sandbox.struck import FULL_WORDS, NO_CREDIT_WORDS
-from classify_batch.sandbox.world import World, credits_for
+from classify_batch.sandbox.world import World
 
 
 def admit(order: Order, project_id: str, options: Options, project: Project, world: World, now_s: float) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 from uuid import UUID
 
 from classify_batch.clock import to_iso
+from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.project import Brief, FileEntry, Judge
 from classify_batch.sandbox.results import Entry
-from classify_batch.sandbox.world import Job
 from classify_batch.wire.v1 import ItemBody
 
 USER_ID = "sandbox"

@@ -8,8 +8,8 @@ from functools import lru_cache
 from classify_batch.clock import to_iso
 from classify_batch.records import ANSWERED_STATUSES, JobStatus
 from classify_batch.sandbox.bodies import USER_ID, to_json
+from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.project import Brief, Judge
-from classify_batch.sandbox.world import Job
 from classify_batch.wire.v1 import ResultBody
 from classify_batch.wire.v2 import ConfigurationBody, DeletedBody, ParsingBody, Status, UsageBody, to_target_pages
 

@@ -8,12 +8,13 @@ from starlette.requests import Request
 from classify_batch.sandbox.admission import admit
 from classify_batch.sandbox.answers import refuse
 from classify_batch.sandbox.asking import page_size
+from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import Order
 from classify_batch.sandbox.project import Brief, Judge, Project, Version
 from classify_batch.sandbox.struck import NO_JOB_WORDS
-from classify_batch.sandbox.world import Job, World
+from classify_batch.sandbox.world import World
 
 PAGE_SIZE_DEFAULT = 50
 

@@ -43,7 +43,7 @@ class CallsV1(Calls):
         size = self._jobs_page_size(request, self._options.list_page_size_max)
         place = f"jobs of {project_id}"
         page = self._world.page(project_id, size, position(request, place), now_s)
-        token = None if page.last_rank is None else bodies.to_token(place, page.last_rank)
+        token = None if page.next_position is None else bodies.to_token(place, page.next_position)
         return bodies.page_json((bodies.job_json(job, now_s) for job in page.jobs), token, page.total)
 
     async def results(self, request: Request, now_s: float) -> str:

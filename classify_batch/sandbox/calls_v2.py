@@ -17,13 +17,14 @@ from classify_batch.sandbox.answers import refuse, too_many
 from classify_batch.sandbox.asking import checked_v2, moment_ms, position, read_body, status_word
 from classify_batch.sandbox.bodies_v2 import deleted_json, has_answers, job_json, status_of
 from classify_batch.sandbox.calls import Calls
+from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger
 from classify_batch.sandbox.meter import WindowLimit
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.project import Brief, Judge, Project
 from classify_batch.sandbox.struck import RATE_WORDS
-from classify_batch.sandbox.world import Job, World
+from classify_batch.sandbox.world import World
 from classify_batch.wire.v2 import PAGE_SIZE_MAX
 
 Test = Callable[[Job], bool]
@@ -67,7 +68,7 @@ class CallsV2(Calls):
             job_json(job, now_s, judges[job.brief] if self._shows_answers(job, now_s) else None, usage=usage)
             for job in page.jobs
         )
-        token = None if page.last_rank is None else bodies.to_token(place, page.last_rank)
+        token = None if page.next_position is None else bodies.to_token(place, page.next_position)
         return bodies.page_json(shown, token, page.total)
 
     async def cancel(self, request: Request, now_s: float) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
 from classify_batch.sandbox.faults import ResultsLag
-from classify_batch.sandbox.world import Job
+from classify_batch.sandbox.job import Job
 
 
 class Entry(NamedTuple):

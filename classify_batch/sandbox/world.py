@@ -4,111 +4,29 @@ A job's whole future is decided when it is drafted: how long it takes and how it
 is then a function of the job and that moment, nothing has to be moved along, and a job read back from the
 ledger goes on as if nothing had happened.
 
-Jobs are kept sorted by *rank*, a number that never changes: so a page token, which holds the last rank shown,
-means the same place however many jobs come in between pages.
+What the list shows of them is in `listing`.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
 from operator import attrgetter
 from random import Random
-from typing import NamedTuple
 from uuid import UUID
 
-from classify_batch.records import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
-from classify_batch.sandbox.endings import Ending, decide_ending
-from classify_batch.sandbox.options import ListOrder, Options
+from classify_batch.sandbox.endings import decide_ending
+from classify_batch.sandbox.job import Job
+from classify_batch.sandbox.listing import JobsPage, page_of_jobs, rank_of
+from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import Order
 from classify_batch.sandbox.project import Brief, Version
 
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """An accepted job and its future.
-
-    Attributes:
-        number: counts the world's jobs from 1, over restarts too.
-        ending: what it will be once `finished_at_s` has come; PENDING before.
-        rank: its place in the list.
-        transaction_id: the idempotency key of a v2 create.
-        deleted: it is shown no more; what was paid for it stays paid.
-    """
-
-    number: int
-    job_id: str
-    project_id: str
-    created_at_s: float
-    duration_s: float
-    ending: Ending
-    file_ids: tuple[str, ...]
-    brief: Brief
-    mode: str
-    rank: int = 0
-    transaction_id: str | None = None
-    deleted: bool = False
-
-    @property
-    def version(self) -> Version:
-        return self.brief.version
-
-    @property
-    def finished_at_s(self) -> float:
-        return self.created_at_s + self.duration_s
-
-    @property
-    def ends(self) -> bool:
-        return self.ending.status in FINISHED_STATUSES
-
-    def is_finished(self, now_s: float) -> bool:
-        return self.ends and now_s >= self.finished_at_s
-
-    def status(self, now_s: float) -> JobStatus:
-        return self.ending.status if self.is_finished(now_s) else JobStatus.PENDING
-
-    def shown_status(self, now_s: float) -> str:
-        """The word for its status, which may be one that no document has while it is out."""
-        if self.is_finished(now_s) or "unknown_status" not in self.ending.oddities:
-            return self.status(now_s)
-        return "QUEUED" if now_s < self.half_done_at_s else "RUNNING"
-
-    @property
-    def half_done_at_s(self) -> float:
-        return self.created_at_s + self.duration_s / 2
-
-    def cancelled(self, now_s: float) -> Job:
-        """What it becomes if it is cancelled now, while it isn't finished."""
-        ending = Ending(JobStatus.CANCELLED, oddities=self.ending.oddities)
-        return replace(self, duration_s=now_s - self.created_at_s, ending=ending)
-
-    @property
-    def credits(self) -> int:
-        """What it costs: only files that it answers are paid."""
-        return credits_for(sum(has_result for _, _, has_result in self.answered()), self.mode)
-
-    def answered(self) -> Iterator[tuple[int, str, bool]]:
-        """The files in its results, once finished: position, file ID, and whether `result` is not null."""
-        if self.ending.status not in ANSWERED_STATUSES:
-            return
-        null, absent = frozenset(self.ending.null), frozenset(self.ending.absent)
-        for position, file_id in enumerate(self.file_ids):
-            if position not in absent:
-                yield position, file_id, position not in null
-
-
-class JobsPage(NamedTuple):
-    """A page of the list; `last_rank` None: it is the last."""
-
-    jobs: Sequence[Job]
-    last_rank: int | None
-    total: int
-
+__all__ = ["Job", "World", "count_billed"]
 
 _rank = attrgetter("rank")
 
@@ -155,7 +73,7 @@ class World:
     def add(self, job: Job) -> Job:
         """Takes a drafted job, or one read back, in. Gives the job as the world holds it."""
         brief = self._briefs.setdefault(job.brief, job.brief)  # a thousand jobs share a few
-        job = replace(job, brief=brief, rank=_rank_of(job, self._options.list_order))
+        job = replace(job, brief=brief, rank=rank_of(job, self._options.list_order))
         self._jobs[job.job_id] = job
         heapq.heappush(self._finish_times, _finish_time(job))
         self.credits_spent += job.credits
@@ -202,27 +120,18 @@ class World:
         self,
         project_id: str,
         size: int,
-        after_rank: int | None,
+        position: int | None,
         now_s: float,
         version: Version = "v1",
         among: Sequence[Job] | None = None,
     ) -> JobsPage:
-        """Up to `size` jobs of a project behind `after_rank` (None: from the start).
+        """Up to `size` jobs of a project behind `position`, as `listing.page_of_jobs` has it.
 
         Args:
             among: the jobs to show, in the list's order. None: all of them.
         """
         jobs = self._lists.get((version, project_id), []) if among is None else among
-        start = 0 if after_rank is None else bisect_right(jobs, after_rank, key=_rank)
-        lag_s = self._options.faults.list_lag_s
-        if lag_s == 0:
-            page = jobs[start : start + size + 1]
-            total = len(jobs)
-        else:
-            visible = (job for job in islice(jobs, start, None) if now_s >= job.created_at_s + lag_s)
-            page = list(islice(visible, size + 1))
-            total = sum(now_s >= job.created_at_s + lag_s for job in jobs)
-        return JobsPage(page[:size], page[size - 1].rank if len(page) > size else None, total)
+        return page_of_jobs(jobs, size, position, now_s, self._options)
 
     def all(self, project_id: str, version: Version, wanted: Callable[[Job], bool]) -> list[Job]:
         """The project's jobs that are wanted, in the order of its list."""
@@ -253,20 +162,5 @@ def count_billed(jobs: Iterable[Job]) -> Counter[str]:
     return most
 
 
-def credits_for(pages: int, mode: str) -> int:
-    """What so many pages cost; a file of the sandbox is a page."""
-    return 2 * pages if mode == "MULTIMODAL" else pages
-
-
 def _finish_time(job: Job) -> float:
     return job.finished_at_s if job.ends else math.inf
-
-
-def _rank_of(job: Job, order: ListOrder) -> int:
-    match order:
-        case "newest":
-            return -job.number
-        case "oldest":
-            return job.number
-        case "shuffled":
-            return UUID(job.job_id).int

@@ -7,10 +7,11 @@ import pytest
 from classify_batch.errors import DamagedError, UsageError
 from classify_batch.records import JobStatus, ParsingConfiguration
 from classify_batch.sandbox.faults import Faults
+from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger, read_billed, read_jobs
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
-from classify_batch.sandbox.world import Job, World
+from classify_batch.sandbox.world import World
 from classify_batch.wire import v2
 from classify_batch.wire.v1 import CreateBody
 

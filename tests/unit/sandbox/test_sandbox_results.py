@@ -2,10 +2,11 @@ import pytest
 
 from classify_batch.sandbox.endings import Oddity
 from classify_batch.sandbox.faults import Faults, ResultsLag
+from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.results import Entry, page_of
-from classify_batch.sandbox.world import Job, World, count_billed
+from classify_batch.sandbox.world import World, count_billed
 from classify_batch.wire.v1 import CreateBody
 
 

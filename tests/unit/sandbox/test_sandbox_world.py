@@ -5,9 +5,10 @@ import pytest
 
 from classify_batch.records import JobStatus, ParsingConfiguration
 from classify_batch.sandbox.faults import Faults
+from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import Order, order_of
-from classify_batch.sandbox.world import Job, World, count_billed
+from classify_batch.sandbox.world import World, count_billed
 from classify_batch.wire import v2
 from classify_batch.wire.v1 import CreateBody
 
@@ -37,7 +38,7 @@ def walk(world: World, size: int, now_s: float = 1e9) -> list[str]:
     while True:
         page = world.page(PROJECT, size, rank, now_s)
         job_ids += [job.job_id for job in page.jobs]
-        rank = page.last_rank
+        rank = page.next_position
         if rank is None:
             return job_ids
 
@@ -92,7 +93,7 @@ def test_pages_stand_still_while_jobs_come() -> None:
             seen += [job.job_id for job in page.jobs]
             for _ in range(4 if len(seen) < 25 else 0):
                 world.add(world.draft(ordered(), PROJECT, 1000.0))
-            if (rank := page.last_rank) is None:
+            if (rank := page.next_position) is None:
                 break
         assert len(seen) == len(set(seen))
         assert {job.job_id for job in jobs} <= set(seen)
@@ -101,8 +102,8 @@ def test_pages_stand_still_while_jobs_come() -> None:
 def test_last_page_has_no_successor() -> None:
     """A page that ends exactly at the last job says that it is the last."""
     world, _ = make_world(6)
-    assert world.page(PROJECT, 6, None, 0.0).last_rank is None
-    assert world.page(PROJECT, 5, None, 0.0).last_rank is not None
+    assert world.page(PROJECT, 6, None, 0.0).next_position is None
+    assert world.page(PROJECT, 5, None, 0.0).next_position is not None
 
 
 def test_jobs_stay_in_their_project() -> None:
@@ -214,9 +215,9 @@ def test_some_jobs_stand_in_the_order_of_the_list(list_order: str) -> None:
     some = world.some([*wanted, wanted[0]], PROJECT, "v2")
     assert some == [job for job in whole if job.job_id in wanted]
     first = world.page(PROJECT, 4, None, 0.0, "v2", some)
-    rest = world.page(PROJECT, 4, first.last_rank, 0.0, "v2", some)
+    rest = world.page(PROJECT, 4, first.next_position, 0.0, "v2", some)
     assert [*first.jobs, *rest.jobs] == some
-    assert (first.total, rest.last_rank) == (7, None)
+    assert (first.total, rest.next_position) == (7, None)
 
 
 @pytest.mark.parametrize("stuck", [0, 1])

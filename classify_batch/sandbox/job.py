@@ -1,0 +1,88 @@
+"""An accepted job of the sandbox: what it is at a moment is a function of the job and that moment, without a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from classify_batch.records import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
+from classify_batch.sandbox.endings import Ending
+from classify_batch.sandbox.project import Brief, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An accepted job and its future.
+
+    Attributes:
+        number: counts the world's jobs from 1, over restarts too.
+        ending: what it will be once `finished_at_s` has come; PENDING before.
+        rank: its place in the list.
+        transaction_id: the idempotency key of a v2 create.
+        deleted: it is shown no more; what was paid for it stays paid.
+    """
+
+    number: int
+    job_id: str
+    project_id: str
+    created_at_s: float
+    duration_s: float
+    ending: Ending
+    file_ids: tuple[str, ...]
+    brief: Brief
+    mode: str
+    rank: int = 0
+    transaction_id: str | None = None
+    deleted: bool = False
+
+    @property
+    def version(self) -> Version:
+        return self.brief.version
+
+    @property
+    def finished_at_s(self) -> float:
+        return self.created_at_s + self.duration_s
+
+    @property
+    def ends(self) -> bool:
+        return self.ending.status in FINISHED_STATUSES
+
+    def is_finished(self, now_s: float) -> bool:
+        return self.ends and now_s >= self.finished_at_s
+
+    def status(self, now_s: float) -> JobStatus:
+        return self.ending.status if self.is_finished(now_s) else JobStatus.PENDING
+
+    def shown_status(self, now_s: float) -> str:
+        """The word for its status, which may be one that no document has while it is out."""
+        if self.is_finished(now_s) or "unknown_status" not in self.ending.oddities:
+            return self.status(now_s)
+        return "QUEUED" if now_s < self.half_done_at_s else "RUNNING"
+
+    @property
+    def half_done_at_s(self) -> float:
+        return self.created_at_s + self.duration_s / 2
+
+    def cancelled(self, now_s: float) -> Job:
+        """What it becomes if it is cancelled now, while it isn't finished."""
+        ending = Ending(JobStatus.CANCELLED, oddities=self.ending.oddities)
+        return replace(self, duration_s=now_s - self.created_at_s, ending=ending)
+
+    @property
+    def credits(self) -> int:
+        """What it costs: only files that it answers are paid."""
+        return credits_for(sum(has_result for _, _, has_result in self.answered()), self.mode)
+
+    def answered(self) -> Iterator[tuple[int, str, bool]]:
+        """The files in its results, once finished: position, file ID, and whether `result` is not null."""
+        if self.ending.status not in ANSWERED_STATUSES:
+            return
+        null, absent = frozenset(self.ending.null), frozenset(self.ending.absent)
+        for position, file_id in enumerate(self.file_ids):
+            if position not in absent:
+                yield position, file_id, position not in null
+
+
+def credits_for(pages: int, mode: str) -> int:
+    """What so many pages cost; a file of the sandbox is a page."""
+    return 2 * pages if mode == "MULTIMODAL" else pages

@@ -1,0 +1,67 @@
+"""What the list shows of a project's jobs at a moment, page by page: pure.
+
+Jobs are kept sorted by *rank*, a number that never changes: so a page token, which holds the last rank shown,
+means the same place however many jobs come in between pages.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import islice
+from operator import attrgetter
+from typing import NamedTuple
+from uuid import UUID
+
+from classify_batch.sandbox.faults import Faults
+from classify_batch.sandbox.job import Job
+from classify_batch.sandbox.options import ListOrder, Options
+
+
+class JobsPage(NamedTuple):
+    """A page of the list.
+
+    Attributes:
+        next_position: where the next page begins; None: this one is the last.
+        total: how many jobs the list shows, on all pages.
+    """
+
+    jobs: Sequence[Job]
+    next_position: int | None
+    total: int
+
+
+def page_of_jobs(jobs: Sequence[Job], size: int, position: int | None, now_s: float, options: Options) -> JobsPage:
+    """A page of the jobs that the list shows.
+
+    Args:
+        jobs: by rank, ascending.
+        position: of the page, from the page before; None: it is the first.
+    """
+    faults = options.faults
+    start = 0 if position is None else bisect_right(jobs, position, key=_rank)
+    if faults.list_lag_s == 0:
+        page = jobs[start : start + size + 1]
+        total = len(jobs)
+    else:
+        page = list(islice((job for job in islice(jobs, start, None) if _is_listed(job, now_s, faults)), size + 1))
+        total = sum(_is_listed(job, now_s, faults) for job in jobs)
+    return JobsPage(page[:size], page[size - 1].rank if len(page) > size else None, total)
+
+
+def rank_of(job: Job, order: ListOrder) -> int:
+    """A job's place in the list."""
+    match order:
+        case "newest":
+            return -job.number
+        case "oldest":
+            return job.number
+        case "shuffled":
+            return UUID(job.job_id).int
+
+
+def _is_listed(job: Job, now_s: float, faults: Faults) -> bool:
+    return now_s >= job.created_at_s + faults.list_lag_s
+
+
+_rank = attrgetter("rank")
