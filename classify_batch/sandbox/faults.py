@@ -111,6 +111,10 @@ class Faults(BaseModel):
     """Sent as `Retry-After` with every 429, if set."""
     list_lag_s: Seconds = 0.0
     """A new job shows in the list only after this time."""
+    list_hides_after_s: Seconds = 0.0
+    """So long after its creation a job vanishes from the list …"""
+    list_hides_for_s: Seconds = 0.0
+    """… for this time, as from a replica that lags behind: it is still there by its ID."""
     get_lag_s: Seconds = 0.0
     """A new job is 404 for this time."""
     results_lag_s: Seconds = 0.0

@@ -40,7 +40,7 @@ def page_of_jobs(jobs: Sequence[Job], size: int, position: int | None, now_s: fl
     """
     faults = options.faults
     start = 0 if position is None else bisect_right(jobs, position, key=_rank)
-    if faults.list_lag_s == 0:
+    if faults.list_lag_s == faults.list_hides_for_s == 0:
         page = jobs[start : start + size + 1]
         total = len(jobs)
     else:
@@ -61,7 +61,9 @@ def rank_of(job: Job, order: ListOrder) -> int:
 
 
 def _is_listed(job: Job, now_s: float, faults: Faults) -> bool:
-    return now_s >= job.created_at_s + faults.list_lag_s
+    age_s = now_s - job.created_at_s
+    is_hidden = 0 <= age_s - faults.list_hides_after_s < faults.list_hides_for_s
+    return age_s >= faults.list_lag_s and not is_hidden
 
 
 _rank = attrgetter("rank")

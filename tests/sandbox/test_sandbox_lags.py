@@ -69,3 +69,24 @@ def test_an_answer_of_v2_lags_behind_the_end_of_its_job(shows: str) -> None:
 
     faults = Faults.of({"results_lag_s": 5, "results_lag_shows": shows}, "here")
     assert talk(script, faults=faults) == [*[("COMPLETED", False, 1)] * 2, ("COMPLETED", True, 1)]
+
+
+# --- The list ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [V1_JOBS, JOBS])
+def test_the_list_loses_sight_of_a_job(path: str) -> None:
+    """It shows at first, is hidden for a time, also where it is asked for by ID, and shows again; a get has it."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        job_id = (await client.post(path, json=BODIES[path])).json()["id"]
+        queries: list[dict[str, str]] = [{}] if path == V1_JOBS else [{}, {"job_ids": job_id}]
+        seen = []
+        for _ in range(4):
+            found = [(await client.get(path, params=query)).json()["total_size"] for query in queries]
+            seen.append((set(found), (await client.get(f"{path}/{job_id}")).status_code))
+            await anyio.sleep(4)
+        return seen
+
+    faults = Faults(list_hides_after_s=4, list_hides_for_s=8)
+    assert talk(script, faults=faults) == [({1}, 200), ({0}, 200), ({0}, 200), ({1}, 200)]

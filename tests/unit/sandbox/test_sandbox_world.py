@@ -122,6 +122,26 @@ def test_lags_hide_fresh_jobs() -> None:
     assert (world.get(job.job_id, PROJECT, 1.9), world.get(job.job_id, PROJECT, 2.0)) == (None, job)
 
 
+def test_the_list_can_lose_sight_of_a_job() -> None:
+    """From `list_hides_after_s` on, for `list_hides_for_s`, it is not in the list nor in its total; a get has it."""
+    world, (job,) = make_world(1, faults=Faults(list_hides_after_s=10, list_hides_for_s=5))
+    moments = [0.0, 9.9, 10.0, 14.9, 15.0, 1e9]
+    assert [walk(world, 1, at_s) == [job.job_id] for at_s in moments] == [True, True, False, False, True, True]
+    assert [world.page(PROJECT, 1, None, at_s).total for at_s in moments] == [1, 1, 0, 0, 1, 1]
+    assert {world.get(job.job_id, PROJECT, at_s) for at_s in moments} == {job}
+    world, (job,) = make_world(1, faults=Faults(list_hides_for_s=5, list_lag_s=7))
+    assert [len(walk(world, 1, at_s)) for at_s in (4.9, 5.0, 6.9, 7.0)] == [0, 0, 0, 1]
+
+
+def test_pages_stand_still_while_jobs_are_hidden() -> None:
+    """A job that vanishes between two pages takes no other with it."""
+    world, jobs = make_world(10, faults=Faults(list_hides_after_s=100, list_hides_for_s=3))
+    first = world.page(PROJECT, 4, None, 99.0)
+    rest = world.page(PROJECT, 100, first.next_position, 105.0)
+    assert [job.number for job in (*first.jobs, *rest.jobs)] == [10, 9, 8, 7, 3, 2, 1]
+    assert rest.total == len(jobs) - 3
+
+
 def test_a_draft_is_not_yet_in_the_world() -> None:
     """A job that could not be kept is not in the world."""
     world, _ = make_world()
