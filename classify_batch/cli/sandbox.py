@@ -29,7 +29,12 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
 @click.option("--seed", type=int, help="Same seed and requests: same durations, endings and misfortunes.")
 @click.option("--job-duration-s", type=float, default=0.2, help="Median time a job takes.")
 @click.option("--job-duration-sigma", type=float, default=0.6, help="Lognormal spread of it; 0: all the same.")
-@click.option("--list-order", type=click.Choice(["newest", "oldest", "shuffled"]), default="newest")
+@click.option(
+    "--list-order",
+    type=click.Choice(["newest", "oldest", "shuffled", "changed"]),
+    default="newest",
+    help="Of jobs; changed: by last change, newest first, with offsets as page tokens.",
+)
 @click.option("--list-page-size-max", type=int, default=100, help="Larger pages of jobs are refused with 422 …")
 @click.option("--list-page-size-clamp", is_flag=True, help="… or cut down, with this.")
 @click.option("--results-page-size", type=int, help="Results in pages of this size; else all in one.")

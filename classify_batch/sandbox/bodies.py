@@ -31,7 +31,7 @@ def job_json(job: Job, now_s: float) -> str:
     """A ClassifyJob as it is at a moment."""
     finished = job.is_finished(now_s)
     created_at = to_iso(job.created_at_s)
-    updated_at = to_iso(job.finished_at_s) if finished else created_at
+    updated_at = to_iso(job.changed_at_s(now_s))
     message = to_json(job.ending.error_message) if finished else "null"
     return (
         f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{_brief_json(job.brief)},'

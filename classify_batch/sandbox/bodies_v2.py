@@ -49,7 +49,7 @@ def job_json(job: Job, now_s: float, judge: Judge | None, *, usage: bool = False
         f'{{"id":"{job.job_id}","configuration":{_configuration_json(job.brief, job.mode)},"configuration_id":null,'
         f'"document_input_type":"file_id","file_input":{to_json(job.file_ids[0])},"parse_job_id":null,'
         f'"project_id":{to_json(job.project_id)},"status":"{shown or status_of(job, now_s)}","user_id":"{USER_ID}",'
-        f'"created_at":"{to_iso(job.created_at_s)}","updated_at":"{to_iso(_changed_at_s(job, now_s))}",'
+        f'"created_at":"{to_iso(job.created_at_s)}","updated_at":"{to_iso(job.changed_at_s(now_s))}",'
         f'"error_message":{message},"result":{to_json(_result(job, judge))},'
         f'"transaction_id":{to_json(job.transaction_id)}{expanded}}}'
     )
@@ -75,12 +75,6 @@ def _configuration_json(brief: Brief, mode: str) -> str:
     rules = [rule.model_dump() for rule in brief.rules]
     body: ConfigurationBody = {"rules": rules, "mode": mode, "parsing_configuration": told}
     return to_json(body)
-
-
-def _changed_at_s(job: Job, now_s: float) -> float:
-    if job.is_finished(now_s):
-        return job.finished_at_s
-    return job.created_at_s if now_s < job.half_done_at_s else job.half_done_at_s
 
 
 def _result(job: Job, judge: Judge | None) -> ResultBody | None:

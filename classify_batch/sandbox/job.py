@@ -63,6 +63,14 @@ class Job:
     def half_done_at_s(self) -> float:
         return self.created_at_s + self.duration_s / 2
 
+    def changed_at_s(self, now_s: float) -> float:
+        """When its status last changed, as `updated_at` shows it: on v2 a job is RUNNING in the second half of its
+        life."""
+        if self.is_finished(now_s):
+            return self.finished_at_s
+        runs = self.version == "v2" and now_s >= self.half_done_at_s
+        return self.half_done_at_s if runs else self.created_at_s
+
     def cancelled(self, now_s: float) -> Job:
         """What it becomes if it is cancelled now, while it isn't finished."""
         ending = Ending(JobStatus.CANCELLED, oddities=self.ending.oddities)

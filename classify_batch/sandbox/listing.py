@@ -1,7 +1,9 @@
 """What the list shows of a project's jobs at a moment, page by page: pure.
 
 Jobs are kept sorted by *rank*, a number that never changes: so a page token, which holds the last rank shown,
-means the same place however many jobs come in between pages.
+means the same place however many jobs come in between pages. Only the order `changed` is another at each moment;
+its tokens hold an offset. A job that ends between two pages moves to the front, where the reader has already been: it
+is missed, and a job that was read already moves on to the next page and is read twice.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ def page_of_jobs(jobs: Sequence[Job], size: int, position: int | None, now_s: fl
         position: of the page, from the page before; None: it is the first.
     """
     faults = options.faults
+    if options.list_order == "changed":
+        return _page_by_change([job for job in jobs if _is_listed(job, now_s, faults)], size, position or 0, now_s)
     start = 0 if position is None else bisect_right(jobs, position, key=_rank)
     if faults.list_lag_s == faults.list_hides_for_s == 0:
         page = jobs[start : start + size + 1]
@@ -50,14 +54,20 @@ def page_of_jobs(jobs: Sequence[Job], size: int, position: int | None, now_s: fl
 
 
 def rank_of(job: Job, order: ListOrder) -> int:
-    """A job's place in the list."""
+    """A job's place in the list; by `changed` it has none that lasts, and is kept as by `newest`."""
     match order:
-        case "newest":
+        case "newest" | "changed":
             return -job.number
         case "oldest":
             return job.number
         case "shuffled":
             return UUID(job.job_id).int
+
+
+def _page_by_change(jobs: Sequence[Job], size: int, start: int, now_s: float) -> JobsPage:
+    ordered = sorted(jobs, key=lambda job: (job.changed_at_s(now_s), job.number), reverse=True)
+    end = start + size
+    return JobsPage(ordered[start:end], end if end < len(ordered) else None, len(ordered))
 
 
 def _is_listed(job: Job, now_s: float, faults: Faults) -> bool:

@@ -11,7 +11,8 @@ from classify_batch.errors import SettingsError
 from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.project import PROJECT_ID
 
-ListOrder = Literal["newest", "oldest", "shuffled"]
+ListOrder = Literal["newest", "oldest", "shuffled", "changed"]
+"""`changed`: the job whose status changed last comes first, and page tokens are offsets."""
 
 
 class Options(BaseModel):

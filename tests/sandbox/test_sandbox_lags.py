@@ -90,3 +90,26 @@ def test_the_list_loses_sight_of_a_job(path: str) -> None:
 
     faults = Faults(list_hides_after_s=4, list_hides_for_s=8)
     assert talk(script, faults=faults) == [({1}, 200), ({0}, 200), ({0}, 200), ({1}, 200)]
+
+
+@pytest.mark.parametrize("path", [V1_JOBS, JOBS])
+def test_a_list_by_last_change(path: str) -> None:
+    """Newest first by `updated_at`; a job that ends between two pages is missed, and no token is refused."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        made = []
+        for _ in range(4):
+            made.append((await client.post(path, json=BODIES[path])).json()["id"])
+            await anyio.sleep(1)
+        await anyio.sleep(5.9)  # the first ends in 0.1 s
+        first = (await client.get(path, params={"page_size": 2})).json()
+        await anyio.sleep(0.2)
+        rest = (await client.get(path, params={"page_size": 2, "page_token": first["next_page_token"]})).json()
+        whole = (await client.get(path)).json()
+        return made, [[job["id"] for job in page["items"]] for page in (first, rest)], whole["items"]
+
+    made, seen, whole = talk(script, list_order="changed")
+    assert seen == [[made[3], made[2]], [made[2], made[1]]]
+    assert [job["id"] for job in whole] == [made[0], *made[:0:-1]]
+    changed = [job["updated_at"] for job in whole]
+    assert changed == sorted(changed, reverse=True)

@@ -82,6 +82,33 @@ def test_list_orders() -> None:
     assert walk(world, 7) not in (job_ids, job_ids[::-1])
 
 
+def test_the_list_by_last_change() -> None:
+    """A job stands in front when it ends, in front of all that changed before, made later or not."""
+    world, jobs = make_world(4, list_order="changed", job_duration_s=10, job_duration_sigma=0)  # made at 0, 1, 2, 3
+    order = {job.job_id: job.number for job in jobs}
+    shown = {at_s: [order[job_id] for job_id in walk(world, 9, at_s)] for at_s in (3.0, 10.0, 11.5, 13.0)}
+    assert shown == {3.0: [4, 3, 2, 1], 10.0: [1, 4, 3, 2], 11.5: [2, 1, 4, 3], 13.0: [4, 3, 2, 1]}
+    assert [order[job_id] for job_id in walk(world, 2, 11.5)] == [2, 1, 4, 3]
+
+
+def test_by_last_change_a_reader_can_miss_a_job() -> None:
+    """A job that ends between two pages comes to the front: behind the reader, who gets another one twice."""
+    world, _ = make_world(4, list_order="changed", job_duration_s=10, job_duration_sigma=0)
+    first = world.page(PROJECT, 2, None, 9.0)
+    rest = world.page(PROJECT, 2, first.next_position, 10.0)
+    assert [job.number for job in (*first.jobs, *rest.jobs)] == [4, 3, 3, 2]
+    assert (first.total, rest.total, rest.next_position) == (4, 4, None)
+
+
+def test_a_job_of_v2_changes_in_the_middle_too() -> None:
+    """From PENDING to RUNNING it moves to the front as well."""
+    world, _ = make_world(list_order="changed", job_duration_s=10, job_duration_sigma=0)
+    for at_s in (0.0, 3.0):
+        world.add(world.draft(ordered_v2(), PROJECT, at_s))
+    shown = [[job.number for job in world.page(PROJECT, 9, None, at_s, "v2").jobs] for at_s in (4.0, 5.0, 8.0, 10.0)]
+    assert shown == [[2, 1], [1, 2], [2, 1], [1, 2]]
+
+
 def test_pages_stand_still_while_jobs_come() -> None:
     """Jobs created between two pages make paging neither skip nor repeat one that was there, in any order."""
     for order in ("newest", "oldest", "shuffled"):
@@ -225,7 +252,7 @@ def test_each_version_shows_its_own_jobs() -> None:
     assert (world.of_transaction("t", PROJECT), world.of_transaction("t", "other")) == (new, None)
 
 
-@pytest.mark.parametrize("list_order", ["newest", "oldest", "shuffled"])
+@pytest.mark.parametrize("list_order", ["newest", "oldest", "shuffled", "changed"])
 def test_some_jobs_stand_in_the_order_of_the_list(list_order: str) -> None:
     """Asked for by ID, jobs come as the list has them, each once, and in pages."""
     world, _ = make_world(list_order=list_order)
@@ -241,7 +268,7 @@ def test_some_jobs_stand_in_the_order_of_the_list(list_order: str) -> None:
 
 
 @pytest.mark.parametrize("stuck", [0, 1])
-@pytest.mark.parametrize("list_order", ["newest", "oldest", "shuffled"])
+@pytest.mark.parametrize("list_order", ["newest", "oldest", "shuffled", "changed"])
 def test_a_cancelled_job_is_ended_everywhere(list_order: str, stuck: int) -> None:
     """List, get, count and credits know of it, and the other jobs are as they were."""
     world, _ = make_world(list_order=list_order, faults=Faults(stuck=stuck), job_duration_s=10, job_duration_sigma=0)
