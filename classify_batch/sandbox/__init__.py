@@ -1,7 +1,8 @@
 """A LlamaCloud to practise on: a real server on 127.0.0.1 that speaks v1 and v2 of the classifier's API strictly.
 
     faults       what goes wrong, and how often: endings (of jobs), misfortunes (of requests)
-    world        the jobs and their futures (job, endings) and what the list shows of them (listing): pure
+    world        the jobs and their futures (job, endings), what the list shows of them (listing), and
+                 the jobs that somebody else makes in the project (others): pure
     project      what files there are and how they are answered: documents (a ranking of real texts) or any ID by lot
     ledger       accepted jobs on disk
     app          the ASGI application: asking and orders (what is wanted), admission (what a create is refused for),

@@ -69,8 +69,8 @@ class App:
         shelf = Shelf(project, options, wall_s)
         self._router = Router(
             [
-                *self._v1_routes(CallsV1(options, world, shelf, ledger)),
-                *self._v2_routes(CallsV2(options, world, shelf, ledger)),
+                *self._v1_routes(CallsV1(options, world, shelf, ledger, self._create_faults)),
+                *self._v2_routes(CallsV2(options, world, shelf, ledger, self._create_faults)),
                 self._route("GET", FILES_PATH, "files", shelf.list),
                 self._route("POST", FILES_PATH, "files", shelf.upload),
                 Route("/sandbox/stats", self._stats, methods=["GET"]),
@@ -170,13 +170,15 @@ class App:
         return Answer(bodies.to_json(self.stats()))
 
     def stats(self) -> dict[str, Any]:
-        """What has been asked so far; jobs and files since the ledger began, requests since the start."""
-        billed = count_billed(self.world)
+        """What has been asked so far; jobs and files since the ledger began, requests since the start. What others made
+        is not counted."""
+        jobs = [job for job in self.world if not job.by_other]
+        billed = count_billed(jobs)
         requests = self.meter.by_call()
         return {
-            "creates_accepted": sum(1 for _ in self.world),
+            "creates_accepted": len(jobs),
             "creates_waiting": self.creates_waiting,
-            "files_accepted": sum(len(job.file_ids) for job in self.world),
+            "files_accepted": sum(len(job.file_ids) for job in jobs),
             "files_billed": len(billed),
             "files_billed_more_than_once": sorted(file_id for file_id, count in billed.items() if count > 1),
             "requests": requests,

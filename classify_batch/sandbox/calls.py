@@ -10,6 +10,7 @@ from classify_batch.sandbox.answers import refuse
 from classify_batch.sandbox.asking import page_size
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger
+from classify_batch.sandbox.misfortunes import CreateFaultSampler
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import Order
 from classify_batch.sandbox.project import Brief, Judge, Project, Version
@@ -24,8 +25,16 @@ class Calls:
 
     version: Version
 
-    def __init__(self, options: Options, world: World, project: Project, ledger: Ledger | None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        world: World,
+        project: Project,
+        ledger: Ledger | None,
+        create_faults: CreateFaultSampler,
+    ) -> None:
         self._options, self._world, self._project, self._ledger = options, world, project, ledger
+        self._create_faults = create_faults
 
     def _project_id(self, request: Request) -> str:
         return request.query_params.get("project_id") or self._options.project_id
@@ -38,7 +47,12 @@ class Calls:
 
     def _accept(self, order: Order, project_id: str, now_s: float) -> Job:
         admit(order, project_id, self._options, self._project, self._world, now_s)
-        job = self._world.draft(order, project_id, now_s)
+        job = self._keep(self._world.draft(order, project_id, now_s))
+        if self._create_faults.happens("overlap"):
+            self._keep(self._world.draft_overlap(job, now_s))
+        return job
+
+    def _keep(self, job: Job) -> Job:
         if self._ledger is not None:
             self._ledger.append(job)
         return self._world.add(job)

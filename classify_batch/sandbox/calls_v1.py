@@ -14,6 +14,7 @@ from classify_batch.sandbox.answers import refuse
 from classify_batch.sandbox.asking import checked, position, read_body
 from classify_batch.sandbox.calls import Calls
 from classify_batch.sandbox.ledger import Ledger
+from classify_batch.sandbox.misfortunes import CreateFaultSampler
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.project import Project
@@ -26,8 +27,15 @@ class CallsV1(Calls):
 
     version = "v1"
 
-    def __init__(self, options: Options, world: World, project: Project, ledger: Ledger | None) -> None:
-        super().__init__(options, world, project, ledger)
+    def __init__(
+        self,
+        options: Options,
+        world: World,
+        project: Project,
+        ledger: Ledger | None,
+        create_faults: CreateFaultSampler,
+    ) -> None:
+        super().__init__(options, world, project, ledger, create_faults)
         size = options.results_page_size
         self._results_page_size = options.faults.results_page_size if size is None else size
 

@@ -20,6 +20,7 @@ from classify_batch.sandbox.calls import Calls
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger
 from classify_batch.sandbox.meter import WindowLimit
+from classify_batch.sandbox.misfortunes import CreateFaultSampler
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.project import Brief, Judge, Project
@@ -35,8 +36,15 @@ class CallsV2(Calls):
 
     version = "v2"
 
-    def __init__(self, options: Options, world: World, project: Project, ledger: Ledger | None) -> None:
-        super().__init__(options, world, project, ledger)
+    def __init__(
+        self,
+        options: Options,
+        world: World,
+        project: Project,
+        ledger: Ledger | None,
+        create_faults: CreateFaultSampler,
+    ) -> None:
+        super().__init__(options, world, project, ledger, create_faults)
         most_per_s = options.creates_per_s
         self._creates = None if most_per_s is None else WindowLimit(most_per_s)
 

@@ -94,6 +94,12 @@ class Faults(BaseModel):
     `created_at` is the moment of acceptance. A sandbox that is stopped meanwhile accepts it at once."""
     accept_after_s: Seconds = 10.0
     """How long after its arrival a slow create is accepted."""
+    overlap: Probability = 0.0
+    """Per accepted create: somebody else makes, right after it, a job by the same rules over a random half of the same
+    files and as many others (v2: over the same file). Half of such jobs end PARTIAL_SUCCESS, as by `partial`. They are
+    not among what the client is billed for."""
+    overlap_mode: Literal["FAST", "MULTIMODAL"] | None = None
+    """The mode of such jobs on v1. None: as the client's job."""
     read_503: Probability = 0.0
     """Per get, list, results or files."""
     reset_before: Probability = 0.0

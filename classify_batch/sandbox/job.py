@@ -19,6 +19,7 @@ class Job:
         ending: what it will be once `finished_at_s` has come; PENDING before.
         rank: its place in the list.
         transaction_id: the idempotency key of a v2 create.
+        by_other: somebody else made it, not the client under test, which pays nothing for it.
         deleted: it is shown no more; what was paid for it stays paid.
     """
 
@@ -33,6 +34,7 @@ class Job:
     mode: str
     rank: int = 0
     transaction_id: str | None = None
+    by_other: bool = False
     deleted: bool = False
 
     @property
@@ -78,7 +80,7 @@ class Job:
 
     @property
     def credits(self) -> int:
-        """What it costs: only files that it answers are paid."""
+        """What it costs whoever made it: only files that it answers are paid."""
         return credits_for(sum(has_result for _, _, has_result in self.answered()), self.mode)
 
     def answered(self) -> Iterator[tuple[int, str, bool]]:

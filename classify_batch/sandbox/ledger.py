@@ -5,7 +5,8 @@ system has taken, no SIGKILL takes back. (A power loss may: there is no fsync, t
 of processes.)
 
     {"number", "job_id", "project_id", "created_at_s", "duration_s", "status", "error_message",
-     "null", "absent", "oddities", "mode", "rules", "parsing_configuration", "file_ids", "version", "transaction_id"}
+     "null", "absent", "oddities", "mode", "rules", "parsing_configuration", "file_ids", "version", "transaction_id",
+     "by_other"}
 
 What happens to a v2 job later is a line of its own, and changes nothing before it:
 
@@ -105,7 +106,7 @@ def read_jobs(path: str | os.PathLike[str]) -> Iterator[Job]:
 
 
 def read_billed(path: str | os.PathLike[str]) -> Counter[str]:
-    """How often each file ID was accepted into a job that answers it: more than once is paid twice."""
+    """How often each file ID was accepted into a job of the client's that answers it: more than once is paid twice."""
     return count_billed(read_jobs(path))
 
 
@@ -124,6 +125,7 @@ def _to_entry(job: Job) -> dict[str, Any]:
         "file_ids": job.file_ids,
         "version": job.version,
         "transaction_id": job.transaction_id,
+        "by_other": job.by_other,
     }
 
 
@@ -162,4 +164,5 @@ def _from_entry(entry: dict[str, Any], briefs: dict[str, Brief]) -> Job:
         brief=brief,
         mode=entry["mode"],
         transaction_id=entry.get("transaction_id"),
+        by_other=entry.get("by_other", False),
     )

@@ -24,6 +24,7 @@ from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.listing import JobsPage, page_of_jobs, rank_of
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import Order
+from classify_batch.sandbox.others import faults_of_others, overlapping_order
 from classify_batch.sandbox.project import Brief, Version
 
 __all__ = ["Job", "World", "count_billed"]
@@ -46,13 +47,14 @@ class World:
         self._transactions: dict[tuple[str, str], str] = {}
         self._finish_times: list[float] = []
         self._briefs: dict[Brief, Brief] = {}
-        self.credits_spent = 0
+        self.credits_spent = 0  # by the client, not by others
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
 
-    def draft(self, order: Order, project_id: str, now_s: float) -> Job:
+    def draft(self, order: Order, project_id: str, now_s: float, *, by_other: bool = False) -> Job:
         """The job that a create call would make; not in the world until `add`, so it can be kept first."""
+        faults = self._options.faults
         number = len(self._jobs) + 1
         random = Random(f"{self.seed}/{number}")  # noqa: S311
         file_ids = tuple(dict.fromkeys(order.file_ids))
@@ -63,12 +65,19 @@ class World:
             project_id=project_id,
             created_at_s=now_s,
             duration_s=self._options.job_duration_s * math.exp(self._options.job_duration_sigma * random.gauss(0, 1)),
-            ending=decide_ending(self._options.faults, file_ids, random),
+            ending=decide_ending(faults_of_others(faults) if by_other else faults, file_ids, random),
             file_ids=file_ids,
             brief=order.brief,
             mode=order.mode,
             transaction_id=order.transaction_id,
+            by_other=by_other,
         )
+
+    def draft_overlap(self, job: Job, now_s: float) -> Job:
+        """The job that somebody else makes about some of a job's files."""
+        random = Random(f"{self.seed}/{job.number}/overlap")  # noqa: S311
+        order = overlapping_order(job, self._options.faults.overlap_mode, random)
+        return self.draft(order, job.project_id, now_s, by_other=True)
 
     def add(self, job: Job) -> Job:
         """Takes a drafted job, or one read back, in. Gives the job as the world holds it."""
@@ -76,7 +85,7 @@ class World:
         job = replace(job, brief=brief, rank=rank_of(job, self._options.list_order))
         self._jobs[job.job_id] = job
         heapq.heappush(self._finish_times, _finish_time(job))
-        self.credits_spent += job.credits
+        self.credits_spent += _paid(job)
         if not job.deleted:
             insort(self._list_of(job), job, key=_rank)
             if job.transaction_id is not None:
@@ -91,7 +100,7 @@ class World:
         self._jobs[job.job_id] = cancelled
         self._finish_times.remove(_finish_time(job))
         heapq.heapify(self._finish_times)
-        self.credits_spent += cancelled.credits - job.credits
+        self.credits_spent += _paid(cancelled) - _paid(job)
         return cancelled
 
     def delete(self, job: Job) -> None:
@@ -153,13 +162,19 @@ class World:
 
 
 def count_billed(jobs: Iterable[Job]) -> Counter[str]:
-    """How often each file ID was in a job that answers it: failed jobs and null answers aren't paid. A look in another
-    mode is another thing to pay: the mode in which a file was paid most often counts."""
-    paid = Counter((file_id, job.mode) for job in jobs for _, file_id, has_result in job.answered() if has_result)
+    """How often each file ID was in a job of the client's that answers it: failed jobs and null answers aren't paid,
+    nor are others' jobs by the client. A look in another mode is another thing to pay: the mode in which a file was
+    paid most often counts."""
+    own = (job for job in jobs if not job.by_other)
+    paid = Counter((file_id, job.mode) for job in own for _, file_id, has_result in job.answered() if has_result)
     most: Counter[str] = Counter()
     for (file_id, _), times in paid.items():
         most[file_id] = max(most[file_id], times)
     return most
+
+
+def _paid(job: Job) -> int:
+    return 0 if job.by_other else job.credits
 
 
 def _finish_time(job: Job) -> float:

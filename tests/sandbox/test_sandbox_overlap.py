@@ -1,0 +1,107 @@
+"""A project in which somebody else classifies some of the same files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+
+from classify_batch.sandbox import Faults, read_billed
+
+if TYPE_CHECKING:
+    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+else:
+    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+
+OURS = [f"file-{number}" for number in range(10)]
+OVERLAP = Faults(overlap=1)
+
+
+async def answered(client: httpx.AsyncClient, job: Any) -> set[str]:
+    """The files that a job of v1 answers."""
+    page = (await client.get(f"{V1_JOBS}/{job['id']}/results")).json()
+    return {item["file_id"] for item in page["items"] if item["result"]}
+
+
+@pytest.mark.parametrize("mode", [None, "MULTIMODAL"])
+def test_somebody_else_makes_a_job_over_the_same_files(mode: str | None) -> None:
+    """Right after ours it is in the list, looks like it but for a mode that is set, and answers some of our files."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        made = (await client.post(V1_JOBS, json={"file_ids": OURS, "rules": RULES})).json()
+        other, ours = (await client.get(V1_JOBS)).json()["items"]
+        assert ours == made
+        await anyio.sleep(10)
+        return ours, other, await answered(client, ours), await answered(client, other), await stats_of(client)
+
+    faults = Faults.model_validate({"overlap": 1, "overlap_mode": mode})
+    ours, other, our_files, other_files, stats = talk(script, faults=faults)
+    alike = ("rules", "parsing_configuration", "project_id", "created_at", "status")
+    assert {name: other[name] for name in alike} == {name: ours[name] for name in alike}
+    assert (ours["mode"], other["mode"], ours["id"] != other["id"]) == ("FAST", mode or "FAST", True)
+    assert our_files == set(OURS)
+    assert 4 <= len(other_files & our_files) <= 5
+    assert 9 <= len(other_files) <= 10
+    assert (stats["creates_accepted"], stats["files_accepted"], stats["files_billed"]) == (1, 10, 10)
+    assert stats["files_billed_more_than_once"] == []
+
+
+def test_somebody_else_asks_for_the_same_file_on_v2() -> None:
+    """Without the transaction, which still gives our job back."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        made, again = [(await client.post(JOBS, json=create_body("a", transaction_id="t"))).json() for _ in range(2)]
+        assert made == again
+        return made, (await client.get(JOBS)).json()["items"], await stats_of(client)
+
+    ours, (other, listed), stats = talk(script, faults=OVERLAP)
+    assert listed == ours
+    assert (other["file_input"], other["transaction_id"], other["configuration"]) == ("a", None, ours["configuration"])
+    assert (stats["creates_accepted"], stats["files_billed"]) == (1, 1)
+
+
+def test_some_creates_are_overlapped() -> None:
+    """As many as set; a create that is refused never is."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        for number in range(100):
+            await client.post(V1_JOBS, json={"file_ids": [f"file-{number}"], "rules": RULES})
+            await client.post(V1_JOBS, json={"file_ids": ["foreign"], "rules": RULES})
+        return (await client.get(V1_JOBS)).json()["total_size"], await stats_of(client)
+
+    total, stats = talk(script, faults=Faults(overlap=0.3, foreign=frozenset({"foreign"})))
+    assert 115 < total < 145
+    assert stats["creates_accepted"] == 100
+
+
+def test_others_spend_none_of_the_credits() -> None:
+    """The client's credits are its own."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        bodies = [{"file_ids": [each], "rules": RULES} for each in "abcd"]
+        return [(await client.post(V1_JOBS, json=body)).status_code for body in bodies]
+
+    assert talk(script, faults=OVERLAP.model_copy(update={"credits": 3})) == [200, 200, 200, 402]
+
+
+def test_others_stay_others_over_a_restart(tmp_path: Path) -> None:
+    """The next sandbox on the ledger shows their jobs as before, and the ledger doesn't bill the client for them."""
+    ledger = tmp_path / "jobs.jsonl"
+
+    async def before(client: httpx.AsyncClient) -> Any:
+        for _ in range(3):
+            await client.post(V1_JOBS, json={"file_ids": OURS, "rules": RULES})
+        await anyio.sleep(10)
+        return (await client.get(V1_JOBS)).json(), await stats_of(client)
+
+    async def after(client: httpx.AsyncClient) -> Any:
+        await anyio.sleep(10)
+        return (await client.get(V1_JOBS)).json(), await stats_of(client)
+
+    (page, stats), (same_page, same) = talk(before, faults=OVERLAP, ledger=ledger), talk(after, seed=2, ledger=ledger)
+    assert same_page == page
+    assert page["total_size"] == 6
+    sums = ("creates_accepted", "files_accepted", "files_billed", "files_billed_more_than_once")
+    assert [same[name] for name in sums] == [stats[name] for name in sums] == [3, 30, 10, sorted(OURS)]
+    assert read_billed(ledger) == dict.fromkeys(OURS, 3)

@@ -1,0 +1,114 @@
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from classify_batch.records import JobStatus
+from classify_batch.sandbox.faults import Faults
+from classify_batch.sandbox.job import Job
+from classify_batch.sandbox.ledger import Ledger, read_billed, read_jobs
+from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.orders import order_of
+from classify_batch.sandbox.others import overlapping_order
+from classify_batch.sandbox.world import World, count_billed
+from classify_batch.wire import v1, v2
+
+RULES = [{"type": "invoice", "description": "has line items and a total"}]
+
+
+def make_world(**faults: Any) -> World:
+    return World(Options(faults=Faults(**faults)), seed=3)
+
+
+def make_job(world: World, *file_ids: str, mode: str = "FAST") -> Job:
+    body = v1.CreateBody.model_validate({"file_ids": file_ids, "rules": RULES, "mode": mode})
+    return world.add(world.draft(order_of(body), "p", 5.0))
+
+
+def make_job_v2(world: World) -> Job:
+    body = {"file_input": "a", "configuration": {"rules": RULES}, "transaction_id": "t"}
+    return world.add(world.draft(order_of(v2.CreateBody.model_validate(body)), "p", 5.0))
+
+
+@pytest.mark.parametrize(("count", "shared"), [(1, 1), (4, 2), (5, 3), (499, 250)])
+def test_others_order_half_of_the_same_files(count: int, shared: int) -> None:
+    """A random half of them, rounded up, and as many others, all mixed, by the same rules and within the limit."""
+    file_ids = [f"file-{number}" for number in range(count)]
+    job = make_job(make_world(), *file_ids)
+    orders = [overlapping_order(job, None, Random(seed)) for seed in range(20)]
+    for order in orders:
+        assert len(order.file_ids) == len(set(order.file_ids)) == 2 * shared <= 500
+        assert len(set(order.file_ids) & set(file_ids)) == shared
+        assert (order.brief, order.mode, order.transaction_id) == (job.brief, "FAST", None)
+    if count > 1:
+        assert len({frozenset(order.file_ids) for order in orders}) > 1
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(None, "MULTIMODAL"), ("FAST", "FAST")])
+def test_others_can_order_another_mode(mode: str | None, expected: str) -> None:
+    """On v1 the one that is set, else the job's."""
+    assert overlapping_order(make_job(make_world(), "a", mode="MULTIMODAL"), mode, Random(1)).mode == expected
+
+
+def test_on_v2_others_order_the_same_file() -> None:
+    """In the mode that v2 has, and by no transaction: that is the client's own."""
+    order = overlapping_order(make_job_v2(make_world()), "MULTIMODAL", Random(1))
+    assert (order.file_ids, order.mode, order.transaction_id) == (("a",), "FAST", None)
+
+
+def test_jobs_of_others_live_as_others_do() -> None:
+    """Each has its own duration and end, half of them with gaps, and the project of the job that it overlaps."""
+    world = make_world()
+    jobs = [make_job(world, *"abcdefgh") for _ in range(100)]
+    others = [world.add(world.draft_overlap(job, 6.0)) for job in jobs]
+    assert {(job.by_other, job.project_id, job.created_at_s) for job in others} == {(True, "p", 6.0)}
+    ends = Counter(job.ending.status for job in others)
+    assert set(ends) == {JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS}
+    assert 35 < ends[JobStatus.PARTIAL_SUCCESS] < 65
+    assert len({job.job_id for job in world}) == 200
+    assert len({job.duration_s for job in others}) == 100
+    assert {make_world(error=1).draft_overlap(jobs[0], 6.0).ending.status} == {JobStatus.ERROR}
+
+
+def test_the_client_pays_only_for_its_own() -> None:
+    """Others' jobs are in the world and its count of unfinished jobs, but not in what was paid; nor once cancelled."""
+    world = make_world()
+    job = make_job_v2(world)
+    others = [world.add(world.draft_overlap(job, 5.0)) for _ in range(10)]
+    assert (list(world), world.count_unfinished(5.0)) == ([job, *others], 11)
+    assert sum(other.credits for other in others) > 0
+    assert (world.credits_spent, count_billed(world)) == (1, {"a": 1})
+    for other in others:
+        world.cancel(other, 5.0)
+    assert (world.credits_spent, world.count_unfinished(5.0)) == (1, 1)
+
+
+def test_the_ledger_knows_whose_a_job_is(tmp_path: Path) -> None:
+    """Read back, others' jobs are others' still, and not on the client's bill."""
+    path = tmp_path / "jobs.jsonl"
+    world, ledger = make_world(), Ledger(path)
+    for _ in range(5):
+        job = make_job(world, "a", "b")
+        ledger.append(job)
+        ledger.append(world.add(world.draft_overlap(job, 6.0)))
+    ledger.close()
+    again = make_world()
+    for job in read_jobs(path):
+        again.add(job)
+    assert list(again) == list(world)
+    assert [job.by_other for job in again] == [False, True] * 5
+    assert read_billed(path) == count_billed(world) == {"a": 5, "b": 5}
+    assert again.credits_spent == world.credits_spent == 10
+
+
+def test_a_ledger_from_before_others_is_read(tmp_path: Path) -> None:
+    """Lines that don't say whose a job is are the client's."""
+    path = tmp_path / "jobs.jsonl"
+    ledger = Ledger(path)
+    ledger.append(make_job(make_world(), "a"))
+    ledger.close()
+    path.write_text(path.read_text().replace(',"by_other":false', ""))
+    assert "by_other" not in path.read_text()
+    assert [job.by_other for job in read_jobs(path)] == [False]
