@@ -43,6 +43,8 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
     "--creates-per-s", type=int, help="Answer 429 to v2 creates beyond so many in any second; documented: 40."
 )
 @click.option("--jobs-at-once", type=int, help="Answer 429 to creates beyond so many unfinished jobs.")
+@click.option("--silent-mode", is_flag=True, help="Jobs don't say which mode they were given.")
+@click.option("--silent-created-at", is_flag=True, help="Jobs don't say when they were created.")
 @click.option(
     "--faults", type=click.Path(path_type=Path), help="Misfortunes: a TOML file of names and values, as for --fault."
 )

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from classify_batch.clock import to_iso
 from classify_batch.sandbox.job import Job
+from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.project import Brief, FileEntry, Judge
 from classify_batch.sandbox.results import Entry
 from classify_batch.wire.v1 import ItemBody
@@ -27,18 +28,24 @@ def to_json(body: object) -> str:
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
 
-def job_json(job: Job, now_s: float) -> str:
-    """A ClassifyJob as it is at a moment."""
+def job_json(job: Job, now_s: float, options: Options) -> str:
+    """A ClassifyJob as it is at a moment, with what the options let it say."""
     finished = job.is_finished(now_s)
     created_at = to_iso(job.created_at_s)
     updated_at = to_iso(job.changed_at_s(now_s))
     message = to_json(job.ending.error_message) if finished else "null"
+    mode = "" if options.silent_mode else f',"mode":"{job.mode}"'
     return (
         f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{_brief_json(job.brief)},'
-        f'"status":"{job.shown_status(now_s)}","user_id":"{USER_ID}","created_at":"{created_at}",'
+        f'"status":"{job.shown_status(now_s)}","user_id":"{USER_ID}",{created_at_json(job, options)}'
         f'"effective_at":"{created_at}","updated_at":"{updated_at}","error_message":{message},'
-        f'"job_record_id":null,"mode":"{job.mode}"}}'
+        f'"job_record_id":null{mode}}}'
     )
+
+
+def created_at_json(job: Job, options: Options) -> str:
+    """A job's `created_at` with a comma behind it; nothing where the options leave it out."""
+    return "" if options.silent_created_at else f'"created_at":"{to_iso(job.created_at_s)}",'
 
 
 @lru_cache(maxsize=64)

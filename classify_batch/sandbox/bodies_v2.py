@@ -7,8 +7,9 @@ from functools import lru_cache
 
 from classify_batch.clock import to_iso
 from classify_batch.records import ANSWERED_STATUSES, JobStatus
-from classify_batch.sandbox.bodies import USER_ID, to_json
+from classify_batch.sandbox.bodies import USER_ID, created_at_json, to_json
 from classify_batch.sandbox.job import Job
+from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.project import Brief, Judge
 from classify_batch.wire.v1 import ResultBody
 from classify_batch.wire.v2 import ConfigurationBody, DeletedBody, ParsingBody, Status, UsageBody, to_target_pages
@@ -34,8 +35,8 @@ def has_answers(job: Job, now_s: float) -> bool:
     return job.is_finished(now_s) and job.ending.status in ANSWERED_STATUSES
 
 
-def job_json(job: Job, now_s: float, judge: Judge | None, *, usage: bool = False) -> str:
-    """A classify job as it is at a moment.
+def job_json(job: Job, now_s: float, judge: Judge | None, options: Options, *, usage: bool = False) -> str:
+    """A classify job as it is at a moment, with what the options let it say.
 
     Args:
         judge: answers its file; None: no answer is shown.
@@ -45,11 +46,12 @@ def job_json(job: Job, now_s: float, judge: Judge | None, *, usage: bool = False
     message = to_json(job.ending.error_message) if finished else "null"
     shown = job.shown_status(now_s) if not finished and "unknown_status" in job.ending.oddities else None
     expanded = f',"usage":{to_json(_usage(job, finished=finished))}' if usage else ""
+    mode = None if options.silent_mode else job.mode
     return (
-        f'{{"id":"{job.job_id}","configuration":{_configuration_json(job.brief, job.mode)},"configuration_id":null,'
+        f'{{"id":"{job.job_id}","configuration":{_configuration_json(job.brief, mode)},"configuration_id":null,'
         f'"document_input_type":"file_id","file_input":{to_json(job.file_ids[0])},"parse_job_id":null,'
         f'"project_id":{to_json(job.project_id)},"status":"{shown or status_of(job, now_s)}","user_id":"{USER_ID}",'
-        f'"created_at":"{to_iso(job.created_at_s)}","updated_at":"{to_iso(job.changed_at_s(now_s))}",'
+        f'{created_at_json(job, options)}"updated_at":"{to_iso(job.changed_at_s(now_s))}",'
         f'"error_message":{message},"result":{to_json(_result(job, judge))},'
         f'"transaction_id":{to_json(job.transaction_id)}{expanded}}}'
     )
@@ -62,7 +64,7 @@ def deleted_json(job: Job) -> str:
 
 
 @lru_cache(maxsize=64)
-def _configuration_json(brief: Brief, mode: str) -> str:
+def _configuration_json(brief: Brief, mode: str | None) -> str:
     parsing = brief.parsing_configuration
     told: ParsingBody | None = None
     if parsing is not None:
@@ -73,7 +75,9 @@ def _configuration_json(brief: Brief, mode: str) -> str:
             "target_pages": None if pages is None else to_target_pages(pages),
         }
     rules = [rule.model_dump() for rule in brief.rules]
-    body: ConfigurationBody = {"rules": rules, "mode": mode, "parsing_configuration": told}
+    body: ConfigurationBody = {"rules": rules, "parsing_configuration": told}
+    if mode is not None:
+        body["mode"] = mode
     return to_json(body)
 
 

@@ -13,6 +13,7 @@ from classify_batch.sandbox import bodies
 from classify_batch.sandbox.answers import refuse
 from classify_batch.sandbox.asking import checked, position, read_body
 from classify_batch.sandbox.calls import Calls
+from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger
 from classify_batch.sandbox.misfortunes import CreateFaultSampler
 from classify_batch.sandbox.options import Options
@@ -41,10 +42,10 @@ class CallsV1(Calls):
 
     async def create(self, request: Request, now_s: float) -> str:
         order = order_of(checked(await read_body(request)))
-        return bodies.job_json(self._accept(order, self._project_id(request), now_s), now_s)
+        return self._show(self._accept(order, self._project_id(request), now_s), now_s)
 
     async def get(self, request: Request, now_s: float) -> str:
-        return bodies.job_json(self._job(request, now_s), now_s)
+        return self._show(self._job(request, now_s), now_s)
 
     async def list(self, request: Request, now_s: float) -> str:
         project_id = self._project_id(request)
@@ -52,7 +53,7 @@ class CallsV1(Calls):
         place = f"jobs of {project_id}"
         page = self._world.page(project_id, size, position(request, place), now_s)
         token = None if page.next_position is None else bodies.to_token(place, page.next_position)
-        return bodies.page_json((bodies.job_json(job, now_s) for job in page.jobs), token, page.total)
+        return bodies.page_json((self._show(job, now_s) for job in page.jobs), token, page.total)
 
     async def results(self, request: Request, now_s: float) -> str:
         job = self._job(request, now_s)
@@ -66,3 +67,6 @@ class CallsV1(Calls):
         judge = await self._judge(job.brief)
         items = (bodies.to_json(bodies.item_body(job, entry, judge)) for entry in page.entries)
         return bodies.page_json(items, token, page.total)
+
+    def _show(self, job: Job, now_s: float) -> str:
+        return bodies.job_json(job, now_s, self._options)

@@ -71,9 +71,9 @@ class CallsV2(Calls):
         for job in page.jobs:
             if job.brief not in judges and self._shows_answers(job, now_s):
                 judges[job.brief] = await self._judge(job.brief)
-        usage = _wants_usage(request)
+        usage, options = _wants_usage(request), self._options
         shown = (
-            job_json(job, now_s, judges[job.brief] if self._shows_answers(job, now_s) else None, usage=usage)
+            job_json(job, now_s, judges[job.brief] if self._shows_answers(job, now_s) else None, options, usage=usage)
             for job in page.jobs
         )
         token = None if page.next_position is None else bodies.to_token(place, page.next_position)
@@ -98,7 +98,7 @@ class CallsV2(Calls):
 
     async def _show(self, job: Job, now_s: float, *, usage: bool = False) -> str:
         judge = await self._judge(job.brief) if self._shows_answers(job, now_s) else None
-        return job_json(job, now_s, judge, usage=usage)
+        return job_json(job, now_s, judge, self._options, usage=usage)
 
     def _shows_answers(self, job: Job, now_s: float) -> bool:
         """Whether a job has answers that don't lag any more."""

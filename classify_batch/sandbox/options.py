@@ -48,6 +48,10 @@ class Options(BaseModel):
     """v2's creates beyond so many in any one second are answered 429; the API's documented limit is 40."""
     jobs_at_once: int | None = Field(default=None, ge=1)
     """Creates beyond so many unfinished jobs are answered 429."""
+    silent_mode: bool = False
+    """Jobs don't say which `mode` they were given."""
+    silent_created_at: bool = False
+    """Jobs don't say when they were created: there is no `created_at`."""
     faults: Faults = Faults()
 
     @classmethod
