@@ -43,6 +43,7 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
     "--creates-per-s", type=int, help="Answer 429 to v2 creates beyond so many in any second; documented: 40."
 )
 @click.option("--jobs-at-once", type=int, help="Answer 429 to creates beyond so many unfinished jobs.")
+@click.option("--date-ahead-s", type=float, help="How far the Date header is ahead of the clock that stamps jobs.")
 @click.option("--silent-mode", is_flag=True, help="Jobs don't say which mode they were given.")
 @click.option("--silent-created-at", is_flag=True, help="Jobs don't say when they were created.")
 @click.option(

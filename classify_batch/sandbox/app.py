@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from email.utils import formatdate
 from typing import Any
 
 import anyio
@@ -16,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from classify_batch.sandbox import bodies
 from classify_batch.sandbox.answers import Answer, Broken, Refusal, pause, refuse, too_many
@@ -80,12 +81,25 @@ class App:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.options.date_ahead_s is not None:
+            send = self._dated(send, self.options.date_ahead_s)
         scope["app"] = self  # by which a route raises for a wrong method, instead of answering in plain text
         try:
             await self._router(scope, receive, send)
         except HTTPException as error:
             refusal = Answer(bodies.refusal_json(error.detail), error.status_code, dict(error.headers or {}))
             await refusal(scope, receive, send)
+
+    def _dated(self, send: Send, ahead_s: float) -> Send:
+        """Sends a `Date` with each answer."""
+
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = formatdate(self._wall_s() + ahead_s, usegmt=True)
+                message["headers"] = [*message["headers"], (b"date", date.encode())]
+            await send(message)
+
+        return send_dated
 
     def _v1_routes(self, calls: CallsV1) -> Iterator[Route]:
         yield self._route("POST", v1.JOBS_PATH, "create", calls.create)

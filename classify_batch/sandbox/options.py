@@ -48,6 +48,9 @@ class Options(BaseModel):
     """v2's creates beyond so many in any one second are answered 429; the API's documented limit is 40."""
     jobs_at_once: int | None = Field(default=None, ge=1)
     """Creates beyond so many unfinished jobs are answered 429."""
+    date_ahead_s: float | None = None
+    """How far the `Date` header of every answer is ahead of the clock that stamps jobs; negative: behind. None: a
+    server on a socket sends its own time, and the application by itself sends no `Date`."""
     silent_mode: bool = False
     """Jobs don't say which `mode` they were given."""
     silent_created_at: bool = False

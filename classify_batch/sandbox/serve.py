@@ -76,6 +76,7 @@ async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
         log_config=None,
         access_log=False,
         server_header=False,
+        date_header=not _sends_date(app),
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_IN_FLIGHT_S,
@@ -119,6 +120,10 @@ def _listen(port: int) -> socket.socket:
         hint = "choose another port, or 0 for any free one"
         raise UsageError(f"port {port} of {HOST} can't be had: {reason}", hint=hint) from None
     return listener
+
+
+def _sends_date(app: ASGIApp) -> bool:
+    return isinstance(app, App) and app.options.date_ahead_s is not None
 
 
 @dataclass(frozen=True)

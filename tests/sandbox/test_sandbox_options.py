@@ -1,16 +1,23 @@
 """What the server says of jobs, by its options: less than documented, or spelled otherwise."""
 
+import asyncio
+import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
 import pytest
 
+from classify_batch.clock import from_iso
+from classify_batch.sandbox import Faults, Options, opened, serving
+
 if TYPE_CHECKING:
     from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
 else:
     from talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
 
+START_S = 1_700_000_000
 V1_BODY = {"file_ids": ["a", "b"], "rules": RULES, "mode": "MULTIMODAL"}
 BODIES = {V1_JOBS: V1_BODY, JOBS: create_body("a", mode="FAST")}
 
@@ -55,3 +62,57 @@ def test_jobs_can_be_silent_about_when_they_were_created(path: str) -> None:
     for silent, full in zip(talk(script, silent_created_at=True), talk(script), strict=True):
         assert full.pop("created_at")
         assert silent == full
+
+
+# --- The Date header --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead_s", [7200.0, 0.0, -90.0])
+def test_the_date_can_be_ahead_of_the_clock_that_stamps_jobs(ahead_s: float) -> None:
+    """In process too, with every answer: refused, unknown or broken in the middle."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        await anyio.sleep(5)
+        made = await client.post(JOBS, json=create_body("a"))
+        await anyio.sleep(5)
+        others = [
+            await client.get(JOBS),
+            await client.get("/nowhere"),
+            await client.put(JOBS),
+            await client.get(V1_JOBS),
+        ]
+        return made.json()["created_at"], [sent_at_s(answer) for answer in (made, *others)], others
+
+    created_at, sent_s, others = talk(script, date_ahead_s=ahead_s, faults=Faults.of({"list.before.502": 1}, "here"))
+    assert [answer.status_code for answer in others] == [502, 404, 405, 502]
+    assert from_iso(created_at) == START_S + 5
+    assert sent_s == [START_S + 5 + ahead_s, *[START_S + 10 + ahead_s] * 4]
+
+
+def test_in_process_there_is_no_date_unless_it_is_set() -> None:
+    """As it always was: the wire of a test may set one."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        return (await client.get(JOBS)).headers
+
+    assert "date" not in talk(script)
+
+
+@pytest.mark.parametrize("ahead_s", [7200.0, None])
+def test_a_server_sends_one_date(ahead_s: float | None) -> None:
+    """On a socket it is the application's where that is set, and else the server's own."""
+
+    async def main() -> Any:
+        headers = {"Authorization": "Bearer sandbox"}
+        with opened(Options(seed=1, date_ahead_s=ahead_s)) as app:
+            async with serving(app) as base_url, httpx.AsyncClient(base_url=base_url, headers=headers) as client:
+                answer = await client.get(JOBS)
+                return answer.headers.get_list("date"), sent_at_s(answer)
+
+    dates, sent_s = asyncio.run(main())
+    assert len(dates) == 1
+    assert abs(sent_s - time.time() - (ahead_s or 0.0)) < 60
+
+
+def sent_at_s(answer: httpx.Response) -> float:
+    return parsedate_to_datetime(answer.headers["date"]).timestamp()
