@@ -25,6 +25,10 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
 @click.option("--files", type=int, default=0, help="Without --documents: made-up files in the project's file list.")
 @click.option("--files-expire-in-s", type=float, help="When all files expire, counted from the start; else never.")
 @click.option("--api-key", default="sandbox", help="The key that clients must send.")
+@click.option(
+    "--further-key", multiple=True, metavar="KEY=PROJECT", help="A key that sees this project only; may be repeated."
+)
+@click.option("--files-of-project", metavar="PREFIX", help="File IDs that begin so are in the default project only.")
 @click.option("--ledger", type=click.Path(path_type=Path), help="Keep accepted jobs in this file over a restart.")
 @click.option("--seed", type=int, help="Same seed and requests: same durations, endings and misfortunes.")
 @click.option("--job-duration-s", type=float, default=0.2, help="Median time a job takes.")
@@ -50,7 +54,9 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
     "--faults", type=click.Path(path_type=Path), help="Misfortunes: a TOML file of names and values, as for --fault."
 )
 @click.option("--fault", multiple=True, metavar="NAME=VALUE", help="One misfortune, like error=0.1; may be repeated.")
-def sandbox_command(port: int, faults: Path | None, fault: tuple[str, ...], **values: Any) -> None:
+def sandbox_command(
+    port: int, faults: Path | None, fault: tuple[str, ...], further_key: tuple[str, ...], **values: Any
+) -> None:
     """A LlamaCloud to practise on, until SIGINT or SIGTERM.
 
     It speaks v1 and v2 of the classifier's API, so any client works against it. Once it listens, it prints its base
@@ -64,9 +70,10 @@ def sandbox_command(port: int, faults: Path | None, fault: tuple[str, ...], **va
 
     from classify_batch.sandbox import Faults, Options, opened, serve_until_stopped
 
-    one_by_one = _pairs(fault)
+    one_by_one = _pairs(fault, "--fault", "NAME=VALUE")
+    further_keys = _pairs(further_key, "--further-key", "KEY=PROJECT")
     misfortunes = Faults.load(faults, **one_by_one) if faults is not None else Faults.of(one_by_one, "--fault")
-    with opened(Options.of(**values, faults=misfortunes)) as app:
+    with opened(Options.of(**values, further_keys=further_keys, faults=misfortunes)) as app:
         anyio.run(serve_until_stopped, app, port, _announce)
 
 
@@ -74,11 +81,11 @@ def _announce(base_url: str) -> None:
     click.echo(base_url)  # flushes
 
 
-def _pairs(faults: tuple[str, ...]) -> dict[str, str]:
+def _pairs(words: tuple[str, ...], option: str, form: str) -> dict[str, str]:
     pairs = {}
-    for fault in faults:
-        name, equals, value = fault.partition("=")
+    for word in words:
+        name, equals, value = word.partition("=")
         if not equals:
-            raise click.BadParameter(f"{fault!r} is not NAME=VALUE", param_hint="--fault")
+            raise click.BadParameter(f"{word!r} is not {form}", param_hint=option)
         pairs[name.strip()] = value.strip()
     return pairs

@@ -7,26 +7,26 @@ from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.job import credits_for
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import Order
-from classify_batch.sandbox.project import Project
 from classify_batch.sandbox.struck import FULL_WORDS, NO_CREDIT_WORDS
+from classify_batch.sandbox.uploads import Shelf
 from classify_batch.sandbox.world import World
 
 
-def admit(order: Order, project_id: str, options: Options, project: Project, world: World, now_s: float) -> None:
+def admit(order: Order, project_id: str, options: Options, shelf: Shelf, world: World, now_s: float) -> None:
     """Lets a create pass, or raises `Refusal`: its files, the credits, the plan's count, in this order."""
-    _check_files(order, project_id, options.faults, project)
+    _check_files(order, project_id, options.faults, shelf)
     _check_credits(order, options.faults, world)
     most = options.jobs_at_once
     if most is not None and world.count_unfinished(now_s) >= most:
         raise too_many(f"{FULL_WORDS} ({most}).", options.faults.retry_after_s)
 
 
-def _check_files(order: Order, project_id: str, faults: Faults, project: Project) -> None:
+def _check_files(order: Order, project_id: str, faults: Faults, shelf: Shelf) -> None:
     foreign = list(faults.struck("foreign", order.file_ids))
     if foreign and faults.foreign_says == "index":
         words = "Value error, no such file in the project"
         raise invalid(*((_place(order, position), words, "value_error") for position in foreign))
-    named = project.stranger(order.file_ids) or (order.file_ids[foreign[0]] if foreign else None)
+    named = shelf.first_unknown_file(order.file_ids, project_id) or (order.file_ids[foreign[0]] if foreign else None)
     if named is not None:
         raise refuse(400, f"File ID {named} is not in Project ID {project_id}")
     if any(True for _ in faults.struck("rejected_vaguely", order.file_ids)):

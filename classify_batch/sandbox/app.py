@@ -59,7 +59,8 @@ class App:
         self.options, self.world, self.project, self.ledger = options, world, project, ledger
         self.meter = Meter()
         self._wall_s = wall_s
-        self._authorization = f"Bearer {options.api_key}"
+        self._projects: dict[str, str | None] = {f"Bearer {options.api_key}": None}
+        self._projects |= {f"Bearer {key}": project_id for key, project_id in options.further_keys.items()}
         self._rate = RateLimit(options.requests_per_s) if options.requests_per_s is not None else None
         self._started_s = wall_s()
         self._faults = options.faults
@@ -146,8 +147,10 @@ class App:
             return Broken("close")
 
     def _let_in(self, request: Request, now_s: float) -> None:
-        if request.headers.get("authorization") != self._authorization:
+        authorization = request.headers.get("authorization", "")
+        if authorization not in self._projects:
             raise refuse(401, KEY_WORDS)
+        request.state.own_project = self._projects[authorization]
         if self._rate is not None and not self._rate.admit(now_s):
             raise too_many(RATE_WORDS, self._faults.retry_after_s)
 

@@ -13,9 +13,11 @@ from classify_batch.clock import from_iso
 from classify_batch.records import Rule
 from classify_batch.sandbox import bodies
 from classify_batch.sandbox.answers import invalid, refuse
+from classify_batch.sandbox.struck import PROJECT_WORDS
 from classify_batch.wire import v1, v2
 
 BODY_BYTES_MAX = 10_000_000
+PAGE_SIZE_DEFAULT = 50
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -64,6 +66,15 @@ def _check_types(rules: Sequence[Rule], where: Sequence[str]) -> None:
     types = [rule.type for rule in rules]
     if len(set(types)) < len(types):
         raise invalid((where, "Value error, rule types must be unique", "value_error"))
+
+
+def project_of(request: Request, default: str) -> str:
+    """The project that a request is about: the only one that its key sees, or else the one that it names."""
+    own: str | None = getattr(request.state, "own_project", None)
+    named = request.query_params.get("project_id")
+    if own is not None and named and named != own:
+        raise refuse(403, PROJECT_WORDS)
+    return own or named or default
 
 
 def page_size(request: Request, default: int, most: int, *, clamp: bool = False) -> int:

@@ -7,17 +7,16 @@ from starlette.requests import Request
 
 from classify_batch.sandbox.admission import admit
 from classify_batch.sandbox.answers import refuse
-from classify_batch.sandbox.asking import page_size
+from classify_batch.sandbox.asking import PAGE_SIZE_DEFAULT, page_size, project_of
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger
 from classify_batch.sandbox.misfortunes import CreateFaultSampler
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import Order
-from classify_batch.sandbox.project import Brief, Judge, Project, Version
+from classify_batch.sandbox.project import Brief, Judge, Version
 from classify_batch.sandbox.struck import NO_JOB_WORDS
+from classify_batch.sandbox.uploads import Shelf
 from classify_batch.sandbox.world import World
-
-PAGE_SIZE_DEFAULT = 50
 
 
 class Calls:
@@ -29,15 +28,15 @@ class Calls:
         self,
         options: Options,
         world: World,
-        project: Project,
+        shelf: Shelf,
         ledger: Ledger | None,
         create_faults: CreateFaultSampler,
     ) -> None:
-        self._options, self._world, self._project, self._ledger = options, world, project, ledger
+        self._options, self._world, self._shelf, self._ledger = options, world, shelf, ledger
         self._create_faults = create_faults
 
     def _project_id(self, request: Request) -> str:
-        return request.query_params.get("project_id") or self._options.project_id
+        return project_of(request, self._options.project_id)
 
     def _job(self, request: Request, now_s: float) -> Job:
         job = self._world.get(request.path_params["job_id"], self._project_id(request), now_s, self.version)
@@ -46,7 +45,7 @@ class Calls:
         return job
 
     def _accept(self, order: Order, project_id: str, now_s: float) -> Job:
-        admit(order, project_id, self._options, self._project, self._world, now_s)
+        admit(order, project_id, self._options, self._shelf, self._world, now_s)
         job = self._keep(self._world.draft(order, project_id, now_s))
         if self._create_faults.happens("overlap"):
             self._keep(self._world.draft_overlap(job, now_s))
@@ -61,7 +60,7 @@ class Calls:
         return page_size(request, min(PAGE_SIZE_DEFAULT, most), most, clamp=self._options.list_page_size_clamp)
 
     async def _judge(self, brief: Brief) -> Judge:
-        judge = self._project.judge_at_hand(brief)
+        judge = self._shelf.judge_at_hand(brief)
         if judge is None:
-            judge = await anyio.to_thread.run_sync(self._project.make_judge, brief)
+            judge = await anyio.to_thread.run_sync(self._shelf.make_judge, brief)
         return judge

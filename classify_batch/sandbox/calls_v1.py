@@ -18,8 +18,8 @@ from classify_batch.sandbox.ledger import Ledger
 from classify_batch.sandbox.misfortunes import CreateFaultSampler
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
-from classify_batch.sandbox.project import Project
 from classify_batch.sandbox.results import page_of
+from classify_batch.sandbox.uploads import Shelf
 from classify_batch.sandbox.world import World
 
 
@@ -32,11 +32,11 @@ class CallsV1(Calls):
         self,
         options: Options,
         world: World,
-        project: Project,
+        shelf: Shelf,
         ledger: Ledger | None,
         create_faults: CreateFaultSampler,
     ) -> None:
-        super().__init__(options, world, project, ledger, create_faults)
+        super().__init__(options, world, shelf, ledger, create_faults)
         size = options.results_page_size
         self._results_page_size = options.faults.results_page_size if size is None else size
 

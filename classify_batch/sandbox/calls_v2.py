@@ -23,8 +23,9 @@ from classify_batch.sandbox.meter import WindowLimit
 from classify_batch.sandbox.misfortunes import CreateFaultSampler
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
-from classify_batch.sandbox.project import Brief, Judge, Project
+from classify_batch.sandbox.project import Brief, Judge
 from classify_batch.sandbox.struck import RATE_WORDS
+from classify_batch.sandbox.uploads import Shelf
 from classify_batch.sandbox.world import World
 from classify_batch.wire.v2 import PAGE_SIZE_MAX
 
@@ -40,11 +41,11 @@ class CallsV2(Calls):
         self,
         options: Options,
         world: World,
-        project: Project,
+        shelf: Shelf,
         ledger: Ledger | None,
         create_faults: CreateFaultSampler,
     ) -> None:
-        super().__init__(options, world, project, ledger, create_faults)
+        super().__init__(options, world, shelf, ledger, create_faults)
         most_per_s = options.creates_per_s
         self._creates = None if most_per_s is None else WindowLimit(most_per_s)
 

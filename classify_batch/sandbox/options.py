@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from classify_batch.errors import SettingsError
 from classify_batch.sandbox.faults import Faults
@@ -13,6 +13,9 @@ from classify_batch.sandbox.project import PROJECT_ID
 
 ListOrder = Literal["newest", "oldest", "shuffled", "changed"]
 """`changed`: the job whose status changed last comes first, and page tokens are offsets."""
+
+
+ApiKey = Annotated[str, Field(min_length=1, pattern=r"^[!-~]+$")]
 
 
 class Options(BaseModel):
@@ -28,8 +31,14 @@ class Options(BaseModel):
     """When all files expire, counted from the sandbox's start: creates then know none of them. None: never."""
     ledger: Path | None = None
     """Where accepted jobs are kept over a restart."""
-    api_key: str = Field(default="sandbox", min_length=1, pattern=r"^[!-~]+$", repr=False)
+    api_key: ApiKey = Field(default="sandbox", repr=False)
+    """It may name any project."""
     project_id: str = PROJECT_ID
+    """The project of calls by this key that name none."""
+    further_keys: dict[ApiKey, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict, repr=False)
+    """Further API keys, each with the only project that it sees: naming another one is 403."""
+    files_of_project: str | None = Field(default=None, min_length=1)
+    """File IDs that begin so are in `project_id` only: creates in another project don't know them."""
     seed: int | None = None
     """None: another one each time."""
     job_duration_s: float = Field(default=0.2, ge=0)
@@ -56,6 +65,13 @@ class Options(BaseModel):
     silent_created_at: bool = False
     """Jobs don't say when they were created: there is no `created_at`."""
     faults: Faults = Faults()
+
+    @field_validator("further_keys")
+    @classmethod
+    def _refuse_api_key(cls, keys: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if info.data.get("api_key") in keys:
+            raise ValueError("the API key itself is no further key")
+        return keys
 
     @classmethod
     def of(cls, **values: Any) -> Self:

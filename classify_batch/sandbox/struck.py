@@ -12,6 +12,7 @@ from classify_batch.sandbox.misfortunes import Call
 
 RATE_WORDS = "Rate limit exceeded. Try again later."
 KEY_WORDS = "Invalid API key. Please check your API key and try again."
+PROJECT_WORDS = "Your API key has no access to this project."
 NO_JOB_WORDS = "Classify job not found"
 NO_CREDIT_WORDS = "You have run out of credits. Please upgrade your plan or add credits."
 FULL_WORDS = "You have already reached the maximum number of classify jobs at once"

@@ -23,8 +23,7 @@ from starlette.requests import Request
 
 from classify_batch.sandbox import bodies
 from classify_batch.sandbox.answers import Faulty, invalid, refuse
-from classify_batch.sandbox.asking import page_size, position
-from classify_batch.sandbox.calls import PAGE_SIZE_DEFAULT
+from classify_batch.sandbox.asking import PAGE_SIZE_DEFAULT, page_size, position, project_of
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.project import Brief, FileEntry, Judge, OpenProject, Project
 from classify_batch.wire.files import PAGE_SIZE_MAX
@@ -67,7 +66,7 @@ def read_uploads(ledger: Path) -> list[Upload]:
 
 
 class Shelf:
-    """A project, and what was brought to it: a `Project` itself, and the two calls about files."""
+    """The files of all projects, what was brought to them included, and the two calls about files."""
 
     def __init__(self, project: Project, options: Options, wall_s: Callable[[], float]) -> None:
         self._project, self._options, self._wall_s = project, options, wall_s
@@ -76,19 +75,25 @@ class Shelf:
         uploads = read_uploads(options.ledger) if options.ledger is not None else []
         self._uploads = {upload.file_id: upload for upload in uploads}
 
-    # --- As a project ---------------------------------------------------------------------------------------
+    # --- What creates need of it ----------------------------------------------------------------------------
 
-    @property
-    def files(self) -> Sequence[FileEntry]:
-        brought = [FileEntry(each.file_id, each.name, each.size_bytes) for each in self._uploads.values()]
-        return [*self._project.files, *brought] if brought else self._project.files
-
-    def stranger(self, file_ids: Sequence[str]) -> str | None:
+    def first_unknown_file(self, file_ids: Sequence[str], project_id: str) -> str | None:
+        """A file that a create in this project can't have; None: it has them all."""
         if self._expires_at_s is not None and self._expires_at_s <= self._wall_s():
             return file_ids[0]
-        if not self._uploads:
-            return self._project.stranger(file_ids)
-        return self._project.stranger([file_id for file_id in file_ids if file_id not in self._uploads])
+        unknown = self._project.stranger([each for each in file_ids if each not in self._uploads])
+        return unknown or next((each for each in file_ids if not self._is_in(each, project_id)), None)
+
+    def _is_in(self, file_id: str, project_id: str) -> bool:
+        """Whether a file that is known is in this project."""
+        if (upload := self._uploads.get(file_id)) is not None:
+            return upload.project_id == project_id
+        prefix = self._prefix_missing_in(project_id)
+        return prefix is None or not file_id.startswith(prefix)
+
+    def _prefix_missing_in(self, project_id: str) -> str | None:
+        """How file IDs begin that this project doesn't have."""
+        return None if project_id == self._options.project_id else self._options.files_of_project
 
     def judge_at_hand(self, brief: Brief) -> Judge | None:
         judge = self._project.judge_at_hand(brief)
@@ -96,9 +101,6 @@ class Shelf:
 
     def make_judge(self, brief: Brief) -> Judge:
         return self._knowing_uploads(self._project.make_judge(brief), brief)
-
-    def close(self) -> None:
-        self._project.close()
 
     def _knowing_uploads(self, judge: Judge, brief: Brief) -> Judge:
         if not self._uploads:
@@ -115,9 +117,11 @@ class Shelf:
     async def list(self, request: Request, now_s: float) -> str:  # noqa: ARG002
         project_id = self._project_id(request)
         held: Sequence[FileEntry] = self._project.files
+        if self._prefix_missing_in(project_id) is not None:
+            held = [each for each in held if self._is_in(each.file_id, project_id)]
         brought = [each for each in self._uploads.values() if each.project_id == project_id]
         if file_ids := dict.fromkeys(request.query_params.getlist("file_ids")):
-            held = self._held(file_ids)
+            held = self._held(file_ids, project_id)
             brought = [each for each in brought if each.file_id in file_ids]
         if {"file_name", "external_file_id"} & set(request.query_params):
             held = [each for each in held if _is_wanted(request, each.name, each.name)]
@@ -163,9 +167,10 @@ class Shelf:
         self._keep(upload)
         return bodies.to_json(upload.body(self._expires_at_s))
 
-    def _held(self, file_ids: Iterable[str]) -> Sequence[FileEntry]:
+    def _held(self, file_ids: Iterable[str], project_id: str) -> Sequence[FileEntry]:
         """What the project has under these IDs: whatever a create would take, listed or not."""
-        own = [each for each in file_ids if each not in self._uploads and self._project.stranger([each]) is None]
+        known = [each for each in file_ids if each not in self._uploads and self._project.stranger([each]) is None]
+        own = [each for each in known if self._is_in(each, project_id)]
         return [self._listed.get(each) or FileEntry(each, each, 0) for each in own]
 
     @cached_property
@@ -180,7 +185,7 @@ class Shelf:
         self._uploads[upload.file_id] = upload
 
     def _project_id(self, request: Request) -> str:
-        return request.query_params.get("project_id") or self._options.project_id
+        return project_of(request, self._options.project_id)
 
 
 def _is_wanted(request: Request, name: str, external_file_id: str | None) -> bool:

@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,21 @@ def test_any_misfortune_can_be_told(tmp_path: Path) -> None:
         assert ask(base_url).status_code == 404
 
 
+def test_further_options_reach_the_server() -> None:
+    """Further keys, the list's order, the date, and what jobs don't say."""
+    options = ["--further-key", "k=p", "--further-key", "l=q", "--files-of-project", "ours-", "--list-order", "changed"]
+    options += ["--silent-mode", "--silent-created-at", "--date-ahead-s", "7200", "--fault", "create_slow=1"]
+    with running(*options, "--fault", "accept_after_s=0.01") as (_, base_url):
+        made = httpx.post(base_url + JOBS, json=BODY, headers={"Authorization": "Bearer k"})
+        assert made.json()["project_id"] == "p"
+        assert not {"mode", "created_at"} & set(made.json())
+        ours = BODY | {"file_ids": ["ours-1"]}
+        assert httpx.post(base_url + JOBS, json=ours, headers={"Authorization": "Bearer l"}).status_code == 400
+        assert httpx.post(base_url + JOBS, json=ours, headers=HEADERS).status_code == 200
+        ahead_s = parsedate_to_datetime(made.headers["date"]).timestamp() - time.time()
+        assert 7000 < ahead_s < 7300
+
+
 def test_a_signal_ends_those_who_hang() -> None:
     """SIGTERM ends a sandbox at once in which one request hangs and another is slow, silently."""
     faults = ("--fault", "list.before.hang=1", "--fault", "create.after.slow=1", "--fault", "slow_s=60")
@@ -136,6 +153,8 @@ def test_v2_is_served_beside_v1(tmp_path: Path) -> None:
         (["--faults", "/nowhere.toml"], "/nowhere.toml can't be read"),
         (["--list-page-size-max", "0"], "list_page_size_max"),
         (["--creates-per-s", "0"], "creates_per_s"),
+        (["--further-key", "k"], "KEY=PROJECT"),
+        (["--further-key", "sandbox=p"], "further_keys"),
     ],
 )
 def test_wrong_options_exit_2_with_a_hint(options: list[str], words: str) -> None:

@@ -148,7 +148,8 @@ class _End(httpx.AsyncBaseTransport):
 
 @dataclass
 class Lab:
-    """One run directory, one sandbox, and what lies between them. `stopping` is that of the run that is on, or next."""
+    """One run directory, one sandbox, and what lies between them. `stopping` is that of the run that is on, or next;
+    `api_key` that of the next run, the sandbox's own unless a test sets another."""
 
     app: App
     wire: Wire
@@ -157,6 +158,7 @@ class Lab:
     file_ids: Sequence[str]
     clock: LoopClock
     stopping: Stopping = field(default_factory=Stopping)
+    api_key: str | None = None
 
     async def plan(self) -> None:
         """Plans the run, if that has not been done."""
@@ -176,7 +178,7 @@ class Lab:
         async with gate_of(self.settings) as gate:
             http = Http(
                 BASE_URL,
-                SecretStr(self.app.options.api_key),
+                SecretStr(self.api_key or self.app.options.api_key),
                 gate,
                 self.clock,
                 timeout_s=self.settings.api.timeout_s,
