@@ -50,6 +50,7 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
 @click.option("--date-ahead-s", type=float, help="How far the Date header is ahead of the clock that stamps jobs.")
 @click.option("--silent-mode", is_flag=True, help="Jobs don't say which mode they were given.")
 @click.option("--silent-created-at", is_flag=True, help="Jobs don't say when they were created.")
+@click.option("--upper-case-ids", is_flag=True, help="Results spell file IDs that are UUIDs in upper case.")
 @click.option(
     "--faults", type=click.Path(path_type=Path), help="Misfortunes: a TOML file of names and values, as for --fault."
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -22,6 +23,8 @@ from classify_batch.sandbox.results import Entry
 from classify_batch.wire.v1 import ItemBody
 
 USER_ID = "sandbox"
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def to_json(body: object) -> str:
@@ -61,7 +64,7 @@ def page_json(items: Iterable[str], next_page_token: str | None, total: int) -> 
     return f'{{"items":[{",".join(items)}],"next_page_token":{to_json(next_page_token)},"total_size":{total}}}'
 
 
-def item_body(job: Job, entry: Entry, judge: Judge) -> ItemBody:
+def item_body(job: Job, entry: Entry, judge: Judge, options: Options) -> ItemBody:
     """An item of a job's results."""
     at = to_iso(job.finished_at_s)
     return {
@@ -69,9 +72,14 @@ def item_body(job: Job, entry: Entry, judge: Judge) -> ItemBody:
         "classify_job_id": job.job_id,
         "created_at": at,
         "updated_at": at,
-        "file_id": entry.file_id,
+        "file_id": None if entry.file_id is None else shown_file_id(entry.file_id, options),
         "result": judge(entry.about) if entry.has_result else None,
     }
+
+
+def shown_file_id(file_id: str, options: Options) -> str:
+    """A file ID as results spell it."""
+    return file_id.upper() if options.upper_case_ids and _UUID.fullmatch(file_id) else file_id
 
 
 def file_body(entry: FileEntry, project_id: str, expires_at_s: float | None = None) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class CallsV1(Calls):
         page = page_of(job, position(request, place) or 0, self._results_page_size, lag)
         token = None if page.next_start is None else bodies.to_token(place, page.next_start)
         judge = await self._judge(job.brief)
-        items = (bodies.to_json(bodies.item_body(job, entry, judge)) for entry in page.entries)
+        items = (bodies.to_json(bodies.item_body(job, entry, judge, self._options)) for entry in page.entries)
         return bodies.page_json(items, token, page.total)
 
     def _show(self, job: Job, now_s: float) -> str:

@@ -64,6 +64,8 @@ class Options(BaseModel):
     """Jobs don't say which `mode` they were given."""
     silent_created_at: bool = False
     """Jobs don't say when they were created: there is no `created_at`."""
+    upper_case_ids: bool = False
+    """File IDs that are UUIDs are spelled in upper case in results: in v1's items, and as v2's `file_input`."""
     faults: Faults = Faults()
 
     @field_validator("further_keys")

@@ -21,6 +21,7 @@ JOBS = "/api/v1/classifier/jobs"
 V2_JOBS = "/api/v2/classify"
 HEADERS = {"Authorization": "Bearer sandbox"}
 BODY = {"file_ids": ["a", "b"], "rules": [{"type": "letter", "description": "has a salutation"}]}
+UUID_OF_A_FILE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 COMMAND = [sys.executable, "-m", "classify_batch", "sandbox"]
 
 
@@ -79,16 +80,19 @@ def test_any_misfortune_can_be_told(tmp_path: Path) -> None:
 
 
 def test_further_options_reach_the_server() -> None:
-    """Further keys, the list's order, the date, and what jobs don't say."""
+    """Further keys, the list's order, the date, and how jobs are shown."""
     options = ["--further-key", "k=p", "--further-key", "l=q", "--files-of-project", "ours-", "--list-order", "changed"]
-    options += ["--silent-mode", "--silent-created-at", "--date-ahead-s", "7200", "--fault", "create_slow=1"]
-    with running(*options, "--fault", "accept_after_s=0.01") as (_, base_url):
+    options += ["--upper-case-ids", "--silent-mode", "--silent-created-at", "--date-ahead-s", "7200"]
+    with running(*options, "--fault", "create_slow=1", "--fault", "accept_after_s=0.01") as (_, base_url):
         made = httpx.post(base_url + JOBS, json=BODY, headers={"Authorization": "Bearer k"})
         assert made.json()["project_id"] == "p"
         assert not {"mode", "created_at"} & set(made.json())
         ours = BODY | {"file_ids": ["ours-1"]}
         assert httpx.post(base_url + JOBS, json=ours, headers={"Authorization": "Bearer l"}).status_code == 400
         assert httpx.post(base_url + JOBS, json=ours, headers=HEADERS).status_code == 200
+        told = {"file_input": UUID_OF_A_FILE, "configuration": {"rules": BODY["rules"]}}
+        shown = httpx.post(base_url + V2_JOBS, json=told, headers=HEADERS).json()["file_input"]
+        assert shown == UUID_OF_A_FILE.upper()
         ahead_s = parsedate_to_datetime(made.headers["date"]).timestamp() - time.time()
         assert 7000 < ahead_s < 7300
 

@@ -10,12 +10,14 @@ import httpx
 import pytest
 
 from classify_batch.clock import from_iso
+from classify_batch.records import Rule
 from classify_batch.sandbox import Faults, Options, opened, serving
+from classify_batch.sandbox.project import Brief, OpenProject
 
 if TYPE_CHECKING:
-    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
+    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 else:
-    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
+    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 
 START_S = 1_700_000_000
 V1_BODY = {"file_ids": ["a", "b"], "rules": RULES, "mode": "MULTIMODAL"}
@@ -62,6 +64,42 @@ def test_jobs_can_be_silent_about_when_they_were_created(path: str) -> None:
     for silent, full in zip(talk(script, silent_created_at=True), talk(script), strict=True):
         assert full.pop("created_at")
         assert silent == full
+
+
+@pytest.mark.parametrize(("options", "upper"), [({"upper_case_ids": True}, True), ({}, False)])
+def test_results_can_spell_file_ids_in_upper_case(options: dict[str, bool], upper: bool) -> None:
+    """Those that are UUIDs, and only as they are shown: answers and bills are the same."""
+    file_id = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    odd = f"x-{file_id}"
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        told = {"file_ids": [file_id, odd, "abc"], "rules": RULES}
+        old = (await client.post(V1_JOBS, json=told)).json()["id"]
+        made = [(await client.post(JOBS, json=create_body(each))).json() for each in (file_id, odd)]
+        await anyio.sleep(10)
+        got = [(await client.get(f"{JOBS}/{job['id']}")).json() for job in made]
+        listed = (await client.get(JOBS)).json()["items"][::-1]
+        items = (await client.get(f"{V1_JOBS}/{old}/results")).json()["items"]
+        return [[job["file_input"] for job in jobs] for jobs in (made, got, listed)], items, await stats_of(client)
+
+    inputs, items, stats = talk(script, **options)
+    shown = file_id.upper() if upper else file_id
+    assert inputs == [[shown, odd]] * 3
+    assert [item["file_id"] for item in items] == [shown, odd, "abc"]
+    assert stats["files_billed_more_than_once"] == sorted([file_id, odd])
+    assert items[0]["result"] == OpenProject().make_judge(Brief(tuple(map(Rule.model_validate, RULES))))(file_id)
+
+
+def test_an_item_about_no_file_stays_so() -> None:
+    """`file_id` null has no upper case."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        job = (await client.post(V1_JOBS, json=V1_BODY)).json()
+        await anyio.sleep(10)
+        items = (await client.get(f"{V1_JOBS}/{job['id']}/results")).json()["items"]
+        return [item["file_id"] for item in items]
+
+    assert talk(script, upper_case_ids=True, faults=Faults(nameless=1)) == ["a", "b", None]
 
 
 # --- The Date header --------------------------------------------------------------------------------------------------
