@@ -33,15 +33,13 @@ def to_json(body: object) -> str:
 
 def job_json(job: Job, now_s: float, options: Options) -> str:
     """A ClassifyJob as it is at a moment, with what the options let it say."""
-    finished = job.is_finished(now_s)
     created_at = to_iso(job.created_at_s)
     updated_at = to_iso(job.changed_at_s(now_s))
-    message = to_json(job.ending.error_message) if finished else "null"
     mode = "" if options.silent_mode else f',"mode":"{job.mode}"'
     return (
         f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{_brief_json(job.brief)},'
         f'"status":"{job.shown_status(now_s)}","user_id":"{USER_ID}",{created_at_json(job, options)}'
-        f'"effective_at":"{created_at}","updated_at":"{updated_at}","error_message":{message},'
+        f'"effective_at":"{created_at}","updated_at":"{updated_at}","error_message":{to_json(job.error_message(now_s))},'
         f'"job_record_id":null{mode}}}'
     )
 
@@ -66,7 +64,7 @@ def page_json(items: Iterable[str], next_page_token: str | None, total: int) -> 
 
 def item_body(job: Job, entry: Entry, judge: Judge, options: Options) -> ItemBody:
     """An item of a job's results."""
-    at = to_iso(job.finished_at_s)
+    at = to_iso(job.settled_at_s)
     return {
         "id": str(UUID(int=UUID(job.job_id).int ^ (entry.place + 1))),
         "classify_job_id": job.job_id,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from classify_batch.clock import to_iso
-from classify_batch.records import ANSWERED_STATUSES, JobStatus
+from classify_batch.records import JobStatus
 from classify_batch.sandbox.bodies import USER_ID, created_at_json, shown_file_id, to_json
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.options import Options
@@ -26,13 +26,8 @@ _WORDS: Mapping[JobStatus, Status] = {
 def status_of(job: Job, now_s: float) -> Status:
     """v2's word for how a job stands; it is RUNNING in the second half of its life."""
     if job.is_finished(now_s):
-        return _WORDS[job.ending.status]
+        return _WORDS[job.status(now_s)]
     return "PENDING" if now_s < job.half_done_at_s else "RUNNING"
-
-
-def has_answers(job: Job, now_s: float) -> bool:
-    """Whether its body needs a judge."""
-    return job.is_finished(now_s) and job.ending.status in ANSWERED_STATUSES
 
 
 def job_json(job: Job, now_s: float, judge: Judge | None, options: Options, *, usage: bool = False) -> str:
@@ -43,9 +38,8 @@ def job_json(job: Job, now_s: float, judge: Judge | None, options: Options, *, u
         usage: whether what was billed is asked for.
     """
     finished = job.is_finished(now_s)
-    message = to_json(job.ending.error_message) if finished else "null"
     shown = job.shown_status(now_s) if not finished and "unknown_status" in job.ending.oddities else None
-    expanded = f',"usage":{to_json(_usage(job, finished=finished))}' if usage else ""
+    expanded = f',"usage":{to_json(_usage(job, now_s))}' if usage else ""
     file_id = shown_file_id(job.file_ids[0], options)
     mode = None if options.silent_mode else job.mode
     return (
@@ -53,7 +47,7 @@ def job_json(job: Job, now_s: float, judge: Judge | None, options: Options, *, u
         f'"document_input_type":"file_id","file_input":{to_json(file_id)},"parse_job_id":null,'
         f'"project_id":{to_json(job.project_id)},"status":"{shown or status_of(job, now_s)}","user_id":"{USER_ID}",'
         f'{created_at_json(job, options)}"updated_at":"{to_iso(job.changed_at_s(now_s))}",'
-        f'"error_message":{message},"result":{to_json(_result(job, judge))},'
+        f'"error_message":{to_json(job.error_message(now_s))},"result":{to_json(_result(job, judge))},'
         f'"transaction_id":{to_json(job.transaction_id)}{expanded}}}'
     )
 
@@ -88,6 +82,9 @@ def _result(job: Job, judge: Judge | None) -> ResultBody | None:
     return next((judge(file_id) for _, file_id, has_result in job.answered() if has_result), None)
 
 
-def _usage(job: Job, *, finished: bool) -> UsageBody:
-    billed = float(job.credits) if finished else None
+def _usage(job: Job, now_s: float) -> UsageBody:
+    """What was billed: nothing while a job shows ERROR, though it is answered later."""
+    billed = None
+    if job.is_finished(now_s):
+        billed = float(job.credits) if job.is_answered(now_s) else 0.0
     return {"credits": billed, "parse_credits": billed}

@@ -13,6 +13,7 @@ from classify_batch.sandbox import bodies
 from classify_batch.sandbox.answers import refuse
 from classify_batch.sandbox.asking import checked, position, read_body
 from classify_batch.sandbox.calls import Calls
+from classify_batch.sandbox.faults import ResultsLag
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger
 from classify_batch.sandbox.misfortunes import CreateFaultSampler
@@ -60,13 +61,19 @@ class CallsV1(Calls):
         if not job.is_finished(now_s):
             raise refuse(400, "Classify job is not finished")
         place = f"results of {job.job_id}"
-        faults = self._options.faults
-        lag = None if job.is_finished(now_s - faults.results_lag_s) else faults.results_lag_shows
-        page = page_of(job, position(request, place) or 0, self._results_page_size, lag)
+        start = position(request, place) or 0
+        page = page_of(job, start, self._results_page_size, self._lag(job, now_s))
         token = None if page.next_start is None else bodies.to_token(place, page.next_start)
         judge = await self._judge(job.brief)
         items = (bodies.to_json(bodies.item_body(job, entry, judge, self._options)) for entry in page.entries)
         return bodies.page_json(items, token, page.total)
+
+    def _lag(self, job: Job, now_s: float) -> ResultsLag | None:
+        """What a finished job's results show instead of all that there is; None: nothing is held back."""
+        if not job.is_answered(now_s):
+            return "nothing"
+        faults = self._options.faults
+        return None if job.is_answered(now_s - faults.results_lag_s) else faults.results_lag_shows
 
     def _show(self, job: Job, now_s: float) -> str:
         return bodies.job_json(job, now_s, self._options)

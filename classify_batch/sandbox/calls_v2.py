@@ -15,7 +15,7 @@ from starlette.requests import Request
 from classify_batch.sandbox import bodies
 from classify_batch.sandbox.answers import refuse, too_many
 from classify_batch.sandbox.asking import checked_v2, moment_ms, position, read_body, status_word
-from classify_batch.sandbox.bodies_v2 import deleted_json, has_answers, job_json, status_of
+from classify_batch.sandbox.bodies_v2 import deleted_json, job_json, status_of
 from classify_batch.sandbox.calls import Calls
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger
@@ -103,7 +103,7 @@ class CallsV2(Calls):
 
     def _shows_answers(self, job: Job, now_s: float) -> bool:
         """Whether a job has answers that don't lag any more."""
-        return has_answers(job, now_s - self._options.faults.results_lag_s)
+        return job.is_answered(now_s - self._options.faults.results_lag_s)
 
     def _among(self, request: Request, project_id: str, now_s: float) -> Sequence[Job] | None:
         """The jobs that the query asks for; None: all of the project's."""

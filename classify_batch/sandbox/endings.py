@@ -23,6 +23,7 @@ class Ending(NamedTuple):
 
     Attributes:
         status: PENDING: it never ends.
+        error_first_s: for so long after its end it shows ERROR before it shows `status`.
         null, absent: positions in the job's file IDs that are answered with `result: null`, or not at all.
     """
 
@@ -31,6 +32,7 @@ class Ending(NamedTuple):
     null: tuple[int, ...] = ()
     absent: tuple[int, ...] = ()
     oddities: tuple[Oddity, ...] = ()
+    error_first_s: float = 0.0
 
 
 def decide_ending(faults: Faults, file_ids: Sequence[str], random: Random) -> Ending:
@@ -40,6 +42,7 @@ def decide_ending(faults: Faults, file_ids: Sequence[str], random: Random) -> En
     gaps = random.sample(range(len(file_ids)), max(1, round(len(file_ids) * PARTIAL_SHARE)))
     stuck = random.random()
     oddities = tuple([each for each in ODDITIES if random.random() < getattr(faults, each)])
+    error_first_s = faults.error_first_s if random.random() < faults.error_first else 0.0
     absent: set[int] = set()
     if partial < faults.partial:
         nulls.update(gaps[::2])
@@ -52,6 +55,5 @@ def decide_ending(faults: Faults, file_ids: Sequence[str], random: Random) -> En
         return Ending(JobStatus.ERROR, "TIMEOUT", oddities=oddities)
     if cancelled < faults.cancelled:
         return Ending(JobStatus.CANCELLED, oddities=oddities)
-    if not nulls and not absent:
-        return Ending(oddities=oddities)
-    return Ending(JobStatus.PARTIAL_SUCCESS, None, tuple(sorted(nulls - absent)), tuple(sorted(absent)), oddities)
+    status = JobStatus.PARTIAL_SUCCESS if nulls or absent else JobStatus.SUCCESS
+    return Ending(status, None, tuple(sorted(nulls - absent)), tuple(sorted(absent)), oddities, error_first_s)

@@ -49,6 +49,11 @@ class Faults(BaseModel):
     """Per job: ends CANCELLED."""
     partial: Probability = 0.0
     """Per job: ends PARTIAL_SUCCESS, with some files null or missing."""
+    error_first: Probability = 0.0
+    """Per job that will be answered: it shows ERROR when it ends, and its real end, SUCCESS or PARTIAL_SUCCESS, only
+    `error_first_s` later."""
+    error_first_s: Seconds = 5.0
+    """How long such a job shows ERROR."""
     stuck: Probability = 0.0
     """Per job: never ends."""
     unknown_status: Probability = 0.0

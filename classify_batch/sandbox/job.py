@@ -16,7 +16,8 @@ class Job:
 
     Attributes:
         number: counts the world's jobs from 1, over restarts too.
-        ending: what it will be once `finished_at_s` has come; PENDING before.
+        ending: what it will be once `finished_at_s` has come, or `settled_at_s` if it shows ERROR first; PENDING
+            before.
         rank: its place in the list.
         transaction_id: the idempotency key of a v2 create.
         by_other: somebody else made it, not the client under test, which pays nothing for it.
@@ -46,14 +47,29 @@ class Job:
         return self.created_at_s + self.duration_s
 
     @property
+    def settled_at_s(self) -> float:
+        """From when on it shows what has really become of it."""
+        return self.finished_at_s + self.ending.error_first_s
+
+    @property
     def ends(self) -> bool:
         return self.ending.status in FINISHED_STATUSES
 
     def is_finished(self, now_s: float) -> bool:
         return self.ends and now_s >= self.finished_at_s
 
+    def is_answered(self, now_s: float) -> bool:
+        return self.status(now_s) in ANSWERED_STATUSES
+
     def status(self, now_s: float) -> JobStatus:
-        return self.ending.status if self.is_finished(now_s) else JobStatus.PENDING
+        if not self.is_finished(now_s):
+            return JobStatus.PENDING
+        return self.ending.status if now_s >= self.settled_at_s else JobStatus.ERROR
+
+    def error_message(self, now_s: float) -> str | None:
+        if not self.is_finished(now_s):
+            return None
+        return self.ending.error_message if now_s >= self.settled_at_s else "TIMEOUT"
 
     def shown_status(self, now_s: float) -> str:
         """The word for its status, which may be one that no document has while it is out."""
@@ -69,7 +85,7 @@ class Job:
         """When its status last changed, as `updated_at` shows it: on v2 a job is RUNNING in the second half of its
         life."""
         if self.is_finished(now_s):
-            return self.finished_at_s
+            return self.settled_at_s if now_s >= self.settled_at_s else self.finished_at_s
         runs = self.version == "v2" and now_s >= self.half_done_at_s
         return self.half_done_at_s if runs else self.created_at_s
 

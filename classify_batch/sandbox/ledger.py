@@ -6,7 +6,7 @@ of processes.)
 
     {"number", "job_id", "project_id", "created_at_s", "duration_s", "status", "error_message",
      "null", "absent", "oddities", "mode", "rules", "parsing_configuration", "file_ids", "version", "transaction_id",
-     "by_other"}
+     "by_other", "error_first_s"}
 
 What happens to a v2 job later is a line of its own, and changes nothing before it:
 
@@ -159,6 +159,7 @@ def _from_entry(entry: dict[str, Any], briefs: dict[str, Brief]) -> Job:
             tuple(entry["null"]),
             tuple(entry["absent"]),
             tuple(entry.get("oddities", ())),
+            entry.get("error_first_s", 0.0),
         ),
         file_ids=tuple(entry["file_ids"]),
         brief=brief,

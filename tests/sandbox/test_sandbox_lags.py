@@ -1,4 +1,4 @@
-"""Reads that don't show what is: results that lag, and a list that loses sight of jobs."""
+"""Reads that do not show what is: results that lag, a list that loses jobs, an end that is not the last one."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,13 +6,15 @@ import anyio
 import httpx
 import pytest
 
+from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults
 
 if TYPE_CHECKING:
-    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
+    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 else:
-    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
+    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 
+START_S = 1_700_000_000
 ENDS_S = 10  # each job takes so long
 V1_BODY = {"file_ids": list("abcd"), "rules": RULES}
 BODIES = {V1_JOBS: V1_BODY, JOBS: create_body("a")}
@@ -113,3 +115,64 @@ def test_a_list_by_last_change(path: str) -> None:
     assert [job["id"] for job in whole] == [made[0], *made[:0:-1]]
     changed = [job["updated_at"] for job in whole]
     assert changed == sorted(changed, reverse=True)
+
+
+# --- Ends -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("more", "status"), [({}, "SUCCESS"), ({"null_result": 0.5}, "PARTIAL_SUCCESS")])
+def test_a_job_shows_error_before_it_is_answered(more: dict[str, float], status: str) -> None:
+    """For that time it is as a job that failed: a reason and no results; then it has them all, and is paid."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        job_path = f"{V1_JOBS}/{(await client.post(V1_JOBS, json=V1_BODY)).json()['id']}"
+        seen = []
+        for wait_s in (ENDS_S, 4.9, 0.2):
+            await anyio.sleep(wait_s)
+            job = (await client.get(job_path)).json()
+            assert [job] == (await client.get(V1_JOBS)).json()["items"]
+            items = (await client.get(f"{job_path}/results")).json()["items"]
+            assert {item["created_at"] for item in items} <= {job["updated_at"]}
+            since_s = (from_iso(job["updated_at"]) or 0.0) - START_S
+            seen.append((job["status"], job["error_message"], since_s, [item["file_id"] for item in items]))
+        return seen, await stats_of(client)
+
+    seen, stats = talk(script, faults=Faults.of({"error_first": 1, **more}, "here"))
+    assert seen == [*[("ERROR", "TIMEOUT", 10, [])] * 2, (status, None, 15, list("abcd"))]
+    assert (stats["files_billed"] == 4) == (not more)
+
+
+def test_a_job_of_v2_shows_failed_before_it_is_completed() -> None:
+    """FAILED with a reason, without a result and billed nothing; then COMPLETED; its transaction is its own still."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        body = create_body("a", transaction_id="t")
+        job_path = f"{JOBS}/{(await client.post(JOBS, json=body)).json()['id']}"
+        seen = []
+        for wait_s in (ENDS_S, 4.9, 0.2):
+            await anyio.sleep(wait_s)
+            job = (await client.get(f"{job_path}?expand=usage")).json()
+            usage = job.pop("usage")
+            assert [job] == (await client.get(JOBS, params={"status": job["status"]})).json()["items"]
+            assert job == (await client.post(JOBS, json=body)).json()
+            seen.append((job["status"], job["error_message"], job["result"] is not None, usage["credits"]))
+        return seen
+
+    shown = talk(script, faults=Faults(error_first=1))
+    assert shown == [*[("FAILED", "TIMEOUT", False, 0)] * 2, ("COMPLETED", None, True, 1)]
+
+
+def test_results_lag_behind_the_end_that_is_the_last() -> None:
+    """An ERROR that passes and results that lag come one after the other."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        job_path = f"{V1_JOBS}/{(await client.post(V1_JOBS, json=V1_BODY)).json()['id']}"
+        seen = []
+        for wait_s in (ENDS_S, 5, 3):
+            await anyio.sleep(wait_s)
+            items = (await client.get(f"{job_path}/results")).json()["items"]
+            seen.append(((await client.get(job_path)).json()["status"], len(items)))
+        return seen
+
+    faults = Faults(error_first=1, results_lag_s=3, results_lag_shows="half")
+    assert talk(script, faults=faults) == [("ERROR", 0), ("SUCCESS", 2), ("SUCCESS", 4)]

@@ -15,7 +15,7 @@ from classify_batch.sandbox.world import World
 from classify_batch.wire import v2
 from classify_batch.wire.v1 import CreateBody
 
-FAULTS = Faults(error=0.2, partial=0.3, cancelled=0.1, stuck=0.1, doubled=0.3, unknown_status=0.3)
+FAULTS = Faults(error=0.2, partial=0.3, cancelled=0.1, stuck=0.1, doubled=0.3, unknown_status=0.3, error_first=0.5)
 RULES = [{"type": "invoice", "description": "has line items, a total and “quotes”"}]
 
 
@@ -44,16 +44,19 @@ def test_jobs_come_back_as_they_were(tmp_path: Path) -> None:
     assert list(world) == jobs
     assert {job.ending.status for job in jobs} > {JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS}
     assert {each for job in jobs for each in job.ending.oddities} == {"doubled", "unknown_status"}
+    assert {job.ending.error_first_s for job in jobs} == {0.0, 5.0}
 
 
 def test_a_ledger_from_before_oddities_is_read(tmp_path: Path) -> None:
-    """Lines that don't say what is odd about a job come back as jobs with nothing odd."""
+    """Lines that don't say what is odd about a job or its end come back as jobs with nothing odd."""
     path = tmp_path / "jobs.jsonl"
-    (job,) = fill(path, 1)
-    entry = json.loads(path.read_text())
-    del entry["oddities"]
-    path.write_text(json.dumps(entry) + "\n")
-    assert list(read_jobs(path)) == [replace(job, ending=job.ending._replace(oddities=()), rank=0)]
+    jobs = fill(path, 5)
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    for entry in entries:
+        del entry["oddities"], entry["error_first_s"]
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    endings = [job.ending._replace(oddities=(), error_first_s=0.0) for job in jobs]
+    assert list(read_jobs(path)) == [replace(job, ending=end, rank=0) for job, end in zip(jobs, endings, strict=True)]
 
 
 def test_a_ledger_from_before_v2_is_read(tmp_path: Path) -> None:

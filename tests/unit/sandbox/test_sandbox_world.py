@@ -50,6 +50,17 @@ def test_state_is_a_function_of_the_moment() -> None:
     assert job.status(job.finished_at_s) is JobStatus.SUCCESS
 
 
+def test_a_job_can_show_error_first() -> None:
+    """From its end on it is ERROR with a reason, later what it was destined to be; each is a change of its status."""
+    faults = Faults(error_first=1, error_first_s=5)
+    _, (job,) = make_world(1, faults=faults, job_duration_s=10, job_duration_sigma=0)
+    moments = (9.9, 10.0, 14.9, 15.0)
+    assert [job.status(at_s) for at_s in moments] == ["PENDING", "ERROR", "ERROR", "SUCCESS"]
+    assert [job.error_message(at_s) for at_s in moments] == [None, "TIMEOUT", "TIMEOUT", None]
+    assert [job.changed_at_s(at_s) for at_s in moments] == [0.0, 10.0, 10.0, 15.0]
+    assert count_billed([job]) == {"f": 1}
+
+
 def test_same_seed_same_world() -> None:
     """The same creates at the same times make the same jobs."""
     faults = Faults(error=0.3, partial=0.3)
