@@ -46,6 +46,10 @@ class Calls:
 
     def _accept(self, order: Order, project_id: str, now_s: float) -> Job:
         admit(order, project_id, self._options, self._shelf, self._world, now_s)
+        if self._create_faults.happens("same_job_id"):
+            latest = self._world.latest(project_id, self.version)
+            if latest is not None:
+                return latest
         job = self._keep(self._world.draft(order, project_id, now_s))
         if self._create_faults.happens("overlap"):
             self._keep(self._world.draft_overlap(job, now_s))

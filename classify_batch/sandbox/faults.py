@@ -99,6 +99,9 @@ class Faults(BaseModel):
     `created_at` is the moment of acceptance. A sandbox that is stopped meanwhile accepts it at once."""
     accept_after_s: Seconds = 10.0
     """How long after its arrival a slow create is accepted."""
+    same_job_id: Probability = 0.0
+    """Per create: no job is made, and the answer is the client's job that was made before it in the project, as it is
+    now. Where there is none, the create is accepted as usual."""
     overlap: Probability = 0.0
     """Per accepted create: somebody else makes, right after it, a job by the same rules over a random half of the same
     files and as many others (v2: over the same file). Half of such jobs end PARTIAL_SUCCESS, as by `partial`. They are

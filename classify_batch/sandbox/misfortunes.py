@@ -95,7 +95,7 @@ def _moment(word: str) -> Moment:
     raise ValueError("a moment is before or after, as in create.after.502")
 
 
-CreateFault = Literal["create_slow", "overlap"]
+CreateFault = Literal["create_slow", "overlap", "same_job_id"]
 """What can happen to a create beside CALL.MOMENT.WHAT; each is a probability in `Faults`."""
 
 

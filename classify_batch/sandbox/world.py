@@ -115,6 +115,11 @@ class World:
         job = self._at(job_id, project_id, version)
         return job if job is not None and now_s >= job.created_at_s + self._options.faults.get_lag_s else None
 
+    def latest(self, project_id: str, version: Version) -> Job | None:
+        """The job that the client made last in a project, as far as it is shown."""
+        jobs = (self._at(job_id, project_id, version) for job_id in reversed(self._jobs))
+        return next((job for job in jobs if job is not None and not job.by_other), None)
+
     def of_transaction(self, transaction_id: str, project_id: str) -> Job | None:
         """The job that was created by this transaction."""
         job_id = self._transactions.get((project_id, transaction_id))

@@ -1,5 +1,6 @@
-"""A project in which somebody else classifies some of the same files."""
+"""Jobs that are not what a client takes them for: somebody else's over the same files, and one of its own again."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,3 +106,54 @@ def test_others_stay_others_over_a_restart(tmp_path: Path) -> None:
     sums = ("creates_accepted", "files_accepted", "files_billed", "files_billed_more_than_once")
     assert [same[name] for name in sums] == [stats[name] for name in sums] == [3, 30, 10, sorted(OURS)]
     assert read_billed(ledger) == dict.fromkeys(OURS, 3)
+
+
+# --- The same job again -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [V1_JOBS, JOBS])
+def test_a_create_can_be_answered_with_the_job_before_it(path: str) -> None:
+    """As it is now, whatever was asked for; no job is made, but where there is none before it in the project."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        made = []
+        for file_id, project_id in (("a", "p"), ("b", "p"), ("c", "q"), ("d", "q")):
+            told = create_body(file_id) if path == JOBS else {"file_ids": [file_id], "rules": RULES}
+            made.append((await client.post(path, json=told, params={"project_id": project_id})).json())
+            await anyio.sleep(10)
+        shown = (await client.get(f"{path}/{made[0]['id']}", params={"project_id": "p"})).json()
+        return made, shown, await stats_of(client)
+
+    (first, again, other, other_again), shown, stats = talk(script, faults=Faults(same_job_id=1))
+    assert again == shown
+    assert again["status"] in {"SUCCESS", "COMPLETED"}
+    assert [first["id"], other["id"]] == [again["id"], other_again["id"]]
+    assert first["id"] != other["id"]
+    assert (stats["creates_accepted"], stats["files_billed"]) == (2, 2)
+
+
+def test_some_creates_are_answered_so() -> None:
+    """As many as set; a create that is refused is refused, and a transaction still gives its own job back."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        ids = []
+        for number in range(100):
+            body = create_body(f"file-{number}", transaction_id=f"t-{number}")
+            ids.append((await client.post(JOBS, json=body)).json()["id"])
+        refused = await client.post(JOBS, json=create_body("foreign"))
+        again = await client.post(JOBS, json=create_body("x", transaction_id="t-0"))
+        return ids, refused.status_code, again.json()["id"]
+
+    ids, refused, again = talk(script, faults=Faults(same_job_id=0.3, foreign=frozenset({"foreign"})))
+    assert 55 < len(set(ids)) < 85
+    assert all(one == other or one not in ids[number + 2 :] for number, (one, other) in enumerate(pairwise(ids)))
+    assert (refused, again) == (400, ids[0])
+
+
+def test_somebody_elses_job_is_not_the_one_before() -> None:
+    """A client is given one of its own jobs again, also where others make jobs."""
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        return {(await client.post(JOBS, json=create_body(each))).json()["id"] for each in "aaab"}
+
+    assert len(talk(script, faults=Faults(overlap=1, same_job_id=1))) == 1

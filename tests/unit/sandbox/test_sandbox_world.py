@@ -8,6 +8,7 @@ from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import Order, order_of
+from classify_batch.sandbox.project import Version
 from classify_batch.sandbox.world import World, count_billed
 from classify_batch.wire import v2
 from classify_batch.wire.v1 import CreateBody
@@ -292,6 +293,19 @@ def test_a_cancelled_job_is_ended_everywhere(list_order: str, stuck: int) -> Non
     assert list(world) == [*jobs[:2], cancelled, *jobs[3:]]
     assert [world.count_unfinished(now_s) for now_s in (4.0, 9.0, 10.0)] == [4, 4, 4 * stuck]
     assert (world.credits_spent, len(count_billed(world))) == (4 - 4 * stuck, 4 - 4 * stuck)
+
+
+def test_the_latest_job_of_a_project() -> None:
+    """The one that the client made last, in this version, if it is shown; others' jobs are not meant."""
+    world, (_, old) = make_world(2)
+    first = world.add(world.draft(ordered_v2(), PROJECT, 0.0))
+    second = world.add(world.draft(ordered_v2(), PROJECT, 0.0))
+    elsewhere = world.add(world.draft(ordered_v2(), "other", 0.0))
+    world.add(world.draft_overlap(second, 0.0))
+    asked: list[tuple[str, Version]] = [(PROJECT, "v1"), (PROJECT, "v2"), ("other", "v2"), ("other", "v1")]
+    assert [world.latest(project_id, version) for project_id, version in asked] == [old, second, elsewhere, None]
+    world.delete(second)
+    assert world.latest(PROJECT, "v2") == first
 
 
 def test_a_deleted_job_stays_paid() -> None:
