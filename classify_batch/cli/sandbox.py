@@ -46,6 +46,9 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
 @click.option(
     "--creates-per-s", type=int, help="Answer 429 to v2 creates beyond so many in any second; documented: 40."
 )
+@click.option(
+    "--forget-transactions-after-s", type=float, help="Forget a transaction_id of v2 so long after its job was created."
+)
 @click.option("--jobs-at-once", type=int, help="Answer 429 to creates beyond so many unfinished jobs.")
 @click.option("--date-ahead-s", type=float, help="How far the Date header is ahead of the clock that stamps jobs.")
 @click.option("--silent-mode", is_flag=True, help="Jobs don't say which mode they were given.")

@@ -56,7 +56,7 @@ class CallsV2(Calls):
         project_id = self._project_id(request)
         known = None
         if order.transaction_id is not None:
-            known = self._world.of_transaction(order.transaction_id, project_id)
+            known = self._world.of_transaction(order.transaction_id, project_id, now_s)
         return await self._show(self._accept(order, project_id, now_s) if known is None else known, now_s)
 
     async def get(self, request: Request, now_s: float) -> str:

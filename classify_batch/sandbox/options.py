@@ -66,6 +66,9 @@ class Options(BaseModel):
     """Jobs don't say when they were created: there is no `created_at`."""
     upper_case_ids: bool = False
     """File IDs that are UUIDs are spelled in upper case in results: in v1's items, and as v2's `file_input`."""
+    forget_transactions_after_s: float | None = Field(default=None, ge=0)
+    """So long after its job was created a `transaction_id` of v2 is forgotten: used again, it makes a new job. None:
+    never."""
     faults: Faults = Faults()
 
     @field_validator("further_keys")

@@ -108,8 +108,11 @@ class World:
         jobs = self._list_of(job)
         del jobs[bisect_left(jobs, job.rank, key=_rank)]
         self._jobs[job.job_id] = replace(job, deleted=True)
-        if job.transaction_id is not None:
-            del self._transactions[job.project_id, job.transaction_id]
+        if job.transaction_id is None:
+            return
+        key = job.project_id, job.transaction_id
+        if self._transactions.get(key) == job.job_id:  # not that of a later job, made when it had been forgotten
+            del self._transactions[key]
 
     def get(self, job_id: str, project_id: str, now_s: float, version: Version = "v1") -> Job | None:
         job = self._at(job_id, project_id, version)
@@ -120,10 +123,13 @@ class World:
         jobs = (self._at(job_id, project_id, version) for job_id in reversed(self._jobs))
         return next((job for job in jobs if job is not None and not job.by_other), None)
 
-    def of_transaction(self, transaction_id: str, project_id: str) -> Job | None:
-        """The job that was created by this transaction."""
+    def of_transaction(self, transaction_id: str, project_id: str, now_s: float) -> Job | None:
+        """The job that was created by this transaction, if it is not forgotten."""
         job_id = self._transactions.get((project_id, transaction_id))
-        return None if job_id is None else self._jobs[job_id]
+        if job_id is None:
+            return None
+        job, kept_s = self._jobs[job_id], self._options.forget_transactions_after_s
+        return job if kept_s is None or now_s < job.created_at_s + kept_s else None
 
     def some(self, job_ids: Iterable[str], project_id: str, version: Version) -> list[Job]:
         """Those of the jobs that the project has, in the order of its list."""

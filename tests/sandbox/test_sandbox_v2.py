@@ -205,6 +205,27 @@ def test_transactions_are_the_projects_own() -> None:
     assert job_ids[-1] == job_ids[-2]
 
 
+def test_a_transaction_is_forgotten_in_time(tmp_path: Path) -> None:
+    """Used again after that, it makes and bills a second job of the file; the next sandbox on the ledger agrees."""
+    ledger = tmp_path / "jobs.jsonl"
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        made = []
+        for wait_s in (0, 29, 2, 10):
+            await anyio.sleep(wait_s)
+            made.append((await make(client, "a", transaction_id="t"))["id"])
+        return made, await stats_of(client)
+
+    async def again(client: httpx.AsyncClient) -> Any:
+        await anyio.sleep(45)
+        return (await make(client, "a", transaction_id="t"))["id"]
+
+    made, stats = talk(script, forget_transactions_after_s=30, ledger=ledger)
+    assert made[0] == made[1] != made[2] == made[3]
+    assert (stats["creates_accepted"], stats["files_billed_more_than_once"]) == (2, ["a"])
+    assert talk(again, forget_transactions_after_s=30, ledger=ledger) == made[2]
+
+
 def test_creates_a_second_are_limited() -> None:
     """Beyond the limit in any second v2's creates are 429; v1's and reads are not, and a refused one takes nothing."""
 

@@ -102,7 +102,7 @@ def test_what_happened_to_v2_jobs_comes_back(tmp_path: Path) -> None:
     assert [job.version for job in again] == ["v2"] * 3 + ["v1"]
     assert next(iter(again)).brief.parsing_configuration == ParsingConfiguration(lang="de", target_pages=(0, 2, 3, 4))
     assert again.credits_spent == world.credits_spent == 3
-    found = [again.of_transaction(key, "p") for key in ("a", "b", "c")]
+    found = [again.of_transaction(key, "p", 1e9) for key in ("a", "b", "c")]
     assert [job and job.file_ids for job in found] == [("a",), None, ("c",)]
     assert read_billed(tmp_path / "jobs.jsonl") == {"b": 1, "c": 1, "d": 1}
 

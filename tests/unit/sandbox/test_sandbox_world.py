@@ -261,7 +261,7 @@ def test_each_version_shows_its_own_jobs() -> None:
     assert world.get(new.job_id, PROJECT, 0.0, "v2") is new
     assert [world.page(PROJECT, 9, None, 0.0, version).jobs for version in ("v1", "v2")] == [[old], [new]]
     assert world.some([old.job_id, new.job_id, "nope"], PROJECT, "v2") == [new]
-    assert (world.of_transaction("t", PROJECT), world.of_transaction("t", "other")) == (new, None)
+    assert (world.of_transaction("t", PROJECT, 1e9), world.of_transaction("t", "other", 0.0)) == (new, None)
 
 
 @pytest.mark.parametrize("list_order", ["newest", "oldest", "shuffled", "changed"])
@@ -295,6 +295,21 @@ def test_a_cancelled_job_is_ended_everywhere(list_order: str, stuck: int) -> Non
     assert (world.credits_spent, len(count_billed(world))) == (4 - 4 * stuck, 4 - 4 * stuck)
 
 
+@pytest.mark.parametrize("later_first", [False, True])
+def test_a_transaction_can_be_forgotten(later_first: bool) -> None:
+    """So long after its job was created; from then on it gives the next job by it back, until that one is deleted."""
+    world, _ = make_world(job_duration_s=0, forget_transactions_after_s=10)
+    first = world.add(world.draft(ordered_v2("a", "t"), PROJECT, 0.0))
+    assert [world.of_transaction("t", PROJECT, at_s) for at_s in (9.9, 10.0)] == [first, None]
+    second = world.add(world.draft(ordered_v2("a", "t"), PROJECT, 12.0))
+    assert [world.of_transaction("t", PROJECT, at_s) for at_s in (12.0, 21.9, 22.0)] == [second, second, None]
+    world.delete(second if later_first else first)
+    assert world.of_transaction("t", PROJECT, 12.0) is (None if later_first else second)
+    world.delete(first if later_first else second)
+    assert world.of_transaction("t", PROJECT, 12.0) is None
+    assert count_billed(world) == {"a": 2}
+
+
 def test_the_latest_job_of_a_project() -> None:
     """The one that the client made last, in this version, if it is shown; others' jobs are not meant."""
     world, (_, old) = make_world(2)
@@ -314,7 +329,7 @@ def test_a_deleted_job_stays_paid() -> None:
     jobs = [world.add(world.draft(ordered_v2(each, each), PROJECT, 0.0)) for each in "abc"]
     world.delete(jobs[1])
     assert world.get(jobs[1].job_id, PROJECT, 1.0, "v2") is None
-    assert world.of_transaction("b", PROJECT) is None
+    assert world.of_transaction("b", PROJECT, 1.0) is None
     assert set(world.page(PROJECT, 9, None, 1.0, "v2").jobs) == {jobs[0], jobs[2]}
     assert (world.credits_spent, count_billed(world)) == (3, {"a": 1, "b": 1, "c": 1})
     assert world.draft(ordered_v2(), PROJECT, 1.0).number == 4
