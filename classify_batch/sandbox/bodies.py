@@ -33,8 +33,8 @@ def to_json(body: object) -> str:
 
 def job_json(job: Job, now_s: float, options: Options) -> str:
     """A ClassifyJob as it is at a moment, with what the options let it say."""
-    created_at = to_iso(job.created_at_s)
-    updated_at = to_iso(job.changed_at_s(now_s))
+    created_at = to_iso(job.shown_created_at_s)
+    updated_at = to_iso(job.changed_at_s(now_s) + job.clock_shift_s)
     mode = "" if options.silent_mode else f',"mode":"{job.mode}"'
     return (
         f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{_brief_json(job.brief)},'
@@ -46,7 +46,7 @@ def job_json(job: Job, now_s: float, options: Options) -> str:
 
 def created_at_json(job: Job, options: Options) -> str:
     """A job's `created_at` with a comma behind it; nothing where the options leave it out."""
-    return "" if options.silent_created_at else f'"created_at":"{to_iso(job.created_at_s)}",'
+    return "" if options.silent_created_at else f'"created_at":"{to_iso(job.shown_created_at_s)}",'
 
 
 @lru_cache(maxsize=64)
@@ -64,7 +64,7 @@ def page_json(items: Iterable[str], next_page_token: str | None, total: int) -> 
 
 def item_body(job: Job, entry: Entry, judge: Judge, options: Options) -> ItemBody:
     """An item of a job's results."""
-    at = to_iso(job.settled_at_s)
+    at = to_iso(job.settled_at_s + job.clock_shift_s)
     return {
         "id": str(UUID(int=UUID(job.job_id).int ^ (entry.place + 1))),
         "classify_job_id": job.job_id,

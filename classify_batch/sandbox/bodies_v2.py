@@ -40,13 +40,14 @@ def job_json(job: Job, now_s: float, judge: Judge | None, options: Options, *, u
     finished = job.is_finished(now_s)
     shown = job.shown_status(now_s) if not finished and "unknown_status" in job.ending.oddities else None
     expanded = f',"usage":{to_json(_usage(job, now_s))}' if usage else ""
+    updated_at = to_iso(job.changed_at_s(now_s) + job.clock_shift_s)
     file_id = shown_file_id(job.file_ids[0], options)
     mode = None if options.silent_mode else job.mode
     return (
         f'{{"id":"{job.job_id}","configuration":{_configuration_json(job.brief, mode)},"configuration_id":null,'
         f'"document_input_type":"file_id","file_input":{to_json(file_id)},"parse_job_id":null,'
         f'"project_id":{to_json(job.project_id)},"status":"{shown or status_of(job, now_s)}","user_id":"{USER_ID}",'
-        f'{created_at_json(job, options)}"updated_at":"{to_iso(job.changed_at_s(now_s))}",'
+        f'{created_at_json(job, options)}"updated_at":"{updated_at}",'
         f'"error_message":{to_json(job.error_message(now_s))},"result":{to_json(_result(job, judge))},'
         f'"transaction_id":{to_json(job.transaction_id)}{expanded}}}'
     )

@@ -133,4 +133,4 @@ def _tests(request: Request, now_s: float) -> list[Test]:
 
 def _created_ms(job: Job) -> int:
     """`created_at` as it is shown: cut off, not rounded."""
-    return int(round(job.created_at_s * 1000, 3))
+    return int(round(job.shown_created_at_s * 1000, 3))

@@ -123,6 +123,9 @@ class Faults(BaseModel):
 
     retry_after_s: Seconds | None = None
     """Sent as `Retry-After` with every 429, if set."""
+    created_at_jitter_s: Seconds = 0.0
+    """All times that a job shows are shifted by a random amount of up to this much, forth or back, the same for the
+    whole of its life: as if each were stamped by one of several clocks."""
     list_lag_s: Seconds = 0.0
     """A new job shows in the list only after this time."""
     list_hides_after_s: Seconds = 0.0

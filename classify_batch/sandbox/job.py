@@ -20,6 +20,7 @@ class Job:
             before.
         rank: its place in the list.
         transaction_id: the idempotency key of a v2 create.
+        clock_shift_s: how far the times that it shows are ahead of those that it lives by.
         by_other: somebody else made it, not the client under test, which pays nothing for it.
         deleted: it is shown no more; what was paid for it stays paid.
     """
@@ -35,12 +36,17 @@ class Job:
     mode: str
     rank: int = 0
     transaction_id: str | None = None
+    clock_shift_s: float = 0.0
     by_other: bool = False
     deleted: bool = False
 
     @property
     def version(self) -> Version:
         return self.brief.version
+
+    @property
+    def shown_created_at_s(self) -> float:
+        return self.created_at_s + self.clock_shift_s
 
     @property
     def finished_at_s(self) -> float:
@@ -82,8 +88,7 @@ class Job:
         return self.created_at_s + self.duration_s / 2
 
     def changed_at_s(self, now_s: float) -> float:
-        """When its status last changed, as `updated_at` shows it: on v2 a job is RUNNING in the second half of its
-        life."""
+        """When its status last changed: on v2 a job is RUNNING in the second half of its life."""
         if self.is_finished(now_s):
             return self.settled_at_s if now_s >= self.settled_at_s else self.finished_at_s
         runs = self.version == "v2" and now_s >= self.half_done_at_s

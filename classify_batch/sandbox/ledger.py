@@ -6,7 +6,7 @@ of processes.)
 
     {"number", "job_id", "project_id", "created_at_s", "duration_s", "status", "error_message",
      "null", "absent", "oddities", "mode", "rules", "parsing_configuration", "file_ids", "version", "transaction_id",
-     "by_other", "error_first_s"}
+     "error_first_s", "clock_shift_s", "by_other"}
 
 What happens to a v2 job later is a line of its own, and changes nothing before it:
 
@@ -125,6 +125,7 @@ def _to_entry(job: Job) -> dict[str, Any]:
         "file_ids": job.file_ids,
         "version": job.version,
         "transaction_id": job.transaction_id,
+        "clock_shift_s": job.clock_shift_s,
         "by_other": job.by_other,
     }
 
@@ -165,5 +166,6 @@ def _from_entry(entry: dict[str, Any], briefs: dict[str, Brief]) -> Job:
         brief=brief,
         mode=entry["mode"],
         transaction_id=entry.get("transaction_id"),
+        clock_shift_s=entry.get("clock_shift_s", 0.0),
         by_other=entry.get("by_other", False),
     )

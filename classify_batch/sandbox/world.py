@@ -70,8 +70,13 @@ class World:
             brief=order.brief,
             mode=order.mode,
             transaction_id=order.transaction_id,
+            clock_shift_s=self._clock_shift_s(number),
             by_other=by_other,
         )
+
+    def _clock_shift_s(self, number: int) -> float:
+        most_s = self._options.faults.created_at_jitter_s
+        return Random(f"{self.seed}/{number}/clock").uniform(-most_s, most_s)  # noqa: S311
 
     def draft_overlap(self, job: Job, now_s: float) -> Job:
         """The job that somebody else makes about some of a job's files."""

@@ -1,5 +1,6 @@
-"""Reads that do not show what is: results that lag, a list that loses jobs, an end that is not the last one."""
+"""Reads that don't show what is: results that lag, a list that loses jobs, ends that aren't the last, other clocks."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -176,3 +177,48 @@ def test_results_lag_behind_the_end_that_is_the_last() -> None:
 
     faults = Faults(error_first=1, results_lag_s=3, results_lag_shows="half")
     assert talk(script, faults=faults) == [("ERROR", 0), ("SUCCESS", 2), ("SUCCESS", 4)]
+
+
+# --- Clocks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [V1_JOBS, JOBS])
+def test_jobs_can_be_stamped_by_several_clocks(path: str, tmp_path: Path) -> None:
+    """Each job's times are shifted by the same amount in each of its bodies, also by the next sandbox on the ledger;
+    when it ends and shows is by the true time."""
+    ledger = tmp_path / "jobs.jsonl"
+
+    async def script(client: httpx.AsyncClient) -> Any:
+        made = [(await client.post(path, json=BODIES[path])).json() for _ in range(20)]
+        found = {at_s: await times(client, path, wait_s) for at_s, wait_s in ((9.9, 9.9), (10, 0.1))}
+        first = min(made, key=lambda job: str(job["created_at"]))["created_at"]
+        query = {"created_at_on_or_before": first}
+        earliest = (await client.get(path, params=query)).json()["total_size"] if path == JOBS else 1
+        return {job["id"]: from_iso(job["created_at"]) for job in made}, found, earliest
+
+    async def again(client: httpx.AsyncClient) -> Any:
+        return await times(client, path, 10)
+
+    created, found, earliest = talk(script, ledger=ledger, faults=Faults(created_at_jitter_s=60, list_lag_s=5))
+    shifts = {job_id: at_s - START_S for job_id, at_s in created.items()}
+    assert min(shifts.values()) < -20 < 20 < max(shifts.values())
+    changed_s = 5 if path == JOBS else 0
+    for at_s, ended, elapsed_s in ((9.9, False, changed_s), (10, True, 10)):
+        for job_id, (is_ended, created_at_s, updated_at_s) in found[at_s].items():
+            assert (is_ended, created_at_s) == (ended, created[job_id])
+            assert updated_at_s - START_S - shifts[job_id] == pytest.approx(elapsed_s, abs=0.002)
+    assert earliest == 1
+    assert talk(again, ledger=ledger) == found[10]
+
+
+async def times(client: httpx.AsyncClient, path: str, wait_s: float) -> dict[str, tuple[bool, float, float]]:
+    """What the list says of each job: whether it has ended, and its times."""
+    await anyio.sleep(wait_s)
+    return {
+        job["id"]: (
+            job["status"] in {"SUCCESS", "COMPLETED"},
+            from_iso(job["created_at"]) or 0.0,
+            from_iso(job["updated_at"]) or 0.0,
+        )
+        for job in (await client.get(path)).json()["items"]
+    }

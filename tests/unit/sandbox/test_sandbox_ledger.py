@@ -15,7 +15,8 @@ from classify_batch.sandbox.world import World
 from classify_batch.wire import v2
 from classify_batch.wire.v1 import CreateBody
 
-FAULTS = Faults(error=0.2, partial=0.3, cancelled=0.1, stuck=0.1, doubled=0.3, unknown_status=0.3, error_first=0.5)
+ODD = {"doubled": 0.3, "unknown_status": 0.3, "error_first": 0.5, "created_at_jitter_s": 9}
+FAULTS = Faults.model_validate({"error": 0.2, "partial": 0.3, "cancelled": 0.1, "stuck": 0.1, **ODD})
 RULES = [{"type": "invoice", "description": "has line items, a total and “quotes”"}]
 
 
@@ -45,18 +46,21 @@ def test_jobs_come_back_as_they_were(tmp_path: Path) -> None:
     assert {job.ending.status for job in jobs} > {JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS}
     assert {each for job in jobs for each in job.ending.oddities} == {"doubled", "unknown_status"}
     assert {job.ending.error_first_s for job in jobs} == {0.0, 5.0}
+    assert len({job.clock_shift_s for job in jobs}) == len(jobs)
 
 
 def test_a_ledger_from_before_oddities_is_read(tmp_path: Path) -> None:
-    """Lines that don't say what is odd about a job or its end come back as jobs with nothing odd."""
+    """Lines that don't say what is odd about a job, its end or its clock come back as jobs with nothing odd."""
     path = tmp_path / "jobs.jsonl"
     jobs = fill(path, 5)
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     for entry in entries:
-        del entry["oddities"], entry["error_first_s"]
+        del entry["oddities"], entry["error_first_s"], entry["clock_shift_s"]
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    endings = [job.ending._replace(oddities=(), error_first_s=0.0) for job in jobs]
-    assert list(read_jobs(path)) == [replace(job, ending=end, rank=0) for job, end in zip(jobs, endings, strict=True)]
+    plain = [
+        replace(job, ending=job.ending._replace(oddities=(), error_first_s=0.0), clock_shift_s=0.0) for job in jobs
+    ]
+    assert list(read_jobs(path)) == [replace(job, rank=0) for job in plain]
 
 
 def test_a_ledger_from_before_v2_is_read(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,6 +61,16 @@ def test_a_job_can_show_error_first() -> None:
     assert [job.error_message(at_s) for at_s in moments] == [None, "TIMEOUT", "TIMEOUT", None]
     assert [job.changed_at_s(at_s) for at_s in moments] == [0.0, 10.0, 10.0, 15.0]
     assert count_billed([job]) == {"f": 1}
+
+
+def test_each_job_can_have_a_clock_of_its_own() -> None:
+    """What it shows is shifted, forth or back, by no more than set; what it lives by, and the others' lots, are not."""
+    _, jobs = make_world(200, faults=Faults(created_at_jitter_s=30))
+    shifts = [job.clock_shift_s for job in jobs]
+    assert min(shifts) < -20 < 20 < max(shifts)
+    assert max(map(abs, shifts)) <= 30
+    assert all(job.shown_created_at_s == job.created_at_s + job.clock_shift_s for job in jobs)
+    assert [replace(job, clock_shift_s=0.0) for job in jobs] == make_world(200)[1]
 
 
 def test_same_seed_same_world() -> None:
