@@ -200,7 +200,7 @@ def test_what_happened_survives_a_restart(tmp_path: Path) -> None:
     [
         *(("create_503_before", 503, 0), ("create_503_after", 503, 1), ("rate_429", 429, 0)),
         *(("lost_create_answer", 0, 1), ("create.before.plan_full", 429, 0), ("create.after.cut", 0, 1)),
-        *(("create.after.502", 502, 1), ("create.after.garbage", 200, 1)),
+        *(("create.after.502", 502, 1), ("create.after.garbage", 200, 1), ("create.after.400", 400, 1)),
     ],
 )
 def test_misfortunes_of_a_create(fault: str, status: int, accepted: int) -> None:

@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def test_faults_are_read_from_toml(tmp_path: Path) -> None:
         *("error = 2", "errors = 0.1", "error = [", 'error = "x"', "list_lag_s = inf", "credits = -1", "error.x = 1"),
         *("create.after.502 = 2", "create.after.600 = 1", "create.after.99999 = 1", "create.during.502 = 1"),
         *("created.after.502 = 1", "create.502 = 1", "create.after.rest = 1", "outage_what = 302", "any = 1"),
+        *('results_lag_shows = "all"', 'overlap_mode = "SLOW"', "create_slow = 2", "list_hides_for_s = -1"),
         *("misfortunes = 1", 'foreign_says = "aloud"', "outage_every_s = 0"),
     ],
 )
@@ -89,6 +91,18 @@ def test_wrong_faults_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError, match="faults") as caught:
         Faults.load(path)
     assert "error" in caught.value.hint
+
+
+def test_faults_are_set_by_words(tmp_path: Path) -> None:
+    """As --fault gives them, and as a file has them: the same faults."""
+    told = {"create_slow": 0.5, "accept_after_s": 70.0, "results_lag_s": 3.0, "results_lag_shows": "half"}
+    told |= {"list_hides_after_s": 1.0, "list_hides_for_s": 2.0, "overlap": 0.25, "overlap_mode": "MULTIMODAL"}
+    told |= {"same_job_id": 0.1, "error_first": 0.2, "error_first_s": 4.0, "created_at_jitter_s": 6.0}
+    path = tmp_path / "faults.toml"
+    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()))
+    faults = Faults.load(path)
+    assert faults == Faults.of({name: str(value) for name, value in told.items()}, "--fault")
+    assert faults.model_dump(include=set(told)) == told
 
 
 def test_a_missing_faults_file_is_refused(tmp_path: Path) -> None:
