@@ -33,20 +33,30 @@ def to_json(body: object) -> str:
 
 def job_json(job: Job, now_s: float, options: Options) -> str:
     """A ClassifyJob as it is at a moment, with what the options let it say."""
-    created_at = to_iso(job.shown_created_at_s)
-    updated_at = to_iso(job.changed_at_s(now_s) + job.clock_shift_s)
+    created_at, updated_at = shown_times(job, now_s)
     mode = "" if options.silent_mode else f',"mode":"{job.mode}"'
     return (
         f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{_brief_json(job.brief)},'
-        f'"status":"{job.shown_status(now_s)}","user_id":"{USER_ID}",{created_at_json(job, options)}'
-        f'"effective_at":"{created_at}","updated_at":"{updated_at}","error_message":{to_json(job.error_message(now_s))},'
+        f'"status":"{job.shown_status(now_s)}","user_id":"{USER_ID}",{created_at_json(created_at, options)}'
+        f'"effective_at":"{created_at}","updated_at":"{updated_at}","error_message":{error_message_json(job, now_s)},'
         f'"job_record_id":null{mode}}}'
     )
 
 
-def created_at_json(job: Job, options: Options) -> str:
+def shown_times(job: Job, now_s: float) -> tuple[str, str]:
+    """When a job was created and when its status last changed, by the clock that stamps it."""
+    created_at, changed_at_s = to_iso(job.shown_created_at_s), job.changed_at_s(now_s)
+    return created_at, created_at if changed_at_s == job.created_at_s else to_iso(changed_at_s + job.clock_shift_s)
+
+
+def created_at_json(created_at: str, options: Options) -> str:
     """A job's `created_at` with a comma behind it; nothing where the options leave it out."""
-    return "" if options.silent_created_at else f'"created_at":"{to_iso(job.shown_created_at_s)}",'
+    return "" if options.silent_created_at else f'"created_at":"{created_at}",'
+
+
+def error_message_json(job: Job, now_s: float) -> str:
+    message = job.error_message(now_s)
+    return "null" if message is None else to_json(message)
 
 
 @lru_cache(maxsize=64)

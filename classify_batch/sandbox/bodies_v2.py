@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from classify_batch.clock import to_iso
 from classify_batch.records import JobStatus
-from classify_batch.sandbox.bodies import USER_ID, created_at_json, shown_file_id, to_json
+from classify_batch.sandbox.bodies import (
+    USER_ID,
+    created_at_json,
+    error_message_json,
+    shown_file_id,
+    shown_times,
+    to_json,
+)
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.project import Brief, Judge
@@ -40,15 +46,15 @@ def job_json(job: Job, now_s: float, judge: Judge | None, options: Options, *, u
     finished = job.is_finished(now_s)
     shown = job.shown_status(now_s) if not finished and "unknown_status" in job.ending.oddities else None
     expanded = f',"usage":{to_json(_usage(job, now_s))}' if usage else ""
-    updated_at = to_iso(job.changed_at_s(now_s) + job.clock_shift_s)
+    created_at, updated_at = shown_times(job, now_s)
     file_id = shown_file_id(job.file_ids[0], options)
     mode = None if options.silent_mode else job.mode
     return (
         f'{{"id":"{job.job_id}","configuration":{_configuration_json(job.brief, mode)},"configuration_id":null,'
         f'"document_input_type":"file_id","file_input":{to_json(file_id)},"parse_job_id":null,'
         f'"project_id":{to_json(job.project_id)},"status":"{shown or status_of(job, now_s)}","user_id":"{USER_ID}",'
-        f'{created_at_json(job, options)}"updated_at":"{updated_at}",'
-        f'"error_message":{to_json(job.error_message(now_s))},"result":{to_json(_result(job, judge))},'
+        f'{created_at_json(created_at, options)}"updated_at":"{updated_at}",'
+        f'"error_message":{error_message_json(job, now_s)},"result":{to_json(_result(job, judge))},'
         f'"transaction_id":{to_json(job.transaction_id)}{expanded}}}'
     )
 
