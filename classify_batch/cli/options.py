@@ -83,6 +83,11 @@ deadline_option = click.option(
 max_runtime_option = click.option(
     "--max-runtime", metavar="SPAN", callback=span, help="The same, counted from now (4h, 1h30m, 45s)."
 )
+submit_only_option = click.option(
+    "--submit-only",
+    is_flag=True,
+    help="Make as many jobs as may be in flight at once, and leave with 75; `resume` collects.",
+)
 carry_option = click.option(
     "--carry",
     "plan__carry",

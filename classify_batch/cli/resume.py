@@ -15,6 +15,7 @@ from classify_batch.cli.options import (
     json_option,
     max_runtime_option,
     settings_options,
+    submit_only_option,
 )
 
 
@@ -28,6 +29,7 @@ from classify_batch.cli.options import (
 @click.option("--retry-failed", is_flag=True, help="Give the failed files a new chance first.")
 @deadline_option
 @max_runtime_option
+@submit_only_option
 @json_option
 @settings_options
 def resume_command(directory: Path, config: Path | None, as_json: bool, **options: Any) -> int:
@@ -58,4 +60,5 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
         deadline=options["deadline"],
         max_runtime=options["max_runtime"],
         retry_failed=options["retry_failed"],
+        submit_only=options["submit_only"],
     )

@@ -19,6 +19,7 @@ from classify_batch.cli.options import (
     reuse_option,
     run_dir_option,
     settings_options,
+    submit_only_option,
 )
 
 
@@ -31,11 +32,7 @@ from classify_batch.cli.options import (
 @reuse_option
 @deadline_option
 @max_runtime_option
-@click.option(
-    "--submit-only",
-    is_flag=True,
-    help="Make as many jobs as may be out at once, and leave with 75; `resume` collects.",
-)
+@submit_only_option
 @json_option
 @settings_options
 def run_command(config: Path, source: str, run_dir: Path, column: str | None, as_json: bool, **options: Any) -> int:

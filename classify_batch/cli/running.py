@@ -21,6 +21,7 @@ from classify_batch.cli.outputs import printing
 from classify_batch.cli.words import describe
 from classify_batch.errors import ExitStatus
 from classify_batch.orchestrator import Progress
+from classify_batch.orchestrator.submitting import COLLECT_LATER
 from classify_batch.records import RunState
 from classify_batch.runs.doors import arun
 from classify_batch.runs.result import RunResult
@@ -49,7 +50,7 @@ def run_to_end(
     retry_failed: bool = False,
     submit_only: bool = False,
 ) -> int:
-    """Runs until complete or stopped; returns the exit status. `again`: the command that goes on."""
+    """Runs until complete or stopped; returns the exit status. `again`: the command that goes on, and collects."""
     ends = [deadline] if deadline is not None else []
     ends += [time.time() + max_runtime] if max_runtime is not None else []
     told = {
@@ -68,7 +69,8 @@ def run_to_end(
     finally:
         signals.hear(lambda _name: None)  # the run has ended: what is left to say is said
         logger.removeHandler(handler)
-    _summarise(result, again)
+    cut_short = submit_only and result.hint != COLLECT_LATER
+    _summarise(result, f"{again} --submit-only" if cut_short else again)
     if as_json:
         with printing(result.exit_status):
             click.echo(json.dumps(result.manifest, ensure_ascii=False))

@@ -28,6 +28,10 @@ DOUBTS_S = 2.0
 """So long creates in doubt are waited for when all else is out: some are settled at once, and may go out again."""
 
 
+COLLECT_LATER = "`classify-batch resume DIR` collects, any hour later"
+"""The hint of a run that made all the jobs that it may: whoever stopped it earlier has another one."""
+
+
 class SubmitOnly:
     """Stands in the poller's place."""
 
@@ -72,7 +76,7 @@ class SubmitOnly:
         words = f"{self._standing.jobs_out:,} jobs are out, and are left to a later process"
         if doubts := self._reconciler.doubts:
             words += f"; {doubts:,} more creates are in doubt, since their answers were lost: it finds out about them"
-        return Stop(words, hint="`classify-batch resume DIR` collects, any hour later", collects=True)
+        return Stop(words, hint=COLLECT_LATER, collects=True)
 
     @property
     def _in_hand(self) -> int:

@@ -1,4 +1,4 @@
-"""`tune` and `run --submit-only` from the command line: real processes, a real server."""
+"""`tune` and `--submit-only` from the command line: real processes, a real server."""
 
 from __future__ import annotations
 
@@ -130,6 +130,39 @@ def test_submit_now_and_collect_later(work: Path) -> None:
     assert later.returncode == 0, later.stderr
     assert json.loads(later.stdout.splitlines()[-1])["jobs"] == 200
     assert command("verify", run_dir).returncode == 0
+
+
+def test_resume_submit_only_makes_jobs_and_collects_none(work: Path) -> None:
+    """As on `run`: as many jobs as may be in flight, those of earlier commands among them, and no outcome."""
+    run_dir = work / "run"
+    assert command("plan", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir).returncode == 0
+    jobs = []
+    for jobs_in_flight in ("5", "5", "0"):
+        told = ("--submit-only", "--jobs-in-flight", jobs_in_flight, "--json")
+        done = command("resume", run_dir, *told)
+        assert done.returncode == 75, done.stderr
+        assert done.stderr.endswith(f"next: classify-batch resume {run_dir}\n")
+        manifest = json.loads(done.stdout.splitlines()[-1])
+        assert (manifest["state"], sum(manifest["counts"].values())) == ("incomplete", 0)
+        jobs.append(manifest["jobs"])
+    assert jobs == [5, 5, 200]
+    later = command("resume", run_dir, "--json")
+    assert later.returncode == 0, later.stderr
+    assert json.loads(later.stdout.splitlines()[-1])["jobs"] == 200
+
+
+@pytest.mark.parametrize("verb", ["run", "resume"])
+def test_submit_only_that_is_cut_short_is_the_next_command_again(work: Path, verb: str) -> None:
+    """Whoever wanted jobs and no answers isn't led to a command that collects before all jobs are made."""
+    run_dir = work / "run"
+    arguments = (work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
+    if verb == "resume":
+        assert command("plan", *arguments).returncode == 0
+    told = ("--submit-only", "--jobs-in-flight", "4", "--requests-per-s", "1", "--max-runtime", "1s")
+    done = command(verb, *(arguments if verb == "run" else (run_dir,)), *told)
+    assert done.returncode == 75, done.stderr
+    assert "the time that was given is over" in done.stderr
+    assert done.stderr.endswith(f"next: classify-batch resume {run_dir} --submit-only\n")
 
 
 def test_what_was_told_to_a_process_that_is_gone(work: Path) -> None:
