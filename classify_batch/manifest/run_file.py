@@ -20,6 +20,7 @@ _WHAT_DIFFERS = {
     "api_version": "API version (api.version)",
     "base_url": "base URL (api.base_url)",
     "project_id": "project (api.project_id)",
+    "organization_id": "organization (api.organization_id)",
     "mode": "mode (job.mode)",
     "rules": "rules (job.rules)",
     "parsing_configuration": "parsing configuration (job.parsing_configuration)",
@@ -73,16 +74,22 @@ async def read_run_file(store: RunStore) -> tuple[RunFile, str] | None:
 
 def refuse_other_run(run: RunFile, identity: Mapping[str, Any], where: str) -> None:
     """Raises RunDirectoryError naming everything in which a command differs from the run."""
+    ours = _identity_of(run)
     differences = [
-        f"{what}: the run has {_show(run.identity.get(name))}, the command {_show(value)}"
+        f"{what}: the run has {_show(ours.get(name))}, the command {_show(value)}"
         for name, what in _WHAT_DIFFERS.items()
-        if (value := identity.get(name)) != run.identity.get(name)
+        if (value := identity.get(name)) != ours.get(name)
     ]
     if differences:
         raise RunDirectoryError(
             f"{where} holds another run:\n  " + "\n  ".join(differences),
             hint="give the settings that the run was begun with, or name a new run directory",
         )
+
+
+def _identity_of(run: RunFile) -> Mapping[str, Any]:
+    """A run's identity. Version 0.2 kept the organization among the settings only."""
+    return {"organization_id": run.settings.get("api", {}).get("organization_id"), **run.identity}
 
 
 def other_webhooks(run: RunFile, settings: Settings) -> str:

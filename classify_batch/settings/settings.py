@@ -128,12 +128,14 @@ class Settings(BaseSettings):
         return self.model_dump(mode="json", exclude_none=True)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the answers, besides the file IDs: a run directory holds one of these only."""
+        """What decides the answers and whose files they are about, besides the file IDs: a run directory holds one of
+        these only."""
         parsing = self.job.parsing_configuration
         return {
             "api_version": self.api.version,
             "base_url": self.api.base_url,
             "project_id": self.api.project_id,
+            "organization_id": self.api.organization_id,
             "mode": self.job.mode,
             "rules": [rule.model_dump() for rule in self.job.rules],
             "parsing_configuration": None if parsing is None else parsing.model_dump(mode="json", exclude_none=True),

@@ -149,6 +149,41 @@ def test_a_run_that_is_not_complete_needs_its_key(place: Place) -> None:
     assert "no API key" in said(place.call("resume", place.run_dir, key=False), 2)
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_a_run_belongs_to_its_organization(place: Place, older: bool) -> None:
+    """Another organization, or none, is refused before anything is sent: also where version 0.2 planned the run, which
+    kept the organization among the settings only."""
+    config = place.config(rest='organization_id = "ours"')
+    said(place.begin("plan", config), 0)
+    run = json.loads((place.run_dir / "run.json").read_text())
+    assert older or run["identity"]["organization_id"] == "ours"
+    if older:
+        run["identity"].pop("organization_id", None)
+        (place.run_dir / "run.json").write_text(json.dumps(run))
+    requests = asked(place.url)
+    for other in (
+        place.call("resume", place.run_dir, "--organization-id", "theirs"),
+        place.begin("run", config, "--organization-id", "theirs"),
+        place.begin("run", place.config(name="none.toml")),
+    ):
+        assert 'organization (api.organization_id): the run has "ours", the command' in said(other, 2)
+    assert asked(place.url) == requests
+    said(place.call("resume", place.run_dir), 0)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_run_of_no_organization_goes_on_with_none(place: Place, older: bool) -> None:
+    """The key's own one was meant; naming one later may mean another."""
+    said(place.begin("plan", place.config()), 0)
+    run = json.loads((place.run_dir / "run.json").read_text())
+    if older:
+        run["identity"].pop("organization_id", None)
+        (place.run_dir / "run.json").write_text(json.dumps(run))
+    refused = said(place.call("resume", place.run_dir, "--organization-id", "theirs"), 2)
+    assert 'organization (api.organization_id): the run has none, the command "theirs"' in refused
+    said(place.call("resume", place.run_dir), 0)
+
+
 # --- Webhooks of a directory and of a command -------------------------------------------------------------------------
 
 

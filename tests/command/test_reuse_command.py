@@ -161,6 +161,15 @@ def test_triage_sorts_what_was_reused_as_well(place: Place, server: str) -> None
     assert json.loads((place.runs / "tuesday" / "manifest.json").read_text())["triage"] == status["triage"]
 
 
+def test_a_run_of_another_organization_is_reused(place: Place) -> None:
+    """Whose files they are decides no answer; a run goes on in its own organization all the same."""
+    said = place.night("tuesday", TUESDAY, "--reuse", "runs", "--organization-id", "another")
+    assert "reused      15 of them" in said
+    assert "is not reused" not in said
+    told = place.words("tuesday", TUESDAY, "--reuse", "runs")
+    assert "organization (api.organization_id)" in place.refused(*told)
+
+
 def test_too_many_failures_are_judged_without_what_was_reused(place: Place, tmp_path: Path) -> None:
     """However much was taken over: a night in which all that is asked fails stops."""
     place.night("first", [f"old-{number}" for number in range(2000)])

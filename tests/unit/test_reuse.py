@@ -415,6 +415,7 @@ IDENTITY = {"api_version": "v1", "base_url": "https://a", "project_id": "p", "mo
     [
         ({}, []),
         ({"api_version": "v2", "project_id": "another", "ids_sha256": "x"}, []),
+        ({"organization_id": "another"}, []),
         ({"rules": RULES[::-1]}, []),
         ({"parsing_configuration": {}}, []),
         ({"parsing_configuration": {"max_pages": 5, "target_pages": [], "lang": None}}, []),

@@ -429,6 +429,7 @@ def test_limits_are_no_part_of_the_identity() -> None:
         with_job(parsing_configuration={"max_pages": 3}),
         Settings(job=JOB, api={"base_url": "https://host"}),
         Settings(job=JOB, api={"project_id": "p"}),
+        Settings(job=JOB, api={"organization_id": "o"}),
         Settings(job=JOB, escalation={"unmatched": True}),
         Settings(job=JOB, triage={"accept_above": 0.5}),
         Settings(job=JOB, plan={"carry": ["path"]}),

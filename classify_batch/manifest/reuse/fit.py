@@ -11,7 +11,7 @@ _MAX_PAGES_DEFAULT = 5
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """In what two identities ask differently, in words; nothing where the outcomes of one are good for the other.
 
-    The API's version and the project may differ: they decide how files are asked about, and not what.
+    The API's version, the project and the organization may differ: they decide how files are asked about, and not what.
     """
     return [what for what, read in _MUST_AGREE.items() if read(ours) != read(theirs)]
 
