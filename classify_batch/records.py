@@ -23,6 +23,9 @@ FILES_PER_JOB_MAX = 500
 
 FILE_ID_CHARACTERS_MAX = 200
 
+PAGES_MAX_DEFAULT = 5
+"""The pages of a file that v1 reads where nothing is set. v2 by itself reads every page."""
+
 Mode = Literal["FAST", "MULTIMODAL"]
 
 Language = Literal[
@@ -62,6 +65,17 @@ class ParsingConfiguration(Told):
     max_pages: int | None = Field(default=None, ge=1)
     target_pages: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """0-based page numbers."""
+
+
+def max_pages_of(parsing: ParsingConfiguration | None, default: int = PAGES_MAX_DEFAULT) -> int:
+    """How many pages of a file may be read, and paid.
+
+    Where `max_pages` is unset, v1 reads `default` of them; whether that cuts `target_pages` short, no source says. So
+    v2 is told to read as many as are named, and both are reckoned with all of them.
+    """
+    if parsing is None:
+        return default
+    return parsing.max_pages or max(default, len(set(parsing.target_pages or ())))
 
 
 class WebhookConfiguration(Told):

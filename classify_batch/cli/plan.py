@@ -39,7 +39,8 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
 
     import anyio
 
-    from classify_batch.manifest.cost import PAGES_DEFAULT, cost_of
+    from classify_batch.manifest.cost import cost_of
+    from classify_batch.records import max_pages_of
     from classify_batch.runs.doors import make_plan
     from classify_batch.settings import Settings
 
@@ -62,8 +63,7 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
         f"  ({cost.pages_per_file} pages a file, {rates} credits a page)"
     )
     if settings.api.version == "v2":
-        parsing = settings.job.parsing_configuration
-        pages = (parsing.max_pages if parsing is not None else None) or PAGES_DEFAULT
+        pages = max_pages_of(settings.job.parsing_configuration)
         click.echo(f"max_pages   {pages}, sent with every job: v2 would read all pages of a file")
     click.echo(f"next: {shlex.join(['classify-batch', 'resume', str(run_dir)])}", err=True)
     return 0

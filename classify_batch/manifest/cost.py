@@ -1,17 +1,16 @@
 """The most that files can cost.
 
 Rates as the vendor publishes them, unless `[price]` says otherwise: FAST 1 credit a page, MULTIMODAL 2; 1,000 credits
-cost $1.25; failed jobs are free. 5 pages of a file are read unless the parsing configuration says otherwise.
+cost $1.25; failed jobs are free. 5 pages of a file are read unless the parsing configuration says otherwise; where it
+names `target_pages` and no `max_pages`, all of these may be.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from classify_batch.records import JobSpec, Part
+from classify_batch.records import JobSpec, Part, max_pages_of
 from classify_batch.settings import Settings
-
-PAGES_DEFAULT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Price:
 
     def __init__(self, settings: Settings) -> None:
         parsing = settings.job.parsing_configuration
-        pages = (parsing.max_pages if parsing is not None else None) or PAGES_DEFAULT
+        pages = max_pages_of(parsing)
         if parsing is not None and parsing.target_pages:
             pages = min(pages, len(set(parsing.target_pages)))
         self._specs = settings.specs

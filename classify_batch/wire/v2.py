@@ -17,7 +17,17 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from classify_batch.clock import from_iso
-from classify_batch.records import Answer, JobSpec, JobStatus, JobView, Language, Rule, Told
+from classify_batch.records import (
+    PAGES_MAX_DEFAULT,
+    Answer,
+    JobSpec,
+    JobStatus,
+    JobView,
+    Language,
+    Rule,
+    Told,
+    max_pages_of,
+)
 from classify_batch.wire.reading import JobReader, Page
 from classify_batch.wire.shape import Shape, text
 from classify_batch.wire.v1 import Result, ResultBody, WebhookBody, to_answer, to_rules, webhook_bodies
@@ -32,9 +42,6 @@ def job_path(job_id: str) -> str:
 
 PAGE_SIZE_MAX = 100
 """The most jobs in one page of the list."""
-
-PAGES_MAX_DEFAULT = 5
-"""Sent as `max_pages` where nothing else is told: what v1 reads by default. v2 by itself reads every page."""
 
 TARGET_PAGE_MAX = 100_000
 """The highest page number that is taken: a range is as long as it says, and must not fill the memory."""
@@ -149,10 +156,10 @@ def create_body(spec: JobSpec, file_id: str, transaction_id: str, max_pages: int
 
     Args:
         transaction_id: the same one again gives the same job back, whatever else the body says.
-        max_pages: sent where the job's parsing configuration sets none.
+        max_pages: sent where the job's parsing configuration sets none, and names no more pages than these.
     """
     told = spec.parsing_configuration
-    parsing: dict[str, Any] = {"max_pages": max_pages}
+    parsing: dict[str, Any] = {"max_pages": max_pages_of(told, max_pages)}
     if told is not None:
         parsing |= told.model_dump(mode="json", exclude_none=True, exclude={"target_pages"})
         if told.target_pages:

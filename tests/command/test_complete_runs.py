@@ -280,6 +280,8 @@ def test_numbers_in_quotes(place: Place) -> None:
         ("v2", "", "max_pages   5, sent with every job"),
         ("v2", "parsing_configuration = { max_pages = 3 }", "max_pages   3, sent with every job"),
         ("v2", "parsing_configuration = { target_pages = [0] }", "max_pages   5, sent with every job"),
+        ("v2", "parsing_configuration = { target_pages = [0, 1, 2, 3, 4, 5] }", "max_pages   6, sent with every job"),
+        ("v1", "parsing_configuration = { target_pages = [0, 1, 2, 3, 4, 5] }", "18 pages  (6 pages a file"),
     ],
 )
 def test_a_plan_says_what_is_sent_on_v2(place: Place, version: str, job: str, words: str | None) -> None:

@@ -94,6 +94,11 @@ def test_the_mode_that_v2_does_not_have(run: Runs, tmp_path: Path) -> None:
         ('lang = "de"', {"lang": "de"}, {"lang": "de", "max_pages": 5}),
         ("max_pages = 7", {"max_pages": 7}, {"max_pages": 7}),
         ("target_pages = [0, 3, 4]", {"target_pages": [0, 3, 4]}, {"max_pages": 5, "target_pages": "1,4-5"}),
+        (
+            "target_pages = [0, 1, 2, 3, 4, 5, 8]",
+            {"target_pages": [0, 1, 2, 3, 4, 5, 8]},
+            {"max_pages": 7, "target_pages": "1-6,9"},
+        ),
     ],
 )
 def test_the_body_of_a_create(run: Runs, parsing: str | None, v1: Any, v2: Any) -> None:

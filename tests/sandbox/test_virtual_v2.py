@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from classify_batch.api.v2 import ApiV2
 from classify_batch.errors import ExitStatus
-from classify_batch.records import Attempt, AttemptKey, Part
+from classify_batch.records import Attempt, AttemptKey, ParsingConfiguration, Part
 from classify_batch.runs.world import api_of
 from classify_batch.stopping import Stop
 
@@ -22,6 +22,9 @@ else:
     from virtual import answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
+
+KEY_OF_VERSION_02 = "224c1d58f0077afe5607104f4326a73489a23cce59eda13ffe64d15baf76aee0"
+"""Of a file whose `target_pages` are the first seven: with another one, a run of that version would pay it again."""
 
 
 @pytest.fixture
@@ -151,6 +154,8 @@ async def test_the_key_is_the_attempts_own() -> None:
 
         same = key()
         assert key() == key(chunk=7) == same
+        named = ParsingConfiguration(target_pages=tuple(range(7)))
+        assert key(parsing_configuration=named) == KEY_OF_VERSION_02
         rules = lab.settings.job.rules
         assert key(rules=tuple(reversed(rules))) == same
         others = [key(run_id="other"), key(file_id="g"), key(attempt=2), key(rules=rules[:1]), key(mode="MULTIMODAL")]

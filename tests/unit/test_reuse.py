@@ -442,6 +442,19 @@ def test_pages_in_another_order() -> None:
     assert differences(ours, theirs) == []
 
 
+def test_more_pages_than_are_read_by_default() -> None:
+    """Where `max_pages` is unset, v2 is told to read all that are named; what v1 reads of them, nobody says."""
+
+    def told(version: str, **max_pages: int) -> dict[str, object]:
+        parsing = {"target_pages": [*range(7)], **max_pages}
+        return {**IDENTITY, "api_version": version, "parsing_configuration": parsing}
+
+    v1, v2, five, seven = told("v1"), told("v2"), told("v1", max_pages=5), told("v1", max_pages=7)
+    assert differences(v1, v1) == differences(v2, v2) == differences(v2, seven) == []
+    for ours, theirs in ((v1, v2), (v1, five), (v1, seven), (v2, five), (five, seven)):
+        assert differences(ours, theirs) == ["parsing configuration"]
+
+
 def test_where_earlier_runs_are(tmp_path: Path) -> None:
     """Runs and folders of runs, the newest first whatever they are called; each once, but the new one."""
 

@@ -485,12 +485,16 @@ def test_what_the_create_calls_say() -> None:
         ({"job": {**JOB, "parsing_configuration": {"max_pages": 2}}}, 200, 200, 0.25),
         ({"job": {**JOB, "parsing_configuration": {"target_pages": [0, 3, 3]}}}, 200, 200, 0.25),
         ({"job": {**JOB, "parsing_configuration": {"target_pages": []}}}, 500, 500, 0.625),
+        ({"job": {**JOB, "parsing_configuration": {"target_pages": [*range(8), 7]}}}, 800, 800, 1.0),
+        ({"job": {**JOB, "parsing_configuration": {"target_pages": [*range(8)], "max_pages": 6}}}, 600, 600, 0.75),
+        ({"job": {**JOB, "parsing_configuration": {"target_pages": [*range(8)], "max_pages": 9}}}, 800, 800, 1.0),
         ({"escalation": {"unmatched": True}}, 1000, 1500, 1.875),
         ({"price": {"credits_per_page": {"FAST": 0.5}, "dollars_per_credit": 2}}, 500, 250, 500),
     ],
 )
 def test_the_most_that_files_can_cost(sections: dict[str, Any], pages: int, credits: float, dollars: float) -> None:
-    """A hundred of them: pages that may be read, at every look, by the rates that are set."""
+    """A hundred of them: pages that may be read, at every look, by the rates that are set. Where `target_pages` stands
+    alone, no source says that only 5 of them are read: all are reckoned with."""
     cost = cost_of(100, Settings(**{"job": JOB, **sections}))
     assert (cost.pages, cost.credits) == (pages, credits)
     assert cost.dollars == pytest.approx(dollars)

@@ -100,10 +100,13 @@ def test_a_create_names_its_file_and_key() -> None:
         ({"lang": "de"}, {"max_pages": 7, "lang": "de"}),
         ({"target_pages": [4, 0, 3]}, {"max_pages": 7, "target_pages": "1,4-5"}),
         ({"target_pages": []}, {"max_pages": 7}),
+        ({"target_pages": [*range(8), 7]}, {"max_pages": 8, "target_pages": "1-8"}),
+        ({"target_pages": [*range(8)], "max_pages": 6}, {"max_pages": 6, "target_pages": "1-8"}),
     ],
 )
 def test_a_create_always_limits_the_pages(told: dict[str, Any], sent: dict[str, Any]) -> None:
-    """`max_pages` is the configured one, else the one given; `target_pages` is told v2's way."""
+    """`max_pages` is the configured one, else the one given, or as many as `target_pages` names where these are more;
+    `target_pages` is told v2's way."""
     body = create_body(spec(parsing_configuration=told), "f", "t", max_pages=7)
     assert body["configuration"]["parsing_configuration"] == sent
     CreateBody.model_validate(body)

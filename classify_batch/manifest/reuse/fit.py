@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_MAX_PAGES_DEFAULT = 5
+from classify_batch.records import PAGES_MAX_DEFAULT
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
@@ -23,9 +23,18 @@ def _rules(identity: Mapping[str, Any]) -> object:
 def _parsing(identity: Mapping[str, Any]) -> object:
     """Unset and empty is the same, and so is unset and the pages that are read then."""
     told = identity.get("parsing_configuration") or {}
-    return {"max_pages": _MAX_PAGES_DEFAULT} | {
+    named = len(set(told.get("target_pages") or ()))
+    return {"max_pages": _max_pages_unset(named, identity)} | {
         key: sorted(set(value)) if isinstance(value, list | tuple) else value for key, value in told.items() if value
     }
+
+
+def _max_pages_unset(named: int, identity: Mapping[str, Any]) -> int | None:
+    """How many pages are read where `max_pages` is unset and so many are named; None: nobody says, so that only runs
+    that left it unset agree."""
+    if named <= PAGES_MAX_DEFAULT:
+        return PAGES_MAX_DEFAULT
+    return named if identity.get("api_version") == "v2" else None
 
 
 def _plain(key: str) -> Callable[[Mapping[str, Any]], object]:

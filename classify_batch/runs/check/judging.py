@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from classify_batch.clock import to_iso
 from classify_batch.file_keys import file_keys, is_uuid
-from classify_batch.manifest.cost import PAGES_DEFAULT
-from classify_batch.records import Rule
+from classify_batch.records import PAGES_MAX_DEFAULT, Rule, max_pages_of
 from classify_batch.runs.check.findings import Finding, Seen, Severity
 from classify_batch.runs.check.size import Size
 from classify_batch.settings import Settings
@@ -67,9 +66,11 @@ def _judge_pages(settings: Settings) -> Iterator[Finding]:
             "leave it out, or name pages, counted from 0",
         )
         return
-    pages_max, last = parsing.max_pages or PAGES_DEFAULT, max(parsing.target_pages)
+    told = parsing.max_pages if settings.api.version == "v1" else max_pages_of(parsing)
+    pages_max, last = told or PAGES_MAX_DEFAULT, max(parsing.target_pages)
     if last >= pages_max:
-        default = "" if parsing.max_pages else " (the default)"
+        unset = " (the default)" if pages_max == PAGES_MAX_DEFAULT else " (as many as are named)"
+        default = "" if parsing.max_pages else unset
         yield Finding(
             Severity.WARNING,
             "pages_not_read",

@@ -55,6 +55,16 @@ def test_pages_beyond_the_last(parsing: dict[str, Any], found: list[str]) -> Non
     assert codes(parsing=parsing) == found
 
 
+def test_v2_is_told_to_read_as_many_pages_as_are_named() -> None:
+    """So they are read, where they are the first ones; of v1 nobody says whether its 5 hold for them, too."""
+    first = {"target_pages": [*range(7)]}
+    assert codes(parsing=first, api={"version": "v2"}) == []
+    assert codes(parsing=first) == ["pages_not_read"]
+    beyond = {"target_pages": [*range(6), 9]}
+    (finding,) = judge_settings(settings(parsing=beyond, api={"version": "v2"}))
+    assert "max_pages is 7 (as many as are named)" in finding.message
+
+
 def test_the_least_time() -> None:
     """It follows from the slower of the two rates; v2's creates have the documented 40 a second unless told."""
     v2 = {"version": "v2"}
