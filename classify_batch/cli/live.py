@@ -39,10 +39,11 @@ class Pace:
         (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
-    def left(self, missing: int) -> str:
-        if not self.files_per_s:
+    def left(self, missing: int, jobs_left_s: float | None) -> str:
+        """`jobs_left_s`: how long the jobs in flight still take, before which nothing ends; None: nobody knows."""
+        if not self.files_per_s or jobs_left_s is None:
             return "-:--:--"
-        minutes, seconds = divmod(int(missing / self.files_per_s), 60)
+        minutes, seconds = divmod(int(max(missing / self.files_per_s, jobs_left_s)), 60)
         return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
@@ -93,7 +94,7 @@ def details(progress: Progress, pace: Pace) -> str:
     """Time left, rate, what the run waits for, jobs out, outcomes: the most wanted first, as terminals are narrow."""
     outcomes = progress.outcomes
     done = sum(outcomes.values())
-    parts = [f"{pace.left(progress.files - done)} left", f"{pace.files_per_s:,.0f} files/s"]
+    parts = [f"{pace.left(progress.files - done, progress.jobs_left_s)} left", f"{pace.files_per_s:,.0f} files/s"]
     if progress.stopping:
         parts.append("stopping")
     if progress.paused:

@@ -31,6 +31,7 @@ from classify_batch.manifest.summary import exit_status_of, failed_percentage, m
 from classify_batch.orchestrator.feed import Feed
 from classify_batch.orchestrator.purse import Purse
 from classify_batch.orchestrator.submitting import SubmitOnly
+from classify_batch.orchestrator.time_left import jobs_left_s
 from classify_batch.orchestrator.tuner import Tuner
 from classify_batch.outcomes import Outcomes
 from classify_batch.ports import Api, Clock, RunStore
@@ -67,8 +68,8 @@ class Progress:
     """A run at a moment.
 
     Attributes:
-        outcomes: committed files by outcome; types: by type.
-        in_flight: jobs that hold a slot; in_doubt: attempts that are being reconciled.
+        outcomes, types: files that have theirs. in_flight: jobs that hold a slot; in_doubt: attempts being reconciled.
+        jobs_left_s: seconds that all of these still take, by what the run learned; None where nobody knows.
         waiting_s: seconds for which nothing is sent; down: because the API answers nothing, and not because it asked
             for fewer requests; paused: because somebody asked for no new jobs.
     """
@@ -85,6 +86,7 @@ class Progress:
     down: bool
     paused: bool
     stopping: str | None
+    jobs_left_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ class Orchestrator:
             carries=bool(settings.plan.carry),
         )
         self._tuner = Tuner(store, self._journal, gate, self._slots, self._purse, UNBOUNDED)
+        self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
         self._left_open: set[AttemptKey] = set()
         self._over = anyio.Event()
@@ -162,6 +165,7 @@ class Orchestrator:
             down=self._gate.broken,
             paused=self._gate.paused,
             stopping=None if self._stopping.stop is None else self._stopping.stop.reason,
+            jobs_left_s=jobs_left_s(self._poller, self._reconciler, self._feed, self._slots, self._gate),
         )
 
     async def run(
@@ -349,7 +353,7 @@ class Orchestrator:
             on_left_open=self._on_left_open,
             warn=log.warning,
         )
-        poller = Poller(
+        poller = self._poller = Poller(
             self._api,
             self._journal,
             self._clock,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -29,8 +29,9 @@ from classify_batch.manifest.plan import PlanReader, write_plan
 from classify_batch.manifest.run_file import write_run_file
 from classify_batch.manifest.standing import read_run
 from classify_batch.manifest.verify import Verification, verify
-from classify_batch.orchestrator import Ending, Orchestrator
+from classify_batch.orchestrator import Ending, Orchestrator, Progress
 from classify_batch.ports import Log
+from classify_batch.runs.doors import PROGRESS_EVERY_S
 from classify_batch.runs.world import api_of, gate_of
 from classify_batch.sandbox import AnswerLost, App, Faults, Options, opened
 from classify_batch.sandbox.world import count_billed
@@ -149,7 +150,8 @@ class _End(httpx.AsyncBaseTransport):
 @dataclass
 class Lab:
     """One run directory, one sandbox, and what lies between them. `stopping` is that of the run that is on, or next;
-    `api_key` that of the next run, the sandbox's own unless a test sets another."""
+    `api_key` that of the next run, the sandbox's own unless a test sets another. `on_progress` is
+    called as often as a user's."""
 
     app: App
     wire: Wire
@@ -159,6 +161,7 @@ class Lab:
     clock: LoopClock
     stopping: Stopping = field(default_factory=Stopping)
     api_key: str | None = None
+    on_progress: Callable[[Progress], None] | None = None
 
     async def plan(self) -> None:
         """Plans the run, if that has not been done."""
@@ -191,7 +194,10 @@ class Lab:
             orchestrator = Orchestrator(self.settings, api, gate, self.store, self.clock, found, plan, self.stopping)
             try:
                 with anyio.fail_after(RUN_S_MAX):
-                    return await orchestrator.run(retry_failed=retry_failed, until_s=until_s, submit_only=submit_only)
+                    async with _reporting(orchestrator, self.on_progress):
+                        return await orchestrator.run(
+                            retry_failed=retry_failed, until_s=until_s, submit_only=submit_only
+                        )
             finally:
                 with anyio.CancelScope(shield=True):
                     await http.aclose()
@@ -268,6 +274,23 @@ class Lab:
             "verify": verified.faults + ([] if verified.complete else ["incomplete"]),
         }
         return {name: found for name, found in faults.items() if found}
+
+
+@asynccontextmanager
+async def _reporting(orchestrator: Orchestrator, on_progress: Callable[[Progress], None] | None) -> AsyncIterator[None]:
+    if on_progress is None:
+        yield
+        return
+    async with anyio.create_task_group() as tasks:
+
+        async def report(observe: Callable[[Progress], None]) -> None:
+            while True:
+                observe(orchestrator.progress())
+                await anyio.sleep(PROGRESS_EVERY_S)
+
+        tasks.start_soon(report, on_progress)
+        yield
+        tasks.cancel_scope.cancel()
 
 
 async def ends_well(lab: Lab) -> None:

@@ -8,9 +8,11 @@ the delay is the same for lognormal durations, a third less for heavy tails, and
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
-from collections import deque
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, deque
 from collections.abc import Iterable
+from math import prod
+from typing import NamedTuple
 
 KEPT = 256
 KNOWN_FROM = 16
@@ -37,6 +39,22 @@ LEARN_SHARE_MIN = 0.05
 UNKNOWN_S = 1.0
 """What a job is taken to last until one has finished."""
 
+EVEN_ODDS = 0.5
+HALVINGS = 12
+"""Of the longest time that may be left: a person doesn't see a smaller difference."""
+
+
+class Age(NamedTuple):
+    """How old a job is, in seconds.
+
+    Attributes:
+        seen_s: when it was last seen in flight; 0 for one that never was. It took longer than that for certain.
+        now_s: now; it may have ended meanwhile.
+    """
+
+    seen_s: float
+    now_s: float
+
 
 class Durations:
     """The last durations of a run, in seconds."""
@@ -58,6 +76,42 @@ class Durations:
         if len(self._order) > KEPT:
             oldest_s = self._order.popleft()
             del self._sorted[bisect_right(self._sorted, oldest_s) - 1]
+
+    def is_longer(self, age: Age) -> bool:
+        """Whether a job takes longer than all that are known."""
+        return not self._sorted or age.seen_s > self._sorted[-1]
+
+    def all_end_in_s(self, ages: Iterable[Age], new: int = 0) -> float | None:
+        """In how many seconds jobs of these ages, and so many that begin now, have all ended, with even odds; None
+        where one of them takes longer than all that are known.
+
+        A job that was seen in flight at some age is taken to last as long as the known jobs that lasted longer.
+        """
+        if new and not self._sorted:
+            return None
+        jobs = Counter({0: new} if new else {})  # by the number of known jobs that are ruled out as too short
+        youngest_s = dict.fromkeys(jobs, 0.0)
+        for age in ages:
+            if self.is_longer(age):
+                return None
+            ruled_out = bisect_left(self._sorted, age.seen_s)
+            jobs[ruled_out] += 1
+            youngest_s[ruled_out] = min(age.now_s, youngest_s.get(ruled_out, age.now_s))
+
+        def odds(in_s: float) -> float:
+            return prod(self._share_ended(youngest_s[each] + in_s, each) ** count for each, count in jobs.items())
+
+        if odds(0.0) >= EVEN_ODDS:
+            return 0.0
+        too_soon_s, left_s = 0.0, self._sorted[-1] - min(youngest_s.values())
+        for _ in range(HALVINGS):
+            middle_s = (too_soon_s + left_s) / 2
+            too_soon_s, left_s = (too_soon_s, middle_s) if odds(middle_s) >= EVEN_ODDS else (middle_s, left_s)
+        return left_s
+
+    def _share_ended(self, age_s: float, ruled_out: int) -> float:
+        """Which share of the known jobs, but for so many of the shortest ones, had ended at that age."""
+        return max(0, bisect_right(self._sorted, age_s) - ruled_out) / (len(self._sorted) - ruled_out)
 
     def look_gap_s(self, age_s: float) -> float:
         """How long to wait before the next look at a job that is out for `age_s`."""

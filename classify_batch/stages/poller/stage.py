@@ -64,6 +64,15 @@ class Poller:
         self._news = anyio.Event()
         self._other_rates = False
 
+    @property
+    def jobs_in_flight(self) -> int:
+        """How many jobs are watched."""
+        return len(self._watch.jobs)
+
+    def jobs_left_s(self, to_be_made: int, *, none_follow: bool) -> float | None:
+        """See `Watch.jobs_left_s`."""
+        return self._watch.jobs_left_s(anyio.current_time(), to_be_made, none_follow=none_follow)
+
     def rates_changed(self) -> None:
         """Other rates are told: when to look next is to be thought over."""
         self._other_rates = True
@@ -78,7 +87,8 @@ class Poller:
 
     async def _receive(self, submitted: ObjectReceiveStream[Job]) -> None:
         async for job in submitted:
-            self._watch.add(job, anyio.current_time())
+            earlier_s = 0.0 if job.timed else max(0.0, self._clock.wall_s() - job.submitted_at_s)
+            self._watch.add(job, anyio.current_time(), earlier_s)
             self._news.set()
 
     async def _step(self, finished: ObjectSendStream[Job]) -> None:

@@ -15,10 +15,11 @@ import heapq
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from classify_batch.gate import Room
 from classify_batch.records import Job
-from classify_batch.stages.poller.durations import UNKNOWN_S, Durations
+from classify_batch.stages.poller.durations import UNKNOWN_S, Age, Durations
 
 SWEEP_PAGES_PER_JOB = 0.87
 """What sweeps may cost, in pages a job, where a job has many files."""
@@ -37,6 +38,9 @@ GAP_S_MIN = 0.005
 GAP_S_MAX = 30.0
 RATE_SHARE = 0.5
 RATE_SHARE_PRESSED = 0.09
+
+AGES_MAX = 1000
+"""The youngest jobs decide when all of them have ended: beside these only the oldest one is asked for its age."""
 
 LIST_REST_S_MIN = 5.0
 LIST_REST_S_MAX = 300.0
@@ -72,6 +76,7 @@ class Watched:
         next_look_s: when to ask for it by its id; infinite while the list tells.
         listed: whether sweeps tell of it, as far as is known.
         missing_since_s: since when the API says 404 to it.
+        earlier_s: for how many seconds it was in flight before it was watched.
     """
 
     job: Job
@@ -80,6 +85,11 @@ class Watched:
     next_look_s: float = math.inf
     listed: bool = True
     missing_since_s: float | None = None
+    earlier_s: float = 0.0
+
+    def age(self, now_s: float) -> Age:
+        seen = self.out_s > self.since_s
+        return Age(self.out_s - self.since_s + self.earlier_s if seen else 0.0, now_s - self.since_s + self.earlier_s)
 
 
 class Watch:
@@ -98,8 +108,8 @@ class Watch:
         self._list_rest_s = LIST_REST_S_MIN
         self._room = Room(0.0, 0.0)
 
-    def add(self, job: Job, now_s: float) -> None:
-        watched = Watched(job, now_s, now_s)
+    def add(self, job: Job, now_s: float, earlier_s: float = 0.0) -> None:
+        watched = Watched(job, now_s, now_s, earlier_s=earlier_s)
         first_s = now_s + (self._durations.look_gap_s(0.0) if job.timed else 0.0)
         if not self.jobs:
             self._no_sweep_before_s = max(self._no_sweep_before_s, first_s)
@@ -116,6 +126,19 @@ class Watch:
         duration_s = (watched.out_s + now_s) / 2 - watched.since_s
         self._durations.learn(duration_s)
         return watched.job, duration_s
+
+    def jobs_left_s(self, now_s: float, to_be_made: int, *, none_follow: bool) -> float | None:
+        """How long the watched jobs, and so many new ones, will still take; None where nobody knows.
+
+        `none_follow`: no other jobs will come. Before that a job that takes longer than all that are known is no reason
+        to say nothing: in a long run there always is one, and the rest of the run takes longer.
+        """
+        asked = [*islice(reversed(self.jobs.values()), AGES_MAX)]
+        asked += islice(self.jobs.values(), min(1, len(self.jobs) - len(asked)))
+        ages = [watched.age(now_s) for watched in asked]
+        if not none_follow:
+            ages = [age for age in ages if not self._durations.is_longer(age)]
+        return self._durations.all_end_in_s(ages, to_be_made)
 
     def next(self, now_s: float, room: Room) -> Sweep | Look | Wait:
         """What to do now. `room`: what the request rate leaves."""

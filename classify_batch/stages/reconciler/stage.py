@@ -84,6 +84,15 @@ class Reconciler:
         """Attempts that are being reconciled."""
         return len(self._doubts)
 
+    def left_s(self, job_s: float) -> float | None:
+        """How long until all of these have ended, where a job takes so long: it takes the settling time to know that
+        there is none, and then one is made. None where that has taken longer already: one waits for candidates.
+        """
+        in_doubt_s = [self._clock.wall_s() - doubt.until_s for doubt in self._doubts.values()]
+        if max(in_doubt_s, default=0.0) > self._settle_s + job_s:
+            return None
+        return job_s + max(0.0, self._settle_s - min(in_doubt_s, default=self._settle_s))
+
     async def work(
         self,
         doubtful: ObjectReceiveStream[Attempt],
