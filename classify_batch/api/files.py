@@ -15,6 +15,7 @@ from classify_batch.api.http import Form, Http
 from classify_batch.api.jobs import TRIES, Body, reader
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.file_keys import file_keys
 from classify_batch.ports import Clock
 from classify_batch.wire import files
 
@@ -192,15 +193,16 @@ class Lookup:
     async def _ask(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
         """All pages: a server may cut them shorter than was asked for."""
         found: dict[str, files.StoredFile] = {}
-        wanted, token, stale = frozenset(file_ids), "", 0
+        wanted, token, stale = frozenset(file_keys(file_ids)), "", 0
         while stale < _STALE_PAGES_MAX:
             params = {"file_ids": list(file_ids), "page_size": len(file_ids)} | ({"page_token": token} if token else {})
             once = partial(self._http.call, "files", "GET", files.FILES_PATH, files.read_stored_page, params=params)
             page, next_token = await patiently(once, tries=LOOKUP_TRIES)
-            if not all(file.id in wanted for file in page):
+            keys = file_keys([file.id for file in page])  # the server may spell UUIDs in its own way
+            if not wanted.issuperset(keys):
                 raise LookupRefusedError("the server ignores file_ids, and lists other files")
             known = len(found)
-            found.update((file.id, file) for file in page)
+            found.update(zip(keys, page, strict=True))
             if next_token is None or len(found) == len(wanted):
                 return list(found.values())
             token, stale = next_token, stale + 1 if len(found) == known else 0

@@ -131,6 +131,8 @@ class Habits:
     uuids_only: bool = False
     """An ID that is none is refused: by its index in the list, or …"""
     names_the_index: bool = True
+    in_any_case: bool = False
+    """UUIDs are looked up by value, and listed in lower case, as the API does it."""
     page_max: int = 1000
 
 
@@ -184,6 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif habits.uuids_only and odd:
             self._say(400, {"detail": "badly formed hexadecimal UUID string"})
         else:
+            asked = [each.lower() for each in asked] if habits.in_any_case else asked
             wanted = set(asked) if asked and habits.heeds_filter else habits.expires.keys()
             there = [each for each in habits.expires if each in wanted]
             start = int(query.get("page_token", ["0"])[0])
@@ -275,6 +278,16 @@ def test_a_uuid_in_another_spelling_is_repeated(check: Check) -> None:
     assert (done.status, done.codes) == (0, {"duplicates": ("note", 2)})
     assert done.finding("duplicates")["examples"] == [file_ids[0].upper()]
     assert (done.report["files"], done.report["looked_up"]) == (2, 2)
+
+
+def test_files_that_the_project_spells_otherwise_are_there(check: Check) -> None:
+    """An export in upper case is looked up like any other; what is missing is named as it was given."""
+    file_ids = named(*range(1500))
+    with project(Habits(dict.fromkeys(file_ids[1:]), in_any_case=True, page_max=400)) as server:
+        done = check(server.base_url, [file_id.upper() for file_id in file_ids])
+    assert (done.status, done.codes) == (2, {"not_in_project": ("error", 1)})
+    assert done.finding("not_in_project")["examples"] == [file_ids[0].upper()]
+    assert done.report["looked_up"] == 1500
 
 
 def test_unwise_settings(check: Check) -> None:
