@@ -135,6 +135,7 @@ class ApiError(ClassifyBatchError):
         status: the HTTP status, or None where no answer came.
         detail: the server's own words, cleaned of control characters and cut to 500 characters.
         file_indexes: positions in the sent `file_ids` that a 422 names in `loc`.
+        ambiguous: whether it was a create that may have been accepted, though the same call may be made again.
     """
 
     exit_status = ExitStatus.INCOMPLETE
@@ -149,8 +150,10 @@ class ApiError(ClassifyBatchError):
         detail: str = "",
         file_indexes: tuple[int, ...] = (),
         hint: str = "",
+        ambiguous: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
+        self.ambiguous = ambiguous or verdict is Verdict.DOUBTFUL
         self.call = call
         self.verdict = verdict
         self.status = status

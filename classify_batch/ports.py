@@ -26,17 +26,19 @@ class Api(Protocol):
     """One version of the classifier's API. Every method raises ApiError and nothing else."""
 
     @property
-    def clock_skew_s(self) -> float | None:
-        """How far the server's clock is ahead of ours, from its last `Date` header; None where none has come yet."""
-
-    @property
     def requests(self) -> int:
         """Requests that left since this client was opened."""
 
     @property
     def idempotent(self) -> bool:
-        """Whether a create call that is made again for the same attempt gives the same job: then no create is ever in
-        doubt."""
+        """Whether a create call that is made again for the same attempt gives the same job."""
+
+    def transaction_id(self, attempt: Attempt) -> str | None:
+        """By which the attempt's job can be told from all others in the list; None where the API knows no such thing.
+        The same in every process."""
+
+    async def project_of_file(self, file_id: str) -> str | None:
+        """The project that holds a file, as the file list tells; None where it doesn't."""
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         """Creates an attempt's job. `about_to_send` is awaited after all waiting for a turn, right before the first
@@ -46,10 +48,16 @@ class Api(Protocol):
         """One job. A job created a moment ago may be MISSING for a short while."""
 
     async def list_page(
-        self, *, page_size: int, page_token: str | None = None, job_ids: Collection[str] = ()
+        self,
+        *,
+        page_size: int,
+        page_token: str | None = None,
+        job_ids: Collection[str] = (),
+        created_from_s: float | None = None,
     ) -> JobPage:
         """One page of the project's jobs. With `job_ids` only of these, and only how they stand: what they were told
-        to do is left out. An API that can't filter may show none of them on a page."""
+        to do is left out. An API that can't filter may show none of them on a page, and jobs made before
+        `created_from_s` (by the server's own clock), too."""
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         """A finished job's answers, all pages of them; no page is read once all files of `asked` have an answer."""
@@ -113,6 +121,11 @@ class RunStore(Protocol):
         """Returns when everything that was appended before the call is durable. Calls that wait together share one."""
 
 
+NamedFor = frozenset[int] | None
+"""What a journal names a job for: None, where one of our own creates was answered with it; otherwise the chunks whose
+files were found in its results."""
+
+
 class Journal(Protocol):
     """The run's truth, as the stages see it: they record facts, and wait for durability where it matters."""
 
@@ -129,6 +142,27 @@ class Journal(Protocol):
     async def durable(self) -> None:
         """Returns when all that was recorded before the call is durable. Raises StoreError."""
 
-    async def known_jobs(self, job_ids: Collection[str], since: Collection[AttemptKey]) -> frozenset[str]:
-        """Those of `job_ids` that the journal names as some attempt's. `since`: open attempts; a job that was created
-        after the earliest of their intents can only stand behind that intent, so nothing before it is read."""
+    @property
+    def server_s(self) -> float | None:
+        """The server's own time, as far as it was read: the latest `created_at` of a job of this run, by whatever
+        process; until there is one, that of a job on a list page. None: unknown, or of no use any more."""
+
+    @property
+    def times_apart(self) -> bool:
+        """Whether the server's clocks were seen to disagree by more than is allowed for: no time excludes a job."""
+
+    def learn_listed_s(self, created_at_s: float) -> None:
+        """Takes a listed job's time, until a job of this run tells one."""
+
+    def tell_times_apart(self) -> None:
+        """The server's clocks disagree: from now on, and for every later process, no time excludes a job."""
+
+    def holder_of(self, job_id: str) -> AttemptKey | None:
+        """The open attempt that has this job."""
+
+    async def line_before(self, server_s: float | None) -> int:
+        """A byte of the journal before which it names no job that was made at `server_s` or later, by the server's own
+        clock. None: the journal's beginning."""
+
+    async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
+        """Those of `job_ids` that the journal names from byte `start` on, and where it ended then."""

@@ -23,9 +23,6 @@ FILES_PER_JOB_MAX = 500
 
 FILE_ID_CHARACTERS_MAX = 200
 
-PAGES_MAX_DEFAULT = 5
-"""The pages of a file that v1 reads where nothing is set. v2 by itself reads every page."""
-
 Mode = Literal["FAST", "MULTIMODAL"]
 
 Language = Literal[
@@ -65,17 +62,6 @@ class ParsingConfiguration(Told):
     max_pages: int | None = Field(default=None, ge=1)
     target_pages: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """0-based page numbers."""
-
-
-def max_pages_of(parsing: ParsingConfiguration | None, default: int = PAGES_MAX_DEFAULT) -> int:
-    """How many pages of a file may be read, and paid.
-
-    Where `max_pages` is unset, v1 reads `default` of them; whether that cuts `target_pages` short, no source says. So
-    v2 is told to read as many as are named, and both are reckoned with all of them.
-    """
-    if parsing is None:
-        return default
-    return parsing.max_pages or max(default, len(set(parsing.target_pages or ())))
 
 
 class WebhookConfiguration(Told):
@@ -151,14 +137,19 @@ class Part:
     Attributes:
         chunk: the planned chunk's number; it stays with every part of it.
         ranges: positions in the chunk's file IDs; None is the whole chunk.
-        bad_jobs: accepted jobs that ended badly with each of these files inside.
+        bad_jobs: accepted jobs that ended badly with each of these files inside, whoever else was in them.
         first: of a part that goes out for a second look: where the first answers are.
+        shared_bad_jobs: accepted jobs of several files that ended badly with each of these inside: another file of
+            theirs may have been the reason, so they count as attempts only where no other can have been.
+        unnamed: how often jobs were found for a create whose answer was lost, none of which named these files.
     """
 
     chunk: int
     ranges: tuple[Range, ...] | None = None
     bad_jobs: int = 0
     first: FirstLook | None = None
+    shared_bad_jobs: int = 0
+    unnamed: int = 0
 
     def positions(self, chunk_size: int) -> list[int]:
         ranges = self.ranges if self.ranges is not None else (Range(0, chunk_size),)
@@ -187,8 +178,12 @@ class Attempt:
         part: what goes out.
         file_ids: the part's file IDs, in the order in which they are sent.
         positions: where in the chunk each of them stands.
-        since_s: wall time of the intent, for finding its job again; 0.0 before it was written down.
+        since_s: wall time of the intent, for people and for `limits.job_timeout_s`; 0.0 before it was written down.
         waits_since_s: wall time from which its job has `limits.job_timeout_s` to show itself, where that is later.
+        server_s: the server's own time, as it was known before the intent was durable: the attempt's job is younger,
+            but for `limits.clock_spread_s`. None: unknown.
+        intended_s: the event loop's time of the intent; None where an earlier process wrote it.
+        ambiguous: whether one of its calls may have been accepted, and nothing has proven that it was not.
         credits: the most that it can cost.
         first_answers: of a second look: what the first one said of each file.
         carried: by file ID, the columns of the input that are told beside its outcome.
@@ -203,6 +198,25 @@ class Attempt:
     credits: float = 0.0
     first_answers: Mapping[str, FirstAnswer] = field(default_factory=dict)
     carried: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    server_s: float | None = None
+    intended_s: float | None = None
+    ambiguous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """An attempt one of whose calls may have been accepted.
+
+    Attributes:
+        left_s: the event loop's time after which none of its calls can have left.
+        accept_s: for how long after that one may still be accepted.
+        refusal: what a repeated call was refused with, where the API knows calls again; empty where it wasn't.
+    """
+
+    attempt: Attempt
+    left_s: float
+    accept_s: float
+    refusal: str = ""
 
 
 # --- What comes back ------------------------------------------------------------------------------------------------
@@ -278,11 +292,25 @@ class Answer(NamedTuple):
     reasoning: str | None = None
 
 
+class AnsweredFile(NamedTuple):
+    """A file's answer and the job that gave it.
+
+    Attributes:
+        file_id: as it stands in the plan.
+        mode: the mode that the job is known to have had; None where that can't be proven.
+    """
+
+    file_id: str
+    answer: Answer
+    job_id: str
+    mode: str | None
+
+
 class FirstAnswer(NamedTuple):
     """An answer that waits for a second look."""
 
     answer: Answer
-    mode: str
+    mode: str | None
     job_id: str
     attempt: int
     answered_at: str

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TypedDict, Unpack
 
 from classify_batch.errors import InternalError
 from classify_batch.records import AttemptKey, Part, Segment, to_ranges
@@ -93,32 +94,42 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Submitting:
-    """The intent, durable before the POST leaves. `credits`: the most that it can cost."""
+    """The intent, durable before the POST leaves.
+
+    Attributes:
+        credits: the most that it can cost.
+        server_s: the server's own time, as it was known then; None: unknown.
+        project_id: the project that the key was seen to speak for; None: unknown.
+    """
 
     key: AttemptKey
     part: Part
     since_s: float
     credits: float = 0.0
+    server_s: float | None = None
+    project_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The API accepted and named the job."""
+    """The API accepted and named the job. `created_at_s`: by the server's own clock, where it said so."""
 
     key: AttemptKey
     job_id: str
     at_s: float
     project_id: str | None = None
+    created_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A job found in the project's list is proven to be this attempt's."""
+    """A job found in the project's list is proven to be this attempt's: by its transaction ID."""
 
     key: AttemptKey
     job_id: str
     at_s: float
     project_id: str | None = None
+    created_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +146,11 @@ class Finished:
 class Ended:
     """An attempt's end: outcomes that were appended, and the parts that go out again.
 
-    `kind` is collected, split or rejected.
+    Attributes:
+        kind: collected, split or rejected.
+        found: of an attempt whose create was not answered: the jobs in whose results its files were found. No later
+            attempt of the chunk takes them for its own.
+        created_at_s: the latest time at which one of these was made, by the server's own clock.
     """
 
     key: AttemptKey
@@ -145,6 +160,8 @@ class Ended:
     provisional: Segment | None = None
     tally: Tally = field(default_factory=Tally)
     again: tuple[Part, ...] = ()
+    found: tuple[str, ...] = ()
+    created_at_s: float | None = None
 
 
 Fact = Submitting | Submitted | Adopted | Finished | Ended
@@ -167,38 +184,56 @@ def kind_of(fact: Fact) -> Kind:
 # --- What follows a job that ended badly (pure decisions) ------------------------------------------------------------
 
 
-def remainder(part: Part, positions: Iterable[int], bad_jobs: int) -> tuple[Part, ...]:
-    """What is left of a part, as one part; nothing where nothing is left."""
+class Counts(TypedDict, total=False):
+    """What a part counts: see records.Part."""
+
+    bad_jobs: int
+    shared_bad_jobs: int
+    unnamed: int
+
+
+def remainder(part: Part, positions: Iterable[int], **counts: Unpack[Counts]) -> tuple[Part, ...]:
+    """What is left of a part, as one part; nothing where nothing is left. `counts`: where they aren't the part's."""
     ranges = to_ranges(positions)
-    return (replace(part, ranges=ranges, bad_jobs=bad_jobs),) if ranges else ()
+    return (replace(part, ranges=ranges, **counts),) if ranges else ()
 
 
-def halves(part: Part, positions: Sequence[int], bad_jobs: int) -> tuple[Part, ...]:
+def halves(part: Part, positions: Sequence[int], **counts: Unpack[Counts]) -> tuple[Part, ...]:
     """The two parts of a split; a single file stays one part."""
     middle = (len(positions) + 1) // 2
-    return remainder(part, positions[:middle], bad_jobs) + remainder(part, positions[middle:], bad_jobs)
+    return remainder(part, positions[:middle], **counts) + remainder(part, positions[middle:], **counts)
 
 
-def after_bad_job(part: Part, positions: Sequence[int], attempts: int) -> tuple[Part, ...]:
+def after_bad_job(part: Part, positions: Sequence[int], attempts: int, *, others_suspect: bool) -> tuple[Part, ...]:
     """The parts that go out again after a job that ended with ERROR or CANCELLED; none: the file has failed.
 
     A planned chunk goes out once more as it is; after that it is halved, and so are the halves, down to the file at
-    fault: at most `2 * ceil(log2(n)) + 1` further jobs for one bad file among n. A file alone fails when it was in at
-    least `attempts` bad jobs.
+    fault: at most `2 * ceil(log2(n)) + 1` further jobs for one bad file among n, whose neighbours have ended by then,
+    and `attempts` more where they have not.
+
+    A job of several files that ends badly says of none of them that it was the reason. So a file alone fails when it
+    was in at least `attempts` bad jobs, and those that it shared are counted only where all files that shared them have
+    ended well.
+
+    Args:
+        others_suspect: whether another file of the chunk may have been the reason of the shared ones.
     """
+    if len(positions) > 1:
+        shared = part.shared_bad_jobs + 1
+        if part.ranges is None and shared == 1 and not part.bad_jobs:
+            return (replace(part, shared_bad_jobs=shared),)
+        return halves(part, positions, bad_jobs=max(0, part.bad_jobs), shared_bad_jobs=shared)
     bad_jobs = part.bad_jobs + 1
-    if len(positions) == 1:
-        return () if bad_jobs >= attempts else remainder(part, positions, bad_jobs)
-    if part.ranges is None and part.bad_jobs == 0:
-        return (replace(part, bad_jobs=bad_jobs),)
-    return halves(part, positions, bad_jobs)
+    counted = bad_jobs if others_suspect else bad_jobs + part.shared_bad_jobs
+    return () if counted >= attempts else remainder(part, positions, bad_jobs=bad_jobs)
 
 
 def after_missing(part: Part, asked: int, missing: Sequence[int], attempts: int) -> tuple[Part, ...]:
-    """The parts that go out again after a job that left `missing` positions unanswered; none: they have failed."""
-    bad_jobs = part.bad_jobs + 1
-    if not missing or bad_jobs >= attempts:
+    """The parts that go out again after a job that left `missing` positions unanswered; none: they have failed. A job
+    that ended well clears its files of the bad ones before it."""
+    counts: Counts = {"bad_jobs": part.bad_jobs + 1, "shared_bad_jobs": 0, "unnamed": 0}
+    if not missing or counts["bad_jobs"] >= attempts:
         return ()
     if len(missing) < asked:
-        return remainder(part, missing, bad_jobs)
-    return halves(part, missing, bad_jobs)
+        return remainder(part, missing, **counts)
+    return halves(part, missing, **counts)

@@ -80,6 +80,13 @@ def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object
     return Verdict.PERSON
 
 
+def answered_by_another(status: int) -> bool:
+    """Whether a create's answer is none that the API gives to creates: a redirect, a 404, a 405. What stands before the
+    API said it, and may have passed the call on before: trying again is for a person to decide, and that the call was
+    not accepted is still to be proven."""
+    return status < 500 and status not in _CREATE_STATUSES
+
+
 def _names_the_body(place: tuple[object, ...]) -> bool:
     """Whether a 422's place is something that every create call of the run says alike."""
     return len(place) > 1 and isinstance(place[1], str) and place[1] in _NOT_THE_FILES

@@ -22,7 +22,7 @@ import anyio
 import httpx
 from pydantic import SecretStr
 
-from classify_batch.api.failures import Symptom, judge_status, judge_symptom, named_files
+from classify_batch.api.failures import CREATE, Symptom, answered_by_another, judge_status, judge_symptom, named_files
 from classify_batch.api.lane import KEEPALIVE_S, lanes_to
 from classify_batch.api.masking import Secrets
 from classify_batch.errors import ApiError, Verdict
@@ -235,11 +235,18 @@ class Http:
         return ApiError(call, self._unless_down(error.verdict), str(error), hint=error.hint)
 
     def repeatable(self, error: ApiError) -> ApiError:
-        """The error of a create that may be made again: nothing about it is in doubt."""
+        """The error of a create that may be made again, though it may have been accepted."""
         if error.verdict is not Verdict.DOUBTFUL:
             return error
-        verdict = self._unless_down(Verdict.LATER)
-        return ApiError(error.call, verdict, str(error), status=error.status, detail=error.detail, hint=error.hint)
+        return ApiError(
+            error.call,
+            self._unless_down(Verdict.LATER),
+            str(error),
+            status=error.status,
+            detail=error.detail,
+            hint=error.hint,
+            ambiguous=True,
+        )
 
     def _unless_down(self, verdict: Verdict) -> Verdict:
         """An API that answers nothing for longer than our patience is down. One that never answered was perhaps never
@@ -270,6 +277,7 @@ class Http:
             status=status,
             detail=detail,
             file_indexes=named_files(places),
+            ambiguous=call == CREATE and answered_by_another(status),
             hint=_HINTS.get(verdict, "the same command goes on later"),
         )
 

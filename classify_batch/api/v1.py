@@ -9,8 +9,10 @@ from typing import Any
 from classify_batch.api.http import Http, wrong_shape
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.file_keys import file_key
 from classify_batch.records import FILES_PER_JOB_MAX, Answers, Attempt, JobPage, JobSpec, JobSpecs, JobView
 from classify_batch.wire import files, v1
+from classify_batch.wire.shape import text
 
 RESULT_PAGES_MAX = 2 * FILES_PER_JOB_MAX
 """A page holds at least one answer; twice that many pages is a server that never ends."""
@@ -31,16 +33,18 @@ class ApiV1:
         self._specs = JobSpecs(spec, second)
 
     @property
-    def clock_skew_s(self) -> float | None:
-        return self._http.clock_skew_s
-
-    @property
     def requests(self) -> int:
         return self._http.requests
 
     @property
     def idempotent(self) -> bool:
         return False
+
+    def transaction_id(self, attempt: Attempt) -> str | None:  # noqa: ARG002 - v1 knows no such thing
+        return None
+
+    async def project_of_file(self, file_id: str) -> str | None:
+        return await project_of_file(self._http, file_id)
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         body = v1.create_body(self._specs.of(attempt.part), attempt.file_ids)
@@ -54,7 +58,12 @@ class ApiV1:
         return self._http.secrets.hide_in_job(job)
 
     async def list_page(
-        self, *, page_size: int, page_token: str | None = None, job_ids: Collection[str] = ()
+        self,
+        *,
+        page_size: int,
+        page_token: str | None = None,
+        job_ids: Collection[str] = (),
+        created_from_s: float | None = None,  # noqa: ARG002 - v1 can't filter
     ) -> JobPage:
         """v1 can't filter: the whole page comes, and of the jobs that nobody asked for nothing is built."""
         params: dict[str, Any] = {"page_size": page_size}
@@ -100,6 +109,14 @@ class ApiV1:
         params = None if token is None else {"page_token": token}
         path = v1.job_path(job_id) + "/results"
         return await self._http.call("results", "GET", path, v1.read_result_page, params=params)
+
+
+async def project_of_file(http: Http, file_id: str) -> str | None:
+    """The project that holds a file, by the file list, which both versions share."""
+    params = {"file_ids": [file_id], "page_size": 1}
+    found = await http.call("files", "GET", files.FILES_PATH, files.read_stored_files, params=params)
+    here = (text(each.project_id) for each in found if file_key(each.id) == file_key(file_id))
+    return next(here, None)
 
 
 class FileList:

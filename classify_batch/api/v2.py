@@ -14,6 +14,8 @@ from hashlib import sha256
 from typing import Any
 
 from classify_batch.api.http import Http, wrong_shape
+from classify_batch.api.v1 import project_of_file
+from classify_batch.clock import to_iso
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.records import Answers, Attempt, JobPage, JobSpec, JobView
 from classify_batch.wire import v2
@@ -46,10 +48,6 @@ class ApiV2:
         )
 
     @property
-    def clock_skew_s(self) -> float | None:
-        return self._http.clock_skew_s
-
-    @property
     def requests(self) -> int:
         return self._http.requests
 
@@ -58,8 +56,11 @@ class ApiV2:
         told = json.dumps([self._told, attempt.file_ids, attempt.key.attempt])
         return sha256(told.encode()).hexdigest()
 
+    async def project_of_file(self, file_id: str) -> str | None:
+        return await project_of_file(self._http, file_id)
+
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
-        """A create whose answer was lost is no doubt here: it is made again."""
+        """One whose answer was lost may be made again: the same transaction gives the same job."""
         (file_id,) = attempt.file_ids
         body = v2.create_body(self._spec, file_id, self.transaction_id(attempt))
         try:
@@ -77,12 +78,20 @@ class ApiV2:
         return self._http.secrets.hide_in_job(job)
 
     async def list_page(
-        self, *, page_size: int, page_token: str | None = None, job_ids: Collection[str] = ()
+        self,
+        *,
+        page_size: int,
+        page_token: str | None = None,
+        job_ids: Collection[str] = (),
+        created_from_s: float | None = None,
     ) -> JobPage:
         """With `job_ids`, a page is a part of these: whoever asks for the next gets the next part."""
         if not job_ids:
-            token: dict[str, Any] = {} if page_token is None else {"page_token": page_token}
-            params = {"page_size": page_size, **token}
+            params: dict[str, Any] = {"page_size": min(page_size, v2.PAGE_SIZE_MAX)}
+            if page_token is not None:
+                params["page_token"] = page_token
+            if created_from_s is not None:
+                params["created_at_on_or_after"] = to_iso(created_from_s)
             return await self._list(v2.read_job_page, params)
         start = 0 if page_token is None else int(page_token)
         wanted = list(job_ids)[start : start + min(page_size, IDS_PER_PAGE)]

@@ -8,6 +8,11 @@ it tells a torn tail (which may be cut off) from damage (which may not). `crc` i
 reopened, closed) hold their own keys instead. Now and then a line of facts tells the sums of all lines before it
 (`totals`, see totals.py), or limits that were found to be lower than told (`found`).
 
+A line that intends or names jobs tells the server's own time (`server_s`: the latest `created_at` that was read of a
+job of this run; of intents, as it was known before them): no job made before an intent's, but for
+`limits.clock_spread_s`, can be that attempt's, and no job that an earlier line names is younger. `times_apart` says
+that the server's clocks were seen to disagree by more than that: from there on no time excludes a job.
+
 A line is read straight into typed records by msgspec, which takes a sixth of json's time, and a journal of 10 million
 files has 400,000 lines. Where msgspec is stricter than what Python may have written (a lone surrogate in a server's
 words), json reads it.
@@ -16,7 +21,7 @@ words), json reads it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +42,11 @@ class AgainItem(msgspec.Struct, gc=False):
     ranges: tuple[tuple[int, int], ...] | None = None
     bad_jobs: int = 0
     first: tuple[int, int] | None = None
+    shared: int = 0
+    unnamed: int = 0
+
+    def part(self, chunk: int) -> Part:
+        return _part(chunk, self.ranges, self.bad_jobs, self.first, self.shared, self.unnamed)
 
 
 class Item(msgspec.Struct, gc=False):
@@ -47,6 +57,8 @@ class Item(msgspec.Struct, gc=False):
     ranges: tuple[tuple[int, int], ...] | None = None
     bad_jobs: int = 0
     first: tuple[int, int] | None = None
+    shared: int = 0
+    unnamed: int = 0
     credits: float = 0
     job_id: str | None = None
     project_id: str | None = None
@@ -61,16 +73,17 @@ class Item(msgspec.Struct, gc=False):
     failure_codes: dict[str, int] | None = None
     sums: dict[str, float] | None = None
     again: tuple[AgainItem, ...] = ()
+    jobs: tuple[str, ...] = ()
 
     @property
     def part(self) -> Part:
         """What the attempt sends."""
-        return _part(self.chunk, self.ranges, self.bad_jobs, self.first)
+        return _part(self.chunk, self.ranges, self.bad_jobs, self.first, self.shared, self.unnamed)
 
     @property
     def parts_again(self) -> tuple[Part, ...]:
         """What goes out again."""
-        return tuple([_part(self.chunk, part.ranges, part.bad_jobs, part.first) for part in self.again])
+        return tuple([part.part(self.chunk) for part in self.again])
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -82,6 +95,8 @@ class Entry(msgspec.Struct, gc=False):
         about_run: the keys of opened, reopened and closed.
         requests: requests that this process had sent by then, where the line says so.
         found: limits that were found to be lower than told, where the line says so.
+        server_s: the server's own time, where it was known: before the line's intents, or with the jobs that it names.
+        times_apart: whether the server's clocks were seen to disagree.
     """
 
     seq: int
@@ -91,6 +106,8 @@ class Entry(msgspec.Struct, gc=False):
     items: tuple[Item, ...] = ()
     requests: int | None = None
     found: dict[str, float] | None = None
+    server_s: float | None = None
+    times_apart: bool = False
     about_run: dict[str, Any] | None = None
 
     @property
@@ -103,7 +120,7 @@ class Entry(msgspec.Struct, gc=False):
     def facts(self) -> tuple[Fact, ...]:
         """What it says of attempts, as the stages say it."""
         at_s = self.at_s
-        return tuple(_fact(self.kind, item, at_s) for item in self.items)
+        return tuple(_fact(self.kind, item, at_s, self.server_s) for item in self.items)
 
 
 def encode_facts(
@@ -114,8 +131,12 @@ def encode_facts(
     requests: int | None = None,
     totals: Mapping[str, Any] | None = None,
     found: Mapping[str, float] | None = None,
+    *,
+    server_s: float | None = None,
+    times_apart: bool = False,
 ) -> bytes:
-    """A line for facts of one kind. `totals`, the sums of all lines before it, need `requests` beside them."""
+    """A line for facts of one kind. `totals`, the sums of all lines before it, need `requests` beside them. `server_s`:
+    the latest time of a job that is named so far; intents have their own."""
     listed = list(facts)
     body: dict[str, Any] = {"seq": seq, "at": to_iso(at_s), "kind": kind_of(listed[0]), "durable": durable}
     if requests is not None:
@@ -124,8 +145,26 @@ def encode_facts(
         body["totals"] = totals
     if found is not None:
         body["found"] = found
+    if (told_s := _server_s(listed, server_s)) is not None:
+        body["server_s"] = told_s
+    if times_apart:
+        body["times_apart"] = True
     body["items"] = [_write(fact) for fact in listed]
     return _seal(body)
+
+
+def _server_s(facts: Sequence[Fact], named_s: float | None) -> float | None:
+    """For jobs that are named, `named_s`; for intents what holds for all of a line: the earliest time that was known
+    before one of them."""
+    if not isinstance(facts[0], Submitting):
+        return named_s if any(_names_jobs(fact) for fact in facts) else None
+    times = [fact.server_s for fact in facts if isinstance(fact, Submitting)]
+    known = [time_s for time_s in times if time_s is not None]
+    return min(known) if known and len(known) == len(times) else None
+
+
+def _names_jobs(fact: Fact) -> bool:
+    return isinstance(fact, Submitted | Adopted) or (isinstance(fact, Ended) and bool(fact.found))
 
 
 def encode_about_run(seq: int, at_s: float, durable: int, kind: Kind, values: Mapping[str, Any]) -> bytes:
@@ -174,6 +213,8 @@ def _write(fact: Fact) -> dict[str, Any]:
             item |= write_part(fact.part)
             if fact.credits:
                 item["credits"] = fact.credits
+            if fact.project_id is not None:
+                item["project_id"] = fact.project_id
         case Submitted() | Adopted():
             item["job_id"] = fact.job_id
             if fact.project_id is not None:
@@ -202,6 +243,7 @@ def _write_end(fact: Ended) -> dict[str, Any]:
             ("failure_codes", tally.codes),
             ("sums", tally.sums),
             ("again", [write_part(part) for part in fact.again]),
+            ("jobs", fact.found),
         )
         if value
     }
@@ -210,29 +252,46 @@ def _write_end(fact: Ended) -> dict[str, Any]:
 def write_part(part: Part) -> dict[str, Any]:
     """A part's keys beside its chunk: none for a whole chunk that was in no bad job."""
     item: dict[str, Any] = {} if part.ranges is None else {"ranges": part.ranges}
-    item |= {"bad_jobs": part.bad_jobs} if part.bad_jobs else {}
+    counts = (("bad_jobs", part.bad_jobs), ("shared", part.shared_bad_jobs), ("unnamed", part.unnamed))
+    item |= {name: count for name, count in counts if count}
     return item | ({"first": part.first} if part.first is not None else {})
 
 
 def read_part(chunk: int, item: Mapping[str, Any]) -> Part:
     """What `write_part` wrote."""
-    return _part(chunk, item.get("ranges"), item.get("bad_jobs", 0), item.get("first"))
-
-
-def _part(chunk: int, ranges: Iterable[tuple[int, int]] | None, bad_jobs: int, first: tuple[int, int] | None) -> Part:
-    return Part(
+    return _part(
         chunk,
-        None if ranges is None else tuple(Range(start, stop) for start, stop in ranges),
-        bad_jobs,
-        None if first is None else FirstLook(*first),
+        item.get("ranges"),
+        item.get("bad_jobs", 0),
+        item.get("first"),
+        item.get("shared", 0),
+        item.get("unnamed", 0),
     )
 
 
-def _fact(kind: Kind, item: Item, at_s: float) -> Fact:
+def _part(
+    chunk: int,
+    ranges: Iterable[tuple[int, int]] | None,
+    bad_jobs: int,
+    first: tuple[int, int] | None,
+    shared: int,
+    unnamed: int,
+) -> Part:
+    return Part(
+        chunk,
+        None if ranges is None else tuple([Range(start, stop) for start, stop in ranges]),
+        bad_jobs,
+        None if first is None else FirstLook(*first),
+        shared,
+        unnamed,
+    )
+
+
+def _fact(kind: Kind, item: Item, at_s: float, server_s: float | None) -> Fact:
     key = AttemptKey(item.chunk, item.attempt)
     match kind:
         case Kind.SUBMITTING:
-            return Submitting(key, item.part, at_s, item.credits)
+            return Submitting(key, item.part, at_s, item.credits, server_s, item.project_id)
         case Kind.SUBMITTED:
             return Submitted(key, _said(item.job_id), at_s, item.project_id)
         case Kind.ADOPTED:
@@ -242,7 +301,7 @@ def _fact(kind: Kind, item: Item, at_s: float) -> Fact:
         case _:
             tally = Tally(item.counts or {}, item.types or {}, item.failure_codes or {}, item.sums or {})
             segments = (_segment(item.results), _segment(item.failures), _segment(item.provisional))
-            return Ended(key, kind, *segments, tally, item.parts_again)
+            return Ended(key, kind, *segments, tally, item.parts_again, item.jobs)
 
 
 def _segment(values: tuple[int, int, int] | None) -> Segment | None:

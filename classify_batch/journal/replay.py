@@ -1,7 +1,6 @@
-"""Reading a journal back: pure, fed with bytes.
+"""Where a run stands after its journal's entries so far: pure.
 
-`Reader` turns blocks of bytes into entries and judges what is not an entry; `Standing` is where the run stands after
-the entries so far. The process that writes the journal applies each fact to the very same `Standing`, so that a
+The process that writes the journal applies each fact to the very same `Standing` as one that reads it back, so that a
 resumed run can't differ from one that was never interrupted.
 
 Memory: one byte per chunk, and objects only for the chunks that are out.
@@ -10,16 +9,15 @@ Memory: one byte per chunk, and objects only for the chunks that are out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from classify_batch.clock import from_iso
-from classify_batch.errors import DamagedError, InternalError
-from classify_batch.journal.entry import Entry, decode, read_part
-from classify_batch.journal.line import DAMAGED_HINT, BadLineError
+from classify_batch.errors import InternalError
+from classify_batch.journal.entry import Entry, read_part
+from classify_batch.journal.open_attempts import ChunkInHand, OpenAttempt
 from classify_batch.journal.totals import Totals
-from classify_batch.records import AttemptKey, OutcomeKind, Part
+from classify_batch.records import AttemptKey, FailureCode, OutcomeKind, Part
 from classify_batch.states import (
     Adopted,
     Ended,
@@ -37,36 +35,10 @@ PLANNED, OPEN, DONE = 0, 1, 2
 DURATIONS_KEPT = 256
 """As many as tell when to look at a job."""
 
+_BAD_JOB_CODES = frozenset({FailureCode.JOB_ERROR.value, FailureCode.JOB_CANCELLED.value})
+
 _Segment = tuple[int, int, int]
 _SUBMITTING, _SUBMITTED, _ADOPTED, _FINISHED = Kind.SUBMITTING, Kind.SUBMITTED, Kind.ADOPTED, Kind.FINISHED
-
-
-@dataclass(slots=True)
-class OpenAttempt:
-    """An attempt that was begun and has not ended.
-
-    Attributes:
-        since_s: when the intent was first written.
-        offset: where in the journal that was.
-        reopened: whether its job was given up in an earlier generation and is only looked at again.
-        credits: the most that it can cost, as it was counted when it went out.
-    """
-
-    part: Part
-    since_s: float
-    offset: int
-    state: State = State.PLANNED
-    job_id: str | None = None
-    submitted_at_s: float | None = None
-    reopened: bool = False
-    credits: float = 0.0
-
-
-@dataclass(slots=True)
-class _ChunkInHand:
-    attempts: int = 0
-    open_attempts: int = 0
-    waiting: list[Part] = field(default_factory=list)
 
 
 class Standing(Totals):
@@ -79,6 +51,13 @@ class Standing(Totals):
             that were put aside each time.
         durations: the last jobs', in seconds.
         found: limits that were found to be lower than told: `requests_per_s`, `jobs_in_flight`.
+        job_id: the last one that the API named.
+        server_s: the server's own time, as far as it was read: the latest `created_at` of a job of this run.
+        server_s_is_listed: whether that is still the time of a listed job, since none of this run has told one.
+        times_apart: whether the server's clocks were seen to disagree by more than `limits.clock_spread_s`.
+        accept_s: the longest that a process of this run gave a create call to be accepted; None: none has said.
+        bound_holds: whether every credit that was spent stands in the journal: versions up to 0.2 let v2's creates
+            leave before their intents were written.
     """
 
     def __init__(self, chunks: int) -> None:
@@ -87,7 +66,7 @@ class Standing(Totals):
         self.done_chunks = 0
         self.open: dict[AttemptKey, OpenAttempt] = {}
         self.jobs_out = 0
-        self._in_hand: dict[int, _ChunkInHand] = {}
+        self._in_hand: dict[int, ChunkInHand] = {}
         self.results_end = 0
         self.failures_end = 0
         self.provisional_end = 0
@@ -98,6 +77,13 @@ class Standing(Totals):
         self.found: dict[str, float] = {}
         self.opened: dict[str, Any] | None = None
         self.closed: dict[str, Any] | None = None
+        self.job_id: str | None = None
+        self.server_s: float | None = None
+        self.server_s_is_listed = False
+        self.times_apart = False
+        self.accept_s: float | None = None
+        self.bound_holds = True
+        self._holders: dict[str, AttemptKey] = {}
 
     def begin(
         self,
@@ -134,6 +120,31 @@ class Standing(Totals):
         in_hand = self._in_hand.get(chunk)
         return 1 if in_hand is None else in_hand.attempts + 1
 
+    def holder_of(self, job_id: str) -> AttemptKey | None:
+        """The open attempt that has this job."""
+        return self._holders.get(job_id)
+
+    def others_suspect(self, key: AttemptKey) -> bool:
+        """Whether a bad job that an open attempt's file shared may have been the fault of another file: of one that is
+        still out or waits to go out, or has failed by itself since."""
+        in_hand = self._in_hand[key.chunk]
+        return (
+            in_hand.guilty
+            or any(part.shared_bad_jobs for part in in_hand.waiting)
+            or any(
+                other.part.shared_bad_jobs
+                for number in range(1, in_hand.attempts + 1)
+                if number != key.attempt and (other := self.open.get(AttemptKey(key.chunk, number))) is not None
+            )
+        )
+
+    def learn_server_s(self, created_at_s: float | None) -> None:
+        """Takes the time of a job of this run that was read, where it is the latest."""
+        if created_at_s is None:
+            return
+        if self.server_s is None or self.server_s_is_listed or created_at_s > self.server_s:
+            self.server_s, self.server_s_is_listed = created_at_s, False
+
     # --- Reading ----------------------------------------------------------------------------------------------------
 
     def read(self, entry: Entry, offset: int) -> None:
@@ -145,20 +156,30 @@ class Standing(Totals):
         self._tell(entry.requests)
         if entry.found is not None:
             self.found = entry.found
+        self.times_apart |= entry.times_apart
+        self.server_s = self.server_s if entry.server_s is None else entry.server_s
         kind = entry.kind
         if kind is _FINISHED:
             for item in entry.items:
                 self._finish((item.chunk, item.attempt), item.duration_s)
         elif kind is _SUBMITTING:
             for item in entry.items:
-                self._submit((item.chunk, item.attempt), item.part, entry.at_s, offset, item.credits)
+                self._submit(
+                    (item.chunk, item.attempt),
+                    item.part,
+                    entry.at_s,
+                    offset,
+                    item.credits,
+                    entry.server_s,
+                    item.project_id,
+                )
         elif kind is _SUBMITTED or kind is _ADOPTED:
             for item in entry.items:
                 self._accept((item.chunk, item.attempt), kind, item.job_id, entry.at_s, item.project_id)
         else:
             for item in entry.items:
                 segments = (item.results, item.failures, item.provisional)
-                self._end((item.chunk, item.attempt), kind, segments, item.parts_again)
+                self._end((item.chunk, item.attempt), kind, segments, item.parts_again, item.failure_codes)
                 self._count(item.counts, item.types, item.failure_codes, item.sums)
 
     def _read_about_run(self, kind: Kind, values: Mapping[str, Any], at_s: float) -> None:
@@ -166,6 +187,9 @@ class Standing(Totals):
             case Kind.OPENED:
                 self.end_reading()
                 self.opened, self.closed = dict(values), None
+                accept_s = values.get("accept_s")
+                if isinstance(accept_s, int | float):
+                    self.accept_s = max(accept_s, self.accept_s or 0.0)
             case Kind.CLOSED:
                 self.closed = dict(values)
                 self._close(values.get("requests"))
@@ -174,20 +198,37 @@ class Standing(Totals):
             case _:
                 pass  # limits may change again; only the process that was told knows them
 
+    def end_reading(self) -> None:
+        super().end_reading()
+        self._doubt_the_last_process()
+
+    def _doubt_the_last_process(self) -> None:
+        """A process of an older version that was killed may have sent what it had not written down, where it had no
+        bound of credits to hold."""
+        opened = self.opened
+        if opened is None or self.closed is not None or "accept_s" in opened:
+            return
+        if opened.get("limits", {}).get("max_credits") is None:
+            self.bound_holds = False
+
     def apply(self, fact: Fact, offset: int) -> None:
         """Makes a fact true. `offset`: where its line begins in the journal."""
         match fact:
             case Submitting():
-                self._submit(fact.key, fact.part, fact.since_s, offset, fact.credits)
+                self._submit(fact.key, fact.part, fact.since_s, offset, fact.credits, fact.server_s, fact.project_id)
             case Submitted():
+                self.learn_server_s(fact.created_at_s)
                 self._accept(fact.key, Kind.SUBMITTED, fact.job_id, fact.at_s, fact.project_id)
             case Adopted():
+                self.learn_server_s(fact.created_at_s)
                 self._accept(fact.key, Kind.ADOPTED, fact.job_id, fact.at_s, fact.project_id)
             case Finished():
                 self._finish(fact.key, fact.duration_s)
             case Ended():
                 tally = fact.tally
-                self._end(fact.key, fact.kind, (fact.results, fact.failures, fact.provisional), fact.again)
+                self.learn_server_s(fact.created_at_s)
+                segments = (fact.results, fact.failures, fact.provisional)
+                self._end(fact.key, fact.kind, segments, fact.again, tally.codes)
                 self._count(tally.outcomes, tally.types, tally.codes, tally.sums)
 
     def reopen(self, values: Mapping[str, Any], at_s: float) -> None:
@@ -212,11 +253,23 @@ class Standing(Totals):
             state = State.SUBMITTING if job_id is None else State.SUBMITTED
             part = read_part(key.chunk, item)
             self.jobs_out += job_id is not None
-            since_s, credits = at_s if since_s is None else since_s, item.get("credits", 0.0)
-            self.open[key] = OpenAttempt(part, since_s, 0, state, job_id, at_s, reopened=True, credits=credits)
+            self.open[key] = OpenAttempt(
+                part,
+                at_s if since_s is None else since_s,
+                0,
+                state,
+                job_id,
+                at_s,
+                reopened=True,
+                credits=item.get("credits", 0.0),
+                server_s=item.get("server_s"),
+                project_id=item.get("project_id"),
+            )
+            if job_id is not None:
+                self._holders[job_id] = key
 
-    def _reopen_chunk(self, chunk: int, attempts: int) -> _ChunkInHand:
-        in_hand = self._in_hand.setdefault(chunk, _ChunkInHand())
+    def _reopen_chunk(self, chunk: int, attempts: int) -> ChunkInHand:
+        in_hand = self._in_hand.setdefault(chunk, ChunkInHand())
         in_hand.attempts = max(in_hand.attempts, attempts)
         if self.chunk_states[chunk] == DONE:
             self.chunk_states[chunk] = OPEN
@@ -225,10 +278,20 @@ class Standing(Totals):
 
     # --- One step of one attempt: what is read and what is lived come by here ----------------------------------------
 
-    def _submit(self, key: tuple[int, int], part: Part, since_s: float, offset: int, credits: float) -> None:
+    def _submit(
+        self,
+        key: tuple[int, int],
+        part: Part,
+        since_s: float,
+        offset: int,
+        credits: float,
+        server_s: float | None,
+        project_id: str | None,
+    ) -> None:
         attempt = self.open.get(key)  # type: ignore[call-overload]
         if attempt is None:
             attempt = self._begin(AttemptKey(*key), part, since_s, offset)
+            attempt.server_s, attempt.project_id = server_s, project_id
         attempt.credits += credits
         self._reserve(credits)
         attempt.state = move(attempt.state, _SUBMITTING)
@@ -237,9 +300,9 @@ class Standing(Totals):
         chunk = key.chunk
         if self.chunk_states[chunk] == PLANNED:
             self.chunk_states[chunk] = OPEN
-            if part.ranges is not None or part.bad_jobs or part.first is not None:
+            if part != Part(chunk):
                 raise ValueError("a part of a chunk that has never gone out")
-            in_hand = self._in_hand[chunk] = _ChunkInHand()
+            in_hand = self._in_hand[chunk] = ChunkInHand()
         else:
             in_hand = self._in_hand[chunk]
             in_hand.waiting.remove(part)
@@ -259,6 +322,8 @@ class Standing(Totals):
         self.jobs_out += attempt.job_id is None
         attempt.job_id, attempt.submitted_at_s = job_id, at_s
         attempt.reopened = False  # a new job, or one that the list showed: it is there
+        self._holders[job_id] = AttemptKey(*key)
+        self.job_id = job_id
         self.project_id = self.project_id or project_id
 
     def _finish(self, key: tuple[int, int], duration_s: float | None) -> None:
@@ -273,6 +338,7 @@ class Standing(Totals):
         kind: Kind,
         segments: tuple[_Segment | None, _Segment | None, _Segment | None],
         again: tuple[Part, ...],
+        codes: Mapping[str, int] | None,
     ) -> None:
         attempt = self._open_attempt(key)
         attempt.state = move(attempt.state, kind)
@@ -281,9 +347,12 @@ class Standing(Totals):
         self.failures_end = _next_end(self.failures_end, failures)
         self.provisional_end = _next_end(self.provisional_end, provisional)
         del self.open[key]  # type: ignore[arg-type]
-        self.jobs_out -= attempt.job_id is not None
+        if attempt.job_id is not None:
+            self.jobs_out -= 1
+            self._holders.pop(attempt.job_id, None)
         chunk, _ = key
         in_hand = self._in_hand[chunk]
+        in_hand.guilty |= bool(codes and attempt.part.shared_bad_jobs and not _BAD_JOB_CODES.isdisjoint(codes))
         in_hand.open_attempts -= 1
         in_hand.waiting += again
         if not in_hand.open_attempts and not in_hand.waiting:
@@ -305,63 +374,3 @@ def _next_end(end: int, segment: _Segment | None) -> int:
     if start != end:
         raise InternalError(f"a segment begins at byte {start}, and the one before it ends at {end}")
     return next_end
-
-
-class Reader:
-    """Turns a journal's bytes into entries.
-
-    From the first bad line after the last seq known durable, the rest is a torn tail: a power loss can drop one page of
-    a group and keep the next. A bad line before it is damage.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._rest = b""
-        self._offset = 0
-        self.seq = 0
-        self.durable = 0
-        self.good_end = 0
-        self._bad: tuple[int, int, str] | None = None
-
-    def feed(self, block: bytes) -> Iterator[tuple[Entry, int]]:
-        """Entries, each with the byte at which its line begins."""
-        *lines, self._rest = (self._rest + block).split(b"\n")
-        for line in lines:
-            start = self._offset
-            try:
-                entry = decode(line)
-            except BadLineError as error:
-                self._note_bad(str(error))
-                self._offset += len(line) + 1
-                continue
-            self.durable = max(self.durable, entry.durable)
-            if entry.seq != self.seq + 1:
-                self._note_bad(f"seq {entry.seq} follows seq {self.seq}")
-            self._offset += len(line) + 1
-            if self._bad is None:
-                self.seq += 1
-                self.good_end = self._offset
-                yield entry, start
-
-    def _note_bad(self, why: str) -> None:
-        if self._bad is None:
-            self._bad = (self.seq + 1, self._offset, why)
-
-    def finish(self, known_durable: int = 0) -> int:
-        """The bytes of torn tail behind `good_end`. Raises DamagedError.
-
-        `known_durable`: a seq that is known from elsewhere (the manifest) to have been on the disk.
-        """
-        if self._rest:
-            self._note_bad("the line has no end")
-        durable = max(self.durable, known_durable)
-        if self._bad is not None and self._bad[0] <= durable:
-            line, byte, why = self._bad
-            raise DamagedError(f"{self.name}, line {line}, byte {byte}: {why}", hint=DAMAGED_HINT)
-        if self.seq < durable:
-            raise DamagedError(
-                f"{self.name}, line {self.seq + 1}, byte {self.good_end}: cut off; "
-                f"{durable} lines were known to be on the disk",
-                hint=DAMAGED_HINT,
-            )
-        return self._offset + len(self._rest) - self.good_end

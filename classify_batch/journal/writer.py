@@ -12,16 +12,12 @@ from zlib import crc32
 
 import anyio
 
-from classify_batch.journal.entry import decode, encode_about_run, encode_facts
+from classify_batch.journal.entry import Entry, decode, encode_about_run, encode_facts
 from classify_batch.journal.replay import Standing
 from classify_batch.journal.totals import TOTALS_EVERY_BYTES
-from classify_batch.ports import Clock, Log, RunStore
+from classify_batch.ports import Clock, Log, NamedFor, RunStore
 from classify_batch.records import AttemptKey, Segment
 from classify_batch.states import Adopted, Ended, Fact, Finished, Kind, Submitted, Submitting, kind_of
-
-KNOWN_BEFORE_S = 60.0
-"""Jobs that were submitted so long before an intent are told to be known, too: by a clock that is a little off, they
-may look as if they were made after it. The reconciler allows clocks far less."""
 
 NEWS_SHARE = 0.1
 """A found limit that changed by less is not written again."""
@@ -31,6 +27,7 @@ TOGETHER_MAX = 1000
 """Chunks whose facts may wait for each other."""
 
 _BACK_BYTES = 1 << 16
+_SERVER_S = b'"server_s":'
 
 
 class _Rank(IntEnum):
@@ -106,7 +103,7 @@ class JournalWriter:
             self.write()
         if not self._ranks:
             self._begin()
-        if isinstance(fact, Submitted | Adopted) and fact.project_id == standing.project_id:
+        if isinstance(fact, Submitting | Submitted | Adopted) and fact.project_id == standing.project_id:
             fact = replace(fact, project_id=None)  # it is known
         standing.apply(fact, 0)
         self._waiting[rank].append(fact)
@@ -139,7 +136,17 @@ class JournalWriter:
         requests, totals = self._totals or (self._requests() if ends else None, None)
         found = self._newly_found() if ends else None
         standing.seq += 1
-        line = encode_facts(standing.seq, self._clock.wall_s(), self._durable_seq, facts, requests, totals, found)
+        line = encode_facts(
+            standing.seq,
+            self._clock.wall_s(),
+            self._durable_seq,
+            facts,
+            requests,
+            totals,
+            found,
+            server_s=standing.server_s,
+            times_apart=standing.times_apart,
+        )
         self._bytes_since_totals = len(line) + (0 if totals is not None else self._bytes_since_totals)
         self._totals = None
         offset = self._store.append(Log.JOURNAL, line)
@@ -173,36 +180,75 @@ class JournalWriter:
         start = self._store.append(log, lines)
         return Segment(start, start + len(lines), crc32(lines))
 
+    @property
+    def server_s(self) -> float | None:
+        return None if self.standing.times_apart else self.standing.server_s
+
+    @property
+    def times_apart(self) -> bool:
+        return self.standing.times_apart
+
+    def learn_listed_s(self, created_at_s: float) -> None:
+        if self.standing.server_s is None:
+            self.standing.server_s, self.standing.server_s_is_listed = created_at_s, True
+
+    def tell_times_apart(self) -> None:
+        self.standing.times_apart = True
+
+    def holder_of(self, job_id: str) -> AttemptKey | None:
+        return self.standing.holder_of(job_id)
+
     async def durable(self) -> None:
         self.write()
         seq = self.standing.seq
         await self._store.commit()
         self._durable_seq = max(self._durable_seq, seq)
 
-    async def known_jobs(self, job_ids: Collection[str], since: Collection[AttemptKey]) -> frozenset[str]:
-        known = {attempt.job_id for attempt in self.standing.open.values()}
+    # --- Which jobs the journal names -------------------------------------------------------------------------------
+
+    async def line_before(self, server_s: float | None) -> int:
+        """Where a line begins before which the journal names no job that was made at `server_s` or later, by the
+        server's own clock; the journal's beginning, if need be, or where None is asked for.
+
+        A line of intents tells the latest time of a job that was read before it, so that no line above it names a
+        younger one. No clock of ours is asked: processes on different machines wrote these lines.
+        """
         await self.durable()
-        intents = [self.standing.open[key] for key in since if key in self.standing.open]
-        start = 0
-        if all(intent.part.first is None for intent in intents):  # what a first look's job answers, a second's does
-            start = await self._line_before(
-                min((intent.offset for intent in intents), default=0),
-                min((intent.since_s for intent in intents), default=0.0) - KNOWN_BEFORE_S,
-            )
-        rest = b""
+        end, step = await self._store.size(Log.JOURNAL) or 0, _BACK_BYTES
+        offset = end
+        while server_s is not None and offset > step:
+            offset, step = offset - step, 2 * step
+            block = await self._store.read(Log.JOURNAL, offset, min(end, offset + _BACK_BYTES))
+            lines = block.split(b"\n")
+            place = offset + len(lines[0]) + 1
+            for line in lines[1:-1]:
+                if _SERVER_S in line and (known_s := decode(line).server_s) is not None and known_s < server_s:
+                    return place
+                place += len(line) + 1
+        return 0
+
+    async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
+        """Those of `job_ids` that the journal names from byte `start` on, with what each is named for, and where it
+        ended then."""
+        await self.durable()
+        wanted, named = frozenset(job_ids), dict[str, NamedFor]()
+        rest, place = b"", start
         async for block in self._store.stream(Log.JOURNAL, start):
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
-                if b'"job_id"' in line:
-                    known |= {fact.job_id for fact in decode(line).facts if isinstance(fact, Submitted | Adopted)}
-        return frozenset(job_ids) & known
+                place += len(line) + 1
+                if b'"job_id"' in line or b'"jobs":[' in line:
+                    _add_named(named, wanted, decode(line))
+        return named, place
 
-    async def _line_before(self, offset: int, at_s: float) -> int:
-        """Where a line begins that was written before `at_s`; the journal's beginning, if need be."""
-        step = _BACK_BYTES
-        while offset > step:
-            offset, step = offset - step, 2 * step
-            lines = (await self._store.read(Log.JOURNAL, offset, offset + _BACK_BYTES)).split(b"\n")
-            if len(lines) > 2 and decode(lines[1]).at_s < at_s:
-                return offset + len(lines[0]) + 1
-        return 0
+
+def _add_named(named: dict[str, NamedFor], wanted: frozenset[str], entry: Entry) -> None:
+    for item in entry.items:
+        if item.job_id in wanted and entry.kind in (Kind.SUBMITTED, Kind.ADOPTED):
+            named[item.job_id] = None
+        for job_id in wanted.intersection(item.jobs):
+            chunks = named.get(job_id, frozenset())
+            named[job_id] = None if chunks is None else chunks | {item.chunk}
+    for look in (entry.about_run or {}).get("looks", ()):
+        if look.get("job_id") in wanted:
+            named[look["job_id"]] = None

@@ -24,7 +24,8 @@ from anyio.lowlevel import checkpoint
 from classify_batch.clock import to_iso
 from classify_batch.errors import InterruptedEarlyError
 from classify_batch.journal.entry import Entry, Item, write_part
-from classify_batch.journal.replay import Reader, Standing
+from classify_batch.journal.reader import Reader
+from classify_batch.journal.replay import Standing
 from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
@@ -73,16 +74,24 @@ class _Past:
     sums."""
 
     since_s: float | None = None
+    server_s: float | None = None
+    project_id: str | None = None
     files: int = 0
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("credits", "billed", "unbilled"), 0.0))
 
     def learn(self, entry: Entry, item: Item, size: int) -> None:
         if entry.kind is Kind.SUBMITTING:
-            self.since_s = entry.at_s if self.since_s is None else self.since_s
+            if self.since_s is None:
+                self.since_s, self.server_s, self.project_id = entry.at_s, entry.server_s, item.project_id
             self.files = size if item.ranges is None else sum(stop - start for start, stop in item.ranges)
             self.sums["credits"] += item.credits
         for name in self.sums.keys() & (item.sums or {}).keys():
             self.sums[name] += (item.sums or {})[name]
+
+    def known_then(self) -> dict[str, Any]:
+        """What was known before the intent."""
+        known = {"server_s": self.server_s, "project_id": self.project_id}
+        return {name: value for name, value in known.items() if value is not None}
 
     def look_again(self) -> None:
         """Its bill was taken out of the sums: the look's end tells it anew."""
@@ -123,6 +132,7 @@ async def read_failures(
             **failed.part(old.key.chunk, positions, old.bad_jobs),
             **({} if old.job_id is None else {"job_id": old.job_id}),
             "since": to_iso((past[old.key].since_s or 0.0) if old.job_id is None else 0.0),
+            **past[old.key].known_then(),
             **past[old.key].share(len(positions)),
         }
         async for old, positions in _heard(sorted(failed.old.items(), key=lambda item: item[0].key), stopping)

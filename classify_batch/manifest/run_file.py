@@ -40,7 +40,7 @@ async def write_run_file(
 ) -> tuple[RunFile, str]:
     """Makes the run be. Returns it with the SHA-256 of its file."""
     run = RunFile(
-        format=1 if reused is None and settings.escalation is None else FORMAT,
+        format=_format_of(settings, reused),
         run_id=str(uuid.uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings.to_stored(),
@@ -56,6 +56,13 @@ async def write_run_file(
     data = text.encode("utf-8", "backslashreplace") + b"\n"  # a lone surrogate in a type becomes its JSON escape
     await store.create(NAME, data)
     return run, hashlib.sha256(data).hexdigest()
+
+
+def _format_of(settings: Settings, reused: Reused | None) -> int:
+    """The lowest that no older version would misread."""
+    if settings.api.version == "v1":
+        return FORMAT
+    return 1 if reused is None and settings.escalation is None else 2
 
 
 async def read_run_file(store: RunStore) -> tuple[RunFile, str] | None:

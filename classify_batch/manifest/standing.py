@@ -7,7 +7,8 @@ from typing import Any
 
 from classify_batch.errors import DamagedError, InternalError
 from classify_batch.journal.line import DAMAGED_HINT
-from classify_batch.journal.replay import Reader, Standing
+from classify_batch.journal.reader import Reader
+from classify_batch.journal.replay import Standing
 from classify_batch.manifest.run_file import read_run_file
 from classify_batch.manifest.run_record import RunFile
 from classify_batch.manifest.summary import read_manifest

@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError
 from classify_batch.journal.entry import Item
-from classify_batch.journal.replay import Reader
+from classify_batch.journal.reader import Reader
 from classify_batch.manifest.keys import counts_of
 from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.manifest.plan import PlanReader

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from dataclasses import replace
 
 import anyio
 from anyio.abc import ObjectSendStream
@@ -12,14 +13,14 @@ from anyio.abc import ObjectSendStream
 from classify_batch.errors import DamagedError, ExitStatus
 from classify_batch.gate import Slots
 from classify_batch.journal.line import DAMAGED_HINT
-from classify_batch.journal.replay import OpenAttempt
+from classify_batch.journal.open_attempts import OpenAttempt
 from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.cost import Price
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.orchestrator.purse import Purse
 from classify_batch.outcomes.lines import read_first_answers
 from classify_batch.ports import Log, RunStore
-from classify_batch.records import Attempt, AttemptKey, FirstAnswer, Job, Part
+from classify_batch.records import Ambiguous, Attempt, AttemptKey, FirstAnswer, Job, Part
 from classify_batch.stopping import Stop, Stopping
 
 
@@ -66,24 +67,27 @@ class Feed:
     async def take_up(
         self,
         submitted: ObjectSendStream[Job],
-        doubtful: ObjectSendStream[Attempt],
-        again: ObjectSendStream[Attempt],
+        ambiguous: ObjectSendStream[Ambiguous],
         *,
-        repeatable: bool,
+        left_s: float,
+        accept_s: float,
     ) -> None:
         """Hands the attempts that an earlier process left open to those who go on with them.
 
         There may be more than are allowed to be out now: each waits for its slot, so that memory holds the files of no
         more jobs than that, and nothing new goes out before all have one.
 
-        `repeatable`: whether a create is simply made again, and gives the same job.
+        Args:
+            left_s: the event loop's time from which on no call of an earlier process can leave: when this one took the
+                run over.
+            accept_s: for how long after that one may still be accepted.
         """
-        async with submitted, doubtful, again:
+        async with submitted, ambiguous:
             for key, left in sorted(self._standing.open.items(), key=_accepted_first):
                 await self._slots.acquire()
                 attempt = await self._left(key, left)
                 if left.job_id is None:
-                    await (again if repeatable else doubtful).send(attempt)
+                    await ambiguous.send(Ambiguous(attempt, left_s, accept_s))
                 else:
                     since_s = left.submitted_at_s or left.since_s
                     await submitted.send(Job(attempt, left.job_id, since_s, timed=False, reopened=left.reopened))
@@ -123,8 +127,11 @@ class Feed:
 
     async def _left(self, key: AttemptKey, left: OpenAttempt) -> Attempt:
         chunk_file_ids = await self._plan.file_ids(key.chunk)
+        attempt = await self._attempt(key, left.part, chunk_file_ids, left.credits)
         waits_since_s = left.submitted_at_s or 0.0
-        return await self._attempt(key, left.part, chunk_file_ids, left.credits, left.since_s, waits_since_s)
+        return replace(
+            attempt, since_s=left.since_s, waits_since_s=waits_since_s, server_s=left.server_s, ambiguous=True
+        )
 
     async def _attempt(
         self,
@@ -132,14 +139,12 @@ class Feed:
         part: Part,
         chunk_file_ids: list[str],
         credits: float,
-        since_s: float = 0.0,
-        waits_since_s: float = 0.0,
     ) -> Attempt:
         positions = tuple(part.positions(len(chunk_file_ids)))
         file_ids = part.pick(chunk_file_ids)
         first_answers = await self._first_answers(part, file_ids)
         carried = await self._plan.carried(key.chunk) if self._carries else {}
-        return Attempt(key, part, file_ids, positions, since_s, waits_since_s, credits, first_answers, carried)
+        return Attempt(key, part, file_ids, positions, credits=credits, first_answers=first_answers, carried=carried)
 
     async def _first_answers(self, part: Part, file_ids: tuple[str, ...]) -> dict[str, FirstAnswer]:
         """What the first look said of each file of a second one.

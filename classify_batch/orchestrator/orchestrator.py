@@ -14,34 +14,38 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
 
-from classify_batch.errors import ClassifyBatchError, ExitStatus, StoreError, the_cause
+from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.gate import Gate, Slots
 from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.cost import Price
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.reopen import read_failures, reopen
 from classify_batch.manifest.standing import RunOnDisk, mend
-from classify_batch.manifest.summary import exit_status_of, failed_percentage, manifest_of, write_manifest
+from classify_batch.manifest.summary import exit_status_of, manifest_of, write_manifest
+from classify_batch.orchestrator.earlier import earlier_accept_s, known_project
 from classify_batch.orchestrator.feed import Feed
+from classify_batch.orchestrator.progress import Ending, Progress
 from classify_batch.orchestrator.purse import Purse
+from classify_batch.orchestrator.stops import broken_off, too_many_failures
 from classify_batch.orchestrator.submitting import SubmitOnly
 from classify_batch.orchestrator.time_left import jobs_left_s
 from classify_batch.orchestrator.tuner import Tuner
 from classify_batch.outcomes import Outcomes
 from classify_batch.ports import Api, Clock, RunStore
-from classify_batch.records import Attempt, AttemptKey, Job, RunState
+from classify_batch.records import Ambiguous, Attempt, AttemptKey, Job, JobPage, RunState
 from classify_batch.settings import Settings
 from classify_batch.stages.collector import Collector
 from classify_batch.stages.poller import Poller
 from classify_batch.stages.poller.durations import Durations
 from classify_batch.stages.poller.watch import Watch
-from classify_batch.stages.reconciler import Reconciler
+from classify_batch.stages.project import ProjectProof, server_s_of
+from classify_batch.stages.reconciler import Evidence, JobList, Reconciler
 from classify_batch.stages.submitter import Submitter
 from classify_batch.states import Ended, Kind
 from classify_batch.stopping import Stop, Stopping
@@ -57,47 +61,7 @@ UNCOLLECTED_MAX = 256
 """Finished jobs that may wait for a collector, so that the poller goes on looking meanwhile; beyond, it waits, no slot
 gets free, and no more is submitted than can be collected."""
 
-JUDGED_FILES_MIN = 100
-"""Fewer files say nothing about a percentage."""
-
 log = logging.getLogger("classify_batch")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A run at a moment.
-
-    Attributes:
-        outcomes, types: files that have theirs. in_flight: jobs that hold a slot; in_doubt: attempts being reconciled.
-        jobs_left_s: seconds that all of these still take, by what the run learned; None where nobody knows.
-        waiting_s: seconds for which nothing is sent; down: because the API answers nothing, and not because it asked
-            for fewer requests; paused: because somebody asked for no new jobs.
-    """
-
-    files: int
-    outcomes: dict[str, int]
-    types: dict[str, int]
-    jobs: int
-    in_flight: int
-    slots: int
-    in_doubt: int
-    requests: int
-    waiting_s: float
-    down: bool
-    paused: bool
-    stopping: str | None
-    jobs_left_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ended for now: the manifest's words."""
-
-    state: RunState
-    exit_status: ExitStatus
-    reason: str | None
-    hint: str
-    manifest: dict[str, object]
 
 
 class Orchestrator:
@@ -147,6 +111,7 @@ class Orchestrator:
         self._reconciler: Reconciler | None = None
         self._left_open: set[AttemptKey] = set()
         self._over = anyio.Event()
+        self._taken_over_s = anyio.current_time()
         self._started_at_s = clock.wall_s()
 
     # --- From outside -----------------------------------------------------------------------------------------------
@@ -198,7 +163,7 @@ class Orchestrator:
             await self._drive(until_s, submit_only)
         except BaseException as error:
             if isinstance(error, Exception):
-                self._stopping.ask(_broken_off(error))
+                self._stopping.ask(broken_off(error))
             with anyio.CancelScope(shield=True), suppress(StoreError):
                 await self._close()
             raise
@@ -207,7 +172,11 @@ class Orchestrator:
     # --- Beginning and end ------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        values = {"run_sha256": self._found.run_sha256, "limits": self._settings.limits.model_dump(mode="json")}
+        values = {
+            "run_sha256": self._found.run_sha256,
+            "accept_s": self._settings.accept_s,
+            "limits": self._settings.limits.model_dump(mode="json"),
+        }
         self._journal.record_about_run(Kind.OPENED, values)
 
     async def _close(self) -> Ending:
@@ -288,15 +257,11 @@ class Orchestrator:
 
     def _stop_at_too_many_failures(self) -> None:
         """Judged by what this run asked itself."""
-        most, reused = self._settings.limits.stop_at_failure_percentage, self._run.reused
+        reused = self._run.reused
         outcomes = self._standing.outcomes - Counter({} if reused is None else reused.counts)
-        if sum(outcomes.values()) < JUDGED_FILES_MIN or failed_percentage(outcomes) <= most:
-            return
-        words = f"{failed_percentage(outcomes):.1f} % of the files failed, and {most:g} % are allowed"
-        hint = (
-            "look at failures.jsonl, mend the cause or raise limits.stop_at_failure_percentage, then the same command"
-        )
-        self._stopping.ask(Stop(words, ExitStatus.PERSON, hint, collects=True))
+        stop = too_many_failures(outcomes, self._settings.limits.stop_at_failure_percentage)
+        if stop is not None:
+            self._stopping.ask(stop)
 
     def _found_limits(self) -> dict[str, float]:
         """The limits that the API was found to have below those that we were told."""
@@ -339,8 +304,18 @@ class Orchestrator:
         intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
         submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
         finished_send, finished = anyio.create_memory_object_stream[Job](UNCOLLECTED_MAX)
-        doubtful_send, doubtful = anyio.create_memory_object_stream[Attempt](float("inf"))  # bounded by the slots
+        ambiguous_send, ambiguous = anyio.create_memory_object_stream[Ambiguous](float("inf"))  # bounded by the slots
 
+        evidence = Evidence(specs, settle_s=limits.settle_s, clock_spread_s=limits.clock_spread_s)
+        job_list = JobList(self._api)
+        proof = ProjectProof(
+            self._api,
+            self._stopping,
+            await known_project(self._standing, self._plan),
+            read_first_page=job_list.first_page,
+            on_first_page=partial(self._on_first_page, evidence),
+            settle_s=limits.settle_s,
+        )
         submitter = Submitter(
             *common,
             self._slots,
@@ -349,7 +324,10 @@ class Orchestrator:
             patience_s=limits.patience_s,
             jobs_made=lambda: self._standing.jobs,
             jobs_out=lambda: self._standing.jobs_out,
-            bounded=lambda: self._purse.bounded,
+            project_ready=proof.ready,
+            proven_project=lambda: proof.project_id,
+            accept_s=settings.accept_s,
+            clock_spread_s=limits.clock_spread_s,
             on_left_open=self._on_left_open,
             warn=log.warning,
         )
@@ -365,18 +343,33 @@ class Orchestrator:
             settle_s=limits.settle_s,
         )
         self._tuner.on_rates = poller.rates_changed
-        collector = Collector(self._api, outcomes, self._stopping, attempts=limits.attempts, warn=log.warning)
+        collector = Collector(
+            self._api,
+            outcomes,
+            self._stopping,
+            specs,
+            attempts=limits.attempts,
+            settle_s=limits.settle_s,
+            job_timeout_s=limits.job_timeout_s,
+            others_suspect=self._standing.others_suspect,
+            on_left_open=self._on_left_open,
+            warn=log.warning,
+        )
         reconciler = self._reconciler = Reconciler(
             *common,
             self._slots,
             self._stopping,
-            specs=specs,
+            evidence,
+            job_list,
+            project_proven=proof.ready,
+            attempts=limits.attempts,
             settle_s=limits.settle_s,
             job_timeout_s=limits.job_timeout_s,
             warn=log.warning,
         )
+        tasks.start_soon(proof.work)
         for _ in range(limits.requests_in_flight):
-            tasks.start_soon(submitter.work, intake.clone(), submitted_send.clone(), doubtful_send.clone())
+            tasks.start_soon(submitter.work, intake.clone(), submitted_send.clone(), ambiguous_send.clone())
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
             tasks.start_soon(collector.work, finished.clone())
         if submit_only:
@@ -384,17 +377,16 @@ class Orchestrator:
             tasks.start_soon(leaving.work, submitted, finished_send)
         else:
             tasks.start_soon(poller.work, submitted, finished_send)
-        tasks.start_soon(reconciler.work, doubtful, intake_send.clone(), submitted_send.clone())
-        take_up = partial(self._feed.take_up, repeatable=self._api.idempotent)
-        tasks.start_soon(take_up, submitted_send, doubtful_send, intake_send.clone())
+        tasks.start_soon(reconciler.work, ambiguous, intake_send.clone(), submitted_send.clone())
+        accept_s = earlier_accept_s(settings, self._standing, self._run)
+        take_up = partial(self._feed.take_up, left_s=self._taken_over_s, accept_s=accept_s)
+        tasks.start_soon(take_up, submitted_send, ambiguous_send)
         tasks.start_soon(self._feed.work, intake_send)
         intake.close()
         finished.close()
 
-
-def _broken_off(error: Exception) -> Stop:
-    """The stop that a manifest tells of after an error that nobody caught."""
-    cause = the_cause(error) if isinstance(error, BaseExceptionGroup) else error
-    if isinstance(cause, ClassifyBatchError):
-        return Stop.because(cause)
-    return Stop(f"a fault of classify-batch itself ({type(cause).__name__})", ExitStatus.BUG, "report it")
+    def _on_first_page(self, evidence: Evidence, page: JobPage) -> None:
+        """What is listed before this process has made a job tells the server's time, and is no job of this process."""
+        evidence.show_early((view.job_id for view in page.jobs), anyio.current_time())
+        if (server_s := server_s_of(page)) is not None:
+            self._journal.learn_listed_s(server_s)

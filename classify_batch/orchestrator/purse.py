@@ -36,11 +36,6 @@ class Purse:
         self._out = len(self._standing.open)
         self.reserved = self._standing.sums[CREDITS]
 
-    @property
-    def bounded(self) -> bool:
-        """Whether no more than so many credits may go out."""
-        return self._max is not None
-
     async def reserve(self, credits: float) -> bool:
         """Sets credits aside; waits while a job that is out may cost less than was set aside for it. False: there
         aren't enough, and none will come back."""

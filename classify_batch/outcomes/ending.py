@@ -19,7 +19,7 @@ from classify_batch.outcomes.lines import (
 )
 from classify_batch.ports import Clock, Journal, Log
 from classify_batch.records import (
-    Answer,
+    AnsweredFile,
     Attempt,
     Failure,
     FailureCode,
@@ -41,9 +41,6 @@ been billed, of which it didn't say so."""
 LOOKED_AT_AGAIN = -1
 """`bad_jobs` of a part whose job was collected in an earlier generation, and left its files unanswered: the job is
 judged once more, and counts for nothing after that."""
-
-Answered = Sequence[tuple[str, Answer]]
-"""(file ID, answer) of files that were answered."""
 
 
 class Outcomes:
@@ -76,23 +73,27 @@ class Outcomes:
         kind: Kind,
         *,
         job_id: str | None = None,
-        answers: Answered = (),
+        answers: Sequence[AnsweredFile] = (),
         failures: Sequence[Failure] = (),
         again: tuple[Part, ...] = (),
         free: bool = False,
         billed: float | None = None,
+        found: tuple[str, ...] = (),
+        created_at_s: float | None = None,
     ) -> None:
         """Appends an attempt's outcomes and the fact that ends it, in one breath: nothing may come between them.
 
         Args:
-            job_id: the job that it was; None where it never was one.
+            job_id: the job that it was; None where it never was one. Each answer names the job that gave it.
             free: whether it cost nothing, where the API doesn't say what was billed.
             billed: credits that the API said were billed.
+            found, created_at_s: see states.Ended.
         """
         at_s = self._clock.wall_s()
+        at = to_iso(at_s)
         lines = [
-            result_line(attempt, job_id or "", self._specs.of(attempt.part).mode, file_id, answer, to_iso(at_s))
-            for file_id, answer in answers
+            result_line(attempt, answered_by, mode, file_id, answer, at)
+            for file_id, answer, answered_by, mode in answers
         ]
         weak: list[ResultLine] = []
         if attempt.part.first is not None:
@@ -100,7 +101,7 @@ class Outcomes:
             lines += [self._first(attempt, job_id, failure) for failure in failures]
             failures = ()
         elif self._escalation is not None:
-            flags = [self._escalation.is_weak(answer) for _, answer in answers]
+            flags = [self._escalation.is_weak(each.answer) for each in answers]
             weak = list(compress(lines, flags))
             lines = list(compress(lines, [not flag for flag in flags]))
         provisional = self._journal.append(Log.PROVISIONAL, encode_results(weak))
@@ -117,7 +118,7 @@ class Outcomes:
             UNBILLED: unbilled,
         }
         tally = _tally(lines, failures, {name: _plain(value) for name, value in sums.items() if value})
-        self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, again))
+        self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, again, found, created_at_s))
 
     def _second(self, attempt: Attempt, line: ResultLine) -> ResultLine:
         """An answer of the second look: it counts."""
@@ -148,7 +149,7 @@ def _cost(attempt: Attempt, free: bool, billed: float | None) -> float:
 def _second_part(attempt: Attempt, weak: list[ResultLine], first: FirstLook) -> Part:
     positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
     ranges = to_ranges(sorted(positions[line.file_id] for line in weak))
-    return replace(attempt.part, ranges=ranges, bad_jobs=0, first=first)
+    return replace(attempt.part, ranges=ranges, bad_jobs=0, first=first, shared_bad_jobs=0, unnamed=0)
 
 
 def _tally(lines: Sequence[ResultLine], failures: Sequence[Failure], sums: dict[str, float]) -> Tally:

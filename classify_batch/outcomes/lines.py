@@ -25,7 +25,7 @@ _LINE_BREAK_BYTES = {char.encode(): escape.encode() for char, escape in ((chr(c)
 class Other(msgspec.Struct, omit_defaults=True):
     """What became of the look that doesn't count: its answer, or why there is none."""
 
-    mode: str
+    mode: str | None
     attempt: int
     job_id: str | None = None
     type: str | UnsetType | None = UNSET
@@ -38,14 +38,15 @@ class Other(msgspec.Struct, omit_defaults=True):
 
 class ResultLine(msgspec.Struct):
     """A line of results.jsonl; its keys in the order in which they are written. The last ones are there where the file
-    had a second look, and where columns are carried."""
+    had a second look, and where columns are carried. `mode` is null where the job was found in the list, and the API
+    doesn't tell its mode."""
 
     file_id: str
     outcome: str
     type: str | None
     confidence: float | None
     reasoning: str | None
-    mode: str
+    mode: str | None
     job_id: str
     chunk: int
     attempt: int
@@ -86,7 +87,7 @@ def _plain(line: msgspec.Struct) -> dict[str, object]:
     return {name: _plain(value) if isinstance(value, msgspec.Struct) else value for name, value in values.items()}
 
 
-def result_line(attempt: Attempt, job_id: str, mode: str, file_id: str, answer: Answer, at: str) -> ResultLine:
+def result_line(attempt: Attempt, job_id: str, mode: str | None, file_id: str, answer: Answer, at: str) -> ResultLine:
     """An answer as a line."""
     _, _, kind, confidence, reasoning = answer
     outcome = OutcomeKind.UNMATCHED.value if kind is None else OutcomeKind.CLASSIFIED.value

@@ -126,7 +126,7 @@ async def arun(
             async with _leaving_early(asked):
                 planned = await plan_if_new(world, store, path, settings, file_ids, column, reuse)
                 found = planned or await _read(store)
-            refuse_uncounted(found.run, settings)
+            refuse_uncounted(found, settings)
             retries = retry_failed and found.standing.failures_end > 0
             finished = await _finished(found, store, path)
             if finished is not None and not retries:
@@ -231,7 +231,7 @@ async def _complete_before(path: Path, settings: Settings) -> RunResult | None:
     if found is None:
         return None
     refuse_other_run(found.run, settings.identity(), store.where)
-    refuse_uncounted(found.run, settings)
+    refuse_uncounted(found, settings)
     return await _finished(found, store, path)
 
 

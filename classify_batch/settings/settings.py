@@ -60,6 +60,12 @@ class Settings(BaseSettings):
         return 1 if self.api.version == "v2" else self.plan.files_per_job
 
     @property
+    def accept_s(self) -> float:
+        """For how long a create that left may still be accepted, in seconds: at least for as long as it is waited
+        for."""
+        return max(self.limits.accept_s, self.api.timeout_s)
+
+    @property
     def specs(self) -> JobSpecs:
         """What the create calls say."""
         if self.escalation is None:

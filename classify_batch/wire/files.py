@@ -27,6 +27,7 @@ class StoredFile(msgspec.Struct, frozen=True):
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
     name: Any = None
+    project_id: Any = None
     external_file_id: Any = None
     expires_at: Any = None
 

@@ -144,26 +144,32 @@ class _Job(msgspec.Struct):
     status: str
     project_id: Any = None
     error_message: Any = None
+    created_at: Any = None
 
     def view(self) -> JobView:
-        return JobView(self.id, self.status, text(self.project_id), error_message=text(self.error_message))
+        return JobView(
+            self.id,
+            self.status,
+            text(self.project_id),
+            to_time_s(self.created_at),
+            text(self.error_message),
+        )
 
 
 class _DescribedJob(_Job):
     """A job with what it was told to do."""
 
-    created_at: Any = None
     rules: Any = None
     mode: Any = None
     parsing_configuration: Any = None
 
     def view(self) -> JobView:
-        created_at, parsing = text(self.created_at), self.parsing_configuration
+        parsing = self.parsing_configuration
         return JobView(
             job_id=self.id,
             status=self.status,
             project_id=text(self.project_id),
-            created_at_s=from_iso(created_at) if created_at else None,
+            created_at_s=to_time_s(self.created_at),
             error_message=text(self.error_message),
             rules=to_rules(self.rules),
             mode=text(self.mode),
@@ -211,6 +217,12 @@ def read_result_page(data: bytes) -> ResultPage:
     """A page of a job's results. Raises ValueError for a body of another shape."""
     page = _RESULTS.read(data)
     return ResultPage(page.items, page.token, page.total_size if isinstance(page.total_size, int) else None)
+
+
+def to_time_s(moment: object) -> float | None:
+    """Seconds since the epoch, as the server says them; None for what is no time."""
+    words = text(moment)
+    return from_iso(words) if words else None
 
 
 def to_answer(file_id: object, result: Result | None) -> Answer:

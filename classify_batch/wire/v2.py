@@ -16,9 +16,7 @@ from urllib.parse import quote
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from classify_batch.clock import from_iso
 from classify_batch.records import (
-    PAGES_MAX_DEFAULT,
     Answer,
     JobSpec,
     JobStatus,
@@ -26,11 +24,11 @@ from classify_batch.records import (
     Language,
     Rule,
     Told,
-    max_pages_of,
 )
+from classify_batch.wire.pages import PAGES_MAX_DEFAULT, max_pages_of
 from classify_batch.wire.reading import JobReader, Page
 from classify_batch.wire.shape import Shape, text
-from classify_batch.wire.v1 import Result, ResultBody, WebhookBody, to_answer, to_rules, webhook_bodies
+from classify_batch.wire.v1 import Result, ResultBody, WebhookBody, to_answer, to_rules, to_time_s, webhook_bodies
 
 JOBS_PATH = "/api/v2/classify"
 
@@ -256,12 +254,14 @@ class _Job(msgspec.Struct):
     result: Result | None = None
     usage: Any = None
     transaction_id: Any = None
+    created_at: Any = None
 
     def view(self) -> JobView:
         return JobView(
             self.id,
             our_status(self.status),
             text(self.project_id),
+            to_time_s(self.created_at),
             error_message=text(self.error_message),
             answer=self.answer(),
             credits=_credits(self.usage),
@@ -275,17 +275,15 @@ class _Job(msgspec.Struct):
 class _DescribedJob(_Job):
     """A job with what it was told to do."""
 
-    created_at: Any = None
     configuration: Any = None
 
     def view(self) -> JobView:
-        created_at = text(self.created_at)
         told = self.configuration if isinstance(self.configuration, dict) else {}
         return JobView(
             job_id=self.id,
             status=our_status(self.status),
             project_id=text(self.project_id),
-            created_at_s=from_iso(created_at) if created_at else None,
+            created_at_s=to_time_s(self.created_at),
             error_message=text(self.error_message),
             rules=to_rules(told.get("rules")),
             mode=text(told.get("mode")),

@@ -366,9 +366,9 @@ def test_other_file_ids(place: Place, planned: Path) -> None:
 def test_a_newer_format(place: Place, planned: Path) -> None:
     """A run of a newer version is left to that version."""
     shutil.copytree(planned, place.folder / "run")
-    replace(place.folder / "run" / "run.json", b'"format": 1', b'"format": 3')
+    replace(place.folder / "run" / "run.json", b'"format": 3', b'"format": 4')
     for command in (RUN, ("verify", "run")):
-        assert "has format 3" in place.refused(*command)
+        assert "has format 4" in place.refused(*command)
 
 
 DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [

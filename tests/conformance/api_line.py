@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from classify_batch.api.v2 import ApiV2
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError
 from classify_batch.gate import Gate
-from classify_batch.ports import Api, Clock
+from classify_batch.ports import Api
 from classify_batch.records import Answer, Attempt, AttemptKey, JobSpec, JobView, Part
 from classify_batch.sandbox import App, Faults, Options, opened, serving
 from classify_batch.sandbox.world import count_billed
@@ -86,13 +85,6 @@ async def served(faults: dict[str, Any] | None = None, **told: Any) -> AsyncIter
             yield server
 
 
-class Late:
-    """A clock that is two hours slow."""
-
-    def wall_s(self) -> float:
-        return time.time() - 7200.0
-
-
 class Line(NamedTuple):
     api: Api
     gate: Gate
@@ -107,12 +99,10 @@ async def calling(
     run_id: str = "run",
     key: str = "sandbox",
     timeout_s: float = 5.0,
-    clock: Clock | None = None,
     **params: str,
 ) -> AsyncIterator[Line]:
     async with Gate(requests_in_flight=4, requests_per_s=10_000.0) as gate:
-        clock = clock or SystemClock()
-        http = Http(server.url, SecretStr(key), gate, clock, timeout_s=timeout_s, params=params)
+        http = Http(server.url, SecretStr(key), gate, SystemClock(), timeout_s=timeout_s, params=params)
         try:
             yield Line(ApiV2(http, spec, run_id) if version == "v2" else ApiV1(http, spec), gate)
         finally:
@@ -143,11 +133,15 @@ async def create(api: Api, version: str, file_ids: Sequence[str]) -> list[JobVie
     return [await api.create(attempt_at(*each, chunk=chunk), nothing) for chunk, each in enumerate(chunks)]
 
 
-async def pages(api: Api, page_size: int, job_ids: Collection[str] = ()) -> list[tuple[JobView, ...]]:
+async def pages(
+    api: Api, page_size: int, job_ids: Collection[str] = (), *, created_from_s: float | None = None
+) -> list[tuple[JobView, ...]]:
     token: str | None = None
     shown: list[tuple[JobView, ...]] = []
     while not shown or token is not None:
-        page = await api.list_page(page_size=page_size, page_token=token, job_ids=job_ids)
+        page = await api.list_page(
+            page_size=page_size, page_token=token, job_ids=job_ids, created_from_s=created_from_s
+        )
         token = page.next_page_token
         shown.append(page.jobs)
         assert len(shown) < 100

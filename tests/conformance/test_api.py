@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
         NOON_S,
         RULES,
         Intents,
-        Late,
         answers,
         attempt_at,
         calling,
@@ -43,7 +43,6 @@ else:
         NOON_S,
         RULES,
         Intents,
-        Late,
         answers,
         attempt_at,
         calling,
@@ -88,6 +87,7 @@ async def test_a_job_from_its_beginning_to_its_answers(version: str, faults: dic
             ("SUCCESS", True, True, None)
         }
         by_file = await answers(api, jobs, file_ids)
+    assert {job.created_at_s for job in [*jobs, *seen]} == {NOON_S}
     assert by_file.keys() == set(file_ids)
     assert all(each.answered and each.reasoning and 0 <= (each.confidence or -1) <= 1 for each in by_file.values())
     assert {each.type for each in by_file.values()} <= {"invoice", "letter", None}
@@ -161,11 +161,35 @@ async def test_a_list_of_some_jobs_shows_these_and_no_others(version: str) -> No
     assert {(job.rules, job.mode) for job in jobs} == {(None, None)}
 
 
-async def test_a_page_that_is_too_large_is_refused(version: str) -> None:
-    """So that the poller can ask for a smaller one."""
+async def test_a_page_that_is_too_large(version: str) -> None:
+    """v2's largest page is documented, and no larger one is asked for; on v1 whoever asks for too much is refused, and
+    may ask for less."""
     async with served() as server, calling(server, version) as (api, _):
-        error = await refused(api.list_page(page_size=101))
-    assert (error.verdict, error.status, error.call) == (Verdict.REFUSED, 422, "list")
+        if version == "v1":
+            error = await refused(api.list_page(page_size=101))
+            assert (error.verdict, error.status, error.call) == (Verdict.REFUSED, 422, "list")
+            return
+        for number in range(103):
+            await api.create(attempt_at(f"f{number}", chunk=number), nothing)
+        shown = await pages(api, 1000)
+        assert [len(page) for page in shown] == [100, 3]
+        assert {each.query["page_size"][0] for each in server.heard if each.method == "GET"} == {"100"}
+
+
+@pytest.mark.parametrize("page_size", [2, 100])
+async def test_a_list_from_a_moment_on_shows_all_that_is_younger(version: str, page_size: int) -> None:
+    """To the millisecond, by the server's own clock. An API that can't filter shows older jobs, too."""
+    async with served() as server, calling(server, version) as (api, _):
+        made = []
+        for number in range(7):
+            server.now_s = NOON_S + number / 1000
+            made.append(await api.create(attempt_at(f"f{number}", chunk=number), nothing))
+        for number, moment_s in ((0, NOON_S - 60.0), (3, NOON_S + 0.003), (3, NOON_S + 0.0025), (7, NOON_S + 60.0)):
+            shown = await pages(api, page_size, created_from_s=moment_s)
+            younger = {job.job_id for job in made[number:]}
+            found = {job.job_id for page in shown for job in page}
+            assert younger <= found
+            assert version == "v1" or found <= {job.job_id for job in made[max(0, number - 1) :]}
 
 
 # --- What is written down before anything leaves ----------------------------------------------------------------------
@@ -307,9 +331,12 @@ async def test_an_answer_that_is_lost(version: str, what: str) -> None:
         attempt = attempt_at("a")
         error = await refused(api.create(attempt, nothing))
         assert error.verdict is (Verdict.LATER if api.idempotent else Verdict.DOUBTFUL)
-        assert (await refused(api.list_page(page_size=10))).verdict is Verdict.LATER
+        assert error.ambiguous
+        read_error = await refused(api.list_page(page_size=10))
+        assert (read_error.verdict, read_error.ambiguous) == (Verdict.LATER, False)
         server.suffer()
         ((listed,),) = await pages(api, 10)
+        assert listed.transaction_id == api.transaction_id(attempt)
         if api.idempotent:
             assert (await api.create(attempt, nothing)).job_id == listed.job_id
     assert server.billed() == {"a": 1}
@@ -334,15 +361,57 @@ async def test_a_create_that_is_made_again(version: str) -> None:
     assert sum(1 for _ in server.app.world) == len(set(job_ids))
 
 
-async def test_clocks_that_differ_and_requests_that_left(version: str) -> None:
-    """How far the server is ahead is known from its first answer on; every request is counted, a refused one, too."""
-    async with served() as server, calling(server, version, clock=Late()) as (api, _):
-        assert (api.clock_skew_s, api.requests) == (None, 0)
+async def test_a_transaction_is_told_by_its_id(version: str) -> None:
+    """Where the API knows such a thing: what is sent is what the list shows, and it is the same in another process, as
+    long as the same attempt of the same run under the same rules is meant."""
+    other = JobSpec.model_validate({"rules": RULES[:1]})
+    told: tuple[dict[str, Any], ...] = ({}, {}, {"spec": other}, {"run_id": "another"})
+    async with served() as server:
+        ids = []
+        for each in told:
+            async with calling(server, version, **each) as (api, _):
+                ids.append(api.transaction_id(attempt_at("a")))
+        async with calling(server, version) as (api, _):
+            assert [api.transaction_id(replace(attempt_at("a"), since_s=7.0, server_s=8.0))] == ids[:1]
+            ids += [api.transaction_id(attempt_at("a", number=2)), api.transaction_id(attempt_at("b"))]
+            await api.create(attempt_at("a"), nothing)
+            ((listed,),) = await pages(api, 10)
+    if version == "v1":
+        assert {*ids, listed.transaction_id} == {None}
+        return
+    first, again, *others = ids
+    assert first == again == listed.transaction_id == server.heard[0].body["transaction_id"]
+    assert len({first, *others}) == 5
+
+
+async def test_a_call_counts_when_it_left(version: str) -> None:
+    """A refused one, too."""
+    async with served() as server, calling(server, version) as (api, _):
+        assert api.requests == 0
         await refused(api.get("never-heard-of"))
-        assert api.clock_skew_s == pytest.approx(7200.0, abs=2.0)
         await create(api, version, ["a"])
         await pages(api, 10)
         assert api.requests == len(server.heard) == 3
+
+
+# --- Whose files they are ---------------------------------------------------------------------------------------------
+
+
+async def test_a_file_tells_its_project(version: str) -> None:
+    """By one request, whatever else the project holds; a UUID in any spelling. A file that the key's project doesn't
+    hold tells nothing."""
+    uuid = "0a6b7c1e-3d2f-4a5b-8c9d-0e1f2a3b4c5d"
+    keys = {"another": "project-2"}
+    async with served(files=300, project_id="project-1", further_keys=keys, files_of_project="mine") as server:
+        async with calling(server, version) as (api, _):
+            assert await api.project_of_file("mine-1") == "project-1"
+            assert await api.project_of_file(uuid.upper()) == "project-1"
+            assert len(server.heard) == 2
+        async with calling(server, version, key="another") as (api, _):
+            assert await api.project_of_file("mine-1") is None
+            assert await api.project_of_file("everybody's") == "project-2"
+        async with calling(server, version, key="wrong") as (api, _):
+            assert (await refused(api.project_of_file("mine-1"))).verdict is Verdict.KEY_REFUSED
 
 
 # --- A whole run ------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ FILE_IDS = [f"file-{number}" for number in range(9)]
 FAULTS = {"lost_create_answer": 0.1, "read_503": 0.05, "rate_429": 0.05, "retry_after_s": 0.01}
 RULES = [{"type": "invoice", "description": "has line items and a total"}]
 SETTLE_S = 0.2
+TIMEOUT_S = 0.5
 SAMPLES = 12
 
 
@@ -56,10 +57,10 @@ def turns_of(runner: asyncio.Runner) -> Turns:
 
 async def run(base_url: str, run_dir: Path) -> RunResult:
     settings = Settings(
-        api={"base_url": base_url},
+        api={"base_url": base_url, "timeout_s": TIMEOUT_S},
         job={"rules": RULES},
         plan={"files_per_job": 3},
-        limits={"jobs_in_flight": 2, "requests_per_s": 2000.0, "settle_s": SETTLE_S},
+        limits={"jobs_in_flight": 2, "requests_per_s": 2000.0, "settle_s": SETTLE_S, "accept_s": 0.0},
     )
     return await arun(settings, FILE_IDS, run_dir)
 

@@ -12,7 +12,8 @@ from trio.testing import MockClock
 
 from classify_batch.errors import DamagedError
 from classify_batch.journal.entry import encode_about_run
-from classify_batch.journal.replay import Reader, Standing
+from classify_batch.journal.reader import Reader
+from classify_batch.journal.replay import Standing
 from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.standing import RunOnDisk, mend, read_run
 from classify_batch.ports import Log

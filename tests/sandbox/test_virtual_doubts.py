@@ -151,7 +151,8 @@ READ_S = 0.5
 @pytest.mark.parametrize("taken", [True, False], ids=["accepted", "not accepted"])
 async def test_a_crowded_project_is_read_side_by_side(*, taken: bool) -> None:
     """Hundreds of jobs that others make by the same rules don't keep a doubt waiting one after the other."""
-    with laboratory(5, files_per_job=5, job_duration_s=1.0) as lab:
+    limits = {"accept_s": 5.0}
+    with laboratory(5, files_per_job=5, job_duration_s=1.0, limits=limits, timeout_s=5.0) as lab:
         crowded(lab, taken=taken)
         await ends_well(lab)
         assert lab.accepted() == OTHERS + 1
@@ -227,6 +228,7 @@ async def test_an_api_that_makes_no_jobs_is_left(version: str, before: Before, w
 async def test_creates_that_often_bring_nothing_are_no_reason_to_leave() -> None:
     """As long as some make a job, or one is found that did."""
     faults = {"create_503_before": 0.6, "lost_create_answer": 0.3}
-    with laboratory(60, files_per_job=2, limits={"patience_s": 60.0, "jobs_in_flight": 2}, faults=faults) as lab:
+    limits = {"patience_s": 60.0, "jobs_in_flight": 2, "accept_s": 1.0}
+    with laboratory(60, files_per_job=2, limits=limits, timeout_s=1.0, faults=faults) as lab:
         await ends_well(lab)
         assert anyio.current_time() > 120

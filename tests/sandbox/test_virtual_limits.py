@@ -52,7 +52,7 @@ async def test_as_many_as_may_be_out_and_no_more(version: str) -> None:
         ending = await lab.run(submit_only=True)
         assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
         assert "7 jobs are out" in (ending.reason or "")
-        assert (lab.wire.count("POST"), lab.wire.count("GET")) == (7, 0)
+        assert (lab.wire.count("POST"), lab.wire.count("GET")) == (7, 2)  # which project it is, two reads have told
         again = await lab.run(submit_only=True)
         assert again.exit_status == ExitStatus.INCOMPLETE
         assert lab.wire.count("POST") == 7
@@ -212,7 +212,7 @@ async def test_more_jobs_at_once() -> None:
     with laboratory(400, limits={"jobs_in_flight": 2}, job_duration_s=100.0, job_duration_sigma=0.0) as lab:
         await run_told(lab, [(50.0, {"jobs_in_flight": 30})])
         moments = creates(lab)
-        assert sum(at - moments[0] < 50 for at in moments) == 2
+        assert sum(at < 50 for at in moments) == 2
         assert sum(at - moments[0] < 51.5 for at in moments) == 30
         assert tuned(lab) == [{"jobs_in_flight": 30}]
         assert NAME not in lab.store.files

@@ -86,6 +86,61 @@ async def test_failed_jobs_cost_nothing() -> None:
         assert told(lab)["reserved"] == may_have_cost(lab) <= 10 * A_JOB
 
 
+def most_but_for_errors(lab: Lab) -> int:
+    """The most that the accepted jobs can have cost, where only those that ended with ERROR are free for certain."""
+    return sum(5 * len(job.file_ids) for job in lab.app.world if job.ending.status != "ERROR")
+
+
+def ended(lab: Lab) -> set[str]:
+    return {job.ending.status for job in lab.app.world}
+
+
+BADLY: dict[str, object] = {"error": 0.3, "cancelled": 0.3}
+
+
+async def test_a_cancelled_job_keeps_its_credits() -> None:
+    """The vendor says that failed jobs are free, and nothing of cancelled ones: what was set aside for them counts."""
+    with laboratory(100, limits={"attempts": 20}, faults=BADLY) as lab:
+        assert (await lab.run()).state == "complete"
+        assert ended(lab) == {"SUCCESS", "ERROR", "CANCELLED"}
+        assert told(lab) == {"reserved": most_but_for_errors(lab), "billed": None}
+        assert read_sums(lab)["credits"] == most_but_for_errors(lab)
+
+
+async def test_cancelled_jobs_may_use_a_bound_up() -> None:
+    """Their files go out again for as long as that fits: the run never costs more, whatever they were billed."""
+    with laboratory(100, limits={"max_credits": 10 * A_JOB, "attempts": 20}, faults=BADLY) as lab:
+        ending = await lab.run()
+        assert ending.exit_status == ExitStatus.PERSON
+        assert told(lab)["reserved"] == most_but_for_errors(lab) <= 10 * A_JOB
+
+
+async def test_the_bill_of_a_cancelled_job_counts() -> None:
+    """On v2 the API says that it cost nothing: its credits come back."""
+    with laboratory(60, version="v2", limits={"attempts": 20}, faults=BADLY) as lab:
+        assert (await lab.run()).state == "complete"
+        assert ended(lab) == {"SUCCESS", "ERROR", "CANCELLED"}
+        assert told(lab) == {"reserved": 60, "billed": 60}
+
+
+async def test_a_cancelled_job_without_a_bill_leaves_the_sum_unknown() -> None:
+    """On v2, where the API tells no bill of such jobs: the most that it can be counts, and no sum of bills is told."""
+    with laboratory(60, version="v2", limits={"attempts": 20}, faults=BADLY) as lab:
+
+        async def tell_none_of_cancelled_jobs(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            body = response.json()
+            for job in body.get("items", [body]):
+                if job.get("status") == "CANCELLED":
+                    job.pop("usage", None)
+            return httpx.Response(response.status_code, json=body)
+
+        lab.wire.after = tell_none_of_cancelled_jobs
+        assert (await lab.run()).state == "complete"
+        cancelled = sum(job.ending.status == "CANCELLED" for job in lab.app.world)
+        assert cancelled > 0
+        assert told(lab) == {"reserved": 60 + 5 * cancelled, "billed": None}
+
+
 async def test_what_is_out_may_give_credits_back() -> None:
     """On v2 the bill is known, and less than was set aside: the run waits for it instead of giving up."""
     with laboratory(60, version="v2", limits={"max_credits": 100, "jobs_in_flight": 50}, job_duration_s=2.0) as lab:
@@ -132,7 +187,7 @@ async def test_a_sum_of_some_bills_is_not_told() -> None:
 
         async def tell_some(request: httpx.Request, response: httpx.Response) -> httpx.Response:
             body = response.json()
-            for job in body["items"] if is_list(request) else [body]:
+            for job in body["items"] if is_list(request) else [body] if "file_input" in body else []:
                 if int(job["file_input"].removeprefix("file-")) < 30:
                     job.pop("usage", None)
             return httpx.Response(response.status_code, json=body)

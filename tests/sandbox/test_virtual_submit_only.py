@@ -99,7 +99,8 @@ async def test_a_job_list_that_fails() -> None:
 
 async def test_doubts_that_are_settled_at_once() -> None:
     """Creates that were lost on their way there are sent again before it leaves, where that is proven soon."""
-    with laboratory(100, limits={"jobs_in_flight": 0, "settle_s": 0.5}, job_duration_s=LONG_S, latency_s=0.02) as lab:
+    limits = {"jobs_in_flight": 0, "settle_s": 0.3, "accept_s": 0.2}
+    with laboratory(100, limits=limits, timeout_s=0.2, job_duration_s=LONG_S, latency_s=0.02) as lab:
         random = Random(3)
 
         async def lose_on_the_way(request: httpx.Request) -> httpx.Response | None:

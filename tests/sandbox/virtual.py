@@ -312,15 +312,17 @@ def laboratory(
     seed: int = 1,
     skew_s: float = 0.0,
     version: str = "v1",
+    timeout_s: float = 60.0,
     config: Mapping[str, object] | None = None,
     **options: object,
 ) -> Iterator[Lab]:
     """Sets everything up. `config`: further sections of the settings; `options`: the sandbox's; `skew_s`: how far its
-    clock is ahead, which it says."""
+    clock is ahead, which it says; `timeout_s`: how long an answer is waited for, and so the least that a create may
+    take to be accepted (`limits.accept_s`)."""
     clock = LoopClock()
     told: dict[str, Any] = dict(config or {})
     settings = Settings(
-        api={"base_url": BASE_URL, "version": version},
+        api={"base_url": BASE_URL, "version": version, "timeout_s": timeout_s},
         job={"rules": RULES, **told.pop("job", {})},
         plan={"files_per_job": files_per_job},
         limits={"requests_per_s": 1000.0, "settle_s": 5.0, **(limits or {})},

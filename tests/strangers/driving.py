@@ -30,7 +30,7 @@ TYPES = ("invoice", "contract", "letter")
 CONFIG = """
 [api]
 base_url = "{base_url}"
-timeout_s = 10
+timeout_s = 2
 [job]
 mode = "FAST"
 rules = [
@@ -45,6 +45,8 @@ files_per_job = {files_per_job}
 requests_per_s = 400.0
 jobs_in_flight = {jobs_in_flight}
 settle_s = {settle_s}
+accept_s = 0
+clock_spread_s = 3
 """
 
 

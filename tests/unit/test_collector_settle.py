@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
 from classify_batch.records import Answer, Attempt, AttemptKey, FailureCode, Job, JobView, Part, to_ranges
-from classify_batch.stages.collector import gone, overdue, settle, settle_bad
+from classify_batch.stages.collector import Settled, gone, overdue, settle, settle_bad
 
 patient = settings(deadline=None)  # a busy machine is no fault
 
@@ -16,10 +18,11 @@ SUCCESS = JobView("j", "SUCCESS")
 PARTIAL = JobView("j", "PARTIAL_SUCCESS", error_message="two pages were blank")
 
 
-def attempt(*file_ids: str, first: int = 0, bad_jobs: int = 0) -> Attempt:
+def attempt(*file_ids: str, first: int = 0, bad_jobs: int = 0, shared: int = 0) -> Attempt:
     """An attempt whose files stand in their chunk from `first` on."""
     positions = tuple(range(first, first + len(file_ids)))
-    return Attempt(AttemptKey(0, 1), Part(0, to_ranges(positions), bad_jobs), file_ids, positions, 1.0)
+    part = Part(0, to_ranges(positions), bad_jobs, None, shared)
+    return Attempt(AttemptKey(0, 1), part, file_ids, positions, 1.0)
 
 
 def yes(file_id: str | None, kind: str | None = "x") -> Answer:
@@ -46,9 +49,16 @@ ANSWERS = st.lists(
 def test_each_file_that_was_asked_for_has_one_fate(
     size: int, first: int, answers: list[Answer], bad_jobs: int, attempts: int
 ) -> None:
-    """An answer, a failure, or another chance: exactly one, and nobody else has any."""
+    """An answer, a failure, or another chance: exactly one, and nobody else has any. Only where all answers are about
+    other files there is none: the server spells IDs in its own way, and a person has to look."""
     asked = attempt(*(f"f{number}" for number in range(size)), first=first, bad_jobs=bad_jobs)
     settled = settle(asked, answers, attempts, PARTIAL)
+    named = {answer.file_id for answer in answers} - {None}
+    if named and named.isdisjoint(asked.file_ids):
+        assert settled == Settled(only_foreign=settled.only_foreign)
+        assert settled.only_foreign in named
+        return
+    assert settled.only_foreign is None
     ids = dict(zip(asked.positions, asked.file_ids, strict=True))
     fates = [file_id for file_id, _ in settled.answers]
     fates += [ids[failure.position] for failure in settled.failures]
@@ -65,6 +75,7 @@ def test_each_file_that_was_asked_for_has_one_fate(
 def test_what_is_odd_is_said(answers: list[Answer]) -> None:
     """Nameless, foreign and contradicting answers are counted in words, each kind for itself."""
     asked = attempt(*(f"f{number}" for number in range(6)))
+    answers = [*answers, null("f0")]
     odd = " ".join(settle(asked, answers, 3, SUCCESS).odd)
     assert ("name no file" in odd) == any(answer.file_id is None for answer in answers)
     foreign = [answer for answer in answers if answer.file_id is not None and answer.file_id not in asked.file_ids]
@@ -72,6 +83,26 @@ def test_what_is_odd_is_said(answers: list[Answer]) -> None:
     known = [answer for answer in answers if answer.answered and answer.file_id in asked.file_ids]
     contradicting = any(one != other for one in known for other in known if one.file_id == other.file_id)
     assert ("two different answers" in odd) == contradicting
+
+
+@pytest.mark.parametrize("said", [yes, null])
+def test_answers_about_other_files_only_are_for_a_person(said: Callable[[str | None], Answer]) -> None:
+    """Nothing is asked for again, and nothing fails: each file may have been answered under another name. One ID that
+    is named tells that the server spells them as we do."""
+    foreign = [null(None), said("B"), said("C")]
+    settled = settle(attempt("a", "b"), foreign, 1, PARTIAL)
+    assert settled == Settled(only_foreign="B")
+    known = settle(attempt("a", "b"), [*foreign, null("a")], 1, PARTIAL)
+    assert (known.only_foreign, [each.position for each in known.failures]) == (None, [0, 1])
+    assert known.odd[1] == "2 answers are about files that were not asked for; they are ignored"
+
+
+def test_a_uuid_is_answered_in_any_spelling() -> None:
+    """And the outcome tells the ID as it was given."""
+    upper, lower = "0A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5D", "1b6b7c1e-3d2f-4a5b-8c9d-0e1f2a3b4c5d"
+    settled = settle(attempt(upper, lower, "A"), [yes(upper.lower()), yes(lower.upper()), yes("a")], 3, SUCCESS)
+    assert [file_id for file_id, _ in settled.answers] == [upper, lower]
+    assert settled.again == (Part(0, to_ranges([2]), 1),)
 
 
 def test_the_first_of_two_answers_counts() -> None:
@@ -113,17 +144,21 @@ def test_a_file_that_stays_unanswered_says_why() -> None:
 def test_a_file_alone_fails_with_its_jobs_words(
     status: str, message: str | None, code: FailureCode, words: str
 ) -> None:
-    """After as many bad jobs as it may have; before that it goes out again."""
+    """After as many bad jobs as it may have, with those that it shared where no other file is suspect; before that it
+    goes out again."""
     view = JobView("j", status, error_message=message)
     assert settle_bad(attempt("a", bad_jobs=1), view, 3).again
-    settled = settle_bad(attempt("a", first=7, bad_jobs=2), view, 3)
-    assert [(one.position, one.code, one.message) for one in settled.failures] == [(7, code, words)]
-    assert settled.again == ()
+    assert settle_bad(attempt("a", bad_jobs=1, shared=9), view, 3, others_suspect=True).again
+    for bad_jobs, shared, suspect in ((2, 0, True), (1, 1, False), (0, 2, False)):
+        asked = attempt("a", first=7, bad_jobs=bad_jobs, shared=shared)
+        settled = settle_bad(asked, view, 3, others_suspect=suspect)
+        assert [(one.position, one.code, one.message) for one in settled.failures] == [(7, code, words)]
+        assert settled.again == ()
 
 
 def test_a_bad_job_of_many_fails_nobody() -> None:
     """Its files go out in halves, however many bad jobs they were in."""
-    settled = settle_bad(attempt("a", "b", "c", bad_jobs=50), JobView("j", "ERROR"), 1)
+    settled = settle_bad(attempt("a", "b", "c", bad_jobs=50, shared=50), JobView("j", "ERROR"), 1)
     assert settled.failures == []
     assert [len(part.positions(9)) for part in settled.again] == [2, 1]
 
@@ -154,6 +189,20 @@ def test_what_an_old_job_still_withholds_fails_again() -> None:
     settled = settle(attempt("a", "b", bad_jobs=LOOKED_AT_AGAIN), [yes("b")], 3, SUCCESS, "no")
     assert settled.again == ()
     assert [(each.position, each.code) for each in settled.failures] == [(0, FailureCode.NOT_ANSWERED)]
+
+
+def test_an_old_job_of_one_file_that_ended_badly_begins_anew() -> None:
+    """The old job counts for nothing."""
+    old = attempt("a", first=3, bad_jobs=LOOKED_AT_AGAIN)
+    assert settle_bad(old, JobView("j", "ERROR"), 1).again == (Part(0, to_ranges([3])),)
+
+
+def test_an_old_job_of_many_files_that_ended_badly_begins_anew() -> None:
+    """It is an old job no more: what goes out again is judged like any other."""
+    old = attempt("a", "b", "c", bad_jobs=LOOKED_AT_AGAIN)
+    again = settle_bad(old, JobView("j", "ERROR"), 3).again
+    assert sorted(position for part in again for position in part.positions(9)) == [0, 1, 2]
+    assert {part.bad_jobs for part in again} == {0}
 
 
 def test_an_old_job_that_is_gone_fails_as_before() -> None:

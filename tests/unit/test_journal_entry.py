@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.journal import entry as entry_module
-from classify_batch.journal.entry import decode, encode_about_run, encode_facts
+from classify_batch.journal.entry import decode, encode_about_run, encode_facts, read_part, write_part
 from classify_batch.journal.line import BadLineError, seal
 from classify_batch.records import AttemptKey, FirstLook, Part, Segment, to_ranges
 from classify_batch.states import Adopted, Ended, Fact, Finished, Kind, Submitted, Submitting, Tally, kind_of
@@ -32,15 +34,17 @@ def parts(draw: st.DrawFn, chunk: int) -> Part:
     positions = sorted(draw(st.sets(st.integers(0, 499), max_size=8)))
     ranges = draw(st.sampled_from([None, to_ranges(positions)]))
     first = draw(st.none() | st.builds(FirstLook, st.integers(0, 99), st.integers(0, 1 << 40)))
-    return Part(chunk, ranges, draw(st.integers(0, 99)), first)
+    bad_jobs, shared, unnamed = (draw(st.integers(0, 99)) for _ in range(3))
+    return Part(chunk, ranges, bad_jobs, first, shared, unnamed)
 
 
 @st.composite
-def facts(draw: st.DrawFn, kind: Kind, at_s: float) -> Fact:
+def facts(draw: st.DrawFn, kind: Kind, at_s: float, server_s: float | None) -> Fact:
     key = draw(KEYS)
     match kind:
         case Kind.SUBMITTING:
-            return Submitting(key, draw(parts(key.chunk)), at_s, draw(CREDITS))
+            part, project_id = draw(parts(key.chunk)), draw(st.none() | WORDS)
+            return Submitting(key, part, at_s, draw(CREDITS), server_s, project_id)
         case Kind.SUBMITTED:
             return Submitted(key, draw(WORDS), at_s, draw(st.none() | WORDS))
         case Kind.ADOPTED:
@@ -49,25 +53,26 @@ def facts(draw: st.DrawFn, kind: Kind, at_s: float) -> Fact:
             return Finished(key, draw(WORDS), draw(st.none() | MILLISECONDS), draw(st.none() | WORDS))
         case _:
             again = draw(st.lists(parts(key.chunk), max_size=2))
+            found = tuple(draw(st.lists(WORDS, max_size=2)))
             tally = Tally(draw(COUNTS), draw(COUNTS), draw(COUNTS), draw(st.dictionaries(WORDS, CREDITS, max_size=2)))
-            return Ended(key, kind, draw(SEGMENTS), draw(SEGMENTS), draw(SEGMENTS), tally, tuple(again))
+            return Ended(key, kind, draw(SEGMENTS), draw(SEGMENTS), draw(SEGMENTS), tally, tuple(again), found)
 
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[float, list[Fact]]:
     kind = draw(st.sampled_from([Kind.SUBMITTING, Kind.SUBMITTED, Kind.ADOPTED, Kind.FINISHED, *ENDINGS]))
-    at_s = draw(MILLISECONDS)
-    return at_s, draw(st.lists(facts(kind, at_s), min_size=1, max_size=4))
+    at_s, server_s = draw(MILLISECONDS), draw(st.none() | MILLISECONDS)
+    return at_s, draw(st.lists(facts(kind, at_s, server_s), min_size=1, max_size=4))
 
 
 @patient
-@given(batches(), st.integers(1, 1 << 53), st.integers(0, 1 << 53), st.none() | st.integers(0, 1 << 53))
+@given(batches(), st.integers(1, 1 << 53), st.integers(0, 1 << 53), st.none() | st.integers(0, 1 << 53), st.booleans())
 def test_facts_are_read_back_as_they_were_written(
-    batch: tuple[float, list[Fact]], seq: int, durable: int, requests: int | None
+    batch: tuple[float, list[Fact]], seq: int, durable: int, requests: int | None, times_apart: bool
 ) -> None:
     """Every fact, in batches of every size, with every word that a server may have said."""
     at_s, written = batch
-    line = encode_facts(seq, at_s, durable, written, requests)
+    line = encode_facts(seq, at_s, durable, written, requests, times_apart=times_apart)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert line.isascii()
@@ -75,6 +80,7 @@ def test_facts_are_read_back_as_they_were_written(
     assert entry.facts == tuple(written)
     assert entry.kind is kind_of(written[0])
     assert (entry.seq, entry.at_s, entry.durable, entry.requests) == (seq, at_s, durable, requests)
+    assert entry.times_apart is times_apart
 
 
 @patient
@@ -101,10 +107,10 @@ def test_a_flipped_bit_is_refused(data: st.DataObject, batch: tuple[float, list[
 def test_every_flipped_bit_of_a_line_is_refused() -> None:
     """All of them, one after the other, for a line that has everything in it, and a type named like the checksum."""
     tally = Tally({"classified": 3, "failed": 1}, {"a": 2, "crc": 1}, {"rejected": 1}, {"credits": -7.5})
-    again = (Part(4, to_ranges([0, 1]), 1, FirstLook(7, 99)),)
+    again = (Part(4, to_ranges([0, 1]), 1, FirstLook(7, 99), 2, 3),)
     segments = (Segment(10, 20, 123), Segment(0, 7, 9), Segment(7, 99, 5))
-    fact = Ended(AttemptKey(4, 2), Kind.COLLECTED, *segments, tally, again)
-    line = encode_facts(12, 1_700_000_000.123, 11, [fact], 40)[:-1]
+    fact = Ended(AttemptKey(4, 2), Kind.COLLECTED, *segments, tally, again, ("job", "another's"))
+    line = encode_facts(12, 1_700_000_000.123, 11, [fact], 40, times_apart=True)[:-1]
     for bit in range(8 * len(line)):
         flipped = bytearray(line)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -176,3 +182,23 @@ def test_readers_ignore_keys_that_they_do_not_know() -> None:
     at = b'"at":"2026-01-01T00:00:00","kind":"submitted","durable":0'
     line = seal(b'{"seq":1,%s,"epoch":3,"items":[{"chunk":1,"attempt":1,"job_id":"j","account":"a"}]}' % at)
     assert decode(line[:-1]).facts == (Submitted(AttemptKey(1, 1), "j", 1_767_225_600.0),)
+
+
+@patient
+@given(st.data())
+def test_a_part_in_a_reopening_is_read_back(data: st.DataObject) -> None:
+    """With all that it counts; and a whole chunk that was in no bad job says nothing."""
+    part = data.draw(parts(3))
+    assert read_part(3, json.loads(json.dumps(write_part(part)))) == part
+    assert write_part(Part(3)) == {}
+
+
+def test_a_line_of_an_older_version_is_read() -> None:
+    """It knows nothing of shared bad jobs, of found jobs, and of the server's time."""
+    line = seal(
+        b'{"seq":1,"at":"2026-01-01T00:00:00Z","kind":"submitting","durable":0,'
+        b'"items":[{"chunk":1,"attempt":1,"ranges":[[0,2]],"bad_jobs":2,"credits":15}]}'
+    )
+    entry = decode(line[:-1])
+    assert entry.facts == (Submitting(AttemptKey(1, 1), Part(1, to_ranges([0, 1]), 2), 1_767_225_600.0, 15),)
+    assert (entry.server_s, entry.times_apart) == (None, False)

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError, InternalError
 from classify_batch.journal.entry import Entry, decode, encode_about_run, encode_facts
-from classify_batch.journal.replay import Reader, Standing
-from classify_batch.journal.writer import KNOWN_BEFORE_S, JournalWriter
+from classify_batch.journal.reader import Reader
+from classify_batch.journal.replay import Standing
+from classify_batch.journal.writer import JournalWriter
 from classify_batch.ports import Log
-from classify_batch.records import AttemptKey, FirstLook, Part, to_ranges
+from classify_batch.records import AttemptKey, Part
 from classify_batch.states import (
     Adopted,
     Ended,
@@ -26,6 +27,7 @@ from classify_batch.states import (
     Submitting,
     Tally,
     after_bad_job,
+    after_missing,
     halves,
     remainder,
 )
@@ -167,13 +169,19 @@ def stands(standing: Standing) -> dict[str, Any]:
         "states": bytes(standing.chunk_states),
         "done": (standing.done_chunks, standing.complete),
         "open": {
-            key: (left.part, left.state, left.job_id, left.offset, left.credits, pytest.approx(left.since_s, abs=1.0))
+            key: (
+                *(left.part, left.state, left.job_id, left.offset, left.credits, left.project_id),
+                pytest.approx(left.since_s, abs=1.0),
+            )
             for key, left in standing.open.items()
         },
+        "holders": {left.job_id: standing.holder_of(left.job_id) for left in standing.open.values() if left.job_id},
+        "suspects": {key: standing.others_suspect(key) for key in standing.open},
         "waiting": sorted(standing.waiting_parts(), key=repr),
         "counts": (+standing.outcomes, +standing.types, +standing.codes, dict(standing.sums)),
         "ends": (standing.results_end, standing.failures_end, standing.provisional_end),
-        "jobs": (standing.jobs, standing.project_id),
+        "jobs": (standing.jobs, standing.jobs_out, standing.job_id, standing.project_id),
+        "times apart": standing.times_apart,
         "durations": [round(each, 2) for each in standing.durations],
         "found": standing.found,
         "seq": standing.seq,
@@ -208,10 +216,15 @@ class Life:
         fresh = [Part(chunk) for chunk in range(len(standing.chunk_states)) if standing.is_planned(chunk)]
         choices: list[Part | AttemptKey] = [*fresh, *standing.waiting_parts(), *standing.open]
         if choices:
+            if not self._draw(50):
+                self.writer.tell_times_apart()
             choice = choices[self._draw(len(choices))]
             if isinstance(choice, Part):
                 key = AttemptKey(choice.chunk, self.writer.next_attempt(choice.chunk))
-                self.writer.record(Submitting(key, choice, self.clock.wall_s(), self._draw(4) / 2))
+                server_s, project_id = self.writer.server_s, ("project", None)[self._draw(2)]
+                self.writer.record(
+                    Submitting(key, choice, self.clock.wall_s(), self._draw(4) / 2, server_s, project_id)
+                )
             else:
                 self._go_on(choice)
 
@@ -219,16 +232,15 @@ class Life:
         left = self.standing.open[key]
         at_s = self.clock.wall_s()
         if left.state is State.SUBMITTING:
-            job_id = f"job-{key.chunk}-{key.attempt}"
+            job_id, made_s = f"job-{key.chunk}-{key.attempt}", (None, at_s - self._draw(90))[self._draw(2)]
             steps: list[Callable[[], None]] = [
-                lambda: self.writer.record(Submitted(key, job_id, at_s, "project")),
-                lambda: self.writer.record(Adopted(key, job_id, at_s, "project")),
+                lambda: self.writer.record(Submitted(key, job_id, at_s, "project", made_s)),
+                lambda: self.writer.record(Adopted(key, job_id, at_s, "project", made_s)),
                 lambda: self.writer.record(Submitting(key, left.part, left.since_s)),
-                lambda: self._end(key, Kind.REJECTED, again=halves(left.part, self._positions(key), 0)),
-                lambda: self._end(
-                    key, Kind.REJECTED, failed=1, again=remainder(left.part, self._positions(key)[1:], 0)
-                ),
+                lambda: self._end(key, Kind.REJECTED, again=halves(left.part, self._positions(key))),
+                lambda: self._end(key, Kind.REJECTED, failed=1, again=remainder(left.part, self._positions(key)[1:])),
                 lambda: self._end(key, Kind.COLLECTED, failed=len(self._positions(key))),
+                lambda: self._collect(key, found=(job_id, "another's"), made_s=made_s),
             ]
         elif left.state is State.SUBMITTED:
             steps = [
@@ -246,27 +258,42 @@ class Life:
     def _positions(self, key: AttemptKey) -> list[int]:
         return self.standing.open[key].part.positions(FILES)
 
-    def _collect(self, key: AttemptKey) -> None:
+    def _collect(self, key: AttemptKey, found: tuple[str, ...] = (), made_s: float | None = None) -> None:
         part, positions = self.standing.open[key].part, self._positions(key)
         missing = positions[: self._draw(len(positions))]
-        again = (Part(part.chunk, to_ranges(missing), part.bad_jobs + 1),) if missing else ()
-        self._end(key, Kind.COLLECTED, answered=len(positions) - len(missing), again=again)
+        again = after_missing(part, len(positions), missing, 100)
+        if found:
+            again = remainder(part, missing, unnamed=part.unnamed + 1)
+        self._end(key, Kind.COLLECTED, answered=len(positions) - len(missing), again=again, found=found, made_s=made_s)
 
     def _split(self, key: AttemptKey) -> None:
-        again = after_bad_job(self.standing.open[key].part, self._positions(key), 100)
-        self._end(key, Kind.SPLIT, again=again)
+        part, suspect = self.standing.open[key].part, self.standing.others_suspect(key)
+        again = after_bad_job(part, self._positions(key), 4, others_suspect=suspect)
+        if again:
+            self._end(key, Kind.SPLIT, again=again)
+        else:
+            self._end(key, Kind.COLLECTED, failed=1, code="job_error")
 
     def _end(
-        self, key: AttemptKey, kind: Kind, *, answered: int = 0, failed: int = 0, again: tuple[Part, ...] = ()
+        self,
+        key: AttemptKey,
+        kind: Kind,
+        *,
+        answered: int = 0,
+        failed: int = 0,
+        code: str = "overdue",
+        again: tuple[Part, ...] = (),
+        found: tuple[str, ...] = (),
+        made_s: float | None = None,
     ) -> None:
         lines = {Log.RESULTS: b"r" * 9 * answered, Log.FAILURES: b"f" * 7 * failed, Log.PROVISIONAL: b"p" * len(again)}
         results, failures, provisional = (self.writer.append(log, data) for log, data in lines.items())
         outcomes = {"classified": answered} if answered else {}
-        codes = {"overdue": failed} if failed else {}
+        codes = {code: failed} if failed else {}
         outcomes |= {"failed": failed} if failed else {}
         sums = {"credits": -self.standing.open[key].credits, "accepted": answered}
         tally = Tally(outcomes, {"a": answered} if answered else {}, codes, sums)
-        self.writer.record(Ended(key, kind, results, failures, provisional, tally, again))
+        self.writer.record(Ended(key, kind, results, failures, provisional, tally, again, found, made_s))
 
     def journal(self) -> bytes:
         self.writer.write()
@@ -322,6 +349,35 @@ def test_lines_are_read_as_their_facts_are_lived(chunks: int, lots: list[int], d
         assert stands(read_back) == stands(lived)
 
 
+@patient
+@given(st.integers(1, 4), st.lists(st.integers(0, 1 << 20), max_size=60))
+def test_a_job_is_held_by_its_open_attempt(chunks: int, lots: list[int]) -> None:
+    """From the moment at which it is named until its attempt ends, and by nobody else."""
+    draw: Iterator[int] = iter(lots)
+    life = Life(chunks, lambda size: next(draw, 0) % size)
+    named: set[str] = set()
+    for _ in lots:
+        life.step()
+        holding = {left.job_id: key for key, left in life.standing.open.items() if left.job_id is not None}
+        named |= holding.keys()
+        assert {job_id: life.writer.holder_of(job_id) for job_id in named} == dict.fromkeys(named) | holding
+
+
+@patient
+@given(st.integers(1, 4), st.lists(st.integers(0, 1 << 20), max_size=60))
+def test_no_attempt_is_thought_to_be_younger_than_it_was(chunks: int, lots: list[int]) -> None:
+    """What a later process knows of the server's time before an intent is no later than what the intent knew."""
+    draw: Iterator[int] = iter(lots)
+    life = Life(chunks, lambda size: next(draw, 0) % size)
+    for _ in lots:
+        life.step()
+    read_back = replay(life.journal(), chunks)
+    for key, left in life.standing.open.items():
+        known_s, read_s = left.server_s, read_back.open[key].server_s
+        assert read_s is None or (known_s is not None and read_s <= known_s)
+    assert read_back.times_apart is life.standing.times_apart
+
+
 def test_requests_of_killed_processes_are_counted() -> None:
     """A process that was killed is counted with what it had written down last, and one that ended with all it sent."""
     standing = Standing(1)
@@ -341,30 +397,7 @@ def test_requests_of_killed_processes_are_counted() -> None:
     assert standing.closed is None
 
 
-# --- Which jobs are known --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("jobs", [3, 3000])
-async def test_jobs_from_shortly_before_an_intent_are_known(jobs: int) -> None:
-    """By a clock that is a little off they may look as if they were made after it; older ones are not read."""
-    clock, store = Ticking(), MemoryStore()
-    writer = JournalWriter(store, Standing(jobs + 1), clock)
-    for chunk in range(jobs):
-        key = AttemptKey(chunk, 1)
-        writer.record(Submitting(key, Part(chunk), clock.wall_s()))
-        writer.record(Submitted(key, f"job-{chunk}", clock.wall_s()))
-        writer.record(Ended(key, Kind.COLLECTED))
-        writer.write()
-    doubtful = AttemptKey(jobs, 1)
-    writer.record(Submitting(doubtful, Part(jobs), clock.wall_s()))
-    asked = [f"job-{chunk}" for chunk in range(jobs)]
-    known = await writer.known_jobs([*asked, "somebody's"], [doubtful])
-    recent = int(KNOWN_BEFORE_S / (5 * 0.0137))  # the clock ticks so often for each job
-    assert set(asked[-recent:]) <= known <= set(asked)
-    assert len(known) < recent + 1500
-
+# --- What can't follow, and what follows -----------------------------------------------------------------------------
 
 SUBMITTED = Submitted(AttemptKey(0, 1), "j", 1.0)
 BEGUN = Submitting(AttemptKey(0, 1), Part(0), 1.0)
@@ -388,25 +421,6 @@ def test_what_can_not_follow_is_refused(facts: list[Fact]) -> None:
         standing.apply(fact, 0)
     with pytest.raises(InternalError):
         standing.apply(last, 0)
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_all_jobs_are_known_to_a_second_look() -> None:
-    """What the first look's job answers, the second's does: however long ago it was."""
-    clock, store, jobs = Ticking(), MemoryStore(), 3000
-    writer = JournalWriter(store, Standing(jobs), clock)
-    for chunk in range(jobs):
-        writer.record(Submitting(AttemptKey(chunk, 1), Part(chunk), clock.wall_s()))
-        writer.record(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", clock.wall_s(), "the only project"))
-        again = (Part(0, to_ranges([0]), first=FirstLook(0, 9)),) if chunk == 0 else ()
-        writer.record(Ended(AttemptKey(chunk, 1), Kind.COLLECTED, again=again))
-        writer.write()
-    doubtful = AttemptKey(0, 2)
-    writer.record(Submitting(doubtful, Part(0, to_ranges([0]), first=FirstLook(0, 9)), clock.wall_s()))
-    asked = [f"job-{chunk}" for chunk in range(jobs)]
-    assert await writer.known_jobs(asked, [doubtful]) == set(asked)
-    assert store.crash(max).files[Log.JOURNAL].count(b"the only project") == 1
 
 
 def test_found_limits_are_written_when_they_are_news() -> None:

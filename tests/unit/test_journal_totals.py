@@ -15,7 +15,8 @@ from classify_batch.errors import DamagedError
 from classify_batch.journal import totals as module
 from classify_batch.journal.entry import decode, encode_about_run, encode_facts
 from classify_batch.journal.line import BadLineError, refuse_unsound, seal
-from classify_batch.journal.replay import Reader, Standing
+from classify_batch.journal.reader import Reader
+from classify_batch.journal.replay import Standing
 from classify_batch.journal.totals import TOTALS_EVERY_BYTES, Totals, read_totals
 from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.keys import OUTCOMES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from math import inf, nan
 from typing import Any
 from zlib import crc32
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from classify_batch.manifest.outcome_ids import outcome_file_id
 from classify_batch.outcomes import Outcomes, fail_all
 from classify_batch.outcomes.lines import encode_line, read_first_answers
-from classify_batch.ports import Log
+from classify_batch.ports import Log, NamedFor
 from classify_batch.records import (
     Answer,
+    AnsweredFile,
     Attempt,
     AttemptKey,
     Failure,
@@ -67,8 +69,23 @@ class Recorder:
     async def durable(self) -> None:
         """At once."""
 
-    async def known_jobs(self, job_ids: Collection[str], since: Collection[AttemptKey]) -> frozenset[str]:
-        return frozenset()
+    server_s = None
+    times_apart = False
+
+    def learn_listed_s(self, created_at_s: float) -> None:
+        """Nobody asks for it."""
+
+    def tell_times_apart(self) -> None:
+        """Nobody asks for it."""
+
+    def holder_of(self, job_id: str) -> AttemptKey | None:
+        return None
+
+    async def line_before(self, server_s: float | None) -> int:
+        return 0
+
+    async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
+        return {}, start
 
     @property
     def ended(self) -> Ended:
@@ -94,10 +111,12 @@ def end(
     bills: bool = False,
     **told: Any,
 ) -> Recorder:
+    """`answers`: of the attempt's own job, in the mode in which it was asked for."""
     journal = Recorder()
     outcomes = Outcomes(journal, Clock(), SPECS, escalation, triage, bills=bills)
-    named = [(answer.file_id or "", answer) for answer in answers]
-    outcomes.end(attempt, Kind.COLLECTED, answers=named, failures=failures, **{"job_id": "job"} | told)
+    job_id, mode = told.pop("job_id", "job"), SPECS.of(attempt.part).mode
+    named = [AnsweredFile(answer.file_id or "", answer, job_id, mode) for answer in answers]
+    outcomes.end(attempt, Kind.COLLECTED, answers=named, failures=failures, job_id=job_id, **told)
     return journal
 
 
@@ -198,6 +217,50 @@ def test_all_of_an_attempt_can_fail_alike() -> None:
 def test_unicode_stays_readable() -> None:
     """Letters of every script are written as themselves."""
     assert encode_line({"reasoning": "Größe 数"}) == '{"reasoning":"Größe 数"}\n'.encode()
+
+
+# --- Answers of jobs that were found ----------------------------------------------------------------------------------
+
+
+def end_found(attempt: Attempt, *answers: AnsweredFile, escalation: EscalationSettings | None = None) -> Recorder:
+    """An attempt whose files were answered by jobs that the list showed."""
+    journal = Recorder()
+    found = tuple(dict.fromkeys(each.job_id for each in answers))
+    Outcomes(journal, Clock(), SPECS, escalation).end(
+        attempt, Kind.COLLECTED, job_id=found[0], answers=answers, found=found, created_at_s=7.25
+    )
+    return journal
+
+
+def test_each_answer_names_the_job_that_gave_it() -> None:
+    """And its mode: that of its own job, and null where nobody knows it; the journal names all of these jobs."""
+    journal = end_found(
+        ATTEMPT,
+        AnsweredFile("a", Answer("A", True, "x"), "mine", "FAST"),
+        AnsweredFile("b", Answer("b", True, "x"), "another's", None),
+        AnsweredFile("c", Answer("c", True, None), "a third one's", "MULTIMODAL"),
+    )
+    assert [(line["file_id"], line["job_id"], line["mode"]) for line in journal.lines(Log.RESULTS)] == [
+        ("a", "mine", "FAST"),
+        ("b", "another's", None),
+        ("c", "a third one's", "MULTIMODAL"),
+    ]
+    assert (journal.ended.found, journal.ended.created_at_s) == (("mine", "another's", "a third one's"), 7.25)
+
+
+def test_a_first_answer_without_a_mode_stays_without() -> None:
+    """Through provisional.jsonl and the second look, into what stands beside it: nothing is said that isn't known."""
+    first = end_found(ATTEMPT, AnsweredFile("a", Answer("a", True, "x", 0.1), "another's", None), escalation=WEAK)
+    assert read_first_answers(first.logs[Log.PROVISIONAL])["a"].mode is None
+    (line,) = end(second_look(first), WEAK, answers=[Answer("a", True, "x", 0.9)], job_id="j2").lines(Log.RESULTS)
+    assert (line["mode"], line["other"]["mode"], line["other"]["job_id"]) == ("MULTIMODAL", None, "another's")
+
+
+def test_a_second_look_begins_with_no_bad_jobs() -> None:
+    """Whatever the first one went through: it has all its attempts."""
+    tried = replace(ATTEMPT, part=Part(3, None, bad_jobs=2, shared_bad_jobs=4, unnamed=1))
+    (again,) = end(tried, WEAK, answers=[Answer("a", True, None), Answer("b", True, "x", 0.9)]).ended.again
+    assert (again.bad_jobs, again.shared_bad_jobs, again.unnamed) == (0, 0, 0)
 
 
 # --- Credits, triage, the second look ---------------------------------------------------------------------------------

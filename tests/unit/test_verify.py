@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from classify_batch.journal.entry import decode, encode_about_run
-from classify_batch.journal.replay import Reader
+from classify_batch.journal.reader import Reader
 from classify_batch.manifest import verify as verifying
 from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.manifest.standing import read_run
@@ -53,10 +53,11 @@ def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(script: Callable[[Lab], Awaitable[object]], count: int, **faults: object) -> Files:
-    """The files of a run."""
+    """The files of a run. Its results are never late, so that failures come close behind the first answers."""
+    limits = {"attempts": 1, "settle_s": 0.05}
 
     async def main() -> Files:
-        with laboratory(count, files_per_job=2, faults=faults, limits={"attempts": 1}, seed=3, commit_s=0.01) as lab:
+        with laboratory(count, files_per_job=2, faults=faults, limits=limits, seed=3, commit_s=0.01) as lab:
             await script(lab)
             return lab.store.files
 
@@ -130,7 +131,8 @@ async def test_an_interrupted_run_is_sound(killed: Files) -> None:
 
 async def test_at_every_moment_of_a_run_what_a_power_cut_leaves_is_sound() -> None:
     """Whatever part of the last group had reached the disk, a run is never called damaged for it."""
-    with laboratory(30, files_per_job=3, faults={"partial": 0.3, "error": 0.2}, commit_s=0.03) as lab:
+    faults, limits = {"partial": 0.3, "error": 0.2}, {"settle_s": 0.05}
+    with laboratory(30, files_per_job=3, faults=faults, limits=limits, commit_s=0.03) as lab:
         async with anyio.create_task_group() as tasks:
 
             async def look(choose: Callable[[int, int], int]) -> None:

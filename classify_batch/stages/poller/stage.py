@@ -212,7 +212,7 @@ class Poller:
             self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
             self._slots.release()
             await finished.send(replace(job, finished=view))
-        elif self._clock.wall_s() - watched.job.submitted_at_s > self._job_timeout_s:
+        elif anyio.current_time() - watched.since_s + watched.earlier_s > self._job_timeout_s:
             await self._give_up(view.job_id, finished)
 
     async def _give_up(self, job_id: str, finished: ObjectSendStream[Job]) -> None:

@@ -1,14 +1,13 @@
-"""Reads the list for all doubtful attempts together, until each is adopted, sent again, or given up.
+"""Does what the evidence asks for, until each attempt is adopted, answered, sent again, or given up.
 
-An attempt is sent again only when the list, read when this process first looked and again `settle_s` later, shows no
-candidate left that could be its job. That an accepted job shows in the list within `settle_s` is what the promise
-"nothing is paid twice" rests on.
+The list is read for all of them together. Nothing is decided before the project is proven: the empty list of another
+project says nothing.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -16,27 +15,20 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.gate import Slots
-from classify_batch.outcomes import Outcomes, fail_all
+from classify_batch.outcomes import Outcomes
 from classify_batch.ports import Api, Clock, Journal
-from classify_batch.records import Attempt, AttemptKey, FailureCode, Job, JobPage, JobSpecs, JobView
-from classify_batch.stages.reconciler.match import Doubt, Find, NewestFirst, answered_files, could_be_ours
+from classify_batch.records import Ambiguous, Answers, Attempt, Job, JobView
+from classify_batch.stages.reconciler.candidate import Candidate
+from classify_batch.stages.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
+from classify_batch.stages.reconciler.evidence import Doubt, Evidence
+from classify_batch.stages.reconciler.found import FoundJob, settle_found
+from classify_batch.stages.reconciler.listing import READ_TRIES, JobList
 from classify_batch.states import Adopted, Kind
 from classify_batch.stopping import Stop, Stopping
 from classify_batch.wire.words import clean
 
-PAGE_SIZES = (100, 50, 20, 10, 5, 1)
-"""A server may refuse a large page with 422: the next smaller one is tried."""
-
-PAGES_MAX = 100_000
-ANSWERED_MAX = 2_000
-"""Finished jobs whose files are remembered from one doubt to the next: their answers don't change, and other people's
-jobs are candidates again and again where the list shows no times."""
-
-READ_TRIES = 6
-"""A round that can't be brought to its end is begun again; what it proved by then stays proven."""
-
-READS_AT_ONCE = 8
-"""Whole results of finished candidates: in a crowded project there are many of them."""
+AT_ONCE = 8
+"""Calls about single candidates side by side: in a crowded project there are many of them."""
 
 _SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 _ENDS_THE_RUN = frozenset({Verdict.KEY_REFUSED, Verdict.DOWN})
@@ -45,8 +37,17 @@ ROUND_S_MIN = 0.25
 ROUND_S_MAX = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Hands:
+    """Into whose hands attempts go, and whether the key is proven to speak for the run's project."""
+
+    again: ObjectSendStream[Attempt]
+    adopted: ObjectSendStream[Job]
+    project_proven: bool
+
+
 class Reconciler:
-    """One for all doubtful attempts of a run."""
+    """One for all attempts of a run whose acceptance is unknown."""
 
     def __init__(
         self,
@@ -56,265 +57,297 @@ class Reconciler:
         clock: Clock,
         slots: Slots,
         stopping: Stopping,
+        evidence: Evidence,
+        job_list: JobList,
         *,
-        specs: JobSpecs,
+        project_proven: Callable[[], Awaitable[bool]],
+        attempts: int,
         settle_s: float,
         job_timeout_s: float,
         warn: Callable[[str], None],
     ) -> None:
+        """`project_proven`: returns when a read has shown that the key speaks for the run's project; false where there
+        was nothing to hold it against."""
         self._api = api
         self._journal = journal
         self._outcomes = outcomes
         self._clock = clock
         self._slots = slots
         self._stopping = stopping
-        self._specs = specs
+        self._evidence = evidence
+        self._project_proven = project_proven
+        self._attempts = attempts
         self._settle_s = settle_s
         self._job_timeout_s = job_timeout_s
         self._warn = warn
-        self._doubts: dict[AttemptKey, Doubt] = {}
-        self._dismissed: set[str] = set()
-        self._answered: dict[str, frozenset[str]] = {}
-        self._page_size = 0
-        self._list_failed = False
+        self._list = job_list
+        self._searched_to: int | None = None
+        self._answers: dict[str, Answers] = {}
+        self._list_error = ""
+        self._failing: set[str] = set()
+        self._mode_warned = False
         self._news = anyio.Event()
 
     @property
     def doubts(self) -> int:
         """Attempts that are being reconciled."""
-        return len(self._doubts)
+        return len(self._evidence.doubts)
 
     def left_s(self, job_s: float) -> float | None:
-        """How long until all of these have ended, where a job takes so long: it takes the settling time to know that
-        there is none, and then one is made. None where that has taken longer already: one waits for candidates.
+        """How long until all of these have ended, where a job takes so long: until it is known that there is none, and
+        then one is made. None where that has taken longer already: one waits for candidates.
         """
-        in_doubt_s = [self._clock.wall_s() - doubt.until_s for doubt in self._doubts.values()]
-        if max(in_doubt_s, default=0.0) > self._settle_s + job_s:
+        now_s = anyio.current_time()
+        known_in_s = [each.accept_until_s + self._settle_s - now_s for each in self._evidence.doubts.values()]
+        if min(known_in_s, default=0.0) < -job_s:
             return None
-        return job_s + max(0.0, self._settle_s - min(in_doubt_s, default=self._settle_s))
+        return job_s + max(0.0, max(known_in_s, default=0.0))
 
     async def work(
         self,
-        doubtful: ObjectReceiveStream[Attempt],
+        ambiguous: ObjectReceiveStream[Ambiguous],
         again: ObjectSendStream[Attempt],
         adopted: ObjectSendStream[Job],
     ) -> None:
         """Reconciles what comes until it is cancelled."""
-        async with doubtful, again, adopted, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._receive, doubtful)
+        async with ambiguous, again, adopted, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._receive, ambiguous)
+            hands = _Hands(again, adopted, await self._project_proven())
             while True:
                 await self._news.wait()
+                began_s = anyio.current_time()
                 try:
-                    await self._round(again, adopted)
+                    await self._round(hands)
                 except ApiError as error:
                     if error.verdict in _ENDS_THE_RUN:
                         self._stopping.ask(Stop.because(error))
                         await anyio.sleep_forever()
-                    self._do_without_list(error)
                     await anyio.sleep(ROUND_S_MAX)
-                if self._doubts:
-                    await anyio.sleep(min(ROUND_S_MAX, max(ROUND_S_MIN, self._settle_s / 8)))
+                if self.doubts:
+                    gap_s = min(ROUND_S_MAX, max(ROUND_S_MIN, self._settle_s / 8))
+                    if not self._evidence.needs_complete_reading(began_s):  # a search leaves others half of the rate
+                        gap_s = max(gap_s, anyio.current_time() - began_s)
+                    await anyio.sleep(gap_s)
                 else:
-                    self._dismissed.clear()
-                    if len(self._answered) > ANSWERED_MAX:
-                        self._answered.clear()
+                    self._searched_to = None
+                    self._failing.clear()
                     self._news = anyio.Event()
 
-    async def _receive(self, doubtful: ObjectReceiveStream[Attempt]) -> None:
-        async for attempt in doubtful:
-            self._doubts[attempt.key] = Doubt(attempt, until_s=self._clock.wall_s())
+    async def _receive(self, ambiguous: ObjectReceiveStream[Ambiguous]) -> None:
+        async for each in ambiguous:
+            self._evidence.add(self._doubt(each))
             self._news.set()
 
-    async def _round(self, again: ObjectSendStream[Attempt], adopted: ObjectSendStream[Job]) -> None:
-        doubts = list(self._doubts.values())
-        began_s = anyio.current_time()
-        for doubt in doubts:
-            doubt.first_look_s = began_s if doubt.first_look_s is None else doubt.first_look_s
-        views = await self._candidates(doubts)
-        for doubt in doubts:
-            if doubt.shown is None and self._settled(doubt, began_s):
-                doubt.shown = frozenset(view.job_id for view in views)
-        await self._ask_all(views, doubts, adopted)
-        for doubt in doubts:
-            doubt.last_look_s = began_s
-            if self._in_doubt(doubt):
-                await self._decide(doubt, views, again, adopted)
+    def _doubt(self, each: Ambiguous) -> Doubt:
+        """How old an attempt is, a wall clock may tell wrongly: it ends nothing before all was read that proves it."""
+        attempt, now_s = each.attempt, anyio.current_time()
+        accept_until_s = each.left_s + each.accept_s
+        age_s = self._clock.wall_s() - max(attempt.since_s, attempt.waits_since_s)
+        give_up_s = max(now_s + self._job_timeout_s - max(0.0, age_s), accept_until_s + self._settle_s)
+        return Doubt(attempt, accept_until_s, give_up_s, self._api.transaction_id(attempt), each.refusal)
 
-    def _do_without_list(self, error: ApiError) -> None:
-        """Nothing can be proven while the list can't be read: what is in doubt waits, and everything else goes on."""
-        if not self._list_failed:
-            self._warn(f"creates stay in doubt while the job list can't be read ({error})")
-        self._list_failed = True
-        for doubt in list(self._doubts.values()):
-            self._give_up_when_due(doubt, f"the job list can't be read ({error})")
+    # --- One round --------------------------------------------------------------------------------------------------
 
-    # --- Candidates -------------------------------------------------------------------------------------------------
+    async def _round(self, hands: _Hands) -> None:
+        """A call that fails keeps nobody waiting but those whom it concerns.
 
-    async def _candidates(self, doubts: list[Doubt]) -> list[JobView]:
-        """The listed jobs that nobody of this run knows and that could be some doubt's."""
-        views = {
-            view.job_id: view
-            for view in await self._read_list(min(doubt.attempt.since_s for doubt in doubts))
-            if view.job_id not in self._dismissed and any(self._could_be(view, doubt) for doubt in doubts)
-        }
-        known = await self._journal.known_jobs(views.keys(), [doubt.attempt.key for doubt in doubts])
-        return [view for job_id, view in views.items() if job_id not in known]
-
-    def _could_be(self, view: JobView, doubt: Doubt) -> bool:
-        if view.job_id in doubt.others:
-            return False
-        spec = self._specs.of(doubt.attempt.part)
-        return could_be_ours(view, doubt, spec, self._api.clock_skew_s, self._settle_s)
-
-    async def _read_list(self, since_s: float) -> list[JobView]:
-        """The whole list, or as much of it as can hold jobs of ours."""
-        views: list[JobView] = []
-        tokens: set[str] = set()
-        order: NewestFirst | None = None
-        token: str | None = None
-        for _ in range(PAGES_MAX):
-            page = await self._page(token)
-            if order is None:  # the first answer of a process tells how the server's clock goes
-                skew_s = self._api.clock_skew_s
-                order = NewestFirst(-math.inf if skew_s is None else since_s + skew_s)
-            views.extend(page.jobs)
-            token = page.next_page_token
-            if token is None or token in tokens or order.passed(page.jobs):
-                break
-            tokens.add(token)
-        return views
-
-    async def _page(self, token: str | None) -> JobPage:
-        while True:
+        Raises:
+            ApiError: the first of them, when all the others were made.
+        """
+        evidence, errors = self._evidence, list[ApiError]()
+        evidence.times_apart = self._journal.times_apart
+        evidence.begin_reading(anyio.current_time())
+        await self._read_list(errors)
+        await self._ask_journal()
+        errors += await self._for_each(evidence.unasked(), self._get)
+        errors += await self._for_each(evidence.unread(anyio.current_time()), self._read)
+        for doubt in list(evidence.doubts.values()):
             try:
-                return await patiently(lambda: self._list_page(token), tries=READ_TRIES)
+                await self._act(doubt, evidence.decide(doubt, anyio.current_time()), hands)
             except ApiError as error:
-                if error.verdict is not Verdict.REFUSED or self._page_size + 1 == len(PAGE_SIZES) or token is not None:
-                    raise
-                self._page_size += 1
+                errors.append(error)
+        self._answers.clear()
+        if errors:
+            raise errors[0]
 
-    async def _list_page(self, token: str | None) -> JobPage:
-        return await self._api.list_page(page_size=PAGE_SIZES[self._page_size], page_token=token)
+    async def _read_list(self, errors: list[ApiError]) -> None:
+        """Where it can't be read, nothing can be proven, and what is unknown waits."""
+        evidence = self._evidence
+        to_the_end = evidence.needs_complete_reading(anyio.current_time())
+        try:
+            complete = await self._list.read(self._show, since_s=evidence.since_s(), to_the_end=to_the_end)
+        except ApiError as error:
+            if error.verdict in _ENDS_THE_RUN:
+                raise
+            if not self._list_error:
+                self._warn(f"whether some creates were accepted stays unknown: the job list can't be read ({error})")
+            self._list_error = f"the job list can't be read ({error})"
+            errors.append(error)
+            evidence.fail_reading()
+        else:
+            self._list_error = ""
+            evidence.end_reading(complete=complete)
 
-    async def _ask_all(self, views: list[JobView], doubts: list[Doubt], adopted: ObjectSendStream[Job]) -> None:
-        """Several candidates side by side, in the order in which they were made: a job follows its intent closely, and
-        is taken as soon as it is proven, so that a process that is killed in the middle has made way."""
-        waiting = iter(sorted(views, key=_made_s))
+    def _show(self, views: Iterable[JobView]) -> None:
+        now_s = anyio.current_time()
+        for view in views:
+            self._evidence.show(view, now_s)
+
+    async def _ask_journal(self) -> None:
+        """A job that the journal names is no candidate. One that was asked about before may have been named since."""
+        candidates = self._evidence.candidates
+        fresh = [each for each in candidates.values() if not each.journal_asked]
+        start = self._searched_to
+        if fresh:
+            before = await self._journal.line_before(self._oldest_s(fresh))
+            start = before if start is None else min(before, start)
+        if start is None:
+            return
+        named, self._searched_to = await self._journal.named_jobs(candidates.keys(), start)
+        for job_id, candidate in candidates.items():
+            told = named.get(job_id, frozenset())
+            known = candidate.named_for
+            self._evidence.name(job_id, None if told is None or known is None else known | told)
+
+    def _oldest_s(self, fresh: Iterable[Candidate]) -> float | None:
+        """From which server's time on the journal has to be searched. All of it, where a candidate tells no time, and
+        for second looks: what a first look's job answers, a second's does."""
+        second = any(doubt.attempt.part.first is not None for doubt in self._evidence.doubts.values())
+        untimed = any(each.view.created_at_s is None for each in fresh)
+        return None if second or untimed else self._evidence.since_s()
+
+    async def _for_each(
+        self, candidates: Iterable[Candidate], call: Callable[[Candidate], Awaitable[None]]
+    ) -> list[ApiError]:
+        """Several side by side, in their order, but those last with which it failed before: no single job keeps the
+        others waiting. The first error ends it; what was seen by then stays seen."""
+        waiting = iter(sorted(candidates, key=lambda each: each.job_id in self._failing))
         errors: list[ApiError] = []
 
-        async def ask() -> None:
-            for view in waiting:
+        async def work() -> None:
+            for candidate in waiting:
+                self._failing.discard(candidate.job_id)
                 try:
-                    await self._ask_whose(view, doubts, adopted)
+                    await call(candidate)
                 except ApiError as error:
+                    self._failing.add(candidate.job_id)
                     errors.append(error)
                 if errors:
                     return
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(READS_AT_ONCE):
-                tasks.start_soon(ask)
-        if errors:
-            raise errors[0]
+            for _ in range(AT_ONCE):
+                tasks.start_soon(work)
+        for error in errors:
+            if error.verdict in _ENDS_THE_RUN:
+                raise error
+        return errors
 
-    async def _ask_whose(self, view: JobView, doubts: list[Doubt], adopted: ObjectSendStream[Job]) -> None:
-        """Lets a finished candidate's results decide. One that failed was not paid, and is nobody's."""
-        if not view.finished:
-            return
-        if not view.answered:
-            self._dismissed.add(view.job_id)
-            return
-        asking = [
-            doubt
-            for doubt in doubts
-            if self._in_doubt(doubt) and self._could_be(view, doubt) and view.job_id not in doubt.found
-        ]
-        if not asking or (answered := await self._read_answered(view)) is None:
-            return
-        for doubt in asking:
-            if files := len(answered.intersection(doubt.attempt.file_ids)):
-                doubt.found[view.job_id] = Find(files, view.project_id)
-                if self._in_doubt(doubt):
-                    await self._adopt_whole(doubt, adopted)
-            else:
-                doubt.others.add(view.job_id)
+    async def _get(self, candidate: Candidate) -> None:
+        """A candidate that the list leaves out. A 404 says nothing: it was shown before."""
+        try:
+            view = await patiently(lambda: self._api.get(candidate.job_id), tries=READ_TRIES)
+        except ApiError as error:
+            if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
+                raise
+        else:
+            self._evidence.show(view, anyio.current_time())
 
-    async def _read_answered(self, view: JobView) -> frozenset[str] | None:
-        """The files that a finished job answers, read once; None where its results name none."""
-        if view.job_id not in self._answered:
-            try:
-                answers = await patiently(lambda: self._api.results(view, ()), again=_SOON, tries=READ_TRIES)
-            except ApiError as error:
-                if error.verdict in (Verdict.LATER, Verdict.DOWN):
-                    raise
-                return None  # somebody else's job, perhaps, whose results are not for us
-            answered = answered_files(view, answers.items)
-            if answered is None:
+    async def _read(self, candidate: Candidate) -> None:
+        """Reads a candidate's results; takes them at once for an attempt all of whose files have an answer now, so that
+        a process that doesn't live long makes way."""
+        if not self._evidence.is_read_due(candidate, anyio.current_time()):
+            return  # the attempt that it was read for is settled
+        if await self._answers_of(candidate.view) is None:
+            return
+        now_s = anyio.current_time()
+        for doubt in list(self._evidence.doubts.values()):
+            decision = self._evidence.decide(doubt, now_s) if doubt.digests & candidate.answered else None
+            if isinstance(decision, Take) and all(view.job_id in self._answers for view in decision.jobs):
+                self._take(doubt, [FoundJob(view, self._answers[view.job_id]) for view in decision.jobs])
+
+    async def _answers_of(self, view: JobView) -> Answers | None:
+        """A finished job's answers, which become evidence; None where they can't be had."""
+        begun_s = anyio.current_time()
+        try:
+            answers = await self._results(view)
+        except ApiError:
+            self._evidence.fail_to_read(view.job_id, begun_s)
+            raise
+        if answers is None:
+            self._evidence.fail_to_read(view.job_id, begun_s)
+            return None
+        named = [each.file_id for each in answers.items if each.file_id is not None]
+        answered = [each.file_id for each in answers.items if each.file_id is not None and each.answered]
+        self._evidence.read(view.job_id, begun_s, named, answered)
+        if answered:
+            self._answers[view.job_id] = answers
+        return answers
+
+    async def _results(self, view: JobView) -> Answers | None:
+        """A finished job's answers; None where they can't be had: perhaps it is somebody else's, and not for us."""
+        try:
+            return await patiently(lambda: self._api.results(view, ()), again=_SOON, tries=READ_TRIES)
+        except ApiError as error:
+            if error.verdict in (Verdict.LATER, Verdict.DOWN):
+                raise
+            return None
+
+    # --- What follows -----------------------------------------------------------------------------------------------
+
+    async def _act(self, doubt: Doubt, decision: Decision | None, hands: _Hands) -> None:
+        match decision:
+            case Adopt(view):
+                await self._adopt(doubt, view, hands)
+            case Take(jobs) | GiveUp(jobs):
+                found = await self._read_all(jobs)
+                if found is not None and self._evidence.decide(doubt, anyio.current_time()) == decision:
+                    words = clean(self._list_error or decision.why) if isinstance(decision, GiveUp) else ""
+                    self._take(doubt, found, words)
+            case SendAgain():
+                self._evidence.remove(doubt)
+                unproven = self._api.idempotent or not hands.project_proven
+                await hands.again.send(replace(doubt.attempt, ambiguous=unproven))
+            case _:
+                pass
+
+    async def _read_all(self, jobs: tuple[JobView, ...]) -> list[FoundJob] | None:
+        """None: the results of one of them can't be had now. What is read anew is evidence as well: results that lag
+        may be there and then not, and a file that was answered would go out again."""
+        found: list[FoundJob] = []
+        for view in jobs:
+            answers = self._answers.get(view.job_id) or await self._answers_of(view)
+            if answers is None:
                 return None
-            self._answered[view.job_id] = answered
-        return self._answered[view.job_id]
+            found.append(FoundJob(view, answers))
+        return found
 
-    # --- Decisions --------------------------------------------------------------------------------------------------
+    async def _adopt(self, doubt: Doubt, view: JobView, hands: _Hands) -> None:
+        attempt, at_s = doubt.attempt, self._clock.wall_s()
+        self._evidence.remove(doubt)
+        self._journal.record(Adopted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
+        await hands.adopted.send(Job(attempt, view.job_id, at_s, timed=False))
 
-    def _in_doubt(self, doubt: Doubt) -> bool:
-        return self._doubts.get(doubt.attempt.key) is doubt
-
-    async def _adopt_whole(self, doubt: Doubt, adopted: ObjectSendStream[Job]) -> None:
-        """Adopts a job that answers all files of the attempt: no other can be better."""
-        best = self._best(doubt)
-        if best is not None and doubt.found[best].files == len(doubt.attempt.file_ids):
-            await self._adopt(doubt, best, adopted)
-
-    def _best(self, doubt: Doubt) -> str | None:
-        """The job that answers most of the attempt's files, of those that are not adopted for another one."""
-        found = doubt.found.keys() - self._dismissed
-        return max(sorted(found), key=lambda job_id: doubt.found[job_id].files, default=None)
-
-    async def _decide(
-        self,
-        doubt: Doubt,
-        views: list[JobView],
-        again: ObjectSendStream[Attempt],
-        adopted: ObjectSendStream[Job],
-    ) -> None:
-        attempt, best = doubt.attempt, self._best(doubt)
-        undecided = [view for view in views if view.job_id not in self._dismissed | doubt.found.keys()]
-        undecided = [view for view in undecided if self._could_be(view, doubt)]
-        if undecided:
-            jobs = ", ".join(clean(view.job_id) for view in undecided[:10])
-            self._give_up_when_due(doubt, f"its job may be one of: {jobs}")
-        elif self._settled(doubt, doubt.last_look_s):
-            if best is not None:
-                await self._adopt(doubt, best, adopted)
-            else:
-                del self._doubts[attempt.key]
-                await again.send(attempt)
-
-    def _settled(self, doubt: Doubt, last_s: float | None) -> bool:
-        first_s = doubt.first_look_s
-        return first_s is not None and last_s is not None and last_s > first_s and last_s - first_s >= self._settle_s
-
-    async def _adopt(self, doubt: Doubt, job_id: str, adopted: ObjectSendStream[Job]) -> None:
+    def _take(self, doubt: Doubt, found: list[FoundJob], unresolved: str = "") -> None:
+        """Ends the attempt by what the found jobs say. Nothing is awaited: an attempt is ended once."""
         attempt = doubt.attempt
-        del self._doubts[attempt.key]
-        self._dismissed.add(job_id)
-        at_s = self._clock.wall_s()
-        self._journal.record(Adopted(attempt.key, job_id, at_s, doubt.found[job_id].project_id))
-        spare = [found for found in doubt.found if found != job_id]
-        if spare:
-            self._warn(f"chunk {attempt.key.chunk}: further jobs hold its files: {', '.join(map(clean, spare))}")
-        await adopted.send(Job(attempt, job_id, at_s, timed=False))
-
-    def _give_up_when_due(self, doubt: Doubt, why: str) -> None:
-        began_s = max(doubt.attempt.since_s, doubt.attempt.waits_since_s)
-        if self._clock.wall_s() - began_s <= self._job_timeout_s:
-            return
-        attempt = doubt.attempt
-        del self._doubts[attempt.key]
-        failures = fail_all(attempt, FailureCode.UNRESOLVED, f"perhaps paid, and it could not be proven; {why}")
-        self._outcomes.end(attempt, Kind.COLLECTED, failures=failures)
+        self._evidence.remove(doubt)
+        settlement = settle_found(attempt, found, self._attempts, unresolved)
+        if settlement.mode_unproven and not self._mode_warned:
+            self._mode_warned = True
+            self._warn(
+                "some answers were found in the job list after a create was not answered, and the API doesn't tell "
+                "those jobs' mode: `mode` is null there"
+            )
+        times = [each.view.created_at_s for each in found if each.view.created_at_s is not None]
+        self._outcomes.end(
+            attempt,
+            Kind.COLLECTED,
+            job_id=found[0].view.job_id if found else None,
+            answers=settlement.answers,
+            failures=settlement.failures,
+            again=settlement.again,
+            found=tuple(each.view.job_id for each in found),
+            created_at_s=max(times, default=None),
+        )
         self._slots.release()
-
-
-def _made_s(view: JobView) -> float:
-    return math.inf if view.created_at_s is None else view.created_at_s

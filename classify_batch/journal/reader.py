@@ -1,0 +1,69 @@
+"""Turns a journal's bytes into entries, and judges what is not an entry: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from classify_batch.errors import DamagedError
+from classify_batch.journal.entry import Entry, decode
+from classify_batch.journal.line import DAMAGED_HINT, BadLineError
+
+
+class Reader:
+    """Turns a journal's bytes into entries.
+
+    From the first bad line after the last seq known durable, the rest is a torn tail: a power loss can drop one page of
+    a group and keep the next. A bad line before it is damage.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._rest = b""
+        self._offset = 0
+        self.seq = 0
+        self.durable = 0
+        self.good_end = 0
+        self._bad: tuple[int, int, str] | None = None
+
+    def feed(self, block: bytes) -> Iterator[tuple[Entry, int]]:
+        """Entries, each with the byte at which its line begins."""
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        for line in lines:
+            start = self._offset
+            try:
+                entry = decode(line)
+            except BadLineError as error:
+                self._note_bad(str(error))
+                self._offset += len(line) + 1
+                continue
+            self.durable = max(self.durable, entry.durable)
+            if entry.seq != self.seq + 1:
+                self._note_bad(f"seq {entry.seq} follows seq {self.seq}")
+            self._offset += len(line) + 1
+            if self._bad is None:
+                self.seq += 1
+                self.good_end = self._offset
+                yield entry, start
+
+    def _note_bad(self, why: str) -> None:
+        if self._bad is None:
+            self._bad = (self.seq + 1, self._offset, why)
+
+    def finish(self, known_durable: int = 0) -> int:
+        """The bytes of torn tail behind `good_end`. Raises DamagedError.
+
+        `known_durable`: a seq that is known from elsewhere (the manifest) to have been on the disk.
+        """
+        if self._rest:
+            self._note_bad("the line has no end")
+        durable = max(self.durable, known_durable)
+        if self._bad is not None and self._bad[0] <= durable:
+            line, byte, why = self._bad
+            raise DamagedError(f"{self.name}, line {line}, byte {byte}: {why}", hint=DAMAGED_HINT)
+        if self.seq < durable:
+            raise DamagedError(
+                f"{self.name}, line {self.seq + 1}, byte {self.good_end}: cut off; "
+                f"{durable} lines were known to be on the disk",
+                hint=DAMAGED_HINT,
+            )
+        return self._offset + len(self._rest) - self.good_end

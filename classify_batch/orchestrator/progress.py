@@ -1,0 +1,46 @@
+"""What a run tells of itself: while it is on, and at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from classify_batch.errors import ExitStatus
+from classify_batch.records import RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run at a moment.
+
+    Attributes:
+        outcomes: committed files by outcome; types: by type.
+        in_flight: jobs that hold a slot; in_doubt: attempts that are being reconciled.
+        jobs_left_s: seconds that all of these still take, by what the run learned; None where nobody knows.
+        waiting_s: seconds for which nothing is sent; down: because the API answers nothing, and not because it asked
+            for fewer requests; paused: because somebody asked for no new jobs.
+    """
+
+    files: int
+    outcomes: dict[str, int]
+    types: dict[str, int]
+    jobs: int
+    in_flight: int
+    slots: int
+    in_doubt: int
+    requests: int
+    waiting_s: float
+    down: bool
+    paused: bool
+    stopping: str | None
+    jobs_left_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended for now: the manifest's words."""
+
+    state: RunState
+    exit_status: ExitStatus
+    reason: str | None
+    hint: str
+    manifest: dict[str, object]

@@ -1,0 +1,102 @@
+"""A listed job that may be an attempt's, and what is known of it. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from classify_batch.ports import NamedFor
+from classify_batch.records import JobStatus, JobView
+
+READ_AGAIN_S_MIN = 1.0
+READ_AGAIN_S_MAX = 60.0
+
+NAMED_NOWHERE: NamedFor = frozenset()
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """A listed job that nothing excludes.
+
+    Attributes:
+        view: as it was shown last.
+        first_seen_s, seen_s: when it was first shown to this process, and last.
+        named_for: what the journal names it for, once it was asked (`journal_asked`).
+        ended_s: when it was first seen to have ended with answers.
+        failed_s: since when it was seen as failed, without a break.
+        read_s: when the last reading of its results began; asked_s: the same of one that may have failed.
+        named, answered: the files in its results, and those of them that have an answer, as digests.
+    """
+
+    view: JobView
+    first_seen_s: float
+    seen_s: float
+    named_for: NamedFor = NAMED_NOWHERE
+    journal_asked: bool = False
+    ended_s: float | None = None
+    failed_s: float | None = None
+    read_s: float | None = None
+    asked_s: float | None = None
+    named: frozenset[int] = frozenset()
+    answered: frozenset[int] = frozenset()
+
+    @property
+    def job_id(self) -> str:
+        return self.view.job_id
+
+    def show(self, view: JobView, now_s: float) -> None:
+        self.view, self.seen_s = _with_what_is_known(view, self.view), now_s
+        if view.answered:
+            self.ended_s, self.failed_s = now_s if self.ended_s is None else self.ended_s, None
+        elif view.finished:
+            self.failed_s = now_s if self.failed_s is None else self.failed_s
+        else:
+            self.failed_s = None
+
+    @property
+    def tells(self) -> bool:
+        """Whether its results say whose it is. A job that ended well has answers: where none of them names a file, they
+        say nothing. One that ended half well may have answered nothing at all."""
+        return bool(self.named) or self.view.status == JobStatus.PARTIAL_SUCCESS
+
+    def is_decided(self, settle_s: float) -> bool:
+        if self.failed_s is not None:
+            return self.seen_s - self.failed_s >= settle_s
+        return self._was_read_late_enough(settle_s) and self.tells
+
+    def tells_soon(self, settle_s: float) -> bool:
+        """Whether it has answers that were not asked for yet when all of them must have come."""
+        if not self.view.answered or self.ended_s is None:
+            return False
+        return self.asked_s is None or self.asked_s - self.ended_s < settle_s
+
+    def _was_read_late_enough(self, settle_s: float) -> bool:
+        return self.ended_s is not None and self.read_s is not None and self.read_s - self.ended_s >= settle_s
+
+    def read_due_s(self, settle_s: float, *, concerns: bool) -> float:
+        """When to read its results (again). `concerns`: whether they name a file of an attempt, or none at all so far;
+        others' jobs are read once more only to be sure."""
+        if not self.view.answered or self.ended_s is None or self.is_decided(settle_s):
+            return math.inf
+        if self.read_s is None:
+            return self.ended_s
+        final_s = self.ended_s + settle_s
+        if self.read_s < final_s and not concerns:
+            return final_s
+        wait_s = min(READ_AGAIN_S_MAX, max(READ_AGAIN_S_MIN, self.read_s - self.ended_s))
+        return min(final_s, self.read_s + wait_s) if self.read_s < final_s else self.read_s + wait_s
+
+
+def _with_what_is_known(view: JobView, known: JobView) -> JobView:
+    """A job asked for by itself shows how it stands, and not what it was told to do; the list showed that."""
+    return replace(
+        view,
+        project_id=known.project_id if view.project_id is None else view.project_id,
+        created_at_s=known.created_at_s if view.created_at_s is None else view.created_at_s,
+        rules=known.rules if view.rules is None else view.rules,
+        mode=known.mode if view.mode is None else view.mode,
+        parsing_configuration=(
+            known.parsing_configuration if view.parsing_configuration is None else view.parsing_configuration
+        ),
+        transaction_id=known.transaction_id if view.transaction_id is None else view.transaction_id,
+    )

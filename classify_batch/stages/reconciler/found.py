@@ -1,0 +1,93 @@
+"""What the jobs that were found for an attempt mean for its files. Pure set arithmetic, over all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from classify_batch.file_keys import file_key
+from classify_batch.records import Answer, AnsweredFile, Answers, Attempt, Failure, FailureCode, JobView, Part
+from classify_batch.states import after_missing, remainder
+from classify_batch.wire.words import clean
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJob:
+    """A job, and what it said."""
+
+    view: JobView
+    answers: Answers
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The outcome of each of an attempt's files: an answer, a failure, or another turn.
+
+    Attributes:
+        mode_unproven: whether one of the answers is a job's whose mode the server doesn't tell.
+    """
+
+    answers: list[AnsweredFile] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    again: tuple[Part, ...] = ()
+    mode_unproven: bool = False
+
+
+def settle_found(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unresolved: str = "") -> Settlement:
+    """Takes what any of the jobs answers, the first that does.
+
+    A file that a job names without an answer was in it: that was an attempt. One that none of them names was perhaps in
+    no job at all: it goes out again, and after as many such rounds as there are attempts it is unresolved.
+
+    Args:
+        unresolved: why a file without an answer may be in a job that nobody has found: then it doesn't go out again.
+    """
+    answers, named = _gather(attempt, found)
+    missing = [at for at, file_id in enumerate(attempt.file_ids) if file_id not in answers]
+    settled = [answers[file_id] for file_id in attempt.file_ids if file_id in answers]
+    unproven = any(each.mode is None for each in settled)
+    if unresolved:
+        words = f"perhaps paid, and it could not be proven; {unresolved}"
+        failures = [Failure(attempt.positions[at], FailureCode.UNRESOLVED, words) for at in missing]
+        return Settlement(settled, failures, (), unproven)
+    empty = [attempt.positions[at] for at in missing if attempt.file_ids[at] in named]
+    unnamed = [attempt.positions[at] for at in missing if attempt.file_ids[at] not in named]
+    withheld = next((each.answers.withheld for each in found if each.answers.withheld), "")
+    again = () if withheld else after_missing(attempt.part, len(attempt.positions), empty, attempts)
+    failures = [] if again else [_not_answered(position, found, withheld) for position in empty]
+    more, failed = _unnamed(attempt, unnamed, attempts, withheld)
+    return Settlement(settled, failures + failed, again + more, unproven)
+
+
+def _gather(attempt: Attempt, found: Sequence[FoundJob]) -> tuple[dict[str, AnsweredFile], set[str]]:
+    """The answers by the attempt's own spelling of the file IDs, and all IDs that are named."""
+    ours = {file_key(file_id): file_id for file_id in attempt.file_ids}
+    answers, named = dict[str, AnsweredFile](), set[str]()
+    for job in found:
+        for answer in job.answers.items:
+            file_id = ours.get(file_key(answer.file_id)) if answer.file_id is not None else None
+            if file_id is None:
+                continue
+            named.add(file_id)
+            if answer.answered and file_id not in answers:
+                answers[file_id] = _answered(file_id, answer, job.view)
+    return answers, named
+
+
+def _answered(file_id: str, answer: Answer, view: JobView) -> AnsweredFile:
+    return AnsweredFile(file_id, answer, view.job_id, view.mode)
+
+
+def _not_answered(position: int, found: Sequence[FoundJob], withheld: str) -> Failure:
+    jobs = ", ".join(clean(each.view.job_id) for each in found[:3])
+    return Failure(position, FailureCode.NOT_ANSWERED, withheld or f"no answer in the jobs that held it ({jobs})")
+
+
+def _unnamed(
+    attempt: Attempt, positions: list[int], attempts: int, withheld: str
+) -> tuple[tuple[Part, ...], list[Failure]]:
+    rounds = attempt.part.unnamed + 1
+    if rounds < attempts and not withheld:
+        return remainder(attempt.part, positions, unnamed=rounds), []
+    words = withheld or f"{rounds} times a create was not answered, and no job that was found names the file"
+    return (), [Failure(position, FailureCode.UNRESOLVED, words) for position in positions]

@@ -1,0 +1,19 @@
+"""How many pages of a file are read where nobody says, and how many where somebody does."""
+
+from __future__ import annotations
+
+from classify_batch.records import ParsingConfiguration
+
+PAGES_MAX_DEFAULT = 5
+"""The pages of a file that v1 reads where nothing is set. v2 by itself reads every page."""
+
+
+def max_pages_of(parsing: ParsingConfiguration | None, default: int = PAGES_MAX_DEFAULT) -> int:
+    """How many pages of a file may be read, and paid.
+
+    Where `max_pages` is unset, v1 reads `default` of them; whether that cuts `target_pages` short, no source says. So
+    v2 is told to read as many as are named, and both are reckoned with all of them.
+    """
+    if parsing is None:
+        return default
+    return parsing.max_pages or max(default, len(set(parsing.target_pages or ())))

@@ -1,0 +1,247 @@
+"""What a journal knows beside its counts: whose job it is, whose fault a bad one was, and the server's own time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from classify_batch.journal.entry import decode, encode_about_run, encode_facts
+from classify_batch.journal.reader import Reader
+from classify_batch.journal.replay import Standing
+from classify_batch.journal.writer import JournalWriter
+from classify_batch.ports import Log
+from classify_batch.records import AttemptKey, Part, Range
+from classify_batch.states import Adopted, Ended, Finished, Kind, Submitted, Submitting, Tally
+from classify_batch.store.memory import MemoryStore
+
+patient = settings(deadline=None)  # a busy machine is no fault
+
+
+class Still:
+    """A wall clock that stands still."""
+
+    def wall_s(self) -> float:
+        return 1_700_000_000.0
+
+
+def replay(data: bytes, chunks: int) -> Standing:
+    standing, reader = Standing(chunks), Reader("journal.jsonl")
+    for entry, offset in reader.feed(data):
+        standing.read(entry, offset)
+    standing.end_reading()
+    return standing
+
+
+# --- Whose job it is, and whose fault --------------------------------------------------------------------------------
+
+
+def test_a_job_that_is_looked_at_again_is_held_again() -> None:
+    """After a reopening, by the attempt that is looked at; one that is only looked for has none."""
+    standing = Standing(2)
+    for chunk in range(2):
+        standing.apply(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0), 0)
+        standing.apply(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0), 0)
+        standing.apply(Ended(AttemptKey(chunk, 1), Kind.COLLECTED), 0)
+    old = {"attempt": 1, "attempts": 1, "since": "2026-11-22T02:04:16.123Z", "server_s": 7.5, "project_id": "p"}
+    looks = [{"chunk": 0, "job_id": "job-0", **old}, {"chunk": 1, **old}]
+    standing.reopen({"generation": 1, "again": [], "looks": looks}, 2.0)
+    assert (standing.holder_of("job-0"), standing.holder_of("job-1")) == (AttemptKey(0, 1), None)
+    assert {(left.server_s, left.project_id) for left in standing.open.values()} == {(7.5, "p")}
+
+
+FIRST, OURS, NEIGHBOURS, LATER = (AttemptKey(0, number) for number in (1, 2, 3, 4))
+OUR_PART = Part(0, (Range(0, 1),), shared_bad_jobs=2)
+NEIGHBOUR, CLEARED = Part(0, (Range(1, 2),), shared_bad_jobs=2), Part(0, (Range(1, 2),), bad_jobs=1)
+
+
+def send(standing: Standing, key: AttemptKey, part: Part) -> None:
+    """An attempt whose job has ended, and is not collected yet."""
+    standing.apply(Submitting(key, part, 1.0), 0)
+    standing.apply(Submitted(key, f"job-{key.attempt}", 1.0), 0)
+    standing.apply(Finished(key, "ERROR"), 0)
+
+
+def split(neighbour: Part) -> Standing:
+    """Two files that were in one job: ours is out by itself, and the neighbour waits."""
+    standing = Standing(1)
+    send(standing, FIRST, Part(0))
+    standing.apply(Ended(FIRST, Kind.SPLIT, again=(OUR_PART, neighbour)), 0)
+    send(standing, OURS, OUR_PART)
+    return standing
+
+
+def failed(code: str) -> Ended:
+    return Ended(NEIGHBOURS, Kind.COLLECTED, tally=Tally(codes={code: 1}))
+
+
+def test_a_neighbour_is_suspect_while_it_waits_or_is_out() -> None:
+    """It may have been the reason of the bad jobs that a file shared with it."""
+    standing = split(NEIGHBOUR)
+    assert standing.others_suspect(OURS)
+    send(standing, NEIGHBOURS, NEIGHBOUR)
+    assert standing.others_suspect(OURS)
+
+
+@pytest.mark.parametrize(
+    ("end", "suspect"),
+    [
+        (Ended(NEIGHBOURS, Kind.SPLIT, again=(NEIGHBOUR,)), True),
+        (Ended(NEIGHBOURS, Kind.COLLECTED), False),
+        (Ended(NEIGHBOURS, Kind.COLLECTED, again=(CLEARED,)), False),
+        (failed("job_error"), True),
+        (failed("job_cancelled"), True),
+        (failed("not_answered"), False),
+    ],
+)
+def test_a_neighbour_is_suspect_until_it_ended_well(end: Ended, suspect: bool) -> None:
+    """Who was answered, or was left without an answer by a job that ended well, was not the reason; whoever failed by
+    itself was, for as long as the chunk lasts."""
+    standing = split(NEIGHBOUR)
+    send(standing, NEIGHBOURS, NEIGHBOUR)
+    standing.apply(end, 0)
+    assert standing.others_suspect(OURS) is suspect
+    if CLEARED in standing.waiting_parts():
+        send(standing, LATER, CLEARED)
+        standing.apply(Ended(LATER, Kind.COLLECTED), 0)
+    assert standing.others_suspect(OURS) is suspect
+
+
+def test_who_failed_without_shared_bad_jobs_explains_none() -> None:
+    """Its own jobs were bad for its own sake."""
+    standing = split(CLEARED)
+    send(standing, NEIGHBOURS, CLEARED)
+    assert not standing.others_suspect(OURS)
+    standing.apply(failed("job_error"), 0)
+    assert not standing.others_suspect(OURS)
+
+
+# --- The server's own time -------------------------------------------------------------------------------------------
+
+
+def begun(writer: JournalWriter, chunk: int) -> AttemptKey:
+    """A first attempt, as it is intended."""
+    key = AttemptKey(chunk, 1)
+    writer.record(Submitting(key, Part(chunk), 1.0, server_s=writer.server_s))
+    return key
+
+
+def journal_of(writer: JournalWriter, store: MemoryStore, chunks: int) -> Standing:
+    writer.write()
+    return replay(store.crash(max).files[Log.JOURNAL], chunks)
+
+
+def test_a_listed_time_counts_until_a_job_of_the_run_tells_one() -> None:
+    """Whichever is later: the listed jobs are others', and their clock may be another. From then on the latest
+    counts."""
+    writer = JournalWriter(MemoryStore(), Standing(9), Still())
+    told = [writer.server_s]
+    for listed_s in (500.0, 900.0):
+        writer.learn_listed_s(listed_s)
+        told.append(writer.server_s)
+    for chunk, made_s in enumerate([None, 300.0, 400.0, 350.0]):
+        writer.record(Submitted(begun(writer, chunk), f"job-{chunk}", 1.0, None, made_s))
+        told.append(writer.server_s)
+    writer.learn_listed_s(900.0)
+    writer.record(Adopted(begun(writer, 4), "job-4", 1.0, None, 450.0))
+    told.append(writer.server_s)
+    writer.record(Ended(begun(writer, 5), Kind.COLLECTED, found=("job-5",), created_at_s=475.0))
+    assert [*told, writer.server_s] == [None, 500.0, 500.0, 500.0, 300.0, 400.0, 400.0, 450.0, 475.0]
+
+
+@patient
+@given(st.lists(st.none() | st.floats(0, 1e9), min_size=1, max_size=6))
+def test_a_line_tells_the_earliest_time_that_its_intents_knew(times: list[float | None]) -> None:
+    """So that no job of any of them is thought to be too old; nothing, where one of them knew nothing."""
+    intents = [Submitting(AttemptKey(0, 1), Part(0), 1.0, server_s=time_s) for time_s in times]
+    entry = decode(encode_facts(1, 1.0, 0, intents)[:-1])
+    known = [time_s for time_s in times if time_s is not None]
+    assert entry.server_s == (min(known) if len(known) == len(times) else None)
+    assert all(isinstance(fact, Submitting) and fact.server_s == entry.server_s for fact in entry.facts)
+
+
+def test_a_later_process_goes_on_with_the_servers_time() -> None:
+    """As the last line of intents tells it."""
+    store = MemoryStore()
+    writer = JournalWriter(store, Standing(4), Still())
+    for chunk, made_s in enumerate([300.0, 400.0]):
+        writer.record(Submitted(begun(writer, chunk), f"job-{chunk}", 1.0, None, made_s))
+        writer.write()
+    begun(writer, 2)
+    read_back = journal_of(writer, store, 4)
+    assert (read_back.server_s, read_back.open[AttemptKey(1, 1)].server_s) == (400.0, 300.0)
+    assert read_back.open[AttemptKey(0, 1)].server_s is None
+    read_back.read(decode(encode_facts(99, 1.0, 0, [Submitting(AttemptKey(3, 1), Part(3), 1.0)])[:-1]), 0)
+    assert read_back.server_s == 400.0  # a line that knows nothing unsays nothing
+
+
+def test_an_intent_tells_the_project_that_it_went_to() -> None:
+    """Also where no job has told it yet: a later process has to speak for the same."""
+    store = MemoryStore()
+    writer = JournalWriter(store, Standing(2), Still())
+    writer.record(Submitting(AttemptKey(0, 1), Part(0), 1.0, project_id="p"))
+    writer.record(Submitting(AttemptKey(1, 1), Part(1), 1.0))
+    left = journal_of(writer, store, 2).open
+    assert [left[AttemptKey(chunk, 1)].project_id for chunk in range(2)] == ["p", None]
+
+
+def test_times_that_disagree_are_of_no_use_any_more() -> None:
+    """In this process at once, and in every later one, however many lines follow."""
+    store = MemoryStore()
+    writer = JournalWriter(store, Standing(4), Still())
+    writer.record(Submitted(begun(writer, 0), "job-0", 1.0, None, 300.0))
+    writer.write()
+    writer.tell_times_apart()
+    assert (writer.server_s, writer.times_apart) == (None, True)
+    assert begun(writer, 1)
+    read_back = journal_of(writer, store, 4)
+    assert (read_back.times_apart, read_back.open[AttemptKey(1, 1)].server_s) == (True, None)
+    later = JournalWriter(store, read_back, Still())
+    later.record(Submitted(begun(later, 2), "job-2", 1.0, None, 310.0))
+    assert (later.server_s, later.times_apart) == (None, True)
+    last = journal_of(later, store, 4)
+    last.read(decode(encode_facts(99, 1.0, 0, [Submitting(AttemptKey(3, 1), Part(3), 1.0)])[:-1]), 0)
+    assert last.times_apart
+
+
+# --- Whether a bound of credits holds --------------------------------------------------------------------------------
+
+OLD, BOUNDED = {"limits": {"attempts": 3}}, {"limits": {"max_credits": 10.0}}
+NEW = {"limits": {"attempts": 3}, "accept_s": 60.0}
+CLOSED: dict[str, Any] = {"requests": 1}
+
+
+@pytest.mark.parametrize(
+    ("lives", "holds"),
+    [
+        ([], True),
+        ([OLD], False),  # killed
+        ([OLD, CLOSED], True),
+        ([OLD, CLOSED, NEW], True),
+        ([OLD, NEW], False),
+        ([OLD, NEW, CLOSED], False),
+        ([OLD, CLOSED, OLD, NEW, CLOSED], False),
+        ([BOUNDED], True),  # it wrote its intents down
+        ([BOUNDED, OLD, CLOSED], True),
+        ([NEW], True),
+        ([NEW, NEW, CLOSED], True),
+        ([{}], False),
+    ],
+)
+def test_what_a_killed_process_may_have_sent_breaks_the_bound(lives: list[dict[str, Any]], holds: bool) -> None:
+    """A process of version 0.2 that had no bound sent v2's creates before it wrote them down; one that was closed had
+    written down all."""
+    kinds = [Kind.CLOSED if values is CLOSED else Kind.OPENED for values in lives]
+    lines = [encode_about_run(seq, 1.0, 0, kinds[seq - 1], values) for seq, values in enumerate(lives, 1)]
+    assert replay(b"".join(lines), 1).bound_holds is holds
+
+
+def test_the_longest_time_to_accept_counts() -> None:
+    """Of all processes of the run: one of them may still have a call on the wire."""
+    lines = [
+        encode_about_run(seq, 1.0, 0, Kind.OPENED, {"accept_s": each}) for seq, each in enumerate((60, 90.5, 5), 1)
+    ]
+    assert replay(b"".join(lines), 1).accept_s == 90.5
+    assert replay(encode_about_run(1, 1.0, 0, Kind.OPENED, {}), 1).accept_s is None

@@ -1,0 +1,266 @@
+"""Which jobs a journal names, for what, and how far back it has to be searched for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from classify_batch.journal import writer as writing
+from classify_batch.journal.entry import decode
+from classify_batch.journal.reader import Reader
+from classify_batch.journal.replay import Standing
+from classify_batch.journal.writer import JournalWriter
+from classify_batch.ports import Log, NamedFor
+from classify_batch.records import AttemptKey, Part, Range
+from classify_batch.states import Adopted, Ended, Finished, Kind, Submitted, Submitting
+from classify_batch.store.memory import MemoryStore
+
+patient = settings(deadline=None)  # a busy machine is no fault
+
+pytestmark = pytest.mark.anyio
+
+CHUNKS = 40
+LOTS = st.lists(st.integers(0, 1 << 20), min_size=40, max_size=160)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Still:
+    """A wall clock that stands still: nothing here may ask it."""
+
+    def wall_s(self) -> float:
+        return 1_700_000_000.0
+
+
+class Life:
+    """A run whose jobs are made by a server that stamps them by its own time, step by step.
+
+    Attributes:
+        made_s: when each job was made, by name.
+    """
+
+    def __init__(self, lots: list[int]) -> None:
+        self._lots: Iterator[int] = iter(lots)
+        self.server_s = 1000.0
+        self.made_s: dict[str, float] = {}
+        self.store = MemoryStore()
+        self.writer = JournalWriter(self.store, Standing(CHUNKS), Still())
+        self.begin()
+
+    def draw(self, size: int) -> int:
+        return next(self._lots, 0) % size
+
+    def begin(self) -> None:
+        """What a process reads of the list before its first create."""
+        self.writer.learn_listed_s(self.server_s - self.draw(500))
+
+    def take_over(self) -> None:
+        """Another process goes on."""
+        standing, reader = Standing(CHUNKS), Reader(Log.JOURNAL)
+        for entry, offset in reader.feed(self.journal()):
+            standing.read(entry, offset)
+        standing.end_reading()
+        self.writer = JournalWriter(self.store, standing, Still())
+        self.begin()
+
+    def journal(self) -> bytes:
+        self.writer.write()
+        return self.store.crash(max).files.get(Log.JOURNAL, b"")
+
+    def step(self) -> None:
+        self.server_s += self.draw(100)
+        (self._intend, self._accept, self._find, self.writer.write)[self.draw(4)]()
+
+    def _intend(self) -> None:
+        standing = self.writer.standing
+        if (chunk := next(filter(standing.is_planned, range(CHUNKS)), None)) is not None:
+            key = AttemptKey(chunk, 1)
+            self.writer.record(Submitting(key, Part(chunk), 1.0, server_s=self.writer.server_s))
+
+    def _made(self) -> tuple[str, float]:
+        job_id, made_s = f"job-{len(self.made_s)}", self.server_s + self.draw(60)
+        self.made_s[job_id] = made_s
+        return job_id, made_s
+
+    def _waiting(self) -> AttemptKey | None:
+        return next((key for key, left in self.writer.standing.open.items() if left.job_id is None), None)
+
+    def _accept(self) -> None:
+        if (key := self._waiting()) is not None:
+            job_id, made_s = self._made()
+            self.writer.record((Submitted, Adopted)[self.draw(2)](key, job_id, 1.0, None, made_s))
+
+    def _find(self) -> None:
+        if (key := self._waiting()) is not None:
+            job_id, made_s = self._made()
+            self.writer.record(Ended(key, Kind.COLLECTED, found=(job_id,), created_at_s=made_s))
+
+    def youngest_above(self, place: int) -> float:
+        """The time of the youngest job that is named above a byte of the journal."""
+        items = (item for line in self.journal()[:place].splitlines() for item in decode(line).items)
+        names = (name for item in items for name in (item.job_id, *item.jobs) if name is not None)
+        return max((self.made_s[name] for name in names), default=0.0)
+
+
+def run(main: Callable[[], Awaitable[Any]]) -> Any:
+    """For tests that make many small worlds."""
+    return anyio.run(main, backend="asyncio")
+
+
+async def search(life: Life) -> list[tuple[float, int]]:
+    """Where the search begins, for every time that could be asked for."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(writing, "_BACK_BYTES", 700)  # many blocks, even of a short journal
+        times = sorted({moment for made_s in life.made_s.values() for moment in (made_s, made_s + 0.5)})
+        return [(server_s, await life.writer.line_before(server_s)) for server_s in times]
+
+
+def assert_no_younger_job_above(life: Life) -> None:
+    data = life.journal()
+    starts = {0, *accumulate(map(len, data.splitlines(keepends=True)))}
+    for server_s, place in run(partial(search, life)):
+        assert place in starts
+        assert life.youngest_above(place) < server_s
+
+
+@patient
+@given(LOTS)
+def test_no_younger_job_is_named_above_where_the_search_begins(lots: list[int]) -> None:
+    """By the server's own time: whatever was read in which order, and however the lines were cut into blocks."""
+    life = Life(lots)
+    for _ in range(30):
+        life.step()
+    assert_no_younger_job_above(life)
+
+
+@patient
+@given(LOTS)
+@example([3, 0, 3, 1, 0, 1, 0, 50, 1, 1])
+def test_the_same_holds_where_other_processes_wrote_before(lots: list[int]) -> None:
+    """What an earlier process had read of the server's time and never written down makes no younger job older."""
+    life = Life(lots)
+    for _ in range(30):
+        if not life.draw(8):
+            life.take_over()
+        life.step()
+    assert_no_younger_job_above(life)
+
+
+async def test_a_long_journal_is_searched_from_near_its_end() -> None:
+    """However many jobs it names, and whatever any clock of ours says; all of it, where no time is known."""
+    life = Life([])
+    for number in range(3000):
+        life.server_s = 1000.0 + number
+        key = AttemptKey(0, number + 1)
+        part = Part(0) if number == 0 else Part(0, (Range(0, 1),))
+        life.writer.record(Submitting(key, part, 1.0, server_s=life.writer.server_s))
+        life.writer.record(Submitted(key, f"job-{number}", 1.0, None, life.server_s))
+        life.writer.record(Ended(key, Kind.COLLECTED, again=(Part(0, (Range(0, 1),)),)))
+        life.writer.write()
+    end = len(life.journal())
+    recent = await life.writer.line_before(life.server_s - 60.0)
+    assert end - 200_000 < recent < end
+    assert await life.writer.line_before(None) == await life.writer.line_before(0.0) == 0
+    asked = [f"job-{number}" for number in range(3000)]
+    known, to = await life.writer.named_jobs(asked, recent)
+    assert set(asked[-61:]) <= known.keys() < set(asked)
+    assert known.keys() == set(asked[-len(known) :])
+    assert to == end
+    assert (await life.writer.named_jobs(asked, 0))[0].keys() == set(asked)
+
+
+# --- What they are named for ------------------------------------------------------------------------------------------
+
+
+def begun(writer: JournalWriter, chunk: int) -> AttemptKey:
+    key = AttemptKey(chunk, writer.next_attempt(chunk))
+    writer.record(Submitting(key, Part(chunk) if key.attempt == 1 else Part(chunk, (Range(0, 1),)), 1.0))
+    return key
+
+
+def found(writer: JournalWriter, chunk: int, *job_ids: str) -> None:
+    """A chunk's create was not answered, and these jobs held its files; one of these goes out again."""
+    again = (Part(chunk, (Range(0, 1),)),)
+    writer.record(Ended(begun(writer, chunk), Kind.COLLECTED, again=again, found=job_ids))
+
+
+@pytest.mark.parametrize("kind", [Submitted, Adopted])
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_job_is_named_for_the_chunks_that_found_it_or_is_ours(
+    kind: Callable[[AttemptKey, str, float], Submitted | Adopted], together: bool
+) -> None:
+    """Whose create was answered with it, by name or in the list, has it for good, whoever else found it before or
+    after. Words that look like a job's name are none."""
+    writer = JournalWriter(MemoryStore(), Standing(CHUNKS), Still())
+
+    def break_line() -> None:
+        if not together:
+            writer.write()
+
+    found(writer, 0, "found", "ours later")
+    break_line()
+    found(writer, 7, "found", "another's")
+    break_line()
+    for chunk, job_id in ((1, "ours"), (2, "ours later")):
+        key = begun(writer, chunk)
+        writer.record(kind(key, job_id, 1.0))
+        writer.record(Finished(key, "ERROR", None, 'the job "job_id":"only words","jobs":["only words"]'))
+        break_line()
+    found(writer, 3, "ours")
+    asked = ["found", "ours", "ours later", "only words", "never heard of"]
+    named, _ = await writer.named_jobs(asked, 0)
+    expected: dict[str, NamedFor] = {"found": frozenset({0, 7}), "ours": None, "ours later": None}
+    assert named == expected
+
+
+async def test_a_job_that_is_looked_at_again_is_ours() -> None:
+    """A reopening names it; one that says nothing of a job names none."""
+    writer = JournalWriter(MemoryStore(), Standing(CHUNKS), Still())
+    for chunk in range(2):
+        writer.record(Ended(begun(writer, chunk), Kind.COLLECTED))
+    old = {"attempt": 1, "attempts": 1, "since": "2026-11-22T02:04:16.123Z"}
+    looks = [{"chunk": 0, "job_id": "old", **old}, {"chunk": 1, **old}]
+    writer.record_about_run(Kind.REOPENED, {"generation": 1, "again": [], "looks": looks})
+    assert (await writer.named_jobs(["old", "other"], 0))[0] == {"old": None}
+
+
+async def test_a_search_goes_on_where_the_last_one_ended() -> None:
+    """What was named before is not told again, and what was recorded by then is."""
+    writer = JournalWriter(MemoryStore(), Standing(CHUNKS), Still())
+    found(writer, 0, "a")
+    first, place = await writer.named_jobs(["a", "b"], 0)
+    found(writer, 1, "b")
+    second, end = await writer.named_jobs(["a", "b"], place)
+    assert (first, second) == ({"a": frozenset({0})}, {"b": frozenset({1})})
+    assert await writer.named_jobs(["a", "b"], end) == ({}, end)
+
+
+class Choppy(MemoryStore):
+    """A medium that gives a file out in small pieces."""
+
+    async def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        data = await self.read(name, start, end)
+        for at in range(0, len(data), 7):
+            yield data[at : at + 7]
+
+
+async def test_lines_may_come_in_pieces() -> None:
+    """The names, and the place where they ended, don't depend on it."""
+    found_in = []
+    for store in (MemoryStore(), Choppy()):
+        writer = JournalWriter(store, Standing(CHUNKS), Still())
+        found(writer, 0, "a")
+        writer.record(Submitted(begun(writer, 1), "b", 1.0))
+        found_in.append(await writer.named_jobs(["a", "b"], 0))
+    assert found_in[0] == found_in[1]
+    assert found_in[0][0] == {"a": frozenset({0}), "b": None}
