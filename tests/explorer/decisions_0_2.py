@@ -1,0 +1,189 @@
+"""The reconciler's decisions as they stood in version 0.2 (commit 3f6c0f4), to be run by the same model.
+
+Transcribed from `stages/reconciler/match.py` and `stage.py` of that commit: its names, its constants and its order of
+things. What was spread over coroutines there is called here where the model comes to the same point. Left out is what
+the model has no use for: pages, errors, warnings, rules and parsing configurations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from classify_batch.ports import NamedFor
+from classify_batch.records import Attempt, AttemptKey, JobStatus, JobView
+from classify_batch.stages.reconciler.candidate import Candidate
+from classify_batch.stages.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain
+from classify_batch.stages.reconciler.evidence import Doubt, Evidence
+from classify_batch.stages.reconciler.match import digests_of
+
+if TYPE_CHECKING:
+    from tests.explorer.protocol_model import SPECS, Decisions
+    from tests.explorer.server_model import Scenario
+else:
+    from protocol_model import SPECS, Decisions
+    from server_model import Scenario
+
+TIME_MARGIN_S = 5.0
+LATE_RESULTS_S = 1
+
+
+@dataclass(slots=True)
+class OldDoubt:
+    """See match.Doubt of 0.2."""
+
+    attempt: Attempt
+    until_s: float = math.inf
+    first_look_s: float | None = None
+    last_look_s: float | None = None
+    shown: frozenset[str] | None = None
+    found: dict[str, int] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
+
+
+class Evidence02(Evidence):
+    """What the reconciler of 0.2 did, behind the names of today's."""
+
+    def __init__(self, scenario: Scenario, wall_offset_s: int, date_offset_s: int) -> None:
+        super().__init__(SPECS, settle_s=scenario.settle_s, clock_spread_s=scenario.clock_spread_s)
+        self._wall_offset_s = wall_offset_s
+        self._clock_skew_s = date_offset_s - wall_offset_s
+        self._job_timeout_s = scenario.job_timeout_s
+        self._old: dict[AttemptKey, OldDoubt] = {}
+        self._dismissed: set[str] = set()
+        self._answered: dict[str, frozenset[str]] = {}
+        self._found: dict[str, JobView] = {}
+
+    # --- What happens -----------------------------------------------------------------------------------------------
+
+    def add(self, doubt: Doubt) -> None:
+        self.doubts[doubt.attempt.key] = doubt
+        self._old[doubt.attempt.key] = OldDoubt(doubt.attempt)
+
+    def remove(self, doubt: Doubt) -> None:
+        del self.doubts[doubt.attempt.key]
+        del self._old[doubt.attempt.key]
+        if not self.doubts:
+            self._dismissed.clear()
+
+    def begin_reading(self, now_s: float) -> None:
+        self._reading_s = now_s
+        self.candidates.clear()
+        for doubt in self._old.values():
+            if doubt.first_look_s is None:
+                doubt.first_look_s, doubt.until_s = now_s, now_s + self._wall_offset_s
+
+    def show(self, view: JobView, now_s: float) -> None:
+        if view.job_id not in self._dismissed and any(self._could_be(view, doubt) for doubt in self._old.values()):
+            self.candidates[view.job_id] = Candidate(view, now_s, now_s)
+
+    def end_reading(self, *, complete: bool) -> None:
+        """0.2 drew no line between a reading to the end and another; one that failed was begun again."""
+
+    def name(self, job_id: str, named_for: NamedFor) -> None:
+        """0.2 named only the jobs that it had made or adopted."""
+        if named_for is None:
+            del self.candidates[job_id]
+
+    # --- What is to be done -----------------------------------------------------------------------------------------
+
+    def unasked(self) -> Iterator[Candidate]:
+        """The list alone was believed. When the journal was asked, the readings are counted."""
+        for doubt in self._old.values():
+            if doubt.first_look_s is None:
+                continue
+            if doubt.shown is None and self._settled(doubt, self._reading_s):
+                doubt.shown = frozenset(self.candidates)
+        return iter(())
+
+    def unread(self, now_s: float) -> list[Candidate]:
+        for candidate in self.candidates.values():
+            if candidate.view.finished and not candidate.view.answered:
+                self._dismissed.add(candidate.job_id)  # not paid, and nobody's
+        due = [candidate for candidate in self.candidates.values() if self.is_read_due(candidate, now_s)]
+        for candidate in due:
+            if candidate.job_id in self._answered:
+                self._hold_against(candidate.job_id, self._answered[candidate.job_id])
+        for doubt in self._old.values():
+            doubt.last_look_s = self._reading_s if doubt.first_look_s is not None else None
+        due = [candidate for candidate in due if candidate.job_id not in self._answered]
+        return sorted(due, key=lambda each: (each.view.created_at_s or math.inf, each.job_id))
+
+    def is_read_due(self, candidate: Candidate, now_s: float) -> bool:
+        return candidate.view.answered and any(self._asking(candidate.view))
+
+    def read(self, job_id: str, begun_s: float, named: Iterable[str], answered: Iterable[str]) -> None:
+        files = frozenset(answered)
+        status = self.candidates[job_id].view.status
+        if not files and not frozenset(named) and status != JobStatus.PARTIAL_SUCCESS:
+            return
+        self._answered[job_id] = files
+        self.candidates[job_id].answered = digests_of(files)
+        self._hold_against(job_id, files)
+
+    def decide(self, doubt: Doubt, now_s: float) -> Decision | None:
+        old = self._old[doubt.attempt.key]
+        best = self._best(old)
+        if best is not None and old.found[best] == len(old.attempt.file_ids):
+            return self._adopt(best)
+        undecided = [
+            view
+            for view in (each.view for each in self.candidates.values())
+            if view.job_id not in self._dismissed | old.found.keys() and self._could_be(view, old)
+        ]
+        if undecided:
+            return self._give_up_when_due(doubt, now_s)
+        if self._settled(old, old.last_look_s):
+            return SendAgain() if best is None else self._adopt(best)
+        return None
+
+    def _give_up_when_due(self, doubt: Doubt, now_s: float) -> GiveUp | None:
+        attempt = doubt.attempt
+        began_s = max(attempt.since_s, attempt.waits_since_s)
+        late = now_s + self._wall_offset_s - began_s > self._job_timeout_s
+        return GiveUp((), "its job may be one of them") if late else None
+
+    # --- Whose job is it --------------------------------------------------------------------------------------------
+
+    def _could_be(self, view: JobView, doubt: OldDoubt) -> bool:
+        if view.job_id in doubt.others or (doubt.shown is not None and view.job_id not in doubt.shown):
+            return False
+        if view.created_at_s is not None:
+            earliest_s = doubt.attempt.since_s + self._clock_skew_s - TIME_MARGIN_S
+            latest_s = doubt.until_s + self._clock_skew_s + self._settle_s + TIME_MARGIN_S
+            if not earliest_s <= view.created_at_s <= latest_s:
+                return False
+        return view.mode is None or view.mode == self._specs.of(doubt.attempt.part).mode
+
+    def _asking(self, view: JobView) -> Iterator[OldDoubt]:
+        return (doubt for doubt in self._old.values() if self._could_be(view, doubt) and view.job_id not in doubt.found)
+
+    def _hold_against(self, job_id: str, files: frozenset[str]) -> None:
+        for doubt in list(self._asking(self.candidates[job_id].view)):
+            if count := len(files.intersection(doubt.attempt.file_ids)):
+                doubt.found[job_id] = count
+                self._found[job_id] = self.candidates[job_id].view
+            else:
+                doubt.others.add(job_id)
+
+    def _best(self, doubt: OldDoubt) -> str | None:
+        found = doubt.found.keys() - self._dismissed
+        return max(sorted(found), key=lambda job_id: doubt.found[job_id], default=None)
+
+    def _adopt(self, job_id: str) -> Adopt:
+        self._dismissed.add(job_id)
+        return Adopt(self._found[job_id])
+
+    def _settled(self, doubt: OldDoubt, last_s: float | None) -> bool:
+        first_s = doubt.first_look_s
+        return first_s is not None and last_s is not None and last_s > first_s and last_s - first_s >= self._settle_s
+
+
+def _answers_late_s(_scenario: Scenario, status: str) -> int:
+    """A job that ended well was read once more; every other was believed at once."""
+    return LATE_RESULTS_S if status == JobStatus.SUCCESS else 0
+
+
+DECISIONS_0_2 = Decisions(Evidence02, answers_late_s=_answers_late_s)
