@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 from collections import Counter
@@ -30,7 +31,7 @@ CONFIG = """
 version = "{version}"
 base_url = "{base_url}"
 project_id = "{project_id}"
-timeout_s = 10
+timeout_s = 2
 [job]
 rules = [
   {{ type = "invoice", description = "has an invoice number, line items and a total amount" }},
@@ -43,6 +44,8 @@ jobs_in_flight = {jobs_in_flight}
 requests_per_s = {requests_per_s}
 attempts = {attempts}
 settle_s = {settle_s}
+accept_s = 0
+clock_spread_s = 3
 """
 
 SECOND_LOOK = "[escalation]\nbelow_confidence = 0.6\nunmatched = true\n"
@@ -62,6 +65,10 @@ class Shape:
     """Whether files may fail, since the sandbox was told to fail jobs."""
     second_look: bool = False
     """Whether weak answers are looked at again."""
+    others_answer: bool = False
+    """Whether somebody else's jobs may answer files, which we then don't pay."""
+    clock_off_s: float = 0.0
+    """How far each process's clock may be off, either way."""
 
 
 @dataclass
@@ -111,6 +118,7 @@ class Case:
         crowded: bool = False,
     ) -> None:
         self._forks = forks
+        self._clocks = random.Random(name)
         self.folder = folder / name
         self.server = server
         self.shape = shape
@@ -159,7 +167,10 @@ class Case:
         if self._forks is None:
             ended = await run_command(words, after_s, number)
         else:
-            ended = await self._forks.run(words, self.folder / "said.txt", order or {}, after_s, number)
+            told = dict(order or {})
+            if off_s := self.shape.clock_off_s:
+                told["clock_s"] = self._clocks.uniform(-off_s, off_s)
+            ended = await self._forks.run(words, self.folder / "said.txt", told, after_s, number)
         if ended.status is None:
             self.fault(f"a process ran into the limit of time (order {order})")
         elif after_s is not None and number is signal.SIGTERM and ended.after_signal_s > LEAVES_WITHIN_S:
@@ -207,7 +218,9 @@ class Case:
         self.score.lost = sum(not outcomes[each] for each in self.file_ids)
         self.score.twice = sum(outcomes[each] > 1 for each in self.file_ids)
         self.score.paid_twice = sum(billed[each] > 1 for each in self.file_ids)
-        if unpaid := [each for each in outcomes if not billed[each] and each not in {f["file_id"] for f in failures}]:
+        failed = {line["file_id"] for line in failures}
+        unpaid = [each for each in outcomes if not billed[each] and each not in failed]
+        if unpaid and not self.shape.others_answer:
             self.fault(f"answered, and not on the bill: {unpaid[:3]}")
         await self._judge_directory(by_command=by_command)
         if self.score.lost or self.score.twice or self.score.paid_twice:

@@ -13,8 +13,10 @@ before the package is imported; the package knows nothing of it. At the chosen s
 
 To start an interpreter a thousand times takes longer than all that is to be seen. So this process imports everything
 once, then makes a process of its own, by fork, of each order that it reads (a line of JSON: `words` of the command
-line, `said`: a file for its stderr, and `step`, `how`, `seed`, `log`). It answers with two lines: the PID, and the exit
-status, negative for a signal. A PID that was told stays valid until the next order.
+line, `said`: a file for its stderr, and `step`, `how`, `seed`, `log`, `clock_s`). It answers with two lines: the PID,
+and the exit status, negative for a signal. A PID that was told stays valid until the next order.
+
+With `clock_s` its wall clock runs so far ahead of the machine's, as on another machine.
 
 With `log` the kinds of all steps are written to that file at the end: how a walk over all of them learns their number.
 """
@@ -29,6 +31,7 @@ import signal
 import socket
 import stat
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from importlib import import_module
@@ -177,6 +180,9 @@ def become(steps: Steps, order: dict[str, Any]) -> NoReturn:
     nothing, said = os.open(os.devnull, os.O_RDWR), os.open(order["said"], os.O_WRONLY | os.O_CREAT, 0o600)
     for number, descriptor in ((0, nothing), (1, nothing), (2, said)):
         os.dup2(descriptor, number)
+    if clock_s := order.get("clock_s"):
+        machine_s = time.time
+        time.time = lambda: machine_s() + clock_s
     steps.begin(order)
     status = carry_out(steps)
     if order.get("log"):

@@ -4,13 +4,14 @@ A cut is what a dead disk leaves behind: so many bytes of the journal, the outco
 and some more. The sandbox is set back to fit. A create call leaves only after its intent is durable: so a job whose
 intent was cut off was never made, one that the journal names was, and one between the two may have been or not.
 
-All this runs in one process, on one socket: the sandbox of each cut is known by the organization ID of the calls, which
-is no part of a run's identity.
+All this runs in one process, on one socket: the sandbox of each cut is known by the organization ID of the calls. That
+is a part of a run's identity, so each cut's run.json gets its own, of the same length, and the journal the hash of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ from _crash_sandbox import BRISK, FAULTS, Lab, Server
 from _crash_suites import FAILING
 
 from classify_batch import Settings, arun
+from classify_batch.journal.line import seal
 from classify_batch.runs.reading import verify_run
 from classify_batch.sandbox import App, Faults, Options, opened, read_jobs, serving
 from classify_batch.sandbox.world import Job, count_billed
@@ -36,6 +38,7 @@ from classify_batch.sandbox.world import Job, count_billed
 MISFORTUNES = FAULTS | BRISK | {"retry_after_s": 0.02, "error": 0.15, "null_result": 0.1}
 AT_ONCE = 16
 SETTLE_S = 0.5
+TIMEOUT_S = 1.0
 SHAPE = replace(FAILING, files=8, attempts=2)
 SHORT_SHAPE = Shape(files=4, files_per_job=2, jobs_in_flight=2, attempts=2, settle_s=0.5, fails=True)
 PATIENCE_S = 60.0
@@ -49,7 +52,7 @@ class Switchboard:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         query = parse_qs(scope["query_string"].decode())
-        await self.apps[query.get("organization_id", [""])[0]](scope, receive, send)
+        await self.apps[query["organization_id"][0]](scope, receive, send)
 
 
 async def cut_everywhere(lab: Lab, forks: Forks, share: float) -> Score:
@@ -83,8 +86,10 @@ async def _original(
     ledger = folder / "ledger.jsonl"
     options = Options.of(seed=lab.seed, ledger=ledger, job_duration_s=0.1, faults=Faults.of(MISFORTUNES, "cuts"))
     with opened(options) as app:
-        board.apps[""] = app
+        board.apps[_organization(0)] = app
         case = Case(folder, Server(base_url, ledger, lab.version), SHORT_SHAPE if short else SHAPE, "cut", forks=forks)
+        config = case.config.read_text()
+        case.config.write_text(config.replace("[api]\n", f'[api]\norganization_id = "{_organization(0)}"\n'))
         for step in () if short else (45, 40):
             await case.start(order={"step": step, "how": "before"})
         await case.to_end()
@@ -101,8 +106,8 @@ class Cuts:
         self._files = {each.name: each.read_bytes() for each in case.run_dir.iterdir()}
         self._jobs = list(read_jobs(case.server.ledger))
         self.journal = self._files["journal.jsonl"]
-        named = (item for line in self._lines(self.journal) for item in line.get("items", ()) if "job_id" in item)
-        self._key_of = {item["job_id"]: (item["chunk"], item["attempt"]) for item in named}
+        items = [item for line in self._lines(self.journal) for item in line.get("items", ())]
+        self._key_of = {job_id: (item["chunk"], item["attempt"]) for item in items for job_id in _jobs_of(item)}
 
     def _lines(self, journal: bytes) -> list[dict[str, Any]]:
         return [json.loads(line) for line in journal[: journal.rfind(b"\n") + 1].splitlines()]
@@ -118,11 +123,11 @@ class Cuts:
         with opened(told) as app:
             for number, job in enumerate(self._jobs_then(lines, dice), 1):
                 app.world.add(replace(job, number=number))
-            self._board.apps[str(place)] = app
+            self._board.apps[_organization(place)] = app
             await self._go_on(run_dir, place, score)
             score.requests = sum(sum(by_status.values()) for by_status in app.meter.by_call().values())
             await self._judge(run_dir, app, place, score)
-            del self._board.apps[str(place)]
+            del self._board.apps[_organization(place)]
         if not (score.faults and self._lab.keep):
             shutil.rmtree(run_dir)
         return score
@@ -130,9 +135,10 @@ class Cuts:
     def _lay_out(self, run_dir: Path, place: int, lines: list[dict[str, Any]], dice: random.Random) -> None:
         run_dir.mkdir()
         items = [item for line in lines for item in line.get("items", ())]
-        for name in ("plan.jsonl", "run.json"):
-            (run_dir / name).write_bytes(self._files[name])
-        (run_dir / "journal.jsonl").write_bytes(self.journal[:place])
+        run_file = self._files["run.json"].replace(_organization(0).encode(), _organization(place).encode())
+        (run_dir / "plan.jsonl").write_bytes(self._files["plan.jsonl"])
+        (run_dir / "run.json").write_bytes(run_file)
+        (run_dir / "journal.jsonl").write_bytes(_begun_with(run_file, self.journal[:place]))
         for name in ("results", "failures"):
             committed = max((item[name][1] for item in items if name in item), default=0)
             data = self._files[f"{name}.jsonl"]
@@ -140,7 +146,7 @@ class Cuts:
 
     def _jobs_then(self, lines: list[dict[str, Any]], dice: random.Random) -> list[Job]:
         items = [(line["kind"], item) for line in lines for item in line.get("items", ())]
-        named = {item["job_id"] for _, item in items if "job_id" in item}
+        named = {job_id for _, item in items for job_id in _jobs_of(item)}
         begun = {(item["chunk"], item["attempt"]) for kind, item in items if kind == "submitting"}
         return [
             job
@@ -149,7 +155,7 @@ class Cuts:
         ]
 
     async def _go_on(self, run_dir: Path, place: int, score: Score) -> None:
-        api, limits = {"organization_id": str(place)}, {"settle_s": SETTLE_S}
+        api, limits = {"organization_id": _organization(place), "timeout_s": TIMEOUT_S}, {"settle_s": SETTLE_S}
         settings = Settings.load(self._case.config, api=api, limits=limits)
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -171,3 +177,25 @@ class Cuts:
         if score.lost or score.twice or score.paid_twice:
             counts = f"lost {score.lost}, twice {score.twice}, paid twice {score.paid_twice}"
             score.faults.append(f"cut at byte {place}: {counts}")
+
+
+def _organization(place: int) -> str:
+    return f"organization-{place:06}"
+
+
+def _jobs_of(item: dict[str, Any]) -> list[str]:
+    """The jobs that an item of a journal's line names."""
+    return [*item.get("jobs", ()), *([item["job_id"]] if "job_id" in item else [])]
+
+
+def _begun_with(run_file: bytes, journal: bytes) -> bytes:
+    """A journal whose `opened` lines tell the hash of this run.json; what was cut in the middle of a line stays cut."""
+    *lines, rest = journal.split(b"\n")
+    whole = [_opened_with(run_file, line) if b'"run_sha256"' in line else line for line in lines]
+    return b"\n".join([*whole, rest])
+
+
+def _opened_with(run_file: bytes, line: bytes) -> bytes:
+    body = {name: value for name, value in json.loads(line).items() if name != "crc"}
+    body["run_sha256"] = hashlib.sha256(run_file).hexdigest()
+    return seal(json.dumps(body, separators=(",", ":")).encode()).removesuffix(b"\n")

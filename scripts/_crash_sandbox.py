@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,14 +45,20 @@ class Server:
 
 @asynccontextmanager
 async def sandbox(
-    folder: Path, seed: int, faults: Mapping[str, float], *, job_duration_s: float = 0.1, version: str = "v1"
+    folder: Path,
+    seed: int,
+    faults: Mapping[str, object],
+    *,
+    job_duration_s: float = 0.1,
+    version: str = "v1",
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Server]:
-    """A sandbox in a process of its own."""
+    """A sandbox in a process of its own. `options`: further ones of its command line."""
     ledger = folder / "ledger.jsonl"
     misfortunes = [word for name, value in faults.items() for word in ("--fault", f"{name}={value}")]
     told = ["--port", "0", "--ledger", str(ledger), "--seed", str(seed), "--job-duration-s", str(job_duration_s)]
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, "sandbox", *told, *misfortunes, stdout=asyncio.subprocess.PIPE, env=ENVIRON
+        *COMMAND, "sandbox", *told, *misfortunes, *options, stdout=asyncio.subprocess.PIPE, env=ENVIRON
     )
     try:
         assert process.stdout is not None
@@ -110,15 +116,15 @@ class Lab:
         return time.monotonic() > self.until_s
 
     @asynccontextmanager
-    async def borrow(self, faults: Mapping[str, float]) -> AsyncIterator[Server]:
+    async def borrow(self, faults: Mapping[str, object], options: Sequence[str] = ()) -> AsyncIterator[Server]:
         """A sandbox with the usual faults and these, for one case."""
-        kind = json.dumps(faults)
+        kind = json.dumps([faults, options])
         async with self._opening:
             place = self._places.get(kind)
             if place is None or not place.left:
                 if place is not None and not place.guests:
                     await self._close(place)
-                place = self._places[kind] = await self._open(faults)
+                place = self._places[kind] = await self._open(faults, options)
         place.left -= 1
         place.guests += 1
         try:
@@ -128,13 +134,13 @@ class Lab:
             if not place.guests and place is not self._places[kind]:
                 await self._close(place)
 
-    async def _open(self, faults: Mapping[str, float]) -> _Place:
+    async def _open(self, faults: Mapping[str, object], options: Sequence[str]) -> _Place:
         self._opened += 1
         folder = self.folder / f"sandbox-{self._opened}"
         folder.mkdir()
         stack = AsyncExitStack()
         all_faults = FAULTS | BRISK | faults
-        making = sandbox(folder, self.seed + self._opened, all_faults, version=self.version)
+        making = sandbox(folder, self.seed + self._opened, all_faults, version=self.version, options=options)
         server = await stack.enter_async_context(making)
         return _Place(server, stack)
 

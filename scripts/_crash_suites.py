@@ -18,6 +18,8 @@ from _crash_sandbox import Lab
 Strike = Callable[[Case, random.Random], Awaitable[None]]
 
 LAG_S = 0.5
+SLOW_S = 1.2
+"""A slow create is accepted so late; the client waits for 2 s."""
 
 STARTUP_S = 0.7
 """What an interpreter takes to import everything, where nobody measures it."""
@@ -38,7 +40,8 @@ class Suite:
     name: str
     shape: Shape
     strikes: Callable[[Score], Iterator[Strike]]
-    faults: dict[str, float] = field(default_factory=dict)
+    faults: dict[str, object] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
     crowded: bool = False
     forked: bool = True
 
@@ -50,7 +53,7 @@ async def carry_out(suite: Suite, lab: Lab, forks: Forks, *, lanes: int) -> Scor
 
     async def lane() -> None:
         for turn, strike in strikes:
-            async with lab.borrow(suite.faults) as server:
+            async with lab.borrow(suite.faults, suite.options) as server:
                 name = f"{suite.name.replace(' ', '-')}-{turn}"
                 made = forks if suite.forked else None
                 case = Case(lab.folder, server, suite.shape, name, forks=made, crowded=suite.crowded)
@@ -181,6 +184,7 @@ class Suites:
         lagging = replace(found.longer, files=found.longer.files // 2, settle_s=found.longer.settle_s + LAG_S)
         faults = {"list_lag_s": LAG_S, "lost_create_answer": 0.2}
         yield Suite("random, list lags", lagging, at_random, faults, crowded=True)
+        yield from self._what_may_not_be_trusted(most)
         yield Suite("SIGTERM", SMALL, self._terms)
         yield Suite("task cancelled", SMALL, partial(self._stops, "cancel"))
         if self.version == "v1":  # which has a better mode to look again
@@ -188,6 +192,25 @@ class Suites:
             at_random = partial(self._at_random, most, 2 * found.longer_s)
             yield Suite("a second look", twice, at_random, {"lost_create_answer": 0.1, "partial": 0.1})
         yield Suite("in --retry-failed", FAILING, self._in_retries, {"error": 0.3, "null_result": 0.2})
+
+    def _what_may_not_be_trusted(self, most: int) -> Iterator[Suite]:
+        """Moments, clocks, other people's jobs, single readings."""
+        found, half = self.found, replace(self.found.longer, files=self.found.longer.files // 2)
+        at_random = partial(self._at_random, most, found.longer_s / 2 + SLOW_S)
+        slow: dict[str, object] = {"create_slow": 0.3, "accept_after_s": SLOW_S, "lost_create_answer": 0.1}
+        yield Suite("calls outlive", half, at_random, slow)
+        at_random = partial(self._at_random, most, found.longer_s / 2)
+        clocks = replace(half, clock_off_s=90.0)
+        yield Suite("other clocks", clocks, at_random, {"lost_create_answer": 0.3}, ("--date-ahead-s", "40"))
+        others: dict[str, object] = {"overlap": 0.5, "partial": 0.3, "lost_create_answer": 0.3}
+        others |= {
+            "results_lag_s": 0.4,
+            "results_lag_shows": "half",
+            "list_hides_after_s": 0.3,
+            "list_hides_for_s": 2.0,
+        }
+        shape = replace(half, others_answer=True, attempts=8)
+        yield Suite("others, late, hidden", shape, at_random, others, ("--list-order", "changed"), crowded=True)
 
     def _some_of(self, steps: int) -> list[int]:
         return self.dice.sample(range(1, steps + 1), max(1, round(self.share * steps)))
