@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 from trio.testing import MockClock
 
+from classify_batch.clock import LoopClock
 from classify_batch.manifest import verify as verifying
 from classify_batch.manifest.outcome_ids import outcome_file_id
 from classify_batch.manifest.reopen import earlier_failures_name
@@ -45,6 +46,7 @@ else:
 T = TypeVar("T")
 
 FILES = 14
+START_S = 1_700_000_000.0
 SETTLE_S = 5.0
 JOB_TIMEOUT_S = 90.0
 LIMITS = {"settle_s": SETTLE_S, "job_timeout_s": JOB_TIMEOUT_S, "jobs_in_flight": 3, "attempts": 2}
@@ -66,6 +68,13 @@ WEATHER: dict[str, tuple[float, ...]] = {
     "rejected_vaguely_share": (0.2,),
     "list_lag_s": (1.0, 4.5),
     "get_lag_s": (1.0, 4.0),
+    "create_slow": (0.3,),
+    "accept_after_s": (20.0, 50.0),
+    "results_lag_s": (2.0, 4.0),
+    "list_hides_for_s": (30.0,),
+    "overlap": (0.5,),
+    "error_first": (0.3,),
+    "error_first_s": (3.0,),
 }
 """What the weather is drawn from; everything else stays kind."""
 
@@ -76,7 +85,7 @@ def move_on(lab: Lab, jobs: Iterable[Job] | None = None, **options: object) -> N
     world = World(told, lab.app.world.seed)
     for job in lab.app.world if jobs is None else jobs:
         world.add(job)
-    lab.app = lab.wire.app = App(told, world, lab.app.project, wall_s=lab.clock.wall_s)
+    lab.app = lab.wire.app = App(told, world, lab.app.project, wall_s=LoopClock().wall_s)
 
 
 def change_weather(lab: Lab, **faults: object) -> None:
@@ -219,7 +228,7 @@ class Nights(RuleBasedStateMachine):
     @rule(
         names=st.lists(st.sampled_from(sorted(WEATHER)), min_size=1, max_size=4, unique=True),
         data=st.data(),
-        list_order=st.sampled_from(["newest", "oldest", "shuffled"]),
+        list_order=st.sampled_from(["newest", "oldest", "shuffled", "changed"]),
         seed=st.integers(1, 1000),
     )
     def weather(self, names: list[str], data: st.DataObject, list_order: str, seed: int) -> None:
@@ -236,6 +245,11 @@ class Nights(RuleBasedStateMachine):
     def limits(self, jobs_in_flight: int, attempts: int) -> None:
         """Other limits from the next run on."""
         change_limits(self.lab, jobs_in_flight=jobs_in_flight, attempts=attempts)
+
+    @rule(ahead_s=st.sampled_from([0.0, -3600.0, -8.0, 8.0, 3600.0]))
+    def another_machine(self, ahead_s: float) -> None:
+        """The next processes run by another wall clock; the server keeps its own."""
+        self.lab.clock = LoopClock(START_S + ahead_s)
 
     @rule(for_s=st.sampled_from([10.0, 200.0]))
     def nothing_for_a_while(self, for_s: float) -> None:
