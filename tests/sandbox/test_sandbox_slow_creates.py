@@ -149,7 +149,8 @@ def test_a_client_that_gives_up_leaves_its_create_behind() -> None:
             await lab.run_until_power_cut(99)
             accepted = lab.accepted()
             await anyio.sleep(2)
-            reads = [round(at_s) for at_s, method, _ in lab.wire.requests if method == "GET"]
+            posted_s = next(at_s for at_s, method, _ in lab.wire.requests if method == "POST")
+            reads = [round(at_s) for at_s, method, _ in lab.wire.requests if method == "GET" and at_s > posted_s]
             return reads[0], lab.settings.api.timeout_s, accepted, lab.accepted()
 
     looked_s, timeout_s, before, after = in_virtual_time(script)

@@ -24,7 +24,7 @@ else:
 
 COMMAND = (sys.executable, "-m", "classify_batch")
 STRANGER = (sys.executable, str(Path(__file__).with_name("stranger.py")))
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 TYPES = ("invoice", "contract", "letter")
 
 CONFIG = """

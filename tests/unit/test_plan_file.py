@@ -22,7 +22,7 @@ from classify_batch.store.memory import MemoryStore
 pytestmark = pytest.mark.anyio
 FILE_IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=4)
 CHUNKS = st.lists(st.lists(FILE_IDS | st.sampled_from(['"', "\\n", "é"]), min_size=1, max_size=4), max_size=30)
-quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Cut(MemoryStore):
