@@ -1,11 +1,18 @@
-"""An API of which a test says what it answers: the calls that it doesn't script must not be made."""
+"""What stands on either side of a stage: an API of which a test says what it answers (the calls that it doesn't script
+must not be made), and a journal that keeps what it is told."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from zlib import crc32
+
+import anyio
+import anyio.lowlevel
 
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.records import Answers, Attempt, JobPage, JobView
+from classify_batch.ports import Log, NamedFor
+from classify_batch.records import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
+from classify_batch.states import Fact
 
 
 def refusal(verdict: Verdict, call: str = "list", status: int | None = None) -> ApiError:
@@ -42,3 +49,52 @@ class ScriptedApi:
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         raise AssertionError("nobody reads results")
+
+
+class KeptJournal:
+    """ports.Journal, which keeps what it is told.
+
+    Attributes:
+        recorded: the facts, each with the event loop's time.
+        lines: what was appended to each log.
+        holders: which open attempt has which job.
+    """
+
+    server_s: float | None = None
+    times_apart = False
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[float, Fact]] = []
+        self.lines = dict.fromkeys(Log, b"")
+        self.holders: dict[str, AttemptKey] = {}
+
+    def next_attempt(self, chunk: int) -> int:
+        return 1
+
+    def record(self, fact: Fact) -> None:
+        self.recorded.append((anyio.current_time(), fact))
+
+    def append(self, log: Log, lines: bytes) -> Segment | None:
+        if not lines:
+            return None
+        start = len(self.lines[log])
+        self.lines[log] += lines
+        return Segment(start, start + len(lines), crc32(lines))
+
+    async def durable(self) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    def learn_listed_s(self, created_at_s: float) -> None:
+        self.server_s = created_at_s
+
+    def tell_times_apart(self) -> None:
+        self.times_apart = True
+
+    def holder_of(self, job_id: str) -> AttemptKey | None:
+        return self.holders.get(job_id)
+
+    async def line_before(self, server_s: float | None) -> int:
+        return 0
+
+    async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
+        return {}, start
