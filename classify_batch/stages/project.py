@@ -80,6 +80,7 @@ class ProjectProof:
         self._made = anyio.Event()
         self._proven = False
         self._list_is_refused = False
+        self._files_fail = False
         self.project_id: str | None = None
 
     async def ready(self) -> bool:
@@ -116,22 +117,23 @@ class ProjectProof:
         return None
 
     async def _prove_known(self, project_id: str, page: JobPage | None) -> Stop | None:
+        """What can't be read for now says nothing: it is read again, until the API is down or tells."""
         known = self._known
         self._proven = True
-        if project_id in _projects_of(page):
-            return None
-        if known.job_id is not None:
-            return await self._prove_by_job(known.job_id, project_id)
-        holds_file = await self._project_of_file()
-        if holds_file == project_id:
-            return None
-        if page is None and not self._list_is_refused:
+        while project_id not in _projects_of(page):
+            if known.job_id is not None:
+                return await self._prove_by_job(known.job_id, project_id)
+            holds_file = await self._project_of_file()
+            if holds_file == project_id:
+                return None
+            if not self._files_fail and (page is not None or self._list_is_refused):
+                seen = ", ".join(map(clean, sorted(_projects_of(page) or ({holds_file} if holds_file else set()))))
+                none = "no read shows that the key speaks for that project"
+                words = f"the key speaks for project {seen}" if seen else none
+                return self._other_project(f"the run's creates went to project {clean(project_id)}, and {words}")
             await anyio.sleep(AGAIN_S)
-            return await self._prove_known(project_id, await self._list())
-        listed = _projects_of(page)
-        seen = ", ".join(map(clean, sorted(listed or ({holds_file} if holds_file else set()))))
-        words = f"the key speaks for project {seen}" if seen else "no read shows that the key speaks for that project"
-        return self._other_project(f"the run's creates went to project {clean(project_id)}, and {words}")
+            page = await self._list()
+        return None
 
     async def _prove_by_job(self, job_id: str, project_id: str) -> Stop | None:
         """A job that was made a moment ago may be 404 for as long as it may be missing in the list."""
@@ -145,7 +147,8 @@ class ProjectProof:
                 if anyio.current_time() >= until_s:
                     if await self._project_of_file() == project_id:
                         return None  # it is the project, and the job was deleted
-                    return self._other_project(f"the run's job {clean(job_id)} isn't there for this key ({error})")
+                    if not self._files_fail:
+                        return self._other_project(f"the run's job {clean(job_id)} isn't there for this key ({error})")
                 await anyio.sleep(AGAIN_S)
             else:
                 if view.project_id in (None, project_id):
@@ -173,11 +176,14 @@ class ProjectProof:
     async def _project_of_file(self) -> str | None:
         """None where the file list doesn't tell; a key may be good for jobs only."""
         try:
-            return await patiently(lambda: self._api.project_of_file(self._known.file_id), tries=FILE_TRIES)
+            found = await patiently(lambda: self._api.project_of_file(self._known.file_id), tries=FILE_TRIES)
         except ApiError as error:
             if error.verdict is Verdict.DOWN:
                 raise
+            self._files_fail = error.verdict is Verdict.LATER
             return None
+        self._files_fail = False
+        return found
 
 
 def server_s_of(page: JobPage) -> float | None:

@@ -209,9 +209,6 @@ async def test_names_are_fit_for_a_terminal() -> None:
     assert proof.stop.reason.isprintable()
 
 
-@pytest.mark.xfail(
-    reason="a file list that can't be read for now counts as one that doesn't hold the file", strict=True
-)
 @pytest.mark.parametrize(
     ("run", "server"),
     [
@@ -224,7 +221,6 @@ async def test_a_file_list_that_can_not_be_read_for_now_is_no_other_project(run:
     assert (await prove(server, run)).stop is None
 
 
-@pytest.mark.xfail(reason="each new try is a call inside the last one", strict=True)
 async def test_a_list_that_comes_back_late_is_waited_for() -> None:
     """However long that takes: how long an API may be down is for `limits.patience_s` to say."""
     assert (await prove(Server([*[LATER] * 1500, page("p")], file=[None]), INTENDED)).ready is True
