@@ -20,10 +20,10 @@ from classify_batch.stages.reconciler.evidence import Doubt, Evidence
 from classify_batch.stages.reconciler.match import digests_of
 
 if TYPE_CHECKING:
-    from tests.explorer.protocol_model import SPECS, Decisions
+    from tests.explorer.decisions import SPECS, Decisions
     from tests.explorer.server_model import Scenario
 else:
-    from protocol_model import SPECS, Decisions
+    from decisions import SPECS, Decisions
     from server_model import Scenario
 
 TIME_MARGIN_S = 5.0

@@ -57,6 +57,14 @@ class Written(NamedTuple):
     outcomes: tuple[Outcome, ...] = ()
     server_s: int | None = None
 
+    def __str__(self) -> str:
+        open_ = [
+            f"{each.key.chunk}.{each.key.attempt}" + f" as {each.job_id}" * bool(each.job_id) for each in self.open
+        ]
+        named = sorted(f"{job_id} for {'a create' if chunk is None else chunk}" for job_id, chunk in self.named)
+        ended = [f"{each.file_id} {each.kind}" for each in self.outcomes]
+        return f"open {open_}, waiting {len(self.waiting)}, named {named}, outcomes {ended}"
+
 
 # --- A process --------------------------------------------------------------------------------------------------------
 

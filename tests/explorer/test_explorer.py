@@ -23,17 +23,19 @@ from classify_batch.stages.reconciler.evidence import Doubt, Evidence
 from classify_batch.stages.reconciler.found import FoundJob, Settlement, settle_found
 
 if TYPE_CHECKING:
+    from tests.explorer.decisions import PRESENT, SPECS, Decisions
     from tests.explorer.decisions_0_2 import DECISIONS_0_2
     from tests.explorer.explore import Exploration, explore
     from tests.explorer.promises import PAID_ONCE, PROVEN_ATTEMPTS, PROVEN_MODE
-    from tests.explorer.protocol_model import PRESENT, SPECS, Decisions, ProtocolModel
+    from tests.explorer.protocol_model import ProtocolModel
     from tests.explorer.server_model import Scenario, Stranger
 else:
     sys.path.insert(0, str(Path(__file__).parent))
+    from decisions import PRESENT, SPECS, Decisions
     from decisions_0_2 import DECISIONS_0_2
     from explore import Exploration, explore
     from promises import PAID_ONCE, PROVEN_ATTEMPTS, PROVEN_MODE
-    from protocol_model import PRESENT, SPECS, Decisions, ProtocolModel
+    from protocol_model import ProtocolModel
     from server_model import Scenario, Stranger
 
 WORLDS = {
