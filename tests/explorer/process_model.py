@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
@@ -290,8 +291,9 @@ class Work:
         found: Sequence[str] = (),
         *,
         gave_up: bool = False,
+        shown_until_s: float = inf,
     ) -> None:
-        self.step.check(broken_by_end(self.state, End(attempt, answers, failures, again, gave_up)))
+        self.step.check(broken_by_end(self.state, End(attempt, answers, failures, again, gave_up, shown_until_s)))
         written, key = self.process.written, attempt.key
         opened = next(each for each in written.open if each.key == key)
         if opened.job_id is None:

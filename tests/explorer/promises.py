@@ -30,13 +30,14 @@ class Broken(NamedTuple):
 
 
 class End(NamedTuple):
-    """What becomes of an attempt's files."""
+    """What becomes of an attempt's files. `shown_until_s`: a job that is first shown later is not the attempt's."""
 
     attempt: Attempt
     answers: Sequence[AnsweredFile]
     failures: Sequence[Failure]
     again: tuple[Part, ...]
     gave_up: bool
+    shown_until_s: float
 
 
 def broken_by_create(state: State, call: Call) -> Iterator[Broken]:
@@ -101,24 +102,25 @@ def _decidable(state: State, end: End, file_id: str) -> Iterator[Broken]:
     mode = "MULTIMODAL" if end.attempt.part.first is not None else "FAST"
     possible = [call for call in state.calls.values() if not scenario.modes_shown or call.mode == mode]
     for call in possible:
-        if _was_to_be_taken(state, end.attempt, call) and file_id in call.files and call.mark(file_id) == ANSWERED:
+        if _was_to_be_taken(state, end, call) and file_id in call.files and call.mark(file_id) == ANSWERED:
             yield Broken(OPEN_ONLY, f"{file_id} is unresolved, and {call.job_id}, which was seen, answers it")
-    undecided = any(_is_undecided(state, call) for call in possible)
+    undecided = any(_is_undecided(state, end, call) for call in possible)
     if end.gave_up and not undecided and not state.list_failed:
         yield Broken(OPEN_ONLY, f"{file_id} is unresolved, and every job has told what it answers")
 
 
-def _was_to_be_taken(state: State, attempt: Attempt, call: Call) -> bool:
-    """A stranger's job may be older than the intent, and then nobody looks at it; and where there is always another one
-    that has just ended, nobody waits for its answers."""
+def _was_to_be_taken(state: State, end: End, call: Call) -> bool:
+    """Nobody looks at a stranger's job that is older than the intent, or was seen before it; and nobody waits for one
+    that comes when it is already known that there is none of our own."""
     if call.key is not None or not call.end_shown:
         return call.end_shown
-    scenario, first_s = state.server.scenario, call.first_shown_s
-    seen_before = attempt.intended_s is not None and first_s is not None and first_s < attempt.intended_s
-    return not seen_before and not scenario.shown_times and state.now - call.ended_s >= scenario.settle_s
+    first_s, intended_s = call.first_shown_s or 0, end.attempt.intended_s or 0
+    return intended_s <= first_s < end.shown_until_s and not state.server.scenario.shown_times
 
 
-def _is_undecided(state: State, call: Call) -> bool:
+def _is_undecided(state: State, end: End, call: Call) -> bool:
+    if call.state is CallState.NO_JOB or (call.first_shown_s or 0) >= end.shown_until_s:
+        return False
     if call.state is not CallState.ENDED:
-        return call.state is not CallState.NO_JOB
+        return True
     return not call.end_shown or state.now - call.ended_s < state.server.scenario.settle_s

@@ -197,6 +197,7 @@ class Rounds:
             settlement.again,
             [each.view.job_id for each in found],
             gave_up=given_up is not None,
+            shown_until_s=doubt.shown_until_s,
         )
 
 

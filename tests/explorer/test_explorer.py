@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.explorer.decisions import PRESENT, SPECS, Decisions
     from tests.explorer.decisions_0_2 import DECISIONS_0_2
     from tests.explorer.explore import Exploration, explore
-    from tests.explorer.promises import PAID_ONCE, PROVEN_ATTEMPTS, PROVEN_MODE
+    from tests.explorer.promises import OPEN_ONLY, PAID_ONCE, PROVEN_ATTEMPTS, PROVEN_MODE
     from tests.explorer.protocol_model import ProtocolModel
     from tests.explorer.server_model import Scenario, Stranger
 else:
@@ -34,7 +34,7 @@ else:
     from decisions import PRESENT, SPECS, Decisions
     from decisions_0_2 import DECISIONS_0_2
     from explore import Exploration, explore
-    from promises import PAID_ONCE, PROVEN_ATTEMPTS, PROVEN_MODE
+    from promises import OPEN_ONLY, PAID_ONCE, PROVEN_ATTEMPTS, PROVEN_MODE
     from protocol_model import ProtocolModel
     from server_model import Scenario, Stranger
 
@@ -89,6 +89,14 @@ WORLDS = {
         ends=("+--",),
         bad_ends=1,
         strangers=(Stranger(("a", "b", "c"), ("-++",)),),
+    ),
+    "others make jobs without end": Scenario(
+        chunks=(("a",),),
+        accept_s=0,
+        settle_s=1,
+        job_timeout_s=3,
+        job_s_max=3,
+        strangers=(Stranger(("x",), ("+",)), Stranger(("x",), ("+",))),
     ),
     "a list that fails": Scenario(
         chunks=(("a",),), accept_s=1, settle_s=1, job_timeout_s=6, outages=3, cut_readings=2, kills=1, retries=1
@@ -203,6 +211,13 @@ class WithoutSpread(Evidence):
         return doubt.attempt.server_s
 
 
+class WaitsForAll(Evidence):
+    """Waits for jobs that come when it is known that there is none of its own."""
+
+    def _is_undecided(self, candidate: Candidate, doubt: Doubt) -> bool:
+        return not candidate.journal_asked or not candidate.is_decided(self._settle_s)
+
+
 class EarlyFailures(Evidence):
     """Takes a job that shows an error for one that was not paid."""
 
@@ -250,6 +265,7 @@ WITHOUT = {
         PAID_ONCE,
     ),
     "a mode that is null": ("a mode that is not shown", replace(PRESENT, settle_found=told_mode), PROVEN_MODE),
+    "an end of waiting for others": ("others make jobs without end", by(WaitsForAll), OPEN_ONLY),
     "a second look at failures": ("an error that becomes an answer", by(EarlyFailures), PAID_ONCE),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from email.utils import formatdate
+from itertools import count
 from typing import TYPE_CHECKING
 
 import anyio
@@ -168,6 +169,26 @@ async def test_a_process_that_does_not_live_long_makes_way_in_a_crowded_project(
                 break
         assert await lab.judge() == {}
         assert lab.accepted() == OTHERS + 1
+
+
+async def test_others_that_make_jobs_all_night_keep_nobody_waiting() -> None:
+    """A create was lost on its way, and another run by the same rules makes a job with every page of the list that is
+    read: there is always one that goes on."""
+    limits = {"accept_s": 5.0, "settle_s": 5.0, "job_timeout_s": 120.0}
+    with laboratory(5, files_per_job=5, job_duration_s=10.0, limits=limits, timeout_s=5.0) as lab:
+        lost, numbers = list[httpx.Request](), count()
+
+        async def somebody_is_busy(request: httpx.Request) -> httpx.Response | None:
+            if is_create(request) and not lost:
+                lost.append(request)
+                raise httpx.ReadTimeout("", request=request)
+            if lost and not is_create(request) and request.url.path.endswith("/jobs"):
+                await somebody_creates(lab, lost[0], f"theirs-{next(numbers)}")
+            return None
+
+        lab.wire.before = somebody_is_busy
+        await ends_well(lab)
+        assert anyio.current_time() < 120
 
 
 def crowded(lab: Lab, *, taken: bool) -> None:

@@ -14,7 +14,7 @@ The promise "nothing is paid twice" is decided here, by these rules:
 - *Every job that answers counts*, whoever made it: a file that any of them answers is not sent again.
 - *That nothing is left* takes two complete readings of the list: one begun after `accept_until_s`, one `settle_s`
   later. A job that was accepted is listed within `settle_s`; one that a reading misses (a page shifted, a replica lags)
-  is found by the other.
+  is found by the other. So a job that is first shown after both isn't the attempt's, and nobody waits for it.
 
 The stage beside this file does what `unasked`, `unread` and `decide` say. The tests explore this class exhaustively,
 together with a model of the protocol.
@@ -55,6 +55,8 @@ class Doubt:
         refusal: on such an API: what the repeated call was refused with, after an earlier one may have been accepted.
             Empty: the call is simply made again where no job is found.
         first_s: when the first complete reading began that began after `accept_until_s`; last_s: when the last one did.
+        shown_until_s: when the first reading began after these had shown all that there can be: a job that is first
+            shown after that is not this attempt's, though it may answer its files. Others make jobs without end.
         cut_short: how many readings began after it that did not come to the list's end.
         looked: whether any reading was ended since.
         is_read_for: whether the last reading was begun for it, too: one that was under way when it was added may have
@@ -68,6 +70,7 @@ class Doubt:
     refusal: str = ""
     first_s: float | None = None
     last_s: float | None = None
+    shown_until_s: float = math.inf
     cut_short: int = 0
     looked: bool = False
     is_read_for: bool = False
@@ -96,7 +99,19 @@ class Evidence:
         self._remembered_digests = 0
         self.doubts: dict[AttemptKey, Doubt] = {}
         self.candidates: dict[str, Candidate] = {}
-        self.times_apart = False
+        self._times_apart = False
+
+    @property
+    def times_apart(self) -> bool:
+        return self._times_apart
+
+    @times_apart.setter
+    def times_apart(self, apart: bool) -> None:
+        """A job that a time excluded was forgotten, and has yet to be shown again."""
+        if apart and not self._times_apart:
+            for doubt in self.doubts.values():
+                doubt.first_s, doubt.last_s, doubt.shown_until_s = None, None, math.inf
+        self._times_apart = apart
 
     # --- What happens -----------------------------------------------------------------------------------------------
 
@@ -125,6 +140,8 @@ class Evidence:
         self._since_s = self.since_s()
         for doubt in self.doubts.values():
             doubt.is_read_for = True
+            if self._is_settled(doubt):
+                doubt.shown_until_s = min(now_s, doubt.shown_until_s)
 
     def show(self, view: JobView, now_s: float) -> None:
         """A job that the server shows, in the list or alone."""
@@ -218,7 +235,7 @@ class Evidence:
             return Take((whole.view,))
         if doubt.digests <= frozenset().union(*(each.answered for each in holding)):
             return Take(jobs)
-        undecided = [each for each in possible if not each.journal_asked or not each.is_decided(self._settle_s)]
+        undecided = [each for each in possible if self._is_undecided(each, doubt)]
         if self._is_settled(doubt) and not undecided:
             return Take(jobs) if jobs else SendAgain()
         if now_s >= doubt.give_up_s and (self._is_settled(doubt) or doubt.cut_short >= CUT_SHORT_MAX):
@@ -294,7 +311,13 @@ class Evidence:
 
     def _floor_s(self, doubt: Doubt) -> float | None:
         server_s = doubt.attempt.server_s
-        return None if server_s is None or self.times_apart else server_s - self._clock_spread_s
+        return None if server_s is None or self._times_apart else server_s - self._clock_spread_s
+
+    def _is_undecided(self, candidate: Candidate, doubt: Doubt) -> bool:
+        """Whether it may be the attempt's job, or may answer more of its files."""
+        if candidate.first_seen_s >= doubt.shown_until_s and not candidate.named & doubt.digests:
+            return False
+        return not candidate.journal_asked or not candidate.is_decided(self._settle_s)
 
     def _is_settled(self, doubt: Doubt) -> bool:
         """Whether two complete readings show all that there can be."""

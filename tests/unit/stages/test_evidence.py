@@ -61,6 +61,33 @@ def test_readings_serve_all_attempts_that_wait() -> None:
     assert world.decide(late, 140.0) == SendAgain()
 
 
+def test_jobs_that_come_after_the_proof_keep_nobody_waiting() -> None:
+    """They are others': these may make jobs by the same rules without end. What one of them answers is taken all the
+    same, and waited for where it names a file."""
+    asked = doubt("a", "b")
+    world = World(asked)
+    now_s = world.read_twice(job("early"))
+    world.read_list(now_s + 1.0, job("early", "ERROR"), job("later"))
+    world.read_list(now_s + 21.0, job("early", "ERROR"), job("later", "SUCCESS"))
+    assert world.decide(asked, now_s + 21.0) == SendAgain()
+    world.answer("later", now_s + 21.0, ["a"])
+    assert world.decide(asked, now_s + 21.0) is None
+    world.answer("later", now_s + 41.0, ["a"])
+    assert world.decide(asked, now_s + 41.0) == Take((job("later", "SUCCESS"),))
+
+
+def test_what_excluded_jobs_by_a_time_that_says_nothing_proves_nothing() -> None:
+    """When the server's clocks are seen apart the list is read anew: a job that a time excluded was forgotten."""
+    asked = doubt("a", server_s=SERVER_S)
+    world = World(asked)
+    old = job(created_at_s=SERVER_S - 1000.0)
+    now_s = world.read_twice(old)
+    assert world.decide(asked, now_s) == SendAgain()
+    world.times_apart = True
+    assert world.decide(asked, now_s) is None
+    assert world.decide(asked, world.read_twice(old, from_s=now_s + 1.0)) is None
+
+
 @pytest.mark.parametrize("repeatable", [False, True])
 def test_a_reading_proves_nothing_for_an_attempt_that_came_in_its_middle(repeatable: bool) -> None:
     """What was shown before was not held against it, and was not asked for as far back as it wants."""
