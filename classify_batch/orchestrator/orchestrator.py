@@ -295,7 +295,8 @@ class Orchestrator:
             self._over.set()
 
     async def _lay(self, tasks: TaskGroup, submit_only: bool) -> None:
-        """Makes the streams and the tasks between them."""
+        """Makes the streams and the tasks between them: without a pause, so that each stream has a task to close it."""
+        known = await known_project(self._standing, self._plan)
         settings, limits = self._settings, self._settings.limits
         specs = settings.specs
         bills = settings.api.version == "v2"
@@ -311,7 +312,7 @@ class Orchestrator:
         proof = ProjectProof(
             self._api,
             self._stopping,
-            await known_project(self._standing, self._plan),
+            known,
             read_first_page=job_list.first_page,
             on_first_page=partial(self._on_first_page, evidence),
             settle_s=limits.settle_s,

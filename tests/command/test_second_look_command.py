@@ -52,7 +52,7 @@ def test_weak_answers_are_looked_at_again_and_all_are_sorted(tmp_path: Path, ser
     run_dir = tmp_path / "run"
     planned = command("plan", tmp_path / "c.toml", "--input", tmp_path / "ids.txt", "--run-dir", run_dir)
     assert "at most 3,000 credits, $3.75, 2,000 pages  (5 pages a file, 1, then 2 credits a page)" in planned.stdout
-    assert json.loads((run_dir / "run.json").read_text())["format"] == 2  # an older version leaves it alone
+    assert json.loads((run_dir / "run.json").read_text())["format"] == 3  # an older version leaves it alone
     done = command("resume", run_dir)
     assert done.returncode == 0, done.stderr
 
