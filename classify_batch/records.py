@@ -377,11 +377,16 @@ class FailureCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The final verdict on a file that was not classified."""
+    """The final verdict on a file that was not classified.
+
+    Attributes:
+        job_id: the job that held it, where it is known to be another than the one that ended the attempt.
+    """
 
     position: int
     code: FailureCode
     message: str
+    job_id: str | None = None
 
 
 class Segment(NamedTuple):

@@ -148,8 +148,8 @@ class Ended:
 
     Attributes:
         kind: collected, split or rejected.
-        found: of an attempt whose create was not answered: the jobs in whose results its files were found. No later
-            attempt of the chunk takes them for its own.
+        found: of an attempt whose create was not answered: the jobs in whose results its files were found, and which
+            have no more to tell. No later attempt of the chunk takes them for its own.
         created_at_s: the latest time at which one of these was made, by the server's own clock.
     """
 

@@ -54,6 +54,7 @@ class Standing(Totals):
         job_id: the last one that the API named.
         server_s: the server's own time, as far as it was read: the latest `created_at` of a job of this run.
         server_s_is_listed: whether that is still the time of a listed job, since none of this run has told one.
+        names_untimed: whether a line names jobs and tells no time: the older ones do, up to 0.2.
         times_apart: whether the server's clocks were seen to disagree by more than `limits.clock_spread_s`.
         accept_s: the longest that a process of this run gave a create call to be accepted; None: none has said.
         bound_holds: whether every credit that was spent stands in the journal: versions up to 0.2 let v2's creates
@@ -80,6 +81,7 @@ class Standing(Totals):
         self.job_id: str | None = None
         self.server_s: float | None = None
         self.server_s_is_listed = False
+        self.names_untimed = False
         self.times_apart = False
         self.accept_s: float | None = None
         self.bound_holds = True
@@ -174,6 +176,7 @@ class Standing(Totals):
                     item.project_id,
                 )
         elif kind is _SUBMITTED or kind is _ADOPTED:
+            self.names_untimed |= entry.server_s is None
             for item in entry.items:
                 self._accept((item.chunk, item.attempt), kind, item.job_id, entry.at_s, item.project_id)
         else:

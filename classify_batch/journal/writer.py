@@ -211,9 +211,12 @@ class JournalWriter:
         server's own clock; the journal's beginning, if need be, or where None is asked for.
 
         A line of intents tells the latest time of a job that was read before it, so that no line above it names a
-        younger one. No clock of ours is asked: processes on different machines wrote these lines.
+        younger one; but for lines that tell no time. No clock of ours is asked: processes on different machines wrote
+        these lines.
         """
         await self.durable()
+        if self.standing.names_untimed:
+            return 0
         end, step = await self._store.size(Log.JOURNAL) or 0, _BACK_BYTES
         offset = end
         while server_s is not None and offset > step:

@@ -134,7 +134,9 @@ class Outcomes:
         line = result_line(attempt, first_job_id, mode, file_id, answer, at)
         line.attempt, line.counts = number, FIRST
         second = self._specs.of(attempt.part).mode
-        line.other = Other(second, attempt.key.attempt, job_id, code=failure.code, message=clean(failure.message))
+        line.other = Other(
+            second, attempt.key.attempt, failure.job_id or job_id, code=failure.code, message=clean(failure.message)
+        )
         return line
 
     def _accepts(self, line: ResultLine) -> bool:

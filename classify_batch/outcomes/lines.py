@@ -119,7 +119,7 @@ def failure_lines(attempt: Attempt, job_id: str | None, failures: Iterable[Failu
                 "outcome": OutcomeKind.FAILED,
                 "code": failure.code,
                 "message": clean(failure.message),
-                "job_id": job_id,
+                "job_id": failure.job_id or job_id,
                 "chunk": attempt.key.chunk,
                 "attempt": attempt.key.attempt,
                 "failed_at": at,

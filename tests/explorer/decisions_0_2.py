@@ -114,7 +114,9 @@ class Evidence02(Evidence):
     def is_read_due(self, candidate: Candidate, now_s: float) -> bool:
         return candidate.view.answered and any(self._asking(candidate.view))
 
-    def read(self, job_id: str, begun_s: float, named: Iterable[str], answered: Iterable[str]) -> None:
+    def read(
+        self, job_id: str, begun_s: float, named: Iterable[str], answered: Iterable[str], *, withheld: bool = False
+    ) -> None:
         files = frozenset(answered)
         status = self.candidates[job_id].view.status
         if not files and not frozenset(named) and status != JobStatus.PARTIAL_SUCCESS:

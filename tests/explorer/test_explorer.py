@@ -191,7 +191,9 @@ class Forgetful(Evidence):
 class Credulous(Evidence):
     """Believes results as soon as a job has ended."""
 
-    def read(self, job_id: str, begun_s: float, named: Iterable[str], answered: Iterable[str]) -> None:
+    def read(
+        self, job_id: str, begun_s: float, named: Iterable[str], answered: Iterable[str], *, withheld: bool = False
+    ) -> None:
         super().read(job_id, math.inf, named, answered)
 
 

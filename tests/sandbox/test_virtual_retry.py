@@ -47,11 +47,11 @@ def is_results(request: httpx.Request) -> bool:
     return request.url.path.endswith("/results")
 
 
-async def fails_unanswered(lab: Lab, **given: Any) -> None:
-    """A run, or a retry, after which every failed file is `not_answered`."""
+async def fails_unanswered(lab: Lab, code: str = "not_answered", **given: Any) -> None:
+    """A run, or a retry, after which every failed file has this code."""
     ending = await lab.run(**given)
     assert (ending.state, ending.exit_status) == ("complete", ExitStatus.FAILURES)
-    assert set(lab.codes().values()) == {"not_answered"}
+    assert set(lab.codes().values()) == {code}
     assert await lab.judge() == {}
 
 
@@ -93,6 +93,20 @@ async def test_answers_that_are_withheld_are_not_paid_again(cut_s: float | None,
         await retried_well(lab)
         assert (lab.wire.count("POST"), lab.accepted()) == (4, 4)
         assert all(count == 1 for count in lab.billed().values())
+
+
+async def test_answers_that_a_found_job_withholds_are_not_paid_again() -> None:
+    """It was found in the list, and more of its files may be in it: each retry finds it again."""
+    with laboratory(10, files_per_job=10, faults={"lost_create_answer": 1.0}, limits={"job_timeout_s": 60.0}) as lab:
+        lab.wire.before, lab.wire.after = withhold, first_answers_only(7)
+        await fails_unanswered(lab, "unresolved")
+        for free in (7, 8):
+            lab.wire.after = first_answers_only(free)
+            await fails_unanswered(lab, "unresolved", retry_failed=True)
+            assert len(lab.codes()) == 10 - free
+        lab.wire.before, lab.wire.after = nothing, as_it_is
+        await retried_well(lab)
+        assert (lab.accepted(), lab.paid_twice()) == (1, [])
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

@@ -26,6 +26,7 @@ class Candidate:
         failed_s: since when it was seen as failed, without a break.
         read_s: when the last reading of its results began; asked_s: the same of one that may have failed.
         named, answered: the files in its results, and those of them that have an answer, as digests.
+        withheld: whether its results may name more files, which the API doesn't hand out.
     """
 
     view: JobView
@@ -39,6 +40,7 @@ class Candidate:
     asked_s: float | None = None
     named: frozenset[int] = frozenset()
     answered: frozenset[int] = frozenset()
+    withheld: bool = False
 
     @property
     def job_id(self) -> str:
@@ -62,7 +64,7 @@ class Candidate:
     def is_decided(self, settle_s: float) -> bool:
         if self.failed_s is not None:
             return self.seen_s - self.failed_s >= settle_s
-        return self._was_read_late_enough(settle_s) and self.tells
+        return self.was_read_late_enough(settle_s) and self.tells and not self.withheld
 
     def tells_soon(self, settle_s: float) -> bool:
         """Whether it has answers that were not asked for yet when all of them must have come."""
@@ -70,7 +72,7 @@ class Candidate:
             return False
         return self.asked_s is None or self.asked_s - self.ended_s < settle_s
 
-    def _was_read_late_enough(self, settle_s: float) -> bool:
+    def was_read_late_enough(self, settle_s: float) -> bool:
         return self.ended_s is not None and self.read_s is not None and self.read_s - self.ended_s >= settle_s
 
     def read_due_s(self, settle_s: float, *, concerns: bool) -> float:

@@ -178,12 +178,16 @@ class Evidence:
         if (candidate := self.candidates.get(job_id)) is not None:
             candidate.named_for, candidate.journal_asked = named_for, True
 
-    def read(self, job_id: str, begun_s: float, named: Iterable[str], answered: Iterable[str]) -> None:
-        """The files in a candidate's results. They may be fewer than before, for as long as results may lag."""
+    def read(
+        self, job_id: str, begun_s: float, named: Iterable[str], answered: Iterable[str], *, withheld: bool = False
+    ) -> None:
+        """The files in a candidate's results. They may be fewer than before, for as long as results may lag.
+        `withheld`: there may be more that can't be had."""
         if (candidate := self.candidates.get(job_id)) is not None:
             candidate.read_s = begun_s if candidate.read_s is None else max(begun_s, candidate.read_s)
             candidate.asked_s = candidate.read_s
             candidate.named, candidate.answered = digests_of(named), digests_of(answered)
+            candidate.withheld = withheld
 
     def fail_to_read(self, job_id: str, begun_s: float) -> None:
         """A candidate's results can't be had: it stays as undecided as it was."""
@@ -265,6 +269,11 @@ class Evidence:
             return GiveUp((), NEVER_READ)
         return None
 
+    def has_told_all(self, job_id: str) -> bool:
+        """Whether a candidate will answer nothing more: later attempts at its files don't ask it any more."""
+        candidate = self.candidates.get(job_id)
+        return candidate is not None and candidate.is_decided(self._settle_s)
+
     # --- What is remembered -----------------------------------------------------------------------------------------
 
     def _remember(self, candidate: Candidate) -> None:
@@ -315,9 +324,11 @@ class Evidence:
 
     def _is_undecided(self, candidate: Candidate, doubt: Doubt) -> bool:
         """Whether it may be the attempt's job, or may answer more of its files."""
-        if candidate.first_seen_s >= doubt.shown_until_s and not candidate.named & doubt.digests:
-            return False
-        return not candidate.journal_asked or not candidate.is_decided(self._settle_s)
+        if candidate.named & doubt.digests:
+            told = candidate.withheld and candidate.was_read_late_enough(self._settle_s)  # this much, and no more
+        else:
+            told = candidate.first_seen_s >= doubt.shown_until_s
+        return not told and not (candidate.journal_asked and candidate.is_decided(self._settle_s))
 
     def _is_settled(self, doubt: Doubt) -> bool:
         """Whether two complete readings show all that there can be."""

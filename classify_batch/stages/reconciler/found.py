@@ -50,25 +50,25 @@ def settle_found(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unr
         words = f"perhaps paid, and it could not be proven; {unresolved}"
         failures = [Failure(attempt.positions[at], FailureCode.UNRESOLVED, words) for at in missing]
         return Settlement(settled, failures, (), unproven)
-    empty = [attempt.positions[at] for at in missing if attempt.file_ids[at] in named]
+    empty = {attempt.positions[at]: named[attempt.file_ids[at]] for at in missing if attempt.file_ids[at] in named}
     unnamed = [attempt.positions[at] for at in missing if attempt.file_ids[at] not in named]
     withheld = next((each.answers.withheld for each in found if each.answers.withheld), "")
-    again = () if withheld else after_missing(attempt.part, len(attempt.positions), empty, attempts)
-    failures = [] if again else [_not_answered(position, found, withheld) for position in empty]
+    again = () if withheld else after_missing(attempt.part, len(attempt.positions), list(empty), attempts)
+    failures = [] if again else [_not_answered(position, jobs, withheld) for position, jobs in empty.items()]
     more, failed = _unnamed(attempt, unnamed, attempts, withheld)
     return Settlement(settled, failures + failed, again + more, unproven)
 
 
-def _gather(attempt: Attempt, found: Sequence[FoundJob]) -> tuple[dict[str, AnsweredFile], set[str]]:
-    """The answers by the attempt's own spelling of the file IDs, and all IDs that are named."""
+def _gather(attempt: Attempt, found: Sequence[FoundJob]) -> tuple[dict[str, AnsweredFile], dict[str, list[str]]]:
+    """The answers by the attempt's own spelling of the file IDs, and for each ID the jobs that name it."""
     ours = {file_key(file_id): file_id for file_id in attempt.file_ids}
-    answers, named = dict[str, AnsweredFile](), set[str]()
+    answers, named = dict[str, AnsweredFile](), dict[str, list[str]]()
     for job in found:
         for answer in job.answers.items:
             file_id = ours.get(file_key(answer.file_id)) if answer.file_id is not None else None
             if file_id is None:
                 continue
-            named.add(file_id)
+            named.setdefault(file_id, []).append(job.view.job_id)
             if answer.answered and file_id not in answers:
                 answers[file_id] = _answered(file_id, answer, job.view)
     return answers, named
@@ -78,9 +78,11 @@ def _answered(file_id: str, answer: Answer, view: JobView) -> AnsweredFile:
     return AnsweredFile(file_id, answer, view.job_id, view.mode)
 
 
-def _not_answered(position: int, found: Sequence[FoundJob], withheld: str) -> Failure:
-    jobs = ", ".join(clean(each.view.job_id) for each in found[:3])
-    return Failure(position, FailureCode.NOT_ANSWERED, withheld or f"no answer in the jobs that held it ({jobs})")
+def _not_answered(position: int, jobs: Sequence[str], withheld: str) -> Failure:
+    """Names a job that held the file: `--retry-failed` looks at it again first."""
+    names = ", ".join(map(clean, jobs[:3]))
+    words = withheld or f"no answer in the jobs that held it ({names})"
+    return Failure(position, FailureCode.NOT_ANSWERED, words, jobs[0])
 
 
 def _unnamed(

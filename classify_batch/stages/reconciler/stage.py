@@ -279,7 +279,7 @@ class Reconciler:
             return None
         named = [each.file_id for each in answers.items if each.file_id is not None]
         answered = [each.file_id for each in answers.items if each.file_id is not None and each.answered]
-        self._evidence.read(view.job_id, begun_s, named, answered)
+        self._evidence.read(view.job_id, begun_s, named, answered, withheld=bool(answers.withheld))
         if answered:
             self._answers[view.job_id] = answers
         return answers
@@ -331,6 +331,9 @@ class Reconciler:
     def _take(self, doubt: Doubt, found: list[FoundJob], unresolved: str = "") -> None:
         """Ends the attempt by what the found jobs say. Nothing is awaited: an attempt is ended once."""
         attempt = doubt.attempt
+        told = [each.view for each in found if not each.answers.withheld]
+        if unresolved:
+            told = [view for view in told if self._evidence.has_told_all(view.job_id)]
         self._evidence.remove(doubt)
         settlement = settle_found(attempt, found, self._attempts, unresolved)
         if settlement.mode_unproven and not self._mode_warned:
@@ -347,7 +350,7 @@ class Reconciler:
             answers=settlement.answers,
             failures=settlement.failures,
             again=settlement.again,
-            found=tuple(each.view.job_id for each in found),
+            found=tuple(view.job_id for view in told),
             created_at_s=max(times, default=None),
         )
         self._slots.release()

@@ -156,6 +156,25 @@ def test_the_same_holds_where_other_processes_wrote_before(lots: list[int]) -> N
     assert_no_younger_job_above(life)
 
 
+def test_the_same_holds_where_an_older_version_wrote_before() -> None:
+    """It wrote no times down: what the list shows later may be older than the jobs that the journal names."""
+    life = Life([])
+    life.writer = JournalWriter(life.store, Standing(CHUNKS), Still())
+    key = AttemptKey(0, 1)
+    life.writer.record(Submitting(key, Part(0), 1.0))
+    life.writer.record(Submitted(key, "old", 1.0))
+    life.made_s["old"] = life.server_s = 2000.0
+    standing = Standing(CHUNKS)
+    for entry, offset in Reader(Log.JOURNAL).feed(life.journal()):
+        standing.read(entry, offset)
+    life.writer = JournalWriter(life.store, standing, Still())
+    life.writer.learn_listed_s(1500.0)
+    for _ in range(9):
+        life._intend()
+        life.writer.write()
+    assert_no_younger_job_above(life)
+
+
 async def test_a_long_journal_is_searched_from_near_its_end() -> None:
     """However many jobs it names, and whatever any clock of ours says; all of it, where no time is known."""
     life = Life([])

@@ -136,6 +136,24 @@ def test_a_job_that_names_our_files_without_an_answer_held_them() -> None:
     assert world.decide(asked, now_s) == Take((view,))
 
 
+def test_a_job_some_of_whose_results_are_withheld_may_hold_any_file() -> None:
+    """It is waited for, and asked again; where it names one of the files it has told what it will."""
+    asked, other = doubt("a", "b"), doubt("c", chunk=1)
+    world = World(asked, other)
+    view = job(status="SUCCESS")
+    now_s = world.read_twice(view)
+    world.read("j", now_s - 0.1, ["a"], ["a"], withheld=True)
+    assert world.decide(asked, now_s) is None  # more may come within settle_s
+    world.read("j", now_s, ["a"], ["a"], withheld=True)
+    assert world.decide(asked, now_s) == Take((view,))
+    assert world.decide(other, now_s) is None
+    assert world.due(now_s + 60.0) == ["j"]
+    assert not world.has_told_all("j")
+    assert world.decide(other, GIVE_UP_S) == GiveUp((), "its job may be one of: j")
+    world.read("j", GIVE_UP_S, ["a"], ["a"])
+    assert world.decide(other, GIVE_UP_S) == SendAgain()
+
+
 # --- When time runs out ----------------------------------------------------------------------------------------------
 
 

@@ -161,7 +161,7 @@ def test_what_a_job_withholds_is_not_paid_again() -> None:
     settled = settle_found(attempt("a", "b", "c"), [job("j", yes("a"), null("b"), withheld="no more pages")], 3)
     assert settled.again == ()
     assert settled.failures == [
-        Failure(1, FailureCode.NOT_ANSWERED, "no more pages"),
+        Failure(1, FailureCode.NOT_ANSWERED, "no more pages", "j"),
         Failure(2, FailureCode.UNRESOLVED, "no more pages"),
     ]
 
@@ -180,7 +180,17 @@ def test_who_fails_names_the_jobs_that_held_it() -> None:
     jobs = [job(f"j{number}\x1b[31m", null("a")) for number in range(5)]
     settled = settle_found(attempt("a", bad_jobs=2), jobs, 3)
     assert settled.failures == [
-        Failure(0, FailureCode.NOT_ANSWERED, "no answer in the jobs that held it (j0 [31m, j1 [31m, j2 [31m)")
+        Failure(
+            0, FailureCode.NOT_ANSWERED, "no answer in the jobs that held it (j0 [31m, j1 [31m, j2 [31m)", "j0\x1b[31m"
+        )
+    ]
+
+
+def test_who_fails_names_no_job_that_did_not_hold_it() -> None:
+    """A retry looks at the job that is named, before the file goes out again."""
+    settled = settle_found(attempt("a", "b", bad_jobs=2), [job("i", yes("a")), job("j", null("b"))], 3)
+    assert settled.failures == [
+        Failure(1, FailureCode.NOT_ANSWERED, "no answer in the jobs that held it (j)", job_id="j")
     ]
 
 
