@@ -377,11 +377,7 @@ class FailureCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The final verdict on a file that was not classified.
-
-    Attributes:
-        job_id: the job that held it, where it is known to be another than the one that ended the attempt.
-    """
+    """The final verdict on a file that was not classified. `job_id`: the job that held it, where it isn't the attempt's."""
 
     position: int
     code: FailureCode
