@@ -17,7 +17,7 @@ from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_keys
 from classify_batch.ports import Clock
-from classify_batch.wire import files
+from classify_batch.protocol import file_bodies as files
 
 PURPOSE = "classify"
 

@@ -28,8 +28,8 @@ from classify_batch.api.masking import Secrets
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.gate import Gate, Turn
 from classify_batch.ports import Clock
-from classify_batch.wire.shape import NotJsonError
-from classify_batch.wire.words import clean, read_detail
+from classify_batch.protocol.json_shape import NotJsonError
+from classify_batch.protocol.sanitize import clean, read_detail
 
 Shape = TypeVar("Shape")
 

@@ -19,9 +19,9 @@ from classify_batch.api.masking import MASK, Secrets
 from classify_batch.api.v1 import RESULT_PAGES_MAX, STALE_PAGES_MAX
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.protocol import v1, v2
+from classify_batch.protocol.sanitize import clean
 from classify_batch.records import FINISHED_STATUSES, JobSpec
-from classify_batch.wire import v1, v2
-from classify_batch.wire.words import clean
 
 Body = dict[str, Any]
 

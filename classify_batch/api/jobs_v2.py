@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 from classify_batch.api.jobs import TRIES, Body, Calls, Order, Results, the_one, unfinished
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.protocol import v2
+from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.v1 import to_rules
 from classify_batch.records import ANSWERED_STATUSES, FINISHED_STATUSES, JobSpec, JobStatus
-from classify_batch.wire import v2
-from classify_batch.wire.v1 import to_rules
-from classify_batch.wire.words import clean
 
 
 class JobsV2(Calls):

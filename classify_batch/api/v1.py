@@ -10,9 +10,10 @@ from classify_batch.api.http import Http, wrong_shape
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_key
+from classify_batch.protocol import file_bodies as files
+from classify_batch.protocol import v1
+from classify_batch.protocol.json_shape import text
 from classify_batch.records import FILES_PER_JOB_MAX, Answers, Attempt, JobPage, JobSpec, JobSpecs, JobView
-from classify_batch.wire import files, v1
-from classify_batch.wire.shape import text
 
 RESULT_PAGES_MAX = 2 * FILES_PER_JOB_MAX
 """A page holds at least one answer; twice that many pages is a server that never ends."""

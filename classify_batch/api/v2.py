@@ -17,8 +17,8 @@ from classify_batch.api.http import Http, wrong_shape
 from classify_batch.api.v1 import project_of_file
 from classify_batch.clock import to_iso
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.protocol import v2
 from classify_batch.records import Answers, Attempt, JobPage, JobSpec, JobView
-from classify_batch.wire import v2
 
 IDS_PER_PAGE = 100
 """Job IDs in one look: the largest page, and an address that any proxy takes."""

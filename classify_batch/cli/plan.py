@@ -40,9 +40,9 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
     import anyio
 
     from classify_batch.manifest.cost import cost_of
+    from classify_batch.protocol.page_limits import max_pages_of
     from classify_batch.runs.doors import make_plan
     from classify_batch.settings import Settings
-    from classify_batch.wire.pages import max_pages_of
 
     settings = Settings.load(config, **as_sections(options))
     run = anyio.run(partial(make_plan, settings, source, run_dir, column=column, reuse=options["reuse"]))

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from classify_batch.protocol.page_limits import max_pages_of
 from classify_batch.records import JobSpec, Part
 from classify_batch.settings import Settings
-from classify_batch.wire.pages import max_pages_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from classify_batch.outcomes.lines import (
     result_line,
 )
 from classify_batch.ports import Clock, Journal, Log
+from classify_batch.protocol.sanitize import clean
 from classify_batch.records import (
     AnsweredFile,
     Attempt,
@@ -31,7 +32,6 @@ from classify_batch.records import (
 )
 from classify_batch.settings import EscalationSettings, TriageSettings
 from classify_batch.states import Ended, Kind, Tally
-from classify_batch.wire.words import clean
 
 ACCEPTED, SECOND_LOOKS, CREDITS, BILLED, UNBILLED = "accepted", "second_looks", "credits", "billed", "unbilled"
 """What is summed up beside the outcomes: files that need no second pair of eyes; files that went out for a second look;

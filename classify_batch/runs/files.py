@@ -24,11 +24,11 @@ from classify_batch.api.files import FileRefusedError, Files, Stored
 from classify_batch.api.jobs import Body
 from classify_batch.clock import SystemClock
 from classify_batch.errors import SourceError, UsageError
+from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, StoredFile
+from classify_batch.protocol.sanitize import clean
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.jobs import connected, ending
 from classify_batch.settings import Settings
-from classify_batch.wire.files import PAGE_SIZE_MAX, StoredFile
-from classify_batch.wire.words import clean
 
 PAGES_MAX = 1_000_000
 

@@ -17,10 +17,10 @@ from classify_batch.gate import Gate
 from classify_batch.manifest.run_record import NAME as RUN_FILE
 from classify_batch.manifest.summary import PLAN
 from classify_batch.ports import Clock, Log
+from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.settings import SANDBOX, Settings, read_api_key
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.holder import LOCK
-from classify_batch.wire.v1 import webhook_secrets
 
 SANDBOX_LEDGER = Path("sandbox", "jobs.jsonl")
 """Where, in a run directory, the embedded sandbox keeps its jobs."""

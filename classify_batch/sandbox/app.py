@@ -19,6 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
+from classify_batch.protocol import v1, v2
+from classify_batch.protocol.file_bodies import FILES_PATH
 from classify_batch.sandbox import bodies
 from classify_batch.sandbox.answers import Answer, Broken, Refusal, pause, refuse, too_many
 from classify_batch.sandbox.asking import read_body
@@ -32,8 +34,6 @@ from classify_batch.sandbox.project import Project
 from classify_batch.sandbox.struck import KEY_WORDS, RATE_WORDS, suffer
 from classify_batch.sandbox.uploads import Shelf
 from classify_batch.sandbox.world import World, count_billed
-from classify_batch.wire import v1, v2
-from classify_batch.wire.files import FILES_PATH
 
 Handler = Callable[[Request, float], Awaitable[str]]
 

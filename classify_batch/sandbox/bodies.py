@@ -16,11 +16,11 @@ from typing import Any
 from uuid import UUID
 
 from classify_batch.clock import to_iso
+from classify_batch.protocol.v1 import ItemBody
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.project import Brief, FileEntry, Judge
 from classify_batch.sandbox.results import Entry
-from classify_batch.wire.v1 import ItemBody
 
 USER_ID = "sandbox"
 

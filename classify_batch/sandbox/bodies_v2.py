@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
+from classify_batch.protocol.v1 import ResultBody
+from classify_batch.protocol.v2 import ConfigurationBody, DeletedBody, ParsingBody, Status, UsageBody, to_target_pages
 from classify_batch.records import JobStatus
 from classify_batch.sandbox.bodies import (
     USER_ID,
@@ -17,8 +19,6 @@ from classify_batch.sandbox.bodies import (
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.project import Brief, Judge
-from classify_batch.wire.v1 import ResultBody
-from classify_batch.wire.v2 import ConfigurationBody, DeletedBody, ParsingBody, Status, UsageBody, to_target_pages
 
 _WORDS: Mapping[JobStatus, Status] = {
     JobStatus.SUCCESS: "COMPLETED",

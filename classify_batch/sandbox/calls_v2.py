@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.requests import Request
 
+from classify_batch.protocol.v2 import PAGE_SIZE_MAX
 from classify_batch.sandbox import bodies
 from classify_batch.sandbox.answers import refuse, too_many
 from classify_batch.sandbox.asking import checked_v2, moment_ms, position, read_body, status_word
@@ -27,7 +28,6 @@ from classify_batch.sandbox.project import Brief, Judge
 from classify_batch.sandbox.struck import RATE_WORDS
 from classify_batch.sandbox.uploads import Shelf
 from classify_batch.sandbox.world import World
-from classify_batch.wire.v2 import PAGE_SIZE_MAX
 
 Test = Callable[[Job], bool]
 

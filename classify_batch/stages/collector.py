@@ -22,6 +22,7 @@ from classify_batch.file_keys import file_key, file_keys
 from classify_batch.outcomes import Outcomes, fail_all
 from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
 from classify_batch.ports import Api
+from classify_batch.protocol.sanitize import clean
 from classify_batch.records import (
     Answer,
     AnsweredFile,
@@ -38,7 +39,6 @@ from classify_batch.records import (
 )
 from classify_batch.states import Kind, after_bad_job, after_missing, remainder
 from classify_batch.stopping import Stop, Stopping
-from classify_batch.wire.words import clean
 
 _SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 """A job that the list shows as finished may be 404 elsewhere for a moment."""

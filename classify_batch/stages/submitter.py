@@ -23,10 +23,10 @@ from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.gate import Slots
 from classify_batch.outcomes import Outcomes, fail_all
 from classify_batch.ports import Api, Clock, Journal
+from classify_batch.protocol.sanitize import clean
 from classify_batch.records import Ambiguous, Attempt, AttemptKey, Failure, FailureCode, Job, JobView, Part
 from classify_batch.states import Kind, Submitted, Submitting, halves, remainder
 from classify_batch.stopping import Stop, Stopping
-from classify_batch.wire.words import clean
 
 PLAN_FULL_WAIT_S = 15.0
 PLAN_FULL_TRIES = 40

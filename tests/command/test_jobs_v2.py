@@ -18,7 +18,7 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from classify_batch.cli.jobs.listing import STATUSES
-from classify_batch.wire.v2 import Status
+from classify_batch.protocol.v2 import Status
 
 if TYPE_CHECKING:
     from tests.command.commanding import (

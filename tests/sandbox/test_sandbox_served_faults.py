@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox import App, Faults, Options, opened, serving
 from classify_batch.sandbox.misfortunes import SLOW, WHATS
 from classify_batch.sandbox.orders import order_of
-from classify_batch.wire.v1 import CreateBody
 
 JOBS = "/api/v1/classifier/jobs"
 HEADERS = {"Authorization": "Bearer sandbox"}

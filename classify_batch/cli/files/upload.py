@@ -72,8 +72,8 @@ class _Told:
         return self.sent + self.there + self.failed
 
     def tell(self, end: Uploaded | NotUploaded) -> None:
+        from classify_batch.protocol.sanitize import clean
         from classify_batch.runs.files import NotUploaded
-        from classify_batch.wire.words import clean
 
         if isinstance(end, NotUploaded):
             self.failed += 1

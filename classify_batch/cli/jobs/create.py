@@ -86,7 +86,7 @@ def command(
 def _untold(job: Mapping[str, Any], error: Exception, *, made_again: bool) -> WorldError:
     """What can't be printed is a job that was paid for. `made_again`: the same command would pay for another."""
     from classify_batch.errors import ExitStatus, WorldError
-    from classify_batch.wire.words import clean
+    from classify_batch.protocol.sanitize import clean
 
     reason = "nobody reads stdout any more" if isinstance(error, BrokenPipeError) else str(error)
     job_id = clean(str(job["id"]))

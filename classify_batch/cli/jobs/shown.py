@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_batch.wire.words import clean
+from classify_batch.protocol.sanitize import clean
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions

@@ -9,7 +9,7 @@ from typing import Any
 from classify_batch.manifest.diff.changes import CHANGES, Change, Confidence, Diff
 from classify_batch.manifest.keys import counts_of
 from classify_batch.manifest.standing import RunOnDisk
-from classify_batch.wire.words import clean
+from classify_batch.protocol.sanitize import clean
 
 PAIRS_SHOWN_MAX = 20
 _NAME_CHARACTERS = 29

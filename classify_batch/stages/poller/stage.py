@@ -16,11 +16,11 @@ from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.gate import Room, Slots
 from classify_batch.ports import Api, Clock, Journal
+from classify_batch.protocol.sanitize import clean
 from classify_batch.records import Job, JobPage, JobView
 from classify_batch.stages.poller.watch import Look, Sweep, Wait, Watch
 from classify_batch.states import Finished
 from classify_batch.stopping import Stop, Stopping
-from classify_batch.wire.words import clean
 
 PAGE_SIZE = 100
 PAGE_SIZE_MIN = 10

@@ -17,6 +17,7 @@ from classify_batch.errors import ApiError, Verdict
 from classify_batch.gate import Slots
 from classify_batch.outcomes import Outcomes
 from classify_batch.ports import Api, Clock, Journal
+from classify_batch.protocol.sanitize import clean
 from classify_batch.records import Ambiguous, Answers, Attempt, Job, JobView
 from classify_batch.stages.reconciler.candidate import Candidate
 from classify_batch.stages.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
@@ -25,7 +26,6 @@ from classify_batch.stages.reconciler.found import FoundJob, settle_found
 from classify_batch.stages.reconciler.listing import READ_TRIES, JobList
 from classify_batch.states import Adopted, Kind
 from classify_batch.stopping import Stop, Stopping
-from classify_batch.wire.words import clean
 
 AT_ONCE = 8
 """Calls about single candidates side by side: in a crowded project there are many of them."""

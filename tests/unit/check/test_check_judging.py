@@ -9,12 +9,12 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from classify_batch.errors import ApiError, ExitStatus, SourceError, Verdict
+from classify_batch.protocol.file_bodies import StoredFile
 from classify_batch.runs.check.findings import EXAMPLES_MAX, Finding, Seen, Severity, exit_status_of, finding_of
 from classify_batch.runs.check.judging import Oddities, Standing, judge_cost, judge_settings
 from classify_batch.runs.check.size import size_of
 from classify_batch.runs.check.words import span
 from classify_batch.settings import Settings
-from classify_batch.wire.files import StoredFile
 
 RULES = [{"type": "a", "description": "the first of them"}, {"type": "b", "description": "the second of them"}]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from classify_batch.protocol import v1, v2
 from classify_batch.records import JobStatus
 from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.job import Job
@@ -13,7 +14,6 @@ from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.others import overlapping_order
 from classify_batch.sandbox.world import World, count_billed
-from classify_batch.wire import v1, v2
 
 RULES = [{"type": "invoice", "description": "has line items and a total"}]
 

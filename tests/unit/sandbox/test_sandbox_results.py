@@ -1,5 +1,6 @@
 import pytest
 
+from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox.endings import Oddity
 from classify_batch.sandbox.faults import Faults, ResultsLag
 from classify_batch.sandbox.job import Job
@@ -7,7 +8,6 @@ from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.results import Entry, page_of
 from classify_batch.sandbox.world import World, count_billed
-from classify_batch.wire.v1 import CreateBody
 
 
 def make_job(*odd: Oddity, **faults: float) -> Job:

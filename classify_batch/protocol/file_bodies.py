@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from classify_batch.clock import from_iso
-from classify_batch.wire.shape import Shape, text
+from classify_batch.protocol.json_shape import Shape, text
 
 FILES_PATH = "/api/v1/beta/files"
 PAGE_SIZE_MAX = 1000

@@ -14,6 +14,8 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from classify_batch.clock import from_iso
+from classify_batch.protocol.job_reader import JobReader, Page
+from classify_batch.protocol.json_shape import Shape, text
 from classify_batch.records import (
     FILES_PER_JOB_MAX,
     Answer,
@@ -24,8 +26,6 @@ from classify_batch.records import (
     Rule,
     WebhookConfiguration,
 )
-from classify_batch.wire.reading import JobReader, Page
-from classify_batch.wire.shape import Shape, text
 
 JOBS_PATH = "/api/v1/classifier/jobs"
 

@@ -16,6 +16,10 @@ from urllib.parse import quote
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from classify_batch.protocol.job_reader import JobReader, Page
+from classify_batch.protocol.json_shape import Shape, text
+from classify_batch.protocol.page_limits import PAGES_MAX_DEFAULT, max_pages_of
+from classify_batch.protocol.v1 import Result, ResultBody, WebhookBody, to_answer, to_rules, to_time_s, webhook_bodies
 from classify_batch.records import (
     Answer,
     JobSpec,
@@ -25,10 +29,6 @@ from classify_batch.records import (
     Rule,
     Told,
 )
-from classify_batch.wire.pages import PAGES_MAX_DEFAULT, max_pages_of
-from classify_batch.wire.reading import JobReader, Page
-from classify_batch.wire.shape import Shape, text
-from classify_batch.wire.v1 import Result, ResultBody, WebhookBody, to_answer, to_rules, to_time_s, webhook_bodies
 
 JOBS_PATH = "/api/v2/classify"
 

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from classify_batch.records import Answer, JobSpec, JobStatus, JobView
-from classify_batch.wire import v1
-from classify_batch.wire.v2 import (
+from classify_batch.protocol import v1
+from classify_batch.protocol.v2 import (
     TARGET_PAGE_MAX,
     CreateBody,
     create_body,
@@ -18,6 +17,7 @@ from classify_batch.wire.v2 import (
     read_some_jobs,
     to_target_pages,
 )
+from classify_batch.records import Answer, JobSpec, JobStatus, JobView
 
 RULE = {"type": "invoice", "description": "has line items and a total"}
 RESULT = {"type": "invoice", "confidence": 0.75, "reasoning": "because"}

@@ -7,8 +7,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from classify_batch.protocol.json_shape import Shape, text
 from classify_batch.records import JobPage, JobView
-from classify_batch.wire.shape import Shape, text
 
 Item = TypeVar("Item")
 
