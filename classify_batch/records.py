@@ -377,7 +377,7 @@ class FailureCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The final verdict on a file that was not classified. `job_id`: the job that held it, where it isn't the attempt's."""
+    """The final verdict on a file that was not classified. `job_id`: the job that held it, if not the attempt's."""
 
     position: int
     code: FailureCode

@@ -11,9 +11,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from uuid import uuid4
 
-from classify_batch.api.http import Http
-from classify_batch.api.jobs import Body, Order
-from classify_batch.api.v1 import FileList
 from classify_batch.errors import (
     ApiError,
     ClassifyBatchError,
@@ -25,6 +22,9 @@ from classify_batch.errors import (
     WorldError,
 )
 from classify_batch.file_keys import file_keys
+from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.v1.batch_api import FileList
+from classify_batch.llamacloud.v1.single_calls import Body, Order
 from classify_batch.records import FILES_PER_JOB_MAX
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.jobs import LOOK_FIRST, PERHAPS_ACCEPTED, connected, ended, only_v2, verbs_of

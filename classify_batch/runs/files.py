@@ -20,10 +20,10 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from classify_batch.api.files import FileRefusedError, Files, Stored
-from classify_batch.api.jobs import Body
 from classify_batch.clock import SystemClock
 from classify_batch.errors import SourceError, UsageError
+from classify_batch.llamacloud.file_client import FileRefusedError, Files, Stored
+from classify_batch.llamacloud.v1.single_calls import Body
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, StoredFile
 from classify_batch.protocol.sanitize import clean
 from classify_batch.runs.causes import in_own_task

@@ -13,11 +13,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from classify_batch.api.http import Http
-from classify_batch.api.jobs import Body, JobsV1, Results
-from classify_batch.api.jobs_v2 import JobsV2
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, UsageError, Verdict
+from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.v1.single_calls import Body, JobsV1, Results
+from classify_batch.llamacloud.v2.single_calls import JobsV2
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.world import World
 from classify_batch.settings import SANDBOX, Settings, read_api_key

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from classify_batch.api.v1 import FileList
 from classify_batch.errors import RunDirectoryError
+from classify_batch.llamacloud.v1.batch_api import FileList
 from classify_batch.manifest.plan import PlanReader, hash_ids
 from classify_batch.manifest.reuse.planned import plan_reusing
 from classify_batch.manifest.run_file import refuse_other_run, write_run_file

@@ -9,11 +9,11 @@ from pathlib import Path
 import anyio.to_thread
 from pydantic import SecretStr
 
-from classify_batch.api.http import Http
-from classify_batch.api.v1 import ApiV1
-from classify_batch.api.v2 import ApiV2
 from classify_batch.errors import SettingsError
 from classify_batch.gate import Gate
+from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.v1.batch_api import ApiV1
+from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.manifest.run_record import NAME as RUN_FILE
 from classify_batch.manifest.summary import PLAN
 from classify_batch.ports import Clock, Log

@@ -16,12 +16,12 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from classify_batch.api.http import Http
-from classify_batch.api.lane import KEEPALIVE_S, lanes_to
-from classify_batch.api.v1 import ApiV1
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, SettingsError, Verdict
 from classify_batch.gate import Gate
+from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.connection import KEEPALIVE_S, lanes_to
+from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.records import Attempt, AttemptKey, JobSpec, JobView, Part, Rule
 
 pytestmark = pytest.mark.anyio
@@ -152,7 +152,7 @@ async def test_a_connection_that_was_closed_is_not_used_again(encrypted: bool) -
 async def test_an_idle_connection_is_left_before_the_server_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers close idle connections after five seconds, and a create in that moment would be in doubt."""
     assert KEEPALIVE_S < 5
-    monkeypatch.setattr("classify_batch.api.lane.KEEPALIVE_S", 0.1)
+    monkeypatch.setattr("classify_batch.llamacloud.connection.KEEPALIVE_S", 0.1)
     server = Server()
     async with serving(server.talk) as url, calling(url) as api:
         for pause_s in (0.0, 0.0, 0.2, 0.0):

@@ -16,13 +16,13 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from classify_batch.api import http as http_module
-from classify_batch.api.http import Http
-from classify_batch.api.v1 import ApiV1
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.gate import Gate
 from classify_batch.gate.gate import RETRY_AFTER_S_MAX
+from classify_batch.llamacloud import client as http_module
+from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.records import Attempt, AttemptKey, JobSpec, JobView, Part, Rule
 
 pytestmark = pytest.mark.anyio

@@ -13,12 +13,12 @@ import pytest
 from pydantic import SecretStr
 from starlette.types import Message, Receive, Scope, Send
 
-from classify_batch.api.http import Http
-from classify_batch.api.v1 import ApiV1
-from classify_batch.api.v2 import ApiV2
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError
 from classify_batch.gate import Gate
+from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.v1.batch_api import ApiV1
+from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.ports import Api
 from classify_batch.records import Answer, Attempt, AttemptKey, JobSpec, JobView, Part
 from classify_batch.sandbox import App, Faults, Options, opened, serving

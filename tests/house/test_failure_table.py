@@ -1,11 +1,11 @@
-"""The README's table of failures is drawn from api/failures.py."""
+"""The README's table of failures is drawn from llamacloud/failures.py."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from classify_batch.api.failures import Symptom, judge_status, judge_symptom
 from classify_batch.errors import Verdict
+from classify_batch.llamacloud.failures import Symptom, judge_status, judge_symptom
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 

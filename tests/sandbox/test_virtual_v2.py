@@ -10,8 +10,8 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
-from classify_batch.api.v2 import ApiV2
 from classify_batch.errors import ExitStatus
+from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.records import Attempt, AttemptKey, ParsingConfiguration, Part
 from classify_batch.runs.world import api_of
 from classify_batch.stopping import Stop

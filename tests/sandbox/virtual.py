@@ -23,8 +23,8 @@ import httpx
 import trio
 from pydantic import SecretStr
 
-from classify_batch.api.http import Http
 from classify_batch.clock import LoopClock
+from classify_batch.llamacloud.client import Http
 from classify_batch.manifest.plan import PlanReader, write_plan
 from classify_batch.manifest.run_file import write_run_file
 from classify_batch.manifest.standing import read_run

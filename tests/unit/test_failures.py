@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.api.failures import Symptom, judge_status, judge_symptom, named_files
 from classify_batch.errors import Verdict
+from classify_batch.llamacloud.failures import Symptom, judge_status, judge_symptom, named_files
 
 patient = settings(deadline=None)  # a busy machine is no fault
 

@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from classify_batch.api.files import LOOKUP_IDS_MAX, Lookup, LookupRefusedError
-from classify_batch.api.http import Http
-from classify_batch.api.jobs import TRIES
-from classify_batch.api.v1 import FileList
 from classify_batch.backoff import patiently
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, SettingsError, SourceError, UsageError
+from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, Lookup, LookupRefusedError
+from classify_batch.llamacloud.v1.batch_api import FileList
+from classify_batch.llamacloud.v1.single_calls import TRIES
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.check.findings import (
     INPUT,

@@ -16,8 +16,8 @@ from urllib.request import getproxies, proxy_bypass
 import httpcore
 import httpx
 
-from classify_batch.api.stream import Backend
 from classify_batch.errors import SettingsError
+from classify_batch.llamacloud.network import Backend
 
 KEEPALIVE_S = 4.0
 """Shorter than the 5 s after which common servers close an idle connection: a create that meets a closed one is in

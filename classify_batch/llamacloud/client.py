@@ -22,11 +22,18 @@ import anyio
 import httpx
 from pydantic import SecretStr
 
-from classify_batch.api.failures import CREATE, Symptom, answered_by_another, judge_status, judge_symptom, named_files
-from classify_batch.api.lane import KEEPALIVE_S, lanes_to
-from classify_batch.api.masking import Secrets
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.gate import Gate, Turn
+from classify_batch.llamacloud.connection import KEEPALIVE_S, lanes_to
+from classify_batch.llamacloud.failures import (
+    CREATE,
+    Symptom,
+    answered_by_another,
+    judge_status,
+    judge_symptom,
+    named_files,
+)
+from classify_batch.llamacloud.redaction import Secrets
 from classify_batch.ports import Clock
 from classify_batch.protocol.json_shape import NotJsonError
 from classify_batch.protocol.sanitize import clean, read_detail

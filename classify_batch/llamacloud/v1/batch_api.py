@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 
-from classify_batch.api.http import Http, wrong_shape
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_key
+from classify_batch.llamacloud.client import Http, wrong_shape
 from classify_batch.protocol import file_bodies as files
 from classify_batch.protocol import v1
 from classify_batch.protocol.json_shape import text

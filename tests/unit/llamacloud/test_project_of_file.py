@@ -9,10 +9,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from classify_batch.api.http import Http
-from classify_batch.api.v1 import project_of_file
 from classify_batch.clock import SystemClock
 from classify_batch.gate import Gate
+from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.v1.batch_api import project_of_file
 
 pytestmark = pytest.mark.anyio
 

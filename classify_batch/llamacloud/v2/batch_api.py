@@ -13,10 +13,10 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from classify_batch.api.http import Http, wrong_shape
-from classify_batch.api.v1 import project_of_file
 from classify_batch.clock import to_iso
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.llamacloud.client import Http, wrong_shape
+from classify_batch.llamacloud.v1.batch_api import project_of_file
 from classify_batch.protocol import v2
 from classify_batch.records import Answers, Attempt, JobPage, JobSpec, JobView
 

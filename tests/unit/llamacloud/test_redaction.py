@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_batch.api.masking import MASK, Secrets
+from classify_batch.llamacloud.redaction import MASK, Secrets
 from classify_batch.records import JobPage, JobView
 
 SECRETS = [

@@ -11,11 +11,11 @@ from functools import partial
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlencode
 
-from classify_batch.api.http import Form, Http
-from classify_batch.api.jobs import TRIES, Body, reader
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_keys
+from classify_batch.llamacloud.client import Form, Http
+from classify_batch.llamacloud.v1.single_calls import TRIES, Body, reader
 from classify_batch.ports import Clock
 from classify_batch.protocol import file_bodies as files
 

@@ -14,11 +14,11 @@ from functools import partial
 from math import isfinite
 from typing import Any, NamedTuple
 
-from classify_batch.api.http import Http, wrong_shape
-from classify_batch.api.masking import MASK, Secrets
-from classify_batch.api.v1 import RESULT_PAGES_MAX, STALE_PAGES_MAX
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.llamacloud.client import Http, wrong_shape
+from classify_batch.llamacloud.redaction import MASK, Secrets
+from classify_batch.llamacloud.v1.batch_api import RESULT_PAGES_MAX, STALE_PAGES_MAX
 from classify_batch.protocol import v1, v2
 from classify_batch.protocol.sanitize import clean
 from classify_batch.records import FINISHED_STATUSES, JobSpec

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
-from classify_batch.api.jobs import TRIES, Body, Calls, Order, Results, the_one, unfinished
 from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.llamacloud.v1.single_calls import TRIES, Body, Calls, Order, Results, the_one, unfinished
 from classify_batch.protocol import v2
 from classify_batch.protocol.sanitize import clean
 from classify_batch.protocol.v1 import to_rules
