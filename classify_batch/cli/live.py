@@ -21,8 +21,8 @@ SLOTS_SHOWN_MAX = 100_000
 RATE_OVER_S = 30.0
 
 
-class Pace:
-    """Files a second over the last half minute, and the time left at that pace."""
+class Throughput:
+    """Files a second over the last half minute, and the time left at that rate."""
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, int]] = deque()
@@ -58,15 +58,15 @@ def watching() -> Iterator[Callable[[Progress], None]]:
 
 
 def _lines() -> Callable[[Progress], None]:
-    pace, shown_s = Pace(), [time.monotonic()]
+    throughput, shown_s = Throughput(), [time.monotonic()]
 
     def observe(progress: Progress) -> None:
         now_s = time.monotonic()
         done = sum(progress.outcomes.values())
-        pace.mark(now_s, done)
+        throughput.mark(now_s, done)
         if now_s - shown_s[0] >= LINE_EVERY_S:
             shown_s[0] = now_s
-            click.echo(f"{done:,} of {progress.files:,} files; {details(progress, pace)}", err=True)
+            click.echo(f"{done:,} of {progress.files:,} files; {details(progress, throughput)}", err=True)
 
     return observe
 
@@ -77,24 +77,27 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    pace = Pace()
+    throughput = Throughput()
     columns = (BarColumn(10), MofNCompleteColumn(), TextColumn("{task.fields[details]}"))
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("files", total=None, details="")
 
         def observe(progress: Progress) -> None:
             done = sum(progress.outcomes.values())
-            pace.mark(time.monotonic(), done)
-            bar.update(task, total=progress.files, completed=done, details=details(progress, pace))
+            throughput.mark(time.monotonic(), done)
+            bar.update(task, total=progress.files, completed=done, details=details(progress, throughput))
 
         yield observe
 
 
-def details(progress: Progress, pace: Pace) -> str:
+def details(progress: Progress, throughput: Throughput) -> str:
     """Time left, rate, what the run waits for, jobs out, outcomes: the most wanted first, as terminals are narrow."""
     outcomes = progress.outcomes
     done = sum(outcomes.values())
-    parts = [f"{pace.left(progress.files - done, progress.jobs_left_s)} left", f"{pace.files_per_s:,.0f} files/s"]
+    parts = [
+        f"{throughput.left(progress.files - done, progress.jobs_left_s)} left",
+        f"{throughput.files_per_s:,.0f} files/s",
+    ]
     if progress.stopping:
         parts.append("stopping")
     if progress.paused:

@@ -23,7 +23,7 @@ import httpx
 from pydantic import SecretStr
 
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.gate import Gate, Turn
+from classify_batch.limits import Priority, RequestGate
 from classify_batch.llamacloud.connection import KEEPALIVE_S, lanes_to
 from classify_batch.llamacloud.failures import (
     CREATE,
@@ -70,7 +70,7 @@ _SYMPTOMS: tuple[tuple[type[httpx.HTTPError], Symptom], ...] = (
     (httpx.HTTPError, Symptom.NO_ANSWER),
 )
 
-_TURNS = {"create": Turn.CREATE, "results": Turn.RESULTS}
+_TURNS = {"create": Priority.CREATE, "results": Priority.RESULTS}
 
 
 class Form(NamedTuple):
@@ -99,7 +99,7 @@ class Http:
         self,
         base_url: str,
         key: SecretStr,
-        gate: Gate,
+        gate: RequestGate,
         clock: Clock,
         *,
         timeout_s: float,
@@ -308,8 +308,8 @@ class Http:
             self.clock_skew_s = server_s + 0.5 - self._clock.wall_s()
 
 
-def _turn(call: str) -> Turn:
-    return _TURNS.get(call, Turn.LOOK)
+def _turn(call: str) -> Priority:
+    return _TURNS.get(call, Priority.LOOK)
 
 
 def _read_date(words: str) -> float | None:

@@ -11,11 +11,11 @@ from functools import partial
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlencode
 
-from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_keys
+from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import Form, Http
-from classify_batch.llamacloud.v1.single_calls import TRIES, Body, reader
+from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX, Body, reader
 from classify_batch.ports import Clock
 from classify_batch.protocol import file_bodies as files
 
@@ -83,8 +83,8 @@ class Files:
         }
         given = {name: value for name, value in params.items() if value is not None}
         read = reader(files.read_file_page, self._http.secrets)
-        return await patiently(
-            partial(self._http.call, "files", "GET", files.FILES_PATH, read, params=given), tries=TRIES
+        return await retry_transient(
+            partial(self._http.call, "files", "GET", files.FILES_PATH, read, params=given), attempts_max=ATTEMPTS_MAX
         )
 
     async def store(self, external_id: str, name: str, opened: Callable[[], BinaryIO]) -> Stored:
@@ -93,10 +93,10 @@ class Files:
         Raises:
             FileRefusedError: the API won't have it.
         """
-        return await patiently(partial(self._attempt, external_id, name, opened), tries=UPLOAD_TRIES)
+        return await retry_transient(partial(self._attempt, external_id, name, opened), attempts_max=UPLOAD_TRIES)
 
     async def _attempt(self, external_id: str, name: str, opened: Callable[[], BinaryIO]) -> Stored:
-        found = await patiently(partial(self._find, external_id))
+        found = await retry_transient(partial(self._find, external_id))
         if found is not None:
             return Stored(found, sent=False)
         with opened() as file:
@@ -197,7 +197,7 @@ class Lookup:
         while stale < _STALE_PAGES_MAX:
             params = {"file_ids": list(file_ids), "page_size": len(file_ids)} | ({"page_token": token} if token else {})
             once = partial(self._http.call, "files", "GET", files.FILES_PATH, files.read_stored_page, params=params)
-            page, next_token = await patiently(once, tries=LOOKUP_TRIES)
+            page, next_token = await retry_transient(once, attempts_max=LOOKUP_TRIES)
             keys = file_keys([file.id for file in page])  # the server may spell UUIDs in its own way
             if not wanted.issuperset(keys):
                 raise LookupRefusedError("the server ignores file_ids, and lists other files")

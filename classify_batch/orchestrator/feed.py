@@ -11,13 +11,13 @@ import anyio
 from anyio.abc import ObjectSendStream
 
 from classify_batch.errors import DamagedError, ExitStatus
-from classify_batch.gate import Slots
 from classify_batch.journal.line import DAMAGED_HINT
 from classify_batch.journal.open_attempts import OpenAttempt
 from classify_batch.journal.writer import JournalWriter
+from classify_batch.limits import JobSlots
+from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.manifest.cost import Price
 from classify_batch.manifest.plan import PlanReader
-from classify_batch.orchestrator.purse import Purse
 from classify_batch.outcomes.lines import read_first_answers
 from classify_batch.ports import Log, RunStore
 from classify_batch.records import Ambiguous, Attempt, AttemptKey, FirstAnswer, Job, Part
@@ -36,9 +36,9 @@ class Feed:
         store: RunStore,
         plan: PlanReader,
         journal: JournalWriter,
-        slots: Slots,
+        slots: JobSlots,
         stopping: Stopping,
-        purse: Purse,
+        budget: CreditBudget,
         price: Price,
         *,
         carries: bool,
@@ -50,7 +50,7 @@ class Feed:
         self._standing = journal.standing
         self._slots = slots
         self._stopping = stopping
-        self._purse = purse
+        self._budget = budget
         self._price = price
         self._carries = carries
         self._again: deque[Part] = deque()
@@ -100,8 +100,8 @@ class Feed:
             async for part, chunk_file_ids in parts:
                 await self._slots.acquire()
                 credits = self._price.of(part, len(part.positions(len(chunk_file_ids))))
-                if self._stopping.creating and not await self._purse.reserve(credits):
-                    self._stopping.ask(_too_dear(credits, self._purse))
+                if self._stopping.creating and not await self._budget.reserve(credits):
+                    self._stopping.ask(_too_dear(credits, self._budget))
                 if not self._stopping.creating:
                     self._slots.release()
                     return
@@ -172,10 +172,10 @@ def _accepted_first(item: tuple[AttemptKey, OpenAttempt]) -> bool:
     return item[1].job_id is None
 
 
-def _too_dear(credits: float, purse: Purse) -> Stop:
+def _too_dear(credits: float, budget: CreditBudget) -> Stop:
     return Stop(
         f"the next job can cost {credits:,.10g} credits, which limits.max_credits doesn't leave: "
-        f"{purse.reserved:,.10g} are spent or set aside",
+        f"{budget.reserved:,.10g} are spent or set aside",
         ExitStatus.PERSON,
         "give more with --max-credits, then the same command",
         collects=True,

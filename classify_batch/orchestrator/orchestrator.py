@@ -21,8 +21,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from classify_batch.errors import ExitStatus, StoreError
-from classify_batch.gate import Gate, Slots
 from classify_batch.journal.writer import JournalWriter
+from classify_batch.limits import JobSlots, RequestGate
+from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.manifest.cost import Price
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.reopen import read_failures, reopen
@@ -31,12 +32,12 @@ from classify_batch.manifest.summary import exit_status_of, manifest_of, write_m
 from classify_batch.orchestrator.earlier import earlier_accept_s, known_project
 from classify_batch.orchestrator.feed import Feed
 from classify_batch.orchestrator.progress import Ending, Progress
-from classify_batch.orchestrator.purse import Purse
 from classify_batch.orchestrator.stops import broken_off, too_many_failures
 from classify_batch.orchestrator.submitting import SubmitOnly
 from classify_batch.orchestrator.time_left import jobs_left_s
 from classify_batch.orchestrator.tuner import Tuner
 from classify_batch.outcomes import Outcomes
+from classify_batch.outcomes.ending import CREDITS
 from classify_batch.ports import Api, Clock, RunStore
 from classify_batch.records import Ambiguous, Attempt, AttemptKey, Job, JobPage, RunState
 from classify_batch.settings import Settings
@@ -74,7 +75,7 @@ class Orchestrator:
         self,
         settings: Settings,
         api: Api,
-        gate: Gate,
+        gate: RequestGate,
         store: RunStore,
         clock: Clock,
         found: RunOnDisk,
@@ -94,19 +95,20 @@ class Orchestrator:
         self._journal = JournalWriter(
             store, found.standing, clock, lambda: api.requests, self._on_ended, self._found_limits
         )
-        self._slots = Slots(settings.limits.jobs_in_flight or UNBOUNDED)
-        self._purse = Purse(found.standing, settings.limits.max_credits)
+        self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
+        self._budget = CreditBudget(settings.limits.max_credits)
+        self._restore_budget()
         self._feed = Feed(
             store,
             plan,
             self._journal,
             self._slots,
             stopping,
-            self._purse,
+            self._budget,
             Price(settings),
             carries=bool(settings.plan.carry),
         )
-        self._tuner = Tuner(store, self._journal, gate, self._slots, self._purse, UNBOUNDED)
+        self._tuner = Tuner(store, self._journal, gate, self._slots, self._budget, UNBOUNDED)
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
         self._left_open: set[AttemptKey] = set()
@@ -155,7 +157,7 @@ class Orchestrator:
         self._open()
         if failed is not None:
             await reopen(self._store, self._journal, failed)
-            self._purse.begin()
+            self._restore_budget()
         self._feed.again(self._standing.waiting_parts())
         self._remember_limits()
         await self._write_manifest(RunState.RUNNING)
@@ -263,6 +265,9 @@ class Orchestrator:
         if stop is not None:
             self._stopping.ask(stop)
 
+    def _restore_budget(self) -> None:
+        self._budget.restore(self._standing.sums[CREDITS], len(self._standing.open))
+
     def _found_limits(self) -> dict[str, float]:
         """The limits that the API was found to have below those that we were told."""
         limits = {
@@ -279,7 +284,7 @@ class Orchestrator:
             self._slots.remember(int(jobs))
 
     def _on_ended(self, fact: Ended) -> None:
-        self._purse.ended(fact)
+        self._budget.settle(fact.tally.sums.get(CREDITS, 0.0))
         self._stop_at_too_many_failures()
         if fact.again:
             self._feed.again(fact.again)
@@ -374,7 +379,7 @@ class Orchestrator:
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
             tasks.start_soon(collector.work, finished.clone())
         if submit_only:
-            leaving = SubmitOnly(self._standing, self._slots, self._purse, self._feed, self._stopping, reconciler)
+            leaving = SubmitOnly(self._standing, self._slots, self._budget, self._feed, self._stopping, reconciler)
             tasks.start_soon(leaving.work, submitted, finished_send)
         else:
             tasks.start_soon(poller.work, submitted, finished_send)

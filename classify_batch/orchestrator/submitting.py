@@ -11,10 +11,10 @@ from dataclasses import replace
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from classify_batch.gate import Slots
 from classify_batch.journal.replay import Standing
+from classify_batch.limits import JobSlots
+from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.orchestrator.feed import Feed
-from classify_batch.orchestrator.purse import Purse
 from classify_batch.records import Job
 from classify_batch.stages.reconciler import Reconciler
 from classify_batch.stopping import Stop, Stopping
@@ -38,15 +38,15 @@ class SubmitOnly:
     def __init__(
         self,
         standing: Standing,
-        slots: Slots,
-        purse: Purse,
+        slots: JobSlots,
+        budget: CreditBudget,
         feed: Feed,
         stopping: Stopping,
         reconciler: Reconciler,
     ) -> None:
         self._standing = standing
         self._slots = slots
-        self._purse = purse
+        self._budget = budget
         self._feed = feed
         self._stopping = stopping
         self._reconciler = reconciler
@@ -82,10 +82,10 @@ class SubmitOnly:
     def _in_hand(self) -> int:
         """Attempts on their way to a job; one that waits for credits is on no way, and one in doubt is on none of
         ours."""
-        return self._slots.taken - self._standing.jobs_out - self._reconciler.doubts - self._purse.waiting
+        return self._slots.taken - self._standing.jobs_out - self._reconciler.doubts - self._budget.waiting
 
     def _all_submitted(self) -> bool:
         """Whether no more jobs can be made for now. Where the plan allows no more, the rest waits for room in vain."""
         if self._standing.jobs_out + self._reconciler.doubts >= self._slots.total:
             return self._in_hand <= 0 or self._slots.found is not None
-        return self._in_hand <= 0 and (self._feed.exhausted or self._purse.waiting)
+        return self._in_hand <= 0 and (self._feed.exhausted or self._budget.waiting)

@@ -8,14 +8,14 @@ that stands still for minutes.
 
 from __future__ import annotations
 
-from classify_batch.gate import Gate, Slots
+from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.orchestrator.feed import Feed
 from classify_batch.stages.poller import Poller
 from classify_batch.stages.reconciler import Reconciler
 
 
 def jobs_left_s(
-    poller: Poller | None, reconciler: Reconciler | None, feed: Feed, slots: Slots, gate: Gate
+    poller: Poller | None, reconciler: Reconciler | None, feed: Feed, slots: JobSlots, gate: RequestGate
 ) -> float | None:
     """Seconds until all of these jobs have ended, with even odds.
 

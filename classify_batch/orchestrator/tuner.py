@@ -8,9 +8,9 @@ from collections.abc import Callable
 import anyio
 from pydantic import ValidationError
 
-from classify_batch.gate import Gate, Slots
 from classify_batch.journal.writer import JournalWriter
-from classify_batch.orchestrator.purse import Purse
+from classify_batch.limits import JobSlots, RequestGate
+from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.ports import RunStore
 from classify_batch.settings.tuning import NAME, Tuning
 from classify_batch.states import Kind
@@ -28,14 +28,20 @@ class Tuner:
     """
 
     def __init__(
-        self, store: RunStore, journal: JournalWriter, gate: Gate, slots: Slots, purse: Purse, unbounded: int
+        self,
+        store: RunStore,
+        journal: JournalWriter,
+        gate: RequestGate,
+        slots: JobSlots,
+        budget: CreditBudget,
+        unbounded: int,
     ) -> None:
         """`unbounded`: how many slots there are where as many jobs may be out as there are."""
         self._store = store
         self._journal = journal
         self._gate = gate
         self._slots = slots
-        self._purse = purse
+        self._budget = budget
         self._unbounded = unbounded
         self.on_rates: Callable[[], None] = lambda: None
 
@@ -65,6 +71,6 @@ class Tuner:
         if tuning.jobs_in_flight is not None:
             self._slots.tell(tuning.jobs_in_flight or self._unbounded)
         if tuning.max_credits is not None:
-            self._purse.tell(tuning.max_credits)
+            self._budget.set_limit(tuning.max_credits)
         if tuning.paused is not None:
             self._gate.pause(tuning.paused)

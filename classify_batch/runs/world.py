@@ -10,7 +10,7 @@ import anyio.to_thread
 from pydantic import SecretStr
 
 from classify_batch.errors import SettingsError
-from classify_batch.gate import Gate
+from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.llamacloud.v2.batch_api import ApiV2
@@ -39,12 +39,12 @@ def api_of(settings: Settings, http: Http, run_id: str) -> ApiV1 | ApiV2:
     return ApiV1(http, specs.first, specs.second)
 
 
-def gate_of(settings: Settings) -> Gate:
+def gate_of(settings: Settings) -> RequestGate:
     """The gate that a run's limits ask for."""
     limits, creates_per_s = settings.limits, settings.limits.creates_per_s
     if creates_per_s is None and settings.api.version == "v2":
         creates_per_s = CREATES_PER_S_V2
-    return Gate(
+    return RequestGate(
         requests_in_flight=limits.requests_in_flight,
         requests_per_s=limits.requests_per_s,
         creates_per_s=creates_per_s,
@@ -62,10 +62,10 @@ class World:
         self._key = key
         self._path = path
         self._stack = stack
-        self._connected: tuple[Http, Gate] | None = None
+        self._connected: tuple[Http, RequestGate] | None = None
         self.clock = clock
 
-    async def connect(self) -> tuple[Http, Gate]:
+    async def connect(self) -> tuple[Http, RequestGate]:
         if self._connected is None:
             api, limits = self._settings.api, self._settings.limits
             base_url = api.base_url

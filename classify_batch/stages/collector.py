@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
 
-from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.file_keys import file_key, file_keys
+from classify_batch.limits.retry import retry_transient
 from classify_batch.outcomes import Outcomes, fail_all
 from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
 from classify_batch.ports import Api
@@ -43,7 +43,7 @@ from classify_batch.stopping import Stop, Stopping
 _SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 """A job that the list shows as finished may be 404 elsewhere for a moment."""
 
-RESULTS_TRIES = 12
+RESULTS_ATTEMPTS_MAX = 12
 
 READ_AGAIN_S_FIRST = 1.0
 
@@ -169,7 +169,7 @@ class Collector:
         until_s = anyio.current_time() + self._job_timeout_s
         while anyio.current_time() < until_s:
             try:
-                now = await patiently(lambda: self._api.get(view.job_id), tries=RESULTS_TRIES)
+                now = await retry_transient(lambda: self._api.get(view.job_id), attempts_max=RESULTS_ATTEMPTS_MAX)
             except ApiError as error:
                 if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                     raise
@@ -180,12 +180,14 @@ class Collector:
         return None
 
     async def _read(self, view: JobView, asked: Sequence[str]) -> Answers:
-        return await patiently(lambda: self._api.results(view, asked), again=_SOON, tries=RESULTS_TRIES)
+        return await retry_transient(
+            lambda: self._api.results(view, asked), retry_on=_SOON, attempts_max=RESULTS_ATTEMPTS_MAX
+        )
 
     async def _read_again(self, view: JobView, asked: Sequence[str]) -> Answers:
         """An old job's results are not late. Where they can't be had any more, the run goes on without them."""
         try:
-            return await patiently(lambda: self._api.results(view, asked), tries=RESULTS_TRIES)
+            return await retry_transient(lambda: self._api.results(view, asked), attempts_max=RESULTS_ATTEMPTS_MAX)
         except ApiError as error:
             if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                 raise

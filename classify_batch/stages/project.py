@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import anyio
 
-from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.limits.retry import retry_transient
 from classify_batch.ports import Api
 from classify_batch.protocol.sanitize import clean
 from classify_batch.records import JobPage
@@ -26,7 +26,7 @@ from classify_batch.stopping import Stop, Stopping
 TENTH = 10
 """The server's time is taken from the tenth-newest of the listed jobs: a few may have been stamped by a wrong clock."""
 
-FILE_TRIES = 4
+FILE_ATTEMPTS_MAX = 4
 AGAIN_S = 1.0
 
 _HINT = "use the key, api.project_id and api.organization_id that the run was begun with, then give the same command"
@@ -140,7 +140,7 @@ class ProjectProof:
         until_s = anyio.current_time() + self._settle_s
         while True:
             try:
-                view = await patiently(lambda: self._api.get(job_id))
+                view = await retry_transient(lambda: self._api.get(job_id))
             except ApiError as error:
                 if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                     raise
@@ -176,7 +176,9 @@ class ProjectProof:
     async def _project_of_file(self) -> str | None:
         """None where the file list doesn't tell; a key may be good for jobs only."""
         try:
-            found = await patiently(lambda: self._api.project_of_file(self._known.file_id), tries=FILE_TRIES)
+            found = await retry_transient(
+                lambda: self._api.project_of_file(self._known.file_id), attempts_max=FILE_ATTEMPTS_MAX
+            )
         except ApiError as error:
             if error.verdict is Verdict.DOWN:
                 raise

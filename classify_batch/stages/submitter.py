@@ -18,9 +18,9 @@ from dataclasses import replace
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, ExitStatus, Verdict
-from classify_batch.gate import Slots
+from classify_batch.limits import JobSlots
+from classify_batch.limits.retry import retry_transient
 from classify_batch.outcomes import Outcomes, fail_all
 from classify_batch.ports import Api, Clock, Journal
 from classify_batch.protocol.sanitize import clean
@@ -29,7 +29,7 @@ from classify_batch.states import Kind, Submitted, Submitting, halves, remainder
 from classify_batch.stopping import Stop, Stopping
 
 PLAN_FULL_WAIT_S = 15.0
-PLAN_FULL_TRIES = 40
+PLAN_FULL_ATTEMPTS_MAX = 40
 """Ten minutes in which none of our jobs made room: others fill the plan, or a count by the month is used up."""
 
 AMBIGUOUS_CALLS_MAX = 2
@@ -56,7 +56,7 @@ class Submitter:
         journal: Journal,
         outcomes: Outcomes,
         clock: Clock,
-        slots: Slots,
+        slots: JobSlots,
         stopping: Stopping,
         project_id: str | None,
         *,
@@ -130,7 +130,7 @@ class Submitter:
     ) -> None:
         with _Intent(self._journal, self._clock, self._stopping, attempt, self._proven_project()) as intent:
             try:
-                view = await patiently(lambda: self._create(intent))
+                view = await retry_transient(lambda: self._create(intent))
             except _NoMoreCreatesError:
                 self._give_back(intent.attempt)
             except ApiError as error:
@@ -176,7 +176,7 @@ class Submitter:
             except ApiError as error:
                 if error.verdict is not Verdict.PLAN_FULL:
                     raise
-                if tries == PLAN_FULL_TRIES:
+                if tries == PLAN_FULL_ATTEMPTS_MAX:
                     words, hint = str(error), "wait for the plan's count, or raise it"
                     raise ApiError("create", Verdict.PERSON, words, status=error.status, hint=hint) from error
             tries = 0 if await self._room_may_be(PLAN_FULL_WAIT_S) or self._jobs_out() else tries + 1

@@ -31,7 +31,7 @@ from classify_batch.errors import ClassifyBatchError, LockedError, RunDirectoryE
 from classify_batch.store.holder import LOCK, Holder, read_holder
 from classify_batch.store.refusal import unusable
 
-_TRIES = 5
+_ATTEMPTS_MAX = 5
 _TRY_AGAIN_S = 0.02
 _NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
 
@@ -66,7 +66,7 @@ async def hold(directory: Path) -> AsyncIterator[None]:
 async def _acquire(directory: Path) -> UnixFileLock:
     try:
         lock = _lock_of(directory)
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS_MAX):
             with suppress(Timeout):
                 lock.acquire()
                 return lock

@@ -18,8 +18,8 @@ from pydantic import SecretStr
 
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, Verdict
-from classify_batch.gate import Gate
-from classify_batch.gate.gate import RETRY_AFTER_S_MAX
+from classify_batch.limits import RequestGate
+from classify_batch.limits.request_gate import RETRY_AFTER_S_MAX
 from classify_batch.llamacloud import client as http_module
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.v1.batch_api import ApiV1
@@ -70,8 +70,8 @@ async def serving(write: Write) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def calling(url: str, timeout_s: float = 5.0) -> AsyncIterator[tuple[ApiV1, Gate]]:
-    async with Gate(requests_in_flight=4, requests_per_s=1000.0) as gate:
+async def calling(url: str, timeout_s: float = 5.0) -> AsyncIterator[tuple[ApiV1, RequestGate]]:
+    async with RequestGate(requests_in_flight=4, requests_per_s=1000.0) as gate:
         http = Http(url, SecretStr(KEY), gate, SystemClock(), timeout_s=timeout_s, params={})
         try:
             yield ApiV1(http, SPEC), gate

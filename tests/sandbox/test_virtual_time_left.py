@@ -11,7 +11,7 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
-from classify_batch.cli.live import Pace, details
+from classify_batch.cli.live import Throughput, details
 from classify_batch.orchestrator import Progress
 from classify_batch.settings.tuning import NAME as TUNING
 
@@ -45,7 +45,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.shown: list[Shown] = []
-        self._pace = Pace()
+        self._pace = Throughput()
 
     def __call__(self, progress: Progress) -> None:
         at_s, done = anyio.current_time(), sum(progress.outcomes.values())

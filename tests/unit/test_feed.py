@@ -8,13 +8,13 @@ from functools import partial
 import anyio
 import pytest
 
-from classify_batch.gate import Slots
 from classify_batch.journal.replay import Standing
 from classify_batch.journal.writer import JournalWriter
+from classify_batch.limits import JobSlots
+from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.manifest.cost import Price
 from classify_batch.manifest.plan import PlanReader, write_plan
 from classify_batch.orchestrator.feed import Feed
-from classify_batch.orchestrator.purse import Purse
 from classify_batch.records import Ambiguous, Attempt, AttemptKey, Job, Part
 from classify_batch.settings import Settings
 from classify_batch.states import Submitted, Submitting
@@ -31,17 +31,17 @@ class Still:
         return 1.0
 
 
-async def feed_of(journal: JournalWriter, store: MemoryStore, slots: Slots) -> Feed:
+async def feed_of(journal: JournalWriter, store: MemoryStore, slots: JobSlots) -> Feed:
     await write_plan(store, chunks())
     plan = PlanReader(store)
     await plan.scan()
-    purse = Purse(journal.standing, None)
-    return Feed(store, plan, journal, slots, Stopping(), purse, Price(SETTINGS), carries=False)
+    budget = CreditBudget(None)
+    return Feed(store, plan, journal, slots, Stopping(), budget, Price(SETTINGS), carries=False)
 
 
 async def test_memory_holds_the_files_of_no_more_jobs_than_may_be_out() -> None:
     """However many are: each waits for its slot, and nothing new goes out before all have one."""
-    store, slots = MemoryStore(), Slots(2)
+    store, slots = MemoryStore(), JobSlots(2)
     journal = JournalWriter(store, Standing(6), Still())
     for chunk in range(5):
         journal.record(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0))
@@ -68,7 +68,7 @@ async def test_memory_holds_the_files_of_no_more_jobs_than_may_be_out() -> None:
 async def test_what_may_have_been_accepted_is_reconciled_after_what_was() -> None:
     """With all that was known before its intent, and with the time from which on the dead process can have sent
     nothing; its event loop's time means nothing here. Jobs that may have ended come first: they give slots back."""
-    store, slots = MemoryStore(), Slots(1)
+    store, slots = MemoryStore(), JobSlots(1)
     journal = JournalWriter(store, Standing(3), Still())
     journal.record(Submitting(AttemptKey(0, 1), Part(0), 7.0, 2.5, 1234.5, "p"))
     journal.record(Submitting(AttemptKey(1, 1), Part(1), 8.0))

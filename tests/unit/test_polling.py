@@ -15,7 +15,7 @@ from random import Random
 
 import pytest
 
-from classify_batch.gate import Room
+from classify_batch.limits import Headroom
 from classify_batch.records import Attempt, AttemptKey, Job, Part
 from classify_batch.stages.poller.watch import Look, Sweep, Wait, Watch
 
@@ -123,7 +123,7 @@ class Simulation:
 
     def _step(self) -> None:
         backlog_s = max(0.0, self.paced_s - self.now_s)
-        match self.watch.next(self.now_s, Room(self.interval_s, backlog_s)):
+        match self.watch.next(self.now_s, Headroom(self.interval_s, backlog_s)):
             case Sweep(pages_max):
                 self._sweep(pages_max)
             case Look(job_ids):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.cli.live import Pace
+from classify_batch.cli.live import Throughput
 from classify_batch.records import Attempt, AttemptKey, Job, Part
 from classify_batch.stages.poller.durations import Age, Durations
 from classify_batch.stages.poller.watch import AGES_MAX, Watch
@@ -152,7 +152,7 @@ def test_very_many_jobs_are_told_by_the_youngest_and_the_oldest() -> None:
 )
 def test_the_time_left_is_never_less_than_the_jobs_take(missing: int, jobs_left_s: float | None, shown: str) -> None:
     """The longer of what the pace says and what the jobs say; no figure where nobody knows."""
-    pace = Pace()
+    pace = Throughput()
     pace.mark(0.0, 0)
     pace.mark(10.0, 100)
     assert pace.left(missing, jobs_left_s) == shown

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from classify_batch.gate import Room
+from classify_batch.limits import Headroom
 from classify_batch.records import Attempt, AttemptKey, Job, Part
 from classify_batch.stages.poller.durations import FIRST_LOOK_SHARE, KEPT, KNOWN_FROM, LOOK_SHARE, UNKNOWN_S, Durations
 from classify_batch.stages.poller.watch import (
@@ -23,7 +23,7 @@ from classify_batch.stages.poller.watch import (
     Watch,
 )
 
-FREE = Room(0.0, 0.0)
+FREE = Headroom(0.0, 0.0)
 patient = settings(deadline=None)  # a busy machine is no fault
 
 
@@ -41,8 +41,10 @@ class World:
         room: what the request rate leaves.
     """
 
-    def __init__(self, watch: Watch, *, listed: Collection[int], jobs_per_page: int, room: Room | None = None) -> None:
-        self.room = Room(0.05, 0.0) if room is None else room
+    def __init__(
+        self, watch: Watch, *, listed: Collection[int], jobs_per_page: int, room: Headroom | None = None
+    ) -> None:
+        self.room = Headroom(0.05, 0.0) if room is None else room
         self.watch = watch
         self.now_s = 0.0
         self.ends_s: dict[str, float] = {}
@@ -182,7 +184,7 @@ def test_a_list_that_gets_useful_again_is_used_again() -> None:
 def test_looking_leaves_room_for_the_rest(backlog_s: float, share: float, jobs_per_page: int) -> None:
     """Of a slow rate looking takes its share and no more; a smaller one, while others wait."""
     listed = range(50) if jobs_per_page else ()
-    world = World(Watch(), listed=listed, jobs_per_page=max(1, jobs_per_page), room=Room(0.5, backlog_s))
+    world = World(Watch(), listed=listed, jobs_per_page=max(1, jobs_per_page), room=Headroom(0.5, backlog_s))
     for number in range(50):
         world.add(number, 1e9)
     while world.now_s < 20_000:
@@ -223,7 +225,7 @@ def test_further_pages_are_read_while_they_are_worth_it() -> None:
         world.add(number, 1e9)
     while world.sweeps < 10:
         world.step()
-    assert watch.next(world.now_s + GAP_S_MAX, Room(0.0, 0.0)) == Sweep(3)
+    assert watch.next(world.now_s + GAP_S_MAX, Headroom(0.0, 0.0)) == Sweep(3)
 
 
 @patient

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 
-from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_key
+from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import Http, wrong_shape
 from classify_batch.protocol import file_bodies as files
 from classify_batch.protocol import v1
@@ -18,7 +18,7 @@ from classify_batch.records import FILES_PER_JOB_MAX, Answers, Attempt, JobPage,
 RESULT_PAGES_MAX = 2 * FILES_PER_JOB_MAX
 """A page holds at least one answer; twice that many pages is a server that never ends."""
 
-PAGE_TRIES = 4
+PAGE_ATTEMPTS_MAX = 4
 """A page behind the first is tried again by itself: who begins again with many pages may never come to the end."""
 
 STALE_PAGES_MAX = 5
@@ -95,7 +95,9 @@ class ApiV1:
             if stale == STALE_PAGES_MAX:
                 break
             try:
-                page = await patiently(partial(self._results_page, job_id, page.next_page_token), tries=PAGE_TRIES)
+                page = await retry_transient(
+                    partial(self._results_page, job_id, page.next_page_token), attempts_max=PAGE_ATTEMPTS_MAX
+                )
             except ApiError as error:
                 if error.verdict is not Verdict.REFUSED:
                     raise

@@ -14,8 +14,8 @@ from functools import partial
 from math import isfinite
 from typing import Any, NamedTuple
 
-from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import Http, wrong_shape
 from classify_batch.llamacloud.redaction import MASK, Secrets
 from classify_batch.llamacloud.v1.batch_api import RESULT_PAGES_MAX, STALE_PAGES_MAX
@@ -25,7 +25,7 @@ from classify_batch.records import FINISHED_STATUSES, JobSpec
 
 Body = dict[str, Any]
 
-TRIES = 5
+ATTEMPTS_MAX = 5
 """Somebody waits for a single call: an API that is down is told after seconds, and not after a run's long patience."""
 
 
@@ -58,12 +58,16 @@ class Calls:
 
     async def _page(self, call: str, path: str, read: Callable[[bytes], Body], params: Mapping[str, Any]) -> Body:
         given = {name: value for name, value in params.items() if value is not None and value != ()}
-        return await patiently(partial(self._http.call, call, "GET", path, read, params=given), tries=TRIES)
+        return await retry_transient(
+            partial(self._http.call, call, "GET", path, read, params=given), attempts_max=ATTEMPTS_MAX
+        )
 
     async def _job(
         self, job_id: str, path: str, read: Callable[[bytes], Body], params: Mapping[str, Any] | None = None
     ) -> Body:
-        job = await patiently(partial(self._http.call, "get", "GET", path, read, params=params), tries=TRIES)
+        job = await retry_transient(
+            partial(self._http.call, "get", "GET", path, read, params=params), attempts_max=ATTEMPTS_MAX
+        )
         return the_one("get", job, job_id)
 
 
@@ -81,7 +85,7 @@ class JobsV1(Calls):
             body=v1.create_body(spec, order.file_ids),
             about_to_send=about_to_send,
         )
-        return await patiently(once, tries=TRIES)
+        return await retry_transient(once, attempts_max=ATTEMPTS_MAX)
 
     async def get(self, job_id: str) -> Body:
         return await self._job(job_id, v1.job_path(job_id), self._reader(v1.read_job))

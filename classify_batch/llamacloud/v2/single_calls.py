@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
-from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.llamacloud.v1.single_calls import TRIES, Body, Calls, Order, Results, the_one, unfinished
+from classify_batch.limits.retry import retry_transient
+from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX, Body, Calls, Order, Results, the_one, unfinished
 from classify_batch.protocol import v2
 from classify_batch.protocol.sanitize import clean
 from classify_batch.protocol.v1 import to_rules
@@ -39,7 +39,7 @@ class JobsV2(Calls):
                 raise self._http.repeatable(error) from error
 
         try:
-            job = await patiently(once, tries=TRIES)
+            job = await retry_transient(once, attempts_max=ATTEMPTS_MAX)
         except ApiError as error:
             if not doubts:
                 raise
@@ -95,7 +95,7 @@ class JobsV2(Calls):
                 raise
 
         try:
-            return the_one("cancel", await patiently(once, tries=TRIES), job_id)
+            return the_one("cancel", await retry_transient(once, attempts_max=ATTEMPTS_MAX), job_id)
         except ApiError as error:
             if error.verdict is not Verdict.REFUSED:
                 raise

@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from classify_batch.backoff import patiently
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, SettingsError, SourceError, UsageError
+from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, Lookup, LookupRefusedError
 from classify_batch.llamacloud.v1.batch_api import FileList
-from classify_batch.llamacloud.v1.single_calls import TRIES
+from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.check.findings import (
     INPUT,
@@ -173,7 +173,7 @@ async def _reach(settings: Settings, stack: AsyncExitStack) -> Http:
     path = Path(stack.enter_context(TemporaryDirectory(prefix="classify-batch-"))) if embedded else Path()
     http, _ = await World(settings, key, path, SystemClock(), stack).connect()
     api = api_of(settings, http, "check")
-    await patiently(partial(api.list_page, page_size=1), tries=TRIES)
+    await retry_transient(partial(api.list_page, page_size=1), attempts_max=ATTEMPTS_MAX)
     return http
 
 
@@ -247,7 +247,7 @@ class _Reading:
     async def _list_files(self, token: str | None) -> tuple[list[str], str | None]:
         if self._http is None:
             raise AssertionError("project: is read only where there is a client")
-        return await patiently(partial(FileList(self._http).page, token), tries=TRIES)
+        return await retry_transient(partial(FileList(self._http).page, token), attempts_max=ATTEMPTS_MAX)
 
     async def _counted(self, batches: AsyncIterator[list[str]]) -> AsyncIterator[list[str]]:
         async with closing(batches) as stream:

@@ -12,9 +12,9 @@ from dataclasses import replace
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, ExitStatus, Verdict
-from classify_batch.gate import Room, Slots
+from classify_batch.limits import Headroom, JobSlots
+from classify_batch.limits.retry import retry_transient
 from classify_batch.ports import Api, Clock, Journal
 from classify_batch.protocol.sanitize import clean
 from classify_batch.records import Job, JobPage, JobView
@@ -28,7 +28,7 @@ PAGE_JOBS = 3
 """So many jobs for each that is out: with newest first, few jobs last long enough to fall behind them."""
 
 LOOKS_AT_ONCE = 8
-LIST_TRIES = 2
+LIST_ATTEMPTS_MAX = 2
 """A list that fails so often in a row is done without for a while: whether the API is down, the single looks will tell.
 It is not waited for: meanwhile nobody would look at anything."""
 
@@ -41,10 +41,10 @@ class Poller:
         api: Api,
         journal: Journal,
         clock: Clock,
-        slots: Slots,
+        slots: JobSlots,
         stopping: Stopping,
         watch: Watch,
-        room: Callable[[], Room],
+        room: Callable[[], Headroom],
         *,
         job_timeout_s: float,
         settle_s: float,
@@ -138,7 +138,7 @@ class Poller:
     def _list_failed(self) -> None:
         self._first_token = None
         self._list_failures += 1
-        if self._list_failures < LIST_TRIES:
+        if self._list_failures < LIST_ATTEMPTS_MAX:
             self._watch.sweep_failed(anyio.current_time())
         else:
             self._watch.leave_list_alone(anyio.current_time())
@@ -166,7 +166,7 @@ class Poller:
         async def look(job_id: str) -> None:
             async with limiter:
                 try:
-                    await self._show(await patiently(lambda: self._api.get(job_id)), finished)
+                    await self._show(await retry_transient(lambda: self._api.get(job_id)), finished)
                     self._watch.looked(job_id, anyio.current_time())
                 except ApiError as error:
                     if error.verdict is Verdict.MISSING:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from classify_batch.gate import Room
+from classify_batch.limits import Headroom
 from classify_batch.records import Job
 from classify_batch.stages.poller.durations import UNKNOWN_S, Age, Durations
 
@@ -106,7 +106,7 @@ class Watch:
         self._sweep_took_s = 0.0
         self._no_sweep_before_s = 0.0
         self._list_rest_s = LIST_REST_S_MIN
-        self._room = Room(0.0, 0.0)
+        self._room = Headroom(0.0, 0.0)
 
     def add(self, job: Job, now_s: float, earlier_s: float = 0.0) -> None:
         watched = Watched(job, now_s, now_s, earlier_s=earlier_s)
@@ -140,7 +140,7 @@ class Watch:
             ages = [age for age in ages if not self._durations.is_longer(age)]
         return self._durations.all_end_in_s(ages, to_be_made)
 
-    def next(self, now_s: float, room: Room) -> Sweep | Look | Wait:
+    def next(self, now_s: float, room: Headroom) -> Sweep | Look | Wait:
         """What to do now. `room`: what the request rate leaves."""
         self._room = room
         self._choose(now_s)
@@ -200,7 +200,7 @@ class Watch:
         self._list_rest_s = min(LIST_REST_S_MAX, 2 * self._list_rest_s)
         self._pages = 1
 
-    def rates_changed(self, now_s: float, room: Room) -> None:
+    def rates_changed(self, now_s: float, room: Headroom) -> None:
         """Other rates are told: a look that was put off for the old ones isn't put off any more. One that comes too
         early now waits for its turn like every request."""
         self._room = room

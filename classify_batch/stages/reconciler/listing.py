@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.limits.retry import retry_transient
 from classify_batch.ports import Api
 from classify_batch.records import JobPage, JobView
 from classify_batch.stages.reconciler.match import NewestFirst
@@ -26,7 +26,7 @@ PAGES_MAX = 100_000
 FRONT_PAGES_MAX = 50
 """How far the front of a list is read again at the end of a reading."""
 
-READ_TRIES = 6
+READ_ATTEMPTS_MAX = 6
 
 
 class JobList:
@@ -92,7 +92,7 @@ class JobList:
     async def _page(self, token: str | None, since_s: float | None) -> JobPage:
         while True:
             try:
-                return await patiently(lambda: self._ask(token, since_s), tries=READ_TRIES)
+                return await retry_transient(lambda: self._ask(token, since_s), attempts_max=READ_ATTEMPTS_MAX)
             except ApiError as error:
                 refused = error.verdict is Verdict.REFUSED and token is None
                 too_much = error.verdict is Verdict.LATER and self._size < USUAL and token is None

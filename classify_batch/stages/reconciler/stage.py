@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from classify_batch.backoff import patiently
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.gate import Slots
+from classify_batch.limits import JobSlots
+from classify_batch.limits.retry import retry_transient
 from classify_batch.outcomes import Outcomes
 from classify_batch.ports import Api, Clock, Journal
 from classify_batch.protocol.sanitize import clean
@@ -23,7 +23,7 @@ from classify_batch.stages.reconciler.candidate import Candidate
 from classify_batch.stages.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
 from classify_batch.stages.reconciler.evidence import Doubt, Evidence
 from classify_batch.stages.reconciler.found import FoundJob, settle_found
-from classify_batch.stages.reconciler.listing import READ_TRIES, JobList
+from classify_batch.stages.reconciler.listing import READ_ATTEMPTS_MAX, JobList
 from classify_batch.states import Adopted, Kind
 from classify_batch.stopping import Stop, Stopping
 
@@ -55,7 +55,7 @@ class Reconciler:
         journal: Journal,
         outcomes: Outcomes,
         clock: Clock,
-        slots: Slots,
+        slots: JobSlots,
         stopping: Stopping,
         evidence: Evidence,
         job_list: JobList,
@@ -246,7 +246,7 @@ class Reconciler:
     async def _get(self, candidate: Candidate) -> None:
         """A candidate that the list leaves out. A 404 says nothing: it was shown before."""
         try:
-            view = await patiently(lambda: self._api.get(candidate.job_id), tries=READ_TRIES)
+            view = await retry_transient(lambda: self._api.get(candidate.job_id), attempts_max=READ_ATTEMPTS_MAX)
         except ApiError as error:
             if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                 raise
@@ -287,7 +287,9 @@ class Reconciler:
     async def _results(self, view: JobView) -> Answers | None:
         """A finished job's answers; None where they can't be had: perhaps it is somebody else's, and not for us."""
         try:
-            return await patiently(lambda: self._api.results(view, ()), again=_SOON, tries=READ_TRIES)
+            return await retry_transient(
+                lambda: self._api.results(view, ()), retry_on=_SOON, attempts_max=READ_ATTEMPTS_MAX
+            )
         except ApiError as error:
             if error.verdict in (Verdict.LATER, Verdict.DOWN):
                 raise

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from classify_batch.clock import SystemClock
-from classify_batch.gate import Gate
+from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.v1.batch_api import project_of_file
 
@@ -51,7 +51,7 @@ class Listing(httpx.AsyncBaseTransport):
 async def test_only_the_file_itself_tells_its_project(files: list[dict[str, Any]], project_id: str | None) -> None:
     """In whatever spelling the server lists it; another file's project, where the server ignores what it was asked
     for, and what is no project's name, say nothing."""
-    async with Gate(requests_in_flight=1, requests_per_s=100.0) as gate:
+    async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
         http = Http(
             "https://api.test",
             SecretStr("key"),

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.records import JobPage, JobView
-from classify_batch.stages.project import FILE_TRIES, KnownProject, ProjectProof, server_s_of
+from classify_batch.stages.project import FILE_ATTEMPTS_MAX, KnownProject, ProjectProof, server_s_of
 from classify_batch.stopping import Stop, Stopping
 
 if TYPE_CHECKING:
@@ -212,8 +212,8 @@ async def test_names_are_fit_for_a_terminal() -> None:
 @pytest.mark.parametrize(
     ("run", "server"),
     [
-        (INTENDED, Server([EMPTY], file=[*[LATER] * FILE_TRIES, "p"])),
-        (OURS, Server([EMPTY], [MISSING], [*[LATER] * FILE_TRIES, "p"])),
+        (INTENDED, Server([EMPTY], file=[*[LATER] * FILE_ATTEMPTS_MAX, "p"])),
+        (OURS, Server([EMPTY], [MISSING], [*[LATER] * FILE_ATTEMPTS_MAX, "p"])),
     ],
 )
 async def test_a_file_list_that_can_not_be_read_for_now_is_no_other_project(run: KnownProject, server: Server) -> None:

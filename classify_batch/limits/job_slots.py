@@ -8,7 +8,7 @@ PATIENCE_MAX = 64
 """Where the plan's limit doesn't move, one more job is tried after so many times as many jobs as it allows."""
 
 
-class Slots:
+class JobSlots:
     """Jobs take one each.
 
     A plan may allow fewer than we were told: `full()` takes the limit down to what is out, and when as many jobs as are

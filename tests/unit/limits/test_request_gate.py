@@ -9,8 +9,9 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from classify_batch.gate import Gate, Slots, Turn
-from classify_batch.gate.gate import (
+from classify_batch.limits import JobSlots, Priority, RequestGate
+from classify_batch.limits.job_slots import PATIENCE_MAX
+from classify_batch.limits.request_gate import (
     BREAK_AFTER,
     COOL_DOWN_S_MAX,
     COOL_DOWN_S_MIN,
@@ -18,7 +19,6 @@ from classify_batch.gate.gate import (
     PROBE_WAIT_S_MAX,
     RETRY_AFTER_S_MAX,
 )
-from classify_batch.gate.slots import PATIENCE_MAX
 
 pytestmark = pytest.mark.anyio
 
@@ -31,13 +31,13 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 class Passing:
     """Notes when requests pass, and how many are inside."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: RequestGate) -> None:
         self.gate = gate
         self.times: list[float] = []
-        self.order: list[Turn] = []
+        self.order: list[Priority] = []
         self.inside = self.inside_max = 0
 
-    async def once(self, turn: Turn = Turn.LOOK, hold_s: float = 0.0) -> None:
+    async def once(self, turn: Priority = Priority.LOOK, hold_s: float = 0.0) -> None:
         async with self.gate.turn(turn):
             self.times.append(anyio.current_time())
             self.order.append(turn)
@@ -58,14 +58,14 @@ async def test_the_rate_is_smooth(rate: float, lanes: int) -> None:
     """Over an hour (minutes, where it is fast): in any second no more than the rate, and not much less."""
     span_s = 3600.0 if rate < 1 else 600.0 / rate * 4
     random = Random(1)
-    async with Gate(requests_in_flight=lanes, requests_per_s=rate) as gate:
+    async with RequestGate(requests_in_flight=lanes, requests_per_s=rate) as gate:
         passing = Passing(gate)
         with anyio.move_on_after(span_s):
             async with anyio.create_task_group() as tasks:
 
                 async def ask() -> None:
                     while True:
-                        await passing.once(random.choice(list(Turn)), random.random() * min(lanes, 20) / rate)
+                        await passing.once(random.choice(list(Priority)), random.random() * min(lanes, 20) / rate)
 
                 for _ in range(2 * lanes + 2):
                     tasks.start_soon(ask)
@@ -76,7 +76,7 @@ async def test_the_rate_is_smooth(rate: float, lanes: int) -> None:
 
 async def test_a_rest_is_no_reason_for_a_burst() -> None:
     """What was not used is lost: after an hour of silence requests pass one by one."""
-    async with Gate(requests_in_flight=100, requests_per_s=10.0) as gate:
+    async with RequestGate(requests_in_flight=100, requests_per_s=10.0) as gate:
         passing = Passing(gate)
         await passing.once()
         await anyio.sleep(3600)
@@ -89,48 +89,48 @@ async def test_a_rest_is_no_reason_for_a_burst() -> None:
 
 async def test_results_go_before_looks_before_creates() -> None:
     """Of those that wait, whoever frees a slot goes first, and among equals whoever came first."""
-    async with Gate(requests_in_flight=1, requests_per_s=10.0) as gate:
+    async with RequestGate(requests_in_flight=1, requests_per_s=10.0) as gate:
         passing = Passing(gate)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(passing.once, Turn.CREATE, 1.0)
+            tasks.start_soon(passing.once, Priority.CREATE, 1.0)
             await anyio.sleep(0.5)
-            for turn in (Turn.CREATE, Turn.LOOK, Turn.RESULTS, Turn.LOOK, Turn.RESULTS):
+            for turn in (Priority.CREATE, Priority.LOOK, Priority.RESULTS, Priority.LOOK, Priority.RESULTS):
                 tasks.start_soon(passing.once, turn)
                 await anyio.sleep(0.01)
-        assert passing.order[1:4] == [Turn.RESULTS, Turn.RESULTS, Turn.LOOK]
+        assert passing.order[1:4] == [Priority.RESULTS, Priority.RESULTS, Priority.LOOK]
 
 
 async def test_creates_always_keep_a_share() -> None:
     """However much there is to collect, one request of four is a look and one a create, if they wait."""
-    async with Gate(requests_in_flight=1, requests_per_s=10.0) as gate:
+    async with RequestGate(requests_in_flight=1, requests_per_s=10.0) as gate:
         passing = Passing(gate)
         async with anyio.create_task_group() as tasks:
-            for turn in (Turn.RESULTS, Turn.LOOK, Turn.CREATE):
+            for turn in (Priority.RESULTS, Priority.LOOK, Priority.CREATE):
                 for _ in range(100):
                     tasks.start_soon(passing.once, turn)
         busy = passing.order[4:]
-        for turn in (Turn.LOOK, Turn.CREATE):
+        for turn in (Priority.LOOK, Priority.CREATE):
             shares = [busy[at : at + OTHERS_MAX + 1].count(turn) for at in range(180)]
             assert min(shares) >= 1, turn
-        assert busy[:180].count(Turn.RESULTS) >= 80
+        assert busy[:180].count(Priority.RESULTS) >= 80
 
 
 async def test_creates_may_have_a_rate_of_their_own() -> None:
     """They keep to it, however many wait, and the others pass between them; what waits is known."""
-    async with Gate(requests_in_flight=100, requests_per_s=100.0, creates_per_s=10.0) as gate:
+    async with RequestGate(requests_in_flight=100, requests_per_s=100.0, creates_per_s=10.0) as gate:
         passing = Passing(gate)
         async with anyio.create_task_group() as tasks:
             for _ in range(100):
-                tasks.start_soon(passing.once, Turn.CREATE)
+                tasks.start_soon(passing.once, Priority.CREATE)
             await anyio.sleep(1)
             assert gate.room.interval_s == pytest.approx(0.1, rel=0.02)
             assert gate.room.backlog_s == pytest.approx(9.0, abs=0.3)
             began_s, before = anyio.current_time(), len(passing.times)
             for _ in range(50):
-                await passing.once(Turn.LOOK)
+                await passing.once(Priority.LOOK)
             assert anyio.current_time() - began_s < 0.7
             assert 50 <= len(passing.times) - before <= 58
-        passing.times = [at for at, turn in zip(passing.times, passing.order, strict=True) if turn is Turn.CREATE]
+        passing.times = [at for at, turn in zip(passing.times, passing.order, strict=True) if turn is Priority.CREATE]
         assert passing.most_in(1.0) == 10
         assert passing.times[-1] - passing.times[0] == pytest.approx(9.9, abs=0.3)
 
@@ -138,7 +138,7 @@ async def test_creates_may_have_a_rate_of_their_own() -> None:
 @pytest.mark.parametrize("waiting", [0, 5, 50])
 async def test_the_room_that_is_left_is_known(waiting: int) -> None:
     """How long those that wait will take; nothing waits where the rate is not used up."""
-    async with Gate(requests_in_flight=100, requests_per_s=10.0) as gate:
+    async with RequestGate(requests_in_flight=100, requests_per_s=10.0) as gate:
         passing = Passing(gate)
         async with anyio.create_task_group() as tasks:
             await passing.once()
@@ -152,13 +152,13 @@ async def test_the_room_that_is_left_is_known(waiting: int) -> None:
 async def test_lanes_are_never_exceeded_and_never_lost() -> None:
     """Requests that are cancelled at any moment, waiting or inside, give back what they had."""
     random = Random(7)
-    async with Gate(requests_in_flight=3, requests_per_s=100.0) as gate:
+    async with RequestGate(requests_in_flight=3, requests_per_s=100.0) as gate:
         passing = Passing(gate)
         async with anyio.create_task_group() as tasks:
 
             async def impatient(wait_s: float) -> None:
                 with anyio.move_on_after(wait_s):
-                    await passing.once(random.choice(list(Turn)), 0.3 * random.random())
+                    await passing.once(random.choice(list(Priority)), 0.3 * random.random())
 
             for _ in range(600):
                 tasks.start_soon(impatient, random.random())
@@ -168,34 +168,34 @@ async def test_lanes_are_never_exceeded_and_never_lost() -> None:
         passing.inside_max = 0
         async with anyio.create_task_group() as tasks:
             for _ in range(9):
-                tasks.start_soon(passing.once, Turn.LOOK, 1.0)
+                tasks.start_soon(passing.once, Priority.LOOK, 1.0)
         assert passing.inside_max == 3
 
 
 async def test_one_cancelled_before_its_turn_holds_nobody_up() -> None:
     """A waiting request that left is passed over, though it was the first in the row."""
-    async with Gate(requests_in_flight=1, requests_per_s=1.0) as gate:
+    async with RequestGate(requests_in_flight=1, requests_per_s=1.0) as gate:
         passing = Passing(gate)
         await passing.once()
         with anyio.move_on_after(0.5):
-            await passing.once(Turn.RESULTS)
+            await passing.once(Priority.RESULTS)
         with anyio.fail_after(0.6):
-            await passing.once(Turn.CREATE)
-        assert passing.order == [Turn.LOOK, Turn.CREATE]
+            await passing.once(Priority.CREATE)
+        assert passing.order == [Priority.LOOK, Priority.CREATE]
 
 
 async def test_a_cool_down_is_everybodys() -> None:
     """After a 429 nobody passes until it is over: those that waited before, and those that come later."""
-    async with Gate(requests_in_flight=10, requests_per_s=100.0) as gate:
+    async with RequestGate(requests_in_flight=10, requests_per_s=100.0) as gate:
         passing = Passing(gate)
         async with anyio.create_task_group() as tasks:
             for _ in range(20):
-                tasks.start_soon(passing.once, Turn.RESULTS, 1.0)
+                tasks.start_soon(passing.once, Priority.RESULTS, 1.0)
             await anyio.sleep(0.5)
             gate.too_fast(30.0, 0.5)
             before, until_s = len(passing.times), anyio.current_time() + 30
             assert gate.waiting_s == 30
-            for turn in Turn:
+            for turn in Priority:
                 tasks.start_soon(passing.once, turn)
         assert min(passing.times[before:]) >= until_s
         assert gate.waiting_s == 0
@@ -204,14 +204,14 @@ async def test_a_cool_down_is_everybodys() -> None:
 @pytest.mark.parametrize(("asked_s", "waited_s"), [(0.0, 0.0), (2.5, 2.5), (1e9, RETRY_AFTER_S_MAX)])
 async def test_a_wait_that_the_server_asks_for_is_capped(asked_s: float, waited_s: float) -> None:
     """`Retry-After` is obeyed as it is, and a server that asks for a year is asked again after five minutes."""
-    async with Gate(requests_in_flight=1, requests_per_s=100.0) as gate:
+    async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
         gate.too_fast(asked_s, 0.0)
         assert gate.waiting_s == waited_s
 
 
 async def test_cool_downs_grow_are_capped_and_are_forgotten() -> None:
     """Each doubles the last; answers to requests that left before it began change nothing; success begins anew."""
-    async with Gate(requests_in_flight=1, requests_per_s=100.0) as gate:
+    async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
         waits: list[float] = []
         for _ in range(9):
             left_s = anyio.current_time() - 0.01
@@ -230,7 +230,7 @@ async def test_cool_downs_grow_are_capped_and_are_forgotten() -> None:
 
 async def test_a_later_shorter_wait_does_not_shorten_a_longer_one() -> None:
     """The longest wait that anybody was told counts."""
-    async with Gate(requests_in_flight=1, requests_per_s=100.0) as gate:
+    async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
         gate.too_fast(20.0, 1.0)
         gate.too_fast(1.0, 2.0)
         assert gate.waiting_s == 20
@@ -238,7 +238,7 @@ async def test_a_later_shorter_wait_does_not_shorten_a_longer_one() -> None:
 
 async def test_an_api_that_is_down_is_probed_by_one_at_a_time() -> None:
     """After some failures in a row a single request goes, after waits that grow to a limit; one success opens all."""
-    async with Gate(requests_in_flight=10, requests_per_s=100.0) as gate:
+    async with RequestGate(requests_in_flight=10, requests_per_s=100.0) as gate:
         passing = Passing(gate)
         healthy_from_s = 600.0
 
@@ -264,7 +264,7 @@ async def test_an_api_that_is_down_is_probed_by_one_at_a_time() -> None:
 
 async def test_a_single_failure_is_an_accident() -> None:
     """Fewer failures than `BREAK_AFTER` in a row delay nobody."""
-    async with Gate(requests_in_flight=10, requests_per_s=100.0) as gate:
+    async with RequestGate(requests_in_flight=10, requests_per_s=100.0) as gate:
         for _ in range(20):
             for _ in range(BREAK_AFTER - 1):
                 gate.failed()
@@ -273,12 +273,12 @@ async def test_a_single_failure_is_an_accident() -> None:
             assert gate.failing_s == 0
 
 
-# --- Slots -----------------------------------------------------------------------------------------------------------
+# --- JobSlots -------------------------------------------------------------------------------------------------------
 
 
 async def test_slots_are_a_number_of_jobs() -> None:
     """No more are out than are allowed, and whoever waits gets the next one that is free."""
-    slots = Slots(2)
+    slots = JobSlots(2)
     got = 0
 
     async def acquire() -> None:
@@ -299,7 +299,7 @@ async def test_slots_are_a_number_of_jobs() -> None:
 
 async def test_jobs_that_are_out_already_count() -> None:
     """A run that goes on with more jobs than it may now have waits until enough of them have ended."""
-    slots = Slots(2)
+    slots = JobSlots(2)
     for _ in range(4):
         slots.take()
     async with anyio.create_task_group() as tasks:
@@ -315,7 +315,7 @@ async def test_jobs_that_are_out_already_count() -> None:
 
 def test_a_full_plan_lowers_the_slots_and_time_raises_them() -> None:
     """Down to what is out beside the one that was refused, and one more is tried when that many have ended."""
-    slots = Slots(10)
+    slots = JobSlots(10)
     for _ in range(6):
         slots.take()
     slots.full()
@@ -332,7 +332,7 @@ def test_a_full_plan_lowers_the_slots_and_time_raises_them() -> None:
 
 def test_a_plan_that_stays_full_is_asked_ever_less() -> None:
     """Where the limit doesn't move, one more job is tried ever more seldom; where it does, at once as often again."""
-    slots = Slots(10)
+    slots = JobSlots(10)
     for _ in range(5):
         slots.take()
     allowed, tries = 4, 0
@@ -361,7 +361,7 @@ def test_a_plan_that_stays_full_is_asked_ever_less() -> None:
 def test_found_slots_are_remembered() -> None:
     """A later process begins with what an earlier one found, within what it is told itself."""
     for found, total, known in ((4, 4, 4), (40, 10, None), (0, 1, 1)):
-        slots = Slots(10)
+        slots = JobSlots(10)
         assert slots.found is None
         slots.remember(found)
         assert slots.total == total
@@ -370,7 +370,7 @@ def test_found_slots_are_remembered() -> None:
 
 def test_another_number_of_slots_is_told() -> None:
     """What the plan was found to allow holds where it is less."""
-    slots = Slots(10)
+    slots = JobSlots(10)
     slots.tell(30)
     assert (slots.total, slots.found) == (30, None)
     slots.remember(4)
@@ -384,21 +384,21 @@ async def test_creates_wait_while_the_gate_is_paused() -> None:
     """Only they: looks and results pass, also those that come behind a create that waits."""
     passed: list[tuple[str, float]] = []
 
-    async def go(name: str, turn: Turn) -> None:
+    async def go(name: str, turn: Priority) -> None:
         async with gate.turn(turn):
             passed.append((name, anyio.current_time()))
 
-    async with Gate(requests_in_flight=4, requests_per_s=100.0) as gate, anyio.create_task_group() as tasks:
+    async with RequestGate(requests_in_flight=4, requests_per_s=100.0) as gate, anyio.create_task_group() as tasks:
         began = anyio.current_time()
         gate.pause(True)
         assert gate.paused
         with anyio.move_on_after(10) as waited:
-            await go("create", Turn.CREATE)
+            await go("create", Priority.CREATE)
         assert waited.cancelled_caught
         for number in range(6):
-            tasks.start_soon(go, "create", Turn.CREATE)
-            tasks.start_soon(go, "look", Turn.LOOK)
-            tasks.start_soon(go, f"results {number}", Turn.RESULTS)
+            tasks.start_soon(go, "create", Priority.CREATE)
+            tasks.start_soon(go, "look", Priority.LOOK)
+            tasks.start_soon(go, f"results {number}", Priority.RESULTS)
         await anyio.sleep(100)
         assert sorted({name.split()[0] for name, _ in passed}) == ["look", "results"]
         assert len(passed) == 12
@@ -410,7 +410,7 @@ async def test_creates_wait_while_the_gate_is_paused() -> None:
 
 def test_slots_never_go_to_zero() -> None:
     """However often the plan refuses, one job is tried."""
-    slots = Slots(3)
+    slots = JobSlots(3)
     slots.take()
     for _ in range(5):
         slots.full()
@@ -419,7 +419,7 @@ def test_slots_never_go_to_zero() -> None:
 
 async def test_an_end_wakes_whoever_waits_for_room() -> None:
     """`one_ended` returns at the next end, and not for one in the past."""
-    slots = Slots(2)
+    slots = JobSlots(2)
     slots.take()
     slots.take()
     slots.release()
@@ -432,11 +432,11 @@ async def test_an_end_wakes_whoever_waits_for_room() -> None:
         slots.release()
 
 
-@pytest.mark.parametrize("turn", [Turn.LOOK, Turn.CREATE])
-async def test_a_higher_rate_is_not_waited_for(turn: Turn) -> None:
+@pytest.mark.parametrize("turn", [Priority.LOOK, Priority.CREATE])
+async def test_a_higher_rate_is_not_waited_for(turn: Priority) -> None:
     """What waits for its moment by a very low rate goes by the one that is told meanwhile."""
-    slow = (0.01, None) if turn is Turn.LOOK else (100.0, 0.01)
-    async with Gate(requests_in_flight=2, requests_per_s=slow[0], creates_per_s=slow[1]) as gate:
+    slow = (0.01, None) if turn is Priority.LOOK else (100.0, 0.01)
+    async with RequestGate(requests_in_flight=2, requests_per_s=slow[0], creates_per_s=slow[1]) as gate:
         passing = Passing(gate)
         await passing.once(turn)
         async with anyio.create_task_group() as tasks:

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from classify_batch.errors import ApiError, Verdict
 
-TRIES = 50
+ATTEMPTS_MAX = 50
 """A limit, not a plan: how long an API may be down is `limits.patience_s`, judged where the answers come in."""
 
 WAIT_S_FIRST = 0.5
@@ -23,20 +23,23 @@ WAIT_S_MAX = 30.0
 Result = TypeVar("Result")
 
 
-async def patiently(
+async def retry_transient(
     call: Callable[[], Awaitable[Result]],
     *,
-    again: frozenset[Verdict] = frozenset({Verdict.LATER}),
-    tries: int = TRIES,
+    retry_on: frozenset[Verdict] = frozenset({Verdict.LATER}),
+    attempts_max: int = ATTEMPTS_MAX,
 ) -> Result:
-    """Makes a call until it brings an answer, or an ApiError whose verdict isn't in `again`, or `tries` are used up.
+    """Makes a call, and makes it again while it raises an ApiError whose verdict is in `retry_on`.
 
-    A `Retry-After` is not looked at here: the gate lets nobody pass before it.
+    A `Retry-After` is not looked at here: the request gate lets nobody pass before it.
+
+    Raises:
+        ApiError: with another verdict, or the last of `attempts_max`.
     """
     try:
         return await call()  # tenacity takes longer than many a call that succeeds at once
     except ApiError as error:
-        if error.verdict not in again or tries == 1:
+        if error.verdict not in retry_on or attempts_max == 1:
             raise
         failed = [error]
 
@@ -46,8 +49,8 @@ async def patiently(
         return await call()
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.verdict in again),
-        stop=stop_after_attempt(tries),
+        retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.verdict in retry_on),
+        stop=stop_after_attempt(attempts_max),
         wait=wait_random_exponential(multiplier=WAIT_S_FIRST, max=WAIT_S_MAX),
         sleep=anyio.sleep,
         reraise=True,

@@ -6,8 +6,8 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from classify_batch.backoff import TRIES, WAIT_S_FIRST, WAIT_S_MAX, patiently
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.limits.retry import ATTEMPTS_MAX, WAIT_S_FIRST, WAIT_S_MAX, retry_transient
 
 pytestmark = pytest.mark.anyio
 
@@ -36,14 +36,14 @@ class Flaky:
 async def test_what_works_is_not_repeated() -> None:
     """One call, no time."""
     flaky = Flaky(0)
-    assert await patiently(flaky.call) == "yes"
+    assert await retry_transient(flaky.call) == "yes"
     assert flaky.times == [0.0]
 
 
 async def test_it_is_tried_until_it_works() -> None:
     """Waits grow exponentially, with jitter, and never beyond the longest."""
-    flaky = Flaky(TRIES - 1)
-    assert await patiently(flaky.call) == "yes"
+    flaky = Flaky(ATTEMPTS_MAX - 1)
+    assert await retry_transient(flaky.call) == "yes"
     waits_s = [after - before for before, after in zip(flaky.times, flaky.times[1:], strict=False)]
     assert all(wait_s <= min(WAIT_S_MAX, WAIT_S_FIRST * 2.0**at) for at, wait_s in enumerate(waits_s))
     assert len(set(waits_s)) > 0.8 * len(waits_s)
@@ -54,7 +54,7 @@ async def test_tries_are_limited() -> None:
     """The last error comes through as it is."""
     flaky = Flaky(100)
     with pytest.raises(ApiError, match="no") as caught:
-        await patiently(flaky.call, tries=4)
+        await retry_transient(flaky.call, attempts_max=4)
     assert caught.value.verdict is Verdict.LATER
     assert len(flaky.times) == 4
 
@@ -64,14 +64,14 @@ async def test_only_later_is_tried_again(verdict: Verdict) -> None:
     """A doubtful create above all: what may have been accepted is never simply sent again."""
     flaky = Flaky(1, verdict)
     with pytest.raises(ApiError):
-        await patiently(flaky.call)
+        await retry_transient(flaky.call)
     assert flaky.times == [0.0]
 
 
 async def test_what_else_is_tried_again_is_said() -> None:
     """A 404 to a job that is just being made is one of these."""
     flaky = Flaky(3, Verdict.MISSING)
-    assert await patiently(flaky.call, again=frozenset({Verdict.LATER, Verdict.MISSING})) == "yes"
+    assert await retry_transient(flaky.call, retry_on=frozenset({Verdict.LATER, Verdict.MISSING})) == "yes"
     assert len(flaky.times) == 4
 
 
@@ -85,5 +85,5 @@ async def test_a_fault_of_ours_comes_through_at_once() -> None:
         raise KeyError("ours")
 
     with pytest.raises(KeyError):
-        await patiently(broken)
+        await retry_transient(broken)
     assert calls == 1

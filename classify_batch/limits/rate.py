@@ -39,7 +39,7 @@ FLOOR_SHARE = 0.01
 """Some servers answer 429 whatever the rate: such a one must not bring a run to a halt."""
 
 
-class Pace:
+class Rate:
     """Seconds are the event loop's.
 
     Attributes:

@@ -19,7 +19,7 @@ from typing import NamedTuple, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from classify_batch.gate.pace import Pace
+from classify_batch.limits.rate import Rate
 
 COOL_DOWN_S_MIN = 0.5
 COOL_DOWN_S_MAX = 60.0
@@ -41,7 +41,7 @@ _SLACK_S = 0.05
 it that no window gets too many by that."""
 
 
-class Turn(IntEnum):
+class Priority(IntEnum):
     """Who goes first among those that wait."""
 
     RESULTS = 0
@@ -49,7 +49,7 @@ class Turn(IntEnum):
     CREATE = 2
 
 
-class Room(NamedTuple):
+class Headroom(NamedTuple):
     """What the rate leaves.
 
     Attributes:
@@ -61,7 +61,7 @@ class Room(NamedTuple):
     backlog_s: float
 
 
-class _Ticket:
+class _Waiter:
     """One that waits."""
 
     __slots__ = ("called", "left")
@@ -71,7 +71,7 @@ class _Ticket:
         self.left = False
 
 
-class Gate:
+class RequestGate:
     """Open it with `async with`: its one task calls the waiting requests.
 
     Args:
@@ -80,10 +80,10 @@ class Gate:
 
     def __init__(self, *, requests_in_flight: int, requests_per_s: float, creates_per_s: float | None = None) -> None:
         self._lanes = self._free_lanes = requests_in_flight
-        self._pace = Pace(requests_per_s)
-        self._create_pace = None if creates_per_s is None else Pace(creates_per_s)
-        self._waiting: dict[Turn, deque[_Ticket]] = {turn: deque() for turn in Turn}
-        self._passed_by = dict.fromkeys((Turn.LOOK, Turn.CREATE), 0)
+        self._pace = Rate(requests_per_s)
+        self._create_pace = None if creates_per_s is None else Rate(creates_per_s)
+        self._waiting: dict[Priority, deque[_Waiter]] = {turn: deque() for turn in Priority}
+        self._passed_by = dict.fromkeys((Priority.LOOK, Priority.CREATE), 0)
         self._due_s = 0.0
         self._create_due_s = 0.0
         self._cool_until_s = 0.0
@@ -115,14 +115,14 @@ class Gate:
         return max(0.0, self._cool_until_s - anyio.current_time())
 
     @property
-    def room(self) -> Room:
+    def room(self) -> Headroom:
         now = anyio.current_time()
         waiting = sum(map(len, self._waiting.values()))
         interval_s = self._pace.interval_s
-        if self._create_pace is not None and self._waiting[Turn.CREATE] and self._create_due_s > now:
+        if self._create_pace is not None and self._waiting[Priority.CREATE] and self._create_due_s > now:
             interval_s = max(interval_s, self._create_pace.interval_s)
         due_s = max(self._due_s - now, 0.0) if waiting else 0.0
-        return Room(interval_s, due_s + waiting * interval_s)
+        return Headroom(interval_s, due_s + waiting * interval_s)
 
     @property
     def found_per_s(self) -> float | None:
@@ -149,7 +149,7 @@ class Gate:
             self._due_s = min(self._due_s, now + self._pace.interval_s)
         if creates_per_s is not None:
             if self._create_pace is None:
-                self._create_pace = Pace(creates_per_s)
+                self._create_pace = Rate(creates_per_s)
             self._create_pace.tell(creates_per_s)
             self._create_due_s = min(self._create_due_s, now + self._create_pace.interval_s)
         self._changed.set()
@@ -164,7 +164,7 @@ class Gate:
         self._changed.set()
 
     @asynccontextmanager
-    async def turn(self, turn: Turn) -> AsyncIterator[float]:
+    async def turn(self, turn: Priority) -> AsyncIterator[float]:
         """Waits for a lane and for its moment, and gives that moment; the lane is held until the block ends."""
         now = anyio.current_time()
         if any(self._waiting.values()) or not self._has_lane() or now < self._moment(turn):
@@ -177,24 +177,24 @@ class Gate:
             self._free_lanes += 1
             self._changed.set()
 
-    async def _wait(self, turn: Turn) -> None:
-        ticket = _Ticket()
-        self._waiting[turn].append(ticket)
+    async def _wait(self, turn: Priority) -> None:
+        waiter = _Waiter()
+        self._waiting[turn].append(waiter)
         self._changed.set()
         try:
-            await ticket.called.wait()
+            await waiter.called.wait()
         except BaseException:
-            if ticket.called.is_set():
+            if waiter.called.is_set():
                 self._free_lanes += 1
-            ticket.left = True
+            waiter.left = True
             self._changed.set()
             raise
 
-    def too_fast(self, retry_after_s: float | None, left_s: float, turn: Turn = Turn.LOOK) -> None:
+    def too_fast(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.LOOK) -> None:
         """A 429 to a request that left at `left_s`: nobody passes until the server may want us again. Repeated, it
         waits longer each time."""
         now = anyio.current_time()
-        creates = self._create_pace if turn is Turn.CREATE else None
+        creates = self._create_pace if turn is Priority.CREATE else None
         new = (creates or self._pace).too_fast(left_s, now)
         if not new and retry_after_s is None:
             return  # an answer to a request that left before the cool-down began
@@ -202,12 +202,12 @@ class Gate:
         wait_s = self._cool_down_s if retry_after_s is None else retry_after_s
         self._cool_until_s = max(self._cool_until_s, now + min(wait_s, RETRY_AFTER_S_MAX))
 
-    def served(self, turn: Turn = Turn.LOOK) -> None:
+    def served(self, turn: Priority = Priority.LOOK) -> None:
         """The API answered, and not with a 429: the next cool-down begins small again."""
         self.ever_served, self._failures = True, 0
         now = anyio.current_time()
         self._pace.accepted(now)
-        if turn is Turn.CREATE and self._create_pace is not None:
+        if turn is Priority.CREATE and self._create_pace is not None:
             self._create_pace.accepted(now)
         if now >= self._cool_until_s:
             self._cool_down_s = 0.0
@@ -236,22 +236,22 @@ class Gate:
 
     # --- Who is next ------------------------------------------------------------------------------------------------
 
-    def _moment(self, turn: Turn) -> float:
+    def _moment(self, turn: Priority) -> float:
         """From when on one may pass."""
         moment = max(self._due_s, self._cool_until_s, self._pace.window_ends_s)
-        if turn is Turn.CREATE and self._paused:
+        if turn is Priority.CREATE and self._paused:
             return math.inf
-        if turn is Turn.CREATE and self._create_pace is not None:
+        if turn is Priority.CREATE and self._create_pace is not None:
             moment = max(moment, self._create_due_s, self._create_pace.window_ends_s)
         return moment
 
     def _has_lane(self) -> bool:
         return self._free_lanes >= (self._lanes if self.broken else 1)
 
-    def _pass(self, turn: Turn, now: float, waited_until: float = 0.0) -> None:
+    def _pass(self, turn: Priority, now: float, waited_until: float = 0.0) -> None:
         self._free_lanes -= 1
         self._pace.passed(now, limited=waited_until in (self._due_s, self._pace.window_ends_s))
-        if turn is Turn.CREATE and self._create_pace is not None:
+        if turn is Priority.CREATE and self._create_pace is not None:
             limits = (self._create_due_s, self._create_pace.window_ends_s)
             self._create_pace.passed(now, limited=waited_until in limits)
             self._create_due_s = max(self._create_due_s, now - _SLACK_S) + self._create_pace.interval_s
@@ -259,17 +259,17 @@ class Gate:
         for other in self._passed_by:
             self._passed_by[other] = 0 if other is turn else self._passed_by[other] + 1
 
-    def _next(self, now: float) -> Turn | None:
+    def _next(self, now: float) -> Priority | None:
         """Whose turn it is, of those that wait."""
-        for tickets in self._waiting.values():
-            while tickets and tickets[0].left:
-                tickets.popleft()
+        for waiters in self._waiting.values():
+            while waiters and waiters[0].left:
+                waiters.popleft()
         for turn, others in self._passed_by.items():
-            held_back = turn is Turn.CREATE and (self._paused or now < self._create_due_s)
+            held_back = turn is Priority.CREATE and (self._paused or now < self._create_due_s)
             if others >= OTHERS_MAX and self._waiting[turn] and not held_back:
                 return turn
-        passing = (turn for turn, tickets in self._waiting.items() if tickets)
-        return next((turn for turn in passing if not (self._paused and turn is Turn.CREATE)), None)
+        passing = (turn for turn, waiters in self._waiting.items() if waiters)
+        return next((turn for turn in passing if not (self._paused and turn is Priority.CREATE)), None)
 
     async def _call(self) -> None:
         waited_until = 0.0

@@ -10,8 +10,8 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from classify_batch.gate import Gate, Turn
-from classify_batch.gate.pace import CUT, FLOOR_SHARE, Pace
+from classify_batch.limits import Priority, RequestGate
+from classify_batch.limits.rate import CUT, FLOOR_SHARE, Rate
 
 pytestmark = pytest.mark.anyio
 
@@ -58,12 +58,12 @@ class Server:
         return refused / (refused + sum(from_s <= at < to_s for at in self.allowed))
 
 
-async def ask_for(server: Server, gate: Gate, until_s: float, latency_s: float = 0.05) -> None:
+async def ask_for(server: Server, gate: RequestGate, until_s: float, latency_s: float = 0.05) -> None:
     """Keeps the gate busy: forty that ask again and again."""
 
     async def ask() -> None:
         while anyio.current_time() < until_s:
-            async with gate.turn(Turn.CREATE) as left_s:
+            async with gate.turn(Priority.CREATE) as left_s:
                 await anyio.sleep(latency_s / 2)
                 allowed = server.ask(anyio.current_time())
                 await anyio.sleep(latency_s / 2)
@@ -83,7 +83,7 @@ async def test_a_known_limit_is_used_and_never_passed(per_s: float, bucket: bool
     """Told the truth, nearly all of it is used, without one refusal."""
     server = Server(per_s, bucket=bucket)
     server.level = per_s
-    async with Gate(requests_in_flight=40, requests_per_s=per_s) as gate:
+    async with RequestGate(requests_in_flight=40, requests_per_s=per_s) as gate:
         await ask_for(server, gate, 60.0)
         assert gate.found_per_s is None
     assert not server.refused
@@ -95,7 +95,7 @@ async def test_a_known_limit_is_used_and_never_passed(per_s: float, bucket: bool
 async def test_an_unknown_limit_is_found(per_s: float, bucket: bool) -> None:
     """Told ten times too much: within 30 s the rate is found, used well, and hardly ever passed."""
     server = Server(per_s, bucket=bucket)
-    async with Gate(requests_in_flight=40, requests_per_s=10 * per_s) as gate:
+    async with RequestGate(requests_in_flight=40, requests_per_s=10 * per_s) as gate:
         until_s = 330.0 if per_s < 100 else 90.0
         await ask_for(server, gate, until_s)
         assert gate.found_per_s == pytest.approx(per_s, rel=0.12)
@@ -106,7 +106,7 @@ async def test_an_unknown_limit_is_found(per_s: float, bucket: bool) -> None:
 async def test_a_limit_that_rises_is_found_too() -> None:
     """An hour later the API allows four times as much: it is used within minutes."""
     server = Server(5.0)
-    async with Gate(requests_in_flight=40, requests_per_s=50.0) as gate:
+    async with RequestGate(requests_in_flight=40, requests_per_s=50.0) as gate:
         await ask_for(server, gate, 600.0)
         server.per_s = 20.0
         await ask_for(server, gate, 1200.0)
@@ -116,7 +116,7 @@ async def test_a_limit_that_rises_is_found_too() -> None:
 async def test_a_limit_by_the_minute_is_borne() -> None:
     """Where windows are long, the wait after a refusal grows until the window is over, and the rate comes down."""
     server = Server(20 / 60, window_s=60.0)
-    async with Gate(requests_in_flight=16, requests_per_s=20.0) as gate:
+    async with RequestGate(requests_in_flight=16, requests_per_s=20.0) as gate:
         await ask_for(server, gate, 1800.0)
     assert server.used(600, 1800) >= 0.7
     assert server.refused_share(600, 1800) < 0.1
@@ -126,11 +126,11 @@ async def test_refusals_without_a_limit_are_no_halt() -> None:
     """A server that refuses one request of fifty, at any rate: slower, and never slower than it must be by far."""
     random = Random(1)
     served: list[float] = []
-    async with Gate(requests_in_flight=16, requests_per_s=1000.0) as gate:
+    async with RequestGate(requests_in_flight=16, requests_per_s=1000.0) as gate:
 
         async def ask() -> None:
             while anyio.current_time() < 300:
-                async with gate.turn(Turn.LOOK) as left_s:
+                async with gate.turn(Priority.LOOK) as left_s:
                     await anyio.sleep(0.05)
                 if random.random() < 0.02:
                     gate.too_fast(None, left_s)
@@ -147,7 +147,7 @@ async def test_refusals_without_a_limit_are_no_halt() -> None:
 
 async def test_no_traffic_teaches_nothing() -> None:
     """Requests that don't wait for the rate are no proof that more is allowed."""
-    pace = Pace(100.0)
+    pace = Rate(100.0)
     pace.passed(0.0, limited=True)
     assert pace.too_fast(1.0, 1.0)
     found = pace.found_per_s
@@ -159,7 +159,7 @@ async def test_no_traffic_teaches_nothing() -> None:
 
 async def test_one_refusal_counts_once() -> None:
     """Refusals to requests that left before the cut say nothing new."""
-    pace = Pace(100.0)
+    pace = Rate(100.0)
     pace.passed(0.0, limited=True)
     for number in range(100):
         pace.accepted(0.2 + number / 100)
@@ -172,7 +172,7 @@ async def test_one_refusal_counts_once() -> None:
 async def test_the_rate_has_a_floor() -> None:
     """However often the API refuses, something is asked."""
     for told in (100.0, 0.3):
-        pace = Pace(told)
+        pace = Rate(told)
         for second in range(100):
             pace.passed(second, limited=False)
             pace.too_fast(second + 0.1, second + 0.2)
@@ -182,7 +182,7 @@ async def test_the_rate_has_a_floor() -> None:
 async def test_a_found_rate_is_remembered() -> None:
     """A later process begins with it, within what it is told itself."""
     for told, found, begins in ((100.0, 20.0, 20.0), (10.0, 20.0, 10.0), (100.0, 0.0, 1.0)):
-        pace = Pace(told)
+        pace = Rate(told)
         pace.remember(found)
         assert pace.per_s == begins
         for second in range(200):
@@ -192,7 +192,7 @@ async def test_a_found_rate_is_remembered() -> None:
 
 def test_another_rate_is_told() -> None:
     """Up or down at once; what was found to be allowed holds where it is less, and can be climbed from."""
-    pace = Pace(10.0)
+    pace = Rate(10.0)
     pace.tell(40.0)
     assert (pace.per_s, pace.found_per_s) == (40.0, None)
     pace.remember(5.0)

@@ -1,0 +1,60 @@
+"""How many credits may be spent.
+
+The most that a job can cost is reserved before its create, and what it didn't cost comes back when it has ended.
+"""
+
+from __future__ import annotations
+
+import anyio
+
+ROUNDING_CREDITS = 1e-6
+"""Rates may be fractions, whose sums are never quite what they should be."""
+
+
+class CreditBudget:
+    """What may still be spent.
+
+    Attributes:
+        reserved: credits: what was billed, as far as the API says it, and the most that everything else can have cost,
+            including the jobs in flight.
+        waiting: whether somebody waits for credits that may come back.
+    """
+
+    def __init__(self, max_credits: float | None) -> None:
+        self._max = max_credits
+        self._in_flight = 0
+        self._changed = anyio.Event()
+        self.reserved = 0.0
+        self.waiting = False
+
+    def restore(self, reserved: float, in_flight: int) -> None:
+        """Begins with what the journal says: the credits reserved so far, and the attempts that are open."""
+        self.reserved, self._in_flight = reserved, in_flight
+
+    async def reserve(self, credits: float) -> bool:
+        """Reserves credits; waits while a job in flight may cost less than was reserved for it. False: there aren't
+        enough, and none will come back."""
+        while self._max is not None and self.reserved + credits > self._max + ROUNDING_CREDITS:
+            if not self._in_flight:
+                return False
+            self.waiting = True
+            await self._changed.wait()
+            self.waiting = False
+        self.reserved += credits
+        self._in_flight += 1
+        return True
+
+    def set_limit(self, max_credits: float) -> None:
+        """From now on so many credits may be spent."""
+        self._max = max_credits
+        self._notify()
+
+    def settle(self, change: float) -> None:
+        """An attempt has ended, and changed what is reserved by `change`: what it didn't cost comes back."""
+        self.reserved += change
+        self._in_flight -= 1
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
