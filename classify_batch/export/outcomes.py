@@ -9,7 +9,7 @@ from classify_batch.export.selection import Selection
 from classify_batch.manifest.committed import committed_lines
 from classify_batch.manifest.standing import RunOnDisk
 from classify_batch.ports import RunStore
-from classify_batch.sources.closing import closing
+from classify_batch.streams.closing import closing
 
 
 class Export:

@@ -22,7 +22,7 @@ from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.ports import Log, RunStore
 from classify_batch.protocol.json_shape import Shape
 from classify_batch.records import OutcomeKind, Segment
-from classify_batch.sources.closing import closing
+from classify_batch.streams.closing import closing
 
 HINT = "put the file back from a copy; `classify-batch verify` tells all that is wrong"
 

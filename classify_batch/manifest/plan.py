@@ -25,10 +25,10 @@ from typing import Any
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError
+from classify_batch.inputs.ids import all_valid, shorten
+from classify_batch.inputs.rows import columns_of, ids_of
 from classify_batch.ports import RunStore
-from classify_batch.sources.closing import closing
-from classify_batch.sources.ids import all_valid, shorten
-from classify_batch.sources.rows import columns_of, ids_of
+from classify_batch.streams.closing import closing
 
 NAME = "plan.jsonl"
 

@@ -31,9 +31,9 @@ from classify_batch.manifest.plan import PlanReader
 from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
 from classify_batch.ports import Log, RunStore
 from classify_batch.records import AttemptKey, FailureCode, Part, to_ranges
-from classify_batch.sources.closing import closing
 from classify_batch.states import Kind
 from classify_batch.stopping import Stopping
+from classify_batch.streams.closing import closing
 
 HEARS_EVERY = 256
 """Steps of a long loop between two moments in which a stop is heard."""

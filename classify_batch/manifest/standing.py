@@ -14,7 +14,7 @@ from classify_batch.manifest.run_record import RunFile
 from classify_batch.manifest.summary import read_manifest
 from classify_batch.ports import Log, RunStore
 from classify_batch.records import RunState
-from classify_batch.sources.closing import closing
+from classify_batch.streams.closing import closing
 
 
 @dataclass(frozen=True, slots=True)

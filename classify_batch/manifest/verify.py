@@ -26,9 +26,9 @@ from classify_batch.manifest.reuse.check import check_reused
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.manifest.summary import sha256_of
 from classify_batch.ports import Log, RunStore
-from classify_batch.sources.closing import closing
-from classify_batch.sources.spill import LIMITS, Buckets
 from classify_batch.states import Kind
+from classify_batch.streams.closing import closing
+from classify_batch.streams.spill import LIMITS, Buckets
 
 FAULTS_MAX = 50
 """More than this many say nothing new."""

@@ -22,6 +22,7 @@ from classify_batch.errors import (
     WorldError,
 )
 from classify_batch.file_keys import file_keys
+from classify_batch.inputs.open import PROJECT, open_source
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.v1.batch_api import FileList
 from classify_batch.llamacloud.v1.single_calls import Body, Order
@@ -29,8 +30,7 @@ from classify_batch.records import FILES_PER_JOB_MAX
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.jobs import LOOK_FIRST, PERHAPS_ACCEPTED, connected, ended, only_v2, verbs_of
 from classify_batch.settings import Settings
-from classify_batch.sources.closing import closing
-from classify_batch.sources.door import PROJECT, open_source
+from classify_batch.streams.closing import closing
 
 _MOST = {
     "v1": f"a job holds at most {FILES_PER_JOB_MAX} files",

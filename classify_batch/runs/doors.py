@@ -13,6 +13,7 @@ import anyio
 
 from classify_batch.clock import SystemClock
 from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
+from classify_batch.inputs.open import PROJECT, SourceSpec
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.run_file import other_webhooks, refuse_other_run
 from classify_batch.manifest.run_record import NAME as RUN_FILE
@@ -28,7 +29,6 @@ from classify_batch.runs.reusing import Reuse
 from classify_batch.runs.world import World, api_of, hold, refuse_missing_documents
 from classify_batch.settings import Settings, read_api_key
 from classify_batch.settings.tuning import NAME as TUNING
-from classify_batch.sources.door import PROJECT, SourceSpec
 from classify_batch.stopping import Stopping
 from classify_batch.store.disk import DiskStore
 

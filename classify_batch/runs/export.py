@@ -13,8 +13,8 @@ from classify_batch.export.selection import Only, selection_of
 from classify_batch.export.target import CSV, refuse_unfit, suffix_of
 from classify_batch.manifest.standing import RunOnDisk
 from classify_batch.runs.reading import open_run
-from classify_batch.sources.closing import closing
 from classify_batch.store.disk import DiskStore
+from classify_batch.streams.closing import closing
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from classify_batch.errors import RunDirectoryError
+from classify_batch.inputs.compare import compare_ids
+from classify_batch.inputs.dedupe import distinct
+from classify_batch.inputs.open import PROJECT, SourceSpec, is_repeatable, open_source
 from classify_batch.llamacloud.v1.batch_api import FileList
 from classify_batch.manifest.plan import PlanReader, hash_ids
 from classify_batch.manifest.reuse.planned import plan_reusing
@@ -18,9 +21,6 @@ from classify_batch.ports import Log
 from classify_batch.runs.reusing import Reuse, earlier_runs
 from classify_batch.runs.world import World
 from classify_batch.settings import Settings
-from classify_batch.sources.compare import compare_ids
-from classify_batch.sources.distinct import distinct
-from classify_batch.sources.door import PROJECT, SourceSpec, is_repeatable, open_source
 from classify_batch.store.disk import DiskStore
 
 _LAST_LINE_BYTES_MAX = 1 << 20

@@ -33,9 +33,9 @@ from classify_batch.orchestrator import Ending
 from classify_batch.ports import Log
 from classify_batch.sandbox import App, Faults, Options, World
 from classify_batch.sandbox.world import Job
-from classify_batch.sources.spill import Limits
 from classify_batch.stopping import Stop
 from classify_batch.store.memory import MemoryStore
+from classify_batch.streams.spill import Limits
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import Lab, laboratory

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_batch.sources.closing import closing
 from classify_batch.stages.planner import chunked
+from classify_batch.streams.closing import closing
 
 pytestmark = pytest.mark.anyio
 BATCHES = st.lists(st.lists(st.text(min_size=1), max_size=9))

@@ -36,9 +36,9 @@ from classify_batch.ports import Log
 from classify_batch.records import AttemptKey, Part, Segment, to_ranges
 from classify_batch.runs.reusing import Reuse, earlier_runs
 from classify_batch.settings import Settings
-from classify_batch.sources.spill import Limits
 from classify_batch.states import Ended, Finished, Kind, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
+from classify_batch.streams.spill import Limits
 
 FILES_PER_JOB = 3
 TINY = Limits(buckets=3, held_ids=2, file_bytes=64)

@@ -24,9 +24,9 @@ from classify_batch.manifest.summary import manifest_of, read_manifest, write_ma
 from classify_batch.manifest.verify import Verification, verify
 from classify_batch.ports import Log
 from classify_batch.records import RunState
-from classify_batch.sources.spill import Limits
 from classify_batch.states import Kind
 from classify_batch.store.memory import MemoryStore
+from classify_batch.streams.spill import Limits
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import Lab, laboratory

@@ -38,7 +38,7 @@ page_token_option = click.option("--page-token", metavar="TOKEN", help="The page
 
 def named_id(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """The callback of an argument or option that is an id."""
-    from classify_batch.sources.ids import all_valid
+    from classify_batch.inputs.ids import all_valid
 
     if value is not None and not all_valid([value]):
         raise click.BadParameter("it is empty, or no id (is a variable not set?)")

@@ -29,7 +29,7 @@ from classify_batch.manifest.diff.spread import WAITING, Answer, Labels, Record
 from classify_batch.manifest.standing import RunOnDisk
 from classify_batch.outcomes.lines import encode_line
 from classify_batch.ports import RunStore
-from classify_batch.sources.spill import LIMITS, Limits
+from classify_batch.streams.spill import LIMITS, Limits
 
 _CONFIDENCE_ERROR_MAX = 1e-9
 """0.9 and 0.8 are not quite 0.1 apart for a computer, and they are for whoever asks for 0.1."""

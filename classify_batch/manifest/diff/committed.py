@@ -16,8 +16,8 @@ from classify_batch.manifest.diff.spread import WAITING, Labels, Record, Spread,
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.standing import RunOnDisk
 from classify_batch.ports import Log, RunStore
-from classify_batch.sources.closing import closing
-from classify_batch.sources.spill import Limits
+from classify_batch.streams.closing import closing
+from classify_batch.streams.spill import Limits
 
 _reader = LineReader(OutcomeLine)
 

@@ -1,6 +1,6 @@
 """Outcomes spread over buckets by the keys of their file IDs, in a nameless temporary file once they are many.
 
-As `sources.spill.Buckets` does for IDs alone, with two differences: an outcome carries a label and a confidence; and
+As `streams.spill.Buckets` does for IDs alone, with two differences: an outcome carries a label and a confidence; and
 the bucket follows from the key's bytes alone, not from a hash that differs from process to process, so that the same
 two runs give the same lines in the same order every time.
 """
@@ -20,7 +20,7 @@ import msgspec
 
 from classify_batch.errors import StoreError
 from classify_batch.file_keys import file_keys
-from classify_batch.sources.spill import Limits, Spool
+from classify_batch.streams.spill import Limits, Spool
 
 Record = tuple[str, int, float | None]
 """File ID, label of the answer, confidence."""

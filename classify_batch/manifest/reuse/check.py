@@ -11,8 +11,8 @@ from classify_batch.manifest.reuse.answers import Answers
 from classify_batch.manifest.reuse.committed import whole_lines, with_answers
 from classify_batch.manifest.run_record import Reused
 from classify_batch.ports import Log, RunStore
-from classify_batch.sources.closing import closing
-from classify_batch.sources.spill import Buckets
+from classify_batch.streams.closing import closing
+from classify_batch.streams.spill import Buckets
 
 
 async def check_reused(store: RunStore, reused: Reused, plan: PlanReader | None, outcomes: Buckets) -> list[str]:

@@ -18,7 +18,7 @@ from classify_batch.manifest.reuse.answers import outcome_answer, outcome_answer
 from classify_batch.manifest.standing import RunOnDisk
 from classify_batch.ports import Log, RunStore
 from classify_batch.records import OutcomeKind, Segment
-from classify_batch.sources.closing import closing
+from classify_batch.streams.closing import closing
 
 _HINT = "`classify-batch verify` tells all that is wrong; put the file back from a copy, or leave the run out"
 

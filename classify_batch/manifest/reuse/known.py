@@ -15,11 +15,11 @@ from typing import NamedTuple, Self
 
 from classify_batch.errors import WorldError
 from classify_batch.file_keys import file_keys
+from classify_batch.inputs.dedupe import marks_of
 from classify_batch.manifest.reuse.committed import Earlier, proven_lines, whole_lines
 from classify_batch.manifest.reuse.copied import renamed_line
-from classify_batch.sources.closing import closing
-from classify_batch.sources.distinct import marks_of
-from classify_batch.sources.spill import Buckets, Limits, Spool
+from classify_batch.streams.closing import closing
+from classify_batch.streams.spill import Buckets, Limits, Spool
 
 _NAMES_HELD = 64
 """So many spellings of each bucket are in memory at once: of all buckets 8 MiB."""
@@ -37,7 +37,7 @@ class Judged(NamedTuple):
 class KnownFiles:
     """The file IDs of earlier runs, the newest run first: of a file that is in several of them, the first line counts.
 
-    Close it by `with`. Read the runs, let the input be judged against them (see `sources.distinct.Known`), and go
+    Close it by `with`. Read the runs, let the input be judged against them (see `inputs.dedupe.Known`), and go
     through the lines of each run in the same order again; their IDs are kept, since to find them takes longest.
 
     Attributes:

@@ -13,6 +13,7 @@ from pathlib import Path
 from zlib import crc32
 
 from classify_batch.errors import DamagedError
+from classify_batch.inputs.dedupe import distinct
 from classify_batch.manifest.plan import PlanSummary, write_plan
 from classify_batch.manifest.reuse.answers import Answers, outcome_answer
 from classify_batch.manifest.reuse.committed import Earlier
@@ -23,10 +24,9 @@ from classify_batch.manifest.run_record import Reused
 from classify_batch.ports import Log, RunStore
 from classify_batch.records import FILES_PER_JOB_MAX, OutcomeKind
 from classify_batch.settings import TriageSettings
-from classify_batch.sources.closing import closing
-from classify_batch.sources.distinct import distinct
-from classify_batch.sources.spill import LIMITS, Limits, Spool
 from classify_batch.stages.planner import chunked
+from classify_batch.streams.closing import closing
+from classify_batch.streams.spill import LIMITS, Limits, Spool
 
 _COPIED_LINES = 4096
 """As many are written at once: a write takes a hop to a thread."""

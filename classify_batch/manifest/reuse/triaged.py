@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.ports import Log, RunStore
 from classify_batch.settings import TriageSettings
-from classify_batch.sources.closing import closing
+from classify_batch.streams.closing import closing
 
 
 class _Line(msgspec.Struct):

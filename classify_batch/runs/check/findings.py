@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from classify_batch.errors import ApiError, ClassifyBatchError, ExitStatus, SettingsError, Verdict
-from classify_batch.sources.ids import Fault
+from classify_batch.inputs.ids import Fault
 
 EXAMPLES_MAX = 5
 

@@ -17,6 +17,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, SettingsError, SourceError, UsageError
+from classify_batch.inputs.dedupe import distinct
+from classify_batch.inputs.open import PROJECT, SourceSpec, open_source
+from classify_batch.inputs.rows import ids_of
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, Lookup, LookupRefusedError
@@ -42,11 +45,8 @@ from classify_batch.runs.check.judging import (
 from classify_batch.runs.check.size import Size, size_of
 from classify_batch.runs.world import World, api_of, refuse_missing_documents
 from classify_batch.settings import SANDBOX, Settings, read_api_key
-from classify_batch.sources.closing import closing
-from classify_batch.sources.distinct import distinct
-from classify_batch.sources.door import PROJECT, SourceSpec, open_source
-from classify_batch.sources.rows import ids_of
 from classify_batch.stages.planner import chunked
+from classify_batch.streams.closing import closing
 
 LOOKUPS_IN_FLIGHT = 8
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from classify_batch.errors import ExitStatus
+from classify_batch.inputs.ids import shorten
 from classify_batch.runs.check.findings import INPUT, Finding, Severity
 from classify_batch.runs.check.look import Report
 from classify_batch.runs.check.size import Size
-from classify_batch.sources.ids import shorten
 
 _VERDICTS = {
     ExitStatus.COMPLETE: "nothing stops a run",

@@ -7,8 +7,8 @@ from itertools import islice
 
 from anyio.lowlevel import checkpoint
 
-from classify_batch.sources.closing import closing
-from classify_batch.sources.ids import TookFault, all_valid, only_valid, refuse
+from classify_batch.inputs.ids import TookFault, all_valid, only_valid, refuse
+from classify_batch.streams.closing import closing
 
 NAME = "the given file IDs"
 BATCH_IDS = 4096

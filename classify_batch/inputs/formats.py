@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from classify_batch.errors import SourceError
-from classify_batch.sources.closing import closing
-from classify_batch.sources.ids import Fault, TookFault, all_valid, fault_of, only_valid, refuse, shorten
-from classify_batch.sources.lines import LINE_BYTES_MAX, Lines, read_lines
-from classify_batch.sources.rows import Line, to_rows
+from classify_batch.inputs.ids import Fault, TookFault, all_valid, fault_of, only_valid, refuse, shorten
+from classify_batch.inputs.lines import LINE_BYTES_MAX, Lines, read_lines
+from classify_batch.inputs.rows import Line, to_rows
+from classify_batch.streams.closing import closing
 
 _CARRY_HINT = "name columns that are there with --carry"
 _BLANKS = " \t\r"

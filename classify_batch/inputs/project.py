@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from classify_batch.errors import SourceError
-from classify_batch.sources.ids import TookFault, refuse
-from classify_batch.sources.memory import checked
+from classify_batch.inputs.ids import TookFault, refuse
+from classify_batch.inputs.iterables import checked
 
 NAME = "project:"
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from classify_batch.errors import SourceError
-from classify_batch.sources.closing import closing
-from classify_batch.sources.door import SourceSpec, is_repeatable, open_source
-from classify_batch.sources.memory import BATCH_IDS
+from classify_batch.inputs.iterables import BATCH_IDS
+from classify_batch.inputs.open import SourceSpec, is_repeatable, open_source
+from classify_batch.streams.closing import closing
 
 pytestmark = pytest.mark.anyio
 

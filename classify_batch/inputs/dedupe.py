@@ -20,9 +20,9 @@ from typing import Protocol
 from anyio.lowlevel import checkpoint
 
 from classify_batch.file_keys import file_key, file_keys
-from classify_batch.sources.closing import closing
-from classify_batch.sources.rows import ids_of
-from classify_batch.sources.spill import LIMITS, Buckets, Limits, Spool
+from classify_batch.inputs.rows import ids_of
+from classify_batch.streams.closing import closing
+from classify_batch.streams.spill import LIMITS, Buckets, Limits, Spool
 
 EXAMPLES_MAX = 5
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from classify_batch.errors import SourceError
-from classify_batch.sources.closing import closing
+from classify_batch.streams.closing import closing
 
 LINE_BYTES_MAX = 1 << 20
 """A longer line is refused: it would have to be held in memory whole."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from classify_batch.sources.ids import Fault, TookFault, refuse
+from classify_batch.inputs.ids import Fault, TookFault, refuse
 
 CARRIED_BYTES_MAX = 1 << 14
 """What goes with one file ID."""

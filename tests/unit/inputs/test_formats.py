@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classify_batch.errors import ExitStatus, SourceError
-from classify_batch.sources import blocks, lines
-from classify_batch.sources.door import open_source
-from classify_batch.sources.formats import read_csv, read_jsonl, read_text
+from classify_batch.inputs import lines
+from classify_batch.inputs.formats import read_csv, read_jsonl, read_text
+from classify_batch.inputs.open import open_source
+from classify_batch.streams import blocks
 
 pytestmark = pytest.mark.anyio
 CODE_POINTS_THAT_END_LINES_ELSEWHERE = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"

@@ -10,8 +10,8 @@ from pathlib import Path
 from anyio.lowlevel import checkpoint
 
 from classify_batch.file_keys import file_keys
-from classify_batch.sources.closing import closing
-from classify_batch.sources.spill import LIMITS, Buckets, Limits
+from classify_batch.streams.closing import closing
+from classify_batch.streams.spill import LIMITS, Buckets, Limits
 
 _EXAMPLES_MAX = 3
 

@@ -1,4 +1,4 @@
-"""Where file IDs come from: every door in, and the exact de-duplication behind it.
+"""Where file IDs come from: everything that can be named as the input, and the exact de-duplication behind it.
 
 A *source* is an `AsyncIterator[list[str]]`: batches of valid file IDs in the order of the input, repeats
 still inside. It raises SourceError, naming the place, at the first value that is not a file ID, and at its

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from classify_batch.errors import StoreError
 from classify_batch.file_keys import file_key
-from classify_batch.sources.closing import closing
-from classify_batch.sources.compare import IdDifference, compare_ids
-from classify_batch.sources.distinct import distinct
-from classify_batch.sources.spill import Limits, Spool
+from classify_batch.inputs.compare import IdDifference, compare_ids
+from classify_batch.inputs.dedupe import distinct
+from classify_batch.streams.closing import closing
+from classify_batch.streams.spill import Limits, Spool
 
 pytestmark = pytest.mark.anyio
 FILE_IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=2)

@@ -7,11 +7,12 @@ from os import PathLike
 from pathlib import Path
 
 from classify_batch.errors import SourceError
-from classify_batch.sources import memory, project
-from classify_batch.sources.blocks import read_file, read_stdin
-from classify_batch.sources.closing import closing
-from classify_batch.sources.formats import read_csv, read_jsonl, read_text
-from classify_batch.sources.ids import COLUMN, Fault, TookFault, refuse
+from classify_batch.inputs import iterables as memory
+from classify_batch.inputs import project
+from classify_batch.inputs.formats import read_csv, read_jsonl, read_text
+from classify_batch.inputs.ids import COLUMN, Fault, TookFault, refuse
+from classify_batch.streams.blocks import read_file, read_stdin
+from classify_batch.streams.closing import closing
 
 STDIN = "-"
 PROJECT = project.NAME
