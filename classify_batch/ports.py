@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
-from enum import StrEnum
 from typing import Protocol
 
 from classify_batch.records import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
 from classify_batch.states import Fact
+from classify_batch.vocabulary import Log
 
 
 class Clock(Protocol):
@@ -61,16 +61,6 @@ class Api(Protocol):
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         """A finished job's answers, all pages of them; no page is read once all files of `asked` have an answer."""
-
-
-class Log(StrEnum):
-    """The append-only files of a run directory."""
-
-    JOURNAL = "journal.jsonl"
-    RESULTS = "results.jsonl"
-    FAILURES = "failures.jsonl"
-    PROVISIONAL = "provisional.jsonl"
-    """First answers that wait for a second look."""
 
 
 class RunStore(Protocol):

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_serializer, field_validator
 
+from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, FailureCode
+
 # --- What the API is told -------------------------------------------------------------------------------------------
 
-FILES_PER_JOB_MAX = 500
-"""The most file IDs in one v1 create call."""
-
-FILE_ID_CHARACTERS_MAX = 200
 
 Mode = Literal["FAST", "MULTIMODAL"]
 
@@ -222,21 +219,6 @@ class Ambiguous:
 # --- What comes back ------------------------------------------------------------------------------------------------
 
 
-class JobStatus(StrEnum):
-    """The states of a v1 job. Any other word means: not finished."""
-
-    PENDING = "PENDING"
-    SUCCESS = "SUCCESS"
-    PARTIAL_SUCCESS = "PARTIAL_SUCCESS"
-    ERROR = "ERROR"
-    CANCELLED = "CANCELLED"
-
-
-FINISHED_STATUSES = frozenset({JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS, JobStatus.ERROR, JobStatus.CANCELLED})
-ANSWERED_STATUSES = frozenset({JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS})
-"""Finished statuses that have results to collect (and to pay)."""
-
-
 @dataclass(frozen=True, slots=True)
 class JobView:
     """What the API shows of a job. Fields that a server may leave out are None.
@@ -353,28 +335,6 @@ class Job:
 # --- What a run hands on --------------------------------------------------------------------------------------------
 
 
-class OutcomeKind(StrEnum):
-    CLASSIFIED = "classified"
-    UNMATCHED = "unmatched"
-    FAILED = "failed"
-
-
-class FailureCode(StrEnum):
-    """Why a file has no answer."""
-
-    REJECTED = "rejected"
-    """The API refused this file."""
-    JOB_ERROR = "job_error"
-    JOB_CANCELLED = "job_cancelled"
-    NOT_ANSWERED = "not_answered"
-    """Missing or null in the results of every job that it was in."""
-    OVERDUE = "overdue"
-    """Its job took longer than `limits.job_timeout_s`."""
-    UNRESOLVED = "unresolved"
-    """Perhaps paid, and it could not be proven."""
-    STOPPED = "stopped"
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The final verdict on a file that was not classified. `job_id`: the job that held it, if not the attempt's."""
@@ -391,9 +351,3 @@ class Segment(NamedTuple):
     start: int
     end: int
     crc: int
-
-
-class RunState(StrEnum):
-    RUNNING = "running"
-    INCOMPLETE = "incomplete"
-    COMPLETE = "complete"

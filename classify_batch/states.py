@@ -16,40 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import TypedDict, Unpack
 
 from classify_batch.errors import InternalError
 from classify_batch.records import AttemptKey, Part, Segment, to_ranges
-
-
-class State(StrEnum):
-    """Where an attempt stands."""
-
-    PLANNED = "planned"
-    SUBMITTING = "submitting"
-    SUBMITTED = "submitted"
-    FINISHED = "finished"
-    COLLECTED = "collected"
-    SPLIT = "split"
-    REJECTED = "rejected"
-
-
-class Kind(StrEnum):
-    """The facts of a journal."""
-
-    OPENED = "opened"
-    SUBMITTING = "submitting"
-    SUBMITTED = "submitted"
-    REJECTED = "rejected"
-    ADOPTED = "adopted"
-    FINISHED = "finished"
-    SPLIT = "split"
-    COLLECTED = "collected"
-    REOPENED = "reopened"
-    TUNED = "tuned"
-    CLOSED = "closed"
-
+from classify_batch.vocabulary import Kind, State
 
 ENDS = frozenset({State.COLLECTED, State.SPLIT, State.REJECTED})
 

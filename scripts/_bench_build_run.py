@@ -26,8 +26,9 @@ from classify_batch.journal.totals import TOTALS_EVERY_BYTES
 from classify_batch.manifest.plan import write_plan
 from classify_batch.manifest.run_file import write_run_file
 from classify_batch.records import AttemptKey, Part, Segment
-from classify_batch.states import Ended, Fact, Finished, Kind, Submitted, Submitting, Tally
+from classify_batch.states import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.store.disk import DiskStore
+from classify_batch.vocabulary import Kind
 
 DONE = 0.9
 RESULT_BYTES = 320

@@ -33,8 +33,8 @@ def line_of(number: int) -> bytes:
 
 async def in_groups(folder: Path, lines: list[bytes]) -> float:
     """Facts a second of the store, written by tasks that each wait for the disk before their next one."""
-    from classify_batch.ports import Log
     from classify_batch.store.disk import DiskStore
+    from classify_batch.vocabulary import Log
 
     async with DiskStore(folder) as store:
         await store.prepare()

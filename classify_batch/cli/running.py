@@ -22,11 +22,11 @@ from classify_batch.cli.words import describe
 from classify_batch.errors import ExitStatus
 from classify_batch.orchestrator import Progress
 from classify_batch.orchestrator.submitting import COLLECT_LATER
-from classify_batch.records import RunState
 from classify_batch.runs.doors import arun
 from classify_batch.runs.result import RunResult
 from classify_batch.settings import Settings
 from classify_batch.stopping import Stop, Stopping
+from classify_batch.vocabulary import RunState
 
 
 class _ToStderr(logging.Handler):

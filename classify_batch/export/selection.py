@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from classify_batch.errors import DamagedError, UsageError
 from classify_batch.manifest.committed import HINT, OutcomeLine
-from classify_batch.manifest.run_record import NAME, RunFile
-from classify_batch.ports import Log
+from classify_batch.manifest.run_record import RunFile
 from classify_batch.settings.sections import TriageSettings
+from classify_batch.vocabulary import RUN_JSON, Log
 
 
 class Only(StrEnum):
@@ -63,4 +63,5 @@ def selection_of(only: Only | None, run: RunFile, where: str) -> Selection:
     try:
         return Selection(only, TriageSettings.model_validate(told))
     except ValidationError:
-        raise DamagedError(f"{NAME} in {where} is damaged: settings.triage: not what it must be", hint=HINT) from None
+        words = f"{RUN_JSON} in {where} is damaged: settings.triage: not what it must be"
+        raise DamagedError(words, hint=HINT) from None

@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 
 from classify_batch.errors import UsageError
-from classify_batch.manifest.run_record import NAME as RUN_FILE
-from classify_batch.manifest.summary import PLAN
-from classify_batch.ports import Log
 from classify_batch.settings.sections import SANDBOX
+from classify_batch.vocabulary import PLAN_JSONL, RUN_JSON, Log
 
 JSONL, CSV = ".jsonl", ".csv"
 """By its suffix a target says what it is to hold."""
@@ -43,6 +41,6 @@ def refuse_unfit(target: Path) -> None:
 
 def _is_a_runs_own(path: Path) -> bool:
     name = path.name.casefold()  # on some file systems that is the same file
-    if name in (PLAN, *Log) or _EARLIER_FAILURES.fullmatch(name):
-        return (path.parent / RUN_FILE).exists()
-    return any(folder.name == SANDBOX and (folder.parent / RUN_FILE).exists() for folder in path.parents)
+    if name in (PLAN_JSONL, *Log) or _EARLIER_FAILURES.fullmatch(name):
+        return (path.parent / RUN_JSON).exists()
+    return any(folder.name == SANDBOX and (folder.parent / RUN_JSON).exists() for folder in path.parents)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, NoReturn
 
 from classify_batch.errors import SourceError
-from classify_batch.records import FILE_ID_CHARACTERS_MAX
+from classify_batch.vocabulary import FILE_ID_CHARACTERS_MAX
 
 COLUMN = "file_id"
 """The column, or key, that holds the file IDs unless the caller names another."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from classify_batch.records import Part
-from classify_batch.states import State
+from classify_batch.vocabulary import State
 
 
 @dataclass(slots=True)

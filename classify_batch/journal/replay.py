@@ -17,18 +17,9 @@ from classify_batch.errors import InternalError
 from classify_batch.journal.entry import Entry, read_part
 from classify_batch.journal.open_attempts import ChunkInHand, OpenAttempt
 from classify_batch.journal.totals import Totals
-from classify_batch.records import AttemptKey, FailureCode, OutcomeKind, Part
-from classify_batch.states import (
-    Adopted,
-    Ended,
-    Fact,
-    Finished,
-    Kind,
-    State,
-    Submitted,
-    Submitting,
-    move,
-)
+from classify_batch.records import AttemptKey, Part
+from classify_batch.states import Adopted, Ended, Fact, Finished, Submitted, Submitting, move
+from classify_batch.vocabulary import FailureCode, Kind, OutcomeKind, State
 
 PLANNED, OPEN, DONE = 0, 1, 2
 

@@ -2,7 +2,7 @@
 
 A journal tells its sums now and then (`totals`, on a line of facts: what all lines before it add up to), so that
 `status` reads the last few lines of a big journal instead of all of it. `Standing` counts by the same methods as
-`read_totals`; kinds are spelled as they stand in the file, since the enums' home is slow to import.
+`read_totals`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from classify_batch.errors import DamagedError
 from classify_batch.journal.line import DAMAGED_HINT, BadLineError, refuse_unsound
+from classify_batch.vocabulary import ACCEPTED, BILLED, CREDITS, UNBILLED, Kind, OutcomeKind
 
 TOTALS_EVERY_BYTES = 1 << 16
 """How much of a journal is written without its sums: what they cost (half a percent) against what `status` reads."""
 
-FAILED = "failed"
 _MARK = b'"totals":{'
 _LOOKS_BYTES = (1 << 17, 1 << 21)
 """How far back sums are looked for: they are nearly always near; a journal without any is read from its beginning."""
@@ -65,7 +65,7 @@ class Totals:
         self.outcomes.update(outcomes)
         self.types.update(types)
         if accepted:
-            self.sums["accepted"] += accepted
+            self.sums[ACCEPTED] += accepted
 
     def end_reading(self) -> None:
         """Counts the requests of a process that was killed."""
@@ -82,10 +82,10 @@ class Totals:
 
     def _reopen(self, looks: Iterable[Mapping[str, Any]]) -> None:
         """Forgets the failures, and the bills of the jobs that are looked at again: their ends tell them anew."""
-        del self.outcomes[FAILED]
+        del self.outcomes[OutcomeKind.FAILED]
         self.codes.clear()
         for look in looks:
-            for name in ("billed", "unbilled"):
+            for name in (BILLED, UNBILLED):
                 if counted := look.get(name):
                     self.sums[name] -= counted
 
@@ -108,25 +108,25 @@ class Totals:
     def _reserve(self, credits: float) -> None:
         """Adds the most that an attempt can cost, when it goes out."""
         if credits:
-            self.sums["credits"] += credits
+            self.sums[CREDITS] += credits
 
     def read_line(self, values: Mapping[str, Any]) -> None:
         """Adds a line, as parsed."""
         self.seq = values["seq"]
         kind = values["kind"]
         match kind:
-            case "opened":
+            case Kind.OPENED:
                 self.end_reading()
-            case "closed":
+            case Kind.CLOSED:
                 self._close(values.get("requests"))
-            case "reopened":
+            case Kind.REOPENED:
                 self._reopen(values["looks"])
-            case "tuned":
+            case Kind.TUNED:
                 pass
             case _:
                 self._take_over(values)
                 self._tell(values.get("requests"))
-                self.jobs += len(values["items"]) if kind in ("submitted", "adopted") else 0
+                self.jobs += len(values["items"]) if kind in (Kind.SUBMITTED, Kind.ADOPTED) else 0
                 for item in values["items"]:
                     self._reserve(item.get("credits", 0.0))
                     self._count(item.get("counts"), item.get("types"), item.get("failure_codes"), item.get("sums"))

@@ -16,13 +16,13 @@ import msgspec
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError, WorldError
-from classify_batch.manifest.reopen import earlier_failures_name
 from classify_batch.manifest.reuse.committed import Proof
 from classify_batch.manifest.standing import RunOnDisk, read_run
-from classify_batch.ports import Log, RunStore
+from classify_batch.ports import RunStore
 from classify_batch.protocol.json_shape import Shape
-from classify_batch.records import OutcomeKind, Segment
+from classify_batch.records import Segment
 from classify_batch.streams.closing import closing
+from classify_batch.vocabulary import Log, OutcomeKind, earlier_failures_name
 
 HINT = "put the file back from a copy; `classify-batch verify` tells all that is wrong"
 

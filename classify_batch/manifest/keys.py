@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from classify_batch.journal.totals import FAILED, Totals
+from classify_batch.journal.totals import Totals
 from classify_batch.manifest.run_record import RunFile
-
-NAME = "manifest.json"
-OUTCOMES = ("classified", "unmatched", FAILED)
+from classify_batch.vocabulary import ACCEPTED, BILLED, CREDITS, SECOND_LOOKS, UNBILLED, OutcomeKind
 
 
 def counts_of(outcomes: Mapping[str, int]) -> dict[str, int]:
     """Counts by outcome, each named, also where it is 0."""
-    return {kind: outcomes.get(kind, 0) for kind in OUTCOMES}
+    return {kind: outcomes.get(kind, 0) for kind in map(str, OutcomeKind)}
 
 
 def keys_of(
@@ -42,9 +40,9 @@ def keys_of(
         "types": dict(totals.types.most_common()),
         "failure_codes": dict(totals.codes.most_common()),
         "triage": _triage_of(run, totals),
-        "second_looks": int(totals.sums["second_looks"]),
+        "second_looks": int(totals.sums[SECOND_LOOKS]),
         "credits": {
-            "reserved": _plain(totals.sums["credits"]),
+            "reserved": _plain(totals.sums[CREDITS]),
             "billed": _billed(totals.sums),
         },
         "jobs": totals.jobs,
@@ -58,14 +56,14 @@ def _triage_of(run: RunFile, totals: Totals) -> dict[str, int] | None:
     if run.settings.get("triage") is None:
         return None
     counts = counts_of(totals.outcomes)
-    accepted = int(totals.sums["accepted"])
+    accepted = int(totals.sums[ACCEPTED])
     review = counts["classified"] - accepted
-    return {"accepted": accepted, "review": review, "unmatched": counts["unmatched"], FAILED: counts[FAILED]}
+    return {"accepted": accepted, "review": review, **{kind: counts[kind] for kind in ("unmatched", "failed")}}
 
 
 def _billed(sums: Mapping[str, float]) -> float | None:
     """A sum of some of the bills is no bill: None where one isn't known."""
-    return None if "billed" not in sums or sums.get("unbilled") else _plain(sums["billed"])
+    return None if BILLED not in sums or sums.get(UNBILLED) else _plain(sums[BILLED])
 
 
 def _plain(value: float) -> float:

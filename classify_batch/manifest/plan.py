@@ -29,8 +29,7 @@ from classify_batch.inputs.ids import all_valid, shorten
 from classify_batch.inputs.rows import columns_of, ids_of
 from classify_batch.ports import RunStore
 from classify_batch.streams.closing import closing
-
-NAME = "plan.jsonl"
+from classify_batch.vocabulary import PLAN_JSONL
 
 _BETWEEN = '", "'
 _BLOCK_CHARACTERS = 1 << 18
@@ -70,7 +69,7 @@ async def write_plan(store: RunStore, chunks: AsyncIterable[list[str]]) -> PlanS
     """
     writing = _Writing(chunks)
     async with closing(writing.blocks()) as blocks:
-        await store.replace(NAME, blocks)
+        await store.replace(PLAN_JSONL, blocks)
     return writing.summary()
 
 
@@ -170,7 +169,7 @@ class PlanReader:
         last = b"\n"
         self._offsets, self._first_chunks, self.chunks = array("Q", [0]), array("Q", [0]), 0
         try:
-            async with closing(self._store.stream(NAME)) as stream:
+            async with closing(self._store.stream(PLAN_JSONL)) as stream:
                 async for block in stream:
                     digest.update(block)
                     self._index(block, end)
@@ -209,7 +208,7 @@ class PlanReader:
     async def _line(self, chunk: int) -> bytes:
         entry = bisect_right(self._first_chunks, chunk) - 1
         end = self._offsets[entry + 1] if entry + 1 < len(self._offsets) else None
-        data = await self._store.read(NAME, self._offsets[entry], end)
+        data = await self._store.read(PLAN_JSONL, self._offsets[entry], end)
         return data.split(b"\n")[chunk - self._first_chunks[entry]]
 
     async def carried(self, chunk: int) -> dict[str, dict[str, Any]]:
@@ -258,7 +257,7 @@ class PlanReader:
         entry = bisect_right(self._first_chunks, chunk) - 1
         number = self._first_chunks[entry]
         rest = b""
-        async with closing(self._store.stream(NAME, self._offsets[entry])) as stream:
+        async with closing(self._store.stream(PLAN_JSONL, self._offsets[entry])) as stream:
             async for block in stream:
                 lines = block.split(b"\n")
                 lines[0] = rest + lines[0]
@@ -295,4 +294,4 @@ class PlanReader:
         return file_ids
 
     def _damaged(self, what: str) -> DamagedError:
-        return DamagedError(f"{NAME} in {self._store.where}: {what}", hint=_HINT)
+        return DamagedError(f"{PLAN_JSONL} in {self._store.where}: {what}", hint=_HINT)

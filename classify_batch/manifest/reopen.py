@@ -29,21 +29,16 @@ from classify_batch.journal.replay import Standing
 from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
-from classify_batch.ports import Log, RunStore
-from classify_batch.records import AttemptKey, FailureCode, Part, to_ranges
-from classify_batch.states import Kind
+from classify_batch.ports import RunStore
+from classify_batch.records import AttemptKey, Part, to_ranges
 from classify_batch.stopping import Stopping
 from classify_batch.streams.closing import closing
+from classify_batch.vocabulary import BILLED, CREDITS, UNBILLED, FailureCode, Kind, Log, earlier_failures_name
 
 HEARS_EVERY = 256
 """Steps of a long loop between two moments in which a stop is heard."""
 
 Each = TypeVar("Each")
-
-
-def earlier_failures_name(generation: int) -> str:
-    """Where the failures are kept that the `generation`-th retry put aside."""
-    return f"failures.{generation}.jsonl"
 
 
 class _Old(NamedTuple):
@@ -77,14 +72,14 @@ class _Past:
     server_s: float | None = None
     project_id: str | None = None
     files: int = 0
-    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("credits", "billed", "unbilled"), 0.0))
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys((CREDITS, BILLED, UNBILLED), 0.0))
 
     def learn(self, entry: Entry, item: Item, size: int) -> None:
         if entry.kind is Kind.SUBMITTING:
             if self.since_s is None:
                 self.since_s, self.server_s, self.project_id = entry.at_s, entry.server_s, item.project_id
             self.files = size if item.ranges is None else sum(stop - start for start, stop in item.ranges)
-            self.sums["credits"] += item.credits
+            self.sums[CREDITS] += item.credits
         for name in self.sums.keys() & (item.sums or {}).keys():
             self.sums[name] += (item.sums or {})[name]
 
@@ -95,7 +90,7 @@ class _Past:
 
     def look_again(self) -> None:
         """Its bill was taken out of the sums: the look's end tells it anew."""
-        self.sums |= {"billed": 0.0, "unbilled": 0.0}
+        self.sums |= {BILLED: 0.0, UNBILLED: 0.0}
 
     def share(self, files: int) -> dict[str, float]:
         """What the sums have for so many of its files; a job that tells its bill has one."""

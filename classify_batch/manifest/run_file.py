@@ -12,9 +12,10 @@ from typing import Any
 from classify_batch.clock import to_iso
 from classify_batch.errors import RunDirectoryError
 from classify_batch.manifest.plan import PlanSummary
-from classify_batch.manifest.run_record import FORMAT, NAME, Reused, RunFile, parse_run_file
+from classify_batch.manifest.run_record import FORMAT, Reused, RunFile, parse_run_file
 from classify_batch.ports import Clock, RunStore
 from classify_batch.settings import Settings
+from classify_batch.vocabulary import RUN_JSON
 
 _WHAT_DIFFERS = {
     "api_version": "API version (api.version)",
@@ -54,7 +55,7 @@ async def write_run_file(
     told = {name: value for name, value in asdict(run).items() if value is not None}
     text = json.dumps(told, indent=2, ensure_ascii=False)
     data = text.encode("utf-8", "backslashreplace") + b"\n"  # a lone surrogate in a type becomes its JSON escape
-    await store.create(NAME, data)
+    await store.create(RUN_JSON, data)
     return run, hashlib.sha256(data).hexdigest()
 
 
@@ -73,10 +74,10 @@ async def read_run_file(store: RunStore) -> tuple[RunFile, str] | None:
         RunDirectoryError: it was written by a newer version.
     """
     try:
-        data = await store.read(NAME)
+        data = await store.read(RUN_JSON)
     except FileNotFoundError:
         return None
-    return parse_run_file(data, f"{NAME} in {store.where}"), hashlib.sha256(data).hexdigest()
+    return parse_run_file(data, f"{RUN_JSON} in {store.where}"), hashlib.sha256(data).hexdigest()
 
 
 def refuse_other_run(run: RunFile, identity: Mapping[str, Any], where: str) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from classify_batch.errors import DamagedError, RunDirectoryError
 
-NAME = "run.json"
 FORMAT = 3
 """What this version reads. 2 is written where whoever knows 1 only would go wrong: where outcomes were reused, which it
 would cut off, and where there are second looks, which it would take for first ones. 3 is written for v1: one line of

@@ -12,9 +12,9 @@ from classify_batch.journal.replay import Standing
 from classify_batch.manifest.run_file import read_run_file
 from classify_batch.manifest.run_record import RunFile
 from classify_batch.manifest.summary import read_manifest
-from classify_batch.ports import Log, RunStore
-from classify_batch.records import RunState
+from classify_batch.ports import RunStore
 from classify_batch.streams.closing import closing
+from classify_batch.vocabulary import Log, RunState
 
 
 @dataclass(frozen=True, slots=True)

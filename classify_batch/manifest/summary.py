@@ -10,12 +10,18 @@ from typing import Any
 from classify_batch.clock import to_iso
 from classify_batch.errors import ExitStatus
 from classify_batch.journal.replay import Standing
-from classify_batch.manifest.keys import NAME, keys_of
+from classify_batch.manifest.keys import keys_of
 from classify_batch.manifest.run_record import RunFile
-from classify_batch.ports import Log, RunStore
-from classify_batch.records import OutcomeKind, RunState
-
-PLAN = "plan.jsonl"
+from classify_batch.ports import RunStore
+from classify_batch.vocabulary import (
+    MANIFEST_JSON,
+    PLAN_JSONL,
+    SECOND_LOOKS,
+    Log,
+    OutcomeKind,
+    RunState,
+    earlier_failures_name,
+)
 
 
 def failed_percentage(outcomes: Mapping[str, int]) -> float:
@@ -60,13 +66,13 @@ async def write_manifest(
 ) -> dict[str, Any]:
     """Adds each file's lines and bytes (and, once complete, its SHA-256) and puts the manifest in place."""
     lines = {
-        PLAN: run.chunks,
+        PLAN_JSONL: run.chunks,
         Log.JOURNAL.value: standing.seq,
         Log.RESULTS.value: sum(standing.outcomes.values()) - standing.outcomes[OutcomeKind.FAILED],
         Log.FAILURES.value: standing.outcomes[OutcomeKind.FAILED],
-    } | {f"failures.{number}.jsonl": count for number, (count, _) in enumerate(standing.earlier_failures, 1)}
+    } | {earlier_failures_name(number): count for number, (count, _) in enumerate(standing.earlier_failures, 1)}
     if standing.provisional_end:
-        lines[Log.PROVISIONAL.value] = int(standing.sums["second_looks"])
+        lines[Log.PROVISIONAL.value] = int(standing.sums[SECOND_LOOKS])
     complete = manifest["state"] == RunState.COMPLETE
     outputs: dict[str, dict[str, Any]] = {}
     for name, count in lines.items():
@@ -75,14 +81,16 @@ async def write_manifest(
             outputs[name]["sha256"] = await sha256_of(store, name)
     whole = {**manifest, "outputs": outputs}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-    await store.replace(NAME, _one(text.encode("utf-8", "backslashreplace")))  # a type may hold a lone surrogate
+    await store.replace(
+        MANIFEST_JSON, _one(text.encode("utf-8", "backslashreplace"))
+    )  # a type may hold a lone surrogate
     return whole
 
 
 async def read_manifest(store: RunStore) -> dict[str, Any] | None:
     """The manifest; None where there is none, or none that can be read (it only repeats what the journal says)."""
     try:
-        manifest = json.loads(await store.read(NAME))
+        manifest = json.loads(await store.read(MANIFEST_JSON))
     except (FileNotFoundError, ValueError):
         return None
     return manifest if isinstance(manifest, dict) else None

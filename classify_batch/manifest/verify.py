@@ -21,14 +21,13 @@ from classify_batch.journal.reader import Reader
 from classify_batch.manifest.keys import counts_of
 from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.manifest.plan import PlanReader
-from classify_batch.manifest.reopen import earlier_failures_name
 from classify_batch.manifest.reuse.check import check_reused
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.manifest.summary import sha256_of
-from classify_batch.ports import Log, RunStore
-from classify_batch.states import Kind
+from classify_batch.ports import RunStore
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, Buckets
+from classify_batch.vocabulary import Kind, Log, earlier_failures_name
 
 FAULTS_MAX = 50
 """More than this many say nothing new."""

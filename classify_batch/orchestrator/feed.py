@@ -19,9 +19,10 @@ from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.manifest.cost import Price
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.outcomes.lines import read_first_answers
-from classify_batch.ports import Log, RunStore
+from classify_batch.ports import RunStore
 from classify_batch.records import Ambiguous, Attempt, AttemptKey, FirstAnswer, Job, Part
 from classify_batch.stopping import Stop, Stopping
+from classify_batch.vocabulary import Log
 
 
 class Feed:

@@ -37,9 +37,8 @@ from classify_batch.orchestrator.submitting import SubmitOnly
 from classify_batch.orchestrator.time_left import jobs_left_s
 from classify_batch.orchestrator.tuner import Tuner
 from classify_batch.outcomes import Outcomes
-from classify_batch.outcomes.ending import CREDITS
 from classify_batch.ports import Api, Clock, RunStore
-from classify_batch.records import Ambiguous, Attempt, AttemptKey, Job, JobPage, RunState
+from classify_batch.records import Ambiguous, Attempt, AttemptKey, Job, JobPage
 from classify_batch.settings import Settings
 from classify_batch.stages.collector import Collector
 from classify_batch.stages.poller import Poller
@@ -48,8 +47,9 @@ from classify_batch.stages.poller.watch import Watch
 from classify_batch.stages.project import ProjectProof, server_s_of
 from classify_batch.stages.reconciler import Evidence, JobList, Reconciler
 from classify_batch.stages.submitter import Submitter
-from classify_batch.states import Ended, Kind
+from classify_batch.states import Ended
 from classify_batch.stopping import Stop, Stopping
+from classify_batch.vocabulary import CREDITS, Kind, RunState
 
 GRACE_S = 2.5
 """How long a stop waits for what is on the wire; with the writing after it a run is out within 4 s."""

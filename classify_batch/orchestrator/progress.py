@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from classify_batch.errors import ExitStatus
-from classify_batch.records import RunState
+from classify_batch.vocabulary import RunState
 
 
 @dataclass(frozen=True, slots=True)

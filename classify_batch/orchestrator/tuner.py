@@ -12,8 +12,8 @@ from classify_batch.journal.writer import JournalWriter
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.ports import RunStore
-from classify_batch.settings.tuning import NAME, Tuning
-from classify_batch.states import Kind
+from classify_batch.settings.tuning import Tuning
+from classify_batch.vocabulary import TUNE_JSON, Kind
 
 EVERY_S = 0.5
 
@@ -49,21 +49,21 @@ class Tuner:
         """Obeys until it is cancelled."""
         while True:
             await anyio.sleep(EVERY_S)
-            if await self._store.size(NAME) is not None:
+            if await self._store.size(TUNE_JSON) is not None:
                 await self._obey()
 
     async def _obey(self) -> None:
-        data = await self._store.read(NAME)
+        data = await self._store.read(TUNE_JSON)
         try:
             tuning = Tuning.model_validate_json(data)
         except ValidationError as error:
-            log.warning("%s says what can't be obeyed: %s", NAME, error.errors(include_url=False)[0]["msg"])
+            log.warning("%s says what can't be obeyed: %s", TUNE_JSON, error.errors(include_url=False)[0]["msg"])
         else:
             self._turn(tuning)
             self._journal.record_about_run(Kind.TUNED, {"limits": tuning.told()})
             await self._journal.durable()
             log.warning("told anew: %s", ", ".join(f"{name} = {value}" for name, value in tuning.told().items()))
-        await self._store.remove(NAME)
+        await self._store.remove(TUNE_JSON)
 
     def _turn(self, tuning: Tuning) -> None:
         self._gate.tell(tuning.requests_per_s, tuning.creates_per_s)

@@ -17,26 +17,22 @@ from classify_batch.outcomes.lines import (
     failure_lines,
     result_line,
 )
-from classify_batch.ports import Clock, Journal, Log
+from classify_batch.ports import Clock, Journal
 from classify_batch.protocol.sanitize import clean
-from classify_batch.records import (
-    AnsweredFile,
-    Attempt,
-    Failure,
-    FailureCode,
-    FirstLook,
-    JobSpecs,
-    OutcomeKind,
-    Part,
-    to_ranges,
-)
+from classify_batch.records import AnsweredFile, Attempt, Failure, FirstLook, JobSpecs, Part, to_ranges
 from classify_batch.settings import EscalationSettings, TriageSettings
-from classify_batch.states import Ended, Kind, Tally
-
-ACCEPTED, SECOND_LOOKS, CREDITS, BILLED, UNBILLED = "accepted", "second_looks", "credits", "billed", "unbilled"
-"""What is summed up beside the outcomes: files that need no second pair of eyes; files that went out for a second look;
-credits, the most that they can be where the bill isn't known; credits that the API said were billed; jobs that may have
-been billed, of which it didn't say so."""
+from classify_batch.states import Ended, Tally
+from classify_batch.vocabulary import (
+    ACCEPTED,
+    BILLED,
+    CREDITS,
+    SECOND_LOOKS,
+    UNBILLED,
+    FailureCode,
+    Kind,
+    Log,
+    OutcomeKind,
+)
 
 LOOKED_AT_AGAIN = -1
 """`bad_jobs` of a part whose job was collected in an earlier generation, and left its files unanswered: the job is

@@ -16,7 +16,8 @@ from msgspec import UNSET, UnsetType
 
 from classify_batch.clock import to_iso
 from classify_batch.protocol.sanitize import clean
-from classify_batch.records import Answer, Attempt, Failure, FirstAnswer, OutcomeKind
+from classify_batch.records import Answer, Attempt, Failure, FirstAnswer
+from classify_batch.vocabulary import OutcomeKind
 
 _LINE_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 _LINE_BREAK_BYTES = {char.encode(): escape.encode() for char, escape in ((chr(c), e) for c, e in _LINE_BREAKS.items())}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from classify_batch.records import ParsingConfiguration
-
-PAGES_MAX_DEFAULT = 5
-"""The pages of a file that v1 reads where nothing is set. v2 by itself reads every page."""
+from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
 
 def max_pages_of(parsing: ParsingConfiguration | None, default: int = PAGES_MAX_DEFAULT) -> int:

@@ -26,11 +26,11 @@ from classify_batch.inputs.open import PROJECT, open_source
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.v1.batch_api import FileList
 from classify_batch.llamacloud.v1.single_calls import Body, Order
-from classify_batch.records import FILES_PER_JOB_MAX
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.jobs import LOOK_FIRST, PERHAPS_ACCEPTED, connected, ended, only_v2, verbs_of
 from classify_batch.settings import Settings
 from classify_batch.streams.closing import closing
+from classify_batch.vocabulary import FILES_PER_JOB_MAX
 
 _MOST = {
     "v1": f"a job holds at most {FILES_PER_JOB_MAX} files",

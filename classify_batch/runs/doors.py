@@ -16,21 +16,19 @@ from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyErro
 from classify_batch.inputs.open import PROJECT, SourceSpec
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.run_file import other_webhooks, refuse_other_run
-from classify_batch.manifest.run_record import NAME as RUN_FILE
 from classify_batch.manifest.run_record import RunFile
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.manifest.summary import read_manifest
 from classify_batch.orchestrator import Orchestrator, Progress
-from classify_batch.records import OutcomeKind, RunState
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.planning import plan_if_new, refuse_uncounted
 from classify_batch.runs.result import RunResult
 from classify_batch.runs.reusing import Reuse
 from classify_batch.runs.world import World, api_of, hold, refuse_missing_documents
 from classify_batch.settings import Settings, read_api_key
-from classify_batch.settings.tuning import NAME as TUNING
 from classify_batch.stopping import Stopping
 from classify_batch.store.disk import DiskStore
+from classify_batch.vocabulary import RUN_JSON, TUNE_JSON, OutcomeKind, RunState
 
 PROGRESS_EVERY_S = 0.5
 
@@ -120,8 +118,8 @@ async def arun(
             world = World(settings, key, path, SystemClock(), stack)
             refuse_missing_documents(settings)
             store = await hold(path, stack)
-            await store.remove(TUNING)  # what was told to a process that is gone
-            if file_ids == PROJECT and await store.size(RUN_FILE) is None:
+            await store.remove(TUNE_JSON)  # what was told to a process that is gone
+            if file_ids == PROJECT and await store.size(RUN_JSON) is None:
                 await world.connect()  # here, since what it opens outlasts the block below
             async with _leaving_early(asked):
                 planned = await plan_if_new(world, store, path, settings, file_ids, column, reuse)

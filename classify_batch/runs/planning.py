@@ -17,11 +17,11 @@ from classify_batch.manifest.reuse.planned import plan_reusing
 from classify_batch.manifest.run_file import refuse_other_run, write_run_file
 from classify_batch.manifest.run_record import RunFile
 from classify_batch.manifest.standing import RunOnDisk, read_run
-from classify_batch.ports import Log
 from classify_batch.runs.reusing import Reuse, earlier_runs
 from classify_batch.runs.world import World
 from classify_batch.settings import Settings
 from classify_batch.store.disk import DiskStore
+from classify_batch.vocabulary import Log
 
 _LAST_LINE_BYTES_MAX = 1 << 20
 

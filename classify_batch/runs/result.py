@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.errors import ExitStatus
-from classify_batch.ports import Log
-from classify_batch.records import RunState
+from classify_batch.vocabulary import Log, RunState
 
 
 @dataclass(frozen=True, slots=True)

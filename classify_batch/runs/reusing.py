@@ -13,10 +13,10 @@ from classify_batch.errors import UsageError
 from classify_batch.manifest.reuse.committed import Earlier
 from classify_batch.manifest.reuse.fit import differences
 from classify_batch.manifest.run_file import read_run_file
-from classify_batch.manifest.run_record import NAME as RUN_FILE
 from classify_batch.manifest.standing import read_run
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.refusal import refusals
+from classify_batch.vocabulary import RUN_JSON
 
 Reuse = str | PathLike[str] | Iterable[str | PathLike[str]]
 """Run directories, and folders of run directories."""
@@ -54,13 +54,13 @@ def _run_directories(reuse: Reuse, run_dir: Path) -> list[Path]:
 
 
 def _runs_in(path: Path, run_dir: Path) -> list[Path]:
-    if (path / RUN_FILE).is_file():
+    if (path / RUN_JSON).is_file():
         return [path]
     if not path.is_dir():
         raise _no_runs(path)
     with refusals(path):
         inside = sorted(path.iterdir())
-    runs = [each for each in inside if (each / RUN_FILE).is_file()]
+    runs = [each for each in inside if (each / RUN_JSON).is_file()]
     if not runs and path.resolve() != run_dir.resolve().parent:  # where the new run is the first one, there is none yet
         raise _no_runs(path)
     return runs

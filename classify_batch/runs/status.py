@@ -16,12 +16,10 @@ from typing import Any
 from classify_batch.errors import RunDirectoryError
 from classify_batch.journal.totals import Totals, read_totals
 from classify_batch.manifest import keys
-from classify_batch.manifest.run_record import NAME as RUN_FILE
 from classify_batch.manifest.run_record import RunFile, parse_run_file
 from classify_batch.store.holder import read_holder
 from classify_batch.store.refusal import refusals
-
-JOURNAL = "journal.jsonl"
+from classify_batch.vocabulary import MANIFEST_JSON, RUN_JSON, Log
 
 
 def read_status(run_dir: str | PathLike[str]) -> dict[str, Any]:
@@ -34,10 +32,10 @@ def read_status(run_dir: str | PathLike[str]) -> dict[str, Any]:
         DamagedError: run.json or the journal's end is not as it was written.
     """
     path = Path(run_dir)
-    data = _read(path / RUN_FILE)
+    data = _read(path / RUN_JSON)
     if data is None:
         raise no_run(path)
-    run = parse_run_file(data, f"{RUN_FILE} in {path}")
+    run = parse_run_file(data, f"{RUN_JSON} in {path}")
     holder = read_holder(path)
     manifest = _manifest(path)  # before the journal, which then can't be behind it
     totals = _totals(path, run, manifest)
@@ -66,12 +64,12 @@ def _totals(path: Path, run: RunFile, manifest: dict[str, Any] | None) -> Totals
         totals.begin_with(run.reused.counts, run.reused.types, run.reused.accepted)
     known = manifest.get("journal_seq") if manifest else None
     try:
-        with refusals(path / JOURNAL, but=FileNotFoundError), (path / JOURNAL).open("rb", buffering=0) as file:
+        with refusals(path / Log.JOURNAL, but=FileNotFoundError), (path / Log.JOURNAL).open("rb", buffering=0) as file:
             descriptor = file.fileno()
             return read_totals(
                 lambda start, end: os.pread(descriptor, end - start, start),
                 os.fstat(descriptor).st_size,
-                f"{JOURNAL} in {path}",
+                f"{Log.JOURNAL} in {path}",
                 known if isinstance(known, int) else 0,
                 totals,
             )
@@ -82,7 +80,7 @@ def _totals(path: Path, run: RunFile, manifest: dict[str, Any] | None) -> Totals
 def _manifest(path: Path) -> dict[str, Any] | None:
     """The manifest; None where there is none, or none that can be read (it only repeats what the journal says)."""
     try:
-        manifest = json.loads(_read(path / keys.NAME) or b"")
+        manifest = json.loads(_read(path / MANIFEST_JSON) or b"")
     except ValueError:
         return None
     return manifest if isinstance(manifest, dict) else None

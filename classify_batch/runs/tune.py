@@ -8,10 +8,10 @@ from os import PathLike
 from pathlib import Path
 
 from classify_batch.errors import RunDirectoryError, StoreError, WorldError
-from classify_batch.manifest.run_record import NAME as RUN_FILE
 from classify_batch.runs.status import no_run
-from classify_batch.settings.tuning import NAME, Tuning
+from classify_batch.settings.tuning import Tuning
 from classify_batch.store.holder import read_holder
+from classify_batch.vocabulary import RUN_JSON, TUNE_JSON
 
 PATIENCE_S = 10.0
 _LOOK_EVERY_S = 0.05
@@ -26,7 +26,7 @@ def tune(run_dir: str | PathLike[str], tuning: Tuning, *, patience_s: float = PA
         StoreError: the directory can't be written.
     """
     path = Path(run_dir)
-    if not (path / RUN_FILE).exists():
+    if not (path / RUN_JSON).exists():
         raise no_run(path)
     holder = read_holder(path)
     if holder is None:
@@ -35,10 +35,10 @@ def tune(run_dir: str | PathLike[str], tuning: Tuning, *, patience_s: float = PA
             hint="limits for the next start are given to it: as settings, or as options of `resume`",
         )
     ends_s = time.monotonic() + patience_s
-    _put(path / NAME, json.dumps(tuning.told()), ends_s)
-    while (path / NAME).exists():
+    _put(path / TUNE_JSON, json.dumps(tuning.told()), ends_s)
+    while (path / TUNE_JSON).exists():
         if time.monotonic() > ends_s:
-            (path / NAME).unlink(missing_ok=True)
+            (path / TUNE_JSON).unlink(missing_ok=True)
             raise WorldError(
                 f"process {holder.pid} on {holder.host} did not hear within {patience_s:g} seconds",
                 hint="is it stopping, or busy with its input? `classify-batch status` tells; then the same command",

@@ -14,13 +14,12 @@ from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.llamacloud.v2.batch_api import ApiV2
-from classify_batch.manifest.run_record import NAME as RUN_FILE
-from classify_batch.manifest.summary import PLAN
-from classify_batch.ports import Clock, Log
+from classify_batch.ports import Clock
 from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.settings import SANDBOX, Settings, read_api_key
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.holder import LOCK
+from classify_batch.vocabulary import PLAN_JSONL, RUN_JSON, Log
 
 SANDBOX_LEDGER = Path("sandbox", "jobs.jsonl")
 """Where, in a run directory, the embedded sandbox keeps its jobs."""
@@ -115,7 +114,9 @@ async def hold(path: Path, stack: AsyncExitStack) -> DiskStore:
     """The run directory, open and locked. What was made for nothing is taken away again, while the lock is held:
     a process that doesn't get the lock must not touch what the holder is making.
     """
-    new = [each for each in (path / PLAN, path / Log.RESULTS, path / LOCK, path, *path.parents) if not each.exists()]
+    new = [
+        each for each in (path / PLAN_JSONL, path / Log.RESULTS, path / LOCK, path, *path.parents) if not each.exists()
+    ]
     store = await stack.enter_async_context(DiskStore(path))
     await store.prepare()
     await stack.enter_async_context(store.lock())
@@ -124,7 +125,7 @@ async def hold(path: Path, stack: AsyncExitStack) -> DiskStore:
 
 
 def _take_away_if_unused(path: Path, new: list[Path]) -> None:
-    if (path / RUN_FILE).exists():
+    if (path / RUN_JSON).exists():
         return
     with suppress(OSError):
         for each in new:

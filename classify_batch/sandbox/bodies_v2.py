@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from classify_batch.protocol.v1 import ResultBody
 from classify_batch.protocol.v2 import ConfigurationBody, DeletedBody, ParsingBody, Status, UsageBody, to_target_pages
-from classify_batch.records import JobStatus
 from classify_batch.sandbox.bodies import (
     USER_ID,
     created_at_json,
@@ -19,6 +18,7 @@ from classify_batch.sandbox.bodies import (
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.project import Brief, Judge
+from classify_batch.vocabulary import JobStatus
 
 _WORDS: Mapping[JobStatus, Status] = {
     JobStatus.SUCCESS: "COMPLETED",

@@ -22,11 +22,12 @@ from classify_batch.protocol.v1 import ResultBody
 from classify_batch.records import ParsingConfiguration
 from classify_batch.sandbox.project import Brief, FileEntry, Judge, Version
 from classify_batch.sandbox.ranking import NOTHING, Index, Verdict, judge
+from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
 PAGE_CHARACTERS = 3_000
 """What counts as a page of a text file."""
 
-PAGES_MAX_DEFAULT: Mapping[Version, int | None] = {"v1": 5, "v2": None}
+UNSET_PAGES_MAX: Mapping[Version, int | None] = {"v1": PAGES_MAX_DEFAULT, "v2": None}
 """Pages read where `max_pages` is not set; None: all."""
 
 BYTES_READ_MAX = 200_000
@@ -98,7 +99,7 @@ class Documents:
 
 def pages_to_read(parsing: ParsingConfiguration | None, version: Version = "v1") -> tuple[int, ...]:
     """The 0-based pages of each file that count, ascending; what lies behind `BYTES_READ_MAX` never does."""
-    pages_max, targets = PAGES_MAX_DEFAULT[version], None
+    pages_max, targets = UNSET_PAGES_MAX[version], None
     if parsing is not None:
         pages_max = pages_max if parsing.max_pages is None else parsing.max_pages
         targets = parsing.target_pages

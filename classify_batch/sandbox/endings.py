@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Literal, NamedTuple
 
-from classify_batch.records import JobStatus
 from classify_batch.sandbox.faults import Faults
+from classify_batch.vocabulary import JobStatus
 
 PARTIAL_SHARE = 0.1
 """How much of a job with the misfortune `partial` stays without an answer; at least one file."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from classify_batch.records import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
 from classify_batch.sandbox.endings import Ending
 from classify_batch.sandbox.project import Brief, Version
+from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
 
 
 @dataclass(frozen=True, slots=True)

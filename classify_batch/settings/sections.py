@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
-from classify_batch.records import FILES_PER_JOB_MAX, Answer, JobSpec, Mode, Rule, Told
+from classify_batch.records import Answer, JobSpec, Mode, Rule, Told
+from classify_batch.vocabulary import FILES_PER_JOB_MAX
 
 SANDBOX = "sandbox"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")

@@ -8,9 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from classify_batch.errors import UsageError
 
-NAME = "tune.json"
-"""The file by which it is told, in the run directory: the process that holds the run takes it away when it obeys."""
-
 
 class Tuning(BaseModel):
     """Limits that change, each None where it stays. In force until the process ends."""

@@ -30,15 +30,14 @@ from classify_batch.records import (
     Attempt,
     AttemptKey,
     Failure,
-    FailureCode,
     Job,
     JobSpecs,
-    JobStatus,
     JobView,
     Part,
 )
-from classify_batch.states import Kind, after_bad_job, after_missing, remainder
+from classify_batch.states import after_bad_job, after_missing, remainder
 from classify_batch.stopping import Stop, Stopping
+from classify_batch.vocabulary import FailureCode, JobStatus, Kind
 
 _SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 """A job that the list shows as finished may be 404 elsewhere for a moment."""

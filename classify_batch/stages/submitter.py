@@ -24,9 +24,10 @@ from classify_batch.limits.retry import retry_transient
 from classify_batch.outcomes import Outcomes, fail_all
 from classify_batch.ports import Api, Clock, Journal
 from classify_batch.protocol.sanitize import clean
-from classify_batch.records import Ambiguous, Attempt, AttemptKey, Failure, FailureCode, Job, JobView, Part
-from classify_batch.states import Kind, Submitted, Submitting, halves, remainder
+from classify_batch.records import Ambiguous, Attempt, AttemptKey, Failure, Job, JobView, Part
+from classify_batch.states import Submitted, Submitting, halves, remainder
 from classify_batch.stopping import Stop, Stopping
+from classify_batch.vocabulary import FailureCode, Kind
 
 PLAN_FULL_WAIT_S = 15.0
 PLAN_FULL_ATTEMPTS_MAX = 40

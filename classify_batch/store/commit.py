@@ -40,9 +40,9 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import InternalError, StoreError
-from classify_batch.ports import Log
 from classify_batch.store.refusal import refusals
 from classify_batch.store.whole import Fsync, sync_directory
+from classify_batch.vocabulary import Log
 
 Write = Callable[[int, memoryview], int]
 

@@ -17,7 +17,6 @@ from typing import Self
 from anyio import to_thread
 
 from classify_batch.errors import DamagedError, InternalError, RunDirectoryError
-from classify_batch.ports import Log
 from classify_batch.store.commit import Committer, LogWriter
 from classify_batch.store.holder import LOCK, Holder, read_holder
 from classify_batch.store.lock import hold
@@ -32,6 +31,7 @@ from classify_batch.store.whole import (
     sync_directory,
     written_beside,
 )
+from classify_batch.vocabulary import Log
 
 BLOCK_BYTES = 1 << 18
 """Read as fast as in larger blocks, and small enough that what the threads' heaps keep of freed ones is little."""

@@ -19,10 +19,10 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError, InternalError, StoreError
-from classify_batch.ports import Log
 from classify_batch.store.holder import Holder
 from classify_batch.store.lock import holder_here, locked
 from classify_batch.store.refusal import refused
+from classify_batch.vocabulary import Log
 
 
 class MemoryStore:

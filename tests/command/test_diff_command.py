@@ -18,7 +18,8 @@ from classify_batch.journal.entry import encode_about_run, encode_facts
 from classify_batch.journal.line import seal
 from classify_batch.manifest.plan import plan_line
 from classify_batch.records import AttemptKey, Part, Segment
-from classify_batch.states import Ended, Fact, Finished, Kind, Submitted, Submitting, Tally
+from classify_batch.states import Ended, Fact, Finished, Submitted, Submitting, Tally
+from classify_batch.vocabulary import Kind
 
 COMMAND = [sys.executable, "-m", "classify_batch"]
 SECRET = "llx-s3cr3t"

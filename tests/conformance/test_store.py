@@ -10,9 +10,10 @@ import anyio
 import pytest
 
 from classify_batch.errors import DamagedError, InternalError, LockedError, StoreError
-from classify_batch.ports import Log, RunStore
+from classify_batch.ports import RunStore
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import Log
 
 pytestmark = pytest.mark.anyio
 

@@ -16,10 +16,10 @@ from classify_batch.journal.reader import Reader
 from classify_batch.journal.replay import Standing
 from classify_batch.journal.writer import JournalWriter
 from classify_batch.manifest.standing import RunOnDisk, mend, read_run
-from classify_batch.ports import Log
 from classify_batch.records import AttemptKey, Part
-from classify_batch.states import Ended, Kind, Submitted, Submitting
+from classify_batch.states import Ended, Submitted, Submitting
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import Kind, Log
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import laboratory

@@ -27,15 +27,14 @@ from trio.testing import MockClock
 from classify_batch.clock import LoopClock
 from classify_batch.manifest import verify as verifying
 from classify_batch.manifest.outcome_ids import outcome_file_id
-from classify_batch.manifest.reopen import earlier_failures_name
 from classify_batch.manifest.standing import read_run
 from classify_batch.orchestrator import Ending
-from classify_batch.ports import Log
 from classify_batch.sandbox import App, Faults, Options, World
 from classify_batch.sandbox.world import Job
 from classify_batch.stopping import Stop
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
+from classify_batch.vocabulary import Log, earlier_failures_name
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import Lab, laboratory

@@ -13,18 +13,10 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
-from classify_batch.records import (
-    AnsweredFile,
-    Attempt,
-    AttemptKey,
-    Failure,
-    FailureCode,
-    JobView,
-    Part,
-    to_ranges,
-)
+from classify_batch.records import AnsweredFile, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
 from classify_batch.stages.collector import Settled, settle, settle_bad
 from classify_batch.stages.reconciler.evidence import Doubt
+from classify_batch.vocabulary import FailureCode
 
 if TYPE_CHECKING:
     from tests.explorer.decisions import SPECS

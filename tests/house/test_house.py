@@ -19,9 +19,10 @@ from classify_batch import Settings
 from classify_batch.cli.main import COMMANDS, cli
 from classify_batch.errors import EXIT_STATUS_MEANINGS
 from classify_batch.journal.entry import encode_facts
-from classify_batch.records import AttemptKey, FailureCode, ParsingConfiguration, Rule, WebhookConfiguration
+from classify_batch.records import AttemptKey, ParsingConfiguration, Rule, WebhookConfiguration
 from classify_batch.runs import doors
-from classify_batch.states import Ended, Kind, Tally
+from classify_batch.states import Ended, Tally
+from classify_batch.vocabulary import FailureCode, Kind
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "classify_batch"

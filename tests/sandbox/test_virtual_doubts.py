@@ -14,7 +14,7 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.errors import ExitStatus
-from classify_batch.ports import Log
+from classify_batch.vocabulary import Log
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import Before, Lab, answer, ends_well, is_create, laboratory, nothing

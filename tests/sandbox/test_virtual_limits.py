@@ -13,9 +13,8 @@ from trio.testing import MockClock
 
 from classify_batch.errors import ExitStatus
 from classify_batch.manifest.standing import read_run
-from classify_batch.ports import Log
-from classify_batch.settings.tuning import NAME
 from classify_batch.stopping import Stop
+from classify_batch.vocabulary import TUNE_JSON, Log
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import Lab, answer, is_create, laboratory
@@ -194,7 +193,7 @@ async def run_told(lab: Lab, words: list[tuple[float, dict[str, Any]]]) -> None:
     async def tell() -> None:
         for after_s, tuning in words:
             await anyio.sleep(after_s)
-            await lab.store.create(NAME, json.dumps(tuning).encode())
+            await lab.store.create(TUNE_JSON, json.dumps(tuning).encode())
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(tell)
@@ -215,7 +214,7 @@ async def test_more_jobs_at_once() -> None:
         assert sum(at < 50 for at in moments) == 2
         assert sum(at - moments[0] < 51.5 for at in moments) == 30
         assert tuned(lab) == [{"jobs_in_flight": 30}]
-        assert NAME not in lab.store.files
+        assert TUNE_JSON not in lab.store.files
 
 
 async def test_fewer_requests() -> None:
@@ -276,7 +275,7 @@ async def test_nonsense_is_taken_away() -> None:
     with laboratory(100, job_duration_s=20.0) as lab:
         await run_told(lab, [(5.0, {"jobs_in_flight": -1})])
         assert tuned(lab) == []
-        assert NAME not in lab.store.files
+        assert TUNE_JSON not in lab.store.files
 
 
 async def test_a_stop_comes_through_a_pause() -> None:
@@ -292,7 +291,7 @@ async def test_a_stop_comes_through_a_pause() -> None:
 
         async def pause_and_stop() -> None:
             await told_slow.wait()
-            await lab.store.create(NAME, b'{"paused": true}')
+            await lab.store.create(TUNE_JSON, b'{"paused": true}')
             await anyio.sleep(30)
             lab.stopping.ask(Stop("too many failures", collects=True))
 

@@ -19,11 +19,10 @@ from trio.testing import MockClock
 from classify_batch.errors import ExitStatus, InterruptedEarlyError, the_cause
 from classify_batch.journal.totals import read_totals
 from classify_batch.manifest import reopen as reopening
-from classify_batch.ports import Log
-from classify_batch.records import JobStatus
 from classify_batch.sandbox.endings import Ending
 from classify_batch.stopping import Stop
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import JobStatus, Log
 
 if TYPE_CHECKING:
     from tests.crash.test_reopening import KEPT, Choose, cut_after, retried_well

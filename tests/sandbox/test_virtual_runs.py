@@ -14,8 +14,8 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.errors import ExitStatus, StoreError
-from classify_batch.ports import Log
 from classify_batch.stopping import Stop
+from classify_batch.vocabulary import Log
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory

@@ -13,8 +13,8 @@ from trio.testing import MockClock
 
 from classify_batch.errors import DamagedError, the_cause
 from classify_batch.manifest.standing import read_run
-from classify_batch.ports import Log
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import Log
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import Lab, is_create, laboratory

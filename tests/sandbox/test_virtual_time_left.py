@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from classify_batch.cli.live import Throughput, details
 from classify_batch.orchestrator import Progress
-from classify_batch.settings.tuning import NAME as TUNING
+from classify_batch.vocabulary import TUNE_JSON
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory
@@ -217,7 +217,7 @@ async def test_creates_that_are_paused() -> None:
         async def pause() -> None:
             for at_s, paused in ((5.0, b"true"), (15.0, b"false")):
                 await anyio.sleep_until(began_s + at_s)
-                await lab.store.create(TUNING, b'{"paused": %s}' % paused)
+                await lab.store.create(TUNE_JSON, b'{"paused": %s}' % paused)
 
         began_s = anyio.current_time()
         async with anyio.create_task_group() as tasks:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
-from classify_batch.ports import Log
+from classify_batch.vocabulary import Log
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import After, Lab, answer, ends_well, is_create, laboratory

@@ -30,7 +30,6 @@ from classify_batch.manifest.run_file import write_run_file
 from classify_batch.manifest.standing import read_run
 from classify_batch.manifest.verify import Verification, verify
 from classify_batch.orchestrator import Ending, Orchestrator, Progress
-from classify_batch.ports import Log
 from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.runs.doors import PROGRESS_EVERY_S
 from classify_batch.runs.world import api_of, gate_of
@@ -40,6 +39,7 @@ from classify_batch.settings import Settings
 from classify_batch.stages.planner import chunked
 from classify_batch.stopping import Stopping
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import Log
 
 BASE_URL = "https://sandbox.test"
 RULES = (

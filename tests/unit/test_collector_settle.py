@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
-from classify_batch.records import Answer, Attempt, AttemptKey, FailureCode, Job, JobView, Part, to_ranges
+from classify_batch.records import Answer, Attempt, AttemptKey, Job, JobView, Part, to_ranges
 from classify_batch.stages.collector import Settled, gone, overdue, settle, settle_bad
+from classify_batch.vocabulary import FailureCode
 
 patient = settings(deadline=None)  # a busy machine is no fault
 

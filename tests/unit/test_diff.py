@@ -27,12 +27,12 @@ from classify_batch.manifest.diff.words import describe, summary
 from classify_batch.manifest.plan import plan_line
 from classify_batch.manifest.standing import read_run
 from classify_batch.outcomes.lines import encode_line, encode_results, failure_lines, result_line
-from classify_batch.ports import Log
-from classify_batch.records import Answer, Attempt, AttemptKey, Failure, FailureCode, Part, Segment, to_ranges
-from classify_batch.states import Ended, Fact, Finished, Kind, Submitted, Submitting, Tally
+from classify_batch.records import Answer, Attempt, AttemptKey, Failure, Part, Segment, to_ranges
+from classify_batch.states import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Limits
+from classify_batch.vocabulary import FailureCode, Kind, Log
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import laboratory

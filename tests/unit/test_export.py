@@ -25,10 +25,10 @@ from classify_batch.journal.entry import encode_about_run, encode_facts
 from classify_batch.manifest.plan import plan_line
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.outcomes.lines import encode_line
-from classify_batch.ports import Log
 from classify_batch.records import AttemptKey, Part, Segment
-from classify_batch.states import Ended, Fact, Finished, Kind, Submitted, Submitting, Tally
+from classify_batch.states import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import Kind, Log
 
 TRIAGE = {"accept_above": 0.5, "by_type": {"memo": 0.9}}
 CARRY = ("path", "type")

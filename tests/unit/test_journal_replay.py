@@ -14,15 +14,12 @@ from classify_batch.journal.entry import Entry, decode, encode_about_run, encode
 from classify_batch.journal.reader import Reader
 from classify_batch.journal.replay import Standing
 from classify_batch.journal.writer import JournalWriter
-from classify_batch.ports import Log
 from classify_batch.records import AttemptKey, Part
 from classify_batch.states import (
     Adopted,
     Ended,
     Fact,
     Finished,
-    Kind,
-    State,
     Submitted,
     Submitting,
     Tally,
@@ -32,6 +29,7 @@ from classify_batch.states import (
     remainder,
 )
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import Kind, Log, State
 
 patient = settings(deadline=None)  # a busy machine is no fault
 

@@ -12,19 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError
-from classify_batch.journal import totals as module
 from classify_batch.journal.entry import decode, encode_about_run, encode_facts
 from classify_batch.journal.line import BadLineError, refuse_unsound, seal
 from classify_batch.journal.reader import Reader
 from classify_batch.journal.replay import Standing
 from classify_batch.journal.totals import TOTALS_EVERY_BYTES, Totals, read_totals
 from classify_batch.journal.writer import JournalWriter
-from classify_batch.manifest.keys import OUTCOMES
-from classify_batch.ports import Log
-from classify_batch.records import AttemptKey, OutcomeKind, Part, Segment
+from classify_batch.records import AttemptKey, Part, Segment
 from classify_batch.runs import status
-from classify_batch.states import Adopted, Ended, Fact, Finished, Kind, Submitted, Submitting, Tally
+from classify_batch.states import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import Kind, Log
 
 patient = settings(deadline=None)  # a busy machine is no fault
 
@@ -228,17 +226,6 @@ def test_status_tells_what_the_journal_says(tmp_path: Path, files: int, state: s
     assert (told["state"], told["counts"], told["jobs"]) == (state, {"classified": 900, "unmatched": 0, "failed": 0}, 9)
     assert (told["started_at"], told["journal_seq"]) == ("then", 36)
     assert ("outputs" in told) == (left != "running")
-
-
-def test_words_of_the_file_are_the_words_of_the_program() -> None:
-    """What is spelled out here, so that nothing heavy is imported, is what the rest of the package calls it."""
-    assert tuple(OUTCOMES) == tuple(kind.value for kind in OutcomeKind)
-    assert module.FAILED == OutcomeKind.FAILED
-    assert status.JOURNAL == Log.JOURNAL
-    words = {"opened", "closed", "reopened", "submitted", "adopted"}
-    assert words <= {kind.value for kind in Kind}
-    text = Path(module.__file__).read_text()
-    assert all(f'"{word}"' in text for word in words)
 
 
 @patient

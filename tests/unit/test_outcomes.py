@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 from classify_batch.manifest.outcome_ids import outcome_file_id
 from classify_batch.outcomes import Outcomes, fail_all
 from classify_batch.outcomes.lines import encode_line, read_first_answers
-from classify_batch.ports import Log, NamedFor
+from classify_batch.ports import NamedFor
 from classify_batch.records import (
     Answer,
     AnsweredFile,
     Attempt,
     AttemptKey,
     Failure,
-    FailureCode,
     FirstLook,
     JobSpec,
     JobSpecs,
@@ -33,7 +32,8 @@ from classify_batch.records import (
     Segment,
 )
 from classify_batch.settings import EscalationSettings, TriageSettings
-from classify_batch.states import Ended, Fact, Kind
+from classify_batch.states import Ended, Fact
+from classify_batch.vocabulary import FailureCode, Kind, Log
 
 patient = settings(deadline=None)  # a busy machine is no fault
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError, SourceError
 from classify_batch.manifest import plan
-from classify_batch.manifest.plan import NAME, PlanReader, hash_ids, write_plan
+from classify_batch.manifest.plan import PlanReader, hash_ids, write_plan
 from classify_batch.stages.planner import chunked
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import PLAN_JSONL
 
 pytestmark = pytest.mark.anyio
 FILE_IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=4)
@@ -56,7 +57,7 @@ async def test_a_plan_is_what_json_would_write(chunks: list[list[str]]) -> None:
     store = MemoryStore()
     summary = await write_plan(store, as_source(chunks))
     data = dumped(chunks)
-    assert store.files[NAME] == data
+    assert store.files[PLAN_JSONL] == data
     file_ids = [file_id for chunk in chunks for file_id in chunk]
     assert (summary.files, summary.chunks, summary.bytes) == (len(file_ids), len(chunks), len(data))
     assert summary.sha256 == hashlib.sha256(data).hexdigest()
@@ -111,7 +112,7 @@ async def test_a_reader_is_a_list_that_is_not_in_memory(
 ) -> None:
     """Any chunk by its number, and all from any on, wherever blocks and strides of the index end."""
     monkeypatch.setattr(plan, "_STRIDE_BYTES", stride_bytes)
-    store = Cut({NAME: dumped(chunks)})
+    store = Cut({PLAN_JSONL: dumped(chunks)})
     store.block_bytes = block_bytes
     reader = PlanReader(store)
     await reader.scan()
@@ -124,7 +125,7 @@ async def test_a_reader_is_a_list_that_is_not_in_memory(
 
 async def test_chunks_that_nobody_wants_are_not_parsed() -> None:
     """Finished chunks cost a newline each: their lines may be anything."""
-    store = MemoryStore({NAME: b'anything\n{"chunk": 1, "file_ids": ["a"]}\nanything\n'})
+    store = MemoryStore({PLAN_JSONL: b'anything\n{"chunk": 1, "file_ids": ["a"]}\nanything\n'})
     reader = PlanReader(store)
     await reader.scan()
     assert [pair async for pair in reader.stream(wanted=lambda chunk: chunk == 1)] == [(1, ["a"])]
@@ -149,7 +150,7 @@ async def test_what_lies_before_the_first_wanted_chunk_is_not_read() -> None:
     read_from.clear()
     found = [number async for number, _ in reader.stream(wanted=lambda chunk: chunk in (2500, 2999))]
     assert found == [2500, 2999]
-    size = await store.size(NAME)
+    size = await store.size(PLAN_JSONL)
     assert size is not None
     assert read_from[0] > 0.7 * size
     assert [pair async for pair in reader.stream(wanted=lambda _: False)] == []
@@ -158,7 +159,7 @@ async def test_what_lies_before_the_first_wanted_chunk_is_not_read() -> None:
 
 async def test_a_chunk_that_is_not_planned_is_an_index_error() -> None:
     """Numbers beyond the plan are the caller's fault, not the file's."""
-    reader = PlanReader(MemoryStore({NAME: dumped([["a"]])}))
+    reader = PlanReader(MemoryStore({PLAN_JSONL: dumped([["a"]])}))
     await reader.scan()
     for chunk in (-1, 1):
         with pytest.raises(IndexError):
@@ -172,13 +173,13 @@ async def test_every_flipped_byte_is_found() -> None:
     """Whatever byte is changed, the scan says so and names the file."""
     data = dumped([["a", "b"], ["cé"], ["d"]])
     sha256 = hashlib.sha256(data).hexdigest()
-    await PlanReader(MemoryStore({NAME: data})).scan(sha256)
+    await PlanReader(MemoryStore({PLAN_JSONL: data})).scan(sha256)
     for at in range(len(data)):
         for bit in (1, 8, 128):
             flipped = bytearray(data)
             flipped[at] ^= bit
             with pytest.raises(DamagedError, match=r"plan\.jsonl in memory: ") as caught:
-                await PlanReader(MemoryStore({NAME: bytes(flipped)})).scan(sha256)
+                await PlanReader(MemoryStore({PLAN_JSONL: bytes(flipped)})).scan(sha256)
             assert caught.value.hint
             assert str(caught.value).isprintable()
 
@@ -205,7 +206,7 @@ ENDS = list(accumulate(map(len, LINES)))
 async def test_damage_names_the_first_line_that_shows_it(damage: Callable[[bytes], bytes], told: str) -> None:
     """A line that is torn, missing or out of place is named; where all lines look right, the hash is."""
     data = b"".join(LINES)
-    store = Cut({NAME: damage(data)})
+    store = Cut({PLAN_JSONL: damage(data)})
     store.block_bytes = 100_000
     with pytest.raises(DamagedError, match=told):
         await PlanReader(store).scan(hashlib.sha256(data).hexdigest())
@@ -216,4 +217,4 @@ async def test_a_missing_or_torn_plan_is_damage_without_a_hash_too() -> None:
     with pytest.raises(DamagedError, match=r"plan\.jsonl in memory: missing"):
         await PlanReader(MemoryStore()).scan()
     with pytest.raises(DamagedError, match="line 2 has no end"):
-        await PlanReader(MemoryStore({NAME: LINES[0] + LINES[1][:-1]})).scan()
+        await PlanReader(MemoryStore({PLAN_JSONL: LINES[0] + LINES[1][:-1]})).scan()

@@ -17,7 +17,8 @@ from classify_batch.protocol.v2 import (
     read_some_jobs,
     to_target_pages,
 )
-from classify_batch.records import Answer, JobSpec, JobStatus, JobView
+from classify_batch.records import Answer, JobSpec, JobView
+from classify_batch.vocabulary import JobStatus
 
 RULE = {"type": "invoice", "description": "has line items and a total"}
 RESULT = {"type": "invoice", "confidence": 0.75, "reasoning": "because"}

@@ -32,13 +32,13 @@ from classify_batch.manifest.run_file import write_run_file
 from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.manifest.verify import Verification, verify
 from classify_batch.outcomes.lines import encode_line
-from classify_batch.ports import Log
 from classify_batch.records import AttemptKey, Part, Segment, to_ranges
 from classify_batch.runs.reusing import Reuse, earlier_runs
 from classify_batch.settings import Settings
-from classify_batch.states import Ended, Finished, Kind, Submitted, Submitting, Tally
+from classify_batch.states import Ended, Finished, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
+from classify_batch.vocabulary import Kind, Log
 
 FILES_PER_JOB = 3
 TINY = Limits(buckets=3, held_ids=2, file_bytes=64)

@@ -23,8 +23,6 @@ from classify_batch.states import (
     Ended,
     Fact,
     Finished,
-    Kind,
-    State,
     Submitted,
     Submitting,
     Tally,
@@ -35,6 +33,7 @@ from classify_batch.states import (
     move,
     remainder,
 )
+from classify_batch.vocabulary import Kind, State
 
 patient = settings(deadline=None)  # a busy machine is no fault
 

@@ -22,11 +22,9 @@ from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_id
 from classify_batch.manifest.standing import read_run
 from classify_batch.manifest.summary import manifest_of, read_manifest, write_manifest
 from classify_batch.manifest.verify import Verification, verify
-from classify_batch.ports import Log
-from classify_batch.records import RunState
-from classify_batch.states import Kind
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
+from classify_batch.vocabulary import Kind, Log, RunState
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import Lab, laboratory

@@ -15,7 +15,8 @@ from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX, Body, Calls,
 from classify_batch.protocol import v2
 from classify_batch.protocol.sanitize import clean
 from classify_batch.protocol.v1 import to_rules
-from classify_batch.records import ANSWERED_STATUSES, FINISHED_STATUSES, JobSpec, JobStatus
+from classify_batch.records import JobSpec
+from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
 
 
 class JobsV2(Calls):

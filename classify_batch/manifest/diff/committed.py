@@ -15,9 +15,10 @@ from classify_batch.manifest.committed import HINT, LineReader, OutcomeLine, com
 from classify_batch.manifest.diff.spread import WAITING, Labels, Record, Spread, keys_of
 from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.standing import RunOnDisk
-from classify_batch.ports import Log, RunStore
+from classify_batch.ports import RunStore
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Limits
+from classify_batch.vocabulary import Log
 
 _reader = LineReader(OutcomeLine)
 

@@ -10,9 +10,10 @@ from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.reuse.answers import Answers
 from classify_batch.manifest.reuse.committed import whole_lines, with_answers
 from classify_batch.manifest.run_record import Reused
-from classify_batch.ports import Log, RunStore
+from classify_batch.ports import RunStore
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Buckets
+from classify_batch.vocabulary import Log
 
 
 async def check_reused(store: RunStore, reused: Reused, plan: PlanReader | None, outcomes: Buckets) -> list[str]:

@@ -16,9 +16,10 @@ from classify_batch.errors import DamagedError
 from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.manifest.reuse.answers import outcome_answer, outcome_answers
 from classify_batch.manifest.standing import RunOnDisk
-from classify_batch.ports import Log, RunStore
-from classify_batch.records import OutcomeKind, Segment
+from classify_batch.ports import RunStore
+from classify_batch.records import Segment
 from classify_batch.streams.closing import closing
+from classify_batch.vocabulary import Log, OutcomeKind
 
 _HINT = "`classify-batch verify` tells all that is wrong; put the file back from a copy, or leave the run out"
 

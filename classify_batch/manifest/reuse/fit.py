@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from classify_batch.protocol.page_limits import PAGES_MAX_DEFAULT
+from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

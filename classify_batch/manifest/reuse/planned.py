@@ -21,12 +21,12 @@ from classify_batch.manifest.reuse.copied import copied_lines
 from classify_batch.manifest.reuse.known import Judged, KnownFiles
 from classify_batch.manifest.reuse.triaged import count_accepted
 from classify_batch.manifest.run_record import Reused
-from classify_batch.ports import Log, RunStore
-from classify_batch.records import FILES_PER_JOB_MAX, OutcomeKind
+from classify_batch.ports import RunStore
 from classify_batch.settings import TriageSettings
 from classify_batch.stages.planner import chunked
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, Limits, Spool
+from classify_batch.vocabulary import FILES_PER_JOB_MAX, Log, OutcomeKind
 
 _COPIED_LINES = 4096
 """As many are written at once: a write takes a hop to a thread."""

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from classify_batch.ports import Log, RunStore
+from classify_batch.ports import RunStore
 from classify_batch.settings import TriageSettings
 from classify_batch.streams.closing import closing
+from classify_batch.vocabulary import Log
 
 
 class _Line(msgspec.Struct):

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from classify_batch.clock import to_iso
 from classify_batch.file_keys import file_keys, is_uuid
 from classify_batch.protocol.file_bodies import StoredFile
-from classify_batch.protocol.page_limits import PAGES_MAX_DEFAULT, max_pages_of
+from classify_batch.protocol.page_limits import max_pages_of
 from classify_batch.records import Rule
 from classify_batch.runs.check.findings import Finding, Seen, Severity
 from classify_batch.runs.check.size import Size
 from classify_batch.settings import Settings
+from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
 UUIDS_SHARE_MIN = 0.9
 """From here on the IDs are UUIDs, and the others among them are odd. There is no such rule: IDs are opaque."""

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, replace
 
 from classify_batch.ports import NamedFor
-from classify_batch.records import JobStatus, JobView
+from classify_batch.records import JobView
+from classify_batch.vocabulary import JobStatus
 
 READ_AGAIN_S_MIN = 1.0
 READ_AGAIN_S_MAX = 60.0

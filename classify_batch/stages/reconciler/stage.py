@@ -24,8 +24,9 @@ from classify_batch.stages.reconciler.decisions import Adopt, Decision, GiveUp, 
 from classify_batch.stages.reconciler.evidence import Doubt, Evidence
 from classify_batch.stages.reconciler.found import FoundJob, settle_found
 from classify_batch.stages.reconciler.listing import READ_ATTEMPTS_MAX, JobList
-from classify_batch.states import Adopted, Kind
+from classify_batch.states import Adopted
 from classify_batch.stopping import Stop, Stopping
+from classify_batch.vocabulary import Kind
 
 AT_ONCE = 8
 """Calls about single candidates side by side: in a crowded project there are many of them."""

@@ -17,10 +17,11 @@ from classify_batch.journal.entry import decode
 from classify_batch.journal.reader import Reader
 from classify_batch.journal.replay import Standing
 from classify_batch.journal.writer import JournalWriter
-from classify_batch.ports import Log, NamedFor
+from classify_batch.ports import NamedFor
 from classify_batch.records import AttemptKey, Part, Range
-from classify_batch.states import Adopted, Ended, Finished, Kind, Submitted, Submitting
+from classify_batch.states import Adopted, Ended, Finished, Submitted, Submitting
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import Kind, Log
 
 patient = settings(deadline=None)  # a busy machine is no fault
 

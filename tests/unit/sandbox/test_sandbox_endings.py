@@ -3,9 +3,9 @@ from random import Random
 
 import pytest
 
-from classify_batch.records import ANSWERED_STATUSES, JobStatus
 from classify_batch.sandbox.endings import ODDITIES, Ending, Oddity, decide_ending
 from classify_batch.sandbox.faults import Faults
+from classify_batch.vocabulary import ANSWERED_STATUSES, JobStatus
 
 FILE_IDS = [f"file-{number}" for number in range(40)]
 

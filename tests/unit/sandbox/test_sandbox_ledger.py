@@ -7,13 +7,14 @@ import pytest
 from classify_batch.errors import DamagedError, UsageError
 from classify_batch.protocol import v2
 from classify_batch.protocol.v1 import CreateBody
-from classify_batch.records import JobStatus, ParsingConfiguration
+from classify_batch.records import ParsingConfiguration
 from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger, read_billed, read_jobs
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.world import World
+from classify_batch.vocabulary import JobStatus
 
 ODD = {"doubled": 0.3, "unknown_status": 0.3, "error_first": 0.5, "created_at_jitter_s": 9}
 FAULTS = Faults.model_validate({"error": 0.2, "partial": 0.3, "cancelled": 0.1, "stuck": 0.1, **ODD})

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from classify_batch.protocol import v1, v2
-from classify_batch.records import JobStatus
 from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger, read_billed, read_jobs
@@ -14,6 +13,7 @@ from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.others import overlapping_order
 from classify_batch.sandbox.world import World, count_billed
+from classify_batch.vocabulary import JobStatus
 
 RULES = [{"type": "invoice", "description": "has line items and a total"}]
 

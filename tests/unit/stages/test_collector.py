@@ -15,7 +15,6 @@ from classify_batch.clock import LoopClock
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.outcomes import Outcomes
 from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
-from classify_batch.ports import Log
 from classify_batch.records import (
     Answer,
     Answers,
@@ -31,8 +30,9 @@ from classify_batch.records import (
 )
 from classify_batch.stages import collector as module
 from classify_batch.stages.collector import Collector
-from classify_batch.states import Ended, Kind
+from classify_batch.states import Ended
 from classify_batch.stopping import Stop, Stopping
+from classify_batch.vocabulary import Kind, Log
 
 if TYPE_CHECKING:
     from tests.unit.stages.scripted import KeptJournal, ScriptedApi, refusal

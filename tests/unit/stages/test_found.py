@@ -7,19 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.records import (
-    Answer,
-    AnsweredFile,
-    Answers,
-    Attempt,
-    AttemptKey,
-    Failure,
-    FailureCode,
-    JobView,
-    Part,
-    to_ranges,
-)
+from classify_batch.records import Answer, AnsweredFile, Answers, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
 from classify_batch.stages.reconciler.found import FoundJob, Settlement, settle_found
+from classify_batch.vocabulary import FailureCode
 
 patient = settings(deadline=None)  # a busy machine is no fault
 

@@ -14,9 +14,9 @@ import anyio
 import pytest
 
 from classify_batch.errors import InternalError, StoreError
-from classify_batch.ports import Log
 from classify_batch.store.commit import Committer, LogWriter
 from classify_batch.store.disk import DiskStore
+from classify_batch.vocabulary import Log
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from classify_batch.errors import StoreError
-from classify_batch.ports import Log
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import Log
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,133 @@
+"""The words that the run directory, the journal and the API are written in: each stands here once.
+
+The standard library only, so that `status` and `--help` read them without loading what a run needs. Other programs read
+most of these words on disk: a new one needs a new `format`, and none is ever given another meaning.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+# --- The files of a run directory -----------------------------------------------------------------------------------
+
+RUN_JSON = "run.json"
+PLAN_JSONL = "plan.jsonl"
+MANIFEST_JSON = "manifest.json"
+TUNE_JSON = "tune.json"
+"""By this file a running process is told new limits; the one that holds the run takes it away when it obeys."""
+
+
+class Log(StrEnum):
+    """The append-only files of a run directory."""
+
+    JOURNAL = "journal.jsonl"
+    RESULTS = "results.jsonl"
+    FAILURES = "failures.jsonl"
+    PROVISIONAL = "provisional.jsonl"
+    """First answers that wait for a second look."""
+
+
+def earlier_failures_name(generation: int) -> str:
+    """The file of the failures that the `generation`-th `--retry-failed` put aside."""
+    return f"failures.{generation}.jsonl"
+
+
+# --- Outcomes -------------------------------------------------------------------------------------------------------
+
+
+class OutcomeKind(StrEnum):
+    CLASSIFIED = "classified"
+    UNMATCHED = "unmatched"
+    FAILED = "failed"
+
+
+class FailureCode(StrEnum):
+    """Why a file has no answer."""
+
+    REJECTED = "rejected"
+    """The API refused this file."""
+    JOB_ERROR = "job_error"
+    JOB_CANCELLED = "job_cancelled"
+    NOT_ANSWERED = "not_answered"
+    """Missing or null in the results of every job that it was in."""
+    OVERDUE = "overdue"
+    """Its job took longer than `limits.job_timeout_s`."""
+    UNRESOLVED = "unresolved"
+    """Perhaps paid, and it could not be proven."""
+    STOPPED = "stopped"
+
+
+class RunState(StrEnum):
+    RUNNING = "running"
+    INCOMPLETE = "incomplete"
+    COMPLETE = "complete"
+
+
+# --- The journal ----------------------------------------------------------------------------------------------------
+
+
+class State(StrEnum):
+    """Where an attempt stands."""
+
+    PLANNED = "planned"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    FINISHED = "finished"
+    COLLECTED = "collected"
+    SPLIT = "split"
+    REJECTED = "rejected"
+
+
+class Kind(StrEnum):
+    """The facts of a journal."""
+
+    OPENED = "opened"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    REJECTED = "rejected"
+    ADOPTED = "adopted"
+    FINISHED = "finished"
+    SPLIT = "split"
+    COLLECTED = "collected"
+    REOPENED = "reopened"
+    TUNED = "tuned"
+    CLOSED = "closed"
+
+
+# What is summed up beside the outcomes, under `sums`.
+ACCEPTED = "accepted"
+"""Files that need no second pair of eyes."""
+SECOND_LOOKS = "second_looks"
+"""Files that went out for a second look."""
+CREDITS = "credits"
+"""Credits: what was billed, and the most that a job can have cost whose bill isn't known."""
+BILLED = "billed"
+"""Credits that the API said were billed."""
+UNBILLED = "unbilled"
+"""Jobs that may have been billed, and the API didn't say so."""
+
+# --- The API --------------------------------------------------------------------------------------------------------
+
+FILES_PER_JOB_MAX = 500
+"""The most file IDs in one v1 create call."""
+
+FILE_ID_CHARACTERS_MAX = 200
+
+
+class JobStatus(StrEnum):
+    """The states of a v1 job. Any other word means: not finished."""
+
+    PENDING = "PENDING"
+    SUCCESS = "SUCCESS"
+    PARTIAL_SUCCESS = "PARTIAL_SUCCESS"
+    ERROR = "ERROR"
+    CANCELLED = "CANCELLED"
+
+
+FINISHED_STATUSES = frozenset({JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS, JobStatus.ERROR, JobStatus.CANCELLED})
+
+ANSWERED_STATUSES = frozenset({JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS})
+"""Finished statuses that have results to collect (and to pay)."""
+
+PAGES_MAX_DEFAULT = 5
+"""The pages of a file that v1 reads where nothing is set. v2 by itself reads every page."""
