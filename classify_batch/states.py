@@ -54,7 +54,7 @@ def move(state: State, kind: Kind) -> State:
 class Tally:
     """What a segment of outcomes adds to the counts, so that nobody reads the results to know them.
 
-    `sums`: what else is added up, by name (see outcomes/ending.py).
+    `sums`: what else is added up, by name (see vocabulary.py).
     """
 
     outcomes: dict[str, int] = field(default_factory=dict)

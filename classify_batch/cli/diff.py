@@ -47,7 +47,7 @@ def diff_command(before: Path, after: Path, as_json: bool, only: str | None, min
 
     from classify_batch.manifest.diff.changes import Change, Diff
     from classify_batch.manifest.diff.words import describe, summary
-    from classify_batch.outcomes.lines import encode_line
+    from classify_batch.rundir.outcome_lines import encode_line
     from classify_batch.runs.diff import diff_runs
 
     async def compare() -> Diff:

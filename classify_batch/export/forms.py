@@ -10,7 +10,7 @@ from itertools import compress
 from operator import attrgetter
 from typing import Any, Protocol
 
-from classify_batch.manifest.committed import LineReader, OutcomeLine
+from classify_batch.rundir.committed_outcomes import LineReader, OutcomeLine
 
 
 class Row(OutcomeLine):

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 
 from classify_batch.export.forms import Form
 from classify_batch.export.selection import Selection
-from classify_batch.manifest.committed import committed_lines
-from classify_batch.manifest.standing import RunOnDisk
 from classify_batch.ports import RunStore
+from classify_batch.rundir.committed_outcomes import committed_lines
+from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.streams.closing import closing
 
 

@@ -8,8 +8,8 @@ from enum import StrEnum
 from pydantic import ValidationError
 
 from classify_batch.errors import DamagedError, UsageError
-from classify_batch.manifest.committed import HINT, OutcomeLine
-from classify_batch.manifest.run_record import RunFile
+from classify_batch.rundir.committed_outcomes import HINT, OutcomeLine
+from classify_batch.rundir.run_record import RunFile
 from classify_batch.settings.sections import TriageSettings
 from classify_batch.vocabulary import RUN_JSON, Log
 

@@ -23,14 +23,14 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import InterruptedEarlyError
-from classify_batch.journal.entry import Entry, Item, write_part
-from classify_batch.journal.reader import Reader
-from classify_batch.journal.replay import Standing
-from classify_batch.journal.writer import JournalWriter
-from classify_batch.manifest.plan import PlanReader
 from classify_batch.outcomes.ending import LOOKED_AT_AGAIN
 from classify_batch.ports import RunStore
 from classify_batch.records import AttemptKey, Part, to_ranges
+from classify_batch.rundir.journal.entry import Entry, Item, write_part
+from classify_batch.rundir.journal.reader import Reader
+from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.writer import JournalWriter
+from classify_batch.rundir.plan import PlanReader
 from classify_batch.stopping import Stopping
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import BILLED, CREDITS, UNBILLED, FailureCode, Kind, Log, earlier_failures_name

@@ -16,15 +16,15 @@ from zlib import crc32
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError
-from classify_batch.journal.entry import Item
-from classify_batch.journal.reader import Reader
-from classify_batch.manifest.keys import counts_of
-from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_ids
-from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.reuse.check import check_reused
-from classify_batch.manifest.standing import RunOnDisk, read_run
-from classify_batch.manifest.summary import sha256_of
 from classify_batch.ports import RunStore
+from classify_batch.rundir.journal.entry import Item
+from classify_batch.rundir.journal.reader import Reader
+from classify_batch.rundir.manifest import sha256_of
+from classify_batch.rundir.manifest_keys import counts_of
+from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
+from classify_batch.rundir.plan import PlanReader
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, Buckets
 from classify_batch.vocabulary import Kind, Log, earlier_failures_name

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from classify_batch.journal.replay import Standing
-from classify_batch.manifest.plan import PlanReader
-from classify_batch.manifest.run_record import RunFile
 from classify_batch.records import Part
+from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.plan import PlanReader
+from classify_batch.rundir.run_record import RunFile
 from classify_batch.settings import SANDBOX, Settings
 from classify_batch.stages.project import KnownProject
 

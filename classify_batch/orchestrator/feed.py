@@ -11,16 +11,16 @@ import anyio
 from anyio.abc import ObjectSendStream
 
 from classify_batch.errors import DamagedError, ExitStatus
-from classify_batch.journal.line import DAMAGED_HINT
-from classify_batch.journal.open_attempts import OpenAttempt
-from classify_batch.journal.writer import JournalWriter
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
-from classify_batch.manifest.cost import Price
-from classify_batch.manifest.plan import PlanReader
-from classify_batch.outcomes.lines import read_first_answers
 from classify_batch.ports import RunStore
 from classify_batch.records import Ambiguous, Attempt, AttemptKey, FirstAnswer, Job, Part
+from classify_batch.rundir.cost import Price
+from classify_batch.rundir.journal.line import DAMAGED_HINT
+from classify_batch.rundir.journal.open_attempts import OpenAttempt
+from classify_batch.rundir.journal.writer import JournalWriter
+from classify_batch.rundir.outcome_lines import read_first_answers
+from classify_batch.rundir.plan import PlanReader
 from classify_batch.stopping import Stop, Stopping
 from classify_batch.vocabulary import Log
 

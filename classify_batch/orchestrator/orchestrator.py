@@ -21,14 +21,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from classify_batch.errors import ExitStatus, StoreError
-from classify_batch.journal.writer import JournalWriter
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
-from classify_batch.manifest.cost import Price
-from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.reopen import read_failures, reopen
-from classify_batch.manifest.standing import RunOnDisk, mend
-from classify_batch.manifest.summary import exit_status_of, manifest_of, write_manifest
 from classify_batch.orchestrator.earlier import earlier_accept_s, known_project
 from classify_batch.orchestrator.feed import Feed
 from classify_batch.orchestrator.progress import Ending, Progress
@@ -39,6 +34,11 @@ from classify_batch.orchestrator.tuner import Tuner
 from classify_batch.outcomes import Outcomes
 from classify_batch.ports import Api, Clock, RunStore
 from classify_batch.records import Ambiguous, Attempt, AttemptKey, Job, JobPage
+from classify_batch.rundir.cost import Price
+from classify_batch.rundir.journal.writer import JournalWriter
+from classify_batch.rundir.manifest import exit_status_of, manifest_of, write_manifest
+from classify_batch.rundir.opened_run import RunOnDisk, mend
+from classify_batch.rundir.plan import PlanReader
 from classify_batch.settings import Settings
 from classify_batch.stages.collector import Collector
 from classify_batch.stages.poller import Poller

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from classify_batch.errors import ClassifyBatchError, ExitStatus, the_cause
-from classify_batch.manifest.summary import failed_percentage
+from classify_batch.rundir.manifest import failed_percentage
 from classify_batch.stopping import Stop
 
 JUDGED_FILES_MIN = 100

@@ -11,11 +11,11 @@ from dataclasses import replace
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from classify_batch.journal.replay import Standing
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.orchestrator.feed import Feed
 from classify_batch.records import Job
+from classify_batch.rundir.journal.replay import Standing
 from classify_batch.stages.reconciler import Reconciler
 from classify_batch.stopping import Stop, Stopping
 

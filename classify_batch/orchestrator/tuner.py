@@ -8,10 +8,10 @@ from collections.abc import Callable
 import anyio
 from pydantic import ValidationError
 
-from classify_batch.journal.writer import JournalWriter
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.ports import RunStore
+from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.settings.tuning import Tuning
 from classify_batch.vocabulary import TUNE_JSON, Kind
 

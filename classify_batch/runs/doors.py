@@ -14,12 +14,12 @@ import anyio
 from classify_batch.clock import SystemClock
 from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
 from classify_batch.inputs.open import PROJECT, SourceSpec
-from classify_batch.manifest.plan import PlanReader
-from classify_batch.manifest.run_file import other_webhooks, refuse_other_run
-from classify_batch.manifest.run_record import RunFile
-from classify_batch.manifest.standing import RunOnDisk, read_run
-from classify_batch.manifest.summary import read_manifest
 from classify_batch.orchestrator import Orchestrator, Progress
+from classify_batch.rundir.manifest import read_manifest
+from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.plan import PlanReader
+from classify_batch.rundir.run_file import other_webhooks, refuse_other_run
+from classify_batch.rundir.run_record import RunFile
 from classify_batch.runs.causes import in_own_task
 from classify_batch.runs.planning import plan_if_new, refuse_uncounted
 from classify_batch.runs.result import RunResult

@@ -11,7 +11,7 @@ from classify_batch.export.forms import Form, JsonLines, Table
 from classify_batch.export.outcomes import Export
 from classify_batch.export.selection import Only, selection_of
 from classify_batch.export.target import CSV, refuse_unfit, suffix_of
-from classify_batch.manifest.standing import RunOnDisk
+from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.runs.reading import open_run
 from classify_batch.store.disk import DiskStore
 from classify_batch.streams.closing import closing

@@ -12,11 +12,11 @@ from classify_batch.inputs.compare import compare_ids
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.open import PROJECT, SourceSpec, is_repeatable, open_source
 from classify_batch.llamacloud.v1.batch_api import FileList
-from classify_batch.manifest.plan import PlanReader, hash_ids
 from classify_batch.manifest.reuse.planned import plan_reusing
-from classify_batch.manifest.run_file import refuse_other_run, write_run_file
-from classify_batch.manifest.run_record import RunFile
-from classify_batch.manifest.standing import RunOnDisk, read_run
+from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.plan import PlanReader, hash_ids
+from classify_batch.rundir.run_file import refuse_other_run, write_run_file
+from classify_batch.rundir.run_record import RunFile
 from classify_batch.runs.reusing import Reuse, earlier_runs
 from classify_batch.runs.world import World
 from classify_batch.settings import Settings

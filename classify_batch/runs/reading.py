@@ -7,9 +7,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from classify_batch.manifest.run_file import read_run_file
-from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.manifest.verify import Verification, verify
+from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.run_file import read_run_file
 from classify_batch.runs.status import no_run
 from classify_batch.store.disk import DiskStore
 

@@ -12,8 +12,8 @@ from classify_batch.clock import from_iso
 from classify_batch.errors import UsageError
 from classify_batch.manifest.reuse.committed import Earlier
 from classify_batch.manifest.reuse.fit import differences
-from classify_batch.manifest.run_file import read_run_file
-from classify_batch.manifest.standing import read_run
+from classify_batch.rundir.opened_run import read_run
+from classify_batch.rundir.run_file import read_run_file
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.refusal import refusals
 from classify_batch.vocabulary import RUN_JSON

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from classify_batch.journal.line import seal
+from classify_batch.rundir.journal.line import seal
 
 COMMAND = [sys.executable, "-m", "classify_batch"]
 KEY = "llx-s3cr3t-key"

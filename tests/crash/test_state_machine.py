@@ -26,9 +26,9 @@ from trio.testing import MockClock
 
 from classify_batch.clock import LoopClock
 from classify_batch.manifest import verify as verifying
-from classify_batch.manifest.outcome_ids import outcome_file_id
-from classify_batch.manifest.standing import read_run
 from classify_batch.orchestrator import Ending
+from classify_batch.rundir.opened_run import read_run
+from classify_batch.rundir.outcome_ids import outcome_file_id
 from classify_batch.sandbox import App, Faults, Options, World
 from classify_batch.sandbox.world import Job
 from classify_batch.stopping import Stop

@@ -12,7 +12,7 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.errors import ExitStatus
-from classify_batch.manifest.standing import read_run
+from classify_batch.rundir.opened_run import read_run
 from classify_batch.stopping import Stop
 from classify_batch.vocabulary import TUNE_JSON, Log
 

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from classify_batch.cli.words import describe
 from classify_batch.errors import ExitStatus
-from classify_batch.journal.totals import read_totals
+from classify_batch.rundir.journal.totals import read_totals
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import Lab, is_create, laboratory

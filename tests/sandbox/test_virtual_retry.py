@@ -17,8 +17,8 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.errors import ExitStatus, InterruptedEarlyError, the_cause
-from classify_batch.journal.totals import read_totals
 from classify_batch.manifest import reopen as reopening
+from classify_batch.rundir.journal.totals import read_totals
 from classify_batch.sandbox.endings import Ending
 from classify_batch.stopping import Stop
 from classify_batch.store.memory import MemoryStore

@@ -12,7 +12,7 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.errors import DamagedError, the_cause
-from classify_batch.manifest.standing import read_run
+from classify_batch.rundir.opened_run import read_run
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
 

@@ -11,7 +11,7 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.errors import ExitStatus
-from classify_batch.manifest.standing import read_run
+from classify_batch.rundir.opened_run import read_run
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory, nothing

@@ -25,12 +25,12 @@ from pydantic import SecretStr
 
 from classify_batch.clock import LoopClock
 from classify_batch.llamacloud.client import Http
-from classify_batch.manifest.plan import PlanReader, write_plan
-from classify_batch.manifest.run_file import write_run_file
-from classify_batch.manifest.standing import read_run
 from classify_batch.manifest.verify import Verification, verify
 from classify_batch.orchestrator import Ending, Orchestrator, Progress
 from classify_batch.protocol.v1 import webhook_secrets
+from classify_batch.rundir.opened_run import read_run
+from classify_batch.rundir.plan import PlanReader, write_plan
+from classify_batch.rundir.run_file import write_run_file
 from classify_batch.runs.doors import PROGRESS_EVERY_S
 from classify_batch.runs.world import api_of, gate_of
 from classify_batch.sandbox import AnswerLost, App, Faults, Options, opened

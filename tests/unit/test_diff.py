@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from classify_batch.errors import DamagedError, StoreError, WorldError
-from classify_batch.journal.entry import encode_about_run, encode_facts
-from classify_batch.journal.line import seal
 from classify_batch.manifest.diff.changes import CHANGES, Change, Diff, diff
 from classify_batch.manifest.diff.words import describe, summary
-from classify_batch.manifest.plan import plan_line
-from classify_batch.manifest.standing import read_run
-from classify_batch.outcomes.lines import encode_line, encode_results, failure_lines, result_line
 from classify_batch.records import Answer, Attempt, AttemptKey, Failure, Part, Segment, to_ranges
+from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
+from classify_batch.rundir.journal.line import seal
+from classify_batch.rundir.opened_run import read_run
+from classify_batch.rundir.outcome_lines import encode_line, encode_results, failure_lines, result_line
+from classify_batch.rundir.plan import plan_line
 from classify_batch.states import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.closing import closing

@@ -21,11 +21,11 @@ from classify_batch.errors import DamagedError, UsageError, WorldError
 from classify_batch.export.forms import COLUMNS, Form, JsonLines, Table, column_names
 from classify_batch.export.outcomes import Export
 from classify_batch.export.selection import Only, selection_of
-from classify_batch.journal.entry import encode_about_run, encode_facts
-from classify_batch.manifest.plan import plan_line
-from classify_batch.manifest.standing import RunOnDisk, read_run
-from classify_batch.outcomes.lines import encode_line
 from classify_batch.records import AttemptKey, Part, Segment
+from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
+from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.outcome_lines import encode_line
+from classify_batch.rundir.plan import plan_line
 from classify_batch.states import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log

@@ -8,14 +8,14 @@ from functools import partial
 import anyio
 import pytest
 
-from classify_batch.journal.replay import Standing
-from classify_batch.journal.writer import JournalWriter
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
-from classify_batch.manifest.cost import Price
-from classify_batch.manifest.plan import PlanReader, write_plan
 from classify_batch.orchestrator.feed import Feed
 from classify_batch.records import Ambiguous, Attempt, AttemptKey, Job, Part
+from classify_batch.rundir.cost import Price
+from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.writer import JournalWriter
+from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.settings import Settings
 from classify_batch.states import Submitted, Submitting
 from classify_batch.stopping import Stopping

@@ -13,9 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.manifest.outcome_ids import outcome_file_id
 from classify_batch.outcomes import Outcomes, fail_all
-from classify_batch.outcomes.lines import encode_line, read_first_answers
 from classify_batch.ports import NamedFor
 from classify_batch.records import (
     Answer,
@@ -31,6 +29,8 @@ from classify_batch.records import (
     Rule,
     Segment,
 )
+from classify_batch.rundir.outcome_ids import outcome_file_id
+from classify_batch.rundir.outcome_lines import encode_line, read_first_answers
 from classify_batch.settings import EscalationSettings, TriageSettings
 from classify_batch.states import Ended, Fact
 from classify_batch.vocabulary import FailureCode, Kind, Log

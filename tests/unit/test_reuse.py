@@ -20,19 +20,19 @@ from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError
 from classify_batch.file_keys import file_key
-from classify_batch.journal.totals import Totals, read_totals
-from classify_batch.journal.writer import JournalWriter
-from classify_batch.manifest.plan import PlanReader, write_plan
 from classify_batch.manifest.reuse.answers import Answers, outcome_answer, outcome_answers
 from classify_batch.manifest.reuse.committed import Earlier
 from classify_batch.manifest.reuse.copied import copied_lines, renamed_line
 from classify_batch.manifest.reuse.fit import differences
 from classify_batch.manifest.reuse.planned import plan_reusing
-from classify_batch.manifest.run_file import write_run_file
-from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.manifest.verify import Verification, verify
-from classify_batch.outcomes.lines import encode_line
 from classify_batch.records import AttemptKey, Part, Segment, to_ranges
+from classify_batch.rundir.journal.totals import Totals, read_totals
+from classify_batch.rundir.journal.writer import JournalWriter
+from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.outcome_lines import encode_line
+from classify_batch.rundir.plan import PlanReader, write_plan
+from classify_batch.rundir.run_file import write_run_file
 from classify_batch.runs.reusing import Reuse, earlier_runs
 from classify_batch.settings import Settings
 from classify_batch.states import Ended, Finished, Submitted, Submitting, Tally

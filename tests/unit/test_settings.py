@@ -7,8 +7,8 @@ from typing import Any, get_args
 import pytest
 
 from classify_batch.errors import SettingsError
-from classify_batch.manifest.cost import cost_of
 from classify_batch.records import Language
+from classify_batch.rundir.cost import cost_of
 from classify_batch.settings import Settings, line_of, read_api_key
 
 RULE = {"type": "invoice", "description": "has an invoice number and a total"}

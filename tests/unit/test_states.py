@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import InternalError
-from classify_batch.journal.replay import Standing
 from classify_batch.records import AttemptKey, Part, Range, to_ranges
+from classify_batch.rundir.journal.replay import Standing
 from classify_batch.states import (
     ENDS,
     MOVES,

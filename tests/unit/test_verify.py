@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from classify_batch.journal.entry import decode, encode_about_run
-from classify_batch.journal.reader import Reader
 from classify_batch.manifest import verify as verifying
-from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_ids
-from classify_batch.manifest.standing import read_run
-from classify_batch.manifest.summary import manifest_of, read_manifest, write_manifest
 from classify_batch.manifest.verify import Verification, verify
+from classify_batch.rundir.journal.entry import decode, encode_about_run
+from classify_batch.rundir.journal.reader import Reader
+from classify_batch.rundir.manifest import manifest_of, read_manifest, write_manifest
+from classify_batch.rundir.opened_run import read_run
+from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Kind, Log, RunState

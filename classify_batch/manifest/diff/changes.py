@@ -26,9 +26,9 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.manifest.diff.committed import read_side
 from classify_batch.manifest.diff.spread import WAITING, Answer, Labels, Record
-from classify_batch.manifest.standing import RunOnDisk
-from classify_batch.outcomes.lines import encode_line
 from classify_batch.ports import RunStore
+from classify_batch.rundir.opened_run import RunOnDisk
+from classify_batch.rundir.outcome_lines import encode_line
 from classify_batch.streams.spill import LIMITS, Limits
 
 _CONFIDENCE_ERROR_MAX = 1e-9

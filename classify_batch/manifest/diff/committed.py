@@ -11,11 +11,11 @@ from pathlib import Path
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError
-from classify_batch.manifest.committed import HINT, LineReader, OutcomeLine, committed_lines
 from classify_batch.manifest.diff.spread import WAITING, Labels, Record, Spread, keys_of
-from classify_batch.manifest.plan import PlanReader
-from classify_batch.manifest.standing import RunOnDisk
 from classify_batch.ports import RunStore
+from classify_batch.rundir.committed_outcomes import HINT, LineReader, OutcomeLine, committed_lines
+from classify_batch.rundir.opened_run import RunOnDisk
+from classify_batch.rundir.plan import PlanReader
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Log

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from classify_batch.manifest.diff.changes import CHANGES, Change, Confidence, Diff
-from classify_batch.manifest.keys import counts_of
-from classify_batch.manifest.standing import RunOnDisk
 from classify_batch.protocol.sanitize import clean
+from classify_batch.rundir.manifest_keys import counts_of
+from classify_batch.rundir.opened_run import RunOnDisk
 
 PAIRS_SHOWN_MAX = 20
 _NAME_CHARACTERS = 29

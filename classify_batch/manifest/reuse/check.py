@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from zlib import crc32
 
 from classify_batch.errors import DamagedError
-from classify_batch.manifest.plan import PlanReader
 from classify_batch.manifest.reuse.answers import Answers
 from classify_batch.manifest.reuse.committed import whole_lines, with_answers
-from classify_batch.manifest.run_record import Reused
 from classify_batch.ports import RunStore
+from classify_batch.rundir.plan import PlanReader
+from classify_batch.rundir.run_record import Reused
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Buckets
 from classify_batch.vocabulary import Log

@@ -7,17 +7,17 @@ CRC-32 of every segment is proven: a damaged line must not become a sound one of
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
-from zlib import crc32
 
 from classify_batch.errors import DamagedError
-from classify_batch.manifest.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.manifest.reuse.answers import outcome_answer, outcome_answers
-from classify_batch.manifest.standing import RunOnDisk
 from classify_batch.ports import RunStore
 from classify_batch.records import Segment
+from classify_batch.rundir.crc_checker import CrcChecker
+from classify_batch.rundir.opened_run import RunOnDisk
+from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log, OutcomeKind
 
@@ -55,8 +55,8 @@ async def proven_lines(earlier: Earlier) -> AsyncGenerator[Lines, None]:
     store, standing = earlier.store, earlier.run.standing
     where, lines = f"{Log.RESULTS} in {store.where}", 0
     async with closing(_segments(earlier)) as segments:
-        proof = Proof(segments, where)
-        async with closing(whole_lines(store, standing.results_end, with_file_ids, proof)) as stream:
+        checker = CrcChecker(segments, where, _HINT)
+        async with closing(whole_lines(store, standing.results_end, with_file_ids, checker)) as stream:
             async for some in stream:
                 lines += len(some.file_ids)
                 yield some
@@ -66,7 +66,7 @@ async def proven_lines(earlier: Earlier) -> AsyncGenerator[Lines, None]:
 
 
 async def whole_lines(
-    store: RunStore, end: int, read: Callable[[bytes], Lines] = Lines, proof: Proof | None = None
+    store: RunStore, end: int, read: Callable[[bytes], Lines] = Lines, checker: CrcChecker | None = None
 ) -> AsyncGenerator[Lines, None]:
     """The lines of the first `end` bytes of results.jsonl. Raises DamagedError where they are not there.
 
@@ -77,8 +77,8 @@ async def whole_lines(
     async with closing(_blocks(store, end)) as blocks:
         async for block in blocks:
             size += len(block)
-            if proof is not None:
-                await proof.feed(block)
+            if checker is not None:
+                await checker.feed(block)
             whole, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
                 data = whole + newline
@@ -143,30 +143,3 @@ async def _segments(earlier: Earlier) -> AsyncGenerator[Segment, None]:
         whole, newline, rest = (rest + block).rpartition(b"\n")
         for start, end, crc in _SEGMENT.findall(whole + newline):
             yield Segment(int(start), int(end), int(crc))
-
-
-class Proof:
-    """Holds the bytes that go by against the CRC-32 of the segments that they belong to."""
-
-    def __init__(self, segments: AsyncIterator[Segment], where: str) -> None:
-        self._segments = segments
-        self._where = where
-        self._segment: Segment | None = None
-        self._end = 0
-        self._crc = 0
-
-    async def feed(self, block: bytes) -> None:
-        view = memoryview(block)
-        while view:
-            segment = self._segment
-            if segment is None:
-                segment = self._segment = await anext(self._segments)
-            piece = view[: segment.end - self._end]
-            view = view[len(piece) :]
-            self._end += len(piece)
-            self._crc = crc32(piece, self._crc)
-            if self._end == segment.end:
-                if self._crc != segment.crc:
-                    words = f"{self._where}, bytes {segment.start} to {segment.end}: not as they were written"
-                    raise DamagedError(words, hint=_HINT)
-                self._segment, self._crc = None, 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 
-from classify_batch.outcomes.lines import encode_line
+from classify_batch.rundir.outcome_lines import encode_line
 
 _CHUNK = b',"chunk":'
 """Stands in no JSON string, where a quote would follow a backslash: where the rest of a line behind it ends an object,

@@ -14,14 +14,14 @@ from zlib import crc32
 
 from classify_batch.errors import DamagedError
 from classify_batch.inputs.dedupe import distinct
-from classify_batch.manifest.plan import PlanSummary, write_plan
 from classify_batch.manifest.reuse.answers import Answers, outcome_answer
 from classify_batch.manifest.reuse.committed import Earlier
 from classify_batch.manifest.reuse.copied import copied_lines
 from classify_batch.manifest.reuse.known import Judged, KnownFiles
 from classify_batch.manifest.reuse.triaged import count_accepted
-from classify_batch.manifest.run_record import Reused
 from classify_batch.ports import RunStore
+from classify_batch.rundir.plan import PlanSummary, write_plan
+from classify_batch.rundir.run_record import Reused
 from classify_batch.settings import TriageSettings
 from classify_batch.stages.planner import chunked
 from classify_batch.streams.closing import closing

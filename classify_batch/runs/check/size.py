@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from classify_batch.manifest.cost import Cost, cost_of
+from classify_batch.rundir.cost import Cost, cost_of
 from classify_batch.runs.world import CREATES_PER_S_V2
 from classify_batch.settings import Settings
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import RunDirectoryError
-from classify_batch.manifest.plan import PlanSummary
-from classify_batch.manifest.run_record import FORMAT, Reused, RunFile, parse_run_file
 from classify_batch.ports import Clock, RunStore
+from classify_batch.rundir.plan import PlanSummary
+from classify_batch.rundir.run_record import FORMAT, Reused, RunFile, parse_run_file
 from classify_batch.settings import Settings
 from classify_batch.vocabulary import RUN_JSON
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from classify_batch.clock import from_iso
 from classify_batch.errors import InternalError
-from classify_batch.journal.entry import Entry, read_part
-from classify_batch.journal.open_attempts import ChunkInHand, OpenAttempt
-from classify_batch.journal.totals import Totals
 from classify_batch.records import AttemptKey, Part
+from classify_batch.rundir.journal.entry import Entry, read_part
+from classify_batch.rundir.journal.open_attempts import ChunkInHand, OpenAttempt
+from classify_batch.rundir.journal.totals import Totals
 from classify_batch.states import Adopted, Ended, Fact, Finished, Submitted, Submitting, move
 from classify_batch.vocabulary import FailureCode, Kind, OutcomeKind, State
 

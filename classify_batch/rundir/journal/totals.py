@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from classify_batch.errors import DamagedError
-from classify_batch.journal.line import DAMAGED_HINT, BadLineError, refuse_unsound
+from classify_batch.rundir.journal.line import DAMAGED_HINT, BadLineError, refuse_unsound
 from classify_batch.vocabulary import ACCEPTED, BILLED, CREDITS, UNBILLED, Kind, OutcomeKind
 
 TOTALS_EVERY_BYTES = 1 << 16

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError, InternalError
-from classify_batch.journal.entry import Entry, decode, encode_about_run, encode_facts
-from classify_batch.journal.reader import Reader
-from classify_batch.journal.replay import Standing
-from classify_batch.journal.writer import JournalWriter
 from classify_batch.records import AttemptKey, Part
+from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
+from classify_batch.rundir.journal.reader import Reader
+from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.states import (
     Adopted,
     Ended,

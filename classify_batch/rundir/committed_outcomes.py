@@ -16,11 +16,11 @@ import msgspec
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError, WorldError
-from classify_batch.manifest.reuse.committed import Proof
-from classify_batch.manifest.standing import RunOnDisk, read_run
 from classify_batch.ports import RunStore
 from classify_batch.protocol.json_shape import Shape
 from classify_batch.records import Segment
+from classify_batch.rundir.crc_checker import CrcChecker
+from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log, OutcomeKind, earlier_failures_name
 
@@ -117,12 +117,12 @@ async def _lines(
     end, count = _committed(run, log)
     number, size, rest = 1, 0, b""
     async with closing(_segments(store, run, log)) as segments, closing(_blocks(store, log, end)) as blocks:
-        proof = Proof(segments, where)
+        checker = CrcChecker(segments, where, HINT)
         async for block in blocks:
             size += len(block)
             whole, newline, rest = (rest + block).rpartition(b"\n")
             lines = reader.read(whole + newline, where, number) if newline else []
-            await _prove(proof, block)  # a line that is none was told before, by its number
+            await _prove(checker, block)  # a line that is none was told before, by its number
             if newline:
                 number += len(lines)
                 yield whole + newline, lines
@@ -144,9 +144,9 @@ def _committed(run: RunOnDisk, log: Log) -> tuple[int, int]:
     return standing.results_end, standing.outcomes.total() - failed
 
 
-async def _prove(proof: Proof, block: bytes) -> None:
+async def _prove(checker: CrcChecker, block: bytes) -> None:
     try:
-        await proof.feed(block)
+        await checker.feed(block)
     except DamagedError as error:
         raise DamagedError(str(error), hint=HINT) from None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from classify_batch.journal.totals import Totals
-from classify_batch.manifest.run_record import RunFile
+from classify_batch.rundir.journal.totals import Totals
+from classify_batch.rundir.run_record import RunFile
 from classify_batch.vocabulary import ACCEPTED, BILLED, CREDITS, SECOND_LOOKS, UNBILLED, OutcomeKind
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.journal import entry as entry_module
-from classify_batch.journal.entry import decode, encode_about_run, encode_facts, read_part, write_part
-from classify_batch.journal.line import BadLineError, seal
 from classify_batch.records import AttemptKey, FirstLook, Part, Segment, to_ranges
+from classify_batch.rundir.journal import entry as entry_module
+from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts, read_part, write_part
+from classify_batch.rundir.journal.line import BadLineError, seal
 from classify_batch.states import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally, kind_of
 from classify_batch.vocabulary import Kind
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import ExitStatus
-from classify_batch.journal.replay import Standing
-from classify_batch.manifest.keys import keys_of
-from classify_batch.manifest.run_record import RunFile
 from classify_batch.ports import RunStore
+from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.manifest_keys import keys_of
+from classify_batch.rundir.run_record import RunFile
 from classify_batch.vocabulary import (
     MANIFEST_JSON,
     PLAN_JSONL,

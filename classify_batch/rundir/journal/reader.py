@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from classify_batch.errors import DamagedError
-from classify_batch.journal.entry import Entry, decode
-from classify_batch.journal.line import DAMAGED_HINT, BadLineError
+from classify_batch.rundir.journal.entry import Entry, decode
+from classify_batch.rundir.journal.line import DAMAGED_HINT, BadLineError
 
 
 class Reader:
