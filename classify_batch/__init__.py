@@ -13,12 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from classify_batch.engine.progress import Progress as Progress
     from classify_batch.errors import ApiError as ApiError
     from classify_batch.errors import ClassifyBatchError as ClassifyBatchError
     from classify_batch.errors import ExitStatus as ExitStatus
     from classify_batch.errors import UsageError as UsageError
     from classify_batch.errors import WorldError as WorldError
-    from classify_batch.orchestrator import Progress as Progress
     from classify_batch.runs.doors import arun as arun
     from classify_batch.runs.doors import run as run
     from classify_batch.runs.result import RunResult as RunResult
@@ -28,7 +28,7 @@ _HOMES = {
     "ApiError": "errors",
     "ClassifyBatchError": "errors",
     "ExitStatus": "errors",
-    "Progress": "orchestrator",
+    "Progress": "engine.progress",
     "RunResult": "runs.result",
     "Settings": "settings",
     "UsageError": "errors",

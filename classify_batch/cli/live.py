@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from classify_batch.orchestrator import Progress
+    from classify_batch.engine.progress import Progress
 
 LINE_EVERY_S = 5.0
 

@@ -19,13 +19,13 @@ from classify_batch.cli import signals
 from classify_batch.cli.live import watching
 from classify_batch.cli.outputs import printing
 from classify_batch.cli.words import describe
+from classify_batch.engine.progress import Progress
+from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.submit_only import COLLECT_LATER
 from classify_batch.errors import ExitStatus
-from classify_batch.orchestrator import Progress
-from classify_batch.orchestrator.submitting import COLLECT_LATER
 from classify_batch.runs.doors import arun
 from classify_batch.runs.result import RunResult
 from classify_batch.settings import Settings
-from classify_batch.stopping import Stop, Stopping
 from classify_batch.vocabulary import RunState
 
 

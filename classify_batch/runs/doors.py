@@ -12,9 +12,11 @@ from pathlib import Path
 import anyio
 
 from classify_batch.clock import SystemClock
+from classify_batch.engine.orchestrator import Orchestrator
+from classify_batch.engine.progress import Progress
+from classify_batch.engine.shutdown import Stopping
 from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
 from classify_batch.inputs.open import PROJECT, SourceSpec
-from classify_batch.orchestrator import Orchestrator, Progress
 from classify_batch.rundir.manifest import read_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
@@ -26,7 +28,6 @@ from classify_batch.runs.result import RunResult
 from classify_batch.runs.reusing import Reuse
 from classify_batch.runs.world import World, api_of, hold, refuse_missing_documents
 from classify_batch.settings import Settings, read_api_key
-from classify_batch.stopping import Stopping
 from classify_batch.store.disk import DiskStore
 from classify_batch.vocabulary import RUN_JSON, TUNE_JSON, OutcomeKind, RunState
 

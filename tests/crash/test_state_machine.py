@@ -25,13 +25,13 @@ from hypothesis.stateful import (
 from trio.testing import MockClock
 
 from classify_batch.clock import LoopClock
+from classify_batch.engine.progress import Ending
+from classify_batch.engine.shutdown import Stop
 from classify_batch.manifest import verify as verifying
-from classify_batch.orchestrator import Ending
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id
 from classify_batch.sandbox import App, Faults, Options, World
 from classify_batch.sandbox.world import Job
-from classify_batch.stopping import Stop
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Log, earlier_failures_name

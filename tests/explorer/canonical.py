@@ -15,8 +15,8 @@ from math import inf
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.records import Attempt, JobView
-from classify_batch.stages.reconciler.evidence import Evidence
 
 START_S = 1000
 """When a model begins."""

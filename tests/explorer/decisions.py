@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from classify_batch.engine.reconciler.evidence import Evidence
+from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
 from classify_batch.records import Attempt, JobSpec, JobSpecs, Rule
-from classify_batch.stages.reconciler.evidence import Evidence
-from classify_batch.stages.reconciler.found import FoundJob, Settlement, settle_found
 
 if TYPE_CHECKING:
     from tests.explorer.server_model import Scenario

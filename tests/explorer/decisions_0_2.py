@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from classify_batch.engine.reconciler.candidate import Candidate
+from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain
+from classify_batch.engine.reconciler.evidence import Doubt, Evidence
+from classify_batch.engine.reconciler.match import digests_of
 from classify_batch.ports import NamedFor
 from classify_batch.records import Attempt, AttemptKey, JobView
-from classify_batch.stages.reconciler.candidate import Candidate
-from classify_batch.stages.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain
-from classify_batch.stages.reconciler.evidence import Doubt, Evidence
-from classify_batch.stages.reconciler.match import digests_of
 from classify_batch.vocabulary import JobStatus
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from classify_batch.engine.reconciler.candidate import Candidate
+from classify_batch.engine.reconciler.evidence import Doubt, Evidence
+from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
 from classify_batch.records import Attempt
-from classify_batch.stages.reconciler.candidate import Candidate
-from classify_batch.stages.reconciler.evidence import Doubt, Evidence
-from classify_batch.stages.reconciler.found import FoundJob, Settlement, settle_found
 
 if TYPE_CHECKING:
     from tests.explorer.decisions import PRESENT, SPECS, Decisions

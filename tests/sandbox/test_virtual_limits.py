@@ -11,9 +11,9 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
+from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.opened_run import read_run
-from classify_batch.stopping import Stop
 from classify_batch.vocabulary import TUNE_JSON, Log
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.clock import LoopClock
+from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
-from classify_batch.stopping import Stop
 from classify_batch.vocabulary import Log
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
+from classify_batch.engine import retry_failed as reopening
+from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, InterruptedEarlyError, the_cause
-from classify_batch.manifest import reopen as reopening
 from classify_batch.rundir.journal.totals import read_totals
 from classify_batch.sandbox.endings import Ending
-from classify_batch.stopping import Stop
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import JobStatus, Log
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
+from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
-from classify_batch.stopping import Stop
 from classify_batch.vocabulary import Log
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.cli.live import Throughput, details
-from classify_batch.orchestrator import Progress
+from classify_batch.engine.progress import Progress
 from classify_batch.vocabulary import TUNE_JSON
 
 if TYPE_CHECKING:

@@ -24,9 +24,12 @@ import trio
 from pydantic import SecretStr
 
 from classify_batch.clock import LoopClock
+from classify_batch.engine.orchestrator import Orchestrator
+from classify_batch.engine.planner import chunked
+from classify_batch.engine.progress import Ending, Progress
+from classify_batch.engine.shutdown import Stopping
 from classify_batch.llamacloud.client import Http
 from classify_batch.manifest.verify import Verification, verify
-from classify_batch.orchestrator import Ending, Orchestrator, Progress
 from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.plan import PlanReader, write_plan
@@ -36,8 +39,6 @@ from classify_batch.runs.world import api_of, gate_of
 from classify_batch.sandbox import AnswerLost, App, Faults, Options, opened
 from classify_batch.sandbox.world import count_billed
 from classify_batch.settings import Settings
-from classify_batch.stages.planner import chunked
-from classify_batch.stopping import Stopping
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
+from classify_batch.engine.planner import chunked
 from classify_batch.errors import DamagedError
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.manifest.reuse.answers import Answers, outcome_answer
@@ -23,7 +24,6 @@ from classify_batch.ports import RunStore
 from classify_batch.rundir.plan import PlanSummary, write_plan
 from classify_batch.rundir.run_record import Reused
 from classify_batch.settings import TriageSettings
-from classify_batch.stages.planner import chunked
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, Limits, Spool
 from classify_batch.vocabulary import FILES_PER_JOB_MAX, Log, OutcomeKind

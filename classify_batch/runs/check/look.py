@@ -16,6 +16,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from classify_batch.clock import SystemClock
+from classify_batch.engine.planner import chunked
 from classify_batch.errors import ApiError, ExitStatus, SettingsError, SourceError, UsageError
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.open import PROJECT, SourceSpec, open_source
@@ -45,7 +46,6 @@ from classify_batch.runs.check.judging import (
 from classify_batch.runs.check.size import Size, size_of
 from classify_batch.runs.world import World, api_of, refuse_missing_documents
 from classify_batch.settings import SANDBOX, Settings, read_api_key
-from classify_batch.stages.planner import chunked
 from classify_batch.streams.closing import closing
 
 LOOKUPS_IN_FLIGHT = 8

@@ -1,0 +1,331 @@
+"""Takes the answers of finished jobs and commits one outcome per file: set arithmetic on file IDs.
+
+What came is committed; what is missing goes out again in a smaller part, within the attempts; a job that ended badly
+goes out once more as it is, and is then split. All of that is one fact in the journal.
+
+Results may lag behind the end of a job, and what is asked for again is paid again. So a job that leaves a file without
+an answer is read again until `settle_s` after its end was seen, and one that ended badly is asked once more then. Such
+jobs wait beside the others, and hold nobody up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import anyio
+from anyio.abc import ObjectReceiveStream, TaskGroup
+
+from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN, Outcomes, fail_all
+from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.file_keys import file_key, file_keys
+from classify_batch.limits.retry import retry_transient
+from classify_batch.ports import Api
+from classify_batch.protocol.sanitize import clean
+from classify_batch.records import (
+    Answer,
+    AnsweredFile,
+    Answers,
+    Attempt,
+    AttemptKey,
+    Failure,
+    Job,
+    JobSpecs,
+    JobView,
+    Part,
+)
+from classify_batch.states import after_bad_job, after_missing, remainder
+from classify_batch.vocabulary import FailureCode, JobStatus, Kind
+
+_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
+"""A job that the list shows as finished may be 404 elsewhere for a moment."""
+
+RESULTS_ATTEMPTS_MAX = 12
+
+READ_AGAIN_S_FIRST = 1.0
+
+LATE_MAX = 1000
+"""Jobs that wait for late results side by side; beyond, collecting waits for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What follows from a job's answers.
+
+    Attributes:
+        answers: (file ID, answer) of the files that have their outcome.
+        odd: what the API said beyond what was asked, in words.
+        only_foreign: a file ID that was answered and not asked for, where all answers are like that. A job that is
+            looked at again held other files, too, which have their outcomes.
+    """
+
+    answers: list[tuple[str, Answer]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    again: tuple[Part, ...] = ()
+    odd: list[str] = field(default_factory=list)
+    only_foreign: str | None = None
+
+
+class Collector:
+    """One of several workers over the same stream."""
+
+    def __init__(
+        self,
+        api: Api,
+        outcomes: Outcomes,
+        stopping: Stopping,
+        specs: JobSpecs,
+        *,
+        attempts: int,
+        settle_s: float,
+        job_timeout_s: float,
+        others_suspect: Callable[[AttemptKey], bool],
+        on_left_open: Callable[[AttemptKey], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        """
+        Args:
+            others_suspect: whether a bad job that a file shared may have been another file's fault.
+            on_left_open: hears of attempts that are left to a later process.
+        """
+        self._api = api
+        self._outcomes = outcomes
+        self._stopping = stopping
+        self._specs = specs
+        self._attempts = attempts
+        self._settle_s = settle_s
+        self._job_timeout_s = job_timeout_s
+        self._others_suspect = others_suspect
+        self._on_left_open = on_left_open
+        self._warn = warn
+        self._late = anyio.Semaphore(LATE_MAX)
+
+    async def work(self, finished: ObjectReceiveStream[Job]) -> None:
+        """Collects until the stream ends."""
+        async with finished, anyio.create_task_group() as tasks:
+            async for job in finished:
+                try:
+                    await self._collect(job, tasks)
+                except ApiError as error:
+                    self._stopping.ask(Stop.because(error))
+
+    async def _collect(self, job: Job, tasks: TaskGroup) -> None:
+        view = job.finished
+        if view is None:
+            self._commit(job, Settled(failures=gone(job) if _looked_at_again(job.attempt) else overdue(job)))
+        elif _looked_at_again(job.attempt) and view.answered:
+            self._settle(job, view, await self._read_again(view, job.attempt.file_ids))
+        elif not view.answered:
+            await self._put_aside(job, tasks)
+        else:
+            answers = await self._read(view, job.attempt.file_ids)
+            if answers.withheld or not _unanswered(answers, job.attempt.file_ids):
+                self._settle(job, view, answers)
+            else:
+                await self._put_aside(job, tasks)
+
+    # --- What may come late -----------------------------------------------------------------------------------------
+
+    async def _put_aside(self, job: Job, tasks: TaskGroup) -> None:
+        await self._late.acquire()
+        tasks.start_soon(self._collect_late, job, anyio.current_time())
+
+    async def _collect_late(self, job: Job, seen_s: float) -> None:
+        """`seen_s`: the event loop's time at which the job's end was seen."""
+        view = job.finished
+        try:
+            if view is not None and not view.answered:
+                await anyio.sleep(self._settle_s)
+                job = replace(job, finished=await self._ask_again(view))
+                view, seen_s = job.finished, anyio.current_time()
+            if view is None:
+                self._commit(job, Settled(failures=overdue(job)))
+            elif view.answered:
+                self._settle(job, view, await self._wait_for_answers(view, job.attempt.file_ids, seen_s))
+            else:
+                self._commit_bad(job, view)
+        except ApiError as error:
+            self._stopping.ask(Stop.because(error))
+        finally:
+            self._late.release()
+
+    async def _wait_for_answers(self, view: JobView, asked: Sequence[str], seen_s: float) -> Answers:
+        """Reads a job until all is answered; the last time when everything that lags must have come."""
+        wait_s, final_s = READ_AGAIN_S_FIRST, seen_s + self._settle_s
+        while True:
+            left_s = max(0.0, final_s - anyio.current_time())
+            await anyio.sleep(min(wait_s, left_s))
+            answers = await self._read(view, asked)
+            if wait_s >= left_s or answers.withheld or not _unanswered(answers, asked):
+                return answers
+            wait_s *= 2
+
+    async def _ask_again(self, view: JobView) -> JobView | None:
+        """A job that was shown as failed, asked for by itself. One that shows itself no more stays failed; one that
+        goes on after all is waited for (None: it takes too long)."""
+        until_s = anyio.current_time() + self._job_timeout_s
+        while anyio.current_time() < until_s:
+            try:
+                now = await retry_transient(lambda: self._api.get(view.job_id), attempts_max=RESULTS_ATTEMPTS_MAX)
+            except ApiError as error:
+                if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
+                    raise
+                return view
+            if now.finished:
+                return now
+            await anyio.sleep(max(READ_AGAIN_S_FIRST, self._settle_s))
+        return None
+
+    async def _read(self, view: JobView, asked: Sequence[str]) -> Answers:
+        return await retry_transient(
+            lambda: self._api.results(view, asked), retry_on=_SOON, attempts_max=RESULTS_ATTEMPTS_MAX
+        )
+
+    async def _read_again(self, view: JobView, asked: Sequence[str]) -> Answers:
+        """An old job's results are not late. Where they can't be had any more, the run goes on without them."""
+        try:
+            return await retry_transient(lambda: self._api.results(view, asked), attempts_max=RESULTS_ATTEMPTS_MAX)
+        except ApiError as error:
+            if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
+                raise
+            return Answers((), f"the API doesn't hand the job's results out any more ({error})")
+
+    # --- The end of an attempt --------------------------------------------------------------------------------------
+
+    def _settle(self, job: Job, view: JobView, answers: Answers) -> None:
+        settled = settle(job.attempt, answers.items, self._attempts, view, answers.withheld)
+        if settled.only_foreign is None:
+            self._commit(job, settled, answers.billed)
+            return
+        self._on_left_open(job.attempt.key)
+        self._stopping.ask(_other_files(job, settled.only_foreign))
+
+    def _commit_bad(self, job: Job, view: JobView) -> None:
+        suspect = self._others_suspect(job.attempt.key)
+        self._commit(job, settle_bad(job.attempt, view, self._attempts, others_suspect=suspect), view.credits)
+
+    def _commit(self, job: Job, settled: Settled, billed: float | None = None) -> None:
+        for words in settled.odd:
+            self._warn(f"job {clean(job.job_id)}: {words}")
+        view, mode = job.finished, self._specs.of(job.attempt.part).mode
+        only_again = bool(settled.again) and not settled.answers and not settled.failures
+        bad = view is not None and not view.answered
+        self._outcomes.end(
+            job.attempt,
+            Kind.SPLIT if only_again and bad else Kind.COLLECTED,
+            job_id=job.job_id,
+            answers=[AnsweredFile(file_id, answer, job.job_id, mode) for file_id, answer in settled.answers],
+            failures=settled.failures,
+            again=settled.again,
+            free=view is not None and view.status == JobStatus.ERROR,  # a cancelled one may be billed: nobody says
+            billed=billed,
+        )
+
+
+def _unanswered(answers: Answers, asked: Sequence[str]) -> bool:
+    answered = {answer.file_id for answer in answers.items if answer.answered and answer.file_id is not None}
+    if answered.issuperset(asked):
+        return False  # the usual answer, spelled as we asked
+    return not set(file_keys(list(answered))).issuperset(file_keys(asked))
+
+
+def _other_files(job: Job, foreign: str) -> Stop:
+    asked = job.attempt.file_ids[0]
+    return Stop(
+        f"job {clean(job.job_id)} answers only files that it was not asked for, like {clean(foreign)!r}; it was asked "
+        f"for {clean(asked)!r} and others",
+        ExitStatus.PERSON,
+        "the API seems to spell these file IDs in another way: give them as its file list does, in a new run "
+        "directory; nothing was sent again",
+    )
+
+
+def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: JobView, withheld: str = "") -> Settled:
+    """Asked, answered, missing, never asked, answered twice, nameless: every case has its outcome or its warning.
+
+    `withheld`: why there may be more answers that can't be had. What is missing then was perhaps paid: it fails.
+    """
+    ours: dict[str, str] | None = None
+    positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
+    answered: dict[str, Answer] = {}
+    twice = nameless = foreign = 0
+    named, stranger = False, None
+    for answer in answers:
+        if answer.file_id is None:
+            nameless += 1
+            continue
+        file_id: str | None = answer.file_id
+        if file_id not in positions:
+            if ours is None:  # the server spells IDs in its own way
+                ours = dict(zip(file_keys(attempt.file_ids), attempt.file_ids, strict=True))
+            file_id = ours.get(file_key(answer.file_id))
+        if file_id is None:
+            foreign, stranger = foreign + 1, stranger or answer.file_id
+            continue
+        named = True
+        if not answer.answered:
+            continue
+        if file_id in answered:
+            twice += answered[file_id] != answer
+        else:
+            answered[file_id] = answer
+    if stranger is not None and not named and not _looked_at_again(attempt):
+        return Settled(only_foreign=stranger)
+    missing = [position for file_id, position in positions.items() if file_id not in answered]
+    again = () if withheld else _again(attempt, missing, attempts)
+    words = withheld or f"no answer in a job that ended with {clean(view.status)}"
+    if view.error_message:
+        words += f": {view.error_message}"
+    odd = [
+        f"{count} {what}"
+        for count, what in (
+            (nameless, "answers name no file; they are ignored"),
+            (foreign, "answers are about files that were not asked for; they are ignored"),
+            (twice, "files have two different answers; the first counts"),
+        )
+        if count
+    ]
+    return Settled(
+        list(answered.items()),
+        [] if again else [Failure(position, FailureCode.NOT_ANSWERED, words) for position in missing],
+        again,
+        odd,
+    )
+
+
+def _looked_at_again(attempt: Attempt) -> bool:
+    return attempt.part.bad_jobs <= LOOKED_AT_AGAIN
+
+
+def _again(attempt: Attempt, missing: Sequence[int], attempts: int) -> tuple[Part, ...]:
+    """What goes out again after a job that was read to its end. A retry is a new beginning, as it is for files that
+    failed otherwise."""
+    if not _looked_at_again(attempt):
+        return after_missing(attempt.part, len(attempt.positions), missing, attempts)
+    if len(missing) == len(attempt.positions):
+        return (replace(attempt.part, bad_jobs=0),)
+    return remainder(attempt.part, missing, bad_jobs=0)
+
+
+def settle_bad(attempt: Attempt, view: JobView, attempts: int, *, others_suspect: bool = False) -> Settled:
+    """A job that ended with ERROR or CANCELLED. `others_suspect`: see states.after_bad_job."""
+    again = after_bad_job(attempt.part, attempt.positions, attempts, others_suspect=others_suspect)
+    if again:
+        return Settled(again=again)
+    cancelled = view.status == JobStatus.CANCELLED
+    code = FailureCode.JOB_CANCELLED if cancelled else FailureCode.JOB_ERROR
+    words = view.error_message or f"the job ended with {clean(view.status)} and gave no reason"
+    return Settled(failures=fail_all(attempt, code, words))
+
+
+def overdue(job: Job) -> list[Failure]:
+    """v1 can't cancel: the job goes on, and is named, so that a later retry can look at it first."""
+    words = f"job {clean(job.job_id)} was not finished within limits.job_timeout_s"
+    return fail_all(job.attempt, FailureCode.OVERDUE, words)
+
+
+def gone(job: Job) -> list[Failure]:
+    """A job that left files unanswered, and shows itself no more: perhaps they were paid, so they fail again."""
+    words = f"the API doesn't show job {clean(job.job_id)} as finished any more, so it can't be read again"
+    return fail_all(job.attempt, FailureCode.NOT_ANSWERED, words)

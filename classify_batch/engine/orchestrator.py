@@ -1,0 +1,398 @@
+"""The one task group: lays the streams, feeds them, and knows when a run is over.
+
+    plan ─ feed ─▶ submitters ─▶ poller ─▶ collectors ─▶ journal, results, failures
+      ▲              │     ▲        ▲          │
+      └── again ─────┘     └ reconciler        └── again ──▶ (the feed)
+
+The streams go round, so they can't end by closing alone: the run is over when the journal's standing says so, or when
+it was stopped. A slot is taken before an attempt goes to the submitters and is free when its job is seen to be
+finished; the poller waits for the collectors, so that no more is submitted than can be collected.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+
+from classify_batch.engine.collector import Collector
+from classify_batch.engine.earlier_process import earlier_accept_s, known_project
+from classify_batch.engine.live_limits import Tuner
+from classify_batch.engine.outcome_recorder import Outcomes
+from classify_batch.engine.poller import Poller
+from classify_batch.engine.poller.durations import Durations
+from classify_batch.engine.poller.watch import Watch
+from classify_batch.engine.progress import Ending, Progress
+from classify_batch.engine.project_proof import ProjectProof, server_s_of
+from classify_batch.engine.reconciler import Evidence, JobList, Reconciler
+from classify_batch.engine.retry_failed import read_failures, reopen
+from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.stop_reasons import broken_off, too_many_failures
+from classify_batch.engine.submit_only import SubmitOnly
+from classify_batch.engine.submitter import Submitter
+from classify_batch.engine.time_left import jobs_left_s
+from classify_batch.engine.work_queue import Feed
+from classify_batch.errors import ExitStatus, StoreError
+from classify_batch.limits import JobSlots, RequestGate
+from classify_batch.limits.credit_budget import CreditBudget
+from classify_batch.ports import Api, Clock, RunStore
+from classify_batch.records import Ambiguous, Attempt, AttemptKey, Job, JobPage
+from classify_batch.rundir.cost import Price
+from classify_batch.rundir.journal.writer import JournalWriter
+from classify_batch.rundir.manifest import exit_status_of, manifest_of, write_manifest
+from classify_batch.rundir.opened_run import RunOnDisk, mend
+from classify_batch.rundir.plan import PlanReader
+from classify_batch.settings import Settings
+from classify_batch.states import Ended
+from classify_batch.vocabulary import CREDITS, Kind, RunState
+
+GRACE_S = 2.5
+"""How long a stop waits for what is on the wire; with the writing after it a run is out within 4 s."""
+
+COLLECTORS_MAX = 16
+
+UNBOUNDED = 1_000_000_000
+
+UNCOLLECTED_MAX = 256
+"""Finished jobs that may wait for a collector, so that the poller goes on looking meanwhile; beyond, it waits, no slot
+gets free, and no more is submitted than can be collected."""
+
+log = logging.getLogger("classify_batch")
+
+
+class Orchestrator:
+    """Takes a planned run from where it stands to its end, or to a stop.
+
+    Everything that it touches is given: an open store whose lock is held, an open gate, an API.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        api: Api,
+        gate: RequestGate,
+        store: RunStore,
+        clock: Clock,
+        found: RunOnDisk,
+        plan: PlanReader,
+        stopping: Stopping,
+    ) -> None:
+        self._settings = settings
+        self._api = api
+        self._gate = gate
+        self._store = store
+        self._clock = clock
+        self._found = found
+        self._plan = plan
+        self._stopping = stopping
+        self._run = found.run
+        self._standing = found.standing
+        self._journal = JournalWriter(
+            store, found.standing, clock, lambda: api.requests, self._on_ended, self._found_limits
+        )
+        self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
+        self._budget = CreditBudget(settings.limits.max_credits)
+        self._restore_budget()
+        self._feed = Feed(
+            store,
+            plan,
+            self._journal,
+            self._slots,
+            stopping,
+            self._budget,
+            Price(settings),
+            carries=bool(settings.plan.carry),
+        )
+        self._tuner = Tuner(store, self._journal, gate, self._slots, self._budget, UNBOUNDED)
+        self._poller: Poller | None = None
+        self._reconciler: Reconciler | None = None
+        self._left_open: set[AttemptKey] = set()
+        self._over = anyio.Event()
+        self._taken_over_s = anyio.current_time()
+        self._started_at_s = clock.wall_s()
+
+    # --- From outside -----------------------------------------------------------------------------------------------
+
+    def progress(self) -> Progress:
+        return Progress(
+            files=self._run.files,
+            outcomes=dict(self._standing.outcomes),
+            types=dict(self._standing.types),
+            jobs=self._standing.jobs,
+            in_flight=self._slots.taken,
+            slots=self._slots.total,
+            in_doubt=0 if self._reconciler is None else self._reconciler.doubts,
+            requests=self._api.requests,
+            waiting_s=self._gate.waiting_s,
+            down=self._gate.broken,
+            paused=self._gate.paused,
+            stopping=None if self._stopping.stop is None else self._stopping.stop.reason,
+            jobs_left_s=jobs_left_s(self._poller, self._reconciler, self._feed, self._slots, self._gate),
+        )
+
+    async def run(
+        self, *, retry_failed: bool = False, until_s: float | None = None, submit_only: bool = False
+    ) -> Ending:
+        """Runs until complete or stopped. However it ends, what is committed is whole and the directory goes on.
+
+        `retry_failed`: the failed files get a new chance first. `until_s`: the wall time at which creating ends and
+        what is out is collected, for at most `limits.drain_s`. `submit_only`: makes as many jobs as may be out at once,
+        and leaves them to a later process.
+
+        Raises:
+            StoreError: the disk refused.
+            InterruptedEarlyError: a stop was asked for while the failed files were read; the run is as it was.
+        """
+        await mend(self._store, self._found)
+        if self._found.torn_bytes:
+            log.warning("the journal ended in %d torn bytes; they were cut off", self._found.torn_bytes)
+        failed = await read_failures(self._store, self._standing, self._plan, self._stopping) if retry_failed else None
+        if self._found.manifest_complete:
+            await self._write_manifest(RunState.RUNNING)  # from here on it vouches for nothing
+        self._open()
+        if failed is not None:
+            await reopen(self._store, self._journal, failed)
+            self._restore_budget()
+        self._feed.again(self._standing.waiting_parts())
+        self._remember_limits()
+        await self._write_manifest(RunState.RUNNING)
+        try:
+            await self._drive(until_s, submit_only)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self._stopping.ask(broken_off(error))
+            with anyio.CancelScope(shield=True), suppress(StoreError):
+                await self._close()
+            raise
+        return await self._close()
+
+    # --- Beginning and end ------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        values = {
+            "run_sha256": self._found.run_sha256,
+            "accept_s": self._settings.accept_s,
+            "limits": self._settings.limits.model_dump(mode="json"),
+        }
+        self._journal.record_about_run(Kind.OPENED, values)
+
+    async def _close(self) -> Ending:
+        complete = self._standing.complete
+        state = RunState.COMPLETE if complete else RunState.INCOMPLETE
+        stop = self._stopping.stop
+        if complete:
+            status = exit_status_of(self._standing.outcomes, self._settings.limits.tolerated_failure_percentage)
+            reason, hint = None, ""
+        else:
+            status = ExitStatus.INCOMPLETE if stop is None else stop.status
+            reason = "interrupted" if stop is None else stop.reason
+            hint = "the same command goes on" if stop is None else stop.hint
+        said = {"state": state, "reason": reason, "exit_status": int(status), "requests": self._api.requests}
+        self._journal.record_about_run(Kind.CLOSED, said)
+        await self._journal.durable()
+        manifest = await self._write_manifest(state, reason, status)
+        return Ending(state, status, reason, hint, manifest)
+
+    async def _write_manifest(
+        self, state: RunState, reason: str | None = None, status: ExitStatus | None = None
+    ) -> dict[str, object]:
+        await self._journal.durable()
+        manifest = manifest_of(
+            self._run,
+            self._standing,
+            state=state,
+            requests=self._standing.requests + self._api.requests,
+            started_at_s=self._started_at_s,
+            stopped_at_s=None if state is RunState.RUNNING else self._clock.wall_s(),
+            reason=reason,
+            exit_status=status,
+        )
+        return await write_manifest(self._store, self._run, self._standing, manifest)
+
+    # --- The task group ---------------------------------------------------------------------------------------------
+
+    async def _drive(self, until_s: float | None, submit_only: bool) -> None:
+        if self._standing.complete:
+            return
+        async with anyio.create_task_group() as tasks:
+            if until_s is not None:
+                tasks.start_soon(self._stop_at, until_s)
+            tasks.start_soon(self._journal.work)
+            tasks.start_soon(self._tuner.work)
+            await self._lay(tasks, submit_only)
+            await self._until_over()
+            tasks.cancel_scope.cancel()
+
+    async def _until_over(self) -> None:
+        async with anyio.create_task_group() as tasks:
+
+            async def leave_when_asked() -> None:
+                await self._stopping.leave.wait()
+                with anyio.move_on_after(GRACE_S):
+                    await self._stopping.idle()
+                tasks.cancel_scope.cancel()
+
+            async def end_creating() -> None:
+                await self._stopping.no_creates.wait()
+                self._gate.pause(False)  # what waits for its turn is given back
+                self._check_over()
+
+            tasks.start_soon(leave_when_asked)
+            tasks.start_soon(end_creating)
+            await self._over.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _stop_at(self, until_s: float) -> None:
+        """Ends creating, and the rest after the time to drain. Looks at the wall clock again and again: it may be set,
+        and the machine may have slept."""
+        while (left_s := until_s - self._clock.wall_s()) > 0:  # noqa: ASYNC110 - a clock sets no event
+            await anyio.sleep(min(left_s, 1.0))
+        over = Stop("the time that was given is over", collects=True)
+        self._stopping.ask(over)
+        await anyio.sleep(self._settings.limits.drain_s)
+        self._stopping.ask(replace(self._stopping.stop or over, collects=False))
+
+    def _stop_at_too_many_failures(self) -> None:
+        """Judged by what this run asked itself."""
+        reused = self._run.reused
+        outcomes = self._standing.outcomes - Counter({} if reused is None else reused.counts)
+        stop = too_many_failures(outcomes, self._settings.limits.stop_at_failure_percentage)
+        if stop is not None:
+            self._stopping.ask(stop)
+
+    def _restore_budget(self) -> None:
+        self._budget.restore(self._standing.sums[CREDITS], len(self._standing.open))
+
+    def _found_limits(self) -> dict[str, float]:
+        """The limits that the API was found to have below those that we were told."""
+        limits = {
+            "requests_per_s": self._gate.found_per_s,
+            "creates_per_s": self._gate.found_creates_per_s,
+            "jobs_in_flight": self._slots.found,
+        }
+        return {name: round(value, 3) for name, value in limits.items() if value is not None}
+
+    def _remember_limits(self) -> None:
+        found = self._standing.found
+        self._gate.remember(found.get("requests_per_s"), found.get("creates_per_s"))
+        if (jobs := found.get("jobs_in_flight")) is not None:
+            self._slots.remember(int(jobs))
+
+    def _on_ended(self, fact: Ended) -> None:
+        self._budget.settle(fact.tally.sums.get(CREDITS, 0.0))
+        self._stop_at_too_many_failures()
+        if fact.again:
+            self._feed.again(fact.again)
+        self._check_over()
+
+    def _on_left_open(self, key: AttemptKey) -> None:
+        self._left_open.add(key)
+        self._check_over()
+
+    def _check_over(self) -> None:
+        drained = not self._stopping.creating and len(self._standing.open) == len(self._left_open)
+        if self._standing.complete or drained:
+            self._over.set()
+
+    async def _lay(self, tasks: TaskGroup, submit_only: bool) -> None:
+        """Makes the streams and the tasks between them: without a pause, so that each stream has a task to close it."""
+        known = await known_project(self._standing, self._plan)
+        settings, limits = self._settings, self._settings.limits
+        specs = settings.specs
+        bills = settings.api.version == "v2"
+        outcomes = Outcomes(self._journal, self._clock, specs, settings.escalation, settings.triage, bills=bills)
+        common = (self._api, self._journal, outcomes, self._clock)
+        intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
+        submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
+        finished_send, finished = anyio.create_memory_object_stream[Job](UNCOLLECTED_MAX)
+        ambiguous_send, ambiguous = anyio.create_memory_object_stream[Ambiguous](float("inf"))  # bounded by the slots
+
+        evidence = Evidence(specs, settle_s=limits.settle_s, clock_spread_s=limits.clock_spread_s)
+        job_list = JobList(self._api)
+        proof = ProjectProof(
+            self._api,
+            self._stopping,
+            known,
+            read_first_page=job_list.first_page,
+            on_first_page=partial(self._on_first_page, evidence),
+            settle_s=limits.settle_s,
+        )
+        submitter = Submitter(
+            *common,
+            self._slots,
+            self._stopping,
+            self._standing.project_id,
+            patience_s=limits.patience_s,
+            jobs_made=lambda: self._standing.jobs,
+            jobs_out=lambda: self._standing.jobs_out,
+            project_ready=proof.ready,
+            proven_project=lambda: proof.project_id,
+            accept_s=settings.accept_s,
+            clock_spread_s=limits.clock_spread_s,
+            on_left_open=self._on_left_open,
+            warn=log.warning,
+        )
+        poller = self._poller = Poller(
+            self._api,
+            self._journal,
+            self._clock,
+            self._slots,
+            self._stopping,
+            Watch(Durations(self._standing.durations)),
+            lambda: self._gate.room,
+            job_timeout_s=limits.job_timeout_s,
+            settle_s=limits.settle_s,
+        )
+        self._tuner.on_rates = poller.rates_changed
+        collector = Collector(
+            self._api,
+            outcomes,
+            self._stopping,
+            specs,
+            attempts=limits.attempts,
+            settle_s=limits.settle_s,
+            job_timeout_s=limits.job_timeout_s,
+            others_suspect=self._standing.others_suspect,
+            on_left_open=self._on_left_open,
+            warn=log.warning,
+        )
+        reconciler = self._reconciler = Reconciler(
+            *common,
+            self._slots,
+            self._stopping,
+            evidence,
+            job_list,
+            project_proven=proof.ready,
+            attempts=limits.attempts,
+            settle_s=limits.settle_s,
+            job_timeout_s=limits.job_timeout_s,
+            warn=log.warning,
+        )
+        tasks.start_soon(proof.work)
+        for _ in range(limits.requests_in_flight):
+            tasks.start_soon(submitter.work, intake.clone(), submitted_send.clone(), ambiguous_send.clone())
+        for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
+            tasks.start_soon(collector.work, finished.clone())
+        if submit_only:
+            leaving = SubmitOnly(self._standing, self._slots, self._budget, self._feed, self._stopping, reconciler)
+            tasks.start_soon(leaving.work, submitted, finished_send)
+        else:
+            tasks.start_soon(poller.work, submitted, finished_send)
+        tasks.start_soon(reconciler.work, ambiguous, intake_send.clone(), submitted_send.clone())
+        accept_s = earlier_accept_s(settings, self._standing, self._run)
+        take_up = partial(self._feed.take_up, left_s=self._taken_over_s, accept_s=accept_s)
+        tasks.start_soon(take_up, submitted_send, ambiguous_send)
+        tasks.start_soon(self._feed.work, intake_send)
+        intake.close()
+        finished.close()
+
+    def _on_first_page(self, evidence: Evidence, page: JobPage) -> None:
+        """What is listed before this process has made a job tells the server's time, and is no job of this process."""
+        evidence.show_early((view.job_id for view in page.jobs), anyio.current_time())
+        if (server_s := server_s_of(page)) is not None:
+            self._journal.learn_listed_s(server_s)

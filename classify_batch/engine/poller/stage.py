@@ -1,0 +1,235 @@
+"""Does what the watch decides, and hands finished jobs on.
+
+Handing on waits where the collector is behind: nothing is looked at meanwhile, no slot gets free, and so no more is
+submitted than can be collected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+from classify_batch.engine.poller.watch import Look, Sweep, Wait, Watch
+from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.limits import Headroom, JobSlots
+from classify_batch.limits.retry import retry_transient
+from classify_batch.ports import Api, Clock, Journal
+from classify_batch.protocol.sanitize import clean
+from classify_batch.records import Job, JobPage, JobView
+from classify_batch.states import Finished
+
+PAGE_SIZE = 100
+PAGE_SIZE_MIN = 10
+PAGE_JOBS = 3
+"""So many jobs for each that is out: with newest first, few jobs last long enough to fall behind them."""
+
+LOOKS_AT_ONCE = 8
+LIST_ATTEMPTS_MAX = 2
+"""A list that fails so often in a row is done without for a while: whether the API is down, the single looks will tell.
+It is not waited for: meanwhile nobody would look at anything."""
+
+
+class Poller:
+    """One for all jobs of a run."""
+
+    def __init__(
+        self,
+        api: Api,
+        journal: Journal,
+        clock: Clock,
+        slots: JobSlots,
+        stopping: Stopping,
+        watch: Watch,
+        room: Callable[[], Headroom],
+        *,
+        job_timeout_s: float,
+        settle_s: float,
+    ) -> None:
+        self._api = api
+        self._journal = journal
+        self._clock = clock
+        self._slots = slots
+        self._stopping = stopping
+        self._watch = watch
+        self._room = room
+        self._job_timeout_s = job_timeout_s
+        self._settle_s = settle_s
+        self._page_size = PAGE_SIZE
+        self._first_token: str | None = None
+        self._list_failures = 0
+        self._news = anyio.Event()
+        self._other_rates = False
+
+    @property
+    def jobs_in_flight(self) -> int:
+        """How many jobs are watched."""
+        return len(self._watch.jobs)
+
+    def jobs_left_s(self, to_be_made: int, *, none_follow: bool) -> float | None:
+        """See `Watch.jobs_left_s`."""
+        return self._watch.jobs_left_s(anyio.current_time(), to_be_made, none_follow=none_follow)
+
+    def rates_changed(self) -> None:
+        """Other rates are told: when to look next is to be thought over."""
+        self._other_rates = True
+        self._news.set()
+
+    async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
+        """Watches what comes until it is cancelled: only the orchestrator knows when no job will come any more."""
+        async with submitted, finished, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._receive, submitted)
+            while True:
+                await self._step(finished)
+
+    async def _receive(self, submitted: ObjectReceiveStream[Job]) -> None:
+        async for job in submitted:
+            earlier_s = 0.0 if job.timed else max(0.0, self._clock.wall_s() - job.submitted_at_s)
+            self._watch.add(job, anyio.current_time(), earlier_s)
+            self._news.set()
+
+    async def _step(self, finished: ObjectSendStream[Job]) -> None:
+        if self._other_rates:
+            self._other_rates = False
+            self._watch.rates_changed(anyio.current_time(), self._room())
+        try:
+            match self._watch.next(anyio.current_time(), self._room()):
+                case Sweep(pages_max):
+                    await self._sweep(pages_max, finished)
+                case Look(job_ids):
+                    await self._look(job_ids, finished)
+                case Wait(until_s):
+                    await self._wait(until_s)
+        except ApiError as error:
+            self._stopping.ask(Stop.because(error))
+            await anyio.sleep_forever()
+
+    async def _wait(self, until_s: float) -> None:
+        self._news = anyio.Event()
+        with anyio.CancelScope(deadline=until_s):
+            await self._news.wait()
+
+    # --- Sweeps -----------------------------------------------------------------------------------------------------
+
+    async def _sweep(self, pages_max: int, finished: ObjectSendStream[Job]) -> None:
+        began_s = anyio.current_time()
+        expected = set(self._watch.jobs)
+        unseen = set(expected)
+        shown: list[set[str]] = []
+        tokens = [self._first_token]
+        while len(shown) < pages_max and unseen and (not shown or tokens[-1] is not None):
+            page = await self._page(tokens[-1], expected)
+            if page is None:
+                self._list_failed()
+                return
+            self._list_failures = 0
+            tokens.append(page.next_page_token)
+            shown.append({view.job_id for view in page.jobs} & unseen)
+            unseen -= shown[-1]
+            for view in page.jobs:
+                await self._show(view, finished)
+        self._first_token = _where_to_begin(tokens, shown, len(expected))
+        now_s = anyio.current_time()
+        self._watch.swept(shown, expected, now_s, now_s - began_s)
+
+    def _list_failed(self) -> None:
+        self._first_token = None
+        self._list_failures += 1
+        if self._list_failures < LIST_ATTEMPTS_MAX:
+            self._watch.sweep_failed(anyio.current_time())
+        else:
+            self._watch.leave_list_alone(anyio.current_time())
+
+    async def _page(self, token: str | None, job_ids: Collection[str]) -> JobPage | None:
+        """A page of the list; None where the API refuses to list, or fails to. A page size that is refused is halved,
+        and kept."""
+        while True:
+            size = min(self._page_size, max(PAGE_SIZE_MIN, PAGE_JOBS * len(job_ids)))
+            try:
+                return await self._api.list_page(page_size=size, page_token=token, job_ids=job_ids)
+            except ApiError as error:
+                if error.verdict not in (Verdict.REFUSED, Verdict.MISSING, Verdict.PERSON, Verdict.LATER):
+                    raise
+                if error.verdict is not Verdict.REFUSED or self._page_size <= PAGE_SIZE_MIN or token is not None:
+                    return None
+                self._page_size //= 2
+
+    # --- Single looks -----------------------------------------------------------------------------------------------
+
+    async def _look(self, job_ids: tuple[str, ...], finished: ObjectSendStream[Job]) -> None:
+        limiter = anyio.CapacityLimiter(LOOKS_AT_ONCE)
+        errors: list[ApiError] = []
+
+        async def look(job_id: str) -> None:
+            async with limiter:
+                try:
+                    await self._show(await retry_transient(lambda: self._api.get(job_id)), finished)
+                    self._watch.looked(job_id, anyio.current_time())
+                except ApiError as error:
+                    if error.verdict is Verdict.MISSING:
+                        await self._missing(job_id, error, finished)
+                    else:
+                        errors.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for job_id in job_ids:
+                tasks.start_soon(look, job_id)
+        if errors:
+            raise errors[0]
+
+    async def _missing(self, job_id: str, error: ApiError, finished: ObjectSendStream[Job]) -> None:
+        """404 to a job that the API gave us: not there yet, or the wrong project or key. Never a reason to resend."""
+        now_s = anyio.current_time()
+        watched = self._watch.jobs[job_id]
+        since_s = now_s if watched.missing_since_s is None else watched.missing_since_s
+        self._watch.looked(job_id, now_s)
+        watched.missing_since_s = since_s
+        if now_s - since_s < self._settle_s:
+            return
+        if watched.job.reopened:
+            await self._give_up(job_id, finished)
+            return
+        self._stopping.ask(
+            Stop(
+                f"job {clean(job_id)} vanished: the API gave it to us, and now answers 404 ({error})",
+                ExitStatus.PERSON,
+                "use the key and api.project_id that the run was begun with, then give the same command",
+            )
+        )
+
+    # --- What was seen ----------------------------------------------------------------------------------------------
+
+    async def _show(self, view: JobView, finished: ObjectSendStream[Job]) -> None:
+        watched = self._watch.jobs.get(view.job_id)
+        if watched is None:
+            return
+        if view.finished:
+            job, duration_s = self._watch.finish(view.job_id, anyio.current_time())
+            message = None if view.error_message is None else clean(view.error_message)
+            self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
+            self._slots.release()
+            await finished.send(replace(job, finished=view))
+        elif anyio.current_time() - watched.since_s + watched.earlier_s > self._job_timeout_s:
+            await self._give_up(view.job_id, finished)
+
+    async def _give_up(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
+        """Hands an overdue job on: without what the API showed of it, since it shows no end."""
+        job, _ = self._watch.finish(job_id, anyio.current_time())
+        self._slots.release()
+        await finished.send(job)
+
+
+def _where_to_begin(tokens: list[str | None], shown: list[set[str]], expected: int) -> str | None:
+    """The token with which the next sweep begins: that of the first page that showed a watched job. Where no page did,
+    the sweeps go on down the list, until they find ours or its end; a list may begin with what is oldest.
+
+    `tokens`: those that the pages were asked for with, and that of the page behind them.
+    """
+    first = next((at for at, page in enumerate(shown) if page), None)
+    if first is None:
+        return tokens[-1]
+    by_half = 2 * sum(map(len, shown)) >= expected
+    return tokens[first] if by_half else None

@@ -1,0 +1,199 @@
+"""Proves that the key speaks for the run's project, before the first create of a process and before anybody believes
+that a job isn't there.
+
+Keys belong to a project. Another project's list is empty of our jobs, and another project's server refuses our files:
+both look like facts about the run and are none. So a process begins with a read. What it shows is written beside every
+intent, and what earlier processes wrote there has to be shown again. Keys may change (they are rotated): nothing of a
+key is compared, or written down.
+
+The same read tells the server's own time, where no job of the run has told it yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+
+from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.limits.retry import retry_transient
+from classify_batch.ports import Api
+from classify_batch.protocol.sanitize import clean
+from classify_batch.records import JobPage
+
+TENTH = 10
+"""The server's time is taken from the tenth-newest of the listed jobs: a few may have been stamped by a wrong clock."""
+
+FILE_ATTEMPTS_MAX = 4
+AGAIN_S = 1.0
+
+_HINT = "use the key, api.project_id and api.organization_id that the run was begun with, then give the same command"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownProject:
+    """What a run's journal says of its project when a process begins.
+
+    Attributes:
+        project_id: of its jobs, or of the intents that are still open; None: nothing is known.
+        job_id: a job of the run; None where the API has named none.
+        file_id: a file of the run.
+        at_risk: whether a create of an earlier process may have been accepted without an answer.
+    """
+
+    project_id: str | None
+    job_id: str | None
+    file_id: str
+    at_risk: bool
+
+
+class ProjectProof:
+    """Made once a process.
+
+    Attributes:
+        project_id: the project that the key was seen to speak for; None where nothing tells it.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        stopping: Stopping,
+        known: KnownProject,
+        *,
+        read_first_page: Callable[[], Awaitable[JobPage]],
+        on_first_page: Callable[[JobPage], None],
+        settle_s: float,
+    ) -> None:
+        """
+        Args:
+            read_first_page: reads the page with which the job list begins.
+            on_first_page: gets it: its jobs were made before any of this process.
+        """
+        self._api = api
+        self._stopping = stopping
+        self._known = known
+        self._read_first_page = read_first_page
+        self._on_first_page = on_first_page
+        self._settle_s = settle_s
+        self._made = anyio.Event()
+        self._proven = False
+        self._list_is_refused = False
+        self._files_fail = False
+        self.project_id: str | None = None
+
+    async def ready(self) -> bool:
+        """Returns when creates may leave, and absence may be believed. False: nothing tells which project it is, nor
+        which it should be."""
+        await self._made.wait()
+        return self._proven
+
+    async def work(self) -> None:
+        """Proves it, or stops the run."""
+        try:
+            stop = await self._prove()
+        except ApiError as error:
+            stop = Stop.because(error)
+        if stop is not None:
+            self._stopping.ask(stop)
+        else:
+            self._made.set()
+
+    async def _prove(self) -> Stop | None:
+        known = self._known
+        page = await self._list()
+        if known.project_id is not None:
+            self.project_id = known.project_id
+            return await self._prove_known(known.project_id, page)
+        listed = _projects_of(page)
+        self._proven = not known.at_risk
+        if len(listed) == 1:
+            (self.project_id,) = listed
+        if self.project_id is None or known.at_risk:
+            holds_file = await self._project_of_file()
+            self._proven |= holds_file is not None
+            self.project_id = holds_file or self.project_id
+        return None
+
+    async def _prove_known(self, project_id: str, page: JobPage | None) -> Stop | None:
+        """What can't be read for now says nothing: it is read again, until the API is down or tells."""
+        known = self._known
+        self._proven = True
+        while project_id not in _projects_of(page):
+            if known.job_id is not None:
+                return await self._prove_by_job(known.job_id, project_id)
+            holds_file = await self._project_of_file()
+            if holds_file == project_id:
+                return None
+            if not self._files_fail and (page is not None or self._list_is_refused):
+                seen = ", ".join(map(clean, sorted(_projects_of(page) or ({holds_file} if holds_file else set()))))
+                none = "no read shows that the key speaks for that project"
+                words = f"the key speaks for project {seen}" if seen else none
+                return self._other_project(f"the run's creates went to project {clean(project_id)}, and {words}")
+            await anyio.sleep(AGAIN_S)
+            page = await self._list()
+        return None
+
+    async def _prove_by_job(self, job_id: str, project_id: str) -> Stop | None:
+        """A job that was made a moment ago may be 404 for as long as it may be missing in the list."""
+        until_s = anyio.current_time() + self._settle_s
+        while True:
+            try:
+                view = await retry_transient(lambda: self._api.get(job_id))
+            except ApiError as error:
+                if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
+                    raise
+                if anyio.current_time() >= until_s:
+                    if await self._project_of_file() == project_id:
+                        return None  # it is the project, and the job was deleted
+                    if not self._files_fail:
+                        return self._other_project(f"the run's job {clean(job_id)} isn't there for this key ({error})")
+                await anyio.sleep(AGAIN_S)
+            else:
+                if view.project_id in (None, project_id):
+                    return None
+                return self._other_project(
+                    f"the run's job {clean(job_id)} is in project {clean(view.project_id or '')}, and was made in "
+                    f"{clean(project_id)}"
+                )
+
+    def _other_project(self, words: str) -> Stop:
+        return Stop(words, ExitStatus.PERSON, _HINT)
+
+    async def _list(self) -> JobPage | None:
+        """The page with which the list begins; None where it can't be read."""
+        try:
+            page = await self._read_first_page()
+        except ApiError as error:
+            if error.verdict in (Verdict.KEY_REFUSED, Verdict.DOWN):
+                raise
+            self._list_is_refused = error.verdict is not Verdict.LATER
+            return None
+        self._on_first_page(page)
+        return page
+
+    async def _project_of_file(self) -> str | None:
+        """None where the file list doesn't tell; a key may be good for jobs only."""
+        try:
+            found = await retry_transient(
+                lambda: self._api.project_of_file(self._known.file_id), attempts_max=FILE_ATTEMPTS_MAX
+            )
+        except ApiError as error:
+            if error.verdict is Verdict.DOWN:
+                raise
+            self._files_fail = error.verdict is Verdict.LATER
+            return None
+        self._files_fail = False
+        return found
+
+
+def server_s_of(page: JobPage) -> float | None:
+    """The server's own time, from a page of its list; None where too few jobs tell theirs."""
+    times = sorted((view.created_at_s for view in page.jobs if view.created_at_s is not None), reverse=True)
+    return times[TENTH - 1] if len(times) >= TENTH else None
+
+
+def _projects_of(page: JobPage | None) -> frozenset[str]:
+    jobs = () if page is None else page.jobs
+    return frozenset(view.project_id for view in jobs if view.project_id is not None)

@@ -1,0 +1,5 @@
+"""Finds out what became of create calls that may have been accepted, though no answer said so."""
+
+from classify_batch.engine.reconciler.evidence import Evidence as Evidence
+from classify_batch.engine.reconciler.listing import JobList as JobList
+from classify_batch.engine.reconciler.stage import Reconciler as Reconciler

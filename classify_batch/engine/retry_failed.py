@@ -1,0 +1,234 @@
+"""A new chance for the failed files of a run, in the same directory.
+
+Their lines are first copied durably to `failures.<generation>.jsonl`, and read; then one line in the journal,
+`reopened`, says which parts go out again, and from there `failures.jsonl` begins at 0. A crash or a stop before that
+line leaves a copy that nobody refers to; a crash after it leaves old failures behind the committed end, which the next
+start cuts off.
+
+Files that failed as `overdue`, `unresolved` or `not_answered` may have been paid: they don't go out again, but back
+into the hands of those who watch their jobs (or look for them), who send them again only when that is proven to be
+safe. What was set aside for their attempts still is, and comes back when it is known what they cost.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from anyio.lowlevel import checkpoint
+
+from classify_batch.clock import to_iso
+from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN
+from classify_batch.engine.shutdown import Stopping
+from classify_batch.errors import InterruptedEarlyError
+from classify_batch.ports import RunStore
+from classify_batch.records import AttemptKey, Part, to_ranges
+from classify_batch.rundir.journal.entry import Entry, Item, write_part
+from classify_batch.rundir.journal.reader import Reader
+from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.writer import JournalWriter
+from classify_batch.rundir.plan import PlanReader
+from classify_batch.streams.closing import closing
+from classify_batch.vocabulary import BILLED, CREDITS, UNBILLED, FailureCode, Kind, Log, earlier_failures_name
+
+HEARS_EVERY = 256
+"""Steps of a long loop between two moments in which a stop is heard."""
+
+Each = TypeVar("Each")
+
+
+class _Old(NamedTuple):
+    """An attempt that was given up and may have been paid; `bad_jobs` is its part's."""
+
+    key: AttemptKey
+    job_id: str | None
+    bad_jobs: int = 0
+
+
+@dataclass(slots=True)
+class _Failed:
+    """The failed files, as positions in their chunks, whose sizes are told."""
+
+    again: dict[int, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
+    attempts: dict[int, int] = field(default_factory=dict)
+    old: dict[_Old, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
+    sizes: dict[int, int] = field(default_factory=dict)
+
+    def part(self, chunk: int, positions: array[int], bad_jobs: int = 0) -> dict[str, Any]:
+        whole = len(positions) == self.sizes[chunk]
+        return write_part(Part(chunk, None if whole else to_ranges(sorted(positions)), bad_jobs))
+
+
+@dataclass(slots=True)
+class _Past:
+    """What the journal says of an old attempt: when it was first intended, of how many files, and what it has in the
+    sums."""
+
+    since_s: float | None = None
+    server_s: float | None = None
+    project_id: str | None = None
+    files: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys((CREDITS, BILLED, UNBILLED), 0.0))
+
+    def learn(self, entry: Entry, item: Item, size: int) -> None:
+        if entry.kind is Kind.SUBMITTING:
+            if self.since_s is None:
+                self.since_s, self.server_s, self.project_id = entry.at_s, entry.server_s, item.project_id
+            self.files = size if item.ranges is None else sum(stop - start for start, stop in item.ranges)
+            self.sums[CREDITS] += item.credits
+        for name in self.sums.keys() & (item.sums or {}).keys():
+            self.sums[name] += (item.sums or {})[name]
+
+    def known_then(self) -> dict[str, Any]:
+        """What was known before the intent."""
+        known = {"server_s": self.server_s, "project_id": self.project_id}
+        return {name: value for name, value in known.items() if value is not None}
+
+    def look_again(self) -> None:
+        """Its bill was taken out of the sums: the look's end tells it anew."""
+        self.sums |= {BILLED: 0.0, UNBILLED: 0.0}
+
+    def share(self, files: int) -> dict[str, float]:
+        """What the sums have for so many of its files; a job that tells its bill has one."""
+        share = files / self.files if self.files else 0.0
+        return {name: round(value * share, 6) for name, value in self.sums.items() if value}
+
+
+async def read_failures(
+    store: RunStore, standing: Standing, plan: PlanReader, stopping: Stopping
+) -> Mapping[str, Any] | None:
+    """Copies and reads the failures: what `reopen` makes true. None where there are none. Only after the directory was
+    mended.
+
+    Raises:
+        InterruptedEarlyError: a stop was asked for; the run is as it was.
+        StoreError: the disk refused; the run is as it was.
+    """
+    end = standing.failures_end
+    if not end:
+        return None
+    generation = standing.generation + 1
+    await store.replace(earlier_failures_name(generation), _blocks(store, Log.FAILURES, end, stopping))
+    failed = await _read_failed(store, end, plan, stopping)
+    past = await _look_back(store, failed, stopping)
+    again = [
+        {"chunk": chunk, "attempts": failed.attempts[chunk], **failed.part(chunk, positions)}
+        async for chunk, positions in _heard(sorted(failed.again.items()), stopping)
+    ]
+    looks = [
+        {
+            "chunk": old.key.chunk,
+            "attempt": old.key.attempt,
+            "attempts": failed.attempts[old.key.chunk],
+            **failed.part(old.key.chunk, positions, old.bad_jobs),
+            **({} if old.job_id is None else {"job_id": old.job_id}),
+            "since": to_iso((past[old.key].since_s or 0.0) if old.job_id is None else 0.0),
+            **past[old.key].known_then(),
+            **past[old.key].share(len(positions)),
+        }
+        async for old, positions in _heard(sorted(failed.old.items(), key=lambda item: item[0].key), stopping)
+    ]
+    return {"generation": generation, "again": again, "looks": looks}
+
+
+async def reopen(store: RunStore, journal: JournalWriter, failed: Mapping[str, Any]) -> None:
+    """Gives the failed files their new chance, before any outcome is appended.
+
+    Raises:
+        StoreError: the disk refused; nothing was reopened, or all was.
+    """
+    journal.record_about_run(Kind.REOPENED, failed)
+    await journal.durable()
+    await store.truncate(Log.FAILURES, 0)
+
+
+async def _read_failed(store: RunStore, end: int, plan: PlanReader, stopping: Stopping) -> _Failed:
+    failed = _Failed()
+    chunk, positions = -1, dict[str, int]()
+    async with closing(_lines(store, end, stopping)) as failures:
+        async for failure in failures:
+            if failure["chunk"] != chunk:
+                _refuse_to_go_on(stopping)
+                chunk = failure["chunk"]
+                positions = {file_id: position for position, file_id in enumerate(await plan.file_ids(chunk))}
+                failed.sizes[chunk] = len(positions)
+            position, key = positions[failure["file_id"]], AttemptKey(chunk, failure["attempt"])
+            old = _old(key, failure["code"], failure["job_id"])
+            (failed.again[chunk] if old is None else failed.old[old]).append(position)
+            failed.attempts[chunk] = max(failed.attempts.get(chunk, 0), key.attempt)
+    return failed
+
+
+def _old(key: AttemptKey, code: str, job_id: str | None) -> _Old | None:
+    """The attempt that is to be looked at first; None where its files were surely not paid."""
+    match code:
+        case FailureCode.OVERDUE:
+            return _Old(key, job_id)
+        case FailureCode.UNRESOLVED:
+            return _Old(key, None)
+        case FailureCode.NOT_ANSWERED if job_id is not None:
+            return _Old(key, job_id, LOOKED_AT_AGAIN)
+        case _:
+            return None
+
+
+async def _lines(store: RunStore, end: int, stopping: Stopping) -> AsyncGenerator[dict[str, Any], None]:
+    rest = b""
+    async with closing(_blocks(store, Log.FAILURES, end, stopping)) as blocks:
+        async for block in blocks:
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
+
+
+async def _look_back(store: RunStore, failed: _Failed, stopping: Stopping) -> dict[AttemptKey, _Past]:
+    """What became of the old attempts: the journal knows. Also takes from there how many attempts the chunks had, whose
+    other files may have been in later ones: no number is given out twice."""
+    past = {old.key: _Past() for old in failed.old}
+    reader = Reader(Log.JOURNAL)
+    async with closing(_blocks(store, Log.JOURNAL, None, stopping)) as blocks:
+        async for block in blocks:
+            for entry, _ in reader.feed(block):
+                _learn(entry, failed, past)
+    return past
+
+
+def _learn(entry: Entry, failed: _Failed, past: dict[AttemptKey, _Past]) -> None:
+    for look in (entry.about_run or {}).get("looks", ()):
+        if (known := past.get(AttemptKey(look["chunk"], look["attempt"]))) is not None:
+            known.look_again()
+    for item in entry.items:
+        if item.chunk not in failed.attempts:
+            continue
+        failed.attempts[item.chunk] = max(failed.attempts[item.chunk], item.attempt)
+        if (known := past.get(AttemptKey(item.chunk, item.attempt))) is not None:
+            known.learn(entry, item, failed.sizes[item.chunk])
+
+
+# --- Stops are heard --------------------------------------------------------------------------------------------------
+
+
+async def _blocks(store: RunStore, log: Log, end: int | None, stopping: Stopping) -> AsyncGenerator[bytes, None]:
+    async with closing(store.stream(log, 0, end)) as blocks:
+        async for block in blocks:
+            yield block
+            await checkpoint()
+            _refuse_to_go_on(stopping)
+
+
+async def _heard(items: Iterable[Each], stopping: Stopping) -> AsyncGenerator[Each, None]:
+    for number, item in enumerate(items):
+        if number % HEARS_EVERY == 0:
+            await checkpoint()
+            _refuse_to_go_on(stopping)
+        yield item
+
+
+def _refuse_to_go_on(stopping: Stopping) -> None:
+    """Nothing was begun yet: a stop just leaves."""
+    if stopping.stop is not None:
+        raise InterruptedEarlyError(stopping.stop.reason, hint="the same command begins again")

@@ -1,0 +1,30 @@
+"""Stops that the run itself is the reason for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from classify_batch.engine.shutdown import Stop
+from classify_batch.errors import ClassifyBatchError, ExitStatus, the_cause
+from classify_batch.rundir.manifest import failed_percentage
+
+JUDGED_FILES_MIN = 100
+"""Fewer files say nothing about a percentage."""
+
+
+def too_many_failures(outcomes: Mapping[str, int], allowed_percentage: float) -> Stop | None:
+    """The stop of a run in which more files failed than are allowed; None where they didn't, or too few have ended."""
+    failed = failed_percentage(outcomes)
+    if sum(outcomes.values()) < JUDGED_FILES_MIN or failed <= allowed_percentage:
+        return None
+    hint = "look at failures.jsonl, mend the cause or raise limits.stop_at_failure_percentage, then the same command"
+    words = f"{failed:.1f} % of the files failed, and {allowed_percentage:g} % are allowed"
+    return Stop(words, ExitStatus.PERSON, hint, collects=True)
+
+
+def broken_off(error: Exception) -> Stop:
+    """The stop that a manifest tells of after an error that nobody caught."""
+    cause = the_cause(error) if isinstance(error, BaseExceptionGroup) else error
+    if isinstance(cause, ClassifyBatchError):
+        return Stop.because(cause)
+    return Stop(f"a fault of classify-batch itself ({type(cause).__name__})", ExitStatus.BUG, "report it")

@@ -1,0 +1,380 @@
+"""Makes jobs of attempts: the one place that may cost money.
+
+The intent is durable before the POST leaves. After that an attempt is in one of four hands: the poller's (accepted),
+the reconciler's (perhaps accepted), the plan's again (surely refused), or still ours (surely not accepted, or repeated
+under its transaction ID: tried again under the same attempt).
+
+Once one of an attempt's calls may have been accepted, the attempt may have been: that a later call is refused proves
+nothing of the earlier one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import replace
+
+import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+from classify_batch.engine.outcome_recorder import Outcomes, fail_all
+from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.limits import JobSlots
+from classify_batch.limits.retry import retry_transient
+from classify_batch.ports import Api, Clock, Journal
+from classify_batch.protocol.sanitize import clean
+from classify_batch.records import Ambiguous, Attempt, AttemptKey, Failure, Job, JobView, Part
+from classify_batch.states import Submitted, Submitting, halves, remainder
+from classify_batch.vocabulary import FailureCode, Kind
+
+PLAN_FULL_WAIT_S = 15.0
+PLAN_FULL_ATTEMPTS_MAX = 40
+"""Ten minutes in which none of our jobs made room: others fill the plan, or a count by the month is used up."""
+
+AMBIGUOUS_CALLS_MAX = 2
+"""So often in a row a create is repeated under its transaction ID though its answers get lost. Then the list is looked
+at: it may show the job, and for how long a server knows a transaction again, nobody says."""
+
+_VENDORS_WORDS = re.compile(r"\bFile ID (\S+) is not in\b")
+"""`File ID … is not in Project ID …`: any other word of it may be some file's ID, too."""
+
+_PUNCTUATION = "\"'`.,;:!?()[]{}<>…"
+"""What may stand around an ID in a sentence. An ID may hold any of it: it is compared as a whole, never looked for."""
+
+
+class _NoMoreCreatesError(Exception):
+    """The run stopped creating while this attempt waited for its turn."""
+
+
+class Submitter:
+    """One of several workers over the same streams."""
+
+    def __init__(
+        self,
+        api: Api,
+        journal: Journal,
+        outcomes: Outcomes,
+        clock: Clock,
+        slots: JobSlots,
+        stopping: Stopping,
+        project_id: str | None,
+        *,
+        patience_s: float,
+        jobs_made: Callable[[], int],
+        jobs_out: Callable[[], int],
+        project_ready: Callable[[], Awaitable[object]],
+        proven_project: Callable[[], str | None],
+        accept_s: float,
+        clock_spread_s: float,
+        on_left_open: Callable[[AttemptKey], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        """
+        Args:
+            patience_s: for how long creates may bring nothing but doubt.
+            jobs_made: how many jobs the run has made so far, adopted ones among them.
+            jobs_out: how many of them the API works on.
+            project_ready: returns when creates may leave; proven_project: the project that they go to, where it is
+                known.
+            accept_s: for how long a call may be accepted after it left.
+            clock_spread_s: how far the server's clocks may disagree.
+            on_left_open: hears of attempts that are left to a later process, which finds out about them.
+        """
+        self._api = api
+        self._journal = journal
+        self._outcomes = outcomes
+        self._clock = clock
+        self._slots = slots
+        self._stopping = stopping
+        self._project_id = project_id
+        self._patience_s = patience_s
+        self._jobs_made = jobs_made
+        self._jobs_out = jobs_out
+        self._project_ready = project_ready
+        self._proven_project = proven_project
+        self._accept_s = accept_s
+        self._clock_spread_s = clock_spread_s
+        self._on_left_open = on_left_open
+        self._warn = warn
+        self._next_for_room = anyio.Lock()
+        self._doubt_told = False
+        self._in_vain: tuple[int, float] | None = None
+
+    async def work(
+        self,
+        intake: ObjectReceiveStream[Attempt],
+        submitted: ObjectSendStream[Job],
+        ambiguous: ObjectSendStream[Ambiguous],
+    ) -> None:
+        """Takes attempts, each of which holds a slot, until the stream ends."""
+        async with intake, submitted, ambiguous:
+            await self._project_or_stop()
+            async for attempt in intake:
+                await self._submit(attempt, submitted, ambiguous)
+
+    async def _project_or_stop(self) -> None:
+        """Waits until creates may leave; in a run that stops they are given back."""
+        async with anyio.create_task_group() as tasks:
+
+            async def give_up() -> None:
+                await self._stopping.no_creates.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(give_up)
+            await self._project_ready()
+            tasks.cancel_scope.cancel()
+
+    async def _submit(
+        self, attempt: Attempt, submitted: ObjectSendStream[Job], ambiguous: ObjectSendStream[Ambiguous]
+    ) -> None:
+        with _Intent(self._journal, self._clock, self._stopping, attempt, self._proven_project()) as intent:
+            try:
+                view = await retry_transient(lambda: self._create(intent))
+            except _NoMoreCreatesError:
+                self._give_back(intent.attempt)
+            except ApiError as error:
+                if (doubt := self._doubt_of(intent.attempt, error)) is not None:
+                    await ambiguous.send(doubt)
+                else:
+                    self._refused(intent.attempt, error)
+            else:
+                job = self._accept(intent.attempt, view)
+                if job is None:
+                    return
+                await submitted.send(job)
+                if not self._api.idempotent:
+                    await self._journal.durable()  # or a later process has to ask the API whose job it is
+
+    def _doubt_of(self, attempt: Attempt, error: ApiError) -> Ambiguous | None:
+        """What the reconciler has to find out after a create that made no job for certain, if anything."""
+        left_s = anyio.current_time()
+        if error.verdict is Verdict.DOUBTFUL:
+            self._look_for_a_pattern(error)
+            return Ambiguous(attempt, left_s, self._accept_s)
+        if error.verdict is Verdict.REFUSED and attempt.ambiguous and self._api.idempotent:
+            return Ambiguous(attempt, left_s, self._accept_s, refusal=str(error))
+        return None
+
+    async def _create(self, intent: _Intent) -> JobView:
+        """A create call; patient with a plan that allows no more jobs at once."""
+        try:
+            return await self._call(intent)
+        except ApiError as error:
+            if error.verdict is not Verdict.PLAN_FULL:
+                raise
+        self._slots.full()
+        async with self._next_for_room:
+            return await self._create_when_there_is_room(intent)
+
+    async def _create_when_there_is_room(self, intent: _Intent) -> JobView:
+        """Tries again whenever one of our jobs has ended, one attempt at a time; gives up where none has for long."""
+        tries = 0
+        while True:
+            try:
+                return await self._call(intent)
+            except ApiError as error:
+                if error.verdict is not Verdict.PLAN_FULL:
+                    raise
+                if tries == PLAN_FULL_ATTEMPTS_MAX:
+                    words, hint = str(error), "wait for the plan's count, or raise it"
+                    raise ApiError("create", Verdict.PERSON, words, status=error.status, hint=hint) from error
+            tries = 0 if await self._room_may_be(PLAN_FULL_WAIT_S) or self._jobs_out() else tries + 1
+
+    async def _room_may_be(self, within_s: float) -> bool:
+        """Waits for one of our jobs to end; no longer when no more are to be made, so that whoever waits gives up."""
+        ended = False
+        with anyio.move_on_after(within_s):
+            async with anyio.create_task_group() as tasks:
+
+                async def give_up() -> None:
+                    await self._stopping.no_creates.wait()
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(give_up)
+                await self._slots.one_ended()
+                ended = True
+                tasks.cancel_scope.cancel()
+        return ended
+
+    async def _call(self, intent: _Intent) -> JobView:
+        try:
+            return await self._api.create(intent.attempt, intent.about_to_send)
+        except ApiError as error:
+            intent.not_on_the_wire(ambiguous=error.ambiguous)
+            if error.verdict is Verdict.LATER and intent.ambiguous_calls >= AMBIGUOUS_CALLS_MAX:
+                raise _doubtful(error) from error
+            raise
+
+    def _accept(self, attempt: Attempt, view: JobView) -> Job | None:
+        """The attempt's job; None where the API named one that another attempt has."""
+        holder = self._journal.holder_of(view.job_id)
+        if holder not in (None, attempt.key):
+            self._leave_open(attempt)
+            self._stopping.ask(_one_job_for_two(view.job_id))
+            return None
+        at_s = self._clock.wall_s()
+        self._learn_times(attempt, view)
+        self._journal.record(Submitted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
+        if self._project_id is None:
+            self._project_id = view.project_id
+        elif view.project_id not in (None, self._project_id):
+            self._stopping.ask(
+                Stop(
+                    f"job {view.job_id} was made in project {view.project_id}, and the run's jobs are in project "
+                    f"{self._project_id}",
+                    ExitStatus.PERSON,
+                    "use the key and api.project_id that the run was begun with, then give the same command",
+                )
+            )
+        return Job(attempt, view.job_id, at_s)
+
+    def _learn_times(self, attempt: Attempt, view: JobView) -> None:
+        """A job that is older than one that was read before its create left was stamped by another clock of the
+        server's. By more than is allowed for: then no time can exclude a job."""
+        created_at_s, server_s = view.created_at_s, attempt.server_s
+        if created_at_s is None or server_s is None or created_at_s >= server_s - self._clock_spread_s:
+            return
+        if not self._journal.times_apart:
+            self._warn(
+                f"the server's clocks disagree by more than limits.clock_spread_s ({self._clock_spread_s:g} s): job "
+                f"{clean(view.job_id)} is told to be older than a job that was there before it"
+            )
+        self._journal.tell_times_apart()
+
+    def _look_for_a_pattern(self, error: ApiError) -> None:
+        """Doubts are settled one by one; creates that bring nothing else are an API that is down for creates, though it
+        may be read."""
+        if not self._doubt_told:
+            self._warn(
+                f"it is unknown whether a create was accepted: its job is looked for before it is sent again ({error})"
+            )
+        self._doubt_told = True
+        made, now_s = self._jobs_made(), anyio.current_time()
+        if self._in_vain is None or self._in_vain[0] != made:
+            self._in_vain = made, now_s
+        elif now_s - self._in_vain[1] >= self._patience_s:
+            words = f"no create call made a job for {self._patience_s:g} s; the last one: {error}"
+            hint = "the API can be read, and makes no jobs now; the same command goes on later"
+            self._stopping.ask(Stop(words, hint=hint, collects=True))
+
+    def _refused(self, attempt: Attempt, error: ApiError) -> None:
+        if error.verdict is Verdict.REFUSED and attempt.ambiguous:
+            words = f"perhaps paid in another project: no read has shown which one the run's key speaks for; {error}"
+            failures = fail_all(attempt, FailureCode.UNRESOLVED, words)
+            self._outcomes.end(attempt, Kind.COLLECTED, failures=failures)
+            self._slots.release()
+            return
+        if error.verdict is Verdict.REFUSED:
+            failures, again = after_refusal(attempt, error)
+            self._outcomes.end(attempt, Kind.REJECTED, failures=failures, again=again, free=True)
+            self._slots.release()
+            return
+        if error.ambiguous:
+            self._leave_open(attempt)
+        else:
+            self._give_back(attempt)
+        collects = error.verdict in (Verdict.NO_CREDIT, Verdict.PERSON)
+        self._stopping.ask(Stop.because(error, collects=collects))
+
+    def _give_back(self, attempt: Attempt) -> None:
+        """It goes out no more in this process. Where none of its calls can have been accepted, a later process sends it
+        without having to ask the API first; otherwise it stays open, and that process finds out."""
+        if attempt.ambiguous or self._api.idempotent:
+            self._leave_open(attempt)
+            return
+        self._slots.release()
+        if attempt.since_s:
+            self._outcomes.end(attempt, Kind.REJECTED, again=(attempt.part,), free=True)
+
+    def _leave_open(self, attempt: Attempt) -> None:
+        self._slots.release()
+        if attempt.since_s:
+            self._on_left_open(attempt.key)
+
+
+class _Intent:
+    """An attempt on its way out: written down once, durably, right before the first byte of the first call leaves."""
+
+    def __init__(
+        self, journal: Journal, clock: Clock, stopping: Stopping, attempt: Attempt, project_id: str | None
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._stopping = stopping
+        self._project_id = project_id
+        self._on_the_wire = ExitStack()
+        self.ambiguous_calls = 0
+        self.attempt = attempt
+
+    def __enter__(self) -> _Intent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.not_on_the_wire(ambiguous=False)
+
+    def not_on_the_wire(self, *, ambiguous: bool) -> None:
+        """`ambiguous`: whether the call that has come back may have been accepted."""
+        self._on_the_wire.close()
+        if ambiguous:
+            self.ambiguous_calls += 1
+            self.attempt = replace(self.attempt, ambiguous=True)
+
+    async def about_to_send(self) -> None:
+        if not self._stopping.creating:
+            raise _NoMoreCreatesError
+        self._on_the_wire.enter_context(self._stopping.busy())
+        if not self.attempt.since_s:
+            self.attempt = attempt = replace(
+                self.attempt,
+                since_s=self._clock.wall_s(),
+                server_s=self._journal.server_s,
+                intended_s=anyio.current_time(),
+            )
+            self._journal.record(
+                Submitting(
+                    attempt.key, attempt.part, attempt.since_s, attempt.credits, attempt.server_s, self._project_id
+                )
+            )
+            await self._journal.durable()
+
+
+def _doubtful(error: ApiError) -> ApiError:
+    """The same error of a call that is no longer simply repeated."""
+    return ApiError(error.call, Verdict.DOUBTFUL, str(error), status=error.status, detail=error.detail, hint=error.hint)
+
+
+def _one_job_for_two(job_id: str) -> Stop:
+    return Stop(
+        f"the API answered two creates with the same job ({clean(job_id)})",
+        ExitStatus.PERSON,
+        "report it to whoever runs the API; what the other create made is looked for by the same command, later",
+    )
+
+
+def after_refusal(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tuple[Part, ...]]:
+    """What follows when the API said no: the files that it named fail and the rest goes out again; where it named none,
+    the halves do, down to the file at fault."""
+    words = f"HTTP {error.status}: {error.detail}"
+    named = named_positions(attempt, error)
+    if not named and len(attempt.positions) == 1:
+        named = list(attempt.positions)
+    failures = [Failure(position, FailureCode.REJECTED, words) for position in named]
+    if not named:
+        return [], halves(attempt.part, attempt.positions)
+    rest = [position for position in attempt.positions if position not in set(named)]
+    return failures, remainder(attempt.part, rest)
+
+
+def named_positions(attempt: Attempt, error: ApiError) -> list[int]:
+    """The files that an error names, by index or in its words."""
+    by_index = [attempt.positions[i] for i in error.file_indexes if 0 <= i < len(attempt.positions)]
+    if by_index:
+        return sorted(set(by_index))
+    pairs = list(zip(attempt.positions, attempt.file_ids, strict=True))
+    named = set(_VENDORS_WORDS.findall(error.detail))
+    if positions := [position for position, file_id in pairs if file_id in named]:
+        return positions
+    words = {part for word in error.detail.split() for part in (word, word.strip(_PUNCTUATION))}
+    return [position for position, file_id in pairs if file_id in words]

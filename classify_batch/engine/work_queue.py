@@ -1,0 +1,183 @@
+"""What goes in: what an earlier process left open, what goes out again, and then the plan."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from dataclasses import replace
+
+import anyio
+from anyio.abc import ObjectSendStream
+
+from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.errors import DamagedError, ExitStatus
+from classify_batch.limits import JobSlots
+from classify_batch.limits.credit_budget import CreditBudget
+from classify_batch.ports import RunStore
+from classify_batch.records import Ambiguous, Attempt, AttemptKey, FirstAnswer, Job, Part
+from classify_batch.rundir.cost import Price
+from classify_batch.rundir.journal.line import DAMAGED_HINT
+from classify_batch.rundir.journal.open_attempts import OpenAttempt
+from classify_batch.rundir.journal.writer import JournalWriter
+from classify_batch.rundir.outcome_lines import read_first_answers
+from classify_batch.rundir.plan import PlanReader
+from classify_batch.vocabulary import Log
+
+
+class Feed:
+    """Makes attempts of parts, each with its slot and its credits.
+
+    Attributes:
+        exhausted: whether there is nothing to go out at the moment.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        plan: PlanReader,
+        journal: JournalWriter,
+        slots: JobSlots,
+        stopping: Stopping,
+        budget: CreditBudget,
+        price: Price,
+        *,
+        carries: bool,
+    ) -> None:
+        """`carries`: whether the plan has columns of the input beside its file IDs."""
+        self._store = store
+        self._plan = plan
+        self._journal = journal
+        self._standing = journal.standing
+        self._slots = slots
+        self._stopping = stopping
+        self._budget = budget
+        self._price = price
+        self._carries = carries
+        self._again: deque[Part] = deque()
+        self._news = anyio.Event()
+        self._all_taken_up = anyio.Event()
+        self.exhausted = False
+
+    def again(self, parts: Iterable[Part]) -> None:
+        """Takes parts that go out again: before what was never out."""
+        self._again.extend(parts)
+        self.exhausted = False
+        self._news.set()
+
+    async def take_up(
+        self,
+        submitted: ObjectSendStream[Job],
+        ambiguous: ObjectSendStream[Ambiguous],
+        *,
+        left_s: float,
+        accept_s: float,
+    ) -> None:
+        """Hands the attempts that an earlier process left open to those who go on with them.
+
+        There may be more than are allowed to be out now: each waits for its slot, so that memory holds the files of no
+        more jobs than that, and nothing new goes out before all have one.
+
+        Args:
+            left_s: the event loop's time from which on no call of an earlier process can leave: when this one took the
+                run over.
+            accept_s: for how long after that one may still be accepted.
+        """
+        async with submitted, ambiguous:
+            for key, left in sorted(self._standing.open.items(), key=_accepted_first):
+                await self._slots.acquire()
+                attempt = await self._left(key, left)
+                if left.job_id is None:
+                    await ambiguous.send(Ambiguous(attempt, left_s, accept_s))
+                else:
+                    since_s = left.submitted_at_s or left.since_s
+                    await submitted.send(Job(attempt, left.job_id, since_s, timed=False, reopened=left.reopened))
+        self._all_taken_up.set()
+
+    async def work(self, intake: ObjectSendStream[Attempt]) -> None:
+        """Sends attempts for as long as the run lasts, or creates."""
+        async with intake, aclosing(self._parts()) as parts:
+            await self._all_taken_up.wait()
+            async for part, chunk_file_ids in parts:
+                await self._slots.acquire()
+                credits = self._price.of(part, len(part.positions(len(chunk_file_ids))))
+                if self._stopping.creating and not await self._budget.reserve(credits):
+                    self._stopping.ask(_too_dear(credits, self._budget))
+                if not self._stopping.creating:
+                    self._slots.release()
+                    return
+                key = AttemptKey(part.chunk, self._journal.next_attempt(part.chunk))
+                await intake.send(await self._attempt(key, part, chunk_file_ids, credits))
+
+    async def _parts(self) -> AsyncGenerator[tuple[Part, list[str]], None]:
+        """What goes out, with its whole chunk's file IDs: parts that go out again first, then the plan."""
+        async with aclosing(self._plan.stream(wanted=self._standing.is_planned)) as chunks:
+            async for number, chunk_file_ids in chunks:
+                while self._again:
+                    yield await self._next_again()
+                yield Part(number), chunk_file_ids
+        while True:
+            while self._again:
+                yield await self._next_again()
+            self._news, self.exhausted = anyio.Event(), True
+            await self._news.wait()
+
+    async def _next_again(self) -> tuple[Part, list[str]]:
+        part = self._again.popleft()
+        return part, await self._plan.file_ids(part.chunk)
+
+    async def _left(self, key: AttemptKey, left: OpenAttempt) -> Attempt:
+        chunk_file_ids = await self._plan.file_ids(key.chunk)
+        attempt = await self._attempt(key, left.part, chunk_file_ids, left.credits)
+        waits_since_s = left.submitted_at_s or 0.0
+        return replace(
+            attempt, since_s=left.since_s, waits_since_s=waits_since_s, server_s=left.server_s, ambiguous=True
+        )
+
+    async def _attempt(
+        self,
+        key: AttemptKey,
+        part: Part,
+        chunk_file_ids: list[str],
+        credits: float,
+    ) -> Attempt:
+        positions = tuple(part.positions(len(chunk_file_ids)))
+        file_ids = part.pick(chunk_file_ids)
+        first_answers = await self._first_answers(part, file_ids)
+        carried = await self._plan.carried(key.chunk) if self._carries else {}
+        return Attempt(key, part, file_ids, positions, credits=credits, first_answers=first_answers, carried=carried)
+
+    async def _first_answers(self, part: Part, file_ids: tuple[str, ...]) -> dict[str, FirstAnswer]:
+        """What the first look said of each file of a second one.
+
+        Raises:
+            DamagedError: it isn't there as it was written.
+        """
+        if part.first is None:
+            return {}
+        await self._journal.durable()  # what was appended a moment ago may still be on its way to the disk
+        start, end = part.first
+        try:
+            found = read_first_answers(await self._store.read(Log.PROVISIONAL, start, end))
+            return {file_id: found[file_id] for file_id in file_ids}
+        except (FileNotFoundError, ValueError, LookupError):
+            raise DamagedError(
+                f"{Log.PROVISIONAL} in {self._store.where}, bytes {start} to {end}: not the first answers of chunk "
+                f"{part.chunk}",
+                hint=DAMAGED_HINT,
+            ) from None
+
+
+def _accepted_first(item: tuple[AttemptKey, OpenAttempt]) -> bool:
+    """Jobs that may have ended give their slots back soon; those behind them wait for that."""
+    return item[1].job_id is None
+
+
+def _too_dear(credits: float, budget: CreditBudget) -> Stop:
+    return Stop(
+        f"the next job can cost {credits:,.10g} credits, which limits.max_credits doesn't leave: "
+        f"{budget.reserved:,.10g} are spent or set aside",
+        ExitStatus.PERSON,
+        "give more with --max-credits, then the same command",
+        collects=True,
+    )

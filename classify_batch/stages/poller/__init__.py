@@ -1,3 +1,0 @@
-"""Watches all jobs that are out: one scheduler for all of them, not a loop for each."""
-
-from classify_batch.stages.poller.stage import Poller as Poller

@@ -1,5 +1,0 @@
-"""Finds out what became of create calls that may have been accepted, though no answer said so."""
-
-from classify_batch.stages.reconciler.evidence import Evidence as Evidence
-from classify_batch.stages.reconciler.listing import JobList as JobList
-from classify_batch.stages.reconciler.stage import Reconciler as Reconciler

@@ -1,0 +1,213 @@
+"""What follows from a job's answers: set arithmetic on file IDs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from classify_batch.engine.collector import Settled, gone, overdue, settle, settle_bad
+from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN
+from classify_batch.records import Answer, Attempt, AttemptKey, Job, JobView, Part, to_ranges
+from classify_batch.vocabulary import FailureCode
+
+patient = settings(deadline=None)  # a busy machine is no fault
+
+SUCCESS = JobView("j", "SUCCESS")
+PARTIAL = JobView("j", "PARTIAL_SUCCESS", error_message="two pages were blank")
+
+
+def attempt(*file_ids: str, first: int = 0, bad_jobs: int = 0, shared: int = 0) -> Attempt:
+    """An attempt whose files stand in their chunk from `first` on."""
+    positions = tuple(range(first, first + len(file_ids)))
+    part = Part(0, to_ranges(positions), bad_jobs, None, shared)
+    return Attempt(AttemptKey(0, 1), part, file_ids, positions, 1.0)
+
+
+def yes(file_id: str | None, kind: str | None = "x") -> Answer:
+    return Answer(file_id, True, kind, 0.5, "because")
+
+
+def null(file_id: str | None) -> Answer:
+    return Answer(file_id, answered=False)
+
+
+ANSWERS = st.lists(
+    st.builds(
+        Answer,
+        st.sampled_from([None, *(f"f{number}" for number in range(12))]),
+        st.booleans(),
+        st.sampled_from([None, "x", "y"]),
+    ),
+    max_size=30,
+)
+
+
+@patient
+@given(st.integers(1, 9), st.integers(0, 5), ANSWERS, st.integers(0, 4), st.integers(1, 4))
+def test_each_file_that_was_asked_for_has_one_fate(
+    size: int, first: int, answers: list[Answer], bad_jobs: int, attempts: int
+) -> None:
+    """An answer, a failure, or another chance: exactly one, and nobody else has any. Only where all answers are about
+    other files there is none: the server spells IDs in its own way, and a person has to look."""
+    asked = attempt(*(f"f{number}" for number in range(size)), first=first, bad_jobs=bad_jobs)
+    settled = settle(asked, answers, attempts, PARTIAL)
+    named = {answer.file_id for answer in answers} - {None}
+    if named and named.isdisjoint(asked.file_ids):
+        assert settled == Settled(only_foreign=settled.only_foreign)
+        assert settled.only_foreign in named
+        return
+    assert settled.only_foreign is None
+    ids = dict(zip(asked.positions, asked.file_ids, strict=True))
+    fates = [file_id for file_id, _ in settled.answers]
+    fates += [ids[failure.position] for failure in settled.failures]
+    fates += [ids[position] for part in settled.again for position in part.positions(100)]
+    assert sorted(fates) == sorted(asked.file_ids)
+    answered = {answer.file_id for answer in answers if answer.answered} & set(asked.file_ids)
+    assert {file_id for file_id, _ in settled.answers} == answered
+    assert not (settled.again and settled.failures)
+    assert bool(settled.failures) == (len(answered) < size and bad_jobs + 1 >= attempts)
+
+
+@patient
+@given(ANSWERS)
+def test_what_is_odd_is_said(answers: list[Answer]) -> None:
+    """Nameless, foreign and contradicting answers are counted in words, each kind for itself."""
+    asked = attempt(*(f"f{number}" for number in range(6)))
+    answers = [*answers, null("f0")]
+    odd = " ".join(settle(asked, answers, 3, SUCCESS).odd)
+    assert ("name no file" in odd) == any(answer.file_id is None for answer in answers)
+    foreign = [answer for answer in answers if answer.file_id is not None and answer.file_id not in asked.file_ids]
+    assert ("not asked for" in odd) == bool(foreign)
+    known = [answer for answer in answers if answer.answered and answer.file_id in asked.file_ids]
+    contradicting = any(one != other for one in known for other in known if one.file_id == other.file_id)
+    assert ("two different answers" in odd) == contradicting
+
+
+@pytest.mark.parametrize("said", [yes, null])
+def test_answers_about_other_files_only_are_for_a_person(said: Callable[[str | None], Answer]) -> None:
+    """Nothing is asked for again, and nothing fails: each file may have been answered under another name. One ID that
+    is named tells that the server spells them as we do."""
+    foreign = [null(None), said("B"), said("C")]
+    settled = settle(attempt("a", "b"), foreign, 1, PARTIAL)
+    assert settled == Settled(only_foreign="B")
+    known = settle(attempt("a", "b"), [*foreign, null("a")], 1, PARTIAL)
+    assert (known.only_foreign, [each.position for each in known.failures]) == (None, [0, 1])
+    assert known.odd[1] == "2 answers are about files that were not asked for; they are ignored"
+
+
+def test_a_uuid_is_answered_in_any_spelling() -> None:
+    """And the outcome tells the ID as it was given."""
+    upper, lower = "0A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5D", "1b6b7c1e-3d2f-4a5b-8c9d-0e1f2a3b4c5d"
+    settled = settle(attempt(upper, lower, "A"), [yes(upper.lower()), yes(lower.upper()), yes("a")], 3, SUCCESS)
+    assert [file_id for file_id, _ in settled.answers] == [upper, lower]
+    assert settled.again == (Part(0, to_ranges([2]), 1),)
+
+
+def test_the_first_of_two_answers_counts() -> None:
+    """And an answer wins over null, whichever comes first."""
+    answers = [null("a"), yes("a", "first"), yes("a", "second"), yes("b"), yes("b")]
+    settled = settle(attempt("a", "b"), answers, 3, SUCCESS)
+    assert [(file_id, answer.type) for file_id, answer in settled.answers] == [("a", "first"), ("b", "x")]
+    assert settled.odd == ["1 files have two different answers; the first counts"]
+
+
+def test_no_rule_matched_is_an_answer() -> None:
+    """A null type is no failure, and is not asked for again."""
+    settled = settle(attempt("a"), [yes("a", None)], 3, SUCCESS)
+    assert (len(settled.answers), settled.failures, settled.again) == (1, [], ())
+
+
+def test_missing_files_go_out_again_in_a_smaller_part() -> None:
+    """Also after a plain SUCCESS: what counts is what came."""
+    settled = settle(attempt("a", "b", "c", first=4), [yes("b")], 3, SUCCESS)
+    assert settled.again == (Part(0, to_ranges([4, 6]), 1),)
+
+
+def test_a_file_that_stays_unanswered_says_why() -> None:
+    """With the job's own status and words."""
+    settled = settle(attempt("a", bad_jobs=2), [null("a")], 3, PARTIAL)
+    (failure,) = settled.failures
+    assert failure.code is FailureCode.NOT_ANSWERED
+    assert "PARTIAL_SUCCESS: two pages were blank" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "code", "words"),
+    [
+        ("ERROR", "PDF_IS_BROKEN", FailureCode.JOB_ERROR, "PDF_IS_BROKEN"),
+        ("ERROR", None, FailureCode.JOB_ERROR, "the job ended with ERROR and gave no reason"),
+        ("CANCELLED", None, FailureCode.JOB_CANCELLED, "the job ended with CANCELLED and gave no reason"),
+    ],
+)
+def test_a_file_alone_fails_with_its_jobs_words(
+    status: str, message: str | None, code: FailureCode, words: str
+) -> None:
+    """After as many bad jobs as it may have, with those that it shared where no other file is suspect; before that it
+    goes out again."""
+    view = JobView("j", status, error_message=message)
+    assert settle_bad(attempt("a", bad_jobs=1), view, 3).again
+    assert settle_bad(attempt("a", bad_jobs=1, shared=9), view, 3, others_suspect=True).again
+    for bad_jobs, shared, suspect in ((2, 0, True), (1, 1, False), (0, 2, False)):
+        asked = attempt("a", first=7, bad_jobs=bad_jobs, shared=shared)
+        settled = settle_bad(asked, view, 3, others_suspect=suspect)
+        assert [(one.position, one.code, one.message) for one in settled.failures] == [(7, code, words)]
+        assert settled.again == ()
+
+
+def test_a_bad_job_of_many_fails_nobody() -> None:
+    """Its files go out in halves, however many bad jobs they were in."""
+    settled = settle_bad(attempt("a", "b", "c", bad_jobs=50, shared=50), JobView("j", "ERROR"), 1)
+    assert settled.failures == []
+    assert [len(part.positions(9)) for part in settled.again] == [2, 1]
+
+
+def test_an_overdue_job_is_named() -> None:
+    """All its files fail, and the id in the message is fit for a terminal."""
+    failures = overdue(Job(attempt("a", "b"), "j\x1b[31m", 1.0))
+    assert [failure.code for failure in failures] == [FailureCode.OVERDUE] * 2
+    assert all("j [31m" in failure.message for failure in failures)
+
+
+# --- Old jobs that are looked at again --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_what_an_old_job_surely_left_out_begins_anew(attempts: int) -> None:
+    """The old job counts for nothing, and what is missing stays one part."""
+    old = attempt("a", "b", "c", bad_jobs=LOOKED_AT_AGAIN)
+    some = settle(old, [yes("b")], attempts, SUCCESS)
+    assert (some.failures, some.again) == ([], (Part(0, to_ranges((0, 2))),))
+    assert settle(old, [], attempts, SUCCESS).again == (Part(0, to_ranges((0, 1, 2))),)
+    whole = Attempt(AttemptKey(0, 1), Part(0, None, LOOKED_AT_AGAIN), ("a", "b"), (0, 1), 1.0)
+    assert settle(whole, [], attempts, SUCCESS).again == (Part(0),)
+
+
+def test_what_an_old_job_still_withholds_fails_again() -> None:
+    """It may have been paid."""
+    settled = settle(attempt("a", "b", bad_jobs=LOOKED_AT_AGAIN), [yes("b")], 3, SUCCESS, "no")
+    assert settled.again == ()
+    assert [(each.position, each.code) for each in settled.failures] == [(0, FailureCode.NOT_ANSWERED)]
+
+
+def test_an_old_job_of_one_file_that_ended_badly_begins_anew() -> None:
+    """The old job counts for nothing."""
+    old = attempt("a", first=3, bad_jobs=LOOKED_AT_AGAIN)
+    assert settle_bad(old, JobView("j", "ERROR"), 1).again == (Part(0, to_ranges([3])),)
+
+
+def test_an_old_job_of_many_files_that_ended_badly_begins_anew() -> None:
+    """It is an old job no more: what goes out again is judged like any other."""
+    old = attempt("a", "b", "c", bad_jobs=LOOKED_AT_AGAIN)
+    again = settle_bad(old, JobView("j", "ERROR"), 3).again
+    assert sorted(position for part in again for position in part.positions(9)) == [0, 1, 2]
+    assert {part.bad_jobs for part in again} == {0}
+
+
+def test_an_old_job_that_is_gone_fails_as_before() -> None:
+    """And not as overdue."""
+    failures = gone(Job(attempt("a", "b", bad_jobs=LOOKED_AT_AGAIN), "j", 0.0))
+    assert {each.code for each in failures} == {FailureCode.NOT_ANSWERED}
+    assert len(failures) == 2

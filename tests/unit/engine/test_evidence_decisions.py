@@ -1,0 +1,296 @@
+"""What is read of the jobs that may be those of creates without an answer, and what follows from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from classify_batch.engine.reconciler import evidence as module
+from classify_batch.engine.reconciler.decisions import Adopt, GiveUp, SendAgain, Take
+from classify_batch.engine.reconciler.evidence import NEVER_READ
+
+if TYPE_CHECKING:
+    from tests.unit.stages.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, World, doubt, job
+else:
+    from seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, World, doubt, job
+
+
+# --- When results are read -------------------------------------------------------------------------------------------
+
+
+def test_results_are_read_at_once_and_then_at_growing_distances() -> None:
+    """Until all is said, where they concern an attempt; the last time when everything that lags must have come."""
+    asked = doubt("a", "b")
+    world = World(asked)
+    world.read_list(10.0, job(status="PARTIAL_SUCCESS"))
+    read_at: list[float] = []
+    for tenth in range(100, 400):
+        if world.due(tenth / 10):
+            read_at.append(tenth / 10)
+            world.answer("j", tenth / 10, ["a"])
+    assert read_at == [10.0, 11.0, 12.0, 14.0, 18.0, 26.0, 30.0]
+
+
+def test_others_results_are_read_twice() -> None:
+    """At once, and when everything that lags must have come."""
+    world = World(doubt("a"))
+    world.read_list(10.0, job(status="SUCCESS"))
+    read_at: list[float] = []
+    for tenth in range(100, 400):
+        if world.due(tenth / 10):
+            read_at.append(tenth / 10)
+            world.answer("j", tenth / 10, ["others'"])
+    assert read_at == [10.0, 30.0]
+
+
+def test_results_that_stay_nameless_are_read_now_and_then() -> None:
+    """They may name their files later: at growing distances, and no more than once a minute in the end."""
+    world = World(doubt("a"))
+    world.read_list(0.0, job(status="SUCCESS"))
+    read_at: list[float] = []
+    for now_s in range(600):
+        if world.due(now_s):
+            read_at.append(now_s)
+            world.answer("j", now_s, [])
+    assert read_at[-3:] == [read_at[-1] - 120, read_at[-1] - 60, read_at[-1]]
+    assert read_at[:5] == [0, 1, 2, 4, 8]
+    assert len(read_at) < 20
+
+
+def test_results_are_read_in_the_order_of_their_jobs() -> None:
+    """Those first that were made after what was known before the intent; those without a time at last."""
+    world = World(doubt("a", server_s=SERVER_S))
+    made = {"old": -30.0, "older": -40.0, "second": 5.0, "first": 1.0, "timeless": None}
+    views = [
+        job(job_id, "SUCCESS", created_at_s=None if after_s is None else SERVER_S + after_s)
+        for job_id, after_s in made.items()
+    ]
+    world.read_list(0.0, *views)
+    assert world.due(0.0) == ["first", "second", "timeless", "older", "old"]
+
+
+def test_nothing_is_read_for_an_attempt_that_is_settled() -> None:
+    """Nor asked for: only what concerns those that are left."""
+    first, second = doubt("a"), doubt("b", chunk=1, second=True)
+    world = World(first, second)
+    world.read_list(0.0, job("j", "SUCCESS", mode="FAST"), job("k", mode="FAST"), job("l", mode="MULTIMODAL"))
+    world.begin_reading(1.0)
+    assert (world.due(1.0), world.asked()) == (["j"], ["k", "l"])
+    world.remove(first)
+    assert (world.due(1.0), world.asked()) == ([], ["l"])
+
+
+# --- Every job that answers counts -----------------------------------------------------------------------------------
+
+
+def test_a_job_that_answers_all_files_is_taken_at_once() -> None:
+    """Whoever made it, before anything is proven of others; of several, one whose mode is known, then the oldest."""
+    asked = doubt("a", "b")
+    world = World(asked)
+    views = [
+        job("modeless", "SUCCESS", created_at_s=1.0),
+        job("late", "SUCCESS", created_at_s=3.0, mode="FAST"),
+        job("early", "SUCCESS", created_at_s=2.0, mode="FAST"),
+        job("out"),
+    ]
+    world.read_list(0.0, *views, complete=False)
+    for job_id, taken in (("modeless", 0), ("late", 1), ("early", 2)):
+        world.answer(job_id, 0.0, ["a", "b", "c"])
+        assert world.decide(asked, 0.0) == Take((views[taken],))
+
+
+def test_jobs_that_answer_all_files_together_are_taken_at_once() -> None:
+    """With all that name any of them."""
+    asked = doubt("a", "b", "c")
+    world = World(asked)
+    one, other, empty = (job(job_id, "PARTIAL_SUCCESS", mode="FAST") for job_id in ("1", "2", "3"))
+    world.read_list(0.0, one, other, empty, job("out"), complete=False)
+    world.answer("1", 0.0, ["a"], null=["c"])
+    world.answer("3", 0.0, [], null=["b"])
+    assert world.decide(asked, 0.0) is None
+    world.answer("2", 0.0, ["b", "c"])
+    assert world.decide(asked, 0.0) == Take((one, other, empty))
+
+
+def test_what_jobs_answer_is_taken_when_no_other_can_be_left() -> None:
+    """Not before: another job may answer the rest. Those that are about other files are not among them."""
+    asked = doubt("a", "b")
+    world = World(asked)
+    ours, others = job("1", "PARTIAL_SUCCESS"), job("2", "SUCCESS")
+    world.read_list(100.0, ours, others)
+    world.answer("1", 120.0, ["a"], null=["b"])
+    world.answer("2", 120.0, ["others'"])
+    assert world.decide(asked, 120.0) is None
+    world.read_list(120.0, ours, others)
+    assert world.decide(asked, 120.0) == Take((ours,))
+
+
+def test_a_job_that_names_our_files_without_an_answer_held_them() -> None:
+    """It is taken: what became of them is known."""
+    asked = doubt("a")
+    world = World(asked)
+    view = job(status="PARTIAL_SUCCESS")
+    now_s = world.read_twice(view)
+    world.answer("j", now_s, [], null=["a"])
+    assert world.decide(asked, now_s) == Take((view,))
+
+
+def test_a_job_some_of_whose_results_are_withheld_may_hold_any_file() -> None:
+    """It is waited for, and asked again; where it names one of the files it has told what it will."""
+    asked, other = doubt("a", "b"), doubt("c", chunk=1)
+    world = World(asked, other)
+    view = job(status="SUCCESS")
+    now_s = world.read_twice(view)
+    world.read("j", now_s - 0.1, ["a"], ["a"], withheld=True)
+    assert world.decide(asked, now_s) is None  # more may come within settle_s
+    world.read("j", now_s, ["a"], ["a"], withheld=True)
+    assert world.decide(asked, now_s) == Take((view,))
+    assert world.decide(other, now_s) is None
+    assert world.due(now_s + 60.0) == ["j"]
+    assert not world.has_told_all("j")
+    assert world.decide(other, GIVE_UP_S) == GiveUp((), "its job may be one of: j")
+    world.read("j", GIVE_UP_S, ["a"], ["a"])
+    assert world.decide(other, GIVE_UP_S) == SendAgain()
+
+
+# --- When time runs out ----------------------------------------------------------------------------------------------
+
+
+def test_when_time_runs_out_found_answers_are_taken_and_the_rest_is_given_up() -> None:
+    """Naming those of whom it isn't known, as many as anybody reads."""
+    asked = doubt("a", "b")
+    world = World(asked)
+    found = job("found", "PARTIAL_SUCCESS")
+    out = [job(f"out-{number}") for number in range(12)]
+    now_s = world.read_twice(found, *out)
+    world.answer("found", now_s, ["a"])
+    assert world.decide(asked, GIVE_UP_S - 1.0) is None
+    listed = ", ".join(each.job_id for each in out[:10])
+    assert world.decide(asked, GIVE_UP_S) == GiveUp((found,), f"its job may be one of: {listed}")
+
+
+def test_time_alone_gives_nothing_up() -> None:
+    """How old an attempt is, a wall clock may tell wrongly: first the list is read as for a proof. One that never comes
+    to its end proves nothing, and ends it."""
+    asked = doubt("a", give_up_s=0.0)
+    world = World(asked)
+    world.read_list(99.0, job(), complete=False)
+    world.read_list(100.0, job())
+    assert world.decide(asked, 1e9) is None
+    world.read_list(101.0, job(), complete=False)
+    assert world.decide(asked, 1e9) is None
+    world.read_list(102.0, job(), complete=False)
+    assert world.decide(asked, 1e9) == GiveUp((), "its job may be one of: j")
+
+
+def test_without_a_list_an_attempt_is_given_up_when_its_time_is_over() -> None:
+    """And not before, nor because the list could not be read once."""
+    asked = doubt("a")
+    world = World(asked)
+    world.begin_reading(ACCEPT_UNTIL_S)
+    world.fail_reading()
+    assert world.decide(asked, GIVE_UP_S) is None
+    world.begin_reading(ACCEPT_UNTIL_S + 1.0)
+    world.fail_reading()
+    assert world.decide(asked, GIVE_UP_S - 0.1) is None
+    assert world.decide(asked, GIVE_UP_S) == GiveUp((), NEVER_READ)
+
+
+def test_without_a_list_found_answers_are_taken_all_the_same() -> None:
+    """When time runs out only the rest is unresolved."""
+    asked = doubt("a", "b")
+    world = World(asked)
+    found = job(status="PARTIAL_SUCCESS")
+    world.answer("j", world.read_twice(found, job("out")), ["a"])
+    world.begin_reading(GIVE_UP_S)
+    world.fail_reading()
+    assert world.decide(asked, GIVE_UP_S) == GiveUp((found,), "its job may be one of: out")
+
+
+# --- An API that knows transactions ----------------------------------------------------------------------------------
+
+
+def test_a_transaction_tells_its_job() -> None:
+    """Whatever else the list shows of it, and however old it is: it is watched like any other."""
+    asked = doubt("a", transaction_id="t", server_s=SERVER_S, intended_s=50.0)
+    world = World(asked, named={"ours": None})
+    ours = job("ours", mode="MULTIMODAL", created_at_s=SERVER_S, transaction_id="t")
+    world.read_list(0.0, job("another", transaction_id="u"), job("silent"), ours, complete=False)
+    assert world.candidates.keys() == {"ours"}
+    assert world.decide(asked, 0.0) == Adopt(ours)
+
+
+def test_without_its_job_a_call_is_made_again_under_its_transaction() -> None:
+    """Once the list was looked at: a second call gives the same job."""
+    asked = doubt("a", transaction_id="t")
+    world = World(asked)
+    assert world.decide(asked, 0.0) is None
+    world.read_list(0.0, job("another", transaction_id="u"), complete=False)
+    assert world.decide(asked, 0.0) == SendAgain()
+
+
+def test_a_refusal_after_a_call_that_may_have_been_accepted_proves_nothing() -> None:
+    """Its job is looked for as long as a call may be accepted, and a settling time longer; then it is unresolved: paid,
+    perhaps."""
+    asked = doubt("a", transaction_id="t", refusal="HTTP 400: the file expired")
+    world = World(asked)
+    world.read_list(50.0)
+    world.read_list(100.0)
+    assert world.decide(asked, 119.0) is None
+    world.read_list(120.0)
+    words = "a call may have been accepted before this one was refused (HTTP 400: the file expired)"
+    assert world.decide(asked, 120.0) == GiveUp((), words)
+    ours = job(transaction_id="t")
+    world.read_list(121.0, ours)
+    assert world.decide(asked, 121.0) == Adopt(ours)
+
+
+# --- What is remembered ----------------------------------------------------------------------------------------------
+
+
+def test_what_others_jobs_hold_is_remembered_from_one_attempt_to_the_next() -> None:
+    """Once it was read late enough: in a crowded project they are candidates again and again."""
+    world = World(first := doubt("a"))
+    views = [job("decided", "SUCCESS"), job("read early", "SUCCESS"), job("failed", "ERROR"), job("out")]
+    world.read_list(0.0, *views)
+    world.answer("decided", SETTLE_S, ["others'", "b"])
+    world.answer("read early", 0.0, ["others'"])
+    world.remove(first)
+    assert not world.candidates
+    world.add(doubt("c", chunk=1))
+    world.read_list(1000.0, *views)
+    assert world.due(1000.0) == ["read early"]
+    second = doubt("b", chunk=2)
+    world.add(second)
+    assert world.decide(second, 1000.0) == Take((views[0],))
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read first is forgotten first, and is read again."""
+    monkeypatch.setattr(module, "REMEMBERED_DIGESTS_MAX", 10)
+    world = World()
+    views = [job(f"j{number}", "SUCCESS") for number in range(5)]
+    for view in views:  # four digests each
+        world.add(asked := doubt("a"))
+        world.read_list(0.0, view)
+        world.answer(view.job_id, SETTLE_S, ["x", "y"])
+        world.remove(asked)
+    assert world._remembered_digests == 8
+    world.add(doubt("a"))
+    world.read_list(1000.0, *views)
+    assert world.due(1000.0) == ["j0", "j1", "j2"]
+    assert world._remembered_digests == 0
+
+
+def test_a_job_that_is_recalled_is_out_until_its_end_is_seen() -> None:
+    """What it holds is known; that it has ended is for the server to say."""
+    world = World(first := doubt("a"))
+    world.read_list(0.0, job(status="SUCCESS"))
+    world.answer("j", SETTLE_S, ["others'"])
+    world.remove(first)
+    world.add(second := doubt("b", chunk=1))
+    now_s = world.read_twice(job(), from_s=1000.0)
+    assert (world.decide(second, now_s), world.due(now_s)) == (None, [])
+    world.read_list(1030.0, job(status="SUCCESS"))
+    assert world.decide(second, 1030.0) == SendAgain()

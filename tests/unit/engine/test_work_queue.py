@@ -1,0 +1,99 @@
+"""What an earlier process left open is taken up no faster than jobs may be out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+import anyio
+import pytest
+
+from classify_batch.engine.shutdown import Stopping
+from classify_batch.engine.work_queue import Feed
+from classify_batch.limits import JobSlots
+from classify_batch.limits.credit_budget import CreditBudget
+from classify_batch.records import Ambiguous, Attempt, AttemptKey, Job, Part
+from classify_batch.rundir.cost import Price
+from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.writer import JournalWriter
+from classify_batch.rundir.plan import PlanReader, write_plan
+from classify_batch.settings import Settings
+from classify_batch.states import Submitted, Submitting
+from classify_batch.store.memory import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+SETTINGS = Settings(job={"rules": [{"type": "a", "description": "0123456789"}]})
+
+
+class Still:
+    def wall_s(self) -> float:
+        return 1.0
+
+
+async def feed_of(journal: JournalWriter, store: MemoryStore, slots: JobSlots) -> Feed:
+    await write_plan(store, chunks())
+    plan = PlanReader(store)
+    await plan.scan()
+    budget = CreditBudget(None)
+    return Feed(store, plan, journal, slots, Stopping(), budget, Price(SETTINGS), carries=False)
+
+
+async def test_memory_holds_the_files_of_no_more_jobs_than_may_be_out() -> None:
+    """However many are: each waits for its slot, and nothing new goes out before all have one."""
+    store, slots = MemoryStore(), JobSlots(2)
+    journal = JournalWriter(store, Standing(6), Still())
+    for chunk in range(5):
+        journal.record(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0))
+        journal.record(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0))
+    feed = await feed_of(journal, store, slots)
+    out, submitted = anyio.create_memory_object_stream[Job](99)
+    ambiguous, _ambiguous = anyio.create_memory_object_stream[Ambiguous](99)
+    new, intake = anyio.create_memory_object_stream[Attempt](99)
+    take_up = partial(feed.take_up, left_s=0.0, accept_s=60.0)
+    with out, submitted, ambiguous, _ambiguous, new, intake:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take_up, out, ambiguous)
+            tasks.start_soon(feed.work, new)
+            for known in (2, 3, 4, 5):
+                await anyio.wait_all_tasks_blocked()
+                assert submitted.statistics().current_buffer_used == known
+                assert intake.statistics().current_buffer_used == 0
+                slots.release()
+            await anyio.wait_all_tasks_blocked()
+            assert intake.statistics().current_buffer_used == 1
+            tasks.cancel_scope.cancel()
+
+
+async def test_what_may_have_been_accepted_is_reconciled_after_what_was() -> None:
+    """With all that was known before its intent, and with the time from which on the dead process can have sent
+    nothing; its event loop's time means nothing here. Jobs that may have ended come first: they give slots back."""
+    store, slots = MemoryStore(), JobSlots(1)
+    journal = JournalWriter(store, Standing(3), Still())
+    journal.record(Submitting(AttemptKey(0, 1), Part(0), 7.0, 2.5, 1234.5, "p"))
+    journal.record(Submitting(AttemptKey(1, 1), Part(1), 8.0))
+    journal.record(Submitted(AttemptKey(1, 1), "job", 9.0))
+    journal.record(Submitting(AttemptKey(2, 1), Part(2), 8.0))
+    feed = await feed_of(journal, store, slots)
+    out, submitted = anyio.create_memory_object_stream[Job](9)
+    doubtful, ambiguous = anyio.create_memory_object_stream[Ambiguous](9)
+    with submitted, ambiguous:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(feed.take_up, left_s=11.0, accept_s=90.0), out, doubtful)
+            await anyio.wait_all_tasks_blocked()
+            assert submitted.receive_nowait().job_id == "job"
+            slots.release()
+            first = await ambiguous.receive()
+            slots.release()
+            second = await ambiguous.receive()
+    assert (first.left_s, first.accept_s, first.refusal) == (11.0, 90.0, "")
+    attempt = first.attempt
+    assert (attempt.key, attempt.part, attempt.file_ids) == (AttemptKey(0, 1), Part(0), ("file-0",))
+    assert (attempt.since_s, attempt.server_s, attempt.intended_s, attempt.credits) == (7.0, 1234.5, None, 2.5)
+    assert attempt.ambiguous
+    assert (second.attempt.key, second.attempt.server_s) == (AttemptKey(2, 1), None)
+
+
+async def chunks() -> AsyncIterator[list[str]]:
+    for chunk in range(6):
+        yield [f"file-{chunk}"]
