@@ -34,7 +34,7 @@ from classify_batch.states import Ended
 from classify_batch.vocabulary import Kind, Log
 
 if TYPE_CHECKING:
-    from tests.unit.stages.scripted import KeptJournal, ScriptedApi, refusal
+    from tests.unit.engine.scripted import KeptJournal, ScriptedApi, refusal
 else:
     from scripted import KeptJournal, ScriptedApi, refusal
 

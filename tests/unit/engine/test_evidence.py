@@ -12,7 +12,7 @@ from classify_batch.ports import NamedFor
 from classify_batch.records import JobView
 
 if TYPE_CHECKING:
-    from tests.unit.stages.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, SPREAD_S, World, doubt, job
+    from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, SPREAD_S, World, doubt, job
 else:
     from seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, SPREAD_S, World, doubt, job
 

@@ -11,7 +11,7 @@ from classify_batch.engine.reconciler.decisions import Adopt, GiveUp, SendAgain,
 from classify_batch.engine.reconciler.evidence import NEVER_READ
 
 if TYPE_CHECKING:
-    from tests.unit.stages.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, World, doubt, job
+    from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, World, doubt, job
 else:
     from seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, World, doubt, job
 

@@ -20,7 +20,7 @@ from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.records import JobPage, JobView
 
 if TYPE_CHECKING:
-    from tests.unit.stages.scripted import ScriptedApi, refusal
+    from tests.unit.engine.scripted import ScriptedApi, refusal
 else:
     from scripted import ScriptedApi, refusal
 
