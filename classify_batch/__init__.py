@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from classify_batch.errors import ExitStatus as ExitStatus
     from classify_batch.errors import UsageError as UsageError
     from classify_batch.errors import WorldError as WorldError
-    from classify_batch.runs.doors import arun as arun
-    from classify_batch.runs.doors import run as run
-    from classify_batch.runs.result import RunResult as RunResult
+    from classify_batch.operations.result import RunResult as RunResult
+    from classify_batch.operations.run import arun as arun
+    from classify_batch.operations.run import run as run
     from classify_batch.settings import Settings as Settings
 
 _HOMES = {
@@ -29,12 +29,12 @@ _HOMES = {
     "ClassifyBatchError": "errors",
     "ExitStatus": "errors",
     "Progress": "engine.progress",
-    "RunResult": "runs.result",
+    "RunResult": "operations.result",
     "Settings": "settings",
     "UsageError": "errors",
     "WorldError": "errors",
-    "arun": "runs.doors",
-    "run": "runs.doors",
+    "arun": "operations.run",
+    "run": "operations.run",
 }
 
 __all__ = [

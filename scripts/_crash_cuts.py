@@ -30,8 +30,8 @@ from _crash_sandbox import BRISK, FAULTS, Lab, Server
 from _crash_suites import FAILING
 
 from classify_batch import Settings, arun
+from classify_batch.operations.verify import verify_run
 from classify_batch.rundir.journal.line import seal
-from classify_batch.runs.reading import verify_run
 from classify_batch.sandbox import App, Faults, Options, opened, read_jobs, serving
 from classify_batch.sandbox.world import Job, count_billed
 

@@ -41,8 +41,8 @@ def check_command(config: Path, source: str, column: str | None, as_json: bool, 
     from classify_batch.cli.jobs.calling import call
     from classify_batch.cli.outputs import printing
     from classify_batch.errors import SettingsError
-    from classify_batch.runs.check.look import check_input, check_run
-    from classify_batch.runs.check.words import describe, summary
+    from classify_batch.operations.check.check_input import check_input, check_run
+    from classify_batch.operations.check.report import describe, summary
     from classify_batch.settings import Settings
 
     def tell(looked_up: int, files: int) -> None:

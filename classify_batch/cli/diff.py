@@ -45,10 +45,10 @@ def diff_command(before: Path, after: Path, as_json: bool, only: str | None, min
     """
     import anyio
 
-    from classify_batch.manifest.diff.changes import Change, Diff
-    from classify_batch.manifest.diff.words import describe, summary
+    from classify_batch.operations.diff.changes import Change, Diff
+    from classify_batch.operations.diff.diff_runs import diff_runs
+    from classify_batch.operations.diff.summary import describe, summary
     from classify_batch.rundir.outcome_lines import encode_line
-    from classify_batch.runs.diff import diff_runs
 
     async def compare() -> Diff:
         return await diff_runs(

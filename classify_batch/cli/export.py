@@ -35,9 +35,9 @@ def export_command(directory: Path, target: Path, only: str | None, as_json: boo
 
     from classify_batch.cli.jobs.calling import call
     from classify_batch.errors import UsageError
-    from classify_batch.export.selection import Only
+    from classify_batch.operations.export.export_run import export_lines, export_run
+    from classify_batch.operations.export.selection import Only
     from classify_batch.rundir.outcome_lines import encode_line
-    from classify_batch.runs.export import export_lines, export_run
 
     asked = Only(only) if only else None
     if target == STDOUT:

@@ -39,9 +39,9 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
 
     import anyio
 
+    from classify_batch.operations.run import make_plan
     from classify_batch.protocol.page_limits import max_pages_of
     from classify_batch.rundir.cost import cost_of
-    from classify_batch.runs.doors import make_plan
     from classify_batch.settings import Settings
 
     settings = Settings.load(config, **as_sections(options))

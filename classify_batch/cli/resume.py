@@ -42,7 +42,7 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
     import anyio
 
     from classify_batch.cli.running import resume_command_for, run_to_end
-    from classify_batch.runs.reading import read_run_settings
+    from classify_batch.operations.open_run import read_run_settings
     from classify_batch.settings import Settings
 
     given = as_sections(options)

@@ -23,8 +23,8 @@ from classify_batch.engine.progress import Progress
 from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.engine.submit_only import COLLECT_LATER
 from classify_batch.errors import ExitStatus
-from classify_batch.runs.doors import arun
-from classify_batch.runs.result import RunResult
+from classify_batch.operations.result import RunResult
+from classify_batch.operations.run import arun
 from classify_batch.settings import Settings
 from classify_batch.vocabulary import RunState
 

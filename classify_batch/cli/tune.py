@@ -24,7 +24,7 @@ def tune_command(directory: Path, **told: Any) -> int:
     Example:
       classify-batch tune runs/today --jobs-in-flight 50 --requests-per-s 10
     """
-    from classify_batch.runs.tune import tune
+    from classify_batch.operations.tune import tune
     from classify_batch.settings.tuning import Tuning
 
     tuning = Tuning.of(**told)

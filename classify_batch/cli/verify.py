@@ -10,7 +10,7 @@ import click
 from classify_batch.cli.options import directory_argument
 
 if TYPE_CHECKING:
-    from classify_batch.manifest.verify import Verification
+    from classify_batch.operations.verify import Verification
 
 
 @click.command("verify")
@@ -28,7 +28,7 @@ def verify_command(directory: Path) -> int:
 
     from classify_batch.cli.outputs import printing
     from classify_batch.errors import ExitStatus
-    from classify_batch.runs.reading import verify_run
+    from classify_batch.operations.verify import verify_run
 
     found = anyio.run(verify_run, directory)
     sound = ExitStatus.COMPLETE if found.complete else ExitStatus.INCOMPLETE

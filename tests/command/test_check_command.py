@@ -486,7 +486,7 @@ def test_all_files_of_the_project(check: Check) -> None:
 
 def test_how_far_it_is(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long look-up is no silence: on stderr, and so as not to disturb what is read from stdout."""
-    monkeypatch.setattr("classify_batch.runs.check.look.REPORT_EVERY_S", 0.02)
+    monkeypatch.setattr("classify_batch.operations.check.check_input.REPORT_EVERY_S", 0.02)
     with sandbox() as base_url:
         done = check(base_url, [f"file-{number}" for number in range(9000)], "--requests-per-s", "20")
     assert done.status == 0

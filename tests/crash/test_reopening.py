@@ -17,8 +17,8 @@ from trio.testing import MockClock
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
-from classify_batch.manifest import verify as verifying
-from classify_batch.manifest.verify import verify
+from classify_batch.operations import verify as verifying
+from classify_batch.operations.verify import verify
 from classify_batch.sandbox.endings import Ending
 from classify_batch.sandbox.world import Job
 from classify_batch.store.memory import MemoryStore

@@ -27,7 +27,7 @@ from trio.testing import MockClock
 from classify_batch.clock import LoopClock
 from classify_batch.engine.progress import Ending
 from classify_batch.engine.shutdown import Stop
-from classify_batch.manifest import verify as verifying
+from classify_batch.operations import verify as verifying
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id
 from classify_batch.sandbox import App, Faults, Options, World

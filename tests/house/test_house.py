@@ -18,9 +18,9 @@ import classify_batch
 from classify_batch import Settings
 from classify_batch.cli.main import COMMANDS, cli
 from classify_batch.errors import EXIT_STATUS_MEANINGS
+from classify_batch.operations import run as operation
 from classify_batch.records import AttemptKey, ParsingConfiguration, Rule, WebhookConfiguration
 from classify_batch.rundir.journal.entry import encode_facts
-from classify_batch.runs import doors
 from classify_batch.states import Ended, Tally
 from classify_batch.vocabulary import FailureCode, Kind
 
@@ -136,7 +136,9 @@ def test_every_test_says_its_promise() -> None:
 def test_what_programs_import_is_documented() -> None:
     """Every function and class that programs are offered, and every public method of it, has a docstring."""
     offered = [getattr(classify_batch, name) for name in classify_batch.__all__]
-    offered += [each for name, each in vars(doors).items() if callable(each) and each.__module__ == doors.__name__]
+    offered += [
+        each for name, each in vars(operation).items() if callable(each) and each.__module__ == operation.__name__
+    ]
     members = [
         (f"{each.__name__}.{name}", getattr(member, "__doc__", None))
         for each in offered

@@ -29,13 +29,13 @@ from classify_batch.engine.planner import chunked
 from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.shutdown import Stopping
 from classify_batch.llamacloud.client import Http
-from classify_batch.manifest.verify import Verification, verify
+from classify_batch.operations.run import PROGRESS_EVERY_S
+from classify_batch.operations.run_resources import api_of, gate_of
+from classify_batch.operations.verify import Verification, verify
 from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.rundir.run_file import write_run_file
-from classify_batch.runs.doors import PROGRESS_EVERY_S
-from classify_batch.runs.world import api_of, gate_of
 from classify_batch.sandbox import AnswerLost, App, Faults, Options, opened
 from classify_batch.sandbox.world import count_billed
 from classify_batch.settings import Settings

@@ -33,7 +33,7 @@ def command(every_page: bool, as_json: bool, **options: Any) -> int:
 
     from classify_batch.cli.jobs.calling import call
     from classify_batch.cli.jobs.shown import hint_of_next_page, listed, show
-    from classify_batch.runs.files import each_page, list_files
+    from classify_batch.operations.uploads import each_page, list_files
 
     asked = {name: options[name] for name in ("page_size", "page_token", "file_ids", "file_name")}
 

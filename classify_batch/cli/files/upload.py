@@ -12,7 +12,7 @@ from classify_batch.cli.options import PATH
 
 if TYPE_CHECKING:
     from classify_batch.errors import ClassifyBatchError
-    from classify_batch.runs.files import NotUploaded, Uploaded
+    from classify_batch.operations.uploads import NotUploaded, Uploaded
 
 CONCURRENCY_MAX = 64
 
@@ -45,7 +45,7 @@ def command(paths: tuple[Path, ...], recursive: bool, concurrency: int, **option
 
     from classify_batch.cli.jobs.calling import call
     from classify_batch.errors import ExitStatus, UsageError
-    from classify_batch.runs.files import upload
+    from classify_batch.operations.uploads import upload
 
     told = _Told()
     work = partial(upload, settings, paths, recursive=recursive, concurrency=concurrency, tell=told.tell)
@@ -72,8 +72,8 @@ class _Told:
         return self.sent + self.there + self.failed
 
     def tell(self, end: Uploaded | NotUploaded) -> None:
+        from classify_batch.operations.uploads import NotUploaded
         from classify_batch.protocol.sanitize import clean
-        from classify_batch.runs.files import NotUploaded
 
         if isinstance(end, NotUploaded):
             self.failed += 1

@@ -27,7 +27,7 @@ def command(job_id: str, as_json: bool, **options: Any) -> int:
 
     from classify_batch.cli.jobs.calling import call
     from classify_batch.cli.jobs.shown import described, show
-    from classify_batch.runs.jobs import cancel_job
+    from classify_batch.operations.jobs.single_calls import cancel_job
 
     job = call(partial(cancel_job, settings, job_id))
     show(job, partial(described, job), as_json=as_json)

@@ -69,7 +69,7 @@ def command(
     from classify_batch.cli.jobs.calling import call
     from classify_batch.cli.jobs.shown import described, show
     from classify_batch.cli.outputs import StdoutError
-    from classify_batch.runs.creating import Creating
+    from classify_batch.operations.jobs.create import Creating
 
     def tell(job: Mapping[str, Any]) -> None:
         try:

@@ -58,7 +58,7 @@ def command(page_size: int | None, page_token: str | None, as_json: bool, **opti
 
     from classify_batch.cli.jobs.calling import call
     from classify_batch.cli.jobs.shown import hint_of_next_page, listed, show
-    from classify_batch.runs.jobs import list_jobs
+    from classify_batch.operations.jobs.single_calls import list_jobs
 
     filters = {name: options[name] for name in FILTERS}
     page = call(partial(list_jobs, settings, page_size=page_size, page_token=page_token, **filters))

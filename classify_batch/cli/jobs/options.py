@@ -58,7 +58,7 @@ job_id_argument = click.argument("job_id", metavar="JOB_ID", callback=named_id)
 def load(options: Mapping[str, Any], job: Mapping[str, Any] | None = None) -> Settings:
     """The settings of a call; with `job`, what its [job] section is told by options."""
     from classify_batch.cli.options import as_sections
-    from classify_batch.runs.jobs import load_settings
+    from classify_batch.operations.jobs.single_calls import load_settings
 
     sections = as_sections({name: value for name, value in options.items() if name.startswith("api__")})
     if job is None:

@@ -40,7 +40,7 @@ def command(job_id: str, page_token: str | None, as_json: bool, **options: Any) 
     from classify_batch.cli.jobs.calling import call
     from classify_batch.cli.jobs.shown import listed, show
     from classify_batch.errors import ExitStatus
-    from classify_batch.runs.jobs import get_results
+    from classify_batch.operations.jobs.single_calls import get_results
 
     page, withheld = call(partial(get_results, settings, job_id, page_token=page_token))
     headings = ("file id", "type", "sure", "reasoning")

@@ -1,1 +1,0 @@
-"""The run directory's files, written and read through the store: what a run hands to others."""

@@ -1,0 +1,58 @@
+"""What a plan comes to: requests, the least time, and the most that it can cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from classify_batch.operations.run_resources import CREATES_PER_S_V2
+from classify_batch.rundir.cost import Cost, cost_of
+from classify_batch.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A plan's size.
+
+    Attributes:
+        requests: at least; looking comes on top.
+        least_s: no run under these limits is faster. How long jobs take is not in it, since nobody knows.
+        follows_from: the limit that `least_s` follows from, in words.
+        times_a_job: the run also takes this many times as long as a job; 0 where the jobs at once have no limit.
+    """
+
+    files: int
+    duplicates: int
+    files_per_job: int
+    chunks: int
+    requests: int
+    least_s: float
+    follows_from: str
+    times_a_job: float
+    cost: Cost
+
+
+def size_of(files: int, duplicates: int, settings: Settings) -> Size:
+    """A v1 job takes a create and a results call, a v2 job a create: its answer comes with a look."""
+    limits, v2 = settings.limits, settings.api.version == "v2"
+    chunks = ceil(files / settings.files_per_job)
+    requests = chunks if v2 else 2 * chunks
+    creates_per_s = limits.creates_per_s or (CREATES_PER_S_V2 if v2 else None)
+    least_s, follows_from = requests / limits.requests_per_s, _at(requests, "requests", limits.requests_per_s)
+    if creates_per_s is not None and chunks / creates_per_s > least_s:
+        least_s, follows_from = chunks / creates_per_s, _at(chunks, "creates", creates_per_s)
+    return Size(
+        files=files,
+        duplicates=duplicates,
+        files_per_job=settings.files_per_job,
+        chunks=chunks,
+        requests=requests,
+        least_s=least_s,
+        follows_from=follows_from,
+        times_a_job=chunks / limits.jobs_in_flight if limits.jobs_in_flight else 0.0,
+        cost=cost_of(files, settings),
+    )
+
+
+def _at(count: int, what: str, per_s: float) -> str:
+    return f"{count:,} {what} at {per_s:g} a second"

@@ -1,0 +1,94 @@
+"""A check's report: lines for a person, one object for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from classify_batch.errors import ExitStatus
+from classify_batch.inputs.ids import shorten
+from classify_batch.operations.check.check_input import Report
+from classify_batch.operations.check.estimate import Size
+from classify_batch.operations.check.findings import INPUT, Finding, Severity
+
+_VERDICTS = {
+    ExitStatus.COMPLETE: "nothing stops a run",
+    ExitStatus.USAGE: "mend the input or the settings first",
+    ExitStatus.PERSON: "a person must act first",
+    ExitStatus.INCOMPLETE: "the API is down; try again later",
+}
+
+
+def describe(report: Report) -> Iterator[str]:
+    """The report as lines."""
+    if report.files is not None:
+        yield f"files       {report.files:,}  ({report.duplicates:,} repeated IDs left out)"
+    if report.size is not None:
+        yield from _describe_size(report.size)
+        yield f"looked up   {report.looked_up:,} of {report.size.files:,} files in the project"
+    for finding in sorted(report.findings, key=lambda each: list(Severity).index(each.severity)):
+        yield f"{finding.severity:<12}{finding.message}{_examples(finding)}"
+        yield f"  hint: {finding.hint}"
+    yield f"result      {_VERDICTS[report.exit_status]}"
+
+
+def _describe_size(size: Size) -> Iterator[str]:
+    each = "file" if size.files_per_job == 1 else "files"
+    rates = ", then ".join(f"{rate:g}" for rate in size.cost.credits_per_page)
+    yield f"chunks      {size.chunks:,}  (of up to {size.files_per_job} {each})"
+    yield f"requests    {size.requests:,}  at least; looking comes on top"
+    yield f"time        at least {span(size.least_s)}  ({size.follows_from})"
+    if size.times_a_job > 1:
+        yield f"            and at least {size.times_a_job:,.4g} times as long as a job takes  (limits.jobs_in_flight)"
+    yield (
+        f"cost        at most {size.cost.credits:,.10g} credits, ${size.cost.dollars:,.2f}, {size.cost.pages:,} pages"
+        f"  ({size.cost.pages_per_file} pages a file, {rates} credits a page)"
+    )
+
+
+def _examples(finding: Finding) -> str:
+    if not finding.examples:
+        return ""
+    more = finding.count is not None and finding.count > len(finding.examples)
+    if finding.code == INPUT:  # a single one is the message itself
+        return "" if finding.count == 1 else f": {'; '.join(finding.examples)}{'; …' if more else ''}"
+    return f": {', '.join(map(shorten, finding.examples))}{', …' if more else ''}"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its two largest units."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{max(1, whole)} s"
+    minutes, hours = divmod(whole, 60), divmod(whole // 60, 60)
+    if whole < 3600:
+        return f"{minutes[0]} min {minutes[1]} s"
+    return f"{hours[0]:,} h {hours[1]} min"
+
+
+def summary(report: Report) -> dict[str, Any]:
+    """The report as one object."""
+    size = report.size
+    return {
+        "exit_status": int(report.exit_status),
+        "files": report.files,
+        "duplicates": report.duplicates,
+        "chunks": None if size is None else size.chunks,
+        "requests_at_least": None if size is None else size.requests,
+        "least_s": None if size is None else round(size.least_s, 3),
+        "cost": None
+        if size is None
+        else {"pages": size.cost.pages, "credits": size.cost.credits, "dollars": round(size.cost.dollars, 6)},
+        "looked_up": report.looked_up,
+        "findings": [
+            {
+                "severity": finding.severity,
+                "code": finding.code,
+                "message": finding.message,
+                "hint": finding.hint,
+                "count": finding.count,
+                "examples": finding.examples,
+            }
+            for finding in report.findings
+        ],
+    }

@@ -1,0 +1,235 @@
+"""Compares two runs, a bucket at a time; UUIDs are compared by value.
+
+Every file that is planned in one of the runs, or in both, is counted once: under the first of these that holds of it.
+
+    waiting     it has no outcome yet in a run that is not complete: nothing can be said
+    new, gone   only the second run has it, or only the first
+    outcome     classified, unmatched, failed: another one than before
+    type        classified both times, and not as the same
+    confidence  the same answer, and the confidence moved far enough, or came, or went
+    unchanged   all others; also those that failed for another reason
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import fsum
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from anyio.lowlevel import checkpoint
+
+from classify_batch.operations.diff.outcome_buckets import WAITING, Answer, Labels, Record
+from classify_batch.operations.diff.sides import read_side
+from classify_batch.ports import RunStore
+from classify_batch.rundir.opened_run import RunOnDisk
+from classify_batch.rundir.outcome_lines import encode_line
+from classify_batch.streams.spill import LIMITS, Limits
+
+_CONFIDENCE_ERROR_MAX = 1e-9
+"""0.9 and 0.8 are not quite 0.1 apart for a computer, and they are for whoever asks for 0.1."""
+
+
+class Change(StrEnum):
+    """What can have become of a file; see the head of this file."""
+
+    NEW = "new"
+    GONE = "gone"
+    OUTCOME = "outcome"
+    TYPE = "type"
+    CONFIDENCE = "confidence"
+    UNCHANGED = "unchanged"
+    WAITING = "waiting"
+
+
+CHANGES = (Change.NEW, Change.GONE, Change.OUTCOME, Change.TYPE, Change.CONFIDENCE)
+"""Those by which files can be asked for."""
+
+Took = Callable[[bytes], object]
+
+
+class Pair(NamedTuple):
+    """From one answer to another, as a row of a table."""
+
+    change: Change
+    before: str
+    after: str
+
+
+@dataclass(slots=True)
+class Confidence:
+    """The confidences of files that have the same answer in both runs, and a confidence in both. Sums."""
+
+    files: int = 0
+    before: float = 0.0
+    after: float = 0.0
+    moved: float = 0.0
+
+    def add(self, pairs: list[tuple[float, float]]) -> None:
+        self.files += len(pairs)
+        self.before += fsum(before for before, _ in pairs)
+        self.after += fsum(after for _, after in pairs)
+        self.moved += fsum(abs(after - before) for before, after in pairs)
+
+
+@dataclass(slots=True)
+class Diff:
+    """What changed between two runs.
+
+    Attributes:
+        min_confidence_change: from which a confidence counts as moved.
+        counts: files by change, all of them named.
+        pairs: files with another outcome or type, by what they were and what they are.
+    """
+
+    before: RunOnDisk
+    after: RunOnDisk
+    min_confidence_change: float
+    counts: Counter[Change] = field(default_factory=lambda: Counter(dict.fromkeys(Change, 0)))
+    pairs: Counter[Pair] = field(default_factory=Counter)
+    confidence: Confidence = field(default_factory=Confidence)
+
+
+async def diff(
+    before: tuple[RunStore, RunOnDisk],
+    after: tuple[RunStore, RunOnDisk],
+    *,
+    min_confidence_change: float,
+    only: Change | None = None,
+    took: Took | None = None,
+    directory: Path | None = None,
+    limits: Limits = LIMITS,
+) -> Diff:
+    """Compares two runs. `took` is given the lines of the files with the change `only`, some at a time.
+
+    `directory`: where temporary files may go: about 50 bytes a file and run.
+
+    Raises:
+        DamagedError: what was committed is not there as it was written.
+        WorldError: a run took its failed files up again while it was read, or temporary files can't be written.
+    """
+    labels = Labels()
+    found = Diff(before[1], after[1], min_confidence_change)
+    with ExitStack() as opened:
+        sides = [await read_side(*side, labels, opened, directory, limits) for side in (before, after)]
+        comparison = _Comparison(labels.answers, found, only)
+        for number in range(limits.buckets):
+            data = comparison.compare(*(side.bucket(number) for side in sides))
+            if data and took is not None:
+                took(data)
+            await checkpoint()
+        comparison.finish()
+    return found
+
+
+class _AnswerChanges(dict[tuple[int, int], Change]):
+    """What changed from one label to another, the confidence apart."""
+
+    def __init__(self, answers: list[Answer]) -> None:
+        super().__init__()
+        self._answers = answers
+
+    def __missing__(self, labels: tuple[int, int]) -> Change:
+        before, after = (self._answers[label] for label in labels)
+        if WAITING in labels:
+            change = Change.WAITING
+        elif before.outcome != after.outcome:
+            change = Change.OUTCOME
+        else:
+            change = Change.UNCHANGED if before.type == after.type else Change.TYPE
+        self[labels] = change
+        return change
+
+
+class _Outcome(msgspec.Struct):
+    outcome: str
+    type: str | None
+    confidence: float | None
+    code: str | None
+
+
+class _ChangeLine(msgspec.Struct):
+    """A line of the files that changed; its keys in the order in which they are written."""
+
+    file_id: str
+    change: str
+    before: _Outcome | None
+    after: _Outcome | None
+
+
+class _Comparison:
+    def __init__(self, answers: list[Answer], found: Diff, only: Change | None) -> None:
+        self._answers = answers
+        self._found = found
+        self._only = only
+        self._of_answers = _AnswerChanges(answers)
+        self._label_pairs: Counter[tuple[int, int]] = Counter()
+        self._min = found.min_confidence_change - _CONFIDENCE_ERROR_MAX
+        self._encoder = msgspec.json.Encoder()
+
+    def compare(self, before: dict[str, Record], after: dict[str, Record]) -> bytes:
+        """Counts a bucket's files, by key, and gives the lines of those that were asked for."""
+        changes: list[Change] = []
+        asked: list[_ChangeLine] = []
+        confidences: list[tuple[float, float]] = []
+        for key, now in after.items():
+            was = before.pop(key, None)
+            change = self._judge(was, now, confidences)
+            changes.append(change)
+            if change is self._only:
+                asked.append(self._line(now[0], change, was, now))
+        for was in before.values():
+            change = Change.WAITING if was[1] == WAITING else Change.GONE
+            changes.append(change)
+            if change is self._only:
+                asked.append(self._line(was[0], change, was, None))
+        self._found.counts.update(changes)
+        self._found.confidence.add(confidences)
+        return self._encode(asked)
+
+    def finish(self) -> None:
+        """Adds the pairs of labels up by what they are called."""
+        for labels, files in self._label_pairs.items():
+            before, after = (self._answers[label].name for label in labels)
+            self._found.pairs[Pair(self._of_answers[labels], before, after)] += files
+
+    def _judge(self, was: Record | None, now: Record, confidences: list[tuple[float, float]]) -> Change:
+        if was is None:
+            return Change.WAITING if now[1] == WAITING else Change.NEW
+        labels = was[1], now[1]
+        change = self._of_answers[labels]
+        if change is not Change.UNCHANGED:
+            if change is not Change.WAITING:
+                self._label_pairs[labels] += 1
+            return change
+        before, after = was[2], now[2]
+        if before is not None and after is not None:
+            confidences.append((before, after))
+            moved = before != after and abs(after - before) >= self._min
+        else:
+            moved = before is not after
+        return Change.CONFIDENCE if moved else Change.UNCHANGED
+
+    def _line(self, file_id: str, change: Change, was: Record | None, now: Record | None) -> _ChangeLine:
+        return _ChangeLine(file_id, change.value, self._outcome(was), self._outcome(now))
+
+    def _outcome(self, record: Record | None) -> _Outcome | None:
+        if record is None:
+            return None
+        _, label, confidence = record
+        outcome, kind, code = self._answers[label]
+        return _Outcome(outcome, kind, confidence, code)
+
+    def _encode(self, lines: list[_ChangeLine]) -> bytes:
+        try:
+            data = bytes(self._encoder.encode_lines(lines))
+            if data.isascii():
+                return data
+        except UnicodeEncodeError:  # a lone surrogate in a type, which the server may have sent
+            pass
+        return b"".join(encode_line(msgspec.to_builtins(line)) for line in lines)

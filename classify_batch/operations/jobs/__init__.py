@@ -1,0 +1,1 @@
+"""Single jobs, by single calls: create, get, list, results, cancel."""

@@ -1,0 +1,133 @@
+"""A new run is planned; a run that is there must be the one that is meant."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from classify_batch.errors import RunDirectoryError
+from classify_batch.inputs.compare import compare_ids
+from classify_batch.inputs.dedupe import distinct
+from classify_batch.inputs.open import PROJECT, SourceSpec, is_repeatable, open_source
+from classify_batch.llamacloud.v1.batch_api import FileList
+from classify_batch.operations.reuse.earlier_runs import Reuse, earlier_runs
+from classify_batch.operations.reuse.plan_reusing import plan_reusing
+from classify_batch.operations.run_resources import World
+from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.plan import PlanReader, hash_ids
+from classify_batch.rundir.run_file import refuse_other_run, write_run_file
+from classify_batch.rundir.run_record import RunFile
+from classify_batch.settings import Settings
+from classify_batch.store.disk import DiskStore
+from classify_batch.vocabulary import Log
+
+_LAST_LINE_BYTES_MAX = 1 << 20
+
+log = logging.getLogger("classify_batch")
+
+
+async def plan_if_new(
+    world: World,
+    store: DiskStore,
+    path: Path,
+    settings: Settings,
+    file_ids: SourceSpec | None,
+    column: str | None,
+    reuse: Reuse = (),
+) -> RunOnDisk | None:
+    """Plans a new run, or makes sure that the run in the directory is the one that is meant.
+
+    Returns the latter as it was read: nobody else writes while the lock is held, and reading takes its time. It goes
+    on with its plan: `reuse`, where earlier runs are, is only looked at for a new one.
+    """
+    found = await read_run(store)
+    if found is not None:
+        refuse_other_run(found.run, settings.identity(), store.where)
+        if file_ids is not None:
+            await _refuse_other_ids(found.run, store, path, file_ids, column)
+        return found
+    if file_ids is None:
+        raise RunDirectoryError(
+            f"{path} holds no run", hint="name the directory of a run, or give its input to begin one"
+        )
+    await _refuse_strangers(store)
+    pages = FileList((await world.connect())[0]).page if file_ids == PROJECT else None
+    batches = open_source(file_ids, column=column, carry=settings.plan.carry, pages=pages)
+    earlier = await earlier_runs(reuse, path, settings.identity())
+    planned = await plan_reusing(
+        store, batches, earlier, settings.files_per_job, triage=settings.triage, directory=path
+    )
+    await write_run_file(store, settings, planned.plan, planned.duplicates, world.clock, planned.reused)
+    return None
+
+
+def refuse_uncounted(found: RunOnDisk, settings: Settings) -> None:
+    """Raises RunDirectoryError where a bound of credits can't be held: the run's first jobs were not counted, or a
+    process that was killed may have sent creates that it had not written down."""
+    run = found.run
+    if settings.limits.max_credits is not None and settings.api.version == "v2" and not found.standing.bound_holds:
+        raise RunDirectoryError(
+            "a process of version 0.2 was killed in this run, and had no limits.max_credits: it may have sent creates "
+            "that it had not written down, so the bound can't be held",
+            hint="go on without it, or begin a new run directory with the files that are left",
+        )
+    if settings.limits.max_credits is not None and "escalation" not in run.identity:
+        raise RunDirectoryError(
+            "the run was begun by a version that counted no credits, so limits.max_credits can't be held",
+            hint="go on without it, or begin a new run directory with the files that are left",
+        )
+
+
+async def _refuse_strangers(store: DiskStore) -> None:
+    """Outcomes or a journal without a run.json are somebody's run that lost its head: not to be written over."""
+    strangers = sorted(await store.names() & {log.value for log in Log})
+    if strangers == [Log.RESULTS] and await _is_left_by_planning(store):
+        return
+    if strangers:
+        raise RunDirectoryError(
+            f"{store.where} has {', '.join(strangers)}, but no run.json",
+            hint="put run.json back from a copy, or name a new run directory",
+        )
+
+
+async def _is_left_by_planning(store: DiskStore) -> bool:
+    """Whether results.jsonl was written by a planning that was killed: it holds what was reused, or nothing."""
+    size = await store.size(Log.RESULTS) or 0
+    tail = await store.read(Log.RESULTS, max(0, size - _LAST_LINE_BYTES_MAX))
+    try:
+        last = json.loads(tail.splitlines()[-1]) if tail else {"reused_from": None}
+    except ValueError:
+        return False
+    return isinstance(last, dict) and "reused_from" in last
+
+
+async def _refuse_other_ids(
+    run: RunFile, store: DiskStore, path: Path, file_ids: SourceSpec, column: str | None
+) -> None:
+    if not is_repeatable(file_ids):
+        log.warning(
+            "%s: going on with the plan that is there; the input is not read again (a new night wants a new directory)",
+            store.where,
+        )
+        return
+    if not isinstance(file_ids, Iterator):  # what can be read twice is hashed first: a comparison takes thrice as long
+        same_order = await hash_ids(aiter(distinct(open_source(file_ids, column=column), directory=path)))
+        if same_order == run.identity.get("ids_sha256"):
+            return
+    plan = PlanReader(store)
+    await plan.scan(run.plan_sha256)
+    given = aiter(distinct(open_source(file_ids, column=column), directory=path))
+    difference = await compare_ids(plan.file_id_batches(), given, directory=path)
+    if difference:
+        raise RunDirectoryError(
+            f"{store.where} holds a run of other file IDs: {difference.new} of the given ones are not in its plan"
+            f"{_examples(difference.new_examples)}, {difference.gone} of its plan are not given"
+            f"{_examples(difference.gone_examples)}",
+            hint="give the input that the run was begun with, or name a new run directory",
+        )
+
+
+def _examples(file_ids: tuple[str, ...]) -> str:
+    return f" ({', '.join(file_ids)}{', …' if len(file_ids) > 2 else ''})" if file_ids else ""
