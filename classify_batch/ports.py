@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from classify_batch.records import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
-from classify_batch.states import Fact
+from classify_batch.lifecycle import Fact
+from classify_batch.model import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
 from classify_batch.vocabulary import Log
 
 

@@ -20,13 +20,13 @@ from _bench_clients import file_id
 
 from classify_batch import Settings
 from classify_batch.clock import SystemClock
-from classify_batch.records import AttemptKey, Part, Segment
+from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
+from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.journal.replay import Standing
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES
 from classify_batch.rundir.plan import write_plan
 from classify_batch.rundir.run_file import write_run_file
-from classify_batch.states import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.store.disk import DiskStore
 from classify_batch.vocabulary import Kind
 

@@ -23,9 +23,9 @@ def slowly(descriptor: int) -> None:  # noqa: ARG001
 
 
 def line_of(number: int) -> bytes:
-    from classify_batch.records import AttemptKey
+    from classify_batch.lifecycle import Submitted
+    from classify_batch.model import AttemptKey
     from classify_batch.rundir.journal.entry import encode_facts
-    from classify_batch.states import Submitted
 
     fact = Submitted(AttemptKey(number, 1), f"0000abcd-0000-4000-8000-{number:012x}", 0.0)
     return encode_facts(number + 1, time.time(), number, (fact,))

@@ -20,10 +20,9 @@ from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN, Outcomes, fa
 from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.file_keys import file_key, file_keys
+from classify_batch.lifecycle import after_bad_job, after_missing, remainder
 from classify_batch.limits.retry import retry_transient
-from classify_batch.ports import Api
-from classify_batch.protocol.sanitize import clean
-from classify_batch.records import (
+from classify_batch.model import (
     Answer,
     AnsweredFile,
     Answers,
@@ -35,7 +34,8 @@ from classify_batch.records import (
     JobView,
     Part,
 )
-from classify_batch.states import after_bad_job, after_missing, remainder
+from classify_batch.ports import Api
+from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import FailureCode, JobStatus, Kind
 
 _SOON = frozenset({Verdict.LATER, Verdict.MISSING})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from classify_batch.engine.project_proof import KnownProject
-from classify_batch.records import Part
+from classify_batch.model import Part
 from classify_batch.rundir.journal.replay import Standing
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_record import RunFile

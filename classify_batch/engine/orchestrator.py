@@ -38,17 +38,17 @@ from classify_batch.engine.submitter import Submitter
 from classify_batch.engine.time_left import jobs_left_s
 from classify_batch.engine.work_queue import Feed
 from classify_batch.errors import ExitStatus, StoreError
+from classify_batch.lifecycle import Ended
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
+from classify_batch.model import Ambiguous, Attempt, AttemptKey, Job, JobPage
 from classify_batch.ports import Api, Clock, RunStore
-from classify_batch.records import Ambiguous, Attempt, AttemptKey, Job, JobPage
 from classify_batch.rundir.cost import Price
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.manifest import exit_status_of, manifest_of, write_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, mend
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.settings import Settings
-from classify_batch.states import Ended
 from classify_batch.vocabulary import CREDITS, Kind, RunState
 
 GRACE_S = 2.5

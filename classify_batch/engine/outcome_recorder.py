@@ -8,9 +8,10 @@ from dataclasses import replace
 from itertools import compress
 
 from classify_batch.clock import to_iso
+from classify_batch.lifecycle import Ended, Tally
+from classify_batch.model import AnsweredFile, Attempt, Failure, FirstLook, JobSpecs, Part, to_ranges
 from classify_batch.ports import Clock, Journal
 from classify_batch.protocol.sanitize import clean
-from classify_batch.records import AnsweredFile, Attempt, Failure, FirstLook, JobSpecs, Part, to_ranges
 from classify_batch.rundir.outcome_lines import (
     FIRST,
     SECOND,
@@ -21,7 +22,6 @@ from classify_batch.rundir.outcome_lines import (
     result_line,
 )
 from classify_batch.settings import EscalationSettings, TriageSettings
-from classify_batch.states import Ended, Tally
 from classify_batch.vocabulary import (
     ACCEPTED,
     BILLED,

@@ -19,9 +19,9 @@ import anyio
 from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.limits.retry import retry_transient
+from classify_batch.model import JobPage
 from classify_batch.ports import Api
 from classify_batch.protocol.sanitize import clean
-from classify_batch.records import JobPage
 
 TENTH = 10
 """The server's time is taken from the tenth-newest of the listed jobs: a few may have been stamped by a wrong clock."""

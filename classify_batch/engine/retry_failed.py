@@ -25,8 +25,8 @@ from classify_batch.clock import to_iso
 from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN
 from classify_batch.engine.shutdown import Stopping
 from classify_batch.errors import InterruptedEarlyError
+from classify_batch.model import AttemptKey, Part, to_ranges
 from classify_batch.ports import RunStore
-from classify_batch.records import AttemptKey, Part, to_ranges
 from classify_batch.rundir.journal.entry import Entry, Item, write_part
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import Standing

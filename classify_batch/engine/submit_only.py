@@ -16,7 +16,7 @@ from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.engine.work_queue import Feed
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
-from classify_batch.records import Job
+from classify_batch.model import Job
 from classify_batch.rundir.journal.replay import Standing
 
 EVERY_S = 0.05

@@ -21,12 +21,12 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from classify_batch.engine.outcome_recorder import Outcomes, fail_all
 from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.lifecycle import Submitted, Submitting, halves, remainder
 from classify_batch.limits import JobSlots
 from classify_batch.limits.retry import retry_transient
+from classify_batch.model import Ambiguous, Attempt, AttemptKey, Failure, Job, JobView, Part
 from classify_batch.ports import Api, Clock, Journal
 from classify_batch.protocol.sanitize import clean
-from classify_batch.records import Ambiguous, Attempt, AttemptKey, Failure, Job, JobView, Part
-from classify_batch.states import Submitted, Submitting, halves, remainder
 from classify_batch.vocabulary import FailureCode, Kind
 
 PLAN_FULL_WAIT_S = 15.0

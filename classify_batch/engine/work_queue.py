@@ -14,8 +14,8 @@ from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.errors import DamagedError, ExitStatus
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
+from classify_batch.model import Ambiguous, Attempt, AttemptKey, FirstAnswer, Job, Part
 from classify_batch.ports import RunStore
-from classify_batch.records import Ambiguous, Attempt, AttemptKey, FirstAnswer, Job, Part
 from classify_batch.rundir.cost import Price
 from classify_batch.rundir.journal.line import DAMAGED_HINT
 from classify_batch.rundir.journal.open_attempts import OpenAttempt

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from classify_batch.records import JobPage, JobView
+from classify_batch.model import JobPage, JobView
 
 MASK = "**********"
 

@@ -7,8 +7,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from classify_batch.model import JobPage, JobView
 from classify_batch.protocol.json_shape import Shape, text
-from classify_batch.records import JobPage, JobView
 
 Item = TypeVar("Item")
 

@@ -16,11 +16,11 @@ from urllib.parse import quote
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from classify_batch.model import Answer, JobSpec, JobView, Language, Rule, Told
 from classify_batch.protocol.job_reader import JobReader, Page
 from classify_batch.protocol.json_shape import Shape, text
 from classify_batch.protocol.page_limits import max_pages_of
 from classify_batch.protocol.v1 import Result, ResultBody, WebhookBody, to_answer, to_rules, to_time_s, webhook_bodies
-from classify_batch.records import Answer, JobSpec, JobView, Language, Rule, Told
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT, JobStatus
 
 JOBS_PATH = "/api/v2/classify"

@@ -16,9 +16,9 @@ import msgspec
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError, WorldError
+from classify_batch.model import Segment
 from classify_batch.ports import RunStore
 from classify_batch.protocol.json_shape import Shape
-from classify_batch.records import Segment
 from classify_batch.rundir.crc_checker import CrcChecker
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.streams.closing import closing

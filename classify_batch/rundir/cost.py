@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from classify_batch.model import JobSpec, Part
 from classify_batch.protocol.page_limits import max_pages_of
-from classify_batch.records import JobSpec, Part
 from classify_batch.settings import Settings
 
 

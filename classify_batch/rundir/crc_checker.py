@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from zlib import crc32
 
 from classify_batch.errors import DamagedError
-from classify_batch.records import Segment
+from classify_batch.model import Segment
 
 
 class CrcChecker:

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from classify_batch.clock import to_iso
+from classify_batch.model import Answer, Attempt, Failure, FirstAnswer
 from classify_batch.protocol.sanitize import clean
-from classify_batch.records import Answer, Attempt, Failure, FirstAnswer
 from classify_batch.vocabulary import OutcomeKind
 
 _LINE_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}

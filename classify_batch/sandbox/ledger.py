@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.errors import DamagedError, StoreError, UsageError
-from classify_batch.records import ParsingConfiguration, Rule
+from classify_batch.model import ParsingConfiguration, Rule
 from classify_batch.sandbox.endings import Ending
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.project import Brief, Version

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from classify_batch.model import ParsingConfiguration
 from classify_batch.protocol import v1, v2
-from classify_batch.records import ParsingConfiguration
 from classify_batch.sandbox.project import Brief
 
 

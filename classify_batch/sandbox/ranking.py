@@ -22,7 +22,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from classify_batch.records import Rule
+from classify_batch.model import Rule
 
 WEAK = 0.025
 """A text whose best rule scores below this share matches no rule."""

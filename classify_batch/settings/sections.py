@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
-from classify_batch.records import Answer, JobSpec, Mode, Rule, Told
+from classify_batch.model import Answer, JobSpec, Mode, Rule, Told
 from classify_batch.vocabulary import FILES_PER_JOB_MAX
 
 SANDBOX = "sandbox"

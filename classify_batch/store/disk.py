@@ -17,11 +17,7 @@ from typing import Self
 from anyio import to_thread
 
 from classify_batch.errors import DamagedError, InternalError, RunDirectoryError
-from classify_batch.store.commit import Committer, LogWriter
-from classify_batch.store.holder import LOCK, Holder, read_holder
-from classify_batch.store.lock import hold
-from classify_batch.store.refusal import refusals, unusable
-from classify_batch.store.whole import (
+from classify_batch.store.atomic_file import (
     TEMPORARY,
     Fsync,
     beside,
@@ -31,6 +27,10 @@ from classify_batch.store.whole import (
     sync_directory,
     written_beside,
 )
+from classify_batch.store.group_commit import Committer, LogWriter
+from classify_batch.store.holder import LOCK, Holder, read_holder
+from classify_batch.store.lock import hold
+from classify_batch.store.os_errors import refusals, unusable
 from classify_batch.vocabulary import Log
 
 BLOCK_BYTES = 1 << 18

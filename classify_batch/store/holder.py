@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from classify_batch.store.refusal import refusals
+from classify_batch.store.os_errors import refusals
 
 LOCK = "lock"
 

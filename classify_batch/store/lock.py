@@ -29,7 +29,7 @@ from filelock import Timeout, UnixFileLock
 from classify_batch.clock import SystemClock, to_iso
 from classify_batch.errors import ClassifyBatchError, LockedError, RunDirectoryError
 from classify_batch.store.holder import LOCK, Holder, read_holder
-from classify_batch.store.refusal import unusable
+from classify_batch.store.os_errors import unusable
 
 _ATTEMPTS_MAX = 5
 _TRY_AGAIN_S = 0.02

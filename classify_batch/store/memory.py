@@ -21,7 +21,7 @@ from anyio.lowlevel import checkpoint
 from classify_batch.errors import DamagedError, InternalError, StoreError
 from classify_batch.store.holder import Holder
 from classify_batch.store.lock import holder_here, locked
-from classify_batch.store.refusal import refused
+from classify_batch.store.os_errors import refused
 from classify_batch.vocabulary import Log
 
 

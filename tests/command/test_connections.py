@@ -22,7 +22,7 @@ from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.connection import KEEPALIVE_S, lanes_to
 from classify_batch.llamacloud.v1.batch_api import ApiV1
-from classify_batch.records import Attempt, AttemptKey, JobSpec, JobView, Part, Rule
+from classify_batch.model import Attempt, AttemptKey, JobSpec, JobView, Part, Rule
 
 pytestmark = pytest.mark.anyio
 

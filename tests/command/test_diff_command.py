@@ -14,11 +14,11 @@ from zlib import crc32
 
 import pytest
 
-from classify_batch.records import AttemptKey, Part, Segment
+from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
+from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.journal.line import seal
 from classify_batch.rundir.plan import plan_line
-from classify_batch.states import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.vocabulary import Kind
 
 COMMAND = [sys.executable, "-m", "classify_batch"]

@@ -23,7 +23,7 @@ from classify_batch.limits.request_gate import RETRY_AFTER_S_MAX
 from classify_batch.llamacloud import client as http_module
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.v1.batch_api import ApiV1
-from classify_batch.records import Attempt, AttemptKey, JobSpec, JobView, Part, Rule
+from classify_batch.model import Attempt, AttemptKey, JobSpec, JobView, Part, Rule
 
 pytestmark = pytest.mark.anyio
 

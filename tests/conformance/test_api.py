@@ -18,7 +18,7 @@ import pytest
 
 from classify_batch import Settings, arun
 from classify_batch.errors import ExitStatus, Verdict
-from classify_batch.records import Answer, JobSpec, JobView
+from classify_batch.model import Answer, JobSpec, JobView
 from classify_batch.sandbox import Faults, Options, opened, serving
 from classify_batch.sandbox.world import count_billed
 

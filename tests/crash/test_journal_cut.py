@@ -11,13 +11,13 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.errors import DamagedError
-from classify_batch.records import AttemptKey, Part
+from classify_batch.lifecycle import Ended, Submitted, Submitting
+from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import encode_about_run
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import Standing
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.opened_run import RunOnDisk, mend, read_run
-from classify_batch.states import Ended, Submitted, Submitting
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
 

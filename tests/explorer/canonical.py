@@ -16,7 +16,7 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 from classify_batch.engine.reconciler.evidence import Evidence
-from classify_batch.records import Attempt, JobView
+from classify_batch.model import Attempt, JobView
 
 START_S = 1000
 """When a model begins."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
-from classify_batch.records import Attempt, JobSpec, JobSpecs, Rule
+from classify_batch.model import Attempt, JobSpec, JobSpecs, Rule
 
 if TYPE_CHECKING:
     from tests.explorer.server_model import Scenario

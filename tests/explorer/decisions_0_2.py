@@ -16,8 +16,8 @@ from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain
 from classify_batch.engine.reconciler.evidence import Doubt, Evidence
 from classify_batch.engine.reconciler.match import digests_of
+from classify_batch.model import Attempt, AttemptKey, JobView
 from classify_batch.ports import NamedFor
-from classify_batch.records import Attempt, AttemptKey, JobView
 from classify_batch.vocabulary import JobStatus
 
 if TYPE_CHECKING:

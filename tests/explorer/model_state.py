@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 from classify_batch.engine.reconciler.evidence import Evidence
-from classify_batch.records import Answer, Attempt, AttemptKey, Part
+from classify_batch.model import Answer, Attempt, AttemptKey, Part
 
 if TYPE_CHECKING:
     from tests.explorer.canonical import copy_of, key_of

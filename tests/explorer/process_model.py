@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from classify_batch.engine.collector import Settled, settle, settle_bad
 from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN
 from classify_batch.engine.reconciler.evidence import Doubt
-from classify_batch.records import AnsweredFile, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
+from classify_batch.model import AnsweredFile, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
 
 if TYPE_CHECKING:

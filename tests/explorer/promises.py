@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from classify_batch.records import AnsweredFile, Attempt, Failure, Part
+from classify_batch.model import AnsweredFile, Attempt, Failure, Part
 from classify_batch.vocabulary import FailureCode
 
 if TYPE_CHECKING:

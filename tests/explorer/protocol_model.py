@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING
 
-from classify_batch.records import FirstLook, Part
+from classify_batch.model import FirstLook, Part
 
 if TYPE_CHECKING:
     from tests.explorer.canonical import START_S

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import Doubt
 from classify_batch.engine.reconciler.found import FoundJob
+from classify_batch.model import Answer, Answers, AttemptKey, JobView
 from classify_batch.ports import NamedFor
-from classify_batch.records import Answer, Answers, AttemptKey, JobView
 
 if TYPE_CHECKING:
     from tests.explorer.model_state import Process, Round, Watched

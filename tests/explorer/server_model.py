@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from classify_batch.records import Answer, AttemptKey, JobView
+from classify_batch.model import Answer, AttemptKey, JobView
 from classify_batch.vocabulary import ANSWERED_STATUSES, JobStatus
 
 if TYPE_CHECKING:

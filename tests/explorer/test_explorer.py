@@ -20,7 +20,7 @@ import pytest
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.evidence import Doubt, Evidence
 from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
-from classify_batch.records import Attempt
+from classify_batch.model import Attempt
 
 if TYPE_CHECKING:
     from tests.explorer.decisions import PRESENT, SPECS, Decisions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from classify_batch.states import ENDS, MOVES
+from classify_batch.lifecycle import ENDS, MOVES
 from classify_batch.vocabulary import State
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")

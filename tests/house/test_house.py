@@ -18,10 +18,10 @@ import classify_batch
 from classify_batch import Settings
 from classify_batch.cli.main import COMMANDS, cli
 from classify_batch.errors import EXIT_STATUS_MEANINGS
+from classify_batch.lifecycle import Ended, Tally
+from classify_batch.model import AttemptKey, ParsingConfiguration, Rule, WebhookConfiguration
 from classify_batch.operations import run as operation
-from classify_batch.records import AttemptKey, ParsingConfiguration, Rule, WebhookConfiguration
 from classify_batch.rundir.journal.entry import encode_facts
-from classify_batch.states import Ended, Tally
 from classify_batch.vocabulary import FailureCode, Kind
 
 ROOT = Path(__file__).parents[2]

@@ -289,7 +289,7 @@ def slow_the_disk() -> None:
 def tell_the_future() -> None:
     """Has words in file IDs decide how long a job takes and how it ends."""
     world = import_module("classify_batch.sandbox.world").World
-    status = import_module("classify_batch.records").JobStatus
+    status = import_module("classify_batch.model").JobStatus
     draft = world.draft
 
     def decided(self: Any, order: Any, project_id: str, now_s: float) -> Any:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from classify_batch.clock import from_iso
-from classify_batch.records import Rule
+from classify_batch.model import Rule
 from classify_batch.sandbox import Faults, Options, opened, serving
 from classify_batch.sandbox.project import Brief, OpenProject
 

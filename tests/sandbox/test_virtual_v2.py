@@ -13,8 +13,8 @@ from trio.testing import MockClock
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.llamacloud.v2.batch_api import ApiV2
+from classify_batch.model import Attempt, AttemptKey, ParsingConfiguration, Part
 from classify_batch.operations.run_resources import api_of
-from classify_batch.records import Attempt, AttemptKey, ParsingConfiguration, Part
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import answer, ends_well, is_create, laboratory

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from classify_batch.model import Answer, JobSpec, JobView
 from classify_batch.protocol import v1
 from classify_batch.protocol.v2 import (
     TARGET_PAGE_MAX,
@@ -17,7 +18,6 @@ from classify_batch.protocol.v2 import (
     read_some_jobs,
     to_target_pages,
 )
-from classify_batch.records import Answer, JobSpec, JobView
 from classify_batch.vocabulary import JobStatus
 
 RULE = {"type": "invoice", "description": "has line items and a total"}

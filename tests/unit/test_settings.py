@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from classify_batch.errors import SettingsError
-from classify_batch.records import Language
+from classify_batch.model import Language
 from classify_batch.rundir.cost import cost_of
 from classify_batch.settings import Settings, line_of, read_api_key
 

@@ -15,12 +15,12 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from classify_batch.engine.poller.watch import Look, Sweep, Wait, Watch
 from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.lifecycle import Finished
 from classify_batch.limits import Headroom, JobSlots
 from classify_batch.limits.retry import retry_transient
+from classify_batch.model import Job, JobPage, JobView
 from classify_batch.ports import Api, Clock, Journal
 from classify_batch.protocol.sanitize import clean
-from classify_batch.records import Job, JobPage, JobView
-from classify_batch.states import Finished
 
 PAGE_SIZE = 100
 PAGE_SIZE_MIN = 10

@@ -19,7 +19,7 @@ from itertools import islice
 
 from classify_batch.engine.poller.durations import UNKNOWN_S, Age, Durations
 from classify_batch.limits import Headroom
-from classify_batch.records import Job
+from classify_batch.model import Job
 
 SWEEP_PAGES_PER_JOB = 0.87
 """What sweeps may cost, in pages a job, where a job has many files."""

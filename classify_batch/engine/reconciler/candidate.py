@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
-from classify_batch.records import JobView
 from classify_batch.vocabulary import JobStatus
 
 READ_AGAIN_S_MIN = 1.0

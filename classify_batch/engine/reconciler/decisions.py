@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from classify_batch.records import JobView
+from classify_batch.model import JobView
 
 
 @dataclass(frozen=True, slots=True)

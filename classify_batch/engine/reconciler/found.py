@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from classify_batch.file_keys import file_key
+from classify_batch.lifecycle import after_missing, remainder
+from classify_batch.model import Answer, AnsweredFile, Answers, Attempt, Failure, JobView, Part
 from classify_batch.protocol.sanitize import clean
-from classify_batch.records import Answer, AnsweredFile, Answers, Attempt, Failure, JobView, Part
-from classify_batch.states import after_missing, remainder
 from classify_batch.vocabulary import FailureCode
 
 

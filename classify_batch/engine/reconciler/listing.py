@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from classify_batch.engine.reconciler.match import NewestFirst
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits.retry import retry_transient
+from classify_batch.model import JobPage, JobView
 from classify_batch.ports import Api
-from classify_batch.records import JobPage, JobView
 
 PAGE_SIZES = (1000, 500, 100, 50, 20, 10, 5, 1)
 """A server may refuse a large page with 422: the next smaller one is tried. The first two are for lists that are long:

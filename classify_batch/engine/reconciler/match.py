@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 from classify_batch.file_keys import file_key
-from classify_batch.records import JobSpec, JobView
+from classify_batch.model import JobSpec, JobView
 
 ORDER_ITEMS_MIN = 10
 """Fewer jobs than this prove no order of a list."""

@@ -20,12 +20,12 @@ from classify_batch.engine.reconciler.found import FoundJob, settle_found
 from classify_batch.engine.reconciler.listing import READ_ATTEMPTS_MAX, JobList
 from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.lifecycle import Adopted
 from classify_batch.limits import JobSlots
 from classify_batch.limits.retry import retry_transient
+from classify_batch.model import Ambiguous, Answers, Attempt, Job, JobView
 from classify_batch.ports import Api, Clock, Journal
 from classify_batch.protocol.sanitize import clean
-from classify_batch.records import Ambiguous, Answers, Attempt, Job, JobView
-from classify_batch.states import Adopted
 from classify_batch.vocabulary import Kind
 
 AT_ONCE = 8

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from classify_batch.errors import DamagedError
+from classify_batch.model import Segment
 from classify_batch.operations.reuse.outcome_answers import outcome_answer, outcome_answers
 from classify_batch.ports import RunStore
-from classify_batch.records import Segment
 from classify_batch.rundir.crc_checker import CrcChecker
 from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids

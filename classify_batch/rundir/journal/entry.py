@@ -28,9 +28,9 @@ from typing import Any
 import msgspec
 
 from classify_batch.clock import to_iso
-from classify_batch.records import AttemptKey, FirstLook, Part, Range, Segment
+from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally, kind_of
+from classify_batch.model import AttemptKey, FirstLook, Part, Range, Segment
 from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal
-from classify_batch.states import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally, kind_of
 from classify_batch.vocabulary import Kind
 
 _ABOUT_RUN = frozenset({Kind.OPENED, Kind.REOPENED, Kind.TUNED, Kind.CLOSED})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from classify_batch.records import Part
+from classify_batch.model import Part
 from classify_batch.vocabulary import State
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from classify_batch.clock import from_iso
 from classify_batch.errors import InternalError
-from classify_batch.records import AttemptKey, Part
+from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, move
+from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import Entry, read_part
 from classify_batch.rundir.journal.open_attempts import ChunkInHand, OpenAttempt
 from classify_batch.rundir.journal.totals import Totals
-from classify_batch.states import Adopted, Ended, Fact, Finished, Submitted, Submitting, move
 from classify_batch.vocabulary import FailureCode, Kind, OutcomeKind, State
 
 PLANNED, OPEN, DONE = 0, 1, 2

@@ -12,12 +12,12 @@ from zlib import crc32
 
 import anyio
 
+from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, kind_of
+from classify_batch.model import AttemptKey, Segment
 from classify_batch.ports import Clock, NamedFor, RunStore
-from classify_batch.records import AttemptKey, Segment
 from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
 from classify_batch.rundir.journal.replay import Standing
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES
-from classify_batch.states import Adopted, Ended, Fact, Finished, Submitted, Submitting, kind_of
 from classify_batch.vocabulary import Kind, Log
 
 NEWS_SHARE = 0.1

@@ -10,9 +10,9 @@ import anyio
 import anyio.lowlevel
 
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.lifecycle import Fact
+from classify_batch.model import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
 from classify_batch.ports import NamedFor
-from classify_batch.records import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
-from classify_batch.states import Fact
 from classify_batch.vocabulary import Log
 
 

@@ -17,7 +17,8 @@ from classify_batch.engine.collector import Collector
 from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN, Outcomes
 from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.errors import ApiError, ExitStatus, Verdict
-from classify_batch.records import (
+from classify_batch.lifecycle import Ended
+from classify_batch.model import (
     Answer,
     Answers,
     Attempt,
@@ -30,7 +31,6 @@ from classify_batch.records import (
     Rule,
     to_ranges,
 )
-from classify_batch.states import Ended
 from classify_batch.vocabulary import Kind, Log
 
 if TYPE_CHECKING:

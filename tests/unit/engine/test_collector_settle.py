@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from classify_batch.engine.collector import Settled, gone, overdue, settle, settle_bad
 from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN
-from classify_batch.records import Answer, Attempt, AttemptKey, Job, JobView, Part, to_ranges
+from classify_batch.model import Answer, Attempt, AttemptKey, Job, JobView, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
 
 patient = settings(deadline=None)  # a busy machine is no fault

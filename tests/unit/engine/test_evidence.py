@@ -8,8 +8,8 @@ import pytest
 
 from classify_batch.engine.reconciler.decisions import GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import Doubt
+from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
-from classify_batch.records import JobView
 
 if TYPE_CHECKING:
     from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, SPREAD_S, World, doubt, job

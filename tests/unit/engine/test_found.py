@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
-from classify_batch.records import Answer, AnsweredFile, Answers, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
+from classify_batch.model import Answer, AnsweredFile, Answers, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
 
 patient = settings(deadline=None)  # a busy machine is no fault

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from classify_batch.engine.reconciler import listing as module
 from classify_batch.engine.reconciler.listing import LONG_PAGES, READ_ATTEMPTS_MAX, JobList
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.records import JobPage, JobView
+from classify_batch.model import JobPage, JobView
 
 if TYPE_CHECKING:
     from tests.unit.engine.scripted import ScriptedApi, refusal

@@ -17,7 +17,7 @@ import pytest
 
 from classify_batch.engine.poller.watch import Look, Sweep, Wait, Watch
 from classify_batch.limits import Headroom
-from classify_batch.records import Attempt, AttemptKey, Job, Part
+from classify_batch.model import Attempt, AttemptKey, Job, Part
 
 LATENCY_S = 0.004
 MEAN_S = 2.4

@@ -17,7 +17,7 @@ from trio.testing import MockClock
 from classify_batch.engine.project_proof import FILE_ATTEMPTS_MAX, KnownProject, ProjectProof, server_s_of
 from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.errors import ApiError, ExitStatus, Verdict
-from classify_batch.records import JobPage, JobView
+from classify_batch.model import JobPage, JobView
 
 if TYPE_CHECKING:
     from tests.unit.engine.scripted import ScriptedApi, refusal

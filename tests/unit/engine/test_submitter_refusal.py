@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from classify_batch.engine.submitter import after_refusal
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.records import Attempt, AttemptKey, Part, to_ranges
+from classify_batch.model import Attempt, AttemptKey, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
 
 patient = settings(deadline=None)  # a busy machine is no fault

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from classify_batch.cli.live import Throughput
 from classify_batch.engine.poller.durations import Age, Durations
 from classify_batch.engine.poller.watch import AGES_MAX, Watch
-from classify_batch.records import Attempt, AttemptKey, Job, Part
+from classify_batch.model import Attempt, AttemptKey, Job, Part
 
 patient = settings(deadline=None)  # a busy machine is no fault
 KNOWN_S = st.lists(st.floats(0.01, 1e4), min_size=1, max_size=40)

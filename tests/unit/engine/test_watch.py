@@ -21,7 +21,7 @@ from classify_batch.engine.poller.watch import (
     Watch,
 )
 from classify_batch.limits import Headroom
-from classify_batch.records import Attempt, AttemptKey, Job, Part
+from classify_batch.model import Attempt, AttemptKey, Job, Part
 
 FREE = Headroom(0.0, 0.0)
 patient = settings(deadline=None)  # a busy machine is no fault

@@ -10,15 +10,15 @@ import pytest
 
 from classify_batch.engine.shutdown import Stopping
 from classify_batch.engine.work_queue import Feed
+from classify_batch.lifecycle import Submitted, Submitting
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
-from classify_batch.records import Ambiguous, Attempt, AttemptKey, Job, Part
+from classify_batch.model import Ambiguous, Attempt, AttemptKey, Job, Part
 from classify_batch.rundir.cost import Price
 from classify_batch.rundir.journal.replay import Standing
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.settings import Settings
-from classify_batch.states import Submitted, Submitting
 from classify_batch.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio

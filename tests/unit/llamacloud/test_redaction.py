@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classify_batch.llamacloud.redaction import MASK, Secrets
-from classify_batch.records import JobPage, JobView
+from classify_batch.model import JobPage, JobView
 
 SECRETS = [
     "Bearer SECRET",

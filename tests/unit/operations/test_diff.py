@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from classify_batch.errors import DamagedError, StoreError, WorldError
+from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
+from classify_batch.model import Answer, Attempt, AttemptKey, Failure, Part, Segment, to_ranges
 from classify_batch.operations.diff.changes import CHANGES, Change, Diff, diff
 from classify_batch.operations.diff.summary import describe, summary
-from classify_batch.records import Answer, Attempt, AttemptKey, Failure, Part, Segment, to_ranges
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.journal.line import seal
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_lines import encode_line, encode_results, failure_lines, result_line
 from classify_batch.rundir.plan import plan_line
-from classify_batch.states import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Limits

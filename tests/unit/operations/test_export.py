@@ -18,15 +18,15 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError, UsageError, WorldError
+from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
+from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.operations.export.export_outcomes import Export
 from classify_batch.operations.export.formats import COLUMNS, Form, JsonLines, Table, column_names
 from classify_batch.operations.export.selection import Only, selection_of
-from classify_batch.records import AttemptKey, Part, Segment
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.outcome_lines import encode_line
 from classify_batch.rundir.plan import plan_line
-from classify_batch.states import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
 

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError
 from classify_batch.file_keys import file_key
+from classify_batch.lifecycle import Ended, Finished, Submitted, Submitting, Tally
+from classify_batch.model import AttemptKey, Part, Segment, to_ranges
 from classify_batch.operations.reuse.copied_lines import copied_lines, renamed_line
 from classify_batch.operations.reuse.earlier_outcomes import Earlier
 from classify_batch.operations.reuse.earlier_runs import Reuse, earlier_runs
@@ -27,7 +29,6 @@ from classify_batch.operations.reuse.outcome_answers import Answers, outcome_ans
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.reuse.run_differences import differences
 from classify_batch.operations.verify import Verification, verify
-from classify_batch.records import AttemptKey, Part, Segment, to_ranges
 from classify_batch.rundir.journal.totals import Totals, read_totals
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
@@ -35,7 +36,6 @@ from classify_batch.rundir.outcome_lines import encode_line
 from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.rundir.run_file import write_run_file
 from classify_batch.settings import Settings
-from classify_batch.states import Ended, Finished, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Kind, Log

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.records import AttemptKey, FirstLook, Part, Segment, to_ranges
+from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally, kind_of
+from classify_batch.model import AttemptKey, FirstLook, Part, Segment, to_ranges
 from classify_batch.rundir.journal import entry as entry_module
 from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts, read_part, write_part
 from classify_batch.rundir.journal.line import BadLineError, seal
-from classify_batch.states import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally, kind_of
 from classify_batch.vocabulary import Kind
 
 patient = settings(deadline=None)  # a busy machine is no fault

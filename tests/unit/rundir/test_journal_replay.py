@@ -10,12 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError, InternalError
-from classify_batch.records import AttemptKey, Part
-from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
-from classify_batch.rundir.journal.reader import Reader
-from classify_batch.rundir.journal.replay import Standing
-from classify_batch.rundir.journal.writer import JournalWriter
-from classify_batch.states import (
+from classify_batch.lifecycle import (
     Adopted,
     Ended,
     Fact,
@@ -28,6 +23,11 @@ from classify_batch.states import (
     halves,
     remainder,
 )
+from classify_batch.model import AttemptKey, Part
+from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
+from classify_batch.rundir.journal.reader import Reader
+from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log, State
 

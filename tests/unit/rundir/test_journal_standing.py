@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.records import AttemptKey, Part, Range
+from classify_batch.lifecycle import Adopted, Ended, Finished, Submitted, Submitting, Tally
+from classify_batch.model import AttemptKey, Part, Range
 from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import Standing
 from classify_batch.rundir.journal.writer import JournalWriter
-from classify_batch.states import Adopted, Ended, Finished, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
 

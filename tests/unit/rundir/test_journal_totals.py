@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError
+from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally
+from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.operations import status
-from classify_batch.records import AttemptKey, Part, Segment
 from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts
 from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import Standing
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES, Totals, read_totals
 from classify_batch.rundir.journal.writer import JournalWriter
-from classify_batch.states import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
 

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from classify_batch.lifecycle import Adopted, Ended, Finished, Submitted, Submitting
+from classify_batch.model import AttemptKey, Part, Range
 from classify_batch.ports import NamedFor
-from classify_batch.records import AttemptKey, Part, Range
 from classify_batch.rundir.journal import writer as writing
 from classify_batch.rundir.journal.entry import decode
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import Standing
 from classify_batch.rundir.journal.writer import JournalWriter
-from classify_batch.states import Adopted, Ended, Finished, Submitted, Submitting
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
 

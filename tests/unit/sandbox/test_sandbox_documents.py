@@ -5,7 +5,7 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from classify_batch.errors import UsageError
-from classify_batch.records import ParsingConfiguration, Rule
+from classify_batch.model import ParsingConfiguration, Rule
 from classify_batch.sandbox.documents import PAGE_CHARACTERS, Documents, pages_to_read, read_pages
 from classify_batch.sandbox.project import Brief, OpenProject
 

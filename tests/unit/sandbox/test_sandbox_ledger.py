@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from classify_batch.errors import DamagedError, UsageError
+from classify_batch.model import ParsingConfiguration
 from classify_batch.protocol import v2
 from classify_batch.protocol.v1 import CreateBody
-from classify_batch.records import ParsingConfiguration
 from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.ledger import Ledger, read_billed, read_jobs

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from classify_batch.model import ParsingConfiguration
 from classify_batch.protocol import v2
 from classify_batch.protocol.v1 import CreateBody
-from classify_batch.records import ParsingConfiguration
 from classify_batch.sandbox.faults import Faults
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.options import Options

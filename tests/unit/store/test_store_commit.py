@@ -14,8 +14,8 @@ import anyio
 import pytest
 
 from classify_batch.errors import InternalError, StoreError
-from classify_batch.store.commit import Committer, LogWriter
 from classify_batch.store.disk import DiskStore
+from classify_batch.store.group_commit import Committer, LogWriter
 from classify_batch.vocabulary import Log
 
 pytestmark = pytest.mark.anyio

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from classify_batch.errors import ExitStatus, InternalError, RunDirectoryError, StoreError
+from classify_batch.store.atomic_file import give_new_name
 from classify_batch.store.disk import DiskStore
-from classify_batch.store.whole import give_new_name
 from classify_batch.vocabulary import Log
 
 pytestmark = pytest.mark.anyio

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypedDict, Unpack
 
 from classify_batch.errors import InternalError
-from classify_batch.records import AttemptKey, Part, Segment, to_ranges
+from classify_batch.model import AttemptKey, Part, Segment, to_ranges
 from classify_batch.vocabulary import Kind, State
 
 ENDS = frozenset({State.COLLECTED, State.SPLIT, State.REJECTED})

@@ -20,7 +20,7 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 from anyio import CancelScope, to_thread
 
-from classify_batch.store.refusal import refusals
+from classify_batch.store.os_errors import refusals
 
 Fsync = Callable[[int], None]
 

@@ -40,8 +40,8 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import InternalError, StoreError
-from classify_batch.store.refusal import refusals
-from classify_batch.store.whole import Fsync, sync_directory
+from classify_batch.store.atomic_file import Fsync, sync_directory
+from classify_batch.store.os_errors import refusals
 from classify_batch.vocabulary import Log
 
 Write = Callable[[int, memoryview], int]

@@ -14,9 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import InternalError
-from classify_batch.records import AttemptKey, Part, Range, to_ranges
-from classify_batch.rundir.journal.replay import Standing
-from classify_batch.states import (
+from classify_batch.lifecycle import (
     ENDS,
     MOVES,
     Adopted,
@@ -33,6 +31,8 @@ from classify_batch.states import (
     move,
     remainder,
 )
+from classify_batch.model import AttemptKey, Part, Range, to_ranges
+from classify_batch.rundir.journal.replay import Standing
 from classify_batch.vocabulary import Kind, State
 
 patient = settings(deadline=None)  # a busy machine is no fault
