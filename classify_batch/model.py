@@ -11,88 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
-
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_serializer, field_validator
+from typing import Any, NamedTuple
 
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, FailureCode
-
-# --- What the API is told -------------------------------------------------------------------------------------------
-
-
-Mode = Literal["FAST", "MULTIMODAL"]
-
-Language = Literal[
-    "af", "az", "bs", "cs", "cy", "da", "de", "en", "es", "et", "fr", "ga", "hr", "hu", "id", "is", "it", "ku", "la",
-    "lt", "lv", "mi", "ms", "mt", "nl", "no", "oc", "pi", "pl", "pt", "ro", "rs_latin", "sk", "sl", "sq", "sv", "sw",
-    "tl", "tr", "uz", "vi", "ar", "fa", "ug", "ur", "bn", "as", "mni", "ru", "rs_cyrillic", "be", "bg", "uk", "mn",
-    "abq", "ady", "kbd", "ava", "dar", "inh", "che", "lbe", "lez", "tab", "tjk", "hi", "mr", "ne", "bh", "mai", "ang",
-    "bho", "mah", "sck", "new", "gom", "sa", "bgc", "th", "ch_sim", "ch_tra", "ja", "ko", "ta", "te", "kn",
-]  # fmt: skip
-"""The 86 languages that the API documents for `parsing_configuration.lang`."""
-
-
-class Told(BaseModel):
-    """What we are told by a person: frozen, and strict about what it doesn't know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
-            raise ValueError("true and false mean nothing here")  # pydantic would read true as the number 1
-        return value
-
-
-class Rule(Told):
-    """One type and the description by which files are recognised as it."""
-
-    type: str = Field(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9 _-]+$")
-    description: str = Field(min_length=10, max_length=500)
-
-
-class ParsingConfiguration(Told):
-    """How files are read before they are classified. Unset fields are left to the API (5 pages on v1)."""
-
-    lang: Language | None = None
-    max_pages: int | None = Field(default=None, ge=1)
-    target_pages: tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    """0-based page numbers."""
-
-
-class WebhookConfiguration(Told):
-    """Whom the API tells when a job ends. The headers are secrets: masked in every repr, stored nowhere."""
-
-    webhook_url: str
-    webhook_events: tuple[str, ...] | None = None
-    webhook_headers: dict[str, SecretStr] | None = None
-
-    @field_serializer("webhook_headers")
-    def _hide_headers(self, headers: dict[str, SecretStr] | None) -> dict[str, str] | None:
-        return None if headers is None else dict.fromkeys(headers, "**********")
-
-
-class JobSpec(Told):
-    """The body of every create call, by the API's own names; what decides the answers besides the file itself."""
-
-    mode: Mode = "FAST"
-    rules: tuple[Rule, ...] = Field(min_length=1)
-    parsing_configuration: ParsingConfiguration | None = None
-    webhook_configurations: tuple[WebhookConfiguration, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class JobSpecs:
-    """What a run's create calls say: at the first look, and at the second, where there is one."""
-
-    first: JobSpec
-    second: JobSpec | None = None
-
-    def of(self, part: Part) -> JobSpec:
-        """What a part goes out with."""
-        return self.first if part.first is None or self.second is None else self.second
-
 
 # --- What goes out --------------------------------------------------------------------------------------------------
 

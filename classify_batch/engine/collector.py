@@ -22,20 +22,10 @@ from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.file_keys import file_key, file_keys
 from classify_batch.lifecycle import after_bad_job, after_missing, remainder
 from classify_batch.limits.retry import retry_transient
-from classify_batch.model import (
-    Answer,
-    AnsweredFile,
-    Answers,
-    Attempt,
-    AttemptKey,
-    Failure,
-    Job,
-    JobSpecs,
-    JobView,
-    Part,
-)
+from classify_batch.model import Answer, AnsweredFile, Answers, Attempt, AttemptKey, Failure, Job, JobView, Part
 from classify_batch.ports import Api
 from classify_batch.protocol.sanitize import clean
+from classify_batch.settings.job_spec import JobSpecs
 from classify_batch.vocabulary import FailureCode, JobStatus, Kind
 
 _SOON = frozenset({Verdict.LATER, Verdict.MISSING})

@@ -9,7 +9,7 @@ from itertools import compress
 
 from classify_batch.clock import to_iso
 from classify_batch.lifecycle import Ended, Tally
-from classify_batch.model import AnsweredFile, Attempt, Failure, FirstLook, JobSpecs, Part, to_ranges
+from classify_batch.model import AnsweredFile, Attempt, Failure, FirstLook, Part, to_ranges
 from classify_batch.ports import Clock, Journal
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.outcome_lines import (
@@ -22,6 +22,7 @@ from classify_batch.rundir.outcome_lines import (
     result_line,
 )
 from classify_batch.settings import EscalationSettings, TriageSettings
+from classify_batch.settings.job_spec import JobSpecs
 from classify_batch.vocabulary import (
     ACCEPTED,
     BILLED,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from classify_batch.model import ParsingConfiguration
+from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
 

@@ -14,9 +14,10 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from classify_batch.clock import from_iso
-from classify_batch.model import Answer, JobSpec, JobView, Mode, ParsingConfiguration, Rule, WebhookConfiguration
+from classify_batch.model import Answer, JobView
 from classify_batch.protocol.job_reader import JobReader, Page
 from classify_batch.protocol.json_shape import Shape, text
+from classify_batch.settings.job_spec import JobSpec, Mode, ParsingConfiguration, Rule, WebhookConfiguration
 from classify_batch.vocabulary import FILES_PER_JOB_MAX
 
 JOBS_PATH = "/api/v1/classifier/jobs"

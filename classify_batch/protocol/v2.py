@@ -16,11 +16,12 @@ from urllib.parse import quote
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from classify_batch.model import Answer, JobSpec, JobView, Language, Rule, Told
+from classify_batch.model import Answer, JobView
 from classify_batch.protocol.job_reader import JobReader, Page
 from classify_batch.protocol.json_shape import Shape, text
 from classify_batch.protocol.page_limits import max_pages_of
 from classify_batch.protocol.v1 import Result, ResultBody, WebhookBody, to_answer, to_rules, to_time_s, webhook_bodies
+from classify_batch.settings.job_spec import JobSpec, Language, Rule, StrictModel
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT, JobStatus
 
 JOBS_PATH = "/api/v2/classify"
@@ -96,7 +97,7 @@ class DeletedBody(TypedDict):
 # --- Creating -------------------------------------------------------------------------------------------------------
 
 
-class ParsingLimits(Told):
+class ParsingLimits(StrictModel):
     """How files are read: the documented limits, as a server checks them."""
 
     lang: Language | None = None

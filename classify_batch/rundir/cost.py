@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from classify_batch.model import JobSpec, Part
+from classify_batch.model import Part
 from classify_batch.protocol.page_limits import max_pages_of
 from classify_batch.settings import Settings
+from classify_batch.settings.job_spec import JobSpec
 
 
 @dataclass(frozen=True, slots=True)

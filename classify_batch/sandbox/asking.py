@@ -10,11 +10,11 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from classify_batch.clock import from_iso
-from classify_batch.model import Rule
 from classify_batch.protocol import v1, v2
 from classify_batch.sandbox import bodies
 from classify_batch.sandbox.answers import invalid, refuse
 from classify_batch.sandbox.struck import PROJECT_WORDS
+from classify_batch.settings.job_spec import Rule
 
 BODY_BYTES_MAX = 10_000_000
 PAGE_SIZE_DEFAULT = 50

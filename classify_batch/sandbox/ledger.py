@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.errors import DamagedError, StoreError, UsageError
-from classify_batch.model import ParsingConfiguration, Rule
 from classify_batch.sandbox.endings import Ending
 from classify_batch.sandbox.job import Job
 from classify_batch.sandbox.project import Brief, Version
 from classify_batch.sandbox.world import count_billed
+from classify_batch.settings.job_spec import ParsingConfiguration, Rule
 from classify_batch.vocabulary import JobStatus
 
 

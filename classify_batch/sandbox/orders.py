@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from classify_batch.model import ParsingConfiguration
 from classify_batch.protocol import v1, v2
 from classify_batch.sandbox.project import Brief
+from classify_batch.settings.job_spec import ParsingConfiguration
 
 
 class Order(NamedTuple):

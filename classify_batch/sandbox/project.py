@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
-from classify_batch.model import ParsingConfiguration, Rule
 from classify_batch.protocol.v1 import ResultBody
+from classify_batch.settings.job_spec import ParsingConfiguration, Rule
 
 PROJECT_ID = "5a4db0c5-0000-4000-8000-000000000001"
 """The project that calls without `project_id` mean."""

@@ -22,7 +22,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from classify_batch.model import Rule
+from classify_batch.settings.job_spec import Rule
 
 WEAK = 0.025
 """A text whose best rule scores below this share matches no rule."""

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
-from classify_batch.model import Answer, JobSpec, Mode, Rule, Told
+from classify_batch.model import Answer
+from classify_batch.settings.job_spec import JobSpec, Mode, Rule, StrictModel
 from classify_batch.vocabulary import FILES_PER_JOB_MAX
 
 SANDBOX = "sandbox"
@@ -19,7 +20,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _HOME_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class _Section(Told):
+class _Section(StrictModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
 

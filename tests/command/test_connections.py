@@ -22,7 +22,8 @@ from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.connection import KEEPALIVE_S, lanes_to
 from classify_batch.llamacloud.v1.batch_api import ApiV1
-from classify_batch.model import Attempt, AttemptKey, JobSpec, JobView, Part, Rule
+from classify_batch.model import Attempt, AttemptKey, JobView, Part
+from classify_batch.settings.job_spec import JobSpec, Rule
 
 pytestmark = pytest.mark.anyio
 

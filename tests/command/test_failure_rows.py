@@ -23,7 +23,8 @@ from classify_batch.limits.request_gate import RETRY_AFTER_S_MAX
 from classify_batch.llamacloud import client as http_module
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.v1.batch_api import ApiV1
-from classify_batch.model import Attempt, AttemptKey, JobSpec, JobView, Part, Rule
+from classify_batch.model import Attempt, AttemptKey, JobView, Part
+from classify_batch.settings.job_spec import JobSpec, Rule
 
 pytestmark = pytest.mark.anyio
 

@@ -19,10 +19,11 @@ from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.client import Http
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.llamacloud.v2.batch_api import ApiV2
-from classify_batch.model import Answer, Attempt, AttemptKey, JobSpec, JobView, Part
+from classify_batch.model import Answer, Attempt, AttemptKey, JobView, Part
 from classify_batch.ports import Api
 from classify_batch.sandbox import App, Faults, Options, opened, serving
 from classify_batch.sandbox.world import count_billed
+from classify_batch.settings.job_spec import JobSpec
 
 RULES = [
     {"type": "invoice", "description": "has line items and a total"},

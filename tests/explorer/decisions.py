@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
-from classify_batch.model import Attempt, JobSpec, JobSpecs, Rule
+from classify_batch.model import Attempt
+from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule
 
 if TYPE_CHECKING:
     from tests.explorer.server_model import Scenario

@@ -19,9 +19,10 @@ from classify_batch import Settings
 from classify_batch.cli.main import COMMANDS, cli
 from classify_batch.errors import EXIT_STATUS_MEANINGS
 from classify_batch.lifecycle import Ended, Tally
-from classify_batch.model import AttemptKey, ParsingConfiguration, Rule, WebhookConfiguration
+from classify_batch.model import AttemptKey
 from classify_batch.operations import run as operation
 from classify_batch.rundir.journal.entry import encode_facts
+from classify_batch.settings.job_spec import ParsingConfiguration, Rule, WebhookConfiguration
 from classify_batch.vocabulary import FailureCode, Kind
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from classify_batch.clock import from_iso
-from classify_batch.model import Rule
 from classify_batch.sandbox import Faults, Options, opened, serving
 from classify_batch.sandbox.project import Brief, OpenProject
+from classify_batch.settings.job_spec import Rule
 
 if TYPE_CHECKING:
     from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk

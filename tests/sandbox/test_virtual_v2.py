@@ -13,8 +13,9 @@ from trio.testing import MockClock
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.llamacloud.v2.batch_api import ApiV2
-from classify_batch.model import Attempt, AttemptKey, ParsingConfiguration, Part
+from classify_batch.model import Attempt, AttemptKey, Part
 from classify_batch.operations.run_resources import api_of
+from classify_batch.settings.job_spec import ParsingConfiguration
 
 if TYPE_CHECKING:
     from tests.sandbox.virtual import answer, ends_well, is_create, laboratory
@@ -143,7 +144,7 @@ async def test_creates_keep_to_their_rate() -> None:
 
 
 async def test_the_key_is_the_attempts_own() -> None:
-    """Told apart by run, file, rules, mode, parsing configuration and attempt, and by nothing else."""
+    """StrictModel apart by run, file, rules, mode, parsing configuration and attempt, and by nothing else."""
     with laboratory(3, version="v2") as lab:
 
         def key(run_id: str = "run", file_id: str = "f", chunk: int = 0, attempt: int = 1, **job: object) -> str:

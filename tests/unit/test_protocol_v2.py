@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from classify_batch.model import Answer, JobSpec, JobView
+from classify_batch.model import Answer, JobView
 from classify_batch.protocol import v1
 from classify_batch.protocol.v2 import (
     TARGET_PAGE_MAX,
@@ -18,6 +18,7 @@ from classify_batch.protocol.v2 import (
     read_some_jobs,
     to_target_pages,
 )
+from classify_batch.settings.job_spec import JobSpec
 from classify_batch.vocabulary import JobStatus
 
 RULE = {"type": "invoice", "description": "has line items and a total"}

@@ -7,9 +7,9 @@ from typing import Any, get_args
 import pytest
 
 from classify_batch.errors import SettingsError
-from classify_batch.model import Language
 from classify_batch.rundir.cost import cost_of
 from classify_batch.settings import Settings, line_of, read_api_key
+from classify_batch.settings.job_spec import Language
 
 RULE = {"type": "invoice", "description": "has an invoice number and a total"}
 JOB = {"rules": [RULE]}

@@ -31,8 +31,9 @@ from dataclasses import dataclass
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.match import digests_of, may_be_of
-from classify_batch.model import Attempt, AttemptKey, JobSpecs, JobView
+from classify_batch.model import Attempt, AttemptKey, JobView
 from classify_batch.ports import NamedFor
+from classify_batch.settings.job_spec import JobSpecs
 
 CUT_SHORT_MAX = 2
 """A list that never came to its end when it had to proves nothing; whoever waits for it is given up in time."""

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 from classify_batch.file_keys import file_key
-from classify_batch.model import JobSpec, JobView
+from classify_batch.model import JobView
+from classify_batch.settings.job_spec import JobSpec
 
 ORDER_ITEMS_MIN = 10
 """Fewer jobs than this prove no order of a list."""

@@ -10,10 +10,11 @@ from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_key
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import Http, wrong_shape
-from classify_batch.model import Answers, Attempt, JobPage, JobSpec, JobSpecs, JobView
+from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import file_bodies as files
 from classify_batch.protocol import v1
 from classify_batch.protocol.json_shape import text
+from classify_batch.settings.job_spec import JobSpec, JobSpecs
 from classify_batch.vocabulary import FILES_PER_JOB_MAX
 
 RESULT_PAGES_MAX = 2 * FILES_PER_JOB_MAX

@@ -19,9 +19,9 @@ from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import Http, wrong_shape
 from classify_batch.llamacloud.redaction import MASK, Secrets
 from classify_batch.llamacloud.v1.batch_api import RESULT_PAGES_MAX, STALE_PAGES_MAX
-from classify_batch.model import JobSpec
 from classify_batch.protocol import v1, v2
 from classify_batch.protocol.sanitize import clean
+from classify_batch.settings.job_spec import JobSpec
 from classify_batch.vocabulary import FINISHED_STATUSES
 
 Body = dict[str, Any]

@@ -17,8 +17,9 @@ from classify_batch.clock import to_iso
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.llamacloud.client import Http, wrong_shape
 from classify_batch.llamacloud.v1.batch_api import project_of_file
-from classify_batch.model import Answers, Attempt, JobPage, JobSpec, JobView
+from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import v2
+from classify_batch.settings.job_spec import JobSpec
 
 IDS_PER_PAGE = 100
 """Job IDs in one look: the largest page, and an address that any proxy takes."""

@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX, Body, Calls, Order, Results, the_one, unfinished
-from classify_batch.model import JobSpec
 from classify_batch.protocol import v2
 from classify_batch.protocol.sanitize import clean
 from classify_batch.protocol.v1 import to_rules
+from classify_batch.settings.job_spec import JobSpec
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
 
 

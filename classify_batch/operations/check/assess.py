@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 
 from classify_batch.clock import to_iso
 from classify_batch.file_keys import file_keys, is_uuid
-from classify_batch.model import Rule
 from classify_batch.operations.check.estimate import Size
 from classify_batch.operations.check.findings import Finding, Seen, Severity
 from classify_batch.protocol.file_bodies import StoredFile
 from classify_batch.protocol.page_limits import max_pages_of
 from classify_batch.settings import Settings
+from classify_batch.settings.job_spec import Rule
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
 UUIDS_SHARE_MIN = 0.9

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from classify_batch.engine.reconciler.evidence import Doubt, Evidence
-from classify_batch.model import Attempt, AttemptKey, FirstLook, JobSpec, JobSpecs, JobView, Part, Rule
+from classify_batch.model import Attempt, AttemptKey, FirstLook, JobView, Part
 from classify_batch.ports import NamedFor
+from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule
 
 SETTLE_S, SPREAD_S = 20.0, 60.0
 ACCEPT_UNTIL_S, GIVE_UP_S = 100.0, 7200.0

@@ -18,19 +18,8 @@ from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN, Outcomes
 from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.lifecycle import Ended
-from classify_batch.model import (
-    Answer,
-    Answers,
-    Attempt,
-    AttemptKey,
-    Job,
-    JobSpec,
-    JobSpecs,
-    JobView,
-    Part,
-    Rule,
-    to_ranges,
-)
+from classify_batch.model import Answer, Answers, Attempt, AttemptKey, Job, JobView, Part, to_ranges
+from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule
 from classify_batch.vocabulary import Kind, Log
 
 if TYPE_CHECKING:

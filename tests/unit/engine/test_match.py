@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.engine.reconciler.match import ORDER_ITEMS_MIN, NewestFirst, digests_of, may_be_of
-from classify_batch.model import JobSpec, JobView, ParsingConfiguration, Rule
+from classify_batch.model import JobView
+from classify_batch.settings.job_spec import JobSpec, ParsingConfiguration, Rule
 
 patient = settings(deadline=None)  # a busy machine is no fault
 

@@ -15,24 +15,12 @@ from hypothesis import strategies as st
 
 from classify_batch.engine.outcome_recorder import Outcomes, fail_all
 from classify_batch.lifecycle import Ended, Fact
-from classify_batch.model import (
-    Answer,
-    AnsweredFile,
-    Attempt,
-    AttemptKey,
-    Failure,
-    FirstLook,
-    JobSpec,
-    JobSpecs,
-    Part,
-    Range,
-    Rule,
-    Segment,
-)
+from classify_batch.model import Answer, AnsweredFile, Attempt, AttemptKey, Failure, FirstLook, Part, Range, Segment
 from classify_batch.ports import NamedFor
 from classify_batch.rundir.outcome_ids import outcome_file_id
 from classify_batch.rundir.outcome_lines import encode_line, read_first_answers
 from classify_batch.settings import EscalationSettings, TriageSettings
+from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule
 from classify_batch.vocabulary import FailureCode, Kind, Log
 
 patient = settings(deadline=None)  # a busy machine is no fault

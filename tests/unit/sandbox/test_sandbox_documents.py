@@ -5,9 +5,9 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from classify_batch.errors import UsageError
-from classify_batch.model import ParsingConfiguration, Rule
 from classify_batch.sandbox.documents import PAGE_CHARACTERS, Documents, pages_to_read, read_pages
 from classify_batch.sandbox.project import Brief, OpenProject
+from classify_batch.settings.job_spec import ParsingConfiguration, Rule
 
 RULES = (
     Rule(type="invoice", description="an invoice with an invoice number, line items, VAT and the total amount due"),

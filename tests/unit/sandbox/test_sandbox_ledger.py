@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from classify_batch.errors import DamagedError, UsageError
-from classify_batch.model import ParsingConfiguration
 from classify_batch.protocol import v2
 from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox.faults import Faults
@@ -14,6 +13,7 @@ from classify_batch.sandbox.ledger import Ledger, read_billed, read_jobs
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import order_of
 from classify_batch.sandbox.world import World
+from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import JobStatus
 
 ODD = {"doubled": 0.3, "unknown_status": 0.3, "error_first": 0.5, "created_at_jitter_s": 9}

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from classify_batch.model import ParsingConfiguration
 from classify_batch.protocol import v2
 from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox.faults import Faults
@@ -13,6 +12,7 @@ from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.orders import Order, order_of
 from classify_batch.sandbox.project import Version
 from classify_batch.sandbox.world import World, count_billed
+from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import JobStatus
 
 PROJECT = "p"
