@@ -11,14 +11,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.commanding import COMMAND, PATIENCE_S, asked, environment, sandbox
-else:
-    from commanding import COMMAND, PATIENCE_S, asked, environment, sandbox
+from tests.command.commanding import COMMAND, PATIENCE_S, asked, environment, sandbox
 
 RULE = "invoice=has an invoice number and a total"
 RUN = ("run", "c.toml", "--input", "ids.txt", "--run-dir", "run")

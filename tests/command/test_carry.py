@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.commanding import command
-else:
-    from commanding import command
+from tests.command.commanding import command
 
 CONFIG = """
 [api]

@@ -6,14 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.commanding import command, environment
-else:
-    from commanding import command, environment
+from tests.command.commanding import command, environment
 
 CONFIG = """
 [api]

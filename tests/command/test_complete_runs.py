@@ -8,14 +8,11 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.commanding import COMMAND, HEADER, asked, environment, mirror, sandbox
-else:
-    from commanding import COMMAND, HEADER, asked, environment, mirror, sandbox
+from tests.command.commanding import COMMAND, HEADER, asked, environment, mirror, sandbox
 
 CONFIG = """
 [job]

@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.commanding import command
-else:
-    from commanding import command
+from tests.command.commanding import command
 
 CONFIG = """
 [api]

@@ -11,17 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.commanding import COMMAND, Call, calling, environment
-    from tests.command.test_diff_command import made
-else:
-    from commanding import COMMAND, Call, calling, environment
-    from test_diff_command import made
+from tests.command.commanding import COMMAND, Call, calling, environment
+from tests.command.test_diff_command import made
 
 DOCUMENTS = {
     "strong.txt": "an invoice number, line items and a total",

@@ -17,17 +17,13 @@ from dataclasses import dataclass
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from classify_batch.sandbox.uploads import read_uploads
-
-if TYPE_CHECKING:
-    from tests.command.commanding import COMMAND, PATIENCE_S, WIDTH, Call, calling, environment, on_a_terminal, sandbox
-else:
-    from commanding import COMMAND, PATIENCE_S, WIDTH, Call, calling, environment, on_a_terminal, sandbox
+from tests.command.commanding import COMMAND, PATIENCE_S, WIDTH, Call, calling, environment, on_a_terminal, sandbox
 
 PATH = "/api/v1/beta/files"
 BIG_BYTES = 160 * 1024 * 1024

@@ -11,15 +11,12 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.commanding import COMMAND, PATIENCE_S, command, environment, mirror, on_a_terminal, sandbox
-else:
-    from commanding import COMMAND, PATIENCE_S, command, environment, mirror, on_a_terminal, sandbox
+from tests.command.commanding import COMMAND, PATIENCE_S, command, environment, mirror, on_a_terminal, sandbox
 
 RULE = "invoice=has an invoice number and a total"
 CREATE = ("jobs", "create", "--rule", RULE)

@@ -11,43 +11,26 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.commanding import (
-        COMMAND,
-        HEADER,
-        KEY,
-        PATIENCE_S,
-        WIDTH,
-        Call,
-        asked,
-        calling,
-        environment,
-        mirror,
-        on_a_terminal,
-        sandbox,
-    )
-    from tests.command.reference import ITEM_FIELDS, JOB_FIELDS, LANGUAGES, MODES, RULE
-else:
-    from commanding import (
-        COMMAND,
-        HEADER,
-        KEY,
-        PATIENCE_S,
-        WIDTH,
-        Call,
-        asked,
-        calling,
-        environment,
-        mirror,
-        on_a_terminal,
-        sandbox,
-    )
-    from reference import ITEM_FIELDS, JOB_FIELDS, LANGUAGES, MODES, RULE
+from tests.command.commanding import (
+    COMMAND,
+    HEADER,
+    KEY,
+    PATIENCE_S,
+    WIDTH,
+    Call,
+    asked,
+    calling,
+    environment,
+    mirror,
+    on_a_terminal,
+    sandbox,
+)
+from tests.command.reference import ITEM_FIELDS, JOB_FIELDS, LANGUAGES, MODES, RULE
 
 STRANGER = Path(__file__).parents[1] / "strangers" / "stranger.py"
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 from urllib.parse import parse_qs, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
@@ -19,37 +19,20 @@ import pytest
 
 from classify_batch.cli.jobs.listing import STATUSES
 from classify_batch.protocol.v2 import Status
-
-if TYPE_CHECKING:
-    from tests.command.commanding import (
-        COMMAND,
-        HEADER,
-        PATIENCE_S,
-        WIDTH,
-        Call,
-        asked,
-        calling,
-        environment,
-        mirror,
-        on_a_terminal,
-        sandbox,
-    )
-    from tests.command.reference import ITEM_FIELDS, JOB_FIELDS_V2, LANGUAGES, RULE, RULES, STATUSES_V2
-else:
-    from commanding import (
-        COMMAND,
-        HEADER,
-        PATIENCE_S,
-        WIDTH,
-        Call,
-        asked,
-        calling,
-        environment,
-        mirror,
-        on_a_terminal,
-        sandbox,
-    )
-    from reference import ITEM_FIELDS, JOB_FIELDS_V2, LANGUAGES, RULE, RULES, STATUSES_V2
+from tests.command.commanding import (
+    COMMAND,
+    HEADER,
+    PATIENCE_S,
+    WIDTH,
+    Call,
+    asked,
+    calling,
+    environment,
+    mirror,
+    on_a_terminal,
+    sandbox,
+)
+from tests.command.reference import ITEM_FIELDS, JOB_FIELDS_V2, LANGUAGES, RULE, RULES, STATUSES_V2
 
 V2 = ("--api-version", "v2")
 SLOW = ("--job-duration-s", "600")

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from classify_batch.sandbox.ledger import read_jobs
-
-if TYPE_CHECKING:
-    from tests.command.commanding import HEADER, KEY, Call, Done, calling, mirror, sandbox
-    from tests.command.reference import LANGUAGES, MODES, RULES
-else:
-    from commanding import HEADER, KEY, Call, Done, calling, mirror, sandbox
-    from reference import LANGUAGES, MODES, RULES
+from tests.command.commanding import HEADER, KEY, Call, Done, calling, mirror, sandbox
+from tests.command.reference import LANGUAGES, MODES, RULES
 
 VERSIONS = ("v1", "v2")
 

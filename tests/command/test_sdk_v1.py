@@ -5,14 +5,11 @@ Each test is a small script that runs in the SDK's environment, against one sand
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.judging import documents_served, printed, python_of
-else:
-    from judging import documents_served, printed, python_of
+from tests.command.judging import documents_served, printed, python_of
 
 SDK = "llama-cloud==1.6.0"
 ENVIRONMENT = ".venv-llama-cloud-1.6.0"

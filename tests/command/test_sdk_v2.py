@@ -4,14 +4,11 @@ Each test is a small script that runs in the SDK's environment, against a sandbo
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.judging import documents_served, printed, python_of
-else:
-    from judging import documents_served, printed, python_of
+from tests.command.judging import documents_served, printed, python_of
 
 SDK = "llama-cloud>=2.16,<3"
 ENVIRONMENT = ".venv-llama-cloud-2"

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.commanding import command, sandbox
-else:
-    from commanding import command, sandbox
+from tests.command.commanding import command, sandbox
 
 CONFIG = """
 [job]

@@ -7,14 +7,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.command.commanding import COMMAND, command, environment, sandbox
-else:
-    from commanding import COMMAND, command, environment, sandbox
+from tests.command.commanding import COMMAND, command, environment, sandbox
 
 CONFIG = """
 [job]

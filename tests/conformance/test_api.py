@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
@@ -22,37 +22,20 @@ from classify_batch.model import Answer, JobView
 from classify_batch.sandbox import Faults, Options, opened, serving
 from classify_batch.sandbox.world import count_billed
 from classify_batch.settings.job_spec import JobSpec
-
-if TYPE_CHECKING:
-    from tests.conformance.api_line import (
-        JOB_S,
-        NOON_S,
-        RULES,
-        Intents,
-        answers,
-        attempt_at,
-        calling,
-        create,
-        nothing,
-        pages,
-        refused,
-        served,
-    )
-else:
-    from api_line import (
-        JOB_S,
-        NOON_S,
-        RULES,
-        Intents,
-        answers,
-        attempt_at,
-        calling,
-        create,
-        nothing,
-        pages,
-        refused,
-        served,
-    )
+from tests.conformance.api_line import (
+    JOB_S,
+    NOON_S,
+    RULES,
+    Intents,
+    answers,
+    attempt_at,
+    calling,
+    create,
+    nothing,
+    pages,
+    refused,
+    served,
+)
 
 pytestmark = pytest.mark.anyio
 

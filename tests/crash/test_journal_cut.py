@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import anyio
 import pytest
 from trio.testing import MockClock
@@ -20,12 +16,7 @@ from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.opened_run import RunOnDisk, mend, read_run
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import laboratory
-else:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "sandbox"))
-    from virtual import laboratory
+from tests.sandbox.virtual import laboratory
 
 pytestmark = pytest.mark.anyio
 

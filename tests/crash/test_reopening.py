@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
@@ -24,14 +22,8 @@ from classify_batch.sandbox.world import Job
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import JobStatus, Log
-
-if TYPE_CHECKING:
-    from tests.crash.test_state_machine import change_weather, move_on
-    from tests.sandbox.virtual import Lab, answer, is_create, laboratory
-else:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "sandbox"))
-    from test_state_machine import change_weather, move_on
-    from virtual import Lab, answer, is_create, laboratory
+from tests.crash.test_state_machine import change_weather, move_on
+from tests.sandbox.virtual import Lab, answer, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

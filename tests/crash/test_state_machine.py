@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import anyio
 import pytest
@@ -35,12 +33,7 @@ from classify_batch.sandbox.world import Job
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Log, earlier_failures_name
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, laboratory
-else:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "sandbox"))
-    from virtual import Lab, laboratory
+from tests.sandbox.virtual import Lab, laboratory
 
 T = TypeVar("T")
 

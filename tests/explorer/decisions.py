@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
 from classify_batch.model import Attempt
 from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule
-
-if TYPE_CHECKING:
-    from tests.explorer.server_model import Scenario
-else:
-    from server_model import Scenario
+from tests.explorer.server_model import Scenario
 
 _RULES = (Rule(type="invoice", description="has line items and a total"),)
 SPECS = JobSpecs(JobSpec(rules=_RULES, mode="FAST"), JobSpec(rules=_RULES, mode="MULTIMODAL"))

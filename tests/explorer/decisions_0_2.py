@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain
@@ -19,13 +18,8 @@ from classify_batch.engine.reconciler.match import digests_of
 from classify_batch.model import Attempt, AttemptKey, JobView
 from classify_batch.ports import NamedFor
 from classify_batch.vocabulary import JobStatus
-
-if TYPE_CHECKING:
-    from tests.explorer.decisions import SPECS, Decisions
-    from tests.explorer.server_model import Scenario
-else:
-    from decisions import SPECS, Decisions
-    from server_model import Scenario
+from tests.explorer.decisions import SPECS, Decisions
+from tests.explorer.server_model import Scenario
 
 TIME_MARGIN_S = 5.0
 LATE_RESULTS_S = 1

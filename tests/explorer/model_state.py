@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.model import Answer, Attempt, AttemptKey, Part
-
-if TYPE_CHECKING:
-    from tests.explorer.canonical import copy_of, key_of
-    from tests.explorer.server_model import Call, Reading, Server
-else:
-    from canonical import copy_of, key_of
-    from server_model import Call, Reading, Server
+from tests.explorer.canonical import copy_of, key_of
+from tests.explorer.server_model import Call, Reading, Server
 
 # --- What survives a process ------------------------------------------------------------------------------------------
 

@@ -17,20 +17,14 @@ from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN
 from classify_batch.engine.reconciler.evidence import Doubt
 from classify_batch.model import AnsweredFile, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
+from tests.explorer.decisions import SPECS
+from tests.explorer.model_state import OpenAttempt, Outcome, Process, Watched, Written
+from tests.explorer.promises import End, broken_by_completion, broken_by_create, broken_by_end
+from tests.explorer.rounds_model import Rounds
+from tests.explorer.server_model import Call, CallState
 
 if TYPE_CHECKING:
-    from tests.explorer.decisions import SPECS
-    from tests.explorer.model_state import OpenAttempt, Outcome, Process, Watched, Written
-    from tests.explorer.promises import End, broken_by_completion, broken_by_create, broken_by_end
     from tests.explorer.protocol_model import Step
-    from tests.explorer.rounds_model import Rounds
-    from tests.explorer.server_model import Call, CallState
-else:
-    from decisions import SPECS
-    from model_state import OpenAttempt, Outcome, Watched, Written
-    from promises import End, broken_by_completion, broken_by_create, broken_by_end
-    from rounds_model import Rounds
-    from server_model import Call, CallState
 
 
 class Work:

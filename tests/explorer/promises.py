@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from classify_batch.model import AnsweredFile, Attempt, Failure, Part
 from classify_batch.vocabulary import FailureCode
-
-if TYPE_CHECKING:
-    from tests.explorer.model_state import State
-    from tests.explorer.server_model import ABSENT, ANSWERED, Call, CallState
-else:
-    from server_model import ABSENT, ANSWERED, CallState
+from tests.explorer.model_state import State
+from tests.explorer.server_model import ABSENT, ANSWERED, Call, CallState
 
 PAID_ONCE = "no create holds a file that an accepted job answers or may yet answer"
 PROVEN_ATTEMPTS = "no file uses up an attempt without proof that a job held it"

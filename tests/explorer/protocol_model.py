@@ -12,26 +12,15 @@ The promises are checked where they could be broken: when a create leaves, when 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING
 
 from classify_batch.model import FirstLook, Part
-
-if TYPE_CHECKING:
-    from tests.explorer.canonical import START_S
-    from tests.explorer.decisions import PRESENT, Decisions
-    from tests.explorer.explore import Choose, ViolationError
-    from tests.explorer.model_state import Process, State, Written
-    from tests.explorer.process_model import Work
-    from tests.explorer.promises import ALL_PROMISES, Broken
-    from tests.explorer.server_model import Call, CallState, Scenario, Server, stranger_id
-else:
-    from canonical import START_S
-    from decisions import PRESENT, Decisions
-    from explore import Choose, ViolationError
-    from model_state import Process, State, Written
-    from process_model import Work
-    from promises import ALL_PROMISES, Broken
-    from server_model import Call, CallState, Scenario, Server, stranger_id
+from tests.explorer.canonical import START_S
+from tests.explorer.decisions import PRESENT, Decisions
+from tests.explorer.explore import Choose, ViolationError
+from tests.explorer.model_state import Process, State, Written
+from tests.explorer.process_model import Work
+from tests.explorer.promises import ALL_PROMISES, Broken
+from tests.explorer.server_model import Call, CallState, Scenario, Server, stranger_id
 
 
 class ProtocolModel:

@@ -15,14 +15,11 @@ from classify_batch.engine.reconciler.evidence import Doubt
 from classify_batch.engine.reconciler.found import FoundJob
 from classify_batch.model import Answer, Answers, AttemptKey, JobView
 from classify_batch.ports import NamedFor
+from tests.explorer.model_state import Process, Round, Watched
+from tests.explorer.server_model import CallState, Reading
 
 if TYPE_CHECKING:
-    from tests.explorer.model_state import Process, Round, Watched
     from tests.explorer.process_model import Work
-    from tests.explorer.server_model import CallState, Reading
-else:
-    from model_state import Round, Watched
-    from server_model import CallState, Reading
 
 
 class Rounds:

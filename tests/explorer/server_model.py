@@ -11,15 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from classify_batch.model import Answer, AttemptKey, JobView
 from classify_batch.vocabulary import ANSWERED_STATUSES, JobStatus
-
-if TYPE_CHECKING:
-    from tests.explorer.explore import Choose
-else:
-    from explore import Choose
+from tests.explorer.explore import Choose
 
 NOT_YET, NULL, ANSWERED, ABSENT, FAILED = "?", "0", "+", "-", "E"
 """How a job ended, a mark for each of its files: `+0-` has answered the first file, names the second without an answer,

@@ -9,11 +9,8 @@ that it is there for.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,22 +18,12 @@ from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.evidence import Doubt, Evidence
 from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
 from classify_batch.model import Attempt
-
-if TYPE_CHECKING:
-    from tests.explorer.decisions import PRESENT, SPECS, Decisions
-    from tests.explorer.decisions_0_2 import DECISIONS_0_2
-    from tests.explorer.explore import Exploration, explore
-    from tests.explorer.promises import OPEN_ONLY, PAID_ONCE, PROVEN_ATTEMPTS, PROVEN_MODE
-    from tests.explorer.protocol_model import ProtocolModel
-    from tests.explorer.server_model import Scenario, Stranger
-else:
-    sys.path.insert(0, str(Path(__file__).parent))
-    from decisions import PRESENT, SPECS, Decisions
-    from decisions_0_2 import DECISIONS_0_2
-    from explore import Exploration, explore
-    from promises import OPEN_ONLY, PAID_ONCE, PROVEN_ATTEMPTS, PROVEN_MODE
-    from protocol_model import ProtocolModel
-    from server_model import Scenario, Stranger
+from tests.explorer.decisions import PRESENT, SPECS, Decisions
+from tests.explorer.decisions_0_2 import DECISIONS_0_2
+from tests.explorer.explore import Exploration, explore
+from tests.explorer.promises import OPEN_ONLY, PAID_ONCE, PROVEN_ATTEMPTS, PROVEN_MODE
+from tests.explorer.protocol_model import ProtocolModel
+from tests.explorer.server_model import Scenario, Stranger
 
 WORLDS = {
     "a call outlives its process": Scenario(

@@ -9,22 +9,16 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from classify_batch.sandbox import read_billed, read_jobs
-
-if TYPE_CHECKING:
-    from tests.command.commanding import Call, calling
-else:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "command"))
-    from commanding import Call, calling
+from tests.command.commanding import Call, calling
 
 HERE = Path(__file__).parent
 LOOKS = {"FAST", "MULTIMODAL"}

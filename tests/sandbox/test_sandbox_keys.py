@@ -1,6 +1,6 @@
 """Several API keys: each sees its own project, its jobs and its files."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
@@ -9,11 +9,7 @@ import pytest
 from classify_batch.errors import SettingsError
 from classify_batch.sandbox import Options
 from classify_batch.sandbox.project import PROJECT_ID
-
-if TYPE_CHECKING:
-    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
-else:
-    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
+from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
 
 FILES = "/api/v1/beta/files"
 OTHER = {"Authorization": "Bearer other-key"}

@@ -1,7 +1,7 @@
 """Reads that don't show what is: results that lag, a list that loses jobs, ends that aren't the last, other clocks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
@@ -9,11 +9,7 @@ import pytest
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults
-
-if TYPE_CHECKING:
-    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
-else:
-    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 
 START_S = 1_700_000_000
 ENDS_S = 10  # each job takes so long

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
@@ -13,11 +13,7 @@ from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults, Options, opened, serving
 from classify_batch.sandbox.project import Brief, OpenProject
 from classify_batch.settings.job_spec import Rule
-
-if TYPE_CHECKING:
-    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
-else:
-    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 
 START_S = 1_700_000_000
 V1_BODY = {"file_ids": ["a", "b"], "rules": RULES, "mode": "MULTIMODAL"}

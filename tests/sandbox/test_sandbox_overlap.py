@@ -2,18 +2,14 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
 import pytest
 
 from classify_batch.sandbox import Faults, read_billed
-
-if TYPE_CHECKING:
-    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
-else:
-    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 
 OURS = [f"file-{number}" for number in range(10)]
 OVERLAP = Faults(overlap=1)

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
@@ -13,13 +13,8 @@ from trio.testing import MockClock
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults, Options, opened, serving
-
-if TYPE_CHECKING:
-    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
-    from tests.sandbox.virtual import laboratory
-else:
-    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
-    from virtual import laboratory
+from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+from tests.sandbox.virtual import laboratory
 
 START_S = 1_700_000_000
 SLOW = Faults(create_slow=1, accept_after_s=50)

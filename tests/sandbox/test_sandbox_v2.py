@@ -1,7 +1,7 @@
 """v2, called in process: a job's life, and what a create is answered."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
@@ -9,11 +9,7 @@ import pytest
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults
-
-if TYPE_CHECKING:
-    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, get, listed, make, stats_of, talk, where_of
-else:
-    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, get, listed, make, stats_of, talk, where_of
+from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, get, listed, make, stats_of, talk, where_of
 
 # --- One job --------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """v2, called in process: the list, the ends of jobs, misfortunes, and both versions in one world."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
@@ -9,11 +9,7 @@ import pytest
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import AnswerLost, Faults, read_billed
-
-if TYPE_CHECKING:
-    from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, get, listed, make, stats_of, talk, where_of
-else:
-    from talking_v2 import JOBS, RULES, V1_JOBS, create_body, get, listed, make, stats_of, talk, where_of
+from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, get, listed, make, stats_of, talk, where_of
 
 # --- The list -------------------------------------------------------------------------------------------------------
 

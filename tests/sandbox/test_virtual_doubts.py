@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from email.utils import formatdate
 from itertools import count
-from typing import TYPE_CHECKING
 
 import anyio
 import httpx
@@ -15,11 +14,7 @@ from trio.testing import MockClock
 
 from classify_batch.errors import ExitStatus
 from classify_batch.vocabulary import Log
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import Before, Lab, answer, ends_well, is_create, laboratory, nothing
-else:
-    from virtual import Before, Lab, answer, ends_well, is_create, laboratory, nothing
+from tests.sandbox.virtual import Before, Lab, answer, ends_well, is_create, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
 

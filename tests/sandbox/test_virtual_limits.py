@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
@@ -15,11 +15,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.vocabulary import TUNE_JSON, Log
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, answer, is_create, laboratory
-else:
-    from virtual import Lab, answer, is_create, laboratory
+from tests.sandbox.virtual import Lab, answer, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
@@ -14,11 +14,7 @@ from trio.testing import MockClock
 from classify_batch.cli.words import describe
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.journal.totals import read_totals
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, is_create, laboratory
-else:
-    from virtual import Lab, is_create, laboratory
+from tests.sandbox.virtual import Lab, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

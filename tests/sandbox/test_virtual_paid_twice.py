@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import anyio
@@ -18,11 +18,7 @@ from classify_batch.clock import LoopClock
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.vocabulary import Log
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
-else:
-    from virtual import Lab, answer, ends_well, is_create, laboratory
+from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

@@ -4,12 +4,10 @@ again; what it didn't cost comes back; and a stop is heard while the failures ar
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
@@ -23,16 +21,9 @@ from classify_batch.rundir.journal.totals import read_totals
 from classify_batch.sandbox.endings import Ending
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import JobStatus, Log
-
-if TYPE_CHECKING:
-    from tests.crash.test_reopening import KEPT, Choose, cut_after, retried_well
-    from tests.crash.test_state_machine import change_weather, move_on
-    from tests.sandbox.virtual import After, Lab, answer, as_it_is, laboratory, nothing
-else:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "crash"))
-    from test_reopening import KEPT, Choose, cut_after, retried_well
-    from test_state_machine import change_weather, move_on
-    from virtual import After, Lab, answer, as_it_is, laboratory, nothing
+from tests.crash.test_reopening import KEPT, Choose, cut_after, retried_well
+from tests.crash.test_state_machine import change_weather, move_on
+from tests.sandbox.virtual import After, Lab, answer, as_it_is, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
 

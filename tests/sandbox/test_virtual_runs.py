@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from contextlib import suppress
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx
@@ -16,11 +16,7 @@ from trio.testing import MockClock
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.vocabulary import Log
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
-else:
-    from virtual import Lab, answer, ends_well, is_create, laboratory
+from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

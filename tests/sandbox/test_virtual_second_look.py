@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
@@ -15,11 +15,7 @@ from classify_batch.errors import DamagedError, the_cause
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, is_create, laboratory
-else:
-    from virtual import Lab, is_create, laboratory
+from tests.sandbox.virtual import Lab, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

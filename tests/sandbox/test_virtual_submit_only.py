@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING
 
 import anyio
 import httpx
@@ -12,11 +11,7 @@ from trio.testing import MockClock
 
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.opened_run import read_run
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory, nothing
-else:
-    from virtual import After, Lab, answer, is_create, laboratory, nothing
+from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import anyio
 import httpx
@@ -14,11 +14,7 @@ from trio.testing import MockClock
 from classify_batch.cli.live import Throughput, details
 from classify_batch.engine.progress import Progress
 from classify_batch.vocabulary import TUNE_JSON
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory
-else:
-    from virtual import After, Lab, answer, is_create, laboratory
+from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

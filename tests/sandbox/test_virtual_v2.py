@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from random import Random
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -16,11 +15,7 @@ from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.model import Attempt, AttemptKey, Part
 from classify_batch.operations.run_resources import api_of
 from classify_batch.settings.job_spec import ParsingConfiguration
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import answer, ends_well, is_create, laboratory
-else:
-    from virtual import answer, ends_well, is_create, laboratory
+from tests.sandbox.virtual import answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 from trio.testing import MockClock
 
 from classify_batch.vocabulary import Log
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import After, Lab, answer, ends_well, is_create, laboratory
-else:
-    from virtual import After, Lab, answer, ends_well, is_create, laboratory
+from tests.sandbox.virtual import After, Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

@@ -13,14 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from classify_batch.sandbox import read_billed
-
-if TYPE_CHECKING:
-    from tests.strangers.stranger import KEY, read_paid, right_type
-else:
-    from stranger import KEY, read_paid, right_type
+from tests.strangers.stranger import KEY, read_paid, right_type
 
 COMMAND = (sys.executable, "-m", "classify_batch")
 STRANGER = (sys.executable, str(Path(__file__).with_name("stranger.py")))

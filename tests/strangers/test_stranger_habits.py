@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.strangers.driving import COMMAND, Run, stranger
-else:
-    from driving import COMMAND, Run, stranger
+from tests.strangers.driving import COMMAND, Run, stranger
 
 HABITS = {
     "bare": "--order oldest --omit created_at,mode,parsing_configuration,total_size,Date --chunked",

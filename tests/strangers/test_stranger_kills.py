@@ -6,14 +6,10 @@ import random
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.strangers.driving import Run, sandbox, stranger
-else:
-    from driving import Run, sandbox, stranger
+from tests.strangers.driving import Run, sandbox, stranger
 
 KILLS = 3
 LEAVES_WITHIN_S = 4.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -21,11 +21,7 @@ from classify_batch.lifecycle import Ended
 from classify_batch.model import Answer, Answers, Attempt, AttemptKey, Job, JobView, Part, to_ranges
 from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule
 from classify_batch.vocabulary import Kind, Log
-
-if TYPE_CHECKING:
-    from tests.unit.engine.scripted import KeptJournal, ScriptedApi, refusal
-else:
-    from scripted import KeptJournal, ScriptedApi, refusal
+from tests.unit.engine.scripted import KeptJournal, ScriptedApi, refusal
 
 pytestmark = pytest.mark.anyio
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -10,12 +10,7 @@ from classify_batch.engine.reconciler.decisions import GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import Doubt
 from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
-
-if TYPE_CHECKING:
-    from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, SPREAD_S, World, doubt, job
-else:
-    from seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, SPREAD_S, World, doubt, job
-
+from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, SPREAD_S, World, doubt, job
 
 # --- How long a call may be accepted, and what proves that nothing is left -------------------------------------------
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from classify_batch.engine.reconciler import evidence as module
 from classify_batch.engine.reconciler.decisions import Adopt, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import NEVER_READ
-
-if TYPE_CHECKING:
-    from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, World, doubt, job
-else:
-    from seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, World, doubt, job
-
+from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, World, doubt, job
 
 # --- When results are read -------------------------------------------------------------------------------------------
 

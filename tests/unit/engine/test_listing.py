@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -16,11 +15,7 @@ from classify_batch.engine.reconciler import listing as module
 from classify_batch.engine.reconciler.listing import LONG_PAGES, READ_ATTEMPTS_MAX, JobList
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.model import JobPage, JobView
-
-if TYPE_CHECKING:
-    from tests.unit.engine.scripted import ScriptedApi, refusal
-else:
-    from scripted import ScriptedApi, refusal
+from tests.unit.engine.scripted import ScriptedApi, refusal
 
 pytestmark = pytest.mark.anyio
 

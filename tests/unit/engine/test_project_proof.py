@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -18,11 +18,7 @@ from classify_batch.engine.project_proof import FILE_ATTEMPTS_MAX, KnownProject,
 from classify_batch.engine.shutdown import Stop, Stopping
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.model import JobPage, JobView
-
-if TYPE_CHECKING:
-    from tests.unit.engine.scripted import ScriptedApi, refusal
-else:
-    from scripted import ScriptedApi, refusal
+from tests.unit.engine.scripted import ScriptedApi, refusal
 
 pytestmark = pytest.mark.anyio
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 from zlib import crc32
 
@@ -33,12 +32,7 @@ from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import FailureCode, Kind, Log
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import laboratory
-else:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "sandbox"))
-    from virtual import laboratory
+from tests.sandbox.virtual import laboratory
 
 FILES_PER_CHUNK = 3
 IDENTITY: Mapping[str, object] = {

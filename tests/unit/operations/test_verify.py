@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -25,12 +22,7 @@ from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Kind, Log, RunState
-
-if TYPE_CHECKING:
-    from tests.sandbox.virtual import Lab, laboratory
-else:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "sandbox"))
-    from virtual import Lab, laboratory
+from tests.sandbox.virtual import Lab, laboratory
 
 pytestmark = pytest.mark.anyio
 
