@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-import anyio
-
 
 class SystemClock:
     """The machine's wall clock."""
@@ -18,16 +16,6 @@ class SystemClock:
     def wall_s(self) -> float:
         """Seconds since the Unix epoch."""
         return time.time()
-
-
-class LoopClock:
-    """A wall clock that follows the event loop's time, for runs in virtual time."""
-
-    def __init__(self, start_s: float = 1_700_000_000.0) -> None:
-        self._start_s = start_s
-
-    def wall_s(self) -> float:
-        return self._start_s + anyio.current_time()
 
 
 def to_iso(wall_s: float) -> str:

@@ -26,7 +26,7 @@ from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.journal.replay import Standing
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES
 from classify_batch.rundir.plan import write_plan
-from classify_batch.rundir.run_file import write_run_file
+from classify_batch.rundir.run_json import write_run_file
 from classify_batch.store.disk import DiskStore
 from classify_batch.vocabulary import Kind
 

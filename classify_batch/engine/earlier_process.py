@@ -6,7 +6,7 @@ from classify_batch.engine.project_proof import KnownProject
 from classify_batch.model import Part
 from classify_batch.rundir.journal.replay import Standing
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.rundir.run_record import RunFile
+from classify_batch.rundir.run_json import RunFile
 from classify_batch.settings import SANDBOX, Settings
 
 

@@ -45,7 +45,7 @@ from classify_batch.model import Ambiguous, Attempt, AttemptKey, Job, JobPage
 from classify_batch.ports import Api, Clock, RunStore
 from classify_batch.rundir.cost import Price
 from classify_batch.rundir.journal.writer import JournalWriter
-from classify_batch.rundir.manifest import exit_status_of, manifest_of, write_manifest
+from classify_batch.rundir.manifest_json import exit_status_of, manifest_of, write_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, mend
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.settings import Settings

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ClassifyBatchError, ExitStatus, the_cause
-from classify_batch.rundir.manifest import failed_percentage
+from classify_batch.rundir.manifest_json import failed_percentage
 
 JUDGED_FILES_MIN = 100
 """Fewer files say nothing about a percentage."""

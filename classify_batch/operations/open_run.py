@@ -8,7 +8,7 @@ from typing import Any
 
 from classify_batch.operations.status import no_run
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
-from classify_batch.rundir.run_file import read_run_file
+from classify_batch.rundir.run_json import read_run_file
 from classify_batch.store.disk import DiskStore
 
 

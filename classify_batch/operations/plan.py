@@ -17,8 +17,7 @@ from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.run_resources import World
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader, hash_ids
-from classify_batch.rundir.run_file import refuse_other_run, write_run_file
-from classify_batch.rundir.run_record import RunFile
+from classify_batch.rundir.run_json import RunFile, refuse_other_run, write_run_file
 from classify_batch.settings import Settings
 from classify_batch.store.disk import DiskStore
 from classify_batch.vocabulary import Log

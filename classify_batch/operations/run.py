@@ -22,11 +22,10 @@ from classify_batch.operations.plan import plan_if_new, refuse_uncounted
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run_resources import World, api_of, hold, refuse_missing_documents
-from classify_batch.rundir.manifest import read_manifest
+from classify_batch.rundir.manifest_json import read_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.rundir.run_file import other_webhooks, refuse_other_run
-from classify_batch.rundir.run_record import RunFile
+from classify_batch.rundir.run_json import RunFile, other_webhooks, refuse_other_run
 from classify_batch.settings import Settings, read_api_key
 from classify_batch.store.disk import DiskStore
 from classify_batch.vocabulary import RUN_JSON, TUNE_JSON, OutcomeKind, RunState

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.errors import RunDirectoryError
-from classify_batch.rundir import manifest_keys as keys
+from classify_batch.rundir import manifest_json as keys
 from classify_batch.rundir.journal.totals import Totals, read_totals
-from classify_batch.rundir.run_record import RunFile, parse_run_file
+from classify_batch.rundir.run_json import RunFile, parse_run_file
 from classify_batch.store.holder import read_holder
 from classify_batch.store.os_errors import refusals
 from classify_batch.vocabulary import MANIFEST_JSON, RUN_JSON, Log

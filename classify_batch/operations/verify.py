@@ -23,8 +23,7 @@ from classify_batch.operations.status import no_run
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.entry import Item
 from classify_batch.rundir.journal.reader import Reader
-from classify_batch.rundir.manifest import sha256_of
-from classify_batch.rundir.manifest_keys import counts_of
+from classify_batch.rundir.manifest_json import counts_of, sha256_of
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.rundir.plan import PlanReader

@@ -10,9 +10,8 @@ from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.line import DAMAGED_HINT
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import Standing
-from classify_batch.rundir.manifest import read_manifest
-from classify_batch.rundir.run_file import read_run_file
-from classify_batch.rundir.run_record import RunFile
+from classify_batch.rundir.manifest_json import read_manifest
+from classify_batch.rundir.run_json import RunFile, read_run_file
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log, RunState
 

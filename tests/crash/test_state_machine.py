@@ -22,7 +22,6 @@ from hypothesis.stateful import (
 )
 from trio.testing import MockClock
 
-from classify_batch.clock import LoopClock
 from classify_batch.engine.progress import Ending
 from classify_batch.engine.shutdown import Stop
 from classify_batch.operations import verify as verifying
@@ -33,6 +32,7 @@ from classify_batch.sandbox.world import Job
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Log, earlier_failures_name
+from tests.sandbox.loop_clock import LoopClock
 from tests.sandbox.virtual import Lab, laboratory
 
 T = TypeVar("T")

@@ -14,10 +14,10 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
-from classify_batch.clock import LoopClock
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.vocabulary import Log
+from tests.sandbox.loop_clock import LoopClock
 from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio

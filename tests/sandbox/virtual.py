@@ -23,7 +23,6 @@ import httpx
 import trio
 from pydantic import SecretStr
 
-from classify_batch.clock import LoopClock
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.planner import chunked
 from classify_batch.engine.progress import Ending, Progress
@@ -35,12 +34,13 @@ from classify_batch.operations.verify import Verification, verify
 from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.plan import PlanReader, write_plan
-from classify_batch.rundir.run_file import write_run_file
+from classify_batch.rundir.run_json import write_run_file
 from classify_batch.sandbox import AnswerLost, App, Faults, Options, opened
 from classify_batch.sandbox.world import count_billed
 from classify_batch.settings import Settings
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
+from tests.sandbox.loop_clock import LoopClock
 
 BASE_URL = "https://sandbox.test"
 RULES = (

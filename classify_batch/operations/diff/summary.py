@@ -8,7 +8,7 @@ from typing import Any
 
 from classify_batch.operations.diff.changes import CHANGES, Change, Confidence, Diff
 from classify_batch.protocol.sanitize import clean
-from classify_batch.rundir.manifest_keys import counts_of
+from classify_batch.rundir.manifest_json import counts_of
 from classify_batch.rundir.opened_run import RunOnDisk
 
 PAIRS_SHOWN_MAX = 20

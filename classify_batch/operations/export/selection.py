@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from classify_batch.errors import DamagedError, UsageError
 from classify_batch.rundir.committed_outcomes import HINT, OutcomeLine
-from classify_batch.rundir.run_record import RunFile
+from classify_batch.rundir.run_json import RunFile
 from classify_batch.settings.sections import TriageSettings
 from classify_batch.vocabulary import RUN_JSON, Log
 

@@ -10,7 +10,7 @@ from classify_batch.operations.reuse.earlier_outcomes import whole_lines, with_a
 from classify_batch.operations.reuse.outcome_answers import Answers
 from classify_batch.ports import RunStore
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.rundir.run_record import Reused
+from classify_batch.rundir.run_json import Reused
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Buckets
 from classify_batch.vocabulary import Log

@@ -13,7 +13,7 @@ from classify_batch.errors import UsageError
 from classify_batch.operations.reuse.earlier_outcomes import Earlier
 from classify_batch.operations.reuse.run_differences import differences
 from classify_batch.rundir.opened_run import read_run
-from classify_batch.rundir.run_file import read_run_file
+from classify_batch.rundir.run_json import read_run_file
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.os_errors import refusals
 from classify_batch.vocabulary import RUN_JSON

@@ -22,7 +22,7 @@ from classify_batch.operations.reuse.known_files import Judged, KnownFiles
 from classify_batch.operations.reuse.outcome_answers import Answers, outcome_answer
 from classify_batch.ports import RunStore
 from classify_batch.rundir.plan import PlanSummary, write_plan
-from classify_batch.rundir.run_record import Reused
+from classify_batch.rundir.run_json import Reused
 from classify_batch.settings import TriageSettings
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, Limits, Spool

@@ -11,7 +11,6 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from classify_batch.clock import LoopClock
 from classify_batch.engine import collector as module
 from classify_batch.engine.collector import Collector
 from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN, Outcomes
@@ -21,6 +20,7 @@ from classify_batch.lifecycle import Ended
 from classify_batch.model import Answer, Answers, Attempt, AttemptKey, Job, JobView, Part, to_ranges
 from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule
 from classify_batch.vocabulary import Kind, Log
+from tests.sandbox.loop_clock import LoopClock
 from tests.unit.engine.scripted import KeptJournal, ScriptedApi, refusal
 
 pytestmark = pytest.mark.anyio

@@ -34,7 +34,7 @@ from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.outcome_lines import encode_line
 from classify_batch.rundir.plan import PlanReader, write_plan
-from classify_batch.rundir.run_file import write_run_file
+from classify_batch.rundir.run_json import write_run_file
 from classify_batch.settings import Settings
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits

@@ -16,7 +16,7 @@ from classify_batch.operations import verify as verifying
 from classify_batch.operations.verify import Verification, verify
 from classify_batch.rundir.journal.entry import decode, encode_about_run
 from classify_batch.rundir.journal.reader import Reader
-from classify_batch.rundir.manifest import manifest_of, read_manifest, write_manifest
+from classify_batch.rundir.manifest_json import manifest_of, read_manifest, write_manifest
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.store.memory import MemoryStore

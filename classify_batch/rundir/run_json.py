@@ -1,0 +1,227 @@
+"""`run.json`: what a run is. Written once, last of all that planning writes: without it there is no run.
+
+Free of heavy imports: `status` reads it in a blink.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from classify_batch.clock import to_iso
+from classify_batch.errors import DamagedError, RunDirectoryError
+from classify_batch.vocabulary import RUN_JSON
+
+if TYPE_CHECKING:
+    from classify_batch.ports import Clock, RunStore
+    from classify_batch.rundir.plan import PlanSummary
+    from classify_batch.settings import Settings
+
+FORMAT = 3
+"""What this version reads. 2 is written where whoever knows 1 only would go wrong: where outcomes were reused, which it
+would cut off, and where there are second looks, which it would take for first ones. 3 is written for v1: one line of
+its journal may name several jobs for one attempt, which whoever knows 2 only would forget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """What a run took over from earlier ones when it was planned.
+
+    Attributes:
+        chunks: the plan's first ones, which hold the reused files and are done from the beginning.
+        bytes: of results.jsonl, which begins with their outcomes; crc: the CRC-32 of these.
+        counts, types: files by outcome, and by type; accepted: those that triage accepts, where it was asked for.
+        runs: whose outcomes they were: `run_id`, `run_dir`, `files`.
+    """
+
+    chunks: int
+    files: int
+    bytes: int
+    crc: int
+    counts: dict[str, int]
+    types: dict[str, int]
+    accepted: int
+    runs: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """The contents of run.json. Readers ignore keys they don't know.
+
+    Attributes:
+        settings: as used when the run was planned, without secrets.
+        identity: what a command must share with the run to go on with it.
+        files: distinct file IDs; duplicates: repeated ones that were left out.
+        reused: what was taken over from earlier runs; None where nothing was.
+    """
+
+    format: int
+    run_id: str
+    created_at: str
+    settings: dict[str, Any]
+    identity: dict[str, Any]
+    files: int
+    duplicates: int
+    chunks: int
+    plan_sha256: str
+    reused: Reused | None = None
+
+    @property
+    def reused_files(self) -> int:
+        """Files whose outcomes were taken over."""
+        return 0 if self.reused is None else self.reused.files
+
+    @property
+    def reused_bytes(self) -> int:
+        """With how much of results.jsonl the run began."""
+        return 0 if self.reused is None else self.reused.bytes
+
+
+_KINDS = {"int": int, "str": str, "dict[str, Any]": dict, "dict[str, int]": dict, "list[dict[str, Any]]": list}
+_TYPES = {field.name: _KINDS[str(field.type)] for field in fields(RunFile) if field.name != "reused"}
+_REUSED_TYPES = {field.name: _KINDS[str(field.type)] for field in fields(Reused)}
+
+
+def parse_run_file(data: bytes, where: str) -> RunFile:
+    """The run in the bytes of a run.json. `where`: the file's name for messages.
+
+    Raises:
+        DamagedError: the file is not what was written.
+        RunDirectoryError: it was written by a newer version.
+    """
+    try:
+        values = json.loads(data)
+        written_format = values["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(where, str(error)) from None
+    if isinstance(written_format, int) and written_format > FORMAT:
+        raise RunDirectoryError(
+            f"{where} has format {written_format}, and this version reads up to {FORMAT}",
+            hint="go on with the version of classify-batch that began the run, or a newer one",
+        )
+    told = _checked(values, _TYPES, where)
+    reused = values.get("reused")
+    if reused is None:
+        return RunFile(**told)
+    if not isinstance(reused, dict):
+        raise _damaged(where, "reused: not what it must be")
+    return RunFile(**told, reused=Reused(**_checked(reused, _REUSED_TYPES, where, "reused.")))
+
+
+def _checked(values: dict[str, Any], kinds: dict[str, type], where: str, prefix: str = "") -> dict[str, Any]:
+    for name, kind in kinds.items():
+        if not isinstance(values.get(name), kind):
+            raise _damaged(where, f"{prefix}{name}: {'missing' if name not in values else 'not what it must be'}")
+    return {name: values[name] for name in kinds}
+
+
+def _damaged(where: str, why: str) -> DamagedError:
+    return DamagedError(
+        f"{where} is damaged: {why}", hint="put the file back from a copy, or begin a new run directory"
+    )
+
+
+_WHAT_DIFFERS = {
+    "api_version": "API version (api.version)",
+    "base_url": "base URL (api.base_url)",
+    "project_id": "project (api.project_id)",
+    "organization_id": "organization (api.organization_id)",
+    "mode": "mode (job.mode)",
+    "rules": "rules (job.rules)",
+    "parsing_configuration": "parsing configuration (job.parsing_configuration)",
+    "escalation": "second look ([escalation])",
+    "triage": "triage ([triage])",
+    "carry": "carried columns (plan.carry)",
+}
+
+
+async def write_run_file(
+    store: RunStore,
+    settings: Settings,
+    plan: PlanSummary,
+    duplicates: int,
+    clock: Clock,
+    reused: Reused | None = None,
+) -> tuple[RunFile, str]:
+    """Makes the run be. Returns it with the SHA-256 of its file."""
+    run = RunFile(
+        format=_format_of(settings, reused),
+        run_id=str(uuid.uuid4()),
+        created_at=to_iso(clock.wall_s()),
+        settings=settings.to_stored(),
+        identity={**settings.identity(), "ids_sha256": plan.ids_sha256},
+        files=plan.files,
+        duplicates=duplicates,
+        chunks=plan.chunks,
+        plan_sha256=plan.sha256,
+        reused=reused,
+    )
+    told = {name: value for name, value in asdict(run).items() if value is not None}
+    text = json.dumps(told, indent=2, ensure_ascii=False)
+    data = text.encode("utf-8", "backslashreplace") + b"\n"  # a lone surrogate in a type becomes its JSON escape
+    await store.create(RUN_JSON, data)
+    return run, hashlib.sha256(data).hexdigest()
+
+
+def _format_of(settings: Settings, reused: Reused | None) -> int:
+    """The lowest that no older version would misread."""
+    if settings.api.version == "v1":
+        return FORMAT
+    return 1 if reused is None and settings.escalation is None else 2
+
+
+async def read_run_file(store: RunStore) -> tuple[RunFile, str] | None:
+    """The run in a directory, with the SHA-256 of its file; None where there is none.
+
+    Raises:
+        DamagedError: the file is not what was written.
+        RunDirectoryError: it was written by a newer version.
+    """
+    try:
+        data = await store.read(RUN_JSON)
+    except FileNotFoundError:
+        return None
+    return parse_run_file(data, f"{RUN_JSON} in {store.where}"), hashlib.sha256(data).hexdigest()
+
+
+def refuse_other_run(run: RunFile, identity: Mapping[str, Any], where: str) -> None:
+    """Raises RunDirectoryError naming everything in which a command differs from the run."""
+    ours = _identity_of(run)
+    differences = [
+        f"{what}: the run has {_show(ours.get(name))}, the command {_show(value)}"
+        for name, what in _WHAT_DIFFERS.items()
+        if (value := identity.get(name)) != ours.get(name)
+    ]
+    if differences:
+        raise RunDirectoryError(
+            f"{where} holds another run:\n  " + "\n  ".join(differences),
+            hint="give the settings that the run was begun with, or name a new run directory",
+        )
+
+
+def _identity_of(run: RunFile) -> Mapping[str, Any]:
+    """A run's identity. Version 0.2 kept the organization among the settings only."""
+    return {"organization_id": run.settings.get("api", {}).get("organization_id"), **run.identity}
+
+
+def other_webhooks(run: RunFile, settings: Settings) -> str:
+    """In what the command's webhooks differ from those that the run was planned with; empty where they don't. The
+    values of headers are stored nowhere, so only their names are compared."""
+    ours = run.settings.get("job", {}).get("webhook_configurations") or ()
+    planned = [_told(webhook) for webhook in ours]
+    given = [_told(webhook) for webhook in settings.to_stored()["job"]["webhook_configurations"]]
+    return "" if planned == given else f"the run was planned with {_show(planned)}, the command has {_show(given)}"
+
+
+def _told(webhook: Mapping[str, Any]) -> dict[str, Any]:
+    told = {**webhook, "webhook_headers": sorted(webhook.get("webhook_headers") or ())}
+    return {name: value for name, value in told.items() if value}
+
+
+def _show(value: object) -> str:
+    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else text[:199] + "…"
