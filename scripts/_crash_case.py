@@ -18,7 +18,7 @@ from _crash_sandbox import Server
 from classify_batch.errors import RunDirectoryError
 from classify_batch.operations.verify import verify_run
 from classify_batch.sandbox import OpenProject, read_billed
-from classify_batch.sandbox.project import Brief, Judge
+from classify_batch.sandbox.documents.project import Brief, Judge
 from classify_batch.settings import Settings
 
 PROCESSES_MAX = 60

@@ -33,7 +33,7 @@ from classify_batch import Settings, arun
 from classify_batch.operations.verify import verify_run
 from classify_batch.rundir.journal.line import seal
 from classify_batch.sandbox import App, Faults, Options, opened, read_jobs, serving
-from classify_batch.sandbox.world import Job, count_billed
+from classify_batch.sandbox.jobs.job_table import Job, count_billed
 
 MISFORTUNES = FAULTS | BRISK | {"retry_after_s": 0.02, "error": 0.15, "null_result": 0.1}
 AT_ONCE = 16

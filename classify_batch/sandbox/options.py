@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from classify_batch.errors import SettingsError
-from classify_batch.sandbox.faults import Faults
-from classify_batch.sandbox.project import PROJECT_ID
+from classify_batch.sandbox.documents.project import PROJECT_ID
+from classify_batch.sandbox.faults.fault_options import Faults
 
 ListOrder = Literal["newest", "oldest", "shuffled", "changed"]
 """`changed`: the job whose status changed last comes first, and page tokens are offsets."""

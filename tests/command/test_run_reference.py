@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from classify_batch.sandbox.ledger import read_jobs
+from classify_batch.sandbox.jobs.ledger import read_jobs
 from tests.command.commanding import HEADER, KEY, Call, Done, calling, mirror, sandbox
 from tests.command.reference import LANGUAGES, MODES, RULES
 

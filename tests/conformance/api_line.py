@@ -22,7 +22,7 @@ from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.model import Answer, Attempt, AttemptKey, JobView, Part
 from classify_batch.ports import Api
 from classify_batch.sandbox import App, Faults, Options, opened, serving
-from classify_batch.sandbox.world import count_billed
+from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.settings.job_spec import JobSpec
 
 RULES = [

@@ -20,7 +20,7 @@ from classify_batch import Settings, arun
 from classify_batch.errors import ExitStatus, Verdict
 from classify_batch.model import Answer, JobView
 from classify_batch.sandbox import Faults, Options, opened, serving
-from classify_batch.sandbox.world import count_billed
+from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.settings.job_spec import JobSpec
 from tests.conformance.api_line import (
     JOB_S,

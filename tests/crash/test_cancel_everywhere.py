@@ -13,7 +13,7 @@ import pytest
 from classify_batch import RunResult, Settings, arun
 from classify_batch.operations.verify import verify_run
 from classify_batch.sandbox import App, Faults, Options, opened, serving
-from classify_batch.sandbox.world import count_billed
+from classify_batch.sandbox.jobs.job_table import count_billed
 
 FILE_IDS = [f"file-{number}" for number in range(9)]
 FAULTS = {"lost_create_answer": 0.1, "read_503": 0.05, "rate_429": 0.05, "retry_after_s": 0.01}

@@ -17,8 +17,8 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.operations import verify as verifying
 from classify_batch.operations.verify import verify
-from classify_batch.sandbox.endings import Ending
-from classify_batch.sandbox.world import Job
+from classify_batch.sandbox.faults.job_endings import Ending
+from classify_batch.sandbox.jobs.job_table import Job
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import JobStatus, Log

@@ -28,7 +28,7 @@ from classify_batch.operations import verify as verifying
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id
 from classify_batch.sandbox import App, Faults, Options, World
-from classify_batch.sandbox.world import Job
+from classify_batch.sandbox.jobs.job_table import Job
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Log, earlier_failures_name

@@ -18,7 +18,7 @@ import pytest
 
 from classify_batch.errors import SettingsError
 from classify_batch.sandbox import Documents, Faults, Options, opened
-from classify_batch.sandbox.uploads import PURPOSES, SUFFIX
+from classify_batch.sandbox.server.uploads import PURPOSES, SUFFIX
 
 FILES = "/api/v1/beta/files"
 JOBS = "/api/v1/classifier/jobs"

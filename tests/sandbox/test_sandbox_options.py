@@ -11,7 +11,7 @@ import pytest
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults, Options, opened, serving
-from classify_batch.sandbox.project import Brief, OpenProject
+from classify_batch.sandbox.documents.project import Brief, OpenProject
 from classify_batch.settings.job_spec import Rule
 from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 

@@ -12,7 +12,7 @@ import pytest
 
 from classify_batch.errors import UsageError
 from classify_batch.sandbox import Faults, Options, opened, read_billed, serving
-from classify_batch.sandbox.asking import BODY_BYTES_MAX
+from classify_batch.sandbox.server.request_checks import BODY_BYTES_MAX
 
 JOBS = "/api/v1/classifier/jobs"
 HEADERS = {"Authorization": "Bearer sandbox"}

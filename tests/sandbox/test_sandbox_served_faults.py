@@ -11,8 +11,8 @@ import pytest
 
 from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox import App, Faults, Options, opened, serving
-from classify_batch.sandbox.misfortunes import SLOW, WHATS
-from classify_batch.sandbox.orders import order_of
+from classify_batch.sandbox.faults.request_faults import SLOW, WHATS
+from classify_batch.sandbox.jobs.create_request import order_of
 
 JOBS = "/api/v1/classifier/jobs"
 HEADERS = {"Authorization": "Bearer sandbox"}

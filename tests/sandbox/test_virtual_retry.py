@@ -18,7 +18,7 @@ from classify_batch.engine import retry_failed as reopening
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, InterruptedEarlyError, the_cause
 from classify_batch.rundir.journal.totals import read_totals
-from classify_batch.sandbox.endings import Ending
+from classify_batch.sandbox.faults.job_endings import Ending
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import JobStatus, Log
 from tests.crash.test_reopening import KEPT, Choose, cut_after, retried_well

@@ -36,7 +36,7 @@ from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.rundir.run_json import write_run_file
 from classify_batch.sandbox import AnswerLost, App, Faults, Options, opened
-from classify_batch.sandbox.world import count_billed
+from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.settings import Settings
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log

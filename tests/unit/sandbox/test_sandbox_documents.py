@@ -5,8 +5,8 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from classify_batch.errors import UsageError
-from classify_batch.sandbox.documents import PAGE_CHARACTERS, Documents, pages_to_read, read_pages
-from classify_batch.sandbox.project import Brief, OpenProject
+from classify_batch.sandbox.documents.document_folder import PAGE_CHARACTERS, Documents, pages_to_read, read_pages
+from classify_batch.sandbox.documents.project import Brief, OpenProject
 from classify_batch.settings.job_spec import ParsingConfiguration, Rule
 
 RULES = (

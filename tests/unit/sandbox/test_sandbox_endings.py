@@ -3,8 +3,8 @@ from random import Random
 
 import pytest
 
-from classify_batch.sandbox.endings import ODDITIES, Ending, Oddity, decide_ending
-from classify_batch.sandbox.faults import Faults
+from classify_batch.sandbox.faults.fault_options import Faults
+from classify_batch.sandbox.faults.job_endings import ODDITIES, Ending, Oddity, decide_ending
 from classify_batch.vocabulary import ANSWERED_STATUSES, JobStatus
 
 FILE_IDS = [f"file-{number}" for number in range(40)]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from classify_batch.errors import SettingsError
-from classify_batch.sandbox.faults import Faults
-from classify_batch.sandbox.misfortunes import SHORT_NAMES, WHATS, Dice
+from classify_batch.sandbox.faults.fault_options import Faults
+from classify_batch.sandbox.faults.request_faults import SHORT_NAMES, WHATS, Dice
 
 FILE_IDS = [f"file-{number}" for number in range(1_000)]
 README = Path(__file__).parents[3] / "README.md"

@@ -7,12 +7,12 @@ import pytest
 from classify_batch.errors import DamagedError, UsageError
 from classify_batch.protocol import v2
 from classify_batch.protocol.v1 import CreateBody
-from classify_batch.sandbox.faults import Faults
-from classify_batch.sandbox.job import Job
-from classify_batch.sandbox.ledger import Ledger, read_billed, read_jobs
+from classify_batch.sandbox.faults.fault_options import Faults
+from classify_batch.sandbox.jobs.create_request import order_of
+from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.ledger import Ledger, read_billed, read_jobs
+from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.orders import order_of
-from classify_batch.sandbox.world import World
 from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import JobStatus
 

@@ -2,8 +2,8 @@ from random import Random
 
 import pytest
 
-from classify_batch.sandbox.bodies import from_token, to_token
-from classify_batch.sandbox.meter import Meter, RateLimit, WindowLimit
+from classify_batch.sandbox.server.bodies_v1 import from_token, to_token
+from classify_batch.sandbox.server.meter import Meter, RateLimit, WindowLimit
 
 
 def test_the_rate_itself_always_passes() -> None:

@@ -3,8 +3,8 @@ from itertools import product
 
 import pytest
 
-from classify_batch.sandbox.faults import Faults
-from classify_batch.sandbox.misfortunes import (
+from classify_batch.sandbox.faults.fault_options import Faults
+from classify_batch.sandbox.faults.request_faults import (
     CALLS,
     EVERY_CALL,
     MOMENTS,
@@ -20,7 +20,7 @@ from classify_batch.sandbox.misfortunes import (
     parse,
     sure,
 )
-from classify_batch.sandbox.struck import suffer
+from classify_batch.sandbox.server.fault_responses import suffer
 
 
 def test_every_name_of_the_grammar_means_what_it_says() -> None:

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from classify_batch.protocol import v1, v2
-from classify_batch.sandbox.faults import Faults
-from classify_batch.sandbox.job import Job
-from classify_batch.sandbox.ledger import Ledger, read_billed, read_jobs
+from classify_batch.sandbox.faults.fault_options import Faults
+from classify_batch.sandbox.jobs.create_request import order_of
+from classify_batch.sandbox.jobs.foreign_jobs import overlapping_order
+from classify_batch.sandbox.jobs.job_table import World, count_billed
+from classify_batch.sandbox.jobs.ledger import Ledger, read_billed, read_jobs
+from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.orders import order_of
-from classify_batch.sandbox.others import overlapping_order
-from classify_batch.sandbox.world import World, count_billed
 from classify_batch.vocabulary import JobStatus
 
 RULES = [{"type": "invoice", "description": "has line items and a total"}]

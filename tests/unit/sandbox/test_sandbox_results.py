@@ -1,13 +1,13 @@
 import pytest
 
 from classify_batch.protocol.v1 import CreateBody
-from classify_batch.sandbox.endings import Oddity
-from classify_batch.sandbox.faults import Faults, ResultsLag
-from classify_batch.sandbox.job import Job
+from classify_batch.sandbox.faults.fault_options import Faults, ResultsLag
+from classify_batch.sandbox.faults.job_endings import Oddity
+from classify_batch.sandbox.jobs.create_request import order_of
+from classify_batch.sandbox.jobs.job_table import World, count_billed
+from classify_batch.sandbox.jobs.result_pages import Entry, page_of
+from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.orders import order_of
-from classify_batch.sandbox.results import Entry, page_of
-from classify_batch.sandbox.world import World, count_billed
 
 
 def make_job(*odd: Oddity, **faults: float) -> Job:

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from classify_batch.sandbox import Faults, Options, opened
-from classify_batch.sandbox import uploads as module
-from classify_batch.sandbox.uploads import read_uploads
+from classify_batch.sandbox.server import uploads as module
+from classify_batch.sandbox.server.uploads import read_uploads
 
 FILES = "/api/v1/beta/files"
 CONTENT = b"\r\n--x\r\n\r\n--\r\n" * 9 + bytes(range(256))

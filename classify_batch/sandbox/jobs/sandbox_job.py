@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from classify_batch.sandbox.endings import Ending
-from classify_batch.sandbox.project import Brief, Version
+from classify_batch.sandbox.documents.project import Brief, Version
+from classify_batch.sandbox.faults.job_endings import Ending
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
 
 

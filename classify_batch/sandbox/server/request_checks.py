@@ -11,9 +11,9 @@ from starlette.requests import Request
 
 from classify_batch.clock import from_iso
 from classify_batch.protocol import v1, v2
-from classify_batch.sandbox import bodies
-from classify_batch.sandbox.answers import invalid, refuse
-from classify_batch.sandbox.struck import PROJECT_WORDS
+from classify_batch.sandbox.server import bodies_v1 as bodies
+from classify_batch.sandbox.server.fault_responses import PROJECT_WORDS
+from classify_batch.sandbox.server.responses import invalid, refuse
 from classify_batch.settings.job_spec import Rule
 
 BODY_BYTES_MAX = 10_000_000

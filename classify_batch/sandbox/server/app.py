@@ -21,19 +21,19 @@ from starlette.types import Message, Receive, Scope, Send
 
 from classify_batch.protocol import v1, v2
 from classify_batch.protocol.file_bodies import FILES_PATH
-from classify_batch.sandbox import bodies
-from classify_batch.sandbox.answers import Answer, Broken, Refusal, pause, refuse, too_many
-from classify_batch.sandbox.asking import read_body
-from classify_batch.sandbox.calls_v1 import CallsV1
-from classify_batch.sandbox.calls_v2 import CallsV2
-from classify_batch.sandbox.ledger import Ledger
-from classify_batch.sandbox.meter import Meter, RateLimit
-from classify_batch.sandbox.misfortunes import Call, CreateFaultSampler, Dice, Lot, Moment, sure
+from classify_batch.sandbox.documents.project import Project
+from classify_batch.sandbox.faults.request_faults import Call, CreateFaultSampler, Dice, Lot, Moment, sure
+from classify_batch.sandbox.jobs.job_table import World, count_billed
+from classify_batch.sandbox.jobs.ledger import Ledger
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.project import Project
-from classify_batch.sandbox.struck import KEY_WORDS, RATE_WORDS, suffer
-from classify_batch.sandbox.uploads import Shelf
-from classify_batch.sandbox.world import World, count_billed
+from classify_batch.sandbox.server import bodies_v1 as bodies
+from classify_batch.sandbox.server.calls_v1 import CallsV1
+from classify_batch.sandbox.server.calls_v2 import CallsV2
+from classify_batch.sandbox.server.fault_responses import KEY_WORDS, RATE_WORDS, suffer
+from classify_batch.sandbox.server.meter import Meter, RateLimit
+from classify_batch.sandbox.server.request_checks import read_body
+from classify_batch.sandbox.server.responses import Answer, Broken, Refusal, pause, refuse, too_many
+from classify_batch.sandbox.server.uploads import Shelf
 
 Handler = Callable[[Request, float], Awaitable[str]]
 

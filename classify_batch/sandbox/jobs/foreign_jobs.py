@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 from uuid import NAMESPACE_URL, uuid5
 
-from classify_batch.sandbox.faults import Faults
-from classify_batch.sandbox.job import Job
-from classify_batch.sandbox.orders import Order
+from classify_batch.sandbox.faults.fault_options import Faults
+from classify_batch.sandbox.jobs.create_request import Order
+from classify_batch.sandbox.jobs.sandbox_job import Job
 
 PARTIAL_SHARE_MIN = 0.5
 """At least so many of the others' jobs end PARTIAL_SUCCESS: their answers cover the client's files with gaps."""

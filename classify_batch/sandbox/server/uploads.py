@@ -23,11 +23,11 @@ from starlette.requests import Request
 
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX
 from classify_batch.protocol.v1 import ResultBody
-from classify_batch.sandbox import bodies
-from classify_batch.sandbox.answers import Faulty, invalid, refuse
-from classify_batch.sandbox.asking import PAGE_SIZE_DEFAULT, page_size, position, project_of
+from classify_batch.sandbox.documents.project import Brief, FileEntry, Judge, OpenProject, Project
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.project import Brief, FileEntry, Judge, OpenProject, Project
+from classify_batch.sandbox.server import bodies_v1 as bodies
+from classify_batch.sandbox.server.request_checks import PAGE_SIZE_DEFAULT, page_size, position, project_of
+from classify_batch.sandbox.server.responses import Faulty, invalid, refuse
 
 UPLOAD_BYTES_MAX = 300 * 1024 * 1024
 FIELD_BYTES_MAX = 10_000

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Literal, NamedTuple
 
-from classify_batch.sandbox.faults import Faults
+from classify_batch.sandbox.faults.fault_options import Faults
 from classify_batch.vocabulary import JobStatus
 
 PARTIAL_SHARE = 0.1

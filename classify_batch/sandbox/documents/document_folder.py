@@ -19,8 +19,8 @@ from uuid import NAMESPACE_URL, UUID
 
 from classify_batch.errors import UsageError
 from classify_batch.protocol.v1 import ResultBody
-from classify_batch.sandbox.project import Brief, FileEntry, Judge, Version
-from classify_batch.sandbox.ranking import NOTHING, Index, Verdict, judge
+from classify_batch.sandbox.documents.project import Brief, FileEntry, Judge, Version
+from classify_batch.sandbox.documents.ranking import NOTHING, Index, Verdict, judge
 from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 

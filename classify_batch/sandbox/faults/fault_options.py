@@ -17,8 +17,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from classify_batch.errors import SettingsError
-from classify_batch.sandbox.misfortunes import CALLS, MOMENTS, SHORT_NAMES, WHATS, CreateFault, checked_what, parse
-from classify_batch.sandbox.project import draw
+from classify_batch.sandbox.documents.project import draw
+from classify_batch.sandbox.faults.request_faults import (
+    CALLS,
+    MOMENTS,
+    SHORT_NAMES,
+    WHATS,
+    CreateFault,
+    checked_what,
+    parse,
+)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from classify_batch.protocol import v1, v2
-from classify_batch.sandbox.project import Brief
+from classify_batch.sandbox.documents.project import Brief
 from classify_batch.settings.job_spec import ParsingConfiguration
 
 

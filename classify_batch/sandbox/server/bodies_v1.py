@@ -17,10 +17,10 @@ from uuid import UUID
 
 from classify_batch.clock import to_iso
 from classify_batch.protocol.v1 import ItemBody
-from classify_batch.sandbox.job import Job
+from classify_batch.sandbox.documents.project import Brief, FileEntry, Judge
+from classify_batch.sandbox.jobs.result_pages import Entry
+from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.project import Brief, FileEntry, Judge
-from classify_batch.sandbox.results import Entry
 
 USER_ID = "sandbox"
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import anyio.to_thread
 from starlette.requests import Request
 
-from classify_batch.sandbox.admission import admit
-from classify_batch.sandbox.answers import refuse
-from classify_batch.sandbox.asking import PAGE_SIZE_DEFAULT, page_size, project_of
-from classify_batch.sandbox.job import Job
-from classify_batch.sandbox.ledger import Ledger
-from classify_batch.sandbox.misfortunes import CreateFaultSampler
+from classify_batch.sandbox.documents.project import Brief, Judge, Version
+from classify_batch.sandbox.faults.request_faults import CreateFaultSampler
+from classify_batch.sandbox.jobs.create_request import Order
+from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.ledger import Ledger
+from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.orders import Order
-from classify_batch.sandbox.project import Brief, Judge, Version
-from classify_batch.sandbox.struck import NO_JOB_WORDS
-from classify_batch.sandbox.uploads import Shelf
-from classify_batch.sandbox.world import World
+from classify_batch.sandbox.server.admission import admit
+from classify_batch.sandbox.server.fault_responses import NO_JOB_WORDS
+from classify_batch.sandbox.server.request_checks import PAGE_SIZE_DEFAULT, page_size, project_of
+from classify_batch.sandbox.server.responses import refuse
+from classify_batch.sandbox.server.uploads import Shelf
 
 
 class Calls:

@@ -18,13 +18,13 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from classify_batch.errors import UsageError
-from classify_batch.sandbox.answers import LINE
-from classify_batch.sandbox.app import App
-from classify_batch.sandbox.documents import Documents
-from classify_batch.sandbox.ledger import Ledger, read_jobs
+from classify_batch.sandbox.documents.document_folder import Documents
+from classify_batch.sandbox.documents.project import OpenProject, Project
+from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.ledger import Ledger, read_jobs
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.project import OpenProject, Project
-from classify_batch.sandbox.world import World
+from classify_batch.sandbox.server.app import App
+from classify_batch.sandbox.server.responses import LINE
 
 HOST = "127.0.0.1"
 """Never another: a sandbox believes everybody who has its key, and the key is in the README."""

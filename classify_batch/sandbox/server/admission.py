@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from classify_batch.sandbox.answers import invalid, refuse, too_many
-from classify_batch.sandbox.faults import Faults
-from classify_batch.sandbox.job import credits_for
+from classify_batch.sandbox.faults.fault_options import Faults
+from classify_batch.sandbox.jobs.create_request import Order
+from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.sandbox_job import credits_for
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.orders import Order
-from classify_batch.sandbox.struck import FULL_WORDS, NO_CREDIT_WORDS
-from classify_batch.sandbox.uploads import Shelf
-from classify_batch.sandbox.world import World
+from classify_batch.sandbox.server.fault_responses import FULL_WORDS, NO_CREDIT_WORDS
+from classify_batch.sandbox.server.responses import invalid, refuse, too_many
+from classify_batch.sandbox.server.uploads import Shelf
 
 
 def admit(order: Order, project_id: str, options: Options, shelf: Shelf, world: World, now_s: float) -> None:

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.errors import DamagedError, StoreError, UsageError
-from classify_batch.sandbox.endings import Ending
-from classify_batch.sandbox.job import Job
-from classify_batch.sandbox.project import Brief, Version
-from classify_batch.sandbox.world import count_billed
+from classify_batch.sandbox.documents.project import Brief, Version
+from classify_batch.sandbox.faults.job_endings import Ending
+from classify_batch.sandbox.jobs.job_table import count_billed
+from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.settings.job_spec import ParsingConfiguration, Rule
 from classify_batch.vocabulary import JobStatus
 

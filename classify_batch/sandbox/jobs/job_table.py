@@ -19,13 +19,13 @@ from operator import attrgetter
 from random import Random
 from uuid import UUID
 
-from classify_batch.sandbox.endings import decide_ending
-from classify_batch.sandbox.job import Job
-from classify_batch.sandbox.listing import JobsPage, page_of_jobs, rank_of
+from classify_batch.sandbox.documents.project import Brief, Version
+from classify_batch.sandbox.faults.job_endings import decide_ending
+from classify_batch.sandbox.jobs.create_request import Order
+from classify_batch.sandbox.jobs.foreign_jobs import faults_of_others, overlapping_order
+from classify_batch.sandbox.jobs.job_listing import JobsPage, page_of_jobs, rank_of
+from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.orders import Order
-from classify_batch.sandbox.others import faults_of_others, overlapping_order
-from classify_batch.sandbox.project import Brief, Version
 
 __all__ = ["Job", "World", "count_billed"]
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from classify_batch.sandbox import bodies
-from classify_batch.sandbox.answers import refuse
-from classify_batch.sandbox.asking import checked, position, read_body
-from classify_batch.sandbox.calls import Calls
-from classify_batch.sandbox.faults import ResultsLag
-from classify_batch.sandbox.job import Job
-from classify_batch.sandbox.ledger import Ledger
-from classify_batch.sandbox.misfortunes import CreateFaultSampler
+from classify_batch.sandbox.faults.fault_options import ResultsLag
+from classify_batch.sandbox.faults.request_faults import CreateFaultSampler
+from classify_batch.sandbox.jobs.create_request import order_of
+from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.ledger import Ledger
+from classify_batch.sandbox.jobs.result_pages import page_of
+from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.orders import order_of
-from classify_batch.sandbox.results import page_of
-from classify_batch.sandbox.uploads import Shelf
-from classify_batch.sandbox.world import World
+from classify_batch.sandbox.server import bodies_v1 as bodies
+from classify_batch.sandbox.server.calls import Calls
+from classify_batch.sandbox.server.request_checks import checked, position, read_body
+from classify_batch.sandbox.server.responses import refuse
+from classify_batch.sandbox.server.uploads import Shelf
 
 
 class CallsV1(Calls):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
-from classify_batch.sandbox.faults import ResultsLag
-from classify_batch.sandbox.job import Job
+from classify_batch.sandbox.faults.fault_options import ResultsLag
+from classify_batch.sandbox.jobs.sandbox_job import Job
 
 
 class Entry(NamedTuple):

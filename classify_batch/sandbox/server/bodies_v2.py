@@ -7,7 +7,10 @@ from functools import lru_cache
 
 from classify_batch.protocol.v1 import ResultBody
 from classify_batch.protocol.v2 import ConfigurationBody, DeletedBody, ParsingBody, Status, UsageBody, to_target_pages
-from classify_batch.sandbox.bodies import (
+from classify_batch.sandbox.documents.project import Brief, Judge
+from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.options import Options
+from classify_batch.sandbox.server.bodies_v1 import (
     USER_ID,
     created_at_json,
     error_message_json,
@@ -15,9 +18,6 @@ from classify_batch.sandbox.bodies import (
     shown_times,
     to_json,
 )
-from classify_batch.sandbox.job import Job
-from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.project import Brief, Judge
 from classify_batch.vocabulary import JobStatus
 
 _WORDS: Mapping[JobStatus, Status] = {

@@ -15,8 +15,8 @@ from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
-from classify_batch.sandbox.faults import Faults
-from classify_batch.sandbox.job import Job
+from classify_batch.sandbox.faults.fault_options import Faults
+from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import ListOrder, Options
 
 

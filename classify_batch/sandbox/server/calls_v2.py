@@ -13,21 +13,21 @@ from collections.abc import Callable, Sequence
 from starlette.requests import Request
 
 from classify_batch.protocol.v2 import PAGE_SIZE_MAX
-from classify_batch.sandbox import bodies
-from classify_batch.sandbox.answers import refuse, too_many
-from classify_batch.sandbox.asking import checked_v2, moment_ms, position, read_body, status_word
-from classify_batch.sandbox.bodies_v2 import deleted_json, job_json, status_of
-from classify_batch.sandbox.calls import Calls
-from classify_batch.sandbox.job import Job
-from classify_batch.sandbox.ledger import Ledger
-from classify_batch.sandbox.meter import WindowLimit
-from classify_batch.sandbox.misfortunes import CreateFaultSampler
+from classify_batch.sandbox.documents.project import Brief, Judge
+from classify_batch.sandbox.faults.request_faults import CreateFaultSampler
+from classify_batch.sandbox.jobs.create_request import order_of
+from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.ledger import Ledger
+from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.orders import order_of
-from classify_batch.sandbox.project import Brief, Judge
-from classify_batch.sandbox.struck import RATE_WORDS
-from classify_batch.sandbox.uploads import Shelf
-from classify_batch.sandbox.world import World
+from classify_batch.sandbox.server import bodies_v1 as bodies
+from classify_batch.sandbox.server.bodies_v2 import deleted_json, job_json, status_of
+from classify_batch.sandbox.server.calls import Calls
+from classify_batch.sandbox.server.fault_responses import RATE_WORDS
+from classify_batch.sandbox.server.meter import WindowLimit
+from classify_batch.sandbox.server.request_checks import checked_v2, moment_ms, position, read_body, status_word
+from classify_batch.sandbox.server.responses import refuse, too_many
+from classify_batch.sandbox.server.uploads import Shelf
 
 Test = Callable[[Job], bool]
 

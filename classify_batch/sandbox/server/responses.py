@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from classify_batch.sandbox import bodies
+from classify_batch.sandbox.server import bodies_v1 as bodies
 
 LINE = "line"
 """The key in `scope["state"]` under which a server puts the connection's `Line`."""

@@ -7,8 +7,8 @@ from http import HTTPStatus
 
 from starlette.responses import HTMLResponse, Response
 
-from classify_batch.sandbox.answers import Answer, Broken, invalid, refuse, too_many
-from classify_batch.sandbox.misfortunes import Call
+from classify_batch.sandbox.faults.request_faults import Call
+from classify_batch.sandbox.server.responses import Answer, Broken, invalid, refuse, too_many
 
 RATE_WORDS = "Rate limit exceeded. Try again later."
 KEY_WORDS = "Invalid API key. Please check your API key and try again."

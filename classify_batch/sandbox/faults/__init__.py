@@ -1,0 +1,1 @@
+"""What goes wrong in a sandbox: with requests, and with jobs. Pure."""
