@@ -40,7 +40,7 @@ def to_ranges(positions: Iterable[int]) -> tuple[Range, ...]:
     return tuple(ranges)
 
 
-class FirstLook(NamedTuple):
+class ProvisionalRange(NamedTuple):
     """Where in provisional.jsonl the first answers of a part stand that goes out for a second look: bytes `start` to
     `end`, in which there may be others' answers, too."""
 
@@ -65,7 +65,7 @@ class Part:
     chunk: int
     ranges: tuple[Range, ...] | None = None
     bad_jobs: int = 0
-    first: FirstLook | None = None
+    first: ProvisionalRange | None = None
     shared_bad_jobs: int = 0
     unnamed: int = 0
 

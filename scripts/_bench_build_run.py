@@ -23,7 +23,7 @@ from classify_batch.clock import SystemClock
 from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES
 from classify_batch.rundir.plan import write_plan
 from classify_batch.rundir.run_json import write_run_file
@@ -58,7 +58,7 @@ async def build(run_dir: Path, config: Path, files: int, files_per_job: int, who
         limits = settings.limits.model_dump(mode="json")
         said = {"run_sha256": run_sha256, "limits": limits}
         journal.write(encode_about_run(1, time.time(), 0, Kind.OPENED, said))
-        sums, bytes_since = Standing(plan.chunks), 0
+        sums, bytes_since = RunSnapshot(plan.chunks), 0
         for seq, fact in enumerate(_facts(segments, files_per_job), 2):
             told = bytes_since >= TOTALS_EVERY_BYTES
             requests = seq // 2 if told or isinstance(fact, Ended) else None

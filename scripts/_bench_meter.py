@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
-from _bench_world import World
+from _bench_world import JobTable
 
 
 class SlidingWindow:
@@ -89,7 +89,7 @@ class Meter:
         """An answer with results has left: perhaps the last one."""
         self.last_results_s, self._cpu_to_s = now_s, time.process_time()
 
-    def stats(self, world: World, slots: int) -> dict[str, Any]:
+    def stats(self, world: JobTable, slots: int) -> dict[str, Any]:
         first_s = self.first_create_s or 0.0
         makespan_s = max(0.0, self.last_results_s - first_s)
         requests = sum(sum(by_status.values()) for by_status in self.by_call.values())
@@ -117,7 +117,7 @@ class Meter:
         }
 
 
-def _delays(world: World) -> dict[str, float]:
+def _delays(world: JobTable) -> dict[str, float]:
     """From a job's finish to the first answer that showed it: seconds, and as shares of the mean duration."""
     delays = sorted(job.shown_s - job.finished_s for job in world.jobs if job.shown_s is not None)
     if not delays:

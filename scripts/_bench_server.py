@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from _bench_meter import Bucket, Meter, SlidingWindow
-from _bench_world import RefusedError, World, invalid
+from _bench_world import JobTable, RefusedError, invalid
 from _bench_world_v2 import WorldV2
 
 JOBS_PATHS = {"v1": "/api/v1/classifier/jobs", "v2": "/api/v2/classify"}
@@ -70,7 +70,7 @@ class Service:
     def reset(self, options: Options) -> None:
         self.options = options
         self._path = JOBS_PATHS[options.version]
-        self.world: World = (WorldV2 if options.version == "v2" else World)(
+        self.world: JobTable = (WorldV2 if options.version == "v2" else JobTable)(
             job_duration_s=options.job_duration_s,
             sigma=options.sigma,
             seed=options.seed,

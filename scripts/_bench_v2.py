@@ -20,7 +20,7 @@ FILES_QUICK = 2_000
 
 def v2(lab: Lab, options: argparse.Namespace) -> list[dict[str, Any]]:
     """ours on v2, 20,000 files at 40 creates a second (9 minutes; --quick for 2,000 files, a minute)"""
-    # JobSlots and requests are plenty, so that nothing but the rate of creates is the limit.
+    # Slots and requests are plenty, so that nothing but the rate of creates is the limit.
     work = Work(
         version="v2",
         files=FILES_QUICK if options.quick else FILES,

@@ -70,7 +70,7 @@ def invalid(where: str, words: str) -> RefusedError:
     return RefusedError(422, [{"loc": where.split("."), "msg": words, "type": "value_error"}])
 
 
-class World:
+class JobTable:
     """All jobs since the last reset. `now_s` is a monotonic clock's, and never goes back.
 
     Attributes:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from _bench_world import PROJECT_ID, VERDICTS, Job, RefusedError, World, invalid, iso
+from _bench_world import PROJECT_ID, VERDICTS, Job, JobTable, RefusedError, invalid, iso
 
 
-class WorldV2(World):
+class WorldV2(JobTable):
     """The same jobs, as v2 tells of them. They show PENDING until they are COMPLETED."""
 
     def __init__(self, **told: Any) -> None:

@@ -18,7 +18,7 @@ from _crash_sandbox import Server
 from classify_batch.errors import RunDirectoryError
 from classify_batch.operations.verify import verify_run
 from classify_batch.sandbox import OpenProject, read_billed
-from classify_batch.sandbox.documents.project import Brief, Judge
+from classify_batch.sandbox.documents.project import JobConfig, Judge
 from classify_batch.settings import Settings
 
 PROCESSES_MAX = 60
@@ -260,4 +260,4 @@ def lines_of(path: Path) -> Iterable[dict[str, Any]]:
 def judge_of(config: Path) -> Judge:
     """What the sandbox answers, file by file, whoever asks and however often."""
     job = Settings.load(config).job
-    return OpenProject().judge_at_hand(Brief(tuple(job.rules), job.parsing_configuration))
+    return OpenProject().judge_at_hand(JobConfig(tuple(job.rules), job.parsing_configuration))

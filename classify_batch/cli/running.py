@@ -20,7 +20,7 @@ from classify_batch.cli.live import watching
 from classify_batch.cli.outputs import printing
 from classify_batch.cli.words import describe
 from classify_batch.engine.progress import Progress
-from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.engine.submit_only import COLLECT_LATER
 from classify_batch.errors import ExitStatus
 from classify_batch.operations.result import RunResult
@@ -84,7 +84,7 @@ async def _run(
     observe: Callable[[Progress], None],
     told: Mapping[str, Any],
 ) -> RunResult:
-    stopping = Stopping()
+    stopping = Shutdown()
     loop = asyncio.get_running_loop()
 
     def ask(name: str) -> None:

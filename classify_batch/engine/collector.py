@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
 
-from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN, Outcomes, fail_all
-from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN, OutcomeRecorder, fail_all
+from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.file_keys import file_key, file_keys
 from classify_batch.lifecycle import after_bad_job, after_missing, remainder
@@ -63,8 +63,8 @@ class Collector:
     def __init__(
         self,
         api: Api,
-        outcomes: Outcomes,
-        stopping: Stopping,
+        outcomes: OutcomeRecorder,
+        stopping: Shutdown,
         specs: JobSpecs,
         *,
         attempts: int,

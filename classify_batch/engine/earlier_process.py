@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from classify_batch.engine.project_proof import KnownProject
 from classify_batch.model import Part
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.settings import SANDBOX, Settings
 
 
-async def known_project(standing: Standing, plan: PlanReader) -> KnownProject:
+async def known_project(standing: RunSnapshot, plan: PlanReader) -> KnownProject:
     """What the journal says of the run's project, and a file by which it can be told: one whose create is ambiguous,
     where there is any."""
     ambiguous = {key: left for key, left in standing.open.items() if left.job_id is None}
@@ -20,7 +20,7 @@ async def known_project(standing: Standing, plan: PlanReader) -> KnownProject:
     return KnownProject(standing.project_id or intended, standing.job_id, file_ids[0], bool(ambiguous))
 
 
-def earlier_accept_s(settings: Settings, standing: Standing, run: RunFile) -> float:
+def earlier_accept_s(settings: Settings, standing: RunSnapshot, run: RunFile) -> float:
     """For how long a call that an earlier process sent may still be accepted: for as long as that process would have
     given it, or this one, whichever is longer. One to the embedded sandbox died with its process."""
     if settings.api.base_url == SANDBOX:

@@ -20,7 +20,7 @@ EVERY_S = 0.5
 log = logging.getLogger("classify_batch")
 
 
-class Tuner:
+class LiveLimits:
     """Hears what `tune` says.
 
     Attributes:

@@ -22,21 +22,21 @@ from anyio.abc import TaskGroup
 
 from classify_batch.engine.collector import Collector
 from classify_batch.engine.earlier_process import earlier_accept_s, known_project
-from classify_batch.engine.live_limits import Tuner
-from classify_batch.engine.outcome_recorder import Outcomes
+from classify_batch.engine.live_limits import LiveLimits
+from classify_batch.engine.outcome_recorder import OutcomeRecorder
 from classify_batch.engine.poller import Poller
 from classify_batch.engine.poller.durations import Durations
-from classify_batch.engine.poller.watch import Watch
+from classify_batch.engine.poller.watch import PollSchedule
 from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.project_proof import ProjectProof, server_s_of
 from classify_batch.engine.reconciler import Evidence, JobList, Reconciler
 from classify_batch.engine.retry_failed import read_failures, reopen
-from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.engine.stop_reasons import broken_off, too_many_failures
 from classify_batch.engine.submit_only import SubmitOnly
 from classify_batch.engine.submitter import Submitter
 from classify_batch.engine.time_left import jobs_left_s
-from classify_batch.engine.work_queue import Feed
+from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.lifecycle import Ended
 from classify_batch.limits import JobSlots, RequestGate
@@ -80,7 +80,7 @@ class Orchestrator:
         clock: Clock,
         found: RunOnDisk,
         plan: PlanReader,
-        stopping: Stopping,
+        stopping: Shutdown,
     ) -> None:
         self._settings = settings
         self._api = api
@@ -98,7 +98,7 @@ class Orchestrator:
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
         self._budget = CreditBudget(settings.limits.max_credits)
         self._restore_budget()
-        self._feed = Feed(
+        self._feed = WorkQueue(
             store,
             plan,
             self._journal,
@@ -108,7 +108,7 @@ class Orchestrator:
             Price(settings),
             carries=bool(settings.plan.carry),
         )
-        self._tuner = Tuner(store, self._journal, gate, self._slots, self._budget, UNBOUNDED)
+        self._tuner = LiveLimits(store, self._journal, gate, self._slots, self._budget, UNBOUNDED)
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
         self._left_open: set[AttemptKey] = set()
@@ -305,7 +305,7 @@ class Orchestrator:
         settings, limits = self._settings, self._settings.limits
         specs = settings.specs
         bills = settings.api.version == "v2"
-        outcomes = Outcomes(self._journal, self._clock, specs, settings.escalation, settings.triage, bills=bills)
+        outcomes = OutcomeRecorder(self._journal, self._clock, specs, settings.escalation, settings.triage, bills=bills)
         common = (self._api, self._journal, outcomes, self._clock)
         intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
         submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
@@ -343,7 +343,7 @@ class Orchestrator:
             self._clock,
             self._slots,
             self._stopping,
-            Watch(Durations(self._standing.durations)),
+            PollSchedule(Durations(self._standing.durations)),
             lambda: self._gate.room,
             job_timeout_s=limits.job_timeout_s,
             settle_s=limits.settle_s,

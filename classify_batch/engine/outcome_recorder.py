@@ -9,7 +9,7 @@ from itertools import compress
 
 from classify_batch.clock import to_iso
 from classify_batch.lifecycle import Ended, Tally
-from classify_batch.model import AnsweredFile, Attempt, Failure, FirstLook, Part, to_ranges
+from classify_batch.model import AnsweredFile, Attempt, Failure, Part, ProvisionalRange, to_ranges
 from classify_batch.ports import Clock, Journal
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.outcome_lines import (
@@ -40,7 +40,7 @@ LOOKED_AT_AGAIN = -1
 judged once more, and counts for nothing after that."""
 
 
-class Outcomes:
+class OutcomeRecorder:
     """Where the stages end their attempts.
 
     A file whose second look brings nothing keeps its first answer: it never fails.
@@ -103,7 +103,7 @@ class Outcomes:
             lines = list(compress(lines, [not flag for flag in flags]))
         provisional = self._journal.append(Log.PROVISIONAL, encode_results(weak))
         if provisional is not None:
-            again = (*again, _second_part(attempt, weak, FirstLook(provisional.start, provisional.end)))
+            again = (*again, _second_part(attempt, weak, ProvisionalRange(provisional.start, provisional.end)))
         results = self._journal.append(Log.RESULTS, encode_results(lines))
         lost = self._journal.append(Log.FAILURES, failure_lines(attempt, job_id, failures, at_s))
         unbilled = self._bills and billed is None and not free and job_id is not None
@@ -145,7 +145,7 @@ def _cost(attempt: Attempt, free: bool, billed: float | None) -> float:
     return billed if billed is not None else 0.0 if free else attempt.credits
 
 
-def _second_part(attempt: Attempt, weak: list[ResultLine], first: FirstLook) -> Part:
+def _second_part(attempt: Attempt, weak: list[ResultLine], first: ProvisionalRange) -> Part:
     positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
     ranges = to_ranges(sorted(positions[line.file_id] for line in weak))
     return replace(attempt.part, ranges=ranges, bad_jobs=0, first=first, shared_bad_jobs=0, unnamed=0)

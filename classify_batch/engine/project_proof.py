@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import JobPage
@@ -59,7 +59,7 @@ class ProjectProof:
     def __init__(
         self,
         api: Api,
-        stopping: Stopping,
+        stopping: Shutdown,
         known: KnownProject,
         *,
         read_first_page: Callable[[], Awaitable[JobPage]],

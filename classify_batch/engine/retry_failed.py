@@ -23,13 +23,13 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.clock import to_iso
 from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN
-from classify_batch.engine.shutdown import Stopping
+from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import InterruptedEarlyError
 from classify_batch.model import AttemptKey, Part, to_ranges
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.entry import Entry, Item, write_part
 from classify_batch.rundir.journal.reader import Reader
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.streams.closing import closing
@@ -99,7 +99,7 @@ class _Past:
 
 
 async def read_failures(
-    store: RunStore, standing: Standing, plan: PlanReader, stopping: Stopping
+    store: RunStore, standing: RunSnapshot, plan: PlanReader, stopping: Shutdown
 ) -> Mapping[str, Any] | None:
     """Copies and reads the failures: what `reopen` makes true. None where there are none. Only after the directory was
     mended.
@@ -146,7 +146,7 @@ async def reopen(store: RunStore, journal: JournalWriter, failed: Mapping[str, A
     await store.truncate(Log.FAILURES, 0)
 
 
-async def _read_failed(store: RunStore, end: int, plan: PlanReader, stopping: Stopping) -> _Failed:
+async def _read_failed(store: RunStore, end: int, plan: PlanReader, stopping: Shutdown) -> _Failed:
     failed = _Failed()
     chunk, positions = -1, dict[str, int]()
     async with closing(_lines(store, end, stopping)) as failures:
@@ -176,7 +176,7 @@ def _old(key: AttemptKey, code: str, job_id: str | None) -> _Old | None:
             return None
 
 
-async def _lines(store: RunStore, end: int, stopping: Stopping) -> AsyncGenerator[dict[str, Any], None]:
+async def _lines(store: RunStore, end: int, stopping: Shutdown) -> AsyncGenerator[dict[str, Any], None]:
     rest = b""
     async with closing(_blocks(store, Log.FAILURES, end, stopping)) as blocks:
         async for block in blocks:
@@ -185,7 +185,7 @@ async def _lines(store: RunStore, end: int, stopping: Stopping) -> AsyncGenerato
                 yield json.loads(line)
 
 
-async def _look_back(store: RunStore, failed: _Failed, stopping: Stopping) -> dict[AttemptKey, _Past]:
+async def _look_back(store: RunStore, failed: _Failed, stopping: Shutdown) -> dict[AttemptKey, _Past]:
     """What became of the old attempts: the journal knows. Also takes from there how many attempts the chunks had, whose
     other files may have been in later ones: no number is given out twice."""
     past = {old.key: _Past() for old in failed.old}
@@ -212,7 +212,7 @@ def _learn(entry: Entry, failed: _Failed, past: dict[AttemptKey, _Past]) -> None
 # --- Stops are heard --------------------------------------------------------------------------------------------------
 
 
-async def _blocks(store: RunStore, log: Log, end: int | None, stopping: Stopping) -> AsyncGenerator[bytes, None]:
+async def _blocks(store: RunStore, log: Log, end: int | None, stopping: Shutdown) -> AsyncGenerator[bytes, None]:
     async with closing(store.stream(log, 0, end)) as blocks:
         async for block in blocks:
             yield block
@@ -220,7 +220,7 @@ async def _blocks(store: RunStore, log: Log, end: int | None, stopping: Stopping
             _refuse_to_go_on(stopping)
 
 
-async def _heard(items: Iterable[Each], stopping: Stopping) -> AsyncGenerator[Each, None]:
+async def _heard(items: Iterable[Each], stopping: Shutdown) -> AsyncGenerator[Each, None]:
     for number, item in enumerate(items):
         if number % HEARS_EVERY == 0:
             await checkpoint()
@@ -228,7 +228,7 @@ async def _heard(items: Iterable[Each], stopping: Stopping) -> AsyncGenerator[Ea
         yield item
 
 
-def _refuse_to_go_on(stopping: Stopping) -> None:
+def _refuse_to_go_on(stopping: Shutdown) -> None:
     """Nothing was begun yet: a stop just leaves."""
     if stopping.stop is not None:
         raise InterruptedEarlyError(stopping.stop.reason, hint="the same command begins again")

@@ -32,7 +32,7 @@ class Stop:
         return cls(str(error), error.exit_status, error.hint, collects)
 
 
-class Stopping:
+class Shutdown:
     """Asked by signals and stages, heard by the orchestrator."""
 
     def __init__(self) -> None:

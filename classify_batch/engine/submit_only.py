@@ -12,12 +12,12 @@ import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from classify_batch.engine.reconciler import Reconciler
-from classify_batch.engine.shutdown import Stop, Stopping
-from classify_batch.engine.work_queue import Feed
+from classify_batch.engine.shutdown import Shutdown, Stop
+from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import Job
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 
 EVERY_S = 0.05
 
@@ -37,11 +37,11 @@ class SubmitOnly:
 
     def __init__(
         self,
-        standing: Standing,
+        standing: RunSnapshot,
         slots: JobSlots,
         budget: CreditBudget,
-        feed: Feed,
-        stopping: Stopping,
+        feed: WorkQueue,
+        stopping: Shutdown,
         reconciler: Reconciler,
     ) -> None:
         self._standing = standing

@@ -18,8 +18,8 @@ from dataclasses import replace
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from classify_batch.engine.outcome_recorder import Outcomes, fail_all
-from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.outcome_recorder import OutcomeRecorder, fail_all
+from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.lifecycle import Submitted, Submitting, halves, remainder
 from classify_batch.limits import JobSlots
@@ -55,10 +55,10 @@ class Submitter:
         self,
         api: Api,
         journal: Journal,
-        outcomes: Outcomes,
+        outcomes: OutcomeRecorder,
         clock: Clock,
         slots: JobSlots,
-        stopping: Stopping,
+        stopping: Shutdown,
         project_id: str | None,
         *,
         patience_s: float,
@@ -298,7 +298,7 @@ class _Intent:
     """An attempt on its way out: written down once, durably, right before the first byte of the first call leaves."""
 
     def __init__(
-        self, journal: Journal, clock: Clock, stopping: Stopping, attempt: Attempt, project_id: str | None
+        self, journal: Journal, clock: Clock, stopping: Shutdown, attempt: Attempt, project_id: str | None
     ) -> None:
         self._journal = journal
         self._clock = clock

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from classify_batch.engine.poller import Poller
 from classify_batch.engine.reconciler import Reconciler
-from classify_batch.engine.work_queue import Feed
+from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.limits import JobSlots, RequestGate
 
 
 def jobs_left_s(
-    poller: Poller | None, reconciler: Reconciler | None, feed: Feed, slots: JobSlots, gate: RequestGate
+    poller: Poller | None, reconciler: Reconciler | None, feed: WorkQueue, slots: JobSlots, gate: RequestGate
 ) -> float | None:
     """Seconds until all of these jobs have ended, with even odds.
 

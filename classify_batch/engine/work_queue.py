@@ -10,7 +10,7 @@ from dataclasses import replace
 import anyio
 from anyio.abc import ObjectSendStream
 
-from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import DamagedError, ExitStatus
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
@@ -25,7 +25,7 @@ from classify_batch.rundir.plan import PlanReader
 from classify_batch.vocabulary import Log
 
 
-class Feed:
+class WorkQueue:
     """Makes attempts of parts, each with its slot and its credits.
 
     Attributes:
@@ -38,7 +38,7 @@ class Feed:
         plan: PlanReader,
         journal: JournalWriter,
         slots: JobSlots,
-        stopping: Stopping,
+        stopping: Shutdown,
         budget: CreditBudget,
         price: Price,
         *,

@@ -85,7 +85,7 @@ class _TooLargeError(Exception):
     """A body beyond the limit."""
 
 
-class Http:
+class ApiClient:
     """Sends requests through the gate and judges what comes back.
 
     Attributes:
@@ -116,7 +116,7 @@ class Http:
         self._params = dict(params)
         self._patience_s = patience_s
         self._make_lane = transport or lanes_to(base_url)
-        self._make_road = transport or partial(_Road, base_url)
+        self._make_road = transport or partial(UploadTransport, base_url)
         self._headers = httpx.Headers(
             {
                 "Host": httpx.URL(base_url).netloc.decode("ascii"),
@@ -321,7 +321,7 @@ def _read_date(words: str) -> float | None:
         return None
 
 
-class _Road(httpx.AsyncBaseTransport):
+class UploadTransport(httpx.AsyncBaseTransport):
     """httpx's own client, which knows the environment's proxies; a proxy for the world is none for this machine."""
 
     def __init__(self, base_url: str) -> None:

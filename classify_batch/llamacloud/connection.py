@@ -27,7 +27,7 @@ doubt."""
 _BACKEND = Backend()
 
 
-class Lane(httpx.AsyncBaseTransport):
+class Connection(httpx.AsyncBaseTransport):
     """A connection that is made when it is first used, and anew when it was closed or idle for too long."""
 
     def __init__(self, base_url: httpx.URL, context: ssl.SSLContext) -> None:
@@ -106,7 +106,7 @@ def lanes_to(base_url: str) -> Callable[[], httpx.AsyncBaseTransport]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if at_home else httpx.create_ssl_context()
     proxy = None if at_home else _proxy_for(url)
     if proxy is None:
-        return lambda: Lane(url, context)
+        return lambda: Connection(url, context)
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S)
     return lambda: httpx.AsyncHTTPTransport(verify=context, proxy=proxy, limits=limits)
 

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_keys
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.client import Form, Http
+from classify_batch.llamacloud.client import ApiClient, Form
 from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX, Body, reader
 from classify_batch.ports import Clock
 from classify_batch.protocol import file_bodies as files
@@ -62,7 +62,7 @@ class Stored(NamedTuple):
 class Files:
     """Calls about files. Every method raises ApiError."""
 
-    def __init__(self, http: Http, clock: Clock) -> None:
+    def __init__(self, http: ApiClient, clock: Clock) -> None:
         self._http = http
         self._clock = clock
 
@@ -135,7 +135,7 @@ class Lookup:
         refused: IDs that the server won't look up, though it does others: there can't be such a file.
     """
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: ApiClient) -> None:
         self._http = http
         self._most = LOOKUP_IDS_MAX
         self._ever_served = False

@@ -14,7 +14,7 @@ from classify_batch.inputs.open import PROJECT, SourceSpec, is_repeatable, open_
 from classify_batch.llamacloud.v1.batch_api import FileList
 from classify_batch.operations.reuse.earlier_runs import Reuse, earlier_runs
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
-from classify_batch.operations.run_resources import World
+from classify_batch.operations.run_resources import RunResources
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader, hash_ids
 from classify_batch.rundir.run_json import RunFile, refuse_other_run, write_run_file
@@ -28,7 +28,7 @@ log = logging.getLogger("classify_batch")
 
 
 async def plan_if_new(
-    world: World,
+    world: RunResources,
     store: DiskStore,
     path: Path,
     settings: Settings,

@@ -14,14 +14,14 @@ import anyio
 from classify_batch.clock import SystemClock
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.progress import Progress
-from classify_batch.engine.shutdown import Stopping
+from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
 from classify_batch.inputs.open import PROJECT, SourceSpec
 from classify_batch.operations.own_task import in_own_task
 from classify_batch.operations.plan import plan_if_new, refuse_uncounted
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
-from classify_batch.operations.run_resources import World, api_of, hold, refuse_missing_documents
+from classify_batch.operations.run_resources import RunResources, api_of, hold, refuse_missing_documents
 from classify_batch.rundir.manifest_json import read_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
@@ -99,14 +99,14 @@ async def arun(
     until_s: float | None = None,
     reuse: Reuse = (),
     submit_only: bool = False,
-    stopping: Stopping | None = None,
+    stopping: Shutdown | None = None,
 ) -> RunResult:
     """`run` inside a running asyncio loop. Cancelling it leaves a directory that goes on."""
     path = Path(run_dir)
 
     async def work() -> RunResult:
         async with AsyncExitStack() as stack:
-            asked = stopping or Stopping()
+            asked = stopping or Shutdown()
             key = None
             if await _needs_nothing(path, retry_failed=retry_failed):
                 async with _leaving_early(asked):
@@ -115,7 +115,7 @@ async def arun(
                     return before
             else:
                 key = read_api_key(settings)
-            world = World(settings, key, path, SystemClock(), stack)
+            world = RunResources(settings, key, path, SystemClock(), stack)
             refuse_missing_documents(settings)
             store = await hold(path, stack)
             await store.remove(TUNE_JSON)  # what was told to a process that is gone
@@ -160,7 +160,7 @@ async def make_plan(
         async with AsyncExitStack() as stack:
             if file_ids == PROJECT:
                 read_api_key(settings)  # said before anything is made
-            world = World(settings, None, path, SystemClock(), stack)
+            world = RunResources(settings, None, path, SystemClock(), stack)
             refuse_missing_documents(settings)
             store = await hold(path, stack)
             found = await plan_if_new(world, store, path, settings, file_ids, column, reuse) or await _read(store)
@@ -170,7 +170,7 @@ async def make_plan(
 
 
 @asynccontextmanager
-async def _leaving_early(stopping: Stopping) -> AsyncIterator[None]:
+async def _leaving_early(stopping: Shutdown) -> AsyncIterator[None]:
     """Until the orchestrator stands, nothing has to be finished: a stop just leaves.
 
     Raises:

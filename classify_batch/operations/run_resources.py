@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from classify_batch.errors import SettingsError
 from classify_batch.limits import RequestGate
-from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.ports import Clock
@@ -29,7 +29,7 @@ CREATES_PER_S_V2 = 40.0
 """What the vendor documents for `POST /api/v2/classify`."""
 
 
-def api_of(settings: Settings, http: Http, run_id: str) -> ApiV1 | ApiV2:
+def api_of(settings: Settings, http: ApiClient, run_id: str) -> ApiV1 | ApiV2:
     """The version of the API that a run speaks."""
     specs = settings.specs
     if settings.api.version == "v2":
@@ -50,7 +50,7 @@ def gate_of(settings: Settings) -> RequestGate:
     )
 
 
-class World:
+class RunResources:
     """What is opened at most once, and only if it is needed: the sandbox, the gate, the client."""
 
     def __init__(
@@ -61,10 +61,10 @@ class World:
         self._key = key
         self._path = path
         self._stack = stack
-        self._connected: tuple[Http, RequestGate] | None = None
+        self._connected: tuple[ApiClient, RequestGate] | None = None
         self.clock = clock
 
-    async def connect(self) -> tuple[Http, RequestGate]:
+    async def connect(self) -> tuple[ApiClient, RequestGate]:
         if self._connected is None:
             api, limits = self._settings.api, self._settings.limits
             base_url = api.base_url
@@ -73,7 +73,7 @@ class World:
             gate = gate_of(self._settings)
             await self._stack.enter_async_context(gate)
             named = {"project_id": api.project_id, "organization_id": api.organization_id}
-            http = Http(
+            http = ApiClient(
                 base_url,
                 read_api_key(self._settings) if self._key is None else self._key,
                 gate,

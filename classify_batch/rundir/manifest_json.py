@@ -30,7 +30,7 @@ from classify_batch.vocabulary import (
 
 if TYPE_CHECKING:
     from classify_batch.ports import RunStore
-    from classify_batch.rundir.journal.replay import Standing
+    from classify_batch.rundir.journal.replay import RunSnapshot
 
 
 def counts_of(outcomes: Mapping[str, int]) -> dict[str, int]:
@@ -109,7 +109,7 @@ def exit_status_of(outcomes: Mapping[str, int], tolerated_percentage: float) -> 
 
 def manifest_of(
     run: RunFile,
-    standing: Standing,
+    standing: RunSnapshot,
     *,
     state: RunState,
     requests: int,
@@ -132,7 +132,7 @@ def manifest_of(
 
 
 async def write_manifest(
-    store: RunStore, run: RunFile, standing: Standing, manifest: Mapping[str, Any]
+    store: RunStore, run: RunFile, standing: RunSnapshot, manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Adds each file's lines and bytes (and, once complete, its SHA-256) and puts the manifest in place."""
     lines = {

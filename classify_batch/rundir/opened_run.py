@@ -9,7 +9,7 @@ from classify_batch.errors import DamagedError, InternalError
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.line import DAMAGED_HINT
 from classify_batch.rundir.journal.reader import Reader
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.manifest_json import read_manifest
 from classify_batch.rundir.run_json import RunFile, read_run_file
 from classify_batch.streams.closing import closing
@@ -27,7 +27,7 @@ class RunOnDisk:
 
     run: RunFile
     run_sha256: str
-    standing: Standing
+    standing: RunSnapshot
     journal_end: int
     torn_bytes: int
     manifest: dict[str, Any] | None
@@ -51,7 +51,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
         return None
     run, run_sha256 = found
     manifest = await read_manifest(store)
-    standing = Standing(run.chunks)
+    standing = RunSnapshot(run.chunks)
     if (reused := run.reused) is not None:
         standing.begin(reused.chunks, reused.bytes, reused.counts, reused.types, reused.accepted)
     reader = Reader(f"{Log.JOURNAL} in {store.where}")
@@ -67,7 +67,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
     return RunOnDisk(run, run_sha256, standing, reader.good_end, torn_bytes, manifest)
 
 
-def _read_block(block: bytes, reader: Reader, standing: Standing, run_sha256: str, store: RunStore) -> None:
+def _read_block(block: bytes, reader: Reader, standing: RunSnapshot, run_sha256: str, store: RunStore) -> None:
     """Applies the block's lines: the loop through which 400,000 lines of a big run come by."""
     for entry, offset in reader.feed(block):
         try:

@@ -17,7 +17,7 @@ It classifies by a ranking of words or by lot: a stand-in, not a language model.
 from classify_batch.sandbox.documents.document_folder import Documents
 from classify_batch.sandbox.documents.project import OpenProject
 from classify_batch.sandbox.faults.fault_options import Faults
-from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.ledger import Ledger, read_billed, read_jobs
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server.app import App
@@ -29,10 +29,10 @@ __all__ = [
     "App",
     "Documents",
     "Faults",
+    "JobTable",
     "Ledger",
     "OpenProject",
     "Options",
-    "World",
     "opened",
     "read_billed",
     "read_jobs",

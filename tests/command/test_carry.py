@@ -97,7 +97,7 @@ def test_an_interrupted_run_carries_on(tmp_path: Path, config: Path) -> None:
 def test_what_can_not_be_carried(
     tmp_path: Path, config: Path, name: str, text: str, told: tuple[str, ...], words: list[str]
 ) -> None:
-    """StrictModel by file and line, and nothing is left behind."""
+    """Told by file and line, and nothing is left behind."""
     (tmp_path / name).write_text(text)
     options = [each for column in told for each in ("--carry", column)]
     done = command("run", config, "--input", tmp_path / name, "--run-dir", tmp_path / "run", *options)

@@ -21,7 +21,7 @@ from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.limits import RequestGate
 from classify_batch.limits.request_gate import RETRY_AFTER_S_MAX
 from classify_batch.llamacloud import client as http_module
-from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.model import Attempt, AttemptKey, JobView, Part
 from classify_batch.settings.job_spec import JobSpec, Rule
@@ -73,7 +73,7 @@ async def serving(write: Write) -> AsyncIterator[Server]:
 @asynccontextmanager
 async def calling(url: str, timeout_s: float = 5.0) -> AsyncIterator[tuple[ApiV1, RequestGate]]:
     async with RequestGate(requests_in_flight=4, requests_per_s=1000.0) as gate:
-        http = Http(url, SecretStr(KEY), gate, SystemClock(), timeout_s=timeout_s, params={})
+        http = ApiClient(url, SecretStr(KEY), gate, SystemClock(), timeout_s=timeout_s, params={})
         try:
             yield ApiV1(http, SPEC), gate
         finally:

@@ -11,7 +11,7 @@ from classify_batch.lifecycle import Ended, Submitted, Submitting
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import encode_about_run
 from classify_batch.rundir.journal.reader import Reader
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.opened_run import RunOnDisk, mend, read_run
 from classify_batch.store.memory import MemoryStore
@@ -53,8 +53,8 @@ async def found_in(store: MemoryStore) -> RunOnDisk:
     return found
 
 
-def standing_after(lines: list[bytes], chunks: int) -> Standing:
-    standing = Standing(chunks)
+def standing_after(lines: list[bytes], chunks: int) -> RunSnapshot:
+    standing = RunSnapshot(chunks)
     for entry, offset in Reader("journal.jsonl").feed(b"".join(lines)):
         standing.read(entry, offset)
     return standing
@@ -120,14 +120,14 @@ async def test_lines_of_another_run_are_damage(files: dict[str, bytes]) -> None:
 async def test_sound_lines_that_contradict_each_other_are_damage(files: dict[str, bytes]) -> None:
     """A journal can be whole by its checksums and still say what no run can have done."""
     store = MemoryStore({**files, Log.JOURNAL: b""})
-    writer = JournalWriter(store, Standing(3), Fixed())
+    writer = JournalWriter(store, RunSnapshot(3), Fixed())
     key = AttemptKey(0, 1)
     for fact in (Submitting(key, Part(0), 1.0), Submitted(key, "j", 1.0), Ended(key, Kind.COLLECTED)):
         writer.record(fact)
     writer.write()
     sound = store.crash(max).files[Log.JOURNAL].splitlines(keepends=True)
     other = MemoryStore({**files, Log.JOURNAL: b""})
-    standing = Standing(3)
+    standing = RunSnapshot(3)
     standing.seq = 3
     liar = JournalWriter(other, standing, Fixed())
     liar.record(Submitting(AttemptKey(0, 2), Part(0), 1.0))

@@ -17,7 +17,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.operations import verify as verifying
 from classify_batch.operations.verify import verify
-from classify_batch.sandbox.faults.job_endings import Ending
+from classify_batch.sandbox.faults.job_endings import JobEnding
 from classify_batch.sandbox.jobs.job_table import Job
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
@@ -103,7 +103,7 @@ class Base:
 
 def end_jobs(lab: Lab, status: JobStatus) -> None:
     """Every job in the sandbox gets another end."""
-    move_on(lab, [replace(job, ending=Ending(status)) for job in lab.app.world])
+    move_on(lab, [replace(job, ending=JobEnding(status)) for job in lab.app.world])
 
 
 def failures(lab: Lab, generation: int = 0) -> bytes:

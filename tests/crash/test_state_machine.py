@@ -27,7 +27,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.operations import verify as verifying
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id
-from classify_batch.sandbox import App, Faults, Options, World
+from classify_batch.sandbox import App, Faults, JobTable, Options
 from classify_batch.sandbox.jobs.job_table import Job
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
@@ -74,7 +74,7 @@ WEATHER: dict[str, tuple[float, ...]] = {
 def move_on(lab: Lab, jobs: Iterable[Job] | None = None, **options: object) -> None:
     """The same sandbox under other options; with the jobs that it has, or with these in their place."""
     told = Options.of(**(lab.app.options.model_dump() | {"faults": lab.app.options.faults} | options))
-    world = World(told, lab.app.world.seed)
+    world = JobTable(told, lab.app.world.seed)
     for job in lab.app.world if jobs is None else jobs:
         world.add(job)
     lab.app = lab.wire.app = App(told, world, lab.app.project, wall_s=LoopClock().wall_s)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
-from classify_batch.model import FirstLook, Part
+from classify_batch.model import Part, ProvisionalRange
 from tests.explorer.canonical import START_S
 from tests.explorer.decisions import PRESENT, Decisions
 from tests.explorer.explore import Choose, ViolationError
@@ -35,7 +35,7 @@ class ProtocolModel:
 
     def first(self) -> State:
         scenario = self._scenario
-        first = FirstLook(0, 1)
+        first = ProvisionalRange(0, 1)
         chunks = range(len(scenario.chunks))
         parts = tuple(Part(chunk, first=first if chunk in scenario.rechecks else None) for chunk in chunks)
         calls = {

@@ -288,7 +288,7 @@ def slow_the_disk() -> None:
 
 def tell_the_future() -> None:
     """Has words in file IDs decide how long a job takes and how it ends."""
-    world = import_module("classify_batch.sandbox.jobs.job_table").World
+    world = import_module("classify_batch.sandbox.jobs.job_table").JobTable
     status = import_module("classify_batch.model").JobStatus
     draft = world.draft
 

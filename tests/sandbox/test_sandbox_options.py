@@ -11,7 +11,7 @@ import pytest
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults, Options, opened, serving
-from classify_batch.sandbox.documents.project import Brief, OpenProject
+from classify_batch.sandbox.documents.project import JobConfig, OpenProject
 from classify_batch.settings.job_spec import Rule
 from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 
@@ -83,7 +83,7 @@ def test_results_can_spell_file_ids_in_upper_case(options: dict[str, bool], uppe
     assert inputs == [[shown, odd]] * 3
     assert [item["file_id"] for item in items] == [shown, odd, "abc"]
     assert stats["files_billed_more_than_once"] == sorted([file_id, odd])
-    assert items[0]["result"] == OpenProject().make_judge(Brief(tuple(map(Rule.model_validate, RULES))))(file_id)
+    assert items[0]["result"] == OpenProject().make_judge(JobConfig(tuple(map(Rule.model_validate, RULES))))(file_id)
 
 
 def test_an_item_about_no_file_stays_so() -> None:

@@ -18,7 +18,7 @@ from classify_batch.engine import retry_failed as reopening
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, InterruptedEarlyError, the_cause
 from classify_batch.rundir.journal.totals import read_totals
-from classify_batch.sandbox.faults.job_endings import Ending
+from classify_batch.sandbox.faults.job_endings import JobEnding
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import JobStatus, Log
 from tests.crash.test_reopening import KEPT, Choose, cut_after, retried_well
@@ -201,7 +201,7 @@ async def test_an_overdue_job_that_failed_gives_its_credits_back(version: str, c
         assert (await lab.run()).state == "complete"
         assert manifest(lab)["credits"] == {"reserved": 50, "billed": None}
         await anyio.sleep(100)
-        move_on(lab, [replace(job, ending=Ending(JobStatus.ERROR)) for job in lab.app.world], job_duration_s=2.0)
+        move_on(lab, [replace(job, ending=JobEnding(JobStatus.ERROR)) for job in lab.app.world], job_duration_s=2.0)
         if cut_s is not None:
             await cut_after(lab, cut_s, max)
         await lab.run()

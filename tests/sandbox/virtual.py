@@ -26,8 +26,8 @@ from pydantic import SecretStr
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.planner import chunked
 from classify_batch.engine.progress import Ending, Progress
-from classify_batch.engine.shutdown import Stopping
-from classify_batch.llamacloud.client import Http
+from classify_batch.engine.shutdown import Shutdown
+from classify_batch.llamacloud.client import ApiClient
 from classify_batch.operations.run import PROGRESS_EVERY_S
 from classify_batch.operations.run_resources import api_of, gate_of
 from classify_batch.operations.verify import Verification, verify
@@ -160,7 +160,7 @@ class Lab:
     store: MemoryStore
     file_ids: Sequence[str]
     clock: LoopClock
-    stopping: Stopping = field(default_factory=Stopping)
+    stopping: Shutdown = field(default_factory=Shutdown)
     api_key: str | None = None
     on_progress: Callable[[Progress], None] | None = None
 
@@ -180,7 +180,7 @@ class Lab:
         plan = PlanReader(self.store)
         await plan.scan(found.run.plan_sha256)
         async with gate_of(self.settings) as gate:
-            http = Http(
+            http = ApiClient(
                 BASE_URL,
                 SecretStr(self.api_key or self.app.options.api_key),
                 gate,
@@ -202,7 +202,7 @@ class Lab:
             finally:
                 with anyio.CancelScope(shield=True):
                     await http.aclose()
-                self.store, self.stopping = self.store.crash(), Stopping()  # what the next process finds
+                self.store, self.stopping = self.store.crash(), Shutdown()  # what the next process finds
 
     async def run_until_power_cut(self, after_s: float, choose: Callable[[int, int], int] = min) -> Ending | None:
         """Runs, and pulls the plug after so long: the store is then what a disk would show. None: it was pulled."""

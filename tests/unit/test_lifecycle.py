@@ -32,7 +32,7 @@ from classify_batch.lifecycle import (
     remainder,
 )
 from classify_batch.model import AttemptKey, Part, Range, to_ranges
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.vocabulary import Kind, State
 
 patient = settings(deadline=None)  # a busy machine is no fault
@@ -193,7 +193,7 @@ class ChunkLife:
     """
 
     def __init__(self, size: int, poison: Collection[int], attempts: int) -> None:
-        self.standing = Standing(1)
+        self.standing = RunSnapshot(1)
         self.size = size
         self.poison = frozenset(poison)
         self.attempts = attempts

@@ -69,7 +69,7 @@ def command(
     from classify_batch.cli.jobs.calling import call
     from classify_batch.cli.jobs.shown import described, show
     from classify_batch.cli.outputs import StdoutError
-    from classify_batch.operations.jobs.create import Creating
+    from classify_batch.operations.jobs.create import CreateJobs
 
     def tell(job: Mapping[str, Any]) -> None:
         try:
@@ -77,7 +77,7 @@ def command(
         except (StdoutError, BrokenPipeError) as error:
             raise _untold(job, error, made_again=transaction_id is None) from error
 
-    creating = Creating(settings, transaction_id, tell)
+    creating = CreateJobs(settings, transaction_id, tell)
     named = None if source is None else str(source)
     call(partial(creating.run, file_ids, named, column), creating.interrupted)
     return 0

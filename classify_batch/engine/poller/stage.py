@@ -12,8 +12,8 @@ from dataclasses import replace
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from classify_batch.engine.poller.watch import Look, Sweep, Wait, Watch
-from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.poller.watch import PollJobs, PollList, PollSchedule, Wait
+from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.lifecycle import Finished
 from classify_batch.limits import Headroom, JobSlots
@@ -42,8 +42,8 @@ class Poller:
         journal: Journal,
         clock: Clock,
         slots: JobSlots,
-        stopping: Stopping,
-        watch: Watch,
+        stopping: Shutdown,
+        watch: PollSchedule,
         room: Callable[[], Headroom],
         *,
         job_timeout_s: float,
@@ -70,7 +70,7 @@ class Poller:
         return len(self._watch.jobs)
 
     def jobs_left_s(self, to_be_made: int, *, none_follow: bool) -> float | None:
-        """See `Watch.jobs_left_s`."""
+        """See `PollSchedule.jobs_left_s`."""
         return self._watch.jobs_left_s(anyio.current_time(), to_be_made, none_follow=none_follow)
 
     def rates_changed(self) -> None:
@@ -97,9 +97,9 @@ class Poller:
             self._watch.rates_changed(anyio.current_time(), self._room())
         try:
             match self._watch.next(anyio.current_time(), self._room()):
-                case Sweep(pages_max):
+                case PollList(pages_max):
                     await self._sweep(pages_max, finished)
-                case Look(job_ids):
+                case PollJobs(job_ids):
                     await self._look(job_ids, finished)
                 case Wait(until_s):
                     await self._wait(until_s)

@@ -47,14 +47,14 @@ LIST_REST_S_MAX = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class PollList:
     """Read the list, at most `pages_max` pages of it."""
 
     pages_max: int
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PollJobs:
     """Ask for these jobs by id."""
 
     job_ids: tuple[str, ...]
@@ -92,7 +92,7 @@ class Watched:
         return Age(self.out_s - self.since_s + self.earlier_s if seen else 0.0, now_s - self.since_s + self.earlier_s)
 
 
-class Watch:
+class PollSchedule:
     """The jobs that are out, and what was learned from those that are not any more."""
 
     def __init__(self, durations: Durations | None = None) -> None:
@@ -140,7 +140,7 @@ class Watch:
             ages = [age for age in ages if not self._durations.is_longer(age)]
         return self._durations.all_end_in_s(ages, to_be_made)
 
-    def next(self, now_s: float, room: Headroom) -> Sweep | Look | Wait:
+    def next(self, now_s: float, room: Headroom) -> PollList | PollJobs | Wait:
         """What to do now. `room`: what the request rate leaves."""
         self._room = room
         self._choose(now_s)
@@ -149,12 +149,12 @@ class Watch:
             most_s = self._swept_s + self._pages * room.interval_s / RATE_SHARE_PRESSED
             sweep_s = max(sweep_s, min(most_s, now_s + room.backlog_s))
         if sweep_s <= now_s:
-            return Sweep(self._pages if self._list_rest_s == LIST_REST_S_MIN else max(1, len(self.jobs) // 4))
+            return PollList(self._pages if self._list_rest_s == LIST_REST_S_MIN else max(1, len(self.jobs) // 4))
         look_s = self._looks[0][0] if self._looks else math.inf
         if look_s <= now_s and room.backlog_s > room.interval_s:
             look_s = min(look_s + room.interval_s / RATE_SHARE_PRESSED, now_s + room.backlog_s)
         if look_s <= now_s and (due := self._due(now_s)):
-            return Look(due)
+            return PollJobs(due)
         if look_s <= now_s:
             look_s = self._looks[0][0] if self._looks else math.inf
         return Wait(min(sweep_s, look_s))

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from classify_batch.engine.outcome_recorder import Outcomes
+from classify_batch.engine.outcome_recorder import OutcomeRecorder
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import Doubt, Evidence
 from classify_batch.engine.reconciler.found import FoundJob, settle_found
 from classify_batch.engine.reconciler.listing import READ_ATTEMPTS_MAX, JobList
-from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Adopted
 from classify_batch.limits import JobSlots
@@ -54,10 +54,10 @@ class Reconciler:
         self,
         api: Api,
         journal: Journal,
-        outcomes: Outcomes,
+        outcomes: OutcomeRecorder,
         clock: Clock,
         slots: JobSlots,
-        stopping: Stopping,
+        stopping: Shutdown,
         evidence: Evidence,
         job_list: JobList,
         *,

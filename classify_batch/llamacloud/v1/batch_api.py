@@ -9,7 +9,7 @@ from typing import Any
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_key
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.client import Http, wrong_shape
+from classify_batch.llamacloud.client import ApiClient, wrong_shape
 from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import file_bodies as files
 from classify_batch.protocol import v1
@@ -30,7 +30,7 @@ STALE_PAGES_MAX = 5
 class ApiV1:
     """Jobs of many files. No cancel, no filter, no idempotency key."""
 
-    def __init__(self, http: Http, spec: JobSpec, second: JobSpec | None = None) -> None:
+    def __init__(self, http: ApiClient, spec: JobSpec, second: JobSpec | None = None) -> None:
         """`second`: what a second look is asked for with."""
         self._http = http
         self._specs = JobSpecs(spec, second)
@@ -116,7 +116,7 @@ class ApiV1:
         return await self._http.call("results", "GET", path, v1.read_result_page, params=params)
 
 
-async def project_of_file(http: Http, file_id: str) -> str | None:
+async def project_of_file(http: ApiClient, file_id: str) -> str | None:
     """The project that holds a file, by the file list, which both versions share."""
     params = {"file_ids": [file_id], "page_size": 1}
     found = await http.call("files", "GET", files.FILES_PATH, files.read_stored_files, params=params)
@@ -127,7 +127,7 @@ async def project_of_file(http: Http, file_id: str) -> str | None:
 class FileList:
     """The project's files, a page at a time."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: ApiClient) -> None:
         self._http = http
 
     async def page(self, token: str | None) -> tuple[list[str], str | None]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.client import Http, wrong_shape
+from classify_batch.llamacloud.client import ApiClient, wrong_shape
 from classify_batch.llamacloud.redaction import MASK, Secrets
 from classify_batch.llamacloud.v1.batch_api import RESULT_PAGES_MAX, STALE_PAGES_MAX
 from classify_batch.protocol import v1, v2
@@ -37,7 +37,7 @@ class Results(NamedTuple):
     withheld: str = ""
 
 
-class Order(NamedTuple):
+class CreateRequest(NamedTuple):
     """What one create call asks for.
 
     Attributes:
@@ -51,7 +51,7 @@ class Order(NamedTuple):
 class Calls:
     """What the single calls of both versions are made of. Every method raises ApiError."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: ApiClient) -> None:
         self._http = http
 
     def _reader(self, check: Callable[[bytes], object]) -> Callable[[bytes], Body]:
@@ -72,10 +72,10 @@ class Calls:
         return the_one("get", job, job_id)
 
 
-class JobsV1(Calls):
+class SingleCallsV1(Calls):
     """Single calls of v1. Every method raises ApiError."""
 
-    async def create(self, spec: JobSpec, order: Order, about_to_send: Callable[[], Awaitable[None]]) -> Body:
+    async def create(self, spec: JobSpec, order: CreateRequest, about_to_send: Callable[[], Awaitable[None]]) -> Body:
         """Creates a job; tried again only where it was surely not accepted."""
         once = partial(
             self._http.call,

@@ -15,7 +15,7 @@ from typing import Any
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.llamacloud.client import Http, wrong_shape
+from classify_batch.llamacloud.client import ApiClient, wrong_shape
 from classify_batch.llamacloud.v1.batch_api import project_of_file
 from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import v2
@@ -32,7 +32,7 @@ class ApiV2:
 
     idempotent = True
 
-    def __init__(self, http: Http, spec: JobSpec, run_id: str, *, ask_bill: bool = False) -> None:
+    def __init__(self, http: ApiClient, spec: JobSpec, run_id: str, *, ask_bill: bool = False) -> None:
         """`ask_bill`: whether a job whose bill the list doesn't tell is asked for it."""
         self._http = http
         self._spec = spec

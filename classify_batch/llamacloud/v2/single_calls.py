@@ -11,7 +11,15 @@ from typing import Any, NoReturn
 
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX, Body, Calls, Order, Results, the_one, unfinished
+from classify_batch.llamacloud.v1.single_calls import (
+    ATTEMPTS_MAX,
+    Body,
+    Calls,
+    CreateRequest,
+    Results,
+    the_one,
+    unfinished,
+)
 from classify_batch.protocol import v2
 from classify_batch.protocol.sanitize import clean
 from classify_batch.protocol.v1 import to_rules
@@ -19,10 +27,10 @@ from classify_batch.settings.job_spec import JobSpec
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
 
 
-class JobsV2(Calls):
+class SingleCallsV2(Calls):
     """Single calls of v2. Every method raises ApiError."""
 
-    async def create(self, spec: JobSpec, order: Order, about_to_send: Callable[[], Awaitable[None]]) -> Body:
+    async def create(self, spec: JobSpec, order: CreateRequest, about_to_send: Callable[[], Awaitable[None]]) -> Body:
         """Creates the job of one file; DOUBTFUL where it may have been accepted and no try brought it back."""
         (file_id,) = order.file_ids
         doubts: list[ApiError] = []
@@ -111,7 +119,7 @@ def _doubtful(error: ApiError) -> ApiError:
     return ApiError(error.call, Verdict.DOUBTFUL, str(error), status=error.status, detail=error.detail)
 
 
-def _refuse_another(job: Body, spec: JobSpec, order: Order) -> None:
+def _refuse_another(job: Body, spec: JobSpec, order: CreateRequest) -> None:
     """Raises ApiError for a job that was made before, by another create under the same transaction ID."""
     told = job.get("configuration")
     rules = to_rules(told.get("rules")) if isinstance(told, dict) else None
@@ -121,7 +129,7 @@ def _refuse_another(job: Body, spec: JobSpec, order: Order) -> None:
         _taken(order, job, "by other rules")
 
 
-def _taken(order: Order, job: Body, what: str) -> NoReturn:
+def _taken(order: CreateRequest, job: Body, what: str) -> NoReturn:
     words = f"the transaction ID {order.transaction_id!r} belongs to the job {clean(job['id'])}, made {what}"
     hint = "leave --transaction-id out, or choose another; nothing was made"
     raise ApiError("create", Verdict.PERSON, f"create: {words}", hint=hint)

@@ -22,7 +22,7 @@ from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.open import PROJECT, SourceSpec, open_source
 from classify_batch.inputs.rows import ids_of
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, Lookup, LookupRefusedError
 from classify_batch.llamacloud.v1.batch_api import FileList
 from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX
@@ -44,7 +44,7 @@ from classify_batch.operations.check.findings import (
     findings_of_settings,
 )
 from classify_batch.operations.own_task import in_own_task
-from classify_batch.operations.run_resources import World, api_of, refuse_missing_documents
+from classify_batch.operations.run_resources import RunResources, api_of, refuse_missing_documents
 from classify_batch.settings import SANDBOX, Settings, read_api_key
 from classify_batch.streams.closing import closing
 
@@ -162,7 +162,7 @@ def _report(findings: list[Finding], reading: _Reading) -> Report:
     return Report(tuple(findings), reading.files, reading.duplicates, reading.size, looked_up)
 
 
-async def _reach(settings: Settings, stack: AsyncExitStack) -> Http:
+async def _reach(settings: Settings, stack: AsyncExitStack) -> ApiClient:
     """The client, once the API has answered to the key. An embedded sandbox gets a place of its own for a while."""
     refuse_missing_documents(settings)
     try:
@@ -171,7 +171,7 @@ async def _reach(settings: Settings, stack: AsyncExitStack) -> Http:
         raise _NoKeyError(str(error), hint=error.hint) from None
     embedded = settings.api.base_url == SANDBOX
     path = Path(stack.enter_context(TemporaryDirectory(prefix="classify-batch-"))) if embedded else Path()
-    http, _ = await World(settings, key, path, SystemClock(), stack).connect()
+    http, _ = await RunResources(settings, key, path, SystemClock(), stack).connect()
     api = api_of(settings, http, "check")
     await retry_transient(partial(api.list_page, page_size=1), attempts_max=ATTEMPTS_MAX)
     return http
@@ -189,7 +189,7 @@ class _Reading:
             again. Without settings there is no size.
     """
 
-    def __init__(self, settings: Settings | None, http: Http | None, carry: Sequence[str]) -> None:
+    def __init__(self, settings: Settings | None, http: ApiClient | None, carry: Sequence[str]) -> None:
         self._settings = settings
         self._http = http
         self._carry = carry

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from classify_batch.operations.diff.outcome_buckets import WAITING, Answer, Labels, Record
+from classify_batch.operations.diff.outcome_buckets import WAITING, Answer, AnswerInterner, Record
 from classify_batch.operations.diff.sides import read_side
 from classify_batch.ports import RunStore
 from classify_batch.rundir.opened_run import RunOnDisk
@@ -113,7 +113,7 @@ async def diff(
         DamagedError: what was committed is not there as it was written.
         WorldError: a run took its failed files up again while it was read, or temporary files can't be written.
     """
-    labels = Labels()
+    labels = AnswerInterner()
     found = Diff(before[1], after[1], min_confidence_change)
     with ExitStack() as opened:
         sides = [await read_side(*side, labels, opened, directory, limits) for side in (before, after)]

@@ -48,7 +48,7 @@ WAITING = 0
 """The label of a planned file that has no outcome yet."""
 
 
-class Labels(dict[tuple[str, str | None, str | None], int]):
+class AnswerInterner(dict[tuple[str, str | None, str | None], int]):
     """A small number for each answer that occurs: millions of outcomes say a handful of different things."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Labels(dict[tuple[str, str | None, str | None], int]):
         return label
 
 
-class Spread:
+class OutcomeBuckets:
     """Records by bucket; within a bucket they keep the order in which they came. Close it by `with`."""
 
     def __init__(self, directory: Path | None, limits: Limits) -> None:

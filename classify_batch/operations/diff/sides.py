@@ -11,7 +11,7 @@ from pathlib import Path
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError
-from classify_batch.operations.diff.outcome_buckets import WAITING, Labels, Record, Spread, keys_of
+from classify_batch.operations.diff.outcome_buckets import WAITING, AnswerInterner, OutcomeBuckets, Record, keys_of
 from classify_batch.ports import RunStore
 from classify_batch.rundir.committed_outcomes import HINT, LineReader, OutcomeLine, committed_lines
 from classify_batch.rundir.opened_run import RunOnDisk
@@ -33,8 +33,8 @@ class Side:
 
     store: RunStore
     run: RunOnDisk
-    outcomes: Spread
-    planned: Spread | None
+    outcomes: OutcomeBuckets
+    planned: OutcomeBuckets | None
 
     def bucket(self, number: int) -> dict[str, Record]:
         """The record of each file, by the key of its ID. Raises DamagedError where an ID has two outcomes.
@@ -53,7 +53,7 @@ class Side:
 
 
 async def read_side(
-    store: RunStore, run: RunOnDisk, labels: Labels, opened: ExitStack, directory: Path | None, limits: Limits
+    store: RunStore, run: RunOnDisk, labels: AnswerInterner, opened: ExitStack, directory: Path | None, limits: Limits
 ) -> Side:
     """Spreads a run. `opened` closes what it leaves open.
 
@@ -62,7 +62,7 @@ async def read_side(
         WorldError: the run took its failed files up again while it was read.
         StoreError: the temporary files can't be written.
     """
-    outcomes = opened.enter_context(Spread(directory, limits))
+    outcomes = opened.enter_context(OutcomeBuckets(directory, limits))
     for log in (Log.FAILURES, Log.RESULTS):
         async with closing(committed_lines(store, run, log, _reader)) as stream:
             async for _, lines in stream:
@@ -71,12 +71,12 @@ async def read_side(
                 )
     planned = None
     if not run.standing.complete:
-        planned = opened.enter_context(Spread(directory, limits))
+        planned = opened.enter_context(OutcomeBuckets(directory, limits))
         await _spread_plan(store, run.run.plan_sha256, planned)
     return Side(store, run, outcomes, planned)
 
 
-async def _spread_plan(store: RunStore, sha256: str, planned: Spread) -> None:
+async def _spread_plan(store: RunStore, sha256: str, planned: OutcomeBuckets) -> None:
     plan = PlanReader(store)
     await plan.scan(sha256)
     async with closing(plan.file_id_batches()) as batches:

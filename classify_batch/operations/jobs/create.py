@@ -23,9 +23,9 @@ from classify_batch.errors import (
 )
 from classify_batch.file_keys import file_keys
 from classify_batch.inputs.open import PROJECT, open_source
-from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import FileList
-from classify_batch.llamacloud.v1.single_calls import Body, Order
+from classify_batch.llamacloud.v1.single_calls import Body, CreateRequest
 from classify_batch.operations.jobs.single_calls import (
     LOOK_FIRST,
     PERHAPS_ACCEPTED,
@@ -45,7 +45,7 @@ _MOST = {
 }
 
 
-class Creating:
+class CreateJobs:
     """One command's creates, and how far they came.
 
     Args:
@@ -62,7 +62,7 @@ class Creating:
         self._settings = settings
         self._transaction_id = transaction_id
         self._tell = tell
-        self._out: Order | None = None
+        self._out: CreateRequest | None = None
         self._made = 0
 
     async def run(self, file_ids: Sequence[str], source: str | None = None, column: str | None = None) -> None:
@@ -87,18 +87,18 @@ class Creating:
                 self._made += 1
                 self._tell(job)
 
-    async def _about_to_send(self, order: Order) -> None:
+    async def _about_to_send(self, order: CreateRequest) -> None:
         self._out = order
 
-    def _orders(self, file_ids: list[str]) -> list[Order]:
+    def _orders(self, file_ids: list[str]) -> list[CreateRequest]:
         if self._settings.api.version != "v2":
-            return [Order(tuple(file_ids))]
+            return [CreateRequest(tuple(file_ids))]
         if self._transaction_id is not None and len(file_ids) > 1:
             raise UsageError(
                 f"--transaction-id stands for one job, so for one file, and {len(file_ids)} were given",
                 hint="leave it out: each job then gets its own",
             )
-        return [Order((file_id,), self._transaction_id or uuid4().hex) for file_id in file_ids]
+        return [CreateRequest((file_id,), self._transaction_id or uuid4().hex) for file_id in file_ids]
 
     # --- Ends that are none --------------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Creating:
             return self._after_some(WorldError(words, hint="give the command again for the rest"))
         return InterruptedEarlyError(f"interrupted by {signal_name}", hint="the same command begins again")
 
-    def _ended(self, error: ApiError, order: Order, orders: int) -> ClassifyBatchError:
+    def _ended(self, error: ApiError, order: CreateRequest, orders: int) -> ClassifyBatchError:
         if order.transaction_id and error.verdict is Verdict.DOUBTFUL:
             doubt = self._in_doubt(str(error), order)
             if self._transaction_id is None:  # the same command would come with another one, and pay again
@@ -124,7 +124,7 @@ class Creating:
         several.exit_status = last.exit_status
         return self._after_some(several)
 
-    def _in_doubt(self, words: str, order: Order) -> WorldError:
+    def _in_doubt(self, words: str, order: CreateRequest) -> WorldError:
         """A create that may have been accepted; on v2 it can be made again under its transaction ID."""
         if not order.transaction_id:
             return WorldError(f"{words}; {PERHAPS_ACCEPTED}", hint=LOOK_FIRST)
@@ -145,7 +145,7 @@ class Creating:
 
 
 async def _gather(
-    settings: Settings, http: Http, file_ids: Sequence[str], source: str | None, column: str | None
+    settings: Settings, http: ApiClient, file_ids: Sequence[str], source: str | None, column: str | None
 ) -> list[str]:
     """The IDs to classify, each once, as it is spelled first. Reads no further than a job can hold."""
     wanted: dict[str, str] = {}

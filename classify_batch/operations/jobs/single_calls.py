@@ -15,11 +15,11 @@ from typing import Any
 
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, UsageError, Verdict
-from classify_batch.llamacloud.client import Http
-from classify_batch.llamacloud.v1.single_calls import Body, JobsV1, Results
-from classify_batch.llamacloud.v2.single_calls import JobsV2
+from classify_batch.llamacloud.client import ApiClient
+from classify_batch.llamacloud.v1.single_calls import Body, Results, SingleCallsV1
+from classify_batch.llamacloud.v2.single_calls import SingleCallsV2
 from classify_batch.operations.own_task import in_own_task
-from classify_batch.operations.run_resources import World
+from classify_batch.operations.run_resources import RunResources
 from classify_batch.settings import SANDBOX, Settings, read_api_key
 
 _ASKS_ONLY = {"mode": "FAST", "rules": [{"type": "none", "description": "a call that only reads has no rules"}]}
@@ -61,16 +61,16 @@ def load_settings(
     return settings
 
 
-def verbs_of(settings: Settings, http: Http) -> JobsV1 | JobsV2:
+def verbs_of(settings: Settings, http: ApiClient) -> SingleCallsV1 | SingleCallsV2:
     """The single calls of the API's version."""
-    return JobsV2(http) if settings.api.version == "v2" else JobsV1(http)
+    return SingleCallsV2(http) if settings.api.version == "v2" else SingleCallsV1(http)
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Http]:
+async def connected(settings: Settings) -> AsyncIterator[ApiClient]:
     """The client of a single call; closed at the end of the block."""
     async with AsyncExitStack() as stack:
-        world = World(settings, read_api_key(settings), Path(), SystemClock(), stack)
+        world = RunResources(settings, read_api_key(settings), Path(), SystemClock(), stack)
         http, _ = await world.connect()
         with ending():
             yield http
@@ -90,7 +90,7 @@ async def list_jobs(settings: Settings, *, page_size: int | None, page_token: st
     """One page of the project's jobs, as the API tells it.
 
     Args:
-        filters: v2's own, by the API's names: see `JobsV2.list_page`.
+        filters: v2's own, by the API's names: see `SingleCallsV2.list_page`.
 
     Raises:
         UsageError: v1 has no filters.
@@ -119,7 +119,7 @@ async def get_results(settings: Settings, job_id: str, *, page_token: str | None
     async def work() -> Results:
         async with connected(settings) as http:
             verbs = verbs_of(settings, http)
-            if page_token and isinstance(verbs, JobsV1):
+            if page_token and isinstance(verbs, SingleCallsV1):
                 return Results(await verbs.results_page(job_id, page_token))
             return await verbs.results(job_id)
 
@@ -137,7 +137,7 @@ async def cancel_job(settings: Settings, job_id: str) -> Body:
     async def work() -> Body:
         async with connected(settings) as http:
             try:
-                return await JobsV2(http).cancel(job_id)
+                return await SingleCallsV2(http).cancel(job_id)
             except ApiError as error:
                 if error.verdict is Verdict.REFUSED:
                     error.hint = _cancel_refused_hint(job_id)

@@ -29,7 +29,7 @@ import msgspec
 
 from classify_batch.clock import to_iso
 from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally, kind_of
-from classify_batch.model import AttemptKey, FirstLook, Part, Range, Segment
+from classify_batch.model import AttemptKey, Part, ProvisionalRange, Range, Segment
 from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal
 from classify_batch.vocabulary import Kind
 
@@ -282,7 +282,7 @@ def _part(
         chunk,
         None if ranges is None else tuple([Range(start, stop) for start, stop in ranges]),
         bad_jobs,
-        None if first is None else FirstLook(*first),
+        None if first is None else ProvisionalRange(*first),
         shared,
         unnamed,
     )

@@ -1,6 +1,6 @@
 """Where a run stands after its journal's entries so far: pure.
 
-The process that writes the journal applies each fact to the very same `Standing` as one that reads it back, so that a
+The process that writes the journal applies each fact to the very same `RunSnapshot` as one that reads it back. So a
 resumed run can't differ from one that was never interrupted.
 
 Memory: one byte per chunk, and objects only for the chunks that are out.
@@ -32,7 +32,7 @@ _Segment = tuple[int, int, int]
 _SUBMITTING, _SUBMITTED, _ADOPTED, _FINISHED = Kind.SUBMITTING, Kind.SUBMITTED, Kind.ADOPTED, Kind.FINISHED
 
 
-class Standing(Totals):
+class RunSnapshot(Totals):
     """Where a run stands: its sums (see Totals), and what is known of its chunks.
 
     Attributes:

@@ -1,7 +1,7 @@
 """What a journal's lines add up to: counts, and nothing about single chunks.
 
 A journal tells its sums now and then (`totals`, on a line of facts: what all lines before it add up to), so that
-`status` reads the last few lines of a big journal instead of all of it. `Standing` counts by the same methods as
+`status` reads the last few lines of a big journal instead of all of it. `RunSnapshot` counts by the same methods as
 `read_totals`.
 """
 

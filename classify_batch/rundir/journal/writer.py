@@ -16,7 +16,7 @@ from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, 
 from classify_batch.model import AttemptKey, Segment
 from classify_batch.ports import Clock, NamedFor, RunStore
 from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES
 from classify_batch.vocabulary import Kind, Log
 
@@ -63,7 +63,7 @@ class JournalWriter:
     def __init__(
         self,
         store: RunStore,
-        standing: Standing,
+        standing: RunSnapshot,
         clock: Clock,
         requests: Callable[[], int] = lambda: 0,
         on_ended: Callable[[Ended], None] = lambda _fact: None,

@@ -19,7 +19,7 @@ from uuid import NAMESPACE_URL, UUID
 
 from classify_batch.errors import UsageError
 from classify_batch.protocol.v1 import ResultBody
-from classify_batch.sandbox.documents.project import Brief, FileEntry, Judge, Version
+from classify_batch.sandbox.documents.project import FileEntry, JobConfig, Judge, Version
 from classify_batch.sandbox.documents.ranking import NOTHING, Index, Verdict, judge
 from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT
@@ -55,16 +55,16 @@ class Documents:
         self._paths = [path for _, path in found]
         self._rows = {entry.file_id: row for row, entry in enumerate(self.files)}
         self._indexes: OrderedDict[tuple[int, ...], Index] = OrderedDict()
-        self._judges: OrderedDict[Brief, Judge] = OrderedDict()
+        self._judges: OrderedDict[JobConfig, Judge] = OrderedDict()
         self._work = threading.Lock()
 
     def stranger(self, file_ids: Sequence[str]) -> str | None:
         return next((file_id for file_id in file_ids if file_id not in self._rows), None)
 
-    def judge_at_hand(self, brief: Brief) -> Judge | None:
+    def judge_at_hand(self, brief: JobConfig) -> Judge | None:
         return self._judges.get(brief)
 
-    def make_judge(self, brief: Brief) -> Judge:
+    def make_judge(self, brief: JobConfig) -> Judge:
         with self._work:
             if (made := self._judges.get(brief)) is not None:
                 return made
@@ -78,7 +78,7 @@ class Documents:
             for index in self._indexes.values():
                 index.close()
 
-    def _answering(self, brief: Brief, verdicts: Sequence[Verdict]) -> Judge:
+    def _answering(self, brief: JobConfig, verdicts: Sequence[Verdict]) -> Judge:
         types = [rule.type for rule in brief.rules]
 
         def answer(file_id: str) -> ResultBody:

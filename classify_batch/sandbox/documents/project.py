@@ -25,7 +25,7 @@ Version = Literal["v1", "v2"]
 """Of the classifier's API."""
 
 
-class Brief(NamedTuple):
+class JobConfig(NamedTuple):
     """All that decides a file's answer beside the file."""
 
     rules: tuple[Rule, ...]
@@ -56,10 +56,10 @@ class Project(Protocol):
     def stranger(self, file_ids: Sequence[str]) -> str | None:
         """The first ID that is not in the project."""
 
-    def judge_at_hand(self, brief: Brief) -> Judge | None:
+    def judge_at_hand(self, brief: JobConfig) -> Judge | None:
         """The judge for a brief where no work is needed to have it."""
 
-    def make_judge(self, brief: Brief) -> Judge:
+    def make_judge(self, brief: JobConfig) -> Judge:
         """The judge for a brief. May take seconds: not to be called on an event loop."""
 
     def close(self) -> None: ...
@@ -93,10 +93,10 @@ class OpenProject:
     def stranger(self, file_ids: Sequence[str]) -> str | None:  # noqa: ARG002 - it knows them all
         return None
 
-    def judge_at_hand(self, brief: Brief) -> Judge:
+    def judge_at_hand(self, brief: JobConfig) -> Judge:
         return self.make_judge(brief)
 
-    def make_judge(self, brief: Brief) -> Judge:
+    def make_judge(self, brief: JobConfig) -> Judge:
         types = [rule.type for rule in brief.rules]
 
         def judge(file_id: str) -> ResultBody:

@@ -127,7 +127,7 @@ class Faults(BaseModel):
     slow_s: Seconds = 1.0
     """How much longer slow requests take."""
     misfortunes: dict[Annotated[str, AfterValidator(_known)], Probability] = Field(default_factory=dict)
-    """All others, by CALL.MOMENT.WHAT. StrictModel as names of their own, `create.after.502 = 0.01`, flat or nested."""
+    """All others, by CALL.MOMENT.WHAT. Told as names of their own, `create.after.502 = 0.01`, flat or nested."""
 
     retry_after_s: Seconds | None = None
     """Sent as `Retry-After` with every 429, if set."""

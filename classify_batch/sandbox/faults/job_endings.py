@@ -18,7 +18,7 @@ Oddity = Literal["unknown_status", "doubled", "unasked", "nameless", "endless_re
 ODDITIES: tuple[Oddity, ...] = ("unknown_status", "doubled", "unasked", "nameless", "endless_results")
 
 
-class Ending(NamedTuple):
+class JobEnding(NamedTuple):
     """What becomes of a job.
 
     Attributes:
@@ -35,7 +35,7 @@ class Ending(NamedTuple):
     error_first_s: float = 0.0
 
 
-def decide_ending(faults: Faults, file_ids: Sequence[str], random: Random) -> Ending:
+def decide_ending(faults: Faults, file_ids: Sequence[str], random: Random) -> JobEnding:
     """How a job ends. All lots are drawn every time: a probability changed leaves the others' alone."""
     error, cancelled, partial = random.random(), random.random(), random.random()
     nulls = {position for position in range(len(file_ids)) if random.random() < faults.null_result}
@@ -48,12 +48,12 @@ def decide_ending(faults: Faults, file_ids: Sequence[str], random: Random) -> En
         nulls.update(gaps[::2])
         absent.update(gaps[1::2])
     if stuck < faults.stuck:
-        return Ending(JobStatus.PENDING, oddities=oddities)
+        return JobEnding(JobStatus.PENDING, oddities=oddities)
     if any(True for _ in faults.struck("poison", file_ids)):
-        return Ending(JobStatus.ERROR, "PDF_IS_BROKEN", oddities=oddities)
+        return JobEnding(JobStatus.ERROR, "PDF_IS_BROKEN", oddities=oddities)
     if error < faults.error:
-        return Ending(JobStatus.ERROR, "TIMEOUT", oddities=oddities)
+        return JobEnding(JobStatus.ERROR, "TIMEOUT", oddities=oddities)
     if cancelled < faults.cancelled:
-        return Ending(JobStatus.CANCELLED, oddities=oddities)
+        return JobEnding(JobStatus.CANCELLED, oddities=oddities)
     status = JobStatus.PARTIAL_SUCCESS if nulls or absent else JobStatus.SUCCESS
-    return Ending(status, None, tuple(sorted(nulls - absent)), tuple(sorted(absent)), oddities, error_first_s)
+    return JobEnding(status, None, tuple(sorted(nulls - absent)), tuple(sorted(absent)), oddities, error_first_s)

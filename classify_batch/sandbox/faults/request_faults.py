@@ -118,19 +118,19 @@ class CreateFaultSampler:
         return self._randoms[fault].random() < self._probabilities[fault]
 
 
-class Lot(NamedTuple):
+class Draw(NamedTuple):
     """What the dice say: whether the request is slow, and what happens to it then, if anything."""
 
     slow: bool = False
     what: str | None = None
 
 
-def sure(what: str) -> Lot:
+def sure(what: str) -> Draw:
     """The lot of a request to which `what` happens for certain."""
-    return Lot(slow=True) if what == SLOW else Lot(what=what)
+    return Draw(slow=True) if what == SLOW else Draw(what=what)
 
 
-class Dice:
+class FaultSampler:
     """Draws what happens to each request.
 
     Args:
@@ -148,13 +148,13 @@ class Dice:
         for struck in self._rows.values():
             struck.sort(key=lambda row: row[1] != SLOW)
 
-    def throw(self, call: Call, moment: Moment) -> Lot:
+    def throw(self, call: Call, moment: Moment) -> Draw:
         """The first that strikes is it; being slow goes with any other."""
         slow = False
         for probability, what in self._rows.get((call, moment), ()):
             if self._random.random() >= probability:
                 continue
             if what != SLOW:
-                return Lot(slow, what)
+                return Draw(slow, what)
             slow = True
-        return Lot(slow)
+        return Draw(slow)

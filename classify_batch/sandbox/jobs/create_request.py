@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from classify_batch.protocol import v1, v2
-from classify_batch.sandbox.documents.project import Brief
+from classify_batch.sandbox.documents.project import JobConfig
 from classify_batch.settings.job_spec import ParsingConfiguration
 
 
-class Order(NamedTuple):
+class CreateRequest(NamedTuple):
     """A well-formed create.
 
     Attributes:
@@ -18,19 +18,19 @@ class Order(NamedTuple):
     """
 
     file_ids: tuple[str, ...]
-    brief: Brief
+    brief: JobConfig
     mode: str = "FAST"
     transaction_id: str | None = None
 
 
-def order_of(body: v1.CreateBody | v2.CreateBody) -> Order:
+def order_of(body: v1.CreateBody | v2.CreateBody) -> CreateRequest:
     """What a create's body asks for."""
     if isinstance(body, v1.CreateBody):
-        brief = Brief(tuple(body.rules), body.parsing_configuration)
-        return Order(tuple(body.file_ids), brief, body.mode or "FAST")
+        brief = JobConfig(tuple(body.rules), body.parsing_configuration)
+        return CreateRequest(tuple(body.file_ids), brief, body.mode or "FAST")
     told = body.configuration
-    brief = Brief(tuple(told.rules), _parsing_of(told.parsing_configuration), "v2")
-    return Order((body.file_input,), brief, told.mode or "FAST", body.transaction_id)
+    brief = JobConfig(tuple(told.rules), _parsing_of(told.parsing_configuration), "v2")
+    return CreateRequest((body.file_input,), brief, told.mode or "FAST", body.transaction_id)
 
 
 def _parsing_of(told: v2.ParsingLimits | None) -> ParsingConfiguration | None:

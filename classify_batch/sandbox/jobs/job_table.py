@@ -19,20 +19,20 @@ from operator import attrgetter
 from random import Random
 from uuid import UUID
 
-from classify_batch.sandbox.documents.project import Brief, Version
+from classify_batch.sandbox.documents.project import JobConfig, Version
 from classify_batch.sandbox.faults.job_endings import decide_ending
-from classify_batch.sandbox.jobs.create_request import Order
+from classify_batch.sandbox.jobs.create_request import CreateRequest
 from classify_batch.sandbox.jobs.foreign_jobs import faults_of_others, overlapping_order
 from classify_batch.sandbox.jobs.job_listing import JobsPage, page_of_jobs, rank_of
 from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
 
-__all__ = ["Job", "World", "count_billed"]
+__all__ = ["Job", "JobTable", "count_billed"]
 
 _rank = attrgetter("rank")
 
 
-class World:
+class JobTable:
     """All jobs of all projects, each in the version of the API that it was created in: the other doesn't show it.
 
     Args:
@@ -46,13 +46,13 @@ class World:
         self._lists: dict[tuple[Version, str], list[Job]] = {}
         self._transactions: dict[tuple[str, str], str] = {}
         self._finish_times: list[float] = []
-        self._briefs: dict[Brief, Brief] = {}
+        self._briefs: dict[JobConfig, JobConfig] = {}
         self.credits_spent = 0  # by the client, not by others
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
 
-    def draft(self, order: Order, project_id: str, now_s: float, *, by_other: bool = False) -> Job:
+    def draft(self, order: CreateRequest, project_id: str, now_s: float, *, by_other: bool = False) -> Job:
         """The job that a create call would make; not in the world until `add`, so it can be kept first."""
         faults = self._options.faults
         number = len(self._jobs) + 1

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.errors import DamagedError, StoreError, UsageError
-from classify_batch.sandbox.documents.project import Brief, Version
-from classify_batch.sandbox.faults.job_endings import Ending
+from classify_batch.sandbox.documents.project import JobConfig, Version
+from classify_batch.sandbox.faults.job_endings import JobEnding
 from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.settings.job_spec import ParsingConfiguration, Rule
@@ -91,7 +91,7 @@ def read_jobs(path: str | os.PathLike[str]) -> Iterator[Job]:
     Raises:
         DamagedError: a whole line is not a job.
     """
-    briefs: dict[str, Brief] = {}
+    briefs: dict[str, JobConfig] = {}
     jobs: dict[str, Job] = {}
     with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -131,7 +131,7 @@ def _to_entry(job: Job) -> dict[str, Any]:
     }
 
 
-def _next_state(entry: dict[str, Any], jobs: Mapping[str, Job], briefs: dict[str, Brief]) -> Job:
+def _next_state(entry: dict[str, Any], jobs: Mapping[str, Job], briefs: dict[str, JobConfig]) -> Job:
     if "cancelled" in entry:
         return jobs[entry["cancelled"]].cancelled(entry["at_s"])
     if "deleted" in entry:
@@ -139,12 +139,12 @@ def _next_state(entry: dict[str, Any], jobs: Mapping[str, Job], briefs: dict[str
     return _from_entry(entry, briefs)
 
 
-def _from_entry(entry: dict[str, Any], briefs: dict[str, Brief]) -> Job:
+def _from_entry(entry: dict[str, Any], briefs: dict[str, JobConfig]) -> Job:
     version: Version = "v2" if entry.get("version", "v1") == "v2" else "v1"
     told = json.dumps([entry["rules"], entry["parsing_configuration"], version])
     if (brief := briefs.get(told)) is None:
         parsing = entry["parsing_configuration"]
-        brief = briefs[told] = Brief(
+        brief = briefs[told] = JobConfig(
             tuple(Rule.model_validate(rule) for rule in entry["rules"]),
             None if parsing is None else ParsingConfiguration.model_validate(parsing),
             version,
@@ -155,7 +155,7 @@ def _from_entry(entry: dict[str, Any], briefs: dict[str, Brief]) -> Job:
         project_id=entry["project_id"],
         created_at_s=entry["created_at_s"],
         duration_s=entry["duration_s"],
-        ending=Ending(
+        ending=JobEnding(
             JobStatus(entry["status"]),
             entry["error_message"],
             tuple(entry["null"]),

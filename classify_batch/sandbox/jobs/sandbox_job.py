@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from classify_batch.sandbox.documents.project import Brief, Version
-from classify_batch.sandbox.faults.job_endings import Ending
+from classify_batch.sandbox.documents.project import JobConfig, Version
+from classify_batch.sandbox.faults.job_endings import JobEnding
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
 
 
@@ -30,9 +30,9 @@ class Job:
     project_id: str
     created_at_s: float
     duration_s: float
-    ending: Ending
+    ending: JobEnding
     file_ids: tuple[str, ...]
-    brief: Brief
+    brief: JobConfig
     mode: str
     rank: int = 0
     transaction_id: str | None = None
@@ -96,7 +96,7 @@ class Job:
 
     def cancelled(self, now_s: float) -> Job:
         """What it becomes if it is cancelled now, while it isn't finished."""
-        ending = Ending(JobStatus.CANCELLED, oddities=self.ending.oddities)
+        ending = JobEnding(JobStatus.CANCELLED, oddities=self.ending.oddities)
         return replace(self, duration_s=now_s - self.created_at_s, ending=ending)
 
     @property

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from classify_batch.sandbox.faults.fault_options import Faults
-from classify_batch.sandbox.jobs.create_request import Order
-from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.create_request import CreateRequest
+from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.sandbox_job import credits_for
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server.fault_responses import FULL_WORDS, NO_CREDIT_WORDS
 from classify_batch.sandbox.server.responses import invalid, refuse, too_many
-from classify_batch.sandbox.server.uploads import Shelf
+from classify_batch.sandbox.server.uploads import UploadStore
 
 
-def admit(order: Order, project_id: str, options: Options, shelf: Shelf, world: World, now_s: float) -> None:
+def admit(
+    order: CreateRequest, project_id: str, options: Options, shelf: UploadStore, world: JobTable, now_s: float
+) -> None:
     """Lets a create pass, or raises `Refusal`: its files, the credits, the plan's count, in this order."""
     _check_files(order, project_id, options.faults, shelf)
     _check_credits(order, options.faults, world)
@@ -21,7 +23,7 @@ def admit(order: Order, project_id: str, options: Options, shelf: Shelf, world: 
         raise too_many(f"{FULL_WORDS} ({most}).", options.faults.retry_after_s)
 
 
-def _check_files(order: Order, project_id: str, faults: Faults, shelf: Shelf) -> None:
+def _check_files(order: CreateRequest, project_id: str, faults: Faults, shelf: UploadStore) -> None:
     foreign = list(faults.struck("foreign", order.file_ids))
     if foreign and faults.foreign_says == "index":
         words = "Value error, no such file in the project"
@@ -33,11 +35,11 @@ def _check_files(order: Order, project_id: str, faults: Faults, shelf: Shelf) ->
         raise refuse(400, "Some of the files can't be classified")
 
 
-def _place(order: Order, position: int) -> tuple[str | int, ...]:
+def _place(order: CreateRequest, position: int) -> tuple[str | int, ...]:
     return ("body", "file_input") if order.brief.version == "v2" else ("body", "file_ids", position)
 
 
-def _check_credits(order: Order, faults: Faults, world: World) -> None:
+def _check_credits(order: CreateRequest, faults: Faults, world: JobTable) -> None:
     if faults.credits is None:
         return
     if world.credits_spent + credits_for(len(set(order.file_ids)), order.mode) > faults.credits:

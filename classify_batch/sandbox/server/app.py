@@ -22,8 +22,8 @@ from starlette.types import Message, Receive, Scope, Send
 from classify_batch.protocol import v1, v2
 from classify_batch.protocol.file_bodies import FILES_PATH
 from classify_batch.sandbox.documents.project import Project
-from classify_batch.sandbox.faults.request_faults import Call, CreateFaultSampler, Dice, Lot, Moment, sure
-from classify_batch.sandbox.jobs.job_table import World, count_billed
+from classify_batch.sandbox.faults.request_faults import Call, CreateFaultSampler, Draw, FaultSampler, Moment, sure
+from classify_batch.sandbox.jobs.job_table import JobTable, count_billed
 from classify_batch.sandbox.jobs.ledger import Ledger
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
@@ -33,7 +33,7 @@ from classify_batch.sandbox.server.fault_responses import KEY_WORDS, RATE_WORDS,
 from classify_batch.sandbox.server.meter import Meter, RateLimit
 from classify_batch.sandbox.server.request_checks import read_body
 from classify_batch.sandbox.server.responses import Answer, Broken, Refusal, pause, refuse, too_many
-from classify_batch.sandbox.server.uploads import Shelf
+from classify_batch.sandbox.server.uploads import UploadStore
 
 Handler = Callable[[Request, float], Awaitable[str]]
 
@@ -51,7 +51,7 @@ class App:
     def __init__(
         self,
         options: Options,
-        world: World,
+        world: JobTable,
         project: Project,
         ledger: Ledger | None = None,
         wall_s: Callable[[], float] = time.time,
@@ -65,10 +65,10 @@ class App:
         self._started_s = wall_s()
         self._faults = options.faults
         seed = world.seed if self._faults.seed is None else self._faults.seed
-        self._dice = Dice(self._faults.by_request(), seed)
+        self._dice = FaultSampler(self._faults.by_request(), seed)
         self._create_faults = CreateFaultSampler(self._faults.by_create(), seed)
         self.creates_waiting = 0
-        shelf = Shelf(project, options, wall_s)
+        shelf = UploadStore(project, options, wall_s)
         self._router = Router(
             [
                 *self._v1_routes(CallsV1(options, world, shelf, ledger, self._create_faults)),
@@ -159,7 +159,7 @@ class App:
     ) -> Response | None:
         return await self._suffer(self._dice.throw(call, moment), call, request, answer)
 
-    async def _suffer(self, lot: Lot, call: Call, request: Request, answer: Response | None = None) -> Response | None:
+    async def _suffer(self, lot: Draw, call: Call, request: Request, answer: Response | None = None) -> Response | None:
         """What is answered instead; None: nothing happens, or only late."""
         if lot.slow:
             await read_body(request)  # a client that gives up while it waits has asked all the same

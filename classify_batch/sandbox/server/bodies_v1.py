@@ -17,7 +17,7 @@ from uuid import UUID
 
 from classify_batch.clock import to_iso
 from classify_batch.protocol.v1 import ItemBody
-from classify_batch.sandbox.documents.project import Brief, FileEntry, Judge
+from classify_batch.sandbox.documents.project import FileEntry, JobConfig, Judge
 from classify_batch.sandbox.jobs.result_pages import Entry
 from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
@@ -60,7 +60,7 @@ def error_message_json(job: Job, now_s: float) -> str:
 
 
 @lru_cache(maxsize=64)
-def _brief_json(brief: Brief) -> str:
+def _brief_json(brief: JobConfig) -> str:
     parsing = brief.parsing_configuration
     told = None if parsing is None else parsing.model_dump(exclude_none=True)
     rules = [rule.model_dump() for rule in brief.rules]

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from classify_batch.protocol.v1 import ResultBody
 from classify_batch.protocol.v2 import ConfigurationBody, DeletedBody, ParsingBody, Status, UsageBody, to_target_pages
-from classify_batch.sandbox.documents.project import Brief, Judge
+from classify_batch.sandbox.documents.project import JobConfig, Judge
 from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server.bodies_v1 import (
@@ -66,7 +66,7 @@ def deleted_json(job: Job) -> str:
 
 
 @lru_cache(maxsize=64)
-def _configuration_json(brief: Brief, mode: str | None) -> str:
+def _configuration_json(brief: JobConfig, mode: str | None) -> str:
     parsing = brief.parsing_configuration
     told: ParsingBody | None = None
     if parsing is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import anyio.to_thread
 from starlette.requests import Request
 
-from classify_batch.sandbox.documents.project import Brief, Judge, Version
+from classify_batch.sandbox.documents.project import JobConfig, Judge, Version
 from classify_batch.sandbox.faults.request_faults import CreateFaultSampler
-from classify_batch.sandbox.jobs.create_request import Order
-from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.create_request import CreateRequest
+from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.ledger import Ledger
 from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
@@ -16,7 +16,7 @@ from classify_batch.sandbox.server.admission import admit
 from classify_batch.sandbox.server.fault_responses import NO_JOB_WORDS
 from classify_batch.sandbox.server.request_checks import PAGE_SIZE_DEFAULT, page_size, project_of
 from classify_batch.sandbox.server.responses import refuse
-from classify_batch.sandbox.server.uploads import Shelf
+from classify_batch.sandbox.server.uploads import UploadStore
 
 
 class Calls:
@@ -27,8 +27,8 @@ class Calls:
     def __init__(
         self,
         options: Options,
-        world: World,
-        shelf: Shelf,
+        world: JobTable,
+        shelf: UploadStore,
         ledger: Ledger | None,
         create_faults: CreateFaultSampler,
     ) -> None:
@@ -44,7 +44,7 @@ class Calls:
             raise refuse(404, NO_JOB_WORDS)
         return job
 
-    def _accept(self, order: Order, project_id: str, now_s: float) -> Job:
+    def _accept(self, order: CreateRequest, project_id: str, now_s: float) -> Job:
         admit(order, project_id, self._options, self._shelf, self._world, now_s)
         if self._create_faults.happens("same_job_id"):
             latest = self._world.latest(project_id, self.version)
@@ -63,7 +63,7 @@ class Calls:
     def _jobs_page_size(self, request: Request, most: int) -> int:
         return page_size(request, min(PAGE_SIZE_DEFAULT, most), most, clamp=self._options.list_page_size_clamp)
 
-    async def _judge(self, brief: Brief) -> Judge:
+    async def _judge(self, brief: JobConfig) -> Judge:
         judge = self._shelf.judge_at_hand(brief)
         if judge is None:
             judge = await anyio.to_thread.run_sync(self._shelf.make_judge, brief)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from classify_batch.sandbox.faults.fault_options import ResultsLag
 from classify_batch.sandbox.faults.request_faults import CreateFaultSampler
 from classify_batch.sandbox.jobs.create_request import order_of
-from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.ledger import Ledger
 from classify_batch.sandbox.jobs.result_pages import page_of
 from classify_batch.sandbox.jobs.sandbox_job import Job
@@ -21,7 +21,7 @@ from classify_batch.sandbox.server import bodies_v1 as bodies
 from classify_batch.sandbox.server.calls import Calls
 from classify_batch.sandbox.server.request_checks import checked, position, read_body
 from classify_batch.sandbox.server.responses import refuse
-from classify_batch.sandbox.server.uploads import Shelf
+from classify_batch.sandbox.server.uploads import UploadStore
 
 
 class CallsV1(Calls):
@@ -32,8 +32,8 @@ class CallsV1(Calls):
     def __init__(
         self,
         options: Options,
-        world: World,
-        shelf: Shelf,
+        world: JobTable,
+        shelf: UploadStore,
         ledger: Ledger | None,
         create_faults: CreateFaultSampler,
     ) -> None:

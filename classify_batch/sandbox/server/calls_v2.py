@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from starlette.requests import Request
 
 from classify_batch.protocol.v2 import PAGE_SIZE_MAX
-from classify_batch.sandbox.documents.project import Brief, Judge
+from classify_batch.sandbox.documents.project import JobConfig, Judge
 from classify_batch.sandbox.faults.request_faults import CreateFaultSampler
 from classify_batch.sandbox.jobs.create_request import order_of
-from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.ledger import Ledger
 from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
@@ -27,7 +27,7 @@ from classify_batch.sandbox.server.fault_responses import RATE_WORDS
 from classify_batch.sandbox.server.meter import WindowLimit
 from classify_batch.sandbox.server.request_checks import checked_v2, moment_ms, position, read_body, status_word
 from classify_batch.sandbox.server.responses import refuse, too_many
-from classify_batch.sandbox.server.uploads import Shelf
+from classify_batch.sandbox.server.uploads import UploadStore
 
 Test = Callable[[Job], bool]
 
@@ -40,8 +40,8 @@ class CallsV2(Calls):
     def __init__(
         self,
         options: Options,
-        world: World,
-        shelf: Shelf,
+        world: JobTable,
+        shelf: UploadStore,
         ledger: Ledger | None,
         create_faults: CreateFaultSampler,
     ) -> None:
@@ -68,7 +68,7 @@ class CallsV2(Calls):
         place = f"v2 jobs of {project_id}"
         after = position(request, place)
         page = self._world.page(project_id, size, after, now_s, "v2", self._among(request, project_id, now_s))
-        judges: dict[Brief, Judge] = {}
+        judges: dict[JobConfig, Judge] = {}
         for job in page.jobs:
             if job.brief not in judges and self._shows_answers(job, now_s):
                 judges[job.brief] = await self._judge(job.brief)

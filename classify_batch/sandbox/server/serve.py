@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from classify_batch.errors import UsageError
 from classify_batch.sandbox.documents.document_folder import Documents
 from classify_batch.sandbox.documents.project import OpenProject, Project
-from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.ledger import Ledger, read_jobs
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server.app import App
@@ -47,7 +47,7 @@ def opened(options: Options, wall_s: Callable[[], float] = time.time) -> Iterato
     project: Project = OpenProject(options.files) if options.documents is None else Documents(options.documents)
     ledger = None if options.ledger is None else Ledger(options.ledger)
     try:
-        world = World(options, secrets.randbits(63) if options.seed is None else options.seed)
+        world = JobTable(options, secrets.randbits(63) if options.seed is None else options.seed)
         for job in read_jobs(ledger.path) if ledger is not None else ():
             world.add(job)
         yield App(options, world, project, ledger, wall_s)

@@ -23,7 +23,7 @@ from starlette.requests import Request
 
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX
 from classify_batch.protocol.v1 import ResultBody
-from classify_batch.sandbox.documents.project import Brief, FileEntry, Judge, OpenProject, Project
+from classify_batch.sandbox.documents.project import FileEntry, JobConfig, Judge, OpenProject, Project
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
 from classify_batch.sandbox.server.request_checks import PAGE_SIZE_DEFAULT, page_size, position, project_of
@@ -65,7 +65,7 @@ def read_uploads(ledger: Path) -> list[Upload]:
     return [Upload(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-class Shelf:
+class UploadStore:
     """The files of all projects, what was brought to them included, and the two calls about files."""
 
     def __init__(self, project: Project, options: Options, wall_s: Callable[[], float]) -> None:
@@ -95,14 +95,14 @@ class Shelf:
         """How file IDs begin that this project doesn't have."""
         return None if project_id == self._options.project_id else self._options.files_of_project
 
-    def judge_at_hand(self, brief: Brief) -> Judge | None:
+    def judge_at_hand(self, brief: JobConfig) -> Judge | None:
         judge = self._project.judge_at_hand(brief)
         return None if judge is None else self._knowing_uploads(judge, brief)
 
-    def make_judge(self, brief: Brief) -> Judge:
+    def make_judge(self, brief: JobConfig) -> Judge:
         return self._knowing_uploads(self._project.make_judge(brief), brief)
 
-    def _knowing_uploads(self, judge: Judge, brief: Brief) -> Judge:
+    def _knowing_uploads(self, judge: Judge, brief: JobConfig) -> Judge:
         if not self._uploads:
             return judge
         by_lot = OpenProject().make_judge(brief)

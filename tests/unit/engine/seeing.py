@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from classify_batch.engine.reconciler.evidence import Doubt, Evidence
-from classify_batch.model import Attempt, AttemptKey, FirstLook, JobView, Part
+from classify_batch.model import Attempt, AttemptKey, JobView, Part, ProvisionalRange
 from classify_batch.ports import NamedFor
 from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule
 
@@ -22,7 +22,7 @@ def doubt(
     *file_ids: str, chunk: int = 0, second: bool = False, transaction_id: str | None = None, **told: Any
 ) -> Doubt:
     """An attempt whose call may be accepted until 100 s, and which is given up at 7200 s."""
-    part = Part(chunk, first=FirstLook(0, 1) if second else None)
+    part = Part(chunk, first=ProvisionalRange(0, 1) if second else None)
     attempt_told = {name: told.pop(name) for name in ("server_s", "intended_s") if name in told}
     attempt = Attempt(AttemptKey(chunk, 1), part, file_ids, tuple(range(len(file_ids))), **attempt_told)
     times = {"accept_until_s": ACCEPT_UNTIL_S, "give_up_s": GIVE_UP_S} | told
@@ -33,7 +33,7 @@ def job(job_id: str = "j", status: str = "PENDING", **shown: Any) -> JobView:
     return JobView(job_id, status, **shown)
 
 
-class World(Evidence):
+class EvidenceStage(Evidence):
     """Evidence, and the stage beside it in a few words: the journal names nothing but what it is told."""
 
     def __init__(self, *doubts: Doubt, named: dict[str, NamedFor] | None = None) -> None:

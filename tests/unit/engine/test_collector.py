@@ -13,8 +13,8 @@ from trio.testing import MockClock
 
 from classify_batch.engine import collector as module
 from classify_batch.engine.collector import Collector
-from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN, Outcomes
-from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN, OutcomeRecorder
+from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.lifecycle import Ended
 from classify_batch.model import Answer, Answers, Attempt, AttemptKey, Job, JobView, Part, to_ranges
@@ -84,13 +84,13 @@ class Rig:
     def __init__(self, server: Server, *, attempts: int = 3) -> None:
         self.server = server
         self.journal = KeptJournal()
-        self.stopping = Stopping()
+        self.stopping = Shutdown()
         self.suspects: set[AttemptKey] = set()
         self.left_open: list[AttemptKey] = []
         self.warned: list[str] = []
         self.collector = Collector(
             server,
-            Outcomes(self.journal, LoopClock(), SPECS),
+            OutcomeRecorder(self.journal, LoopClock(), SPECS),
             self.stopping,
             SPECS,
             attempts=attempts,

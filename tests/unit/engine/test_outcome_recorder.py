@@ -13,9 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.outcome_recorder import Outcomes, fail_all
+from classify_batch.engine.outcome_recorder import OutcomeRecorder, fail_all
 from classify_batch.lifecycle import Ended, Fact
-from classify_batch.model import Answer, AnsweredFile, Attempt, AttemptKey, Failure, FirstLook, Part, Range, Segment
+from classify_batch.model import (
+    Answer,
+    AnsweredFile,
+    Attempt,
+    AttemptKey,
+    Failure,
+    Part,
+    ProvisionalRange,
+    Range,
+    Segment,
+)
 from classify_batch.ports import NamedFor
 from classify_batch.rundir.outcome_ids import outcome_file_id
 from classify_batch.rundir.outcome_lines import encode_line, read_first_answers
@@ -101,7 +111,7 @@ def end(
 ) -> Recorder:
     """`answers`: of the attempt's own job, in the mode in which it was asked for."""
     journal = Recorder()
-    outcomes = Outcomes(journal, Clock(), SPECS, escalation, triage, bills=bills)
+    outcomes = OutcomeRecorder(journal, Clock(), SPECS, escalation, triage, bills=bills)
     job_id, mode = told.pop("job_id", "job"), SPECS.of(attempt.part).mode
     named = [AnsweredFile(answer.file_id or "", answer, job_id, mode) for answer in answers]
     outcomes.end(attempt, Kind.COLLECTED, answers=named, failures=failures, job_id=job_id, **told)
@@ -214,7 +224,7 @@ def end_found(attempt: Attempt, *answers: AnsweredFile, escalation: EscalationSe
     """An attempt whose files were answered by jobs that the list showed."""
     journal = Recorder()
     found = tuple(dict.fromkeys(each.job_id for each in answers))
-    Outcomes(journal, Clock(), SPECS, escalation).end(
+    OutcomeRecorder(journal, Clock(), SPECS, escalation).end(
         attempt, Kind.COLLECTED, job_id=found[0], answers=answers, found=found, created_at_s=7.25
     )
     return journal
@@ -308,7 +318,7 @@ def test_weak_answers_wait_for_a_second_look() -> None:
     assert ended.tally.outcomes == {"classified": 1}
     assert ended.tally.sums == {"second_looks": 2}
     assert ended.provisional is not None
-    first = FirstLook(ended.provisional.start, ended.provisional.end)
+    first = ProvisionalRange(ended.provisional.start, ended.provisional.end)
     assert ended.again == (Part(3, (Range(0, 1), Range(2, 3)), 0, first),)
 
 

@@ -15,7 +15,7 @@ from random import Random
 
 import pytest
 
-from classify_batch.engine.poller.watch import Look, Sweep, Wait, Watch
+from classify_batch.engine.poller.watch import PollJobs, PollList, PollSchedule, Wait
 from classify_batch.limits import Headroom
 from classify_batch.model import Attempt, AttemptKey, Job, Part
 
@@ -76,7 +76,7 @@ class Simulation:
     slots: int
     page_size: int = 100
     interval_s: float = 0.0005
-    watch: Watch = field(default_factory=Watch)
+    watch: PollSchedule = field(default_factory=PollSchedule)
     now_s: float = 0.0
     requests: int = 0
     created: list[str] = field(default_factory=list)
@@ -124,9 +124,9 @@ class Simulation:
     def _step(self) -> None:
         backlog_s = max(0.0, self.paced_s - self.now_s)
         match self.watch.next(self.now_s, Headroom(self.interval_s, backlog_s)):
-            case Sweep(pages_max):
+            case PollList(pages_max):
                 self._sweep(pages_max)
-            case Look(job_ids):
+            case PollJobs(job_ids):
                 for job_id in job_ids:
                     self.now_s = max(self.now_s, self._send(self.now_s) - LATENCY_S)
                     self._see(job_id)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from classify_batch.engine.project_proof import FILE_ATTEMPTS_MAX, KnownProject, ProjectProof, server_s_of
-from classify_batch.engine.shutdown import Stop, Stopping
+from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.model import JobPage, JobView
 from tests.unit.engine.scripted import ScriptedApi, refusal
@@ -95,7 +95,7 @@ class Proof:
 
 
 async def prove(server: Server, known: KnownProject) -> Proof:
-    stopping, shown, began_s = Stopping(), list[JobPage](), anyio.current_time()
+    stopping, shown, began_s = Shutdown(), list[JobPage](), anyio.current_time()
     proof = ProjectProof(
         server,
         stopping,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from classify_batch.cli.live import Throughput
 from classify_batch.engine.poller.durations import Age, Durations
-from classify_batch.engine.poller.watch import AGES_MAX, Watch
+from classify_batch.engine.poller.watch import AGES_MAX, PollSchedule
 from classify_batch.model import Attempt, AttemptKey, Job, Part
 
 patient = settings(deadline=None)  # a busy machine is no fault
@@ -22,9 +22,9 @@ def job(number: int, *, timed: bool = True) -> Job:
     return Job(attempt, f"job-{number}", 0.0, timed=timed)
 
 
-def watching(known_s: list[float], begun_s: list[float], seen_at_s: float) -> Watch:
+def watching(known_s: list[float], begun_s: list[float], seen_at_s: float) -> PollSchedule:
     """Jobs that began then, and were all seen in flight at a moment."""
-    watch = Watch(Durations(known_s))
+    watch = PollSchedule(Durations(known_s))
     for number, at_s in enumerate(begun_s):
         watch.add(job(number), at_s)
         watch.looked(f"job-{number}", seen_at_s)
@@ -111,7 +111,7 @@ def test_a_job_longer_than_all_others_at_the_end_and_before() -> None:
 
 def test_a_job_that_was_not_looked_at_for_long_may_have_ended() -> None:
     """What isn't known is no reason to say nothing."""
-    watch = Watch(Durations([10.0, 10.0]))
+    watch = PollSchedule(Durations([10.0, 10.0]))
     watch.add(job(0), 0.0)
     assert watch.jobs_left_s(100.0, 0, none_follow=True) == 0
     watch.looked("job-0", 100.0)
@@ -120,7 +120,7 @@ def test_a_job_that_was_not_looked_at_for_long_may_have_ended() -> None:
 
 def test_a_job_of_an_earlier_process_is_as_old_as_it_is() -> None:
     """Its age counts from when it was made, once it was seen to be in flight."""
-    watch = Watch(Durations([300.0, 300.0]))
+    watch = PollSchedule(Durations([300.0, 300.0]))
     watch.add(job(0, timed=False), 0.0, 250.0)
     watch.looked("job-0", 10.0)
     assert watch.jobs_left_s(10.0, 0, none_follow=True) == pytest.approx(40, abs=1)

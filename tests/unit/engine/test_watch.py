@@ -15,10 +15,10 @@ from classify_batch.engine.poller.watch import (
     LIST_REST_S_MAX,
     RATE_SHARE,
     RATE_SHARE_PRESSED,
-    Look,
-    Sweep,
+    PollJobs,
+    PollList,
+    PollSchedule,
     Wait,
-    Watch,
 )
 from classify_batch.limits import Headroom
 from classify_batch.model import Attempt, AttemptKey, Job, Part
@@ -42,7 +42,7 @@ class World:
     """
 
     def __init__(
-        self, watch: Watch, *, listed: Collection[int], jobs_per_page: int, room: Headroom | None = None
+        self, watch: PollSchedule, *, listed: Collection[int], jobs_per_page: int, room: Headroom | None = None
     ) -> None:
         self.room = Headroom(0.05, 0.0) if room is None else room
         self.watch = watch
@@ -59,9 +59,9 @@ class World:
 
     def step(self) -> None:
         match self.watch.next(self.now_s, self.room):
-            case Sweep(pages_max):
+            case PollList(pages_max):
                 self._sweep(pages_max)
-            case Look(job_ids):
+            case PollJobs(job_ids):
                 self.looks += len(job_ids)
                 self._spend(len(job_ids))
                 for job_id in job_ids:
@@ -109,7 +109,7 @@ DURATIONS = st.lists(st.floats(0.0, 600.0), min_size=1, max_size=25)
 @given(DURATIONS, st.sets(st.integers(0, 24)), st.integers(1, 10))
 def test_no_job_is_ever_forgotten(durations: list[float], listed: set[int], jobs_per_page: int) -> None:
     """Each job is seen to be finished, whatever of them the list shows, and in whatever order they end."""
-    world = World(Watch(), listed=listed, jobs_per_page=jobs_per_page)
+    world = World(PollSchedule(), listed=listed, jobs_per_page=jobs_per_page)
     for number, duration_s in enumerate(durations):
         world.add(number, duration_s)
         world.step()
@@ -122,7 +122,7 @@ def test_no_job_is_ever_forgotten(durations: list[float], listed: set[int], jobs
 @example([161.0, 161.0, 151.0, 161.0, 151.0], {0, 1, 3}, 2)  # sweeps end while some are out, and durations are known
 def test_an_end_is_noticed_in_time(durations: list[float], listed: set[int], jobs_per_page: int) -> None:
     """No end goes unnoticed for longer than the longest gap, and the share of the rate that all looks take together."""
-    world = World(Watch(), listed=listed, jobs_per_page=jobs_per_page)
+    world = World(PollSchedule(), listed=listed, jobs_per_page=jobs_per_page)
     for number, duration_s in enumerate(durations):
         world.add(number, duration_s)
     world.run()
@@ -130,7 +130,7 @@ def test_an_end_is_noticed_in_time(durations: list[float], listed: set[int], job
     assert max(world.noticed_s[name] - world.ends_s[name] for name in world.ends_s) <= slack_s
 
 
-def steady(watch: Watch, *, jobs: int, in_flight: int, listed: bool, jobs_per_page: int = 20) -> World:
+def steady(watch: PollSchedule, *, jobs: int, in_flight: int, listed: bool, jobs_per_page: int = 20) -> World:
     """A run of jobs of two seconds, so many at once."""
     random = Random(3)
     world = World(watch, listed=range(jobs) if listed else (), jobs_per_page=jobs_per_page)
@@ -144,7 +144,7 @@ def steady(watch: Watch, *, jobs: int, in_flight: int, listed: bool, jobs_per_pa
 
 def test_a_good_list_is_cheap() -> None:
     """With twenty jobs in flight a sweep tells of all: fewer than four requests a job, hardly any of them single."""
-    world = steady(Watch(), jobs=400, in_flight=20, listed=True)
+    world = steady(PollSchedule(), jobs=400, in_flight=20, listed=True)
     assert world.requests / 400 < 4
     assert world.looks < 0.1 * world.requests
     waits_s = [world.noticed_s[name] - world.ends_s[name] for name in world.ends_s]
@@ -153,14 +153,14 @@ def test_a_good_list_is_cheap() -> None:
 
 def test_a_useless_list_is_left_alone() -> None:
     """A list that shows none of our jobs is asked seldom, and each job by its id; hardly dearer than it must be."""
-    world = steady(Watch(), jobs=400, in_flight=20, listed=False)
+    world = steady(PollSchedule(), jobs=400, in_flight=20, listed=False)
     assert world.sweeps < 0.05 * world.requests
     assert world.requests / 400 < 9
 
 
 def test_a_list_that_gets_useful_again_is_used_again() -> None:
     """A rest is no farewell: after it, the list is tried, and what it is worth is learned anew."""
-    watch = Watch()
+    watch = PollSchedule()
     world = World(watch, listed=(), jobs_per_page=100)
     for number in range(30):
         world.add(number, 1e9)
@@ -184,7 +184,7 @@ def test_a_list_that_gets_useful_again_is_used_again() -> None:
 def test_looking_leaves_room_for_the_rest(backlog_s: float, share: float, jobs_per_page: int) -> None:
     """Of a slow rate looking takes its share and no more; a smaller one, while others wait."""
     listed = range(50) if jobs_per_page else ()
-    world = World(Watch(), listed=listed, jobs_per_page=max(1, jobs_per_page), room=Headroom(0.5, backlog_s))
+    world = World(PollSchedule(), listed=listed, jobs_per_page=max(1, jobs_per_page), room=Headroom(0.5, backlog_s))
     for number in range(50):
         world.add(number, 1e9)
     while world.now_s < 20_000:
@@ -194,7 +194,7 @@ def test_looking_leaves_room_for_the_rest(backlog_s: float, share: float, jobs_p
 
 def test_no_burst_after_a_stall() -> None:
     """A machine that slept for an hour looks once, not as often as it would have looked meanwhile."""
-    world = World(Watch(Durations([2.0] * 20)), listed=range(20), jobs_per_page=100)
+    world = World(PollSchedule(Durations([2.0] * 20)), listed=range(20), jobs_per_page=100)
     for number in range(20):
         world.add(number, 1e9)
     while world.sweeps < 5:
@@ -210,7 +210,7 @@ def test_no_burst_after_a_stall() -> None:
 def test_few_jobs_are_asked_for_one_by_one() -> None:
     """A page of a hundred jobs is a lot of bytes for one or two."""
     for jobs, sweeps in ((1, False), (2, False), (3, True)):
-        world = World(Watch(), listed=range(9), jobs_per_page=100)
+        world = World(PollSchedule(), listed=range(9), jobs_per_page=100)
         for number in range(jobs):
             world.add(number, 100.0)
         world.run()
@@ -219,20 +219,20 @@ def test_few_jobs_are_asked_for_one_by_one() -> None:
 
 def test_further_pages_are_read_while_they_are_worth_it() -> None:
     """Of a hundred jobs, forty on each page of ours: three pages are read, in one sweep; a fourth is not tried."""
-    watch = Watch(Durations([2.0] * 20))
+    watch = PollSchedule(Durations([2.0] * 20))
     world = World(watch, listed=range(100), jobs_per_page=40)
     for number in range(100):
         world.add(number, 1e9)
     while world.sweeps < 10:
         world.step()
-    assert watch.next(world.now_s + GAP_S_MAX, Headroom(0.0, 0.0)) == Sweep(3)
+    assert watch.next(world.now_s + GAP_S_MAX, Headroom(0.0, 0.0)) == PollList(3)
 
 
 @patient
 @given(st.lists(st.floats(0.1, 100.0), min_size=1, max_size=50))
 def test_durations_are_learned_from_jobs_that_were_seen_from_their_beginning(durations: list[float]) -> None:
     """A job that was taken up or adopted teaches nothing; the others ended between two looks."""
-    watch = Watch()
+    watch = PollSchedule()
     for number, duration_s in enumerate(durations):
         watch.add(job(number), 1000.0)
         watch.add(job(-number - 1, timed=False), 1000.0)
@@ -244,25 +244,25 @@ def test_durations_are_learned_from_jobs_that_were_seen_from_their_beginning(dur
 
 def test_a_known_mean_decides_when_to_look_first() -> None:
     """A run that goes on knows how long jobs take, and doesn't look at a new one before a good part of that is over."""
-    watch = Watch(Durations([1000.0]))
+    watch = PollSchedule(Durations([1000.0]))
     watch.add(job(1), 0.0)
     assert watch.next(0.0, FREE) == Wait(1000.0 * FIRST_LOOK_SHARE)
 
 
 def test_a_job_that_was_taken_up_is_looked_at_at_once() -> None:
     """It may have ended long ago."""
-    watch = Watch(Durations([1000.0]))
+    watch = PollSchedule(Durations([1000.0]))
     watch.add(job(1, timed=False), 5.0)
-    assert watch.next(5.0, FREE) == Look(("job-1",))
-    watch = Watch(Durations([1000.0]))
+    assert watch.next(5.0, FREE) == PollJobs(("job-1",))
+    watch = PollSchedule(Durations([1000.0]))
     for number in range(3):
         watch.add(job(number, timed=False), 5.0)
-    assert watch.next(5.0, FREE) == Sweep(1)
+    assert watch.next(5.0, FREE) == PollList(1)
 
 
 def test_nothing_out_is_nothing_to_do() -> None:
     """Then only news can wake the poller."""
-    assert Watch().next(5.0, FREE) == Wait(float("inf"))
+    assert PollSchedule().next(5.0, FREE) == Wait(float("inf"))
 
 
 # --- What is known of durations ---------------------------------------------------------------------------------------

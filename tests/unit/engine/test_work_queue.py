@@ -8,14 +8,14 @@ from functools import partial
 import anyio
 import pytest
 
-from classify_batch.engine.shutdown import Stopping
-from classify_batch.engine.work_queue import Feed
+from classify_batch.engine.shutdown import Shutdown
+from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.lifecycle import Submitted, Submitting
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import Ambiguous, Attempt, AttemptKey, Job, Part
 from classify_batch.rundir.cost import Price
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.settings import Settings
@@ -31,18 +31,18 @@ class Still:
         return 1.0
 
 
-async def feed_of(journal: JournalWriter, store: MemoryStore, slots: JobSlots) -> Feed:
+async def feed_of(journal: JournalWriter, store: MemoryStore, slots: JobSlots) -> WorkQueue:
     await write_plan(store, chunks())
     plan = PlanReader(store)
     await plan.scan()
     budget = CreditBudget(None)
-    return Feed(store, plan, journal, slots, Stopping(), budget, Price(SETTINGS), carries=False)
+    return WorkQueue(store, plan, journal, slots, Shutdown(), budget, Price(SETTINGS), carries=False)
 
 
 async def test_memory_holds_the_files_of_no_more_jobs_than_may_be_out() -> None:
     """However many are: each waits for its slot, and nothing new goes out before all have one."""
     store, slots = MemoryStore(), JobSlots(2)
-    journal = JournalWriter(store, Standing(6), Still())
+    journal = JournalWriter(store, RunSnapshot(6), Still())
     for chunk in range(5):
         journal.record(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0))
         journal.record(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0))
@@ -69,7 +69,7 @@ async def test_what_may_have_been_accepted_is_reconciled_after_what_was() -> Non
     """With all that was known before its intent, and with the time from which on the dead process can have sent
     nothing; its event loop's time means nothing here. Jobs that may have ended come first: they give slots back."""
     store, slots = MemoryStore(), JobSlots(1)
-    journal = JournalWriter(store, Standing(3), Still())
+    journal = JournalWriter(store, RunSnapshot(3), Still())
     journal.record(Submitting(AttemptKey(0, 1), Part(0), 7.0, 2.5, 1234.5, "p"))
     journal.record(Submitting(AttemptKey(1, 1), Part(1), 8.0))
     journal.record(Submitted(AttemptKey(1, 1), "job", 9.0))

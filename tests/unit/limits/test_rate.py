@@ -80,7 +80,7 @@ async def ask_for(server: Server, gate: RequestGate, until_s: float, latency_s: 
 @pytest.mark.parametrize("bucket", [False, True])
 @pytest.mark.parametrize("per_s", [2.0, 20.0, 200.0])
 async def test_a_known_limit_is_used_and_never_passed(per_s: float, bucket: bool) -> None:
-    """StrictModel the truth, nearly all of it is used, without one refusal."""
+    """Told the truth, nearly all of it is used, without one refusal."""
     server = Server(per_s, bucket=bucket)
     server.level = per_s
     async with RequestGate(requests_in_flight=40, requests_per_s=per_s) as gate:
@@ -93,7 +93,7 @@ async def test_a_known_limit_is_used_and_never_passed(per_s: float, bucket: bool
 @pytest.mark.parametrize("bucket", [False, True])
 @pytest.mark.parametrize("per_s", [2.0, 20.0, 200.0])
 async def test_an_unknown_limit_is_found(per_s: float, bucket: bool) -> None:
-    """StrictModel ten times too much: within 30 s the rate is found, used well, and hardly ever passed."""
+    """Told ten times too much: within 30 s the rate is found, used well, and hardly ever passed."""
     server = Server(per_s, bucket=bucket)
     async with RequestGate(requests_in_flight=40, requests_per_s=10 * per_s) as gate:
         until_s = 330.0 if per_s < 100 else 90.0

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from classify_batch.clock import SystemClock
 from classify_batch.limits import RequestGate
-from classify_batch.llamacloud.client import Http
+from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import project_of_file
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +52,7 @@ async def test_only_the_file_itself_tells_its_project(files: list[dict[str, Any]
     """In whatever spelling the server lists it; another file's project, where the server ignores what it was asked
     for, and what is no project's name, say nothing."""
     async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
-        http = Http(
+        http = ApiClient(
             "https://api.test",
             SecretStr("key"),
             gate,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally, kind_of
-from classify_batch.model import AttemptKey, FirstLook, Part, Segment, to_ranges
+from classify_batch.model import AttemptKey, Part, ProvisionalRange, Segment, to_ranges
 from classify_batch.rundir.journal import entry as entry_module
 from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts, read_part, write_part
 from classify_batch.rundir.journal.line import BadLineError, seal
@@ -34,7 +34,7 @@ CREDITS = st.integers(-1000, 1000) | st.sampled_from([0.0, 0.25, -7.5])
 def parts(draw: st.DrawFn, chunk: int) -> Part:
     positions = sorted(draw(st.sets(st.integers(0, 499), max_size=8)))
     ranges = draw(st.sampled_from([None, to_ranges(positions)]))
-    first = draw(st.none() | st.builds(FirstLook, st.integers(0, 99), st.integers(0, 1 << 40)))
+    first = draw(st.none() | st.builds(ProvisionalRange, st.integers(0, 99), st.integers(0, 1 << 40)))
     bad_jobs, shared, unnamed = (draw(st.integers(0, 99)) for _ in range(3))
     return Part(chunk, ranges, bad_jobs, first, shared, unnamed)
 
@@ -108,7 +108,7 @@ def test_a_flipped_bit_is_refused(data: st.DataObject, batch: tuple[float, list[
 def test_every_flipped_bit_of_a_line_is_refused() -> None:
     """All of them, one after the other, for a line that has everything in it, and a type named like the checksum."""
     tally = Tally({"classified": 3, "failed": 1}, {"a": 2, "crc": 1}, {"rejected": 1}, {"credits": -7.5})
-    again = (Part(4, to_ranges([0, 1]), 1, FirstLook(7, 99), 2, 3),)
+    again = (Part(4, to_ranges([0, 1]), 1, ProvisionalRange(7, 99), 2, 3),)
     segments = (Segment(10, 20, 123), Segment(0, 7, 9), Segment(7, 99, 5))
     fact = Ended(AttemptKey(4, 2), Kind.COLLECTED, *segments, tally, again, ("job", "another's"))
     line = encode_facts(12, 1_700_000_000.123, 11, [fact], 40, times_apart=True)[:-1]

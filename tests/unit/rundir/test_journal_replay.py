@@ -26,7 +26,7 @@ from classify_batch.lifecycle import (
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
 from classify_batch.rundir.journal.reader import Reader
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log, State
@@ -161,7 +161,7 @@ class Ticking:
         return self.now_s
 
 
-def stands(standing: Standing) -> dict[str, Any]:
+def stands(standing: RunSnapshot) -> dict[str, Any]:
     """All that a resumed process goes on from; times to the second: facts wait for each other."""
     return {
         "states": bytes(standing.chunk_states),
@@ -187,8 +187,8 @@ def stands(standing: Standing) -> dict[str, Any]:
     }
 
 
-def replay(data: bytes, chunks: int) -> Standing:
-    standing, reader = Standing(chunks), Reader("journal.jsonl")
+def replay(data: bytes, chunks: int) -> RunSnapshot:
+    standing, reader = RunSnapshot(chunks), Reader("journal.jsonl")
     for entry, offset in reader.feed(data):
         standing.read(entry, offset)
     assert reader.finish() == 0
@@ -202,7 +202,7 @@ class Life:
     def __init__(self, chunks: int, draw: Callable[[int], int]) -> None:
         self.store = MemoryStore()
         self.clock = Ticking()
-        self.writer = JournalWriter(self.store, Standing(chunks), self.clock)
+        self.writer = JournalWriter(self.store, RunSnapshot(chunks), self.clock)
         self.standing = self.writer.standing
         self._draw = draw
         self.writer.record_about_run(Kind.OPENED, {"limits": {}})
@@ -333,7 +333,7 @@ def test_lines_are_read_as_their_facts_are_lived(chunks: int, lots: list[int], d
     for _ in lots:
         life.step()
     entries = [entry for entry, _ in Reader("journal.jsonl").feed(life.journal())][1:]
-    lived, read_back = Standing(chunks), Standing(chunks)
+    lived, read_back = RunSnapshot(chunks), RunSnapshot(chunks)
     while entries:
         most = next((n for n, entry in enumerate(entries) if entry.kind is not entries[0].kind), len(entries))
         taken = data.draw(st.integers(1, most))
@@ -378,7 +378,7 @@ def test_no_attempt_is_thought_to_be_younger_than_it_was(chunks: int, lots: list
 
 def test_requests_of_killed_processes_are_counted() -> None:
     """A process that was killed is counted with what it had written down last, and one that ended with all it sent."""
-    standing = Standing(1)
+    standing = RunSnapshot(1)
     submitting = Submitting(AttemptKey(0, 1), Part(0), 1.0)
     lines = [
         encode_about_run(1, 1.0, 0, Kind.OPENED, {}),
@@ -413,7 +413,7 @@ BEGUN = Submitting(AttemptKey(0, 1), Part(0), 1.0)
 )
 def test_what_can_not_follow_is_refused(facts: list[Fact]) -> None:
     """Sound lines in an order that no run can have written."""
-    standing = Standing(1)
+    standing = RunSnapshot(1)
     *before, last = facts
     for fact in before:
         standing.apply(fact, 0)
@@ -424,7 +424,7 @@ def test_what_can_not_follow_is_refused(facts: list[Fact]) -> None:
 def test_found_limits_are_written_when_they_are_news() -> None:
     """A limit that was found, that moved by a tenth, or that is none any more is on the next line that ends an attempt;
     and a later process begins with it."""
-    store, standing, found = MemoryStore(), Standing(9), dict[str, float]()
+    store, standing, found = MemoryStore(), RunSnapshot(9), dict[str, float]()
     writer = JournalWriter(store, standing, Ticking(), found=lambda: dict(found))
     said: list[dict[str, float] | None] = []
     for chunk, now in enumerate(

@@ -12,7 +12,7 @@ from classify_batch.lifecycle import Adopted, Ended, Finished, Submitted, Submit
 from classify_batch.model import AttemptKey, Part, Range
 from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts
 from classify_batch.rundir.journal.reader import Reader
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
@@ -27,8 +27,8 @@ class Still:
         return 1_700_000_000.0
 
 
-def replay(data: bytes, chunks: int) -> Standing:
-    standing, reader = Standing(chunks), Reader("journal.jsonl")
+def replay(data: bytes, chunks: int) -> RunSnapshot:
+    standing, reader = RunSnapshot(chunks), Reader("journal.jsonl")
     for entry, offset in reader.feed(data):
         standing.read(entry, offset)
     standing.end_reading()
@@ -40,7 +40,7 @@ def replay(data: bytes, chunks: int) -> Standing:
 
 def test_a_job_that_is_looked_at_again_is_held_again() -> None:
     """After a reopening, by the attempt that is looked at; one that is only looked for has none."""
-    standing = Standing(2)
+    standing = RunSnapshot(2)
     for chunk in range(2):
         standing.apply(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0), 0)
         standing.apply(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0), 0)
@@ -57,16 +57,16 @@ OUR_PART = Part(0, (Range(0, 1),), shared_bad_jobs=2)
 NEIGHBOUR, CLEARED = Part(0, (Range(1, 2),), shared_bad_jobs=2), Part(0, (Range(1, 2),), bad_jobs=1)
 
 
-def send(standing: Standing, key: AttemptKey, part: Part) -> None:
+def send(standing: RunSnapshot, key: AttemptKey, part: Part) -> None:
     """An attempt whose job has ended, and is not collected yet."""
     standing.apply(Submitting(key, part, 1.0), 0)
     standing.apply(Submitted(key, f"job-{key.attempt}", 1.0), 0)
     standing.apply(Finished(key, "ERROR"), 0)
 
 
-def split(neighbour: Part) -> Standing:
+def split(neighbour: Part) -> RunSnapshot:
     """Two files that were in one job: ours is out by itself, and the neighbour waits."""
-    standing = Standing(1)
+    standing = RunSnapshot(1)
     send(standing, FIRST, Part(0))
     standing.apply(Ended(FIRST, Kind.SPLIT, again=(OUR_PART, neighbour)), 0)
     send(standing, OURS, OUR_PART)
@@ -128,7 +128,7 @@ def begun(writer: JournalWriter, chunk: int) -> AttemptKey:
     return key
 
 
-def journal_of(writer: JournalWriter, store: MemoryStore, chunks: int) -> Standing:
+def journal_of(writer: JournalWriter, store: MemoryStore, chunks: int) -> RunSnapshot:
     writer.write()
     return replay(store.crash(max).files[Log.JOURNAL], chunks)
 
@@ -136,7 +136,7 @@ def journal_of(writer: JournalWriter, store: MemoryStore, chunks: int) -> Standi
 def test_a_listed_time_counts_until_a_job_of_the_run_tells_one() -> None:
     """Whichever is later: the listed jobs are others', and their clock may be another. From then on the latest
     counts."""
-    writer = JournalWriter(MemoryStore(), Standing(9), Still())
+    writer = JournalWriter(MemoryStore(), RunSnapshot(9), Still())
     told = [writer.server_s]
     for listed_s in (500.0, 900.0):
         writer.learn_listed_s(listed_s)
@@ -165,7 +165,7 @@ def test_a_line_tells_the_earliest_time_that_its_intents_knew(times: list[float 
 def test_a_later_process_goes_on_with_the_servers_time() -> None:
     """As the last line of intents tells it."""
     store = MemoryStore()
-    writer = JournalWriter(store, Standing(4), Still())
+    writer = JournalWriter(store, RunSnapshot(4), Still())
     for chunk, made_s in enumerate([300.0, 400.0]):
         writer.record(Submitted(begun(writer, chunk), f"job-{chunk}", 1.0, None, made_s))
         writer.write()
@@ -180,7 +180,7 @@ def test_a_later_process_goes_on_with_the_servers_time() -> None:
 def test_an_intent_tells_the_project_that_it_went_to() -> None:
     """Also where no job has told it yet: a later process has to speak for the same."""
     store = MemoryStore()
-    writer = JournalWriter(store, Standing(2), Still())
+    writer = JournalWriter(store, RunSnapshot(2), Still())
     writer.record(Submitting(AttemptKey(0, 1), Part(0), 1.0, project_id="p"))
     writer.record(Submitting(AttemptKey(1, 1), Part(1), 1.0))
     left = journal_of(writer, store, 2).open
@@ -190,7 +190,7 @@ def test_an_intent_tells_the_project_that_it_went_to() -> None:
 def test_times_that_disagree_are_of_no_use_any_more() -> None:
     """In this process at once, and in every later one, however many lines follow."""
     store = MemoryStore()
-    writer = JournalWriter(store, Standing(4), Still())
+    writer = JournalWriter(store, RunSnapshot(4), Still())
     writer.record(Submitted(begun(writer, 0), "job-0", 1.0, None, 300.0))
     writer.write()
     writer.tell_times_apart()

@@ -18,7 +18,7 @@ from classify_batch.operations import status
 from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts
 from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal
 from classify_batch.rundir.journal.reader import Reader
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES, Totals, read_totals
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.store.memory import MemoryStore
@@ -40,7 +40,7 @@ class Life:
     def __init__(self, chunks: int, lots: list[int], every: int) -> None:
         self._lots: Iterator[int] = iter(lots)
         self.store = MemoryStore()
-        self.standing = Standing(chunks)
+        self.standing = RunSnapshot(chunks)
         self.sent = 0
         self._every = every
         self._begin()
@@ -99,8 +99,8 @@ class Life:
         self.writer.record(Ended(key, Kind.COLLECTED, results, failures, None, tally))
 
 
-def replay(data: bytes, chunks: int) -> Standing:
-    standing, reader = Standing(chunks), Reader("journal.jsonl")
+def replay(data: bytes, chunks: int) -> RunSnapshot:
+    standing, reader = RunSnapshot(chunks), Reader("journal.jsonl")
     for entry, offset in reader.feed(data):
         standing.read(entry, offset)
     standing.end_reading()
@@ -154,7 +154,7 @@ def without_sums(line: bytes) -> bytes:
 
 
 def long_life(jobs: int) -> bytes:
-    store, standing = MemoryStore(), Standing(jobs)
+    store, standing = MemoryStore(), RunSnapshot(jobs)
     writer = JournalWriter(store, standing, Still())
     for chunk in range(jobs):
         key = AttemptKey(chunk, 1)

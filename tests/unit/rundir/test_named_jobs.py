@@ -18,7 +18,7 @@ from classify_batch.ports import NamedFor
 from classify_batch.rundir.journal import writer as writing
 from classify_batch.rundir.journal.entry import decode
 from classify_batch.rundir.journal.reader import Reader
-from classify_batch.rundir.journal.replay import Standing
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
@@ -55,7 +55,7 @@ class Life:
         self.server_s = 1000.0
         self.made_s: dict[str, float] = {}
         self.store = MemoryStore()
-        self.writer = JournalWriter(self.store, Standing(CHUNKS), Still())
+        self.writer = JournalWriter(self.store, RunSnapshot(CHUNKS), Still())
         self.begin()
 
     def draw(self, size: int) -> int:
@@ -67,7 +67,7 @@ class Life:
 
     def take_over(self) -> None:
         """Another process goes on."""
-        standing, reader = Standing(CHUNKS), Reader(Log.JOURNAL)
+        standing, reader = RunSnapshot(CHUNKS), Reader(Log.JOURNAL)
         for entry, offset in reader.feed(self.journal()):
             standing.read(entry, offset)
         standing.end_reading()
@@ -160,12 +160,12 @@ def test_the_same_holds_where_other_processes_wrote_before(lots: list[int]) -> N
 def test_the_same_holds_where_an_older_version_wrote_before() -> None:
     """It wrote no times down: what the list shows later may be older than the jobs that the journal names."""
     life = Life([])
-    life.writer = JournalWriter(life.store, Standing(CHUNKS), Still())
+    life.writer = JournalWriter(life.store, RunSnapshot(CHUNKS), Still())
     key = AttemptKey(0, 1)
     life.writer.record(Submitting(key, Part(0), 1.0))
     life.writer.record(Submitted(key, "old", 1.0))
     life.made_s["old"] = life.server_s = 2000.0
-    standing = Standing(CHUNKS)
+    standing = RunSnapshot(CHUNKS)
     for entry, offset in Reader(Log.JOURNAL).feed(life.journal()):
         standing.read(entry, offset)
     life.writer = JournalWriter(life.store, standing, Still())
@@ -221,7 +221,7 @@ async def test_a_job_is_named_for_the_chunks_that_found_it_or_is_ours(
 ) -> None:
     """Whose create was answered with it, by name or in the list, has it for good, whoever else found it before or
     after. Words that look like a job's name are none."""
-    writer = JournalWriter(MemoryStore(), Standing(CHUNKS), Still())
+    writer = JournalWriter(MemoryStore(), RunSnapshot(CHUNKS), Still())
 
     def break_line() -> None:
         if not together:
@@ -245,7 +245,7 @@ async def test_a_job_is_named_for_the_chunks_that_found_it_or_is_ours(
 
 async def test_a_job_that_is_looked_at_again_is_ours() -> None:
     """A reopening names it; one that says nothing of a job names none."""
-    writer = JournalWriter(MemoryStore(), Standing(CHUNKS), Still())
+    writer = JournalWriter(MemoryStore(), RunSnapshot(CHUNKS), Still())
     for chunk in range(2):
         writer.record(Ended(begun(writer, chunk), Kind.COLLECTED))
     old = {"attempt": 1, "attempts": 1, "since": "2026-11-22T02:04:16.123Z"}
@@ -256,7 +256,7 @@ async def test_a_job_that_is_looked_at_again_is_ours() -> None:
 
 async def test_a_search_goes_on_where_the_last_one_ended() -> None:
     """What was named before is not told again, and what was recorded by then is."""
-    writer = JournalWriter(MemoryStore(), Standing(CHUNKS), Still())
+    writer = JournalWriter(MemoryStore(), RunSnapshot(CHUNKS), Still())
     found(writer, 0, "a")
     first, place = await writer.named_jobs(["a", "b"], 0)
     found(writer, 1, "b")
@@ -278,7 +278,7 @@ async def test_lines_may_come_in_pieces() -> None:
     """The names, and the place where they ended, don't depend on it."""
     found_in = []
     for store in (MemoryStore(), Choppy()):
-        writer = JournalWriter(store, Standing(CHUNKS), Still())
+        writer = JournalWriter(store, RunSnapshot(CHUNKS), Still())
         found(writer, 0, "a")
         writer.record(Submitted(begun(writer, 1), "b", 1.0))
         found_in.append(await writer.named_jobs(["a", "b"], 0))

@@ -4,20 +4,20 @@ from random import Random
 import pytest
 
 from classify_batch.sandbox.faults.fault_options import Faults
-from classify_batch.sandbox.faults.job_endings import ODDITIES, Ending, Oddity, decide_ending
+from classify_batch.sandbox.faults.job_endings import ODDITIES, JobEnding, Oddity, decide_ending
 from classify_batch.vocabulary import ANSWERED_STATUSES, JobStatus
 
 FILE_IDS = [f"file-{number}" for number in range(40)]
 
 
-def endings(faults: Faults, count: int = 1_000) -> list[Ending]:
+def endings(faults: Faults, count: int = 1_000) -> list[JobEnding]:
     random = Random(3)
     return [decide_ending(faults, FILE_IDS, random) for _ in range(count)]
 
 
 def test_kind_by_default() -> None:
     """Without faults every job succeeds whole."""
-    assert set(endings(Faults())) == {Ending()}
+    assert set(endings(Faults())) == {JobEnding()}
 
 
 def test_endings_come_as_often_as_told() -> None:
@@ -65,7 +65,7 @@ def test_poison_ends_its_job_always() -> None:
     for faults in (Faults(poison=frozenset({"file-17"}), cancelled=1), Faults(poison_share=0.2)):
         assert {ending.status for ending in endings(faults, 20)} == {JobStatus.ERROR}
         assert all(ending.error_message for ending in endings(faults, 20))
-    assert decide_ending(Faults(poison=frozenset({"x"})), FILE_IDS, Random(0)) == Ending()
+    assert decide_ending(Faults(poison=frozenset({"x"})), FILE_IDS, Random(0)) == JobEnding()
 
 
 def test_a_share_of_poison_is_always_the_same_files() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from classify_batch.errors import SettingsError
 from classify_batch.sandbox.faults.fault_options import Faults
-from classify_batch.sandbox.faults.request_faults import SHORT_NAMES, WHATS, Dice
+from classify_batch.sandbox.faults.request_faults import SHORT_NAMES, WHATS, FaultSampler
 
 FILE_IDS = [f"file-{number}" for number in range(1_000)]
 README = Path(__file__).parents[3] / "README.md"
@@ -135,4 +135,4 @@ def test_the_readme_example_is_a_faults_file(tmp_path: Path) -> None:
     path.write_text(example)
     faults = Faults.load(path)
     assert faults.misfortunes
-    assert Dice(faults.by_request(), 1).throw("create", "after") is not None
+    assert FaultSampler(faults.by_request(), 1).throw("create", "after") is not None

@@ -9,7 +9,7 @@ from classify_batch.protocol import v2
 from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox.faults.fault_options import Faults
 from classify_batch.sandbox.jobs.create_request import order_of
-from classify_batch.sandbox.jobs.job_table import World
+from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.ledger import Ledger, read_billed, read_jobs
 from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
@@ -21,13 +21,13 @@ FAULTS = Faults.model_validate({"error": 0.2, "partial": 0.3, "cancelled": 0.1, 
 RULES = [{"type": "invoice", "description": "has line items, a total and “quotes”"}]
 
 
-def draft(world: World, *file_ids: str) -> Job:
+def draft(world: JobTable, *file_ids: str) -> Job:
     told = {"file_ids": file_ids, "rules": RULES, "parsing_configuration": {"max_pages": 2, "target_pages": [0, 3]}}
     return world.draft(order_of(CreateBody.model_validate(told)), "p", 1.5)
 
 
 def fill(path: Path, count: int) -> list[Job]:
-    world, ledger = World(Options(faults=FAULTS), seed=5), Ledger(path)
+    world, ledger = JobTable(Options(faults=FAULTS), seed=5), Ledger(path)
     jobs = []
     for number in range(count):
         job = draft(world, *(f"file-{number}-{each}" for each in range(10)))
@@ -40,7 +40,7 @@ def fill(path: Path, count: int) -> list[Job]:
 def test_jobs_come_back_as_they_were(tmp_path: Path) -> None:
     """Outcome, duration, gaps and everything told are the same after a restart."""
     jobs = fill(tmp_path / "new" / "jobs.jsonl", 30)
-    world = World(Options(), seed=99)
+    world = JobTable(Options(), seed=99)
     for job in read_jobs(tmp_path / "new" / "jobs.jsonl"):
         world.add(job)
     assert list(world) == jobs
@@ -76,9 +76,9 @@ def test_a_ledger_from_before_v2_is_read(tmp_path: Path) -> None:
     assert {job.version for job in jobs} == {"v1"}
 
 
-def fill_v2(path: Path) -> World:
+def fill_v2(path: Path) -> JobTable:
     """A world of a cancelled job, a deleted one and one that is neither, and of a job of v1."""
-    world, ledger = World(Options(), seed=5), Ledger(path)
+    world, ledger = JobTable(Options(), seed=5), Ledger(path)
     for key in ("a", "b", "c"):
         told = {"rules": RULES, "parsing_configuration": {"target_pages": "1,3-5", "lang": "de"}}
         body = v2.CreateBody.model_validate({"file_input": key, "configuration": told, "transaction_id": key})
@@ -100,7 +100,7 @@ def fill_v2(path: Path) -> World:
 def test_what_happened_to_v2_jobs_comes_back(tmp_path: Path) -> None:
     """Cancelled, deleted, with their transactions and briefs: the jobs are as they were, and only answers are paid."""
     world = fill_v2(tmp_path / "jobs.jsonl")
-    again = World(Options(), seed=99)
+    again = JobTable(Options(), seed=99)
     for job in read_jobs(tmp_path / "jobs.jsonl"):
         again.add(job)
     assert list(again) == list(world)
@@ -114,7 +114,7 @@ def test_what_happened_to_v2_jobs_comes_back(tmp_path: Path) -> None:
 
 def test_versions_that_were_told_the_same_stay_apart(tmp_path: Path) -> None:
     """Jobs of v1 and v2 with the same rules come back each in its version."""
-    world, ledger = World(Options(), seed=5), Ledger(tmp_path / "jobs.jsonl")
+    world, ledger = JobTable(Options(), seed=5), Ledger(tmp_path / "jobs.jsonl")
     old = CreateBody.model_validate({"file_ids": ["a"], "rules": RULES})
     new = v2.CreateBody.model_validate({"file_input": "a", "configuration": {"rules": RULES}})
     for body in (old, new, old):
@@ -161,7 +161,7 @@ def test_a_whole_line_that_is_no_job_is_named(tmp_path: Path) -> None:
 def test_files_billed_more_than_once_can_be_counted(tmp_path: Path) -> None:
     """The ledger alone proves how often each file was paid for."""
     path = tmp_path / "jobs.jsonl"
-    world, ledger = World(Options(), seed=5), Ledger(path)
+    world, ledger = JobTable(Options(), seed=5), Ledger(path)
     for file_ids in (["a", "b"], ["b", "c"], ["b"]):
         job = draft(world, *file_ids)
         ledger.append(job)

@@ -14,8 +14,8 @@ from classify_batch.sandbox.faults.request_faults import (
     STATUSES,
     WHATS,
     CreateFaultSampler,
-    Dice,
-    Lot,
+    Draw,
+    FaultSampler,
     Misfortune,
     parse,
     sure,
@@ -28,11 +28,11 @@ def test_every_name_of_the_grammar_means_what_it_says() -> None:
     for call, moment, what in product(CALLS, MOMENTS, [*WHATS, "400", "599"]):
         misfortune = parse(f"{call}.{moment}.{what}")
         assert misfortune == Misfortune(CALLS[call], moment, what)
-        dice = Dice([(f"{call}.{moment}.{what}", 1.0)], seed=1)
+        dice = FaultSampler([(f"{call}.{moment}.{what}", 1.0)], seed=1)
         struck = {each for each in EVERY_CALL if dice.throw(each, moment) == sure(what)}
         assert struck == misfortune.calls
         other = MOMENTS[moment == "before"]
-        assert {dice.throw(each, other) for each in EVERY_CALL} == {Lot()}
+        assert {dice.throw(each, other) for each in EVERY_CALL} == {Draw()}
 
 
 @pytest.mark.parametrize("name", ["", "create", "create.after", "x.after.502", "create.x.502", "create.after.399"])
@@ -49,7 +49,7 @@ def test_short_names_stand_for_full_ones() -> None:
 
 def test_misfortunes_come_as_often_as_told() -> None:
     """Each strikes with its probability; those that are told first go first."""
-    dice = Dice([("create.before.503", 0.1), ("any.before.reset", 0.2), ("create.after.close", 1)], seed=5)
+    dice = FaultSampler([("create.before.503", 0.1), ("any.before.reset", 0.2), ("create.after.close", 1)], seed=5)
     drawn = Counter(dice.throw("create", "before").what for _ in range(2_000))
     assert 160 < drawn["503"] < 240
     assert 300 < drawn["reset"] < 420
@@ -59,14 +59,14 @@ def test_misfortunes_come_as_often_as_told() -> None:
 def test_slow_goes_with_any_other() -> None:
     """A slow request can meet something else besides, whichever was told first."""
     for rows in ([("any.after.slow", 1.0), ("any.after.502", 1.0)], [("get.after.slow", 1.0), ("get.after.cut", 1.0)]):
-        assert Dice(rows, seed=1).throw("get", "after") == Lot(True, rows[1][0].rpartition(".")[2])
+        assert FaultSampler(rows, seed=1).throw("get", "after") == Draw(True, rows[1][0].rpartition(".")[2])
 
 
 def test_same_seed_same_misfortunes() -> None:
     """The seed decides."""
 
-    def drawn(seed: int) -> list[Lot]:
-        dice = Dice([("read.before.503", 0.5)], seed)
+    def drawn(seed: int) -> list[Draw]:
+        dice = FaultSampler([("read.before.503", 0.5)], seed)
         return [dice.throw("list", "before") for _ in range(50)]
 
     assert drawn(4) == drawn(4) != drawn(5)

@@ -9,7 +9,7 @@ from classify_batch.protocol import v1, v2
 from classify_batch.sandbox.faults.fault_options import Faults
 from classify_batch.sandbox.jobs.create_request import order_of
 from classify_batch.sandbox.jobs.foreign_jobs import overlapping_order
-from classify_batch.sandbox.jobs.job_table import World, count_billed
+from classify_batch.sandbox.jobs.job_table import JobTable, count_billed
 from classify_batch.sandbox.jobs.ledger import Ledger, read_billed, read_jobs
 from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
@@ -18,16 +18,16 @@ from classify_batch.vocabulary import JobStatus
 RULES = [{"type": "invoice", "description": "has line items and a total"}]
 
 
-def make_world(**faults: Any) -> World:
-    return World(Options(faults=Faults(**faults)), seed=3)
+def make_world(**faults: Any) -> JobTable:
+    return JobTable(Options(faults=Faults(**faults)), seed=3)
 
 
-def make_job(world: World, *file_ids: str, mode: str = "FAST") -> Job:
+def make_job(world: JobTable, *file_ids: str, mode: str = "FAST") -> Job:
     body = v1.CreateBody.model_validate({"file_ids": file_ids, "rules": RULES, "mode": mode})
     return world.add(world.draft(order_of(body), "p", 5.0))
 
 
-def make_job_v2(world: World) -> Job:
+def make_job_v2(world: JobTable) -> Job:
     body = {"file_input": "a", "configuration": {"rules": RULES}, "transaction_id": "t"}
     return world.add(world.draft(order_of(v2.CreateBody.model_validate(body)), "p", 5.0))
 

@@ -4,7 +4,7 @@ from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox.faults.fault_options import Faults, ResultsLag
 from classify_batch.sandbox.faults.job_endings import Oddity
 from classify_batch.sandbox.jobs.create_request import order_of
-from classify_batch.sandbox.jobs.job_table import World, count_billed
+from classify_batch.sandbox.jobs.job_table import JobTable, count_billed
 from classify_batch.sandbox.jobs.result_pages import Entry, page_of
 from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
@@ -15,7 +15,7 @@ def make_job(*odd: Oddity, **faults: float) -> Job:
     rule = {"type": "invoice", "description": "has line items and a total"}
     body = CreateBody.model_validate({"file_ids": ["a", "b", "c"], "rules": [rule]})
     told = Faults.model_validate({**dict.fromkeys(odd, 1), **faults})
-    return World(Options(faults=told), seed=1).draft(order_of(body), "p", 0.0)
+    return JobTable(Options(faults=told), seed=1).draft(order_of(body), "p", 0.0)
 
 
 def ids(job: Job, size: int | None = None) -> list[list[str | None]]:

@@ -8,8 +8,8 @@ from classify_batch.protocol import v2
 from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox.documents.project import Version
 from classify_batch.sandbox.faults.fault_options import Faults
-from classify_batch.sandbox.jobs.create_request import Order, order_of
-from classify_batch.sandbox.jobs.job_table import World, count_billed
+from classify_batch.sandbox.jobs.create_request import CreateRequest, order_of
+from classify_batch.sandbox.jobs.job_table import JobTable, count_billed
 from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
 from classify_batch.settings.job_spec import ParsingConfiguration
@@ -18,23 +18,23 @@ from classify_batch.vocabulary import JobStatus
 PROJECT = "p"
 
 
-def ordered(*file_ids: str) -> Order:
+def ordered(*file_ids: str) -> CreateRequest:
     rule = {"type": "invoice", "description": "has line items and a total"}
     return order_of(CreateBody.model_validate({"file_ids": file_ids or ("f",), "rules": [rule]}))
 
 
-def ordered_v2(file_id: str = "f", transaction_id: str | None = None, **told: Any) -> Order:
+def ordered_v2(file_id: str = "f", transaction_id: str | None = None, **told: Any) -> CreateRequest:
     rule = {"type": "invoice", "description": "has line items and a total"}
     body = {"file_input": file_id, "configuration": {"rules": [rule], **told}, "transaction_id": transaction_id}
     return order_of(v2.CreateBody.model_validate(body))
 
 
-def make_world(count: int = 0, **options: Any) -> tuple[World, list[Job]]:
-    world = World(Options(**options), seed=7)
+def make_world(count: int = 0, **options: Any) -> tuple[JobTable, list[Job]]:
+    world = JobTable(Options(**options), seed=7)
     return world, [world.add(world.draft(ordered(), PROJECT, float(at_s))) for at_s in range(count)]
 
 
-def walk(world: World, size: int, now_s: float = 1e9) -> list[str]:
+def walk(world: JobTable, size: int, now_s: float = 1e9) -> list[str]:
     """The job IDs of all pages."""
     job_ids: list[str] = []
     rank: int | None = None
@@ -92,7 +92,7 @@ def test_durations_are_lognormal_about_the_median() -> None:
 def test_started_afresh_no_id_is_given_out_again() -> None:
     """A sandbox that starts anew with the same seed at another time has other job IDs."""
     world, (job,) = make_world(1)
-    assert World(Options(), seed=world.seed).draft(ordered(), PROJECT, 99.0).job_id != job.job_id
+    assert JobTable(Options(), seed=world.seed).draft(ordered(), PROJECT, 99.0).job_id != job.job_id
 
 
 def test_list_orders() -> None:
