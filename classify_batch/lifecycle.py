@@ -156,7 +156,7 @@ def kind_of(fact: Fact) -> Kind:
 
 
 class Counts(TypedDict, total=False):
-    """What a part counts: see records.Part."""
+    """What a part counts: see model.Part."""
 
     bad_jobs: int
     shared_bad_jobs: int
@@ -166,7 +166,7 @@ class Counts(TypedDict, total=False):
 def remainder(part: Part, positions: Iterable[int], **counts: Unpack[Counts]) -> tuple[Part, ...]:
     """What is left of a part, as one part; nothing where nothing is left. `counts`: where they aren't the part's."""
     ranges = to_ranges(positions)
-    return (replace(part, ranges=ranges, **counts),) if ranges else ()
+    return (replace(part, ranges=ranges, recheck=False, **counts),) if ranges else ()
 
 
 def halves(part: Part, positions: Sequence[int], **counts: Unpack[Counts]) -> tuple[Part, ...]:
@@ -191,10 +191,10 @@ def after_bad_job(part: Part, positions: Sequence[int], attempts: int, *, others
     """
     if len(positions) > 1:
         shared = part.shared_bad_jobs + 1
-        if part.ranges is None and shared == 1 and not part.bad_jobs:
+        if part.ranges is None and shared == 1 and not part.bad_jobs and not part.recheck:
             return (replace(part, shared_bad_jobs=shared),)
-        return halves(part, positions, bad_jobs=max(0, part.bad_jobs), shared_bad_jobs=shared)
-    bad_jobs = part.bad_jobs + 1
+        return halves(part, positions, shared_bad_jobs=shared)
+    bad_jobs = part.bad_jobs + (0 if part.recheck else 1)
     counted = bad_jobs if others_suspect else bad_jobs + part.shared_bad_jobs
     return () if counted >= attempts else remainder(part, positions, bad_jobs=bad_jobs)
 

@@ -60,6 +60,8 @@ class Part:
         shared_bad_jobs: accepted jobs of several files that ended badly with each of these inside: another file of
             theirs may have been the reason, so they count as attempts only where no other can have been.
         unnamed: how often jobs were found for a create whose answer was lost, none of which named these files.
+        recheck: whether it goes to nobody yet: a retry first reads the results of the finished job that left these
+            files unanswered once more.
     """
 
     chunk: int
@@ -68,6 +70,7 @@ class Part:
     first: ProvisionalRange | None = None
     shared_bad_jobs: int = 0
     unnamed: int = 0
+    recheck: bool = False
 
     def positions(self, chunk_size: int) -> list[int]:
         ranges = self.ranges if self.ranges is not None else (Range(0, chunk_size),)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
 
-from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN, OutcomeRecorder, fail_all
+from classify_batch.engine.outcome_recorder import OutcomeRecorder, fail_all
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.file_keys import file_key, file_keys
@@ -103,8 +103,8 @@ class Collector:
     async def _collect(self, job: Job, tasks: TaskGroup) -> None:
         view = job.finished
         if view is None:
-            self._commit(job, Settled(failures=gone(job) if _looked_at_again(job.attempt) else overdue(job)))
-        elif _looked_at_again(job.attempt) and view.answered:
+            self._commit(job, Settled(failures=gone(job) if job.attempt.part.recheck else overdue(job)))
+        elif job.attempt.part.recheck and view.answered:
             self._settle(job, view, await self._read_again(view, job.attempt.file_ids))
         elif not view.answered:
             await self._put_aside(job, tasks)
@@ -260,7 +260,7 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
             twice += answered[file_id] != answer
         else:
             answered[file_id] = answer
-    if stranger is not None and not named and not _looked_at_again(attempt):
+    if stranger is not None and not named and not attempt.part.recheck:
         return Settled(only_foreign=stranger)
     missing = [position for file_id, position in positions.items() if file_id not in answered]
     again = () if withheld else _again(attempt, missing, attempts)
@@ -284,22 +284,18 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
     )
 
 
-def _looked_at_again(attempt: Attempt) -> bool:
-    return attempt.part.bad_jobs <= LOOKED_AT_AGAIN
-
-
 def _again(attempt: Attempt, missing: Sequence[int], attempts: int) -> tuple[Part, ...]:
     """What goes out again after a job that was read to its end. A retry is a new beginning, as it is for files that
     failed otherwise."""
-    if not _looked_at_again(attempt):
+    if not attempt.part.recheck:
         return after_missing(attempt.part, len(attempt.positions), missing, attempts)
     if len(missing) == len(attempt.positions):
-        return (replace(attempt.part, bad_jobs=0),)
-    return remainder(attempt.part, missing, bad_jobs=0)
+        return (replace(attempt.part, recheck=False),)
+    return remainder(attempt.part, missing)
 
 
 def settle_bad(attempt: Attempt, view: JobView, attempts: int, *, others_suspect: bool = False) -> Settled:
-    """A job that ended with ERROR or CANCELLED. `others_suspect`: see states.after_bad_job."""
+    """A job that ended with ERROR or CANCELLED. `others_suspect`: see lifecycle.after_bad_job."""
     again = after_bad_job(attempt.part, attempt.positions, attempts, others_suspect=others_suspect)
     if again:
         return Settled(again=again)

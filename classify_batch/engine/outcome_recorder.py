@@ -35,10 +35,6 @@ from classify_batch.vocabulary import (
     OutcomeKind,
 )
 
-LOOKED_AT_AGAIN = -1
-"""`bad_jobs` of a part whose job was collected in an earlier generation, and left its files unanswered: the job is
-judged once more, and counts for nothing after that."""
-
 
 class OutcomeRecorder:
     """Where the stages end their attempts.

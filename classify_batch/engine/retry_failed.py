@@ -22,7 +22,6 @@ from typing import Any, NamedTuple, TypeVar
 from anyio.lowlevel import checkpoint
 
 from classify_batch.clock import to_iso
-from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import InterruptedEarlyError
 from classify_batch.model import AttemptKey, Part, to_ranges
@@ -42,11 +41,11 @@ Each = TypeVar("Each")
 
 
 class _Old(NamedTuple):
-    """An attempt that was given up and may have been paid; `bad_jobs` is its part's."""
+    """An attempt that was given up and may have been paid; `recheck` is its part's."""
 
     key: AttemptKey
     job_id: str | None
-    bad_jobs: int = 0
+    recheck: bool = False
 
 
 @dataclass(slots=True)
@@ -58,9 +57,9 @@ class _Failed:
     old: dict[_Old, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
     sizes: dict[int, int] = field(default_factory=dict)
 
-    def part(self, chunk: int, positions: array[int], bad_jobs: int = 0) -> dict[str, Any]:
+    def part(self, chunk: int, positions: array[int], recheck: bool = False) -> dict[str, Any]:
         whole = len(positions) == self.sizes[chunk]
-        return write_part(Part(chunk, None if whole else to_ranges(sorted(positions)), bad_jobs))
+        return write_part(Part(chunk, None if whole else to_ranges(sorted(positions)), recheck=recheck))
 
 
 @dataclass(slots=True)
@@ -124,7 +123,7 @@ async def read_failures(
             "chunk": old.key.chunk,
             "attempt": old.key.attempt,
             "attempts": failed.attempts[old.key.chunk],
-            **failed.part(old.key.chunk, positions, old.bad_jobs),
+            **failed.part(old.key.chunk, positions, old.recheck),
             **({} if old.job_id is None else {"job_id": old.job_id}),
             "since": to_iso((past[old.key].since_s or 0.0) if old.job_id is None else 0.0),
             **past[old.key].known_then(),
@@ -171,7 +170,7 @@ def _old(key: AttemptKey, code: str, job_id: str | None) -> _Old | None:
         case FailureCode.UNRESOLVED:
             return _Old(key, None)
         case FailureCode.NOT_ANSWERED if job_id is not None:
-            return _Old(key, job_id, LOOKED_AT_AGAIN)
+            return _Old(key, job_id, recheck=True)
         case _:
             return None
 

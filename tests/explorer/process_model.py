@@ -13,7 +13,6 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from classify_batch.engine.collector import Settled, settle, settle_bad
-from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN
 from classify_batch.engine.reconciler.evidence import Doubt
 from classify_batch.model import AnsweredFile, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
@@ -104,7 +103,7 @@ class Work:
             if attempt in unresolved:
                 look = looks.get(attempt.key, attempt._replace(part=Part(chunk), job_id=None))
             elif kind == FailureCode.NOT_ANSWERED and attempt.job_id is not None:
-                look = looks.get(attempt.key, attempt._replace(part=Part(chunk, bad_jobs=LOOKED_AT_AGAIN)))
+                look = looks.get(attempt.key, attempt._replace(part=Part(chunk, recheck=True)))
             else:
                 again[chunk] = _with_position(again.get(chunk, Part(chunk)), position)
                 continue
@@ -245,7 +244,7 @@ class Work:
         elif not view.answered:
             self._watch_failed(watched, view, late_s)
         else:
-            late_s = 0 if watched.attempt.part.bad_jobs <= LOOKED_AT_AGAIN else late_s
+            late_s = 0 if watched.attempt.part.recheck else late_s
             final_s = self.now + late_s if watched.final_s is None else watched.final_s
             answers = self.server.results(call, self.choose)
             if self.now < final_s and {each.file_id for each in answers if each.answered} < set(call.files):

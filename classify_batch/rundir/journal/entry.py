@@ -33,6 +33,9 @@ from classify_batch.model import AttemptKey, Part, ProvisionalRange, Range, Segm
 from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal
 from classify_batch.vocabulary import Kind
 
+_RECHECK = -1
+"""`bad_jobs` of a part whose job is to be read once more before anything goes out again: see `model.Part.recheck`."""
+
 _ABOUT_RUN = frozenset({Kind.OPENED, Kind.REOPENED, Kind.TUNED, Kind.CLOSED})
 _OF_EVERY_LINE = frozenset({"seq", "at", "kind", "durable", "crc"})
 
@@ -253,7 +256,8 @@ def _write_end(fact: Ended) -> dict[str, Any]:
 def write_part(part: Part) -> dict[str, Any]:
     """A part's keys beside its chunk: none for a whole chunk that was in no bad job."""
     item: dict[str, Any] = {} if part.ranges is None else {"ranges": part.ranges}
-    counts = (("bad_jobs", part.bad_jobs), ("shared", part.shared_bad_jobs), ("unnamed", part.unnamed))
+    bad_jobs = _RECHECK if part.recheck else part.bad_jobs
+    counts = (("bad_jobs", bad_jobs), ("shared", part.shared_bad_jobs), ("unnamed", part.unnamed))
     item |= {name: count for name, count in counts if count}
     return item | ({"first": part.first} if part.first is not None else {})
 
@@ -281,10 +285,11 @@ def _part(
     return Part(
         chunk,
         None if ranges is None else tuple([Range(start, stop) for start, stop in ranges]),
-        bad_jobs,
+        max(0, bad_jobs),
         None if first is None else ProvisionalRange(*first),
         shared,
         unnamed,
+        bad_jobs <= _RECHECK,
     )
 
 

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from classify_batch.engine import collector as module
 from classify_batch.engine.collector import Collector
-from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN, OutcomeRecorder
+from classify_batch.engine.outcome_recorder import OutcomeRecorder
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.lifecycle import Ended
@@ -139,11 +139,12 @@ def job(
     chunk: int = 0,
     bad_jobs: int = 0,
     shared: int = 0,
+    recheck: bool = False,
     **shown: Any,
 ) -> Job:
     """A job that was seen to have this status; None: it takes too long."""
     positions = tuple(range(len(file_ids)))
-    part = Part(chunk, to_ranges(positions), bad_jobs, None, shared)
+    part = Part(chunk, to_ranges(positions), bad_jobs, None, shared, recheck=recheck)
     attempt = Attempt(AttemptKey(chunk, 1), part, file_ids, positions, 1.0, credits=5.0)
     return Job(attempt, job_id, 1.0, finished=None if status is None else JobView(job_id, status, **shown))
 
@@ -369,15 +370,15 @@ async def test_what_is_odd_is_told_once_a_job() -> None:
 
 async def test_a_job_that_takes_too_long_is_given_up_without_a_call() -> None:
     """Its files are overdue; an old one that shows itself no more left them unanswered."""
-    for bad_jobs, code in ((0, "overdue"), (LOOKED_AT_AGAIN, "not_answered")):
-        rig = await Rig(Server()).collect(job(None, "a", "b", bad_jobs=bad_jobs))
+    for recheck, code in ((False, "overdue"), (True, "not_answered")):
+        rig = await Rig(Server()).collect(job(None, "a", "b", recheck=recheck))
         assert (rig.failed, rig.end[0]) == ({"a": code, "b": code}, 0.0)
 
 
 async def test_an_old_jobs_results_are_not_late() -> None:
     """What it left out goes out again at once, as for the first time."""
     server = Server(results_of={"j": {0.0: said("a"), 1.0: said("a", "b")}})
-    rig = await Rig(server, attempts=1).collect(job("SUCCESS", "a", "b", bad_jobs=LOOKED_AT_AGAIN))
+    rig = await Rig(server, attempts=1).collect(job("SUCCESS", "a", "b", recheck=True))
     assert (rig.end[0], rig.answered, rig.end[1].again) == (0.0, ["a"], (Part(0, to_ranges([1])),))
 
 
@@ -385,8 +386,8 @@ async def test_an_old_jobs_results_that_are_gone_leave_it_as_it_was() -> None:
     """They may have been paid: nothing is sent again, and the run goes on. An old job held others, too: answers about
     these are nothing odd."""
     gone = Server(results_of={"j": {0.0: refusal(Verdict.MISSING, "results", 404)}})
-    rig = await Rig(gone).collect(job("SUCCESS", "a", bad_jobs=LOOKED_AT_AGAIN))
+    rig = await Rig(gone).collect(job("SUCCESS", "a", recheck=True))
     assert (rig.failed, rig.end[1].again) == ({"a": "not_answered"}, ())
     others = Server(results_of={"j": {0.0: said("b", "c")}})
-    rig = await Rig(others).collect(job("SUCCESS", "a", bad_jobs=LOOKED_AT_AGAIN))
+    rig = await Rig(others).collect(job("SUCCESS", "a", recheck=True))
     assert (rig.stopping.stop, rig.end[1].again) == (None, (Part(0, to_ranges([0])),))

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.engine.collector import Settled, gone, overdue, settle, settle_bad
-from classify_batch.engine.outcome_recorder import LOOKED_AT_AGAIN
 from classify_batch.model import Answer, Attempt, AttemptKey, Job, JobView, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
 
@@ -19,10 +18,10 @@ SUCCESS = JobView("j", "SUCCESS")
 PARTIAL = JobView("j", "PARTIAL_SUCCESS", error_message="two pages were blank")
 
 
-def attempt(*file_ids: str, first: int = 0, bad_jobs: int = 0, shared: int = 0) -> Attempt:
+def attempt(*file_ids: str, first: int = 0, bad_jobs: int = 0, shared: int = 0, recheck: bool = False) -> Attempt:
     """An attempt whose files stand in their chunk from `first` on."""
     positions = tuple(range(first, first + len(file_ids)))
-    part = Part(0, to_ranges(positions), bad_jobs, None, shared)
+    part = Part(0, to_ranges(positions), bad_jobs, None, shared, recheck=recheck)
     return Attempt(AttemptKey(0, 1), part, file_ids, positions, 1.0)
 
 
@@ -177,37 +176,37 @@ def test_an_overdue_job_is_named() -> None:
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_what_an_old_job_surely_left_out_begins_anew(attempts: int) -> None:
     """The old job counts for nothing, and what is missing stays one part."""
-    old = attempt("a", "b", "c", bad_jobs=LOOKED_AT_AGAIN)
+    old = attempt("a", "b", "c", recheck=True)
     some = settle(old, [yes("b")], attempts, SUCCESS)
     assert (some.failures, some.again) == ([], (Part(0, to_ranges((0, 2))),))
     assert settle(old, [], attempts, SUCCESS).again == (Part(0, to_ranges((0, 1, 2))),)
-    whole = Attempt(AttemptKey(0, 1), Part(0, None, LOOKED_AT_AGAIN), ("a", "b"), (0, 1), 1.0)
+    whole = Attempt(AttemptKey(0, 1), Part(0, recheck=True), ("a", "b"), (0, 1), 1.0)
     assert settle(whole, [], attempts, SUCCESS).again == (Part(0),)
 
 
 def test_what_an_old_job_still_withholds_fails_again() -> None:
     """It may have been paid."""
-    settled = settle(attempt("a", "b", bad_jobs=LOOKED_AT_AGAIN), [yes("b")], 3, SUCCESS, "no")
+    settled = settle(attempt("a", "b", recheck=True), [yes("b")], 3, SUCCESS, "no")
     assert settled.again == ()
     assert [(each.position, each.code) for each in settled.failures] == [(0, FailureCode.NOT_ANSWERED)]
 
 
 def test_an_old_job_of_one_file_that_ended_badly_begins_anew() -> None:
     """The old job counts for nothing."""
-    old = attempt("a", first=3, bad_jobs=LOOKED_AT_AGAIN)
+    old = attempt("a", first=3, recheck=True)
     assert settle_bad(old, JobView("j", "ERROR"), 1).again == (Part(0, to_ranges([3])),)
 
 
 def test_an_old_job_of_many_files_that_ended_badly_begins_anew() -> None:
     """It is an old job no more: what goes out again is judged like any other."""
-    old = attempt("a", "b", "c", bad_jobs=LOOKED_AT_AGAIN)
+    old = attempt("a", "b", "c", recheck=True)
     again = settle_bad(old, JobView("j", "ERROR"), 3).again
     assert sorted(position for part in again for position in part.positions(9)) == [0, 1, 2]
-    assert {part.bad_jobs for part in again} == {0}
+    assert {(part.bad_jobs, part.recheck) for part in again} == {(0, False)}
 
 
 def test_an_old_job_that_is_gone_fails_as_before() -> None:
     """And not as overdue."""
-    failures = gone(Job(attempt("a", "b", bad_jobs=LOOKED_AT_AGAIN), "j", 0.0))
+    failures = gone(Job(attempt("a", "b", recheck=True), "j", 0.0))
     assert {each.code for each in failures} == {FailureCode.NOT_ANSWERED}
     assert len(failures) == 2

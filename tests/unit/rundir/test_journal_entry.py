@@ -36,7 +36,8 @@ def parts(draw: st.DrawFn, chunk: int) -> Part:
     ranges = draw(st.sampled_from([None, to_ranges(positions)]))
     first = draw(st.none() | st.builds(ProvisionalRange, st.integers(0, 99), st.integers(0, 1 << 40)))
     bad_jobs, shared, unnamed = (draw(st.integers(0, 99)) for _ in range(3))
-    return Part(chunk, ranges, bad_jobs, first, shared, unnamed)
+    recheck = draw(st.booleans())
+    return Part(chunk, ranges, 0 if recheck else bad_jobs, first, shared, unnamed, recheck)
 
 
 @st.composite
