@@ -38,8 +38,8 @@ def check_command(config: Path, source: str, column: str | None, as_json: bool, 
     import json
     from functools import partial
 
-    from classify_batch.cli.jobs.calling import call
-    from classify_batch.cli.outputs import printing
+    from classify_batch.cli.jobs.api_call import call
+    from classify_batch.cli.rendering.outputs import printing
     from classify_batch.errors import SettingsError
     from classify_batch.operations.check.check_input import check_input, check_run
     from classify_batch.operations.check.report import describe, summary

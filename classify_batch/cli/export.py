@@ -33,7 +33,7 @@ def export_command(directory: Path, target: Path, only: str | None, as_json: boo
 
     import anyio
 
-    from classify_batch.cli.jobs.calling import call
+    from classify_batch.cli.jobs.api_call import call
     from classify_batch.errors import UsageError
     from classify_batch.operations.export.export_run import export_lines, export_run
     from classify_batch.operations.export.selection import Only

@@ -10,7 +10,8 @@ from typing import NoReturn
 
 import click
 
-from classify_batch.cli import outputs, signals
+from classify_batch.cli import signals
+from classify_batch.cli.rendering import outputs
 from classify_batch.errors import EXIT_STATUS_MEANINGS, ClassifyBatchError, ExitStatus
 
 COMMANDS = ("run", "resume", "plan", "check", "status", "tune", "verify", "export", "diff", "jobs", "files", "sandbox")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from classify_batch.cli.moments import deadline, span
+from classify_batch.cli.time_options import deadline, span
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

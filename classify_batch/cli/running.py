@@ -16,9 +16,9 @@ import anyio
 import click
 
 from classify_batch.cli import signals
-from classify_batch.cli.live import watching
-from classify_batch.cli.outputs import printing
-from classify_batch.cli.words import describe
+from classify_batch.cli.rendering.outputs import printing
+from classify_batch.cli.rendering.progress import watching
+from classify_batch.cli.rendering.summary import describe
 from classify_batch.engine.progress import Progress
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.engine.submit_only import COLLECT_LATER

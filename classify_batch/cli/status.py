@@ -21,7 +21,7 @@ def status_command(directory: Path, as_json: bool) -> int:
     """
     import json
 
-    from classify_batch.cli.words import describe
+    from classify_batch.cli.rendering.summary import describe
     from classify_batch.operations.status import read_status
 
     status = read_status(directory)

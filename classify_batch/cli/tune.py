@@ -25,7 +25,7 @@ def tune_command(directory: Path, **told: Any) -> int:
       classify-batch tune runs/today --jobs-in-flight 50 --requests-per-s 10
     """
     from classify_batch.operations.tune import tune
-    from classify_batch.settings.tuning import Tuning
+    from classify_batch.settings.limit_changes import Tuning
 
     tuning = Tuning.of(**told)
     if not tuning.told():

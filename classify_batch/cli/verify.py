@@ -26,7 +26,7 @@ def verify_command(directory: Path) -> int:
     """
     import anyio
 
-    from classify_batch.cli.outputs import printing
+    from classify_batch.cli.rendering.outputs import printing
     from classify_batch.errors import ExitStatus
     from classify_batch.operations.verify import verify_run
 

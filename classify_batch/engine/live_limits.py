@@ -12,7 +12,7 @@ from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.writer import JournalWriter
-from classify_batch.settings.tuning import Tuning
+from classify_batch.settings.limit_changes import Tuning
 from classify_batch.vocabulary import TUNE_JSON, Kind
 
 EVERY_S = 0.5

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from classify_batch.errors import RunDirectoryError, StoreError, WorldError
 from classify_batch.operations.status import no_run
-from classify_batch.settings.tuning import Tuning
+from classify_batch.settings.limit_changes import Tuning
 from classify_batch.store.holder import read_holder
 from classify_batch.vocabulary import RUN_JSON, TUNE_JSON
 

@@ -5,8 +5,8 @@ it comes from `LLAMA_CLOUD_API_KEY` or the file that `LLAMA_CLOUD_API_KEY_FILE` 
 config, no command line and no run directory.
 """
 
-from classify_batch.settings.file import line_of as line_of
-from classify_batch.settings.key import read_api_key as read_api_key
+from classify_batch.settings.api_key import read_api_key as read_api_key
+from classify_batch.settings.config_file import line_of as line_of
 from classify_batch.settings.sections import SANDBOX as SANDBOX
 from classify_batch.settings.sections import EscalationSettings as EscalationSettings
 from classify_batch.settings.sections import TriageSettings as TriageSettings

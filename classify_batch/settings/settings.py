@@ -12,8 +12,9 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from classify_batch.errors import SettingsError
-from classify_batch.settings.faults import ENV_PREFIX, VENDOR_URL, not_json, refusal, refuse_unknown_variables
-from classify_batch.settings.file import CONFIG_FILE, ConfigFile, read_toml
+from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile, read_toml
+from classify_batch.settings.consistency import refuse_misfits
+from classify_batch.settings.error_places import ENV_PREFIX, VENDOR_URL, not_json, refusal, refuse_unknown_variables
 from classify_batch.settings.job_spec import JobSpecs
 from classify_batch.settings.sections import (
     ApiSettings,
@@ -25,7 +26,6 @@ from classify_batch.settings.sections import (
     SandboxSettings,
     TriageSettings,
 )
-from classify_batch.settings.together import refuse_misfits
 
 _JSON = "a list or a table in the environment is written as JSON"
 

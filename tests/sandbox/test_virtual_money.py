@@ -11,7 +11,7 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
-from classify_batch.cli.words import describe
+from classify_batch.cli.rendering.summary import describe
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.journal.totals import read_totals
 from tests.sandbox.virtual import Lab, is_create, laboratory

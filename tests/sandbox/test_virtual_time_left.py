@@ -11,7 +11,7 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
-from classify_batch.cli.live import Throughput, details
+from classify_batch.cli.rendering.progress import Throughput, details
 from classify_batch.engine.progress import Progress
 from classify_batch.vocabulary import TUNE_JSON
 from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory

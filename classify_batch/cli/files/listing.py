@@ -31,8 +31,8 @@ def command(every_page: bool, as_json: bool, **options: Any) -> int:
 
     settings = load(options)
 
-    from classify_batch.cli.jobs.calling import call
-    from classify_batch.cli.jobs.shown import hint_of_next_page, listed, show
+    from classify_batch.cli.jobs.api_call import call
+    from classify_batch.cli.rendering.jobs import hint_of_next_page, listed, show
     from classify_batch.operations.uploads import each_page, list_files
 
     asked = {name: options[name] for name in ("page_size", "page_token", "file_ids", "file_name")}
@@ -55,7 +55,7 @@ def command(every_page: bool, as_json: bool, **options: Any) -> int:
 
 
 def _rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    from classify_batch.cli.jobs.shown import moment
+    from classify_batch.cli.rendering.jobs import moment
 
     for item in page["items"]:
         yield item.get("id"), item.get("name"), item.get("file_type"), moment(item.get("expires_at"))

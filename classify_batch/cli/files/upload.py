@@ -43,7 +43,7 @@ def command(paths: tuple[Path, ...], recursive: bool, concurrency: int, **option
 
     settings = load(options)
 
-    from classify_batch.cli.jobs.calling import call
+    from classify_batch.cli.jobs.api_call import call
     from classify_batch.errors import ExitStatus, UsageError
     from classify_batch.operations.uploads import upload
 

@@ -1,9 +1,9 @@
 """classify-batch jobs: the verbs of the API's own reference, one call each.
 
-options   what the verbs share
-again     commands that can be pasted
-calling   a call, its interruption, and the last word
-shown     JSON, or a table on a terminal
+options         what the verbs share
+repeat_command  commands that can be pasted
+api_call        a call, its interruption, and the last word
+
 """
 
 from __future__ import annotations

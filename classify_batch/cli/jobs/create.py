@@ -66,9 +66,9 @@ def command(
         raise click.UsageError("there are words too many: a value with spaces stands in quotes", ctx)
     settings = load(options, _job_of(options))
 
-    from classify_batch.cli.jobs.calling import call
-    from classify_batch.cli.jobs.shown import described, show
-    from classify_batch.cli.outputs import StdoutError
+    from classify_batch.cli.jobs.api_call import call
+    from classify_batch.cli.rendering.jobs import described, show
+    from classify_batch.cli.rendering.outputs import StdoutError
     from classify_batch.operations.jobs.create import CreateJobs
 
     def tell(job: Mapping[str, Any]) -> None:

@@ -25,8 +25,8 @@ def command(job_id: str, as_json: bool, **options: Any) -> int:
 
     settings = load(options)
 
-    from classify_batch.cli.jobs.calling import call
-    from classify_batch.cli.jobs.shown import described, show
+    from classify_batch.cli.jobs.api_call import call
+    from classify_batch.cli.rendering.jobs import described, show
     from classify_batch.operations.jobs.single_calls import get_job
 
     job = call(partial(get_job, settings, job_id))

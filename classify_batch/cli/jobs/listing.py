@@ -56,8 +56,8 @@ def command(page_size: int | None, page_token: str | None, as_json: bool, **opti
 
     settings = load(options)
 
-    from classify_batch.cli.jobs.calling import call
-    from classify_batch.cli.jobs.shown import hint_of_next_page, listed, show
+    from classify_batch.cli.jobs.api_call import call
+    from classify_batch.cli.rendering.jobs import hint_of_next_page, listed, show
     from classify_batch.operations.jobs.single_calls import list_jobs
 
     filters = {name: options[name] for name in FILTERS}
@@ -71,7 +71,7 @@ def command(page_size: int | None, page_token: str | None, as_json: bool, **opti
 
 
 def _rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    from classify_batch.cli.jobs.shown import moment
+    from classify_batch.cli.rendering.jobs import moment
 
     for job in page["items"]:
         yield job.get("id"), job.get("status"), job.get("mode"), moment(job.get("created_at"))
@@ -79,7 +79,7 @@ def _rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
 
 def _rows_v2(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     """There is one mode only, and a finished job brings its answer along."""
-    from classify_batch.cli.jobs.shown import kind, moment
+    from classify_batch.cli.rendering.jobs import kind, moment
 
     for job in page["items"]:
         answer = kind(job.get("result")) if job.get("status") == "COMPLETED" else None

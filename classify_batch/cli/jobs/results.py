@@ -37,8 +37,8 @@ def command(job_id: str, page_token: str | None, as_json: bool, **options: Any) 
 
     settings = load(options)
 
-    from classify_batch.cli.jobs.calling import call
-    from classify_batch.cli.jobs.shown import listed, show
+    from classify_batch.cli.jobs.api_call import call
+    from classify_batch.cli.rendering.jobs import listed, show
     from classify_batch.errors import ExitStatus
     from classify_batch.operations.jobs.single_calls import get_results
 
@@ -53,7 +53,7 @@ def command(job_id: str, page_token: str | None, as_json: bool, **options: Any) 
 
 
 def _rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    from classify_batch.cli.jobs.shown import kind
+    from classify_batch.cli.rendering.jobs import kind
 
     for item in page["items"]:
         result = item.get("result") or {}

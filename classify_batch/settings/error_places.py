@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from classify_batch.errors import SettingsError
-from classify_batch.settings.file import ConfigFile, line_of
+from classify_batch.settings.config_file import ConfigFile, line_of
 
 ENV_PREFIX = "CLASSIFY_BATCH_"
 VENDOR_URL = "LLAMA_CLOUD_BASE_URL"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from classify_batch.errors import SettingsError
-from classify_batch.settings.faults import place
-from classify_batch.settings.file import CONFIG_FILE, ConfigFile
+from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile
+from classify_batch.settings.error_places import place
 
 if TYPE_CHECKING:
     from classify_batch.settings.settings import Settings

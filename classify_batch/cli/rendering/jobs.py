@@ -147,6 +147,6 @@ def hint_of_next_page(body: Mapping[str, Any]) -> None:
     """How to have the next page, for a person."""
     token = body.get("next_page_token")
     if isinstance(token, str) and token and sys.stdout.isatty():
-        from classify_batch.cli.jobs.again import with_page_token
+        from classify_batch.cli.jobs.repeat_command import with_page_token
 
         click.echo(f"next: {with_page_token(clean(token, len(token)))}", err=True)

@@ -11,7 +11,7 @@ import anyio
 import click
 
 from classify_batch.cli import signals
-from classify_batch.cli.jobs.again import completed
+from classify_batch.cli.jobs.repeat_command import completed
 from classify_batch.errors import ClassifyBatchError, InterruptedEarlyError
 
 Result = TypeVar("Result")
