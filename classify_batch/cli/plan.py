@@ -54,7 +54,8 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
         click.echo(f"reused      {run.reused_files:,}  (taken over from earlier runs; not sent)")
     size = settings.files_per_job
     click.echo(f"chunks      {chunks:,}  (of up to {size} {'file' if size == 1 else 'files'})")
-    if settings.api.version == "v2":
+    capabilities = settings.api.capabilities
+    if capabilities.answers_in_job:
         click.echo(f"requests    {chunks:,}  at least: a create a file; answers come with the looks on top")
     else:
         click.echo(f"requests    {2 * chunks:,}  at least: a create and a results call a job; looking comes on top")
@@ -62,8 +63,8 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
         f"cost        at most {cost.credits:,.10g} credits, ${cost.dollars:,.2f}, {cost.pages:,} pages"
         f"  ({cost.pages_per_file} pages a file, {rates} credits a page)"
     )
-    if settings.api.version == "v2":
+    if capabilities.unset_pages_max is None:
         pages = max_pages_of(settings.job.parsing_configuration)
-        click.echo(f"max_pages   {pages}, sent with every job: v2 would read all pages of a file")
+        click.echo(f"max_pages   {pages}, sent with every job: {settings.api.version} would read all pages of a file")
     click.echo(f"next: {shlex.join(['classify-batch', 'resume', str(run_dir)])}", err=True)
     return 0

@@ -304,7 +304,7 @@ class Orchestrator:
         known = await known_project(self._standing, self._plan)
         settings, limits = self._settings, self._settings.limits
         specs = settings.specs
-        bills = settings.api.version == "v2"
+        bills = settings.api.capabilities.reports_bill
         outcomes = OutcomeRecorder(self._journal, self._clock, specs, settings.escalation, settings.triage, bills=bills)
         common = (self._api, self._journal, outcomes, self._clock)
         intake_send, intake = anyio.create_memory_object_stream[Attempt](0)

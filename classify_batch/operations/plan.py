@@ -66,13 +66,14 @@ def refuse_uncounted(found: RunOnDisk, settings: Settings) -> None:
     """Raises RunDirectoryError where a bound of credits can't be held: the run's first jobs were not counted, or a
     process that was killed may have sent creates that it had not written down."""
     run = found.run
-    if settings.limits.max_credits is not None and settings.api.version == "v2" and not found.standing.bound_holds:
+    bounded, idempotent = settings.limits.max_credits is not None, settings.api.capabilities.idempotent_creates
+    if bounded and idempotent and not found.standing.bound_holds:
         raise RunDirectoryError(
             "a process of version 0.2 was killed in this run, and had no limits.max_credits: it may have sent creates "
             "that it had not written down, so the bound can't be held",
             hint="go on without it, or begin a new run directory with the files that are left",
         )
-    if settings.limits.max_credits is not None and "escalation" not in run.identity:
+    if bounded and "escalation" not in run.identity:
         raise RunDirectoryError(
             "the run was begun by a version that counted no credits, so limits.max_credits can't be held",
             hint="go on without it, or begin a new run directory with the files that are left",

@@ -25,10 +25,6 @@ SANDBOX_LEDGER = Path("sandbox", "jobs.jsonl")
 """Where, in a run directory, the embedded sandbox keeps its jobs."""
 
 
-CREATES_PER_S_V2 = 40.0
-"""What the vendor documents for `POST /api/v2/classify`."""
-
-
 def api_of(settings: Settings, http: ApiClient, run_id: str) -> ApiV1 | ApiV2:
     """The version of the API that a run speaks."""
     specs = settings.specs
@@ -40,13 +36,11 @@ def api_of(settings: Settings, http: ApiClient, run_id: str) -> ApiV1 | ApiV2:
 
 def gate_of(settings: Settings) -> RequestGate:
     """The gate that a run's limits ask for."""
-    limits, creates_per_s = settings.limits, settings.limits.creates_per_s
-    if creates_per_s is None and settings.api.version == "v2":
-        creates_per_s = CREATES_PER_S_V2
+    limits = settings.limits
     return RequestGate(
         requests_in_flight=limits.requests_in_flight,
         requests_per_s=limits.requests_per_s,
-        creates_per_s=creates_per_s,
+        creates_per_s=limits.creates_per_s or settings.api.capabilities.creates_per_s,
     )
 
 

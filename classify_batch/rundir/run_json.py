@@ -169,7 +169,7 @@ async def write_run_file(
 
 def _format_of(settings: Settings, reused: Reused | None) -> int:
     """The lowest that no older version would misread."""
-    if settings.api.version == "v1":
+    if not settings.api.capabilities.idempotent_creates:
         return FORMAT
     return 1 if reused is None and settings.escalation is None else 2
 

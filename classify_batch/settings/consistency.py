@@ -60,18 +60,18 @@ def _leaves(values: Any, taken_as: Any, where: tuple[str | int, ...] = ()) -> It
 
 
 def _misfits(settings: Settings) -> Iterator[_Misfit]:
-    v2, job = settings.api.version == "v2", settings.job
-    if v2 and job.mode != "FAST":
+    modes, job = settings.api.capabilities.modes, settings.job
+    if job.mode not in modes:
         yield _Misfit(
             ("job", "mode"),
-            f"v2 of the API knows FAST only (given: {job.mode!r})",
+            f"{settings.api.version} of the API knows {' and '.join(modes)} only (given: {job.mode!r})",
             'set job.mode = "FAST", or api.version = "v1", which knows MULTIMODAL',
         )
     if (escalation := settings.escalation) is not None:
-        if v2:
+        if len(modes) == 1:
             yield _Misfit(
                 ("escalation",),
-                "v2 of the API knows one mode only, so there is no better one for a second look",
+                f"{settings.api.version} of the API knows one mode only, so there is no better one for a second look",
                 'leave the section out, or set api.version = "v1"',
             )
         if escalation.below_confidence is None and not escalation.unmatched:

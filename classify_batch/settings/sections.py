@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
+from classify_batch.capabilities import CAPABILITIES, Capabilities
 from classify_batch.model import Answer
 from classify_batch.settings.job_spec import JobSpec, Mode, Rule, StrictModel
 from classify_batch.vocabulary import FILES_PER_JOB_MAX
@@ -31,6 +32,11 @@ class ApiSettings(_Section):
     project_id: str | None = Field(default=None, min_length=1)
     organization_id: str | None = Field(default=None, min_length=1)
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this version of the API can do."""
+        return CAPABILITIES[self.version]
 
     @field_validator("base_url")
     @classmethod

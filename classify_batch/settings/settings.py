@@ -56,8 +56,8 @@ class Settings(BaseSettings):
 
     @property
     def files_per_job(self) -> int:
-        """File IDs in one job: v2 takes one."""
-        return 1 if self.api.version == "v2" else self.plan.files_per_job
+        """File IDs in one job: as many as the plan says, and the API takes."""
+        return min(self.plan.files_per_job, self.api.capabilities.files_per_job_max)
 
     @property
     def accept_s(self) -> float:

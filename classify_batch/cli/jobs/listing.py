@@ -62,9 +62,9 @@ def command(page_size: int | None, page_token: str | None, as_json: bool, **opti
 
     filters = {name: options[name] for name in FILTERS}
     page = call(partial(list_jobs, settings, page_size=page_size, page_token=page_token, **filters))
-    v2 = settings.api.version == "v2"
-    headings = ("id", "status", "type" if v2 else "mode", "created")
-    rows = _rows_v2(page) if v2 else _rows(page)
+    answers_in_job = settings.api.capabilities.answers_in_job
+    headings = ("id", "status", "type" if answers_in_job else "mode", "created")
+    rows = _rows_with_answers(page) if answers_in_job else _rows(page)
     show(page, partial(listed, headings, rows, whole=("id", "created")), as_json=as_json)
     hint_of_next_page(page)
     return 0
@@ -77,7 +77,7 @@ def _rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
         yield job.get("id"), job.get("status"), job.get("mode"), moment(job.get("created_at"))
 
 
-def _rows_v2(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+def _rows_with_answers(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     """There is one mode only, and a finished job brings its answer along."""
     from classify_batch.cli.rendering.jobs import kind, moment
 

@@ -68,7 +68,7 @@ def _judge_pages(settings: Settings) -> Iterator[Finding]:
             "leave it out, or name pages, counted from 0",
         )
         return
-    told = parsing.max_pages if settings.api.version == "v1" else max_pages_of(parsing)
+    told = max_pages_of(parsing) if settings.api.capabilities.unset_pages_max is None else parsing.max_pages
     pages_max, last = told or PAGES_MAX_DEFAULT, max(parsing.target_pages)
     if last >= pages_max:
         unset = " (the default)" if pages_max == PAGES_MAX_DEFAULT else " (as many as are named)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from classify_batch.operations.run_resources import CREATES_PER_S_V2
 from classify_batch.rundir.cost import Cost, cost_of
 from classify_batch.settings import Settings
 
@@ -34,10 +33,10 @@ class Size:
 
 def size_of(files: int, duplicates: int, settings: Settings) -> Size:
     """A v1 job takes a create and a results call, a v2 job a create: its answer comes with a look."""
-    limits, v2 = settings.limits, settings.api.version == "v2"
+    limits, capabilities = settings.limits, settings.api.capabilities
     chunks = ceil(files / settings.files_per_job)
-    requests = chunks if v2 else 2 * chunks
-    creates_per_s = limits.creates_per_s or (CREATES_PER_S_V2 if v2 else None)
+    requests = chunks if capabilities.answers_in_job else 2 * chunks
+    creates_per_s = limits.creates_per_s or capabilities.creates_per_s
     least_s, follows_from = requests / limits.requests_per_s, _at(requests, "requests", limits.requests_per_s)
     if creates_per_s is not None and chunks / creates_per_s > least_s:
         least_s, follows_from = chunks / creates_per_s, _at(chunks, "creates", creates_per_s)

@@ -31,18 +31,13 @@ from classify_batch.operations.jobs.single_calls import (
     PERHAPS_ACCEPTED,
     connected,
     ended,
-    only_v2,
+    require,
     verbs_of,
 )
 from classify_batch.operations.own_task import in_own_task
 from classify_batch.settings import Settings
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import FILES_PER_JOB_MAX
-
-_MOST = {
-    "v1": f"a job holds at most {FILES_PER_JOB_MAX} files",
-    "v2": f"one command makes jobs for at most {FILES_PER_JOB_MAX} files",
-}
 
 
 class CreateJobs:
@@ -58,7 +53,8 @@ class CreateJobs:
 
     def __init__(self, settings: Settings, transaction_id: str | None, tell: Callable[[Body], None]) -> None:
         if transaction_id is not None:
-            only_v2(settings, "v1 of the API has no transaction IDs")
+            version = settings.api.version
+            require(settings.api.capabilities.idempotent_creates, f"{version} of the API has no transaction IDs")
         self._settings = settings
         self._transaction_id = transaction_id
         self._tell = tell
@@ -91,7 +87,7 @@ class CreateJobs:
         self._out = order
 
     def _orders(self, file_ids: list[str]) -> list[CreateRequest]:
-        if self._settings.api.version != "v2":
+        if self._settings.api.capabilities.files_per_job_max > 1:
             return [CreateRequest(tuple(file_ids))]
         if self._transaction_id is not None and len(file_ids) > 1:
             raise UsageError(
@@ -158,8 +154,10 @@ async def _gather(
                 for key, file_id in zip(file_keys(batch), batch, strict=True):
                     wanted.setdefault(key, file_id)
                 if len(wanted) > FILES_PER_JOB_MAX:
+                    several = settings.api.capabilities.files_per_job_max > 1
+                    what = "a job holds" if several else "one command makes jobs for"
                     raise UsageError(
-                        f"{_MOST[settings.api.version]}, and more were given",
+                        f"{what} at most {FILES_PER_JOB_MAX} files, and more were given",
                         hint="`classify-batch run` makes as many jobs as it takes",
                     )
     if not wanted:

@@ -7,7 +7,7 @@ to mend, and a create whose answer was lost is told and never repeated.
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from os import PathLike
 from pathlib import Path
@@ -63,7 +63,13 @@ def load_settings(
 
 def verbs_of(settings: Settings, http: ApiClient) -> SingleCallsV1 | SingleCallsV2:
     """The single calls of the API's version."""
-    return SingleCallsV2(http) if settings.api.version == "v2" else SingleCallsV1(http)
+    return _SINGLE_CALLS[settings.api.version](http)
+
+
+_SINGLE_CALLS: Mapping[str, Callable[[ApiClient], SingleCallsV1 | SingleCallsV2]] = {
+    "v1": SingleCallsV1,
+    "v2": SingleCallsV2,
+}
 
 
 @asynccontextmanager
@@ -97,7 +103,7 @@ async def list_jobs(settings: Settings, *, page_size: int | None, page_token: st
     """
     asked = {name: value for name, value in filters.items() if value is not None and value != ()}
     if asked:
-        only_v2(settings, "v1 of the API can't filter its list")
+        require(settings.api.capabilities.can_filter_jobs, f"{settings.api.version} of the API can't filter its list")
 
     async def work() -> Body:
         async with connected(settings) as http:
@@ -113,8 +119,9 @@ async def get_results(settings: Settings, job_id: str, *, page_token: str | None
         UsageError: v2 has no pages of them.
         ApiError: LATER also where the job isn't finished.
     """
-    if page_token and settings.api.version == "v2":
-        raise UsageError("on v2 of the API a job has one result, and no pages", hint="leave --page-token out")
+    if page_token and settings.api.capabilities.answers_in_job:
+        words = f"on {settings.api.version} of the API a job has one result, and no pages"
+        raise UsageError(words, hint="leave --page-token out")
 
     async def work() -> Results:
         async with connected(settings) as http:
@@ -132,7 +139,7 @@ async def cancel_job(settings: Settings, job_id: str) -> Body:
     Raises:
         UsageError: v1 can't.
     """
-    only_v2(settings, "v1 of the API can't cancel a job")
+    require(settings.api.capabilities.can_cancel, f"{settings.api.version} of the API can't cancel a job")
 
     async def work() -> Body:
         async with connected(settings) as http:
@@ -151,9 +158,9 @@ def _cancel_refused_hint(job_id: str) -> str:
     return f"only a job that isn't finished can be cancelled; {shows}"
 
 
-def only_v2(settings: Settings, words: str) -> None:
-    """Raises UsageError, with these words, where v1 is spoken."""
-    if settings.api.version != "v2":
+def require(capable: bool, words: str) -> None:
+    """Raises UsageError, with these words, where the API's version can't do what is asked for."""
+    if not capable:
         raise UsageError(words, hint='v2 can: --api-version v2, or version = "v2" under [api]')
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from classify_batch.capabilities import CAPABILITIES
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
 
@@ -34,7 +35,8 @@ def _max_pages_unset(named: int, identity: Mapping[str, Any]) -> int | None:
     that left it unset agree."""
     if named <= PAGES_MAX_DEFAULT:
         return PAGES_MAX_DEFAULT
-    return named if identity.get("api_version") == "v2" else None
+    capabilities = CAPABILITIES.get(str(identity.get("api_version")))
+    return named if capabilities is not None and capabilities.unset_pages_max is None else None
 
 
 def _plain(key: str) -> Callable[[Mapping[str, Any]], object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from uuid import NAMESPACE_URL, uuid5
 
+from classify_batch.capabilities import CAPABILITIES
 from classify_batch.sandbox.faults.fault_options import Faults
 from classify_batch.sandbox.jobs.create_request import CreateRequest
 from classify_batch.sandbox.jobs.sandbox_job import Job
@@ -14,13 +15,13 @@ PARTIAL_SHARE_MIN = 0.5
 
 
 def overlapping_order(job: Job, mode: str | None, random: Random) -> CreateRequest:
-    """What somebody else orders by the rules of a job: half of its files, rounded up, and as many files beside. On v2,
-    where a job has one file: the same one.
+    """What somebody else orders by the rules of a job: half of its files, rounded up, and as many files beside. Where
+    a job has one file: the same one.
 
     Args:
         mode: on v1. None: as the job's.
     """
-    if job.version == "v2":
+    if CAPABILITIES[job.version].files_per_job_max == 1:
         return CreateRequest(job.file_ids, job.brief, job.mode)
     shared = random.sample(job.file_ids, (len(job.file_ids) + 1) // 2)
     beside = [str(uuid5(NAMESPACE_URL, f"other/{job.job_id}/{place}")) for place in range(len(shared))]

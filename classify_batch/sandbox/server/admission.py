@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from classify_batch.capabilities import CAPABILITIES
 from classify_batch.sandbox.faults.fault_options import Faults
 from classify_batch.sandbox.jobs.create_request import CreateRequest
 from classify_batch.sandbox.jobs.job_table import JobTable
@@ -36,7 +37,8 @@ def _check_files(order: CreateRequest, project_id: str, faults: Faults, shelf: U
 
 
 def _place(order: CreateRequest, position: int) -> tuple[str | int, ...]:
-    return ("body", "file_input") if order.brief.version == "v2" else ("body", "file_ids", position)
+    several = CAPABILITIES[order.brief.version].files_per_job_max > 1
+    return ("body", "file_ids", position) if several else ("body", "file_input")
 
 
 def _check_credits(order: CreateRequest, faults: Faults, world: JobTable) -> None:
