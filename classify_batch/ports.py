@@ -6,13 +6,14 @@ one conformance suite that all of them must pass.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
+from classify_batch.events import Event
 from classify_batch.lifecycle import Fact
 from classify_batch.model import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
-from classify_batch.vocabulary import Log
+from classify_batch.vocabulary import Kind, Log
 
 
 class Clock(Protocol):
@@ -20,6 +21,13 @@ class Clock(Protocol):
 
     def wall_s(self) -> float:
         """Seconds since the Unix epoch."""
+
+
+class Observer(Protocol):
+    """Watches a run. It is called from a task of its own, one event after the other."""
+
+    async def observe(self, event: Event) -> None:
+        """Is given each event in turn. Whatever it raises ends its watching, and not the run."""
 
 
 class Api(Protocol):
@@ -116,11 +124,8 @@ NamedFor = frozenset[int] | None
 files were found in its results."""
 
 
-class Journal(Protocol):
-    """The run's truth, as the stages see it: they record facts, and wait for durability where it matters."""
-
-    def next_attempt(self, chunk: int) -> int:
-        """The number of the chunk's next attempt."""
+class OutcomeSink(Protocol):
+    """Where outcomes and the facts that end attempts go."""
 
     def record(self, fact: Fact) -> None:
         """Appends a fact; it is true at once for this process, and durable after the next `durable()`."""
@@ -128,6 +133,16 @@ class Journal(Protocol):
     def append(self, log: Log, lines: bytes) -> Segment | None:
         """Appends lines of outcomes, if there are any. The Ended fact that names the segment must be recorded before
         anything else."""
+
+
+class Journal(OutcomeSink, Protocol):
+    """The run's truth, as the stages see it: they record facts, and wait for durability where it matters."""
+
+    def next_attempt(self, chunk: int) -> int:
+        """The number of the chunk's next attempt."""
+
+    def record_about_run(self, kind: Kind, values: Mapping[str, Any]) -> None:
+        """Appends a fact about the run as a whole."""
 
     async def durable(self) -> None:
         """Returns when all that was recorded before the call is durable. Raises StoreError."""
@@ -146,6 +161,17 @@ class Journal(Protocol):
 
     def tell_times_apart(self) -> None:
         """The server's clocks disagree: from now on, and for every later process, no time excludes a job."""
+
+    @property
+    def jobs_made(self) -> int:
+        """How many jobs the run has made so far, adopted ones among them."""
+
+    @property
+    def jobs_in_flight(self) -> int:
+        """How many of them have not ended."""
+
+    def others_suspect(self, key: AttemptKey) -> bool:
+        """Whether a bad job that an open attempt's file shared may have been another file's doing."""
 
     def holder_of(self, job_id: str) -> AttemptKey | None:
         """The open attempt that has this job."""

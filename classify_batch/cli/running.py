@@ -7,10 +7,10 @@ import json
 import logging
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anyio
 import click
@@ -19,12 +19,12 @@ from classify_batch.cli import signals
 from classify_batch.cli.rendering.outputs import printing
 from classify_batch.cli.rendering.progress import watching
 from classify_batch.cli.rendering.summary import describe
-from classify_batch.engine.progress import Progress
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.engine.submit_only import COLLECT_LATER
 from classify_batch.errors import ExitStatus
 from classify_batch.operations.result import RunResult
-from classify_batch.operations.run import arun
+from classify_batch.operations.run import carry_out
+from classify_batch.operations.run_request import RunRequest
 from classify_batch.settings import Settings
 from classify_batch.vocabulary import RunState
 
@@ -53,19 +53,22 @@ def run_to_end(
     """Runs until complete or stopped; returns the exit status. `again`: the command that goes on, and collects."""
     ends = [deadline] if deadline is not None else []
     ends += [time.time() + max_runtime] if max_runtime is not None else []
-    told = {
-        "column": column,
-        "reuse": reuse,
-        "retry_failed": retry_failed,
-        "until_s": min(ends, default=None),
-        "submit_only": submit_only,
-    }
+    request = RunRequest(
+        settings,
+        source,
+        run_dir,
+        column=column,
+        reuse=reuse,
+        retry_failed=retry_failed,
+        until_s=min(ends, default=None),
+        submit_only=submit_only,
+    )
     logger = logging.getLogger("classify_batch")
     handler = _ToStderr(logging.WARNING)
     logger.addHandler(handler)
     try:
         with watching() as observe:
-            result = anyio.run(partial(_run, settings, source, run_dir, observe, told))
+            result = anyio.run(partial(_run, replace(request, on_progress=observe)))
     finally:
         signals.hear(lambda _name: None)  # the run has ended: what is left to say is said
         logger.removeHandler(handler)
@@ -77,22 +80,16 @@ def run_to_end(
     return int(result.exit_status)
 
 
-async def _run(
-    settings: Settings,
-    source: str | None,
-    run_dir: Path,
-    observe: Callable[[Progress], None],
-    told: Mapping[str, Any],
-) -> RunResult:
-    stopping = Shutdown()
+async def _run(request: RunRequest) -> RunResult:
+    shutdown = Shutdown()
     loop = asyncio.get_running_loop()
 
     def ask(name: str) -> None:
         stop = Stop(f"interrupted by {name}")
-        loop.call_soon_threadsafe(stopping.ask, stop)
+        loop.call_soon_threadsafe(shutdown.ask, stop)
 
     signals.hear(ask)
-    return await arun(settings, source, run_dir, on_progress=observe, stopping=stopping, **told)
+    return await carry_out(request, shutdown)
 
 
 def resume_command_for(run_dir: Path, settings: Settings, config: Path | None) -> str:

@@ -10,22 +10,21 @@ jobs wait beside the others, and hold nobody up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
 
-from classify_batch.engine.outcome_recorder import OutcomeRecorder, fail_all
-from classify_batch.engine.shutdown import Shutdown, Stop
+from classify_batch.engine.context import EngineContext
+from classify_batch.engine.outcome_recorder import fail_all
+from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.file_keys import file_key, file_keys
 from classify_batch.lifecycle import after_bad_job, after_missing, remainder
 from classify_batch.limits.retry import retry_transient
-from classify_batch.model import Answer, AnsweredFile, Answers, Attempt, AttemptKey, Failure, Job, JobView, Part
-from classify_batch.ports import Api
+from classify_batch.model import Answer, AnsweredFile, Answers, Attempt, Failure, Job, JobView, Part
 from classify_batch.protocol.sanitize import clean
-from classify_batch.settings.job_spec import JobSpecs
 from classify_batch.vocabulary import FailureCode, JobStatus, Kind
 
 _SOON = frozenset({Verdict.LATER, Verdict.MISSING})
@@ -60,35 +59,14 @@ class Settled:
 class Collector:
     """One of several workers over the same stream."""
 
-    def __init__(
-        self,
-        api: Api,
-        outcomes: OutcomeRecorder,
-        stopping: Shutdown,
-        specs: JobSpecs,
-        *,
-        attempts: int,
-        settle_s: float,
-        job_timeout_s: float,
-        others_suspect: Callable[[AttemptKey], bool],
-        on_left_open: Callable[[AttemptKey], None],
-        warn: Callable[[str], None],
-    ) -> None:
-        """
-        Args:
-            others_suspect: whether a bad job that a file shared may have been another file's fault.
-            on_left_open: hears of attempts that are left to a later process.
-        """
-        self._api = api
-        self._outcomes = outcomes
-        self._stopping = stopping
-        self._specs = specs
-        self._attempts = attempts
-        self._settle_s = settle_s
-        self._job_timeout_s = job_timeout_s
-        self._others_suspect = others_suspect
-        self._on_left_open = on_left_open
-        self._warn = warn
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self._api = context.api
+        self._journal = context.journal
+        self._recorder = context.recorder
+        self._stopping = context.shutdown
+        self._specs = context.settings.specs
+        self._limits = context.settings.limits
         self._late = anyio.Semaphore(LATE_MAX)
 
     async def work(self, finished: ObjectReceiveStream[Job]) -> None:
@@ -126,7 +104,7 @@ class Collector:
         view = job.finished
         try:
             if view is not None and not view.answered:
-                await anyio.sleep(self._settle_s)
+                await anyio.sleep(self._limits.settle_s)
                 job = replace(job, finished=await self._ask_again(view))
                 view, seen_s = job.finished, anyio.current_time()
             if view is None:
@@ -142,7 +120,7 @@ class Collector:
 
     async def _wait_for_answers(self, view: JobView, asked: Sequence[str], seen_s: float) -> Answers:
         """Reads a job until all is answered; the last time when everything that lags must have come."""
-        wait_s, final_s = READ_AGAIN_S_FIRST, seen_s + self._settle_s
+        wait_s, final_s = READ_AGAIN_S_FIRST, seen_s + self._limits.settle_s
         while True:
             left_s = max(0.0, final_s - anyio.current_time())
             await anyio.sleep(min(wait_s, left_s))
@@ -154,7 +132,7 @@ class Collector:
     async def _ask_again(self, view: JobView) -> JobView | None:
         """A job that was shown as failed, asked for by itself. One that shows itself no more stays failed; one that
         goes on after all is waited for (None: it takes too long)."""
-        until_s = anyio.current_time() + self._job_timeout_s
+        until_s = anyio.current_time() + self._limits.job_timeout_s
         while anyio.current_time() < until_s:
             try:
                 now = await retry_transient(lambda: self._api.get(view.job_id), attempts_max=RESULTS_ATTEMPTS_MAX)
@@ -164,7 +142,7 @@ class Collector:
                 return view
             if now.finished:
                 return now
-            await anyio.sleep(max(READ_AGAIN_S_FIRST, self._settle_s))
+            await anyio.sleep(max(READ_AGAIN_S_FIRST, self._limits.settle_s))
         return None
 
     async def _read(self, view: JobView, asked: Sequence[str]) -> Answers:
@@ -184,24 +162,24 @@ class Collector:
     # --- The end of an attempt --------------------------------------------------------------------------------------
 
     def _settle(self, job: Job, view: JobView, answers: Answers) -> None:
-        settled = settle(job.attempt, answers.items, self._attempts, view, answers.withheld)
+        settled = settle(job.attempt, answers.items, self._limits.attempts, view, answers.withheld)
         if settled.only_foreign is None:
             self._commit(job, settled, answers.billed)
             return
-        self._on_left_open(job.attempt.key)
+        self._stopping.leave_open(job.attempt.key)
         self._stopping.ask(_other_files(job, settled.only_foreign))
 
     def _commit_bad(self, job: Job, view: JobView) -> None:
-        suspect = self._others_suspect(job.attempt.key)
-        self._commit(job, settle_bad(job.attempt, view, self._attempts, others_suspect=suspect), view.credits)
+        suspect = self._journal.others_suspect(job.attempt.key)
+        self._commit(job, settle_bad(job.attempt, view, self._limits.attempts, others_suspect=suspect), view.credits)
 
     def _commit(self, job: Job, settled: Settled, billed: float | None = None) -> None:
         for words in settled.odd:
-            self._warn(f"job {clean(job.job_id)}: {words}")
+            self._context.warn(f"job {clean(job.job_id)}: {words}")
         view, mode = job.finished, self._specs.of(job.attempt.part).mode
         only_again = bool(settled.again) and not settled.answers and not settled.failures
         bad = view is not None and not view.answered
-        self._outcomes.end(
+        self._recorder.end(
             job.attempt,
             Kind.SPLIT if only_again and bad else Kind.COLLECTED,
             job_id=job.job_id,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import anyio
 from pydantic import ValidationError
 
-from classify_batch.limits import JobSlots, RequestGate
+from classify_batch.engine.context import EngineContext
+from classify_batch.events import LimitsChanged
+from classify_batch.limits import RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.ports import RunStore
-from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.settings.limit_changes import Tuning
 from classify_batch.vocabulary import TUNE_JSON, Kind
 
 EVERY_S = 0.5
-
-log = logging.getLogger("classify_batch")
 
 
 class LiveLimits:
@@ -30,17 +28,15 @@ class LiveLimits:
     def __init__(
         self,
         store: RunStore,
-        journal: JournalWriter,
+        context: EngineContext,
         gate: RequestGate,
-        slots: JobSlots,
         budget: CreditBudget,
         unbounded: int,
     ) -> None:
         """`unbounded`: how many slots there are where as many jobs may be out as there are."""
         self._store = store
-        self._journal = journal
+        self._context = context
         self._gate = gate
-        self._slots = slots
         self._budget = budget
         self._unbounded = unbounded
         self.on_rates: Callable[[], None] = lambda: None
@@ -54,22 +50,25 @@ class LiveLimits:
 
     async def _obey(self) -> None:
         data = await self._store.read(TUNE_JSON)
+        context = self._context
         try:
             tuning = Tuning.model_validate_json(data)
         except ValidationError as error:
-            log.warning("%s says what can't be obeyed: %s", TUNE_JSON, error.errors(include_url=False)[0]["msg"])
+            context.warn(f"{TUNE_JSON} says what can't be obeyed: {error.errors(include_url=False)[0]['msg']}")
         else:
-            self._turn(tuning)
-            self._journal.record_about_run(Kind.TUNED, {"limits": tuning.told()})
-            await self._journal.durable()
-            log.warning("told anew: %s", ", ".join(f"{name} = {value}" for name, value in tuning.told().items()))
+            self._set_limits(tuning)
+            changed = tuning.told()
+            context.journal.record_about_run(Kind.TUNED, {"limits": changed})
+            await context.journal.durable()
+            context.events.notify(LimitsChanged(changed))
+            context.warn(f"limits changed: {', '.join(f'{name} = {value}' for name, value in changed.items())}")
         await self._store.remove(TUNE_JSON)
 
-    def _turn(self, tuning: Tuning) -> None:
+    def _set_limits(self, tuning: Tuning) -> None:
         self._gate.tell(tuning.requests_per_s, tuning.creates_per_s)
         self.on_rates()
         if tuning.jobs_in_flight is not None:
-            self._slots.tell(tuning.jobs_in_flight or self._unbounded)
+            self._context.slots.tell(tuning.jobs_in_flight or self._unbounded)
         if tuning.max_credits is not None:
             self._budget.set_limit(tuning.max_credits)
         if tuning.paused is not None:

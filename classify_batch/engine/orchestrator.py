@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from classify_batch.engine.collector import Collector
+from classify_batch.engine.context import EngineContext
 from classify_batch.engine.earlier_process import earlier_accept_s, known_project
+from classify_batch.engine.event_queue import EventQueue, LogObserver, event_of
 from classify_batch.engine.live_limits import LiveLimits
 from classify_batch.engine.outcome_recorder import OutcomeRecorder
 from classify_batch.engine.poller import Poller
@@ -38,11 +41,12 @@ from classify_batch.engine.submitter import Submitter
 from classify_batch.engine.time_left import jobs_left_s
 from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
-from classify_batch.lifecycle import Ended
+from classify_batch.events import Stopped
+from classify_batch.lifecycle import Ended, Fact
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
-from classify_batch.model import Ambiguous, Attempt, AttemptKey, Job, JobPage
-from classify_batch.ports import Api, Clock, RunStore
+from classify_batch.model import Ambiguous, Attempt, Job, JobPage
+from classify_batch.ports import Api, Clock, Observer, RunStore
 from classify_batch.rundir.cost import Price
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.manifest_json import exit_status_of, manifest_of, write_manifest
@@ -81,6 +85,7 @@ class Orchestrator:
         found: RunOnDisk,
         plan: PlanReader,
         stopping: Shutdown,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._settings = settings
         self._api = api
@@ -93,7 +98,7 @@ class Orchestrator:
         self._run = found.run
         self._standing = found.standing
         self._journal = JournalWriter(
-            store, found.standing, clock, lambda: api.requests, self._on_ended, self._found_limits
+            store, found.standing, clock, lambda: api.requests, self._on_fact, self._found_limits
         )
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
         self._budget = CreditBudget(settings.limits.max_credits)
@@ -108,10 +113,21 @@ class Orchestrator:
             Price(settings),
             carries=bool(settings.plan.carry),
         )
-        self._tuner = LiveLimits(store, self._journal, gate, self._slots, self._budget, UNBOUNDED)
+        self._events = EventQueue([LogObserver(), *observers])
+        recorder = OutcomeRecorder(
+            self._journal,
+            clock,
+            settings.specs,
+            settings.escalation,
+            settings.triage,
+            bills=settings.api.capabilities.reports_bill,
+        )
+        self._context = EngineContext(
+            settings, api, self._journal, recorder, clock, self._slots, stopping, self._events
+        )
+        self._tuner = LiveLimits(store, self._context, gate, self._budget, UNBOUNDED)
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
-        self._left_open: set[AttemptKey] = set()
         self._over = anyio.Event()
         self._taken_over_s = anyio.current_time()
         self._started_at_s = clock.wall_s()
@@ -150,7 +166,7 @@ class Orchestrator:
         """
         await mend(self._store, self._found)
         if self._found.torn_bytes:
-            log.warning("the journal ended in %d torn bytes; they were cut off", self._found.torn_bytes)
+            self._context.warn(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
         failed = await read_failures(self._store, self._standing, self._plan, self._stopping) if retry_failed else None
         if self._found.manifest_complete:
             await self._write_manifest(RunState.RUNNING)  # from here on it vouches for nothing
@@ -196,6 +212,9 @@ class Orchestrator:
         self._journal.record_about_run(Kind.CLOSED, said)
         await self._journal.durable()
         manifest = await self._write_manifest(state, reason, status)
+        if stop is not None and not complete:
+            self._events.notify(Stopped(stop.reason, int(status)))
+        await self._events.drain()
         return Ending(state, status, reason, hint, manifest)
 
     async def _write_manifest(
@@ -222,9 +241,10 @@ class Orchestrator:
         async with anyio.create_task_group() as tasks:
             if until_s is not None:
                 tasks.start_soon(self._stop_at, until_s)
+            tasks.start_soon(self._events.work)
             tasks.start_soon(self._journal.work)
             tasks.start_soon(self._tuner.work)
-            await self._lay(tasks, submit_only)
+            await self._start_stages(tasks, submit_only)
             await self._until_over()
             tasks.cancel_scope.cancel()
 
@@ -242,8 +262,14 @@ class Orchestrator:
                 self._gate.pause(False)  # what waits for its turn is given back
                 self._check_over()
 
+            async def count_what_is_left() -> None:
+                while True:
+                    await self._stopping.left_another()
+                    self._check_over()
+
             tasks.start_soon(leave_when_asked)
             tasks.start_soon(end_creating)
+            tasks.start_soon(count_what_is_left)
             await self._over.wait()
             tasks.cancel_scope.cancel()
 
@@ -283,6 +309,12 @@ class Orchestrator:
         if (jobs := found.get("jobs_in_flight")) is not None:
             self._slots.remember(int(jobs))
 
+    def _on_fact(self, fact: Fact) -> None:
+        if (event := event_of(fact)) is not None:
+            self._events.notify(event)
+        if isinstance(fact, Ended):
+            self._on_ended(fact)
+
     def _on_ended(self, fact: Ended) -> None:
         self._budget.settle(fact.tally.sums.get(CREDITS, 0.0))
         self._stop_at_too_many_failures()
@@ -290,31 +322,23 @@ class Orchestrator:
             self._feed.again(fact.again)
         self._check_over()
 
-    def _on_left_open(self, key: AttemptKey) -> None:
-        self._left_open.add(key)
-        self._check_over()
-
     def _check_over(self) -> None:
-        drained = not self._stopping.creating and len(self._standing.open) == len(self._left_open)
+        drained = not self._stopping.creating and len(self._standing.open) == len(self._stopping.left_open)
         if self._standing.complete or drained:
             self._over.set()
 
-    async def _lay(self, tasks: TaskGroup, submit_only: bool) -> None:
+    async def _start_stages(self, tasks: TaskGroup, submit_only: bool) -> None:
         """Makes the streams and the tasks between them: without a pause, so that each stream has a task to close it."""
         known = await known_project(self._standing, self._plan)
-        settings, limits = self._settings, self._settings.limits
-        specs = settings.specs
-        bills = settings.api.capabilities.reports_bill
-        outcomes = OutcomeRecorder(self._journal, self._clock, specs, settings.escalation, settings.triage, bills=bills)
-        common = (self._api, self._journal, outcomes, self._clock)
+        settings, limits, context = self._settings, self._settings.limits, self._context
         intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
         submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
         finished_send, finished = anyio.create_memory_object_stream[Job](UNCOLLECTED_MAX)
         ambiguous_send, ambiguous = anyio.create_memory_object_stream[Ambiguous](float("inf"))  # bounded by the slots
 
-        evidence = Evidence(specs, settle_s=limits.settle_s, clock_spread_s=limits.clock_spread_s)
+        evidence = Evidence(settings.specs, settle_s=limits.settle_s, clock_spread_s=limits.clock_spread_s)
         job_list = JobList(self._api)
-        proof = ProjectProof(
+        project = ProjectProof(
             self._api,
             self._stopping,
             known,
@@ -322,58 +346,13 @@ class Orchestrator:
             on_first_page=partial(self._on_first_page, evidence),
             settle_s=limits.settle_s,
         )
-        submitter = Submitter(
-            *common,
-            self._slots,
-            self._stopping,
-            self._standing.project_id,
-            patience_s=limits.patience_s,
-            jobs_made=lambda: self._standing.jobs,
-            jobs_out=lambda: self._standing.jobs_out,
-            project_ready=proof.ready,
-            proven_project=lambda: proof.project_id,
-            accept_s=settings.accept_s,
-            clock_spread_s=limits.clock_spread_s,
-            on_left_open=self._on_left_open,
-            warn=log.warning,
-        )
-        poller = self._poller = Poller(
-            self._api,
-            self._journal,
-            self._clock,
-            self._slots,
-            self._stopping,
-            PollSchedule(Durations(self._standing.durations)),
-            lambda: self._gate.room,
-            job_timeout_s=limits.job_timeout_s,
-            settle_s=limits.settle_s,
-        )
+        submitter = Submitter(context, project, self._standing.project_id)
+        schedule = PollSchedule(Durations(self._standing.durations))
+        poller = self._poller = Poller(context, schedule, self._gate)
+        collector = Collector(context)
+        reconciler = self._reconciler = Reconciler(context, evidence, job_list, project)
         self._tuner.on_rates = poller.rates_changed
-        collector = Collector(
-            self._api,
-            outcomes,
-            self._stopping,
-            specs,
-            attempts=limits.attempts,
-            settle_s=limits.settle_s,
-            job_timeout_s=limits.job_timeout_s,
-            others_suspect=self._standing.others_suspect,
-            on_left_open=self._on_left_open,
-            warn=log.warning,
-        )
-        reconciler = self._reconciler = Reconciler(
-            *common,
-            self._slots,
-            self._stopping,
-            evidence,
-            job_list,
-            project_proven=proof.ready,
-            attempts=limits.attempts,
-            settle_s=limits.settle_s,
-            job_timeout_s=limits.job_timeout_s,
-            warn=log.warning,
-        )
-        tasks.start_soon(proof.work)
+        tasks.start_soon(project.work)
         for _ in range(limits.requests_in_flight):
             tasks.start_soon(submitter.work, intake.clone(), submitted_send.clone(), ambiguous_send.clone())
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):

@@ -10,7 +10,7 @@ from itertools import compress
 from classify_batch.clock import to_iso
 from classify_batch.lifecycle import Ended, Tally
 from classify_batch.model import AnsweredFile, Attempt, Failure, Part, ProvisionalRange, to_ranges
-from classify_batch.ports import Clock, Journal
+from classify_batch.ports import Clock, OutcomeSink
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.outcome_lines import (
     FIRST,
@@ -44,7 +44,7 @@ class OutcomeRecorder:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: OutcomeSink,
         clock: Clock,
         specs: JobSpecs,
         escalation: EscalationSettings | None = None,

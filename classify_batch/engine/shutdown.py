@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import anyio
 
 from classify_batch.errors import ClassifyBatchError, ExitStatus
+from classify_batch.model import AttemptKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,18 @@ class Stop:
 
 
 class Shutdown:
-    """Asked by signals and stages, heard by the orchestrator."""
+    """Asked for by signals and stages, carried out by the orchestrator.
+
+    Attributes:
+        left_open: attempts that this process doesn't go on with.
+    """
 
     def __init__(self) -> None:
         self.stop: Stop | None = None
         self.no_creates = anyio.Event()
         self.leave = anyio.Event()
+        self.left_open: set[AttemptKey] = set()
+        self._left_another = anyio.Event()
         self._busy = 0
         self._idle = anyio.Event()
 
@@ -53,6 +60,16 @@ class Shutdown:
         self.no_creates.set()
         if not stop.collects:
             self.leave.set()
+
+    def leave_open(self, key: AttemptKey) -> None:
+        """Leaves an attempt to a later process, which finds out what became of it."""
+        self.left_open.add(key)
+        self._left_another.set()
+        self._left_another = anyio.Event()
+
+    async def left_another(self) -> None:
+        """Returns when a further attempt was left open."""
+        await self._left_another.wait()
 
     @contextmanager
     def busy(self) -> Iterator[None]:

@@ -11,21 +11,21 @@ nothing of the earlier one.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from classify_batch.engine.outcome_recorder import OutcomeRecorder, fail_all
+from classify_batch.engine.context import EngineContext, ProvenProject
+from classify_batch.engine.outcome_recorder import fail_all
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.events import CreateAmbiguous
 from classify_batch.lifecycle import Submitted, Submitting, halves, remainder
-from classify_batch.limits import JobSlots
 from classify_batch.limits.retry import retry_transient
-from classify_batch.model import Ambiguous, Attempt, AttemptKey, Failure, Job, JobView, Part
-from classify_batch.ports import Api, Clock, Journal
+from classify_batch.model import Ambiguous, Attempt, Failure, Job, JobView, Part
+from classify_batch.ports import Clock, Journal
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import FailureCode, Kind
 
@@ -51,53 +51,19 @@ class _NoMoreCreatesError(Exception):
 class Submitter:
     """One of several workers over the same streams."""
 
-    def __init__(
-        self,
-        api: Api,
-        journal: Journal,
-        outcomes: OutcomeRecorder,
-        clock: Clock,
-        slots: JobSlots,
-        stopping: Shutdown,
-        project_id: str | None,
-        *,
-        patience_s: float,
-        jobs_made: Callable[[], int],
-        jobs_out: Callable[[], int],
-        project_ready: Callable[[], Awaitable[object]],
-        proven_project: Callable[[], str | None],
-        accept_s: float,
-        clock_spread_s: float,
-        on_left_open: Callable[[AttemptKey], None],
-        warn: Callable[[str], None],
-    ) -> None:
-        """
-        Args:
-            patience_s: for how long creates may bring nothing but doubt.
-            jobs_made: how many jobs the run has made so far, adopted ones among them.
-            jobs_out: how many of them the API works on.
-            project_ready: returns when creates may leave; proven_project: the project that they go to, where it is
-                known.
-            accept_s: for how long a call may be accepted after it left.
-            clock_spread_s: how far the server's clocks may disagree.
-            on_left_open: hears of attempts that are left to a later process, which finds out about them.
-        """
-        self._api = api
-        self._journal = journal
-        self._outcomes = outcomes
-        self._clock = clock
-        self._slots = slots
-        self._stopping = stopping
+    def __init__(self, context: EngineContext, project: ProvenProject, project_id: str | None) -> None:
+        """`project`: that of the key; `project_id`: that of the run's jobs so far; None: none is known."""
+        self._context = context
+        self._api = context.api
+        self._journal = context.journal
+        self._recorder = context.recorder
+        self._clock = context.clock
+        self._slots = context.slots
+        self._stopping = context.shutdown
+        self._limits = context.settings.limits
+        self._accept_s = context.settings.accept_s
+        self._project = project
         self._project_id = project_id
-        self._patience_s = patience_s
-        self._jobs_made = jobs_made
-        self._jobs_out = jobs_out
-        self._project_ready = project_ready
-        self._proven_project = proven_project
-        self._accept_s = accept_s
-        self._clock_spread_s = clock_spread_s
-        self._on_left_open = on_left_open
-        self._warn = warn
         self._next_for_room = anyio.Lock()
         self._doubt_told = False
         self._in_vain: tuple[int, float] | None = None
@@ -123,13 +89,13 @@ class Submitter:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(give_up)
-            await self._project_ready()
+            await self._project.ready()
             tasks.cancel_scope.cancel()
 
     async def _submit(
         self, attempt: Attempt, submitted: ObjectSendStream[Job], ambiguous: ObjectSendStream[Ambiguous]
     ) -> None:
-        with _Intent(self._journal, self._clock, self._stopping, attempt, self._proven_project()) as intent:
+        with _Intent(self._journal, self._clock, self._stopping, attempt, self._project.project_id) as intent:
             try:
                 view = await retry_transient(lambda: self._create(intent))
             except _NoMoreCreatesError:
@@ -151,7 +117,7 @@ class Submitter:
         """What the reconciler has to find out after a create that made no job for certain, if anything."""
         left_s = anyio.current_time()
         if error.verdict is Verdict.DOUBTFUL:
-            self._look_for_a_pattern(error)
+            self._look_for_a_pattern(attempt, error)
             return Ambiguous(attempt, left_s, self._accept_s)
         if error.verdict is Verdict.REFUSED and attempt.ambiguous and self._api.idempotent:
             return Ambiguous(attempt, left_s, self._accept_s, refusal=str(error))
@@ -180,7 +146,7 @@ class Submitter:
                 if tries == PLAN_FULL_ATTEMPTS_MAX:
                     words, hint = str(error), "wait for the plan's count, or raise it"
                     raise ApiError("create", Verdict.PERSON, words, status=error.status, hint=hint) from error
-            tries = 0 if await self._room_may_be(PLAN_FULL_WAIT_S) or self._jobs_out() else tries + 1
+            tries = 0 if await self._room_may_be(PLAN_FULL_WAIT_S) or self._journal.jobs_in_flight else tries + 1
 
     async def _room_may_be(self, within_s: float) -> bool:
         """Waits for one of our jobs to end; no longer when no more are to be made, so that whoever waits gives up."""
@@ -234,28 +200,29 @@ class Submitter:
         """A job that is older than one that was read before its create left was stamped by another clock of the
         server's. By more than is allowed for: then no time can exclude a job."""
         created_at_s, server_s = view.created_at_s, attempt.server_s
-        if created_at_s is None or server_s is None or created_at_s >= server_s - self._clock_spread_s:
+        if created_at_s is None or server_s is None or created_at_s >= server_s - self._limits.clock_spread_s:
             return
         if not self._journal.times_apart:
-            self._warn(
-                f"the server's clocks disagree by more than limits.clock_spread_s ({self._clock_spread_s:g} s): job "
-                f"{clean(view.job_id)} is told to be older than a job that was there before it"
+            self._context.warn(
+                f"the server's clocks disagree by more than limits.clock_spread_s ({self._limits.clock_spread_s:g} s): "
+                f"job {clean(view.job_id)} is told to be older than a job that was there before it"
             )
         self._journal.tell_times_apart()
 
-    def _look_for_a_pattern(self, error: ApiError) -> None:
+    def _look_for_a_pattern(self, attempt: Attempt, error: ApiError) -> None:
         """Doubts are settled one by one; creates that bring nothing else are an API that is down for creates, though it
         may be read."""
+        self._context.events.notify(CreateAmbiguous(attempt.key.chunk, attempt.key.attempt, str(error)))
         if not self._doubt_told:
-            self._warn(
+            self._context.warn(
                 f"it is unknown whether a create was accepted: its job is looked for before it is sent again ({error})"
             )
         self._doubt_told = True
-        made, now_s = self._jobs_made(), anyio.current_time()
+        made, now_s = self._journal.jobs_made, anyio.current_time()
         if self._in_vain is None or self._in_vain[0] != made:
             self._in_vain = made, now_s
-        elif now_s - self._in_vain[1] >= self._patience_s:
-            words = f"no create call made a job for {self._patience_s:g} s; the last one: {error}"
+        elif now_s - self._in_vain[1] >= self._limits.patience_s:
+            words = f"no create call made a job for {self._limits.patience_s:g} s; the last one: {error}"
             hint = "the API can be read, and makes no jobs now; the same command goes on later"
             self._stopping.ask(Stop(words, hint=hint, collects=True))
 
@@ -263,12 +230,12 @@ class Submitter:
         if error.verdict is Verdict.REFUSED and attempt.ambiguous:
             words = f"perhaps paid in another project: no read has shown which one the run's key speaks for; {error}"
             failures = fail_all(attempt, FailureCode.UNRESOLVED, words)
-            self._outcomes.end(attempt, Kind.COLLECTED, failures=failures)
+            self._recorder.end(attempt, Kind.COLLECTED, failures=failures)
             self._slots.release()
             return
         if error.verdict is Verdict.REFUSED:
             failures, again = after_refusal(attempt, error)
-            self._outcomes.end(attempt, Kind.REJECTED, failures=failures, again=again, free=True)
+            self._recorder.end(attempt, Kind.REJECTED, failures=failures, again=again, free=True)
             self._slots.release()
             return
         if error.ambiguous:
@@ -286,12 +253,12 @@ class Submitter:
             return
         self._slots.release()
         if attempt.since_s:
-            self._outcomes.end(attempt, Kind.REJECTED, again=(attempt.part,), free=True)
+            self._recorder.end(attempt, Kind.REJECTED, again=(attempt.part,), free=True)
 
     def _leave_open(self, attempt: Attempt) -> None:
         self._slots.release()
         if attempt.since_s:
-            self._on_left_open(attempt.key)
+            self._stopping.leave_open(attempt.key)
 
 
 class _Intent:

@@ -12,8 +12,9 @@ from classify_batch.inputs.compare import compare_ids
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.open import PROJECT, SourceSpec, is_repeatable, open_source
 from classify_batch.llamacloud.v1.batch_api import FileList
-from classify_batch.operations.reuse.earlier_runs import Reuse, earlier_runs
+from classify_batch.operations.reuse.earlier_runs import earlier_runs
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
+from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader, hash_ids
@@ -27,38 +28,31 @@ _LAST_LINE_BYTES_MAX = 1 << 20
 log = logging.getLogger("classify_batch")
 
 
-async def plan_if_new(
-    world: RunResources,
-    store: DiskStore,
-    path: Path,
-    settings: Settings,
-    file_ids: SourceSpec | None,
-    column: str | None,
-    reuse: Reuse = (),
-) -> RunOnDisk | None:
+async def plan_if_new(resources: RunResources, store: DiskStore, request: RunRequest) -> RunOnDisk | None:
     """Plans a new run, or makes sure that the run in the directory is the one that is meant.
 
     Returns the latter as it was read: nobody else writes while the lock is held, and reading takes its time. It goes
     on with its plan: `reuse`, where earlier runs are, is only looked at for a new one.
     """
+    settings, path, file_ids = request.settings, request.run_dir, request.source
     found = await read_run(store)
     if found is not None:
         refuse_other_run(found.run, settings.identity(), store.where)
         if file_ids is not None:
-            await _refuse_other_ids(found.run, store, path, file_ids, column)
+            await _refuse_other_ids(found.run, store, path, file_ids, request.column)
         return found
     if file_ids is None:
         raise RunDirectoryError(
             f"{path} holds no run", hint="name the directory of a run, or give its input to begin one"
         )
     await _refuse_strangers(store)
-    pages = FileList((await world.connect())[0]).page if file_ids == PROJECT else None
-    batches = open_source(file_ids, column=column, carry=settings.plan.carry, pages=pages)
-    earlier = await earlier_runs(reuse, path, settings.identity())
+    pages = FileList((await resources.connect())[0]).page if file_ids == PROJECT else None
+    batches = open_source(file_ids, column=request.column, carry=settings.plan.carry, pages=pages)
+    earlier = await earlier_runs(request.reuse, path, settings.identity())
     planned = await plan_reusing(
         store, batches, earlier, settings.files_per_job, triage=settings.triage, directory=path
     )
-    await write_run_file(store, settings, planned.plan, planned.duplicates, world.clock, planned.reused)
+    await write_run_file(store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused)
     return None
 
 

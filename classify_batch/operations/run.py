@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from classify_batch.operations.own_task import in_own_task
 from classify_batch.operations.plan import plan_if_new, refuse_uncounted
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
+from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources, api_of, hold, refuse_missing_documents
+from classify_batch.ports import Observer
 from classify_batch.rundir.manifest_json import read_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
@@ -46,6 +50,7 @@ def run(
     until_s: float | None = None,
     reuse: Reuse = (),
     submit_only: bool = False,
+    observers: Sequence[Observer] = (),
 ) -> RunResult:
     """Classifies files and waits for the end; the same call takes an interrupted run up again.
 
@@ -62,6 +67,7 @@ def run(
             same rules, mode and parsing configuration; only the rest is sent. A run that exists goes on with its plan.
         submit_only: makes as many jobs as `limits.jobs_in_flight` allows (0: all) and comes back; a later call without
             it collects.
+        observers: each is given every event of the run (`classify_batch.events`), in a task of its own.
 
     Raises:
         UsageError: settings, input or directory don't fit, or it was called inside a running event loop (use
@@ -83,6 +89,7 @@ def run(
             until_s=until_s,
             reuse=reuse,
             submit_only=submit_only,
+            observers=observers,
         )
 
     return anyio.run(main)
@@ -99,50 +106,85 @@ async def arun(
     until_s: float | None = None,
     reuse: Reuse = (),
     submit_only: bool = False,
-    stopping: Shutdown | None = None,
+    observers: Sequence[Observer] = (),
 ) -> RunResult:
     """`run` inside a running asyncio loop. Cancelling it leaves a directory that goes on."""
-    path = Path(run_dir)
+    return await carry_out(
+        RunRequest(
+            settings,
+            file_ids,
+            Path(run_dir),
+            column,
+            reuse,
+            retry_failed,
+            until_s,
+            submit_only,
+            on_progress,
+            observers,
+        ),
+        Shutdown(),
+    )
 
-    async def work() -> RunResult:
-        async with AsyncExitStack() as stack:
-            asked = stopping or Shutdown()
+
+async def carry_out(request: RunRequest, shutdown: Shutdown) -> RunResult:
+    """Carries a request out: to the end of the run, or until `shutdown` is asked for."""
+    return await in_own_task(partial(_carry_out, request, shutdown))
+
+
+async def _carry_out(request: RunRequest, shutdown: Shutdown) -> RunResult:
+    path, settings = request.run_dir, request.settings
+    async with AsyncExitStack() as stack:
+        if await _needs_nothing(path, retry_failed=request.retry_failed):
             key = None
-            if await _needs_nothing(path, retry_failed=retry_failed):
-                async with _leaving_early(asked):
-                    before = await _complete_before(path, settings) if file_ids is None else None
-                if before is not None:
-                    return before
-            else:
-                key = read_api_key(settings)
-            world = RunResources(settings, key, path, SystemClock(), stack)
-            refuse_missing_documents(settings)
-            store = await hold(path, stack)
-            await store.remove(TUNE_JSON)  # what was told to a process that is gone
-            if file_ids == PROJECT and await store.size(RUN_JSON) is None:
-                await world.connect()  # here, since what it opens outlasts the block below
-            async with _leaving_early(asked):
-                planned = await plan_if_new(world, store, path, settings, file_ids, column, reuse)
-                found = planned or await _read(store)
-            refuse_uncounted(found, settings)
-            retries = retry_failed and found.standing.failures_end > 0
-            finished = await _finished(found, store, path)
-            if finished is not None and not retries:
-                return finished
-            if webhooks := other_webhooks(found.run, settings):
-                log.warning("other webhooks from here on: %s", webhooks)
-            plan = PlanReader(store)
-            await plan.scan(found.run.plan_sha256)
-            http, gate = await world.connect()
-            api = api_of(settings, http, found.run.run_id)
-            conductor = Orchestrator(settings, api, gate, store, world.clock, found, plan, asked)
-            async with _reporting(conductor, on_progress):
-                ending = await conductor.run(retry_failed=retries, until_s=until_s, submit_only=submit_only)
-            return RunResult(
-                path, ending.state, ending.exit_status, ending.reason or "", ending.hint, dict(ending.manifest)
-            )
+            async with _leaving_early(shutdown):
+                before = await _complete_before(path, settings) if request.source is None else None
+            if before is not None:
+                return before
+        else:
+            key = read_api_key(settings)
+        resources = RunResources(settings, key, path, SystemClock(), stack)
+        store, found = await _open(request, resources, shutdown, stack)
+        retries = request.retry_failed and found.standing.failures_end > 0
+        finished = await _finished(found, store, path)
+        if finished is not None and not retries:
+            return finished
+        return await _run_engine(replace(request, retry_failed=retries), resources, shutdown, store, found)
 
-    return await in_own_task(work)
+
+async def _open(
+    request: RunRequest, resources: RunResources, shutdown: Shutdown, stack: AsyncExitStack
+) -> tuple[DiskStore, RunOnDisk]:
+    """The run directory, held, with a run in it: planned now, or found there."""
+    refuse_missing_documents(request.settings)
+    store = await hold(request.run_dir, stack)
+    await store.remove(TUNE_JSON)  # the limits that it sets were for a process that is gone
+    if request.source == PROJECT and await store.size(RUN_JSON) is None:
+        await resources.connect()  # here, since what it opens outlasts the block below
+    async with _leaving_early(shutdown):
+        found = await plan_if_new(resources, store, request) or await _read(store)
+    refuse_uncounted(found, request.settings)
+    return store, found
+
+
+async def _run_engine(
+    request: RunRequest, resources: RunResources, shutdown: Shutdown, store: DiskStore, found: RunOnDisk
+) -> RunResult:
+    if webhooks := other_webhooks(found.run, request.settings):
+        log.warning("other webhooks from here on: %s", webhooks)
+    plan = PlanReader(store)
+    await plan.scan(found.run.plan_sha256)
+    client, gate = await resources.connect()
+    api = api_of(request.settings, client, found.run.run_id)
+    orchestrator = Orchestrator(
+        request.settings, api, gate, store, resources.clock, found, plan, shutdown, request.observers
+    )
+    async with _reporting(orchestrator, request.on_progress):
+        ending = await orchestrator.run(
+            retry_failed=request.retry_failed, until_s=request.until_s, submit_only=request.submit_only
+        )
+    return RunResult(
+        request.run_dir, ending.state, ending.exit_status, ending.reason or "", ending.hint, dict(ending.manifest)
+    )
 
 
 async def make_plan(
@@ -154,16 +196,16 @@ async def make_plan(
     reuse: Reuse = (),
 ) -> RunFile:
     """Writes the plan and run.json, and calls nothing (but the file list, for `project:`)."""
-    path = Path(run_dir)
+    request = RunRequest(settings, file_ids, Path(run_dir), column, reuse)
 
     async def work() -> RunFile:
         async with AsyncExitStack() as stack:
             if file_ids == PROJECT:
                 read_api_key(settings)  # said before anything is made
-            world = RunResources(settings, None, path, SystemClock(), stack)
+            resources = RunResources(settings, None, request.run_dir, SystemClock(), stack)
             refuse_missing_documents(settings)
-            store = await hold(path, stack)
-            found = await plan_if_new(world, store, path, settings, file_ids, column, reuse) or await _read(store)
+            store = await hold(request.run_dir, stack)
+            found = await plan_if_new(resources, store, request) or await _read(store)
             return found.run
 
     return await in_own_task(work)
@@ -190,10 +232,10 @@ async def _leaving_early(stopping: Shutdown) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _reporting(conductor: Orchestrator, on_progress: Callable[[Progress], None] | None) -> AsyncIterator[None]:
+async def _reporting(orchestrator: Orchestrator, on_progress: Callable[[Progress], None] | None) -> AsyncIterator[None]:
     async def report(observer: Callable[[Progress], None]) -> None:
         while True:
-            observer(conductor.progress())
+            observer(orchestrator.progress())
             await anyio.sleep(PROGRESS_EVERY_S)
 
     async with anyio.create_task_group() as tasks:
@@ -202,7 +244,7 @@ async def _reporting(conductor: Orchestrator, on_progress: Callable[[Progress], 
         yield
         tasks.cancel_scope.cancel()
     if on_progress is not None:
-        on_progress(conductor.progress())
+        on_progress(orchestrator.progress())
 
 
 async def _read(store: DiskStore) -> RunOnDisk:

@@ -20,6 +20,7 @@ from classify_batch import (
     arun,
     run,
 )
+from classify_batch.events import Event, FilesCommitted, JobSubmitted
 
 RULES = [{"type": "invoice", "description": "has an invoice number and a total"}]
 IDS = [f"file-{number}" for number in range(25)]
@@ -132,6 +133,29 @@ def test_progress_is_reported(tmp_path: Path) -> None:
     result = run(settings_with(), IDS, tmp_path / "run", on_progress=heard.append)
     assert heard[-1].files == 25
     assert sum(heard[-1].outcomes.values()) == sum(result.counts.values()) == 25
+
+
+def test_observers_are_given_what_happens(tmp_path: Path) -> None:
+    """Every job, and every file's end; one that fails doesn't reach the run."""
+
+    class Kept:
+        def __init__(self) -> None:
+            self.events: list[Event] = []
+
+        async def observe(self, event: Event) -> None:
+            self.events.append(event)
+
+    class Failing:
+        async def observe(self, event: Event) -> None:
+            raise OSError(f"nobody listens to {event}")
+
+    kept = Kept()
+    result = run(settings_with(), IDS, tmp_path / "run", observers=[Failing(), kept])
+    assert result.exit_status == ExitStatus.COMPLETE
+    submitted = [each for each in kept.events if isinstance(each, JobSubmitted)]
+    committed = [each for each in kept.events if isinstance(each, FilesCommitted)]
+    assert len(submitted) == len({each.job_id for each in submitted}) == len(committed) == -(-len(IDS) // 10)
+    assert sum(sum(each.outcomes.values()) for each in committed) == len(IDS)
 
 
 def test_arun_inside_a_running_loop(tmp_path: Path) -> None:

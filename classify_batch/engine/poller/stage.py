@@ -6,20 +6,20 @@ submitted than can be collected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
+from classify_batch.engine.context import EngineContext
 from classify_batch.engine.poller.watch import PollJobs, PollList, PollSchedule, Wait
-from classify_batch.engine.shutdown import Shutdown, Stop
+from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.lifecycle import Finished
-from classify_batch.limits import Headroom, JobSlots
+from classify_batch.limits import RequestGate
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import Job, JobPage, JobView
-from classify_batch.ports import Api, Clock, Journal
 from classify_batch.protocol.sanitize import clean
 
 PAGE_SIZE = 100
@@ -36,28 +36,15 @@ It is not waited for: meanwhile nobody would look at anything."""
 class Poller:
     """One for all jobs of a run."""
 
-    def __init__(
-        self,
-        api: Api,
-        journal: Journal,
-        clock: Clock,
-        slots: JobSlots,
-        stopping: Shutdown,
-        watch: PollSchedule,
-        room: Callable[[], Headroom],
-        *,
-        job_timeout_s: float,
-        settle_s: float,
-    ) -> None:
-        self._api = api
-        self._journal = journal
-        self._clock = clock
-        self._slots = slots
-        self._stopping = stopping
-        self._watch = watch
-        self._room = room
-        self._job_timeout_s = job_timeout_s
-        self._settle_s = settle_s
+    def __init__(self, context: EngineContext, schedule: PollSchedule, gate: RequestGate) -> None:
+        self._api = context.api
+        self._journal = context.journal
+        self._clock = context.clock
+        self._slots = context.slots
+        self._stopping = context.shutdown
+        self._limits = context.settings.limits
+        self._watch = schedule
+        self._gate = gate
         self._page_size = PAGE_SIZE
         self._first_token: str | None = None
         self._list_failures = 0
@@ -94,9 +81,9 @@ class Poller:
     async def _step(self, finished: ObjectSendStream[Job]) -> None:
         if self._other_rates:
             self._other_rates = False
-            self._watch.rates_changed(anyio.current_time(), self._room())
+            self._watch.rates_changed(anyio.current_time(), self._gate.room)
         try:
-            match self._watch.next(anyio.current_time(), self._room()):
+            match self._watch.next(anyio.current_time(), self._gate.room):
                 case PollList(pages_max):
                     await self._sweep(pages_max, finished)
                 case PollJobs(job_ids):
@@ -187,7 +174,7 @@ class Poller:
         since_s = now_s if watched.missing_since_s is None else watched.missing_since_s
         self._watch.looked(job_id, now_s)
         watched.missing_since_s = since_s
-        if now_s - since_s < self._settle_s:
+        if now_s - since_s < self._limits.settle_s:
             return
         if watched.job.reopened:
             await self._give_up(job_id, finished)
@@ -212,7 +199,7 @@ class Poller:
             self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
             self._slots.release()
             await finished.send(replace(job, finished=view))
-        elif anyio.current_time() - watched.since_s + watched.earlier_s > self._job_timeout_s:
+        elif anyio.current_time() - watched.since_s + watched.earlier_s > self._limits.job_timeout_s:
             await self._give_up(view.job_id, finished)
 
     async def _give_up(self, job_id: str, finished: ObjectSendStream[Job]) -> None:

@@ -12,19 +12,17 @@ from dataclasses import dataclass, replace
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from classify_batch.engine.outcome_recorder import OutcomeRecorder
+from classify_batch.engine.context import EngineContext, ProvenProject
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import Doubt, Evidence
 from classify_batch.engine.reconciler.found import FoundJob, settle_found
 from classify_batch.engine.reconciler.listing import READ_ATTEMPTS_MAX, JobList
-from classify_batch.engine.shutdown import Shutdown, Stop
+from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Adopted
-from classify_batch.limits import JobSlots
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import Ambiguous, Answers, Attempt, Job, JobView
-from classify_batch.ports import Api, Clock, Journal
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import Kind
 
@@ -50,38 +48,18 @@ class _Hands:
 class Reconciler:
     """One for all attempts of a run whose acceptance is unknown."""
 
-    def __init__(
-        self,
-        api: Api,
-        journal: Journal,
-        outcomes: OutcomeRecorder,
-        clock: Clock,
-        slots: JobSlots,
-        stopping: Shutdown,
-        evidence: Evidence,
-        job_list: JobList,
-        *,
-        project_proven: Callable[[], Awaitable[bool]],
-        attempts: int,
-        settle_s: float,
-        job_timeout_s: float,
-        warn: Callable[[str], None],
-    ) -> None:
-        """`project_proven`: returns when a read has shown that the key speaks for the run's project; false where there
-        was nothing to hold it against."""
-        self._api = api
-        self._journal = journal
-        self._outcomes = outcomes
-        self._clock = clock
-        self._slots = slots
-        self._stopping = stopping
+    def __init__(self, context: EngineContext, evidence: Evidence, job_list: JobList, project: ProvenProject) -> None:
+        self._context = context
+        self._api = context.api
+        self._journal = context.journal
+        self._recorder = context.recorder
+        self._clock = context.clock
+        self._slots = context.slots
+        self._stopping = context.shutdown
+        self._limits = context.settings.limits
         self._evidence = evidence
-        self._project_proven = project_proven
-        self._attempts = attempts
-        self._settle_s = settle_s
-        self._job_timeout_s = job_timeout_s
-        self._warn = warn
         self._list = job_list
+        self._project = project
         self._searched_to: int | None = None
         self._answers: dict[str, Answers] = {}
         self._list_error = ""
@@ -99,7 +77,7 @@ class Reconciler:
         then one is made. None where that has taken longer already: one waits for candidates.
         """
         now_s = anyio.current_time()
-        known_in_s = [each.accept_until_s + self._settle_s - now_s for each in self._evidence.doubts.values()]
+        known_in_s = [each.accept_until_s + self._limits.settle_s - now_s for each in self._evidence.doubts.values()]
         if min(known_in_s, default=0.0) < -job_s:
             return None
         return job_s + max(0.0, max(known_in_s, default=0.0))
@@ -113,7 +91,7 @@ class Reconciler:
         """Reconciles what comes until it is cancelled."""
         async with ambiguous, again, adopted, anyio.create_task_group() as tasks:
             tasks.start_soon(self._receive, ambiguous)
-            hands = _Hands(again, adopted, await self._project_proven())
+            hands = _Hands(again, adopted, await self._project.ready())
             while True:
                 await self._news.wait()
                 began_s = anyio.current_time()
@@ -125,7 +103,7 @@ class Reconciler:
                         await anyio.sleep_forever()
                     await anyio.sleep(ROUND_S_MAX)
                 if self.doubts:
-                    gap_s = min(ROUND_S_MAX, max(ROUND_S_MIN, self._settle_s / 8))
+                    gap_s = min(ROUND_S_MAX, max(ROUND_S_MIN, self._limits.settle_s / 8))
                     if not self._evidence.needs_complete_reading(began_s):  # a search leaves others half of the rate
                         gap_s = max(gap_s, anyio.current_time() - began_s)
                     await anyio.sleep(gap_s)
@@ -144,7 +122,7 @@ class Reconciler:
         attempt, now_s = each.attempt, anyio.current_time()
         accept_until_s = each.left_s + each.accept_s
         age_s = self._clock.wall_s() - max(attempt.since_s, attempt.waits_since_s)
-        give_up_s = max(now_s + self._job_timeout_s - max(0.0, age_s), accept_until_s + self._settle_s)
+        give_up_s = max(now_s + self._limits.job_timeout_s - max(0.0, age_s), accept_until_s + self._limits.settle_s)
         return Doubt(attempt, accept_until_s, give_up_s, self._api.transaction_id(attempt), each.refusal)
 
     # --- One round --------------------------------------------------------------------------------------------------
@@ -181,7 +159,9 @@ class Reconciler:
             if error.verdict in _ENDS_THE_RUN:
                 raise
             if not self._list_error:
-                self._warn(f"whether some creates were accepted stays unknown: the job list can't be read ({error})")
+                self._context.warn(
+                    f"whether some creates were accepted stays unknown: the job list can't be read ({error})"
+                )
             self._list_error = f"the job list can't be read ({error})"
             errors.append(error)
             evidence.fail_reading()
@@ -338,15 +318,15 @@ class Reconciler:
         if unresolved:
             told = [view for view in told if self._evidence.has_told_all(view.job_id)]
         self._evidence.remove(doubt)
-        settlement = settle_found(attempt, found, self._attempts, unresolved)
+        settlement = settle_found(attempt, found, self._limits.attempts, unresolved)
         if settlement.mode_unproven and not self._mode_warned:
             self._mode_warned = True
-            self._warn(
+            self._context.warn(
                 "some answers were found in the job list after a create was not answered, and the API doesn't tell "
                 "those jobs' mode: `mode` is null there"
             )
         times = [each.view.created_at_s for each in found if each.view.created_at_s is not None]
-        self._outcomes.end(
+        self._recorder.end(
             attempt,
             Kind.COLLECTED,
             job_id=found[0].view.job_id if found else None,

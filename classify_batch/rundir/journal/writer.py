@@ -66,14 +66,14 @@ class JournalWriter:
         standing: RunSnapshot,
         clock: Clock,
         requests: Callable[[], int] = lambda: 0,
-        on_ended: Callable[[Ended], None] = lambda _fact: None,
+        on_fact: Callable[[Fact], None] = lambda _fact: None,
         found: Callable[[], dict[str, float]] = dict,
         totals_every_bytes: int = TOTALS_EVERY_BYTES,
     ) -> None:
         self._store = store
         self._clock = clock
         self._requests = requests
-        self._on_ended = on_ended
+        self._on_fact = on_fact
         self._found = found
         self._numbered: dict[int, int] = {}
         self._durable_seq = standing.seq
@@ -109,10 +109,9 @@ class JournalWriter:
         standing.apply(fact, 0)
         self._waiting[rank].append(fact)
         self._ranks[chunk] = rank
-        if isinstance(fact, Ended):
-            if standing.is_done(chunk):
-                self._numbered.pop(chunk, None)
-            self._on_ended(fact)
+        if isinstance(fact, Ended) and standing.is_done(chunk):
+            self._numbered.pop(chunk, None)
+        self._on_fact(fact)
 
     def _begin(self) -> None:
         """The next lines begin here: what a line says of all before it has to be taken down now."""
@@ -195,6 +194,17 @@ class JournalWriter:
 
     def tell_times_apart(self) -> None:
         self.standing.times_apart = True
+
+    @property
+    def jobs_made(self) -> int:
+        return self.standing.jobs
+
+    @property
+    def jobs_in_flight(self) -> int:
+        return self.standing.jobs_out
+
+    def others_suspect(self, key: AttemptKey) -> bool:
+        return self.standing.others_suspect(key)
 
     def holder_of(self, job_id: str) -> AttemptKey | None:
         return self.standing.holder_of(job_id)

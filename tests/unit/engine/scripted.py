@@ -3,7 +3,8 @@ must not be made), and a journal that keeps what it is told."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
 from zlib import crc32
 
 import anyio
@@ -13,7 +14,7 @@ from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Fact
 from classify_batch.model import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
 from classify_batch.ports import NamedFor
-from classify_batch.vocabulary import Log
+from classify_batch.vocabulary import Kind, Log
 
 
 def refusal(verdict: Verdict, call: str = "list", status: int | None = None) -> ApiError:
@@ -59,6 +60,7 @@ class KeptJournal:
         recorded: the facts, each with the event loop's time.
         lines: what was appended to each log.
         holders: which open attempt has which job.
+        suspects: attempts whose shared bad jobs may be another file's doing.
     """
 
     server_s: float | None = None
@@ -68,9 +70,18 @@ class KeptJournal:
         self.recorded: list[tuple[float, Fact]] = []
         self.lines = dict.fromkeys(Log, b"")
         self.holders: dict[str, AttemptKey] = {}
+        self.suspects: set[AttemptKey] = set()
+
+    jobs_made = jobs_in_flight = 0
 
     def next_attempt(self, chunk: int) -> int:
         return 1
+
+    def others_suspect(self, key: AttemptKey) -> bool:
+        return key in self.suspects
+
+    def record_about_run(self, kind: Kind, values: Mapping[str, Any]) -> None:
+        """Nothing here is about the run as a whole."""
 
     def record(self, fact: Fact) -> None:
         self.recorded.append((anyio.current_time(), fact))

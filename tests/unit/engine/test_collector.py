@@ -13,12 +13,16 @@ from trio.testing import MockClock
 
 from classify_batch.engine import collector as module
 from classify_batch.engine.collector import Collector
+from classify_batch.engine.context import EngineContext
+from classify_batch.engine.event_queue import EventQueue
 from classify_batch.engine.outcome_recorder import OutcomeRecorder
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.events import Event, Warned
 from classify_batch.lifecycle import Ended
+from classify_batch.limits import JobSlots
 from classify_batch.model import Answer, Answers, Attempt, AttemptKey, Job, JobView, Part, to_ranges
-from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule
+from classify_batch.settings import Settings
 from classify_batch.vocabulary import Kind, Log
 from tests.sandbox.loop_clock import LoopClock
 from tests.unit.engine.scripted import KeptJournal, ScriptedApi, refusal
@@ -26,7 +30,7 @@ from tests.unit.engine.scripted import KeptJournal, ScriptedApi, refusal
 pytestmark = pytest.mark.anyio
 
 SETTLE_S, JOB_TIMEOUT_S = 20.0, 600.0
-SPECS = JobSpecs(JobSpec(rules=(Rule(type="x", description="anything at all"),)))
+RULES = [{"type": "x", "description": "anything at all"}]
 
 Shown = TypeVar("Shown")
 Status = str | ApiError
@@ -85,21 +89,24 @@ class Rig:
         self.server = server
         self.journal = KeptJournal()
         self.stopping = Shutdown()
-        self.suspects: set[AttemptKey] = set()
-        self.left_open: list[AttemptKey] = []
+        self.suspects = self.journal.suspects
         self.warned: list[str] = []
+        self._events = EventQueue([self])
+        limits = {"attempts": attempts, "settle_s": SETTLE_S, "job_timeout_s": JOB_TIMEOUT_S}
+        settings = Settings(job={"rules": RULES}, limits=limits)
+        clock = LoopClock()
+        recorder = OutcomeRecorder(self.journal, clock, settings.specs)
         self.collector = Collector(
-            server,
-            OutcomeRecorder(self.journal, LoopClock(), SPECS),
-            self.stopping,
-            SPECS,
-            attempts=attempts,
-            settle_s=SETTLE_S,
-            job_timeout_s=JOB_TIMEOUT_S,
-            others_suspect=lambda key: key in self.suspects,
-            on_left_open=self.left_open.append,
-            warn=self.warned.append,
+            EngineContext(settings, server, self.journal, recorder, clock, JobSlots(9), self.stopping, self._events)
         )
+
+    async def observe(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            self.warned.append(event.message)
+
+    @property
+    def left_open(self) -> list[AttemptKey]:
+        return list(self.stopping.left_open)
 
     async def collect(self, *jobs: Job) -> Rig:
         """One worker, until it is through with all of them."""
@@ -109,6 +116,7 @@ class Rig:
                 send.send_nowait(each)
         with anyio.fail_after(10 * JOB_TIMEOUT_S):
             await self.collector.work(finished)
+        await self._events.drain()
         return self
 
     @property

@@ -1,0 +1,45 @@
+"""What every stage of a run needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from classify_batch.engine.event_queue import EventQueue
+from classify_batch.engine.outcome_recorder import OutcomeRecorder
+from classify_batch.engine.shutdown import Shutdown
+from classify_batch.events import Warned
+from classify_batch.limits import JobSlots
+from classify_batch.ports import Api, Clock, Journal
+from classify_batch.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class EngineContext:
+    """One for all stages of a run."""
+
+    settings: Settings
+    api: Api
+    journal: Journal
+    recorder: OutcomeRecorder
+    clock: Clock
+    slots: JobSlots
+    shutdown: Shutdown
+    events: EventQueue
+
+    def warn(self, message: str) -> None:
+        self.events.notify(Warned(message))
+
+
+class ProvenProject(Protocol):
+    """The project that the key speaks for, once a read has shown it.
+
+    Attributes:
+        project_id: None where nothing tells it.
+    """
+
+    project_id: str | None
+
+    async def ready(self) -> bool:
+        """Returns when creates may leave, and absence may be believed. False: nothing tells which project it is, nor
+        which it should be."""
