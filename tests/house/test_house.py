@@ -28,7 +28,7 @@ from classify_batch.vocabulary import FailureCode, Kind
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "classify_batch"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-PYTHON = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "scripts").glob("*.py"))]
+PYTHON = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "scripts").rglob("*.py"))]
 README = (ROOT / "README.md").read_text()
 HEAVY = {
     *("aiofiles", "anyio", "asyncio", "filelock", "httpx", "httpx_aiohttp", "pydantic", "pydantic_settings", "rich"),

@@ -11,8 +11,9 @@ import asyncio
 import json
 from typing import Any
 
-from _bench_peer import classify_all, parser
 from llama_cloud import AsyncLlamaCloud
+
+from bench_suite.peer import classify_all, parser
 
 RULES: Any = [
     {"type": "invoice", "description": "has an invoice number, line items and a total amount"},

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from _crash_case import PROCESSES_MAX, Case, Score, Shape
-from _crash_forks import Forks
-from _crash_sandbox import Lab
+from crash_suite.case import PROCESSES_MAX, Case, Score, Shape
+from crash_suite.forks import Forks
+from crash_suite.sandbox import Lab
 
 Strike = Callable[[Case, random.Random], Awaitable[None]]
 

@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _bench_clients import CLIENTS
-from _bench_compare import CASES, compare
-from _bench_growth import growth
-from _bench_lab import SCRIPTS, Lab, Server, environment, pin_clients, spread_clients
-from _bench_singles import journal, plan, resume, reuse, server, start
-from _bench_v2 import v2
+from bench_suite.clients import CLIENTS
+from bench_suite.compare import CASES, compare
+from bench_suite.growth import growth
+from bench_suite.lab import SCRIPTS, Lab, Server, environment, pin_clients, spread_clients
+from bench_suite.singles import journal, plan, resume, reuse, server, start
+from bench_suite.v2 import v2
 
 Rows = list[dict[str, Any]]
 
@@ -65,7 +65,7 @@ def draw(suite: str, rows: Rows, path: Path) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump({"suite": suite, "rows": rows}, file)
         file.flush()
-        subprocess.run([environment("tools"), SCRIPTS / "_bench_picture.py", file.name, path], check=True)
+        subprocess.run([environment("tools"), SCRIPTS / "picture.py", file.name, path], check=True)
 
 
 def parse() -> argparse.Namespace:

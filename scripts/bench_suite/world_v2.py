@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from _bench_world import PROJECT_ID, VERDICTS, Job, JobTable, RefusedError, invalid, iso
+from bench_suite.world import PROJECT_ID, VERDICTS, Job, JobTable, RefusedError, invalid, iso
 
 
 class WorldV2(JobTable):

@@ -17,7 +17,7 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / ".demo"
 RUN = HERE / "run"
 DOCUMENTS = Path(sysconfig.get_paths()["purelib"])

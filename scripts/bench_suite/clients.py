@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from _bench_lab import SCRIPTS, Lab, environment
+from bench_suite.lab import SCRIPTS, Lab, environment
 
 STARTS = 3
 CONFIG = """
@@ -87,9 +87,9 @@ def _peer(script: str, env: str, *more: str) -> Command:
 
 CLIENTS: dict[str, Command] = {
     "ours": _ours,
-    "sdk": _peer("_bench_peer_sdk.py", "sdk"),
-    "sdk-fast": _peer("_bench_peer_sdk.py", "sdk", "--polling-interval", "0.1", "--backoff", "constant"),
-    "llamaclassify": _peer("_bench_peer_llamaclassify.py", "llamaclassify"),
+    "sdk": _peer("peer_sdk.py", "sdk"),
+    "sdk-fast": _peer("peer_sdk.py", "sdk", "--polling-interval", "0.1", "--backoff", "constant"),
+    "llamaclassify": _peer("peer_llamaclassify.py", "llamaclassify"),
 }
 
 

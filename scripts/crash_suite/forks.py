@@ -1,4 +1,4 @@
-"""Processes to strike: the real command, or quickly made ones of `_crash_child.py`."""
+"""Processes to strike: the real command, or quickly made ones of `child.py`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _crash_sandbox import COMMAND, ENVIRON
+from crash_suite.sandbox import COMMAND, ENVIRON
 
-CHILD = (sys.executable, str(Path(__file__).with_name("_crash_child.py")))
+CHILD = (sys.executable, str(Path(__file__).with_name("child.py")))
 PATIENCE_S = 120.0
 
 

@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 import altair as alt
-from _bench_table import summary
+
+from bench_suite.table import summary
 
 COMPARED = ("makespan ÷ ideal", "requests a job", "CPU ms a job", "peak RSS MiB")
 GROWING = {"time, s": "wall_s", "CPU, s": "cpu_s", "verify, s": "verify_s", "peak RSS, MiB": "rss_mib"}

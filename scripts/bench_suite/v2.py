@@ -7,9 +7,9 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from _bench_clients import Work, measure
-from _bench_lab import Lab
-from _bench_table import print_table
+from bench_suite.clients import Work, measure
+from bench_suite.lab import Lab
+from bench_suite.table import print_table
 
 CREATES_PER_S = 40.0
 """What the vendor documents, and what a run on v2 keeps to by itself."""

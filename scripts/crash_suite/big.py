@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from _crash_case import Case, Score, Shape
-from _crash_sandbox import FAULTS, Lab, sandbox
+from crash_suite.case import Case, Score, Shape
+from crash_suite.sandbox import FAULTS, Lab, sandbox
 
 BAD_ANSWERS = ("429", "503", "no answer")
 MORE_MAX = 0.15

@@ -16,8 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from zlib import crc32
 
-from _bench_clients import file_id
-
+from bench_suite.clients import file_id
 from classify_batch import Settings
 from classify_batch.clock import SystemClock
 from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally

@@ -22,12 +22,12 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-from _crash_big import faults_cost
-from _crash_case import Score
-from _crash_cuts import cut_everywhere
-from _crash_forks import forks
-from _crash_sandbox import Lab
-from _crash_suites import LONGER, SMALL, Suites, carry_out, measure
+from crash_suite.big import faults_cost
+from crash_suite.case import Score
+from crash_suite.cuts import cut_everywhere
+from crash_suite.forks import forks
+from crash_suite.sandbox import Lab
+from crash_suite.suites import LONGER, SMALL, Suites, carry_out, measure
 
 COUNTS = ("kills", "stops", "runs", "files", "files lost", "files twice", "paid twice")
 SUITE_COLUMNS = (*COUNTS, "other faults", "requests")

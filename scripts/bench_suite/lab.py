@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ROOT / "scripts"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = Path(__file__).parent
 KEY = "bench-key-0123456789"
 
 ENVIRONMENTS = {
@@ -72,7 +72,7 @@ class Server:
 
     def __init__(self, python: Path, core: int | None) -> None:
         pin = [] if core is None else ["--core", str(core)]
-        self._command = [str(python), str(SCRIPTS / "_bench_server.py"), "--key", KEY, *pin]
+        self._command = [str(python), str(SCRIPTS / "server.py"), "--key", KEY, *pin]
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

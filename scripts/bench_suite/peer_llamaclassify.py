@@ -9,9 +9,10 @@ import argparse
 import asyncio
 import os
 
-from _bench_peer import classify_all, parser
 from llama_cloud.types import ClassifierRule
 from llama_cloud_services.beta.classifier.client import LlamaClassify
+
+from bench_suite.peer import classify_all, parser
 
 RULES = [
     ClassifierRule(type="invoice", description="has an invoice number, line items and a total amount"),

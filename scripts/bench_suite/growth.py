@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _bench_clients import Work, measure_in
-from _bench_lab import Lab
-from _bench_table import print_table
+from bench_suite.clients import Work, measure_in
+from bench_suite.lab import Lab
+from bench_suite.table import print_table
 
 FILES = [10_000, 100_000, 1_000_000]
 MIB = 1024 * 1024

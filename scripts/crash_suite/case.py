@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _crash_forks import Forks, run_command
-from _crash_sandbox import Server
-
 from classify_batch.errors import RunDirectoryError
 from classify_batch.operations.verify import verify_run
 from classify_batch.sandbox import OpenProject, read_billed
 from classify_batch.sandbox.documents.project import JobConfig, Judge
 from classify_batch.settings import Settings
+from crash_suite.forks import Forks, run_command
+from crash_suite.sandbox import Server
 
 PROCESSES_MAX = 60
 """A case that needs more of them makes no way."""

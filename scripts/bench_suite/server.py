@@ -22,9 +22,9 @@ from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs
 
-from _bench_meter import Bucket, Meter, SlidingWindow
-from _bench_world import JobTable, RefusedError, invalid
-from _bench_world_v2 import WorldV2
+from bench_suite.meter import Bucket, Meter, SlidingWindow
+from bench_suite.world import JobTable, RefusedError, invalid
+from bench_suite.world_v2 import WorldV2
 
 JOBS_PATHS = {"v1": "/api/v1/classifier/jobs", "v2": "/api/v2/classify"}
 GZIP_BYTES_MIN = 500

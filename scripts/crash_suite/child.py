@@ -194,7 +194,7 @@ def become(steps: Steps, order: dict[str, Any]) -> NoReturn:
 def main() -> None:
     steps = Steps()
     stand_in(steps)
-    for name in ("__main__", "cli.run", "cli.resume", "cli.running", "runs", "sandbox"):
+    for name in ("__main__", "cli.run", "cli.resume", "cli.running", "operations.run", "sandbox"):
         import_module(f"classify_batch.{name}")
     last = 0
     for line in sys.stdin:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from _bench_clients import CLIENTS, Work, measure, measure_start
-from _bench_lab import Lab
-from _bench_table import print_table, summary
+from bench_suite.clients import CLIENTS, Work, measure, measure_start
+from bench_suite.lab import Lab
+from bench_suite.table import print_table, summary
 
 
 @dataclass(frozen=True, slots=True)

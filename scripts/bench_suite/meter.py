@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
-from _bench_world import JobTable
+from bench_suite.world import JobTable
 
 
 class SlidingWindow:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from _bench_clients import CONFIG, Work, file_id, measure_in
-from _bench_lab import KEY, SCRIPTS, Lab
-from _bench_table import print_table
+from bench_suite.clients import CONFIG, Work, file_id, measure_in
+from bench_suite.lab import KEY, SCRIPTS, Lab
+from bench_suite.table import print_table
 
 Rows = list[dict[str, Any]]
 MANY_FILES = 10_000_000
@@ -28,7 +28,7 @@ FIRST_REQUEST_S_MAX = 600.0
 def journal(lab: Lab, _options: argparse.Namespace) -> Rows:
     """facts a second with an fsync of 5 ms and 100 waiting tasks, against one fsync each"""
     with tempfile.TemporaryDirectory(prefix="classify-batch-bench-") as name:
-        cost = lab.cost([sys.executable, SCRIPTS / "_bench_journal.py", name])
+        cost = lab.cost([sys.executable, SCRIPTS / "journal.py", name])
     row = json.loads(cost.stdout)
     print_table([{name: f"{value:,.0f}" for name, value in row.items()}])
     return [row]
@@ -94,7 +94,7 @@ def reuse(lab: Lab, options: argparse.Namespace) -> Rows:
             (folder / "config.toml").write_text(CONFIG)
             per_job = options.files_per_job or 100
             words = [folder, "--files", files, "--files-per-job", per_job, "--whole"]
-            lab.cost([sys.executable, SCRIPTS / "_bench_build_run.py", *words])
+            lab.cost([sys.executable, SCRIPTS / "build_run.py", *words])
             with (folder / "ids.txt").open("w") as file:
                 file.writelines(f"{file_id(number)}\n" for number in range(files + NEW_FILES))
             paths = (folder / "config.toml", "--input", folder / "ids.txt", "--run-dir", folder / "again")
@@ -116,7 +116,7 @@ def resume(lab: Lab, options: argparse.Namespace) -> Rows:
             folder = Path(name)
             (folder / "config.toml").write_text(CONFIG)
             words = [folder, "--files", files, "--files-per-job", options.files_per_job or 100]
-            lab.cost([sys.executable, SCRIPTS / "_bench_build_run.py", *words])
+            lab.cost([sys.executable, SCRIPTS / "build_run.py", *words])
             sizes = {path.name: path.stat().st_size for path in (folder / "run").glob("*.jsonl")}
             rows.append({"files": files, **_first_request(lab, folder / "run"), "bytes": sizes})
     mib = 1024 * 1024

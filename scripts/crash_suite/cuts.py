@@ -24,16 +24,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from _crash_case import Case, Score, Shape, lines_of
-from _crash_forks import Forks
-from _crash_sandbox import BRISK, FAULTS, Lab, Server
-from _crash_suites import FAILING
-
 from classify_batch import Settings, arun
 from classify_batch.operations.verify import verify_run
 from classify_batch.rundir.journal.line import seal
 from classify_batch.sandbox import App, Faults, Options, opened, read_jobs, serving
 from classify_batch.sandbox.jobs.job_table import Job, count_billed
+from crash_suite.case import Case, Score, Shape, lines_of
+from crash_suite.forks import Forks
+from crash_suite.sandbox import BRISK, FAULTS, Lab, Server
+from crash_suite.suites import FAILING
 
 MISFORTUNES = FAULTS | BRISK | {"retry_after_s": 0.02, "error": 0.15, "null_result": 0.1}
 AT_ONCE = 16
