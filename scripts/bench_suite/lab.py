@@ -152,9 +152,8 @@ class Lab:
     def start(self, command: Sequence[object], stdout: IO[str], stderr: IO[str]) -> subprocess.Popen[str]:
         told = {"LLAMA_CLOUD_API_KEY": KEY, "LLAMA_CLOUD_BASE_URL": self.server.base_url}
         others = {name: value for name, value in os.environ.items() if not name.startswith("CLASSIFY_BATCH_")}
-        others.pop("PYTHONPATH", None)
-        if self.tree is not None:
-            others["PYTHONPATH"] = str(self.tree)
+        trees = [] if self.tree is None else [self.tree]
+        others["PYTHONPATH"] = os.pathsep.join(map(str, [*trees, SCRIPTS.parent]))  # clients import from this suite
         words = [str(word) for word in command]
         return subprocess.Popen(words, stdout=stdout, stderr=stderr, env=others | told, text=True)
 

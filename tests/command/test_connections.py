@@ -25,16 +25,11 @@ from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.model import Attempt, AttemptKey, JobView, Part
 from classify_batch.settings.job_spec import JobSpec, Rule
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 SPEC = JobSpec(rules=(Rule(type="invoice", description="has line items and a total"),))
 JOB = {"id": "j", "status": "PENDING", "project_id": "p", "rules": [], "user_id": "u"}
 CERTIFICATES = trustme.CA()
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture

@@ -26,17 +26,12 @@ from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.model import Attempt, AttemptKey, JobView, Part
 from classify_batch.settings.job_spec import JobSpec, Rule
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 KEY = "llx-very-secret-key-0123456789"
 SPEC = JobSpec(rules=(Rule(type="invoice", description="has line items and a total"),))
 JOB = {"id": "j", "status": "PENDING", "project_id": "p", "rules": [], "user_id": "u"}
 Write = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 class Server:

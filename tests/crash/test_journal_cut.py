@@ -21,11 +21,6 @@ from tests.sandbox.virtual import laboratory
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
-
-
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
     """A run with a bit of everything in it, complete."""

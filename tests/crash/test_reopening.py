@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
@@ -30,11 +29,6 @@ pytestmark = pytest.mark.anyio
 Choose = Callable[[int, int], int]
 KEPT: dict[str, Choose] = {"nothing": min, "half": lambda least, most: (least + most) // 2, "everything": max}
 """How much of what was pending a power cut leaves."""
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 @pytest.fixture(autouse=True)

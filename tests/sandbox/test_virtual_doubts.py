@@ -10,18 +10,12 @@ from itertools import count
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.errors import ExitStatus
 from classify_batch.vocabulary import Log
 from tests.sandbox.virtual import Before, Lab, answer, ends_well, is_create, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 @pytest.mark.parametrize("fault", ["lost_create_answer", "create_503_after"])

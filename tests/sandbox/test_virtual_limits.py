@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
@@ -20,11 +19,6 @@ from tests.sandbox.virtual import Lab, answer, is_create, laboratory
 pytestmark = pytest.mark.anyio
 
 FOR_EVER_S = 3000.0
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 def told_to(lab: Lab, settings: dict[str, object]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.cli.rendering.summary import describe
 from classify_batch.errors import ExitStatus
@@ -20,11 +19,6 @@ pytestmark = pytest.mark.anyio
 
 A_JOB = 10 * 5
 """Credits: ten files of five pages, FAST."""
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 def manifest(lab: Lab) -> dict[str, Any]:

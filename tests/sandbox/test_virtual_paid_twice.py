@@ -12,7 +12,6 @@ from uuid import NAMESPACE_URL, uuid5
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
@@ -21,11 +20,6 @@ from tests.sandbox.loop_clock import LoopClock
 from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 BOTH = pytest.mark.parametrize("version", ["v1", "v2"])

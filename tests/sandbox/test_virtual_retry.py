@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.engine import retry_failed as reopening
 from classify_batch.engine.shutdown import Stop
@@ -26,11 +25,6 @@ from tests.crash.test_state_machine import change_weather, move_on
 from tests.sandbox.virtual import After, Lab, answer, as_it_is, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 def is_results(request: httpx.Request) -> bool:

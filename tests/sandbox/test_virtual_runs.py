@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
@@ -19,11 +18,6 @@ from classify_batch.vocabulary import Log
 from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 # --- Undisturbed -----------------------------------------------------------------------------------------------------

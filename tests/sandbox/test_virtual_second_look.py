@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.errors import DamagedError, the_cause
 from classify_batch.rundir.opened_run import read_run
@@ -20,11 +19,6 @@ from tests.sandbox.virtual import Lab, is_create, laboratory
 pytestmark = pytest.mark.anyio
 
 WEAK = {"escalation": {"below_confidence": 0.6, "unmatched": True}}
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 def looks(lab: Lab) -> dict[str, set[str]]:

@@ -7,7 +7,6 @@ from random import Random
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.opened_run import read_run
@@ -17,11 +16,6 @@ pytestmark = pytest.mark.anyio
 
 SOON_S = 10.0
 LONG_S = 1_200.0
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 def losing(share: float, seed: int = 2) -> After:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.cli.rendering.progress import Throughput, details
 from classify_batch.engine.progress import Progress
@@ -21,11 +20,6 @@ pytestmark = pytest.mark.anyio
 LONG_S = 300.0
 SOON_S = 6.0
 """A figure may be wrong for so long: nobody knows that a job takes longer than others before these would have ended."""
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 class Shown(NamedTuple):

@@ -7,7 +7,6 @@ from random import Random
 
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
@@ -21,11 +20,6 @@ pytestmark = pytest.mark.anyio
 
 KEY_OF_VERSION_02 = "224c1d58f0077afe5607104f4326a73489a23cce59eda13ffe64d15baf76aee0"
 """Of a file whose `target_pages` are the first seven: with another one, a run of that version would pay it again."""
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 async def test_a_kind_night() -> None:

@@ -8,17 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.vocabulary import Log
 from tests.sandbox.virtual import After, Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 def headed(*values: str) -> Mapping[str, object]:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import anyio
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.engine import collector as module
 from classify_batch.engine.collector import Collector
@@ -35,11 +34,6 @@ RULES = [{"type": "x", "description": "anything at all"}]
 Shown = TypeVar("Shown")
 Status = str | ApiError
 Said = Answers | ApiError
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 def said(*answered: str, null: Collection[str] = (), withheld: str = "") -> Answers:

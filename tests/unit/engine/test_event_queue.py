@@ -6,7 +6,6 @@ import logging
 
 import anyio
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.engine import event_queue as module
 from classify_batch.engine.event_queue import EventQueue, LogObserver, event_of
@@ -18,11 +17,6 @@ from classify_batch.vocabulary import Kind
 pytestmark = pytest.mark.anyio
 
 KEY = AttemptKey(7, 2)
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 class Kept:

@@ -22,11 +22,6 @@ pytestmark = pytest.mark.anyio
 patient = settings(deadline=None)  # a busy machine is no fault
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
-
-
 def jobs(count: int, *, newest_s: float | None = None) -> list[JobView]:
     """With times one second apart, newest first; or without any."""
     times = [None if newest_s is None else newest_s - number for number in range(count)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from classify_batch.engine.planner import chunked
 from classify_batch.streams.closing import closing
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
 BATCHES = st.lists(st.lists(st.text(min_size=1), max_size=9))
 
 

@@ -12,7 +12,6 @@ import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 from classify_batch.engine.project_proof import FILE_ATTEMPTS_MAX, KnownProject, ProjectProof, server_s_of
 from classify_batch.engine.shutdown import Shutdown, Stop
@@ -34,11 +33,6 @@ DOWN = refusal(Verdict.DOWN)
 GOOD_FOR_JOBS_ONLY = refusal(Verdict.KEY_REFUSED, "files", 403)
 
 EMPTY = JobPage((), None)
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 def page(*projects: str | None) -> JobPage:

@@ -21,7 +21,7 @@ from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.settings import Settings
 from classify_batch.store.memory import MemoryStore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
 
 SETTINGS = Settings(job={"rules": [{"type": "a", "description": "0123456789"}]})
 

@@ -18,7 +18,7 @@ from classify_batch.inputs.dedupe import distinct
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Limits, Spool
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
 FILE_IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=2)
 BATCHES = st.lists(st.lists(FILE_IDS | st.sampled_from("abcdefgh"), max_size=30))
 LIMITS = st.builds(

@@ -16,13 +16,8 @@ from classify_batch.inputs.formats import read_csv, read_jsonl, read_text
 from classify_batch.inputs.open import open_source
 from classify_batch.streams import blocks
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 CODE_POINTS_THAT_END_LINES_ELSEWHERE = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 async def read(path: Path, data: str | bytes, column: str | None = None) -> list[str]:

@@ -16,7 +16,7 @@ from classify_batch.inputs.iterables import BATCH_IDS
 from classify_batch.inputs.open import SourceSpec, is_repeatable, open_source
 from classify_batch.streams.closing import closing
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
 
 
 async def read(spec: SourceSpec, **options: Any) -> list[str]:

@@ -8,17 +8,11 @@ from random import Random
 
 import anyio
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.limits import Priority, RequestGate
 from classify_batch.limits.rate import CUT, FLOOR_SHARE, Rate
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 @dataclass

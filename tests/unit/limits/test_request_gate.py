@@ -7,7 +7,6 @@ from random import Random
 
 import anyio
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.limits import JobSlots, Priority, RequestGate
 from classify_batch.limits.job_slots import PATIENCE_MAX
@@ -21,11 +20,6 @@ from classify_batch.limits.request_gate import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 class Passing:

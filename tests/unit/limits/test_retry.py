@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits.retry import ATTEMPTS_MAX, WAIT_S_FIRST, WAIT_S_MAX, retry_transient
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 class Flaky:

@@ -14,14 +14,9 @@ from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import project_of_file
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 UUID = "0a6b7c1e-3d2f-4a5b-8c9d-0e1f2a3b4c5d"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 class Listing(httpx.AsyncBaseTransport):

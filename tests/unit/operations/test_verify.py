@@ -31,11 +31,6 @@ COMMITTED = (Log.RESULTS, Log.FAILURES, Log.JOURNAL, PLAN)
 Files = dict[str, bytes]
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
-
-
 @pytest.fixture(autouse=True)
 def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of a few files needs no 503 buckets, and there are thousands of verifications here."""

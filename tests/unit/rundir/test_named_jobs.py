@@ -25,15 +25,10 @@ from classify_batch.vocabulary import Kind, Log
 
 patient = settings(deadline=None)  # a busy machine is no fault
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 CHUNKS = 40
 LOTS = st.lists(st.integers(0, 1 << 20), min_size=40, max_size=160)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 class Still:

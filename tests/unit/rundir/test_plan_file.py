@@ -20,7 +20,7 @@ from classify_batch.store.disk import DiskStore
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import PLAN_JSONL
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
 FILE_IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=4)
 CHUNKS = st.lists(st.lists(FILE_IDS | st.sampled_from(['"', "\\n", "é"]), min_size=1, max_size=4), max_size=30)
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

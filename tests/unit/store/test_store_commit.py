@@ -18,12 +18,7 @@ from classify_batch.store.disk import DiskStore
 from classify_batch.store.group_commit import Committer, LogWriter
 from classify_batch.vocabulary import Log
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 
 class Recorder:

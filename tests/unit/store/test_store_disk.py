@@ -17,12 +17,7 @@ from classify_batch.store.atomic_file import give_new_name
 from classify_batch.store.disk import DiskStore
 from classify_batch.vocabulary import Log
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 
 async def blocks(*data: bytes) -> AsyncIterator[bytes]:

@@ -21,7 +21,7 @@ from classify_batch.errors import ExitStatus, LockedError, RunDirectoryError
 from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.lock import hold
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 HOLDS = """
 import asyncio, sys, subprocess
@@ -39,11 +39,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @contextmanager

@@ -1,0 +1,38 @@
+"""What all tests share: virtual time for what is asynchronous, and which tests are integration tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+INTEGRATION = frozenset({"crash", "explorer", "old_runs", "sandbox", "strangers"})
+"""Folders whose tests simulate whole runs, kill processes or start servers: for scripts/integration. So are tests that
+are marked as driven by the vendor's SDK, or as slow. All others are for scripts/test."""
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> str | tuple[str, dict[str, Any]]:
+    """Virtual time, in which waiting takes none; real time for tests that are marked `real_time`: they use sockets,
+    files in threads, or processes."""
+    if request.node.get_closest_marker("real_time") is not None:
+        return "asyncio"
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of what must work on either event loop, in real time."""
+    markers = list(metafunc.definition.iter_markers("parametrize"))
+    told = any("anyio_backend" in marker.args[0] for marker in markers)
+    if metafunc.definition.get_closest_marker("any_loop") is not None and not told:
+        metafunc.parametrize("anyio_backend", ["asyncio", "trio"])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        marked = any(item.get_closest_marker(name) is not None for name in ("sdk", "slow"))
+        if folder in INTEGRATION or marked:
+            item.add_marker(pytest.mark.integration)
