@@ -64,72 +64,74 @@ class Collector:
         self._api = context.api
         self._journal = context.journal
         self._recorder = context.recorder
-        self._stopping = context.shutdown
+        self._shutdown = context.shutdown
         self._specs = context.settings.specs
         self._limits = context.settings.limits
-        self._late = anyio.Semaphore(LATE_MAX)
+        self._late_slots = anyio.Semaphore(LATE_MAX)
 
     async def work(self, finished: ObjectReceiveStream[Job]) -> None:
         """Collects until the stream ends."""
         async with finished, anyio.create_task_group() as tasks:
             async for job in finished:
                 try:
-                    await self._collect(job, tasks)
+                    await self._collect_job(job, tasks)
                 except ApiError as error:
-                    self._stopping.ask(Stop.because(error))
+                    self._shutdown.ask(Stop.because(error))
 
-    async def _collect(self, job: Job, tasks: TaskGroup) -> None:
+    async def _collect_job(self, job: Job, tasks: TaskGroup) -> None:
         view = job.finished
         if view is None:
-            self._commit(job, Settled(failures=gone(job) if job.attempt.part.recheck else overdue(job)))
+            self._end_attempt(job, Settled(failures=gone(job) if job.attempt.part.recheck else overdue(job)))
         elif job.attempt.part.recheck and view.answered:
-            self._settle(job, view, await self._read_again(view, job.attempt.file_ids))
+            self._settle_answered_job(job, view, await self._read_results_of_recheck(view, job.attempt.file_ids))
         elif not view.answered:
-            await self._put_aside(job, tasks)
+            await self._collect_later(job, tasks)
         else:
-            answers = await self._read(view, job.attempt.file_ids)
-            if answers.withheld or not _unanswered(answers, job.attempt.file_ids):
-                self._settle(job, view, answers)
+            answers = await self._read_results(view, job.attempt.file_ids)
+            if answers.withheld or not has_missing_answers(answers, job.attempt.file_ids):
+                self._settle_answered_job(job, view, answers)
             else:
-                await self._put_aside(job, tasks)
+                await self._collect_later(job, tasks)
 
     # --- What may come late -----------------------------------------------------------------------------------------
 
-    async def _put_aside(self, job: Job, tasks: TaskGroup) -> None:
-        await self._late.acquire()
-        tasks.start_soon(self._collect_late, job, anyio.current_time())
+    async def _collect_later(self, job: Job, tasks: TaskGroup) -> None:
+        await self._late_slots.acquire()
+        tasks.start_soon(self._wait_and_settle, job, anyio.current_time())
 
-    async def _collect_late(self, job: Job, seen_s: float) -> None:
+    async def _wait_and_settle(self, job: Job, seen_s: float) -> None:
         """`seen_s`: the event loop's time at which the job's end was seen."""
         view = job.finished
         try:
             if view is not None and not view.answered:
                 await anyio.sleep(self._limits.settle_s)
-                job = replace(job, finished=await self._ask_again(view))
+                job = replace(job, finished=await self._poll_failed_job_again(view))
                 view, seen_s = job.finished, anyio.current_time()
             if view is None:
-                self._commit(job, Settled(failures=overdue(job)))
+                self._end_attempt(job, Settled(failures=overdue(job)))
             elif view.answered:
-                self._settle(job, view, await self._wait_for_answers(view, job.attempt.file_ids, seen_s))
+                self._settle_answered_job(
+                    job, view, await self._wait_for_missing_answers(view, job.attempt.file_ids, seen_s)
+                )
             else:
-                self._commit_bad(job, view)
+                self._settle_failed_job(job, view)
         except ApiError as error:
-            self._stopping.ask(Stop.because(error))
+            self._shutdown.ask(Stop.because(error))
         finally:
-            self._late.release()
+            self._late_slots.release()
 
-    async def _wait_for_answers(self, view: JobView, asked: Sequence[str], seen_s: float) -> Answers:
+    async def _wait_for_missing_answers(self, view: JobView, asked: Sequence[str], seen_s: float) -> Answers:
         """Reads a job until all is answered; the last time when everything that lags must have come."""
         wait_s, final_s = READ_AGAIN_S_FIRST, seen_s + self._limits.settle_s
         while True:
             left_s = max(0.0, final_s - anyio.current_time())
             await anyio.sleep(min(wait_s, left_s))
-            answers = await self._read(view, asked)
-            if wait_s >= left_s or answers.withheld or not _unanswered(answers, asked):
+            answers = await self._read_results(view, asked)
+            if wait_s >= left_s or answers.withheld or not has_missing_answers(answers, asked):
                 return answers
             wait_s *= 2
 
-    async def _ask_again(self, view: JobView) -> JobView | None:
+    async def _poll_failed_job_again(self, view: JobView) -> JobView | None:
         """A job that was shown as failed, asked for by itself. One that shows itself no more stays failed; one that
         goes on after all is waited for (None: it takes too long)."""
         until_s = anyio.current_time() + self._limits.job_timeout_s
@@ -145,12 +147,12 @@ class Collector:
             await anyio.sleep(max(READ_AGAIN_S_FIRST, self._limits.settle_s))
         return None
 
-    async def _read(self, view: JobView, asked: Sequence[str]) -> Answers:
+    async def _read_results(self, view: JobView, asked: Sequence[str]) -> Answers:
         return await retry_transient(
             lambda: self._api.results(view, asked), retry_on=_SOON, attempts_max=RESULTS_ATTEMPTS_MAX
         )
 
-    async def _read_again(self, view: JobView, asked: Sequence[str]) -> Answers:
+    async def _read_results_of_recheck(self, view: JobView, asked: Sequence[str]) -> Answers:
         """An old job's results are not late. Where they can't be had any more, the run goes on without them."""
         try:
             return await retry_transient(lambda: self._api.results(view, asked), attempts_max=RESULTS_ATTEMPTS_MAX)
@@ -161,19 +163,21 @@ class Collector:
 
     # --- The end of an attempt --------------------------------------------------------------------------------------
 
-    def _settle(self, job: Job, view: JobView, answers: Answers) -> None:
+    def _settle_answered_job(self, job: Job, view: JobView, answers: Answers) -> None:
         settled = settle(job.attempt, answers.items, self._limits.attempts, view, answers.withheld)
         if settled.only_foreign is None:
-            self._commit(job, settled, answers.billed)
+            self._end_attempt(job, settled, answers.billed)
             return
-        self._stopping.leave_open(job.attempt.key)
-        self._stopping.ask(_other_files(job, settled.only_foreign))
+        self._shutdown.leave_open(job.attempt.key)
+        self._shutdown.ask(stop_for_foreign_answers(job, settled.only_foreign))
 
-    def _commit_bad(self, job: Job, view: JobView) -> None:
+    def _settle_failed_job(self, job: Job, view: JobView) -> None:
         suspect = self._journal.others_suspect(job.attempt.key)
-        self._commit(job, settle_bad(job.attempt, view, self._limits.attempts, others_suspect=suspect), view.credits)
+        self._end_attempt(
+            job, settle_bad(job.attempt, view, self._limits.attempts, others_suspect=suspect), view.credits
+        )
 
-    def _commit(self, job: Job, settled: Settled, billed: float | None = None) -> None:
+    def _end_attempt(self, job: Job, settled: Settled, billed: float | None = None) -> None:
         for words in settled.odd:
             self._context.warn(f"job {clean(job.job_id)}: {words}")
         view, mode = job.finished, self._specs.of(job.attempt.part).mode
@@ -191,14 +195,14 @@ class Collector:
         )
 
 
-def _unanswered(answers: Answers, asked: Sequence[str]) -> bool:
+def has_missing_answers(answers: Answers, asked: Sequence[str]) -> bool:
     answered = {answer.file_id for answer in answers.items if answer.answered and answer.file_id is not None}
     if answered.issuperset(asked):
         return False  # the usual answer, spelled as we asked
     return not set(file_keys(list(answered))).issuperset(file_keys(asked))
 
 
-def _other_files(job: Job, foreign: str) -> Stop:
+def stop_for_foreign_answers(job: Job, foreign: str) -> Stop:
     asked = job.attempt.file_ids[0]
     return Stop(
         f"job {clean(job.job_id)} answers only files that it was not asked for, like {clean(foreign)!r}; it was asked "
@@ -241,7 +245,7 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
     if stranger is not None and not named and not attempt.part.recheck:
         return Settled(only_foreign=stranger)
     missing = [position for file_id, position in positions.items() if file_id not in answered]
-    again = () if withheld else _again(attempt, missing, attempts)
+    again = () if withheld else parts_to_requeue(attempt, missing, attempts)
     words = withheld or f"no answer in a job that ended with {clean(view.status)}"
     if view.error_message:
         words += f": {view.error_message}"
@@ -262,7 +266,7 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
     )
 
 
-def _again(attempt: Attempt, missing: Sequence[int], attempts: int) -> tuple[Part, ...]:
+def parts_to_requeue(attempt: Attempt, missing: Sequence[int], attempts: int) -> tuple[Part, ...]:
     """What goes out again after a job that was read to its end. A retry is a new beginning, as it is for files that
     failed otherwise."""
     if not attempt.part.recheck:

@@ -44,26 +44,26 @@ class EventQueue:
     async def work(self) -> None:
         """Hands events on until it is cancelled."""
         while True:
-            await self._hand_on()
+            await self._deliver_waiting()
             self._changed = anyio.Event()
             await self._changed.wait()
 
     async def drain(self) -> None:
         """Hands on what still waits, for at most `DRAIN_S`. After `work` was cancelled."""
         with anyio.move_on_after(DRAIN_S, shield=True):
-            await self._hand_on()
+            await self._deliver_waiting()
         if self.dropped:
             log.warning("%d events were dropped: an observer was too slow", self.dropped)
 
-    async def _hand_on(self) -> None:
+    async def _deliver_waiting(self) -> None:
         while self._waiting:
             event, observers = self._waiting[0]
             while observers:
-                await self._tell(observers[0], event)
+                await self._deliver_to(observers[0], event)
                 del observers[0]  # whoever was cancelled meanwhile gets it once more, from `drain`
             self._waiting.popleft()
 
-    async def _tell(self, observer: Observer, event: Event) -> None:
+    async def _deliver_to(self, observer: Observer, event: Event) -> None:
         """An observer that fails is done without: a run doesn't end for it."""
         if observer not in self._observers:
             return

@@ -46,9 +46,9 @@ class LiveLimits:
         while True:
             await anyio.sleep(EVERY_S)
             if await self._store.size(TUNE_JSON) is not None:
-                await self._obey()
+                await self._apply_tune_file()
 
-    async def _obey(self) -> None:
+    async def _apply_tune_file(self) -> None:
         data = await self._store.read(TUNE_JSON)
         context = self._context
         try:

@@ -84,7 +84,7 @@ class Orchestrator:
         clock: Clock,
         found: RunOnDisk,
         plan: PlanReader,
-        stopping: Shutdown,
+        shutdown: Shutdown,
         observers: Sequence[Observer] = (),
     ) -> None:
         self._settings = settings
@@ -94,21 +94,21 @@ class Orchestrator:
         self._clock = clock
         self._found = found
         self._plan = plan
-        self._stopping = stopping
+        self._shutdown = shutdown
         self._run = found.run
         self._standing = found.standing
         self._journal = JournalWriter(
-            store, found.standing, clock, lambda: api.requests, self._on_fact, self._found_limits
+            store, found.standing, clock, lambda: api.requests, self._on_fact, self._discovered_limits
         )
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
         self._budget = CreditBudget(settings.limits.max_credits)
         self._restore_budget()
-        self._feed = WorkQueue(
+        self._work_queue = WorkQueue(
             store,
             plan,
             self._journal,
             self._slots,
-            stopping,
+            shutdown,
             self._budget,
             Price(settings),
             carries=bool(settings.plan.carry),
@@ -123,9 +123,9 @@ class Orchestrator:
             bills=settings.api.capabilities.reports_bill,
         )
         self._context = EngineContext(
-            settings, api, self._journal, recorder, clock, self._slots, stopping, self._events
+            settings, api, self._journal, recorder, clock, self._slots, shutdown, self._events
         )
-        self._tuner = LiveLimits(store, self._context, gate, self._budget, UNBOUNDED)
+        self._live_limits = LiveLimits(store, self._context, gate, self._budget, UNBOUNDED)
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
         self._over = anyio.Event()
@@ -147,8 +147,8 @@ class Orchestrator:
             waiting_s=self._gate.waiting_s,
             down=self._gate.broken,
             paused=self._gate.paused,
-            stopping=None if self._stopping.stop is None else self._stopping.stop.reason,
-            jobs_left_s=jobs_left_s(self._poller, self._reconciler, self._feed, self._slots, self._gate),
+            stopping=None if self._shutdown.stop is None else self._shutdown.stop.reason,
+            jobs_left_s=jobs_left_s(self._poller, self._reconciler, self._work_queue, self._slots, self._gate),
         )
 
     async def run(
@@ -167,29 +167,29 @@ class Orchestrator:
         await mend(self._store, self._found)
         if self._found.torn_bytes:
             self._context.warn(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
-        failed = await read_failures(self._store, self._standing, self._plan, self._stopping) if retry_failed else None
+        failed = await read_failures(self._store, self._standing, self._plan, self._shutdown) if retry_failed else None
         if self._found.manifest_complete:
             await self._write_manifest(RunState.RUNNING)  # from here on it vouches for nothing
-        self._open()
+        self._record_opened()
         if failed is not None:
             await reopen(self._store, self._journal, failed)
             self._restore_budget()
-        self._feed.again(self._standing.waiting_parts())
-        self._remember_limits()
+        self._work_queue.again(self._standing.waiting_parts())
+        self._restore_discovered_limits()
         await self._write_manifest(RunState.RUNNING)
         try:
-            await self._drive(until_s, submit_only)
+            await self._run_stages(until_s, submit_only)
         except BaseException as error:
             if isinstance(error, Exception):
-                self._stopping.ask(broken_off(error))
+                self._shutdown.ask(broken_off(error))
             with anyio.CancelScope(shield=True), suppress(StoreError):
-                await self._close()
+                await self._record_closed()
             raise
-        return await self._close()
+        return await self._record_closed()
 
     # --- Beginning and end ------------------------------------------------------------------------------------------
 
-    def _open(self) -> None:
+    def _record_opened(self) -> None:
         values = {
             "run_sha256": self._found.run_sha256,
             "accept_s": self._settings.accept_s,
@@ -197,10 +197,10 @@ class Orchestrator:
         }
         self._journal.record_about_run(Kind.OPENED, values)
 
-    async def _close(self) -> Ending:
+    async def _record_closed(self) -> Ending:
         complete = self._standing.complete
         state = RunState.COMPLETE if complete else RunState.INCOMPLETE
-        stop = self._stopping.stop
+        stop = self._shutdown.stop
         if complete:
             status = exit_status_of(self._standing.outcomes, self._settings.limits.tolerated_failure_percentage)
             reason, hint = None, ""
@@ -235,37 +235,37 @@ class Orchestrator:
 
     # --- The task group ---------------------------------------------------------------------------------------------
 
-    async def _drive(self, until_s: float | None, submit_only: bool) -> None:
+    async def _run_stages(self, until_s: float | None, submit_only: bool) -> None:
         if self._standing.complete:
             return
         async with anyio.create_task_group() as tasks:
             if until_s is not None:
-                tasks.start_soon(self._stop_at, until_s)
+                tasks.start_soon(self._stop_at_deadline, until_s)
             tasks.start_soon(self._events.work)
             tasks.start_soon(self._journal.work)
-            tasks.start_soon(self._tuner.work)
+            tasks.start_soon(self._live_limits.work)
             await self._start_stages(tasks, submit_only)
-            await self._until_over()
+            await self._wait_until_over()
             tasks.cancel_scope.cancel()
 
-    async def _until_over(self) -> None:
+    async def _wait_until_over(self) -> None:
         async with anyio.create_task_group() as tasks:
 
             async def leave_when_asked() -> None:
-                await self._stopping.leave.wait()
+                await self._shutdown.leave.wait()
                 with anyio.move_on_after(GRACE_S):
-                    await self._stopping.idle()
+                    await self._shutdown.idle()
                 tasks.cancel_scope.cancel()
 
             async def end_creating() -> None:
-                await self._stopping.no_creates.wait()
+                await self._shutdown.no_creates.wait()
                 self._gate.pause(False)  # what waits for its turn is given back
-                self._check_over()
+                self._set_over_if_done()
 
             async def count_what_is_left() -> None:
                 while True:
-                    await self._stopping.left_another()
-                    self._check_over()
+                    await self._shutdown.left_another()
+                    self._set_over_if_done()
 
             tasks.start_soon(leave_when_asked)
             tasks.start_soon(end_creating)
@@ -273,15 +273,15 @@ class Orchestrator:
             await self._over.wait()
             tasks.cancel_scope.cancel()
 
-    async def _stop_at(self, until_s: float) -> None:
+    async def _stop_at_deadline(self, until_s: float) -> None:
         """Ends creating, and the rest after the time to drain. Looks at the wall clock again and again: it may be set,
         and the machine may have slept."""
         while (left_s := until_s - self._clock.wall_s()) > 0:  # noqa: ASYNC110 - a clock sets no event
             await anyio.sleep(min(left_s, 1.0))
         over = Stop("the time that was given is over", collects=True)
-        self._stopping.ask(over)
+        self._shutdown.ask(over)
         await anyio.sleep(self._settings.limits.drain_s)
-        self._stopping.ask(replace(self._stopping.stop or over, collects=False))
+        self._shutdown.ask(replace(self._shutdown.stop or over, collects=False))
 
     def _stop_at_too_many_failures(self) -> None:
         """Judged by what this run asked itself."""
@@ -289,12 +289,12 @@ class Orchestrator:
         outcomes = self._standing.outcomes - Counter({} if reused is None else reused.counts)
         stop = too_many_failures(outcomes, self._settings.limits.stop_at_failure_percentage)
         if stop is not None:
-            self._stopping.ask(stop)
+            self._shutdown.ask(stop)
 
     def _restore_budget(self) -> None:
         self._budget.restore(self._standing.sums[CREDITS], len(self._standing.open))
 
-    def _found_limits(self) -> dict[str, float]:
+    def _discovered_limits(self) -> dict[str, float]:
         """The limits that the API was found to have below those that we were told."""
         limits = {
             "requests_per_s": self._gate.found_per_s,
@@ -303,7 +303,7 @@ class Orchestrator:
         }
         return {name: round(value, 3) for name, value in limits.items() if value is not None}
 
-    def _remember_limits(self) -> None:
+    def _restore_discovered_limits(self) -> None:
         found = self._standing.found
         self._gate.remember(found.get("requests_per_s"), found.get("creates_per_s"))
         if (jobs := found.get("jobs_in_flight")) is not None:
@@ -313,17 +313,17 @@ class Orchestrator:
         if (event := event_of(fact)) is not None:
             self._events.notify(event)
         if isinstance(fact, Ended):
-            self._on_ended(fact)
+            self._account_for_end(fact)
 
-    def _on_ended(self, fact: Ended) -> None:
+    def _account_for_end(self, fact: Ended) -> None:
         self._budget.settle(fact.tally.sums.get(CREDITS, 0.0))
         self._stop_at_too_many_failures()
         if fact.again:
-            self._feed.again(fact.again)
-        self._check_over()
+            self._work_queue.again(fact.again)
+        self._set_over_if_done()
 
-    def _check_over(self) -> None:
-        drained = not self._stopping.creating and len(self._standing.open) == len(self._stopping.left_open)
+    def _set_over_if_done(self) -> None:
+        drained = not self._shutdown.creating and len(self._standing.open) == len(self._shutdown.left_open)
         if self._standing.complete or drained:
             self._over.set()
 
@@ -340,10 +340,10 @@ class Orchestrator:
         job_list = JobList(self._api)
         project = ProjectProof(
             self._api,
-            self._stopping,
+            self._shutdown,
             known,
             read_first_page=job_list.first_page,
-            on_first_page=partial(self._on_first_page, evidence),
+            on_first_page=partial(self._learn_from_first_page, evidence),
             settle_s=limits.settle_s,
         )
         submitter = Submitter(context, project, self._standing.project_id)
@@ -351,27 +351,29 @@ class Orchestrator:
         poller = self._poller = Poller(context, schedule, self._gate)
         collector = Collector(context)
         reconciler = self._reconciler = Reconciler(context, evidence, job_list, project)
-        self._tuner.on_rates = poller.rates_changed
+        self._live_limits.on_rates = poller.rates_changed
         tasks.start_soon(project.work)
         for _ in range(limits.requests_in_flight):
             tasks.start_soon(submitter.work, intake.clone(), submitted_send.clone(), ambiguous_send.clone())
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
             tasks.start_soon(collector.work, finished.clone())
         if submit_only:
-            leaving = SubmitOnly(self._standing, self._slots, self._budget, self._feed, self._stopping, reconciler)
+            leaving = SubmitOnly(
+                self._standing, self._slots, self._budget, self._work_queue, self._shutdown, reconciler
+            )
             tasks.start_soon(leaving.work, submitted, finished_send)
         else:
             tasks.start_soon(poller.work, submitted, finished_send)
         tasks.start_soon(reconciler.work, ambiguous, intake_send.clone(), submitted_send.clone())
         accept_s = earlier_accept_s(settings, self._standing, self._run)
-        take_up = partial(self._feed.take_up, left_s=self._taken_over_s, accept_s=accept_s)
+        take_up = partial(self._work_queue.take_up, left_s=self._taken_over_s, accept_s=accept_s)
         tasks.start_soon(take_up, submitted_send, ambiguous_send)
-        tasks.start_soon(self._feed.work, intake_send)
+        tasks.start_soon(self._work_queue.work, intake_send)
         intake.close()
         finished.close()
 
-    def _on_first_page(self, evidence: Evidence, page: JobPage) -> None:
+    def _learn_from_first_page(self, evidence: Evidence, page: JobPage) -> None:
         """What is listed before this process has made a job tells the server's time, and is no job of this process."""
-        evidence.show_early((view.job_id for view in page.jobs), anyio.current_time())
+        evidence.record_listed_before_creates((view.job_id for view in page.jobs), anyio.current_time())
         if (server_s := server_s_of(page)) is not None:
             self._journal.learn_listed_s(server_s)

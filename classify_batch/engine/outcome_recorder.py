@@ -90,8 +90,8 @@ class OutcomeRecorder:
         ]
         weak: list[ResultLine] = []
         if attempt.part.first is not None:
-            lines = [self._second(attempt, line) for line in lines]
-            lines += [self._first(attempt, job_id, failure) for failure in failures]
+            lines = [self._result_of_second_look(attempt, line) for line in lines]
+            lines += [self._keep_first_answer(attempt, job_id, failure) for failure in failures]
             failures = ()
         elif self._escalation is not None:
             flags = [self._escalation.is_weak(each.answer) for each in answers]
@@ -99,28 +99,30 @@ class OutcomeRecorder:
             lines = list(compress(lines, [not flag for flag in flags]))
         provisional = self._journal.append(Log.PROVISIONAL, encode_results(weak))
         if provisional is not None:
-            again = (*again, _second_part(attempt, weak, ProvisionalRange(provisional.start, provisional.end)))
+            again = (*again, second_look_part(attempt, weak, ProvisionalRange(provisional.start, provisional.end)))
         results = self._journal.append(Log.RESULTS, encode_results(lines))
         lost = self._journal.append(Log.FAILURES, failure_lines(attempt, job_id, failures, at_s))
         unbilled = self._bills and billed is None and not free and job_id is not None
         sums = {
-            ACCEPTED: 0.0 if self._triage is None else sum(map(self._accepts, lines)),
+            ACCEPTED: 0.0 if self._triage is None else sum(map(self._is_accepted_by_triage, lines)),
             SECOND_LOOKS: len(weak),
-            CREDITS: _cost(attempt, free, billed) - attempt.credits,  # the most was counted when it went out
+            CREDITS: credits_spent(attempt, free, billed) - attempt.credits,  # the most was counted when it went out
             BILLED: billed or 0.0,
             UNBILLED: unbilled,
         }
-        tally = _tally(lines, failures, {name: _plain(value) for name, value in sums.items() if value})
+        tally = tally_outcomes(
+            lines, failures, {name: without_decimal_point(value) for name, value in sums.items() if value}
+        )
         self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, again, found, created_at_s))
 
-    def _second(self, attempt: Attempt, line: ResultLine) -> ResultLine:
+    def _result_of_second_look(self, attempt: Attempt, line: ResultLine) -> ResultLine:
         """An answer of the second look: it counts."""
         answer, mode, job_id, number, at = attempt.first_answers[line.file_id]
         line.counts = SECOND
         line.other = Other(mode, number, job_id, answer.type, answer.confidence, answer.reasoning, at)
         return line
 
-    def _first(self, attempt: Attempt, job_id: str | None, failure: Failure) -> ResultLine:
+    def _keep_first_answer(self, attempt: Attempt, job_id: str | None, failure: Failure) -> ResultLine:
         """The first answer, where the second look brought none."""
         file_id = attempt.file_ids[attempt.positions.index(failure.position)]
         answer, mode, first_job_id, number, at = attempt.first_answers[file_id]
@@ -132,22 +134,22 @@ class OutcomeRecorder:
         )
         return line
 
-    def _accepts(self, line: ResultLine) -> bool:
+    def _is_accepted_by_triage(self, line: ResultLine) -> bool:
         return self._triage is not None and line.type is not None and self._triage.accepts(line.type, line.confidence)
 
 
-def _cost(attempt: Attempt, free: bool, billed: float | None) -> float:
+def credits_spent(attempt: Attempt, free: bool, billed: float | None) -> float:
     """A bill counts, whatever was set aside; where there is none, the most that it can be."""
     return billed if billed is not None else 0.0 if free else attempt.credits
 
 
-def _second_part(attempt: Attempt, weak: list[ResultLine], first: ProvisionalRange) -> Part:
+def second_look_part(attempt: Attempt, weak: list[ResultLine], first: ProvisionalRange) -> Part:
     positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
     ranges = to_ranges(sorted(positions[line.file_id] for line in weak))
     return replace(attempt.part, ranges=ranges, bad_jobs=0, first=first, shared_bad_jobs=0, unnamed=0)
 
 
-def _tally(lines: Sequence[ResultLine], failures: Sequence[Failure], sums: dict[str, float]) -> Tally:
+def tally_outcomes(lines: Sequence[ResultLine], failures: Sequence[Failure], sums: dict[str, float]) -> Tally:
     types = Counter(line.type for line in lines)
     unmatched = types.pop(None, 0)
     outcomes = {
@@ -160,7 +162,7 @@ def _tally(lines: Sequence[ResultLine], failures: Sequence[Failure], sums: dict[
     return Tally({kind: n for kind, n in outcomes.items() if n}, known, dict(codes), sums)
 
 
-def _plain(value: float) -> float:
+def without_decimal_point(value: float) -> float:
     """As it stands in a line: whole numbers without a point."""
     return int(value) if value == int(value) else round(value, 6)
 

@@ -59,7 +59,7 @@ class ProjectProof:
     def __init__(
         self,
         api: Api,
-        stopping: Shutdown,
+        shutdown: Shutdown,
         known: KnownProject,
         *,
         read_first_page: Callable[[], Awaitable[JobPage]],
@@ -72,7 +72,7 @@ class ProjectProof:
             on_first_page: gets it: its jobs were made before any of this process.
         """
         self._api = api
-        self._stopping = stopping
+        self._shutdown = shutdown
         self._known = known
         self._read_first_page = read_first_page
         self._on_first_page = on_first_page
@@ -92,50 +92,52 @@ class ProjectProof:
     async def work(self) -> None:
         """Proves it, or stops the run."""
         try:
-            stop = await self._prove()
+            stop = await self._prove_project()
         except ApiError as error:
             stop = Stop.because(error)
         if stop is not None:
-            self._stopping.ask(stop)
+            self._shutdown.ask(stop)
         else:
             self._made.set()
 
-    async def _prove(self) -> Stop | None:
+    async def _prove_project(self) -> Stop | None:
         known = self._known
-        page = await self._list()
+        page = await self._read_list_front()
         if known.project_id is not None:
             self.project_id = known.project_id
-            return await self._prove_known(known.project_id, page)
-        listed = _projects_of(page)
+            return await self._prove_known_project(known.project_id, page)
+        listed = projects_on_page(page)
         self._proven = not known.at_risk
         if len(listed) == 1:
             (self.project_id,) = listed
         if self.project_id is None or known.at_risk:
-            holds_file = await self._project_of_file()
+            holds_file = await self._find_project_of_file()
             self._proven |= holds_file is not None
             self.project_id = holds_file or self.project_id
         return None
 
-    async def _prove_known(self, project_id: str, page: JobPage | None) -> Stop | None:
+    async def _prove_known_project(self, project_id: str, page: JobPage | None) -> Stop | None:
         """What can't be read for now says nothing: it is read again, until the API is down or tells."""
         known = self._known
         self._proven = True
-        while project_id not in _projects_of(page):
+        while project_id not in projects_on_page(page):
             if known.job_id is not None:
-                return await self._prove_by_job(known.job_id, project_id)
-            holds_file = await self._project_of_file()
+                return await self._prove_by_known_job(known.job_id, project_id)
+            holds_file = await self._find_project_of_file()
             if holds_file == project_id:
                 return None
             if not self._files_fail and (page is not None or self._list_is_refused):
-                seen = ", ".join(map(clean, sorted(_projects_of(page) or ({holds_file} if holds_file else set()))))
+                seen = ", ".join(map(clean, sorted(projects_on_page(page) or ({holds_file} if holds_file else set()))))
                 none = "no read shows that the key speaks for that project"
                 words = f"the key speaks for project {seen}" if seen else none
-                return self._other_project(f"the run's creates went to project {clean(project_id)}, and {words}")
+                return self._stop_for_other_project(
+                    f"the run's creates went to project {clean(project_id)}, and {words}"
+                )
             await anyio.sleep(AGAIN_S)
-            page = await self._list()
+            page = await self._read_list_front()
         return None
 
-    async def _prove_by_job(self, job_id: str, project_id: str) -> Stop | None:
+    async def _prove_by_known_job(self, job_id: str, project_id: str) -> Stop | None:
         """A job that was made a moment ago may be 404 for as long as it may be missing in the list."""
         until_s = anyio.current_time() + self._settle_s
         while True:
@@ -145,23 +147,25 @@ class ProjectProof:
                 if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                     raise
                 if anyio.current_time() >= until_s:
-                    if await self._project_of_file() == project_id:
+                    if await self._find_project_of_file() == project_id:
                         return None  # it is the project, and the job was deleted
                     if not self._files_fail:
-                        return self._other_project(f"the run's job {clean(job_id)} isn't there for this key ({error})")
+                        return self._stop_for_other_project(
+                            f"the run's job {clean(job_id)} isn't there for this key ({error})"
+                        )
                 await anyio.sleep(AGAIN_S)
             else:
                 if view.project_id in (None, project_id):
                     return None
-                return self._other_project(
+                return self._stop_for_other_project(
                     f"the run's job {clean(job_id)} is in project {clean(view.project_id or '')}, and was made in "
                     f"{clean(project_id)}"
                 )
 
-    def _other_project(self, words: str) -> Stop:
+    def _stop_for_other_project(self, words: str) -> Stop:
         return Stop(words, ExitStatus.PERSON, _HINT)
 
-    async def _list(self) -> JobPage | None:
+    async def _read_list_front(self) -> JobPage | None:
         """The page with which the list begins; None where it can't be read."""
         try:
             page = await self._read_first_page()
@@ -173,7 +177,7 @@ class ProjectProof:
         self._on_first_page(page)
         return page
 
-    async def _project_of_file(self) -> str | None:
+    async def _find_project_of_file(self) -> str | None:
         """None where the file list doesn't tell; a key may be good for jobs only."""
         try:
             found = await retry_transient(
@@ -194,6 +198,6 @@ def server_s_of(page: JobPage) -> float | None:
     return times[TENTH - 1] if len(times) >= TENTH else None
 
 
-def _projects_of(page: JobPage | None) -> frozenset[str]:
+def projects_on_page(page: JobPage | None) -> frozenset[str]:
     jobs = () if page is None else page.jobs
     return frozenset(view.project_id for view in jobs if view.project_id is not None)

@@ -40,7 +40,7 @@ HEARS_EVERY = 256
 Each = TypeVar("Each")
 
 
-class _Old(NamedTuple):
+class _OldAttempt(NamedTuple):
     """An attempt that was given up and may have been paid; `recheck` is its part's."""
 
     key: AttemptKey
@@ -49,12 +49,12 @@ class _Old(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Failed:
+class _FailedFiles:
     """The failed files, as positions in their chunks, whose sizes are told."""
 
     again: dict[int, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
     attempts: dict[int, int] = field(default_factory=dict)
-    old: dict[_Old, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
+    old: dict[_OldAttempt, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
     sizes: dict[int, int] = field(default_factory=dict)
 
     def part(self, chunk: int, positions: array[int], recheck: bool = False) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class _Failed:
 
 
 @dataclass(slots=True)
-class _Past:
+class _PastOfAttempt:
     """What the journal says of an old attempt: when it was first intended, of how many files, and what it has in the
     sums."""
 
@@ -98,7 +98,7 @@ class _Past:
 
 
 async def read_failures(
-    store: RunStore, standing: RunSnapshot, plan: PlanReader, stopping: Shutdown
+    store: RunStore, standing: RunSnapshot, plan: PlanReader, shutdown: Shutdown
 ) -> Mapping[str, Any] | None:
     """Copies and reads the failures: what `reopen` makes true. None where there are none. Only after the directory was
     mended.
@@ -111,12 +111,12 @@ async def read_failures(
     if not end:
         return None
     generation = standing.generation + 1
-    await store.replace(earlier_failures_name(generation), _blocks(store, Log.FAILURES, end, stopping))
-    failed = await _read_failed(store, end, plan, stopping)
-    past = await _look_back(store, failed, stopping)
+    await store.replace(earlier_failures_name(generation), _stream_blocks(store, Log.FAILURES, end, shutdown))
+    failed = await _read_failed_files(store, end, plan, shutdown)
+    past = await _read_past_of_attempts(store, failed, shutdown)
     again = [
         {"chunk": chunk, "attempts": failed.attempts[chunk], **failed.part(chunk, positions)}
-        async for chunk, positions in _heard(sorted(failed.again.items()), stopping)
+        async for chunk, positions in _until_stopped(sorted(failed.again.items()), shutdown)
     ]
     looks = [
         {
@@ -129,7 +129,7 @@ async def read_failures(
             **past[old.key].known_then(),
             **past[old.key].share(len(positions)),
         }
-        async for old, positions in _heard(sorted(failed.old.items(), key=lambda item: item[0].key), stopping)
+        async for old, positions in _until_stopped(sorted(failed.old.items(), key=lambda item: item[0].key), shutdown)
     ]
     return {"generation": generation, "again": again, "looks": looks}
 
@@ -145,60 +145,62 @@ async def reopen(store: RunStore, journal: JournalWriter, failed: Mapping[str, A
     await store.truncate(Log.FAILURES, 0)
 
 
-async def _read_failed(store: RunStore, end: int, plan: PlanReader, stopping: Shutdown) -> _Failed:
-    failed = _Failed()
+async def _read_failed_files(store: RunStore, end: int, plan: PlanReader, shutdown: Shutdown) -> _FailedFiles:
+    failed = _FailedFiles()
     chunk, positions = -1, dict[str, int]()
-    async with closing(_lines(store, end, stopping)) as failures:
+    async with closing(_read_failure_lines(store, end, shutdown)) as failures:
         async for failure in failures:
             if failure["chunk"] != chunk:
-                _refuse_to_go_on(stopping)
+                _raise_if_stopped(shutdown)
                 chunk = failure["chunk"]
                 positions = {file_id: position for position, file_id in enumerate(await plan.file_ids(chunk))}
                 failed.sizes[chunk] = len(positions)
             position, key = positions[failure["file_id"]], AttemptKey(chunk, failure["attempt"])
-            old = _old(key, failure["code"], failure["job_id"])
+            old = attempt_to_look_at(key, failure["code"], failure["job_id"])
             (failed.again[chunk] if old is None else failed.old[old]).append(position)
             failed.attempts[chunk] = max(failed.attempts.get(chunk, 0), key.attempt)
     return failed
 
 
-def _old(key: AttemptKey, code: str, job_id: str | None) -> _Old | None:
+def attempt_to_look_at(key: AttemptKey, code: str, job_id: str | None) -> _OldAttempt | None:
     """The attempt that is to be looked at first; None where its files were surely not paid."""
     match code:
         case FailureCode.OVERDUE:
-            return _Old(key, job_id)
+            return _OldAttempt(key, job_id)
         case FailureCode.UNRESOLVED:
-            return _Old(key, None)
+            return _OldAttempt(key, None)
         case FailureCode.NOT_ANSWERED if job_id is not None:
-            return _Old(key, job_id, recheck=True)
+            return _OldAttempt(key, job_id, recheck=True)
         case _:
             return None
 
 
-async def _lines(store: RunStore, end: int, stopping: Shutdown) -> AsyncGenerator[dict[str, Any], None]:
+async def _read_failure_lines(store: RunStore, end: int, shutdown: Shutdown) -> AsyncGenerator[dict[str, Any], None]:
     rest = b""
-    async with closing(_blocks(store, Log.FAILURES, end, stopping)) as blocks:
+    async with closing(_stream_blocks(store, Log.FAILURES, end, shutdown)) as blocks:
         async for block in blocks:
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
                 yield json.loads(line)
 
 
-async def _look_back(store: RunStore, failed: _Failed, stopping: Shutdown) -> dict[AttemptKey, _Past]:
+async def _read_past_of_attempts(
+    store: RunStore, failed: _FailedFiles, shutdown: Shutdown
+) -> dict[AttemptKey, _PastOfAttempt]:
     """What became of the old attempts: the journal knows. Also takes from there how many attempts the chunks had, whose
     other files may have been in later ones: no number is given out twice."""
-    past = {old.key: _Past() for old in failed.old}
+    past = {old.key: _PastOfAttempt() for old in failed.old}
     reader = Reader(Log.JOURNAL)
-    async with closing(_blocks(store, Log.JOURNAL, None, stopping)) as blocks:
+    async with closing(_stream_blocks(store, Log.JOURNAL, None, shutdown)) as blocks:
         async for block in blocks:
             for entry, _ in reader.feed(block):
-                _learn(entry, failed, past)
+                _learn_from_entry(entry, failed, past)
     return past
 
 
-def _learn(entry: Entry, failed: _Failed, past: dict[AttemptKey, _Past]) -> None:
-    for look in (entry.about_run or {}).get("looks", ()):
-        if (known := past.get(AttemptKey(look["chunk"], look["attempt"]))) is not None:
+def _learn_from_entry(entry: Entry, failed: _FailedFiles, past: dict[AttemptKey, _PastOfAttempt]) -> None:
+    for poll_job in (entry.about_run or {}).get("looks", ()):
+        if (known := past.get(AttemptKey(poll_job["chunk"], poll_job["attempt"]))) is not None:
             known.look_again()
     for item in entry.items:
         if item.chunk not in failed.attempts:
@@ -211,23 +213,23 @@ def _learn(entry: Entry, failed: _Failed, past: dict[AttemptKey, _Past]) -> None
 # --- Stops are heard --------------------------------------------------------------------------------------------------
 
 
-async def _blocks(store: RunStore, log: Log, end: int | None, stopping: Shutdown) -> AsyncGenerator[bytes, None]:
+async def _stream_blocks(store: RunStore, log: Log, end: int | None, shutdown: Shutdown) -> AsyncGenerator[bytes, None]:
     async with closing(store.stream(log, 0, end)) as blocks:
         async for block in blocks:
             yield block
             await checkpoint()
-            _refuse_to_go_on(stopping)
+            _raise_if_stopped(shutdown)
 
 
-async def _heard(items: Iterable[Each], stopping: Shutdown) -> AsyncGenerator[Each, None]:
+async def _until_stopped(items: Iterable[Each], shutdown: Shutdown) -> AsyncGenerator[Each, None]:
     for number, item in enumerate(items):
         if number % HEARS_EVERY == 0:
             await checkpoint()
-            _refuse_to_go_on(stopping)
+            _raise_if_stopped(shutdown)
         yield item
 
 
-def _refuse_to_go_on(stopping: Shutdown) -> None:
+def _raise_if_stopped(shutdown: Shutdown) -> None:
     """Nothing was begun yet: a stop just leaves."""
-    if stopping.stop is not None:
-        raise InterruptedEarlyError(stopping.stop.reason, hint="the same command begins again")
+    if shutdown.stop is not None:
+        raise InterruptedEarlyError(shutdown.stop.reason, hint="the same command begins again")

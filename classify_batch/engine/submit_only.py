@@ -41,45 +41,45 @@ class SubmitOnly:
         slots: JobSlots,
         budget: CreditBudget,
         feed: WorkQueue,
-        stopping: Shutdown,
+        shutdown: Shutdown,
         reconciler: Reconciler,
     ) -> None:
         self._standing = standing
         self._slots = slots
         self._budget = budget
         self._feed = feed
-        self._stopping = stopping
+        self._shutdown = shutdown
         self._reconciler = reconciler
 
     async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
         """Takes jobs, and stops the run when there can be no more for now."""
         async with submitted, finished, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._stop)
+            tasks.start_soon(self._stop_when_submitted)
             async for _ in submitted:
                 pass
 
-    async def _stop(self) -> None:
-        while self._stopping.creating and not self._all_submitted():  # noqa: ASYNC110 - these set no event together
+    async def _stop_when_submitted(self) -> None:
+        while self._shutdown.creating and not self._all_submitted():  # noqa: ASYNC110 - these set no event together
             await anyio.sleep(EVERY_S)
         with anyio.move_on_after(DOUBTS_S):
-            while self._stopping.creating and not (self._all_submitted() and not self._reconciler.doubts):  # noqa: ASYNC110
+            while self._shutdown.creating and not (self._all_submitted() and not self._reconciler.doubts):  # noqa: ASYNC110
                 await anyio.sleep(EVERY_S)
-        stop = self._stopping.stop  # somebody else's reason counts
-        self._stopping.ask(self._left)  # what waits for room is given back
+        stop = self._shutdown.stop  # somebody else's reason counts
+        self._shutdown.ask(self._stop_reason)  # what waits for room is given back
         with anyio.move_on_after(PATIENCE_S):
-            while self._in_hand > 0:  # noqa: ASYNC110 - likewise
+            while self._jobs_being_created > 0:  # noqa: ASYNC110 - likewise
                 await anyio.sleep(EVERY_S)
-        self._stopping.ask(replace(stop or self._left, collects=False))
+        self._shutdown.ask(replace(stop or self._stop_reason, collects=False))
 
     @property
-    def _left(self) -> Stop:
+    def _stop_reason(self) -> Stop:
         words = f"{self._standing.jobs_out:,} jobs are out, and are left to a later process"
         if doubts := self._reconciler.doubts:
             words += f"; {doubts:,} more creates are in doubt, since their answers were lost: it finds out about them"
         return Stop(words, hint=COLLECT_LATER, collects=True)
 
     @property
-    def _in_hand(self) -> int:
+    def _jobs_being_created(self) -> int:
         """Attempts on their way to a job; one that waits for credits is on no way, and one in doubt is on none of
         ours."""
         return self._slots.taken - self._standing.jobs_out - self._reconciler.doubts - self._budget.waiting
@@ -87,5 +87,5 @@ class SubmitOnly:
     def _all_submitted(self) -> bool:
         """Whether no more jobs can be made for now. Where the plan allows no more, the rest waits for room in vain."""
         if self._standing.jobs_out + self._reconciler.doubts >= self._slots.total:
-            return self._in_hand <= 0 or self._slots.found is not None
-        return self._in_hand <= 0 and (self._feed.exhausted or self._budget.waiting)
+            return self._jobs_being_created <= 0 or self._slots.found is not None
+        return self._jobs_being_created <= 0 and (self._feed.exhausted or self._budget.waiting)

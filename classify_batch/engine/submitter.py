@@ -59,14 +59,14 @@ class Submitter:
         self._recorder = context.recorder
         self._clock = context.clock
         self._slots = context.slots
-        self._stopping = context.shutdown
+        self._shutdown = context.shutdown
         self._limits = context.settings.limits
         self._accept_s = context.settings.accept_s
         self._project = project
         self._project_id = project_id
-        self._next_for_room = anyio.Lock()
-        self._doubt_told = False
-        self._in_vain: tuple[int, float] | None = None
+        self._place_queue = anyio.Lock()
+        self._ambiguity_told = False
+        self._no_job_since: tuple[int, float] | None = None
 
     async def work(
         self,
@@ -76,86 +76,88 @@ class Submitter:
     ) -> None:
         """Takes attempts, each of which holds a slot, until the stream ends."""
         async with intake, submitted, ambiguous:
-            await self._project_or_stop()
+            await self._wait_for_project()
             async for attempt in intake:
-                await self._submit(attempt, submitted, ambiguous)
+                await self._submit_attempt(attempt, submitted, ambiguous)
 
-    async def _project_or_stop(self) -> None:
+    async def _wait_for_project(self) -> None:
         """Waits until creates may leave; in a run that stops they are given back."""
         async with anyio.create_task_group() as tasks:
 
             async def give_up() -> None:
-                await self._stopping.no_creates.wait()
+                await self._shutdown.no_creates.wait()
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(give_up)
             await self._project.ready()
             tasks.cancel_scope.cancel()
 
-    async def _submit(
+    async def _submit_attempt(
         self, attempt: Attempt, submitted: ObjectSendStream[Job], ambiguous: ObjectSendStream[Ambiguous]
     ) -> None:
-        with _Intent(self._journal, self._clock, self._stopping, attempt, self._project.project_id) as intent:
+        with _Intent(self._journal, self._clock, self._shutdown, attempt, self._project.project_id) as intent:
             try:
-                view = await retry_transient(lambda: self._create(intent))
+                view = await retry_transient(lambda: self._create_job(intent))
             except _NoMoreCreatesError:
-                self._give_back(intent.attempt)
+                self._return_unsent(intent.attempt)
             except ApiError as error:
-                if (doubt := self._doubt_of(intent.attempt, error)) is not None:
+                if (doubt := self._ambiguity_after(intent.attempt, error)) is not None:
                     await ambiguous.send(doubt)
                 else:
-                    self._refused(intent.attempt, error)
+                    self._end_refused(intent.attempt, error)
             else:
-                job = self._accept(intent.attempt, view)
+                job = self._record_accepted(intent.attempt, view)
                 if job is None:
                     return
                 await submitted.send(job)
                 if not self._api.idempotent:
                     await self._journal.durable()  # or a later process has to ask the API whose job it is
 
-    def _doubt_of(self, attempt: Attempt, error: ApiError) -> Ambiguous | None:
+    def _ambiguity_after(self, attempt: Attempt, error: ApiError) -> Ambiguous | None:
         """What the reconciler has to find out after a create that made no job for certain, if anything."""
         left_s = anyio.current_time()
         if error.verdict is Verdict.DOUBTFUL:
-            self._look_for_a_pattern(attempt, error)
+            self._note_ambiguous_create(attempt, error)
             return Ambiguous(attempt, left_s, self._accept_s)
         if error.verdict is Verdict.REFUSED and attempt.ambiguous and self._api.idempotent:
             return Ambiguous(attempt, left_s, self._accept_s, refusal=str(error))
         return None
 
-    async def _create(self, intent: _Intent) -> JobView:
+    async def _create_job(self, intent: _Intent) -> JobView:
         """A create call; patient with a plan that allows no more jobs at once."""
         try:
-            return await self._call(intent)
+            return await self._call_create(intent)
         except ApiError as error:
             if error.verdict is not Verdict.PLAN_FULL:
                 raise
         self._slots.full()
-        async with self._next_for_room:
-            return await self._create_when_there_is_room(intent)
+        async with self._place_queue:
+            return await self._create_when_plan_has_room(intent)
 
-    async def _create_when_there_is_room(self, intent: _Intent) -> JobView:
+    async def _create_when_plan_has_room(self, intent: _Intent) -> JobView:
         """Tries again whenever one of our jobs has ended, one attempt at a time; gives up where none has for long."""
         tries = 0
         while True:
             try:
-                return await self._call(intent)
+                return await self._call_create(intent)
             except ApiError as error:
                 if error.verdict is not Verdict.PLAN_FULL:
                     raise
                 if tries == PLAN_FULL_ATTEMPTS_MAX:
                     words, hint = str(error), "wait for the plan's count, or raise it"
                     raise ApiError("create", Verdict.PERSON, words, status=error.status, hint=hint) from error
-            tries = 0 if await self._room_may_be(PLAN_FULL_WAIT_S) or self._journal.jobs_in_flight else tries + 1
+            tries = (
+                0 if await self._wait_for_a_free_place(PLAN_FULL_WAIT_S) or self._journal.jobs_in_flight else tries + 1
+            )
 
-    async def _room_may_be(self, within_s: float) -> bool:
+    async def _wait_for_a_free_place(self, within_s: float) -> bool:
         """Waits for one of our jobs to end; no longer when no more are to be made, so that whoever waits gives up."""
         ended = False
         with anyio.move_on_after(within_s):
             async with anyio.create_task_group() as tasks:
 
                 async def give_up() -> None:
-                    await self._stopping.no_creates.wait()
+                    await self._shutdown.no_creates.wait()
                     tasks.cancel_scope.cancel()
 
                 tasks.start_soon(give_up)
@@ -164,29 +166,29 @@ class Submitter:
                 tasks.cancel_scope.cancel()
         return ended
 
-    async def _call(self, intent: _Intent) -> JobView:
+    async def _call_create(self, intent: _Intent) -> JobView:
         try:
             return await self._api.create(intent.attempt, intent.about_to_send)
         except ApiError as error:
-            intent.not_on_the_wire(ambiguous=error.ambiguous)
+            intent.mark_answered(ambiguous=error.ambiguous)
             if error.verdict is Verdict.LATER and intent.ambiguous_calls >= AMBIGUOUS_CALLS_MAX:
-                raise _doubtful(error) from error
+                raise as_ambiguous(error) from error
             raise
 
-    def _accept(self, attempt: Attempt, view: JobView) -> Job | None:
+    def _record_accepted(self, attempt: Attempt, view: JobView) -> Job | None:
         """The attempt's job; None where the API named one that another attempt has."""
         holder = self._journal.holder_of(view.job_id)
         if holder not in (None, attempt.key):
-            self._leave_open(attempt)
-            self._stopping.ask(_one_job_for_two(view.job_id))
+            self._leave_to_later_process(attempt)
+            self._shutdown.ask(stop_for_shared_job(view.job_id))
             return None
         at_s = self._clock.wall_s()
-        self._learn_times(attempt, view)
+        self._check_server_clocks(attempt, view)
         self._journal.record(Submitted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
         if self._project_id is None:
             self._project_id = view.project_id
         elif view.project_id not in (None, self._project_id):
-            self._stopping.ask(
+            self._shutdown.ask(
                 Stop(
                     f"job {view.job_id} was made in project {view.project_id}, and the run's jobs are in project "
                     f"{self._project_id}",
@@ -196,7 +198,7 @@ class Submitter:
             )
         return Job(attempt, view.job_id, at_s)
 
-    def _learn_times(self, attempt: Attempt, view: JobView) -> None:
+    def _check_server_clocks(self, attempt: Attempt, view: JobView) -> None:
         """A job that is older than one that was read before its create left was stamped by another clock of the
         server's. By more than is allowed for: then no time can exclude a job."""
         created_at_s, server_s = view.created_at_s, attempt.server_s
@@ -209,24 +211,24 @@ class Submitter:
             )
         self._journal.tell_times_apart()
 
-    def _look_for_a_pattern(self, attempt: Attempt, error: ApiError) -> None:
+    def _note_ambiguous_create(self, attempt: Attempt, error: ApiError) -> None:
         """Doubts are settled one by one; creates that bring nothing else are an API that is down for creates, though it
         may be read."""
         self._context.events.notify(CreateAmbiguous(attempt.key.chunk, attempt.key.attempt, str(error)))
-        if not self._doubt_told:
+        if not self._ambiguity_told:
             self._context.warn(
                 f"it is unknown whether a create was accepted: its job is looked for before it is sent again ({error})"
             )
-        self._doubt_told = True
+        self._ambiguity_told = True
         made, now_s = self._journal.jobs_made, anyio.current_time()
-        if self._in_vain is None or self._in_vain[0] != made:
-            self._in_vain = made, now_s
-        elif now_s - self._in_vain[1] >= self._limits.patience_s:
+        if self._no_job_since is None or self._no_job_since[0] != made:
+            self._no_job_since = made, now_s
+        elif now_s - self._no_job_since[1] >= self._limits.patience_s:
             words = f"no create call made a job for {self._limits.patience_s:g} s; the last one: {error}"
             hint = "the API can be read, and makes no jobs now; the same command goes on later"
-            self._stopping.ask(Stop(words, hint=hint, collects=True))
+            self._shutdown.ask(Stop(words, hint=hint, collects=True))
 
-    def _refused(self, attempt: Attempt, error: ApiError) -> None:
+    def _end_refused(self, attempt: Attempt, error: ApiError) -> None:
         if error.verdict is Verdict.REFUSED and attempt.ambiguous:
             words = f"perhaps paid in another project: no read has shown which one the run's key speaks for; {error}"
             failures = fail_all(attempt, FailureCode.UNRESOLVED, words)
@@ -234,44 +236,44 @@ class Submitter:
             self._slots.release()
             return
         if error.verdict is Verdict.REFUSED:
-            failures, again = after_refusal(attempt, error)
+            failures, again = settle_refusal(attempt, error)
             self._recorder.end(attempt, Kind.REJECTED, failures=failures, again=again, free=True)
             self._slots.release()
             return
         if error.ambiguous:
-            self._leave_open(attempt)
+            self._leave_to_later_process(attempt)
         else:
-            self._give_back(attempt)
+            self._return_unsent(attempt)
         collects = error.verdict in (Verdict.NO_CREDIT, Verdict.PERSON)
-        self._stopping.ask(Stop.because(error, collects=collects))
+        self._shutdown.ask(Stop.because(error, collects=collects))
 
-    def _give_back(self, attempt: Attempt) -> None:
+    def _return_unsent(self, attempt: Attempt) -> None:
         """It goes out no more in this process. Where none of its calls can have been accepted, a later process sends it
         without having to ask the API first; otherwise it stays open, and that process finds out."""
         if attempt.ambiguous or self._api.idempotent:
-            self._leave_open(attempt)
+            self._leave_to_later_process(attempt)
             return
         self._slots.release()
         if attempt.since_s:
             self._recorder.end(attempt, Kind.REJECTED, again=(attempt.part,), free=True)
 
-    def _leave_open(self, attempt: Attempt) -> None:
+    def _leave_to_later_process(self, attempt: Attempt) -> None:
         self._slots.release()
         if attempt.since_s:
-            self._stopping.leave_open(attempt.key)
+            self._shutdown.leave_open(attempt.key)
 
 
 class _Intent:
     """An attempt on its way out: written down once, durably, right before the first byte of the first call leaves."""
 
     def __init__(
-        self, journal: Journal, clock: Clock, stopping: Shutdown, attempt: Attempt, project_id: str | None
+        self, journal: Journal, clock: Clock, shutdown: Shutdown, attempt: Attempt, project_id: str | None
     ) -> None:
         self._journal = journal
         self._clock = clock
-        self._stopping = stopping
+        self._shutdown = shutdown
         self._project_id = project_id
-        self._on_the_wire = ExitStack()
+        self._unanswered_call = ExitStack()
         self.ambiguous_calls = 0
         self.attempt = attempt
 
@@ -279,19 +281,19 @@ class _Intent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.not_on_the_wire(ambiguous=False)
+        self.mark_answered(ambiguous=False)
 
-    def not_on_the_wire(self, *, ambiguous: bool) -> None:
+    def mark_answered(self, *, ambiguous: bool) -> None:
         """`ambiguous`: whether the call that has come back may have been accepted."""
-        self._on_the_wire.close()
+        self._unanswered_call.close()
         if ambiguous:
             self.ambiguous_calls += 1
             self.attempt = replace(self.attempt, ambiguous=True)
 
     async def about_to_send(self) -> None:
-        if not self._stopping.creating:
+        if not self._shutdown.creating:
             raise _NoMoreCreatesError
-        self._on_the_wire.enter_context(self._stopping.busy())
+        self._unanswered_call.enter_context(self._shutdown.busy())
         if not self.attempt.since_s:
             self.attempt = attempt = replace(
                 self.attempt,
@@ -307,12 +309,12 @@ class _Intent:
             await self._journal.durable()
 
 
-def _doubtful(error: ApiError) -> ApiError:
+def as_ambiguous(error: ApiError) -> ApiError:
     """The same error of a call that is no longer simply repeated."""
     return ApiError(error.call, Verdict.DOUBTFUL, str(error), status=error.status, detail=error.detail, hint=error.hint)
 
 
-def _one_job_for_two(job_id: str) -> Stop:
+def stop_for_shared_job(job_id: str) -> Stop:
     return Stop(
         f"the API answered two creates with the same job ({clean(job_id)})",
         ExitStatus.PERSON,
@@ -320,11 +322,11 @@ def _one_job_for_two(job_id: str) -> Stop:
     )
 
 
-def after_refusal(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tuple[Part, ...]]:
+def settle_refusal(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tuple[Part, ...]]:
     """What follows when the API said no: the files that it named fail and the rest goes out again; where it named none,
     the halves do, down to the file at fault."""
     words = f"HTTP {error.status}: {error.detail}"
-    named = named_positions(attempt, error)
+    named = positions_named_in(attempt, error)
     if not named and len(attempt.positions) == 1:
         named = list(attempt.positions)
     failures = [Failure(position, FailureCode.REJECTED, words) for position in named]
@@ -334,7 +336,7 @@ def after_refusal(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tup
     return failures, remainder(attempt.part, rest)
 
 
-def named_positions(attempt: Attempt, error: ApiError) -> list[int]:
+def positions_named_in(attempt: Attempt, error: ApiError) -> list[int]:
     """The files that an error names, by index or in its words."""
     by_index = [attempt.positions[i] for i in error.file_indexes if 0 <= i < len(attempt.positions)]
     if by_index:

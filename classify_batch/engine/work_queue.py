@@ -38,7 +38,7 @@ class WorkQueue:
         plan: PlanReader,
         journal: JournalWriter,
         slots: JobSlots,
-        stopping: Shutdown,
+        shutdown: Shutdown,
         budget: CreditBudget,
         price: Price,
         *,
@@ -50,18 +50,18 @@ class WorkQueue:
         self._journal = journal
         self._standing = journal.standing
         self._slots = slots
-        self._stopping = stopping
+        self._shutdown = shutdown
         self._budget = budget
         self._price = price
         self._carries = carries
-        self._again: deque[Part] = deque()
+        self._requeued: deque[Part] = deque()
         self._news = anyio.Event()
         self._all_taken_up = anyio.Event()
         self.exhausted = False
 
     def again(self, parts: Iterable[Part]) -> None:
         """Takes parts that go out again: before what was never out."""
-        self._again.extend(parts)
+        self._requeued.extend(parts)
         self.exhausted = False
         self._news.set()
 
@@ -84,9 +84,9 @@ class WorkQueue:
             accept_s: for how long after that one may still be accepted.
         """
         async with submitted, ambiguous:
-            for key, left in sorted(self._standing.open.items(), key=_accepted_first):
+            for key, left in sorted(self._standing.open.items(), key=accepted_first):
                 await self._slots.acquire()
-                attempt = await self._left(key, left)
+                attempt = await self._resume_attempt(key, left)
                 if left.job_id is None:
                     await ambiguous.send(Ambiguous(attempt, left_s, accept_s))
                 else:
@@ -96,45 +96,45 @@ class WorkQueue:
 
     async def work(self, intake: ObjectSendStream[Attempt]) -> None:
         """Sends attempts for as long as the run lasts, or creates."""
-        async with intake, aclosing(self._parts()) as parts:
+        async with intake, aclosing(self._parts_to_send()) as parts:
             await self._all_taken_up.wait()
             async for part, chunk_file_ids in parts:
                 await self._slots.acquire()
                 credits = self._price.of(part, len(part.positions(len(chunk_file_ids))))
-                if self._stopping.creating and not await self._budget.reserve(credits):
-                    self._stopping.ask(_too_dear(credits, self._budget))
-                if not self._stopping.creating:
+                if self._shutdown.creating and not await self._budget.reserve(credits):
+                    self._shutdown.ask(stop_for_max_credits(credits, self._budget))
+                if not self._shutdown.creating:
                     self._slots.release()
                     return
                 key = AttemptKey(part.chunk, self._journal.next_attempt(part.chunk))
-                await intake.send(await self._attempt(key, part, chunk_file_ids, credits))
+                await intake.send(await self._new_attempt(key, part, chunk_file_ids, credits))
 
-    async def _parts(self) -> AsyncGenerator[tuple[Part, list[str]], None]:
+    async def _parts_to_send(self) -> AsyncGenerator[tuple[Part, list[str]], None]:
         """What goes out, with its whole chunk's file IDs: parts that go out again first, then the plan."""
         async with aclosing(self._plan.stream(wanted=self._standing.is_planned)) as chunks:
             async for number, chunk_file_ids in chunks:
-                while self._again:
-                    yield await self._next_again()
+                while self._requeued:
+                    yield await self._next_requeued()
                 yield Part(number), chunk_file_ids
         while True:
-            while self._again:
-                yield await self._next_again()
+            while self._requeued:
+                yield await self._next_requeued()
             self._news, self.exhausted = anyio.Event(), True
             await self._news.wait()
 
-    async def _next_again(self) -> tuple[Part, list[str]]:
-        part = self._again.popleft()
+    async def _next_requeued(self) -> tuple[Part, list[str]]:
+        part = self._requeued.popleft()
         return part, await self._plan.file_ids(part.chunk)
 
-    async def _left(self, key: AttemptKey, left: OpenAttempt) -> Attempt:
+    async def _resume_attempt(self, key: AttemptKey, left: OpenAttempt) -> Attempt:
         chunk_file_ids = await self._plan.file_ids(key.chunk)
-        attempt = await self._attempt(key, left.part, chunk_file_ids, left.credits)
+        attempt = await self._new_attempt(key, left.part, chunk_file_ids, left.credits)
         waits_since_s = left.submitted_at_s or 0.0
         return replace(
             attempt, since_s=left.since_s, waits_since_s=waits_since_s, server_s=left.server_s, ambiguous=True
         )
 
-    async def _attempt(
+    async def _new_attempt(
         self,
         key: AttemptKey,
         part: Part,
@@ -143,11 +143,11 @@ class WorkQueue:
     ) -> Attempt:
         positions = tuple(part.positions(len(chunk_file_ids)))
         file_ids = part.pick(chunk_file_ids)
-        first_answers = await self._first_answers(part, file_ids)
+        first_answers = await self._read_first_answers(part, file_ids)
         carried = await self._plan.carried(key.chunk) if self._carries else {}
         return Attempt(key, part, file_ids, positions, credits=credits, first_answers=first_answers, carried=carried)
 
-    async def _first_answers(self, part: Part, file_ids: tuple[str, ...]) -> dict[str, FirstAnswer]:
+    async def _read_first_answers(self, part: Part, file_ids: tuple[str, ...]) -> dict[str, FirstAnswer]:
         """What the first look said of each file of a second one.
 
         Raises:
@@ -168,12 +168,12 @@ class WorkQueue:
             ) from None
 
 
-def _accepted_first(item: tuple[AttemptKey, OpenAttempt]) -> bool:
+def accepted_first(item: tuple[AttemptKey, OpenAttempt]) -> bool:
     """Jobs that may have ended give their slots back soon; those behind them wait for that."""
     return item[1].job_id is None
 
 
-def _too_dear(credits: float, budget: CreditBudget) -> Stop:
+def stop_for_max_credits(credits: float, budget: CreditBudget) -> Stop:
     return Stop(
         f"the next job can cost {credits:,.10g} credits, which limits.max_credits doesn't leave: "
         f"{budget.reserved:,.10g} are spent or set aside",

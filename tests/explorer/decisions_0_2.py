@@ -63,7 +63,7 @@ class Evidence02(Evidence):
         if not self.doubts:
             self._dismissed.clear()
 
-    def begin_reading(self, now_s: float) -> None:
+    def begin_list_reading(self, now_s: float) -> None:
         self._reading_s = now_s
         self.candidates.clear()
         for doubt in self._old.values():
@@ -74,7 +74,7 @@ class Evidence02(Evidence):
         if view.job_id not in self._dismissed and any(self._could_be(view, doubt) for doubt in self._old.values()):
             self.candidates[view.job_id] = Candidate(view, now_s, now_s)
 
-    def end_reading(self, *, complete: bool) -> None:
+    def end_list_reading(self, *, complete: bool) -> None:
         """0.2 drew no line between a reading to the end and another; one that failed was begun again."""
 
     def name(self, job_id: str, named_for: NamedFor) -> None:
@@ -84,7 +84,7 @@ class Evidence02(Evidence):
 
     # --- What is to be done -----------------------------------------------------------------------------------------
 
-    def unasked(self) -> Iterator[Candidate]:
+    def candidates_to_poll(self) -> Iterator[Candidate]:
         """The list alone was believed. When the journal was asked, the readings are counted."""
         for doubt in self._old.values():
             if doubt.first_look_s is None:
@@ -93,7 +93,7 @@ class Evidence02(Evidence):
                 doubt.shown = frozenset(self.candidates)
         return iter(())
 
-    def unread(self, now_s: float) -> list[Candidate]:
+    def candidates_to_read(self, now_s: float) -> list[Candidate]:
         for candidate in self.candidates.values():
             if candidate.view.finished and not candidate.view.answered:
                 self._dismissed.add(candidate.job_id)  # not paid, and nobody's

@@ -101,7 +101,7 @@ def _decidable(state: State, end: End, file_id: str) -> Iterator[Broken]:
     for call in possible:
         if _was_to_be_taken(state, end, call) and file_id in call.files and call.mark(file_id) == ANSWERED:
             yield Broken(OPEN_ONLY, f"{file_id} is unresolved, and {call.job_id}, which was seen, answers it")
-    undecided = any(_is_undecided(state, end, call) for call in possible)
+    undecided = any(_may_still_answer(state, end, call) for call in possible)
     if end.gave_up and not undecided and not state.list_failed:
         yield Broken(OPEN_ONLY, f"{file_id} is unresolved, and every job has told what it answers")
 
@@ -115,7 +115,7 @@ def _was_to_be_taken(state: State, end: End, call: Call) -> bool:
     return intended_s <= first_s < end.shown_until_s and not state.server.scenario.shown_times
 
 
-def _is_undecided(state: State, end: End, call: Call) -> bool:
+def _may_still_answer(state: State, end: End, call: Call) -> bool:
     if call.state is CallState.NO_JOB or (call.first_shown_s or 0) >= end.shown_until_s:
         return False
     if call.state is not CallState.ENDED:

@@ -44,7 +44,7 @@ class Rounds:
 
     def begin(self) -> None:
         state, process = self.state, self.process
-        process.evidence.begin_reading(self.now)
+        process.evidence.begin_list_reading(self.now)
         listed = sorted(call.job_id for call in state.calls.values() if call.state is not CallState.NO_JOB)
         cut = bool(state.cut_readings) and self.choose(False, True)
         state.cut_readings -= cut
@@ -53,7 +53,7 @@ class Rounds:
         state.list_failed |= cut or fails
         self.step.note("a reading begins{}", " and fails" * fails or " and will be cut short" * cut)
         if fails:
-            process.evidence.fail_reading()
+            process.evidence.fail_list_reading()
             process.round = Round("journal", (None,), Reading(self.now, False))
         else:
             process.round = Round("pages", tuple(listed), Reading(self.now, not cut))
@@ -89,7 +89,7 @@ class Rounds:
     def _end_of_list(self) -> tuple[str, Iterable[object]]:
         current = self.process.round
         assert current is not None
-        self.process.evidence.end_reading(complete=current.reading.complete)
+        self.process.evidence.end_list_reading(complete=current.reading.complete)
         return "journal", (None,)
 
     def _ask_journal(self, _: object) -> None:
@@ -103,7 +103,7 @@ class Rounds:
         return None if None in chunks else frozenset(chunk for chunk in chunks if chunk is not None)
 
     def _unasked(self) -> tuple[str, Iterable[object]]:
-        return "jobs", [each.job_id for each in self.process.evidence.unasked()]
+        return "jobs", [each.job_id for each in self.process.evidence.candidates_to_poll()]
 
     def _get(self, job_id: str) -> None:
         calls = self.state.calls
@@ -112,7 +112,7 @@ class Rounds:
             self.process.evidence.show(view, self.now)
 
     def _unread(self) -> tuple[str, Iterable[object]]:
-        return "results", [each.job_id for each in self.process.evidence.unread(self.now)]
+        return "results", [each.job_id for each in self.process.evidence.candidates_to_read(self.now)]
 
     def _read(self, job_id: str) -> None:
         process, evidence = self.process, self.process.evidence

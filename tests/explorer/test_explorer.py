@@ -161,15 +161,15 @@ def test_the_old_decisions_pay_twice_there_too(name: str) -> None:
 class OneReading(Evidence):
     """Believes the first complete reading."""
 
-    def _is_settled(self, doubt: Doubt) -> bool:
+    def _is_list_proof_complete(self, doubt: Doubt) -> bool:
         return doubt.first_s is not None
 
 
 class Forgetful(Evidence):
     """Drops a candidate that a reading leaves out."""
 
-    def end_reading(self, *, complete: bool) -> None:
-        super().end_reading(complete=complete)
+    def end_list_reading(self, *, complete: bool) -> None:
+        super().end_list_reading(complete=complete)
         left_out = [each.job_id for each in self.candidates.values() if each.seen_s < self._reading_s]
         for job_id in left_out:
             del self.candidates[job_id]
@@ -196,14 +196,14 @@ class ByTheSendersClock(Evidence):
 class WithoutSpread(Evidence):
     """Takes the server's clocks for one."""
 
-    def _floor_s(self, doubt: Doubt) -> float | None:
+    def _earliest_created_s(self, doubt: Doubt) -> float | None:
         return doubt.attempt.server_s
 
 
 class WaitsForAll(Evidence):
     """Waits for jobs that come when it is known that there is none of its own."""
 
-    def _is_undecided(self, candidate: Candidate, doubt: Doubt) -> bool:
+    def _may_still_answer(self, candidate: Candidate, doubt: Doubt) -> bool:
         return not candidate.journal_asked or not candidate.is_decided(self._settle_s)
 
 

@@ -99,7 +99,7 @@ class Durations:
             youngest_s[ruled_out] = min(age.now_s, youngest_s.get(ruled_out, age.now_s))
 
         def odds(in_s: float) -> float:
-            return prod(self._share_ended(youngest_s[each] + in_s, each) ** count for each, count in jobs.items())
+            return prod(self.share_ended(youngest_s[each] + in_s, each) ** count for each, count in jobs.items())
 
         if odds(0.0) >= EVEN_ODDS:
             return 0.0
@@ -109,11 +109,11 @@ class Durations:
             too_soon_s, left_s = (too_soon_s, middle_s) if odds(middle_s) >= EVEN_ODDS else (middle_s, left_s)
         return left_s
 
-    def _share_ended(self, age_s: float, ruled_out: int) -> float:
+    def share_ended(self, age_s: float, ruled_out: int) -> float:
         """Which share of the known jobs, but for so many of the shortest ones, had ended at that age."""
         return max(0, bisect_right(self._sorted, age_s) - ruled_out) / (len(self._sorted) - ruled_out)
 
-    def look_gap_s(self, age_s: float) -> float:
+    def poll_gap_s(self, age_s: float) -> float:
         """How long to wait before the next look at a job that is out for `age_s`."""
         if self.mean_s is None or len(self._order) < KNOWN_FROM:
             expected_s = max(UNKNOWN_S, age_s) if self.mean_s is None else self.mean_s

@@ -41,96 +41,96 @@ class Poller:
         self._journal = context.journal
         self._clock = context.clock
         self._slots = context.slots
-        self._stopping = context.shutdown
+        self._shutdown = context.shutdown
         self._limits = context.settings.limits
-        self._watch = schedule
+        self._schedule = schedule
         self._gate = gate
         self._page_size = PAGE_SIZE
         self._first_token: str | None = None
         self._list_failures = 0
-        self._news = anyio.Event()
-        self._other_rates = False
+        self._changed = anyio.Event()
+        self._rates_have_changed = False
 
     @property
     def jobs_in_flight(self) -> int:
         """How many jobs are watched."""
-        return len(self._watch.jobs)
+        return len(self._schedule.jobs)
 
     def jobs_left_s(self, to_be_made: int, *, none_follow: bool) -> float | None:
         """See `PollSchedule.jobs_left_s`."""
-        return self._watch.jobs_left_s(anyio.current_time(), to_be_made, none_follow=none_follow)
+        return self._schedule.jobs_left_s(anyio.current_time(), to_be_made, none_follow=none_follow)
 
     def rates_changed(self) -> None:
         """Other rates are told: when to look next is to be thought over."""
-        self._other_rates = True
-        self._news.set()
+        self._rates_have_changed = True
+        self._changed.set()
 
     async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
         """Watches what comes until it is cancelled: only the orchestrator knows when no job will come any more."""
         async with submitted, finished, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._receive, submitted)
+            tasks.start_soon(self._receive_submitted, submitted)
             while True:
-                await self._step(finished)
+                await self._poll_once(finished)
 
-    async def _receive(self, submitted: ObjectReceiveStream[Job]) -> None:
+    async def _receive_submitted(self, submitted: ObjectReceiveStream[Job]) -> None:
         async for job in submitted:
             earlier_s = 0.0 if job.timed else max(0.0, self._clock.wall_s() - job.submitted_at_s)
-            self._watch.add(job, anyio.current_time(), earlier_s)
-            self._news.set()
+            self._schedule.add(job, anyio.current_time(), earlier_s)
+            self._changed.set()
 
-    async def _step(self, finished: ObjectSendStream[Job]) -> None:
-        if self._other_rates:
-            self._other_rates = False
-            self._watch.rates_changed(anyio.current_time(), self._gate.room)
+    async def _poll_once(self, finished: ObjectSendStream[Job]) -> None:
+        if self._rates_have_changed:
+            self._rates_have_changed = False
+            self._schedule.rates_changed(anyio.current_time(), self._gate.room)
         try:
-            match self._watch.next(anyio.current_time(), self._gate.room):
+            match self._schedule.next(anyio.current_time(), self._gate.room):
                 case PollList(pages_max):
-                    await self._sweep(pages_max, finished)
+                    await self._poll_list(pages_max, finished)
                 case PollJobs(job_ids):
-                    await self._look(job_ids, finished)
+                    await self._poll_jobs(job_ids, finished)
                 case Wait(until_s):
-                    await self._wait(until_s)
+                    await self._wait_for_news_until(until_s)
         except ApiError as error:
-            self._stopping.ask(Stop.because(error))
+            self._shutdown.ask(Stop.because(error))
             await anyio.sleep_forever()
 
-    async def _wait(self, until_s: float) -> None:
-        self._news = anyio.Event()
+    async def _wait_for_news_until(self, until_s: float) -> None:
+        self._changed = anyio.Event()
         with anyio.CancelScope(deadline=until_s):
-            await self._news.wait()
+            await self._changed.wait()
 
     # --- Sweeps -----------------------------------------------------------------------------------------------------
 
-    async def _sweep(self, pages_max: int, finished: ObjectSendStream[Job]) -> None:
+    async def _poll_list(self, pages_max: int, finished: ObjectSendStream[Job]) -> None:
         began_s = anyio.current_time()
-        expected = set(self._watch.jobs)
+        expected = set(self._schedule.jobs)
         unseen = set(expected)
         shown: list[set[str]] = []
         tokens = [self._first_token]
         while len(shown) < pages_max and unseen and (not shown or tokens[-1] is not None):
-            page = await self._page(tokens[-1], expected)
+            page = await self._read_list_page(tokens[-1], expected)
             if page is None:
-                self._list_failed()
+                self._count_list_failure()
                 return
             self._list_failures = 0
             tokens.append(page.next_page_token)
             shown.append({view.job_id for view in page.jobs} & unseen)
             unseen -= shown[-1]
             for view in page.jobs:
-                await self._show(view, finished)
-        self._first_token = _where_to_begin(tokens, shown, len(expected))
+                await self._handle_view(view, finished)
+        self._first_token = token_to_begin_with(tokens, shown, len(expected))
         now_s = anyio.current_time()
-        self._watch.swept(shown, expected, now_s, now_s - began_s)
+        self._schedule.record_list_poll(shown, expected, now_s, now_s - began_s)
 
-    def _list_failed(self) -> None:
+    def _count_list_failure(self) -> None:
         self._first_token = None
         self._list_failures += 1
         if self._list_failures < LIST_ATTEMPTS_MAX:
-            self._watch.sweep_failed(anyio.current_time())
+            self._schedule.record_list_failure(anyio.current_time())
         else:
-            self._watch.leave_list_alone(anyio.current_time())
+            self._schedule.rest_from_list(anyio.current_time())
 
-    async def _page(self, token: str | None, job_ids: Collection[str]) -> JobPage | None:
+    async def _read_list_page(self, token: str | None, job_ids: Collection[str]) -> JobPage | None:
         """A page of the list; None where the API refuses to list, or fails to. A page size that is refused is halved,
         and kept."""
         while True:
@@ -146,40 +146,40 @@ class Poller:
 
     # --- Single looks -----------------------------------------------------------------------------------------------
 
-    async def _look(self, job_ids: tuple[str, ...], finished: ObjectSendStream[Job]) -> None:
+    async def _poll_jobs(self, job_ids: tuple[str, ...], finished: ObjectSendStream[Job]) -> None:
         limiter = anyio.CapacityLimiter(LOOKS_AT_ONCE)
         errors: list[ApiError] = []
 
-        async def look(job_id: str) -> None:
+        async def poll_job(job_id: str) -> None:
             async with limiter:
                 try:
-                    await self._show(await retry_transient(lambda: self._api.get(job_id)), finished)
-                    self._watch.looked(job_id, anyio.current_time())
+                    await self._handle_view(await retry_transient(lambda: self._api.get(job_id)), finished)
+                    self._schedule.record_job_poll(job_id, anyio.current_time())
                 except ApiError as error:
                     if error.verdict is Verdict.MISSING:
-                        await self._missing(job_id, error, finished)
+                        await self._handle_missing_job(job_id, error, finished)
                     else:
                         errors.append(error)
 
         async with anyio.create_task_group() as tasks:
             for job_id in job_ids:
-                tasks.start_soon(look, job_id)
+                tasks.start_soon(poll_job, job_id)
         if errors:
             raise errors[0]
 
-    async def _missing(self, job_id: str, error: ApiError, finished: ObjectSendStream[Job]) -> None:
+    async def _handle_missing_job(self, job_id: str, error: ApiError, finished: ObjectSendStream[Job]) -> None:
         """404 to a job that the API gave us: not there yet, or the wrong project or key. Never a reason to resend."""
         now_s = anyio.current_time()
-        watched = self._watch.jobs[job_id]
+        watched = self._schedule.jobs[job_id]
         since_s = now_s if watched.missing_since_s is None else watched.missing_since_s
-        self._watch.looked(job_id, now_s)
+        self._schedule.record_job_poll(job_id, now_s)
         watched.missing_since_s = since_s
         if now_s - since_s < self._limits.settle_s:
             return
         if watched.job.reopened:
-            await self._give_up(job_id, finished)
+            await self._give_up_overdue(job_id, finished)
             return
-        self._stopping.ask(
+        self._shutdown.ask(
             Stop(
                 f"job {clean(job_id)} vanished: the API gave it to us, and now answers 404 ({error})",
                 ExitStatus.PERSON,
@@ -189,27 +189,27 @@ class Poller:
 
     # --- What was seen ----------------------------------------------------------------------------------------------
 
-    async def _show(self, view: JobView, finished: ObjectSendStream[Job]) -> None:
-        watched = self._watch.jobs.get(view.job_id)
+    async def _handle_view(self, view: JobView, finished: ObjectSendStream[Job]) -> None:
+        watched = self._schedule.jobs.get(view.job_id)
         if watched is None:
             return
         if view.finished:
-            job, duration_s = self._watch.finish(view.job_id, anyio.current_time())
+            job, duration_s = self._schedule.finish(view.job_id, anyio.current_time())
             message = None if view.error_message is None else clean(view.error_message)
             self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
             self._slots.release()
             await finished.send(replace(job, finished=view))
         elif anyio.current_time() - watched.since_s + watched.earlier_s > self._limits.job_timeout_s:
-            await self._give_up(view.job_id, finished)
+            await self._give_up_overdue(view.job_id, finished)
 
-    async def _give_up(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
+    async def _give_up_overdue(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
         """Hands an overdue job on: without what the API showed of it, since it shows no end."""
-        job, _ = self._watch.finish(job_id, anyio.current_time())
+        job, _ = self._schedule.finish(job_id, anyio.current_time())
         self._slots.release()
         await finished.send(job)
 
 
-def _where_to_begin(tokens: list[str | None], shown: list[set[str]], expected: int) -> str | None:
+def token_to_begin_with(tokens: list[str | None], shown: list[set[str]], expected: int) -> str | None:
     """The token with which the next sweep begins: that of the first page that showed a watched job. Where no page did,
     the sweeps go on down the list, until they find ours or its end; a list may begin with what is oldest.
 

@@ -21,14 +21,14 @@ from classify_batch.engine.poller.durations import UNKNOWN_S, Age, Durations
 from classify_batch.limits import Headroom
 from classify_batch.model import Job
 
-SWEEP_PAGES_PER_JOB = 0.87
+LIST_PAGES_PER_JOB = 0.87
 """What sweeps may cost, in pages a job, where a job has many files."""
 
-SWEEP_SHARE_MIN = 0.02
-SWEEP_SHARE_MAX = 0.075
+LIST_POLL_SHARE_MIN = 0.02
+LIST_POLL_SHARE_MAX = 0.075
 """The gap between sweeps as a share of the mean duration: an end is found after half of that, in the mean."""
 
-SWEEP_REST = 1.0
+LIST_POLL_REST = 1.0
 """After a sweep, that many times as long as it took belong to others."""
 
 PAGE_WORTH = 0.1
@@ -82,7 +82,7 @@ class Watched:
     job: Job
     since_s: float
     out_s: float
-    next_look_s: float = math.inf
+    next_poll_s: float = math.inf
     listed: bool = True
     missing_since_s: float | None = None
     earlier_s: float = 0.0
@@ -98,24 +98,24 @@ class PollSchedule:
     def __init__(self, durations: Durations | None = None) -> None:
         self._durations = Durations() if durations is None else durations
         self.jobs: dict[str, Watched] = {}
-        self._looks: list[tuple[float, str]] = []
+        self._polls: list[tuple[float, str]] = []
         self._unlisted = 0
-        self._sweeping = False
+        self._polling_list = False
         self._pages = 1
-        self._swept_s = -math.inf
-        self._sweep_took_s = 0.0
-        self._no_sweep_before_s = 0.0
+        self._list_polled_s = -math.inf
+        self._list_poll_took_s = 0.0
+        self._no_list_poll_before_s = 0.0
         self._list_rest_s = LIST_REST_S_MIN
         self._room = Headroom(0.0, 0.0)
 
     def add(self, job: Job, now_s: float, earlier_s: float = 0.0) -> None:
         watched = Watched(job, now_s, now_s, earlier_s=earlier_s)
-        first_s = now_s + (self._durations.look_gap_s(0.0) if job.timed else 0.0)
+        first_s = now_s + (self._durations.poll_gap_s(0.0) if job.timed else 0.0)
         if not self.jobs:
-            self._no_sweep_before_s = max(self._no_sweep_before_s, first_s)
+            self._no_list_poll_before_s = max(self._no_list_poll_before_s, first_s)
         self.jobs[job.job_id] = watched
-        if not self._sweeping:
-            self._look_at(watched, first_s)
+        if not self._polling_list:
+            self._schedule_poll(watched, first_s)
 
     def finish(self, job_id: str, now_s: float) -> tuple[Job, float | None]:
         """Takes a finished job out; returns it with its duration in seconds, where that teaches anything: it ended
@@ -143,27 +143,29 @@ class PollSchedule:
     def next(self, now_s: float, room: Headroom) -> PollList | PollJobs | Wait:
         """What to do now. `room`: what the request rate leaves."""
         self._room = room
-        self._choose(now_s)
-        sweep_s = self._next_sweep_s() if self._sweeping else math.inf
+        self._choose_list_or_jobs(now_s)
+        sweep_s = self._next_list_poll_s() if self._polling_list else math.inf
         if sweep_s <= now_s and room.backlog_s > room.interval_s:
-            most_s = self._swept_s + self._pages * room.interval_s / RATE_SHARE_PRESSED
+            most_s = self._list_polled_s + self._pages * room.interval_s / RATE_SHARE_PRESSED
             sweep_s = max(sweep_s, min(most_s, now_s + room.backlog_s))
         if sweep_s <= now_s:
             return PollList(self._pages if self._list_rest_s == LIST_REST_S_MIN else max(1, len(self.jobs) // 4))
-        look_s = self._looks[0][0] if self._looks else math.inf
+        look_s = self._polls[0][0] if self._polls else math.inf
         if look_s <= now_s and room.backlog_s > room.interval_s:
             look_s = min(look_s + room.interval_s / RATE_SHARE_PRESSED, now_s + room.backlog_s)
-        if look_s <= now_s and (due := self._due(now_s)):
+        if look_s <= now_s and (due := self._due_job_ids(now_s)):
             return PollJobs(due)
         if look_s <= now_s:
-            look_s = self._looks[0][0] if self._looks else math.inf
+            look_s = self._polls[0][0] if self._polls else math.inf
         return Wait(min(sweep_s, look_s))
 
-    def swept(self, shown: Sequence[Collection[str]], expected: Collection[str], now_s: float, took_s: float) -> None:
+    def record_list_poll(
+        self, shown: Sequence[Collection[str]], expected: Collection[str], now_s: float, took_s: float
+    ) -> None:
         """Learns from a sweep: the watched jobs that each page showed, and those that were expected."""
         listed = {job_id for page in shown for job_id in page}
-        self._swept_s, self._sweep_took_s = now_s, took_s
-        jobs_worth = PAGE_WORTH / self._sweep_share()
+        self._list_polled_s, self._list_poll_took_s = now_s, took_s
+        jobs_worth = PAGE_WORTH / self._list_poll_share()
         worth = [len(page) >= jobs_worth for page in shown]
         useful = worth.index(False) if False in worth else len(worth)
         more = useful == len(shown) == self._pages and len(listed) + jobs_worth <= len(expected)
@@ -174,29 +176,29 @@ class PollSchedule:
                 continue
             watched.listed = job_id in listed
             if watched.listed:
-                watched.out_s, watched.next_look_s, watched.missing_since_s = now_s, math.inf, None
+                watched.out_s, watched.next_poll_s, watched.missing_since_s = now_s, math.inf, None
             else:
                 self._unlisted += 1
-                if watched.next_look_s == math.inf:
-                    self._look_at(watched, self._unseen_s(watched, now_s))
+                if watched.next_poll_s == math.inf:
+                    self._schedule_poll(watched, self._seconds_unseen(watched, now_s))
         if expected and len(listed) < len(shown):
-            self.leave_list_alone(now_s)
+            self.rest_from_list(now_s)
         else:
             self._list_rest_s = LIST_REST_S_MIN
 
-    def looked(self, job_id: str, now_s: float) -> None:
+    def record_job_poll(self, job_id: str, now_s: float) -> None:
         """A job was asked for by its id and is still out."""
         if (watched := self.jobs.get(job_id)) is not None:
             watched.out_s, watched.missing_since_s = now_s, None
-            self._look_at(watched, now_s + self._look_gap_s(watched, now_s))
+            self._schedule_poll(watched, now_s + self._poll_gap_s(watched, now_s))
 
-    def sweep_failed(self, now_s: float) -> None:
+    def record_list_failure(self, now_s: float) -> None:
         """The list couldn't be read this time."""
-        self._swept_s = now_s
+        self._list_polled_s = now_s
 
-    def leave_list_alone(self, now_s: float) -> None:
+    def rest_from_list(self, now_s: float) -> None:
         """The list can't be read, or isn't worth its pages: asked again after a rest that grows."""
-        self._no_sweep_before_s = now_s + self._list_rest_s
+        self._no_list_poll_before_s = now_s + self._list_rest_s
         self._list_rest_s = min(LIST_REST_S_MAX, 2 * self._list_rest_s)
         self._pages = 1
 
@@ -205,74 +207,76 @@ class PollSchedule:
         early now waits for its turn like every request."""
         self._room = room
         for watched in self.jobs.values():
-            if watched.next_look_s != math.inf:
-                at_s = watched.out_s + self._look_gap_s(watched, watched.out_s)
-                watched.next_look_s = min(watched.next_look_s, max(now_s, at_s))
-        self._looks = [
-            (watched.next_look_s, job_id) for job_id, watched in self.jobs.items() if watched.next_look_s != math.inf
+            if watched.next_poll_s != math.inf:
+                at_s = watched.out_s + self._poll_gap_s(watched, watched.out_s)
+                watched.next_poll_s = min(watched.next_poll_s, max(now_s, at_s))
+        self._polls = [
+            (watched.next_poll_s, job_id) for job_id, watched in self.jobs.items() if watched.next_poll_s != math.inf
         ]
-        heapq.heapify(self._looks)
+        heapq.heapify(self._polls)
 
     # --- When ---------------------------------------------------------------------------------------------------------
 
-    def _choose(self, now_s: float) -> None:
+    def _choose_list_or_jobs(self, now_s: float) -> None:
         """Sweeps, or single looks at all? A job that no sweep will tell of any more is looked at by its own time."""
-        rests = self._no_sweep_before_s > now_s and self._list_rest_s > LIST_REST_S_MIN
+        rests = self._no_list_poll_before_s > now_s and self._list_rest_s > LIST_REST_S_MIN
         sweeping = len(self.jobs) > 2 * self._pages and not rests
-        if self._sweeping and not sweeping:
+        if self._polling_list and not sweeping:
             for watched in self.jobs.values():
-                if watched.next_look_s == math.inf:
-                    self._look_at(watched, max(now_s, watched.since_s + self._durations.look_gap_s(0.0)))
-        self._sweeping = sweeping
+                if watched.next_poll_s == math.inf:
+                    self._schedule_poll(watched, max(now_s, watched.since_s + self._durations.poll_gap_s(0.0)))
+        self._polling_list = sweeping
 
-    def _unseen_s(self, watched: Watched, now_s: float) -> float:
+    def _seconds_unseen(self, watched: Watched, now_s: float) -> float:
         """When to look at a job that a sweep didn't show: its gap began when it was last seen, not now."""
-        gap_s = self._look_gap_s(watched, now_s)
+        gap_s = self._poll_gap_s(watched, now_s)
         if watched.out_s == watched.since_s or gap_s > GAP_S_MAX:
             return now_s + gap_s
         return min(now_s + gap_s, max(now_s, watched.out_s + GAP_S_MAX))
 
-    def _next_sweep_s(self) -> float:
+    def _next_list_poll_s(self) -> float:
         mean_s = self._durations.mean_s
-        gap_s = self._durations.look_gap_s(self._oldest_s()) if mean_s is None else mean_s * self._sweep_share()
-        gap_s = max(gap_s, SWEEP_REST * self._sweep_took_s)
-        return max(self._no_sweep_before_s, self._swept_s + self._bounded_s(gap_s, self._pages, RATE_SHARE))
+        gap_s = self._durations.poll_gap_s(self._oldest_job_s()) if mean_s is None else mean_s * self._list_poll_share()
+        gap_s = max(gap_s, LIST_POLL_REST * self._list_poll_took_s)
+        return max(
+            self._no_list_poll_before_s, self._list_polled_s + self._within_rate_share_s(gap_s, self._pages, RATE_SHARE)
+        )
 
-    def _sweep_share(self) -> float:
+    def _list_poll_share(self) -> float:
         """The gap between two sweeps as a share of the mean duration."""
-        share = self._pages / (SWEEP_PAGES_PER_JOB * max(1, len(self.jobs)))
-        return min(SWEEP_SHARE_MAX, max(SWEEP_SHARE_MIN, share))
+        share = self._pages / (LIST_PAGES_PER_JOB * max(1, len(self.jobs)))
+        return min(LIST_POLL_SHARE_MAX, max(LIST_POLL_SHARE_MIN, share))
 
-    def _oldest_s(self) -> float:
+    def _oldest_job_s(self) -> float:
         """How old the oldest job was at the last sweep; jobs are kept in the order in which they came."""
         first = next(iter(self.jobs.values()))
-        return max(UNKNOWN_S, self._swept_s - first.since_s)
+        return max(UNKNOWN_S, self._list_polled_s - first.since_s)
 
-    def _look_gap_s(self, watched: Watched, now_s: float) -> float:
-        gap_s = self._durations.look_gap_s(now_s - watched.since_s)
+    def _poll_gap_s(self, watched: Watched, now_s: float) -> float:
+        gap_s = self._durations.poll_gap_s(now_s - watched.since_s)
         share = RATE_SHARE_PRESSED if self._room.backlog_s > gap_s else RATE_SHARE
-        return self._bounded_s(gap_s, self._unlisted if self._sweeping else len(self.jobs), share)
+        return self._within_rate_share_s(gap_s, self._unlisted if self._polling_list else len(self.jobs), share)
 
-    def _bounded_s(self, gap_s: float, requests: int, share: float) -> float:
+    def _within_rate_share_s(self, gap_s: float, requests: int, share: float) -> float:
         """A gap in which so many requests are made, within a share of the rate."""
         return max(min(GAP_S_MAX, max(GAP_S_MIN, gap_s)), requests * self._room.interval_s / share)
 
     # --- Single looks -------------------------------------------------------------------------------------------------
 
-    def _look_at(self, watched: Watched, at_s: float) -> None:
-        watched.next_look_s = at_s
-        heapq.heappush(self._looks, (at_s, watched.job.job_id))
+    def _schedule_poll(self, watched: Watched, at_s: float) -> None:
+        watched.next_poll_s = at_s
+        heapq.heappush(self._polls, (at_s, watched.job.job_id))
 
-    def _due(self, now_s: float) -> tuple[str, ...]:
+    def _due_job_ids(self, now_s: float) -> tuple[str, ...]:
         """The jobs whose time has come. What else lies before the next one is forgotten: it was looked at since."""
         due: list[str] = []
-        while self._looks:
-            at_s, job_id = self._looks[0]
+        while self._polls:
+            at_s, job_id = self._polls[0]
             watched = self.jobs.get(job_id)
-            if watched is not None and watched.next_look_s == at_s:
+            if watched is not None and watched.next_poll_s == at_s:
                 if at_s > now_s:
                     break
-                watched.next_look_s = math.inf
+                watched.next_poll_s = math.inf
                 due.append(job_id)
-            heapq.heappop(self._looks)
+            heapq.heappop(self._polls)
         return tuple(due)

@@ -48,7 +48,7 @@ class Candidate:
         return self.view.job_id
 
     def show(self, view: JobView, now_s: float) -> None:
-        self.view, self.seen_s = _with_what_is_known(view, self.view), now_s
+        self.view, self.seen_s = merge_views(view, self.view), now_s
         if view.answered:
             self.ended_s, self.failed_s = now_s if self.ended_s is None else self.ended_s, None
         elif view.finished:
@@ -57,7 +57,7 @@ class Candidate:
             self.failed_s = None
 
     @property
-    def tells(self) -> bool:
+    def names_its_files(self) -> bool:
         """Whether its results say whose it is. A job that ended well has answers: where none of them names a file, they
         say nothing. One that ended half well may have answered nothing at all."""
         return bool(self.named) or self.view.status == JobStatus.PARTIAL_SUCCESS
@@ -65,9 +65,9 @@ class Candidate:
     def is_decided(self, settle_s: float) -> bool:
         if self.failed_s is not None:
             return self.seen_s - self.failed_s >= settle_s
-        return self.was_read_late_enough(settle_s) and self.tells and not self.withheld
+        return self.was_read_late_enough(settle_s) and self.names_its_files and not self.withheld
 
-    def tells_soon(self, settle_s: float) -> bool:
+    def has_late_answers_to_read(self, settle_s: float) -> bool:
         """Whether it has answers that were not asked for yet when all of them must have come."""
         if not self.view.answered or self.ended_s is None:
             return False
@@ -90,7 +90,7 @@ class Candidate:
         return min(final_s, self.read_s + wait_s) if self.read_s < final_s else self.read_s + wait_s
 
 
-def _with_what_is_known(view: JobView, known: JobView) -> JobView:
+def merge_views(view: JobView, known: JobView) -> JobView:
     """A job asked for by itself shows how it stands, and not what it was told to do; the list showed that."""
     return replace(
         view,

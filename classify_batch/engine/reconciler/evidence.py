@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
-from classify_batch.engine.reconciler.match import digests_of, may_be_of
+from classify_batch.engine.reconciler.match import digests_of, may_be_made_by
 from classify_batch.model import Attempt, AttemptKey, JobView
 from classify_batch.ports import NamedFor
 from classify_batch.settings.job_spec import JobSpecs
@@ -73,7 +73,7 @@ class Doubt:
     last_s: float | None = None
     shown_until_s: float = math.inf
     cut_short: int = 0
-    looked: bool = False
+    record_job_poll: bool = False
     is_read_for: bool = False
     due_s: float | None = None
     digests: frozenset[int] = frozenset()
@@ -127,40 +127,40 @@ class Evidence:
         if not self.doubts:
             for candidate in self.candidates.values():
                 if candidate.ended_s is not None and candidate.is_decided(self._settle_s):
-                    self._remember(candidate)
+                    self._remember_contents(candidate)
             self.candidates.clear()
 
-    def show_early(self, job_ids: Iterable[str], now_s: float) -> None:
+    def record_listed_before_creates(self, job_ids: Iterable[str], now_s: float) -> None:
         """Jobs that were listed before this process created any: none of them is a later attempt's."""
         for job_id in job_ids:
             self._shown_early.setdefault(job_id, now_s)
 
-    def begin_reading(self, now_s: float) -> None:
+    def begin_list_reading(self, now_s: float) -> None:
         """The list is read from its beginning."""
         self._reading_s = now_s
         self._since_s = self.since_s()
         for doubt in self.doubts.values():
             doubt.is_read_for = True
-            if self._is_settled(doubt):
+            if self._is_list_proof_complete(doubt):
                 doubt.shown_until_s = min(now_s, doubt.shown_until_s)
 
     def show(self, view: JobView, now_s: float) -> None:
         """A job that the server shows, in the list or alone."""
         candidate = self.candidates.get(view.job_id)
         if candidate is None:
-            if not self._may_concern(view):
+            if not self._is_worth_remembering(view):
                 return
             first_seen_s = self._shown_early.get(view.job_id, now_s)
             candidate = self.candidates[view.job_id] = Candidate(view, first_seen_s, now_s)
-            self._recall(candidate)
+            self._recall_contents(candidate)
         candidate.show(view, now_s)
 
-    def end_reading(self, *, complete: bool) -> None:
+    def end_list_reading(self, *, complete: bool) -> None:
         """The list was read. `complete`: to its end, so that every job that it holds was shown."""
         for doubt in self.doubts.values():
             if not doubt.is_read_for:
                 continue
-            doubt.looked = True
+            doubt.record_job_poll = True
             if self._reading_s < doubt.accept_until_s:
                 continue
             if complete:
@@ -169,7 +169,7 @@ class Evidence:
             else:
                 doubt.cut_short += 1
 
-    def fail_reading(self) -> None:
+    def fail_list_reading(self) -> None:
         """The list could not be read."""
         for doubt in self.doubts.values():
             doubt.cut_short += doubt.is_read_for and self._reading_s >= doubt.accept_until_s
@@ -190,7 +190,7 @@ class Evidence:
             candidate.named, candidate.answered = digests_of(named), digests_of(answered)
             candidate.withheld = withheld
 
-    def fail_to_read(self, job_id: str, begun_s: float) -> None:
+    def record_unreadable(self, job_id: str, begun_s: float) -> None:
         """A candidate's results can't be had: it stays as undecided as it was."""
         if (candidate := self.candidates.get(job_id)) is not None:
             candidate.asked_s = begun_s
@@ -203,27 +203,27 @@ class Evidence:
 
     def since_s(self) -> float | None:
         """The earliest time, by the server's clock, at which a wanted job can have been made; None: any."""
-        floors = [self._floor_s(doubt) for doubt in self.doubts.values()]
+        floors = [self._earliest_created_s(doubt) for doubt in self.doubts.values()]
         known = [floor_s for floor_s in floors if floor_s is not None]
         return min(known) if known and len(known) == len(floors) else None
 
-    def unasked(self) -> Iterator[Candidate]:
+    def candidates_to_poll(self) -> Iterator[Candidate]:
         """Candidates that the last reading left out: whether they have ended is for a call of their own to say."""
         for candidate in self.candidates.values():
             ended = candidate.view.answered or candidate.is_decided(self._settle_s)
-            if candidate.seen_s < self._reading_s and not ended and any(self._possible_for(candidate)):
+            if candidate.seen_s < self._reading_s and not ended and any(self.doubts_it_may_settle(candidate)):
                 yield candidate
 
-    def unread(self, now_s: float) -> list[Candidate]:
+    def candidates_to_read(self, now_s: float) -> list[Candidate]:
         """Candidates whose results are to be read now. A job follows its intent closely: so first those that were made
         after what was known then, in their order, and then the older ones, which only a server's second clock can have
         stamped."""
         due = [candidate for candidate in self.candidates.values() if self.is_read_due(candidate, now_s)]
         known_s = min((each.attempt.server_s or -math.inf for each in self.doubts.values()), default=-math.inf)
-        return sorted(due, key=lambda candidate: ((made := _made_s(candidate))[0] < known_s, made))
+        return sorted(due, key=lambda candidate: ((made := creation_order(candidate))[0] < known_s, made))
 
     def is_read_due(self, candidate: Candidate, now_s: float) -> bool:
-        doubts = list(self._possible_for(candidate))
+        doubts = list(self.doubts_it_may_settle(candidate))
         if not doubts or not candidate.journal_asked:
             return False
         concerns = not candidate.named or any(doubt.digests & candidate.named for doubt in doubts)
@@ -234,26 +234,28 @@ class Evidence:
         if doubt.transaction_id is not None:
             return self._decide_by_transaction(doubt, now_s)
         possible = [each for each in self.candidates.values() if self.is_possible(each, doubt)]
-        holding = sorted((each for each in possible if each.named & doubt.digests), key=_best_first)
+        holding = sorted((each for each in possible if each.named & doubt.digests), key=preference)
         jobs = tuple(each.view for each in holding)
         if whole := next((each for each in holding if doubt.digests <= each.answered), None):
             return Take((whole.view,))
         if doubt.digests <= frozenset().union(*(each.answered for each in holding)):
             return Take(jobs)
-        undecided = [each for each in possible if self._is_undecided(each, doubt)]
-        if self._is_settled(doubt) and not undecided:
+        undecided = [each for each in possible if self._may_still_answer(each, doubt)]
+        if self._is_list_proof_complete(doubt) and not undecided:
             return Take(jobs) if jobs else SendAgain()
-        if now_s >= doubt.give_up_s and (self._is_settled(doubt) or doubt.cut_short >= CUT_SHORT_MAX):
-            return self._give_up(doubt, now_s, jobs, undecided)
+        if now_s >= doubt.give_up_s and (self._is_list_proof_complete(doubt) or doubt.cut_short >= CUT_SHORT_MAX):
+            return self._decide_when_time_is_up(doubt, now_s, jobs, undecided)
         return None
 
-    def _give_up(
+    def _decide_when_time_is_up(
         self, doubt: Doubt, now_s: float, jobs: tuple[JobView, ...], undecided: list[Candidate]
     ) -> GiveUp | None:
         """A job that has ended is waited for, so that no file is unresolved that it answers; not one that comes after
         that, since in a crowded project there is always another."""
         doubt.due_s = now_s if doubt.due_s is None else doubt.due_s
-        if any(each.first_seen_s <= doubt.due_s and each.tells_soon(self._settle_s) for each in undecided):
+        if any(
+            each.first_seen_s <= doubt.due_s and each.has_late_answers_to_read(self._settle_s) for each in undecided
+        ):
             return None
         names = ", ".join(each.job_id for each in undecided[:10])
         return GiveUp(jobs, f"its job may be one of: {names}" if names else NEVER_READ)
@@ -262,22 +264,22 @@ class Evidence:
         candidate = next((each for each in self.candidates.values() if self.is_possible(each, doubt)), None)
         if candidate is not None:
             return Adopt(candidate.view)
-        if not doubt.refusal and doubt.looked:
+        if not doubt.refusal and doubt.record_job_poll:
             return SendAgain()
-        if doubt.refusal and self._is_settled(doubt):
+        if doubt.refusal and self._is_list_proof_complete(doubt):
             return GiveUp((), f"a call may have been accepted before this one was refused ({doubt.refusal})")
         if now_s >= doubt.give_up_s and doubt.cut_short >= CUT_SHORT_MAX:
             return GiveUp((), NEVER_READ)
         return None
 
-    def has_told_all(self, job_id: str) -> bool:
+    def has_answered_all_it_will(self, job_id: str) -> bool:
         """Whether a candidate will answer nothing more: later attempts at its files don't ask it any more."""
         candidate = self.candidates.get(job_id)
         return candidate is not None and candidate.is_decided(self._settle_s)
 
     # --- What is remembered -----------------------------------------------------------------------------------------
 
-    def _remember(self, candidate: Candidate) -> None:
+    def _remember_contents(self, candidate: Candidate) -> None:
         named, answered = array("Q", candidate.named), array("Q", candidate.answered)
         self._remembered[candidate.job_id] = named, answered
         self._remembered_digests += len(named) + len(answered)
@@ -285,7 +287,7 @@ class Evidence:
             _, forgotten = self._remembered.popitem(last=False)
             self._remembered_digests -= sum(map(len, forgotten))
 
-    def _recall(self, candidate: Candidate) -> None:
+    def _recall_contents(self, candidate: Candidate) -> None:
         if (remembered := self._remembered.pop(candidate.job_id, None)) is not None:
             self._remembered_digests -= sum(map(len, remembered))
             candidate.read_s = math.inf  # late enough, whenever its end is seen
@@ -302,28 +304,28 @@ class Evidence:
             return False
         if attempt.intended_s is not None and candidate.first_seen_s < attempt.intended_s:
             return False
-        return not self._is_too_old(view, doubt) and may_be_of(view, self._specs.of(attempt.part))
+        return not self._is_older_than_intent(view, doubt) and may_be_made_by(view, self._specs.of(attempt.part))
 
-    def _possible_for(self, candidate: Candidate) -> Iterator[Doubt]:
+    def doubts_it_may_settle(self, candidate: Candidate) -> Iterator[Doubt]:
         return (doubt for doubt in self.doubts.values() if self.is_possible(candidate, doubt))
 
-    def _may_concern(self, view: JobView) -> bool:
+    def _is_worth_remembering(self, view: JobView) -> bool:
         """Whether a job that is shown for the first time is worth remembering. Most of a large project's are not, and
         nearly all of these by their time alone."""
         if self._since_s is not None and view.created_at_s is not None and view.created_at_s < self._since_s:
             return False
         fresh = Candidate(view, math.inf, math.inf)
-        return any(self._possible_for(fresh))
+        return any(self.doubts_it_may_settle(fresh))
 
-    def _is_too_old(self, view: JobView, doubt: Doubt) -> bool:
-        floor_s = self._floor_s(doubt)
+    def _is_older_than_intent(self, view: JobView, doubt: Doubt) -> bool:
+        floor_s = self._earliest_created_s(doubt)
         return floor_s is not None and view.created_at_s is not None and view.created_at_s < floor_s
 
-    def _floor_s(self, doubt: Doubt) -> float | None:
+    def _earliest_created_s(self, doubt: Doubt) -> float | None:
         server_s = doubt.attempt.server_s
         return None if server_s is None or self._times_apart else server_s - self._clock_spread_s
 
-    def _is_undecided(self, candidate: Candidate, doubt: Doubt) -> bool:
+    def _may_still_answer(self, candidate: Candidate, doubt: Doubt) -> bool:
         """Whether it may be the attempt's job, or may answer more of its files."""
         if candidate.named & doubt.digests:
             told = candidate.withheld and candidate.was_read_late_enough(self._settle_s)  # this much, and no more
@@ -331,16 +333,16 @@ class Evidence:
             told = candidate.first_seen_s >= doubt.shown_until_s
         return not told and not (candidate.journal_asked and candidate.is_decided(self._settle_s))
 
-    def _is_settled(self, doubt: Doubt) -> bool:
+    def _is_list_proof_complete(self, doubt: Doubt) -> bool:
         """Whether two complete readings show all that there can be."""
         return doubt.first_s is not None and doubt.last_s is not None and doubt.last_s - doubt.first_s >= self._settle_s
 
 
-def _made_s(candidate: Candidate) -> tuple[float, str]:
+def creation_order(candidate: Candidate) -> tuple[float, str]:
     created_at_s = candidate.view.created_at_s
     return (math.inf if created_at_s is None else created_at_s, candidate.job_id)
 
 
-def _best_first(candidate: Candidate) -> tuple[bool, float, str]:
+def preference(candidate: Candidate) -> tuple[bool, float, str]:
     """A job whose mode is known before one whose mode isn't: an outcome tells the mode that it can prove."""
-    return (candidate.view.mode is None, *_made_s(candidate))
+    return (candidate.view.mode is None, *creation_order(candidate))

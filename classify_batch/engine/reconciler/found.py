@@ -43,7 +43,7 @@ def settle_found(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unr
     Args:
         unresolved: why a file without an answer may be in a job that nobody has found: then it doesn't go out again.
     """
-    answers, named = _gather(attempt, found)
+    answers, named = gather_answers(attempt, found)
     missing = [at for at, file_id in enumerate(attempt.file_ids) if file_id not in answers]
     settled = [answers[file_id] for file_id in attempt.file_ids if file_id in answers]
     unproven = any(each.mode is None for each in settled)
@@ -55,12 +55,12 @@ def settle_found(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unr
     unnamed = [attempt.positions[at] for at in missing if attempt.file_ids[at] not in named]
     withheld = next((each.answers.withheld for each in found if each.answers.withheld), "")
     again = () if withheld else after_missing(attempt.part, len(attempt.positions), list(empty), attempts)
-    failures = [] if again else [_not_answered(position, jobs, withheld) for position, jobs in empty.items()]
-    more, failed = _unnamed(attempt, unnamed, attempts, withheld)
+    failures = [] if again else [not_answered_failure(position, jobs, withheld) for position, jobs in empty.items()]
+    more, failed = settle_unnamed(attempt, unnamed, attempts, withheld)
     return Settlement(settled, failures + failed, again + more, unproven)
 
 
-def _gather(attempt: Attempt, found: Sequence[FoundJob]) -> tuple[dict[str, AnsweredFile], dict[str, list[str]]]:
+def gather_answers(attempt: Attempt, found: Sequence[FoundJob]) -> tuple[dict[str, AnsweredFile], dict[str, list[str]]]:
     """The answers by the attempt's own spelling of the file IDs, and for each ID the jobs that name it."""
     ours = {file_key(file_id): file_id for file_id in attempt.file_ids}
     answers, named = dict[str, AnsweredFile](), dict[str, list[str]]()
@@ -71,22 +71,22 @@ def _gather(attempt: Attempt, found: Sequence[FoundJob]) -> tuple[dict[str, Answ
                 continue
             named.setdefault(file_id, []).append(job.view.job_id)
             if answer.answered and file_id not in answers:
-                answers[file_id] = _answered(file_id, answer, job.view)
+                answers[file_id] = answered_file(file_id, answer, job.view)
     return answers, named
 
 
-def _answered(file_id: str, answer: Answer, view: JobView) -> AnsweredFile:
+def answered_file(file_id: str, answer: Answer, view: JobView) -> AnsweredFile:
     return AnsweredFile(file_id, answer, view.job_id, view.mode)
 
 
-def _not_answered(position: int, jobs: Sequence[str], withheld: str) -> Failure:
+def not_answered_failure(position: int, jobs: Sequence[str], withheld: str) -> Failure:
     """Names a job that held the file: `--retry-failed` looks at it again first."""
     names = ", ".join(map(clean, jobs[:3]))
     words = withheld or f"no answer in the jobs that held it ({names})"
     return Failure(position, FailureCode.NOT_ANSWERED, words, jobs[0])
 
 
-def _unnamed(
+def settle_unnamed(
     attempt: Attempt, positions: list[int], attempts: int, withheld: str
 ) -> tuple[tuple[Part, ...], list[Failure]]:
     rounds = attempt.part.unnamed + 1

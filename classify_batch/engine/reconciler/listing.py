@@ -39,7 +39,7 @@ class JobList:
 
     async def first_page(self) -> JobPage:
         """The page with which the list begins. Raises ApiError."""
-        return await self._page(None, None)
+        return await self._read_page(None, None)
 
     async def read(self, show: Callable[[Sequence[JobView]], None], *, since_s: float | None, to_the_end: bool) -> bool:
         """Shows each page, and returns whether that was the whole list, as far as it can hold jobs that were made at
@@ -57,7 +57,7 @@ class JobList:
         token: str | None = None
         seen: dict[str | None, int] = {}
         for number in range(1, PAGES_MAX):
-            page = await self._page(token, since_s)
+            page = await self._read_page(token, since_s)
             show(page.jobs)
             front = front or page
             digest = hash(tuple(view.job_id for view in page.jobs))
@@ -82,17 +82,17 @@ class JobList:
         stood = {(view.job_id, view.status) for view in front.jobs}
         token: str | None = None
         for _ in range(FRONT_PAGES_MAX):
-            page = await self._page(token, since_s)
+            page = await self._read_page(token, since_s)
             show(page.jobs)
             token = page.next_page_token
             if token is None or any((view.job_id, view.status) in stood for view in page.jobs):
                 break
         return True
 
-    async def _page(self, token: str | None, since_s: float | None) -> JobPage:
+    async def _read_page(self, token: str | None, since_s: float | None) -> JobPage:
         while True:
             try:
-                return await retry_transient(lambda: self._ask(token, since_s), attempts_max=READ_ATTEMPTS_MAX)
+                return await retry_transient(lambda: self._request_page(token, since_s), attempts_max=READ_ATTEMPTS_MAX)
             except ApiError as error:
                 refused = error.verdict is Verdict.REFUSED and token is None
                 too_much = error.verdict is Verdict.LATER and self._size < USUAL and token is None
@@ -100,5 +100,5 @@ class JobList:
                     raise
                 self._size = self._size + 1 if refused else USUAL
 
-    async def _ask(self, token: str | None, since_s: float | None) -> JobPage:
+    async def _request_page(self, token: str | None, since_s: float | None) -> JobPage:
         return await self._api.list_page(page_size=PAGE_SIZES[self._size], page_token=token, created_from_s=since_s)

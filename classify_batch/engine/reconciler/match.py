@@ -29,16 +29,16 @@ def _digest_of(key: str) -> int:
     return int.from_bytes(blake2b(key.encode("utf-8", "backslashreplace"), digest_size=DIGEST_BYTES).digest())
 
 
-def may_be_of(view: JobView, spec: JobSpec) -> bool:
+def may_be_made_by(view: JobView, spec: JobSpec) -> bool:
     """Whether nothing that a job shows contradicts what our creates say. Rules are compared as a set."""
     if view.rules and view.rules != {(rule.type, rule.description) for rule in spec.rules}:
         return False
     if view.mode is not None and view.mode != spec.mode:
         return False
-    return not _configured_otherwise(view, spec)
+    return not has_other_configuration(view, spec)
 
 
-def _configured_otherwise(view: JobView, spec: JobSpec) -> bool:
+def has_other_configuration(view: JobView, spec: JobSpec) -> bool:
     if spec.parsing_configuration is None or view.parsing_configuration is None:
         return False
     ours = spec.parsing_configuration.model_dump(mode="json", exclude_none=True)

@@ -37,7 +37,7 @@ ROUND_S_MAX = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Hands:
+class _Outlets:
     """Into whose hands attempts go, and whether the key is proven to speak for the run's project."""
 
     again: ObjectSendStream[Attempt]
@@ -55,7 +55,7 @@ class Reconciler:
         self._recorder = context.recorder
         self._clock = context.clock
         self._slots = context.slots
-        self._stopping = context.shutdown
+        self._shutdown = context.shutdown
         self._limits = context.settings.limits
         self._evidence = evidence
         self._list = job_list
@@ -65,7 +65,7 @@ class Reconciler:
         self._list_error = ""
         self._failing: set[str] = set()
         self._mode_warned = False
-        self._news = anyio.Event()
+        self._changed = anyio.Event()
 
     @property
     def doubts(self) -> int:
@@ -90,16 +90,16 @@ class Reconciler:
     ) -> None:
         """Reconciles what comes until it is cancelled."""
         async with ambiguous, again, adopted, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._receive, ambiguous)
-            hands = _Hands(again, adopted, await self._project.ready())
+            tasks.start_soon(self._receive_ambiguous, ambiguous)
+            hands = _Outlets(again, adopted, await self._project.ready())
             while True:
-                await self._news.wait()
+                await self._changed.wait()
                 began_s = anyio.current_time()
                 try:
-                    await self._round(hands)
+                    await self._reconcile_once(hands)
                 except ApiError as error:
                     if error.verdict in _ENDS_THE_RUN:
-                        self._stopping.ask(Stop.because(error))
+                        self._shutdown.ask(Stop.because(error))
                         await anyio.sleep_forever()
                     await anyio.sleep(ROUND_S_MAX)
                 if self.doubts:
@@ -110,14 +110,14 @@ class Reconciler:
                 else:
                     self._searched_to = None
                     self._failing.clear()
-                    self._news = anyio.Event()
+                    self._changed = anyio.Event()
 
-    async def _receive(self, ambiguous: ObjectReceiveStream[Ambiguous]) -> None:
+    async def _receive_ambiguous(self, ambiguous: ObjectReceiveStream[Ambiguous]) -> None:
         async for each in ambiguous:
-            self._evidence.add(self._doubt(each))
-            self._news.set()
+            self._evidence.add(self._make_doubt(each))
+            self._changed.set()
 
-    def _doubt(self, each: Ambiguous) -> Doubt:
+    def _make_doubt(self, each: Ambiguous) -> Doubt:
         """How old an attempt is, a wall clock may tell wrongly: it ends nothing before all was read that proves it."""
         attempt, now_s = each.attempt, anyio.current_time()
         accept_until_s = each.left_s + each.accept_s
@@ -127,7 +127,7 @@ class Reconciler:
 
     # --- One round --------------------------------------------------------------------------------------------------
 
-    async def _round(self, hands: _Hands) -> None:
+    async def _reconcile_once(self, hands: _Outlets) -> None:
         """A call that fails keeps nobody waiting but those whom it concerns.
 
         Raises:
@@ -135,14 +135,14 @@ class Reconciler:
         """
         evidence, errors = self._evidence, list[ApiError]()
         evidence.times_apart = self._journal.times_apart
-        evidence.begin_reading(anyio.current_time())
+        evidence.begin_list_reading(anyio.current_time())
         await self._read_list(errors)
-        await self._ask_journal()
-        errors += await self._for_each(evidence.unasked(), self._get)
-        errors += await self._for_each(evidence.unread(anyio.current_time()), self._read)
+        await self._look_up_in_journal()
+        errors += await self._call_for_each(evidence.candidates_to_poll(), self._poll_candidate)
+        errors += await self._call_for_each(evidence.candidates_to_read(anyio.current_time()), self._read_candidate)
         for doubt in list(evidence.doubts.values()):
             try:
-                await self._act(doubt, evidence.decide(doubt, anyio.current_time()), hands)
+                await self._carry_out(doubt, evidence.decide(doubt, anyio.current_time()), hands)
             except ApiError as error:
                 errors.append(error)
         self._answers.clear()
@@ -154,7 +154,7 @@ class Reconciler:
         evidence = self._evidence
         to_the_end = evidence.needs_complete_reading(anyio.current_time())
         try:
-            complete = await self._list.read(self._show, since_s=evidence.since_s(), to_the_end=to_the_end)
+            complete = await self._list.read(self._record_views, since_s=evidence.since_s(), to_the_end=to_the_end)
         except ApiError as error:
             if error.verdict in _ENDS_THE_RUN:
                 raise
@@ -164,23 +164,23 @@ class Reconciler:
                 )
             self._list_error = f"the job list can't be read ({error})"
             errors.append(error)
-            evidence.fail_reading()
+            evidence.fail_list_reading()
         else:
             self._list_error = ""
-            evidence.end_reading(complete=complete)
+            evidence.end_list_reading(complete=complete)
 
-    def _show(self, views: Iterable[JobView]) -> None:
+    def _record_views(self, views: Iterable[JobView]) -> None:
         now_s = anyio.current_time()
         for view in views:
             self._evidence.show(view, now_s)
 
-    async def _ask_journal(self) -> None:
+    async def _look_up_in_journal(self) -> None:
         """A job that the journal names is no candidate. One that was asked about before may have been named since."""
         candidates = self._evidence.candidates
         fresh = [each for each in candidates.values() if not each.journal_asked]
         start = self._searched_to
         if fresh:
-            before = await self._journal.line_before(self._oldest_s(fresh))
+            before = await self._journal.line_before(self._journal_search_from_s(fresh))
             start = before if start is None else min(before, start)
         if start is None:
             return
@@ -190,14 +190,14 @@ class Reconciler:
             known = candidate.named_for
             self._evidence.name(job_id, None if told is None or known is None else known | told)
 
-    def _oldest_s(self, fresh: Iterable[Candidate]) -> float | None:
+    def _journal_search_from_s(self, fresh: Iterable[Candidate]) -> float | None:
         """From which server's time on the journal has to be searched. All of it, where a candidate tells no time, and
         for second looks: what a first look's job answers, a second's does."""
         second = any(doubt.attempt.part.first is not None for doubt in self._evidence.doubts.values())
         untimed = any(each.view.created_at_s is None for each in fresh)
         return None if second or untimed else self._evidence.since_s()
 
-    async def _for_each(
+    async def _call_for_each(
         self, candidates: Iterable[Candidate], call: Callable[[Candidate], Awaitable[None]]
     ) -> list[ApiError]:
         """Several side by side, in their order, but those last with which it failed before: no single job keeps the
@@ -224,7 +224,7 @@ class Reconciler:
                 raise error
         return errors
 
-    async def _get(self, candidate: Candidate) -> None:
+    async def _poll_candidate(self, candidate: Candidate) -> None:
         """A candidate that the list leaves out. A 404 says nothing: it was shown before."""
         try:
             view = await retry_transient(lambda: self._api.get(candidate.job_id), attempts_max=READ_ATTEMPTS_MAX)
@@ -234,29 +234,29 @@ class Reconciler:
         else:
             self._evidence.show(view, anyio.current_time())
 
-    async def _read(self, candidate: Candidate) -> None:
+    async def _read_candidate(self, candidate: Candidate) -> None:
         """Reads a candidate's results; takes them at once for an attempt all of whose files have an answer now, so that
         a process that doesn't live long makes way."""
         if not self._evidence.is_read_due(candidate, anyio.current_time()):
             return  # the attempt that it was read for is settled
-        if await self._answers_of(candidate.view) is None:
+        if await self._read_answers(candidate.view) is None:
             return
         now_s = anyio.current_time()
         for doubt in list(self._evidence.doubts.values()):
             decision = self._evidence.decide(doubt, now_s) if doubt.digests & candidate.answered else None
             if isinstance(decision, Take) and all(view.job_id in self._answers for view in decision.jobs):
-                self._take(doubt, [FoundJob(view, self._answers[view.job_id]) for view in decision.jobs])
+                self._end_with_found_jobs(doubt, [FoundJob(view, self._answers[view.job_id]) for view in decision.jobs])
 
-    async def _answers_of(self, view: JobView) -> Answers | None:
+    async def _read_answers(self, view: JobView) -> Answers | None:
         """A finished job's answers, which become evidence; None where they can't be had."""
         begun_s = anyio.current_time()
         try:
-            answers = await self._results(view)
+            answers = await self._request_results(view)
         except ApiError:
-            self._evidence.fail_to_read(view.job_id, begun_s)
+            self._evidence.record_unreadable(view.job_id, begun_s)
             raise
         if answers is None:
-            self._evidence.fail_to_read(view.job_id, begun_s)
+            self._evidence.record_unreadable(view.job_id, begun_s)
             return None
         named = [each.file_id for each in answers.items if each.file_id is not None]
         answered = [each.file_id for each in answers.items if each.file_id is not None and each.answered]
@@ -265,7 +265,7 @@ class Reconciler:
             self._answers[view.job_id] = answers
         return answers
 
-    async def _results(self, view: JobView) -> Answers | None:
+    async def _request_results(self, view: JobView) -> Answers | None:
         """A finished job's answers; None where they can't be had: perhaps it is somebody else's, and not for us."""
         try:
             return await retry_transient(
@@ -278,15 +278,15 @@ class Reconciler:
 
     # --- What follows -----------------------------------------------------------------------------------------------
 
-    async def _act(self, doubt: Doubt, decision: Decision | None, hands: _Hands) -> None:
+    async def _carry_out(self, doubt: Doubt, decision: Decision | None, hands: _Outlets) -> None:
         match decision:
             case Adopt(view):
-                await self._adopt(doubt, view, hands)
+                await self._adopt_job(doubt, view, hands)
             case Take(jobs) | GiveUp(jobs):
-                found = await self._read_all(jobs)
+                found = await self._read_all_answers(jobs)
                 if found is not None and self._evidence.decide(doubt, anyio.current_time()) == decision:
                     words = clean(self._list_error or decision.why) if isinstance(decision, GiveUp) else ""
-                    self._take(doubt, found, words)
+                    self._end_with_found_jobs(doubt, found, words)
             case SendAgain():
                 self._evidence.remove(doubt)
                 unproven = self._api.idempotent or not hands.project_proven
@@ -294,29 +294,29 @@ class Reconciler:
             case _:
                 pass
 
-    async def _read_all(self, jobs: tuple[JobView, ...]) -> list[FoundJob] | None:
+    async def _read_all_answers(self, jobs: tuple[JobView, ...]) -> list[FoundJob] | None:
         """None: the results of one of them can't be had now. What is read anew is evidence as well: results that lag
         may be there and then not, and a file that was answered would go out again."""
         found: list[FoundJob] = []
         for view in jobs:
-            answers = self._answers.get(view.job_id) or await self._answers_of(view)
+            answers = self._answers.get(view.job_id) or await self._read_answers(view)
             if answers is None:
                 return None
             found.append(FoundJob(view, answers))
         return found
 
-    async def _adopt(self, doubt: Doubt, view: JobView, hands: _Hands) -> None:
+    async def _adopt_job(self, doubt: Doubt, view: JobView, hands: _Outlets) -> None:
         attempt, at_s = doubt.attempt, self._clock.wall_s()
         self._evidence.remove(doubt)
         self._journal.record(Adopted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
         await hands.adopted.send(Job(attempt, view.job_id, at_s, timed=False))
 
-    def _take(self, doubt: Doubt, found: list[FoundJob], unresolved: str = "") -> None:
+    def _end_with_found_jobs(self, doubt: Doubt, found: list[FoundJob], unresolved: str = "") -> None:
         """Ends the attempt by what the found jobs say. Nothing is awaited: an attempt is ended once."""
         attempt = doubt.attempt
         told = [each.view for each in found if not each.answers.withheld]
         if unresolved:
-            told = [view for view in told if self._evidence.has_told_all(view.job_id)]
+            told = [view for view in told if self._evidence.has_answered_all_it_will(view.job_id)]
         self._evidence.remove(doubt)
         settlement = settle_found(attempt, found, self._limits.attempts, unresolved)
         if settlement.mode_unproven and not self._mode_warned:

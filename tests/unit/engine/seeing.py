@@ -44,10 +44,10 @@ class EvidenceStage(Evidence):
 
     def read_list(self, now_s: float, *views: JobView, complete: bool = True) -> None:
         """Reads the list from `now_s` on; it takes no time."""
-        self.begin_reading(now_s)
+        self.begin_list_reading(now_s)
         for view in views:
             self.show(view, now_s)
-        self.end_reading(complete=complete)
+        self.end_list_reading(complete=complete)
         for job_id in self.candidates:
             self.name(job_id, self._named.get(job_id, frozenset()))
 
@@ -62,7 +62,7 @@ class EvidenceStage(Evidence):
         self.read(job_id, now_s, [*answered, *null], answered)
 
     def asked(self) -> list[str]:
-        return [each.job_id for each in self.unasked()]
+        return [each.job_id for each in self.candidates_to_poll()]
 
     def due(self, now_s: float) -> list[str]:
-        return [each.job_id for each in self.unread(now_s)]
+        return [each.job_id for each in self.candidates_to_read(now_s)]

@@ -88,11 +88,11 @@ def test_a_reading_proves_nothing_for_an_attempt_that_came_in_its_middle(repeata
     """What was shown before was not held against it, and was not asked for as far back as it wants."""
     transaction_id = "t" if repeatable else None
     world = EvidenceStage(doubt("a", server_s=SERVER_S))
-    world.begin_reading(ACCEPT_UNTIL_S)
+    world.begin_list_reading(ACCEPT_UNTIL_S)
     world.show(job(created_at_s=SERVER_S - 500.0, transaction_id="t"), ACCEPT_UNTIL_S)  # too old for the first one
     later = doubt("b", chunk=1, server_s=SERVER_S - 500.0, transaction_id=transaction_id)
     world.add(later)
-    world.end_reading(complete=True)
+    world.end_list_reading(complete=True)
     if not repeatable:
         world.read_list(ACCEPT_UNTIL_S + SETTLE_S)  # a list that lags
     assert world.decide(later, ACCEPT_UNTIL_S + SETTLE_S) is None
@@ -146,8 +146,8 @@ def test_a_job_that_was_seen_before_the_intent_is_older(intended_s: float | None
     asked = doubt("a", intended_s=intended_s)
     world = EvidenceStage(doubt("z", chunk=9))
     if early:
-        world.show_early(["j"], 10.0)
-        world.show_early(["j"], 50.0)  # what counts is the first time
+        world.record_listed_before_creates(["j"], 10.0)
+        world.record_listed_before_creates(["j"], 50.0)  # what counts is the first time
     else:
         world.read_list(10.0, job())
     world.add(asked)
@@ -174,12 +174,12 @@ def test_a_job_of_which_the_journal_was_not_asked_decides_nothing() -> None:
     """It may be another chunk's; until that is known, it is neither read nor passed over."""
     asked = doubt("a")
     world = EvidenceStage(asked)
-    world.begin_reading(ACCEPT_UNTIL_S)
+    world.begin_list_reading(ACCEPT_UNTIL_S)
     world.show(job(status="PARTIAL_SUCCESS"), ACCEPT_UNTIL_S)
-    world.end_reading(complete=True)
+    world.end_list_reading(complete=True)
     assert world.due(1000.0) == []
-    world.begin_reading(1000.0)
-    world.end_reading(complete=True)
+    world.begin_list_reading(1000.0)
+    world.end_list_reading(complete=True)
     assert world.decide(asked, 1000.0) is None
     world.name("j", None)
     assert world.decide(asked, 1000.0) == SendAgain()

@@ -68,7 +68,7 @@ def test_nothing_is_read_for_an_attempt_that_is_settled() -> None:
     first, second = doubt("a"), doubt("b", chunk=1, second=True)
     world = EvidenceStage(first, second)
     world.read_list(0.0, job("j", "SUCCESS", mode="FAST"), job("k", mode="FAST"), job("l", mode="MULTIMODAL"))
-    world.begin_reading(1.0)
+    world.begin_list_reading(1.0)
     assert (world.due(1.0), world.asked()) == (["j"], ["k", "l"])
     world.remove(first)
     assert (world.due(1.0), world.asked()) == ([], ["l"])
@@ -141,7 +141,7 @@ def test_a_job_some_of_whose_results_are_withheld_may_hold_any_file() -> None:
     assert world.decide(asked, now_s) == Take((view,))
     assert world.decide(other, now_s) is None
     assert world.due(now_s + 60.0) == ["j"]
-    assert not world.has_told_all("j")
+    assert not world.has_answered_all_it_will("j")
     assert world.decide(other, GIVE_UP_S) == GiveUp((), "its job may be one of: j")
     world.read("j", GIVE_UP_S, ["a"], ["a"])
     assert world.decide(other, GIVE_UP_S) == SendAgain()
@@ -181,11 +181,11 @@ def test_without_a_list_an_attempt_is_given_up_when_its_time_is_over() -> None:
     """And not before, nor because the list could not be read once."""
     asked = doubt("a")
     world = EvidenceStage(asked)
-    world.begin_reading(ACCEPT_UNTIL_S)
-    world.fail_reading()
+    world.begin_list_reading(ACCEPT_UNTIL_S)
+    world.fail_list_reading()
     assert world.decide(asked, GIVE_UP_S) is None
-    world.begin_reading(ACCEPT_UNTIL_S + 1.0)
-    world.fail_reading()
+    world.begin_list_reading(ACCEPT_UNTIL_S + 1.0)
+    world.fail_list_reading()
     assert world.decide(asked, GIVE_UP_S - 0.1) is None
     assert world.decide(asked, GIVE_UP_S) == GiveUp((), NEVER_READ)
 
@@ -196,8 +196,8 @@ def test_without_a_list_found_answers_are_taken_all_the_same() -> None:
     world = EvidenceStage(asked)
     found = job(status="PARTIAL_SUCCESS")
     world.answer("j", world.read_twice(found, job("out")), ["a"])
-    world.begin_reading(GIVE_UP_S)
-    world.fail_reading()
+    world.begin_list_reading(GIVE_UP_S)
+    world.fail_list_reading()
     assert world.decide(asked, GIVE_UP_S) == GiveUp((found,), "its job may be one of: out")
 
 

@@ -139,7 +139,7 @@ class Simulation:
         began_s, expected, shown = self.now_s, set(self.watch.jobs), list[set[str]]()
         if not self.page_size:
             self.now_s = self._send(self.now_s)
-            self.watch.leave_list_alone(self.now_s)
+            self.watch.rest_from_list(self.now_s)
             return
         for number in range(pages_max):
             self.now_s = self._send(self.now_s)
@@ -150,11 +150,11 @@ class Simulation:
                 self._see(job_id)
             if not expected.difference(*shown) or end <= self.page_size:
                 break
-        self.watch.swept(shown, expected, self.now_s, self.now_s - began_s)
+        self.watch.record_list_poll(shown, expected, self.now_s, self.now_s - began_s)
 
     def _see(self, job_id: str) -> None:
         if self.ends_s[job_id] > self.now_s:
-            self.watch.looked(job_id, self.now_s)
+            self.watch.record_job_poll(job_id, self.now_s)
             return
         self.watch.finish(job_id, self.now_s)
         self.noticed_s[job_id] = self.now_s

@@ -81,7 +81,7 @@ class World:
             self._spend(1)
             for job_id in shown[-1]:
                 self._see(job_id)
-        self.watch.swept(shown, expected, self.now_s, self.now_s - began_s)
+        self.watch.record_list_poll(shown, expected, self.now_s, self.now_s - began_s)
 
     def _spend(self, requests: int) -> None:
         self.requests += requests
@@ -92,7 +92,7 @@ class World:
             self.watch.finish(job_id, self.now_s)
             self.noticed_s[job_id] = self.now_s
         else:
-            self.watch.looked(job_id, self.now_s)
+            self.watch.record_job_poll(job_id, self.now_s)
 
     def run(self, steps_max: int = 200_000) -> None:
         for _ in range(steps_max):
@@ -237,7 +237,7 @@ def test_durations_are_learned_from_jobs_that_were_seen_from_their_beginning(dur
         watch.add(job(number), 1000.0)
         watch.add(job(-number - 1, timed=False), 1000.0)
         assert watch.finish(f"job-{-number - 1}", 5000.0)[1] is None
-        watch.looked(f"job-{number}", 1000.0 + 0.9 * duration_s)
+        watch.record_job_poll(f"job-{number}", 1000.0 + 0.9 * duration_s)
         assert watch.finish(f"job-{number}", 1000.0 + duration_s)[1] == pytest.approx(0.95 * duration_s)
     assert not watch.jobs
 
@@ -273,32 +273,32 @@ def test_nothing_out_is_nothing_to_do() -> None:
 def test_a_gap_is_always_a_time(known_s: list[float], age_s: float) -> None:
     """Whatever was learned, and however old a job: it is looked at again, in a time that its age or the mean bounds."""
     durations = Durations(known_s)
-    gap_s = durations.look_gap_s(age_s)
+    gap_s = durations.poll_gap_s(age_s)
     assert 0 < gap_s <= 0.5 * max(UNKNOWN_S, age_s, durations.mean_s or 0.0) or not durations.mean_s
 
 
 def test_looks_are_dense_where_jobs_end() -> None:
     """Where all jobs take nearly the same time, no look is made before; of two kinds, none between them."""
     durations = Durations([10.0 + 0.01 * number for number in range(KNOWN_FROM)])
-    assert 5 <= durations.look_gap_s(0.0) <= 5.1  # half of the mean is the longest gap
-    assert durations.look_gap_s(9.0) == pytest.approx(1.1, abs=0.1)
+    assert 5 <= durations.poll_gap_s(0.0) <= 5.1  # half of the mean is the longest gap
+    assert durations.poll_gap_s(9.0) == pytest.approx(1.1, abs=0.1)
     two_kinds = Durations([10.0, 20.0] * KNOWN_FROM)
-    assert two_kinds.look_gap_s(9.5) == pytest.approx(0.95, abs=0.5)
-    assert two_kinds.look_gap_s(10.5) > 6
+    assert two_kinds.poll_gap_s(9.5) == pytest.approx(0.95, abs=0.5)
+    assert two_kinds.poll_gap_s(10.5) > 6
 
 
 def test_unknown_durations_are_looked_for_ever_more_seldom() -> None:
     """Until a job has finished, the gaps grow with its age."""
     durations, now_s, looks = Durations(), 0.0, 0
     while now_s < 3600:
-        now_s += durations.look_gap_s(now_s)
+        now_s += durations.poll_gap_s(now_s)
         looks += 1
     assert looks < 70
-    assert durations.look_gap_s(1000.0) == LOOK_SHARE * 1000
+    assert durations.poll_gap_s(1000.0) == LOOK_SHARE * 1000
 
 
 def test_old_durations_are_forgotten() -> None:
     """What is known of is what happened of late."""
     durations = Durations([1000.0] * KEPT + [1.0] * KEPT)
     assert durations.mean_s == pytest.approx(1.0, rel=0.01)
-    assert durations.look_gap_s(0.9) < 0.2
+    assert durations.poll_gap_s(0.9) < 0.2
