@@ -165,7 +165,7 @@ class ApiError(ClassifyBatchError):
 
 def the_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error that a person should hear of: the world's before ours before anything else."""
-    errors = _leaves(group)
+    errors = _single_errors(group)
     for kind in (StoreError, ClassifyBatchError):
         for error in errors:
             if isinstance(error, kind):
@@ -173,9 +173,9 @@ def the_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return errors[0]
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+def _single_errors(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     return [
         leaf
         for error in group.exceptions
-        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+        for leaf in (_single_errors(error) if isinstance(error, BaseExceptionGroup) else [error])
     ]

@@ -34,7 +34,7 @@ _SHAPE = b"00000000-0000-0000-0000-000000000000\n"
 def file_key(file_id: str) -> str:
     """The canonical spelling of a UUID: lower case, with hyphens. Any other file ID is its own key."""
     spelling = _SPELLING.fullmatch(file_id)
-    return file_id if spelling is None else _canonical(spelling[2])
+    return file_id if spelling is None else canonical_uuid(spelling[2])
 
 
 def is_uuid(file_id: str) -> bool:
@@ -73,13 +73,13 @@ def _keys_one_by_one(file_ids: Sequence[str]) -> Sequence[str]:
     if not any(spellings):
         return file_ids
     keys = [
-        file_id if spelling is None else _canonical(spelling[2])
+        file_id if spelling is None else canonical_uuid(spelling[2])
         for file_id, spelling in zip(file_ids, spellings, strict=True)
     ]
     return keys if any(map(ne, keys, file_ids)) else file_ids
 
 
-def _canonical(uuid: str) -> str:
+def canonical_uuid(uuid: str) -> str:
     """A UUID in any case, with hyphens or without → its canonical spelling."""
     uuid = uuid.lower()
     if len(uuid) == _CANONICAL_CHARACTERS:

@@ -48,29 +48,31 @@ async def compare_ids(
         StoreError: the temporary files can't be written.
     """
     with Buckets(directory, limits) as planned_buckets, Buckets(directory, limits) as given_buckets:
-        await _fill(planned_buckets, planned)
-        await _fill(given_buckets, given)
+        await _fill_buckets(planned_buckets, planned)
+        await _fill_buckets(given_buckets, given)
         difference = IdDifference()
         for number in range(limits.buckets):
-            difference = _add(difference, _by_key(planned_buckets, number), _by_key(given_buckets, number))
+            difference = _add_difference(
+                difference, _bucket_by_key(planned_buckets, number), _bucket_by_key(given_buckets, number)
+            )
             await checkpoint()
         return difference
 
 
-async def _fill(buckets: Buckets, batches: AsyncIterator[list[str]]) -> None:
+async def _fill_buckets(buckets: Buckets, batches: AsyncIterator[list[str]]) -> None:
     async with closing(batches) as stream:
         async for batch in stream:
             buckets.add(batch)
             await checkpoint()
 
 
-def _by_key(buckets: Buckets, number: int) -> dict[str, str]:
+def _bucket_by_key(buckets: Buckets, number: int) -> dict[str, str]:
     """A bucket's IDs as they are spelled, by their keys."""
     file_ids = buckets.bucket(number)
     return dict(zip(file_keys(file_ids), file_ids, strict=True))
 
 
-def _add(difference: IdDifference, planned: Mapping[str, str], given: Mapping[str, str]) -> IdDifference:
+def _add_difference(difference: IdDifference, planned: Mapping[str, str], given: Mapping[str, str]) -> IdDifference:
     """The difference with one more bucket counted in."""
     new = [given[key] for key in given.keys() - planned.keys()]
     gone = [planned[key] for key in planned.keys() - given.keys()]

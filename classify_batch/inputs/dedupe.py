@@ -68,9 +68,9 @@ class Distinct:
                         spool.add(batch)
                         buckets.add(ids_of(batch))
                     await checkpoint()
-            stays = await self._judge(buckets)
+            stays = await self._judge_buckets(buckets)
             for batch in spool.replay():
-                kept = _keep(batch, buckets, stays) if self.duplicates or self.known else batch
+                kept = _keep_first_appearances(batch, buckets, stays) if self.duplicates or self.known else batch
                 if not self.known and len(kept) < len(batch) and len(self.examples) < EXAMPLES_MAX:
                     left_out = Counter(batch) - Counter(kept)
                     self.examples = _one_spelling_each((*self.examples, *left_out))[:EXAMPLES_MAX]
@@ -78,14 +78,16 @@ class Distinct:
                     yield kept
                 await checkpoint()
 
-    async def _judge(self, buckets: Buckets) -> list[Iterator[bool]]:
+    async def _judge_buckets(self, buckets: Buckets) -> list[Iterator[bool]]:
         """For each bucket, whether its IDs stay, one after the other."""
         stays: list[Iterator[bool]] = []
         for number in range(len(buckets)):
             file_ids = buckets.bucket(number)
             keys = file_keys(file_ids)
             asked = set(keys)
-            known = self._known.among(number, asked, _spellings(keys, file_ids)) if self._known is not None else ()
+            known = (
+                self._known.among(number, asked, _spellings_left_out(keys, file_ids)) if self._known is not None else ()
+            )
             self.known += len(known)
             self.duplicates += len(keys) - len(asked)
             simple = not known and len(asked) == len(keys)
@@ -115,11 +117,11 @@ def distinct(
     return Distinct(batches, directory, limits, known)
 
 
-def _keep(batch: list[str], buckets: Buckets, stays: Sequence[Iterator[bool]]) -> list[str]:
+def _keep_first_appearances(batch: list[str], buckets: Buckets, stays: Sequence[Iterator[bool]]) -> list[str]:
     return list(compress(batch, map(next, map(stays.__getitem__, buckets.numbers(ids_of(batch))))))
 
 
-def _spellings(keys: Sequence[str], file_ids: Sequence[str]) -> dict[str, str]:
+def _spellings_left_out(keys: Sequence[str], file_ids: Sequence[str]) -> dict[str, str]:
     """The first spelling of each ID, by its key; none where each ID is its own key."""
     return {} if keys is file_ids else dict(zip(reversed(keys), reversed(file_ids), strict=True))
 
@@ -134,7 +136,7 @@ def _one_spelling_each(file_ids: Iterable[str]) -> tuple[str, ...]:
 
 def marks_of(keys: Sequence[str], left_out: Collection[str] = ()) -> Iterator[bool]:
     """For each key whether it appears for the first time, and is not left out: held as a bit for each."""
-    return _unpack(_pack(_first_appearances(keys, left_out)))
+    return _unpack_flags(_pack_flags(_first_appearances(keys, left_out)))
 
 
 def _first_appearances(keys: Sequence[str], left_out: Collection[str]) -> bytes:
@@ -143,11 +145,11 @@ def _first_appearances(keys: Sequence[str], left_out: Collection[str]) -> bytes:
     return bytes(map(eq, map(first_at.setdefault, keys, count()), count()))
 
 
-def _pack(flags: bytes) -> bytes:
+def _pack_flags(flags: bytes) -> bytes:
     """Bytes of 0 and 1 → bits, the first in the highest place, zeros behind the last."""
     size = -(-len(flags) // 8)
     return int(flags.translate(_TO_DIGITS).ljust(size * 8, b"0"), 2).to_bytes(size)
 
 
-def _unpack(bits: bytes) -> Iterator[bool]:
+def _unpack_flags(bits: bytes) -> Iterator[bool]:
     return chain.from_iterable(map(_BITS.__getitem__, bits))

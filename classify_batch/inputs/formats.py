@@ -32,13 +32,13 @@ async def read_text(
     async with closing(read_lines(blocks, name)) as stream:
         async for lines in stream:
             if any(character in lines.text for character in _BLANKS + _COMMENT):
-                file_ids = [file_id for _, file_id in _text_values(lines)]
+                file_ids = [file_id for _, file_id in read_text_values(lines)]
             else:
                 file_ids = list(filter(None, lines.split()))
-            yield file_ids if all_valid(file_ids) else only_valid(name, _text_values(lines), took_fault)
+            yield file_ids if all_valid(file_ids) else only_valid(name, read_text_values(lines), took_fault)
 
 
-def _text_values(lines: Lines) -> Iterator[tuple[int, str]]:
+def read_text_values(lines: Lines) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(lines.split(), lines.first):
         value = line.strip(_BLANKS)
         if value and not value.startswith(_COMMENT):
@@ -55,17 +55,17 @@ async def read_jsonl(
     also stand under `carried`, as in the outcomes of a run."""
     async with closing(read_lines(blocks, name)) as stream:
         async for lines in stream:
-            if not carry and (file_ids := _json_ids(lines, column)) is not None:
+            if not carry and (file_ids := read_json_ids(lines, column)) is not None:
                 yield file_ids
                 continue
-            objects = _objects(lines, name, column, took_fault)
+            objects = _read_objects(lines, name, column, took_fault)
             if carry:
-                yield to_rows(_carrying(objects, name, column, carry, took_fault), name, took_fault)
+                yield to_rows(_read_carried(objects, name, column, carry, took_fault), name, took_fault)
             else:
                 yield [value[column] for _, value in objects]
 
 
-def _json_ids(lines: Lines, column: str) -> list[str] | None:
+def read_json_ids(lines: Lines, column: str) -> list[str] | None:
     """The file IDs of lines that all are as they should be, else None."""
     try:
         values = list(map(json.loads, filter(str.strip, lines.split())))
@@ -75,7 +75,7 @@ def _json_ids(lines: Lines, column: str) -> list[str] | None:
         return None
 
 
-def _objects(lines: Lines, name: str, column: str, took_fault: TookFault) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_objects(lines: Lines, name: str, column: str, took_fault: TookFault) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each object that has a file ID, with its line."""
     for number, line in enumerate(lines.split(), lines.first):
         if not line.strip():
@@ -83,30 +83,30 @@ def _objects(lines: Lines, name: str, column: str, took_fault: TookFault) -> Ite
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
-            took_fault(_no_object(name, number, f"{shorten(line.strip())} is not JSON", column))
+            took_fault(_not_an_object(name, number, f"{shorten(line.strip())} is not JSON", column))
             continue
         if not isinstance(value, dict):
-            took_fault(_no_object(name, number, f"{shorten(value)} is not a JSON object", column))
+            took_fault(_not_an_object(name, number, f"{shorten(value)} is not a JSON object", column))
         elif column not in value:
-            took_fault(_no_column(name, number, column, list(value)))
+            took_fault(_missing_column_error(name, number, column, list(value)))
         elif (fault := fault_of(name, number, value[column])) is not None:
             took_fault(fault)
         else:
             yield number, value
 
 
-def _no_object(name: str, number: int, what: str, column: str) -> Fault:
+def _not_an_object(name: str, number: int, what: str, column: str) -> Fault:
     return Fault(name, f"line {number}", what, f'every line is an object such as {{"{column}": "…"}}')
 
 
-def _carrying(
+def _read_carried(
     objects: Iterable[tuple[int, dict[str, Any]]], name: str, column: str, carry: Sequence[str], took_fault: TookFault
 ) -> Iterator[Line]:
     for number, value in objects:
         outcomes = value.get("carried")
         told: Mapping[str, Any] = outcomes | value if isinstance(outcomes, dict) else value
         if missing := [each for each in carry if each not in told]:
-            took_fault(_no_column(name, number, missing[0], list(told), _CARRY_HINT))
+            took_fault(_missing_column_error(name, number, missing[0], list(told), _CARRY_HINT))
         else:
             yield Line(number, value[column], {each: told[each] for each in carry})
 
@@ -132,15 +132,15 @@ async def read_csv(
             except IndexError:
                 valid = False
             if carry:
-                sound = rows if valid else list(_sound_rows(rows, place, name, took_fault))
-                yield to_rows((_row_line(row, place, carried) for row in sound), name, took_fault)
+                sound = rows if valid else list(_rows_of_right_width(rows, place, name, took_fault))
+                yield to_rows((_line_of_row(row, place, carried) for row in sound), name, took_fault)
             elif valid:
                 yield file_ids
             else:
-                yield [row[place] for _, row in _sound_rows(rows, place, name, took_fault)]
+                yield [row[place] for _, row in _rows_of_right_width(rows, place, name, took_fault)]
 
 
-def _sound_rows(rows: list[_Row], place: int, name: str, took_fault: TookFault) -> Iterator[_Row]:
+def _rows_of_right_width(rows: list[_Row], place: int, name: str, took_fault: TookFault) -> Iterator[_Row]:
     for line, row in rows:
         if (fault := fault_of(name, line, "".join(row[place : place + 1]))) is not None:
             took_fault(fault)
@@ -148,7 +148,7 @@ def _sound_rows(rows: list[_Row], place: int, name: str, took_fault: TookFault) 
             yield line, row
 
 
-def _row_line(numbered: _Row, place: int, carried: Mapping[str, int]) -> Line:
+def _line_of_row(numbered: _Row, place: int, carried: Mapping[str, int]) -> Line:
     line, row = numbered
     return Line(line, row[place], {each: row[at] if at < len(row) else None for each, at in carried.items()})
 
@@ -160,7 +160,7 @@ async def _read_rows(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[l
     async with closing(read_lines(blocks, name)) as stream:
         async for batch in stream:
             lines = waiting + batch.split()
-            rows, used = _parse(lines, line, name, last=False)
+            rows, used = _parse_csv(lines, line, name, last=False)
             waiting, line = lines[used:], line + used
             if sum(map(len, waiting)) > LINE_BYTES_MAX:
                 raise SourceError(
@@ -170,10 +170,10 @@ async def _read_rows(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[l
             if rows:
                 yield rows
     if waiting:
-        _parse(waiting, line, name, last=True)
+        _parse_csv(waiting, line, name, last=True)
 
 
-def _parse(lines: list[str], first: int, name: str, *, last: bool) -> tuple[list[_Row], int]:
+def _parse_csv(lines: list[str], first: int, name: str, *, last: bool) -> tuple[list[_Row], int]:
     """The whole rows in `lines`, and how many of the lines they take up.
 
     An error at the very last line may only mean that the row goes on; it is raised when `last` says it can't.
@@ -198,13 +198,13 @@ def _parse(lines: list[str], first: int, name: str, *, last: bool) -> tuple[list
 def _find_column(header: _Row, name: str, column: str, hint: str | None = None) -> int:
     line, columns = header
     if column not in columns:
-        raise _no_column(name, line, column, columns, hint).error
+        raise _missing_column_error(name, line, column, columns, hint).error
     if columns.count(column) > 1:
         raise SourceError(f"{name}, line {line}: more than one column {shorten(column)}", hint="rename all but one")
     return columns.index(column)
 
 
-def _no_column(name: str, line: int, column: str, columns: list[str], hint: str | None = None) -> Fault:
+def _missing_column_error(name: str, line: int, column: str, columns: list[str], hint: str | None = None) -> Fault:
     shown = ", ".join(map(shorten, columns[:10])) + (", …" if len(columns) > 10 else "")
     what = f"no column {shorten(column)}; there is {shown or 'none'}"
     return Fault(name, f"line {line}", what, hint or "name the column of the file IDs with --column")

@@ -60,7 +60,7 @@ def refuse(fault: Fault) -> NoReturn:
 
 def fault_of(name: str, number: int, value: object, unit: str = "line") -> Fault | None:
     """What is wrong with a value that should be a file ID; None where nothing is."""
-    reason = _why_not(value)
+    reason = reason_not_a_file_id(value)
     return None if reason is None else Fault(name, f"{unit} {number}", *reason)
 
 
@@ -83,7 +83,7 @@ def shorten(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS_MAX + 2 else text[:_SHOWN_CHARACTERS_MAX] + "…'"
 
 
-def _why_not(value: object) -> tuple[str, str] | None:
+def reason_not_a_file_id(value: object) -> tuple[str, str] | None:
     """What is wrong with a value, and what to do about it; None for a file ID."""
     if not isinstance(value, str):
         return f"{shorten(value)} is not a string", "file IDs are strings; put them in quotes"

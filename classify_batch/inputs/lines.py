@@ -53,15 +53,15 @@ async def read_lines(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[L
                 rest += block
                 continue
             cut = block.rfind(b"\n") + 1
-            text = _decode(rest + block[: cut - 1], name, number)
+            text = _decode_utf8(rest + block[: cut - 1], name, number)
             rest = block[cut:]
             yield Lines(number, text)
             number += text.count("\n") + 1
     if rest:
-        yield Lines(number, _decode(rest, name, number))
+        yield Lines(number, _decode_utf8(rest, name, number))
 
 
-def _decode(data: bytes, name: str, first: int) -> str:
+def _decode_utf8(data: bytes, name: str, first: int) -> str:
     if first == 1:
         data = data.removeprefix(_BYTE_ORDER_MARK)
     try:

@@ -44,8 +44,8 @@ def open_source(
             file that can't be read, and a source without file IDs and without faults.
     """
     hearing = _Hearing(took_fault)
-    batches, name = _open(spec, column, carry, pages, hearing.take)
-    return _never_empty(batches, name, hearing)
+    batches, name = _open_spec(spec, column, carry, pages, hearing.take)
+    return _refuse_empty(batches, name, hearing)
 
 
 def is_repeatable(spec: SourceSpec) -> bool:
@@ -53,13 +53,13 @@ def is_repeatable(spec: SourceSpec) -> bool:
     return spec not in (STDIN, PROJECT) if isinstance(spec, str) else isinstance(spec, PathLike | Iterable)
 
 
-def _open(
+def _open_spec(
     spec: SourceSpec, column: str | None, carry: Sequence[str], pages: project.Pages | None, took_fault: TookFault
 ) -> tuple[AsyncIterator[list[str]], str]:
     if isinstance(spec, str | PathLike) and spec not in (STDIN, PROJECT):
         return _open_file(Path(spec), column, carry, took_fault)
     if column is not None or carry:
-        raise _no_columns("this input")
+        raise _no_columns_error("this input")
     if spec == STDIN:
         return read_text(read_stdin(), "stdin", took_fault), "stdin"
     if spec == PROJECT:
@@ -73,7 +73,7 @@ def _open(
     return memory.from_iterable(spec, took_fault), memory.NAME
 
 
-def _no_columns(name: str) -> SourceError:
+def _no_columns_error(name: str) -> SourceError:
     return SourceError(
         f"{name}: a column was named, but only .csv and .jsonl files have columns",
         hint="leave --column and --carry out",
@@ -95,7 +95,7 @@ def _open_file(
     if suffix in (".jsonl", ".ndjson"):
         return read_jsonl(read_file(path), name, column or COLUMN, carry, took_fault), name
     if column is not None or carry:
-        raise _no_columns(name)
+        raise _no_columns_error(name)
     return read_text(read_file(path), name, took_fault), name
 
 
@@ -111,7 +111,7 @@ class _Hearing:
         self._took_fault(fault)
 
 
-async def _never_empty(batches: AsyncIterator[list[str]], name: str, hearing: _Hearing) -> AsyncIterator[list[str]]:
+async def _refuse_empty(batches: AsyncIterator[list[str]], name: str, hearing: _Hearing) -> AsyncIterator[list[str]]:
     """The batches that hold something. Raises SourceError at the end if there was none, and nothing was said of it."""
     empty = True
     async with closing(batches) as stream:

@@ -32,15 +32,15 @@ async def from_project(pages: Pages, took_fault: TookFault = refuse) -> AsyncIte
         page, token = await pages(token)
         empty = 0 if page else empty + 1
         if page and page == before:
-            raise _endless("the same page came twice in a row")
+            raise _endless_list_error("the same page came twice in a row")
         if empty > _EMPTY_PAGES_MAX:
-            raise _endless(f"{empty} pages in a row were empty")
+            raise _endless_list_error(f"{empty} pages in a row were empty")
         if page:
             yield checked(page, NAME, first, took_fault)
         if token is None:
             return
         if circle.closes_with(token):
-            raise _endless("a next_page_token came twice")
+            raise _endless_list_error("a next_page_token came twice")
         before, first = page, first + len(page)
 
 
@@ -61,7 +61,7 @@ class _Circle:
         return False
 
 
-def _endless(what: str) -> SourceError:
+def _endless_list_error(what: str) -> SourceError:
     return SourceError(
         f"{NAME} the server's list of files does not come to an end: {what}",
         hint="write the file IDs into a file and give that as the input",

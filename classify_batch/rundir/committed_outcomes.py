@@ -62,10 +62,10 @@ class LineReader(Generic[Line]):
         except ValueError:
             lines = []
         if len(lines) != data.count(b"\n"):
-            lines = [self._one(line, where, at) for at, line in enumerate(data.split(b"\n")[:-1], number)]
+            lines = [self._read_line(line, where, at) for at, line in enumerate(data.split(b"\n")[:-1], number)]
         return lines
 
-    def _one(self, data: bytes, where: str, number: int) -> Line:
+    def _read_line(self, data: bytes, where: str, number: int) -> Line:
         """One line by itself, also one that only Python's own reader takes."""
         try:
             line = self._shape.read(data)
@@ -87,18 +87,18 @@ async def committed_lines(
         WorldError: the run took its failed files up again while they were read.
     """
     try:
-        async with closing(_lines(store, run, log, reader)) as stream:
+        async with closing(_stream_committed_lines(store, run, log, reader)) as stream:
             async for some in stream:
                 yield some
     except DamagedError:
         if log is Log.FAILURES:
-            await _refuse_reopened(store, run)
+            await _raise_if_reopened(store, run)
         raise
     if log is Log.FAILURES:
-        await _refuse_reopened(store, run)
+        await _raise_if_reopened(store, run)
 
 
-async def _refuse_reopened(store: RunStore, run: RunOnDisk) -> None:
+async def _raise_if_reopened(store: RunStore, run: RunOnDisk) -> None:
     """failures.jsonl begins anew at a retry, which puts its lines aside first: only then is there more to ask."""
     generation = run.standing.generation
     if await store.size(earlier_failures_name(generation + 1)) is None:
@@ -110,19 +110,22 @@ async def _refuse_reopened(store: RunStore, run: RunOnDisk) -> None:
         )
 
 
-async def _lines(
+async def _stream_committed_lines(
     store: RunStore, run: RunOnDisk, log: Log, reader: LineReader[Line]
 ) -> AsyncGenerator[tuple[bytes, list[Line]], None]:
     where = f"{log} in {store.where}"
-    end, count = _committed(run, log)
+    end, count = committed_bytes_and_lines(run, log)
     number, size, rest = 1, 0, b""
-    async with closing(_segments(store, run, log)) as segments, closing(_blocks(store, log, end)) as blocks:
+    async with (
+        closing(_stream_segments(store, run, log)) as segments,
+        closing(_stream_blocks(store, log, end)) as blocks,
+    ):
         checker = CrcChecker(segments, where, HINT)
         async for block in blocks:
             size += len(block)
             whole, newline, rest = (rest + block).rpartition(b"\n")
             lines = reader.read(whole + newline, where, number) if newline else []
-            await _prove(checker, block)  # a line that is none was told before, by its number
+            await _check_crc(checker, block)  # a line that is none was told before, by its number
             if newline:
                 number += len(lines)
                 yield whole + newline, lines
@@ -135,7 +138,7 @@ async def _lines(
         raise DamagedError(f"{where} has {number - 1} outcomes, and the journal says {count}", hint=HINT)
 
 
-def _committed(run: RunOnDisk, log: Log) -> tuple[int, int]:
+def committed_bytes_and_lines(run: RunOnDisk, log: Log) -> tuple[int, int]:
     """The bytes of a file that are committed, and the outcomes in them."""
     standing = run.standing
     failed = standing.outcomes[OutcomeKind.FAILED]
@@ -144,14 +147,14 @@ def _committed(run: RunOnDisk, log: Log) -> tuple[int, int]:
     return standing.results_end, standing.outcomes.total() - failed
 
 
-async def _prove(checker: CrcChecker, block: bytes) -> None:
+async def _check_crc(checker: CrcChecker, block: bytes) -> None:
     try:
         await checker.feed(block)
     except DamagedError as error:
         raise DamagedError(str(error), hint=HINT) from None
 
 
-async def _segments(store: RunStore, run: RunOnDisk, log: Log) -> AsyncGenerator[Segment, None]:
+async def _stream_segments(store: RunStore, run: RunOnDisk, log: Log) -> AsyncGenerator[Segment, None]:
     """The pieces that a file was committed in, in their order; of the failures those since they began anew."""
     if log is Log.RESULTS and (reused := run.run.reused) is not None:
         yield Segment(0, reused.bytes, reused.crc)
@@ -166,7 +169,7 @@ async def _segments(store: RunStore, run: RunOnDisk, log: Log) -> AsyncGenerator
                     yield Segment(int(start), int(end), int(crc))
 
 
-async def _blocks(store: RunStore, log: Log, end: int) -> AsyncIterator[bytes]:
+async def _stream_blocks(store: RunStore, log: Log, end: int) -> AsyncIterator[bytes]:
     if not end:
         return
     try:

@@ -47,13 +47,15 @@ class Price:
     @property
     def rates(self) -> tuple[float, ...]:
         """Credits a page, by look."""
-        return tuple(self._rate(spec) for spec in (self._specs.first, self._specs.second) if spec is not None)
+        return tuple(
+            self._credits_per_page(spec) for spec in (self._specs.first, self._specs.second) if spec is not None
+        )
 
     def of(self, part: Part, files: int) -> float:
         """The most that one create call can cost, in credits."""
-        return files * self.pages_per_file * self._rate(self._specs.of(part))
+        return files * self.pages_per_file * self._credits_per_page(self._specs.of(part))
 
-    def _rate(self, spec: JobSpec) -> float:
+    def _credits_per_page(self, spec: JobSpec) -> float:
         rate: float = getattr(self._rates, spec.mode)
         return rate
 

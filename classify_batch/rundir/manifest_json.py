@@ -62,11 +62,11 @@ def keys_of(
         "counts": counts_of(totals.outcomes),
         "types": dict(totals.types.most_common()),
         "failure_codes": dict(totals.codes.most_common()),
-        "triage": _triage_of(run, totals),
+        "triage": triage_counts(run, totals),
         "second_looks": int(totals.sums[SECOND_LOOKS]),
         "credits": {
-            "reserved": _plain(totals.sums[CREDITS]),
-            "billed": _billed(totals.sums),
+            "reserved": without_decimal_point(totals.sums[CREDITS]),
+            "billed": billed_credits(totals.sums),
         },
         "jobs": totals.jobs,
         "requests": requests,
@@ -74,7 +74,7 @@ def keys_of(
     }
 
 
-def _triage_of(run: RunFile, totals: Totals) -> dict[str, int] | None:
+def triage_counts(run: RunFile, totals: Totals) -> dict[str, int] | None:
     """Who has to look at what; None where nobody asked."""
     if run.settings.get("triage") is None:
         return None
@@ -84,12 +84,12 @@ def _triage_of(run: RunFile, totals: Totals) -> dict[str, int] | None:
     return {"accepted": accepted, "review": review, **{kind: counts[kind] for kind in ("unmatched", "failed")}}
 
 
-def _billed(sums: Mapping[str, float]) -> float | None:
+def billed_credits(sums: Mapping[str, float]) -> float | None:
     """A sum of some of the bills is no bill: None where one isn't known."""
-    return None if BILLED not in sums or sums.get(UNBILLED) else _plain(sums[BILLED])
+    return None if BILLED not in sums or sums.get(UNBILLED) else without_decimal_point(sums[BILLED])
 
 
-def _plain(value: float) -> float:
+def without_decimal_point(value: float) -> float:
     """Whole numbers without a point."""
     return int(value) if value == int(value) else round(value, 6)
 
@@ -152,7 +152,7 @@ async def write_manifest(
     whole = {**manifest, "outputs": outputs}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     await store.replace(
-        MANIFEST_JSON, _one(text.encode("utf-8", "backslashreplace"))
+        MANIFEST_JSON, _single_block(text.encode("utf-8", "backslashreplace"))
     )  # a type may hold a lone surrogate
     return whole
 
@@ -177,5 +177,5 @@ async def sha256_of(store: RunStore, name: str) -> str:
     return digest.hexdigest()
 
 
-async def _one(data: bytes) -> AsyncIterator[bytes]:
+async def _single_block(data: bytes) -> AsyncIterator[bytes]:
     yield data

@@ -58,7 +58,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
     try:
         async with closing(store.stream(Log.JOURNAL)) as blocks:
             async for block in blocks:
-                _read_block(block, reader, standing, run_sha256, store)
+                _apply_block(block, reader, standing, run_sha256, store)
     except FileNotFoundError:
         pass
     known = manifest.get("journal_seq") if manifest else None
@@ -67,7 +67,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
     return RunOnDisk(run, run_sha256, standing, reader.good_end, torn_bytes, manifest)
 
 
-def _read_block(block: bytes, reader: Reader, standing: RunSnapshot, run_sha256: str, store: RunStore) -> None:
+def _apply_block(block: bytes, reader: Reader, standing: RunSnapshot, run_sha256: str, store: RunStore) -> None:
     """Applies the block's lines: the loop through which 400,000 lines of a big run come by."""
     for entry, offset in reader.feed(block):
         try:

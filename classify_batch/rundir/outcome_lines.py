@@ -76,16 +76,18 @@ def encode_results(lines: Sequence[ResultLine]) -> bytes:
     try:
         data = bytes(_encoder.encode_lines(lines))
     except (UnicodeEncodeError, OverflowError):  # a lone surrogate; a number beyond 64 bits
-        return b"".join(encode_line(_plain(line)) for line in lines)
+        return b"".join(encode_line(_as_json_values(line)) for line in lines)
     if not data.isascii():
         for char, escape in _LINE_BREAK_BYTES.items():
             data = data.replace(char, escape)
     return data
 
 
-def _plain(line: msgspec.Struct) -> dict[str, object]:
+def _as_json_values(line: msgspec.Struct) -> dict[str, object]:
     values = {name: value for name, value in msgspec.structs.asdict(line).items() if value is not UNSET}
-    return {name: _plain(value) if isinstance(value, msgspec.Struct) else value for name, value in values.items()}
+    return {
+        name: _as_json_values(value) if isinstance(value, msgspec.Struct) else value for name, value in values.items()
+    }
 
 
 def result_line(attempt: Attempt, job_id: str, mode: str | None, file_id: str, answer: Answer, at: str) -> ResultLine:
@@ -98,7 +100,7 @@ def result_line(attempt: Attempt, job_id: str, mode: str | None, file_id: str, a
         file_id,
         outcome,
         kind,
-        _number(confidence),
+        finite_or_none(confidence),
         reasoning,
         mode,
         job_id,
@@ -153,6 +155,6 @@ def _read_line(line: bytes) -> ResultLine:
         return msgspec.convert(json.loads(line), ResultLine)
 
 
-def _number(value: float | None) -> float | None:
+def finite_or_none(value: float | None) -> float | None:
     """JSON has no NaN and no Infinity, though Python reads them from a server and would write them again."""
     return value if value is not None and abs(value) < math.inf else None

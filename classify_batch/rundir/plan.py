@@ -90,11 +90,11 @@ async def hash_ids(batches: AsyncIterable[list[str]]) -> str:
     """`PlanSummary.ids_sha256` of any IDs: an input that has the plan's, without repeats, is the plan's input."""
     digest = hashlib.sha256()
     async for batch in batches:
-        _add_ids(digest, batch)
+        _hash_file_ids(digest, batch)
     return digest.hexdigest()
 
 
-def _add_ids(digest: hashlib._Hash, file_ids: list[str]) -> None:
+def _hash_file_ids(digest: hashlib._Hash, file_ids: list[str]) -> None:
     digest.update("\n".join([*file_ids, ""]).encode())
 
 
@@ -105,7 +105,7 @@ class _Writing:
         self._chunks = chunks
         self._hash = hashlib.sha256()
         self._ids_hash = hashlib.sha256()
-        self._files = self._lines = self._bytes = 0
+        self._files = self._stream_lines = self._bytes = 0
 
     async def blocks(self) -> AsyncIterator[bytes]:
         lines: list[str] = []
@@ -114,27 +114,29 @@ class _Writing:
         async with closing(self._chunks) as stream:
             async for chunk in stream:
                 ids = ids_of(chunk)
-                line = plan_line(self._lines, ids, columns_of(chunk))
+                line = plan_line(self._stream_lines, ids, columns_of(chunk))
                 lines.append(line)
                 file_ids += ids
-                self._lines += 1
+                self._stream_lines += 1
                 characters += len(line)
                 if characters >= _BLOCK_CHARACTERS:
-                    yield self._block(lines, file_ids)
+                    yield self._encode_block(lines, file_ids)
                     lines, file_ids, characters = [], [], 0
         if lines:
-            yield self._block(lines, file_ids)
+            yield self._encode_block(lines, file_ids)
 
-    def _block(self, lines: list[str], file_ids: list[str]) -> bytes:
+    def _encode_block(self, lines: list[str], file_ids: list[str]) -> bytes:
         block = "".join(lines).encode()
         self._hash.update(block)
-        _add_ids(self._ids_hash, file_ids)
+        _hash_file_ids(self._ids_hash, file_ids)
         self._bytes += len(block)
         self._files += len(file_ids)
         return block
 
     def summary(self) -> PlanSummary:
-        return PlanSummary(self._files, self._lines, self._hash.hexdigest(), self._bytes, self._ids_hash.hexdigest())
+        return PlanSummary(
+            self._files, self._stream_lines, self._hash.hexdigest(), self._bytes, self._ids_hash.hexdigest()
+        )
 
 
 # --- Reading ------------------------------------------------------------------------------------------------
@@ -172,20 +174,20 @@ class PlanReader:
             async with closing(self._store.stream(PLAN_JSONL)) as stream:
                 async for block in stream:
                     digest.update(block)
-                    self._index(block, end)
+                    self._index_block(block, end)
                     end += len(block)
                     last = block[-1:]
                     await checkpoint()
         except FileNotFoundError:
-            raise self._damaged("missing") from None
+            raise self._damaged_error("missing") from None
         self.sha256 = digest.hexdigest()
         if sha256 is not None and self.sha256 != sha256:
-            await self._find_fault()
-            raise self._damaged("its SHA-256 is not that of the plan which was written")
+            await self._find_damage()
+            raise self._damaged_error("its SHA-256 is not that of the plan which was written")
         if last != b"\n":
-            raise self._damaged(f"line {self.chunks + 1} has no end")
+            raise self._damaged_error(f"line {self.chunks + 1} has no end")
 
-    def _index(self, block: bytes, start: int) -> None:
+    def _index_block(self, block: bytes, start: int) -> None:
         """Counts the block's lines, and notes the first line that begins in each stride of it."""
         for stride in range(0, len(block), _STRIDE_BYTES):
             stop = min(stride + _STRIDE_BYTES, len(block))
@@ -203,9 +205,9 @@ class PlanReader:
         """
         if not 0 <= chunk < self.chunks:
             raise IndexError(f"the plan has {self.chunks} chunks; there is no chunk {chunk}")
-        return self._parse(await self._line(chunk), chunk)
+        return self._parse_line(await self._read_line(chunk), chunk)
 
-    async def _line(self, chunk: int) -> bytes:
+    async def _read_line(self, chunk: int) -> bytes:
         entry = bisect_right(self._first_chunks, chunk) - 1
         end = self._offsets[entry + 1] if entry + 1 < len(self._offsets) else None
         data = await self._store.read(PLAN_JSONL, self._offsets[entry], end)
@@ -217,14 +219,14 @@ class PlanReader:
         Raises:
             DamagedError: its line is not what a plan's line is.
         """
-        line = await self._line(chunk)
-        file_ids = self._parse(line, chunk)
+        line = await self._read_line(chunk)
+        file_ids = self._parse_line(line, chunk)
         carried = json.loads(line).get("carried") or {}
         try:
             columns = [dict(zip(carried, cells, strict=True)) for cells in zip(*carried.values(), strict=True)]
             return dict(zip(file_ids, columns, strict=True)) if carried else {}
         except (TypeError, ValueError, AttributeError):
-            raise self._damaged(f"line {chunk + 1} doesn't carry as much as it has file IDs") from None
+            raise self._damaged_error(f"line {chunk + 1} doesn't carry as much as it has file IDs") from None
 
     async def stream(
         self, first_chunk: int = 0, wanted: Callable[[int], bool] | None = None
@@ -240,11 +242,11 @@ class PlanReader:
             first_chunk = next(filter(wanted, range(first_chunk, self.chunks)), self.chunks)
         if first_chunk >= self.chunks:
             return
-        async with closing(self._lines(first_chunk)) as stream:
+        async with closing(self._stream_lines(first_chunk)) as stream:
             async for first, lines in stream:
                 for number, line in enumerate(lines, first):
                     if number >= first_chunk and (wanted is None or wanted(number)):
-                        yield number, self._parse(line, number)
+                        yield number, self._parse_line(line, number)
 
     async def file_id_batches(self) -> AsyncIterator[list[str]]:
         """All file IDs of the plan in their order, a chunk at a time: a source, like any other."""
@@ -252,7 +254,7 @@ class PlanReader:
             async for _, file_ids in stream:
                 yield file_ids
 
-    async def _lines(self, chunk: int) -> AsyncIterator[tuple[int, list[bytes]]]:
+    async def _stream_lines(self, chunk: int) -> AsyncIterator[tuple[int, list[bytes]]]:
         """Lines that follow each other, with the number of their first; from somewhere before `chunk` to the end."""
         entry = bisect_right(self._first_chunks, chunk) - 1
         number = self._first_chunks[entry]
@@ -263,23 +265,23 @@ class PlanReader:
                 lines[0] = rest + lines[0]
                 rest = lines.pop()
                 if len(rest) > _LINE_BYTES_MAX:
-                    raise self._damaged(f"line {number + len(lines) + 1} has no end")
+                    raise self._damaged_error(f"line {number + len(lines) + 1} has no end")
                 yield number, lines
                 number += len(lines)
                 await checkpoint()
         if rest:
             yield number, [rest]
 
-    async def _find_fault(self) -> None:
+    async def _find_damage(self) -> None:
         """Raises DamagedError at the first line that isn't as it must be, if there is one."""
-        async with closing(self._lines(0)) as stream:
+        async with closing(self._stream_lines(0)) as stream:
             async for first, lines in stream:
                 for number, line in enumerate(lines, first):
-                    file_ids = self._parse(line, number)
+                    file_ids = self._parse_line(line, number)
                     if plan_line(number, file_ids, json.loads(line).get("carried")).encode() != line + b"\n":
-                        raise self._damaged(f"line {number + 1} is not spelled as it was written")
+                        raise self._damaged_error(f"line {number + 1} is not spelled as it was written")
 
-    def _parse(self, line: bytes, number: int) -> list[str]:
+    def _parse_line(self, line: bytes, number: int) -> list[str]:
         try:
             record = json.loads(line)
             file_ids: list[str] = record["file_ids"]
@@ -288,10 +290,10 @@ class PlanReader:
         except (ValueError, TypeError, KeyError, RecursionError):
             sound = False
         if not sound:
-            raise self._damaged(f"line {number + 1} is not a chunk of file IDs")
+            raise self._damaged_error(f"line {number + 1} is not a chunk of file IDs")
         if chunk != number:
-            raise self._damaged(f"line {number + 1} is chunk {shorten(chunk)}, but chunk {number} belongs there")
+            raise self._damaged_error(f"line {number + 1} is chunk {shorten(chunk)}, but chunk {number} belongs there")
         return file_ids
 
-    def _damaged(self, what: str) -> DamagedError:
+    def _damaged_error(self, what: str) -> DamagedError:
         return DamagedError(f"{PLAN_JSONL} in {self._store.where}: {what}", hint=_HINT)

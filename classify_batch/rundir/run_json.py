@@ -97,29 +97,29 @@ def parse_run_file(data: bytes, where: str) -> RunFile:
         values = json.loads(data)
         written_format = values["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(where, str(error)) from None
+        raise damaged_error(where, str(error)) from None
     if isinstance(written_format, int) and written_format > FORMAT:
         raise RunDirectoryError(
             f"{where} has format {written_format}, and this version reads up to {FORMAT}",
             hint="go on with the version of classify-batch that began the run, or a newer one",
         )
-    told = _checked(values, _TYPES, where)
+    told = _values_of_types(values, _TYPES, where)
     reused = values.get("reused")
     if reused is None:
         return RunFile(**told)
     if not isinstance(reused, dict):
-        raise _damaged(where, "reused: not what it must be")
-    return RunFile(**told, reused=Reused(**_checked(reused, _REUSED_TYPES, where, "reused.")))
+        raise damaged_error(where, "reused: not what it must be")
+    return RunFile(**told, reused=Reused(**_values_of_types(reused, _REUSED_TYPES, where, "reused.")))
 
 
-def _checked(values: dict[str, Any], kinds: dict[str, type], where: str, prefix: str = "") -> dict[str, Any]:
+def _values_of_types(values: dict[str, Any], kinds: dict[str, type], where: str, prefix: str = "") -> dict[str, Any]:
     for name, kind in kinds.items():
         if not isinstance(values.get(name), kind):
-            raise _damaged(where, f"{prefix}{name}: {'missing' if name not in values else 'not what it must be'}")
+            raise damaged_error(where, f"{prefix}{name}: {'missing' if name not in values else 'not what it must be'}")
     return {name: values[name] for name in kinds}
 
 
-def _damaged(where: str, why: str) -> DamagedError:
+def damaged_error(where: str, why: str) -> DamagedError:
     return DamagedError(
         f"{where} is damaged: {why}", hint="put the file back from a copy, or begin a new run directory"
     )
@@ -149,7 +149,7 @@ async def write_run_file(
 ) -> tuple[RunFile, str]:
     """Makes the run be. Returns it with the SHA-256 of its file."""
     run = RunFile(
-        format=_format_of(settings, reused),
+        format=lowest_format_for(settings, reused),
         run_id=str(uuid.uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings.to_stored(),
@@ -167,7 +167,7 @@ async def write_run_file(
     return run, hashlib.sha256(data).hexdigest()
 
 
-def _format_of(settings: Settings, reused: Reused | None) -> int:
+def lowest_format_for(settings: Settings, reused: Reused | None) -> int:
     """The lowest that no older version would misread."""
     if not settings.api.capabilities.idempotent_creates:
         return FORMAT
@@ -190,9 +190,9 @@ async def read_run_file(store: RunStore) -> tuple[RunFile, str] | None:
 
 def refuse_other_run(run: RunFile, identity: Mapping[str, Any], where: str) -> None:
     """Raises RunDirectoryError naming everything in which a command differs from the run."""
-    ours = _identity_of(run)
+    ours = identity_of_run(run)
     differences = [
-        f"{what}: the run has {_show(ours.get(name))}, the command {_show(value)}"
+        f"{what}: the run has {_shorten_json(ours.get(name))}, the command {_shorten_json(value)}"
         for name, what in _WHAT_DIFFERS.items()
         if (value := identity.get(name)) != ours.get(name)
     ]
@@ -203,7 +203,7 @@ def refuse_other_run(run: RunFile, identity: Mapping[str, Any], where: str) -> N
         )
 
 
-def _identity_of(run: RunFile) -> Mapping[str, Any]:
+def identity_of_run(run: RunFile) -> Mapping[str, Any]:
     """A run's identity. Version 0.2 kept the organization among the settings only."""
     return {"organization_id": run.settings.get("api", {}).get("organization_id"), **run.identity}
 
@@ -212,16 +212,20 @@ def other_webhooks(run: RunFile, settings: Settings) -> str:
     """In what the command's webhooks differ from those that the run was planned with; empty where they don't. The
     values of headers are stored nowhere, so only their names are compared."""
     ours = run.settings.get("job", {}).get("webhook_configurations") or ()
-    planned = [_told(webhook) for webhook in ours]
-    given = [_told(webhook) for webhook in settings.to_stored()["job"]["webhook_configurations"]]
-    return "" if planned == given else f"the run was planned with {_show(planned)}, the command has {_show(given)}"
+    planned = [comparable_webhook(webhook) for webhook in ours]
+    given = [comparable_webhook(webhook) for webhook in settings.to_stored()["job"]["webhook_configurations"]]
+    return (
+        ""
+        if planned == given
+        else f"the run was planned with {_shorten_json(planned)}, the command has {_shorten_json(given)}"
+    )
 
 
-def _told(webhook: Mapping[str, Any]) -> dict[str, Any]:
+def comparable_webhook(webhook: Mapping[str, Any]) -> dict[str, Any]:
     told = {**webhook, "webhook_headers": sorted(webhook.get("webhook_headers") or ())}
     return {name: value for name, value in told.items() if value}
 
 
-def _show(value: object) -> str:
+def _shorten_json(value: object) -> str:
     text = "none" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 200 else text[:199] + "…"

@@ -25,7 +25,7 @@ class _Misfit(NamedTuple):
 
 def refuse_misfits(settings: Settings, options: Mapping[str, Any]) -> None:
     """Raises SettingsError naming every setting that doesn't fit the others."""
-    misfits = [*_loose(settings, CONFIG_FILE.get(), options), *_misfits(settings)]
+    misfits = [*find_mistyped_values(settings, CONFIG_FILE.get(), options), *find_misfits(settings)]
     said = [
         f"{place(each.where, CONFIG_FILE.get(), options)}{'.'.join(map(str, each.where))}: {each.words}"
         for each in misfits
@@ -35,10 +35,10 @@ def refuse_misfits(settings: Settings, options: Mapping[str, Any]) -> None:
         raise SettingsError(words, hint=misfits[0].hint)
 
 
-def _loose(settings: Settings, file: ConfigFile, options: Mapping[str, Any]) -> Iterator[_Misfit]:
+def find_mistyped_values(settings: Settings, file: ConfigFile, options: Mapping[str, Any]) -> Iterator[_Misfit]:
     """Values of the file that were taken for what they aren't: a number in quotes, 3.0 for 3. The environment has
     nothing but text, so pydantic reads such values; a file says what it means."""
-    for where, value, taken_as in _leaves(file.values, settings):
+    for where, value, taken_as in single_values(file.values, settings):
         kind = type(taken_as)
         fits = type(value) is kind or (kind is float and type(value) is int)
         if kind in _KINDS and not fits and place(where, file, options).startswith(str(file.path)):
@@ -46,20 +46,20 @@ def _loose(settings: Settings, file: ConfigFile, options: Mapping[str, Any]) -> 
             yield _Misfit(where, f"must be {_KINDS[kind]} (given: {value!r})", hint)
 
 
-def _leaves(values: Any, taken_as: Any, where: tuple[str | int, ...] = ()) -> Iterator[_Leaf]:
+def single_values(values: Any, taken_as: Any, where: tuple[str | int, ...] = ()) -> Iterator[_Leaf]:
     """Each single value, where it stands, and what it was taken as."""
     if isinstance(values, Mapping):
         for name, value in values.items():
             inside = taken_as.get(name) if isinstance(taken_as, Mapping) else getattr(taken_as, name, None)
-            yield from _leaves(value, inside, (*where, name))
+            yield from single_values(value, inside, (*where, name))
     elif isinstance(values, list) and isinstance(taken_as, tuple):
         for number, (value, inside) in enumerate(zip(values, taken_as, strict=False)):
-            yield from _leaves(value, inside, (*where, number))
+            yield from single_values(value, inside, (*where, number))
     else:
         yield where, values, taken_as
 
 
-def _misfits(settings: Settings) -> Iterator[_Misfit]:
+def find_misfits(settings: Settings) -> Iterator[_Misfit]:
     modes, job = settings.api.capabilities.modes, settings.job
     if job.mode not in modes:
         yield _Misfit(

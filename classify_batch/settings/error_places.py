@@ -46,7 +46,7 @@ def refusal(error: ValidationError, file: ConfigFile, options: Mapping[str, Any]
     found = error.errors(include_url=False)
     inside = {fault["loc"][:length] for fault in found for length in range(len(fault["loc"]))}
     found = [fault for fault in found if fault["type"] != "too_short" or fault["loc"] not in inside]
-    faults = [place(fault["loc"], file, options) + _say(fault) for fault in found]
+    faults = [place(fault["loc"], file, options) + _describe_error(fault) for fault in found]
     said = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults in the settings", *faults])
     in_file = file.path is not None and any(fault.startswith(str(file.path)) for fault in faults)
     return SettingsError(said, hint=f"{f'mend {file.path}; ' if in_file else ''}the README lists every setting")
@@ -54,7 +54,7 @@ def refusal(error: ValidationError, file: ConfigFile, options: Mapping[str, Any]
 
 def place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, Any]) -> str:
     """Where a value was given; the places in the order of their precedence."""
-    if file.path is not None and _holds(options, where):
+    if file.path is not None and _is_set_in(options, where):
         return "given as an option: "
     if (variable := _variable_of(where)) is not None:
         return f"{variable} in the environment: "
@@ -69,12 +69,12 @@ def _variable_of(where: tuple[str | int, ...]) -> str | None:
         if name := names.get(ENV_PREFIX + "__".join(map(str, where[:length])).upper()):
             return name
     section = names.get(f"{ENV_PREFIX}{where[0]}".upper())
-    if section is not None and _holds({where[0]: json.loads(os.environ[section])}, where[:2]):
+    if section is not None and _is_set_in({where[0]: json.loads(os.environ[section])}, where[:2]):
         return section
     return VENDOR_URL if where == ("api", "base_url") and os.environ.get(VENDOR_URL) else None
 
 
-def _holds(values: Any, where: Sequence[str | int]) -> bool:
+def _is_set_in(values: Any, where: Sequence[str | int]) -> bool:
     try:
         for step in where:
             values = values[step]
@@ -87,7 +87,7 @@ _PLAIN_WORDS = {"extra_forbidden": "unknown setting", "missing": "missing", "too
 _PLAIN_WORDS |= {"tuple_type": "must be a list", "dict_type": "must be a table", "model_type": "must be a table"}
 
 
-def _say(fault: Any) -> str:
+def _describe_error(fault: Any) -> str:
     """The name, the fault, and the value, cut short: never one that may be a secret, as a key under any name may."""
     where, value = fault["loc"], fault["input"]
     words = _PLAIN_WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")

@@ -74,20 +74,20 @@ class JobSettings(JobSpec):
     @classmethod
     def _headers_are_words(cls, webhooks: Any) -> Any:
         """The API takes any map for headers: numbers and truth values go out as the text that JSON has for them."""
-        return [_with_words(webhook) for webhook in webhooks] if isinstance(webhooks, list | tuple) else webhooks
+        return [_headers_as_text(webhook) for webhook in webhooks] if isinstance(webhooks, list | tuple) else webhooks
 
     @field_validator("webhook_configurations")
     @classmethod
     def _webhooks_can_be_called(cls, webhooks: Any) -> Any:
         for webhook in webhooks:
-            _refuse_no_address(webhook.webhook_url)
+            _require_https_url(webhook.webhook_url)
             for name, value in (webhook.webhook_headers or {}).items():
                 if not name or _CONTROL.search(name) or _CONTROL.search(value.get_secret_value()):
                     raise ValueError("webhook_headers: a header is one line, and has a name")
         return webhooks
 
 
-def _with_words(webhook: Any) -> Any:
+def _headers_as_text(webhook: Any) -> Any:
     headers = webhook.get("webhook_headers") if isinstance(webhook, Mapping) else None
     if not isinstance(headers, Mapping):
         return webhook
@@ -97,7 +97,7 @@ def _with_words(webhook: Any) -> Any:
     return {**webhook, "webhook_headers": words}
 
 
-def _refuse_no_address(url: str) -> None:
+def _require_https_url(url: str) -> None:
     if not url.startswith("https://"):
         raise ValueError("webhook_url must begin with https://")
     try:

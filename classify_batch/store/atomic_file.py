@@ -43,7 +43,7 @@ async def opened(
     Refusals of opening (except `but`) and closing become StoreErrors; what the block raises is left as it is.
     """
     with refusals(path, but=but), CancelScope(shield=True):
-        file = await aiofiles.open(path, mode, opener=_for_owner_only)
+        file = await aiofiles.open(path, mode, opener=_open_for_owner_only)
     try:
         yield cast("AsyncBufferedIOBase", file)
     finally:
@@ -56,7 +56,7 @@ async def written_beside(path: Path, blocks: AsyncIterator[bytes], fsync: Fsync)
     """A durable file with all `blocks`. It is gone after the block, whatever happens, unless renamed."""
     temporary = beside(path)
     try:
-        await _fill(temporary, path, blocks, fsync)
+        await _fill_temporary(temporary, path, blocks, fsync)
         yield temporary
     finally:
         with suppress(OSError):
@@ -99,7 +99,7 @@ def sync_directory(directory: Path, fsync: Fsync) -> None:
         os.close(descriptor)
 
 
-async def _fill(temporary: Path, path: Path, blocks: AsyncIterator[bytes], fsync: Fsync) -> None:
+async def _fill_temporary(temporary: Path, path: Path, blocks: AsyncIterator[bytes], fsync: Fsync) -> None:
     async with opened(temporary, "xb") as file:
         async for block in blocks:  # outside `refusals`: an OSError of the producer is not the disk's
             with refusals(path):
@@ -109,5 +109,5 @@ async def _fill(temporary: Path, path: Path, blocks: AsyncIterator[bytes], fsync
             await to_thread.run_sync(fsync, file.fileno())
 
 
-def _for_owner_only(path: str, flags: int) -> int:
+def _open_for_owner_only(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

@@ -73,7 +73,7 @@ class DiskStore:
 
         Directories that exist stay as they are. Raises RunDirectoryError.
         """
-        await to_thread.run_sync(self._prepare)
+        await to_thread.run_sync(self._prepare_directory)
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
@@ -90,7 +90,7 @@ class DiskStore:
         another process is just writing looks the same.
         """
         with refusals(self._path):
-            await to_thread.run_sync(self._sweep)
+            await to_thread.run_sync(self._remove_leftovers)
 
     # --- Reading --------------------------------------------------------------------------------------------
 
@@ -98,16 +98,16 @@ class DiskStore:
         return b"".join([block async for block in self.stream(name, start, end)])
 
     async def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        path = self._at(name)
+        path = self._path_of(name)
         async with opened(path, "rb", but=FileNotFoundError) as file:
             with refusals(path):
                 await file.seek(start)
-                while block := await file.read(_block_bytes(start, end)):
+                while block := await file.read(_next_block_bytes(start, end)):
                     start += len(block)
                     yield block
 
     async def size(self, name: str) -> int | None:
-        path = self._at(name)
+        path = self._path_of(name)
         with refusals(path):
             try:
                 return (await to_thread.run_sync(path.stat)).st_size
@@ -117,24 +117,24 @@ class DiskStore:
     async def names(self) -> frozenset[str]:
         """The files that are there, without the lock and what is half-written; none without a directory."""
         with refusals(self._path):
-            return await to_thread.run_sync(self._names)
+            return await to_thread.run_sync(self._list_names)
 
     # --- Files that are written whole -----------------------------------------------------------------------
 
     async def replace(self, name: str, blocks: AsyncIterator[bytes]) -> None:
-        path = self._at(name)
+        path = self._path_of(name)
         async with written_beside(path, blocks, self._fsync) as temporary:
             with refusals(path):
                 await to_thread.run_sync(publish, temporary.replace, path, self._fsync)
 
     async def create(self, name: str, data: bytes) -> None:
-        path = self._at(name)
-        async with written_beside(path, _one(data), self._fsync) as temporary:
+        path = self._path_of(name)
+        async with written_beside(path, _single_block(data), self._fsync) as temporary:
             with refusals(path, but=FileExistsError):
                 await to_thread.run_sync(publish, partial(give_new_name, temporary), path, self._fsync)
 
     async def remove(self, name: str) -> None:
-        path = self._at(name)
+        path = self._path_of(name)
         with refusals(path):
             await to_thread.run_sync(partial(path.unlink, missing_ok=True))
 
@@ -147,7 +147,7 @@ class DiskStore:
         if log in self._ends:
             raise InternalError(f"{log} can't be cut back after the first append to it")
         with refusals(self._path / log):
-            await to_thread.run_sync(self._truncate, log, end)
+            await to_thread.run_sync(self._truncate_file, log, end)
 
     def append(self, log: Log, data: bytes) -> int:
         start = self._ends.get(log)
@@ -163,7 +163,7 @@ class DiskStore:
 
     # --- What these stand on --------------------------------------------------------------------------------
 
-    def _at(self, name: str) -> Path:
+    def _path_of(self, name: str) -> Path:
         if Path(name).name != name or name in ("", ".."):
             raise InternalError(f"{name!r} is not the plain name of a file")
         return self._path / name
@@ -173,7 +173,7 @@ class DiskStore:
         with refusals(path):
             return path.stat().st_size if path.exists() else 0
 
-    def _prepare(self) -> None:
+    def _prepare_directory(self) -> None:
         try:
             if self._path.exists() and not self._path.is_dir():
                 raise RunDirectoryError(f"{self._path} is a file", hint="name another run directory")
@@ -187,19 +187,19 @@ class DiskStore:
         except OSError as error:
             raise unusable(self._path, error) from error
 
-    def _sweep(self) -> None:
+    def _remove_leftovers(self) -> None:
         for entry in self._path.iterdir():
             if TEMPORARY.fullmatch(entry.name):
                 entry.unlink(missing_ok=True)
 
-    def _names(self) -> frozenset[str]:
+    def _list_names(self) -> frozenset[str]:
         try:
             files = [entry.name for entry in os.scandir(self._path) if entry.is_file()]
         except FileNotFoundError:
             return frozenset()
         return frozenset(name for name in files if name != LOCK and not TEMPORARY.fullmatch(name))
 
-    def _truncate(self, log: Log, end: int) -> None:
+    def _truncate_file(self, log: Log, end: int) -> None:
         path = self._path / log
         if (size := self._size_now(log)) < end:
             raise DamagedError(
@@ -212,9 +212,9 @@ class DiskStore:
                 self._fsync(file.fileno())
 
 
-def _block_bytes(start: int, end: int | None) -> int:
+def _next_block_bytes(start: int, end: int | None) -> int:
     return BLOCK_BYTES if end is None else max(0, min(BLOCK_BYTES, end - start))
 
 
-async def _one(data: bytes) -> AsyncIterator[bytes]:
+async def _single_block(data: bytes) -> AsyncIterator[bytes]:
     yield data

@@ -97,12 +97,12 @@ class LogWriter:
         """Makes a group durable, data before journal. Raises StoreError."""
         data = [log for log in _DATA if log in group.blocks]
         for log in data:
-            self._append(log, group)
+            self._append_group(log, group)
         for log in data:
-            self._settle(log)
+            self._sync_log(log)
         if Log.JOURNAL in group.blocks:
-            self._append(Log.JOURNAL, group)
-            self._settle(Log.JOURNAL)
+            self._append_group(Log.JOURNAL, group)
+            self._sync_log(Log.JOURNAL)
 
     def close(self) -> None:
         for descriptor in self._descriptors.values():
@@ -110,10 +110,10 @@ class LogWriter:
                 os.close(descriptor)
         self._descriptors.clear()
 
-    def _append(self, log: Log, group: _Group) -> None:
+    def _append_group(self, log: Log, group: _Group) -> None:
         path = self._directory / log
         with refusals(path):
-            descriptor = self._open(log)
+            descriptor = self._open_log(log)
             if (size := os.fstat(descriptor).st_size) != (start := group.starts[log]):
                 raise StoreError(
                     f"{path} has {size} bytes where {start} were expected: somebody else writes to it",
@@ -123,14 +123,14 @@ class LogWriter:
             while rest:
                 rest = rest[self._write(descriptor, rest) :]
 
-    def _open(self, log: Log) -> int:
+    def _open_log(self, log: Log) -> int:
         """The log's descriptor. Its name is made durable once, also where a killed process created it."""
         if log not in self._descriptors:
             self._descriptors[log] = os.open(self._directory / log, _OPEN, 0o600)
             sync_directory(self._directory, self._fsync)
         return self._descriptors[log]
 
-    def _settle(self, log: Log) -> None:
+    def _sync_log(self, log: Log) -> None:
         with refusals(self._directory / log):
             self._fsync(self._descriptors[log])
 
@@ -150,25 +150,25 @@ class Committer:
 
     def append(self, log: Log, data: bytes, start: int) -> None:
         if self._failure is not None or self._closed:
-            self._refuse()
+            self._raise_failure()
         self._gathering.add(log, data, start)
         if self._flying is None and self._armed is None:
-            self._armed = asyncio.get_running_loop().call_later(LAZY_S, self._hand_over)
+            self._armed = asyncio.get_running_loop().call_later(LAZY_S, self._start_writing)
 
     async def commit(self) -> None:
         group = self._gathering if self._gathering.blocks else self._flying
         if group is None:
             if self._failure is not None or self._closed:
-                self._refuse()
+                self._raise_failure()
             await checkpoint()
             return
         waiter = asyncio.get_running_loop().create_future()
         if group is self._gathering and self._flying is None and not group.waiters:
-            self._arm()
+            self._schedule_write()
         group.waiters.append(waiter)
         await waiter
         if group.failed:
-            self._refuse()
+            self._raise_failure()
 
     async def aclose(self) -> None:
         """Commits what is left, also in a cancelled task, and ends the thread."""
@@ -184,7 +184,7 @@ class Committer:
                 if self._thread is not None:
                     await to_thread.run_sync(self._thread.join)
 
-    def _refuse(self) -> NoReturn:
+    def _raise_failure(self) -> NoReturn:
         """Raises a new error for each caller: a shared one would gather all their tracebacks."""
         match self._failure:
             case None:
@@ -194,21 +194,23 @@ class Committer:
             case failure:
                 raise InternalError("the thread that commits died") from failure
 
-    def _arm(self) -> None:
+    def _schedule_write(self) -> None:
         """Hands the group over after the present turn of the loop."""
         if self._armed is not None:
             self._armed.cancel()
-        self._armed = asyncio.get_running_loop().call_soon(self._hand_over)
+        self._armed = asyncio.get_running_loop().call_soon(self._start_writing)
 
-    def _hand_over(self) -> None:
+    def _start_writing(self) -> None:
         self._armed = None
         if self._thread is None:
-            self._thread = Thread(target=self._run, args=(asyncio.get_running_loop(),), name="commit", daemon=True)
+            self._thread = Thread(
+                target=self._write_group, args=(asyncio.get_running_loop(),), name="commit", daemon=True
+            )
             self._thread.start()
         self._flying, self._gathering = self._gathering, _Group()
         self._queue.put(self._flying)
 
-    def _finished(self, failure: BaseException | None) -> None:
+    def _finish_group(self, failure: BaseException | None) -> None:
         groups = [self._flying] if failure is None else [self._flying, self._gathering]
         self._flying = None
         self._failure = failure
@@ -216,9 +218,9 @@ class Committer:
             if group is not None:
                 group.wake(failed=failure is not None)
         if failure is None and self._gathering.blocks:
-            self._arm()  # it waited for an fsync already
+            self._schedule_write()  # it waited for an fsync already
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _write_group(self, loop: asyncio.AbstractEventLoop) -> None:
         failure: BaseException | None = None
         while failure is None and (group := self._queue.get()) is not None:
             try:
@@ -226,5 +228,5 @@ class Committer:
             except BaseException as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
                 failure = error
             with suppress(RuntimeError):  # the loop is gone, and with it all who waited
-                loop.call_soon_threadsafe(self._finished, failure)
+                loop.call_soon_threadsafe(self._finish_group, failure)
         self._writer.close()

@@ -43,7 +43,7 @@ def read_holder(directory: Path) -> Holder | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _parse(os.read(descriptor, _WORDS_BYTES_MAX))
+        return _parse_holder(os.read(descriptor, _WORDS_BYTES_MAX))
     except OSError:
         return None  # no flock here: `hold` refuses such a place, so nobody holds it
     else:
@@ -52,7 +52,7 @@ def read_holder(directory: Path) -> Holder | None:
         os.close(descriptor)
 
 
-def _parse(words: bytes) -> Holder:
+def _parse_holder(words: bytes) -> Holder:
     try:
         said = cast("dict[str, object]", json.loads(words))
         return Holder(str(said["host"]), int(str(said["pid"])), str(said["since"]))

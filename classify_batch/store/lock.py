@@ -56,27 +56,27 @@ async def hold(directory: Path) -> AsyncIterator[None]:
         LockedError: somebody else holds it, in this process or another.
         RunDirectoryError: it can't be locked: missing, forbidden, or on a filesystem without flock.
     """
-    lock = await _acquire(directory)
+    lock = await _acquire_lock(directory)
     try:
         yield
     finally:
-        _release(lock)
+        _release_lock(lock)
 
 
-async def _acquire(directory: Path) -> UnixFileLock:
+async def _acquire_lock(directory: Path) -> UnixFileLock:
     try:
-        lock = _lock_of(directory)
+        lock = _lock_file_of(directory)
         for _ in range(_ATTEMPTS_MAX):
             with suppress(Timeout):
                 lock.acquire()
                 return lock
             await anyio.sleep(_TRY_AGAIN_S)
     except OSError as error:
-        raise _unlockable(directory, error) from error
+        raise _unlockable_error(directory, error) from error
     raise locked(str(directory), read_holder(directory) or Holder())
 
 
-def _lock_of(directory: Path) -> UnixFileLock:
+def _lock_file_of(directory: Path) -> UnixFileLock:
     if not directory.is_dir():  # filelock would create it, open to others
         raise RunDirectoryError(f"{directory} is not a directory", hint="check the path of the run directory")
     return UnixFileLock(
@@ -85,22 +85,22 @@ def _lock_of(directory: Path) -> UnixFileLock:
         blocking=False,
         thread_local=False,
         fallback_to_soft=False,
-        on_acquired=_sign,
+        on_acquired=_write_holder,
     )
 
 
-def _release(lock: UnixFileLock) -> None:
+def _release_lock(lock: UnixFileLock) -> None:
     with suppress(OSError):  # words that stay behind harm nobody: a free lock has no holder
         os.truncate(lock.lock_file, 0)
     lock.release(force=True)
 
 
-def _sign(descriptor: int) -> None:
+def _write_holder(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(asdict(holder_here())).encode() + b"\n", 0)
 
 
-def _unlockable(directory: Path, error: OSError) -> ClassifyBatchError:
+def _unlockable_error(directory: Path, error: OSError) -> ClassifyBatchError:
     if error.errno not in _NO_FLOCK:
         return unusable(directory / LOCK, error)
     return RunDirectoryError(

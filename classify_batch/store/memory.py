@@ -81,7 +81,7 @@ class MemoryStore:
         for log, data in self._pending:
             pending[log] += len(data)
         kept = {Log.JOURNAL: choose(0, pending[Log.JOURNAL])}
-        owed = self._owed(kept[Log.JOURNAL])
+        owed = self._uncommitted_bytes(kept[Log.JOURNAL])
         for log in (Log.RESULTS, Log.FAILURES, Log.PROVISIONAL):
             kept[log] = choose(owed[log], pending[log])
         found = self.files
@@ -131,14 +131,14 @@ class MemoryStore:
     async def replace(self, name: str, blocks: AsyncIterator[bytes]) -> None:
         data = b"".join([block async for block in blocks])
         await checkpoint()
-        self._charge(name, len(data))
+        self._charge_space(name, len(data))
         self._files[name] = bytearray(data)
 
     async def create(self, name: str, data: bytes) -> None:
         await checkpoint()
         if name in self._files:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-        self._charge(name, len(data))
+        self._charge_space(name, len(data))
         self._files[name] = bytearray(data)
 
     async def remove(self, name: str) -> None:
@@ -155,7 +155,7 @@ class MemoryStore:
             del self._files[log][end:]
 
     def append(self, log: Log, data: bytes) -> int:
-        self._refuse_if_over()
+        self._refuse_over_capacity()
         start = self._ends.setdefault(log, len(self._files.get(log, b"")))
         if data:
             self._pending.append((log, data))
@@ -163,46 +163,46 @@ class MemoryStore:
         return start
 
     async def commit(self) -> None:
-        self._refuse_if_over()
+        self._refuse_over_capacity()
         mark = self._settled + len(self._pending)
         await anyio.sleep(self._commit_s)
         if self._settled < mark:
-            self._settle(mark)
+            self._make_durable(mark)
 
     # --- What these stand on --------------------------------------------------------------------------------
 
-    def _settle(self, mark: int) -> None:
+    def _make_durable(self, mark: int) -> None:
         """Makes the first `mark` appends durable, data before journal, as far as there is room."""
-        self._refuse_if_over()
+        self._refuse_over_capacity()
         if self._commits_left == 0:
-            self._failure = refused(Path("journal.jsonl"), _oserror(errno.EIO))
-            self._refuse_if_over()
+            self._failure = refused(Path("journal.jsonl"), _make_os_error(errno.EIO))
+            self._refuse_over_capacity()
         group = self._pending[: mark - self._settled]
         for log, data in sorted(group, key=lambda entry: entry[0] is Log.JOURNAL):
-            self._write(log, data)
+            self._write_at_once(log, data)
         del self._pending[: len(group)]
         self._settled = mark
         if self._commits_left is not None:
             self._commits_left -= 1
 
-    def _write(self, log: Log, data: bytes) -> None:
+    def _write_at_once(self, log: Log, data: bytes) -> None:
         """Like a full disk: takes what fits, and what comes behind is never written."""
         self._files.setdefault(log.value, bytearray()).extend(data[: self._bytes_left])
         try:
-            self._charge(log, len(data))
+            self._charge_space(log, len(data))
         except StoreError as failure:
             self._bytes_left = 0
             self._failure = failure
             self._pending.clear()
             raise
 
-    def _charge(self, name: str, count: int) -> None:
+    def _charge_space(self, name: str, count: int) -> None:
         if self._bytes_left is not None:
             if count > self._bytes_left:
-                raise refused(Path(name), _oserror(errno.ENOSPC))
+                raise refused(Path(name), _make_os_error(errno.ENOSPC))
             self._bytes_left -= count
 
-    def _owed(self, journal_bytes: int) -> Counter[Log]:
+    def _uncommitted_bytes(self, journal_bytes: int) -> Counter[Log]:
         """How much of the other logs must be durable if that many pending bytes of the journal are."""
         owed = Counter[Log]()
         before = Counter[Log]()
@@ -214,12 +214,12 @@ class MemoryStore:
                 journal_bytes -= len(data)
         return owed
 
-    def _refuse_if_over(self) -> None:
+    def _refuse_over_capacity(self) -> None:
         if self._failure is not None:
             raise StoreError(str(self._failure), hint=self._failure.hint) from self._failure
         if self._closed:
             raise InternalError("append or commit after the store was closed")
 
 
-def _oserror(number: int) -> OSError:
+def _make_os_error(number: int) -> OSError:
     return OSError(number, os.strerror(number))

@@ -16,7 +16,7 @@ _FAILING = _FULL | {errno.EIO}
 
 def refused(path: Path, error: OSError) -> StoreError:
     """The medium refused an operation on `path` in the middle of a run."""
-    return StoreError(f"{path}: {error.strerror or error}", hint=_hint(error))
+    return StoreError(f"{path}: {error.strerror or error}", hint=hint_for(error))
 
 
 def unusable(path: Path, error: OSError) -> ClassifyBatchError:
@@ -40,7 +40,7 @@ def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ())
         raise refused(path, error) from error
 
 
-def _hint(error: OSError) -> str:
+def hint_for(error: OSError) -> str:
     if error.errno in _FULL:
         return "make room (or raise the quota), then the same command goes on"
     if error.errno in _FORBIDDEN:

@@ -57,7 +57,7 @@ class _Temporary:
             self._file.seek(start)
             self._file.write(data)
         except OSError as error:
-            raise self._refused(error) from error
+            raise self._store_error(error) from error
         self._end += len(data)
         return start
 
@@ -66,7 +66,7 @@ class _Temporary:
             self._file.seek(start)
             return self._file.read(length)
         except OSError as error:
-            raise self._refused(error) from error
+            raise self._store_error(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +75,7 @@ class _Temporary:
         with suppress(OSError):  # a full disk has been told already, by the append that met it
             self._file.close()
 
-    def _refused(self, error: OSError) -> StoreError:
+    def _store_error(self, error: OSError) -> StoreError:
         where = self._directory or tempfile.gettempdir()
         return StoreError(
             f"temporary files in {where}: {error.strerror or error}",
@@ -130,7 +130,7 @@ class Buckets(_Temporary):
         deque(put, maxlen=0)  # a loop without a line of Python in it: 10 million IDs come by here
         self._held_ids += len(file_ids)
         if self._held_ids >= self._held_ids_max:
-            self._write()
+            self._spill_to_files()
 
     def bucket(self, number: int) -> list[str]:
         """A bucket's IDs, in the order in which they were added."""
@@ -140,7 +140,7 @@ class Buckets(_Temporary):
                 file_ids += data.decode().split("\n")
         return file_ids + self._held[number]
 
-    def _write(self) -> None:
+    def _spill_to_files(self) -> None:
         parts = ["\n".join(file_ids).encode() for file_ids in self._held]
         start = self.append(b"".join(parts))
         self._segments.append(array("Q", accumulate(map(len, parts), initial=start)))

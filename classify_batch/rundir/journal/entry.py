@@ -50,7 +50,7 @@ class AgainItem(msgspec.Struct, gc=False):
     unnamed: int = 0
 
     def part(self, chunk: int) -> Part:
-        return _part(chunk, self.ranges, self.bad_jobs, self.first, self.shared, self.unnamed)
+        return make_part(chunk, self.ranges, self.bad_jobs, self.first, self.shared, self.unnamed)
 
 
 class Item(msgspec.Struct, gc=False):
@@ -82,7 +82,7 @@ class Item(msgspec.Struct, gc=False):
     @property
     def part(self) -> Part:
         """What the attempt sends."""
-        return _part(self.chunk, self.ranges, self.bad_jobs, self.first, self.shared, self.unnamed)
+        return make_part(self.chunk, self.ranges, self.bad_jobs, self.first, self.shared, self.unnamed)
 
     @property
     def parts_again(self) -> tuple[Part, ...]:
@@ -124,7 +124,7 @@ class Entry(msgspec.Struct, gc=False):
     def facts(self) -> tuple[Fact, ...]:
         """What it says of attempts, as the stages say it."""
         at_s = self.at_s
-        return tuple(_fact(self.kind, item, at_s, self.server_s) for item in self.items)
+        return tuple(make_fact(self.kind, item, at_s, self.server_s) for item in self.items)
 
 
 def encode_facts(
@@ -149,34 +149,34 @@ def encode_facts(
         body["totals"] = totals
     if found is not None:
         body["found"] = found
-    if (told_s := _server_s(listed, server_s)) is not None:
+    if (told_s := latest_server_s(listed, server_s)) is not None:
         body["server_s"] = told_s
     if times_apart:
         body["times_apart"] = True
-    body["items"] = [_write(fact) for fact in listed]
-    return _seal(body)
+    body["items"] = [_write_item(fact) for fact in listed]
+    return _seal_line(body)
 
 
-def _server_s(facts: Sequence[Fact], named_s: float | None) -> float | None:
+def latest_server_s(facts: Sequence[Fact], named_s: float | None) -> float | None:
     """For jobs that are named, `named_s`; for intents what holds for all of a line: the earliest time that was known
     before one of them."""
     if not isinstance(facts[0], Submitting):
-        return named_s if any(_names_jobs(fact) for fact in facts) else None
+        return named_s if any(names_jobs(fact) for fact in facts) else None
     times = [fact.server_s for fact in facts if isinstance(fact, Submitting)]
     known = [time_s for time_s in times if time_s is not None]
     return min(known) if known and len(known) == len(times) else None
 
 
-def _names_jobs(fact: Fact) -> bool:
+def names_jobs(fact: Fact) -> bool:
     return isinstance(fact, Submitted | Adopted) or (isinstance(fact, Ended) and bool(fact.found))
 
 
 def encode_about_run(seq: int, at_s: float, durable: int, kind: Kind, values: Mapping[str, Any]) -> bytes:
     """A line about the run as a whole."""
-    return _seal({"seq": seq, "at": to_iso(at_s), "kind": kind, "durable": durable, **values})
+    return _seal_line({"seq": seq, "at": to_iso(at_s), "kind": kind, "durable": durable, **values})
 
 
-def _seal(body: Mapping[str, Any]) -> bytes:
+def _seal_line(body: Mapping[str, Any]) -> bytes:
     return seal(json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode("ascii"))
 
 
@@ -210,7 +210,7 @@ def _decode_by_json(line: bytes) -> Entry:
 # --- Facts as JSON and back -------------------------------------------------------------------------------------------
 
 
-def _write(fact: Fact) -> dict[str, Any]:
+def _write_item(fact: Fact) -> dict[str, Any]:
     item: dict[str, Any] = {"chunk": fact.key.chunk, "attempt": fact.key.attempt}
     match fact:
         case Submitting():
@@ -264,7 +264,7 @@ def write_part(part: Part) -> dict[str, Any]:
 
 def read_part(chunk: int, item: Mapping[str, Any]) -> Part:
     """What `write_part` wrote."""
-    return _part(
+    return make_part(
         chunk,
         item.get("ranges"),
         item.get("bad_jobs", 0),
@@ -274,7 +274,7 @@ def read_part(chunk: int, item: Mapping[str, Any]) -> Part:
     )
 
 
-def _part(
+def make_part(
     chunk: int,
     ranges: Iterable[tuple[int, int]] | None,
     bad_jobs: int,
@@ -293,28 +293,28 @@ def _part(
     )
 
 
-def _fact(kind: Kind, item: Item, at_s: float, server_s: float | None) -> Fact:
+def make_fact(kind: Kind, item: Item, at_s: float, server_s: float | None) -> Fact:
     key = AttemptKey(item.chunk, item.attempt)
     match kind:
         case Kind.SUBMITTING:
             return Submitting(key, item.part, at_s, item.credits, server_s, item.project_id)
         case Kind.SUBMITTED:
-            return Submitted(key, _said(item.job_id), at_s, item.project_id)
+            return Submitted(key, _text_or_empty(item.job_id), at_s, item.project_id)
         case Kind.ADOPTED:
-            return Adopted(key, _said(item.job_id), at_s, item.project_id)
+            return Adopted(key, _text_or_empty(item.job_id), at_s, item.project_id)
         case Kind.FINISHED:
-            return Finished(key, _said(item.status), item.duration_s, item.message)
+            return Finished(key, _text_or_empty(item.status), item.duration_s, item.message)
         case _:
             tally = Tally(item.counts or {}, item.types or {}, item.failure_codes or {}, item.sums or {})
-            segments = (_segment(item.results), _segment(item.failures), _segment(item.provisional))
+            segments = (_make_segment(item.results), _make_segment(item.failures), _make_segment(item.provisional))
             return Ended(key, kind, *segments, tally, item.parts_again, item.jobs)
 
 
-def _segment(values: tuple[int, int, int] | None) -> Segment | None:
+def _make_segment(values: tuple[int, int, int] | None) -> Segment | None:
     return None if values is None else Segment(*values)
 
 
-def _said(words: str | None) -> str:
+def _text_or_empty(words: str | None) -> str:
     if words is None:
         raise BadLineError("not a journal line: it doesn't say what its kind must")
     return words

@@ -33,19 +33,19 @@ class Reader:
             try:
                 entry = decode(line)
             except BadLineError as error:
-                self._note_bad(str(error))
+                self._note_bad_line(str(error))
                 self._offset += len(line) + 1
                 continue
             self.durable = max(self.durable, entry.durable)
             if entry.seq != self.seq + 1:
-                self._note_bad(f"seq {entry.seq} follows seq {self.seq}")
+                self._note_bad_line(f"seq {entry.seq} follows seq {self.seq}")
             self._offset += len(line) + 1
             if self._bad is None:
                 self.seq += 1
                 self.good_end = self._offset
                 yield entry, start
 
-    def _note_bad(self, why: str) -> None:
+    def _note_bad_line(self, why: str) -> None:
         if self._bad is None:
             self._bad = (self.seq + 1, self._offset, why)
 
@@ -55,7 +55,7 @@ class Reader:
         `known_durable`: a seq that is known from elsewhere (the manifest) to have been on the disk.
         """
         if self._rest:
-            self._note_bad("the line has no end")
+            self._note_bad_line("the line has no end")
         durable = max(self.durable, known_durable)
         if self._bad is not None and self._bad[0] <= durable:
             line, byte, why = self._bad

@@ -144,7 +144,7 @@ class RunSnapshot(Totals):
         """Applies a line of the journal, which begins at `offset`."""
         self.seq = entry.seq
         if entry.about_run is not None:
-            self._read_about_run(entry.kind, entry.about_run, entry.at_s)
+            self._apply_about_run(entry.kind, entry.about_run, entry.at_s)
             return
         self._tell(entry.requests)
         if entry.found is not None:
@@ -154,10 +154,10 @@ class RunSnapshot(Totals):
         kind = entry.kind
         if kind is _FINISHED:
             for item in entry.items:
-                self._finish((item.chunk, item.attempt), item.duration_s)
+                self._apply_finished((item.chunk, item.attempt), item.duration_s)
         elif kind is _SUBMITTING:
             for item in entry.items:
-                self._submit(
+                self._apply_submitting(
                     (item.chunk, item.attempt),
                     item.part,
                     entry.at_s,
@@ -169,14 +169,14 @@ class RunSnapshot(Totals):
         elif kind is _SUBMITTED or kind is _ADOPTED:
             self.names_untimed |= entry.server_s is None
             for item in entry.items:
-                self._accept((item.chunk, item.attempt), kind, item.job_id, entry.at_s, item.project_id)
+                self._apply_accepted((item.chunk, item.attempt), kind, item.job_id, entry.at_s, item.project_id)
         else:
             for item in entry.items:
                 segments = (item.results, item.failures, item.provisional)
-                self._end((item.chunk, item.attempt), kind, segments, item.parts_again, item.failure_codes)
+                self._apply_ended((item.chunk, item.attempt), kind, segments, item.parts_again, item.failure_codes)
                 self._count(item.counts, item.types, item.failure_codes, item.sums)
 
-    def _read_about_run(self, kind: Kind, values: Mapping[str, Any], at_s: float) -> None:
+    def _apply_about_run(self, kind: Kind, values: Mapping[str, Any], at_s: float) -> None:
         match kind:
             case Kind.OPENED:
                 self.end_reading()
@@ -194,9 +194,9 @@ class RunSnapshot(Totals):
 
     def end_reading(self) -> None:
         super().end_reading()
-        self._doubt_the_last_process()
+        self._note_unbounded_kill()
 
-    def _doubt_the_last_process(self) -> None:
+    def _note_unbounded_kill(self) -> None:
         """A process of an older version that was killed may have sent what it had not written down, where it had no
         bound of credits to hold."""
         opened = self.opened
@@ -209,20 +209,22 @@ class RunSnapshot(Totals):
         """Makes a fact true. `offset`: where its line begins in the journal."""
         match fact:
             case Submitting():
-                self._submit(fact.key, fact.part, fact.since_s, offset, fact.credits, fact.server_s, fact.project_id)
+                self._apply_submitting(
+                    fact.key, fact.part, fact.since_s, offset, fact.credits, fact.server_s, fact.project_id
+                )
             case Submitted():
                 self.learn_server_s(fact.created_at_s)
-                self._accept(fact.key, Kind.SUBMITTED, fact.job_id, fact.at_s, fact.project_id)
+                self._apply_accepted(fact.key, Kind.SUBMITTED, fact.job_id, fact.at_s, fact.project_id)
             case Adopted():
                 self.learn_server_s(fact.created_at_s)
-                self._accept(fact.key, Kind.ADOPTED, fact.job_id, fact.at_s, fact.project_id)
+                self._apply_accepted(fact.key, Kind.ADOPTED, fact.job_id, fact.at_s, fact.project_id)
             case Finished():
-                self._finish(fact.key, fact.duration_s)
+                self._apply_finished(fact.key, fact.duration_s)
             case Ended():
                 tally = fact.tally
                 self.learn_server_s(fact.created_at_s)
                 segments = (fact.results, fact.failures, fact.provisional)
-                self._end(fact.key, fact.kind, segments, fact.again, tally.codes)
+                self._apply_ended(fact.key, fact.kind, segments, fact.again, tally.codes)
                 self._count(tally.outcomes, tally.types, tally.codes, tally.sums)
 
     def reopen(self, values: Mapping[str, Any], at_s: float) -> None:
@@ -272,7 +274,7 @@ class RunSnapshot(Totals):
 
     # --- One step of one attempt: what is read and what is lived come by here ----------------------------------------
 
-    def _submit(
+    def _apply_submitting(
         self,
         key: tuple[int, int],
         part: Part,
@@ -284,13 +286,13 @@ class RunSnapshot(Totals):
     ) -> None:
         attempt = self.open.get(key)  # type: ignore[call-overload]
         if attempt is None:
-            attempt = self._begin(AttemptKey(*key), part, since_s, offset)
+            attempt = self._begin_attempt(AttemptKey(*key), part, since_s, offset)
             attempt.server_s, attempt.project_id = server_s, project_id
         attempt.credits += credits
         self._reserve(credits)
         attempt.state = move(attempt.state, _SUBMITTING)
 
-    def _begin(self, key: AttemptKey, part: Part, since_s: float, offset: int) -> OpenAttempt:
+    def _begin_attempt(self, key: AttemptKey, part: Part, since_s: float, offset: int) -> OpenAttempt:
         chunk = key.chunk
         if self.chunk_states[chunk] == PLANNED:
             self.chunk_states[chunk] = OPEN
@@ -305,7 +307,7 @@ class RunSnapshot(Totals):
         attempt = self.open[key] = OpenAttempt(part, since_s, offset)
         return attempt
 
-    def _accept(
+    def _apply_accepted(
         self, key: tuple[int, int], kind: Kind, job_id: str | None, at_s: float, project_id: str | None
     ) -> None:
         if job_id is None:
@@ -320,13 +322,13 @@ class RunSnapshot(Totals):
         self.job_id = job_id
         self.project_id = self.project_id or project_id
 
-    def _finish(self, key: tuple[int, int], duration_s: float | None) -> None:
+    def _apply_finished(self, key: tuple[int, int], duration_s: float | None) -> None:
         attempt = self._open_attempt(key)
         attempt.state = move(attempt.state, _FINISHED)
         if duration_s is not None:
             self.durations.append(duration_s)
 
-    def _end(
+    def _apply_ended(
         self,
         key: tuple[int, int],
         kind: Kind,
@@ -337,9 +339,9 @@ class RunSnapshot(Totals):
         attempt = self._open_attempt(key)
         attempt.state = move(attempt.state, kind)
         results, failures, provisional = segments
-        self.results_end = _next_end(self.results_end, results)
-        self.failures_end = _next_end(self.failures_end, failures)
-        self.provisional_end = _next_end(self.provisional_end, provisional)
+        self.results_end = end_after_segment(self.results_end, results)
+        self.failures_end = end_after_segment(self.failures_end, failures)
+        self.provisional_end = end_after_segment(self.provisional_end, provisional)
         del self.open[key]  # type: ignore[arg-type]
         if attempt.job_id is not None:
             self.jobs_out -= 1
@@ -361,7 +363,7 @@ class RunSnapshot(Totals):
             raise InternalError(f"chunk {key[0]} has no attempt {key[1]}") from None
 
 
-def _next_end(end: int, segment: _Segment | None) -> int:
+def end_after_segment(end: int, segment: _Segment | None) -> int:
     if segment is None:
         return end
     start, next_end, _ = segment

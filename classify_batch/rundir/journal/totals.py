@@ -124,14 +124,14 @@ class Totals:
             case Kind.TUNED:
                 pass
             case _:
-                self._take_over(values)
+                self._start_from_totals(values)
                 self._tell(values.get("requests"))
                 self.jobs += len(values["items"]) if kind in (Kind.SUBMITTED, Kind.ADOPTED) else 0
                 for item in values["items"]:
                     self._reserve(item.get("credits", 0.0))
                     self._count(item.get("counts"), item.get("types"), item.get("failure_codes"), item.get("sums"))
 
-    def _take_over(self, values: Mapping[str, Any]) -> None:
+    def _start_from_totals(self, values: Mapping[str, Any]) -> None:
         """Begins with what a line says of all before it."""
         if (sums := values.get("totals")) is not None:
             self.outcomes, self.types = Counter(sums["counts"]), Counter(sums["types"])
@@ -154,13 +154,13 @@ def read_totals(read: Read, size: int, name: str, known_durable: int = 0, totals
     Raises:
         DamagedError: a line that is known to have been on the disk is not there as it was written.
     """
-    start, seq = _last_sums(read, size)
+    start, seq = _find_last_totals(read, size)
     totals = totals or Totals()
     totals.seq = seq
     bad: tuple[int, str] | None = None
     durable = known_durable
-    for offset, line in _lines(read, start, size):
-        values = _parse(line)
+    for offset, line in _lines_backwards(read, start, size):
+        values = _parse_line(line)
         durable = max(durable, values.get("durable", 0))
         if bad is None and values.get("seq") == totals.seq + 1:
             totals.read_line(values)
@@ -176,7 +176,7 @@ def read_totals(read: Read, size: int, name: str, known_durable: int = 0, totals
     return totals
 
 
-def _last_sums(read: Read, size: int) -> tuple[int, int]:
+def _find_last_totals(read: Read, size: int) -> tuple[int, int]:
     """Where the last line begins that tells the sums before it, and the seq before it; else the beginning."""
     for look in _LOOKS_BYTES:
         start = max(0, size - look)
@@ -184,14 +184,14 @@ def _last_sums(read: Read, size: int) -> tuple[int, int]:
         offset = size - len(rest)
         for line in reversed(lines):
             offset -= len(line) + 1
-            if _MARK in line and "totals" in (values := _parse(line)):
+            if _MARK in line and "totals" in (values := _parse_line(line)):
                 return offset, values["seq"] - 1
         if not start:
             break
     return 0, 0
 
 
-def _lines(read: Read, start: int, size: int) -> Iterator[tuple[int, bytes]]:
+def _lines_backwards(read: Read, start: int, size: int) -> Iterator[tuple[int, bytes]]:
     """Whole lines, each with the offset at which it begins."""
     rest = b""
     for place in range(start, size, _BLOCK_BYTES):
@@ -201,7 +201,7 @@ def _lines(read: Read, start: int, size: int) -> Iterator[tuple[int, bytes]]:
             start += len(line) + 1
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def _parse_line(line: bytes) -> dict[str, Any]:
     """A line's members; none for what is not as it was written."""
     try:
         refuse_unsound(line)

@@ -40,7 +40,7 @@ class _Rank(IntEnum):
     ENDED = 3
 
 
-def _rank_of(fact: Fact) -> _Rank:
+def rank_of_fact(fact: Fact) -> _Rank:
     match fact:
         case Submitting():
             return _Rank.INTENDED
@@ -99,11 +99,11 @@ class JournalWriter:
             self.write()
 
     def record(self, fact: Fact) -> None:
-        standing, rank, chunk = self.standing, _rank_of(fact), fact.key.chunk
+        standing, rank, chunk = self.standing, rank_of_fact(fact), fact.key.chunk
         if rank < self._ranks.get(chunk, rank) or len(self._ranks) >= TOGETHER_MAX:
             self.write()
         if not self._ranks:
-            self._begin()
+            self._begin_lines()
         if isinstance(fact, Submitting | Submitted | Adopted) and fact.project_id == standing.project_id:
             fact = replace(fact, project_id=None)  # it is known
         standing.apply(fact, 0)
@@ -113,7 +113,7 @@ class JournalWriter:
             self._numbered.pop(chunk, None)
         self._on_fact(fact)
 
-    def _begin(self) -> None:
+    def _begin_lines(self) -> None:
         """The next lines begin here: what a line says of all before it has to be taken down now."""
         if self._bytes_since_totals >= self._totals_every_bytes:
             requests = self._requests()
@@ -134,7 +134,7 @@ class JournalWriter:
     def _write_line(self, facts: list[Fact]) -> None:
         standing, ends = self.standing, isinstance(facts[0], Ended)
         requests, totals = self._totals or (self._requests() if ends else None, None)
-        found = self._newly_found() if ends else None
+        found = self._limits_to_report() if ends else None
         standing.seq += 1
         line = encode_facts(
             standing.seq,
@@ -154,7 +154,7 @@ class JournalWriter:
             if isinstance(fact, Submitting) and (left := standing.open.get(fact.key)) is not None and not left.offset:
                 left.offset = offset
 
-    def _newly_found(self) -> dict[str, float] | None:
+    def _limits_to_report(self) -> dict[str, float] | None:
         """The limits that were found, where a later process should know better than by what was written last."""
         known, found = self.standing.found, self._found()
         if found.keys() == known.keys() and all(
@@ -252,11 +252,11 @@ class JournalWriter:
             for line in lines:
                 place += len(line) + 1
                 if b'"job_id"' in line or b'"jobs":[' in line:
-                    _add_named(named, wanted, decode(line))
+                    add_named_jobs(named, wanted, decode(line))
         return named, place
 
 
-def _add_named(named: dict[str, NamedFor], wanted: frozenset[str], entry: Entry) -> None:
+def add_named_jobs(named: dict[str, NamedFor], wanted: frozenset[str], entry: Entry) -> None:
     for item in entry.items:
         if item.job_id in wanted and entry.kind in (Kind.SUBMITTED, Kind.ADOPTED):
             named[item.job_id] = None
