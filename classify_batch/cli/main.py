@@ -14,7 +14,21 @@ from classify_batch.cli import signals
 from classify_batch.cli.rendering import outputs
 from classify_batch.errors import EXIT_STATUS_MEANINGS, ClassifyBatchError, ExitStatus
 
-COMMANDS = ("run", "resume", "plan", "check", "status", "tune", "verify", "export", "diff", "jobs", "files", "sandbox")
+COMMANDS = (
+    "run",
+    "resume",
+    "plan",
+    "check",
+    "status",
+    "tune",
+    "verify",
+    "export",
+    "diff",
+    "jobs",
+    "files",
+    "sandbox",
+    "manual",
+)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

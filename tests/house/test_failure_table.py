@@ -1,4 +1,4 @@
-"""The README's table of failures is drawn from llamacloud/failures.py."""
+"""The manual's table of failures is drawn from llamacloud/failures.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from classify_batch.errors import Verdict
 from classify_batch.llamacloud.failures import Symptom, judge_status, judge_symptom
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+FAILURES = (Path(__file__).parents[2] / "classify_batch" / "manual" / "failures.md").read_text("utf-8")
 
 WORDS = {
     Verdict.LATER: "later",
@@ -48,9 +48,9 @@ def rows() -> list[str]:
     return lines
 
 
-def test_the_readme_has_the_table_of_failures() -> None:
-    """What a failed call means stands in the README as the code decides it."""
-    assert "\n".join(rows()) in README
+def test_the_manual_has_the_table_of_failures() -> None:
+    """What a failed call means stands in the manual as the code decides it."""
+    assert "\n".join(rows()) in FAILURES
 
 
 def test_statuses_in_one_row_are_judged_alike() -> None:

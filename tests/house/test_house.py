@@ -1,4 +1,4 @@
-"""What holds of the whole: imports, names, sizes, and a README that says what the code does."""
+"""What holds of the whole: imports, names, sizes, and a README and a manual that say what the code does."""
 
 import ast
 import json
@@ -29,6 +29,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "classify_batch"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PYTHON = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "scripts").rglob("*.py"))]
+MANUAL = PACKAGE / "manual"
+TEXTS = [ROOT / "README.md", *sorted(MANUAL.glob("*.md"))]
+"""What people read: each can name commands, files and settings, and each has to be true."""
 README = (ROOT / "README.md").read_text()
 HEAVY = {
     *("aiofiles", "anyio", "asyncio", "filelock", "httpx", "httpx_aiohttp", "pydantic", "pydantic_settings", "rich"),
@@ -41,20 +44,35 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def readme_section(title: str) -> str:
-    """The text under a heading of the README, with its subsections."""
-    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^\1 |\Z|^# )", README, re.MULTILINE | re.DOTALL)
-    assert found, f"README.md has no section {title!r}"
+def page(name: str) -> str:
+    """A page of the manual."""
+    return (MANUAL / f"{name}.md").read_text()
+
+
+def section(text: str, title: str) -> str:
+    """The text under a heading, with its subsections."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^\1 |\Z|^# )", text, re.MULTILINE | re.DOTALL)
+    assert found, f"there is no section {title!r}"
     return found[2]
 
 
-def readme_blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str) -> list[Any]:
+    """The code blocks in a language, each with the name of its text and its number there."""
+    return [
+        pytest.param(block, id=f"{text.name}-{number}")
+        for text in TEXTS
+        for number, block in enumerate(re.findall(rf"^```{language}\n(.*?)^```", text.read_text(), re.M | re.DOTALL))
+    ]
 
 
 def missing_from(text: str, names: Any) -> list[str]:
     """The names that don't stand in a text as `code`, also as the last part of one, as in `api.version`."""
-    return [name for name in names if not re.search(rf"`(?:[\w. {{}},\"'=]*\W)?{re.escape(name)}(?:\W[^`]*)?`", text)]
+    spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+    return [
+        name
+        for name in names
+        if not any(re.match(rf"(?:[\w. {{}},\"'=]*\W)?{re.escape(name)}(?:\W|$)", span) for span in spans)
+    ]
 
 
 # --- Imports ----------------------------------------------------------------------------------------------------
@@ -163,9 +181,9 @@ def test_no_mocks() -> None:
 
 
 def test_nothing_is_left_to_do() -> None:
-    """No note to do something later stands in the code, the scripts or the README."""
+    """No note to do something later stands in the code, the scripts, the README or the manual."""
     words = re.compile(r"\b(TO[D]O|FIX[M]E|XX[X]|HAC[K])\b")
-    places = [*PYTHON, ROOT / "README.md", *(path for path in (ROOT / "scripts").iterdir() if path.is_file())]
+    places = [*PYTHON, *TEXTS, *(path for path in (ROOT / "scripts").iterdir() if path.is_file())]
     assert [named(path) for path in places if words.search(path.read_text())] == []
 
 
@@ -184,33 +202,41 @@ def test_every_config_loads(config: Path) -> None:
     assert Settings.load(config).job.rules
 
 
-# --- The README -------------------------------------------------------------------------------------------------
+# --- The README and the manual ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", range(len(readme_blocks("toml"))))
-def test_readme_configs_load(tmp_path: Path, number: int) -> None:
-    """Each TOML block of the README is accepted as it is."""
-    path = tmp_path / "readme.toml"
-    path.write_text(readme_blocks("toml")[number])
+@pytest.mark.parametrize("block", blocks("toml"))
+def test_written_configs_load(tmp_path: Path, block: str) -> None:
+    """Each TOML block of the README and the manual is accepted as it is."""
+    path = tmp_path / "written.toml"
+    path.write_text(block)
     assert Settings.load(path).job.rules
 
 
-def test_readme_python_is_python() -> None:
-    """Each Python block of the README can be read by Python, and imports only names that are there."""
-    blocks = readme_blocks("python")
-    assert blocks
-    for block in blocks:
-        for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and node.module == "classify_batch":
-                assert {alias.name for alias in node.names} <= set(classify_batch.__all__)
+@pytest.mark.parametrize("block", blocks("python"))
+def test_written_python_is_python(block: str) -> None:
+    """Each Python block of the README and the manual can be read by Python, and imports only names that are there."""
+    tree = compile(block, "block", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "classify_batch":
+            assert {alias.name for alias in node.names} <= set(classify_batch.__all__)
 
 
-def test_readme_names_every_command() -> None:
-    """Each command has a section of its own, and the README names no other."""
+def test_readme_has_an_example_of_each_kind() -> None:
+    """Somebody who reads the README alone sees a config, a program, commands and an answer."""
+    assert [kind for kind in ("toml", "python", "console", "json") if f"```{kind}\n" not in README] == []
+
+
+def test_every_command_is_written_down() -> None:
+    """Each command has a row in the README and a section of its own in the manual, and the texts name no other."""
+    commands = page("commands")
     for command in COMMANDS:
-        assert readme_section(f"classify-batch {command}")
-    used = set(re.findall(r"^(?:\$ |command: .*exec )?classify-batch ([a-z]+)\b", README, re.MULTILINE))
-    assert used <= set(COMMANDS)
+        assert f"| `classify-batch {command}" in section(README, "Commands")
+        assert section(commands, f"classify-batch {command}")
+    called = r"^(?:\$ |\| `|.*exec |ExecStart=)?classify-batch ([a-z]+)\b"
+    used = {name for text in TEXTS for name in re.findall(called, text.read_text(), re.MULTILINE)}
+    used |= {name for text in TEXTS for name in re.findall(r"`classify-batch ([a-z]+)\b", text.read_text())}
+    assert used == set(COMMANDS)
 
 
 def options_of(command: str) -> set[str]:
@@ -224,19 +250,30 @@ def options_of(command: str) -> set[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_readme_names_every_option(command: str) -> None:
-    """Each option of each command stands in the README, and each in the command's section is an option."""
-    assert missing_from(readme_section("Commands"), sorted(options_of(command))) == []
-    used = set(re.findall(r"`(--[a-z0-9-]+)", readme_section(f"classify-batch {command}")))
+def test_every_option_is_written_down(command: str) -> None:
+    """Each option of each command stands in the manual, and each in the command's section is an option."""
+    own = page("sandbox") if command == "sandbox" else section(page("commands"), f"classify-batch {command}")
+    assert missing_from(own if command == "sandbox" else page("commands"), sorted(options_of(command))) == []
+    used = set(re.findall(r"`(--[a-z0-9-]+)", own))
     assert used <= {option for each in COMMANDS for option in options_of(each)}
 
 
-def test_readme_tells_every_exit_status() -> None:
-    """Each exit status stands in the README with the meaning that `--help` gives it, and no other does."""
-    table = readme_section("Exit statuses")
+def test_written_options_are_options() -> None:
+    """Whatever option a text names is one of some command; those of other programs are named here."""
+    others = {*("--help", "--version"), *("--no-deps",), *("--quick", "--picture", "--seed", "--minutes", "--short")}
+    known = others | {option for each in COMMANDS for option in options_of(each)} | {"--tree"}
+    used = {
+        (text.name, name) for text in TEXTS for name in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text.read_text())
+    }
+    assert [(text, name) for text, name in sorted(used) if name not in known] == []
+
+
+@pytest.mark.parametrize("text", [README, page("exit-statuses")], ids=["README", "exit-statuses"])
+def test_every_exit_status_is_written_down(text: str) -> None:
+    """Each exit status stands in the README and the manual with the meaning of `--help`, and no other does."""
     for status, meaning in EXIT_STATUS_MEANINGS.items():
-        assert f"| {int(status)} | {meaning} |" in table
-    assert set(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE))) == set(map(int, EXIT_STATUS_MEANINGS))
+        assert f"| {int(status)} | {meaning} |" in text
+    assert set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE))) == set(map(int, EXIT_STATUS_MEANINGS))
 
 
 def _section(annotation: object) -> object:
@@ -244,9 +281,9 @@ def _section(annotation: object) -> object:
     return next((each for each in get_args(annotation) if each is not type(None)), annotation)
 
 
-def test_readme_names_every_setting() -> None:
-    """Each setting stands in the README by its full name, the parts of a job by their own, and no other does."""
-    text = readme_section("Settings")
+def test_every_setting_is_written_down() -> None:
+    """Each setting stands in the manual by its full name, the parts of a job by their own; no text names another."""
+    text = page("settings")
     sections = {name: _section(field.annotation) for name, field in Settings.model_fields.items()}
     full = {
         f"{name}.{field}"
@@ -257,33 +294,39 @@ def test_readme_names_every_setting() -> None:
     assert [name for name in sorted(full) if f"`{name}`" not in text] == []
     parts = {name for model in (Rule, ParsingConfiguration, WebhookConfiguration) for name in model.model_fields}
     assert missing_from(text, sorted(parts)) == []
-    named_ones = set(re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)`", text))
-    assert named_ones - {"sandbox.toml"} <= full
+    names = rf"`((?:{'|'.join(sections)})\.[a-z_]+)`"
+    used = {name for each in TEXTS for name in re.findall(names, each.read_text())}
+    assert used - {"sandbox.toml", "job.toml", "plan.jsonl"} <= full
 
 
-def test_readme_defaults_are_the_defaults() -> None:
-    """Where the README gives a number as a setting's default, it is the default."""
-    rows = re.findall(r"^\| `(\w+)\.(\w+)` \| `?([\d.,]+)`? \|", readme_section("Settings"), re.MULTILINE)
+def test_written_defaults_are_the_defaults() -> None:
+    """Where the manual gives a number as a setting's default, it is the default."""
+    rows = re.findall(r"^\| `(\w+)\.(\w+)` \| `?([\d.,]+)`? \|", page("settings"), re.MULTILINE)
     assert len(rows) > 5
     settings = Settings(job={"rules": [{"type": "a", "description": "0123456789"}]})
-    for section, name, number in rows:
-        assert getattr(getattr(settings, section), name) == float(number.replace(",", "")), f"{section}.{name}"
+    for section_name, name, number in rows:
+        assert getattr(getattr(settings, section_name), name) == float(number.replace(",", "")), (
+            f"{section_name}.{name}"
+        )
 
 
-def test_readme_names_every_variable() -> None:
-    """The environment variables stand in the README."""
+def test_every_variable_is_written_down() -> None:
+    """The environment variables stand in the manual's account of the settings."""
     names = ("LLAMA_CLOUD_API_KEY", "LLAMA_CLOUD_API_KEY_FILE", "LLAMA_CLOUD_BASE_URL", "CLASSIFY_BATCH_LIMITS__")
-    assert [name for name in names if name not in README] == []
+    assert [name for name in names if name not in page("settings")] == []
 
 
-def test_readme_names_every_failure_code_and_kind() -> None:
-    """Each failure code and each kind of journal line stands in the README's account of the run directory."""
-    assert missing_from(readme_section("Failure codes"), list(FailureCode)) == []
-    assert missing_from(readme_section("The run directory"), list(Kind)) == []
+def test_every_failure_code_and_kind_is_written_down() -> None:
+    """Each failure code has a row that says what to do, and each kind of journal line stands in the manual."""
+    table = section(page("failures"), "Failure codes")
+    assert missing_from(table, list(FailureCode)) == []
+    first_cells = " ".join(re.findall(r"^\| (`[^|]*`) \| [^|]+ \| [^|]* \|$", table, re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", first_cells)) == set(FailureCode)
+    assert missing_from(page("run-directory"), list(Kind)) == []
 
 
-def test_readme_names_every_key_of_the_run_directory(tmp_path: Path) -> None:
-    """Each file, and each key in the files, that a real run leaves stands in the README's account of them."""
+def test_every_key_of_the_run_directory_is_written_down(tmp_path: Path) -> None:
+    """Each file, and each key in the files, that a real run leaves stands in the manual's account of them."""
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "a.txt").write_text("an invoice")
     settings = Settings(
@@ -296,7 +339,7 @@ def test_readme_names_every_key_of_the_run_directory(tmp_path: Path) -> None:
     result = classify_batch.run(settings, [str(uuid5(NAMESPACE_URL, "a.txt")), "stranger"], run_dir)
     assert (result.counts["classified"] + result.counts["unmatched"], result.counts["failed"]) == (1, 1)
 
-    text = readme_section("The run directory")
+    text = page("run-directory")
     assert [path.name for path in run_dir.iterdir() if f"`{path.name}" not in text] == []
     objects = [json.loads((run_dir / name).read_text()) for name in ("run.json", "manifest.json")]
     objects += list(objects[1]["outputs"].values())
@@ -305,8 +348,8 @@ def test_readme_names_every_key_of_the_run_directory(tmp_path: Path) -> None:
     assert missing_from(text, sorted({key for each in objects for key in each})) == []
 
 
-def test_readme_points_at_files_that_exist() -> None:
-    """The scripts and configs that the README names are there."""
-    paths = set(re.findall(r"\b(?:scripts|configs|tests)/[\w./-]*\w", README))
-    assert len(paths) > 3
-    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.name)
+def test_texts_point_at_files_that_exist(text: Path) -> None:
+    """The scripts, configs, tests and modules that the README and the manual name are there."""
+    names = r"(?<![\w/])(?:scripts|configs|tests|classify_batch)/[\w./-]*\w"
+    assert [path for path in sorted(set(re.findall(names, text.read_text()))) if not (ROOT / path).exists()] == []

@@ -9,12 +9,7 @@ from classify_batch.sandbox.faults.fault_options import Faults
 from classify_batch.sandbox.faults.request_faults import SHORT_NAMES, WHATS, FaultSampler
 
 FILE_IDS = [f"file-{number}" for number in range(1_000)]
-README = Path(__file__).parents[3] / "README.md"
-
-
-def readme_section() -> str:
-    _, _, rest = README.read_text().partition("### classify-batch sandbox\n")
-    return rest.partition("\n## ")[0]
+PAGE = (Path(__file__).parents[3] / "classify_batch" / "manual" / "sandbox.md").read_text("utf-8")
 
 
 def test_kind_by_default() -> None:
@@ -120,17 +115,16 @@ def test_all_wrong_faults_are_told_at_once() -> None:
         assert words in said
 
 
-def test_the_readme_lists_every_fault() -> None:
+def test_the_manual_lists_every_fault() -> None:
     """The manual's table has a line for each fault and each word of what can happen, and for no other."""
-    text = readme_section()
-    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    cells = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
     listed = {name for cell in cells for name in re.findall("`([^`]+)`", cell) if not name.startswith("--")}
     assert listed == (set(Faults.model_fields) - {"misfortunes"}) | set(WHATS) | {"400", "599"}
 
 
-def test_the_readme_example_is_a_faults_file(tmp_path: Path) -> None:
+def test_the_manual_example_is_a_faults_file(tmp_path: Path) -> None:
     """The example in the manual is accepted as it is."""
-    example = readme_section().partition("$ cat faults.toml\n")[2].partition("$ classify-batch")[0]
+    example = PAGE.partition("$ cat faults.toml\n")[2].partition("$ classify-batch")[0]
     path = tmp_path / "faults.toml"
     path.write_text(example)
     faults = Faults.load(path)
