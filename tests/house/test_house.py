@@ -1,6 +1,7 @@
 """What holds of the whole: imports, names, sizes, and a README and a manual that say what the code does."""
 
 import ast
+import inspect
 import json
 import re
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 import classify_batch
-from classify_batch import Settings
+from classify_batch import Settings, events
 from classify_batch.cli.main import COMMANDS, cli
 from classify_batch.errors import EXIT_STATUS_MEANINGS
 from classify_batch.lifecycle import Ended, Tally
@@ -346,6 +347,29 @@ def test_every_key_of_the_run_directory_is_written_down(tmp_path: Path) -> None:
     for name in ("plan.jsonl", "journal.jsonl", "results.jsonl", "failures.jsonl"):
         objects += [json.loads(line) for line in (run_dir / name).read_text().splitlines()]
     assert missing_from(text, sorted({key for each in objects for key in each})) == []
+
+
+def test_every_argument_of_run_and_every_event_is_written_down() -> None:
+    """Each argument of `run`, each name that programs are offered, and each event stands in the manual."""
+    arguments = set(inspect.signature(classify_batch.run).parameters) - {"settings", "run_dir"}  # in the example
+    assert missing_from(page("python"), sorted(arguments)) == []
+    assert missing_from(page("python"), sorted(classify_batch.__all__)) == []
+    assert missing_from(page("python"), sorted(each.__name__ for each in get_args(events.Event))) == []
+
+
+def test_every_script_is_written_down() -> None:
+    """Each command for developers stands in the manual."""
+    scripts = [path.name for path in (ROOT / "scripts").iterdir() if path.is_file() and not path.name.startswith("_")]
+    assert [name for name in sorted(scripts) if f"scripts/{name}" not in page("developing")] == []
+
+
+def test_quoted_messages_are_messages() -> None:
+    """What the manual quotes of a message, between its ellipses, stands so in the code."""
+    code = "\n".join(path.read_text() for path in MODULES)
+    quotes = re.findall(r'\*\*"([^"]+)"\*\*', page("troubleshooting"))
+    assert len(quotes) > 5
+    parts = {part.strip(" :") for quote in quotes for part in re.split("…|: ", quote)} - {""}
+    assert [part for part in sorted(parts) if part not in code] == []
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.name)

@@ -145,6 +145,7 @@ def test_a_night_that_is_not_complete_in_the_morning_is_mailed(night: Any) -> No
     assert "exit status 75" in mail
 
 
+@pytest.mark.slow
 def test_two_nights_with_the_real_command(tmp_path: Path) -> None:
     """The second night takes over what the first has answered, beside the script's own files; a third call is quiet."""
     ((_, script),) = blocks(section("One script for a night"))

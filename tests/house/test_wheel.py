@@ -92,6 +92,7 @@ def test_the_installed_command_shows_the_manual(installed: Path, tmp_path: Path)
     assert str(installed.parent) in call(installed / "python", "-c", home, cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_the_installed_command_makes_a_run(installed: Path, tmp_path: Path) -> None:
     """The five minutes of the README, with nothing but the wheel: a config, a run, and its proof."""
     command = installed / "classify-batch"
