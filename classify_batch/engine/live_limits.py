@@ -65,10 +65,10 @@ class LiveLimits:
         await self._store.remove(TUNE_JSON)
 
     def _set_limits(self, tuning: Tuning) -> None:
-        self._gate.tell(tuning.requests_per_s, tuning.creates_per_s)
+        self._gate.set_limits(tuning.requests_per_s, tuning.creates_per_s)
         self.on_rates()
         if tuning.jobs_in_flight is not None:
-            self._context.slots.tell(tuning.jobs_in_flight or self._unbounded)
+            self._context.slots.set_limit(tuning.jobs_in_flight or self._unbounded)
         if tuning.max_credits is not None:
             self._budget.set_limit(tuning.max_credits)
         if tuning.paused is not None:

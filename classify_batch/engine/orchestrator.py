@@ -297,17 +297,17 @@ class Orchestrator:
     def _discovered_limits(self) -> dict[str, float]:
         """The limits that the API was found to have below those that we were told."""
         limits = {
-            "requests_per_s": self._gate.found_per_s,
-            "creates_per_s": self._gate.found_creates_per_s,
-            "jobs_in_flight": self._slots.found,
+            "requests_per_s": self._gate.discovered_per_s,
+            "creates_per_s": self._gate.discovered_creates_per_s,
+            "jobs_in_flight": self._slots.discovered,
         }
         return {name: round(value, 3) for name, value in limits.items() if value is not None}
 
     def _restore_discovered_limits(self) -> None:
         found = self._standing.found
-        self._gate.remember(found.get("requests_per_s"), found.get("creates_per_s"))
+        self._gate.restore(found.get("requests_per_s"), found.get("creates_per_s"))
         if (jobs := found.get("jobs_in_flight")) is not None:
-            self._slots.remember(int(jobs))
+            self._slots.restore(int(jobs))
 
     def _on_fact(self, fact: Fact) -> None:
         if (event := event_of(fact)) is not None:

@@ -87,5 +87,5 @@ class SubmitOnly:
     def _all_submitted(self) -> bool:
         """Whether no more jobs can be made for now. Where the plan allows no more, the rest waits for room in vain."""
         if self._standing.jobs_out + self._reconciler.doubts >= self._slots.total:
-            return self._jobs_being_created <= 0 or self._slots.found is not None
+            return self._jobs_being_created <= 0 or self._slots.discovered is not None
         return self._jobs_being_created <= 0 and (self._feed.exhausted or self._budget.waiting)

@@ -25,21 +25,21 @@ class JobSlots:
         self.taken = 0
 
     @property
-    def found(self) -> int | None:
+    def discovered(self) -> int | None:
         """What was found to be allowed, where that is less than was told."""
         return self.total if self.total < self._told else None
 
-    def tell(self, total: int) -> None:
+    def set_limit(self, total: int) -> None:
         """Another limit is told. What the plan was found to allow holds where it is less."""
-        found = self.found
+        discovered = self.discovered
         self._told = total
-        self.total = total if found is None else min(total, found)
+        self.total = total if discovered is None else min(total, discovered)
         self._changed.set()
         self._changed = anyio.Event()
 
-    def remember(self, found: int) -> None:
-        """Begins with what an earlier process found."""
-        self.total = max(1, min(self._told, found))
+    def restore(self, discovered: int) -> None:
+        """Begins with what an earlier process discovered."""
+        self.total = max(1, min(self._told, discovered))
 
     async def acquire(self) -> None:
         while self.taken >= self.total:

@@ -1,9 +1,11 @@
-"""What every request must pass: a number of lanes, a smooth rate, and one shared cool-down after a 429.
+"""What every request must pass: a number of lanes, a smooth rate, and one shared wait where the server asks for it.
 
-The rate is even (one request every 1/rate seconds, never a burst), and finds what the API allows by itself. When
-several answers in a row failed, a breaker lets one request through at a time, after waits that grow, until one is
-answered. Of those that wait, results go first (what they bring was paid), then looks (they free slots), then creates;
-but none of these lets more than three others go first.
+The rate is even (one request every 1/rate seconds, never a burst), and finds what the API allows by itself: a 429 is
+the beginning of an experiment (`rate_control`), and silences nobody by itself. Where creates have a rate of their own,
+the other requests have one, too, that answers to creates don't change. When several answers in a row failed, a breaker
+lets one request through at a time, after waits that grow, until one is answered. Of those that wait, results go first
+(what they bring was paid), then polls (they free slots), then creates; but none of these lets more than three others go
+first.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import IntEnum
+from random import Random
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -20,6 +23,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from classify_batch.limits.rate import Rate
+from classify_batch.limits.retry import Backoff
 
 COOL_DOWN_S_MIN = 0.5
 COOL_DOWN_S_MAX = 60.0
@@ -33,19 +37,15 @@ PROBE_WAIT_S_FIRST = 0.5
 PROBE_WAIT_S_MAX = 30.0
 
 OTHERS_MAX = 3
-"""So many others in a row may go before a look or a create that waits: without looks nothing more would be known to be
+"""So many others in a row may go before a poll or a create that waits: without polls nothing more would be known to be
 finished, and without creates no slot would be filled."""
-
-_SLACK_S = 0.05
-"""A request that was called this late doesn't delay the next one: an event loop has other work, too. The pace sees to
-it that no window gets too many by that."""
 
 
 class Priority(IntEnum):
     """Who goes first among those that wait."""
 
     RESULTS = 0
-    LOOK = 1
+    POLL = 1
     CREATE = 2
 
 
@@ -78,16 +78,25 @@ class RequestGate:
         creates_per_s: a lower rate for creates, where the API has one.
     """
 
-    def __init__(self, *, requests_in_flight: int, requests_per_s: float, creates_per_s: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        requests_in_flight: int,
+        requests_per_s: float,
+        creates_per_s: float | None = None,
+        random: Random | None = None,
+    ) -> None:
         self._lanes = self._free_lanes = requests_in_flight
-        self._pace = Rate(requests_per_s)
-        self._create_pace = None if creates_per_s is None else Rate(creates_per_s)
+        self._all = Rate(requests_per_s)
+        self._creates: Rate | None = None
+        self._reads = self._all
+        if creates_per_s is not None:
+            self._limit_apart(creates_per_s)
         self._waiting: dict[Priority, deque[_Waiter]] = {turn: deque() for turn in Priority}
-        self._passed_by = dict.fromkeys((Priority.LOOK, Priority.CREATE), 0)
-        self._due_s = 0.0
-        self._create_due_s = 0.0
+        self._passed_by = dict.fromkeys((Priority.POLL, Priority.CREATE), 0)
         self._cool_until_s = 0.0
-        self._cool_down_s = 0.0
+        self._refused_wait = Backoff(COOL_DOWN_S_MIN, COOL_DOWN_S_MAX, random)
+        self._probe_wait = Backoff(PROBE_WAIT_S_FIRST, PROBE_WAIT_S_MAX, random)
         self._failures = 0
         self._failing_since_s = 0.0
         self.ever_served = False
@@ -115,44 +124,56 @@ class RequestGate:
         return max(0.0, self._cool_until_s - anyio.current_time())
 
     @property
-    def room(self) -> Headroom:
+    def headroom(self) -> Headroom:
+        """What the rate leaves to those that ask for little."""
         now = anyio.current_time()
         waiting = sum(map(len, self._waiting.values()))
-        interval_s = self._pace.interval_s
-        if self._create_pace is not None and self._waiting[Priority.CREATE] and self._create_due_s > now:
-            interval_s = max(interval_s, self._create_pace.interval_s)
-        due_s = max(self._due_s - now, 0.0) if waiting else 0.0
+        interval_s = max(self._all.interval_s, self._reads.interval_s)
+        if self._creates is not None and self._waiting[Priority.CREATE] and self._creates.due_s > now:
+            interval_s = max(interval_s, self._creates.interval_s)
+        due_s = max(self._all.due_s - now, 0.0) if waiting else 0.0
         return Headroom(interval_s, due_s + waiting * interval_s)
 
     @property
-    def found_per_s(self) -> float | None:
-        """Requests a second that the API was found to allow, where that is less than was told."""
-        return self._pace.found_per_s
+    def discovered_per_s(self) -> float | None:
+        """Requests a second that the API was shown to allow, where that is less than was given: of all requests, or of
+        those that create nothing where creates have a rate of their own."""
+        return self._reads.discovered_per_s
 
     @property
-    def found_creates_per_s(self) -> float | None:
+    def discovered_creates_per_s(self) -> float | None:
         """The same of creates, where they have a rate of their own."""
-        return None if self._create_pace is None else self._create_pace.found_per_s
+        return None if self._creates is None else self._creates.discovered_per_s
 
-    def remember(self, found_per_s: float | None, found_creates_per_s: float | None = None) -> None:
-        """Begins with the rates that an earlier process found."""
-        if found_per_s is not None:
-            self._pace.remember(found_per_s)
-        if found_creates_per_s is not None and self._create_pace is not None:
-            self._create_pace.remember(found_creates_per_s)
+    @property
+    def noise_share(self) -> float | None:
+        """Of the requests, those that are answered 429 however slowly they are sent; None where none were seen."""
+        shares = (rate.noise_share for rate in (self._reads, self._creates) if rate is not None)
+        return max((share for share in shares if share is not None), default=None)
 
-    def tell(self, requests_per_s: float | None = None, creates_per_s: float | None = None) -> None:
-        """Other rates are told. What waits for its moment by the old ones waits no longer than by these."""
+    def restore(self, discovered_per_s: float | None, discovered_creates_per_s: float | None = None) -> None:
+        """Begins with the rates that an earlier process discovered."""
+        if discovered_per_s is not None:
+            self._reads.restore(discovered_per_s)
+        if discovered_creates_per_s is not None and self._creates is not None:
+            self._creates.restore(discovered_creates_per_s)
+
+    def set_limits(self, requests_per_s: float | None = None, creates_per_s: float | None = None) -> None:
+        """Other rates are given. What waits for its moment by the old ones waits no longer than by these."""
         now = anyio.current_time()
         if requests_per_s is not None:
-            self._pace.tell(requests_per_s)
-            self._due_s = min(self._due_s, now + self._pace.interval_s)
+            for rate in {self._all, self._reads}:
+                rate.set_limit(requests_per_s, now)
         if creates_per_s is not None:
-            if self._create_pace is None:
-                self._create_pace = Rate(creates_per_s)
-            self._create_pace.tell(creates_per_s)
-            self._create_due_s = min(self._create_due_s, now + self._create_pace.interval_s)
+            if self._creates is None:
+                self._limit_apart(creates_per_s)
+            else:
+                self._creates.set_limit(creates_per_s, now)
         self._changed.set()
+
+    def _limit_apart(self, creates_per_s: float) -> None:
+        """Creates get a rate of their own, and a 429 to one of them says nothing about the others."""
+        self._creates, self._all = Rate(creates_per_s), Rate(self._reads.limit_per_s)
 
     @property
     def paused(self) -> bool:
@@ -190,27 +211,23 @@ class RequestGate:
             self._changed.set()
             raise
 
-    def too_fast(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.LOOK) -> None:
-        """A 429 to a request that left at `left_s`: nobody passes until the server may want us again. Repeated, it
-        waits longer each time."""
+    def too_fast(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.POLL) -> None:
+        """A 429 to a request that left at `left_s`. Nobody passes until the server says so, where it says when, or for
+        a while where it accepts nothing at all; otherwise the rate finds out whether it is to blame."""
         now = anyio.current_time()
-        creates = self._create_pace if turn is Priority.CREATE else None
-        new = (creates or self._pace).too_fast(left_s, now)
-        if not new and retry_after_s is None:
-            return  # an answer to a request that left before the cool-down began
-        self._cool_down_s = min(COOL_DOWN_S_MAX, max(COOL_DOWN_S_MIN, 2 * self._cool_down_s))
-        wait_s = self._cool_down_s if retry_after_s is None else retry_after_s
-        self._cool_until_s = max(self._cool_until_s, now + min(wait_s, RETRY_AFTER_S_MAX))
+        rate = self._judged(turn)
+        wait_s = retry_after_s
+        if rate.refused(left_s, now):
+            wait_s = self._refused_wait.wait_s(rate.silences) if wait_s is None else wait_s
+            rate.silent_until(now + min(wait_s, RETRY_AFTER_S_MAX))
+        if wait_s is not None:
+            self._cool_until_s = max(self._cool_until_s, now + min(wait_s, RETRY_AFTER_S_MAX))
 
-    def served(self, turn: Priority = Priority.LOOK) -> None:
-        """The API answered, and not with a 429: the next cool-down begins small again."""
+    def served(self, turn: Priority = Priority.POLL, left_s: float | None = None) -> None:
+        """The API answered a request that left at `left_s`, and not with a 429."""
         self.ever_served, self._failures = True, 0
         now = anyio.current_time()
-        self._pace.accepted(now)
-        if turn is Priority.CREATE and self._create_pace is not None:
-            self._create_pace.accepted(now)
-        if now >= self._cool_until_s:
-            self._cool_down_s = 0.0
+        self._judged(turn).accepted(now if left_s is None else left_s, now)
 
     def failed(self) -> None:
         """No answer, or one that says that the API is in trouble."""
@@ -221,7 +238,7 @@ class RequestGate:
             return  # an answer to a request that left before the breaker opened
         self._failures += 1
         if self.broken:
-            wait_s = min(PROBE_WAIT_S_MAX, PROBE_WAIT_S_FIRST * 2.0 ** (self._failures - BREAK_AFTER))
+            wait_s = self._probe_wait.wait_s(self._failures - BREAK_AFTER + 1)
             self._cool_until_s = max(self._cool_until_s, now + wait_s)
 
     @property
@@ -236,40 +253,43 @@ class RequestGate:
 
     # --- Who is next ------------------------------------------------------------------------------------------------
 
+    def _judged(self, turn: Priority) -> Rate:
+        """The rate that an answer says something about."""
+        return self._creates if turn is Priority.CREATE and self._creates is not None else self._reads
+
+    def _rates_of(self, turn: Priority) -> tuple[Rate, ...]:
+        judged = self._judged(turn)
+        return (judged,) if judged is self._all else (self._all, judged)
+
     def _moment(self, turn: Priority) -> float:
         """From when on one may pass."""
-        moment = max(self._due_s, self._cool_until_s, self._pace.window_ends_s)
         if turn is Priority.CREATE and self._paused:
             return math.inf
-        if turn is Priority.CREATE and self._create_pace is not None:
-            moment = max(moment, self._create_due_s, self._create_pace.window_ends_s)
-        return moment
+        return max(self._cool_until_s, *(rate.due_s for rate in self._rates_of(turn)))
 
     def _has_lane(self) -> bool:
         return self._free_lanes >= (self._lanes if self.broken else 1)
 
     def _pass(self, turn: Priority, now: float, waited_until: float = 0.0) -> None:
         self._free_lanes -= 1
-        self._pace.passed(now, limited=waited_until in (self._due_s, self._pace.window_ends_s))
-        if turn is Priority.CREATE and self._create_pace is not None:
-            limits = (self._create_due_s, self._create_pace.window_ends_s)
-            self._create_pace.passed(now, limited=waited_until in limits)
-            self._create_due_s = max(self._create_due_s, now - _SLACK_S) + self._create_pace.interval_s
-        self._due_s = max(self._due_s, now - _SLACK_S) + self._pace.interval_s
+        for rate in self._rates_of(turn):
+            rate.sent(now, waited=waited_until == rate.due_s)
         for other in self._passed_by:
             self._passed_by[other] = 0 if other is turn else self._passed_by[other] + 1
 
     def _next(self, now: float) -> Priority | None:
-        """Whose turn it is, of those that wait."""
+        """Whose turn it is, of those that wait: not one whose own rate holds it back while another could go."""
         for waiters in self._waiting.values():
             while waiters and waiters[0].left:
                 waiters.popleft()
+        waiting = [turn for turn, waiters in self._waiting.items() if waiters]
+        if self._paused and Priority.CREATE in waiting:
+            waiting.remove(Priority.CREATE)
+        ready = [turn for turn in waiting if self._judged(turn) is self._all or self._judged(turn).due_s <= now]
         for turn, others in self._passed_by.items():
-            held_back = turn is Priority.CREATE and (self._paused or now < self._create_due_s)
-            if others >= OTHERS_MAX and self._waiting[turn] and not held_back:
+            if others >= OTHERS_MAX and turn in ready:
                 return turn
-        passing = (turn for turn, waiters in self._waiting.items() if waiters)
-        return next((turn for turn in passing if not (self._paused and turn is Priority.CREATE)), None)
+        return ready[0] if ready else min(waiting, key=self._moment, default=None)
 
     async def _call(self) -> None:
         waited_until = 0.0

@@ -7,10 +7,18 @@ attempts, because tenacity's clock-based stops read the real clock.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import TypeVar
 
 import anyio
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random_exponential,
+)
 
 from classify_batch.errors import ApiError, Verdict
 
@@ -20,7 +28,29 @@ ATTEMPTS_MAX = 50
 WAIT_S_FIRST = 0.5
 WAIT_S_MAX = 30.0
 
+JITTER = 0.25
+"""By this share a wait is longer at most, so that those who were refused together don't come back together."""
+
 Result = TypeVar("Result")
+
+
+class Backoff:
+    """Waits that double, without a clock: whoever waits counts the attempts.
+
+    Args:
+        first_s: the wait after the first attempt; max_s: the longest, before jitter.
+        random: where the jitter comes from.
+    """
+
+    def __init__(self, first_s: float, max_s: float, random: Random | None = None) -> None:
+        self._wait = wait_exponential(multiplier=first_s, max=max_s)
+        self._state = RetryCallState(AsyncRetrying(), None, (), {})
+        self._random = random or Random()  # noqa: S311 - no secret
+
+    def wait_s(self, attempt: int) -> float:
+        """How long to wait after so many attempts in a row have failed, counted from 1."""
+        self._state.attempt_number = attempt
+        return self._wait(self._state) * (1 + JITTER * self._random.random())
 
 
 async def retry_transient(

@@ -178,7 +178,7 @@ class ApiClient:
             not_json = isinstance(error, NotJsonError)
             words = f"not JSON: {self._beginning(data, 80)!r}" if not_json else self.secrets.hide(str(error))
             raise self._unreadable(call, words) from None
-        self._gate.served(_turn(call))
+        self._gate.served(_turn(call), left_s)
         return found
 
     def _request(
@@ -276,7 +276,7 @@ class ApiClient:
         elif status == 429 and verdict is Verdict.LATER:
             self._gate.too_fast(retry_after_s, left_s, _turn(call))
         else:
-            self._gate.served(_turn(call))
+            self._gate.served(_turn(call), left_s)
         return ApiError(
             call,
             verdict,
@@ -309,7 +309,7 @@ class ApiClient:
 
 
 def _turn(call: str) -> Priority:
-    return _TURNS.get(call, Priority.LOOK)
+    return _TURNS.get(call, Priority.POLL)
 
 
 def _read_date(words: str) -> float | None:

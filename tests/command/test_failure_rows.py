@@ -323,17 +323,17 @@ async def test_a_body_without_end_is_refused(monkeypatch: pytest.MonkeyPatch, wr
         ("99999999999999", RETRY_AFTER_S_MAX - 1, RETRY_AFTER_S_MAX),
         (formatdate(2_000_000_000, usegmt=True), RETRY_AFTER_S_MAX - 1, RETRY_AFTER_S_MAX),
         (formatdate(0, usegmt=True), 0.0, 0.0),
-        ("soon", 0.2, 0.5),
-        ("-5", 0.2, 0.5),
-        ("1.5", 0.2, 0.5),
-        ("\u00b2", 0.2, 0.5),
-        ("Mon, 99999999999999999999 Jan 2020 00:00:00 GMT", 0.2, 0.5),
+        ("soon", 0.0, 0.0),
+        ("-5", 0.0, 0.0),
+        ("1.5", 0.0, 0.0),
+        ("\u00b2", 0.0, 0.0),
+        ("Mon, 99999999999999999999 Jan 2020 00:00:00 GMT", 0.0, 0.0),
         ("Mon, 01 Jan 0001 00:00:00 -0000", 0.0, 1.0),
-        ("", 0.2, 0.5),
+        ("", 0.0, 0.0),
     ],
 )
 async def test_retry_after_is_honoured_and_capped(retry_after: str, low_s: float, high_s: float) -> None:
-    """In seconds or as a date; what is neither is our own cool-down."""
+    """In seconds or as a date; what is neither silences nobody."""
     data = b"HTTP/1.1 429 Too Many\r\nContent-Length: 0\r\nRetry-After: " + retry_after.encode("latin-1") + b"\r\n\r\n"
     async with serving(raw(data)) as server, calling(server.url) as (api, gate):
         with pytest.raises(ApiError) as caught:

@@ -81,9 +81,9 @@ class Poller:
     async def _poll_once(self, finished: ObjectSendStream[Job]) -> None:
         if self._rates_have_changed:
             self._rates_have_changed = False
-            self._schedule.rates_changed(anyio.current_time(), self._gate.room)
+            self._schedule.rates_changed(anyio.current_time(), self._gate.headroom)
         try:
-            match self._schedule.next(anyio.current_time(), self._gate.room):
+            match self._schedule.next(anyio.current_time(), self._gate.headroom):
                 case PollList(pages_max):
                     await self._poll_list(pages_max, finished)
                 case PollJobs(job_ids):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import pairwise
 from random import Random
 
 import anyio
@@ -10,6 +11,7 @@ import pytest
 
 from classify_batch.limits import JobSlots, Priority, RequestGate
 from classify_batch.limits.job_slots import PATIENCE_MAX
+from classify_batch.limits.rate_control import REFUSED_RUN
 from classify_batch.limits.request_gate import (
     BREAK_AFTER,
     COOL_DOWN_S_MAX,
@@ -18,6 +20,7 @@ from classify_batch.limits.request_gate import (
     PROBE_WAIT_S_MAX,
     RETRY_AFTER_S_MAX,
 )
+from classify_batch.limits.retry import JITTER
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +34,7 @@ class Passing:
         self.order: list[Priority] = []
         self.inside = self.inside_max = 0
 
-    async def once(self, turn: Priority = Priority.LOOK, hold_s: float = 0.0) -> None:
+    async def once(self, turn: Priority = Priority.POLL, hold_s: float = 0.0) -> None:
         async with self.gate.turn(turn):
             self.times.append(anyio.current_time())
             self.order.append(turn)
@@ -88,10 +91,10 @@ async def test_results_go_before_looks_before_creates() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(passing.once, Priority.CREATE, 1.0)
             await anyio.sleep(0.5)
-            for turn in (Priority.CREATE, Priority.LOOK, Priority.RESULTS, Priority.LOOK, Priority.RESULTS):
+            for turn in (Priority.CREATE, Priority.POLL, Priority.RESULTS, Priority.POLL, Priority.RESULTS):
                 tasks.start_soon(passing.once, turn)
                 await anyio.sleep(0.01)
-        assert passing.order[1:4] == [Priority.RESULTS, Priority.RESULTS, Priority.LOOK]
+        assert passing.order[1:4] == [Priority.RESULTS, Priority.RESULTS, Priority.POLL]
 
 
 async def test_creates_always_keep_a_share() -> None:
@@ -99,11 +102,11 @@ async def test_creates_always_keep_a_share() -> None:
     async with RequestGate(requests_in_flight=1, requests_per_s=10.0) as gate:
         passing = Passing(gate)
         async with anyio.create_task_group() as tasks:
-            for turn in (Priority.RESULTS, Priority.LOOK, Priority.CREATE):
+            for turn in (Priority.RESULTS, Priority.POLL, Priority.CREATE):
                 for _ in range(100):
                     tasks.start_soon(passing.once, turn)
         busy = passing.order[4:]
-        for turn in (Priority.LOOK, Priority.CREATE):
+        for turn in (Priority.POLL, Priority.CREATE):
             shares = [busy[at : at + OTHERS_MAX + 1].count(turn) for at in range(180)]
             assert min(shares) >= 1, turn
         assert busy[:180].count(Priority.RESULTS) >= 80
@@ -117,16 +120,31 @@ async def test_creates_may_have_a_rate_of_their_own() -> None:
             for _ in range(100):
                 tasks.start_soon(passing.once, Priority.CREATE)
             await anyio.sleep(1)
-            assert gate.room.interval_s == pytest.approx(0.1, rel=0.02)
-            assert gate.room.backlog_s == pytest.approx(9.0, abs=0.3)
+            assert gate.headroom.interval_s == pytest.approx(0.1, rel=0.02)
+            assert gate.headroom.backlog_s == pytest.approx(9.0, abs=0.3)
             began_s, before = anyio.current_time(), len(passing.times)
             for _ in range(50):
-                await passing.once(Priority.LOOK)
+                await passing.once(Priority.POLL)
             assert anyio.current_time() - began_s < 0.7
             assert 50 <= len(passing.times) - before <= 58
         passing.times = [at for at, turn in zip(passing.times, passing.order, strict=True) if turn is Priority.CREATE]
         assert passing.most_in(1.0) == 10
         assert passing.times[-1] - passing.times[0] == pytest.approx(9.9, abs=0.3)
+
+
+async def test_what_is_limited_apart_is_held_back_apart() -> None:
+    """Creates that may go don't wait for reads that may not yet, nor for what a 429 to a read has taught."""
+    async with RequestGate(requests_in_flight=100, requests_per_s=100.0, creates_per_s=10.0) as gate:
+        gate.restore(1.0)
+        passing = Passing(gate)
+        with anyio.move_on_after(10):
+            async with anyio.create_task_group() as tasks:
+                for turn in (Priority.RESULTS, Priority.CREATE):
+                    for _ in range(200):
+                        tasks.start_soon(passing.once, turn)
+        assert passing.order.count(Priority.CREATE) >= 95
+        assert passing.order.count(Priority.RESULTS) <= 12
+        assert (gate.discovered_per_s, gate.discovered_creates_per_s) == (1.0, None)
 
 
 @pytest.mark.parametrize("waiting", [0, 5, 50])
@@ -139,8 +157,8 @@ async def test_the_room_that_is_left_is_known(waiting: int) -> None:
             for _ in range(waiting):
                 tasks.start_soon(passing.once)
             await anyio.sleep(0.01)
-            assert gate.room.interval_s == pytest.approx(0.1, rel=0.02)
-            assert gate.room.backlog_s == pytest.approx(0.1 * waiting, rel=0.05, abs=0.11 if waiting else 0)
+            assert gate.headroom.interval_s == pytest.approx(0.1, rel=0.02)
+            assert gate.headroom.backlog_s == pytest.approx(0.1 * waiting, rel=0.05, abs=0.11 if waiting else 0)
 
 
 async def test_lanes_are_never_exceeded_and_never_lost() -> None:
@@ -162,7 +180,7 @@ async def test_lanes_are_never_exceeded_and_never_lost() -> None:
         passing.inside_max = 0
         async with anyio.create_task_group() as tasks:
             for _ in range(9):
-                tasks.start_soon(passing.once, Priority.LOOK, 1.0)
+                tasks.start_soon(passing.once, Priority.POLL, 1.0)
         assert passing.inside_max == 3
 
 
@@ -175,11 +193,11 @@ async def test_one_cancelled_before_its_turn_holds_nobody_up() -> None:
             await passing.once(Priority.RESULTS)
         with anyio.fail_after(0.6):
             await passing.once(Priority.CREATE)
-        assert passing.order == [Priority.LOOK, Priority.CREATE]
+        assert passing.order == [Priority.POLL, Priority.CREATE]
 
 
-async def test_a_cool_down_is_everybodys() -> None:
-    """After a 429 nobody passes until it is over: those that waited before, and those that come later."""
+async def test_a_wait_is_everybodys() -> None:
+    """Nobody passes until `Retry-After` is over: those that waited before, and those that come later."""
     async with RequestGate(requests_in_flight=10, requests_per_s=100.0) as gate:
         passing = Passing(gate)
         async with anyio.create_task_group() as tasks:
@@ -203,23 +221,38 @@ async def test_a_wait_that_the_server_asks_for_is_capped(asked_s: float, waited_
         assert gate.waiting_s == waited_s
 
 
-async def test_cool_downs_grow_are_capped_and_are_forgotten() -> None:
-    """Each doubles the last; answers to requests that left before it began change nothing; success begins anew."""
-    async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
+async def test_waits_grow_while_nothing_is_accepted() -> None:
+    """Each doubles the last, up to a bound; refusals of what left before teach nothing; one success ends it."""
+    async with RequestGate(requests_in_flight=1, requests_per_s=100.0, random=Random(1)) as gate:
         waits: list[float] = []
         for _ in range(9):
-            left_s = anyio.current_time() - 0.01
-            gate.too_fast(None, left_s + 0.01)
+            left_s = anyio.current_time()
+            for _ in range(REFUSED_RUN):
+                assert gate.waiting_s == 0
+                gate.too_fast(None, left_s)
             waits.append(gate.waiting_s)
             gate.too_fast(None, left_s)
-            gate.served()
             assert gate.waiting_s == waits[-1]
             await anyio.sleep(gate.waiting_s)
-        assert waits[:4] == [COOL_DOWN_S_MIN * factor for factor in (1, 2, 4, 8)]
-        assert waits[-1] == COOL_DOWN_S_MAX
-        gate.served()
-        gate.too_fast(None, anyio.current_time())
-        assert gate.waiting_s == COOL_DOWN_S_MIN
+        for number, wait_s in enumerate(waits):
+            least_s = min(COOL_DOWN_S_MAX, COOL_DOWN_S_MIN * 2**number)
+            assert least_s <= wait_s <= (1 + JITTER) * least_s
+        gate.served(Priority.POLL, anyio.current_time())
+        for _ in range(10 * REFUSED_RUN):
+            gate.too_fast(None, anyio.current_time())
+        assert gate.waiting_s == 0
+
+
+async def test_one_429_silences_nobody() -> None:
+    """It may have nothing to do with the rate: what waits goes on, one request after the other."""
+    async with RequestGate(requests_in_flight=10, requests_per_s=100.0) as gate:
+        passing = Passing(gate)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(passing.once)
+            await anyio.sleep(0.2)
+            gate.too_fast(None, anyio.current_time())
+        assert max(later - sooner for sooner, later in pairwise(passing.times)) < 0.02
 
 
 async def test_a_later_shorter_wait_does_not_shorten_a_longer_one() -> None:
@@ -349,29 +382,29 @@ def test_a_plan_that_stays_full_is_asked_ever_less() -> None:
     for _ in range(5 * PATIENCE_MAX + 60):
         turn_over()
     assert slots.total == 10
-    assert slots.found is None
+    assert slots.discovered is None
 
 
 def test_found_slots_are_remembered() -> None:
     """A later process begins with what an earlier one found, within what it is told itself."""
     for found, total, known in ((4, 4, 4), (40, 10, None), (0, 1, 1)):
         slots = JobSlots(10)
-        assert slots.found is None
-        slots.remember(found)
+        assert slots.discovered is None
+        slots.restore(found)
         assert slots.total == total
-        assert slots.found == known
+        assert slots.discovered == known
 
 
 def test_another_number_of_slots_is_told() -> None:
     """What the plan was found to allow holds where it is less."""
     slots = JobSlots(10)
-    slots.tell(30)
-    assert (slots.total, slots.found) == (30, None)
-    slots.remember(4)
-    slots.tell(50)
-    assert (slots.total, slots.found) == (4, 4)
-    slots.tell(3)
-    assert (slots.total, slots.found) == (3, None)
+    slots.set_limit(30)
+    assert (slots.total, slots.discovered) == (30, None)
+    slots.restore(4)
+    slots.set_limit(50)
+    assert (slots.total, slots.discovered) == (4, 4)
+    slots.set_limit(3)
+    assert (slots.total, slots.discovered) == (3, None)
 
 
 async def test_creates_wait_while_the_gate_is_paused() -> None:
@@ -391,7 +424,7 @@ async def test_creates_wait_while_the_gate_is_paused() -> None:
         assert waited.cancelled_caught
         for number in range(6):
             tasks.start_soon(go, "create", Priority.CREATE)
-            tasks.start_soon(go, "look", Priority.LOOK)
+            tasks.start_soon(go, "look", Priority.POLL)
             tasks.start_soon(go, f"results {number}", Priority.RESULTS)
         await anyio.sleep(100)
         assert sorted({name.split()[0] for name, _ in passed}) == ["look", "results"]
@@ -426,10 +459,10 @@ async def test_an_end_wakes_whoever_waits_for_room() -> None:
         slots.release()
 
 
-@pytest.mark.parametrize("turn", [Priority.LOOK, Priority.CREATE])
+@pytest.mark.parametrize("turn", [Priority.POLL, Priority.CREATE])
 async def test_a_higher_rate_is_not_waited_for(turn: Priority) -> None:
     """What waits for its moment by a very low rate goes by the one that is told meanwhile."""
-    slow = (0.01, None) if turn is Priority.LOOK else (100.0, 0.01)
+    slow = (0.01, None) if turn is Priority.POLL else (100.0, 0.01)
     async with RequestGate(requests_in_flight=2, requests_per_s=slow[0], creates_per_s=slow[1]) as gate:
         passing = Passing(gate)
         await passing.once(turn)
@@ -437,5 +470,5 @@ async def test_a_higher_rate_is_not_waited_for(turn: Priority) -> None:
             tasks.start_soon(passing.once, turn)
             await anyio.sleep(1.0)
             assert len(passing.times) == 1
-            gate.tell(requests_per_s=100.0, creates_per_s=100.0)
+            gate.set_limits(requests_per_s=100.0, creates_per_s=100.0)
         assert passing.times[1] - passing.times[0] < 1.5

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import anyio
 import pytest
 
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.limits.retry import ATTEMPTS_MAX, WAIT_S_FIRST, WAIT_S_MAX, retry_transient
+from classify_batch.limits.retry import ATTEMPTS_MAX, JITTER, WAIT_S_FIRST, WAIT_S_MAX, Backoff, retry_transient
 
 pytestmark = pytest.mark.anyio
 
@@ -81,3 +83,14 @@ async def test_a_fault_of_ours_comes_through_at_once() -> None:
     with pytest.raises(KeyError):
         await retry_transient(broken)
     assert calls == 1
+
+
+def test_a_backoff_doubles_up_to_a_bound() -> None:
+    """And is a little longer by chance, by the same chance where the seed is the same."""
+    backoff, same = Backoff(0.5, 30.0, Random(7)), Backoff(0.5, 30.0, Random(7))
+    waits = [backoff.wait_s(attempt) for attempt in range(1, 2000)]
+    assert waits == [same.wait_s(attempt) for attempt in range(1, 2000)]
+    for number, wait_s in enumerate(waits):
+        least_s = min(30.0, 0.5 * 2.0 ** min(number, 100))
+        assert least_s <= wait_s <= (1 + JITTER) * least_s
+    assert len({round(wait_s, 6) for wait_s in waits[10:]}) > 1000

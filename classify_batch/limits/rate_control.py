@@ -1,0 +1,378 @@
+"""Which rate the API allows: an experiment, not a reflex. Pure: no clock, times are given.
+
+A 429 has two causes that look alike: we are too fast, or it has nothing to do with us (a shared organisation, a proxy).
+Only the first is cured by slowing down, and that is the test: **does the share of 429s fall when we slow down, and rise
+again when we go back?** Congestion control met the same question when links began to lose packets by chance:
+
+- TCP Reno halves at each loss, so that its rate goes with 1/sqrt(loss): 1 % of noise costs nearly all of a fast link.
+  So did additive increase, multiplicative decrease here: 2 % of noise left a fifth of the rate.
+- Westwood and BBR don't take a loss for congestion; they go by what is delivered, and probe upwards from time to time,
+  a little, with most of the time spent below the limit. Taken: the cut to what is delivered when a limit is far
+  exceeded, the rhythm of probes, and a tolerated loss.
+- PCC (Dong et al., NSDI 2015) runs experiments: some time at one rate, some at another, each answer credited to the
+  rate at which its request *left*, and the rates are judged by what came of them. Taken: the experiment.
+- CUBIC and the up-down staircase of psychophysics (Kaernbach 1991) stay near a threshold that answers by chance: a
+  probe that fails takes a quarter of a step back, one that succeeds a whole step forward, and steps in a row grow.
+- Adaptive client throttling (Google's SRE book, AWS SDKs) sheds by the share of refusals, whatever their cause, and
+  Netflix's concurrency-limits go by latency, which a rate limiter doesn't change. Neither knows noise. Not taken.
+
+How it is decided is sequential analysis (`sequential_test`), since each request that is spent on knowing is one that is
+sent too slowly, or is refused. The life of a rate:
+
+    HELD ── share of 429s rose ──▶ SLOWED ── it didn't fall: noise, learned ──▶ HELD (as before)
+      ▲                              ├─ it fell, and was large, or we had just gone faster: a limit ──▶ HELD (slower)
+      │                              └─ it fell ──▶ RETURNED ── it rises again: a limit ──▶ HELD (slower)
+      │                                                └─ it doesn't: chance ──▶ HELD (as before)
+      └── RAISED ◀── below what was given, and long enough since the last probe: each success goes on, faster
+             └─ the share rises: a limit ──▶ HELD (a little slower)
+
+The share that doesn't depend on the rate (`noise`) is learned from what is refused while nothing is suspected; it is no
+more than a slower rate showed, and is checked again by slowing down while it isn't negligible. Only while nothing at
+all is accepted, nothing is sent.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum, auto
+
+from classify_batch.limits.sequential_test import Cusum, SequentialTest, Verdict
+
+FLOOR_SHARE = 0.01
+"""Some servers answer 429 whatever the rate: such a one must not bring a run to a halt."""
+
+SETTLE_S = 1.0
+"""So long after going slower answers don't count: a server's window may be full of what was sent before."""
+
+ALARM_WEIGHT = 4.0
+ALARM_ANSWERS_MIN = 12
+"""A share that is known from fewer answers is known too badly to be compared with."""
+
+EXCESS_MIN = 0.02
+"""A smaller rise of the share of 429s isn't looked for; it costs less than the looking."""
+
+HEAVY_SHARE = 0.2
+"""From here on slowing down a little shows nothing, and a share that fell needs no second proof."""
+
+SLOWER = 0.92
+BELOW = 0.96
+CUT_MAX = 0.5
+CUT_MAX_MEASURED = 0.1
+"""To what share of the rate an experiment goes: by SLOWER, or to BELOW of what is delivered; to no less than CUT_MAX
+unless what is delivered was measured at a rate that had settled."""
+
+MEASURED_ANSWERS = 20
+FELL_TO = 0.25
+FELL_TO_RECHECKED = 0.5
+ODDS = 10
+ODDS_HEAVY = 50
+ANSWERS_MAX = 200
+
+STEP_MIN = 0.04
+STEP_MAX = 0.25
+STEP_BACK = 0.25
+STEP_ANSWERS = 50
+STEP_DEVIATIONS = 3.0
+"""A probe goes up by so much that 50 answers can tell the rise from the noise."""
+
+STEP_AFTER_SILENCE = 1.0
+PROBE_ODDS = 12
+PROBE_RISE = 0.7
+"""A probe looks for so much of the rise that it would cause at the limit: the rate held is a little below it."""
+
+HOLD_S_MIN = 1.2
+HOLD_S_MAX = 10.0
+"""How long a probe lasts at least: a window of a second must have ended in it. A limit that answered later (a token
+bucket, which has to be emptied first) doubles it."""
+
+LATE_S = 20.0
+"""A share that rises so soon after a rate was raised rose because of that."""
+
+RAISE_EVERY_S = 10.0
+RAISE_EVERY_REQUESTS = 250
+RAISE_SOON_S = 2.0
+
+RECHECK_FROM = 0.01
+RECHECK_EVERY_S = 40.0
+RECHECK_EVERY_ANSWERS = 1000
+
+REFUSED_RUN = 5
+SILENCES_AT_RATE = 3
+"""So many refusals in a row, with nothing accepted, are waited out; when that was too short so many times, the rate is
+far too high, and is halved."""
+
+MEMORY_ANSWERS = 2000.0
+PRIOR_REFUSED = 0.5
+PRIOR_ANSWERS = 100.0
+PRIOR_ANSWERS_ANEW = 20.0
+
+
+class Phase(Enum):
+    """What the rate is doing."""
+
+    HELD = auto()
+    SLOWED = auto()
+    RETURNED = auto()
+    RAISED = auto()
+
+
+class NoiseShare:
+    """The share of 429s that doesn't depend on the rate, from the last answers; a beta posterior's mean and spread."""
+
+    def __init__(self) -> None:
+        self._refused, self._answered = PRIOR_REFUSED, PRIOR_ANSWERS
+
+    @property
+    def mean(self) -> float:
+        return self._refused / self._answered
+
+    @property
+    def bound(self) -> float:
+        """One standard deviation above the mean: what isn't known well is given the benefit of the doubt."""
+        return self.mean + math.sqrt(self.mean * (1 - self.mean) / self._answered)
+
+    def add(self, refused: float, answered: float) -> None:
+        """Negative numbers take back what was added."""
+        refused = max(PRIOR_REFUSED * self._answered / MEMORY_ANSWERS, self._refused + refused)
+        answered = max(PRIOR_ANSWERS_ANEW, self._answered + answered)
+        kept = min(1.0, MEMORY_ANSWERS / answered)
+        self._refused, self._answered = kept * min(refused, 0.5 * answered), kept * answered
+
+    def begin_anew(self, refused: int, answered: int) -> None:
+        """Of all that was seen only this counts: a slower rate showed it."""
+        self._refused, self._answered = PRIOR_REFUSED + refused, PRIOR_ANSWERS_ANEW + answered
+
+
+class RateControl:
+    """Rates in requests a second, moments in seconds of any one clock.
+
+    Attributes:
+        limit_per_s: the rate that was given, never exceeded.
+        held_per_s: the rate outside of experiments.
+        per_s: the rate now.
+        limited: whether an experiment showed that the API allows no more than `held_per_s`.
+        demand_per_s: what is sent while the rate doesn't hold anybody back; infinite while it does.
+        silences: how often in a row nothing was accepted.
+    """
+
+    def __init__(self, limit_per_s: float) -> None:
+        self.limit_per_s = self.held_per_s = self.per_s = limit_per_s
+        self.limited = False
+        self.demand_per_s = math.inf
+        self.silences = 0
+        self.noise = NoiseShare()
+        self.noise_shown = False
+        self._phase = Phase.HELD
+        self._began_s = self._counts_from_s = -math.inf
+        self._sent = self._sent_limited = 0
+        self._refused_run, self._any_accepted = 0, False
+        self._raise_at_s, self._raised_at_s = 0.0, -math.inf
+        self._hold_s = HOLD_S_MIN
+        self._step = self._first_step = 0.0
+        self._checked_s, self._since_check = 0.0, 0
+        self._used_per_s = limit_per_s
+        self._suspected = (0, 0)
+        self._measured = False
+        self._watch()
+        self._expect(0.0, 1.0, ODDS)
+
+    def set_limit(self, limit_per_s: float) -> None:
+        """Another rate is given. What was shown to be allowed holds where it is less."""
+        at_limit = self.held_per_s >= self.limit_per_s
+        self.limit_per_s = limit_per_s
+        self.held_per_s = limit_per_s if at_limit else min(limit_per_s, self.held_per_s)
+        self.limited = self.limited and self.held_per_s < limit_per_s
+        self.per_s = self.held_per_s
+        self._phase = Phase.HELD
+        self._watch()
+
+    def restore(self, per_s: float) -> None:
+        """Begins with what an earlier process was shown; it is tried upwards as soon as requests wait for it."""
+        self.held_per_s = self.per_s = max(FLOOR_SHARE * self.limit_per_s, min(self.limit_per_s, per_s))
+        self.limited = self.held_per_s < self.limit_per_s
+
+    def sent(self, *, waited: bool) -> None:
+        """A request left. `waited`: for the rate."""
+        self._sent += 1
+        self._sent_limited += waited
+
+    def silent_until(self, until_s: float) -> None:
+        """What left before doesn't count: nothing is sent until then."""
+        self._counts_from_s = max(self._counts_from_s, until_s)
+
+    def answered(self, *, refused: bool, left_s: float, now_s: float) -> bool:
+        """An answer to a request that left at `left_s`; whether nothing should be sent for a while."""
+        if left_s < self._counts_from_s:
+            return False  # it left at another rate
+        if refused and not self._any_accepted:
+            self._refused_run += 1
+            if self._refused_run >= REFUSED_RUN:
+                self._wait_for_any(now_s)
+                return True
+            if self.silences:
+                return False  # while nothing at all is accepted there is nothing to compare
+        if not refused:
+            self._any_accepted, self.silences = True, 0
+        match self._phase:
+            case Phase.HELD:
+                self._while_held(refused, now_s)
+            case Phase.SLOWED:
+                self._while_slowed(refused, now_s)
+            case Phase.RETURNED:
+                self._while_returned(refused, now_s)
+            case Phase.RAISED:
+                self._while_raised(refused, now_s)
+        return False
+
+    # --- Rates ------------------------------------------------------------------------------------------------------
+
+    def _enter(self, phase: Phase, per_s: float, now_s: float, settle_s: float = 0.0) -> None:
+        self._phase = phase
+        self.per_s = max(FLOOR_SHARE * self.limit_per_s, min(self.limit_per_s, per_s))
+        self._began_s, self._counts_from_s = now_s, now_s + settle_s
+        self._sent = self._sent_limited = 0
+        self._refused_run, self._any_accepted = 0, False
+
+    def _hold(self, per_s: float, now_s: float, settle_s: float = 0.0) -> None:
+        self._enter(Phase.HELD, per_s, now_s, settle_s)
+        self.held_per_s = self.per_s
+        self._watch()
+
+    def _hold_limited(self, per_s: float, now_s: float, settle_s: float = 0.0) -> None:
+        self.limited = True
+        self._raise_at_s = now_s + max(RAISE_EVERY_S, RAISE_EVERY_REQUESTS / per_s)
+        self._hold(per_s, now_s, settle_s)
+
+    @property
+    def _is_used(self) -> bool:
+        """A rate that nobody uses can't be known to be allowed."""
+        return 2 * self._sent_limited >= self._sent
+
+    def _wait_for_any(self, now_s: float) -> None:
+        self.silences += 1
+        self._refused_run = 0
+        if self.silences > SILENCES_AT_RATE:
+            self._raise_at_s, self._first_step = now_s + RAISE_SOON_S, STEP_AFTER_SILENCE
+            self._hold(CUT_MAX * self.per_s, now_s)
+
+    # --- HELD -------------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        low = self.noise.bound
+        self._cusum = Cusum(low, low + max(EXCESS_MIN, low), decisive=ALARM_WEIGHT)
+
+    def _while_held(self, refused: bool, now_s: float) -> None:
+        cusum = self._cusum
+        cusum.add(refused=refused)
+        self.noise.add(refused, 1)
+        self._since_check += 1
+        if cusum.weight <= 0:
+            self._watch()
+        elif cusum.alarm and cusum.answered >= ALARM_ANSWERS_MIN:
+            self._suspected = cusum.refused, cusum.answered
+            self.noise.add(-cusum.refused, -cusum.answered)
+            self._slow_down((cusum.refused - 1) / cusum.answered, FELL_TO, now_s)  # the last one made it an alarm
+            return
+        if self.held_per_s < self.limit_per_s and now_s >= self._raise_at_s and self._is_used:
+            self._raise(max(self._first_step, self._step_min), now_s)
+            self._first_step = 0.0
+        elif (
+            self.noise.mean > RECHECK_FROM
+            and now_s > self._checked_s + RECHECK_EVERY_S
+            and self._since_check > RECHECK_EVERY_ANSWERS
+        ):
+            self._suspected = 0, 0
+            self._slow_down(self.noise.mean, FELL_TO_RECHECKED, now_s)
+
+    # --- SLOWED, RETURNED -------------------------------------------------------------------------------------------
+
+    def _slow_down(self, share: float, fell_to: float, now_s: float) -> None:
+        self._checked_s, self._since_check = now_s, 0
+        self._measured = share < HEAVY_SHARE
+        self._used_per_s = min(self.per_s, self.demand_per_s)
+        self._slow_to(self._used_per_s * max(CUT_MAX, min(SLOWER, BELOW * (1 - share))), share, fell_to, now_s)
+
+    def _slow_to(self, per_s: float, share: float, fell_to: float, now_s: float) -> None:
+        low = fell_to * share
+        if self.noise.mean < share / 2:
+            low = max(low, self.noise.mean)
+        self._expect(low, share, ODDS if share < HEAVY_SHARE else ODDS_HEAVY)
+        self._enter(Phase.SLOWED, per_s, now_s, SETTLE_S)
+
+    def _expect(self, low: float, high: float, odds: float) -> None:
+        self._test = SequentialTest(low, high, odds=odds, answers_max=ANSWERS_MAX)
+
+    def _while_slowed(self, refused: bool, now_s: float) -> None:
+        test = self._test
+        test.add(refused=refused)
+        if test.verdict is Verdict.LOW:
+            self._slower_helped(now_s)
+        elif test.verdict is Verdict.HIGH and (self._measured or test.share <= HEAVY_SHARE):
+            known = self.noise.mean
+            refused_before, answered_before = self._suspected
+            self.noise.add(refused_before + test.refused, answered_before + test.answered)
+            self.noise_shown = True
+            if self.noise.mean > 2 * known:  # what was shown before was shown under another assumption
+                self._raise_at_s = min(self._raise_at_s, now_s + RAISE_SOON_S)
+            self._hold(self.held_per_s, now_s)
+        elif test.verdict is Verdict.HIGH and test.answered >= MEASURED_ANSWERS:
+            self._measured = True
+            delivered = BELOW * (1 - test.share)
+            self._slow_to(self.per_s * max(CUT_MAX_MEASURED, delivered), test.share, FELL_TO, now_s)
+
+    def _slower_helped(self, now_s: float) -> None:
+        test = self._test
+        self.noise.begin_anew(test.refused, test.answered)
+        late, first = now_s < self._raised_at_s + LATE_S, not self.limited
+        if late:
+            self._hold_s = min(HOLD_S_MAX, 2 * self._hold_s)
+        if late or test.high >= HEAVY_SHARE:
+            self._hold_limited(self.per_s, now_s)
+            if first:  # how much is allowed isn't known well yet
+                self._raise_at_s, self._first_step = now_s + RAISE_SOON_S, 2 * STEP_MIN
+        else:
+            self._probe(self._used_per_s / self.per_s - 1)
+            self._enter(Phase.RETURNED, self.held_per_s, now_s)
+
+    def _while_returned(self, refused: bool, now_s: float) -> None:
+        test = self._test
+        test.add(refused=refused)
+        if test.verdict is Verdict.HIGH:
+            self._hold_limited(self._used_per_s / (1 + self._step), now_s, SETTLE_S)
+        elif test.verdict is Verdict.LOW and now_s - self._began_s >= self._hold_s:
+            self.noise.add(test.refused, test.answered)
+            self._raised_at_s = now_s
+            self._hold(self.held_per_s, now_s)
+
+    # --- RAISED -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _step_min(self) -> float:
+        share, answers = self.noise.mean, max(STEP_ANSWERS, 2.0 * self.held_per_s)
+        return max(STEP_MIN, STEP_DEVIATIONS * math.sqrt(share * (1 - share) / answers))
+
+    def _probe(self, step: float) -> None:
+        """Expects as many more refusals as a rate that is faster by `step` would cause at the limit."""
+        self._step, low = step, self.noise.bound
+        self._expect(low, low + PROBE_RISE * step / (1 + step), PROBE_ODDS)
+
+    def _raise(self, step: float, now_s: float) -> None:
+        self._probe(step)
+        self._enter(Phase.RAISED, self.held_per_s * (1 + step), now_s)
+
+    def _while_raised(self, refused: bool, now_s: float) -> None:
+        test = self._test
+        test.add(refused=refused)
+        if test.verdict is Verdict.HIGH:
+            self._hold_limited(self.held_per_s * (1 - STEP_BACK * self._step_min), now_s, SETTLE_S)
+        elif test.verdict is Verdict.LOW and now_s - self._began_s >= self._hold_s:
+            if not self._is_used:
+                self._raise(self._step, now_s)
+                return
+            self.noise.add(test.refused, test.answered)
+            self._raised_at_s = now_s
+            self._hold(self.per_s, now_s)
+            if self.held_per_s < self.limit_per_s:
+                self._raise(min(STEP_MAX, 2 * self._step), now_s)
+            else:
+                self.limited, self._hold_s = False, HOLD_S_MIN

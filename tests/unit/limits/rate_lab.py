@@ -1,0 +1,160 @@
+"""Servers that answer 429 for reasons of their own, and a crowd that keeps the request gate busy: in virtual time.
+
+A request takes 20 to 30 ms to arrive, where it is judged, and its answer comes 50 to 300 ms after it left. A 429 that
+is injected (noise) never reaches the limit, and isn't counted as one of our own making.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+import anyio
+
+from classify_batch.limits import Priority, RequestGate
+
+ARRIVES_S = (0.02, 0.03)
+ANSWERED_S = (0.05, 0.3)
+
+
+class Limit(ABC):
+    """What a server allows. `share`, of the time, says how much of it others leave."""
+
+    def __init__(self, per_s: float, share: Callable[[float], float] = lambda _now_s: 1.0) -> None:
+        self.per_s = per_s
+        self.share = share
+
+    def allowed(self, from_s: float, to_s: float) -> float:
+        """How many requests between two moments."""
+        steps = max(1, int(to_s - from_s))
+        width_s = (to_s - from_s) / steps
+        return sum(self.per_s * self.share(from_s + (step + 0.5) * width_s) for step in range(steps)) * width_s
+
+    @abstractmethod
+    def admit(self, now_s: float) -> bool:
+        """Whether one more may pass; one that may not takes nothing."""
+
+
+class SlidingWindow(Limit):
+    """So many in any window, wherever it begins."""
+
+    def __init__(
+        self, per_s: float, share: Callable[[float], float] = lambda _now_s: 1.0, window_s: float = 1.0
+    ) -> None:
+        super().__init__(per_s, share)
+        self._window_s = window_s
+        self._passed_s: deque[float] = deque()
+
+    def admit(self, now_s: float) -> bool:
+        passed_s = self._passed_s
+        while passed_s and passed_s[0] <= now_s - self._window_s:
+            passed_s.popleft()
+        allows = len(passed_s) < self.per_s * self.share(now_s) * self._window_s - 1e-9
+        if allows:
+            passed_s.append(now_s)
+        return allows
+
+
+class FixedWindow(Limit):
+    """So many in each second of the server's clock."""
+
+    def __init__(self, per_s: float) -> None:
+        super().__init__(per_s)
+        self._window = self._passed = 0
+
+    def admit(self, now_s: float) -> bool:
+        if int(now_s) != self._window:
+            self._window, self._passed = int(now_s), 0
+        allows = self._passed < self.per_s
+        self._passed += allows
+        return allows
+
+
+class TokenBucket(Limit):
+    """Fills evenly, and holds so many seconds' worth."""
+
+    def __init__(self, per_s: float, burst_s: float = 10.0) -> None:
+        super().__init__(per_s)
+        self._level = self._full = per_s * burst_s
+        self._at_s = 0.0
+
+    def admit(self, now_s: float) -> bool:
+        self._level = min(self._full, self._level + (now_s - self._at_s) * self.per_s)
+        self._at_s = now_s
+        allows = self._level >= 1
+        self._level -= allows
+        return allows
+
+
+class Answered(NamedTuple):
+    """A request as the server saw it. `ours`: a 429 that a slower client would not have got."""
+
+    at_s: float
+    accepted: bool
+    ours: bool
+
+
+@dataclass
+class Server:
+    """Answers by chance, and by its limit; keeps a book."""
+
+    limit: Limit | None = None
+    noise: float = 0.0
+    random: Random = field(default_factory=lambda: Random(1))
+    book: list[Answered] = field(default_factory=list)
+
+    def ask(self, now_s: float) -> bool:
+        if self.random.random() < self.noise:
+            self.book.append(Answered(now_s, accepted=False, ours=False))
+            return False
+        accepted = self.limit is None or self.limit.admit(now_s)
+        self.book.append(Answered(now_s, accepted=accepted, ours=not accepted))
+        return accepted
+
+    def accepted(self, from_s: float, to_s: float) -> int:
+        return sum(answer.accepted for answer in self.book if from_s <= answer.at_s < to_s)
+
+    def own_share(self, from_s: float, to_s: float) -> float:
+        """Of all requests, the 429s of our own making."""
+        judged = [answer for answer in self.book if from_s <= answer.at_s < to_s]
+        return sum(answer.ours for answer in judged) / max(1, len(judged))
+
+    def used(self, from_s: float, to_s: float, given_per_s: float) -> float:
+        """Of what limit and gate allow, the share that was accepted."""
+        given = given_per_s * (to_s - from_s)
+        most = given if self.limit is None else min(given, self.limit.allowed(from_s, to_s))
+        return self.accepted(from_s, to_s) / most
+
+
+async def keep_busy(
+    gate: RequestGate,
+    server: Server,
+    until_s: float,
+    *,
+    callers: int = 60,
+    priority: Priority = Priority.CREATE,
+    retry_after_s: float | None = None,
+    seed: int = 1,
+) -> None:
+    """Sends as fast as the gate lets it: whoever has its answer asks again."""
+    random = Random(seed)
+
+    async def ask() -> None:
+        while anyio.current_time() < until_s:
+            async with gate.turn(priority) as left_s:
+                arrives_s, answered_s = random.uniform(*ARRIVES_S), random.uniform(*ANSWERED_S)
+                await anyio.sleep(arrives_s)
+                accepted = server.ask(anyio.current_time())
+                await anyio.sleep(answered_s - arrives_s)
+            if accepted:
+                gate.served(priority, left_s)
+            else:
+                gate.too_fast(retry_after_s, left_s, priority)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(callers):
+            tasks.start_soon(ask)
