@@ -22,7 +22,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.file_keys import file_key, file_keys
 from classify_batch.lifecycle import after_bad_job, after_missing, remainder
-from classify_batch.limits.retry import retry_transient
+from classify_batch.limits.retry import Backoff, retry_transient
 from classify_batch.model import Answer, AnsweredFile, Answers, Attempt, Failure, Job, JobView, Part
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import FailureCode, JobStatus, Kind
@@ -122,14 +122,17 @@ class Collector:
 
     async def _wait_for_missing_answers(self, view: JobView, asked: Sequence[str], seen_s: float) -> Answers:
         """Reads a job until all is answered; the last time when everything that lags must have come."""
-        wait_s, final_s = READ_AGAIN_S_FIRST, seen_s + self._limits.settle_s
+        final_s = seen_s + self._limits.settle_s
+        backoff = Backoff(READ_AGAIN_S_FIRST, max(READ_AGAIN_S_FIRST, self._limits.settle_s), jitter=0.0)
+        attempt = 0
         while True:
+            attempt += 1
+            wait_s = backoff.wait_s(attempt)
             left_s = max(0.0, final_s - anyio.current_time())
             await anyio.sleep(min(wait_s, left_s))
             answers = await self._read_results(view, asked)
             if wait_s >= left_s or answers.withheld or not has_missing_answers(answers, asked):
                 return answers
-            wait_s *= 2
 
     async def _poll_failed_job_again(self, view: JobView) -> JobView | None:
         """A job that was shown as failed, asked for by itself. One that shows itself no more stays failed; one that

@@ -40,17 +40,19 @@ class Backoff:
     Args:
         first_s: the wait after the first attempt; max_s: the longest, before jitter.
         random: where the jitter comes from.
+        jitter: by this share a wait is longer at most; 0 where the waits must end at a known time.
     """
 
-    def __init__(self, first_s: float, max_s: float, random: Random | None = None) -> None:
+    def __init__(self, first_s: float, max_s: float, random: Random | None = None, *, jitter: float = JITTER) -> None:
         self._wait = wait_exponential(multiplier=first_s, max=max_s)
         self._state = RetryCallState(AsyncRetrying(), None, (), {})
         self._random = random or Random()  # noqa: S311 - no secret
+        self._jitter = jitter
 
     def wait_s(self, attempt: int) -> float:
         """How long to wait after so many attempts in a row have failed, counted from 1."""
         self._state.attempt_number = attempt
-        return self._wait(self._state) * (1 + JITTER * self._random.random())
+        return self._wait(self._state) * (1 + self._jitter * self._random.random())
 
 
 async def retry_transient(

@@ -19,6 +19,7 @@ from itertools import islice
 
 from classify_batch.engine.poller.durations import UNKNOWN_S, Age, Durations
 from classify_batch.limits import Headroom
+from classify_batch.limits.retry import Backoff
 from classify_batch.model import Job
 
 LIST_PAGES_PER_JOB = 0.87
@@ -105,7 +106,8 @@ class PollSchedule:
         self._list_polled_s = -math.inf
         self._list_poll_took_s = 0.0
         self._no_list_poll_before_s = 0.0
-        self._list_rest_s = LIST_REST_S_MIN
+        self._list_rests = 0
+        self._list_rest = Backoff(LIST_REST_S_MIN, LIST_REST_S_MAX, jitter=0.0)
         self._room = Headroom(0.0, 0.0)
 
     def add(self, job: Job, now_s: float, earlier_s: float = 0.0) -> None:
@@ -149,7 +151,7 @@ class PollSchedule:
             most_s = self._list_polled_s + self._pages * room.interval_s / RATE_SHARE_PRESSED
             sweep_s = max(sweep_s, min(most_s, now_s + room.backlog_s))
         if sweep_s <= now_s:
-            return PollList(self._pages if self._list_rest_s == LIST_REST_S_MIN else max(1, len(self.jobs) // 4))
+            return PollList(self._pages if not self._list_rests else max(1, len(self.jobs) // 4))
         look_s = self._polls[0][0] if self._polls else math.inf
         if look_s <= now_s and room.backlog_s > room.interval_s:
             look_s = min(look_s + room.interval_s / RATE_SHARE_PRESSED, now_s + room.backlog_s)
@@ -184,7 +186,7 @@ class PollSchedule:
         if expected and len(listed) < len(shown):
             self.rest_from_list(now_s)
         else:
-            self._list_rest_s = LIST_REST_S_MIN
+            self._list_rests = 0
 
     def record_job_poll(self, job_id: str, now_s: float) -> None:
         """A job was asked for by its id and is still out."""
@@ -198,8 +200,8 @@ class PollSchedule:
 
     def rest_from_list(self, now_s: float) -> None:
         """The list can't be read, or isn't worth its pages: asked again after a rest that grows."""
-        self._no_list_poll_before_s = now_s + self._list_rest_s
-        self._list_rest_s = min(LIST_REST_S_MAX, 2 * self._list_rest_s)
+        self._list_rests += 1
+        self._no_list_poll_before_s = now_s + self._list_rest.wait_s(self._list_rests)
         self._pages = 1
 
     def rates_changed(self, now_s: float, room: Headroom) -> None:
@@ -219,7 +221,7 @@ class PollSchedule:
 
     def _choose_list_or_jobs(self, now_s: float) -> None:
         """Sweeps, or single looks at all? A job that no sweep will tell of any more is looked at by its own time."""
-        rests = self._no_list_poll_before_s > now_s and self._list_rest_s > LIST_REST_S_MIN
+        rests = self._no_list_poll_before_s > now_s and self._list_rests > 0
         sweeping = len(self.jobs) > 2 * self._pages and not rests
         if self._polling_list and not sweeping:
             for watched in self.jobs.values():
