@@ -14,7 +14,7 @@ A move that is not in the table can't be made: `move` raises InternalError.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypedDict, Unpack
 
@@ -136,6 +136,64 @@ class Ended:
 
 
 Fact = Submitting | Submitted | Adopted | Finished | Ended
+
+
+class Opened(TypedDict, total=False):
+    """A process takes the run over. Before 0.3 there was no `accept_s`: for how long its creates may be accepted."""
+
+    run_sha256: str
+    accept_s: float
+    limits: Mapping[str, object]
+
+
+class Closed(TypedDict, total=False):
+    """A process ended in an orderly way. `requests`: that it sent."""
+
+    state: str
+    reason: str | None
+    exit_status: int
+    requests: int
+
+
+class Tuned(TypedDict):
+    """Limits changed while a process was running."""
+
+    limits: Mapping[str, object]
+
+
+class RequeuedPart(TypedDict, total=False):
+    """A part of a chunk whose files failed, and get a new chance. `attempts`: that the chunk had so far."""
+
+    chunk: int
+    attempts: int
+    ranges: Sequence[tuple[int, int]]
+
+
+class Recheck(RequeuedPart, total=False):
+    """An attempt whose job is looked at first: its files were perhaps paid. What its credits and bill came to is set
+    aside again."""
+
+    attempt: int
+    bad_jobs: int
+    job_id: str
+    since: str
+    server_s: float
+    project_id: str
+    credits: float
+    billed: float
+    unbilled: float
+
+
+class Reopened(TypedDict):
+    """The failed files get a new chance. `looks`: the attempts to be looked at first."""
+
+    generation: int
+    again: list[RequeuedPart]
+    looks: list[Recheck]
+
+
+AboutRun = Opened | Closed | Tuned | Reopened
+"""Facts about a run as a whole, as they stand in the journal."""
 
 
 def kind_of(fact: Fact) -> Kind:

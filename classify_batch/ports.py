@@ -6,12 +6,12 @@ one conformance suite that all of them must pass.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from classify_batch.events import Event
-from classify_batch.lifecycle import Fact
+from classify_batch.lifecycle import AboutRun, Fact
 from classify_batch.model import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
 from classify_batch.vocabulary import Kind, Log
 
@@ -141,7 +141,7 @@ class Journal(OutcomeSink, Protocol):
     def next_attempt(self, chunk: int) -> int:
         """The number of the chunk's next attempt."""
 
-    def record_about_run(self, kind: Kind, values: Mapping[str, Any]) -> None:
+    def record_about_run(self, kind: Kind, values: AboutRun) -> None:
         """Appends a fact about the run as a whole."""
 
     async def durable(self) -> None:

@@ -42,7 +42,7 @@ from classify_batch.engine.time_left import jobs_left_s
 from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.events import Stopped
-from classify_batch.lifecycle import Ended, Fact
+from classify_batch.lifecycle import Closed, Ended, Fact, Opened
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import Ambiguous, Attempt, Job, JobPage
@@ -190,7 +190,7 @@ class Orchestrator:
     # --- Beginning and end ------------------------------------------------------------------------------------------
 
     def _record_opened(self) -> None:
-        values = {
+        values: Opened = {
             "run_sha256": self._found.run_sha256,
             "accept_s": self._settings.accept_s,
             "limits": self._settings.limits.model_dump(mode="json"),
@@ -208,7 +208,7 @@ class Orchestrator:
             status = ExitStatus.INCOMPLETE if stop is None else stop.status
             reason = "interrupted" if stop is None else stop.reason
             hint = "the same command goes on" if stop is None else stop.hint
-        said = {"state": state, "reason": reason, "exit_status": int(status), "requests": self._api.requests}
+        said: Closed = {"state": state, "reason": reason, "exit_status": int(status), "requests": self._api.requests}
         self._journal.record_about_run(Kind.CLOSED, said)
         await self._journal.durable()
         manifest = await self._write_manifest(state, reason, status)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ from anyio.lowlevel import checkpoint
 from classify_batch.clock import to_iso
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import InterruptedEarlyError
+from classify_batch.lifecycle import Reopened
 from classify_batch.model import AttemptKey, Part, to_ranges
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.entry import Entry, Item, write_part
@@ -99,7 +100,7 @@ class _PastOfAttempt:
 
 async def read_failures(
     store: RunStore, standing: RunSnapshot, plan: PlanReader, shutdown: Shutdown
-) -> Mapping[str, Any] | None:
+) -> Reopened | None:
     """Copies and reads the failures: what `reopen` makes true. None where there are none. Only after the directory was
     mended.
 
@@ -114,11 +115,11 @@ async def read_failures(
     await store.replace(earlier_failures_name(generation), _stream_blocks(store, Log.FAILURES, end, shutdown))
     failed = await _read_failed_files(store, end, plan, shutdown)
     past = await _read_past_of_attempts(store, failed, shutdown)
-    again = [
+    again: list[Any] = [
         {"chunk": chunk, "attempts": failed.attempts[chunk], **failed.part(chunk, positions)}
         async for chunk, positions in _until_stopped(sorted(failed.again.items()), shutdown)
     ]
-    looks = [
+    looks: list[Any] = [
         {
             "chunk": old.key.chunk,
             "attempt": old.key.attempt,
@@ -134,7 +135,7 @@ async def read_failures(
     return {"generation": generation, "again": again, "looks": looks}
 
 
-async def reopen(store: RunStore, journal: JournalWriter, failed: Mapping[str, Any]) -> None:
+async def reopen(store: RunStore, journal: JournalWriter, failed: Reopened) -> None:
     """Gives the failed files their new chance, before any outcome is appended.
 
     Raises:
@@ -199,8 +200,8 @@ async def _read_past_of_attempts(
 
 
 def _learn_from_entry(entry: Entry, failed: _FailedFiles, past: dict[AttemptKey, _PastOfAttempt]) -> None:
-    for poll_job in (entry.about_run or {}).get("looks", ()):
-        if (known := past.get(AttemptKey(poll_job["chunk"], poll_job["attempt"]))) is not None:
+    for recheck in (entry.about_run or {}).get("looks", ()):
+        if (known := past.get(AttemptKey(recheck["chunk"], recheck["attempt"]))) is not None:
             known.look_again()
     for item in entry.items:
         if item.chunk not in failed.attempts:

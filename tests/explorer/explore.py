@@ -40,13 +40,13 @@ class Choose:
 
     __slots__ = ("_tells", "path", "position", "reached", "sizes", "words")
 
-    def __init__(self, path: Sequence[int] = (), *, names_its_files: bool = False) -> None:
+    def __init__(self, path: Sequence[int] = (), *, tells: bool = False) -> None:
         self.path = list(path)
         self.sizes: list[int] = []
         self.position = 0
         self.reached: list[str] = []
         self.words: list[str] = []
-        self._tells = names_its_files
+        self._tells = tells
 
     def __call__(self, *options: T) -> T:
         """One of the options."""
@@ -208,7 +208,7 @@ def _broken(model: Model[S], seen: Exploration, promise: str, paths: Sequence[Se
     """Walks the way to a violation once more, and writes down what happens on it."""
     state, words = model.first(), list[str]()
     for path in paths:
-        choose = Choose(path, names_its_files=True)
+        choose = Choose(path, tells=True)
         try:
             model.step(state, choose)
         except ViolationError as error:

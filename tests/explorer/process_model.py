@@ -101,13 +101,13 @@ class Work:
             assert attempt is not None
             chunk, position = attempt.key.chunk, self.state.chunk(attempt.key.chunk).index(file_id)
             if attempt in unresolved:
-                poll_job = looks.get(attempt.key, attempt._replace(part=Part(chunk), job_id=None))
+                recheck = looks.get(attempt.key, attempt._replace(part=Part(chunk), job_id=None))
             elif kind == FailureCode.NOT_ANSWERED and attempt.job_id is not None:
-                poll_job = looks.get(attempt.key, attempt._replace(part=Part(chunk, recheck=True)))
+                recheck = looks.get(attempt.key, attempt._replace(part=Part(chunk, recheck=True)))
             else:
                 again[chunk] = _with_position(again.get(chunk, Part(chunk)), position)
                 continue
-            looks[attempt.key] = poll_job._replace(part=_with_position(poll_job.part, position), again_s=self.now)
+            looks[attempt.key] = recheck._replace(part=_with_position(recheck.part, position), again_s=self.now)
         self.state.disk = disk._replace(
             open=tuple(looks.values()),
             waiting=tuple(again.values()),

@@ -28,7 +28,7 @@ from typing import Any
 import msgspec
 
 from classify_batch.clock import to_iso
-from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally, kind_of
+from classify_batch.lifecycle import AboutRun, Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally, kind_of
 from classify_batch.model import AttemptKey, Part, ProvisionalRange, Range, Segment
 from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal
 from classify_batch.vocabulary import Kind
@@ -171,7 +171,7 @@ def names_jobs(fact: Fact) -> bool:
     return isinstance(fact, Submitted | Adopted) or (isinstance(fact, Ended) and bool(fact.found))
 
 
-def encode_about_run(seq: int, at_s: float, durable: int, kind: Kind, values: Mapping[str, Any]) -> bytes:
+def encode_about_run(seq: int, at_s: float, durable: int, kind: Kind, values: AboutRun | Mapping[str, object]) -> bytes:
     """A line about the run as a whole."""
     return _seal_line({"seq": seq, "at": to_iso(at_s), "kind": kind, "durable": durable, **values})
 

@@ -10,11 +10,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from classify_batch.clock import from_iso
 from classify_batch.errors import InternalError
-from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, move
+from classify_batch.lifecycle import (
+    Adopted,
+    Closed,
+    Ended,
+    Fact,
+    Finished,
+    Opened,
+    Reopened,
+    Submitted,
+    Submitting,
+    move,
+)
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import Entry, read_part
 from classify_batch.rundir.journal.open_attempts import ChunkInHand, OpenAttempt
@@ -67,8 +78,8 @@ class RunSnapshot(Totals):
         self.project_id: str | None = None
         self.durations: deque[float] = deque(maxlen=DURATIONS_KEPT)
         self.found: dict[str, float] = {}
-        self.opened: dict[str, Any] | None = None
-        self.closed: dict[str, Any] | None = None
+        self.opened: Opened | None = None
+        self.closed: Closed | None = None
         self.job_id: str | None = None
         self.server_s: float | None = None
         self.server_s_is_listed = False
@@ -180,15 +191,15 @@ class RunSnapshot(Totals):
         match kind:
             case Kind.OPENED:
                 self.end_reading()
-                self.opened, self.closed = dict(values), None
+                self.opened, self.closed = cast(Opened, dict(values)), None
                 accept_s = values.get("accept_s")
                 if isinstance(accept_s, int | float):
                     self.accept_s = max(accept_s, self.accept_s or 0.0)
             case Kind.CLOSED:
-                self.closed = dict(values)
+                self.closed = cast(Closed, dict(values))
                 self._close(values.get("requests"))
             case Kind.REOPENED:
-                self.reopen(values, at_s)
+                self.reopen(cast(Reopened, values), at_s)
             case _:
                 pass  # limits may change again; only the process that was told knows them
 
@@ -227,7 +238,7 @@ class RunSnapshot(Totals):
                 self._apply_ended(fact.key, fact.kind, segments, fact.again, tally.codes)
                 self._count(tally.outcomes, tally.types, tally.codes, tally.sums)
 
-    def reopen(self, values: Mapping[str, Any], at_s: float) -> None:
+    def reopen(self, values: Reopened, at_s: float) -> None:
         """Gives the failed files a new chance: from here the failures begin at 0 again.
 
         `again` are parts that go out; `looks` are attempts whose old jobs are looked at first, as if their create calls

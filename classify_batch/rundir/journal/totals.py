@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from classify_batch.errors import DamagedError
+from classify_batch.lifecycle import Recheck
 from classify_batch.rundir.journal.line import DAMAGED_HINT, BadLineError, refuse_unsound
 from classify_batch.vocabulary import ACCEPTED, BILLED, CREDITS, UNBILLED, Kind, OutcomeKind
 
@@ -80,13 +81,13 @@ class Totals:
         self._tell(session_requests)
         self.end_reading()
 
-    def _reopen(self, looks: Iterable[Mapping[str, Any]]) -> None:
+    def _reopen(self, looks: Iterable[Recheck]) -> None:
         """Forgets the failures, and the bills of the jobs that are looked at again: their ends tell them anew."""
         del self.outcomes[OutcomeKind.FAILED]
         self.codes.clear()
         for look in looks:
-            for name in (BILLED, UNBILLED):
-                if counted := look.get(name):
+            for name, counted in ((BILLED, look.get("billed")), (UNBILLED, look.get("unbilled"))):
+                if counted:  # a sum that is there says that bills are known
                     self.sums[name] -= counted
 
     def _count(

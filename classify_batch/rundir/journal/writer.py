@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from enum import IntEnum
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 import anyio
 
-from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, kind_of
+from classify_batch.lifecycle import AboutRun, Adopted, Ended, Fact, Finished, Reopened, Submitted, Submitting, kind_of
 from classify_batch.model import AttemptKey, Segment
 from classify_batch.ports import Clock, NamedFor, RunStore
 from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
@@ -164,7 +164,7 @@ class JournalWriter:
         self.standing.found = found
         return found
 
-    def record_about_run(self, kind: Kind, values: Mapping[str, Any]) -> None:
+    def record_about_run(self, kind: Kind, values: AboutRun) -> None:
         """Appends a fact about the run as a whole."""
         self.write()
         standing = self.standing
@@ -172,7 +172,7 @@ class JournalWriter:
         at_s = self._clock.wall_s()
         self._store.append(Log.JOURNAL, encode_about_run(standing.seq, at_s, self._durable_seq, kind, values))
         if kind is Kind.REOPENED:
-            standing.reopen(values, at_s)
+            standing.reopen(cast(Reopened, values), at_s)
 
     def append(self, log: Log, lines: bytes) -> Segment | None:
         if not lines:

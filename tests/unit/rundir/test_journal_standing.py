@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.lifecycle import Adopted, Ended, Finished, Submitted, Submitting, Tally
+from classify_batch.lifecycle import Adopted, Ended, Finished, Recheck, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Range
 from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts
 from classify_batch.rundir.journal.reader import Reader
@@ -45,8 +45,14 @@ def test_a_job_that_is_looked_at_again_is_held_again() -> None:
         standing.apply(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0), 0)
         standing.apply(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0), 0)
         standing.apply(Ended(AttemptKey(chunk, 1), Kind.COLLECTED), 0)
-    old = {"attempt": 1, "attempts": 1, "since": "2026-11-22T02:04:16.123Z", "server_s": 7.5, "project_id": "p"}
-    looks = [{"chunk": 0, "job_id": "job-0", **old}, {"chunk": 1, **old}]
+    old: Recheck = {
+        "attempt": 1,
+        "attempts": 1,
+        "since": "2026-11-22T02:04:16.123Z",
+        "server_s": 7.5,
+        "project_id": "p",
+    }
+    looks: list[Recheck] = [{"chunk": 0, "job_id": "job-0", **old}, {"chunk": 1, **old}]
     standing.reopen({"generation": 1, "again": [], "looks": looks}, 2.0)
     assert (standing.holder_of("job-0"), standing.holder_of("job-1")) == (AttemptKey(0, 1), None)
     assert {(left.server_s, left.project_id) for left in standing.open.values()} == {(7.5, "p")}

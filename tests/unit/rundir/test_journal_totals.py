@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError
-from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally
+from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Recheck, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.operations import status
 from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts
@@ -83,9 +83,10 @@ class Life:
         elif self.standing.open:
             self._end(next(iter(self.standing.open)))
 
-    def _look(self, chunk: int) -> dict[str, Any]:
-        job = {"chunk": chunk, "attempt": 1, "attempts": 1, "job_id": "j", "since": "2026-11-22T02:04:16.123Z"}
-        return job | ({}, {"credits": 1.5}, {"billed": 2, "unbilled": 1})[self._draw(3)]
+    def _look(self, chunk: int) -> Recheck:
+        job: Recheck = {"chunk": chunk, "attempt": 1, "attempts": 1, "job_id": "j", "since": "2026-11-22T02:04:16.123Z"}
+        counted: tuple[Recheck, ...] = ({}, {"credits": 1.5}, {"billed": 2, "unbilled": 1})
+        return {**job, **counted[self._draw(3)]}
 
     def _end(self, key: AttemptKey) -> None:
         failed, answered = self._draw(3), 1 + self._draw(3)

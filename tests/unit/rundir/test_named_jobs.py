@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from classify_batch.lifecycle import Adopted, Ended, Finished, Submitted, Submitting
+from classify_batch.lifecycle import Adopted, Ended, Finished, Recheck, Submitted, Submitting
 from classify_batch.model import AttemptKey, Part, Range
 from classify_batch.ports import NamedFor
 from classify_batch.rundir.journal import writer as writing
@@ -243,8 +243,8 @@ async def test_a_job_that_is_looked_at_again_is_ours() -> None:
     writer = JournalWriter(MemoryStore(), RunSnapshot(CHUNKS), Still())
     for chunk in range(2):
         writer.record(Ended(begun(writer, chunk), Kind.COLLECTED))
-    old = {"attempt": 1, "attempts": 1, "since": "2026-11-22T02:04:16.123Z"}
-    looks = [{"chunk": 0, "job_id": "old", **old}, {"chunk": 1, **old}]
+    old: Recheck = {"attempt": 1, "attempts": 1, "since": "2026-11-22T02:04:16.123Z"}
+    looks: list[Recheck] = [{"chunk": 0, "job_id": "old", **old}, {"chunk": 1, **old}]
     writer.record_about_run(Kind.REOPENED, {"generation": 1, "again": [], "looks": looks})
     assert (await writer.named_jobs(["old", "other"], 0))[0] == {"old": None}
 
