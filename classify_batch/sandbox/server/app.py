@@ -1,7 +1,7 @@
 """The ASGI application: v1 and v2 of the API, strictly, in one world.
 
 A request's path is `App._answer`: counted, let in (outage, key, rate), struck by a misfortune or not, answered
-(`calls_v1`, `calls_v2`, and the files of `uploads`), struck or not. Whatever is sent is a starlette response, a refusal
+(`handlers_v1`, `handlers_v2`, and the files of `uploads`), struck or not. Whatever is sent is a starlette response, a refusal
 and a lost answer included.
 """
 
@@ -27,9 +27,9 @@ from classify_batch.sandbox.jobs.job_table import JobTable, count_billed
 from classify_batch.sandbox.jobs.ledger import Ledger
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
-from classify_batch.sandbox.server.calls_v1 import CallsV1
-from classify_batch.sandbox.server.calls_v2 import CallsV2
 from classify_batch.sandbox.server.fault_responses import KEY_WORDS, RATE_WORDS, suffer
+from classify_batch.sandbox.server.handlers_v1 import JobHandlersV1
+from classify_batch.sandbox.server.handlers_v2 import JobHandlersV2
 from classify_batch.sandbox.server.meter import Meter, RateLimit
 from classify_batch.sandbox.server.request_checks import read_body
 from classify_batch.sandbox.server.responses import Answer, Broken, Refusal, pause, refuse, too_many
@@ -71,8 +71,8 @@ class App:
         shelf = UploadStore(project, options, wall_s)
         self._router = Router(
             [
-                *self._v1_routes(CallsV1(options, world, shelf, ledger, self._create_faults)),
-                *self._v2_routes(CallsV2(options, world, shelf, ledger, self._create_faults)),
+                *self._v1_routes(JobHandlersV1(options, world, shelf, ledger, self._create_faults)),
+                *self._v2_routes(JobHandlersV2(options, world, shelf, ledger, self._create_faults)),
                 self._route("GET", FILES_PATH, "files", shelf.list),
                 self._route("POST", FILES_PATH, "files", shelf.upload),
                 Route("/sandbox/stats", self._stats, methods=["GET"]),
@@ -102,18 +102,18 @@ class App:
 
         return send_dated
 
-    def _v1_routes(self, calls: CallsV1) -> Iterator[Route]:
-        yield self._route("POST", v1.JOBS_PATH, "create", calls.create)
-        yield self._route("GET", v1.JOBS_PATH, "list", calls.list)
-        yield self._route("GET", f"{v1.JOBS_PATH}/{{job_id}}", "get", calls.get)
-        yield self._route("GET", f"{v1.JOBS_PATH}/{{job_id}}/results", "results", calls.results)
+    def _v1_routes(self, handlers: JobHandlersV1) -> Iterator[Route]:
+        yield self._route("POST", v1.JOBS_PATH, "create", handlers.create)
+        yield self._route("GET", v1.JOBS_PATH, "list", handlers.list)
+        yield self._route("GET", f"{v1.JOBS_PATH}/{{job_id}}", "get", handlers.get)
+        yield self._route("GET", f"{v1.JOBS_PATH}/{{job_id}}/results", "results", handlers.results)
 
-    def _v2_routes(self, calls: CallsV2) -> Iterator[Route]:
-        yield self._route("POST", v2.JOBS_PATH, "create", calls.create)
-        yield self._route("GET", v2.JOBS_PATH, "list", calls.list)
-        yield self._route("GET", f"{v2.JOBS_PATH}/{{job_id}}", "get", calls.get)
-        yield self._route("POST", f"{v2.JOBS_PATH}/{{job_id}}/cancel", "cancel", calls.cancel)
-        yield self._route("DELETE", f"{v2.JOBS_PATH}/{{job_id}}", "delete", calls.delete)
+    def _v2_routes(self, handlers: JobHandlersV2) -> Iterator[Route]:
+        yield self._route("POST", v2.JOBS_PATH, "create", handlers.create)
+        yield self._route("GET", v2.JOBS_PATH, "list", handlers.list)
+        yield self._route("GET", f"{v2.JOBS_PATH}/{{job_id}}", "get", handlers.get)
+        yield self._route("POST", f"{v2.JOBS_PATH}/{{job_id}}/cancel", "cancel", handlers.cancel)
+        yield self._route("DELETE", f"{v2.JOBS_PATH}/{{job_id}}", "delete", handlers.delete)
 
     # --- A request's path ----------------------------------------------------------------------------------
 

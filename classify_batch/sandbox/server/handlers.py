@@ -19,7 +19,7 @@ from classify_batch.sandbox.server.responses import refuse
 from classify_batch.sandbox.server.uploads import UploadStore
 
 
-class Calls:
+class JobHandlers:
     """The calls of one version; each gives its answer's body, or raises `Refusal`."""
 
     version: Version

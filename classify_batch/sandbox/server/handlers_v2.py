@@ -22,8 +22,8 @@ from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
 from classify_batch.sandbox.server.bodies_v2 import deleted_json, job_json, status_of
-from classify_batch.sandbox.server.calls import Calls
 from classify_batch.sandbox.server.fault_responses import RATE_WORDS
+from classify_batch.sandbox.server.handlers import JobHandlers
 from classify_batch.sandbox.server.meter import WindowLimit
 from classify_batch.sandbox.server.request_checks import checked_v2, moment_ms, position, read_body, status_word
 from classify_batch.sandbox.server.responses import refuse, too_many
@@ -32,7 +32,7 @@ from classify_batch.sandbox.server.uploads import UploadStore
 Test = Callable[[Job], bool]
 
 
-class CallsV2(Calls):
+class JobHandlersV2(JobHandlers):
     """The calls of v2."""
 
     version = "v2"

@@ -18,13 +18,13 @@ from classify_batch.sandbox.jobs.result_pages import page_of
 from classify_batch.sandbox.jobs.sandbox_job import Job
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
-from classify_batch.sandbox.server.calls import Calls
+from classify_batch.sandbox.server.handlers import JobHandlers
 from classify_batch.sandbox.server.request_checks import checked, position, read_body
 from classify_batch.sandbox.server.responses import refuse
 from classify_batch.sandbox.server.uploads import UploadStore
 
 
-class CallsV1(Calls):
+class JobHandlersV1(JobHandlers):
     """The calls of v1."""
 
     version = "v1"
