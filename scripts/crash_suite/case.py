@@ -15,7 +15,7 @@ from typing import Any
 from classify_batch.errors import RunDirectoryError
 from classify_batch.operations.verify import verify_run
 from classify_batch.sandbox import OpenProject, read_billed
-from classify_batch.sandbox.documents.project import JobConfig, Judge
+from classify_batch.sandbox.documents.project import Classifier, JobConfig
 from classify_batch.settings import Settings
 from crash_suite.forks import Forks, run_command
 from crash_suite.sandbox import Server
@@ -256,7 +256,7 @@ def lines_of(path: Path) -> Iterable[dict[str, Any]]:
     return map(json.loads, path.read_bytes().splitlines()) if path.exists() else ()
 
 
-def judge_of(config: Path) -> Judge:
+def judge_of(config: Path) -> Classifier:
     """What the sandbox answers, file by file, whoever asks and however often."""
     job = Settings.load(config).job
-    return OpenProject().judge_at_hand(JobConfig(tuple(job.rules), job.parsing_configuration))
+    return OpenProject().cached_classifier(JobConfig(tuple(job.rules), job.parsing_configuration))

@@ -28,7 +28,8 @@ from classify_batch import Settings, arun
 from classify_batch.operations.verify import verify_run
 from classify_batch.rundir.journal.line import seal
 from classify_batch.sandbox import App, Faults, Options, opened, read_jobs, serving
-from classify_batch.sandbox.jobs.job_table import Job, count_billed
+from classify_batch.sandbox.jobs.job_table import count_billed
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from crash_suite.case import Case, Score, Shape, lines_of
 from crash_suite.forks import Forks
 from crash_suite.sandbox import BRISK, FAULTS, Lab, Server
@@ -129,7 +130,7 @@ class Cuts:
         told = Options.of(seed=place, job_duration_s=0.05, faults=Faults.of(MISFORTUNES, "cuts"))
         with opened(told) as app:
             for number, job in enumerate(self._jobs_then(lines, dice), 1):
-                app.world.add(replace(job, number=number))
+                app.job_table.add(replace(job, number=number))
             self._board.apps[_organization(place)] = app
             await self._go_on(run_dir, place, score)
             score.requests = sum(sum(by_status.values()) for by_status in app.meter.by_call().values())
@@ -151,7 +152,7 @@ class Cuts:
             data = self._files[f"{name}.jsonl"]
             (run_dir / f"{name}.jsonl").write_bytes(data[: dice.randint(committed, len(data))])
 
-    def _jobs_then(self, lines: list[dict[str, Any]], dice: random.Random) -> list[Job]:
+    def _jobs_then(self, lines: list[dict[str, Any]], dice: random.Random) -> list[SandboxJob]:
         items = [(line["kind"], item) for line in lines for item in line.get("items", ())]
         named = {job_id for _, item in items for job_id in _jobs_of(item)}
         begun = {(item["chunk"], item["attempt"]) for kind, item in items if kind == "submitting"}
@@ -174,7 +175,7 @@ class Cuts:
         outcomes = Counter(
             line["file_id"] for name in ("results.jsonl", "failures.jsonl") for line in lines_of(run_dir / name)
         )
-        billed = count_billed(app.world)
+        billed = count_billed(app.job_table)
         score.lost = sum(not outcomes[each] for each in self._case.file_ids)
         score.twice = sum(outcomes[each] > 1 for each in self._case.file_ids)
         score.paid_twice = sum(count > 1 for count in billed.values())

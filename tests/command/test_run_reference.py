@@ -57,7 +57,7 @@ def test_every_language_is_taken(run: Runs, tmp_path: Path, version: str) -> Non
         for language in LANGUAGES:
             done = run(base_url, language, version, f'parsing_configuration = {{ lang = "{language}" }}')
             assert done.status == 0, done.err
-    told = [job.brief.parsing_configuration for job in read_jobs(tmp_path / "ledger")]
+    told = [job.config.parsing_configuration for job in read_jobs(tmp_path / "ledger")]
     assert [parsing and parsing.lang for parsing in told] == LANGUAGES
     assert {parsing and parsing.max_pages for parsing in told} == {5 if version == "v2" else None}
     assert len(set(LANGUAGES)) == 86

@@ -71,10 +71,10 @@ class Server:
     def suffer(self, **faults: float) -> None:
         """The same jobs from now on behind other misfortunes, or behind none."""
         options = Options.of(seed=1, faults=Faults.of(faults, "faults"))
-        self.app = App(options, self.app.world, self.app.project, wall_s=lambda: self.now_s)
+        self.app = App(options, self.app.job_table, self.app.project, wall_s=lambda: self.now_s)
 
     def billed(self) -> dict[str, int]:
-        return dict(count_billed(self.app.world))
+        return dict(count_billed(self.app.job_table))
 
 
 @asynccontextmanager

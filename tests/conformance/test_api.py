@@ -337,7 +337,7 @@ async def test_a_create_that_is_made_again(version: str) -> None:
     first, again, *others = job_ids
     assert (first == again) is (version == "v2")
     assert len({first, *others}) == 5
-    assert sum(1 for _ in server.app.world) == len(set(job_ids))
+    assert sum(1 for _ in server.app.job_table) == len(set(job_ids))
 
 
 async def test_a_transaction_is_told_by_its_id(version: str) -> None:
@@ -436,7 +436,7 @@ async def _outcomes(
             )
             result = await arun(settings, file_ids, run_dir)
         assert result.exit_status is ExitStatus.FAILURES
-        assert set(count_billed(app.world).values()) == {1}
+        assert set(count_billed(app.job_table).values()) == {1}
     names = ("results.jsonl", "failures.jsonl")
     lines = [json.loads(line) for name in names for line in (run_dir / name).read_text().splitlines()]
     alike = ("outcome", "type", "confidence", "reasoning", "mode", "code", "message")

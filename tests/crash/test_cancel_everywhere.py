@@ -81,7 +81,7 @@ async def cancelled_and_taken_up(loop: Turns, app: App, run_dir: Path, turn: int
         assert found.complete
         assert found.faults == []
         assert sorted(line["file_id"] for line in result.results()) == sorted(FILE_IDS)
-        assert count_billed(app.world) == Counter(FILE_IDS), f"cancelled in turn {turn}"
+        assert count_billed(app.job_table) == Counter(FILE_IDS), f"cancelled in turn {turn}"
     return turns
 
 

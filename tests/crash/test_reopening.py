@@ -17,7 +17,7 @@ from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.operations import verify as verifying
 from classify_batch.operations.verify import verify
 from classify_batch.sandbox.faults.job_endings import JobEnding
-from classify_batch.sandbox.jobs.job_table import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import JobStatus, Log
@@ -79,11 +79,11 @@ class Base:
     """A run that has failures, and the jobs of its sandbox."""
 
     files: dict[str, bytes]
-    jobs: tuple[Job, ...]
+    jobs: tuple[SandboxJob, ...]
 
     @classmethod
     def of(cls, lab: Lab) -> Base:
-        return cls(lab.store.files, tuple(lab.app.world))
+        return cls(lab.store.files, tuple(lab.app.job_table))
 
     @contextmanager
     def again(self, count: int, files_per_job: int, **given: Any) -> Iterator[Lab]:
@@ -91,13 +91,13 @@ class Base:
         with laboratory(count, files_per_job=files_per_job, **given) as lab:
             lab.store = MemoryStore(self.files)
             for job in self.jobs:
-                lab.app.world.add(job)
+                lab.app.job_table.add(job)
             yield lab
 
 
 def end_jobs(lab: Lab, status: JobStatus) -> None:
     """Every job in the sandbox gets another end."""
-    move_on(lab, [replace(job, ending=JobEnding(status)) for job in lab.app.world])
+    move_on(lab, [replace(job, ending=JobEnding(status)) for job in lab.app.job_table])
 
 
 def failures(lab: Lab, generation: int = 0) -> bytes:
@@ -306,7 +306,7 @@ async def test_an_overdue_job_that_is_gone_stays_overdue_and_stops_nobody() -> N
     """404 to the old job: never a reason to send again, nor to stop; when it is back its answer is taken."""
     with overdue(1000.0) as lab:
         await ends_overdue(lab)
-        gone = next(iter(lab.app.world)).job_id
+        gone = next(iter(lab.app.job_table)).job_id
 
         async def forget(request: httpx.Request) -> httpx.Response | None:
             return answer(404, {"detail": "Classify job not found"}) if gone in request.url.path else None
@@ -458,7 +458,7 @@ async def test_nor_does_a_look_at_an_old_job() -> None:
     ) as lab:
 
         async def never_ends(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-            stuck = [job.job_id for job in lab.app.world if "file-1" in job.file_ids]
+            stuck = [job.job_id for job in lab.app.job_table if "file-1" in job.file_ids]
             if anyio.current_time() > 100 or not any(job_id in response.text for job_id in stuck):
                 return response
             return httpx.Response(response.status_code, text=response.text.replace('"SUCCESS"', '"PENDING"'))

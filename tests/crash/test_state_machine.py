@@ -28,7 +28,7 @@ from classify_batch.operations import verify as verifying
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id
 from classify_batch.sandbox import App, Faults, JobTable, Options
-from classify_batch.sandbox.jobs.job_table import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Log, earlier_failures_name
@@ -71,13 +71,13 @@ WEATHER: dict[str, tuple[float, ...]] = {
 """What the weather is drawn from; everything else stays kind."""
 
 
-def move_on(lab: Lab, jobs: Iterable[Job] | None = None, **options: object) -> None:
+def move_on(lab: Lab, jobs: Iterable[SandboxJob] | None = None, **options: object) -> None:
     """The same sandbox under other options; with the jobs that it has, or with these in their place."""
     told = Options.of(**(lab.app.options.model_dump() | {"faults": lab.app.options.faults} | options))
-    world = JobTable(told, lab.app.world.seed)
-    for job in lab.app.world if jobs is None else jobs:
-        world.add(job)
-    lab.app = lab.wire.app = App(told, world, lab.app.project, wall_s=LoopClock().wall_s)
+    job_table = JobTable(told, lab.app.job_table.seed)
+    for job in lab.app.job_table if jobs is None else jobs:
+        job_table.add(job)
+    lab.app = lab.wire.app = App(told, job_table, lab.app.project, wall_s=LoopClock().wall_s)
 
 
 def change_weather(lab: Lab, **faults: object) -> None:

@@ -83,7 +83,9 @@ def test_results_can_spell_file_ids_in_upper_case(options: dict[str, bool], uppe
     assert inputs == [[shown, odd]] * 3
     assert [item["file_id"] for item in items] == [shown, odd, "abc"]
     assert stats["files_billed_more_than_once"] == sorted([file_id, odd])
-    assert items[0]["result"] == OpenProject().make_judge(JobConfig(tuple(map(Rule.model_validate, RULES))))(file_id)
+    assert items[0]["result"] == OpenProject().make_classifier(JobConfig(tuple(map(Rule.model_validate, RULES))))(
+        file_id
+    )
 
 
 def test_an_item_about_no_file_stays_so() -> None:

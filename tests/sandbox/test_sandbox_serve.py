@@ -178,7 +178,7 @@ def test_jobs_live_on_in_the_ledger(tmp_path: Path) -> None:
             async with serving(app) as base_url, client_of(base_url) as client:
                 results = (await client.get(f"{JOBS}/{job_id}/results")).json()
                 await client.post(JOBS, json=BODY)
-                return results, [job.number for job in app.world]
+                return results, [job.number for job in app.job_table]
 
     job_id, results = asyncio.run(first())
     assert asyncio.run(second(job_id)) == (results, [1, 2])

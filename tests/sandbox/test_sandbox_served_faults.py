@@ -12,7 +12,7 @@ import pytest
 from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox import App, Faults, Options, opened, serving
 from classify_batch.sandbox.faults.request_faults import SLOW, WHATS
-from classify_batch.sandbox.jobs.create_request import order_of
+from classify_batch.sandbox.jobs.create_request import parse_create_request
 
 JOBS = "/api/v1/classifier/jobs"
 HEADERS = {"Authorization": "Bearer sandbox"}
@@ -78,8 +78,8 @@ async def call(client: httpx.AsyncClient, name: str, job_id: str, **options: Any
 
 async def make_job(app: App) -> str:
     """A job that is there without any request."""
-    order = order_of(CreateBody.model_validate(BODY))
-    return app.world.add(app.world.draft(order, app.options.project_id, 0.0)).job_id
+    order = parse_create_request(CreateBody.model_validate(BODY))
+    return app.job_table.add(app.job_table.draft(order, app.options.project_id, 0.0)).job_id
 
 
 async def raw(client: httpx.AsyncClient, name: str, job_id: str) -> tuple[bytes, bool]:
@@ -234,8 +234,8 @@ def test_a_slow_create_is_accepted_though_its_client_gave_up(moment: str) -> Non
     async def script(client: httpx.AsyncClient, app: App) -> int:
         with pytest.raises(httpx.ReadTimeout):
             await client.post(JOBS, json=BODY, timeout=httpx.Timeout(GIVE_UP_S, read=0.05))
-        found = len(list(app.world))
-        while not list(app.world):
+        found = len(list(app.job_table))
+        while not list(app.job_table):
             await client.get("/sandbox/stats")
         return found
 
@@ -251,7 +251,7 @@ def test_the_server_stops_though_requests_hang() -> None:
             async with served(faults) as (client, app):
                 job_id = await make_job(app)
                 asked = [tasks.create_task(watch(client, name, job_id)) for name in ("list", "get", "create")]
-                while len(list(app.world)) < 2 or app.meter.requests.total() < 2:
+                while len(list(app.job_table)) < 2 or app.meter.requests.total() < 2:
                     await client.get("/sandbox/stats")
                 stopping_s = asyncio.get_running_loop().time()
             took_s = asyncio.get_running_loop().time() - stopping_s
@@ -359,7 +359,7 @@ def test_credits_run_out_and_reads_go_on() -> None:
         statuses = [each.status_code for each in (made, *more)]
         refused = await create(client, "d", "e", "f")
         reads = [(await call(client, name, made.json()["id"])).status_code for name in CALLS[1:]]
-        return statuses, refused.json()["detail"], reads, app.world.credits_spent
+        return statuses, refused.json()["detail"], reads, app.job_table.credits_spent
 
     statuses, words, reads, spent = talk(script, {"credits": 5})
     assert statuses == [200, 402, 200, 200, 402]

@@ -129,7 +129,7 @@ def test_a_process_that_dies_leaves_its_create_behind(version: str) -> None:
             await anyio.sleep(39)
             found.append(lab.accepted())
             await anyio.sleep(2)
-            jobs = list(lab.app.world)
+            jobs = list(lab.app.job_table)
             return found, {round(job.created_at_s) - START_S for job in jobs}, len(jobs)
 
     count = 1 if version == "v1" else 5
@@ -167,10 +167,10 @@ def test_a_client_that_was_killed_leaves_its_create_behind() -> None:
                         arrived_s = time.time()
                         process.kill()
                         process.wait()
-                    before = len(list(app.world))
+                    before = len(list(app.job_table))
                     while app.creates_waiting:
                         await anyio.sleep(0)
-                    return before, arrived_s, list(app.world)
+                    return before, arrived_s, list(app.job_table)
 
     before, arrived_s, jobs = asyncio.run(main())
     assert (before, [job.file_ids for job in jobs]) == (0, [("a", "b")])
@@ -193,7 +193,7 @@ def test_the_server_stops_though_a_create_waits() -> None:
                     gone.cancel()
                     stopping_s = time.monotonic()
                 took_s = time.monotonic() - stopping_s
-                return (await asked).status_code, sorted(len(job.file_ids) for job in app.world), took_s
+                return (await asked).status_code, sorted(len(job.file_ids) for job in app.job_table), took_s
 
     status, files, took_s = asyncio.run(main())
     assert (status, files) == (200, [1, 2])

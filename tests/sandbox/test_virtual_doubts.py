@@ -112,7 +112,7 @@ async def test_a_job_that_could_be_ours_and_never_ends() -> None:
         assert ending.state == "complete"
         assert lab.wire.count("POST") == 1
         assert set(lab.codes().values()) == {"unresolved"}
-        (job,) = lab.app.world
+        (job,) = lab.app.job_table
         assert all(job.job_id in line["message"] for line in lab.lines(Log.FAILURES))
 
 

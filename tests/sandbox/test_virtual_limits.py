@@ -75,7 +75,7 @@ async def test_a_plan_that_allows_fewer() -> None:
     with laboratory(200, limits={"jobs_in_flight": 0}, jobs_at_once=6, job_duration_s=600.0) as lab:
         ending = await lab.run(submit_only=True)
         assert ending.exit_status == ExitStatus.INCOMPLETE
-        assert sum(1 for _ in lab.app.world) == 6
+        assert sum(1 for _ in lab.app.job_table) == 6
         assert (await lab.run()).state == "complete"
         assert await lab.judge() == {}
 
@@ -101,7 +101,7 @@ async def test_somebody_elses_reason_to_stop_is_told(refusal: int) -> None:
         with anyio.fail_after(FOR_EVER_S):
             ending = await lab.run(submit_only=True)
         assert ending.exit_status == ExitStatus.PERSON
-        assert sum(1 for _ in lab.app.world) == 3
+        assert sum(1 for _ in lab.app.job_table) == 3
 
 
 async def test_too_many_failures_end_it() -> None:
@@ -144,10 +144,10 @@ async def test_a_limit_that_was_found_is_used() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop)
             await lab.run()
-        before = sum(1 for _ in lab.app.world)
+        before = sum(1 for _ in lab.app.job_table)
         again = await lab.run(submit_only=True)
-        assert sum(1 for _ in lab.app.world) - before >= 3
-        assert f"{sum(1 for _ in lab.app.world) - before} jobs are out" in (again.reason or "")
+        assert sum(1 for _ in lab.app.job_table) - before >= 3
+        assert f"{sum(1 for _ in lab.app.job_table) - before} jobs are out" in (again.reason or "")
 
 
 async def test_a_complete_run_has_nothing_to_submit() -> None:
@@ -168,7 +168,7 @@ async def test_nothing_new_goes_out_while_more_are_out_than_allowed() -> None:
         told_to(lab, {"jobs_in_flight": 2})
         assert (await lab.run()).state == "complete"
         assert await lab.judge() == {}
-        jobs = sorted(lab.app.world, key=lambda job: job.created_at_s)
+        jobs = sorted(lab.app.job_table, key=lambda job: job.created_at_s)
         for job in jobs[20:]:
             out = [each for each in jobs if each.created_at_s < job.created_at_s < each.finished_at_s]
             assert len(out) <= 2

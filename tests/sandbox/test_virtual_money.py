@@ -41,7 +41,7 @@ def read_sums(lab: Lab) -> dict[str, float]:
 def may_have_cost(lab: Lab) -> int:
     """The most that the jobs which the sandbox accepted, and didn't fail, can have cost by the plan's reckoning."""
     bad = ("ERROR", "CANCELLED")
-    return sum(5 * len(job.file_ids) for job in lab.app.world if job.ending.status not in bad)
+    return sum(5 * len(job.file_ids) for job in lab.app.job_table if job.ending.status not in bad)
 
 
 async def test_a_run_stops_before_the_create_that_could_cost_too_much() -> None:
@@ -72,17 +72,17 @@ async def test_failed_jobs_cost_nothing() -> None:
     with laboratory(100, limits={"max_credits": 10 * A_JOB, "attempts": 20}, faults={"error": 0.5}) as lab:
         ending = await lab.run()
         assert ending.state == "complete", ending
-        assert len(list(lab.app.world)) > 10
+        assert len(list(lab.app.job_table)) > 10
         assert told(lab)["reserved"] == may_have_cost(lab) <= 10 * A_JOB
 
 
 def most_but_for_errors(lab: Lab) -> int:
     """The most that the accepted jobs can have cost, where only those that ended with ERROR are free for certain."""
-    return sum(5 * len(job.file_ids) for job in lab.app.world if job.ending.status != "ERROR")
+    return sum(5 * len(job.file_ids) for job in lab.app.job_table if job.ending.status != "ERROR")
 
 
 def ended(lab: Lab) -> set[str]:
-    return {job.ending.status for job in lab.app.world}
+    return {job.ending.status for job in lab.app.job_table}
 
 
 BADLY: dict[str, object] = {"error": 0.3, "cancelled": 0.3}
@@ -126,7 +126,7 @@ async def test_a_cancelled_job_without_a_bill_leaves_the_sum_unknown() -> None:
 
         lab.wire.after = tell_none_of_cancelled_jobs
         assert (await lab.run()).state == "complete"
-        cancelled = sum(job.ending.status == "CANCELLED" for job in lab.app.world)
+        cancelled = sum(job.ending.status == "CANCELLED" for job in lab.app.job_table)
         assert cancelled > 0
         assert told(lab) == {"reserved": 60 + 5 * cancelled, "billed": None}
 
@@ -270,7 +270,7 @@ async def test_a_killed_v2_process_forgets_no_job_that_it_paid(seed: int) -> Non
         config={"price": {"credits_per_page": {"FAST": 0.2}}},
     ) as lab:
         await lab.run_through_power_cuts(Random(seed), 0.7, 12)
-        assert lab.app.world.credits_spent <= 30
+        assert lab.app.job_table.credits_spent <= 30
         assert lab.paid_twice() == []
 
 
@@ -298,5 +298,5 @@ async def test_never_over_whatever_happens(seed: int, version: str) -> None:
 
         lab.wire.after = lose_some
         await lab.run_through_power_cuts(Random(seed), 1.5, 8)
-        assert (may_have_cost(lab) if version == "v1" else lab.app.world.credits_spent) <= allowed
+        assert (may_have_cost(lab) if version == "v1" else lab.app.job_table.credits_spent) <= allowed
         assert lab.paid_twice() == []

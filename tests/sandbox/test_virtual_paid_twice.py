@@ -147,7 +147,7 @@ async def test_all_jobs_that_answer_count(version: str, seed: int) -> None:
     with laboratory(60, files_per_job=10, version=version, faults=faults, limits=limits, seed=seed) as lab:
         assert (await lab.run()).state == "complete"
         assert await lab.judge() == {}
-        held = Counter(file_id for job in lab.app.world if not job.by_other for file_id in job.file_ids)
+        held = Counter(file_id for job in lab.app.job_table if not job.by_other for file_id in job.file_ids)
         failed = [line for line in lab.lines(Log.FAILURES) if line["code"] == "not_answered"]
         assert all(held[line["file_id"]] for line in failed), "a file failed that no job of ours ever held"
 
@@ -161,7 +161,7 @@ async def test_no_outcome_tells_a_mode_that_its_job_may_not_have_had(seed: int) 
     with laboratory(60, config=config, faults=faults, limits=limits, seed=seed, silent_mode=True) as lab:
         assert (await lab.run()).state == "complete"
         assert await lab.judge() == {}
-        modes = {job.job_id: job.mode for job in lab.app.world}
+        modes = {job.job_id: job.mode for job in lab.app.job_table}
         lines = lab.lines(Log.RESULTS)
         assert any(line["mode"] is None for line in lines)
         for line in [*lines, *(line["other"] for line in lines if "other" in line)]:
@@ -428,7 +428,7 @@ async def test_a_bound_that_comes_later_knows_every_create_before_it() -> None:
         lab.settings = lab.settings.model_copy(update={"limits": bounded})
         ending = await lab.run()
         assert ending.exit_status == ExitStatus.PERSON
-        billed = sum(job.credits for job in lab.app.world)
+        billed = sum(job.credits for job in lab.app.job_table)
         credits = ending.manifest["credits"]
         assert isinstance(credits, dict)
         assert credits["reserved"] >= billed
@@ -489,7 +489,7 @@ async def test_a_poisoned_file_uses_up_no_attempt_of_its_neighbours() -> None:
         with laboratory(16, files_per_job=16, faults=faults, seed=seed, limits={"settle_s": 1.0}) as lab:
             assert (await lab.run()).state == "complete"
             alone = Counter(
-                job.file_ids[0] for job in lab.app.world if len(job.file_ids) == 1 and job.ending.status == "ERROR"
+                job.file_ids[0] for job in lab.app.job_table if len(job.file_ids) == 1 and job.ending.status == "ERROR"
             )
             failed = set(lab.codes()) - {"file-5"}
             assert "file-5" in lab.codes()

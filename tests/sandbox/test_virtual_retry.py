@@ -150,7 +150,7 @@ async def test_an_old_job_that_is_gone_is_no_reason_to_pay_again(gone: str) -> N
     with laboratory(20, limits={"job_timeout_s": 100.0}) as lab:
         lab.wire.before, lab.wire.after = withhold, first_answers_only(7)
         await fails_unanswered(lab)
-        lost = next(iter(lab.app.world)).job_id
+        lost = next(iter(lab.app.job_table)).job_id
 
         async def forget(request: httpx.Request) -> httpx.Response | None:
             hit = lost in request.url.path and (gone == "the job" or is_results(request))
@@ -195,7 +195,7 @@ async def test_an_overdue_job_that_failed_gives_its_credits_back(version: str, c
         assert (await lab.run()).state == "complete"
         assert manifest(lab)["credits"] == {"reserved": 50, "billed": None}
         await anyio.sleep(100)
-        move_on(lab, [replace(job, ending=JobEnding(JobStatus.ERROR)) for job in lab.app.world], job_duration_s=2.0)
+        move_on(lab, [replace(job, ending=JobEnding(JobStatus.ERROR)) for job in lab.app.job_table], job_duration_s=2.0)
         if cut_s is not None:
             await cut_after(lab, cut_s, max)
         await lab.run()
@@ -216,13 +216,13 @@ async def test_retries_never_go_over_whatever_happens(seed: int) -> None:
         await lab.run()
         for _ in range(6):
             await cut_after(lab, random.expovariate(1 / 10), random.randint)
-            assert lab.app.world.credits_spent <= 90
+            assert lab.app.job_table.credits_spent <= 90
             assert lab.paid_twice() == []
             assert (await lab.verify()).faults == []
         await lab.run()
         sums = read_sums(lab)
         assert sums["credits"] == sums["billed"] + 5 * sums.get("unbilled", 0) == manifest(lab)["credits"]["reserved"]
-        assert sums["billed"] <= lab.app.world.credits_spent <= sums["credits"] <= 90
+        assert sums["billed"] <= lab.app.job_table.credits_spent <= sums["credits"] <= 90
         assert lab.paid_twice() == []
 
 

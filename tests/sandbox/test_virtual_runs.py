@@ -49,7 +49,8 @@ async def test_slots_are_kept_busy() -> None:
         await ends_well(lab)
         assert anyio.current_time() < 1.12 * 100
         most = max(
-            sum(a.created_at_s <= b.created_at_s < a.finished_at_s for a in lab.app.world) for b in lab.app.world
+            sum(a.created_at_s <= b.created_at_s < a.finished_at_s for a in lab.app.job_table)
+            for b in lab.app.job_table
         )
         assert most == 4
 
@@ -123,7 +124,7 @@ async def test_files_that_are_never_answered_fail(attempts: int) -> None:
         assert ending.exit_status == ExitStatus.FAILURES
         assert await lab.judge() == {}
         assert set(lab.codes().values()) == {"not_answered"}
-        asked = Counter(file_id for job in lab.app.world for file_id in job.file_ids)
+        asked = Counter(file_id for job in lab.app.job_table for file_id in job.file_ids)
         assert asked == Counter(dict.fromkeys(lab.file_ids, attempts))
 
 
@@ -153,7 +154,7 @@ async def test_overdue_jobs_fail_with_their_job_id() -> None:
         assert (ending.state, ending.exit_status) == ("complete", ExitStatus.FAILURES)
         assert 600 < anyio.current_time() < 700
         assert set(lab.codes().values()) == {"overdue"}
-        jobs = {job.job_id: set(job.file_ids) for job in lab.app.world}
+        jobs = {job.job_id: set(job.file_ids) for job in lab.app.job_table}
         assert all(line["file_id"] in jobs[line["job_id"]] for line in lab.lines(Log.FAILURES))
 
 

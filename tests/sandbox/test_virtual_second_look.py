@@ -24,7 +24,7 @@ WEAK = {"escalation": {"below_confidence": 0.6, "unmatched": True}}
 def looks(lab: Lab) -> dict[str, set[str]]:
     """The files that were answered, by mode."""
     found: dict[str, set[str]] = {"FAST": set(), "MULTIMODAL": set()}
-    for job in lab.app.world:
+    for job in lab.app.job_table:
         found[job.mode] |= {file_id for _, file_id, has_result in job.answered() if has_result}
     return found
 
@@ -137,7 +137,7 @@ async def test_the_first_looks_job_is_not_taken_for_the_seconds() -> None:
 
         lab.wire.after = veil
         assert (await lab.run()).state == "complete"
-        first, second = sorted(lab.app.world, key=lambda job: job.number)
+        first, second = sorted(lab.app.job_table, key=lambda job: job.number)
         assert (first.mode, second.mode) == ("FAST", "MULTIMODAL")
         assert {line["job_id"] for line in lab.outcomes().values()} == {second.job_id}
 

@@ -44,7 +44,7 @@ async def test_answers_that_are_lost_cost_nothing() -> None:
         lab.wire.after = lose_some
         await ends_well(lab)
         assert lab.wire.count("POST") > 130
-        assert sum(1 for _ in lab.app.world) == 100
+        assert sum(1 for _ in lab.app.job_table) == 100
 
 
 async def test_a_lost_create_is_never_given_back() -> None:
@@ -58,7 +58,7 @@ async def test_a_lost_create_is_never_given_back() -> None:
         assert (await lab.run()).state == "incomplete"
         lab.wire.after = hear
         await ends_well(lab)
-        assert sum(1 for _ in lab.app.world) == 3
+        assert sum(1 for _ in lab.app.job_table) == 3
 
 
 @pytest.mark.parametrize("kind", ["402", "deadline"])
@@ -83,10 +83,10 @@ async def test_a_lost_create_outlives_a_stop(kind: str) -> None:
         assert (await lab.run()).state == "incomplete"
         assert lost
         credits = json.loads(lab.store.files["manifest.json"])["credits"]
-        assert credits["reserved"] >= sum(1 for _ in lab.app.world)
+        assert credits["reserved"] >= sum(1 for _ in lab.app.job_table)
         lab.wire.before = hear
         await ends_well(lab)
-        assert sum(1 for _ in lab.app.world) == 6
+        assert sum(1 for _ in lab.app.job_table) == 6
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -103,7 +103,7 @@ async def test_jobs_that_fail_are_tried_again_as_new_jobs() -> None:
         ending = await lab.run()
         assert ending.state == "complete"
         assert await lab.judge() == {}
-        assert sum(1 for _ in lab.app.world) > 70
+        assert sum(1 for _ in lab.app.job_table) > 70
         assert set(lab.codes().values()) <= {"job_error"}
 
 

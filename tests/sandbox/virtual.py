@@ -250,14 +250,14 @@ class Lab:
 
     def billed(self) -> Counter[str]:
         """How often each file was paid."""
-        return count_billed(self.app.world)
+        return count_billed(self.app.job_table)
 
     def paid_twice(self) -> list[str]:
         return sorted(file_id for file_id, count in self.billed().items() if count > 1)
 
     def accepted(self) -> int:
         """How many jobs the server made, whoever asked for them."""
-        return sum(1 for _ in self.app.world)
+        return sum(1 for _ in self.app.job_table)
 
     async def verify(self) -> Verification:
         found = await verify(self.store)

@@ -19,8 +19,8 @@ from uuid import NAMESPACE_URL, UUID
 
 from classify_batch.errors import UsageError
 from classify_batch.protocol.v1 import ResultBody
-from classify_batch.sandbox.documents.project import FileEntry, JobConfig, Judge, Version
-from classify_batch.sandbox.documents.ranking import NOTHING, Index, Verdict, judge
+from classify_batch.sandbox.documents.project import Classifier, FileEntry, JobConfig, Version
+from classify_batch.sandbox.documents.ranking import NO_MATCH, Index, RankedType, rank_texts
 from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
@@ -34,7 +34,7 @@ BYTES_READ_MAX = 200_000
 """How much of a file is ever read."""
 
 _SNIFFED_BYTES = 8_192
-_BRIEFS_KEPT = 8
+_CONFIGS_KEPT = 8
 _INDEXES_KEPT = 2
 
 K = TypeVar("K")
@@ -50,27 +50,29 @@ class Documents:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._root = Path(folder)
-        found = _entries(self._root)
+        found = list_documents(self._root)
         self.files: Sequence[FileEntry] = [entry for entry, _ in found]
         self._paths = [path for _, path in found]
         self._rows = {entry.file_id: row for row, entry in enumerate(self.files)}
         self._indexes: OrderedDict[tuple[int, ...], Index] = OrderedDict()
-        self._judges: OrderedDict[JobConfig, Judge] = OrderedDict()
+        self._classifiers: OrderedDict[JobConfig, Classifier] = OrderedDict()
         self._work = threading.Lock()
 
-    def stranger(self, file_ids: Sequence[str]) -> str | None:
+    def first_unknown_file(self, file_ids: Sequence[str]) -> str | None:
         return next((file_id for file_id in file_ids if file_id not in self._rows), None)
 
-    def judge_at_hand(self, brief: JobConfig) -> Judge | None:
-        return self._judges.get(brief)
+    def cached_classifier(self, config: JobConfig) -> Classifier | None:
+        return self._classifiers.get(config)
 
-    def make_judge(self, brief: JobConfig) -> Judge:
+    def make_classifier(self, config: JobConfig) -> Classifier:
         with self._work:
-            if (made := self._judges.get(brief)) is not None:
+            if (made := self._classifiers.get(config)) is not None:
                 return made
-            verdicts = judge(self._index(pages_to_read(brief.parsing_configuration, brief.version)), brief.rules)
-            made = self._answering(brief, verdicts)
-            _keep(self._judges, brief, made, _BRIEFS_KEPT)
+            ranked_types = rank_texts(
+                self._index_of_pages(pages_to_read(config.parsing_configuration, config.version)), config.rules
+            )
+            made = self._classifier_by_ranking(config, ranked_types)
+            _put_in_cache(self._classifiers, config, made, _CONFIGS_KEPT)
             return made
 
     def close(self) -> None:
@@ -78,21 +80,21 @@ class Documents:
             for index in self._indexes.values():
                 index.close()
 
-    def _answering(self, brief: JobConfig, verdicts: Sequence[Verdict]) -> Judge:
-        types = [rule.type for rule in brief.rules]
+    def _classifier_by_ranking(self, config: JobConfig, ranked_types: Sequence[RankedType]) -> Classifier:
+        types = [rule.type for rule in config.rules]
 
-        def answer(file_id: str) -> ResultBody:
+        def classify_file(file_id: str) -> ResultBody:
             row = self._rows.get(file_id)  # a job from before a document went away is answered all the same
-            verdict = NOTHING if row is None else verdicts[row]
-            kind = None if verdict.rule is None else types[verdict.rule]
-            return {"type": kind, "confidence": verdict.confidence, "reasoning": _reasoning(kind, verdict)}
+            ranked = NO_MATCH if row is None else ranked_types[row]
+            kind = None if ranked.rule is None else types[ranked.rule]
+            return {"type": kind, "confidence": ranked.confidence, "reasoning": _explain_answer(kind, ranked)}
 
-        return answer
+        return classify_file
 
-    def _index(self, pages: tuple[int, ...]) -> Index:
+    def _index_of_pages(self, pages: tuple[int, ...]) -> Index:
         if (index := self._indexes.get(pages)) is None:
             index = Index(read_pages(path, pages) for path in self._paths)
-            if (dropped := _keep(self._indexes, pages, index, _INDEXES_KEPT)) is not None:
+            if (dropped := _put_in_cache(self._indexes, pages, index, _INDEXES_KEPT)) is not None:
                 dropped.close()
         return index
 
@@ -121,7 +123,7 @@ def read_pages(path: Path, pages: Sequence[int]) -> str:
     return "".join(text[page * PAGE_CHARACTERS : (page + 1) * PAGE_CHARACTERS] for page in pages)
 
 
-def _entries(root: Path) -> list[tuple[FileEntry, Path]]:
+def list_documents(root: Path) -> list[tuple[FileEntry, Path]]:
     hint = "--documents takes a folder that holds text files"
     try:
         with os.scandir(root):
@@ -129,39 +131,39 @@ def _entries(root: Path) -> list[tuple[FileEntry, Path]]:
     except OSError as error:
         raise UsageError(f"the documents folder {root} can't be read: {error.strerror}", hint=hint) from None
     entries = [
-        (FileEntry(_file_id(name), _as_text(name), (root / name).stat().st_size), root / name)
-        for name in _text_files(root)
+        (FileEntry(file_id_of_name(name), _replace_undecodable(name), (root / name).stat().st_size), root / name)
+        for name in find_text_files(root)
     ]
     if not entries:
         raise UsageError(f"the documents folder {root} holds no text file", hint=hint)
     return entries
 
 
-def _file_id(name: str) -> str:
+def file_id_of_name(name: str) -> str:
     """`uuid5`, which takes text only, of a name's bytes (RFC 9562, 5.5)."""
     digest = hashlib.sha1(NAMESPACE_URL.bytes + name.encode("utf-8", "surrogateescape"), usedforsecurity=False)
     return str(UUID(bytes=digest.digest()[:16], version=5))
 
 
-def _as_text(name: str) -> str:
+def _replace_undecodable(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def _text_files(root: Path) -> Iterator[str]:
+def find_text_files(root: Path) -> Iterator[str]:
     home = root.resolve()
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder, name)
-            if not name.startswith(".") and _stays_inside(path, home) and _is_text(path):
+            if not name.startswith(".") and _stays_inside_folder(path, home) and is_text_file(path):
                 yield path.relative_to(root).as_posix()
 
 
-def _stays_inside(path: Path, home: Path) -> bool:
+def _stays_inside_folder(path: Path, home: Path) -> bool:
     return not path.is_symlink() or path.resolve().is_relative_to(home)
 
 
-def _is_text(path: Path) -> bool:
+def is_text_file(path: Path) -> bool:
     """Whether it is a readable regular file without a NUL byte near its start."""
     try:
         if not path.is_file():  # a pipe would be waited for
@@ -172,15 +174,15 @@ def _is_text(path: Path) -> bool:
         return False
 
 
-def _keep(cache: OrderedDict[K, V], key: K, value: V, most: int) -> V | None:
+def _put_in_cache(cache: OrderedDict[K, V], key: K, value: V, most: int) -> V | None:
     """Puts a value into a bounded cache; gives back the one that had to go."""
     cache[key] = value
     return cache.popitem(last=False)[1] if len(cache) > most else None
 
 
-def _reasoning(kind: str | None, verdict: Verdict) -> str:
+def _explain_answer(kind: str | None, ranked: RankedType) -> str:
     start = "Stand-in ranking of words, no language model: "
     if kind is None:
-        return start + ("the words of the rules match too weakly." if verdict.score else "no rule's words are in it.")
-    words = ", ".join(f'"{word}"' for word in verdict.words)
-    return f"{start}it holds {words} (score {verdict.score:.2f}, next rule {verdict.next_score:.2f})."
+        return start + ("the words of the rules match too weakly." if ranked.score else "no rule's words are in it.")
+    words = ", ".join(f'"{word}"' for word in ranked.words)
+    return f"{start}it holds {words} (score {ranked.score:.2f}, next rule {ranked.next_score:.2f})."

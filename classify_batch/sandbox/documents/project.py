@@ -42,7 +42,7 @@ class FileEntry(NamedTuple):
     size_bytes: int
 
 
-Judge = Callable[[str], ResultBody]
+Classifier = Callable[[str], ResultBody]
 """Answers one file ID under the brief that it was made for."""
 
 
@@ -53,22 +53,22 @@ class Project(Protocol):
     def files(self) -> Sequence[FileEntry]:
         """What the file list shows, in its order."""
 
-    def stranger(self, file_ids: Sequence[str]) -> str | None:
+    def first_unknown_file(self, file_ids: Sequence[str]) -> str | None:
         """The first ID that is not in the project."""
 
-    def judge_at_hand(self, brief: JobConfig) -> Judge | None:
+    def cached_classifier(self, config: JobConfig) -> Classifier | None:
         """The judge for a brief where no work is needed to have it."""
 
-    def make_judge(self, brief: JobConfig) -> Judge:
+    def make_classifier(self, config: JobConfig) -> Classifier:
         """The judge for a brief. May take seconds: not to be called on an event loop."""
 
     def close(self) -> None: ...
 
 
-def draw(*parts: object) -> float:
+def hash_to_fraction(*parts: object) -> float:
     """A number from 0 to below 1 that depends on nothing but `parts`.
 
-    >>> draw("a", 1) == draw("a", 1) != draw("a", 2)
+    >>> hash_to_fraction("a", 1) == hash_to_fraction("a", 1) != hash_to_fraction("a", 2)
     True
     """
     digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
@@ -90,25 +90,25 @@ class OpenProject:
         names = [f"file-{number:08}.txt" for number in range(self.files_listed)]
         return [FileEntry(str(uuid5(NAMESPACE_URL, name)), name, 0) for name in names]
 
-    def stranger(self, file_ids: Sequence[str]) -> str | None:  # noqa: ARG002 - it knows them all
+    def first_unknown_file(self, file_ids: Sequence[str]) -> str | None:  # noqa: ARG002 - it knows them all
         return None
 
-    def judge_at_hand(self, brief: JobConfig) -> Judge:
-        return self.make_judge(brief)
+    def cached_classifier(self, config: JobConfig) -> Classifier:
+        return self.make_classifier(config)
 
-    def make_judge(self, brief: JobConfig) -> Judge:
-        types = [rule.type for rule in brief.rules]
+    def make_classifier(self, config: JobConfig) -> Classifier:
+        types = [rule.type for rule in config.rules]
 
-        def judge(file_id: str) -> ResultBody:
-            lot = draw(file_id)
-            kind = None if lot < UNMATCHED_SHARE else types[int(draw(file_id, "type") * len(types))]
+        def classify_file(file_id: str) -> ResultBody:
+            fraction = hash_to_fraction(file_id)
+            kind = None if fraction < UNMATCHED_SHARE else types[int(hash_to_fraction(file_id, "type") * len(types))]
             return {
                 "type": kind,
-                "confidence": round(0.5 + lot / 2, 3),
+                "confidence": round(0.5 + fraction / 2, 3),
                 "reasoning": "Drawn by lot from the file ID: this sandbox has no documents.",
             }
 
-        return judge
+        return classify_file
 
     def close(self) -> None:
         """Holds nothing."""

@@ -50,7 +50,7 @@ _QUOTED = re.compile(r'"([^"]+)"')
 _WORD = re.compile(r"\w+(?:[-./]\w+)*")
 
 
-class Verdict(NamedTuple):
+class RankedType(NamedTuple):
     """What the ranking says of one text.
 
     Attributes:
@@ -72,7 +72,7 @@ class Verdict(NamedTuple):
         return round(self.score / (self.score + self.next_score), 3)
 
 
-NOTHING = Verdict(None, 0.0, 0.0, ())
+NO_MATCH = RankedType(None, 0.0, 0.0, ())
 
 
 class _Hits(NamedTuple):
@@ -118,14 +118,14 @@ def significant_words(rule: Rule) -> list[str]:
     return list(dict.fromkeys([*phrases, *(word for word in words if word not in _STOP_WORDS and len(word) > 1)]))
 
 
-def judge(index: Index, rules: Sequence[Rule]) -> list[Verdict]:
+def rank_texts(index: Index, rules: Sequence[Rule]) -> list[RankedType]:
     """One verdict per row of the index."""
     words = [significant_words(rule) for rule in rules]
     hits = {word: index.hits(word) for word in dict.fromkeys(word for of_rule in words for word in of_rule)}
     ranks = [_scores(index.size, [hits[word] for word in of_rule]) for of_rule in words]
     best = [_best([scores[row] for scores in ranks]) for row in range(index.size)]
     named = _heaviest_words(best, words, hits)
-    return [verdict._replace(words=tuple(named.get(row, ()))) for row, verdict in enumerate(best)]
+    return [ranked._replace(words=tuple(named.get(row, ()))) for row, ranked in enumerate(best)]
 
 
 def _scores(size: int, hits: Sequence[_Hits]) -> list[float]:
@@ -140,16 +140,16 @@ def _scores(size: int, hits: Sequence[_Hits]) -> list[float]:
     return [score / scale for score in scores] if scale else scores
 
 
-def _best(scores: Sequence[float]) -> Verdict:
+def _best(scores: Sequence[float]) -> RankedType:
     """The best rule; the first of equals."""
     order = sorted(range(len(scores)), key=lambda rule: -scores[rule])
     score = scores[order[0]]
     next_score = scores[order[1]] if len(order) > 1 else 0.0
-    return Verdict(order[0] if score >= WEAK else None, score, next_score, ())
+    return RankedType(order[0] if score >= WEAK else None, score, next_score, ())
 
 
 def _heaviest_words(
-    best: Sequence[Verdict], words: Sequence[Sequence[str]], hits: dict[str, _Hits]
+    best: Sequence[RankedType], words: Sequence[Sequence[str]], hits: dict[str, _Hits]
 ) -> dict[int, list[str]]:
     found: dict[int, list[tuple[float, str]]] = {}
     for rule, of_rule in enumerate(words):

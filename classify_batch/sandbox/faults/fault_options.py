@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from classify_batch.errors import SettingsError
-from classify_batch.sandbox.documents.project import draw
+from classify_batch.sandbox.documents.project import hash_to_fraction
 from classify_batch.sandbox.faults.request_faults import (
     CALLS,
     MOMENTS,
@@ -214,7 +214,7 @@ class Faults(BaseModel):
         if not named and not share:
             return
         for position, file_id in enumerate(file_ids):
-            if file_id in named or draw(kind, file_id) < share:
+            if file_id in named or hash_to_fraction(kind, file_id) < share:
                 yield position
 
     def is_down(self, elapsed_s: float) -> bool:

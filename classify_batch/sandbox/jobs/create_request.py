@@ -18,22 +18,22 @@ class CreateRequest(NamedTuple):
     """
 
     file_ids: tuple[str, ...]
-    brief: JobConfig
+    config: JobConfig
     mode: str = "FAST"
     transaction_id: str | None = None
 
 
-def order_of(body: v1.CreateBody | v2.CreateBody) -> CreateRequest:
+def parse_create_request(body: v1.CreateBody | v2.CreateBody) -> CreateRequest:
     """What a create's body asks for."""
     if isinstance(body, v1.CreateBody):
-        brief = JobConfig(tuple(body.rules), body.parsing_configuration)
-        return CreateRequest(tuple(body.file_ids), brief, body.mode or "FAST")
+        config = JobConfig(tuple(body.rules), body.parsing_configuration)
+        return CreateRequest(tuple(body.file_ids), config, body.mode or "FAST")
     told = body.configuration
-    brief = JobConfig(tuple(told.rules), _parsing_of(told.parsing_configuration), "v2")
-    return CreateRequest((body.file_input,), brief, told.mode or "FAST", body.transaction_id)
+    config = JobConfig(tuple(told.rules), _parsing_configuration(told.parsing_configuration), "v2")
+    return CreateRequest((body.file_input,), config, told.mode or "FAST", body.transaction_id)
 
 
-def _parsing_of(told: v2.ParsingLimits | None) -> ParsingConfiguration | None:
+def _parsing_configuration(told: v2.ParsingLimits | None) -> ParsingConfiguration | None:
     if told is None:
         return None
     pages = None if told.target_pages is None else v2.from_target_pages(told.target_pages)

@@ -8,13 +8,13 @@ from uuid import NAMESPACE_URL, uuid5
 from classify_batch.capabilities import CAPABILITIES
 from classify_batch.sandbox.faults.fault_options import Faults
 from classify_batch.sandbox.jobs.create_request import CreateRequest
-from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 
 PARTIAL_SHARE_MIN = 0.5
 """At least so many of the others' jobs end PARTIAL_SUCCESS: their answers cover the client's files with gaps."""
 
 
-def overlapping_order(job: Job, mode: str | None, random: Random) -> CreateRequest:
+def overlapping_create_request(job: SandboxJob, mode: str | None, random: Random) -> CreateRequest:
     """What somebody else orders by the rules of a job: half of its files, rounded up, and as many files beside. Where
     a job has one file: the same one.
 
@@ -22,10 +22,10 @@ def overlapping_order(job: Job, mode: str | None, random: Random) -> CreateReque
         mode: on v1. None: as the job's.
     """
     if CAPABILITIES[job.version].files_per_job_max == 1:
-        return CreateRequest(job.file_ids, job.brief, job.mode)
+        return CreateRequest(job.file_ids, job.config, job.mode)
     shared = random.sample(job.file_ids, (len(job.file_ids) + 1) // 2)
     beside = [str(uuid5(NAMESPACE_URL, f"other/{job.job_id}/{place}")) for place in range(len(shared))]
-    return CreateRequest(tuple(random.sample([*shared, *beside], 2 * len(shared))), job.brief, mode or job.mode)
+    return CreateRequest(tuple(random.sample([*shared, *beside], 2 * len(shared))), job.config, mode or job.mode)
 
 
 def faults_of_others(faults: Faults) -> Faults:

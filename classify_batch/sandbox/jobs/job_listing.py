@@ -16,7 +16,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from classify_batch.sandbox.faults.fault_options import Faults
-from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import ListOrder, Options
 
 
@@ -28,12 +28,14 @@ class JobsPage(NamedTuple):
         total: how many jobs the list shows, on all pages.
     """
 
-    jobs: Sequence[Job]
+    jobs: Sequence[SandboxJob]
     next_position: int | None
     total: int
 
 
-def page_of_jobs(jobs: Sequence[Job], size: int, position: int | None, now_s: float, options: Options) -> JobsPage:
+def page_of_jobs(
+    jobs: Sequence[SandboxJob], size: int, position: int | None, now_s: float, options: Options
+) -> JobsPage:
     """A page of the jobs that the list shows.
 
     Args:
@@ -53,7 +55,7 @@ def page_of_jobs(jobs: Sequence[Job], size: int, position: int | None, now_s: fl
     return JobsPage(page[:size], page[size - 1].rank if len(page) > size else None, total)
 
 
-def rank_of(job: Job, order: ListOrder) -> int:
+def rank_of(job: SandboxJob, order: ListOrder) -> int:
     """A job's place in the list; by `changed` it has none that lasts, and is kept as by `newest`."""
     match order:
         case "newest" | "changed":
@@ -64,13 +66,13 @@ def rank_of(job: Job, order: ListOrder) -> int:
             return UUID(job.job_id).int
 
 
-def _page_by_change(jobs: Sequence[Job], size: int, start: int, now_s: float) -> JobsPage:
+def _page_by_change(jobs: Sequence[SandboxJob], size: int, start: int, now_s: float) -> JobsPage:
     ordered = sorted(jobs, key=lambda job: (job.changed_at_s(now_s), job.number), reverse=True)
     end = start + size
     return JobsPage(ordered[start:end], end if end < len(ordered) else None, len(ordered))
 
 
-def _is_listed(job: Job, now_s: float, faults: Faults) -> bool:
+def _is_listed(job: SandboxJob, now_s: float, faults: Faults) -> bool:
     age_s = now_s - job.created_at_s
     is_hidden = 0 <= age_s - faults.list_hides_after_s < faults.list_hides_for_s
     return age_s >= faults.list_lag_s and not is_hidden

@@ -22,12 +22,10 @@ from uuid import UUID
 from classify_batch.sandbox.documents.project import JobConfig, Version
 from classify_batch.sandbox.faults.job_endings import decide_ending
 from classify_batch.sandbox.jobs.create_request import CreateRequest
-from classify_batch.sandbox.jobs.foreign_jobs import faults_of_others, overlapping_order
+from classify_batch.sandbox.jobs.foreign_jobs import faults_of_others, overlapping_create_request
 from classify_batch.sandbox.jobs.job_listing import JobsPage, page_of_jobs, rank_of
-from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
-
-__all__ = ["Job", "JobTable", "count_billed"]
 
 _rank = attrgetter("rank")
 
@@ -42,23 +40,25 @@ class JobTable:
     def __init__(self, options: Options, seed: int) -> None:
         self._options = options
         self.seed = seed
-        self._jobs: dict[str, Job] = {}
-        self._lists: dict[tuple[Version, str], list[Job]] = {}
+        self._jobs: dict[str, SandboxJob] = {}
+        self._lists: dict[tuple[Version, str], list[SandboxJob]] = {}
         self._transactions: dict[tuple[str, str], str] = {}
         self._finish_times: list[float] = []
-        self._briefs: dict[JobConfig, JobConfig] = {}
+        self._configs: dict[JobConfig, JobConfig] = {}
         self.credits_spent = 0  # by the client, not by others
 
-    def __iter__(self) -> Iterator[Job]:
+    def __iter__(self) -> Iterator[SandboxJob]:
         return iter(self._jobs.values())
 
-    def draft(self, order: CreateRequest, project_id: str, now_s: float, *, by_other: bool = False) -> Job:
+    def draft(
+        self, create_request: CreateRequest, project_id: str, now_s: float, *, by_other: bool = False
+    ) -> SandboxJob:
         """The job that a create call would make; not in the world until `add`, so it can be kept first."""
         faults = self._options.faults
         number = len(self._jobs) + 1
         random = Random(f"{self.seed}/{number}")  # noqa: S311
-        file_ids = tuple(dict.fromkeys(order.file_ids))
-        return Job(
+        file_ids = tuple(dict.fromkeys(create_request.file_ids))
+        return SandboxJob(
             number=number,
             # With the time: started afresh with the same seed, a sandbox must not give an ID out again.
             job_id=str(UUID(int=Random(f"{self.seed}/{number}/{now_s}").getrandbits(128), version=4)),  # noqa: S311
@@ -67,9 +67,9 @@ class JobTable:
             duration_s=self._options.job_duration_s * math.exp(self._options.job_duration_sigma * random.gauss(0, 1)),
             ending=decide_ending(faults_of_others(faults) if by_other else faults, file_ids, random),
             file_ids=file_ids,
-            brief=order.brief,
-            mode=order.mode,
-            transaction_id=order.transaction_id,
+            config=create_request.config,
+            mode=create_request.mode,
+            transaction_id=create_request.transaction_id,
             clock_shift_s=self._clock_shift_s(number),
             by_other=by_other,
         )
@@ -78,16 +78,16 @@ class JobTable:
         most_s = self._options.faults.created_at_jitter_s
         return Random(f"{self.seed}/{number}/clock").uniform(-most_s, most_s)  # noqa: S311
 
-    def draft_overlap(self, job: Job, now_s: float) -> Job:
+    def draft_overlap(self, job: SandboxJob, now_s: float) -> SandboxJob:
         """The job that somebody else makes about some of a job's files."""
         random = Random(f"{self.seed}/{job.number}/overlap")  # noqa: S311
-        order = overlapping_order(job, self._options.faults.overlap_mode, random)
-        return self.draft(order, job.project_id, now_s, by_other=True)
+        create_request = overlapping_create_request(job, self._options.faults.overlap_mode, random)
+        return self.draft(create_request, job.project_id, now_s, by_other=True)
 
-    def add(self, job: Job) -> Job:
+    def add(self, job: SandboxJob) -> SandboxJob:
         """Takes a drafted job, or one read back, in. Gives the job as the world holds it."""
-        brief = self._briefs.setdefault(job.brief, job.brief)  # a thousand jobs share a few
-        job = replace(job, brief=brief, rank=rank_of(job, self._options.list_order))
+        config = self._configs.setdefault(job.config, job.config)  # a thousand jobs share a few
+        job = replace(job, config=config, rank=rank_of(job, self._options.list_order))
         self._jobs[job.job_id] = job
         heapq.heappush(self._finish_times, _finish_time(job))
         self.credits_spent += _paid(job)
@@ -97,7 +97,7 @@ class JobTable:
                 self._transactions[job.project_id, job.transaction_id] = job.job_id
         return job
 
-    def cancel(self, job: Job, now_s: float) -> Job:
+    def cancel(self, job: SandboxJob, now_s: float) -> SandboxJob:
         """Ends a job of the world that isn't finished. Gives it as the world holds it then."""
         cancelled = job.cancelled(now_s)
         jobs = self._list_of(job)
@@ -108,7 +108,7 @@ class JobTable:
         self.credits_spent += _paid(cancelled) - _paid(job)
         return cancelled
 
-    def delete(self, job: Job) -> None:
+    def delete(self, job: SandboxJob) -> None:
         """Shows a finished job no more. Its transaction ID is free again."""
         jobs = self._list_of(job)
         del jobs[bisect_left(jobs, job.rank, key=_rank)]
@@ -119,16 +119,16 @@ class JobTable:
         if self._transactions.get(key) == job.job_id:  # not that of a later job, made when it had been forgotten
             del self._transactions[key]
 
-    def get(self, job_id: str, project_id: str, now_s: float, version: Version = "v1") -> Job | None:
+    def get(self, job_id: str, project_id: str, now_s: float, version: Version = "v1") -> SandboxJob | None:
         job = self._at(job_id, project_id, version)
         return job if job is not None and now_s >= job.created_at_s + self._options.faults.get_lag_s else None
 
-    def latest(self, project_id: str, version: Version) -> Job | None:
+    def latest(self, project_id: str, version: Version) -> SandboxJob | None:
         """The job that the client made last in a project, as far as it is shown."""
         jobs = (self._at(job_id, project_id, version) for job_id in reversed(self._jobs))
         return next((job for job in jobs if job is not None and not job.by_other), None)
 
-    def of_transaction(self, transaction_id: str, project_id: str, now_s: float) -> Job | None:
+    def of_transaction(self, transaction_id: str, project_id: str, now_s: float) -> SandboxJob | None:
         """The job that was created by this transaction, if it is not forgotten."""
         job_id = self._transactions.get((project_id, transaction_id))
         if job_id is None:
@@ -136,7 +136,7 @@ class JobTable:
         job, kept_s = self._jobs[job_id], self._options.forget_transactions_after_s
         return job if kept_s is None or now_s < job.created_at_s + kept_s else None
 
-    def some(self, job_ids: Iterable[str], project_id: str, version: Version) -> list[Job]:
+    def some(self, job_ids: Iterable[str], project_id: str, version: Version) -> list[SandboxJob]:
         """Those of the jobs that the project has, in the order of its list."""
         found = (self._at(job_id, project_id, version) for job_id in frozenset(job_ids))
         return sorted((job for job in found if job is not None), key=_rank)
@@ -148,7 +148,7 @@ class JobTable:
         position: int | None,
         now_s: float,
         version: Version = "v1",
-        among: Sequence[Job] | None = None,
+        among: Sequence[SandboxJob] | None = None,
     ) -> JobsPage:
         """Up to `size` jobs of a project behind `position`, as `listing.page_of_jobs` has it.
 
@@ -158,7 +158,7 @@ class JobTable:
         jobs = self._lists.get((version, project_id), []) if among is None else among
         return page_of_jobs(jobs, size, position, now_s, self._options)
 
-    def all(self, project_id: str, version: Version, wanted: Callable[[Job], bool]) -> list[Job]:
+    def all(self, project_id: str, version: Version, wanted: Callable[[SandboxJob], bool]) -> list[SandboxJob]:
         """The project's jobs that are wanted, in the order of its list."""
         return [job for job in self._lists.get((version, project_id), []) if wanted(job)]
 
@@ -168,16 +168,16 @@ class JobTable:
             heapq.heappop(self._finish_times)
         return len(self._finish_times)
 
-    def _at(self, job_id: str, project_id: str, version: Version) -> Job | None:
+    def _at(self, job_id: str, project_id: str, version: Version) -> SandboxJob | None:
         job = self._jobs.get(job_id)
         shown = job is not None and not job.deleted and (job.project_id, job.version) == (project_id, version)
         return job if shown else None
 
-    def _list_of(self, job: Job) -> list[Job]:
+    def _list_of(self, job: SandboxJob) -> list[SandboxJob]:
         return self._lists.setdefault((job.version, job.project_id), [])
 
 
-def count_billed(jobs: Iterable[Job]) -> Counter[str]:
+def count_billed(jobs: Iterable[SandboxJob]) -> Counter[str]:
     """How often each file ID was in a job of the client's that answers it: failed jobs and null answers aren't paid,
     nor are others' jobs by the client. A look in another mode is another thing to pay: the mode in which a file was
     paid most often counts."""
@@ -189,9 +189,9 @@ def count_billed(jobs: Iterable[Job]) -> Counter[str]:
     return most
 
 
-def _paid(job: Job) -> int:
+def _paid(job: SandboxJob) -> int:
     return 0 if job.by_other else job.credits
 
 
-def _finish_time(job: Job) -> float:
+def _finish_time(job: SandboxJob) -> float:
     return job.finished_at_s if job.ends else math.inf

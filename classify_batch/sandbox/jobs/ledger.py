@@ -29,7 +29,7 @@ from classify_batch.errors import DamagedError, StoreError, UsageError
 from classify_batch.sandbox.documents.project import JobConfig, Version
 from classify_batch.sandbox.faults.job_endings import JobEnding
 from classify_batch.sandbox.jobs.job_table import count_billed
-from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.settings.job_spec import ParsingConfiguration, Rule
 from classify_batch.vocabulary import JobStatus
 
@@ -51,15 +51,15 @@ class Ledger:
             raise UsageError(message, hint="give the path of a file that may be written") from None
         self._cut_torn_line()
 
-    def append(self, job: Job) -> None:
+    def append(self, job: SandboxJob) -> None:
         """Keeps a job. Raises StoreError; the job must then not be answered for."""
         self._write(_to_entry(job))
 
-    def cancel(self, job: Job, at_s: float) -> None:
+    def cancel(self, job: SandboxJob, at_s: float) -> None:
         """Keeps that a job was cancelled. Raises StoreError, as `append`."""
         self._write({"cancelled": job.job_id, "at_s": at_s})
 
-    def delete(self, job: Job) -> None:
+    def delete(self, job: SandboxJob) -> None:
         """Keeps that a job was deleted. Raises StoreError, as `append`."""
         self._write({"deleted": job.job_id})
 
@@ -84,21 +84,21 @@ class Ledger:
         os.ftruncate(self._descriptor, size - tail)
 
 
-def read_jobs(path: str | os.PathLike[str]) -> Iterator[Job]:
+def read_jobs(path: str | os.PathLike[str]) -> Iterator[SandboxJob]:
     """The jobs of a ledger as they are at its end, in the order in which they were accepted; also while it is being
     written. A deleted job is among them, for it was paid.
 
     Raises:
         DamagedError: a whole line is not a job.
     """
-    briefs: dict[str, JobConfig] = {}
-    jobs: dict[str, Job] = {}
+    configs: dict[str, JobConfig] = {}
+    jobs: dict[str, SandboxJob] = {}
     with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 break
             try:
-                job = _next_state(json.loads(line), jobs, briefs)
+                job = _next_state(json.loads(line), jobs, configs)
             except (ValueError, KeyError, TypeError):
                 hint = "move the file away to begin with no jobs"
                 raise DamagedError(f"{path}, line {number}: not a job", hint=hint) from None
@@ -111,8 +111,8 @@ def read_billed(path: str | os.PathLike[str]) -> Counter[str]:
     return count_billed(read_jobs(path))
 
 
-def _to_entry(job: Job) -> dict[str, Any]:
-    parsing = job.brief.parsing_configuration
+def _to_entry(job: SandboxJob) -> dict[str, Any]:
+    parsing = job.config.parsing_configuration
     return {
         "number": job.number,
         "job_id": job.job_id,
@@ -121,7 +121,7 @@ def _to_entry(job: Job) -> dict[str, Any]:
         "duration_s": job.duration_s,
         **job.ending._asdict(),
         "mode": job.mode,
-        "rules": [rule.model_dump() for rule in job.brief.rules],
+        "rules": [rule.model_dump() for rule in job.config.rules],
         "parsing_configuration": None if parsing is None else parsing.model_dump(exclude_none=True),
         "file_ids": job.file_ids,
         "version": job.version,
@@ -131,25 +131,25 @@ def _to_entry(job: Job) -> dict[str, Any]:
     }
 
 
-def _next_state(entry: dict[str, Any], jobs: Mapping[str, Job], briefs: dict[str, JobConfig]) -> Job:
+def _next_state(entry: dict[str, Any], jobs: Mapping[str, SandboxJob], configs: dict[str, JobConfig]) -> SandboxJob:
     if "cancelled" in entry:
         return jobs[entry["cancelled"]].cancelled(entry["at_s"])
     if "deleted" in entry:
         return replace(jobs[entry["deleted"]], deleted=True)
-    return _from_entry(entry, briefs)
+    return _from_entry(entry, configs)
 
 
-def _from_entry(entry: dict[str, Any], briefs: dict[str, JobConfig]) -> Job:
+def _from_entry(entry: dict[str, Any], configs: dict[str, JobConfig]) -> SandboxJob:
     version: Version = "v2" if entry.get("version", "v1") == "v2" else "v1"
     told = json.dumps([entry["rules"], entry["parsing_configuration"], version])
-    if (brief := briefs.get(told)) is None:
+    if (config := configs.get(told)) is None:
         parsing = entry["parsing_configuration"]
-        brief = briefs[told] = JobConfig(
+        config = configs[told] = JobConfig(
             tuple(Rule.model_validate(rule) for rule in entry["rules"]),
             None if parsing is None else ParsingConfiguration.model_validate(parsing),
             version,
         )
-    return Job(
+    return SandboxJob(
         number=entry["number"],
         job_id=entry["job_id"],
         project_id=entry["project_id"],
@@ -164,7 +164,7 @@ def _from_entry(entry: dict[str, Any], briefs: dict[str, JobConfig]) -> Job:
             entry.get("error_first_s", 0.0),
         ),
         file_ids=tuple(entry["file_ids"]),
-        brief=brief,
+        config=config,
         mode=entry["mode"],
         transaction_id=entry.get("transaction_id"),
         clock_shift_s=entry.get("clock_shift_s", 0.0),

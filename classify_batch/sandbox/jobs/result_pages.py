@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
 from classify_batch.sandbox.faults.fault_options import ResultsLag
-from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 
 
 class Entry(NamedTuple):
@@ -33,7 +33,7 @@ class Page(NamedTuple):
     total: int
 
 
-def entries_of(job: Job) -> list[Entry]:
+def entries_of(job: SandboxJob) -> list[Entry]:
     """Each file that the job answers once, and behind them whatever is odd about it."""
     entries = [Entry(place, file_id, file_id, has_result) for place, file_id, has_result in job.answered()]
     if not entries:
@@ -42,8 +42,8 @@ def entries_of(job: Job) -> list[Entry]:
     if "doubled" in odd:
         entries.append(first)
     if "unasked" in odd:
-        stranger = str(uuid5(NAMESPACE_URL, f"unasked/{job.job_id}"))
-        entries.append(first._replace(place=count, file_id=stranger))
+        unasked = str(uuid5(NAMESPACE_URL, f"unasked/{job.job_id}"))
+        entries.append(first._replace(place=count, file_id=unasked))
     if "nameless" in odd:
         entries.append(first._replace(place=count + 1, file_id=None))
     return entries
@@ -60,7 +60,7 @@ def lagging(entries: list[Entry], lag: ResultsLag) -> list[Entry]:
             return entries[: len(entries) // 2]
 
 
-def page_of(job: Job, start: int, size: int | None, lag: ResultsLag | None = None) -> Page:
+def page_of(job: SandboxJob, start: int, size: int | None, lag: ResultsLag | None = None) -> Page:
     """Up to `size` entries (None: all of them) from `start` on, of what is shown of them while they lag, if they do."""
     entries = entries_of(job)
     if lag is not None:

@@ -11,7 +11,7 @@ from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, JobS
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SandboxJob:
     """An accepted job and its future.
 
     Attributes:
@@ -32,7 +32,7 @@ class Job:
     duration_s: float
     ending: JobEnding
     file_ids: tuple[str, ...]
-    brief: JobConfig
+    config: JobConfig
     mode: str
     rank: int = 0
     transaction_id: str | None = None
@@ -42,7 +42,7 @@ class Job:
 
     @property
     def version(self) -> Version:
-        return self.brief.version
+        return self.config.version
 
     @property
     def shown_created_at_s(self) -> float:
@@ -94,7 +94,7 @@ class Job:
         runs = self.version == "v2" and now_s >= self.half_done_at_s
         return self.half_done_at_s if runs else self.created_at_s
 
-    def cancelled(self, now_s: float) -> Job:
+    def cancelled(self, now_s: float) -> SandboxJob:
         """What it becomes if it is cancelled now, while it isn't finished."""
         ending = JobEnding(JobStatus.CANCELLED, oddities=self.ending.oddities)
         return replace(self, duration_s=now_s - self.created_at_s, ending=ending)

@@ -1,8 +1,8 @@
-"""The ASGI application: v1 and v2 of the API, strictly, in one world.
+"""The ASGI application: v1 and v2 of the API, strictly, over the same jobs and files.
 
-A request's path is `App._answer`: counted, let in (outage, key, rate), struck by a misfortune or not, answered
-(`handlers_v1`, `handlers_v2`, and the files of `uploads`), struck or not. Whatever is sent is a starlette response, a refusal
-and a lost answer included.
+`App.handle_request` takes each request through the same steps: it is counted, checked (outage, key, rate), perhaps
+met by a fault, handled (`handlers_v1`, `handlers_v2`, and the files in `uploads`), and perhaps met by a fault again.
+Whatever is sent is a starlette response, a refusal and a lost answer included.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class App:
     def __init__(
         self,
         options: Options,
-        world: JobTable,
+        job_table: JobTable,
         project: Project,
         ledger: Ledger | None = None,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
-        self.options, self.world, self.project, self.ledger = options, world, project, ledger
+        self.options, self.job_table, self.project, self.ledger = options, job_table, project, ledger
         self.meter = Meter()
         self._wall_s = wall_s
         self._projects: dict[str, str | None] = {f"Bearer {options.api_key}": None}
@@ -64,18 +64,18 @@ class App:
         self._rate = RateLimit(options.requests_per_s) if options.requests_per_s is not None else None
         self._started_s = wall_s()
         self._faults = options.faults
-        seed = world.seed if self._faults.seed is None else self._faults.seed
-        self._dice = FaultSampler(self._faults.by_request(), seed)
+        seed = job_table.seed if self._faults.seed is None else self._faults.seed
+        self._fault_sampler = FaultSampler(self._faults.by_request(), seed)
         self._create_faults = CreateFaultSampler(self._faults.by_create(), seed)
         self.creates_waiting = 0
-        shelf = UploadStore(project, options, wall_s)
+        upload_store = UploadStore(project, options, wall_s)
         self._router = Router(
             [
-                *self._v1_routes(JobHandlersV1(options, world, shelf, ledger, self._create_faults)),
-                *self._v2_routes(JobHandlersV2(options, world, shelf, ledger, self._create_faults)),
-                self._route("GET", FILES_PATH, "files", shelf.list),
-                self._route("POST", FILES_PATH, "files", shelf.upload),
-                Route("/sandbox/stats", self._stats, methods=["GET"]),
+                *self._make_routes_v1(JobHandlersV1(options, job_table, upload_store, ledger, self._create_faults)),
+                *self._make_routes_v2(JobHandlersV2(options, job_table, upload_store, ledger, self._create_faults)),
+                self._make_route("GET", FILES_PATH, "files", upload_store.list),
+                self._make_route("POST", FILES_PATH, "files", upload_store.upload),
+                Route("/sandbox/stats", self._respond_with_stats, methods=["GET"]),
             ],
             redirect_slashes=False,
             default=Answer(bodies.refusal_json("Not Found"), 404),
@@ -83,7 +83,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.options.date_ahead_s is not None:
-            send = self._dated(send, self.options.date_ahead_s)
+            send = self._with_date_header(send, self.options.date_ahead_s)
         scope["app"] = self  # by which a route raises for a wrong method, instead of answering in plain text
         try:
             await self._router(scope, receive, send)
@@ -91,62 +91,62 @@ class App:
             refusal = Answer(bodies.refusal_json(error.detail), error.status_code, dict(error.headers or {}))
             await refusal(scope, receive, send)
 
-    def _dated(self, send: Send, ahead_s: float) -> Send:
+    def _with_date_header(self, send: Send, ahead_s: float) -> Send:
         """Sends a `Date` with each answer."""
 
-        async def send_dated(message: Message) -> None:
+        async def send_with_date(message: Message) -> None:
             if message["type"] == "http.response.start":
                 date = formatdate(self._wall_s() + ahead_s, usegmt=True)
                 message["headers"] = [*message["headers"], (b"date", date.encode())]
             await send(message)
 
-        return send_dated
+        return send_with_date
 
-    def _v1_routes(self, handlers: JobHandlersV1) -> Iterator[Route]:
-        yield self._route("POST", v1.JOBS_PATH, "create", handlers.create)
-        yield self._route("GET", v1.JOBS_PATH, "list", handlers.list)
-        yield self._route("GET", f"{v1.JOBS_PATH}/{{job_id}}", "get", handlers.get)
-        yield self._route("GET", f"{v1.JOBS_PATH}/{{job_id}}/results", "results", handlers.results)
+    def _make_routes_v1(self, handlers: JobHandlersV1) -> Iterator[Route]:
+        yield self._make_route("POST", v1.JOBS_PATH, "create", handlers.create)
+        yield self._make_route("GET", v1.JOBS_PATH, "list", handlers.list)
+        yield self._make_route("GET", f"{v1.JOBS_PATH}/{{job_id}}", "get", handlers.get)
+        yield self._make_route("GET", f"{v1.JOBS_PATH}/{{job_id}}/results", "results", handlers.results)
 
-    def _v2_routes(self, handlers: JobHandlersV2) -> Iterator[Route]:
-        yield self._route("POST", v2.JOBS_PATH, "create", handlers.create)
-        yield self._route("GET", v2.JOBS_PATH, "list", handlers.list)
-        yield self._route("GET", f"{v2.JOBS_PATH}/{{job_id}}", "get", handlers.get)
-        yield self._route("POST", f"{v2.JOBS_PATH}/{{job_id}}/cancel", "cancel", handlers.cancel)
-        yield self._route("DELETE", f"{v2.JOBS_PATH}/{{job_id}}", "delete", handlers.delete)
+    def _make_routes_v2(self, handlers: JobHandlersV2) -> Iterator[Route]:
+        yield self._make_route("POST", v2.JOBS_PATH, "create", handlers.create)
+        yield self._make_route("GET", v2.JOBS_PATH, "list", handlers.list)
+        yield self._make_route("GET", f"{v2.JOBS_PATH}/{{job_id}}", "get", handlers.get)
+        yield self._make_route("POST", f"{v2.JOBS_PATH}/{{job_id}}/cancel", "cancel", handlers.cancel)
+        yield self._make_route("DELETE", f"{v2.JOBS_PATH}/{{job_id}}", "delete", handlers.delete)
 
     # --- A request's path ----------------------------------------------------------------------------------
 
-    def _route(self, method: str, path: str, call: Call, handler: Handler) -> Route:
-        async def endpoint(request: Request) -> Response:
-            response = await self._answer(call, handler, request)
+    def _make_route(self, method: str, path: str, call: Call, handler: Handler) -> Route:
+        async def respond_and_count(request: Request) -> Response:
+            response = await self.handle_request(call, handler, request)
             self.meter.count(call, response.words if isinstance(response, Broken) else str(response.status_code))
             return response
 
-        return Route(path, endpoint, methods=[method])
+        return Route(path, respond_and_count, methods=[method])
 
-    async def _answer(self, call: Call, handler: Handler, request: Request) -> Response:
+    async def handle_request(self, call: Call, handler: Handler, request: Request) -> Response:
         now_s = self._wall_s()
         self.meter.arrive(now_s)
         try:
             if self._faults.is_down(now_s - self._started_s):
-                struck = await self._suffer(sure(self._faults.outage_what), call, request)
-                if struck is not None:
-                    return struck
-            self._let_in(request, now_s)
-            if (struck := await self._strike(call, "before", request)) is not None:
-                return struck
+                fault_response = await self._apply_fault(sure(self._faults.outage_what), call, request)
+                if fault_response is not None:
+                    return fault_response
+            self._check_access(request, now_s)
+            if (fault_response := await self._draw_and_apply_fault(call, "before", request)) is not None:
+                return fault_response
             if call == "create" and self._create_faults.happens("create_slow"):
-                answer = Answer(await self._accept_late(handler, request))
+                response = Answer(await self._accept_after_delay(handler, request))
             else:
-                answer = Answer(await handler(request, self._wall_s()))
-            return await self._strike(call, "after", request, answer) or answer
+                response = Answer(await handler(request, self._wall_s()))
+            return await self._draw_and_apply_fault(call, "after", request, response) or response
         except Refusal as refusal:
             return refusal.response
         except ClientDisconnect:
             return Broken("close")
 
-    def _let_in(self, request: Request, now_s: float) -> None:
+    def _check_access(self, request: Request, now_s: float) -> None:
         authorization = request.headers.get("authorization", "")
         if authorization not in self._projects:
             raise refuse(401, KEY_WORDS)
@@ -154,22 +154,24 @@ class App:
         if self._rate is not None and not self._rate.admit(now_s):
             raise too_many(RATE_WORDS, self._faults.retry_after_s)
 
-    async def _strike(
-        self, call: Call, moment: Moment, request: Request, answer: Response | None = None
+    async def _draw_and_apply_fault(
+        self, call: Call, moment: Moment, request: Request, response: Response | None = None
     ) -> Response | None:
-        return await self._suffer(self._dice.throw(call, moment), call, request, answer)
+        return await self._apply_fault(self._fault_sampler.throw(call, moment), call, request, response)
 
-    async def _suffer(self, lot: Draw, call: Call, request: Request, answer: Response | None = None) -> Response | None:
-        """What is answered instead; None: nothing happens, or only late."""
-        if lot.slow:
+    async def _apply_fault(
+        self, draw: Draw, call: Call, request: Request, response: Response | None = None
+    ) -> Response | None:
+        """Waits if the draw says so. Gives the response that replaces the real one; None: there is none."""
+        if draw.slow:
             await read_body(request)  # a client that gives up while it waits has asked all the same
             await pause(request, self._faults.slow_s)
-        if lot.what is None:
+        if draw.what is None:
             return None
         files_field = "file_input" if request.url.path.startswith(v2.JOBS_PATH) else "file_ids"
-        return suffer(lot.what, call, answer, self._faults.retry_after_s, files_field)
+        return suffer(draw.what, call, response, self._faults.retry_after_s, files_field)
 
-    async def _accept_late(self, handler: Handler, request: Request) -> str:
+    async def _accept_after_delay(self, handler: Handler, request: Request) -> str:
         """Handles a create after a wait that neither its client nor a cancellation ends."""
         await read_body(request)  # from here on it has arrived
         self.creates_waiting += 1
@@ -183,13 +185,13 @@ class App:
 
     # --- What is told of the sandbox itself ------------------------------------------------------------------
 
-    async def _stats(self, request: Request) -> Response:  # noqa: ARG002
+    async def _respond_with_stats(self, request: Request) -> Response:  # noqa: ARG002
         return Answer(bodies.to_json(self.stats()))
 
     def stats(self) -> dict[str, Any]:
         """What has been asked so far; jobs and files since the ledger began, requests since the start. What others made
         is not counted."""
-        jobs = [job for job in self.world if not job.by_other]
+        jobs = [job for job in self.job_table if not job.by_other]
         billed = count_billed(jobs)
         requests = self.meter.by_call()
         return {

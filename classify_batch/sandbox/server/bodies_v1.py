@@ -17,9 +17,9 @@ from uuid import UUID
 
 from classify_batch.clock import to_iso
 from classify_batch.protocol.v1 import ItemBody
-from classify_batch.sandbox.documents.project import FileEntry, JobConfig, Judge
+from classify_batch.sandbox.documents.project import Classifier, FileEntry, JobConfig
 from classify_batch.sandbox.jobs.result_pages import Entry
-from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 
 USER_ID = "sandbox"
@@ -31,19 +31,19 @@ def to_json(body: object) -> str:
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
 
-def job_json(job: Job, now_s: float, options: Options) -> str:
+def job_json(job: SandboxJob, now_s: float, options: Options) -> str:
     """A ClassifyJob as it is at a moment, with what the options let it say."""
     created_at, updated_at = shown_times(job, now_s)
     mode = "" if options.silent_mode else f',"mode":"{job.mode}"'
     return (
-        f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{_brief_json(job.brief)},'
+        f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{_config_json(job.config)},'
         f'"status":"{job.shown_status(now_s)}","user_id":"{USER_ID}",{created_at_json(created_at, options)}'
         f'"effective_at":"{created_at}","updated_at":"{updated_at}","error_message":{error_message_json(job, now_s)},'
         f'"job_record_id":null{mode}}}'
     )
 
 
-def shown_times(job: Job, now_s: float) -> tuple[str, str]:
+def shown_times(job: SandboxJob, now_s: float) -> tuple[str, str]:
     """When a job was created and when its status last changed, by the clock that stamps it."""
     created_at, changed_at_s = to_iso(job.shown_created_at_s), job.changed_at_s(now_s)
     return created_at, created_at if changed_at_s == job.created_at_s else to_iso(changed_at_s + job.clock_shift_s)
@@ -54,16 +54,16 @@ def created_at_json(created_at: str, options: Options) -> str:
     return "" if options.silent_created_at else f'"created_at":"{created_at}",'
 
 
-def error_message_json(job: Job, now_s: float) -> str:
+def error_message_json(job: SandboxJob, now_s: float) -> str:
     message = job.error_message(now_s)
     return "null" if message is None else to_json(message)
 
 
 @lru_cache(maxsize=64)
-def _brief_json(brief: JobConfig) -> str:
-    parsing = brief.parsing_configuration
+def _config_json(config: JobConfig) -> str:
+    parsing = config.parsing_configuration
     told = None if parsing is None else parsing.model_dump(exclude_none=True)
-    rules = [rule.model_dump() for rule in brief.rules]
+    rules = [rule.model_dump() for rule in config.rules]
     return f'"rules":{to_json(rules)},"parsing_configuration":{to_json(told)}'
 
 
@@ -72,7 +72,7 @@ def page_json(items: Iterable[str], next_page_token: str | None, total: int) -> 
     return f'{{"items":[{",".join(items)}],"next_page_token":{to_json(next_page_token)},"total_size":{total}}}'
 
 
-def item_body(job: Job, entry: Entry, judge: Judge, options: Options) -> ItemBody:
+def item_body(job: SandboxJob, entry: Entry, classifier: Classifier, options: Options) -> ItemBody:
     """An item of a job's results."""
     at = to_iso(job.settled_at_s + job.clock_shift_s)
     return {
@@ -81,7 +81,7 @@ def item_body(job: Job, entry: Entry, judge: Judge, options: Options) -> ItemBod
         "created_at": at,
         "updated_at": at,
         "file_id": None if entry.file_id is None else shown_file_id(entry.file_id, options),
-        "result": judge(entry.about) if entry.has_result else None,
+        "result": classifier(entry.about) if entry.has_result else None,
     }
 
 

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 from classify_batch.protocol.v1 import ResultBody
 from classify_batch.protocol.v2 import ConfigurationBody, DeletedBody, ParsingBody, Status, UsageBody, to_target_pages
-from classify_batch.sandbox.documents.project import JobConfig, Judge
-from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.documents.project import Classifier, JobConfig
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server.bodies_v1 import (
     USER_ID,
@@ -29,14 +29,16 @@ _WORDS: Mapping[JobStatus, Status] = {
 """v2's words for how a job ends: an answered job whose file has no answer is COMPLETED, with `result: null`."""
 
 
-def status_of(job: Job, now_s: float) -> Status:
+def status_of(job: SandboxJob, now_s: float) -> Status:
     """v2's word for how a job stands; it is RUNNING in the second half of its life."""
     if job.is_finished(now_s):
         return _WORDS[job.status(now_s)]
     return "PENDING" if now_s < job.half_done_at_s else "RUNNING"
 
 
-def job_json(job: Job, now_s: float, judge: Judge | None, options: Options, *, usage: bool = False) -> str:
+def job_json(
+    job: SandboxJob, now_s: float, classifier: Classifier | None, options: Options, *, usage: bool = False
+) -> str:
     """A classify job as it is at a moment, with what the options let it say.
 
     Args:
@@ -50,24 +52,24 @@ def job_json(job: Job, now_s: float, judge: Judge | None, options: Options, *, u
     file_id = shown_file_id(job.file_ids[0], options)
     mode = None if options.silent_mode else job.mode
     return (
-        f'{{"id":"{job.job_id}","configuration":{_configuration_json(job.brief, mode)},"configuration_id":null,'
+        f'{{"id":"{job.job_id}","configuration":{_configuration_json(job.config, mode)},"configuration_id":null,'
         f'"document_input_type":"file_id","file_input":{to_json(file_id)},"parse_job_id":null,'
         f'"project_id":{to_json(job.project_id)},"status":"{shown or status_of(job, now_s)}","user_id":"{USER_ID}",'
         f'{created_at_json(created_at, options)}"updated_at":"{updated_at}",'
-        f'"error_message":{error_message_json(job, now_s)},"result":{to_json(_result(job, judge))},'
+        f'"error_message":{error_message_json(job, now_s)},"result":{to_json(_result(job, classifier))},'
         f'"transaction_id":{to_json(job.transaction_id)}{expanded}}}'
     )
 
 
-def deleted_json(job: Job) -> str:
+def deleted_json(job: SandboxJob) -> str:
     """What is answered to a delete."""
     body: DeletedBody = {"id": job.job_id, "project_id": job.project_id}
     return to_json(body)
 
 
 @lru_cache(maxsize=64)
-def _configuration_json(brief: JobConfig, mode: str | None) -> str:
-    parsing = brief.parsing_configuration
+def _configuration_json(config: JobConfig, mode: str | None) -> str:
+    parsing = config.parsing_configuration
     told: ParsingBody | None = None
     if parsing is not None:
         pages = parsing.target_pages
@@ -76,20 +78,20 @@ def _configuration_json(brief: JobConfig, mode: str | None) -> str:
             "max_pages": parsing.max_pages,
             "target_pages": None if pages is None else to_target_pages(pages),
         }
-    rules = [rule.model_dump() for rule in brief.rules]
+    rules = [rule.model_dump() for rule in config.rules]
     body: ConfigurationBody = {"rules": rules, "parsing_configuration": told}
     if mode is not None:
         body["mode"] = mode
     return to_json(body)
 
 
-def _result(job: Job, judge: Judge | None) -> ResultBody | None:
-    if judge is None:
+def _result(job: SandboxJob, classifier: Classifier | None) -> ResultBody | None:
+    if classifier is None:
         return None
-    return next((judge(file_id) for _, file_id, has_result in job.answered() if has_result), None)
+    return next((classifier(file_id) for _, file_id, has_result in job.answered() if has_result), None)
 
 
-def _usage(job: Job, now_s: float) -> UsageBody:
+def _usage(job: SandboxJob, now_s: float) -> UsageBody:
     """What was billed: nothing while a job shows ERROR, though it is answered later."""
     billed = None
     if job.is_finished(now_s):

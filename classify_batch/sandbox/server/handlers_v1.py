@@ -11,11 +11,11 @@ from starlette.requests import Request
 
 from classify_batch.sandbox.faults.fault_options import ResultsLag
 from classify_batch.sandbox.faults.request_faults import CreateFaultSampler
-from classify_batch.sandbox.jobs.create_request import order_of
+from classify_batch.sandbox.jobs.create_request import parse_create_request
 from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.ledger import Ledger
 from classify_batch.sandbox.jobs.result_pages import page_of
-from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
 from classify_batch.sandbox.server.handlers import JobHandlers
@@ -32,18 +32,18 @@ class JobHandlersV1(JobHandlers):
     def __init__(
         self,
         options: Options,
-        world: JobTable,
-        shelf: UploadStore,
+        job_table: JobTable,
+        upload_store: UploadStore,
         ledger: Ledger | None,
         create_faults: CreateFaultSampler,
     ) -> None:
-        super().__init__(options, world, shelf, ledger, create_faults)
+        super().__init__(options, job_table, upload_store, ledger, create_faults)
         size = options.results_page_size
         self._results_page_size = options.faults.results_page_size if size is None else size
 
     async def create(self, request: Request, now_s: float) -> str:
-        order = order_of(checked(await read_body(request)))
-        return self._show(self._accept(order, self._project_id(request), now_s), now_s)
+        create_request = parse_create_request(checked(await read_body(request)))
+        return self._show(self._accept(create_request, self._project_id(request), now_s), now_s)
 
     async def get(self, request: Request, now_s: float) -> str:
         return self._show(self._job(request, now_s), now_s)
@@ -52,7 +52,7 @@ class JobHandlersV1(JobHandlers):
         project_id = self._project_id(request)
         size = self._jobs_page_size(request, self._options.list_page_size_max)
         place = f"jobs of {project_id}"
-        page = self._world.page(project_id, size, position(request, place), now_s)
+        page = self._job_table.page(project_id, size, position(request, place), now_s)
         token = None if page.next_position is None else bodies.to_token(place, page.next_position)
         return bodies.page_json((self._show(job, now_s) for job in page.jobs), token, page.total)
 
@@ -64,16 +64,16 @@ class JobHandlersV1(JobHandlers):
         start = position(request, place) or 0
         page = page_of(job, start, self._results_page_size, self._lag(job, now_s))
         token = None if page.next_start is None else bodies.to_token(place, page.next_start)
-        judge = await self._judge(job.brief)
-        items = (bodies.to_json(bodies.item_body(job, entry, judge, self._options)) for entry in page.entries)
+        classifier = await self._classifier_for(job.config)
+        items = (bodies.to_json(bodies.item_body(job, entry, classifier, self._options)) for entry in page.entries)
         return bodies.page_json(items, token, page.total)
 
-    def _lag(self, job: Job, now_s: float) -> ResultsLag | None:
+    def _lag(self, job: SandboxJob, now_s: float) -> ResultsLag | None:
         """What a finished job's results show instead of all that there is; None: nothing is held back."""
         if not job.is_answered(now_s):
             return "nothing"
         faults = self._options.faults
         return None if job.is_answered(now_s - faults.results_lag_s) else faults.results_lag_shows
 
-    def _show(self, job: Job, now_s: float) -> str:
+    def _show(self, job: SandboxJob, now_s: float) -> str:
         return bodies.job_json(job, now_s, self._options)

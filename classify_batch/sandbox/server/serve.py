@@ -47,10 +47,10 @@ def opened(options: Options, wall_s: Callable[[], float] = time.time) -> Iterato
     project: Project = OpenProject(options.files) if options.documents is None else Documents(options.documents)
     ledger = None if options.ledger is None else Ledger(options.ledger)
     try:
-        world = JobTable(options, secrets.randbits(63) if options.seed is None else options.seed)
+        job_table = JobTable(options, secrets.randbits(63) if options.seed is None else options.seed)
         for job in read_jobs(ledger.path) if ledger is not None else ():
-            world.add(job)
-        yield App(options, world, project, ledger, wall_s)
+            job_table.add(job)
+        yield App(options, job_table, project, ledger, wall_s)
     finally:
         project.close()
         if ledger is not None:

@@ -23,7 +23,7 @@ from starlette.requests import Request
 
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX
 from classify_batch.protocol.v1 import ResultBody
-from classify_batch.sandbox.documents.project import FileEntry, JobConfig, Judge, OpenProject, Project
+from classify_batch.sandbox.documents.project import Classifier, FileEntry, JobConfig, OpenProject, Project
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
 from classify_batch.sandbox.server.request_checks import PAGE_SIZE_DEFAULT, page_size, position, project_of
@@ -81,7 +81,7 @@ class UploadStore:
         """A file that a create in this project can't have; None: it has them all."""
         if self._expires_at_s is not None and self._expires_at_s <= self._wall_s():
             return file_ids[0]
-        unknown = self._project.stranger([each for each in file_ids if each not in self._uploads])
+        unknown = self._project.first_unknown_file([each for each in file_ids if each not in self._uploads])
         return unknown or next((each for each in file_ids if not self._is_in(each, project_id)), None)
 
     def _is_in(self, file_id: str, project_id: str) -> bool:
@@ -95,22 +95,22 @@ class UploadStore:
         """How file IDs begin that this project doesn't have."""
         return None if project_id == self._options.project_id else self._options.files_of_project
 
-    def judge_at_hand(self, brief: JobConfig) -> Judge | None:
-        judge = self._project.judge_at_hand(brief)
-        return None if judge is None else self._knowing_uploads(judge, brief)
+    def cached_classifier(self, config: JobConfig) -> Classifier | None:
+        classifier = self._project.cached_classifier(config)
+        return None if classifier is None else self._with_uploads_by_lot(classifier, config)
 
-    def make_judge(self, brief: JobConfig) -> Judge:
-        return self._knowing_uploads(self._project.make_judge(brief), brief)
+    def make_classifier(self, config: JobConfig) -> Classifier:
+        return self._with_uploads_by_lot(self._project.make_classifier(config), config)
 
-    def _knowing_uploads(self, judge: Judge, brief: JobConfig) -> Judge:
+    def _with_uploads_by_lot(self, classifier: Classifier, config: JobConfig) -> Classifier:
         if not self._uploads:
-            return judge
-        by_lot = OpenProject().make_judge(brief)
+            return classifier
+        classify_by_lot = OpenProject().make_classifier(config)
 
-        def answer(file_id: str) -> ResultBody:
-            return by_lot(file_id) if file_id in self._uploads else judge(file_id)
+        def classify_file(file_id: str) -> ResultBody:
+            return classify_by_lot(file_id) if file_id in self._uploads else classifier(file_id)
 
-        return answer
+        return classify_file
 
     # --- The calls ------------------------------------------------------------------------------------------
 
@@ -169,7 +169,9 @@ class UploadStore:
 
     def _held(self, file_ids: Iterable[str], project_id: str) -> Sequence[FileEntry]:
         """What the project has under these IDs: whatever a create would take, listed or not."""
-        known = [each for each in file_ids if each not in self._uploads and self._project.stranger([each]) is None]
+        known = [
+            each for each in file_ids if each not in self._uploads and self._project.first_unknown_file([each]) is None
+        ]
         own = [each for each in known if self._is_in(each, project_id)]
         return [self._listed.get(each) or FileEntry(each, each, 0) for each in own]
 

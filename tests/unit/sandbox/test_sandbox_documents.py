@@ -46,13 +46,13 @@ def documents(folder: Path) -> Iterator[Documents]:
 def test_ids_are_made_of_relative_paths(documents: Documents) -> None:
     """A file's ID is uuid5 of its relative path, so that anyone can compute it."""
     assert {entry.name: entry.file_id for entry in documents.files} == {name: file_id(name) for name in TEXTS}
-    assert documents.stranger([file_id("a.txt"), "no", "neither"]) == "no"
-    assert documents.stranger([file_id("a.txt")]) is None
+    assert documents.first_unknown_file([file_id("a.txt"), "no", "neither"]) == "no"
+    assert documents.first_unknown_file([file_id("a.txt")]) is None
 
 
 def test_what_a_text_holds_decides(documents: Documents) -> None:
     """Each text gets the rule whose words it holds; one that holds none gets no type."""
-    judge = documents.make_judge(JobConfig(RULES))
+    judge = documents.make_classifier(JobConfig(RULES))
     found = {name: judge(file_id(name))["type"] for name in TEXTS}
     expected = ["invoice", "contract", "recipe", None, None]
     assert list(found.values()) == expected
@@ -62,13 +62,13 @@ def test_names_decide_nothing(folder: Path, documents: Documents) -> None:
     """The same text under a misleading name gets the same type."""
     (folder / "contract.recipe").write_text(TEXTS["a.txt"])
     renamed = Documents(folder)
-    assert renamed.make_judge(JobConfig(RULES))(file_id("contract.recipe"))["type"] == "invoice"
+    assert renamed.make_classifier(JobConfig(RULES))(file_id("contract.recipe"))["type"] == "invoice"
     renamed.close()
 
 
 def test_reasoning_names_the_words(documents: Documents) -> None:
     """The reasoning names matched words, and says that it is no language model."""
-    result = documents.make_judge(JobConfig(RULES))(file_id("deep/c"))
+    result = documents.make_classifier(JobConfig(RULES))(file_id("deep/c"))
     assert '"oven"' in result["reasoning"] or '"bake"' in result["reasoning"]
     assert "no language model" in result["reasoning"]
     assert 0.5 <= result["confidence"] <= 1
@@ -78,16 +78,16 @@ def test_one_document_can_be_told_apart(tmp_path: Path) -> None:
     """Ranking works on a folder with one document, where every word is in more than half of all texts."""
     (tmp_path / "only").write_text(TEXTS["deep/b.pdf"] + " There is an invoice too.")
     documents = Documents(tmp_path)
-    assert documents.make_judge(JobConfig(RULES))(file_id("only"))["type"] == "contract"
+    assert documents.make_classifier(JobConfig(RULES))(file_id("only"))["type"] == "contract"
     documents.close()
 
 
 def test_a_brief_is_judged_once(documents: Documents) -> None:
     """A judge is made once per brief and is at hand from then on; other pages make another."""
-    brief = JobConfig(RULES)
-    assert documents.judge_at_hand(brief) is None
-    assert documents.make_judge(brief) is documents.make_judge(brief) is documents.judge_at_hand(brief)
-    assert documents.judge_at_hand(JobConfig(RULES, ParsingConfiguration(max_pages=1))) is None
+    config = JobConfig(RULES)
+    assert documents.cached_classifier(config) is None
+    assert documents.make_classifier(config) is documents.make_classifier(config) is documents.cached_classifier(config)
+    assert documents.cached_classifier(JobConfig(RULES, ParsingConfiguration(max_pages=1))) is None
 
 
 def test_only_the_pages_asked_for_are_read(folder: Path) -> None:
@@ -100,7 +100,7 @@ def test_only_the_pages_asked_for_are_read(folder: Path) -> None:
         (ParsingConfiguration(target_pages=(1,)), "invoice"),
         (ParsingConfiguration(target_pages=(0,)), None),
     ):
-        assert documents.make_judge(JobConfig(RULES, parsing))(file_id("long"))["type"] == expected
+        assert documents.make_classifier(JobConfig(RULES, parsing))(file_id("long"))["type"] == expected
     documents.close()
 
 
@@ -147,7 +147,7 @@ def test_a_folder_that_cannot_serve_is_refused(tmp_path: Path) -> None:
 
 def test_an_open_project_answers_any_id_always_the_same() -> None:
     """Any ID is known, about 5 % match no rule, all types occur, and nothing changes between two projects."""
-    judge, again = (OpenProject().make_judge(JobConfig(RULES)) for _ in range(2))
+    judge, again = (OpenProject().make_classifier(JobConfig(RULES)) for _ in range(2))
     answers = [judge(f"id-{number}") for number in range(2_000)]
     assert answers == [again(f"id-{number}") for number in range(2_000)]
     types = [answer["type"] for answer in answers]

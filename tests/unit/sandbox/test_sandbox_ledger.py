@@ -8,10 +8,10 @@ from classify_batch.errors import DamagedError, UsageError
 from classify_batch.protocol import v2
 from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox.faults.fault_options import Faults
-from classify_batch.sandbox.jobs.create_request import order_of
+from classify_batch.sandbox.jobs.create_request import parse_create_request
 from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.ledger import Ledger, read_billed, read_jobs
-from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import JobStatus
@@ -21,18 +21,18 @@ FAULTS = Faults.model_validate({"error": 0.2, "partial": 0.3, "cancelled": 0.1, 
 RULES = [{"type": "invoice", "description": "has line items, a total and “quotes”"}]
 
 
-def draft(world: JobTable, *file_ids: str) -> Job:
+def draft(job_table: JobTable, *file_ids: str) -> SandboxJob:
     told = {"file_ids": file_ids, "rules": RULES, "parsing_configuration": {"max_pages": 2, "target_pages": [0, 3]}}
-    return world.draft(order_of(CreateBody.model_validate(told)), "p", 1.5)
+    return job_table.draft(parse_create_request(CreateBody.model_validate(told)), "p", 1.5)
 
 
-def fill(path: Path, count: int) -> list[Job]:
-    world, ledger = JobTable(Options(faults=FAULTS), seed=5), Ledger(path)
+def fill(path: Path, count: int) -> list[SandboxJob]:
+    job_table, ledger = JobTable(Options(faults=FAULTS), seed=5), Ledger(path)
     jobs = []
     for number in range(count):
-        job = draft(world, *(f"file-{number}-{each}" for each in range(10)))
+        job = draft(job_table, *(f"file-{number}-{each}" for each in range(10)))
         ledger.append(job)
-        jobs.append(world.add(job))
+        jobs.append(job_table.add(job))
     ledger.close()
     return jobs
 
@@ -40,10 +40,10 @@ def fill(path: Path, count: int) -> list[Job]:
 def test_jobs_come_back_as_they_were(tmp_path: Path) -> None:
     """Outcome, duration, gaps and everything told are the same after a restart."""
     jobs = fill(tmp_path / "new" / "jobs.jsonl", 30)
-    world = JobTable(Options(), seed=99)
+    job_table = JobTable(Options(), seed=99)
     for job in read_jobs(tmp_path / "new" / "jobs.jsonl"):
-        world.add(job)
-    assert list(world) == jobs
+        job_table.add(job)
+    assert list(job_table) == jobs
     assert {job.ending.status for job in jobs} > {JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS}
     assert {each for job in jobs for each in job.ending.oddities} == {"doubled", "unknown_status"}
     assert {job.ending.error_first_s for job in jobs} == {0.0, 5.0}
@@ -78,35 +78,35 @@ def test_a_ledger_from_before_v2_is_read(tmp_path: Path) -> None:
 
 def fill_v2(path: Path) -> JobTable:
     """A world of a cancelled job, a deleted one and one that is neither, and of a job of v1."""
-    world, ledger = JobTable(Options(), seed=5), Ledger(path)
+    job_table, ledger = JobTable(Options(), seed=5), Ledger(path)
     for key in ("a", "b", "c"):
         told = {"rules": RULES, "parsing_configuration": {"target_pages": "1,3-5", "lang": "de"}}
         body = v2.CreateBody.model_validate({"file_input": key, "configuration": told, "transaction_id": key})
-        job = world.draft(order_of(body), "p", 1.5)
+        job = job_table.draft(parse_create_request(body), "p", 1.5)
         ledger.append(job)
-        world.add(job)
-    job = draft(world, "d")
+        job_table.add(job)
+    job = draft(job_table, "d")
     ledger.append(job)
-    world.add(job)
-    first, second, *_ = world
+    job_table.add(job)
+    first, second, *_ = job_table
     ledger.cancel(first, 1.625)
-    world.cancel(first, 1.625)
+    job_table.cancel(first, 1.625)
     ledger.delete(second)
-    world.delete(second)
+    job_table.delete(second)
     ledger.close()
-    return world
+    return job_table
 
 
 def test_what_happened_to_v2_jobs_comes_back(tmp_path: Path) -> None:
     """Cancelled, deleted, with their transactions and briefs: the jobs are as they were, and only answers are paid."""
-    world = fill_v2(tmp_path / "jobs.jsonl")
+    job_table = fill_v2(tmp_path / "jobs.jsonl")
     again = JobTable(Options(), seed=99)
     for job in read_jobs(tmp_path / "jobs.jsonl"):
         again.add(job)
-    assert list(again) == list(world)
+    assert list(again) == list(job_table)
     assert [job.version for job in again] == ["v2"] * 3 + ["v1"]
-    assert next(iter(again)).brief.parsing_configuration == ParsingConfiguration(lang="de", target_pages=(0, 2, 3, 4))
-    assert again.credits_spent == world.credits_spent == 3
+    assert next(iter(again)).config.parsing_configuration == ParsingConfiguration(lang="de", target_pages=(0, 2, 3, 4))
+    assert again.credits_spent == job_table.credits_spent == 3
     found = [again.of_transaction(key, "p", 1e9) for key in ("a", "b", "c")]
     assert [job and job.file_ids for job in found] == [("a",), None, ("c",)]
     assert read_billed(tmp_path / "jobs.jsonl") == {"b": 1, "c": 1, "d": 1}
@@ -114,11 +114,11 @@ def test_what_happened_to_v2_jobs_comes_back(tmp_path: Path) -> None:
 
 def test_versions_that_were_told_the_same_stay_apart(tmp_path: Path) -> None:
     """Jobs of v1 and v2 with the same rules come back each in its version."""
-    world, ledger = JobTable(Options(), seed=5), Ledger(tmp_path / "jobs.jsonl")
+    job_table, ledger = JobTable(Options(), seed=5), Ledger(tmp_path / "jobs.jsonl")
     old = CreateBody.model_validate({"file_ids": ["a"], "rules": RULES})
     new = v2.CreateBody.model_validate({"file_input": "a", "configuration": {"rules": RULES}})
     for body in (old, new, old):
-        ledger.append(world.add(world.draft(order_of(body), "p", 1.5)))
+        ledger.append(job_table.add(job_table.draft(parse_create_request(body), "p", 1.5)))
     ledger.close()
     assert [job.version for job in read_jobs(tmp_path / "jobs.jsonl")] == ["v1", "v2", "v1"]
 
@@ -161,11 +161,11 @@ def test_a_whole_line_that_is_no_job_is_named(tmp_path: Path) -> None:
 def test_files_billed_more_than_once_can_be_counted(tmp_path: Path) -> None:
     """The ledger alone proves how often each file was paid for."""
     path = tmp_path / "jobs.jsonl"
-    world, ledger = JobTable(Options(), seed=5), Ledger(path)
+    job_table, ledger = JobTable(Options(), seed=5), Ledger(path)
     for file_ids in (["a", "b"], ["b", "c"], ["b"]):
-        job = draft(world, *file_ids)
+        job = draft(job_table, *file_ids)
         ledger.append(job)
-        world.add(job)
+        job_table.add(job)
     ledger.close()
     assert read_billed(path) == {"a": 1, "b": 3, "c": 1}
 

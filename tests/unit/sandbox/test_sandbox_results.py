@@ -3,22 +3,22 @@ import pytest
 from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox.faults.fault_options import Faults, ResultsLag
 from classify_batch.sandbox.faults.job_endings import Oddity
-from classify_batch.sandbox.jobs.create_request import order_of
+from classify_batch.sandbox.jobs.create_request import parse_create_request
 from classify_batch.sandbox.jobs.job_table import JobTable, count_billed
 from classify_batch.sandbox.jobs.result_pages import Entry, page_of
-from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 
 
-def make_job(*odd: Oddity, **faults: float) -> Job:
+def make_job(*odd: Oddity, **faults: float) -> SandboxJob:
     """A job of the files a, b and c."""
     rule = {"type": "invoice", "description": "has line items and a total"}
     body = CreateBody.model_validate({"file_ids": ["a", "b", "c"], "rules": [rule]})
     told = Faults.model_validate({**dict.fromkeys(odd, 1), **faults})
-    return JobTable(Options(faults=told), seed=1).draft(order_of(body), "p", 0.0)
+    return JobTable(Options(faults=told), seed=1).draft(parse_create_request(body), "p", 0.0)
 
 
-def ids(job: Job, size: int | None = None) -> list[list[str | None]]:
+def ids(job: SandboxJob, size: int | None = None) -> list[list[str | None]]:
     """The file IDs of each page."""
     pages, start = [], 0
     while True:
@@ -66,7 +66,7 @@ def test_pages_can_have_no_end() -> None:
 def test_results_that_lag_are_not_whole() -> None:
     """No items, items without an answer, or the first half of the items, rounded down; in pages, with their total."""
 
-    def shown(lag: ResultsLag | None, job: Job) -> list[tuple[str | None, bool]]:
+    def shown(lag: ResultsLag | None, job: SandboxJob) -> list[tuple[str | None, bool]]:
         return [(entry.file_id, entry.has_result) for entry in page_of(job, 0, None, lag).entries]
 
     whole, partial = make_job("doubled"), make_job(null_result=1.0)

@@ -135,8 +135,8 @@ def test_what_is_no_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             FILES, content=whole.read()[:-10], headers={"Content-Type": whole.headers["content-type"]}
         )
         large = await send(client)
-        stranger = await client.post(FILES, headers={"Authorization": "Bearer no"})
-        return [each.status_code for each in (other, nothing, half, large, stranger)]
+        wrong_key = await client.post(FILES, headers={"Authorization": "Bearer no"})
+        return [each.status_code for each in (other, nothing, half, large, wrong_key)]
 
     assert talk(script) == [422, 422, 422, 413, 401]
 

@@ -8,9 +8,9 @@ from classify_batch.protocol import v2
 from classify_batch.protocol.v1 import CreateBody
 from classify_batch.sandbox.documents.project import Version
 from classify_batch.sandbox.faults.fault_options import Faults
-from classify_batch.sandbox.jobs.create_request import CreateRequest, order_of
+from classify_batch.sandbox.jobs.create_request import CreateRequest, parse_create_request
 from classify_batch.sandbox.jobs.job_table import JobTable, count_billed
-from classify_batch.sandbox.jobs.sandbox_job import Job
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import JobStatus
@@ -20,26 +20,26 @@ PROJECT = "p"
 
 def ordered(*file_ids: str) -> CreateRequest:
     rule = {"type": "invoice", "description": "has line items and a total"}
-    return order_of(CreateBody.model_validate({"file_ids": file_ids or ("f",), "rules": [rule]}))
+    return parse_create_request(CreateBody.model_validate({"file_ids": file_ids or ("f",), "rules": [rule]}))
 
 
 def ordered_v2(file_id: str = "f", transaction_id: str | None = None, **told: Any) -> CreateRequest:
     rule = {"type": "invoice", "description": "has line items and a total"}
     body = {"file_input": file_id, "configuration": {"rules": [rule], **told}, "transaction_id": transaction_id}
-    return order_of(v2.CreateBody.model_validate(body))
+    return parse_create_request(v2.CreateBody.model_validate(body))
 
 
-def make_world(count: int = 0, **options: Any) -> tuple[JobTable, list[Job]]:
-    world = JobTable(Options(**options), seed=7)
-    return world, [world.add(world.draft(ordered(), PROJECT, float(at_s))) for at_s in range(count)]
+def make_job_table(count: int = 0, **options: Any) -> tuple[JobTable, list[SandboxJob]]:
+    job_table = JobTable(Options(**options), seed=7)
+    return job_table, [job_table.add(job_table.draft(ordered(), PROJECT, float(at_s))) for at_s in range(count)]
 
 
-def walk(world: JobTable, size: int, now_s: float = 1e9) -> list[str]:
+def walk(job_table: JobTable, size: int, now_s: float = 1e9) -> list[str]:
     """The job IDs of all pages."""
     job_ids: list[str] = []
     rank: int | None = None
     while True:
-        page = world.page(PROJECT, size, rank, now_s)
+        page = job_table.page(PROJECT, size, rank, now_s)
         job_ids += [job.job_id for job in page.jobs]
         rank = page.next_position
         if rank is None:
@@ -48,7 +48,7 @@ def walk(world: JobTable, size: int, now_s: float = 1e9) -> list[str]:
 
 def test_state_is_a_function_of_the_moment() -> None:
     """A job is PENDING until its time has come, and what it was destined to be from then on."""
-    _, (job,) = make_world(1)
+    _, (job,) = make_job_table(1)
     assert job.status(job.finished_at_s - 0.001) is JobStatus.PENDING
     assert job.status(job.finished_at_s) is JobStatus.SUCCESS
 
@@ -56,7 +56,7 @@ def test_state_is_a_function_of_the_moment() -> None:
 def test_a_job_can_show_error_first() -> None:
     """From its end on it is ERROR with a reason, later what it was destined to be; each is a change of its status."""
     faults = Faults(error_first=1, error_first_s=5)
-    _, (job,) = make_world(1, faults=faults, job_duration_s=10, job_duration_sigma=0)
+    _, (job,) = make_job_table(1, faults=faults, job_duration_s=10, job_duration_sigma=0)
     moments = (9.9, 10.0, 14.9, 15.0)
     assert [job.status(at_s) for at_s in moments] == ["PENDING", "ERROR", "ERROR", "SUCCESS"]
     assert [job.error_message(at_s) for at_s in moments] == [None, "TIMEOUT", "TIMEOUT", None]
@@ -66,84 +66,88 @@ def test_a_job_can_show_error_first() -> None:
 
 def test_each_job_can_have_a_clock_of_its_own() -> None:
     """What it shows is shifted, forth or back, by no more than set; what it lives by, and the others' lots, are not."""
-    _, jobs = make_world(200, faults=Faults(created_at_jitter_s=30))
+    _, jobs = make_job_table(200, faults=Faults(created_at_jitter_s=30))
     shifts = [job.clock_shift_s for job in jobs]
     assert min(shifts) < -20 < 20 < max(shifts)
     assert max(map(abs, shifts)) <= 30
     assert all(job.shown_created_at_s == job.created_at_s + job.clock_shift_s for job in jobs)
-    assert [replace(job, clock_shift_s=0.0) for job in jobs] == make_world(200)[1]
+    assert [replace(job, clock_shift_s=0.0) for job in jobs] == make_job_table(200)[1]
 
 
 def test_same_seed_same_world() -> None:
     """The same creates at the same times make the same jobs."""
     faults = Faults(error=0.3, partial=0.3)
-    assert make_world(20, faults=faults)[1] == make_world(20, faults=faults)[1]
+    assert make_job_table(20, faults=faults)[1] == make_job_table(20, faults=faults)[1]
 
 
 def test_durations_are_lognormal_about_the_median() -> None:
     """Half of the jobs take longer than `job_duration_s`; with sigma 0 all take exactly that."""
-    _, jobs = make_world(2_000, job_duration_s=3.0)
+    _, jobs = make_job_table(2_000, job_duration_s=3.0)
     assert 2.8 < statistics.median(job.duration_s for job in jobs) < 3.2
     assert max(job.duration_s for job in jobs) > 9
-    _, jobs = make_world(5, job_duration_s=3.0, job_duration_sigma=0)
+    _, jobs = make_job_table(5, job_duration_s=3.0, job_duration_sigma=0)
     assert {job.duration_s for job in jobs} == {3.0}
 
 
 def test_started_afresh_no_id_is_given_out_again() -> None:
     """A sandbox that starts anew with the same seed at another time has other job IDs."""
-    world, (job,) = make_world(1)
-    assert JobTable(Options(), seed=world.seed).draft(ordered(), PROJECT, 99.0).job_id != job.job_id
+    job_table, (job,) = make_job_table(1)
+    assert JobTable(Options(), seed=job_table.seed).draft(ordered(), PROJECT, 99.0).job_id != job.job_id
 
 
 def test_list_orders() -> None:
     """Newest first, oldest first, or in an order that has nothing to do with time."""
     for order, expected in (("oldest", 1), ("newest", -1)):
-        world, jobs = make_world(9, list_order=order)
-        assert walk(world, 4) == [job.job_id for job in jobs][::expected]
-    world, jobs = make_world(30, list_order="shuffled")
+        job_table, jobs = make_job_table(9, list_order=order)
+        assert walk(job_table, 4) == [job.job_id for job in jobs][::expected]
+    job_table, jobs = make_job_table(30, list_order="shuffled")
     job_ids = [job.job_id for job in jobs]
-    assert sorted(walk(world, 7)) == sorted(job_ids)
-    assert walk(world, 7) not in (job_ids, job_ids[::-1])
+    assert sorted(walk(job_table, 7)) == sorted(job_ids)
+    assert walk(job_table, 7) not in (job_ids, job_ids[::-1])
 
 
 def test_the_list_by_last_change() -> None:
     """A job stands in front when it ends, in front of all that changed before, made later or not."""
-    world, jobs = make_world(4, list_order="changed", job_duration_s=10, job_duration_sigma=0)  # made at 0, 1, 2, 3
+    job_table, jobs = make_job_table(
+        4, list_order="changed", job_duration_s=10, job_duration_sigma=0
+    )  # made at 0, 1, 2, 3
     order = {job.job_id: job.number for job in jobs}
-    shown = {at_s: [order[job_id] for job_id in walk(world, 9, at_s)] for at_s in (3.0, 10.0, 11.5, 13.0)}
+    shown = {at_s: [order[job_id] for job_id in walk(job_table, 9, at_s)] for at_s in (3.0, 10.0, 11.5, 13.0)}
     assert shown == {3.0: [4, 3, 2, 1], 10.0: [1, 4, 3, 2], 11.5: [2, 1, 4, 3], 13.0: [4, 3, 2, 1]}
-    assert [order[job_id] for job_id in walk(world, 2, 11.5)] == [2, 1, 4, 3]
+    assert [order[job_id] for job_id in walk(job_table, 2, 11.5)] == [2, 1, 4, 3]
 
 
 def test_by_last_change_a_reader_can_miss_a_job() -> None:
     """A job that ends between two pages comes to the front: behind the reader, who gets another one twice."""
-    world, _ = make_world(4, list_order="changed", job_duration_s=10, job_duration_sigma=0)
-    first = world.page(PROJECT, 2, None, 9.0)
-    rest = world.page(PROJECT, 2, first.next_position, 10.0)
+    job_table, _ = make_job_table(4, list_order="changed", job_duration_s=10, job_duration_sigma=0)
+    first = job_table.page(PROJECT, 2, None, 9.0)
+    rest = job_table.page(PROJECT, 2, first.next_position, 10.0)
     assert [job.number for job in (*first.jobs, *rest.jobs)] == [4, 3, 3, 2]
     assert (first.total, rest.total, rest.next_position) == (4, 4, None)
 
 
 def test_a_job_of_v2_changes_in_the_middle_too() -> None:
     """From PENDING to RUNNING it moves to the front as well."""
-    world, _ = make_world(list_order="changed", job_duration_s=10, job_duration_sigma=0)
+    job_table, _ = make_job_table(list_order="changed", job_duration_s=10, job_duration_sigma=0)
     for at_s in (0.0, 3.0):
-        world.add(world.draft(ordered_v2(), PROJECT, at_s))
-    shown = [[job.number for job in world.page(PROJECT, 9, None, at_s, "v2").jobs] for at_s in (4.0, 5.0, 8.0, 10.0)]
+        job_table.add(job_table.draft(ordered_v2(), PROJECT, at_s))
+    shown = [
+        [job.number for job in job_table.page(PROJECT, 9, None, at_s, "v2").jobs] for at_s in (4.0, 5.0, 8.0, 10.0)
+    ]
     assert shown == [[2, 1], [1, 2], [2, 1], [1, 2]]
 
 
 def test_pages_stand_still_while_jobs_come() -> None:
     """Jobs created between two pages make paging neither skip nor repeat one that was there, in any order."""
     for order in ("newest", "oldest", "shuffled"):
-        world, jobs = make_world(25, list_order=order)
+        job_table, jobs = make_job_table(25, list_order=order)
         seen: list[str] = []
         rank = None
         while True:
-            page = world.page(PROJECT, 3, rank, 1e9)
+            page = job_table.page(PROJECT, 3, rank, 1e9)
             seen += [job.job_id for job in page.jobs]
             for _ in range(4 if len(seen) < 25 else 0):
-                world.add(world.draft(ordered(), PROJECT, 1000.0))
+                job_table.add(job_table.draft(ordered(), PROJECT, 1000.0))
             if (rank := page.next_position) is None:
                 break
         assert len(seen) == len(set(seen))
@@ -152,65 +156,65 @@ def test_pages_stand_still_while_jobs_come() -> None:
 
 def test_last_page_has_no_successor() -> None:
     """A page that ends exactly at the last job says that it is the last."""
-    world, _ = make_world(6)
-    assert world.page(PROJECT, 6, None, 0.0).next_position is None
-    assert world.page(PROJECT, 5, None, 0.0).next_position is not None
+    job_table, _ = make_job_table(6)
+    assert job_table.page(PROJECT, 6, None, 0.0).next_position is None
+    assert job_table.page(PROJECT, 5, None, 0.0).next_position is not None
 
 
 def test_jobs_stay_in_their_project() -> None:
     """Another project neither lists nor gives a job."""
-    world, (job,) = make_world(1)
-    assert world.get(job.job_id, PROJECT, 0.0) is job
-    assert world.get(job.job_id, "other", 0.0) is None
-    assert world.page("other", 10, None, 0.0).jobs == []
+    job_table, (job,) = make_job_table(1)
+    assert job_table.get(job.job_id, PROJECT, 0.0) is job
+    assert job_table.get(job.job_id, "other", 0.0) is None
+    assert job_table.page("other", 10, None, 0.0).jobs == []
 
 
 def test_lags_hide_fresh_jobs() -> None:
     """`list_lag_s` hides a fresh job from the list and its total, `get_lag_s` from a get."""
-    world, (job,) = make_world(1, faults=Faults(list_lag_s=5, get_lag_s=2))
-    assert (walk(world, 1, 4.9), walk(world, 1, 5.0)) == ([], [job.job_id])
-    assert (world.page(PROJECT, 1, None, 4.9).total, world.page(PROJECT, 1, None, 5.0).total) == (0, 1)
-    assert (world.get(job.job_id, PROJECT, 1.9), world.get(job.job_id, PROJECT, 2.0)) == (None, job)
+    job_table, (job,) = make_job_table(1, faults=Faults(list_lag_s=5, get_lag_s=2))
+    assert (walk(job_table, 1, 4.9), walk(job_table, 1, 5.0)) == ([], [job.job_id])
+    assert (job_table.page(PROJECT, 1, None, 4.9).total, job_table.page(PROJECT, 1, None, 5.0).total) == (0, 1)
+    assert (job_table.get(job.job_id, PROJECT, 1.9), job_table.get(job.job_id, PROJECT, 2.0)) == (None, job)
 
 
 def test_the_list_can_lose_sight_of_a_job() -> None:
     """From `list_hides_after_s` on, for `list_hides_for_s`, it is not in the list nor in its total; a get has it."""
-    world, (job,) = make_world(1, faults=Faults(list_hides_after_s=10, list_hides_for_s=5))
+    job_table, (job,) = make_job_table(1, faults=Faults(list_hides_after_s=10, list_hides_for_s=5))
     moments = [0.0, 9.9, 10.0, 14.9, 15.0, 1e9]
-    assert [walk(world, 1, at_s) == [job.job_id] for at_s in moments] == [True, True, False, False, True, True]
-    assert [world.page(PROJECT, 1, None, at_s).total for at_s in moments] == [1, 1, 0, 0, 1, 1]
-    assert {world.get(job.job_id, PROJECT, at_s) for at_s in moments} == {job}
-    world, (job,) = make_world(1, faults=Faults(list_hides_for_s=5, list_lag_s=7))
-    assert [len(walk(world, 1, at_s)) for at_s in (4.9, 5.0, 6.9, 7.0)] == [0, 0, 0, 1]
+    assert [walk(job_table, 1, at_s) == [job.job_id] for at_s in moments] == [True, True, False, False, True, True]
+    assert [job_table.page(PROJECT, 1, None, at_s).total for at_s in moments] == [1, 1, 0, 0, 1, 1]
+    assert {job_table.get(job.job_id, PROJECT, at_s) for at_s in moments} == {job}
+    job_table, (job,) = make_job_table(1, faults=Faults(list_hides_for_s=5, list_lag_s=7))
+    assert [len(walk(job_table, 1, at_s)) for at_s in (4.9, 5.0, 6.9, 7.0)] == [0, 0, 0, 1]
 
 
 def test_pages_stand_still_while_jobs_are_hidden() -> None:
     """A job that vanishes between two pages takes no other with it."""
-    world, jobs = make_world(10, faults=Faults(list_hides_after_s=100, list_hides_for_s=3))
-    first = world.page(PROJECT, 4, None, 99.0)
-    rest = world.page(PROJECT, 100, first.next_position, 105.0)
+    job_table, jobs = make_job_table(10, faults=Faults(list_hides_after_s=100, list_hides_for_s=3))
+    first = job_table.page(PROJECT, 4, None, 99.0)
+    rest = job_table.page(PROJECT, 100, first.next_position, 105.0)
     assert [job.number for job in (*first.jobs, *rest.jobs)] == [10, 9, 8, 7, 3, 2, 1]
     assert rest.total == len(jobs) - 3
 
 
 def test_a_draft_is_not_yet_in_the_world() -> None:
     """A job that could not be kept is not in the world."""
-    world, _ = make_world()
-    job = world.draft(ordered(), PROJECT, 0.0)
-    assert list(world) == []
-    assert world.get(job.job_id, PROJECT, 0.0) is None
+    job_table, _ = make_job_table()
+    job = job_table.draft(ordered(), PROJECT, 0.0)
+    assert list(job_table) == []
+    assert job_table.get(job.job_id, PROJECT, 0.0) is None
 
 
 def test_unfinished_jobs_are_counted() -> None:
     """The count falls as jobs finish."""
-    world, _ = make_world(3, job_duration_s=10, job_duration_sigma=0)
-    assert [world.count_unfinished(now_s) for now_s in (9.9, 10.0, 11.5, 12.0)] == [3, 2, 1, 0]
+    job_table, _ = make_job_table(3, job_duration_s=10, job_duration_sigma=0)
+    assert [job_table.count_unfinished(now_s) for now_s in (9.9, 10.0, 11.5, 12.0)] == [3, 2, 1, 0]
 
 
 def test_repeated_file_ids_are_one_file() -> None:
     """A file ID given twice in a create is answered once."""
-    world, _ = make_world()
-    assert world.draft(ordered("a", "b", "a"), PROJECT, 0.0).file_ids == ("a", "b")
+    job_table, _ = make_job_table()
+    assert job_table.draft(ordered("a", "b", "a"), PROJECT, 0.0).file_ids == ("a", "b")
 
 
 def test_only_answered_files_are_billed() -> None:
@@ -221,34 +225,34 @@ def test_only_answered_files_are_billed() -> None:
         (Faults(cancelled=1), {}),
         (Faults(null_result=1), {}),
     ):
-        world, _ = make_world(faults=faults)
+        job_table, _ = make_job_table(faults=faults)
         for file_ids in (["a", "b"], ["a"]):
-            world.add(world.draft(ordered(*file_ids), PROJECT, 0.0))
-        assert count_billed(world) == expected
+            job_table.add(job_table.draft(ordered(*file_ids), PROJECT, 0.0))
+        assert count_billed(job_table) == expected
 
 
 def test_stuck_jobs_stay_and_count() -> None:
     """A stuck job is never finished, is among the unfinished for ever, and is not paid."""
-    world, (job,) = make_world(1, faults=Faults(stuck=1))
+    job_table, (job,) = make_job_table(1, faults=Faults(stuck=1))
     assert job.status(1e12) is JobStatus.PENDING
-    assert world.count_unfinished(1e12) == 1
-    assert (count_billed(world), world.credits_spent) == ({}, 0)
+    assert job_table.count_unfinished(1e12) == 1
+    assert (count_billed(job_table), job_table.credits_spent) == ({}, 0)
 
 
 def test_unknown_words_for_a_job_that_is_out() -> None:
     """A job can show QUEUED and RUNNING while it is out, and what it has become at last."""
-    _, (job,) = make_world(1, faults=Faults(unknown_status=1), job_duration_s=4, job_duration_sigma=0)
+    _, (job,) = make_job_table(1, faults=Faults(unknown_status=1), job_duration_s=4, job_duration_sigma=0)
     assert [job.shown_status(at_s) for at_s in (0, 1.9, 2, 3.9, 4)] == ["QUEUED"] * 2 + ["RUNNING"] * 2 + ["SUCCESS"]
 
 
 def test_credits_are_spent_on_answers_only() -> None:
     """A page a file, twice for MULTIMODAL; jobs that fail cost nothing."""
-    world, _ = make_world()
-    world.add(world.draft(ordered("a", "b"), PROJECT, 0.0))
-    world.add(world.draft(ordered("c")._replace(mode="MULTIMODAL"), PROJECT, 0.0))
-    assert world.credits_spent == 4
-    world, _ = make_world(3, faults=Faults(error=1))
-    assert world.credits_spent == 0
+    job_table, _ = make_job_table()
+    job_table.add(job_table.draft(ordered("a", "b"), PROJECT, 0.0))
+    job_table.add(job_table.draft(ordered("c")._replace(mode="MULTIMODAL"), PROJECT, 0.0))
+    assert job_table.credits_spent == 4
+    job_table, _ = make_job_table(3, faults=Faults(error=1))
+    assert job_table.credits_spent == 0
 
 
 # --- v2 -------------------------------------------------------------------------------------------------------------
@@ -259,34 +263,34 @@ def test_an_order_of_v2_is_about_one_file() -> None:
     parsing = {"lang": "de", "max_pages": 3, "target_pages": "1,3-5"}
     order = ordered_v2("a", "t", parsing_configuration=parsing)
     assert (order.file_ids, order.transaction_id, order.mode) == (("a",), "t", "FAST")
-    assert (order.brief.rules, order.brief.version) == (ordered().brief.rules, "v2")
-    assert order.brief.parsing_configuration == ParsingConfiguration(lang="de", max_pages=3, target_pages=(0, 2, 3, 4))
-    assert ordered_v2().brief.parsing_configuration is None
+    assert (order.config.rules, order.config.version) == (ordered().config.rules, "v2")
+    assert order.config.parsing_configuration == ParsingConfiguration(lang="de", max_pages=3, target_pages=(0, 2, 3, 4))
+    assert ordered_v2().config.parsing_configuration is None
 
 
 def test_each_version_shows_its_own_jobs() -> None:
     """Lists, gets and transactions know the version and the project."""
-    world, (old,) = make_world(1)
-    new = world.add(world.draft(ordered_v2("a", "t"), PROJECT, 0.0))
-    assert world.get(old.job_id, PROJECT, 0.0, "v2") is None
-    assert world.get(new.job_id, PROJECT, 0.0) is None
-    assert world.get(new.job_id, PROJECT, 0.0, "v2") is new
-    assert [world.page(PROJECT, 9, None, 0.0, version).jobs for version in ("v1", "v2")] == [[old], [new]]
-    assert world.some([old.job_id, new.job_id, "nope"], PROJECT, "v2") == [new]
-    assert (world.of_transaction("t", PROJECT, 1e9), world.of_transaction("t", "other", 0.0)) == (new, None)
+    job_table, (old,) = make_job_table(1)
+    new = job_table.add(job_table.draft(ordered_v2("a", "t"), PROJECT, 0.0))
+    assert job_table.get(old.job_id, PROJECT, 0.0, "v2") is None
+    assert job_table.get(new.job_id, PROJECT, 0.0) is None
+    assert job_table.get(new.job_id, PROJECT, 0.0, "v2") is new
+    assert [job_table.page(PROJECT, 9, None, 0.0, version).jobs for version in ("v1", "v2")] == [[old], [new]]
+    assert job_table.some([old.job_id, new.job_id, "nope"], PROJECT, "v2") == [new]
+    assert (job_table.of_transaction("t", PROJECT, 1e9), job_table.of_transaction("t", "other", 0.0)) == (new, None)
 
 
 @pytest.mark.parametrize("list_order", ["newest", "oldest", "shuffled", "changed"])
 def test_some_jobs_stand_in_the_order_of_the_list(list_order: str) -> None:
     """Asked for by ID, jobs come as the list has them, each once, and in pages."""
-    world, _ = make_world(list_order=list_order)
-    jobs = [world.add(world.draft(ordered_v2(str(number)), PROJECT, 0.0)) for number in range(20)]
-    whole = list(world.page(PROJECT, 20, None, 0.0, "v2").jobs)
+    job_table, _ = make_job_table(list_order=list_order)
+    jobs = [job_table.add(job_table.draft(ordered_v2(str(number)), PROJECT, 0.0)) for number in range(20)]
+    whole = list(job_table.page(PROJECT, 20, None, 0.0, "v2").jobs)
     wanted = [job.job_id for job in jobs[::3]]
-    some = world.some([*wanted, wanted[0]], PROJECT, "v2")
+    some = job_table.some([*wanted, wanted[0]], PROJECT, "v2")
     assert some == [job for job in whole if job.job_id in wanted]
-    first = world.page(PROJECT, 4, None, 0.0, "v2", some)
-    rest = world.page(PROJECT, 4, first.next_position, 0.0, "v2", some)
+    first = job_table.page(PROJECT, 4, None, 0.0, "v2", some)
+    rest = job_table.page(PROJECT, 4, first.next_position, 0.0, "v2", some)
     assert [*first.jobs, *rest.jobs] == some
     assert (first.total, rest.next_position) == (7, None)
 
@@ -295,53 +299,55 @@ def test_some_jobs_stand_in_the_order_of_the_list(list_order: str) -> None:
 @pytest.mark.parametrize("list_order", ["newest", "oldest", "shuffled", "changed"])
 def test_a_cancelled_job_is_ended_everywhere(list_order: str, stuck: int) -> None:
     """List, get, count and credits know of it, and the other jobs are as they were."""
-    world, _ = make_world(list_order=list_order, faults=Faults(stuck=stuck), job_duration_s=10, job_duration_sigma=0)
-    jobs = [world.add(world.draft(ordered_v2(str(number)), PROJECT, 0.0)) for number in range(5)]
-    cancelled = world.cancel(jobs[2], 4.0)
+    job_table, _ = make_job_table(
+        list_order=list_order, faults=Faults(stuck=stuck), job_duration_s=10, job_duration_sigma=0
+    )
+    jobs = [job_table.add(job_table.draft(ordered_v2(str(number)), PROJECT, 0.0)) for number in range(5)]
+    cancelled = job_table.cancel(jobs[2], 4.0)
     assert cancelled.status(4.0) is JobStatus.CANCELLED
     assert cancelled.finished_at_s == 4.0
-    assert world.get(cancelled.job_id, PROJECT, 4.0, "v2") is cancelled
-    assert set(world.page(PROJECT, 9, None, 4.0, "v2").jobs) == {*jobs[:2], cancelled, *jobs[3:]}
-    assert list(world) == [*jobs[:2], cancelled, *jobs[3:]]
-    assert [world.count_unfinished(now_s) for now_s in (4.0, 9.0, 10.0)] == [4, 4, 4 * stuck]
-    assert (world.credits_spent, len(count_billed(world))) == (4 - 4 * stuck, 4 - 4 * stuck)
+    assert job_table.get(cancelled.job_id, PROJECT, 4.0, "v2") is cancelled
+    assert set(job_table.page(PROJECT, 9, None, 4.0, "v2").jobs) == {*jobs[:2], cancelled, *jobs[3:]}
+    assert list(job_table) == [*jobs[:2], cancelled, *jobs[3:]]
+    assert [job_table.count_unfinished(now_s) for now_s in (4.0, 9.0, 10.0)] == [4, 4, 4 * stuck]
+    assert (job_table.credits_spent, len(count_billed(job_table))) == (4 - 4 * stuck, 4 - 4 * stuck)
 
 
 @pytest.mark.parametrize("later_first", [False, True])
 def test_a_transaction_can_be_forgotten(later_first: bool) -> None:
     """So long after its job was created; from then on it gives the next job by it back, until that one is deleted."""
-    world, _ = make_world(job_duration_s=0, forget_transactions_after_s=10)
-    first = world.add(world.draft(ordered_v2("a", "t"), PROJECT, 0.0))
-    assert [world.of_transaction("t", PROJECT, at_s) for at_s in (9.9, 10.0)] == [first, None]
-    second = world.add(world.draft(ordered_v2("a", "t"), PROJECT, 12.0))
-    assert [world.of_transaction("t", PROJECT, at_s) for at_s in (12.0, 21.9, 22.0)] == [second, second, None]
-    world.delete(second if later_first else first)
-    assert world.of_transaction("t", PROJECT, 12.0) is (None if later_first else second)
-    world.delete(first if later_first else second)
-    assert world.of_transaction("t", PROJECT, 12.0) is None
-    assert count_billed(world) == {"a": 2}
+    job_table, _ = make_job_table(job_duration_s=0, forget_transactions_after_s=10)
+    first = job_table.add(job_table.draft(ordered_v2("a", "t"), PROJECT, 0.0))
+    assert [job_table.of_transaction("t", PROJECT, at_s) for at_s in (9.9, 10.0)] == [first, None]
+    second = job_table.add(job_table.draft(ordered_v2("a", "t"), PROJECT, 12.0))
+    assert [job_table.of_transaction("t", PROJECT, at_s) for at_s in (12.0, 21.9, 22.0)] == [second, second, None]
+    job_table.delete(second if later_first else first)
+    assert job_table.of_transaction("t", PROJECT, 12.0) is (None if later_first else second)
+    job_table.delete(first if later_first else second)
+    assert job_table.of_transaction("t", PROJECT, 12.0) is None
+    assert count_billed(job_table) == {"a": 2}
 
 
 def test_the_latest_job_of_a_project() -> None:
     """The one that the client made last, in this version, if it is shown; others' jobs are not meant."""
-    world, (_, old) = make_world(2)
-    first = world.add(world.draft(ordered_v2(), PROJECT, 0.0))
-    second = world.add(world.draft(ordered_v2(), PROJECT, 0.0))
-    elsewhere = world.add(world.draft(ordered_v2(), "other", 0.0))
-    world.add(world.draft_overlap(second, 0.0))
+    job_table, (_, old) = make_job_table(2)
+    first = job_table.add(job_table.draft(ordered_v2(), PROJECT, 0.0))
+    second = job_table.add(job_table.draft(ordered_v2(), PROJECT, 0.0))
+    elsewhere = job_table.add(job_table.draft(ordered_v2(), "other", 0.0))
+    job_table.add(job_table.draft_overlap(second, 0.0))
     asked: list[tuple[str, Version]] = [(PROJECT, "v1"), (PROJECT, "v2"), ("other", "v2"), ("other", "v1")]
-    assert [world.latest(project_id, version) for project_id, version in asked] == [old, second, elsewhere, None]
-    world.delete(second)
-    assert world.latest(PROJECT, "v2") == first
+    assert [job_table.latest(project_id, version) for project_id, version in asked] == [old, second, elsewhere, None]
+    job_table.delete(second)
+    assert job_table.latest(PROJECT, "v2") == first
 
 
 def test_a_deleted_job_stays_paid() -> None:
     """It is shown nowhere, its transaction is free, and its number isn't given out again."""
-    world, _ = make_world(job_duration_s=0)
-    jobs = [world.add(world.draft(ordered_v2(each, each), PROJECT, 0.0)) for each in "abc"]
-    world.delete(jobs[1])
-    assert world.get(jobs[1].job_id, PROJECT, 1.0, "v2") is None
-    assert world.of_transaction("b", PROJECT, 1.0) is None
-    assert set(world.page(PROJECT, 9, None, 1.0, "v2").jobs) == {jobs[0], jobs[2]}
-    assert (world.credits_spent, count_billed(world)) == (3, {"a": 1, "b": 1, "c": 1})
-    assert world.draft(ordered_v2(), PROJECT, 1.0).number == 4
+    job_table, _ = make_job_table(job_duration_s=0)
+    jobs = [job_table.add(job_table.draft(ordered_v2(each, each), PROJECT, 0.0)) for each in "abc"]
+    job_table.delete(jobs[1])
+    assert job_table.get(jobs[1].job_id, PROJECT, 1.0, "v2") is None
+    assert job_table.of_transaction("b", PROJECT, 1.0) is None
+    assert set(job_table.page(PROJECT, 9, None, 1.0, "v2").jobs) == {jobs[0], jobs[2]}
+    assert (job_table.credits_spent, count_billed(job_table)) == (3, {"a": 1, "b": 1, "c": 1})
+    assert job_table.draft(ordered_v2(), PROJECT, 1.0).number == 4
