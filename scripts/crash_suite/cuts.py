@@ -130,7 +130,7 @@ class Cuts:
         told = Options.of(seed=place, job_duration_s=0.05, faults=Faults.of(MISFORTUNES, "cuts"))
         with opened(told) as app:
             for number, job in enumerate(self._jobs_then(lines, dice), 1):
-                app.job_table.add(replace(job, number=number))
+                app.job_table.add_job(replace(job, number=number))
             self._board.apps[_organization(place)] = app
             await self._go_on(run_dir, place, score)
             score.requests = sum(sum(by_status.values()) for by_status in app.meter.by_call().values())

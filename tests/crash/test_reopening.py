@@ -91,7 +91,7 @@ class Base:
         with laboratory(count, files_per_job=files_per_job, **given) as lab:
             lab.store = MemoryStore(self.files)
             for job in self.jobs:
-                lab.app.job_table.add(job)
+                lab.app.job_table.add_job(job)
             yield lab
 
 

@@ -76,7 +76,7 @@ def move_on(lab: Lab, jobs: Iterable[SandboxJob] | None = None, **options: objec
     told = Options.of(**(lab.app.options.model_dump() | {"faults": lab.app.options.faults} | options))
     job_table = JobTable(told, lab.app.job_table.seed)
     for job in lab.app.job_table if jobs is None else jobs:
-        job_table.add(job)
+        job_table.add_job(job)
     lab.app = lab.wire.app = App(told, job_table, lab.app.project, wall_s=LoopClock().wall_s)
 
 

@@ -79,7 +79,7 @@ async def call(client: httpx.AsyncClient, name: str, job_id: str, **options: Any
 async def make_job(app: App) -> str:
     """A job that is there without any request."""
     order = parse_create_request(CreateBody.model_validate(BODY))
-    return app.job_table.add(app.job_table.draft(order, app.options.project_id, 0.0)).job_id
+    return app.job_table.add_job(app.job_table.draft_job(order, app.options.project_id, 0.0)).job_id
 
 
 async def raw(client: httpx.AsyncClient, name: str, job_id: str) -> tuple[bytes, bool]:

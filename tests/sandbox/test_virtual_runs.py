@@ -231,7 +231,7 @@ async def test_a_server_with_a_rate_limit_is_served_at_its_rate() -> None:
     options: dict[str, Any] = {"requests_per_s": 10.0, "job_duration_s": 1.0}
     with laboratory(300, files_per_job=5, limits={"requests_per_s": 20.0}, **options) as lab:
         await ends_well(lab)
-        refused = sum(by_status.get("429", 0) for by_status in lab.app.meter.by_call().values())
+        refused = sum(by_status.get("429", 0) for by_status in lab.app.meter.responses_by_call().values())
         assert refused < 0.2 * len(lab.wire.requests)
 
 

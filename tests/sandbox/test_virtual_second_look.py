@@ -25,7 +25,7 @@ def looks(lab: Lab) -> dict[str, set[str]]:
     """The files that were answered, by mode."""
     found: dict[str, set[str]] = {"FAST": set(), "MULTIMODAL": set()}
     for job in lab.app.job_table:
-        found[job.mode] |= {file_id for _, file_id, has_result in job.answered() if has_result}
+        found[job.mode] |= {file_id for _, file_id, has_result in job.answered_files() if has_result}
     return found
 
 

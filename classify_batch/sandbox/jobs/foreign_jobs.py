@@ -28,6 +28,6 @@ def overlapping_create_request(job: SandboxJob, mode: str | None, random: Random
     return CreateRequest(tuple(random.sample([*shared, *beside], 2 * len(shared))), job.config, mode or job.mode)
 
 
-def faults_of_others(faults: Faults) -> Faults:
+def faults_of_foreign_jobs(faults: Faults) -> Faults:
     """How others' jobs end."""
     return faults.model_copy(update={"partial": max(faults.partial, PARTIAL_SHARE_MIN)})

@@ -33,7 +33,7 @@ class JobsPage(NamedTuple):
     total: int
 
 
-def page_of_jobs(
+def read_jobs_page(
     jobs: Sequence[SandboxJob], size: int, position: int | None, now_s: float, options: Options
 ) -> JobsPage:
     """A page of the jobs that the list shows.
@@ -44,18 +44,18 @@ def page_of_jobs(
     """
     faults = options.faults
     if options.list_order == "changed":
-        return _page_by_change([job for job in jobs if _is_listed(job, now_s, faults)], size, position or 0, now_s)
-    start = 0 if position is None else bisect_right(jobs, position, key=_rank)
+        return page_by_last_change([job for job in jobs if is_listed(job, now_s, faults)], size, position or 0, now_s)
+    start = 0 if position is None else bisect_right(jobs, position, key=_by_rank)
     if faults.list_lag_s == faults.list_hides_for_s == 0:
         page = jobs[start : start + size + 1]
         total = len(jobs)
     else:
-        page = list(islice((job for job in islice(jobs, start, None) if _is_listed(job, now_s, faults)), size + 1))
-        total = sum(_is_listed(job, now_s, faults) for job in jobs)
+        page = list(islice((job for job in islice(jobs, start, None) if is_listed(job, now_s, faults)), size + 1))
+        total = sum(is_listed(job, now_s, faults) for job in jobs)
     return JobsPage(page[:size], page[size - 1].rank if len(page) > size else None, total)
 
 
-def rank_of(job: SandboxJob, order: ListOrder) -> int:
+def list_rank(job: SandboxJob, order: ListOrder) -> int:
     """A job's place in the list; by `changed` it has none that lasts, and is kept as by `newest`."""
     match order:
         case "newest" | "changed":
@@ -66,16 +66,16 @@ def rank_of(job: SandboxJob, order: ListOrder) -> int:
             return UUID(job.job_id).int
 
 
-def _page_by_change(jobs: Sequence[SandboxJob], size: int, start: int, now_s: float) -> JobsPage:
+def page_by_last_change(jobs: Sequence[SandboxJob], size: int, start: int, now_s: float) -> JobsPage:
     ordered = sorted(jobs, key=lambda job: (job.changed_at_s(now_s), job.number), reverse=True)
     end = start + size
     return JobsPage(ordered[start:end], end if end < len(ordered) else None, len(ordered))
 
 
-def _is_listed(job: SandboxJob, now_s: float, faults: Faults) -> bool:
+def is_listed(job: SandboxJob, now_s: float, faults: Faults) -> bool:
     age_s = now_s - job.created_at_s
     is_hidden = 0 <= age_s - faults.list_hides_after_s < faults.list_hides_for_s
     return age_s >= faults.list_lag_s and not is_hidden
 
 
-_rank = attrgetter("rank")
+_by_rank = attrgetter("rank")

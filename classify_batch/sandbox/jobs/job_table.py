@@ -22,12 +22,12 @@ from uuid import UUID
 from classify_batch.sandbox.documents.project import JobConfig, Version
 from classify_batch.sandbox.faults.job_endings import decide_ending
 from classify_batch.sandbox.jobs.create_request import CreateRequest
-from classify_batch.sandbox.jobs.foreign_jobs import faults_of_others, overlapping_create_request
-from classify_batch.sandbox.jobs.job_listing import JobsPage, page_of_jobs, rank_of
+from classify_batch.sandbox.jobs.foreign_jobs import faults_of_foreign_jobs, overlapping_create_request
+from classify_batch.sandbox.jobs.job_listing import JobsPage, list_rank, read_jobs_page
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 
-_rank = attrgetter("rank")
+_by_rank = attrgetter("rank")
 
 
 class JobTable:
@@ -50,10 +50,10 @@ class JobTable:
     def __iter__(self) -> Iterator[SandboxJob]:
         return iter(self._jobs.values())
 
-    def draft(
+    def draft_job(
         self, create_request: CreateRequest, project_id: str, now_s: float, *, by_other: bool = False
     ) -> SandboxJob:
-        """The job that a create call would make; not in the world until `add`, so it can be kept first."""
+        """The job that a create call would make; not in the world until `add_job`, so it can be kept first."""
         faults = self._options.faults
         number = len(self._jobs) + 1
         random = Random(f"{self.seed}/{number}")  # noqa: S311
@@ -65,7 +65,7 @@ class JobTable:
             project_id=project_id,
             created_at_s=now_s,
             duration_s=self._options.job_duration_s * math.exp(self._options.job_duration_sigma * random.gauss(0, 1)),
-            ending=decide_ending(faults_of_others(faults) if by_other else faults, file_ids, random),
+            ending=decide_ending(faults_of_foreign_jobs(faults) if by_other else faults, file_ids, random),
             file_ids=file_ids,
             config=create_request.config,
             mode=create_request.mode,
@@ -78,40 +78,40 @@ class JobTable:
         most_s = self._options.faults.created_at_jitter_s
         return Random(f"{self.seed}/{number}/clock").uniform(-most_s, most_s)  # noqa: S311
 
-    def draft_overlap(self, job: SandboxJob, now_s: float) -> SandboxJob:
+    def draft_overlapping_job(self, job: SandboxJob, now_s: float) -> SandboxJob:
         """The job that somebody else makes about some of a job's files."""
         random = Random(f"{self.seed}/{job.number}/overlap")  # noqa: S311
         create_request = overlapping_create_request(job, self._options.faults.overlap_mode, random)
-        return self.draft(create_request, job.project_id, now_s, by_other=True)
+        return self.draft_job(create_request, job.project_id, now_s, by_other=True)
 
-    def add(self, job: SandboxJob) -> SandboxJob:
+    def add_job(self, job: SandboxJob) -> SandboxJob:
         """Takes a drafted job, or one read back, in. Gives the job as the world holds it."""
         config = self._configs.setdefault(job.config, job.config)  # a thousand jobs share a few
-        job = replace(job, config=config, rank=rank_of(job, self._options.list_order))
+        job = replace(job, config=config, rank=list_rank(job, self._options.list_order))
         self._jobs[job.job_id] = job
-        heapq.heappush(self._finish_times, _finish_time(job))
-        self.credits_spent += _paid(job)
+        heapq.heappush(self._finish_times, finish_time_or_never(job))
+        self.credits_spent += credits_paid_by_client(job)
         if not job.deleted:
-            insort(self._list_of(job), job, key=_rank)
+            insort(self._jobs_in_list_order(job), job, key=_by_rank)
             if job.transaction_id is not None:
                 self._transactions[job.project_id, job.transaction_id] = job.job_id
         return job
 
-    def cancel(self, job: SandboxJob, now_s: float) -> SandboxJob:
+    def cancel_job(self, job: SandboxJob, now_s: float) -> SandboxJob:
         """Ends a job of the world that isn't finished. Gives it as the world holds it then."""
-        cancelled = job.cancelled(now_s)
-        jobs = self._list_of(job)
-        jobs[bisect_left(jobs, job.rank, key=_rank)] = cancelled
+        cancelled = job.cancelled_at(now_s)
+        jobs = self._jobs_in_list_order(job)
+        jobs[bisect_left(jobs, job.rank, key=_by_rank)] = cancelled
         self._jobs[job.job_id] = cancelled
-        self._finish_times.remove(_finish_time(job))
+        self._finish_times.remove(finish_time_or_never(job))
         heapq.heapify(self._finish_times)
-        self.credits_spent += _paid(cancelled) - _paid(job)
+        self.credits_spent += credits_paid_by_client(cancelled) - credits_paid_by_client(job)
         return cancelled
 
-    def delete(self, job: SandboxJob) -> None:
+    def delete_job(self, job: SandboxJob) -> None:
         """Shows a finished job no more. Its transaction ID is free again."""
-        jobs = self._list_of(job)
-        del jobs[bisect_left(jobs, job.rank, key=_rank)]
+        jobs = self._jobs_in_list_order(job)
+        del jobs[bisect_left(jobs, job.rank, key=_by_rank)]
         self._jobs[job.job_id] = replace(job, deleted=True)
         if job.transaction_id is None:
             return
@@ -119,16 +119,16 @@ class JobTable:
         if self._transactions.get(key) == job.job_id:  # not that of a later job, made when it had been forgotten
             del self._transactions[key]
 
-    def get(self, job_id: str, project_id: str, now_s: float, version: Version = "v1") -> SandboxJob | None:
-        job = self._at(job_id, project_id, version)
+    def find_job(self, job_id: str, project_id: str, now_s: float, version: Version = "v1") -> SandboxJob | None:
+        job = self._find_shown_job(job_id, project_id, version)
         return job if job is not None and now_s >= job.created_at_s + self._options.faults.get_lag_s else None
 
-    def latest(self, project_id: str, version: Version) -> SandboxJob | None:
+    def latest_job(self, project_id: str, version: Version) -> SandboxJob | None:
         """The job that the client made last in a project, as far as it is shown."""
-        jobs = (self._at(job_id, project_id, version) for job_id in reversed(self._jobs))
+        jobs = (self._find_shown_job(job_id, project_id, version) for job_id in reversed(self._jobs))
         return next((job for job in jobs if job is not None and not job.by_other), None)
 
-    def of_transaction(self, transaction_id: str, project_id: str, now_s: float) -> SandboxJob | None:
+    def find_by_transaction(self, transaction_id: str, project_id: str, now_s: float) -> SandboxJob | None:
         """The job that was created by this transaction, if it is not forgotten."""
         job_id = self._transactions.get((project_id, transaction_id))
         if job_id is None:
@@ -136,12 +136,12 @@ class JobTable:
         job, kept_s = self._jobs[job_id], self._options.forget_transactions_after_s
         return job if kept_s is None or now_s < job.created_at_s + kept_s else None
 
-    def some(self, job_ids: Iterable[str], project_id: str, version: Version) -> list[SandboxJob]:
+    def select_by_id(self, job_ids: Iterable[str], project_id: str, version: Version) -> list[SandboxJob]:
         """Those of the jobs that the project has, in the order of its list."""
-        found = (self._at(job_id, project_id, version) for job_id in frozenset(job_ids))
-        return sorted((job for job in found if job is not None), key=_rank)
+        found = (self._find_shown_job(job_id, project_id, version) for job_id in frozenset(job_ids))
+        return sorted((job for job in found if job is not None), key=_by_rank)
 
-    def page(
+    def read_page(
         self,
         project_id: str,
         size: int,
@@ -150,15 +150,15 @@ class JobTable:
         version: Version = "v1",
         among: Sequence[SandboxJob] | None = None,
     ) -> JobsPage:
-        """Up to `size` jobs of a project behind `position`, as `listing.page_of_jobs` has it.
+        """Up to `size` jobs of a project behind `position`, as `listing.read_jobs_page` has it.
 
         Args:
             among: the jobs to show, in the list's order. None: all of them.
         """
         jobs = self._lists.get((version, project_id), []) if among is None else among
-        return page_of_jobs(jobs, size, position, now_s, self._options)
+        return read_jobs_page(jobs, size, position, now_s, self._options)
 
-    def all(self, project_id: str, version: Version, wanted: Callable[[SandboxJob], bool]) -> list[SandboxJob]:
+    def select_jobs(self, project_id: str, version: Version, wanted: Callable[[SandboxJob], bool]) -> list[SandboxJob]:
         """The project's jobs that are wanted, in the order of its list."""
         return [job for job in self._lists.get((version, project_id), []) if wanted(job)]
 
@@ -168,12 +168,12 @@ class JobTable:
             heapq.heappop(self._finish_times)
         return len(self._finish_times)
 
-    def _at(self, job_id: str, project_id: str, version: Version) -> SandboxJob | None:
+    def _find_shown_job(self, job_id: str, project_id: str, version: Version) -> SandboxJob | None:
         job = self._jobs.get(job_id)
         shown = job is not None and not job.deleted and (job.project_id, job.version) == (project_id, version)
         return job if shown else None
 
-    def _list_of(self, job: SandboxJob) -> list[SandboxJob]:
+    def _jobs_in_list_order(self, job: SandboxJob) -> list[SandboxJob]:
         return self._lists.setdefault((job.version, job.project_id), [])
 
 
@@ -182,16 +182,16 @@ def count_billed(jobs: Iterable[SandboxJob]) -> Counter[str]:
     nor are others' jobs by the client. A look in another mode is another thing to pay: the mode in which a file was
     paid most often counts."""
     own = (job for job in jobs if not job.by_other)
-    paid = Counter((file_id, job.mode) for job in own for _, file_id, has_result in job.answered() if has_result)
+    paid = Counter((file_id, job.mode) for job in own for _, file_id, has_result in job.answered_files() if has_result)
     most: Counter[str] = Counter()
     for (file_id, _), times in paid.items():
         most[file_id] = max(most[file_id], times)
     return most
 
 
-def _paid(job: SandboxJob) -> int:
+def credits_paid_by_client(job: SandboxJob) -> int:
     return 0 if job.by_other else job.credits
 
 
-def _finish_time(job: SandboxJob) -> float:
-    return job.finished_at_s if job.ends else math.inf
+def finish_time_or_never(job: SandboxJob) -> float:
+    return job.finished_at_s if job.ever_finishes else math.inf

@@ -51,22 +51,22 @@ class Ledger:
             raise UsageError(message, hint="give the path of a file that may be written") from None
         self._cut_torn_line()
 
-    def append(self, job: SandboxJob) -> None:
+    def append_job(self, job: SandboxJob) -> None:
         """Keeps a job. Raises StoreError; the job must then not be answered for."""
-        self._write(_to_entry(job))
+        self._append_line(job_to_entry(job))
 
-    def cancel(self, job: SandboxJob, at_s: float) -> None:
-        """Keeps that a job was cancelled. Raises StoreError, as `append`."""
-        self._write({"cancelled": job.job_id, "at_s": at_s})
+    def append_cancellation(self, job: SandboxJob, at_s: float) -> None:
+        """Keeps that a job was cancelled. Raises StoreError, as `append_job`."""
+        self._append_line({"cancelled": job.job_id, "at_s": at_s})
 
-    def delete(self, job: SandboxJob) -> None:
-        """Keeps that a job was deleted. Raises StoreError, as `append`."""
-        self._write({"deleted": job.job_id})
+    def append_deletion(self, job: SandboxJob) -> None:
+        """Keeps that a job was deleted. Raises StoreError, as `append_job`."""
+        self._append_line({"deleted": job.job_id})
 
     def close(self) -> None:
         os.close(self._descriptor)
 
-    def _write(self, entry: dict[str, Any]) -> None:
+    def _append_line(self, entry: dict[str, Any]) -> None:
         line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         try:
             written = os.write(self._descriptor, line)
@@ -98,7 +98,7 @@ def read_jobs(path: str | os.PathLike[str]) -> Iterator[SandboxJob]:
             if not line.endswith(b"\n"):
                 break
             try:
-                job = _next_state(json.loads(line), jobs, configs)
+                job = apply_entry(json.loads(line), jobs, configs)
             except (ValueError, KeyError, TypeError):
                 hint = "move the file away to begin with no jobs"
                 raise DamagedError(f"{path}, line {number}: not a job", hint=hint) from None
@@ -111,7 +111,7 @@ def read_billed(path: str | os.PathLike[str]) -> Counter[str]:
     return count_billed(read_jobs(path))
 
 
-def _to_entry(job: SandboxJob) -> dict[str, Any]:
+def job_to_entry(job: SandboxJob) -> dict[str, Any]:
     parsing = job.config.parsing_configuration
     return {
         "number": job.number,
@@ -131,20 +131,20 @@ def _to_entry(job: SandboxJob) -> dict[str, Any]:
     }
 
 
-def _next_state(entry: dict[str, Any], jobs: Mapping[str, SandboxJob], configs: dict[str, JobConfig]) -> SandboxJob:
+def apply_entry(entry: dict[str, Any], jobs: Mapping[str, SandboxJob], configs: dict[str, JobConfig]) -> SandboxJob:
     if "cancelled" in entry:
-        return jobs[entry["cancelled"]].cancelled(entry["at_s"])
+        return jobs[entry["cancelled"]].cancelled_at(entry["at_s"])
     if "deleted" in entry:
         return replace(jobs[entry["deleted"]], deleted=True)
-    return _from_entry(entry, configs)
+    return job_from_entry(entry, configs)
 
 
-def _from_entry(entry: dict[str, Any], configs: dict[str, JobConfig]) -> SandboxJob:
+def job_from_entry(entry: dict[str, Any], configs: dict[str, JobConfig]) -> SandboxJob:
     version: Version = "v2" if entry.get("version", "v1") == "v2" else "v1"
-    told = json.dumps([entry["rules"], entry["parsing_configuration"], version])
-    if (config := configs.get(told)) is None:
+    key = json.dumps([entry["rules"], entry["parsing_configuration"], version])
+    if (config := configs.get(key)) is None:
         parsing = entry["parsing_configuration"]
-        config = configs[told] = JobConfig(
+        config = configs[key] = JobConfig(
             tuple(Rule.model_validate(rule) for rule in entry["rules"]),
             None if parsing is None else ParsingConfiguration.model_validate(parsing),
             version,

@@ -33,9 +33,9 @@ class Page(NamedTuple):
     total: int
 
 
-def entries_of(job: SandboxJob) -> list[Entry]:
+def result_entries(job: SandboxJob) -> list[Entry]:
     """Each file that the job answers once, and behind them whatever is odd about it."""
-    entries = [Entry(place, file_id, file_id, has_result) for place, file_id, has_result in job.answered()]
+    entries = [Entry(place, file_id, file_id, has_result) for place, file_id, has_result in job.answered_files()]
     if not entries:
         return entries
     odd, first, count = job.ending.oddities, entries[0], len(job.file_ids)
@@ -49,7 +49,7 @@ def entries_of(job: SandboxJob) -> list[Entry]:
     return entries
 
 
-def lagging(entries: list[Entry], lag: ResultsLag) -> list[Entry]:
+def hold_back_entries(entries: list[Entry], lag: ResultsLag) -> list[Entry]:
     """What is shown of a job's entries while its results lag."""
     match lag:
         case "nothing":
@@ -60,11 +60,11 @@ def lagging(entries: list[Entry], lag: ResultsLag) -> list[Entry]:
             return entries[: len(entries) // 2]
 
 
-def page_of(job: SandboxJob, start: int, size: int | None, lag: ResultsLag | None = None) -> Page:
+def read_results_page(job: SandboxJob, start: int, size: int | None, lag: ResultsLag | None = None) -> Page:
     """Up to `size` entries (None: all of them) from `start` on, of what is shown of them while they lag, if they do."""
-    entries = entries_of(job)
+    entries = result_entries(job)
     if lag is not None:
-        entries = lagging(entries, lag)
+        entries = hold_back_entries(entries, lag)
     endless = "endless_results" in job.ending.oddities
     if endless:
         start = 0

@@ -58,11 +58,11 @@ class SandboxJob:
         return self.finished_at_s + self.ending.error_first_s
 
     @property
-    def ends(self) -> bool:
+    def ever_finishes(self) -> bool:
         return self.ending.status in FINISHED_STATUSES
 
     def is_finished(self, now_s: float) -> bool:
-        return self.ends and now_s >= self.finished_at_s
+        return self.ever_finishes and now_s >= self.finished_at_s
 
     def is_answered(self, now_s: float) -> bool:
         return self.status(now_s) in ANSWERED_STATUSES
@@ -94,7 +94,7 @@ class SandboxJob:
         runs = self.version == "v2" and now_s >= self.half_done_at_s
         return self.half_done_at_s if runs else self.created_at_s
 
-    def cancelled(self, now_s: float) -> SandboxJob:
+    def cancelled_at(self, now_s: float) -> SandboxJob:
         """What it becomes if it is cancelled now, while it isn't finished."""
         ending = JobEnding(JobStatus.CANCELLED, oddities=self.ending.oddities)
         return replace(self, duration_s=now_s - self.created_at_s, ending=ending)
@@ -102,9 +102,9 @@ class SandboxJob:
     @property
     def credits(self) -> int:
         """What it costs whoever made it: only files that it answers are paid."""
-        return credits_for(sum(has_result for _, _, has_result in self.answered()), self.mode)
+        return credits_for_pages(sum(has_result for _, _, has_result in self.answered_files()), self.mode)
 
-    def answered(self) -> Iterator[tuple[int, str, bool]]:
+    def answered_files(self) -> Iterator[tuple[int, str, bool]]:
         """The files in its results, once finished: position, file ID, and whether `result` is not null."""
         if self.ending.status not in ANSWERED_STATUSES:
             return
@@ -114,6 +114,6 @@ class SandboxJob:
                 yield position, file_id, position not in null
 
 
-def credits_for(pages: int, mode: str) -> int:
+def credits_for_pages(pages: int, mode: str) -> int:
     """What so many pages cost; a file of the sandbox is a page."""
     return 2 * pages if mode == "MULTIMODAL" else pages

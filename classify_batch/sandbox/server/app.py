@@ -27,12 +27,19 @@ from classify_batch.sandbox.jobs.job_table import JobTable, count_billed
 from classify_batch.sandbox.jobs.ledger import Ledger
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
-from classify_batch.sandbox.server.fault_responses import KEY_WORDS, RATE_WORDS, suffer
+from classify_batch.sandbox.server.fault_responses import KEY_WORDS, RATE_WORDS, make_fault_response
 from classify_batch.sandbox.server.handlers_v1 import JobHandlersV1
 from classify_batch.sandbox.server.handlers_v2 import JobHandlersV2
 from classify_batch.sandbox.server.meter import Meter, RateLimit
 from classify_batch.sandbox.server.request_checks import read_body
-from classify_batch.sandbox.server.responses import Answer, Broken, Refusal, pause, refuse, too_many
+from classify_batch.sandbox.server.responses import (
+    BrokenResponse,
+    JsonResponse,
+    Refusal,
+    make_429_refusal,
+    make_refusal,
+    pause_unless_stopping,
+)
 from classify_batch.sandbox.server.uploads import UploadStore
 
 Handler = Callable[[Request, float], Awaitable[str]]
@@ -73,12 +80,12 @@ class App:
             [
                 *self._make_routes_v1(JobHandlersV1(options, job_table, upload_store, ledger, self._create_faults)),
                 *self._make_routes_v2(JobHandlersV2(options, job_table, upload_store, ledger, self._create_faults)),
-                self._make_route("GET", FILES_PATH, "files", upload_store.list),
-                self._make_route("POST", FILES_PATH, "files", upload_store.upload),
+                self._make_route("GET", FILES_PATH, "files", upload_store.list_files),
+                self._make_route("POST", FILES_PATH, "files", upload_store.upload_file),
                 Route("/sandbox/stats", self._respond_with_stats, methods=["GET"]),
             ],
             redirect_slashes=False,
-            default=Answer(bodies.refusal_json("Not Found"), 404),
+            default=JsonResponse(bodies.detail_json("Not Found"), 404),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,7 +95,7 @@ class App:
         try:
             await self._router(scope, receive, send)
         except HTTPException as error:
-            refusal = Answer(bodies.refusal_json(error.detail), error.status_code, dict(error.headers or {}))
+            refusal = JsonResponse(bodies.detail_json(error.detail), error.status_code, dict(error.headers or {}))
             await refusal(scope, receive, send)
 
     def _with_date_header(self, send: Send, ahead_s: float) -> Send:
@@ -103,31 +110,33 @@ class App:
         return send_with_date
 
     def _make_routes_v1(self, handlers: JobHandlersV1) -> Iterator[Route]:
-        yield self._make_route("POST", v1.JOBS_PATH, "create", handlers.create)
-        yield self._make_route("GET", v1.JOBS_PATH, "list", handlers.list)
-        yield self._make_route("GET", f"{v1.JOBS_PATH}/{{job_id}}", "get", handlers.get)
-        yield self._make_route("GET", f"{v1.JOBS_PATH}/{{job_id}}/results", "results", handlers.results)
+        yield self._make_route("POST", v1.JOBS_PATH, "create", handlers.create_job)
+        yield self._make_route("GET", v1.JOBS_PATH, "list", handlers.list_jobs)
+        yield self._make_route("GET", f"{v1.JOBS_PATH}/{{job_id}}", "get", handlers.get_job)
+        yield self._make_route("GET", f"{v1.JOBS_PATH}/{{job_id}}/results", "results", handlers.get_results)
 
     def _make_routes_v2(self, handlers: JobHandlersV2) -> Iterator[Route]:
-        yield self._make_route("POST", v2.JOBS_PATH, "create", handlers.create)
-        yield self._make_route("GET", v2.JOBS_PATH, "list", handlers.list)
-        yield self._make_route("GET", f"{v2.JOBS_PATH}/{{job_id}}", "get", handlers.get)
-        yield self._make_route("POST", f"{v2.JOBS_PATH}/{{job_id}}/cancel", "cancel", handlers.cancel)
-        yield self._make_route("DELETE", f"{v2.JOBS_PATH}/{{job_id}}", "delete", handlers.delete)
+        yield self._make_route("POST", v2.JOBS_PATH, "create", handlers.create_job)
+        yield self._make_route("GET", v2.JOBS_PATH, "list", handlers.list_jobs)
+        yield self._make_route("GET", f"{v2.JOBS_PATH}/{{job_id}}", "get", handlers.get_job)
+        yield self._make_route("POST", f"{v2.JOBS_PATH}/{{job_id}}/cancel", "cancel", handlers.cancel_job)
+        yield self._make_route("DELETE", f"{v2.JOBS_PATH}/{{job_id}}", "delete", handlers.delete_job)
 
     # --- A request's path ----------------------------------------------------------------------------------
 
     def _make_route(self, method: str, path: str, call: Call, handler: Handler) -> Route:
         async def respond_and_count(request: Request) -> Response:
             response = await self.handle_request(call, handler, request)
-            self.meter.count(call, response.words if isinstance(response, Broken) else str(response.status_code))
+            self.meter.count_response(
+                call, response.outcome if isinstance(response, BrokenResponse) else str(response.status_code)
+            )
             return response
 
         return Route(path, respond_and_count, methods=[method])
 
     async def handle_request(self, call: Call, handler: Handler, request: Request) -> Response:
         now_s = self._wall_s()
-        self.meter.arrive(now_s)
+        self.meter.count_arrival(now_s)
         try:
             if self._faults.is_down(now_s - self._started_s):
                 fault_response = await self._apply_fault(sure(self._faults.outage_what), call, request)
@@ -137,22 +146,22 @@ class App:
             if (fault_response := await self._draw_and_apply_fault(call, "before", request)) is not None:
                 return fault_response
             if call == "create" and self._create_faults.happens("create_slow"):
-                response = Answer(await self._accept_after_delay(handler, request))
+                response = JsonResponse(await self._accept_after_delay(handler, request))
             else:
-                response = Answer(await handler(request, self._wall_s()))
+                response = JsonResponse(await handler(request, self._wall_s()))
             return await self._draw_and_apply_fault(call, "after", request, response) or response
         except Refusal as refusal:
             return refusal.response
         except ClientDisconnect:
-            return Broken("close")
+            return BrokenResponse("close")
 
     def _check_access(self, request: Request, now_s: float) -> None:
         authorization = request.headers.get("authorization", "")
         if authorization not in self._projects:
-            raise refuse(401, KEY_WORDS)
+            raise make_refusal(401, KEY_WORDS)
         request.state.own_project = self._projects[authorization]
-        if self._rate is not None and not self._rate.admit(now_s):
-            raise too_many(RATE_WORDS, self._faults.retry_after_s)
+        if self._rate is not None and not self._rate.try_to_pass(now_s):
+            raise make_429_refusal(RATE_WORDS, self._faults.retry_after_s)
 
     async def _draw_and_apply_fault(
         self, call: Call, moment: Moment, request: Request, response: Response | None = None
@@ -165,11 +174,11 @@ class App:
         """Waits if the draw says so. Gives the response that replaces the real one; None: there is none."""
         if draw.slow:
             await read_body(request)  # a client that gives up while it waits has asked all the same
-            await pause(request, self._faults.slow_s)
+            await pause_unless_stopping(request, self._faults.slow_s)
         if draw.what is None:
             return None
         files_field = "file_input" if request.url.path.startswith(v2.JOBS_PATH) else "file_ids"
-        return suffer(draw.what, call, response, self._faults.retry_after_s, files_field)
+        return make_fault_response(draw.what, call, response, self._faults.retry_after_s, files_field)
 
     async def _accept_after_delay(self, handler: Handler, request: Request) -> str:
         """Handles a create after a wait that neither its client nor a cancellation ends."""
@@ -177,7 +186,7 @@ class App:
         self.creates_waiting += 1
         try:
             with anyio.CancelScope(shield=True):
-                await pause(request, self._faults.accept_after_s)
+                await pause_unless_stopping(request, self._faults.accept_after_s)
                 body = await handler(request, self._wall_s())
         finally:
             self.creates_waiting -= 1
@@ -186,14 +195,14 @@ class App:
     # --- What is told of the sandbox itself ------------------------------------------------------------------
 
     async def _respond_with_stats(self, request: Request) -> Response:  # noqa: ARG002
-        return Answer(bodies.to_json(self.stats()))
+        return JsonResponse(bodies.to_json(self.stats()))
 
     def stats(self) -> dict[str, Any]:
         """What has been asked so far; jobs and files since the ledger began, requests since the start. What others made
         is not counted."""
         jobs = [job for job in self.job_table if not job.by_other]
         billed = count_billed(jobs)
-        requests = self.meter.by_call()
+        requests = self.meter.responses_by_call()
         return {
             "creates_accepted": len(jobs),
             "creates_waiting": self.creates_waiting,

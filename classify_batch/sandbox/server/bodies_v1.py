@@ -33,17 +33,17 @@ def to_json(body: object) -> str:
 
 def job_json(job: SandboxJob, now_s: float, options: Options) -> str:
     """A ClassifyJob as it is at a moment, with what the options let it say."""
-    created_at, updated_at = shown_times(job, now_s)
+    created_at, updated_at = shown_job_times(job, now_s)
     mode = "" if options.silent_mode else f',"mode":"{job.mode}"'
     return (
-        f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{_config_json(job.config)},'
+        f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{config_json(job.config)},'
         f'"status":"{job.shown_status(now_s)}","user_id":"{USER_ID}",{created_at_json(created_at, options)}'
         f'"effective_at":"{created_at}","updated_at":"{updated_at}","error_message":{error_message_json(job, now_s)},'
         f'"job_record_id":null{mode}}}'
     )
 
 
-def shown_times(job: SandboxJob, now_s: float) -> tuple[str, str]:
+def shown_job_times(job: SandboxJob, now_s: float) -> tuple[str, str]:
     """When a job was created and when its status last changed, by the clock that stamps it."""
     created_at, changed_at_s = to_iso(job.shown_created_at_s), job.changed_at_s(now_s)
     return created_at, created_at if changed_at_s == job.created_at_s else to_iso(changed_at_s + job.clock_shift_s)
@@ -60,7 +60,7 @@ def error_message_json(job: SandboxJob, now_s: float) -> str:
 
 
 @lru_cache(maxsize=64)
-def _config_json(config: JobConfig) -> str:
+def config_json(config: JobConfig) -> str:
     parsing = config.parsing_configuration
     told = None if parsing is None else parsing.model_dump(exclude_none=True)
     rules = [rule.model_dump() for rule in config.rules]
@@ -105,31 +105,31 @@ def file_body(entry: FileEntry, project_id: str, expires_at_s: float | None = No
     }
 
 
-def refusal_json(detail: str) -> str:
+def detail_json(detail: str) -> str:
     return to_json({"detail": detail})
 
 
-def faults_json(faults: Sequence[tuple[Sequence[str | int], str, str]]) -> str:
+def validation_errors_json(faults: Sequence[tuple[Sequence[str | int], str, str]]) -> str:
     """The body of a 422: each fault as where, what, and its type."""
     return to_json({"detail": [{"loc": list(where), "msg": what, "type": kind} for where, what, kind in faults]})
 
 
-def to_token(place: str, position: int) -> str:
+def encode_page_token(place: str, position: int) -> str:
     """An opaque page token that is good for `place` only."""
-    return base64.urlsafe_b64encode(f"{_seal(place, str(position))}{position}".encode()).decode()
+    return base64.urlsafe_b64encode(f"{token_checksum(place, str(position))}{position}".encode()).decode()
 
 
-def from_token(place: str, token: str) -> int:
+def decode_page_token(place: str, token: str) -> int:
     """The position in a token. Raises ValueError for a token that was not given out for `place`."""
     try:
         text = base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii")
     except ValueError:
         raise ValueError("not a page token") from None
-    seal, position = text[:8], text[8:]
-    if seal != _seal(place, position):
+    checksum, position = text[:8], text[8:]
+    if checksum != token_checksum(place, position):
         raise ValueError("not a token of these pages")
     return int(position)
 
 
-def _seal(place: str, position: str) -> str:
+def token_checksum(place: str, position: str) -> str:
     return f"{zlib.crc32(f'{place}/{position}'.encode()):08x}"

@@ -15,7 +15,7 @@ from classify_batch.sandbox.server.bodies_v1 import (
     created_at_json,
     error_message_json,
     shown_file_id,
-    shown_times,
+    shown_job_times,
     to_json,
 )
 from classify_batch.vocabulary import JobStatus
@@ -29,7 +29,7 @@ _WORDS: Mapping[JobStatus, Status] = {
 """v2's words for how a job ends: an answered job whose file has no answer is COMPLETED, with `result: null`."""
 
 
-def status_of(job: SandboxJob, now_s: float) -> Status:
+def status_word_of(job: SandboxJob, now_s: float) -> Status:
     """v2's word for how a job stands; it is RUNNING in the second half of its life."""
     if job.is_finished(now_s):
         return _WORDS[job.status(now_s)]
@@ -47,16 +47,17 @@ def job_json(
     """
     finished = job.is_finished(now_s)
     shown = job.shown_status(now_s) if not finished and "unknown_status" in job.ending.oddities else None
-    expanded = f',"usage":{to_json(_usage(job, now_s))}' if usage else ""
-    created_at, updated_at = shown_times(job, now_s)
+    status = shown or status_word_of(job, now_s)
+    expanded = f',"usage":{to_json(usage_body(job, now_s))}' if usage else ""
+    created_at, updated_at = shown_job_times(job, now_s)
     file_id = shown_file_id(job.file_ids[0], options)
     mode = None if options.silent_mode else job.mode
     return (
-        f'{{"id":"{job.job_id}","configuration":{_configuration_json(job.config, mode)},"configuration_id":null,'
+        f'{{"id":"{job.job_id}","configuration":{configuration_json(job.config, mode)},"configuration_id":null,'
         f'"document_input_type":"file_id","file_input":{to_json(file_id)},"parse_job_id":null,'
-        f'"project_id":{to_json(job.project_id)},"status":"{shown or status_of(job, now_s)}","user_id":"{USER_ID}",'
+        f'"project_id":{to_json(job.project_id)},"status":"{status}","user_id":"{USER_ID}",'
         f'{created_at_json(created_at, options)}"updated_at":"{updated_at}",'
-        f'"error_message":{error_message_json(job, now_s)},"result":{to_json(_result(job, classifier))},'
+        f'"error_message":{error_message_json(job, now_s)},"result":{to_json(answer_of_job(job, classifier))},'
         f'"transaction_id":{to_json(job.transaction_id)}{expanded}}}'
     )
 
@@ -68,7 +69,7 @@ def deleted_json(job: SandboxJob) -> str:
 
 
 @lru_cache(maxsize=64)
-def _configuration_json(config: JobConfig, mode: str | None) -> str:
+def configuration_json(config: JobConfig, mode: str | None) -> str:
     parsing = config.parsing_configuration
     told: ParsingBody | None = None
     if parsing is not None:
@@ -85,13 +86,13 @@ def _configuration_json(config: JobConfig, mode: str | None) -> str:
     return to_json(body)
 
 
-def _result(job: SandboxJob, classifier: Classifier | None) -> ResultBody | None:
+def answer_of_job(job: SandboxJob, classifier: Classifier | None) -> ResultBody | None:
     if classifier is None:
         return None
-    return next((classifier(file_id) for _, file_id, has_result in job.answered() if has_result), None)
+    return next((classifier(file_id) for _, file_id, has_result in job.answered_files() if has_result), None)
 
 
-def _usage(job: SandboxJob, now_s: float) -> UsageBody:
+def usage_body(job: SandboxJob, now_s: float) -> UsageBody:
     """What was billed: nothing while a job shows ERROR, though it is answered later."""
     billed = None
     if job.is_finished(now_s):

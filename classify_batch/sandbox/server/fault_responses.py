@@ -8,7 +8,13 @@ from http import HTTPStatus
 from starlette.responses import HTMLResponse, Response
 
 from classify_batch.sandbox.faults.request_faults import Call
-from classify_batch.sandbox.server.responses import Answer, Broken, invalid, refuse, too_many
+from classify_batch.sandbox.server.responses import (
+    BrokenResponse,
+    JsonResponse,
+    make_422_refusal,
+    make_429_refusal,
+    make_refusal,
+)
 
 RATE_WORDS = "Rate limit exceeded. Try again later."
 KEY_WORDS = "Invalid API key. Please check your API key and try again."
@@ -21,24 +27,24 @@ _WORDS = {401: KEY_WORDS, 402: NO_CREDIT_WORDS, 404: NO_JOB_WORDS, 429: RATE_WOR
 _PROXY_STATUSES = frozenset({502, 504})
 """Statuses that come from what stands before the API: in HTML."""
 
-_STOCK = Answer('{"items":[],"next_page_token":null,"total_size":0}')
+_STOCK = JsonResponse('{"items":[],"next_page_token":null,"total_size":0}')
 """What half is sent of where no work was done."""
 
 _PORTAL = "<!doctype html><html><head><title>Welcome</title></head><body>Accept our terms to go online.</body></html>"
 
-_SEEN: Mapping[str, Callable[[Response], Response]] = {
-    "hang": lambda _: Broken("hang"),
-    "close": lambda _: Broken("close"),
-    "reset": lambda _: Broken("reset"),
-    "cut": lambda whole: Broken("close", whole),
-    "reset_midway": lambda whole: Broken("reset", whole),
+_RESPONSES: Mapping[str, Callable[[Response], Response]] = {
+    "hang": lambda _: BrokenResponse("hang"),
+    "close": lambda _: BrokenResponse("close"),
+    "reset": lambda _: BrokenResponse("reset"),
+    "cut": lambda whole: BrokenResponse("close", whole),
+    "reset_midway": lambda whole: BrokenResponse("reset", whole),
     "html": lambda _: HTMLResponse(_PORTAL),
-    "garbage": lambda _: Answer(b"\x1f\x00\xff\xfe{\x80" * 20),
-    "other_shape": lambda _: Answer('{"data":[{"status":7}],"ok":true}'),
+    "garbage": lambda _: JsonResponse(b"\x1f\x00\xff\xfe{\x80" * 20),
+    "other_shape": lambda _: JsonResponse('{"data":[{"status":7}],"ok":true}'),
 }
 
 
-def suffer(
+def make_fault_response(
     what: str, call: Call, whole: Response | None, retry_after_s: float | None, files_field: str = "file_ids"
 ) -> Response:
     """What the client gets when `what` strikes.
@@ -47,26 +53,26 @@ def suffer(
         whole: the answer that it would have got; None if no work was done.
         files_field: what holds the files in a create's body: the place that a 422 names.
     """
-    if what in _SEEN:
-        return _SEEN[what](whole or _STOCK)
+    if what in _RESPONSES:
+        return _RESPONSES[what](whole or _STOCK)
     if what == "plan_full":
-        return too_many(f"{FULL_WORDS}.", retry_after_s).response
-    return _status(int(what), call, retry_after_s, files_field)
+        return make_429_refusal(f"{FULL_WORDS}.", retry_after_s).response
+    return status_response(int(what), call, retry_after_s, files_field)
 
 
-def _status(status: int, call: Call, retry_after_s: float | None, files_field: str) -> Response:
-    words = _WORDS.get(status) or _phrase(status)
+def status_response(status: int, call: Call, retry_after_s: float | None, files_field: str) -> Response:
+    words = _WORDS.get(status) or standard_phrase(status)
     if status in _PROXY_STATUSES:
         return HTMLResponse(f"<html><body><center><h1>{status} {words}</h1></center></body></html>", status)
     if status == 422:
         where = ("body", files_field) if call == "create" else ("query",)
-        return invalid((where, "Value error, not valid", "value_error")).response
+        return make_422_refusal((where, "Value error, not valid", "value_error")).response
     if status == 429:
-        return too_many(words, retry_after_s).response
-    return refuse(status, words).response
+        return make_429_refusal(words, retry_after_s).response
+    return make_refusal(status, words).response
 
 
-def _phrase(status: int) -> str:
+def standard_phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the calls of both versions have in common: the project, its jobs, and who answers for its files."""
+"""What the handlers of both versions share: they find and accept jobs, and get the classifier of a job's config."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.ledger import Ledger
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
-from classify_batch.sandbox.server.admission import admit
+from classify_batch.sandbox.server.admission import admit_create
 from classify_batch.sandbox.server.fault_responses import NO_JOB_WORDS
-from classify_batch.sandbox.server.request_checks import PAGE_SIZE_DEFAULT, page_size, project_of
-from classify_batch.sandbox.server.responses import refuse
+from classify_batch.sandbox.server.request_checks import PAGE_SIZE_DEFAULT, read_page_size, read_project_id
+from classify_batch.sandbox.server.responses import make_refusal
 from classify_batch.sandbox.server.uploads import UploadStore
 
 
 class JobHandlers:
-    """The calls of one version; each gives its answer's body, or raises `Refusal`."""
+    """Handles the requests about jobs in one version. Each handler gives its response's body, or raises `Refusal`."""
 
     version: Version
 
@@ -36,35 +36,36 @@ class JobHandlers:
         self._create_faults = create_faults
 
     def _project_id(self, request: Request) -> str:
-        return project_of(request, self._options.project_id)
+        return read_project_id(request, self._options.project_id)
 
-    def _job(self, request: Request, now_s: float) -> SandboxJob:
-        job = self._job_table.get(request.path_params["job_id"], self._project_id(request), now_s, self.version)
+    def _find_requested_job(self, request: Request, now_s: float) -> SandboxJob:
+        job = self._job_table.find_job(request.path_params["job_id"], self._project_id(request), now_s, self.version)
         if job is None:
-            raise refuse(404, NO_JOB_WORDS)
+            raise make_refusal(404, NO_JOB_WORDS)
         return job
 
-    def _accept(self, create_request: CreateRequest, project_id: str, now_s: float) -> SandboxJob:
-        admit(create_request, project_id, self._options, self._upload_store, self._job_table, now_s)
+    def _accept_create(self, create_request: CreateRequest, project_id: str, now_s: float) -> SandboxJob:
+        admit_create(create_request, project_id, self._options, self._upload_store, self._job_table, now_s)
         if self._create_faults.happens("same_job_id"):
-            latest = self._job_table.latest(project_id, self.version)
+            latest = self._job_table.latest_job(project_id, self.version)
             if latest is not None:
                 return latest
-        job = self._keep(self._job_table.draft(create_request, project_id, now_s))
+        job = self._keep_job(self._job_table.draft_job(create_request, project_id, now_s))
         if self._create_faults.happens("overlap"):
-            self._keep(self._job_table.draft_overlap(job, now_s))
+            self._keep_job(self._job_table.draft_overlapping_job(job, now_s))
         return job
 
-    def _keep(self, job: SandboxJob) -> SandboxJob:
+    def _keep_job(self, job: SandboxJob) -> SandboxJob:
+        # The ledger first: a job that is answered for must be found again after a SIGKILL.
         if self._ledger is not None:
-            self._ledger.append(job)
-        return self._job_table.add(job)
+            self._ledger.append_job(job)
+        return self._job_table.add_job(job)
 
-    def _jobs_page_size(self, request: Request, most: int) -> int:
-        return page_size(request, min(PAGE_SIZE_DEFAULT, most), most, clamp=self._options.list_page_size_clamp)
+    def _read_jobs_page_size(self, request: Request, most: int) -> int:
+        return read_page_size(request, min(PAGE_SIZE_DEFAULT, most), most, clamp=self._options.list_page_size_clamp)
 
     async def _classifier_for(self, config: JobConfig) -> Classifier:
         classifier = self._upload_store.cached_classifier(config)
-        if classifier is None:
+        if classifier is None:  # ranking a folder takes seconds, and other requests must not wait for it
             classifier = await anyio.to_thread.run_sync(self._upload_store.make_classifier, config)
         return classifier

@@ -14,18 +14,18 @@ from classify_batch.sandbox.faults.request_faults import CreateFaultSampler
 from classify_batch.sandbox.jobs.create_request import parse_create_request
 from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.ledger import Ledger
-from classify_batch.sandbox.jobs.result_pages import page_of
+from classify_batch.sandbox.jobs.result_pages import read_results_page
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
 from classify_batch.sandbox.server.handlers import JobHandlers
-from classify_batch.sandbox.server.request_checks import checked, position, read_body
-from classify_batch.sandbox.server.responses import refuse
+from classify_batch.sandbox.server.request_checks import parse_create_v1, read_body, read_page_position
+from classify_batch.sandbox.server.responses import make_refusal
 from classify_batch.sandbox.server.uploads import UploadStore
 
 
 class JobHandlersV1(JobHandlers):
-    """The calls of v1."""
+    """Handles v1's requests about jobs."""
 
     version = "v1"
 
@@ -41,39 +41,39 @@ class JobHandlersV1(JobHandlers):
         size = options.results_page_size
         self._results_page_size = options.faults.results_page_size if size is None else size
 
-    async def create(self, request: Request, now_s: float) -> str:
-        create_request = parse_create_request(checked(await read_body(request)))
-        return self._show(self._accept(create_request, self._project_id(request), now_s), now_s)
+    async def create_job(self, request: Request, now_s: float) -> str:
+        create_request = parse_create_request(parse_create_v1(await read_body(request)))
+        return self._job_json(self._accept_create(create_request, self._project_id(request), now_s), now_s)
 
-    async def get(self, request: Request, now_s: float) -> str:
-        return self._show(self._job(request, now_s), now_s)
+    async def get_job(self, request: Request, now_s: float) -> str:
+        return self._job_json(self._find_requested_job(request, now_s), now_s)
 
-    async def list(self, request: Request, now_s: float) -> str:
+    async def list_jobs(self, request: Request, now_s: float) -> str:
         project_id = self._project_id(request)
-        size = self._jobs_page_size(request, self._options.list_page_size_max)
+        size = self._read_jobs_page_size(request, self._options.list_page_size_max)
         place = f"jobs of {project_id}"
-        page = self._job_table.page(project_id, size, position(request, place), now_s)
-        token = None if page.next_position is None else bodies.to_token(place, page.next_position)
-        return bodies.page_json((self._show(job, now_s) for job in page.jobs), token, page.total)
+        page = self._job_table.read_page(project_id, size, read_page_position(request, place), now_s)
+        token = None if page.next_position is None else bodies.encode_page_token(place, page.next_position)
+        return bodies.page_json((self._job_json(job, now_s) for job in page.jobs), token, page.total)
 
-    async def results(self, request: Request, now_s: float) -> str:
-        job = self._job(request, now_s)
+    async def get_results(self, request: Request, now_s: float) -> str:
+        job = self._find_requested_job(request, now_s)
         if not job.is_finished(now_s):
-            raise refuse(400, "Classify job is not finished")
+            raise make_refusal(400, "Classify job is not finished")
         place = f"results of {job.job_id}"
-        start = position(request, place) or 0
-        page = page_of(job, start, self._results_page_size, self._lag(job, now_s))
-        token = None if page.next_start is None else bodies.to_token(place, page.next_start)
+        start = read_page_position(request, place) or 0
+        page = read_results_page(job, start, self._results_page_size, self._results_lag(job, now_s))
+        token = None if page.next_start is None else bodies.encode_page_token(place, page.next_start)
         classifier = await self._classifier_for(job.config)
         items = (bodies.to_json(bodies.item_body(job, entry, classifier, self._options)) for entry in page.entries)
         return bodies.page_json(items, token, page.total)
 
-    def _lag(self, job: SandboxJob, now_s: float) -> ResultsLag | None:
-        """What a finished job's results show instead of all that there is; None: nothing is held back."""
+    def _results_lag(self, job: SandboxJob, now_s: float) -> ResultsLag | None:
+        """What the results of a finished job are limited to; None: they are shown whole."""
         if not job.is_answered(now_s):
             return "nothing"
         faults = self._options.faults
         return None if job.is_answered(now_s - faults.results_lag_s) else faults.results_lag_shows
 
-    def _show(self, job: SandboxJob, now_s: float) -> str:
+    def _job_json(self, job: SandboxJob, now_s: float) -> str:
         return bodies.job_json(job, now_s, self._options)

@@ -21,19 +21,25 @@ from classify_batch.sandbox.jobs.ledger import Ledger
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
-from classify_batch.sandbox.server.bodies_v2 import deleted_json, job_json, status_of
+from classify_batch.sandbox.server.bodies_v2 import deleted_json, job_json, status_word_of
 from classify_batch.sandbox.server.fault_responses import RATE_WORDS
 from classify_batch.sandbox.server.handlers import JobHandlers
 from classify_batch.sandbox.server.meter import WindowLimit
-from classify_batch.sandbox.server.request_checks import checked_v2, moment_ms, position, read_body, status_word
-from classify_batch.sandbox.server.responses import refuse, too_many
+from classify_batch.sandbox.server.request_checks import (
+    parse_create_v2,
+    read_body,
+    read_page_position,
+    read_status_filter,
+    read_time_filter_ms,
+)
+from classify_batch.sandbox.server.responses import make_429_refusal, make_refusal
 from classify_batch.sandbox.server.uploads import UploadStore
 
-Test = Callable[[SandboxJob], bool]
+JobFilter = Callable[[SandboxJob], bool]
 
 
 class JobHandlersV2(JobHandlers):
-    """The calls of v2."""
+    """Handles v2's requests about jobs."""
 
     version = "v2"
 
@@ -46,60 +52,61 @@ class JobHandlersV2(JobHandlers):
         create_faults: CreateFaultSampler,
     ) -> None:
         super().__init__(options, job_table, upload_store, ledger, create_faults)
-        most_per_s = options.creates_per_s
-        self._creates = None if most_per_s is None else WindowLimit(most_per_s)
+        per_s_max = options.creates_per_s
+        self._create_limit = None if per_s_max is None else WindowLimit(per_s_max)
 
-    async def create(self, request: Request, now_s: float) -> str:
-        if self._creates is not None and not self._creates.admit(now_s):
-            raise too_many(RATE_WORDS, self._options.faults.retry_after_s)
-        create_request = parse_create_request(checked_v2(await read_body(request)))
+    async def create_job(self, request: Request, now_s: float) -> str:
+        if self._create_limit is not None and not self._create_limit.try_to_pass(now_s):
+            raise make_429_refusal(RATE_WORDS, self._options.faults.retry_after_s)
+        create_request = parse_create_request(parse_create_v2(await read_body(request)))
         project_id = self._project_id(request)
         known = None
         if create_request.transaction_id is not None:
-            known = self._job_table.of_transaction(create_request.transaction_id, project_id, now_s)
-        return await self._show(self._accept(create_request, project_id, now_s) if known is None else known, now_s)
+            known = self._job_table.find_by_transaction(create_request.transaction_id, project_id, now_s)
+        job = self._accept_create(create_request, project_id, now_s) if known is None else known
+        return await self._job_json(job, now_s)
 
-    async def get(self, request: Request, now_s: float) -> str:
-        return await self._show(self._job(request, now_s), now_s, usage=_wants_usage(request))
+    async def get_job(self, request: Request, now_s: float) -> str:
+        return await self._job_json(self._find_requested_job(request, now_s), now_s, usage=asks_for_usage(request))
 
-    async def list(self, request: Request, now_s: float) -> str:
+    async def list_jobs(self, request: Request, now_s: float) -> str:
         project_id = self._project_id(request)
-        size = self._jobs_page_size(request, min(self._options.list_page_size_max, PAGE_SIZE_MAX))
+        size = self._read_jobs_page_size(request, min(self._options.list_page_size_max, PAGE_SIZE_MAX))
         place = f"v2 jobs of {project_id}"
-        after = position(request, place)
-        page = self._job_table.page(project_id, size, after, now_s, "v2", self._among(request, project_id, now_s))
+        after = read_page_position(request, place)
+        among = self._select_filtered_jobs(request, project_id, now_s)
+        page = self._job_table.read_page(project_id, size, after, now_s, "v2", among)
         classifiers: dict[JobConfig, Classifier] = {}
         for job in page.jobs:
             if job.config not in classifiers and self._shows_answers(job, now_s):
                 classifiers[job.config] = await self._classifier_for(job.config)
-        usage, options = _wants_usage(request), self._options
-        shown = (
-            job_json(
-                job, now_s, classifiers[job.config] if self._shows_answers(job, now_s) else None, options, usage=usage
-            )
-            for job in page.jobs
+        usage, options = asks_for_usage(request), self._options
+        with_classifier = (
+            (job, classifiers[job.config] if self._shows_answers(job, now_s) else None) for job in page.jobs
         )
-        token = None if page.next_position is None else bodies.to_token(place, page.next_position)
-        return bodies.page_json(shown, token, page.total)
+        items = (job_json(job, now_s, classifier, options, usage=usage) for job, classifier in with_classifier)
+        token = None if page.next_position is None else bodies.encode_page_token(place, page.next_position)
+        return bodies.page_json(items, token, page.total)
 
-    async def cancel(self, request: Request, now_s: float) -> str:
-        job = self._job(request, now_s)
+    async def cancel_job(self, request: Request, now_s: float) -> str:
+        job = self._find_requested_job(request, now_s)
         if job.is_finished(now_s):
-            raise refuse(400, f"Classify job is {status_of(job, now_s)} and can't be cancelled")
+            raise make_refusal(400, f"Classify job is {status_word_of(job, now_s)} and can't be cancelled")
         if self._ledger is not None:
-            self._ledger.cancel(job, now_s)
-        return await self._show(self._job_table.cancel(job, now_s), now_s)
+            self._ledger.append_cancellation(job, now_s)
+        return await self._job_json(self._job_table.cancel_job(job, now_s), now_s)
 
-    async def delete(self, request: Request, now_s: float) -> str:
-        job = self._job(request, now_s)
+    async def delete_job(self, request: Request, now_s: float) -> str:
+        job = self._find_requested_job(request, now_s)
         if not job.is_finished(now_s):
-            raise refuse(400, f"Classify job is {status_of(job, now_s)} and can't be deleted: cancel it first")
+            status = status_word_of(job, now_s)
+            raise make_refusal(400, f"Classify job is {status} and can't be deleted: cancel it first")
         if self._ledger is not None:
-            self._ledger.delete(job)
-        self._job_table.delete(job)
+            self._ledger.append_deletion(job)
+        self._job_table.delete_job(job)
         return deleted_json(job)
 
-    async def _show(self, job: SandboxJob, now_s: float, *, usage: bool = False) -> str:
+    async def _job_json(self, job: SandboxJob, now_s: float, *, usage: bool = False) -> str:
         classifier = await self._classifier_for(job.config) if self._shows_answers(job, now_s) else None
         return job_json(job, now_s, classifier, self._options, usage=usage)
 
@@ -107,32 +114,35 @@ class JobHandlersV2(JobHandlers):
         """Whether a job has answers that don't lag any more."""
         return job.is_answered(now_s - self._options.faults.results_lag_s)
 
-    def _among(self, request: Request, project_id: str, now_s: float) -> Sequence[SandboxJob] | None:
+    def _select_filtered_jobs(self, request: Request, project_id: str, now_s: float) -> Sequence[SandboxJob] | None:
         """The jobs that the query asks for; None: all of the project's."""
-        tests = _tests(request, now_s)
+        filters = read_list_filters(request, now_s)
+
+        def is_wanted(job: SandboxJob) -> bool:
+            return all(passes(job) for passes in filters)
+
         job_ids = request.query_params.getlist("job_ids")
         if job_ids:
-            return [job for job in self._job_table.some(job_ids, project_id, "v2") if all(test(job) for test in tests)]
-        if not tests:
-            return None
-        return self._job_table.all(project_id, "v2", lambda job: all(test(job) for test in tests))
+            return [job for job in self._job_table.select_by_id(job_ids, project_id, "v2") if is_wanted(job)]
+        return self._job_table.select_jobs(project_id, "v2", is_wanted) if filters else None
 
 
-def _wants_usage(request: Request) -> bool:
+def asks_for_usage(request: Request) -> bool:
     return "usage" in request.query_params.getlist("expand")
 
 
-def _tests(request: Request, now_s: float) -> list[Test]:
-    tests: list[Test] = []
-    if (word := status_word(request)) is not None:
-        tests.append(lambda job: status_of(job, now_s) == word)
-    if (first_ms := moment_ms(request, "created_at_on_or_after")) is not None:
-        tests.append(lambda job: _created_ms(job) >= first_ms)
-    if (last_ms := moment_ms(request, "created_at_on_or_before")) is not None:
-        tests.append(lambda job: _created_ms(job) <= last_ms)
-    return tests
+def read_list_filters(request: Request, now_s: float) -> list[JobFilter]:
+    """What a job must be to be listed: each filter of the query as a test of a job."""
+    filters: list[JobFilter] = []
+    if (word := read_status_filter(request)) is not None:
+        filters.append(lambda job: status_word_of(job, now_s) == word)
+    if (first_ms := read_time_filter_ms(request, "created_at_on_or_after")) is not None:
+        filters.append(lambda job: shown_created_ms(job) >= first_ms)
+    if (last_ms := read_time_filter_ms(request, "created_at_on_or_before")) is not None:
+        filters.append(lambda job: shown_created_ms(job) <= last_ms)
+    return filters
 
 
-def _created_ms(job: SandboxJob) -> int:
-    """`created_at` as it is shown: cut off, not rounded."""
+def shown_created_ms(job: SandboxJob) -> int:
+    """`created_at` in milliseconds, as it is shown: cut off, not rounded."""
     return int(round(job.shown_created_at_s * 1000, 3))

@@ -16,18 +16,18 @@ class Meter:
         self.per_s_max = 0
         self._last_second: deque[float] = deque()
 
-    def arrive(self, now_s: float) -> None:
+    def count_arrival(self, now_s: float) -> None:
         last = self._last_second
         last.append(now_s)
         while last[0] <= now_s - 1:
             last.popleft()
         self.per_s_max = max(self.per_s_max, len(last))
 
-    def count(self, call: str, status: str) -> None:
+    def count_response(self, call: str, status: str) -> None:
         """`status` is the HTTP status, or `no answer`."""
         self.requests[call, status] += 1
 
-    def by_call(self) -> dict[str, dict[str, int]]:
+    def responses_by_call(self) -> dict[str, dict[str, int]]:
         table: dict[str, dict[str, int]] = {}
         for (call, status), count in sorted(self.requests.items()):
             table.setdefault(call, {})[status] = count
@@ -43,7 +43,7 @@ class RateLimit:
         self._level = self._room
         self._at_s: float | None = None
 
-    def admit(self, now_s: float) -> bool:
+    def try_to_pass(self, now_s: float) -> bool:
         """Whether a request may pass; one that may not takes nothing."""
         elapsed_s = 0.0 if self._at_s is None else max(0.0, now_s - self._at_s)
         self._level = min(self._room, self._level + elapsed_s * self._per_s)
@@ -61,7 +61,7 @@ class WindowLimit:
         self._most = most_per_s
         self._passed_s: deque[float] = deque()
 
-    def admit(self, now_s: float) -> bool:
+    def try_to_pass(self, now_s: float) -> bool:
         """Whether one more may pass; one that may not takes nothing."""
         passed_s = self._passed_s
         while passed_s and passed_s[0] <= now_s - 1 + _FLOAT_MARGIN_S:

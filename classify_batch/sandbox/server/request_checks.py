@@ -13,7 +13,7 @@ from classify_batch.clock import from_iso
 from classify_batch.protocol import v1, v2
 from classify_batch.sandbox.server import bodies_v1 as bodies
 from classify_batch.sandbox.server.fault_responses import PROJECT_WORDS
-from classify_batch.sandbox.server.responses import invalid, refuse
+from classify_batch.sandbox.server.responses import make_422_refusal, make_refusal
 from classify_batch.settings.job_spec import Rule
 
 BODY_BYTES_MAX = 10_000_000
@@ -26,97 +26,97 @@ async def read_body(request: Request) -> bytes:
     """The body; asked again, the same: a client that is gone meanwhile has sent it all the same."""
     known: bytes | None = getattr(request.state, "body_read", None)
     if known is None:
-        known = request.state.body_read = await _receive(request)
+        known = request.state.body_read = await receive_body(request)
     return known
 
 
-async def _receive(request: Request) -> bytes:
+async def receive_body(request: Request) -> bytes:
     body = bytearray()
     async with aclosing(request.stream()) as parts:
         async for part in parts:
             body += part
             if len(body) > BODY_BYTES_MAX:
-                raise refuse(413, f"Request body is larger than {BODY_BYTES_MAX} bytes")
+                raise make_refusal(413, f"Request body is larger than {BODY_BYTES_MAX} bytes")
     return bytes(body)
 
 
-def checked(body: bytes) -> v1.CreateBody:
+def parse_create_v1(body: bytes) -> v1.CreateBody:
     """A create of v1."""
-    create = _read(v1.CreateBody, body)
-    _check_types(create.rules, ("body", "rules"))
+    create = parse_body(v1.CreateBody, body)
+    check_rule_types_unique(create.rules, ("body", "rules"))
     return create
 
 
-def checked_v2(body: bytes) -> v2.CreateBody:
+def parse_create_v2(body: bytes) -> v2.CreateBody:
     """A create of v2."""
-    create = _read(v2.CreateBody, body)
-    _check_types(create.configuration.rules, ("body", "configuration", "rules"))
+    create = parse_body(v2.CreateBody, body)
+    check_rule_types_unique(create.configuration.rules, ("body", "configuration", "rules"))
     return create
 
 
-def _read(kind: type[Body], body: bytes) -> Body:
+def parse_body(kind: type[Body], body: bytes) -> Body:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        raise invalid(*((("body", *each["loc"]), each["msg"], each["type"]) for each in faults)) from None
+        raise make_422_refusal(*((("body", *each["loc"]), each["msg"], each["type"]) for each in faults)) from None
 
 
-def _check_types(rules: Sequence[Rule], where: Sequence[str]) -> None:
+def check_rule_types_unique(rules: Sequence[Rule], where: Sequence[str]) -> None:
     types = [rule.type for rule in rules]
     if len(set(types)) < len(types):
-        raise invalid((where, "Value error, rule types must be unique", "value_error"))
+        raise make_422_refusal((where, "Value error, rule types must be unique", "value_error"))
 
 
-def project_of(request: Request, default: str) -> str:
+def read_project_id(request: Request, default: str) -> str:
     """The project that a request is about: the only one that its key sees, or else the one that it names."""
     own: str | None = getattr(request.state, "own_project", None)
     named = request.query_params.get("project_id")
     if own is not None and named and named != own:
-        raise refuse(403, PROJECT_WORDS)
+        raise make_refusal(403, PROJECT_WORDS)
     return own or named or default
 
 
-def page_size(request: Request, default: int, most: int, *, clamp: bool = False) -> int:
+def read_page_size(request: Request, default: int, most: int, *, clamp: bool = False) -> int:
     text = request.query_params.get("page_size")
     if text is None:
         return default
     where = ("query", "page_size")
     if not (text.isascii() and text.removeprefix("-").isdigit()):
-        raise invalid((where, "Input should be a valid integer", "int_parsing"))
+        raise make_422_refusal((where, "Input should be a valid integer", "int_parsing"))
     size = int(text[:10])
     if size < 1:
-        raise invalid((where, "Input should be greater than or equal to 1", "greater_than_equal"))
+        raise make_422_refusal((where, "Input should be greater than or equal to 1", "greater_than_equal"))
     if size > most and not clamp:
-        raise invalid((where, f"Input should be less than or equal to {most}", "less_than_equal"))
+        raise make_422_refusal((where, f"Input should be less than or equal to {most}", "less_than_equal"))
     return min(size, most)
 
 
-def position(request: Request, place: str) -> int | None:
+def read_page_position(request: Request, place: str) -> int | None:
     token = request.query_params.get("page_token")
     if not token:
         return None
     try:
-        return bodies.from_token(place, token)
+        return bodies.decode_page_token(place, token)
     except ValueError as error:
-        raise invalid((("query", "page_token"), str(error), "value_error")) from None
+        raise make_422_refusal((("query", "page_token"), str(error), "value_error")) from None
 
 
-def status_word(request: Request) -> str | None:
+def read_status_filter(request: Request) -> str | None:
     """The status that a list of v2 jobs is to show."""
     word = request.query_params.get("status")
     words = get_args(v2.Status)
     if word is not None and word not in words:
-        raise invalid((("query", "status"), f"Input should be one of {', '.join(words)}", "enum"))
+        raise make_422_refusal((("query", "status"), f"Input should be one of {', '.join(words)}", "enum"))
     return word
 
 
-def moment_ms(request: Request, name: str) -> float | None:
+def read_time_filter_ms(request: Request, name: str) -> float | None:
     """A time in the query, in milliseconds: what is shown of a time is no finer."""
     told = request.query_params.get(name)
     if told is None:
         return None
     moment_s = from_iso(told)
     if moment_s is None:
-        raise invalid((("query", name), "Input should be a valid datetime", "datetime_parsing"))
+        raise make_422_refusal((("query", name), "Input should be a valid datetime", "datetime_parsing"))
     return round(moment_s * 1000, 3)

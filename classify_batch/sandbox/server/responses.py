@@ -12,14 +12,14 @@ from starlette.types import Receive, Scope, Send
 
 from classify_batch.sandbox.server import bodies_v1 as bodies
 
-LINE = "line"
-"""The key in `scope["state"]` under which a server puts the connection's `Line`."""
+CONNECTION_KEY = "line"
+"""The key in `scope["state"]` under which a server puts the connection's `BreakableConnection`."""
 
-Faulty = tuple[Sequence[str | int], str, str]
+RequestError = tuple[Sequence[str | int], str, str]
 """A fault in a request as a 422 tells it: where it is, what it is, and its type."""
 
 
-class Line(Protocol):
+class BreakableConnection(Protocol):
     """A connection, as misfortunes need it: ASGI has no way to break one."""
 
     @property
@@ -37,13 +37,13 @@ class AnswerLost(Exception):  # noqa: N818 - what happened to the client, no fau
     """Stands for an answer that doesn't come, or not whole, where the application is called in process."""
 
 
-class Answer(Response):
+class JsonResponse(Response):
     """JSON that is text already."""
 
     media_type = "application/json"
 
 
-class Broken(Response):
+class BrokenResponse(Response):
     """Breaks the connection instead of answering, or in the middle of an answer.
 
     Args:
@@ -54,21 +54,21 @@ class Broken(Response):
     def __init__(self, how: Literal["close", "reset", "hang"], whole: Response | None = None) -> None:
         super().__init__()
         self._how, self._whole = how, whole
-        self.words = "no answer" if whole is None else "half an answer"
+        self.outcome = "no answer" if whole is None else "half an answer"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        line = _line_of(scope)
+        line = connection_of(scope)
         if line is None:
             raise AnswerLost
         if self._whole is not None:
-            await _send_half(self._whole, send)
+            await send_first_half(self._whole, send)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._end, line)
+            tasks.start_soon(self._end_connection, line)
             while (await receive())["type"] != "http.disconnect":
                 pass
             tasks.cancel_scope.cancel()
 
-    async def _end(self, line: Line) -> None:
+    async def _end_connection(self, line: BreakableConnection) -> None:
         if self._how == "hang":
             await line.stopping.wait()
         if self._how == "reset":
@@ -81,25 +81,25 @@ class Refusal(Exception):  # noqa: N818 - a way out of a handler, caught in one 
     """The answer to a call that is refused."""
 
     def __init__(self, status: int, body: str, headers: dict[str, str] | None = None) -> None:
-        self.response = Answer(body, status, headers)
+        self.response = JsonResponse(body, status, headers)
 
 
-def refuse(status: int, detail: str) -> Refusal:
-    return Refusal(status, bodies.refusal_json(detail))
+def make_refusal(status: int, detail: str) -> Refusal:
+    return Refusal(status, bodies.detail_json(detail))
 
 
-def invalid(*faults: Faulty) -> Refusal:
-    return Refusal(422, bodies.faults_json(faults))
+def make_422_refusal(*faults: RequestError) -> Refusal:
+    return Refusal(422, bodies.validation_errors_json(faults))
 
 
-def too_many(detail: str, retry_after_s: float | None) -> Refusal:
+def make_429_refusal(detail: str, retry_after_s: float | None) -> Refusal:
     headers = None if retry_after_s is None else {"Retry-After": f"{retry_after_s:g}"}
-    return Refusal(429, bodies.refusal_json(detail), headers)
+    return Refusal(429, bodies.detail_json(detail), headers)
 
 
-async def pause(request: Request, for_s: float) -> None:
+async def pause_unless_stopping(request: Request, for_s: float) -> None:
     """Makes a request take longer, unless the server stops meanwhile."""
-    line = _line_of(request.scope)
+    line = connection_of(request.scope)
     if line is None:
         await anyio.sleep(for_s)
         return
@@ -107,12 +107,12 @@ async def pause(request: Request, for_s: float) -> None:
         await line.stopping.wait()
 
 
-def _line_of(scope: Scope) -> Line | None:
-    line: Line | None = scope.get("state", {}).get(LINE)
+def connection_of(scope: Scope) -> BreakableConnection | None:
+    line: BreakableConnection | None = scope.get("state", {}).get(CONNECTION_KEY)
     return line
 
 
-async def _send_half(whole: Response, send: Send) -> None:
+async def send_first_half(whole: Response, send: Send) -> None:
     body = bytes(whole.body)
     await send({"type": "http.response.start", "status": whole.status_code, "headers": whole.raw_headers})
     await send({"type": "http.response.body", "body": body[: (len(body) + 1) // 2], "more_body": True})

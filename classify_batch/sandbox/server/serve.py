@@ -24,7 +24,7 @@ from classify_batch.sandbox.jobs.job_table import JobTable
 from classify_batch.sandbox.jobs.ledger import Ledger, read_jobs
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server.app import App
-from classify_batch.sandbox.server.responses import LINE
+from classify_batch.sandbox.server.responses import CONNECTION_KEY
 
 HOST = "127.0.0.1"
 """Never another: a sandbox believes everybody who has its key, and the key is in the README."""
@@ -49,7 +49,7 @@ def opened(options: Options, wall_s: Callable[[], float] = time.time) -> Iterato
     try:
         job_table = JobTable(options, secrets.randbits(63) if options.seed is None else options.seed)
         for job in read_jobs(ledger.path) if ledger is not None else ():
-            job_table.add(job)
+            job_table.add_job(job)
         yield App(options, job_table, project, ledger, wall_s)
     finally:
         project.close()
@@ -67,16 +67,16 @@ async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     Raises:
         UsageError: the port can't be had.
     """
-    listener = _listen(port)
+    listener = listen_on(port)
     config = uvicorn.Config(
         app,
-        http=_Connection,
+        http=_BreakableProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        date_header=not _sends_date(app),
+        date_header=not sends_own_date(app),
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_IN_FLIGHT_S,
@@ -106,7 +106,7 @@ async def serve_until_stopped(app: ASGIApp, port: int, announce: Callable[[str],
                 break
 
 
-def _listen(port: int) -> socket.socket:
+def listen_on(port: int) -> socket.socket:
     """Bound here and not by uvicorn, which exits the process when it can't."""
     # The protocol is named because asyncio sets TCP_NODELAY only then; without, every answer waits 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -122,12 +122,12 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _sends_date(app: ASGIApp) -> bool:
+def sends_own_date(app: ASGIApp) -> bool:
     return isinstance(app, App) and app.options.date_ahead_s is not None
 
 
 @dataclass(frozen=True)
-class _Line:
+class _TransportConnection:
     """A connection that can be broken."""
 
     transport: asyncio.Transport
@@ -145,12 +145,12 @@ class _Line:
         self.transport.abort()
 
 
-class _Connection(H11Protocol):
+class _BreakableProtocol(H11Protocol):
     """Hands the application its connection: ASGI has no way to break one, and an exception becomes a 500."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app_state = {**self.app_state, LINE: _Line(transport, self.app_state[_STOPPING])}
+        self.app_state = {**self.app_state, CONNECTION_KEY: _TransportConnection(transport, self.app_state[_STOPPING])}
 
 
 class _Server(uvicorn.Server):

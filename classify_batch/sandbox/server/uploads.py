@@ -26,8 +26,13 @@ from classify_batch.protocol.v1 import ResultBody
 from classify_batch.sandbox.documents.project import Classifier, FileEntry, JobConfig, OpenProject, Project
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
-from classify_batch.sandbox.server.request_checks import PAGE_SIZE_DEFAULT, page_size, position, project_of
-from classify_batch.sandbox.server.responses import Faulty, invalid, refuse
+from classify_batch.sandbox.server.request_checks import (
+    PAGE_SIZE_DEFAULT,
+    read_page_position,
+    read_page_size,
+    read_project_id,
+)
+from classify_batch.sandbox.server.responses import RequestError, make_422_refusal, make_refusal
 
 UPLOAD_BYTES_MAX = 300 * 1024 * 1024
 FIELD_BYTES_MAX = 10_000
@@ -54,7 +59,7 @@ class Upload:
     size_bytes: int
     sha256: str
 
-    def body(self, expires_at_s: float | None) -> dict[str, Any]:
+    def to_body(self, expires_at_s: float | None) -> dict[str, Any]:
         told = bodies.file_body(FileEntry(self.file_id, self.name, self.size_bytes), self.project_id, expires_at_s)
         return {**told, "external_file_id": self.external_file_id, "purpose": self.purpose}
 
@@ -82,9 +87,9 @@ class UploadStore:
         if self._expires_at_s is not None and self._expires_at_s <= self._wall_s():
             return file_ids[0]
         unknown = self._project.first_unknown_file([each for each in file_ids if each not in self._uploads])
-        return unknown or next((each for each in file_ids if not self._is_in(each, project_id)), None)
+        return unknown or next((each for each in file_ids if not self._is_in_project(each, project_id)), None)
 
-    def _is_in(self, file_id: str, project_id: str) -> bool:
+    def _is_in_project(self, file_id: str, project_id: str) -> bool:
         """Whether a file that is known is in this project."""
         if (upload := self._uploads.get(file_id)) is not None:
             return upload.project_id == project_id
@@ -114,47 +119,47 @@ class UploadStore:
 
     # --- The calls ------------------------------------------------------------------------------------------
 
-    async def list(self, request: Request, now_s: float) -> str:  # noqa: ARG002
+    async def list_files(self, request: Request, now_s: float) -> str:  # noqa: ARG002
         project_id = self._project_id(request)
         held: Sequence[FileEntry] = self._project.files
         if self._prefix_missing_in(project_id) is not None:
-            held = [each for each in held if self._is_in(each.file_id, project_id)]
+            held = [each for each in held if self._is_in_project(each.file_id, project_id)]
         brought = [each for each in self._uploads.values() if each.project_id == project_id]
         if file_ids := dict.fromkeys(request.query_params.getlist("file_ids")):
-            held = self._held(file_ids, project_id)
+            held = self._select_held_files(file_ids, project_id)
             brought = [each for each in brought if each.file_id in file_ids]
         if {"file_name", "external_file_id"} & set(request.query_params):
-            held = [each for each in held if _is_wanted(request, each.name, each.name)]
-            brought = [each for each in brought if _is_wanted(request, each.name, each.external_file_id)]
-        size, order = page_size(request, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX), _order(request)
+            held = [each for each in held if matches_name_filters(request, each.name, each.name)]
+            brought = [each for each in brought if matches_name_filters(request, each.name, each.external_file_id)]
+        size, order = read_page_size(request, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX), read_list_order(request)
         place = "files" if order is None else f"files by {order}"
-        start = position(request, place) or 0
+        start = read_page_position(request, place) or 0
         stop, total = start + size, len(held) + len(brought)
         page: list[FileEntry | Upload]
         if order is None:
             page = [*held[start:stop], *brought[max(0, start - len(held)) : max(0, stop - len(held))]]
         else:
-            page = _ordered([*held, *brought], order)[start:stop]
+            page = sort_files([*held, *brought], order)[start:stop]
         told = [
-            each.body(self._expires_at_s)
+            each.to_body(self._expires_at_s)
             if isinstance(each, Upload)
             else bodies.file_body(each, project_id, self._expires_at_s)
             for each in page
         ]
-        token = bodies.to_token(place, stop) if stop < total else None
+        token = bodies.encode_page_token(place, stop) if stop < total else None
         return bodies.page_json(map(bodies.to_json, told), token, total)
 
-    async def upload(self, request: Request, now_s: float) -> str:  # noqa: ARG002
-        parts = _Parts(_boundary(request.headers.get("content-type", "")))
+    async def upload_file(self, request: Request, now_s: float) -> str:  # noqa: ARG002
+        parts = MultipartParser(read_multipart_boundary(request.headers.get("content-type", "")))
         known: bytes | None = getattr(request.state, "body_read", None)  # a slow request was read before
         if known is not None:
-            parts.feed(known)
+            parts.feed_block(known)
         else:
             async with aclosing(request.stream()) as blocks:
                 async for block in blocks:
-                    parts.feed(block)
+                    parts.feed_block(block)
         fields = {name: bytes(value).decode("utf-8", "replace") for name, value in parts.fields.items()}
-        name = _named(parts, fields.get("purpose"))
+        name = upload_file_name(parts, fields.get("purpose"))
         upload = Upload(
             str(uuid4()),
             name,
@@ -164,22 +169,22 @@ class UploadStore:
             parts.size,
             parts.digest.hexdigest(),
         )
-        self._keep(upload)
-        return bodies.to_json(upload.body(self._expires_at_s))
+        self._keep_upload(upload)
+        return bodies.to_json(upload.to_body(self._expires_at_s))
 
-    def _held(self, file_ids: Iterable[str], project_id: str) -> Sequence[FileEntry]:
+    def _select_held_files(self, file_ids: Iterable[str], project_id: str) -> Sequence[FileEntry]:
         """What the project has under these IDs: whatever a create would take, listed or not."""
         known = [
             each for each in file_ids if each not in self._uploads and self._project.first_unknown_file([each]) is None
         ]
-        own = [each for each in known if self._is_in(each, project_id)]
-        return [self._listed.get(each) or FileEntry(each, each, 0) for each in own]
+        own = [each for each in known if self._is_in_project(each, project_id)]
+        return [self._listed_by_id.get(each) or FileEntry(each, each, 0) for each in own]
 
     @cached_property
-    def _listed(self) -> dict[str, FileEntry]:
+    def _listed_by_id(self) -> dict[str, FileEntry]:
         return {each.file_id: each for each in self._project.files}
 
-    def _keep(self, upload: Upload) -> None:
+    def _keep_upload(self, upload: Upload) -> None:
         if self._options.ledger is not None:
             path = self._options.ledger.with_name(self._options.ledger.name + SUFFIX)
             with open(path, "a", opener=partial(os.open, mode=0o600)) as file:  # as the ledger is
@@ -187,56 +192,56 @@ class UploadStore:
         self._uploads[upload.file_id] = upload
 
     def _project_id(self, request: Request) -> str:
-        return project_of(request, self._options.project_id)
+        return read_project_id(request, self._options.project_id)
 
 
-def _is_wanted(request: Request, name: str, external_file_id: str | None) -> bool:
+def matches_name_filters(request: Request, name: str, external_file_id: str | None) -> bool:
     query = request.query_params
     asked = ((query.get("file_name"), name), (query.get("external_file_id"), external_file_id))
     return all(wanted in (None, there) for wanted, there in asked)
 
 
-def _order(request: Request) -> str | None:
+def read_list_order(request: Request) -> str | None:
     """By what the list is to be ordered; None: as it is."""
     order = request.query_params.get("order_by")
     if order is not None and order not in ORDERS:
-        raise invalid((("query", "order_by"), f"Input should be one of {', '.join(ORDERS)}", "enum"))
+        raise make_422_refusal((("query", "order_by"), f"Input should be one of {', '.join(ORDERS)}", "enum"))
     return order
 
 
-def _ordered(files: list[FileEntry | Upload], order: str) -> list[FileEntry | Upload]:
+def sort_files(files: list[FileEntry | Upload], order: str) -> list[FileEntry | Upload]:
     if order == "created_at":  # they stand in the order in which they came
         return files[::-1]
     return sorted(files, key=(lambda each: each.name) if order == "name" else (lambda each: each.file_id))
 
 
-def _named(parts: _Parts, purpose: str | None) -> str:
+def upload_file_name(parts: MultipartParser, purpose: str | None) -> str:
     """The name of an upload that has all that it must."""
-    faults: list[Faulty] = []
-    if not parts.ended or parts.file_name is None:
+    faults: list[RequestError] = []
+    if not parts.is_complete or parts.file_name is None:
         faults.append((("body", "file"), "Field required", "missing"))
     if purpose is None:
         faults.append((("body", "purpose"), "Field required", "missing"))
     elif purpose not in PURPOSES:
         faults.append((("body", "purpose"), f"Input should be one of {', '.join(PURPOSES)}", "enum"))
     if faults or parts.file_name is None:
-        raise invalid(*faults)
+        raise make_422_refusal(*faults)
     return parts.file_name
 
 
 # --- Multipart (RFC 7578) ---------------------------------------------------------------------------------------------
 
 
-def _boundary(content_type: str) -> bytes:
+def read_multipart_boundary(content_type: str) -> bytes:
     head = Message()
     head["content-type"] = content_type
     boundary = head.get_boundary()
     if head.get_content_type() != "multipart/form-data" or not boundary:
-        raise invalid((("body",), "Expected multipart/form-data with a boundary", "value_error"))
+        raise make_422_refusal((("body",), "Expected multipart/form-data with a boundary", "value_error"))
     return boundary.encode()
 
 
-class _Parts:
+class MultipartParser:
     """A multipart body as it comes: small fields are kept, of the file its name, size and digest."""
 
     def __init__(self, boundary: bytes) -> None:
@@ -248,30 +253,30 @@ class _Parts:
         self.file_name: str | None = None
         self.size = 0
         self.digest = hashlib.sha256()
-        self.ended = False
+        self.is_complete = False
 
-    def feed(self, block: bytes) -> None:
+    def feed_block(self, block: bytes) -> None:
         self._buffer += block
-        while not self.ended and (self._head() if self._in_head else self._content()):
+        while not self.is_complete and (self._parse_part_head() if self._in_head else self._parse_content()):
             pass
 
-    def _content(self) -> bool:
+    def _parse_content(self) -> bool:
         """Takes what surely belongs to the part; False: more must come."""
         at = self._buffer.find(self._delimiter)
         end = at if at >= 0 else max(0, len(self._buffer) - len(self._delimiter))
-        self._take(bytes(self._buffer[:end]))
+        self._take_content(bytes(self._buffer[:end]))
         del self._buffer[: end + len(self._delimiter) if at >= 0 else end]
         self._in_head = at >= 0
         return at >= 0
 
-    def _head(self) -> bool:
+    def _parse_part_head(self) -> bool:
         if self._buffer.startswith(b"--"):
-            self.ended = True
+            self.is_complete = True
             return False
         at = self._buffer.find(b"\r\n\r\n")
         if at < 0:
             if len(self._buffer) > FIELD_BYTES_MAX:
-                raise refuse(400, "There was an error parsing the body")
+                raise make_refusal(400, "There was an error parsing the body")
             return False
         head = bytes(self._buffer[:at])
         del self._buffer[: at + 4]
@@ -282,14 +287,14 @@ class _Parts:
         self._in_head = False
         return True
 
-    def _take(self, content: bytes) -> None:
+    def _take_content(self, content: bytes) -> None:
         if self._field == "file":
             self.size += len(content)
             if self.size > UPLOAD_BYTES_MAX:
-                raise refuse(413, f"File is larger than {UPLOAD_BYTES_MAX} bytes")
+                raise make_refusal(413, f"File is larger than {UPLOAD_BYTES_MAX} bytes")
             self.digest.update(content)
         elif self._field is not None:
             kept = self.fields.setdefault(self._field, bytearray())
             kept += content
             if len(kept) > FIELD_BYTES_MAX:
-                raise refuse(400, "There was an error parsing the body")
+                raise make_refusal(400, "There was an error parsing the body")

@@ -23,7 +23,7 @@ RULES = [{"type": "invoice", "description": "has line items, a total and “quot
 
 def draft(job_table: JobTable, *file_ids: str) -> SandboxJob:
     told = {"file_ids": file_ids, "rules": RULES, "parsing_configuration": {"max_pages": 2, "target_pages": [0, 3]}}
-    return job_table.draft(parse_create_request(CreateBody.model_validate(told)), "p", 1.5)
+    return job_table.draft_job(parse_create_request(CreateBody.model_validate(told)), "p", 1.5)
 
 
 def fill(path: Path, count: int) -> list[SandboxJob]:
@@ -31,8 +31,8 @@ def fill(path: Path, count: int) -> list[SandboxJob]:
     jobs = []
     for number in range(count):
         job = draft(job_table, *(f"file-{number}-{each}" for each in range(10)))
-        ledger.append(job)
-        jobs.append(job_table.add(job))
+        ledger.append_job(job)
+        jobs.append(job_table.add_job(job))
     ledger.close()
     return jobs
 
@@ -42,7 +42,7 @@ def test_jobs_come_back_as_they_were(tmp_path: Path) -> None:
     jobs = fill(tmp_path / "new" / "jobs.jsonl", 30)
     job_table = JobTable(Options(), seed=99)
     for job in read_jobs(tmp_path / "new" / "jobs.jsonl"):
-        job_table.add(job)
+        job_table.add_job(job)
     assert list(job_table) == jobs
     assert {job.ending.status for job in jobs} > {JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS}
     assert {each for job in jobs for each in job.ending.oddities} == {"doubled", "unknown_status"}
@@ -82,17 +82,17 @@ def fill_v2(path: Path) -> JobTable:
     for key in ("a", "b", "c"):
         told = {"rules": RULES, "parsing_configuration": {"target_pages": "1,3-5", "lang": "de"}}
         body = v2.CreateBody.model_validate({"file_input": key, "configuration": told, "transaction_id": key})
-        job = job_table.draft(parse_create_request(body), "p", 1.5)
-        ledger.append(job)
-        job_table.add(job)
+        job = job_table.draft_job(parse_create_request(body), "p", 1.5)
+        ledger.append_job(job)
+        job_table.add_job(job)
     job = draft(job_table, "d")
-    ledger.append(job)
-    job_table.add(job)
+    ledger.append_job(job)
+    job_table.add_job(job)
     first, second, *_ = job_table
-    ledger.cancel(first, 1.625)
-    job_table.cancel(first, 1.625)
-    ledger.delete(second)
-    job_table.delete(second)
+    ledger.append_cancellation(first, 1.625)
+    job_table.cancel_job(first, 1.625)
+    ledger.append_deletion(second)
+    job_table.delete_job(second)
     ledger.close()
     return job_table
 
@@ -102,12 +102,12 @@ def test_what_happened_to_v2_jobs_comes_back(tmp_path: Path) -> None:
     job_table = fill_v2(tmp_path / "jobs.jsonl")
     again = JobTable(Options(), seed=99)
     for job in read_jobs(tmp_path / "jobs.jsonl"):
-        again.add(job)
+        again.add_job(job)
     assert list(again) == list(job_table)
     assert [job.version for job in again] == ["v2"] * 3 + ["v1"]
     assert next(iter(again)).config.parsing_configuration == ParsingConfiguration(lang="de", target_pages=(0, 2, 3, 4))
     assert again.credits_spent == job_table.credits_spent == 3
-    found = [again.of_transaction(key, "p", 1e9) for key in ("a", "b", "c")]
+    found = [again.find_by_transaction(key, "p", 1e9) for key in ("a", "b", "c")]
     assert [job and job.file_ids for job in found] == [("a",), None, ("c",)]
     assert read_billed(tmp_path / "jobs.jsonl") == {"b": 1, "c": 1, "d": 1}
 
@@ -118,7 +118,7 @@ def test_versions_that_were_told_the_same_stay_apart(tmp_path: Path) -> None:
     old = CreateBody.model_validate({"file_ids": ["a"], "rules": RULES})
     new = v2.CreateBody.model_validate({"file_input": "a", "configuration": {"rules": RULES}})
     for body in (old, new, old):
-        ledger.append(job_table.add(job_table.draft(parse_create_request(body), "p", 1.5)))
+        ledger.append_job(job_table.add_job(job_table.draft_job(parse_create_request(body), "p", 1.5)))
     ledger.close()
     assert [job.version for job in read_jobs(tmp_path / "jobs.jsonl")] == ["v1", "v2", "v1"]
 
@@ -143,7 +143,7 @@ def test_a_torn_last_line_is_cut_at_every_byte(tmp_path: Path) -> None:
         torn.write_bytes(text[:end])
         assert [job.number for job in read_jobs(torn)] == [1, 2]
         ledger = Ledger(torn)
-        ledger.append(jobs[2])
+        ledger.append_job(jobs[2])
         ledger.close()
         assert torn.read_bytes() == text
 
@@ -164,8 +164,8 @@ def test_files_billed_more_than_once_can_be_counted(tmp_path: Path) -> None:
     job_table, ledger = JobTable(Options(), seed=5), Ledger(path)
     for file_ids in (["a", "b"], ["b", "c"], ["b"]):
         job = draft(job_table, *file_ids)
-        ledger.append(job)
-        job_table.add(job)
+        ledger.append_job(job)
+        job_table.add_job(job)
     ledger.close()
     assert read_billed(path) == {"a": 1, "b": 3, "c": 1}
 

@@ -2,28 +2,28 @@ from random import Random
 
 import pytest
 
-from classify_batch.sandbox.server.bodies_v1 import from_token, to_token
+from classify_batch.sandbox.server.bodies_v1 import decode_page_token, encode_page_token
 from classify_batch.sandbox.server.meter import Meter, RateLimit, WindowLimit
 
 
 def test_the_rate_itself_always_passes() -> None:
     """A client that keeps exactly the rate is never refused."""
     limit = RateLimit(20)
-    assert all(limit.admit(number / 20) for number in range(2_000))
+    assert all(limit.try_to_pass(number / 20) for number in range(2_000))
 
 
 def test_beyond_the_rate_is_refused() -> None:
     """Over any time no more pass than the rate allows, beside the one second's worth at the start."""
     limit = RateLimit(10)
-    assert sum(limit.admit(number / 1_000) for number in range(5_000)) == pytest.approx(60, abs=1)
+    assert sum(limit.try_to_pass(number / 1_000) for number in range(5_000)) == pytest.approx(60, abs=1)
 
 
 def test_a_refused_request_takes_nothing() -> None:
     """Hammering doesn't put off the next pass."""
     limit = RateLimit(0.5)
-    assert limit.admit(0.0)
-    assert not any(limit.admit(number / 100) for number in range(1, 199))
-    assert limit.admit(2.0)
+    assert limit.try_to_pass(0.0)
+    assert not any(limit.try_to_pass(number / 100) for number in range(1, 199))
+    assert limit.try_to_pass(2.0)
 
 
 def test_no_window_of_a_second_holds_more() -> None:
@@ -34,7 +34,7 @@ def test_no_window_of_a_second_holds_more() -> None:
     for _ in range(5_000):
         at_s += random.expovariate(60)
         full = len([each for each in passed[-40:] if each > at_s - 1]) == 40
-        assert limit.admit(at_s) is not full
+        assert limit.try_to_pass(at_s) is not full
         if not full:
             passed.append(at_s)
     assert len(passed) < 5_000
@@ -44,21 +44,21 @@ def test_no_window_of_a_second_holds_more() -> None:
 def test_exactly_the_window_always_passes(start_s: float) -> None:
     """A client that keeps exactly the rate is never refused, whatever floats make of its times."""
     limit = WindowLimit(40)
-    assert all(limit.admit(start_s + number / 40) for number in range(2_000))
+    assert all(limit.try_to_pass(start_s + number / 40) for number in range(2_000))
 
 
 def test_the_busiest_second_is_found() -> None:
     """The most requests in any window of one second, wherever it begins."""
     meter = Meter()
     for at_s in (0.0, 0.9, 1.1, 1.2, 1.89, 5.0):
-        meter.arrive(at_s)
+        meter.count_arrival(at_s)
     assert meter.per_s_max == 4
 
 
 def test_tokens_are_good_for_their_place_only() -> None:
     """A token gives its position back, and is refused elsewhere or when made up."""
-    token = to_token("jobs of p", -(2**70))
-    assert from_token("jobs of p", token) == -(2**70)
+    token = encode_page_token("jobs of p", -(2**70))
+    assert decode_page_token("jobs of p", token) == -(2**70)
     for place, bad in (("jobs of q", token), ("jobs of p", "2"), ("jobs of p", token[:-4]), ("jobs of p", "é")):
         with pytest.raises(ValueError, match="token"):
-            from_token(place, bad)
+            decode_page_token(place, bad)

@@ -20,7 +20,7 @@ from classify_batch.sandbox.faults.request_faults import (
     parse,
     sure,
 )
-from classify_batch.sandbox.server.fault_responses import suffer
+from classify_batch.sandbox.server.fault_responses import make_fault_response
 
 
 def test_every_name_of_the_grammar_means_what_it_says() -> None:
@@ -89,6 +89,6 @@ def test_everything_that_can_happen_has_a_face() -> None:
     """Each word and each status has something that a client gets, for reads and for creates, work done or not."""
     for what in (*WHATS.keys() - {SLOW}, *map(str, STATUSES)):
         for call in ("create", "get", "cancel", "delete"):
-            response = suffer(what, call, None, None)
+            response = make_fault_response(what, call, None, None)
             assert not what.isdigit() or response.status_code == int(what)
     assert len(READS) == 4

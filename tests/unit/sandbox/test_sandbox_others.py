@@ -24,12 +24,12 @@ def make_job_table(**faults: Any) -> JobTable:
 
 def make_job(job_table: JobTable, *file_ids: str, mode: str = "FAST") -> SandboxJob:
     body = v1.CreateBody.model_validate({"file_ids": file_ids, "rules": RULES, "mode": mode})
-    return job_table.add(job_table.draft(parse_create_request(body), "p", 5.0))
+    return job_table.add_job(job_table.draft_job(parse_create_request(body), "p", 5.0))
 
 
 def make_job_v2(job_table: JobTable) -> SandboxJob:
     body = {"file_input": "a", "configuration": {"rules": RULES}, "transaction_id": "t"}
-    return job_table.add(job_table.draft(parse_create_request(v2.CreateBody.model_validate(body)), "p", 5.0))
+    return job_table.add_job(job_table.draft_job(parse_create_request(v2.CreateBody.model_validate(body)), "p", 5.0))
 
 
 @pytest.mark.parametrize(("count", "shared"), [(1, 1), (4, 2), (5, 3), (499, 250)])
@@ -64,26 +64,26 @@ def test_jobs_of_others_live_as_others_do() -> None:
     """Each has its own duration and end, half of them with gaps, and the project of the job that it overlaps."""
     job_table = make_job_table()
     jobs = [make_job(job_table, *"abcdefgh") for _ in range(100)]
-    others = [job_table.add(job_table.draft_overlap(job, 6.0)) for job in jobs]
+    others = [job_table.add_job(job_table.draft_overlapping_job(job, 6.0)) for job in jobs]
     assert {(job.by_other, job.project_id, job.created_at_s) for job in others} == {(True, "p", 6.0)}
     ends = Counter(job.ending.status for job in others)
     assert set(ends) == {JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS}
     assert 35 < ends[JobStatus.PARTIAL_SUCCESS] < 65
     assert len({job.job_id for job in job_table}) == 200
     assert len({job.duration_s for job in others}) == 100
-    assert {make_job_table(error=1).draft_overlap(jobs[0], 6.0).ending.status} == {JobStatus.ERROR}
+    assert {make_job_table(error=1).draft_overlapping_job(jobs[0], 6.0).ending.status} == {JobStatus.ERROR}
 
 
 def test_the_client_pays_only_for_its_own() -> None:
     """Others' jobs are in the world and its count of unfinished jobs, but not in what was paid; nor once cancelled."""
     job_table = make_job_table()
     job = make_job_v2(job_table)
-    others = [job_table.add(job_table.draft_overlap(job, 5.0)) for _ in range(10)]
+    others = [job_table.add_job(job_table.draft_overlapping_job(job, 5.0)) for _ in range(10)]
     assert (list(job_table), job_table.count_unfinished(5.0)) == ([job, *others], 11)
     assert sum(other.credits for other in others) > 0
     assert (job_table.credits_spent, count_billed(job_table)) == (1, {"a": 1})
     for other in others:
-        job_table.cancel(other, 5.0)
+        job_table.cancel_job(other, 5.0)
     assert (job_table.credits_spent, job_table.count_unfinished(5.0)) == (1, 1)
 
 
@@ -93,12 +93,12 @@ def test_the_ledger_knows_whose_a_job_is(tmp_path: Path) -> None:
     job_table, ledger = make_job_table(), Ledger(path)
     for _ in range(5):
         job = make_job(job_table, "a", "b")
-        ledger.append(job)
-        ledger.append(job_table.add(job_table.draft_overlap(job, 6.0)))
+        ledger.append_job(job)
+        ledger.append_job(job_table.add_job(job_table.draft_overlapping_job(job, 6.0)))
     ledger.close()
     again = make_job_table()
     for job in read_jobs(path):
-        again.add(job)
+        again.add_job(job)
     assert list(again) == list(job_table)
     assert [job.by_other for job in again] == [False, True] * 5
     assert read_billed(path) == count_billed(job_table) == {"a": 5, "b": 5}
@@ -109,7 +109,7 @@ def test_a_ledger_from_before_others_is_read(tmp_path: Path) -> None:
     """Lines that don't say whose a job is are the client's."""
     path = tmp_path / "jobs.jsonl"
     ledger = Ledger(path)
-    ledger.append(make_job(make_job_table(), "a"))
+    ledger.append_job(make_job(make_job_table(), "a"))
     ledger.close()
     path.write_text(path.read_text().replace(',"by_other":false', ""))
     assert "by_other" not in path.read_text()

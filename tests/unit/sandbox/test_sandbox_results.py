@@ -5,7 +5,7 @@ from classify_batch.sandbox.faults.fault_options import Faults, ResultsLag
 from classify_batch.sandbox.faults.job_endings import Oddity
 from classify_batch.sandbox.jobs.create_request import parse_create_request
 from classify_batch.sandbox.jobs.job_table import JobTable, count_billed
-from classify_batch.sandbox.jobs.result_pages import Entry, page_of
+from classify_batch.sandbox.jobs.result_pages import Entry, read_results_page
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 
@@ -15,14 +15,14 @@ def make_job(*odd: Oddity, **faults: float) -> SandboxJob:
     rule = {"type": "invoice", "description": "has line items and a total"}
     body = CreateBody.model_validate({"file_ids": ["a", "b", "c"], "rules": [rule]})
     told = Faults.model_validate({**dict.fromkeys(odd, 1), **faults})
-    return JobTable(Options(faults=told), seed=1).draft(parse_create_request(body), "p", 0.0)
+    return JobTable(Options(faults=told), seed=1).draft_job(parse_create_request(body), "p", 0.0)
 
 
 def ids(job: SandboxJob, size: int | None = None) -> list[list[str | None]]:
     """The file IDs of each page."""
     pages, start = [], 0
     while True:
-        page = page_of(job, start, size)
+        page = read_results_page(job, start, size)
         pages.append([entry.file_id for entry in page.entries])
         if page.next_start is None:
             return pages
@@ -34,19 +34,19 @@ def test_pages_hold_each_file_once() -> None:
     assert ids(make_job()) == [["a", "b", "c"]]
     assert ids(make_job(), 2) == [["a", "b"], ["c"]]
     assert ids(make_job(), 3) == [["a", "b", "c"]]
-    assert page_of(make_job(), 2, 2).total == 3
+    assert read_results_page(make_job(), 2, 2).total == 3
 
 
 def test_an_item_can_come_twice() -> None:
     """The very same item, with the same place, so that its id is the same too."""
-    page = page_of(make_job("doubled"), 0, None)
+    page = read_results_page(make_job("doubled"), 0, None)
     assert page.entries == [*page.entries[:3], Entry(0, "a", "a", True)]
 
 
 def test_items_can_be_about_nobody() -> None:
     """An item about a file that nobody asked for and one about no file, beside those asked for, are not billed."""
     job = make_job("unasked", "nameless")
-    entries = page_of(job, 0, None).entries
+    entries = read_results_page(job, 0, None).entries
     assert [entry.file_id for entry in entries[:3]] == ["a", "b", "c"]
     assert len({entry.place for entry in entries}) == 5
     assert entries[3].file_id not in {"a", "b", "c", None}
@@ -57,17 +57,17 @@ def test_items_can_be_about_nobody() -> None:
 def test_pages_can_have_no_end() -> None:
     """Whatever page is asked for, it is the first, and names a next one."""
     job = make_job("endless_results")
-    assert page_of(job, 0, 2) == page_of(job, 2, 2)
+    assert read_results_page(job, 0, 2) == read_results_page(job, 2, 2)
     for size in (2, None):
-        assert page_of(job, 0, size).next_start is not None
-        assert page_of(job, 0, size).total == 3
+        assert read_results_page(job, 0, size).next_start is not None
+        assert read_results_page(job, 0, size).total == 3
 
 
 def test_results_that_lag_are_not_whole() -> None:
     """No items, items without an answer, or the first half of the items, rounded down; in pages, with their total."""
 
     def shown(lag: ResultsLag | None, job: SandboxJob) -> list[tuple[str | None, bool]]:
-        return [(entry.file_id, entry.has_result) for entry in page_of(job, 0, None, lag).entries]
+        return [(entry.file_id, entry.has_result) for entry in read_results_page(job, 0, None, lag).entries]
 
     whole, partial = make_job("doubled"), make_job(null_result=1.0)
     assert shown(None, whole) == [("a", True), ("b", True), ("c", True), ("a", True)]
@@ -75,8 +75,8 @@ def test_results_that_lag_are_not_whole() -> None:
     assert shown("null", whole) == [("a", False), ("b", False), ("c", False), ("a", False)]
     assert shown("half", whole) == [("a", True), ("b", True)]
     assert shown("half", partial) == [("a", False)]
-    assert page_of(whole, 0, 1, "half")[1:] == (1, 2)
-    assert page_of(whole, 1, 1, "half")[1:] == (None, 2)
+    assert read_results_page(whole, 0, 1, "half")[1:] == (1, 2)
+    assert read_results_page(whole, 1, 1, "half")[1:] == (None, 2)
 
 
 @pytest.mark.parametrize("fault", ["error", "cancelled", "stuck"])

@@ -114,10 +114,10 @@ def test_a_body_may_come_in_any_pieces(step: int) -> None:
     """The content is the same wherever it is cut."""
     request = httpx.Request("POST", "http://x", data={"purpose": "p"}, files={"file": ("n", CONTENT)})
     body = request.read()
-    parts = module._Parts(module._boundary(request.headers["content-type"]))
+    parts = module.MultipartParser(module.read_multipart_boundary(request.headers["content-type"]))
     for start in range(0, len(body), step):
-        parts.feed(body[start : start + step])
-    assert parts.ended
+        parts.feed_block(body[start : start + step])
+    assert parts.is_complete
     assert (parts.file_name, bytes(parts.fields["purpose"])) == ("n", b"p")
     assert (parts.size, parts.digest.digest()) == (len(CONTENT), hashlib.sha256(CONTENT).digest())
 

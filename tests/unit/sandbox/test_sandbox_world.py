@@ -31,7 +31,7 @@ def ordered_v2(file_id: str = "f", transaction_id: str | None = None, **told: An
 
 def make_job_table(count: int = 0, **options: Any) -> tuple[JobTable, list[SandboxJob]]:
     job_table = JobTable(Options(**options), seed=7)
-    return job_table, [job_table.add(job_table.draft(ordered(), PROJECT, float(at_s))) for at_s in range(count)]
+    return job_table, [job_table.add_job(job_table.draft_job(ordered(), PROJECT, float(at_s))) for at_s in range(count)]
 
 
 def walk(job_table: JobTable, size: int, now_s: float = 1e9) -> list[str]:
@@ -39,7 +39,7 @@ def walk(job_table: JobTable, size: int, now_s: float = 1e9) -> list[str]:
     job_ids: list[str] = []
     rank: int | None = None
     while True:
-        page = job_table.page(PROJECT, size, rank, now_s)
+        page = job_table.read_page(PROJECT, size, rank, now_s)
         job_ids += [job.job_id for job in page.jobs]
         rank = page.next_position
         if rank is None:
@@ -92,7 +92,7 @@ def test_durations_are_lognormal_about_the_median() -> None:
 def test_started_afresh_no_id_is_given_out_again() -> None:
     """A sandbox that starts anew with the same seed at another time has other job IDs."""
     job_table, (job,) = make_job_table(1)
-    assert JobTable(Options(), seed=job_table.seed).draft(ordered(), PROJECT, 99.0).job_id != job.job_id
+    assert JobTable(Options(), seed=job_table.seed).draft_job(ordered(), PROJECT, 99.0).job_id != job.job_id
 
 
 def test_list_orders() -> None:
@@ -120,8 +120,8 @@ def test_the_list_by_last_change() -> None:
 def test_by_last_change_a_reader_can_miss_a_job() -> None:
     """A job that ends between two pages comes to the front: behind the reader, who gets another one twice."""
     job_table, _ = make_job_table(4, list_order="changed", job_duration_s=10, job_duration_sigma=0)
-    first = job_table.page(PROJECT, 2, None, 9.0)
-    rest = job_table.page(PROJECT, 2, first.next_position, 10.0)
+    first = job_table.read_page(PROJECT, 2, None, 9.0)
+    rest = job_table.read_page(PROJECT, 2, first.next_position, 10.0)
     assert [job.number for job in (*first.jobs, *rest.jobs)] == [4, 3, 3, 2]
     assert (first.total, rest.total, rest.next_position) == (4, 4, None)
 
@@ -130,9 +130,9 @@ def test_a_job_of_v2_changes_in_the_middle_too() -> None:
     """From PENDING to RUNNING it moves to the front as well."""
     job_table, _ = make_job_table(list_order="changed", job_duration_s=10, job_duration_sigma=0)
     for at_s in (0.0, 3.0):
-        job_table.add(job_table.draft(ordered_v2(), PROJECT, at_s))
+        job_table.add_job(job_table.draft_job(ordered_v2(), PROJECT, at_s))
     shown = [
-        [job.number for job in job_table.page(PROJECT, 9, None, at_s, "v2").jobs] for at_s in (4.0, 5.0, 8.0, 10.0)
+        [job.number for job in job_table.read_page(PROJECT, 9, None, at_s, "v2").jobs] for at_s in (4.0, 5.0, 8.0, 10.0)
     ]
     assert shown == [[2, 1], [1, 2], [2, 1], [1, 2]]
 
@@ -144,10 +144,10 @@ def test_pages_stand_still_while_jobs_come() -> None:
         seen: list[str] = []
         rank = None
         while True:
-            page = job_table.page(PROJECT, 3, rank, 1e9)
+            page = job_table.read_page(PROJECT, 3, rank, 1e9)
             seen += [job.job_id for job in page.jobs]
             for _ in range(4 if len(seen) < 25 else 0):
-                job_table.add(job_table.draft(ordered(), PROJECT, 1000.0))
+                job_table.add_job(job_table.draft_job(ordered(), PROJECT, 1000.0))
             if (rank := page.next_position) is None:
                 break
         assert len(seen) == len(set(seen))
@@ -157,24 +157,27 @@ def test_pages_stand_still_while_jobs_come() -> None:
 def test_last_page_has_no_successor() -> None:
     """A page that ends exactly at the last job says that it is the last."""
     job_table, _ = make_job_table(6)
-    assert job_table.page(PROJECT, 6, None, 0.0).next_position is None
-    assert job_table.page(PROJECT, 5, None, 0.0).next_position is not None
+    assert job_table.read_page(PROJECT, 6, None, 0.0).next_position is None
+    assert job_table.read_page(PROJECT, 5, None, 0.0).next_position is not None
 
 
 def test_jobs_stay_in_their_project() -> None:
     """Another project neither lists nor gives a job."""
     job_table, (job,) = make_job_table(1)
-    assert job_table.get(job.job_id, PROJECT, 0.0) is job
-    assert job_table.get(job.job_id, "other", 0.0) is None
-    assert job_table.page("other", 10, None, 0.0).jobs == []
+    assert job_table.find_job(job.job_id, PROJECT, 0.0) is job
+    assert job_table.find_job(job.job_id, "other", 0.0) is None
+    assert job_table.read_page("other", 10, None, 0.0).jobs == []
 
 
 def test_lags_hide_fresh_jobs() -> None:
     """`list_lag_s` hides a fresh job from the list and its total, `get_lag_s` from a get."""
     job_table, (job,) = make_job_table(1, faults=Faults(list_lag_s=5, get_lag_s=2))
     assert (walk(job_table, 1, 4.9), walk(job_table, 1, 5.0)) == ([], [job.job_id])
-    assert (job_table.page(PROJECT, 1, None, 4.9).total, job_table.page(PROJECT, 1, None, 5.0).total) == (0, 1)
-    assert (job_table.get(job.job_id, PROJECT, 1.9), job_table.get(job.job_id, PROJECT, 2.0)) == (None, job)
+    assert (job_table.read_page(PROJECT, 1, None, 4.9).total, job_table.read_page(PROJECT, 1, None, 5.0).total) == (
+        0,
+        1,
+    )
+    assert (job_table.find_job(job.job_id, PROJECT, 1.9), job_table.find_job(job.job_id, PROJECT, 2.0)) == (None, job)
 
 
 def test_the_list_can_lose_sight_of_a_job() -> None:
@@ -182,8 +185,8 @@ def test_the_list_can_lose_sight_of_a_job() -> None:
     job_table, (job,) = make_job_table(1, faults=Faults(list_hides_after_s=10, list_hides_for_s=5))
     moments = [0.0, 9.9, 10.0, 14.9, 15.0, 1e9]
     assert [walk(job_table, 1, at_s) == [job.job_id] for at_s in moments] == [True, True, False, False, True, True]
-    assert [job_table.page(PROJECT, 1, None, at_s).total for at_s in moments] == [1, 1, 0, 0, 1, 1]
-    assert {job_table.get(job.job_id, PROJECT, at_s) for at_s in moments} == {job}
+    assert [job_table.read_page(PROJECT, 1, None, at_s).total for at_s in moments] == [1, 1, 0, 0, 1, 1]
+    assert {job_table.find_job(job.job_id, PROJECT, at_s) for at_s in moments} == {job}
     job_table, (job,) = make_job_table(1, faults=Faults(list_hides_for_s=5, list_lag_s=7))
     assert [len(walk(job_table, 1, at_s)) for at_s in (4.9, 5.0, 6.9, 7.0)] == [0, 0, 0, 1]
 
@@ -191,8 +194,8 @@ def test_the_list_can_lose_sight_of_a_job() -> None:
 def test_pages_stand_still_while_jobs_are_hidden() -> None:
     """A job that vanishes between two pages takes no other with it."""
     job_table, jobs = make_job_table(10, faults=Faults(list_hides_after_s=100, list_hides_for_s=3))
-    first = job_table.page(PROJECT, 4, None, 99.0)
-    rest = job_table.page(PROJECT, 100, first.next_position, 105.0)
+    first = job_table.read_page(PROJECT, 4, None, 99.0)
+    rest = job_table.read_page(PROJECT, 100, first.next_position, 105.0)
     assert [job.number for job in (*first.jobs, *rest.jobs)] == [10, 9, 8, 7, 3, 2, 1]
     assert rest.total == len(jobs) - 3
 
@@ -200,9 +203,9 @@ def test_pages_stand_still_while_jobs_are_hidden() -> None:
 def test_a_draft_is_not_yet_in_the_world() -> None:
     """A job that could not be kept is not in the world."""
     job_table, _ = make_job_table()
-    job = job_table.draft(ordered(), PROJECT, 0.0)
+    job = job_table.draft_job(ordered(), PROJECT, 0.0)
     assert list(job_table) == []
-    assert job_table.get(job.job_id, PROJECT, 0.0) is None
+    assert job_table.find_job(job.job_id, PROJECT, 0.0) is None
 
 
 def test_unfinished_jobs_are_counted() -> None:
@@ -214,7 +217,7 @@ def test_unfinished_jobs_are_counted() -> None:
 def test_repeated_file_ids_are_one_file() -> None:
     """A file ID given twice in a create is answered once."""
     job_table, _ = make_job_table()
-    assert job_table.draft(ordered("a", "b", "a"), PROJECT, 0.0).file_ids == ("a", "b")
+    assert job_table.draft_job(ordered("a", "b", "a"), PROJECT, 0.0).file_ids == ("a", "b")
 
 
 def test_only_answered_files_are_billed() -> None:
@@ -227,7 +230,7 @@ def test_only_answered_files_are_billed() -> None:
     ):
         job_table, _ = make_job_table(faults=faults)
         for file_ids in (["a", "b"], ["a"]):
-            job_table.add(job_table.draft(ordered(*file_ids), PROJECT, 0.0))
+            job_table.add_job(job_table.draft_job(ordered(*file_ids), PROJECT, 0.0))
         assert count_billed(job_table) == expected
 
 
@@ -248,8 +251,8 @@ def test_unknown_words_for_a_job_that_is_out() -> None:
 def test_credits_are_spent_on_answers_only() -> None:
     """A page a file, twice for MULTIMODAL; jobs that fail cost nothing."""
     job_table, _ = make_job_table()
-    job_table.add(job_table.draft(ordered("a", "b"), PROJECT, 0.0))
-    job_table.add(job_table.draft(ordered("c")._replace(mode="MULTIMODAL"), PROJECT, 0.0))
+    job_table.add_job(job_table.draft_job(ordered("a", "b"), PROJECT, 0.0))
+    job_table.add_job(job_table.draft_job(ordered("c")._replace(mode="MULTIMODAL"), PROJECT, 0.0))
     assert job_table.credits_spent == 4
     job_table, _ = make_job_table(3, faults=Faults(error=1))
     assert job_table.credits_spent == 0
@@ -271,26 +274,29 @@ def test_an_order_of_v2_is_about_one_file() -> None:
 def test_each_version_shows_its_own_jobs() -> None:
     """Lists, gets and transactions know the version and the project."""
     job_table, (old,) = make_job_table(1)
-    new = job_table.add(job_table.draft(ordered_v2("a", "t"), PROJECT, 0.0))
-    assert job_table.get(old.job_id, PROJECT, 0.0, "v2") is None
-    assert job_table.get(new.job_id, PROJECT, 0.0) is None
-    assert job_table.get(new.job_id, PROJECT, 0.0, "v2") is new
-    assert [job_table.page(PROJECT, 9, None, 0.0, version).jobs for version in ("v1", "v2")] == [[old], [new]]
-    assert job_table.some([old.job_id, new.job_id, "nope"], PROJECT, "v2") == [new]
-    assert (job_table.of_transaction("t", PROJECT, 1e9), job_table.of_transaction("t", "other", 0.0)) == (new, None)
+    new = job_table.add_job(job_table.draft_job(ordered_v2("a", "t"), PROJECT, 0.0))
+    assert job_table.find_job(old.job_id, PROJECT, 0.0, "v2") is None
+    assert job_table.find_job(new.job_id, PROJECT, 0.0) is None
+    assert job_table.find_job(new.job_id, PROJECT, 0.0, "v2") is new
+    assert [job_table.read_page(PROJECT, 9, None, 0.0, version).jobs for version in ("v1", "v2")] == [[old], [new]]
+    assert job_table.select_by_id([old.job_id, new.job_id, "nope"], PROJECT, "v2") == [new]
+    assert (job_table.find_by_transaction("t", PROJECT, 1e9), job_table.find_by_transaction("t", "other", 0.0)) == (
+        new,
+        None,
+    )
 
 
 @pytest.mark.parametrize("list_order", ["newest", "oldest", "shuffled", "changed"])
 def test_some_jobs_stand_in_the_order_of_the_list(list_order: str) -> None:
     """Asked for by ID, jobs come as the list has them, each once, and in pages."""
     job_table, _ = make_job_table(list_order=list_order)
-    jobs = [job_table.add(job_table.draft(ordered_v2(str(number)), PROJECT, 0.0)) for number in range(20)]
-    whole = list(job_table.page(PROJECT, 20, None, 0.0, "v2").jobs)
+    jobs = [job_table.add_job(job_table.draft_job(ordered_v2(str(number)), PROJECT, 0.0)) for number in range(20)]
+    whole = list(job_table.read_page(PROJECT, 20, None, 0.0, "v2").jobs)
     wanted = [job.job_id for job in jobs[::3]]
-    some = job_table.some([*wanted, wanted[0]], PROJECT, "v2")
+    some = job_table.select_by_id([*wanted, wanted[0]], PROJECT, "v2")
     assert some == [job for job in whole if job.job_id in wanted]
-    first = job_table.page(PROJECT, 4, None, 0.0, "v2", some)
-    rest = job_table.page(PROJECT, 4, first.next_position, 0.0, "v2", some)
+    first = job_table.read_page(PROJECT, 4, None, 0.0, "v2", some)
+    rest = job_table.read_page(PROJECT, 4, first.next_position, 0.0, "v2", some)
     assert [*first.jobs, *rest.jobs] == some
     assert (first.total, rest.next_position) == (7, None)
 
@@ -302,12 +308,12 @@ def test_a_cancelled_job_is_ended_everywhere(list_order: str, stuck: int) -> Non
     job_table, _ = make_job_table(
         list_order=list_order, faults=Faults(stuck=stuck), job_duration_s=10, job_duration_sigma=0
     )
-    jobs = [job_table.add(job_table.draft(ordered_v2(str(number)), PROJECT, 0.0)) for number in range(5)]
-    cancelled = job_table.cancel(jobs[2], 4.0)
+    jobs = [job_table.add_job(job_table.draft_job(ordered_v2(str(number)), PROJECT, 0.0)) for number in range(5)]
+    cancelled = job_table.cancel_job(jobs[2], 4.0)
     assert cancelled.status(4.0) is JobStatus.CANCELLED
     assert cancelled.finished_at_s == 4.0
-    assert job_table.get(cancelled.job_id, PROJECT, 4.0, "v2") is cancelled
-    assert set(job_table.page(PROJECT, 9, None, 4.0, "v2").jobs) == {*jobs[:2], cancelled, *jobs[3:]}
+    assert job_table.find_job(cancelled.job_id, PROJECT, 4.0, "v2") is cancelled
+    assert set(job_table.read_page(PROJECT, 9, None, 4.0, "v2").jobs) == {*jobs[:2], cancelled, *jobs[3:]}
     assert list(job_table) == [*jobs[:2], cancelled, *jobs[3:]]
     assert [job_table.count_unfinished(now_s) for now_s in (4.0, 9.0, 10.0)] == [4, 4, 4 * stuck]
     assert (job_table.credits_spent, len(count_billed(job_table))) == (4 - 4 * stuck, 4 - 4 * stuck)
@@ -317,37 +323,42 @@ def test_a_cancelled_job_is_ended_everywhere(list_order: str, stuck: int) -> Non
 def test_a_transaction_can_be_forgotten(later_first: bool) -> None:
     """So long after its job was created; from then on it gives the next job by it back, until that one is deleted."""
     job_table, _ = make_job_table(job_duration_s=0, forget_transactions_after_s=10)
-    first = job_table.add(job_table.draft(ordered_v2("a", "t"), PROJECT, 0.0))
-    assert [job_table.of_transaction("t", PROJECT, at_s) for at_s in (9.9, 10.0)] == [first, None]
-    second = job_table.add(job_table.draft(ordered_v2("a", "t"), PROJECT, 12.0))
-    assert [job_table.of_transaction("t", PROJECT, at_s) for at_s in (12.0, 21.9, 22.0)] == [second, second, None]
-    job_table.delete(second if later_first else first)
-    assert job_table.of_transaction("t", PROJECT, 12.0) is (None if later_first else second)
-    job_table.delete(first if later_first else second)
-    assert job_table.of_transaction("t", PROJECT, 12.0) is None
+    first = job_table.add_job(job_table.draft_job(ordered_v2("a", "t"), PROJECT, 0.0))
+    assert [job_table.find_by_transaction("t", PROJECT, at_s) for at_s in (9.9, 10.0)] == [first, None]
+    second = job_table.add_job(job_table.draft_job(ordered_v2("a", "t"), PROJECT, 12.0))
+    assert [job_table.find_by_transaction("t", PROJECT, at_s) for at_s in (12.0, 21.9, 22.0)] == [second, second, None]
+    job_table.delete_job(second if later_first else first)
+    assert job_table.find_by_transaction("t", PROJECT, 12.0) is (None if later_first else second)
+    job_table.delete_job(first if later_first else second)
+    assert job_table.find_by_transaction("t", PROJECT, 12.0) is None
     assert count_billed(job_table) == {"a": 2}
 
 
 def test_the_latest_job_of_a_project() -> None:
     """The one that the client made last, in this version, if it is shown; others' jobs are not meant."""
     job_table, (_, old) = make_job_table(2)
-    first = job_table.add(job_table.draft(ordered_v2(), PROJECT, 0.0))
-    second = job_table.add(job_table.draft(ordered_v2(), PROJECT, 0.0))
-    elsewhere = job_table.add(job_table.draft(ordered_v2(), "other", 0.0))
-    job_table.add(job_table.draft_overlap(second, 0.0))
+    first = job_table.add_job(job_table.draft_job(ordered_v2(), PROJECT, 0.0))
+    second = job_table.add_job(job_table.draft_job(ordered_v2(), PROJECT, 0.0))
+    elsewhere = job_table.add_job(job_table.draft_job(ordered_v2(), "other", 0.0))
+    job_table.add_job(job_table.draft_overlapping_job(second, 0.0))
     asked: list[tuple[str, Version]] = [(PROJECT, "v1"), (PROJECT, "v2"), ("other", "v2"), ("other", "v1")]
-    assert [job_table.latest(project_id, version) for project_id, version in asked] == [old, second, elsewhere, None]
-    job_table.delete(second)
-    assert job_table.latest(PROJECT, "v2") == first
+    assert [job_table.latest_job(project_id, version) for project_id, version in asked] == [
+        old,
+        second,
+        elsewhere,
+        None,
+    ]
+    job_table.delete_job(second)
+    assert job_table.latest_job(PROJECT, "v2") == first
 
 
 def test_a_deleted_job_stays_paid() -> None:
     """It is shown nowhere, its transaction is free, and its number isn't given out again."""
     job_table, _ = make_job_table(job_duration_s=0)
-    jobs = [job_table.add(job_table.draft(ordered_v2(each, each), PROJECT, 0.0)) for each in "abc"]
-    job_table.delete(jobs[1])
-    assert job_table.get(jobs[1].job_id, PROJECT, 1.0, "v2") is None
-    assert job_table.of_transaction("b", PROJECT, 1.0) is None
-    assert set(job_table.page(PROJECT, 9, None, 1.0, "v2").jobs) == {jobs[0], jobs[2]}
+    jobs = [job_table.add_job(job_table.draft_job(ordered_v2(each, each), PROJECT, 0.0)) for each in "abc"]
+    job_table.delete_job(jobs[1])
+    assert job_table.find_job(jobs[1].job_id, PROJECT, 1.0, "v2") is None
+    assert job_table.find_by_transaction("b", PROJECT, 1.0) is None
+    assert set(job_table.read_page(PROJECT, 9, None, 1.0, "v2").jobs) == {jobs[0], jobs[2]}
     assert (job_table.credits_spent, count_billed(job_table)) == (3, {"a": 1, "b": 1, "c": 1})
-    assert job_table.draft(ordered_v2(), PROJECT, 1.0).number == 4
+    assert job_table.draft_job(ordered_v2(), PROJECT, 1.0).number == 4
