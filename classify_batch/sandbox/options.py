@@ -1,4 +1,4 @@
-"""How a sandbox behaves. Kind by default: no misfortune, no limits, results in one page."""
+"""How a sandbox behaves. By default it has no faults and no limits, and results come in one page."""
 
 from __future__ import annotations
 

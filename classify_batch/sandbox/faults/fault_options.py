@@ -1,8 +1,8 @@
-"""What goes wrong in a sandbox, and how often. All is off by default.
+"""What goes wrong in a sandbox, and how often. All faults are off by default.
 
-Three kinds. How a job ends is decided once, when it is created (`endings`), and kept in the ledger. Which files are
-refused depends on their IDs only. What happens to a request is drawn when it arrives and, where the work gets done,
-again before it is answered (`misfortunes`).
+There are three kinds. How a job ends is decided once, when it is created (`job_endings`), and kept in the ledger. Which
+files are refused depends on their IDs only. What happens to a request is drawn when it arrives and, where its work is
+done, again before it is answered (`request_faults`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from classify_batch.errors import SettingsError
 from classify_batch.sandbox.documents.project import hash_to_fraction
 from classify_batch.sandbox.faults.request_faults import (
     CALLS,
-    MOMENTS,
+    PHASES,
     SHORT_NAMES,
     WHATS,
     CreateFault,
-    checked_what,
-    parse,
+    check_what,
+    parse_request_fault,
 )
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -38,8 +38,8 @@ ResultsLag = Literal["nothing", "null", "half"]
 """What results show while they lag: no items, all items with `result: null`, or only the first half of the items."""
 
 
-def _known(name: str) -> str:
-    parse(name)
+def check_fault_name(name: str) -> str:
+    parse_request_fault(name)
     return name
 
 
@@ -49,7 +49,7 @@ class Faults(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     seed: int | None = None
-    """Same seed, same requests in the same order: same misfortunes. None: the sandbox's own seed."""
+    """Same seed, same requests in the same order: same faults. None: the sandbox's own seed."""
 
     error: Probability = 0.0
     """Per job: ends ERROR."""
@@ -126,8 +126,8 @@ class Faults(BaseModel):
     """Per request of any kind: the work is done, and the answer comes `slow_s` later."""
     slow_s: Seconds = 1.0
     """How much longer slow requests take."""
-    misfortunes: dict[Annotated[str, AfterValidator(_known)], Probability] = Field(default_factory=dict)
-    """All others, by CALL.MOMENT.WHAT. Told as names of their own, `create.after.502 = 0.01`, flat or nested."""
+    request_faults: dict[Annotated[str, AfterValidator(check_fault_name)], Probability] = Field(default_factory=dict)
+    """All others, by CALL.MOMENT.WHAT. Each is given by its own name, `create.after.502 = 0.01`, flat or nested."""
 
     retry_after_s: Seconds | None = None
     """Sent as `Retry-After` with every 429, if set."""
@@ -155,33 +155,33 @@ class Faults(BaseModel):
     """Outages begin so often. None: there is one only."""
     outage_after_s: Seconds | None = None
     """The first begins so long after the start. None: after `outage_every_s`, or at once."""
-    outage_what: Annotated[str, AfterValidator(checked_what)] = "reset"
+    outage_what: Annotated[str, AfterValidator(check_what)] = "reset"
     """What happens to every request while an outage lasts."""
 
     @model_validator(mode="before")
     @classmethod
-    def _gather(cls, values: object) -> object:
-        return _gathered(values) if isinstance(values, Mapping) else values
+    def _gather_request_faults(cls, values: object) -> object:
+        return gather_dotted_names(values) if isinstance(values, Mapping) else values
 
     @field_validator("poison", "foreign", "rejected_vaguely", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
-        return _listed(value) if isinstance(value, str) else value
+    def _split_file_ids(cls, value: object) -> object:
+        return split_file_ids(value) if isinstance(value, str) else value
 
     @field_validator("outage_what", mode="before")
     @classmethod
-    def _spell(cls, value: object) -> object:
+    def _status_to_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) else value
 
     @classmethod
     def of(cls, values: Mapping[str, Any], source: str) -> Self:
-        """Checked faults. Raises SettingsError, naming every fault in the faults."""
+        """Checked faults. Raises SettingsError, which names every error in them."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            words = "; ".join(f"{_place(each)}: {each['msg']}" for each in error.errors())
-            names = ", ".join(name for name in cls.model_fields if name != "misfortunes")
-            grammar = f"{' | '.join(CALLS)}, {' | '.join(MOMENTS)}, 400 to 599 | {' | '.join(WHATS)}"
+            words = "; ".join(f"{fault_name_of(each)}: {each['msg']}" for each in error.errors())
+            names = ", ".join(name for name in cls.model_fields if name != "request_faults")
+            grammar = f"{' | '.join(CALLS)}, {' | '.join(PHASES)}, 400 to 599 | {' | '.join(WHATS)}"
             hint = f"the faults are {names}; and CALL.MOMENT.WHAT, of {grammar}"
             raise SettingsError(f"{source}: {words}", hint=hint) from None
 
@@ -195,20 +195,20 @@ class Faults(BaseModel):
             raise SettingsError(message, hint="--faults takes a TOML file, with lines like: error = 0.05") from None
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"faults {path} is not TOML: {error}", hint="write lines like: error = 0.05") from None
-        return cls.of({**dict(_flat(values)), **over}, f"faults {path}")
+        return cls.of({**dict(flatten_tables(values)), **over}, f"faults {path}")
 
-    def by_request(self) -> Iterator[tuple[str, float]]:
-        """All that can happen to requests: CALL.MOMENT.WHAT and its probability."""
+    def request_probabilities(self) -> Iterator[tuple[str, float]]:
+        """All that can happen to requests: each CALL.MOMENT.WHAT and its probability."""
         for name, full_name in SHORT_NAMES.items():
             yield full_name, getattr(self, name)
-        yield from self.misfortunes.items()
+        yield from self.request_faults.items()
 
-    def by_create(self) -> dict[CreateFault, float]:
+    def create_probabilities(self) -> dict[CreateFault, float]:
         """The probabilities of what can happen to a create and has no CALL.MOMENT.WHAT."""
         return {fault: getattr(self, fault) for fault in get_args(CreateFault)}
 
-    def struck(self, kind: FileFault, file_ids: Sequence[str]) -> Iterator[int]:
-        """The positions of the files of this kind: always the same files."""
+    def indexes_with_fault(self, kind: FileFault, file_ids: Sequence[str]) -> Iterator[int]:
+        """The indexes of the files that have this fault: always the same files."""
         named: FileIds = getattr(self, kind)
         share: float = getattr(self, f"{kind}_share")
         if not named and not share:
@@ -217,7 +217,7 @@ class Faults(BaseModel):
             if file_id in named or hash_to_fraction(kind, file_id) < share:
                 yield position
 
-    def is_down(self, elapsed_s: float) -> bool:
+    def is_in_outage(self, elapsed_s: float) -> bool:
         """Whether an outage lasts, so long after the start."""
         first_s = (self.outage_every_s or 0.0) if self.outage_after_s is None else self.outage_after_s
         since_s = elapsed_s - first_s
@@ -226,7 +226,7 @@ class Faults(BaseModel):
         return 0 <= since_s < self.outage_for_s
 
 
-def _listed(text: str) -> object:
+def split_file_ids(text: str) -> object:
     """File IDs on a command line: with commas between them, or as a list in TOML."""
     if not text.lstrip().startswith("["):
         return [part.strip() for part in text.split(",")]
@@ -236,24 +236,26 @@ def _listed(text: str) -> object:
         raise ValueError('write file IDs with commas between them, or as a list: ["a", "b"]') from None
 
 
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_tables(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """Tables within tables as names with dots."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{name}.")
+            yield from flatten_tables(value, f"{above}{name}.")
         else:
             yield above + name, value
 
 
-def _gathered(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The names with dots put together under `misfortunes`."""
+def gather_dotted_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts the names with dots together under `request_faults`; `misfortunes` is its former name."""
     plain = {name: value for name, value in values.items() if not isinstance(value, Mapping) and "." not in name}
-    dotted = dict(_flat({name: value for name, value in values.items() if name not in plain}))
-    gathered = {name.removeprefix("misfortunes."): value for name, value in dotted.items()}
-    return plain | ({"misfortunes": gathered} if gathered else {})
+    dotted = dict(flatten_tables({name: value for name, value in values.items() if name not in plain}))
+    gathered = {
+        name.removeprefix("misfortunes.").removeprefix("request_faults."): value for name, value in dotted.items()
+    }
+    return plain | ({"request_faults": gathered} if gathered else {})
 
 
-def _place(fault: ErrorDetails) -> str:
-    """Which name a fault is in."""
-    parts = [str(part) for part in fault["loc"] if part not in {"misfortunes", "[key]"}]
+def fault_name_of(error: ErrorDetails) -> str:
+    """The name of the fault that a validation error is about."""
+    parts = [str(part) for part in error["loc"] if part not in {"request_faults", "[key]"}]
     return ".".join(parts)

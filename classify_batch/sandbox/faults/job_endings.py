@@ -10,10 +10,10 @@ from classify_batch.sandbox.faults.fault_options import Faults
 from classify_batch.vocabulary import JobStatus
 
 PARTIAL_SHARE = 0.1
-"""How much of a job with the misfortune `partial` stays without an answer; at least one file."""
+"""How much of a job with the fault `partial` stays without an answer; at least one file."""
 
 Oddity = Literal["unknown_status", "doubled", "unasked", "nameless", "endless_results"]
-"""What is odd about a job while it is out, or about its results; each is a field of `Faults` too."""
+"""What is odd about a job while it is unfinished, or about its results; each is a field of `Faults` too."""
 
 ODDITIES: tuple[Oddity, ...] = ("unknown_status", "doubled", "unasked", "nameless", "endless_results")
 
@@ -36,7 +36,10 @@ class JobEnding(NamedTuple):
 
 
 def decide_ending(faults: Faults, file_ids: Sequence[str], random: Random) -> JobEnding:
-    """How a job ends. All lots are drawn every time: a probability changed leaves the others' alone."""
+    """Decides how a job ends.
+
+    Every random number is drawn every time, so that a change of one probability leaves the other faults as they were.
+    """
     error, cancelled, partial = random.random(), random.random(), random.random()
     nulls = {position for position in range(len(file_ids)) if random.random() < faults.null_result}
     gaps = random.sample(range(len(file_ids)), max(1, round(len(file_ids) * PARTIAL_SHARE)))
@@ -49,7 +52,7 @@ def decide_ending(faults: Faults, file_ids: Sequence[str], random: Random) -> Jo
         absent.update(gaps[1::2])
     if stuck < faults.stuck:
         return JobEnding(JobStatus.PENDING, oddities=oddities)
-    if any(True for _ in faults.struck("poison", file_ids)):
+    if any(True for _ in faults.indexes_with_fault("poison", file_ids)):
         return JobEnding(JobStatus.ERROR, "PDF_IS_BROKEN", oddities=oddities)
     if error < faults.error:
         return JobEnding(JobStatus.ERROR, "TIMEOUT", oddities=oddities)

@@ -1,8 +1,8 @@
-"""What can happen to a request, how it is named, and the dice: pure.
+"""The faults of requests: how they are named, and which of them a request meets. Pure.
 
-A misfortune is named CALL.MOMENT.WHAT: `create.after.502` is a 502 in the place of a create's answer, once the job
-was accepted. That is the whole grammar: each call can meet each `what` at each moment. `SHORT_NAMES` has names for the
-common ones; what a client then sees is in `struck`.
+A fault is named CALL.MOMENT.WHAT: `create.after.502` is a 502 in the place of a create's answer, after the job was
+accepted. Any call can be combined with any moment and any `what`. `SHORT_NAMES` has names for the common ones. What the
+client then sees is in `fault_responses`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Literal, NamedTuple
 Call = Literal["create", "list", "get", "results", "files", "cancel", "delete"]
 """The same names for both versions; `results` is of v1 only, `cancel` and `delete` are of v2."""
 
-Moment = Literal["before", "after"]
-"""Before any work is done, or after it was done and before it is answered."""
+Phase = Literal["before", "after"]
+"""The MOMENT of a fault's name: before any work is done, or after it was done and before it is answered."""
 
-MOMENTS: tuple[Moment, ...] = ("before", "after")
+PHASES: tuple[Phase, ...] = ("before", "after")
 
 EVERY_CALL: frozenset[Call] = frozenset({"create", "list", "get", "results", "files", "cancel", "delete"})
 READS: frozenset[Call] = frozenset({"list", "get", "results", "files"})
@@ -64,34 +64,34 @@ SHORT_NAMES: Mapping[str, str] = {
 }
 
 
-class Misfortune(NamedTuple):
-    """What strikes which calls, and when."""
+class RequestFault(NamedTuple):
+    """What happens to which calls, and when."""
 
     calls: frozenset[Call]
-    moment: Moment
+    phase: Phase
     what: str
 
 
-def parse(name: str) -> Misfortune:
-    """The misfortune of a name CALL.MOMENT.WHAT. Raises ValueError, saying which part is wrong."""
+def parse_request_fault(name: str) -> RequestFault:
+    """The fault that a name CALL.MOMENT.WHAT stands for. Raises ValueError, which says what part is wrong."""
     call, _, rest = name.partition(".")
-    moment, _, what = rest.partition(".")
+    phase, _, what = rest.partition(".")
     if call not in CALLS:
         raise ValueError(f"a call is one of {', '.join(CALLS)}")
-    return Misfortune(CALLS[call], _moment(moment), checked_what(what))
+    return RequestFault(CALLS[call], parse_phase(phase), check_what(what))
 
 
-def checked_what(what: str) -> str:
-    """`what`, if it can happen. Raises ValueError."""
+def check_what(what: str) -> str:
+    """Gives `what` back if it can happen. Raises ValueError."""
     if what in WHATS or (what.isascii() and what.isdigit() and int(what[:4]) in STATUSES):
         return what
     raise ValueError(f"what happens is a status from 400 to 599 or one of {', '.join(WHATS)}")
 
 
-def _moment(word: str) -> Moment:
-    for moment in MOMENTS:
-        if word == moment:
-            return moment
+def parse_phase(word: str) -> Phase:
+    for phase in PHASES:
+        if word == phase:
+            return phase
     raise ValueError("a moment is before or after, as in create.after.502")
 
 
@@ -113,20 +113,20 @@ class CreateFaultSampler:
         self._probabilities = probabilities
         self._randoms = {fault: Random(f"{seed}/{fault}") for fault in probabilities}  # noqa: S311
 
-    def happens(self, fault: CreateFault) -> bool:
+    def happens_to_next(self, fault: CreateFault) -> bool:
         """Whether the fault happens to the next create; to be asked once for each."""
         return self._randoms[fault].random() < self._probabilities[fault]
 
 
 class Draw(NamedTuple):
-    """What the dice say: whether the request is slow, and what happens to it then, if anything."""
+    """What was drawn for a request: whether it is slow, and what happens to it then, if anything."""
 
     slow: bool = False
     what: str | None = None
 
 
-def sure(what: str) -> Draw:
-    """The lot of a request to which `what` happens for certain."""
+def certain_draw(what: str) -> Draw:
+    """The draw of a request to which `what` happens for certain."""
     return Draw(slow=True) if what == SLOW else Draw(what=what)
 
 
@@ -135,23 +135,23 @@ class FaultSampler:
 
     Args:
         rows: names and probabilities.
-        seed: same seed, same requests in the same order: same misfortunes.
+        seed: same seed, same requests in the same order: same faults.
     """
 
     def __init__(self, rows: Iterable[tuple[str, float]], seed: int) -> None:
         self._random = Random(seed)  # noqa: S311
-        self._rows: dict[tuple[Call, Moment], list[tuple[float, str]]] = {}
+        self._rows: dict[tuple[Call, Phase], list[tuple[float, str]]] = {}
         for name, probability in rows:
-            misfortune = parse(name)
-            for call in misfortune.calls if probability > 0 else ():
-                self._rows.setdefault((call, misfortune.moment), []).append((probability, misfortune.what))
-        for struck in self._rows.values():
-            struck.sort(key=lambda row: row[1] != SLOW)
+            fault = parse_request_fault(name)
+            for call in fault.calls if probability > 0 else ():
+                self._rows.setdefault((call, fault.phase), []).append((probability, fault.what))
+        for faults_by_call in self._rows.values():
+            faults_by_call.sort(key=lambda row: row[1] != SLOW)
 
-    def throw(self, call: Call, moment: Moment) -> Draw:
-        """The first that strikes is it; being slow goes with any other."""
+    def draw_fault(self, call: Call, phase: Phase) -> Draw:
+        """Draws for each fault in turn; the first that happens ends it. Being slow goes along with another fault."""
         slow = False
-        for probability, what in self._rows.get((call, moment), ()):
+        for probability, what in self._rows.get((call, phase), ()):
             if self._random.random() >= probability:
                 continue
             if what != SLOW:

@@ -31,7 +31,7 @@ def admit_create(
 
 def check_files(create_request: CreateRequest, project_id: str, faults: Faults, upload_store: UploadStore) -> None:
     file_ids = create_request.file_ids
-    foreign = list(faults.struck("foreign", file_ids))
+    foreign = list(faults.indexes_with_fault("foreign", file_ids))
     if foreign and faults.foreign_says == "index":
         message = "Value error, no such file in the project"
         raise make_422_refusal(*((file_location(create_request, index), message, "value_error") for index in foreign))
@@ -39,7 +39,7 @@ def check_files(create_request: CreateRequest, project_id: str, faults: Faults, 
     named = upload_store.first_unknown_file(file_ids, project_id) or (file_ids[foreign[0]] if foreign else None)
     if named is not None:
         raise make_refusal(400, f"File ID {named} is not in Project ID {project_id}")
-    if any(True for _ in faults.struck("rejected_vaguely", file_ids)):
+    if any(True for _ in faults.indexes_with_fault("rejected_vaguely", file_ids)):
         raise make_refusal(400, "Some of the files can't be classified")
 
 

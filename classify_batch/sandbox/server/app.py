@@ -22,7 +22,14 @@ from starlette.types import Message, Receive, Scope, Send
 from classify_batch.protocol import v1, v2
 from classify_batch.protocol.file_bodies import FILES_PATH
 from classify_batch.sandbox.documents.project import Project
-from classify_batch.sandbox.faults.request_faults import Call, CreateFaultSampler, Draw, FaultSampler, Moment, sure
+from classify_batch.sandbox.faults.request_faults import (
+    Call,
+    CreateFaultSampler,
+    Draw,
+    FaultSampler,
+    Phase,
+    certain_draw,
+)
 from classify_batch.sandbox.jobs.job_table import JobTable, count_billed
 from classify_batch.sandbox.jobs.ledger import Ledger
 from classify_batch.sandbox.options import Options
@@ -72,8 +79,8 @@ class App:
         self._started_s = wall_s()
         self._faults = options.faults
         seed = job_table.seed if self._faults.seed is None else self._faults.seed
-        self._fault_sampler = FaultSampler(self._faults.by_request(), seed)
-        self._create_faults = CreateFaultSampler(self._faults.by_create(), seed)
+        self._fault_sampler = FaultSampler(self._faults.request_probabilities(), seed)
+        self._create_faults = CreateFaultSampler(self._faults.create_probabilities(), seed)
         self.creates_waiting = 0
         upload_store = UploadStore(project, options, wall_s)
         self._router = Router(
@@ -138,14 +145,14 @@ class App:
         now_s = self._wall_s()
         self.meter.count_arrival(now_s)
         try:
-            if self._faults.is_down(now_s - self._started_s):
-                fault_response = await self._apply_fault(sure(self._faults.outage_what), call, request)
+            if self._faults.is_in_outage(now_s - self._started_s):
+                fault_response = await self._apply_fault(certain_draw(self._faults.outage_what), call, request)
                 if fault_response is not None:
                     return fault_response
             self._check_access(request, now_s)
             if (fault_response := await self._draw_and_apply_fault(call, "before", request)) is not None:
                 return fault_response
-            if call == "create" and self._create_faults.happens("create_slow"):
+            if call == "create" and self._create_faults.happens_to_next("create_slow"):
                 response = JsonResponse(await self._accept_after_delay(handler, request))
             else:
                 response = JsonResponse(await handler(request, self._wall_s()))
@@ -164,9 +171,9 @@ class App:
             raise make_429_refusal(RATE_WORDS, self._faults.retry_after_s)
 
     async def _draw_and_apply_fault(
-        self, call: Call, moment: Moment, request: Request, response: Response | None = None
+        self, call: Call, phase: Phase, request: Request, response: Response | None = None
     ) -> Response | None:
-        return await self._apply_fault(self._fault_sampler.throw(call, moment), call, request, response)
+        return await self._apply_fault(self._fault_sampler.draw_fault(call, phase), call, request, response)
 
     async def _apply_fault(
         self, draw: Draw, call: Call, request: Request, response: Response | None = None

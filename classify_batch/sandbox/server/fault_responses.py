@@ -1,4 +1,4 @@
-"""What a client sees of each misfortune: one function per word of `misfortunes.WHATS`, and one for the statuses."""
+"""What a client sees of each fault: one response for each word of `request_faults.WHATS`, and one for each status."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _RESPONSES: Mapping[str, Callable[[Response], Response]] = {
 def make_fault_response(
     what: str, call: Call, whole: Response | None, retry_after_s: float | None, files_field: str = "file_ids"
 ) -> Response:
-    """What the client gets when `what` strikes.
+    """The response that the client gets when `what` happens.
 
     Args:
         whole: the answer that it would have got; None if no work was done.

@@ -46,12 +46,12 @@ class JobHandlers:
 
     def _accept_create(self, create_request: CreateRequest, project_id: str, now_s: float) -> SandboxJob:
         admit_create(create_request, project_id, self._options, self._upload_store, self._job_table, now_s)
-        if self._create_faults.happens("same_job_id"):
+        if self._create_faults.happens_to_next("same_job_id"):
             latest = self._job_table.latest_job(project_id, self.version)
             if latest is not None:
                 return latest
         job = self._keep_job(self._job_table.draft_job(create_request, project_id, now_s))
-        if self._create_faults.happens("overlap"):
+        if self._create_faults.happens_to_next("overlap"):
             self._keep_job(self._job_table.draft_overlapping_job(job, now_s))
         return job
 

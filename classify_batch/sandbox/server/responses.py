@@ -20,7 +20,7 @@ RequestError = tuple[Sequence[str | int], str, str]
 
 
 class BreakableConnection(Protocol):
-    """A connection, as misfortunes need it: ASGI has no way to break one."""
+    """A connection that faults can break, for which ASGI has no way."""
 
     @property
     def stopping(self) -> anyio.Event:

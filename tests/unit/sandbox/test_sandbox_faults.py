@@ -14,16 +14,18 @@ PAGE = (Path(__file__).parents[3] / "classify_batch" / "manual" / "sandbox.md").
 
 def test_kind_by_default() -> None:
     """Without faults nothing happens to any request, no file is refused, and there is no outage."""
-    assert {probability for _, probability in Faults().by_request()} == {0.0}
-    assert not any(list(Faults().struck(kind, FILE_IDS)) for kind in ("poison", "foreign", "rejected_vaguely"))
-    assert not any(Faults().is_down(elapsed_s) for elapsed_s in range(100))
+    assert {probability for _, probability in Faults().request_probabilities()} == {0.0}
+    assert not any(
+        list(Faults().indexes_with_fault(kind, FILE_IDS)) for kind in ("poison", "foreign", "rejected_vaguely")
+    )
+    assert not any(Faults().is_in_outage(elapsed_s) for elapsed_s in range(100))
 
 
 def test_short_names_are_faults() -> None:
     """Each short name of the table is a fault of its own."""
     assert set(SHORT_NAMES) < set(Faults.model_fields)
     told = Faults.model_validate(dict.fromkeys(SHORT_NAMES, 1))
-    assert dict(told.by_request()) == dict.fromkeys(SHORT_NAMES.values(), 1.0)
+    assert dict(told.request_probabilities()) == dict.fromkeys(SHORT_NAMES.values(), 1.0)
 
 
 def test_any_misfortune_can_be_told_flat_or_nested(tmp_path: Path) -> None:
@@ -31,18 +33,20 @@ def test_any_misfortune_can_be_told_flat_or_nested(tmp_path: Path) -> None:
     path = tmp_path / "faults.toml"
     path.write_text('error = 0.5\ncreate.after.502 = 0.1\n"read.before.429" = 0.2\n[any.before]\nreset = 0.3\n')
     expected = {"create.after.502": 0.1, "read.before.429": 0.2, "any.before.reset": 0.3}
-    assert Faults.load(path).misfortunes == expected
+    assert Faults.load(path).request_faults == expected
     assert Faults.load(path).error == 0.5
-    assert Faults.load(path, **{"create.after.502": "0.4"}).misfortunes == expected | {"create.after.502": 0.4}
-    assert Faults.of({"list.before.404": 1}, "here") == Faults(misfortunes={"list.before.404": 1})
+    assert Faults.load(path, **{"create.after.502": "0.4"}).request_faults == expected | {"create.after.502": 0.4}
+    assert Faults.of({"list.before.404": 1}, "here") == Faults(request_faults={"list.before.404": 1})
 
 
 def test_a_share_of_files_is_always_the_same_files() -> None:
     """Which files a share means depends on their IDs only, and not on what else is wrong with them."""
     faults = Faults(poison_share=0.3, foreign_share=0.3, foreign=frozenset({"file-7"}))
-    poison, foreign = ({FILE_IDS[each] for each in faults.struck(kind, FILE_IDS)} for kind in ("poison", "foreign"))
+    poison, foreign = (
+        {FILE_IDS[each] for each in faults.indexes_with_fault(kind, FILE_IDS)} for kind in ("poison", "foreign")
+    )
     assert 250 < len(poison) < 350
-    assert {FILE_IDS[::-1][each] for each in faults.struck("poison", FILE_IDS[::-1])} == poison
+    assert {FILE_IDS[::-1][each] for each in faults.indexes_with_fault("poison", FILE_IDS[::-1])} == poison
     assert "file-7" in foreign
     assert len(poison & foreign) < 130
 
@@ -52,7 +56,7 @@ def test_outages_come_as_told() -> None:
 
     def down(**told: float) -> list[int]:
         faults = Faults.model_validate(told)
-        return [elapsed_s for elapsed_s in range(12) if faults.is_down(elapsed_s)]
+        return [elapsed_s for elapsed_s in range(12) if faults.is_in_outage(elapsed_s)]
 
     assert down(outage_every_s=5, outage_for_s=2) == [5, 6, 10, 11]
     assert down(outage_every_s=5, outage_for_s=2, outage_after_s=1) == [1, 2, 6, 7, 11]
@@ -76,7 +80,7 @@ def test_faults_are_read_from_toml(tmp_path: Path) -> None:
         *("create.after.502 = 2", "create.after.600 = 1", "create.after.99999 = 1", "create.during.502 = 1"),
         *("created.after.502 = 1", "create.502 = 1", "create.after.rest = 1", "outage_what = 302", "any = 1"),
         *('results_lag_shows = "all"', 'overlap_mode = "SLOW"', "create_slow = 2", "list_hides_for_s = -1"),
-        *("misfortunes = 1", 'foreign_says = "aloud"', "outage_every_s = 0"),
+        *("misfortunes = 1", "request_faults = 1", 'foreign_says = "aloud"', "outage_every_s = 0"),
     ],
 )
 def test_wrong_faults_are_refused(tmp_path: Path, text: str) -> None:
@@ -119,7 +123,7 @@ def test_the_manual_lists_every_fault() -> None:
     """The manual's table has a line for each fault and each word of what can happen, and for no other."""
     cells = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
     listed = {name for cell in cells for name in re.findall("`([^`]+)`", cell) if not name.startswith("--")}
-    assert listed == (set(Faults.model_fields) - {"misfortunes"}) | set(WHATS) | {"400", "599"}
+    assert listed == (set(Faults.model_fields) - {"request_faults"}) | set(WHATS) | {"400", "599"}
 
 
 def test_the_manual_example_is_a_faults_file(tmp_path: Path) -> None:
@@ -128,5 +132,5 @@ def test_the_manual_example_is_a_faults_file(tmp_path: Path) -> None:
     path = tmp_path / "faults.toml"
     path.write_text(example)
     faults = Faults.load(path)
-    assert faults.misfortunes
-    assert FaultSampler(faults.by_request(), 1).throw("create", "after") is not None
+    assert faults.request_faults
+    assert FaultSampler(faults.request_probabilities(), 1).draw_fault("create", "after") is not None
