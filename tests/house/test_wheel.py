@@ -29,7 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "classify_batch", source / "classify_batch", ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     built = subprocess.run(
-        [*pip, "--wheel-dir", str(target), str(source)], capture_output=True, text=True, timeout=120, check=False
+        [*pip, "--wheel-dir", str(target), str(source)], capture_output=True, text=True, timeout=300, check=False
     )
     assert built.returncode == 0, built.stderr
     (path,) = target.glob("*.whl")
@@ -43,7 +43,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(home, with_pip=False)
     python = home / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*pip, str(wheel)], capture_output=True, timeout=120, check=True)
+    subprocess.run([*pip, str(wheel)], capture_output=True, timeout=300, check=True)
     (packages,) = home.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     return home / "bin"
@@ -53,7 +53,7 @@ def call(command: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProce
     ours = ("LLAMA_CLOUD_", "CLASSIFY_BATCH_", "PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return subprocess.run(
-        [str(command), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [str(command), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=180, check=False
     )
 
 
