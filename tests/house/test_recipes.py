@@ -7,6 +7,7 @@ import configparser
 import json
 import os
 import re
+import resource
 import shlex
 import stat
 import subprocess
@@ -24,8 +25,11 @@ from classify_batch.cli.main import COMMANDS, cli
 
 MANUAL = Path(__file__).parents[2] / "classify_batch" / "manual"
 PAGE = (MANUAL / "recipes.md").read_text("utf-8")
-TOGETHER_S = 300
-"""How long all recipes that are run may take together: 15 s, and more on a busy machine."""
+TOGETHER_S = 60
+"""How much of a processor all recipes that are run may take together; half of it is enough."""
+
+HANGS_S = 300
+"""After so long something hangs, however busy the machine is."""
 
 
 def section(title: str) -> str:
@@ -46,13 +50,19 @@ def environment(*folders: Path) -> dict[str, str]:
     return kept | {"PATH": path}
 
 
+def cpu_s() -> float:
+    """What the processes that were started, and have ended, took of a processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.slow
 def test_the_recipes_to_try_run_as_they_stand(tmp_path: Path) -> None:
     """From the top to the bottom in one empty folder; each block of shell and Python ends with 0."""
     recipes = blocks(section("To try at once"))
     assert len(recipes) > 12
     shell, python = ["sh", "-eu", "-c"], [sys.executable, "-c"]
-    said, until_s = [], time.monotonic() + TOGETHER_S
+    said, until_s, before_s = [], time.monotonic() + HANGS_S, cpu_s()
     for language, block in recipes:
         command = [*(shell if language == "sh" else python), block]
         left_s = until_s - time.monotonic()
@@ -61,6 +71,7 @@ def test_the_recipes_to_try_run_as_they_stand(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         said.append(done.stdout + done.stderr)
+    assert cpu_s() - before_s < TOGETHER_S
     runs = {path.parent.name for path in tmp_path.glob("*/*/manifest.json")}
     assert runs == {"practice", "monday", "tuesday", "evening", "inbox", "from-python"}
     assert sum("state       complete" in words for words in said) >= 5
@@ -90,7 +101,7 @@ def test_old_complete_runs_are_deleted_and_no_others(tmp_path: Path) -> None:
             os.utime(path, (now_s - age * old_s, now_s - age * old_s))
     ((_, block),) = blocks(section("Clean up old runs"))
     subprocess.run(
-        ["sh", "-eu", "-c", block], cwd=tmp_path, env=environment(), capture_output=True, timeout=120, check=True
+        ["sh", "-eu", "-c", block], cwd=tmp_path, env=environment(), capture_output=True, timeout=30, check=True
     )
     assert {path.name for path in (tmp_path / "nights").iterdir()} == {"failed", "cut", "last"}
 
@@ -115,7 +126,7 @@ def night(tmp_path: Path) -> Any:
             ["./classify-nightly", "job.toml", "ids.txt", "runs", *last],
             cwd=tmp_path,
             env=environment(tmp_path),
-            timeout=120,
+            timeout=30,
             check=False,
         )
         return done.returncode, (tmp_path / "mails").read_text()
@@ -158,7 +169,7 @@ def test_two_nights_with_the_real_command(tmp_path: Path) -> None:
         (tmp_path / "night").write_text(date)
         (tmp_path / "ids.txt").write_text("".join(f"file-{number}\n" for number in range(files)))
         call = ["./classify-nightly", "job.toml", "ids.txt", "runs"]
-        done = subprocess.run(call, cwd=tmp_path, env=environment(tmp_path), timeout=180, check=False)
+        done = subprocess.run(call, cwd=tmp_path, env=environment(tmp_path), timeout=60, check=False)
         assert done.returncode == 0, (tmp_path / "runs" / f"{date}.log").read_text()
     assert json.loads((tmp_path / "runs" / "2026-11-23" / "manifest.json").read_text())["reused"] == 20
     assert "complete already" in (tmp_path / "runs" / "2026-11-23.log").read_text()
