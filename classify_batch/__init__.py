@@ -2,7 +2,7 @@
 
     from classify_batch import Settings, run
 
-    result = run(Settings.load("configs/sandbox.toml"), file_ids=["…"], run_dir="runs/2026-11-22")
+    result = run(Settings.load("my.toml"), file_ids=["…"], run_dir="runs/2026-11-22")
     print(result.state, result.counts, result.exit_status)
 
 The names below are loaded when they are first used, so that `import classify_batch` costs nothing.

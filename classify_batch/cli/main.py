@@ -61,8 +61,9 @@ def cli() -> None:
     """Classify very many LlamaCloud files: planned, paced, resumable, nothing lost, nothing paid twice.
 
     \b
-    Example:
-      classify-batch run configs/invoices-and-contracts.toml --input ids.txt --run-dir runs/today
+    Examples:
+      classify-batch manual sandbox.toml > my.toml
+      classify-batch run my.toml --input ids.txt --run-dir runs/today
     """
 
 

@@ -40,7 +40,7 @@ def run_command(config: Path, source: str, run_dir: Path, column: str | None, as
 
     \b
     Examples:
-      classify-batch run configs/sandbox.toml --input ids.txt --run-dir runs/today
+      classify-batch run my.toml --input ids.txt --run-dir runs/today
       psql -Atc 'select file_id from inbox' | classify-batch run my.toml --input - --run-dir runs/today
     """
     from classify_batch.settings import Settings

@@ -11,7 +11,7 @@ _EPILOG = """\b
 Example: a sandbox that loses 5 % of the create answers, and the vendor's API key variable set for it:
   classify-batch sandbox --port 8765 --fault lost_create_answer=0.05
   LLAMA_CLOUD_API_KEY=sandbox LLAMA_CLOUD_BASE_URL=http://127.0.0.1:8765 python your_pipeline.py
-Any misfortune is CALL.MOMENT.WHAT, like read.before.slow or any.after.reset; the README lists them all:
+Any misfortune is CALL.MOMENT.WHAT, like read.before.slow; `classify-batch manual sandbox` lists them all:
   classify-batch sandbox --fault create.after.502=0.01 --fault list_lag_s=3 --fault credits=1000
 What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
 """

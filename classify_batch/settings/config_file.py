@@ -25,7 +25,7 @@ CONFIG_FILE: ContextVar[ConfigFile] = ContextVar("config_file", default=ConfigFi
 
 
 def read_toml(path: Path) -> ConfigFile:
-    hint = "give the path of a TOML file; configs/ has examples"
+    hint = "give the path of a TOML file; `classify-batch manual sandbox.toml` prints one to begin with"
     try:
         text = path.read_text("utf-8-sig")
         return ConfigFile(path, tomllib.loads(text), text)

@@ -49,7 +49,8 @@ def refusal(error: ValidationError, file: ConfigFile, options: Mapping[str, Any]
     faults = [place(fault["loc"], file, options) + _describe_error(fault) for fault in found]
     said = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults in the settings", *faults])
     in_file = file.path is not None and any(fault.startswith(str(file.path)) for fault in faults)
-    return SettingsError(said, hint=f"{f'mend {file.path}; ' if in_file else ''}the README lists every setting")
+    where = f"mend {file.path}; " if in_file else ""
+    return SettingsError(said, hint=f"{where}`classify-batch manual settings` lists every setting")
 
 
 def place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, Any]) -> str:

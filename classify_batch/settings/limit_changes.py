@@ -30,7 +30,7 @@ class Tuning(BaseModel):
             fault = error.errors(include_url=False)[0]
             raise UsageError(
                 f"{'.'.join(map(str, fault['loc']))}: {fault['msg']} (given: {fault['input']!r})",
-                hint="the README lists the range of every limit",
+                hint="`classify-batch manual settings` has the range of every limit",
             ) from None
 
     def told(self) -> dict[str, Any]:

@@ -363,6 +363,12 @@ def test_every_script_is_written_down() -> None:
     assert [name for name in sorted(scripts) if f"scripts/{name}" not in page("developing")] == []
 
 
+def test_no_message_names_what_a_wheel_has_not() -> None:
+    """Hints and help name the manual, which comes with the package, and neither the README nor configs/."""
+    words = re.compile(r"\b(README|configs/)")
+    assert [named(path) for path in MODULES if words.search(path.read_text())] == []
+
+
 def test_quoted_messages_are_messages() -> None:
     """What the manual quotes of a message, between its ellipses, stands so in the code."""
     code = "\n".join(path.read_text() for path in MODULES)

@@ -27,7 +27,7 @@ from classify_batch.sandbox.server.app import App
 from classify_batch.sandbox.server.responses import CONNECTION_KEY
 
 HOST = "127.0.0.1"
-"""Never another: a sandbox believes everybody who has its key, and the key is in the README."""
+"""Never another: a sandbox believes everybody who has its key, and the key is in the manual."""
 
 _STOPPING = "stopping"
 """The key in a connection's state under which it finds the server's event."""
