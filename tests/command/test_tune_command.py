@@ -75,7 +75,7 @@ def test_a_run_that_is_on_is_told(work: Path) -> None:
         assert command("tune", run_dir, "--resume").returncode == 0
         _, said = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, said
-    assert "told anew: jobs_in_flight = 50, requests_per_s = 1000.0" in said
+    assert "limits changed: jobs_in_flight = 50, requests_per_s = 1000.0" in said
     tuned = [line for line in (run_dir / "journal.jsonl").read_text().splitlines() if '"kind":"tuned"' in line]
     assert [json.loads(line)["limits"] for line in tuned] == [
         {"paused": True},

@@ -101,7 +101,7 @@ def test_old_complete_runs_are_deleted_and_no_others(tmp_path: Path) -> None:
             os.utime(path, (now_s - age * old_s, now_s - age * old_s))
     ((_, block),) = blocks(section("Clean up old runs"))
     subprocess.run(
-        ["sh", "-eu", "-c", block], cwd=tmp_path, env=environment(), capture_output=True, timeout=30, check=True
+        ["sh", "-eu", "-c", block], cwd=tmp_path, env=environment(), capture_output=True, timeout=120, check=True
     )
     assert {path.name for path in (tmp_path / "nights").iterdir()} == {"failed", "cut", "last"}
 
@@ -126,7 +126,7 @@ def night(tmp_path: Path) -> Any:
             ["./classify-nightly", "job.toml", "ids.txt", "runs", *last],
             cwd=tmp_path,
             env=environment(tmp_path),
-            timeout=30,
+            timeout=120,
             check=False,
         )
         return done.returncode, (tmp_path / "mails").read_text()
@@ -169,7 +169,7 @@ def test_two_nights_with_the_real_command(tmp_path: Path) -> None:
         (tmp_path / "night").write_text(date)
         (tmp_path / "ids.txt").write_text("".join(f"file-{number}\n" for number in range(files)))
         call = ["./classify-nightly", "job.toml", "ids.txt", "runs"]
-        done = subprocess.run(call, cwd=tmp_path, env=environment(tmp_path), timeout=60, check=False)
+        done = subprocess.run(call, cwd=tmp_path, env=environment(tmp_path), timeout=180, check=False)
         assert done.returncode == 0, (tmp_path / "runs" / f"{date}.log").read_text()
     assert json.loads((tmp_path / "runs" / "2026-11-23" / "manifest.json").read_text())["reused"] == 20
     assert "complete already" in (tmp_path / "runs" / "2026-11-23.log").read_text()
