@@ -149,6 +149,8 @@ class Orchestrator:
             paused=self._gate.paused,
             stopping=None if self._shutdown.stop is None else self._shutdown.stop.reason,
             jobs_left_s=jobs_left_s(self._poller, self._reconciler, self._work_queue, self._slots, self._gate),
+            limited_per_s=self._gate.limited_per_s,
+            noise_share=self._gate.noise_share,
         )
 
     async def run(

@@ -18,6 +18,9 @@ class Progress:
         jobs_left_s: seconds that all of these still take, by what the run learned; None where nobody knows.
         waiting_s: seconds for which nothing is sent; down: because the API answers nothing, and not because it asked
             for fewer requests; paused: because somebody asked for no new jobs.
+        limited_per_s: the lower of the rates that the API was shown to allow, of requests or of creates, where that is
+            less than was set; noise_share: of the requests, those that are answered 429 whatever the rate. Each None
+            where no experiment showed any.
     """
 
     files: int
@@ -33,6 +36,8 @@ class Progress:
     paused: bool
     stopping: str | None
     jobs_left_s: float | None
+    limited_per_s: float | None = None
+    noise_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ CUT_MAX_MEASURED = 0.1
 """To what share of the rate an experiment goes: by SLOWER, or to BELOW of what is delivered; to no less than CUT_MAX
 unless what is delivered was measured at a rate that had settled."""
 
-MEASURED_ANSWERS = 20
+MEASURED_ANSWERS = 40
 FELL_TO = 0.25
 FELL_TO_RECHECKED = 0.5
 ODDS = 10
@@ -71,6 +71,9 @@ ANSWERS_MAX = 200
 STEP_MIN = 0.04
 STEP_MAX = 0.25
 STEP_BACK = 0.25
+STEP_BACK_IN_NOISE = 0.5
+"""What a probe that fails takes back: more where a probe that succeeds may have done so by chance."""
+
 STEP_ANSWERS = 50
 STEP_DEVIATIONS = 3.0
 """A probe goes up by so much that 50 answers can tell the rise from the noise."""
@@ -364,7 +367,8 @@ class RateControl:
         test = self._test
         test.add(refused=refused)
         if test.verdict is Verdict.HIGH:
-            self._hold_limited(self.held_per_s * (1 - STEP_BACK * self._step_min), now_s, SETTLE_S)
+            back = STEP_BACK if self.noise.mean < RECHECK_FROM else STEP_BACK_IN_NOISE
+            self._hold_limited(self.held_per_s * (1 - back * self._step_min), now_s, SETTLE_S)
         elif test.verdict is Verdict.LOW and now_s - self._began_s >= self._hold_s:
             if not self._is_used:
                 self._raise(self._step, now_s)

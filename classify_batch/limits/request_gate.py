@@ -146,6 +146,12 @@ class RequestGate:
         return None if self._creates is None else self._creates.discovered_per_s
 
     @property
+    def limited_per_s(self) -> float | None:
+        """The lower of these two."""
+        rates = (self.discovered_per_s, self.discovered_creates_per_s)
+        return min((per_s for per_s in rates if per_s is not None), default=None)
+
+    @property
     def noise_share(self) -> float | None:
         """Of the requests, those that are answered 429 however slowly they are sent; None where none were seen."""
         shares = (rate.noise_share for rate in (self._reads, self._creates) if rate is not None)

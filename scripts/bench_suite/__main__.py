@@ -23,6 +23,7 @@ from bench_suite.clients import CLIENTS
 from bench_suite.compare import CASES, compare
 from bench_suite.growth import growth
 from bench_suite.lab import SCRIPTS, Lab, Server, environment, pin_clients, spread_clients
+from bench_suite.rate_table import rate_table
 from bench_suite.singles import journal, plan, resume, reuse, server, start
 from bench_suite.v2 import v2
 
@@ -31,6 +32,7 @@ Rows = list[dict[str, Any]]
 
 SUITES: dict[str, Callable[[Lab, argparse.Namespace], Rows]] = {
     **dict.fromkeys(CASES, compare),
+    "rate-table": rate_table,
     "growth": growth,
     "v2": v2,
     "journal": journal,
@@ -42,7 +44,7 @@ SUITES: dict[str, Callable[[Lab, argparse.Namespace], Rows]] = {
 }
 DRAWN = {*CASES, "growth"}
 
-WITHOUT_SERVER = frozenset({"plan", "reuse"})
+WITHOUT_SERVER = frozenset({"plan", "reuse", "rate-table"})
 
 
 def main() -> None:

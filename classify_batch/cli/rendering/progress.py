@@ -20,6 +20,9 @@ SLOTS_SHOWN_MAX = 100_000
 """More can't be set but by none at all."""
 RATE_OVER_S = 30.0
 
+NOISE_SHOWN_MIN = 0.001
+"""A smaller share of 429s is nobody's business."""
+
 
 class Throughput:
     """Files a second over the last half minute, and the time left at that rate."""
@@ -105,6 +108,10 @@ def details(progress: Progress, throughput: Throughput) -> str:
     if progress.waiting_s >= 1:
         why = "the API is down" if progress.down else "the API's rate limit"
         parts.append(f"waiting {progress.waiting_s:.0f} s: {why}")
+    if progress.limited_per_s is not None:
+        parts.append(f"rate limited by the API at {progress.limited_per_s:.3g}/s")
+    if progress.noise_share is not None and progress.noise_share >= NOISE_SHOWN_MIN:
+        parts.append(f"429s that don't depend on our rate ({100 * progress.noise_share:.2g} %)")
     parts += [
         f"{progress.in_flight}{f' of {progress.slots}' if progress.slots <= SLOTS_SHOWN_MAX else ''} jobs out",
         f"{outcomes.get('classified', 0):,} classified",

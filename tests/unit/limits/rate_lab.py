@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -158,3 +159,91 @@ async def keep_busy(
     async with anyio.create_task_group() as tasks:
         for _ in range(callers):
             tasks.start_soon(ask)
+
+
+# --- The table ---------------------------------------------------------------------------------------------------
+
+
+def _half_for_two_minutes(now_s: float) -> float:
+    return 0.5 if 60 <= now_s < 180 else 1.0
+
+
+def _nothing() -> Limit | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A server, what we were told of it, and what is promised.
+
+    Attributes:
+        used_min: of what is allowed, judged from `from_s` on (30 s; below 5 requests a second 150 requests).
+        own_max: of all requests, 429s of our own making, judged from then on.
+        reads: the limit of the requests that create nothing, where they are limited apart from creates.
+    """
+
+    name: str
+    per_s: float
+    limit: Callable[[], Limit | None]
+    used_min: float
+    own_max: float
+    noise: float = 0.0
+    until_s: float = 130.0
+    from_s: float = 30.0
+    reads: Callable[[], Limit | None] | None = None
+
+
+CASES = (
+    Case("no limit but ours", 40, lambda: SlidingWindow(40), 0.98, 0.0),
+    Case("noise 0.5 %", 40, _nothing, 0.85, 0.0, 0.005),
+    Case("noise 2 %", 40, _nothing, 0.85, 0.0, 0.02),
+    Case("noise 5 %", 40, _nothing, 0.75, 0.0, 0.05),
+    Case("hidden: a tenth of 200", 200, lambda: SlidingWindow(20), 0.93, 0.01),
+    Case("hidden: a tenth of 40", 40, lambda: SlidingWindow(4), 0.93, 0.01, until_s=638, from_s=38),
+    Case("hidden: 90 % of 40", 40, lambda: SlidingWindow(36), 0.93, 0.01),
+    Case("hidden: half of 40", 40, lambda: SlidingWindow(20), 0.93, 0.01),
+    Case("hidden half, noise 2 %", 40, lambda: SlidingWindow(20), 0.80, 0.03, 0.02, until_s=190),
+    Case("hidden half, noise 5 %", 40, lambda: SlidingWindow(20), 0.80, 0.03, 0.05, until_s=190),
+    Case("others take half, 2 min", 40, lambda: SlidingWindow(40, _half_for_two_minutes), 0.85, 0.03, until_s=210),
+    Case("full again after 30 s", 40, lambda: SlidingWindow(40, _half_for_two_minutes), 0.93, 0.03, 0, 240, 210),
+    Case("20 a minute", 1 / 3, lambda: SlidingWindow(1 / 3, window_s=60.0), 0.95, 0.01, until_s=1800, from_s=0),
+    Case("a bucket of 10 s", 40, lambda: TokenBucket(20), 0.90, 0.02, until_s=190),
+    Case("a bucket, a tenth of 200", 200, lambda: TokenBucket(20), 0.90, 0.02, until_s=190),
+    Case("a fixed window", 40, lambda: FixedWindow(20), 0.90, 0.02),
+    Case("creates and reads apart", 40, lambda: SlidingWindow(20), 0.90, 0.02, reads=lambda: SlidingWindow(30)),
+)
+READS_PER_S = 100.0
+
+
+class Figures(NamedTuple):
+    """What came of a case: the worse of creates and reads, where these are apart."""
+
+    used: float
+    own: float
+    discovered_per_s: float | None
+
+    def hold(self, case: Case) -> bool:
+        return self.used >= case.used_min and self.own <= case.own_max
+
+
+async def measure(case: Case, seed: int) -> Figures:
+    """A case in virtual time, under trio's autojump clock."""
+    creates = Server(case.limit(), case.noise, Random(seed))
+    apart = case.reads is not None
+    per_s, creates_per_s = (READS_PER_S, case.per_s) if apart else (case.per_s, None)
+    servers = [(creates, Priority.CREATE, case.per_s)]
+    if case.reads is not None:
+        servers.append((Server(case.reads(), case.noise, Random(seed)), Priority.RESULTS, READS_PER_S))
+    async with RequestGate(
+        requests_in_flight=120, requests_per_s=per_s, creates_per_s=creates_per_s, random=Random(seed)
+    ) as gate:
+        async with anyio.create_task_group() as tasks:
+            for number, (server, priority, _) in enumerate(servers):
+                busy = partial(keep_busy, callers=60, priority=priority, seed=2 * seed + number)
+                tasks.start_soon(busy, gate, server, case.until_s)
+        discovered_per_s = gate.discovered_per_s
+    return Figures(
+        min(server.used(case.from_s, case.until_s, given_per_s) for server, _, given_per_s in servers),
+        max(server.own_share(case.from_s, case.until_s) for server, _, _ in servers),
+        discovered_per_s,
+    )

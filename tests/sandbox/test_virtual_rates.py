@@ -1,0 +1,54 @@
+"""Whole runs against 429s by chance and against a hidden limit, in virtual time: what is told of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from classify_batch.cli.rendering.progress import Throughput, details
+from classify_batch.engine.progress import Progress
+from classify_batch.vocabulary import Log
+from tests.sandbox.virtual import Lab, laboratory
+
+pytestmark = pytest.mark.anyio
+
+
+async def shown_lines(lab: Lab) -> list[str]:
+    """The live line, as it was shown while a run went to its end."""
+    lines: list[str] = []
+    throughput = Throughput()
+
+    def observe(progress: Progress) -> None:
+        throughput.mark(float(len(lines)), sum(progress.outcomes.values()))
+        lines.append(details(progress, throughput))
+
+    lab.on_progress = observe
+    assert (await lab.run()).state == "complete"
+    assert await lab.judge() == {}
+    return lines
+
+
+def remembered(lab: Lab) -> list[dict[str, float]]:
+    return [line["found"] for line in lab.lines(Log.JOURNAL) if line.get("found")]
+
+
+async def test_noise_is_told_as_noise() -> None:
+    """5 % of 429s whatever the rate: the line says so, and no half of the rate is remembered as a limit."""
+    limits = {"requests_per_s": 40.0, "jobs_in_flight": 200, "requests_in_flight": 40}
+    with laboratory(
+        500, files_per_job=1, limits=limits, faults={"rate_429": 0.05}, job_duration_s=5.0, latency_s=0.05
+    ) as lab:
+        lines = await shown_lines(lab)
+        assert any("429s that don't depend on our rate" in line for line in lines)
+        assert all(found.get("requests_per_s", 40.0) > 30.0 for found in remembered(lab)[-1:])
+        assert lab.wire.requests[-1][0] - lab.wire.requests[0][0] < 1.4 * len(lab.wire.requests) / 40
+
+
+async def test_a_hidden_limit_is_told_and_remembered() -> None:
+    """Half of the rate that was set: the line names it, and so does the journal."""
+    limits = {"requests_per_s": 40.0, "jobs_in_flight": 200, "requests_in_flight": 40}
+    with laboratory(
+        400, files_per_job=1, limits=limits, requests_per_s=20.0, job_duration_s=5.0, latency_s=0.05
+    ) as lab:
+        lines = await shown_lines(lab)
+        assert any("rate limited by the API at 1" in line or "rate limited by the API at 2" in line for line in lines)
+        assert remembered(lab)[-1]["requests_per_s"] == pytest.approx(20, rel=0.15)

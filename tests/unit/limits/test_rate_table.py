@@ -1,0 +1,58 @@
+"""The rate that is found, case by case: `scripts/bench rate-table` shows the same over several seeds."""
+
+from __future__ import annotations
+
+from random import Random
+
+import anyio
+import pytest
+
+from classify_batch.limits import Priority, RequestGate
+from tests.unit.limits.rate_lab import CASES, Case, Server, SlidingWindow, keep_busy, measure
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_what_is_allowed_is_used(case: Case) -> None:
+    """So much of it, and with so few 429s of our own making, as the table promises."""
+    figures = await measure(case, 1)
+    assert figures.hold(case), figures
+
+
+async def test_noise_is_told_from_a_limit() -> None:
+    """What is discovered is the limit where there is one, and the noise is known as such."""
+    for limit, discovered in ((None, False), (SlidingWindow(20), True)):
+        server = Server(limit, 0.05, Random(2))
+        async with RequestGate(requests_in_flight=60, requests_per_s=40.0) as gate:
+            await keep_busy(gate, server, 90.0)
+            assert gate.noise_share == pytest.approx(0.05, abs=0.02)
+            assert (gate.discovered_per_s is not None) == discovered
+            assert gate.discovered_per_s is None or gate.discovered_per_s == pytest.approx(20, rel=0.15)
+
+
+async def test_what_noise_once_suggested_is_tried_upwards() -> None:
+    """600 requests at 5 % of 429s and 5 % of 503s, begun with a hundredth of the rate: done within two minutes."""
+    random, done = Random(1), 0
+    async with RequestGate(requests_in_flight=50, requests_per_s=500.0) as gate:
+        gate.restore(5.0)
+
+        async def get() -> None:
+            nonlocal done
+            while done < 600:
+                async with gate.turn(Priority.POLL) as left_s:
+                    await anyio.sleep(random.uniform(0.05, 0.3))
+                match random.random():
+                    case share if share < 0.05:
+                        gate.too_fast(None, left_s)
+                    case share if share < 0.1:
+                        gate.failed()
+                    case _:
+                        gate.served(Priority.POLL, left_s)
+                        done += 1
+
+        with anyio.fail_after(120):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(50):
+                    tasks.start_soon(get)
+        assert (gate.discovered_per_s or 500.0) > 5.0
