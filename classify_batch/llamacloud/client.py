@@ -1,8 +1,9 @@
 """One HTTP client for all calls: the only import of httpx.
 
-Each lane is a connection of its own: a large pool in httpcore rescans every connection at each request and closes live
-ones as "surplus idle" (measured: 177 requests/s at 50 concurrent, against thousands with lanes). Redirects are not
-followed, because they would carry the key away; bodies are read up to a limit, after decompression.
+The client keeps its connections itself, without httpcore's pool: a large pool rescans every connection at each request
+and closes live ones as "surplus idle" (measured: 177 requests/s at 50 concurrent, against thousands without it).
+Redirects are not followed, because they would carry the key away. Bodies are read up to a limit, which holds after
+decompression.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from pydantic import SecretStr
 
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits import Priority, RequestGate
-from classify_batch.llamacloud.connection import KEEPALIVE_S, lanes_to
+from classify_batch.llamacloud.connection import KEEPALIVE_S, connection_factory
 from classify_batch.llamacloud.failures import (
     CREATE,
     Symptom,
     answered_by_another,
     judge_status,
     judge_symptom,
-    named_files,
+    named_file_indexes,
 )
 from classify_batch.llamacloud.redaction import Secrets
 from classify_batch.ports import Clock
@@ -44,7 +45,7 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 """500 answers with long reasonings are about 1 MiB; this is what no honest answer reaches."""
 
 FIRST_ANSWER_S_MAX = 60.0
-"""How long an API that never answered is tried: its address may be wrong."""
+"""How long to try an API that never answered: its address may be wrong."""
 
 KEY_CHARACTERS_MIN = 12
 """Shorter keys are words (the sandbox's own is), and no secrets."""
@@ -73,7 +74,7 @@ _SYMPTOMS: tuple[tuple[type[httpx.HTTPError], Symptom], ...] = (
 _TURNS = {"create": Priority.CREATE, "results": Priority.RESULTS}
 
 
-class Form(NamedTuple):
+class MultipartForm(NamedTuple):
     """A multipart body: fields, and a file that is read while it is sent."""
 
     fields: Mapping[str, str]
@@ -86,13 +87,13 @@ class _TooLargeError(Exception):
 
 
 class ApiClient:
-    """Sends requests through the gate and judges what comes back.
+    """Sends requests through the request gate, and decides what each response means.
 
     Attributes:
         requests: requests that left since it was made.
         clock_skew_s: how far the server's clock is ahead of ours, from its last `Date` header (which has seconds);
             None before the first.
-        secrets: what no words of the server may tell.
+        secrets: hides the key and the webhooks' headers in what the server says.
     """
 
     def __init__(
@@ -109,27 +110,27 @@ class ApiClient:
         transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
     ) -> None:
         self._base_url = base_url
-        words = key.get_secret_value()
-        self.secrets = Secrets([*secrets, *([words] if len(words) >= KEY_CHARACTERS_MIN else [])])
+        api_key = key.get_secret_value()
+        self.secrets = Secrets([*secrets, *([api_key] if len(api_key) >= KEY_CHARACTERS_MIN else [])])
         self._gate = gate
         self._clock = clock
         self._params = dict(params)
         self._patience_s = patience_s
-        self._make_lane = transport or lanes_to(base_url)
-        self._make_road = transport or partial(UploadTransport, base_url)
+        self._make_connection = transport or connection_factory(base_url)
+        self._make_upload_transport = transport or partial(UploadTransport, base_url)
         self._headers = httpx.Headers(
             {
                 "Host": httpx.URL(base_url).netloc.decode("ascii"),
-                "Authorization": f"Bearer {words}",
+                "Authorization": f"Bearer {api_key}",
                 "User-Agent": f"classify-batch/{version('classify-batch')}",
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip",
             }
         )
         self._extensions = {"timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 15.0)).as_dict()}
-        self._idle: list[httpx.AsyncBaseTransport] = []
-        self._lanes: list[httpx.AsyncBaseTransport] = []
-        self._road: httpx.AsyncBaseTransport | None = None
+        self._idle_connections: list[httpx.AsyncBaseTransport] = []
+        self._transports: list[httpx.AsyncBaseTransport] = []
+        self._upload_transport: httpx.AsyncBaseTransport | None = None
         self._date = ""
         self.requests = 0
         self.clock_skew_s: float | None = None
@@ -137,10 +138,10 @@ class ApiClient:
     async def aclose(self) -> None:
         """Closes all connections, also in a cancelled task."""
         with anyio.CancelScope(shield=True):
-            for lane in self._lanes:
-                await lane.aclose()
+            for connection in self._transports:
+                await connection.aclose()
 
-    async def call(
+    async def send_request(
         self,
         call: str,
         method: str,
@@ -149,40 +150,52 @@ class ApiClient:
         *,
         params: Mapping[str, Any] | None = None,
         body: object = None,
-        form: Form | None = None,
+        form: MultipartForm | None = None,
         about_to_send: Callable[[], Awaitable[None]] | None = None,
     ) -> Shape:
-        """Makes one request, and has `read` make something of the body of a 2xx answer. Raises ApiError.
+        """Sends one request, and gives what `read` makes of the body of a 2xx response.
 
-        `call` names it for the table of failures: "create", "get", "list", "results", "files" or "upload". `read`
-        raises ValueError for a body of another shape than the API documents.
+        Args:
+            call: names the request for the table of failures: "create", "get", "list", "results", "files" or "upload".
+            read: raises ValueError for a body of another shape than the API documents.
+            about_to_send: is awaited after the gate lets the request pass, before its first byte leaves.
+
+        Raises:
+            ApiError: there was no 2xx response that can be read.
         """
         content = None if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         async with self._gate.turn(_turn(call)) as left_s:
-            with self._lane() if form is None else self._wide_road() as lane:
+            with self._borrow_connection() if form is None else self._borrow_upload_transport() as connection:
                 if about_to_send is not None:
                     await about_to_send()
                 self.requests += 1
                 try:
-                    status, headers, data = await _send(lane, self._request(method, path, params, content, form))
+                    status, headers, data = await send_and_read_body(
+                        connection, self._build_request(method, path, params, content, form)
+                    )
                 except httpx.HTTPError as error:
-                    raise self._no_answer(call, error) from error
+                    raise self._no_answer_error(call, error) from error
                 except _TooLargeError:
                     raise self._unreadable(call, f"a body of more than {BODY_BYTES_MAX} bytes") from None
-        self._learn_skew(headers)
+        self._learn_clock_skew(headers)
         if not 200 <= status < 300:
-            raise self._refusal(call, status, headers, data, left_s)
+            raise self._refusal_error(call, status, headers, data, left_s)
         try:
             found = read(data)
         except ValueError as error:
             not_json = isinstance(error, NotJsonError)
-            words = f"not JSON: {self._beginning(data, 80)!r}" if not_json else self.secrets.hide(str(error))
+            words = f"not JSON: {self._body_excerpt(data, 80)!r}" if not_json else self.secrets.hide(str(error))
             raise self._unreadable(call, words) from None
         self._gate.served(_turn(call), left_s)
         return found
 
-    def _request(
-        self, method: str, path: str, params: Mapping[str, Any] | None, content: bytes | None, form: Form | None
+    def _build_request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        content: bytes | None,
+        form: MultipartForm | None,
     ) -> httpx.Request:
         query = urlencode({**self._params, **(params or {})}, doseq=True)
         url = httpx.URL(self._base_url + path + ("?" + query if query else ""))
@@ -195,59 +208,59 @@ class ApiClient:
         if content is not None:
             headers = [*self._headers.raw, (b"Content-Type", b"application/json")]
             return httpx.Request(method, url, headers=headers, content=content, extensions=self._extensions)
-        stream = httpx.ByteStream(b"")  # makes a request of a seventh of the time
+        stream = httpx.ByteStream(b"")  # with a stream given, httpx builds a request in a seventh of the time
         return httpx.Request(method, url, headers=self._headers, stream=stream, extensions=self._extensions)
 
-    def _beginning(self, data: bytes, most: int) -> str:
-        """The first words of a body that is no JSON; cut when nothing is in them that has to be hidden."""
-        return clean(self.secrets.hide(data[:_SHOWN_BYTES_MAX].decode("utf-8", "replace")), most)
+    def _body_excerpt(self, data: bytes, characters_max: int) -> str:
+        """The first words of a body that is not JSON. It is cut last: half a secret would not be found and hidden."""
+        return clean(self.secrets.hide(data[:_SHOWN_BYTES_MAX].decode("utf-8", "replace")), characters_max)
 
     @contextmanager
-    def _lane(self) -> Iterator[httpx.AsyncBaseTransport]:
-        """An idle lane, the one used last first, so that no more connections live than are needed."""
-        if self._idle:
-            lane = self._idle.pop()
+    def _borrow_connection(self) -> Iterator[httpx.AsyncBaseTransport]:
+        """An idle connection, or a new one. The last used comes first, so that no more stay open than are needed."""
+        if self._idle_connections:
+            connection = self._idle_connections.pop()
         else:
-            lane = self._make_lane()
-            self._lanes.append(lane)
+            connection = self._make_connection()
+            self._transports.append(connection)
         try:
-            yield lane
+            yield connection
         finally:
-            self._idle.append(lane)
+            self._idle_connections.append(connection)
 
     @contextmanager
-    def _wide_road(self) -> Iterator[httpx.AsyncBaseTransport]:
-        """For bodies of any size. A lane keeps a body in memory until its answer is waited for; this one waits for the
-        server to take it, block by block."""
-        if self._road is None:
-            self._road = self._make_road()
-            self._lanes.append(self._road)
-        yield self._road
+    def _borrow_upload_transport(self) -> Iterator[httpx.AsyncBaseTransport]:
+        """The transport for bodies of any size: it sends a body block by block, as fast as the server takes it. A
+        `Connection` keeps a whole body in memory until its response is awaited."""
+        if self._upload_transport is None:
+            self._upload_transport = self._make_upload_transport()
+            self._transports.append(self._upload_transport)
+        yield self._upload_transport
 
-    def _no_answer(self, call: str, error: httpx.HTTPError) -> ApiError:
+    def _no_answer_error(self, call: str, error: httpx.HTTPError) -> ApiError:
         symptom = next(symptom for kind, symptom in _SYMPTOMS if isinstance(error, kind))
         words = clean(self.secrets.hide(str(error))) or type(error).__name__
         self._gate.failed()
         return ApiError(
             call,
-            self._unless_down(judge_symptom(call, symptom)),
+            self._down_if_failing_long(judge_symptom(call, symptom)),
             f"{call}: {symptom} ({words})",
             hint="the API can't be reached now; the same command goes on later",
         )
 
     def _unreadable(self, call: str, what: str) -> ApiError:
-        """An answer, but none of the API's: as good as no answer."""
+        """The error for a response that is not the API's: it proves as little as no response."""
         error = _unreadable(call, what)
         self._gate.failed()
-        return ApiError(call, self._unless_down(error.verdict), str(error), hint=error.hint)
+        return ApiError(call, self._down_if_failing_long(error.verdict), str(error), hint=error.hint)
 
-    def repeatable(self, error: ApiError) -> ApiError:
-        """The error of a create that may be made again, though it may have been accepted."""
+    def as_repeatable(self, error: ApiError) -> ApiError:
+        """The error of a create that may be sent again, though it is unknown whether it was accepted."""
         if error.verdict is not Verdict.DOUBTFUL:
             return error
         return ApiError(
             error.call,
-            self._unless_down(Verdict.LATER),
+            self._down_if_failing_long(Verdict.LATER),
             str(error),
             status=error.status,
             detail=error.detail,
@@ -255,24 +268,24 @@ class ApiClient:
             ambiguous=True,
         )
 
-    def _unless_down(self, verdict: Verdict) -> Verdict:
-        """An API that answers nothing for longer than our patience is down. One that never answered was perhaps never
-        there, and is given less time."""
+    def _down_if_failing_long(self, verdict: Verdict) -> Verdict:
+        """LATER becomes DOWN when the API has been failing for longer than `patience_s`. An API that never answered is
+        given less time, since its address may be wrong."""
         patience_s = self._patience_s if self._gate.ever_served else min(self._patience_s, FIRST_ANSWER_S_MAX)
         return Verdict.DOWN if verdict is Verdict.LATER and self._gate.failing_s >= patience_s else verdict
 
-    def _refusal(self, call: str, status: int, headers: httpx.Headers, data: bytes, left_s: float) -> ApiError:
+    def _refusal_error(self, call: str, status: int, headers: httpx.Headers, data: bytes, left_s: float) -> ApiError:
         try:
             if len(data) > _ERROR_BYTES_MAX:
-                raise ValueError("no error is as long as that")
+                raise ValueError("longer than any error of the API")
             detail, places = read_detail(self.secrets.hide_in(json.loads(data)))
         except (ValueError, TypeError, RecursionError):
-            detail, places = self._beginning(data, 400), ()
-        retry_after_s = self._retry_after(headers)
+            detail, places = self._body_excerpt(data, 400), ()
+        retry_after_s = self._read_retry_after_s(headers)
         verdict = judge_status(call, status, detail, places)
         if status >= 500:
             self._gate.failed()
-            verdict = self._unless_down(verdict)
+            verdict = self._down_if_failing_long(verdict)
         elif status == 429 and verdict is Verdict.LATER:
             self._gate.too_fast(retry_after_s, left_s, _turn(call))
         else:
@@ -283,36 +296,38 @@ class ApiClient:
             f"{call}: HTTP {status}" + (f": {detail}" if detail else ""),
             status=status,
             detail=detail,
-            file_indexes=named_files(places),
+            file_indexes=named_file_indexes(places),
             ambiguous=call == CREATE and answered_by_another(status),
             hint=_HINTS.get(verdict, "the same command goes on later"),
         )
 
-    def _retry_after(self, headers: httpx.Headers) -> float | None:
+    def _read_retry_after_s(self, headers: httpx.Headers) -> float | None:
         """`Retry-After` in seconds, or as a date by the server's own clock."""
         words = headers.get("retry-after", "").strip()
         if words.isascii() and words.isdigit():
             return float(words[:9])
-        moment_s = _read_date(words)
+        moment_s = parse_http_date(words)
         if moment_s is None:
             return None
         return max(0.0, moment_s - self._clock.wall_s() - (self.clock_skew_s or 0.0))
 
-    def _learn_skew(self, headers: httpx.Headers) -> None:
+    def _learn_clock_skew(self, headers: httpx.Headers) -> None:
         date = headers.get("date", "")
         if date == self._date:
-            return  # reading one takes as long as the rest of an answer's headers
+            return  # parsing a date takes as long as reading all other headers of a response
         self._date = date
-        server_s = _read_date(date)
+        server_s = parse_http_date(date)
         if server_s is not None:
-            self.clock_skew_s = server_s + 0.5 - self._clock.wall_s()
+            self.clock_skew_s = (
+                server_s + 0.5 - self._clock.wall_s()
+            )  # `Date` is cut to seconds: half of one is the mean
 
 
 def _turn(call: str) -> Priority:
     return _TURNS.get(call, Priority.POLL)
 
 
-def _read_date(words: str) -> float | None:
+def parse_http_date(words: str) -> float | None:
     """Seconds since the epoch, or None for what is no HTTP date. One without a zone is in UTC, as all of them are."""
     try:
         moment = parsedate_to_datetime(words)
@@ -322,7 +337,7 @@ def _read_date(words: str) -> float | None:
 
 
 class UploadTransport(httpx.AsyncBaseTransport):
-    """httpx's own client, which knows the environment's proxies; a proxy for the world is none for this machine."""
+    """httpx's own client, through the proxies that the environment names; none for an address on this machine."""
 
     def __init__(self, base_url: str) -> None:
         limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S)
@@ -335,19 +350,21 @@ class UploadTransport(httpx.AsyncBaseTransport):
         await self._client.aclose()
 
 
-async def _send(lane: httpx.AsyncBaseTransport, request: httpx.Request) -> tuple[int, httpx.Headers, bytes]:
-    response = await lane.handle_async_request(request)
+async def send_and_read_body(
+    connection: httpx.AsyncBaseTransport, request: httpx.Request
+) -> tuple[int, httpx.Headers, bytes]:
+    response = await connection.handle_async_request(request)
     try:
-        body = _Body(response.headers.get("content-encoding", ""))
+        body = _BoundedBody(response.headers.get("content-encoding", ""))
         async for block in response.aiter_raw():
-            body.add(block)
+            body.add_block(block)
         return response.status_code, response.headers, bytes(body.data)
     finally:
         await response.aclose()
 
 
-class _Body:
-    """A body, unpacked no further than the limit: httpx would unpack a whole block before anybody could look at it."""
+class _BoundedBody:
+    """A body, decompressed up to the limit only: httpx decompresses whole blocks, and a small one may become huge."""
 
     def __init__(self, encoding: str) -> None:
         packed = encoding.strip().lower()
@@ -356,9 +373,9 @@ class _Body:
         self._unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if packed == "gzip" else None
         self.data = bytearray()
 
-    def add(self, block: bytes) -> None:
+    def add_block(self, block: bytes) -> None:
         try:
-            room = BODY_BYTES_MAX + 1 - len(self.data)
+            room = BODY_BYTES_MAX + 1 - len(self.data)  # one more, by which a body that is too large shows
             self.data += block if self._unpacker is None else self._unpacker.decompress(block, room)
         except zlib.error as error:
             raise httpx.DecodingError(str(error)) from None
@@ -375,6 +392,6 @@ def _unreadable(call: str, what: str) -> ApiError:
     )
 
 
-def wrong_shape(call: str, error: ValueError) -> ApiError:
-    """The error for a 2xx whose JSON is not what the API documents."""
+def wrong_shape_error(call: str, error: ValueError) -> ApiError:
+    """The error for a 2xx response whose JSON has not the documented shape."""
     return _unreadable(call, str(error))

@@ -1,8 +1,8 @@
-"""One connection to the API, as an httpx transport: what httpx's client and httpcore's pool do besides is not needed.
+"""One connection to the API, as an httpx transport, without httpx's client and httpcore's pool around it.
 
-Measured, CPU of a GET in a run that isn't hurried: an httpx client with a connection of its own 980 µs, this one 430;
-an ordinary pool of 100 grows with the square of its connections. httpx-aiohttp would be at 360, but it tells of a
-server that hangs up after a request as of a connection that was never made: a create would be paid twice.
+Measured, CPU time of a GET while a run polls: 980 µs by an httpx client with a connection of its own, 430 by this one.
+A pool of 100 takes time that grows with the square of its connections. httpx-aiohttp would take 360, but it reports a
+server that hangs up after a request as a connection that was never made: the create would be sent again and paid twice.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import httpcore
 import httpx
 
 from classify_batch.errors import SettingsError
-from classify_batch.llamacloud.network import Backend
+from classify_batch.llamacloud.network import NetworkBackend
 
 KEEPALIVE_S = 4.0
-"""Shorter than the 5 s after which common servers close an idle connection: a create that meets a closed one is in
-doubt."""
+"""Shorter than the 5 s after which common servers close an idle connection. Of a create that meets a closed connection
+it is unknown whether it was accepted."""
 
 
-_BACKEND = Backend()
+_BACKEND = NetworkBackend()
 
 
 class Connection(httpx.AsyncBaseTransport):
@@ -37,11 +37,11 @@ class Connection(httpx.AsyncBaseTransport):
         self._connection: httpcore.AsyncHTTPConnection | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        connection = await self._ready()
+        connection = await self._connect_if_needed()
         url = httpcore.URL(
             scheme=self._origin.scheme, host=self._origin.host, port=self._origin.port, target=request.url.raw_path
         )
-        with _httpx_errors():
+        with translate_errors():
             response = await connection.handle_async_request(
                 httpcore.Request(
                     request.method,
@@ -58,7 +58,7 @@ class Connection(httpx.AsyncBaseTransport):
             await self._connection.aclose()
             self._connection = None
 
-    async def _ready(self) -> httpcore.AsyncHTTPConnection:
+    async def _connect_if_needed(self) -> httpcore.AsyncHTTPConnection:
         connection = self._connection
         if connection is not None and (connection.has_expired() or not connection.is_idle()):
             await self.aclose()
@@ -75,18 +75,18 @@ class _Body(httpx.AsyncByteStream):
         self._response = response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _httpx_errors():
+        with translate_errors():
             async for block in self._response.aiter_stream():
                 yield block
 
     async def aclose(self) -> None:
-        with _httpx_errors():
+        with translate_errors():
             await self._response.aclose()
 
 
 @contextmanager
-def _httpx_errors() -> Iterator[None]:
-    """Both libraries name their errors alike."""
+def translate_errors() -> Iterator[None]:
+    """Raises httpcore's errors as httpx's, which have the same names."""
     try:
         yield
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, httpcore.ProxyError) as error:
@@ -94,24 +94,24 @@ def _httpx_errors() -> Iterator[None]:
         raise kind(str(error)) from error
 
 
-def lanes_to(base_url: str) -> Callable[[], httpx.AsyncBaseTransport]:
-    """Makes lanes to a URL, through the proxy that the environment names for it, if any.
+def connection_factory(base_url: str) -> Callable[[], httpx.AsyncBaseTransport]:
+    """A function that makes connections to a URL, through the proxy that the environment names for it, if any.
 
     Raises:
-        SettingsError: the proxy speaks what we don't.
+        SettingsError: the proxy is no HTTP proxy.
     """
     url = httpx.URL(base_url)
-    at_home = url.scheme == "http"  # a proxy for the world is none for this machine
-    # One for all lanes: it takes 25 ms to make. At home nothing is encrypted, so nobody needs to be trusted.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if at_home else httpx.create_ssl_context()
-    proxy = None if at_home else _proxy_for(url)
+    is_local = url.scheme == "http"  # settings allow plain HTTP for this machine only, where no proxy is needed
+    # One context for all connections: it takes 25 ms to make. Plain HTTP needs no certificates.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_local else httpx.create_ssl_context()
+    proxy = None if is_local else find_proxy(url)
     if proxy is None:
         return lambda: Connection(url, context)
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S)
     return lambda: httpx.AsyncHTTPTransport(verify=context, proxy=proxy, limits=limits)
 
 
-def _proxy_for(url: httpx.URL) -> str | None:
+def find_proxy(url: httpx.URL) -> str | None:
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(url.host):

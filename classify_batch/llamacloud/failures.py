@@ -1,8 +1,8 @@
-"""Every way in which a call can fail, decided once.
+"""What each failure of a call means: one table for all of them.
 
-A read may always be repeated, so whatever is wrong with the network means "later". A create may have been accepted
-unless we know for certain that it was not: that no connection was made, or that the API itself said no. A proxy's 502,
-503 or 504 can come after the API accepted the job, so it proves nothing.
+A read may always be repeated, so whatever is wrong with the network means "later". A create may have been accepted,
+unless it is certain that it was not: because no connection was made, or because the API itself refused it. A proxy's
+502, 503 or 504 can come after the API accepted the job, so it proves nothing.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object
     405, 410…) tells that this address doesn't speak the API."""
     if status == 429 and _PLAN_WORDS in detail.lower():
         return Verdict.PLAN_FULL if call == CREATE else Verdict.LATER
-    if call == CREATE and status == 422 and places and all(_names_the_body(place) for place in places):
+    if call == CREATE and status == 422 and places and all(names_the_request(place) for place in places):
         return Verdict.PERSON
     statuses = _CREATE_STATUSES if call == CREATE else _READ_STATUSES
     if status in statuses:
@@ -81,18 +81,18 @@ def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object
 
 
 def answered_by_another(status: int) -> bool:
-    """Whether a create's answer is none that the API gives to creates: a redirect, a 404, a 405. What stands before the
-    API said it, and may have passed the call on before: trying again is for a person to decide, and that the call was
-    not accepted is still to be proven."""
+    """Whether the API never answers a create with this status: a redirect, a 404, a 405. A proxy before the API gave
+    the answer, and may have passed the create on first. So a person decides whether to try again, and it is still
+    unknown whether the create was accepted."""
     return status < 500 and status not in _CREATE_STATUSES
 
 
-def _names_the_body(place: tuple[object, ...]) -> bool:
-    """Whether a 422's place is something that every create call of the run says alike."""
+def names_the_request(place: tuple[object, ...]) -> bool:
+    """Whether a 422 names a part of the body that is the same in every create of the run."""
     return len(place) > 1 and isinstance(place[1], str) and place[1] in _NOT_THE_FILES
 
 
-def named_files(places: tuple[tuple[object, ...], ...]) -> tuple[int, ...]:
+def named_file_indexes(places: tuple[tuple[object, ...], ...]) -> tuple[int, ...]:
     """The positions in `file_ids` that a 422 names: `["body", "file_ids", 3]`."""
     return tuple(
         place[2] for place in places if len(place) > 2 and place[1] == "file_ids" and isinstance(place[2], int)

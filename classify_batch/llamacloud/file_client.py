@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_keys
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.client import ApiClient, Form
+from classify_batch.llamacloud.client import ApiClient, MultipartForm
 from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX, Body, reader
 from classify_batch.ports import Clock
 from classify_batch.protocol import file_bodies as files
@@ -24,7 +24,7 @@ PURPOSE = "classify"
 _SAME_ID_MAX = 100
 """So many files under one external id are looked at; usually there is one."""
 
-UPLOAD_TRIES = 6
+UPLOAD_ATTEMPTS_MAX = 6
 """So often one file is sent while the API answers everything else: what it can't do now it will do later."""
 
 _UNFIT_STATUSES = frozenset({415})
@@ -34,7 +34,7 @@ _UNFIT_STATUSES = frozenset({415})
 LOOKUP_IDS_MAX = files.PAGE_SIZE_MAX
 """File IDs asked for in one request: the answer fits on one page."""
 
-LOOKUP_TRIES = 10
+LOOKUP_ATTEMPTS_MAX = 10
 
 _QUERY_CHARACTERS_MAX = 50_000
 """httpx makes no address of more than 65,536. Servers may take much less, and that is found out."""
@@ -59,14 +59,14 @@ class Stored(NamedTuple):
     sent: bool
 
 
-class Files:
+class FileClient:
     """Calls about files. Every method raises ApiError."""
 
-    def __init__(self, http: ApiClient, clock: Clock) -> None:
-        self._http = http
+    def __init__(self, client: ApiClient, clock: Clock) -> None:
+        self._client = client
         self._clock = clock
 
-    async def list_page(
+    async def list_files(
         self,
         *,
         page_size: int | None = None,
@@ -82,38 +82,45 @@ class Files:
             "file_name": file_name,
         }
         given = {name: value for name, value in params.items() if value is not None}
-        read = reader(files.read_file_page, self._http.secrets)
+        read = reader(files.read_file_page, self._client.secrets)
         return await retry_transient(
-            partial(self._http.call, "files", "GET", files.FILES_PATH, read, params=given), attempts_max=ATTEMPTS_MAX
+            partial(self._client.send_request, "files", "GET", files.FILES_PATH, read, params=given),
+            attempts_max=ATTEMPTS_MAX,
         )
 
-    async def store(self, external_id: str, name: str, opened: Callable[[], BinaryIO]) -> Stored:
+    async def store_file(self, external_id: str, name: str, opened: Callable[[], BinaryIO]) -> Stored:
         """Brings a file to the API unless it is there. `opened` gives its content, from the start, for each attempt.
 
         Raises:
             FileRefusedError: the API won't have it.
         """
-        return await retry_transient(partial(self._attempt, external_id, name, opened), attempts_max=UPLOAD_TRIES)
+        return await retry_transient(
+            partial(self._find_or_upload, external_id, name, opened), attempts_max=UPLOAD_ATTEMPTS_MAX
+        )
 
-    async def _attempt(self, external_id: str, name: str, opened: Callable[[], BinaryIO]) -> Stored:
-        found = await retry_transient(partial(self._find, external_id))
+    async def _find_or_upload(self, external_id: str, name: str, opened: Callable[[], BinaryIO]) -> Stored:
+        found = await retry_transient(partial(self._find_by_external_id, external_id))
         if found is not None:
             return Stored(found, sent=False)
         with opened() as file:
-            form = Form({"purpose": PURPOSE, "external_file_id": external_id}, name, file)
+            form = MultipartForm({"purpose": PURPOSE, "external_file_id": external_id}, name, file)
             try:
-                stored = await self._http.call("upload", "POST", files.FILES_PATH, files.read_stored_file, form=form)
+                stored = await self._client.send_request(
+                    "upload", "POST", files.FILES_PATH, files.read_stored_file, form=form
+                )
             except ApiError as error:
                 if error.verdict is Verdict.REFUSED or error.status in _UNFIT_STATUSES:
                     raise FileRefusedError(str(error)) from None
                 raise
         return Stored(stored, sent=True)
 
-    async def _find(self, external_id: str) -> files.StoredFile | None:
+    async def _find_by_external_id(self, external_id: str) -> files.StoredFile | None:
         """A file of that content. A server that doesn't know the filter lists others, and they are passed over."""
         params = {"external_file_id": external_id, "page_size": _SAME_ID_MAX}
-        found = await self._http.call("files", "GET", files.FILES_PATH, files.read_stored_files, params=params)
-        now_s = self._clock.wall_s() + (self._http.clock_skew_s or 0.0)
+        found = await self._client.send_request(
+            "files", "GET", files.FILES_PATH, files.read_stored_files, params=params
+        )
+        now_s = self._clock.wall_s() + (self._client.clock_skew_s or 0.0)
         return next(
             (
                 each
@@ -128,21 +135,21 @@ class LookupRefusedError(Exception):
     """Files can't be looked up by their IDs here; the message says why."""
 
 
-class Lookup:
+class FileLookup:
     """Looks files up by their IDs, as many at once as the server takes.
 
     Attributes:
         refused: IDs that the server won't look up, though it does others: there can't be such a file.
     """
 
-    def __init__(self, http: ApiClient) -> None:
-        self._http = http
-        self._most = LOOKUP_IDS_MAX
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+        self._ids_per_request = LOOKUP_IDS_MAX
         self._ever_served = False
         self._refused_alone = 0
         self.refused = 0
 
-    async def find(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
+    async def find_files(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
         """Those of at most `LOOKUP_IDS_MAX` different IDs that the project holds.
 
         Raises:
@@ -152,28 +159,28 @@ class Lookup:
         found: list[files.StoredFile] = []
         start = 0
         while start < len(file_ids):
-            some = file_ids[start : start + self._most]
-            found += await self._look(some)
+            some = file_ids[start : start + self._ids_per_request]
+            found += await self._look_up(some)
             start += len(some)
         return found
 
-    async def _look(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
+    async def _look_up(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
         if not file_ids:
             return []
         if len(file_ids) > 1 and len(urlencode({"file_ids": file_ids}, doseq=True)) > _QUERY_CHARACTERS_MAX:
-            return await self._look_by_halves(file_ids)
+            return await self._look_up_by_halves(file_ids)
         try:
-            found = await self._ask(file_ids)
+            found = await self._read_all_pages(file_ids)
         except ApiError as error:
             if error.verdict in (Verdict.LATER, Verdict.DOWN, Verdict.NO_CREDIT):
                 raise
             if named := set(error.file_indexes) & set(range(len(file_ids))):
                 self.refused += len(named)
-                return await self._look([each for at, each in enumerate(file_ids) if at not in named])
+                return await self._look_up([each for at, each in enumerate(file_ids) if at not in named])
             if error.status not in _TOO_MUCH_STATUSES:
                 raise LookupRefusedError(str(error)) from None
             if len(file_ids) > 1:
-                return await self._look_by_halves(file_ids, learn=True)
+                return await self._look_up_by_halves(file_ids, learn=True)
             if not self._ever_served or self._refused_alone == _REFUSED_ALONE_MAX:
                 raise LookupRefusedError(str(error)) from None
             self._refused_alone += 1
@@ -182,22 +189,24 @@ class Lookup:
         self._ever_served = True
         return found
 
-    async def _look_by_halves(self, file_ids: Sequence[str], *, learn: bool = False) -> list[files.StoredFile]:
+    async def _look_up_by_halves(self, file_ids: Sequence[str], *, learn: bool = False) -> list[files.StoredFile]:
         """`learn`: it was refused whole. Where both halves are taken, it was too long, and not one ID's fault."""
         half, refused = (len(file_ids) + 1) // 2, self.refused
-        found = await self._look(file_ids[:half]) + await self._look(file_ids[half:])
+        found = await self._look_up(file_ids[:half]) + await self._look_up(file_ids[half:])
         if learn and self.refused == refused:
-            self._most = min(self._most, half)
+            self._ids_per_request = min(self._ids_per_request, half)
         return found
 
-    async def _ask(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
+    async def _read_all_pages(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
         """All pages: a server may cut them shorter than was asked for."""
         found: dict[str, files.StoredFile] = {}
         wanted, token, stale = frozenset(file_keys(file_ids)), "", 0
         while stale < _STALE_PAGES_MAX:
             params = {"file_ids": list(file_ids), "page_size": len(file_ids)} | ({"page_token": token} if token else {})
-            once = partial(self._http.call, "files", "GET", files.FILES_PATH, files.read_stored_page, params=params)
-            page, next_token = await retry_transient(once, attempts_max=LOOKUP_TRIES)
+            once = partial(
+                self._client.send_request, "files", "GET", files.FILES_PATH, files.read_stored_page, params=params
+            )
+            page, next_token = await retry_transient(once, attempts_max=LOOKUP_ATTEMPTS_MAX)
             keys = file_keys([file.id for file in page])  # the server may spell UUIDs in its own way
             if not wanted.issuperset(keys):
                 raise LookupRefusedError("the server ignores file_ids, and lists other files")

@@ -1,11 +1,11 @@
 """Bytes to and from a socket: httpcore's network backend on asyncio's own transports.
 
-Its usual backend, through anyio's streams, takes as long as all the rest of a request: three turns of the event loop
-for each read, and system calls to ask and to tell what asyncio knows. What is written here waits for the read that
-follows, so that the head and the body of a request leave together.
+httpcore's usual backend, on anyio's streams, takes as long as all the rest of a request: three turns of the event loop
+for each read, and system calls for what asyncio knows already. What is written here waits for the read that follows, so
+that the head and the body of a request leave together.
 
-What breaks once a connection was made is a ReadError or a ReadTimeout, and never an error of connecting: what was
-written may have arrived.
+After a connection was made, every failure is a ReadError or a ReadTimeout, and never an error of connecting: what was
+written may have arrived, and the caller must know that.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import anyio
 import httpcore
 
 _BUFFER_BYTES = 1 << 18
-"""With so much unread the server has to wait."""
+"""With this much unread, reading pauses and the server has to wait."""
 
 
-class Backend(httpcore.AsyncNetworkBackend):
+class NetworkBackend(httpcore.AsyncNetworkBackend):
     """Makes connections; for asyncio only."""
 
     async def connect_tcp(
@@ -37,19 +37,19 @@ class Backend(httpcore.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         try:
             with anyio.fail_after(timeout):
-                _, wire = await loop.create_connection(_Wire, host, port, local_addr=local)
+                _, protocol = await loop.create_connection(_SocketProtocol, host, port, local_addr=local)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"no connection within {timeout} s") from error
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
-        return Stream(wire)
+        return NetworkStream(protocol)
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
 
 
-class _Wire(asyncio.Protocol):
-    """asyncio's side: what came, and whether more may come."""
+class _SocketProtocol(asyncio.Protocol):
+    """What came from the socket and was not read yet, and whether more may come."""
 
     transport: asyncio.Transport
 
@@ -67,21 +67,21 @@ class _Wire(asyncio.Protocol):
         self.data += data
         if len(self.data) > _BUFFER_BYTES:
             self.transport.pause_reading()
-        self._wake()
+        self._wake_reader()
 
     def eof_received(self) -> None:
         self.ended = True
-        self._wake()
+        self._wake_reader()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.ended, self.error = True, error
-        self._wake()
+        self._wake_reader()
 
-    async def news(self, timeout_s: float | None) -> bool:
-        """Waits for bytes or the end; False if neither came in time."""
+    async def wait_for_data(self, timeout_s: float | None) -> bool:
+        """Waits for bytes or for the end; False: neither came in time."""
         loop = asyncio.get_running_loop()
         self._reader = loop.create_future()
-        timer = None if timeout_s is None else loop.call_later(timeout_s, self._wake, False)
+        timer = None if timeout_s is None else loop.call_later(timeout_s, self._wake_reader, False)
         try:
             return await self._reader
         finally:
@@ -89,41 +89,41 @@ class _Wire(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
 
-    def take(self, most: int) -> bytes:
+    def take_bytes(self, most: int) -> bytes:
         data = bytes(self.data[:most])
         del self.data[:most]
         if len(self.data) <= _BUFFER_BYTES and not self.ended:
             self.transport.resume_reading()
         return data
 
-    def _wake(self, came: bool = True) -> None:
+    def _wake_reader(self, came: bool = True) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(came)
 
 
-class Stream(httpcore.AsyncNetworkStream):
+class NetworkStream(httpcore.AsyncNetworkStream):
     """One connection."""
 
-    def __init__(self, wire: _Wire) -> None:
-        self._wire = wire
+    def __init__(self, protocol: _SocketProtocol) -> None:
+        self._protocol = protocol
         self._unsent = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        wire = self._wire
+        protocol = self._protocol
         if self._unsent:
             unsent, self._unsent = self._unsent, b""
-            wire.transport.write(unsent)
-        if not wire.data and not wire.ended and not await wire.news(timeout):
+            protocol.transport.write(unsent)
+        if not protocol.data and not protocol.ended and not await protocol.wait_for_data(timeout):
             raise httpcore.ReadTimeout(f"nothing came within {timeout} s")
-        if not wire.data and wire.error is not None:
-            raise httpcore.ReadError(str(wire.error)) from wire.error
-        return wire.take(max_bytes)
+        if not protocol.data and protocol.error is not None:
+            raise httpcore.ReadError(str(protocol.error)) from protocol.error
+        return protocol.take_bytes(max_bytes)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
         self._unsent += buffer
 
     async def aclose(self) -> None:
-        self._wire.transport.abort()  # nothing is under way, and nobody waits for a farewell
+        self._protocol.transport.abort()  # nothing is under way that an orderly close would wait for
 
     async def start_tls(
         self,
@@ -131,24 +131,24 @@ class Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        wire = self._wire
+        protocol = self._protocol
         try:
             with anyio.fail_after(timeout):
                 transport = await asyncio.get_running_loop().start_tls(
-                    wire.transport, wire, ssl_context, server_hostname=server_hostname
+                    protocol.transport, protocol, ssl_context, server_hostname=server_hostname
                 )
         except TimeoutError as error:
-            wire.transport.abort()
+            protocol.transport.abort()
             raise httpcore.ConnectTimeout(f"no TLS within {timeout} s") from error
         except OSError as error:  # ssl.SSLError among them
-            wire.transport.abort()
+            protocol.transport.abort()
             raise httpcore.ConnectError(str(error)) from error
         if transport is None:
             raise httpcore.ConnectError("the connection was closed before TLS began")
-        wire.transport = transport
+        protocol.transport = transport
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":  # an idle connection that has anything to say is at its end
-            return bool(self._wire.data) or self._wire.ended
-        return self._wire.transport.get_extra_info({"ssl_object": "ssl_object", "socket": "socket"}.get(info, ""))
+        if info == "is_readable":  # httpcore asks this of an idle connection: data or an end means that it is closed
+            return bool(self._protocol.data) or self._protocol.ended
+        return self._protocol.transport.get_extra_info({"ssl_object": "ssl_object", "socket": "socket"}.get(info, ""))

@@ -1,7 +1,7 @@
 """The key and the webhooks' headers, which a server, or what stands before it, may repeat.
 
-They are hidden in words that are shown and kept: errors, and what a job says of its failure. What decides anything (a
-status, an ID, a type) stays as it came: a header's value may be the same word.
+They are hidden in texts that are shown and kept: errors, and a job's `error_message`. Fields by which code decides (a
+status, an ID, a type) stay as they came: a header's value may be the same word.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from classify_batch.model import JobPage, JobView
 MASK = "**********"
 
 _KEPT_MAX = 16 * 1024
-"""More of a server's words is kept nowhere."""
+"""No more of a text of the server is kept anywhere."""
 
 _BACKSLASH = r"(?:\\|%(?:25){0,3}5[cC])"
 _SEMICOLON = "(?:;|%(?:25){0,3}3[bB])"
@@ -27,20 +27,20 @@ _HASH = "(?:#|%(?:25){0,3}23)"
 
 
 class Secrets:
-    """Hides what was told in confidence, however the words that repeat it are written: as they are, escaped as JSON,
-    Python, HTML or an address would escape them, and any of these within another, as proxies do it."""
+    """Hides secrets however a text spells them: as they are, escaped as in JSON, Python, HTML or a URL, or escaped in
+    one of these and then in another, as proxies do it."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         longest_first = sorted(set(secrets), key=len, reverse=True)  # one may be a part of another
-        written = ("".join(map(_any_writing, secret)) for secret in longest_first)
+        written = ("".join(map(pattern_of_any_escape, secret)) for secret in longest_first)
         self._written = re.compile("|".join(written)) if longest_first else None
 
     def hide(self, words: str) -> str:
-        """Takes 0.4 µs a character, and 7 where they are chosen to make it slow."""
+        """The text without the secrets. Takes 0.4 µs a character, and 7 for a text that is chosen to make it slow."""
         return words if self._written is None else self._written.sub(MASK, words)
 
     def hide_in(self, body: Any) -> Any:
-        """An error's JSON, with all of its words hidden that have to be."""
+        """An error's JSON without the secrets, in its keys too."""
         if isinstance(body, str):
             return self.hide(body[:_KEPT_MAX])
         if isinstance(body, dict):
@@ -58,7 +58,7 @@ class Secrets:
         return replace(page, jobs=tuple(map(self.hide_in_job, page.jobs)))
 
 
-def _any_writing(character: str) -> str:
+def pattern_of_any_escape(character: str) -> str:
     """A regular expression for a character, escaped or not, up to four times over: each time that escaped text is
     escaped again, only backslashes, `25` behind a percent sign and `amp;` behind an ampersand are added."""
     if character == "\\":

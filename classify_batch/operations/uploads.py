@@ -22,7 +22,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from classify_batch.clock import SystemClock
 from classify_batch.errors import SourceError, UsageError
-from classify_batch.llamacloud.file_client import FileRefusedError, Files, Stored
+from classify_batch.llamacloud.file_client import FileClient, FileRefusedError, Stored
 from classify_batch.llamacloud.v1.single_calls import Body
 from classify_batch.operations.jobs.single_calls import connected, ending
 from classify_batch.operations.own_task import in_own_task
@@ -109,7 +109,7 @@ async def upload(
 
     async def work() -> None:
         async with connected(settings) as http:
-            uploads = _Uploads(Files(http, SystemClock()), tell)
+            uploads = _Uploads(FileClient(http, SystemClock()), tell)
             async with anyio.create_task_group() as tasks:
                 give, take = anyio.create_memory_object_stream[Path | NotUploaded]()
                 async with give, take:
@@ -133,7 +133,7 @@ async def list_files(
 
     async def work() -> Body:
         async with connected(settings) as http:
-            return await Files(http, SystemClock()).list_page(
+            return await FileClient(http, SystemClock()).list_files(
                 page_size=page_size, page_token=page_token, file_ids=file_ids, file_name=file_name
             )
 
@@ -154,7 +154,7 @@ async def each_page(
     async def work() -> None:
         async with connected(settings) as http:
             read = partial(
-                Files(http, SystemClock()).list_page,
+                FileClient(http, SystemClock()).list_files,
                 page_size=page_size or PAGE_SIZE_MAX,
                 file_ids=file_ids,
                 file_name=file_name,
@@ -232,7 +232,7 @@ def read_content(path: Path) -> _Content:
 class _Uploads:
     """What the workers share."""
 
-    def __init__(self, files: Files, tell: Callable[[Uploaded | NotUploaded], None]) -> None:
+    def __init__(self, files: FileClient, tell: Callable[[Uploaded | NotUploaded], None]) -> None:
         self._files = files
         self._tell = tell
         self._known: OrderedDict[str, StoredFile] = OrderedDict()
@@ -269,7 +269,7 @@ class _Uploads:
             return Stored(known, sent=False)
         self._busy[external_id] = anyio.Event()
         try:
-            stored = await self._files.store(external_id, _file_name(content.path), content.open)
+            stored = await self._files.store_file(external_id, _file_name(content.path), content.open)
         finally:
             self._busy.pop(external_id).set()
         self._known[external_id] = stored.file

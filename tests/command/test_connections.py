@@ -20,7 +20,7 @@ from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, SettingsError, Verdict
 from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.client import ApiClient
-from classify_batch.llamacloud.connection import KEEPALIVE_S, lanes_to
+from classify_batch.llamacloud.connection import KEEPALIVE_S, connection_factory
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.model import Attempt, AttemptKey, JobView, Part
 from classify_batch.settings.job_spec import JobSpec, Rule
@@ -263,4 +263,4 @@ async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatc
         assert not any(each.startswith(b"CONNECT") for each in asked)
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
     with pytest.raises(SettingsError, match="no HTTP proxy"):
-        lanes_to("https://classify.test")
+        connection_factory("https://classify.test")

@@ -357,7 +357,7 @@ async def test_a_date_that_is_none_teaches_nothing(date: str) -> None:
     """The server's clock stays unknown."""
     async with serving(raw(answer(200, JOB, f"Date: {date}\r\n"))) as server, calling(server.url) as (api, _):
         assert (await api.get("j")).job_id == "j"
-        assert api._http.clock_skew_s is None
+        assert api._client.clock_skew_s is None
 
 
 async def test_a_date_tells_the_servers_clock() -> None:
@@ -366,8 +366,8 @@ async def test_a_date_tells_the_servers_clock() -> None:
     date = formatdate(wall_s + 3600, usegmt=True)
     async with serving(raw(answer(200, JOB, f"Date: {date}\r\n"))) as server, calling(server.url) as (api, _):
         await api.get("j")
-        assert api._http.clock_skew_s is not None
-        assert 3598 < api._http.clock_skew_s < 3601
+        assert api._client.clock_skew_s is not None
+        assert 3598 < api._client.clock_skew_s < 3601
 
 
 async def test_an_intent_is_awaited_before_the_first_byte() -> None:

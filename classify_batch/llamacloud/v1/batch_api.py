@@ -9,7 +9,7 @@ from typing import Any
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_key
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.client import ApiClient, wrong_shape
+from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
 from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import file_bodies as files
 from classify_batch.protocol import v1
@@ -30,14 +30,14 @@ STALE_PAGES_MAX = 5
 class ApiV1:
     """Jobs of many files. No cancel, no filter, no idempotency key."""
 
-    def __init__(self, http: ApiClient, spec: JobSpec, second: JobSpec | None = None) -> None:
+    def __init__(self, client: ApiClient, spec: JobSpec, second: JobSpec | None = None) -> None:
         """`second`: what a second look is asked for with."""
-        self._http = http
+        self._client = client
         self._specs = JobSpecs(spec, second)
 
     @property
     def requests(self) -> int:
-        return self._http.requests
+        return self._client.requests
 
     @property
     def idempotent(self) -> bool:
@@ -47,18 +47,20 @@ class ApiV1:
         return None
 
     async def project_of_file(self, file_id: str) -> str | None:
-        return await project_of_file(self._http, file_id)
+        return await project_of_file(self._client, file_id)
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         body = v1.create_body(self._specs.of(attempt.part), attempt.file_ids)
-        job = await self._http.call("create", "POST", v1.JOBS_PATH, v1.read_job, body=body, about_to_send=about_to_send)
-        return self._http.secrets.hide_in_job(job)
+        job = await self._client.send_request(
+            "create", "POST", v1.JOBS_PATH, v1.read_job, body=body, about_to_send=about_to_send
+        )
+        return self._client.secrets.hide_in_job(job)
 
     async def get(self, job_id: str) -> JobView:
-        job = await self._http.call("get", "GET", v1.job_path(job_id), v1.read_job)
+        job = await self._client.send_request("get", "GET", v1.job_path(job_id), v1.read_job)
         if job.job_id != job_id:
-            raise wrong_shape("get", ValueError("another job's id"))
-        return self._http.secrets.hide_in_job(job)
+            raise wrong_shape_error("get", ValueError("another job's id"))
+        return self._client.secrets.hide_in_job(job)
 
     async def list_page(
         self,
@@ -73,8 +75,8 @@ class ApiV1:
         if page_token is not None:
             params["page_token"] = page_token
         read = partial(v1.read_some_jobs, job_ids=job_ids) if job_ids else v1.read_job_page
-        page = await self._http.call("list", "GET", v1.JOBS_PATH, read, params=params)
-        return self._http.secrets.hide_in_page(page)
+        page = await self._client.send_request("list", "GET", v1.JOBS_PATH, read, params=params)
+        return self._client.secrets.hide_in_page(page)
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         """All pages, as far as they can be had: a server may give out tokens and refuse to take them back, or answer
@@ -113,13 +115,13 @@ class ApiV1:
     async def _results_page(self, job_id: str, token: str | None) -> v1.ResultPage:
         params = None if token is None else {"page_token": token}
         path = v1.job_path(job_id) + "/results"
-        return await self._http.call("results", "GET", path, v1.read_result_page, params=params)
+        return await self._client.send_request("results", "GET", path, v1.read_result_page, params=params)
 
 
-async def project_of_file(http: ApiClient, file_id: str) -> str | None:
+async def project_of_file(client: ApiClient, file_id: str) -> str | None:
     """The project that holds a file, by the file list, which both versions share."""
     params = {"file_ids": [file_id], "page_size": 1}
-    found = await http.call("files", "GET", files.FILES_PATH, files.read_stored_files, params=params)
+    found = await client.send_request("files", "GET", files.FILES_PATH, files.read_stored_files, params=params)
     here = (text(each.project_id) for each in found if file_key(each.id) == file_key(file_id))
     return next(here, None)
 
@@ -127,12 +129,12 @@ async def project_of_file(http: ApiClient, file_id: str) -> str | None:
 class FileList:
     """The project's files, a page at a time."""
 
-    def __init__(self, http: ApiClient) -> None:
-        self._http = http
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
 
     async def page(self, token: str | None) -> tuple[list[str], str | None]:
         """The file IDs of a page and the token of the next."""
         params: dict[str, Any] = {"page_size": files.PAGE_SIZE_MAX}
         if token is not None:
             params["page_token"] = token
-        return await self._http.call("files", "GET", files.FILES_PATH, files.read_file_page, params=params)
+        return await self._client.send_request("files", "GET", files.FILES_PATH, files.read_file_page, params=params)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.client import ApiClient, wrong_shape
+from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
 from classify_batch.llamacloud.redaction import MASK, Secrets
 from classify_batch.llamacloud.v1.batch_api import RESULT_PAGES_MAX, STALE_PAGES_MAX
 from classify_batch.protocol import v1, v2
@@ -51,23 +51,23 @@ class CreateRequest(NamedTuple):
 class Calls:
     """What the single calls of both versions are made of. Every method raises ApiError."""
 
-    def __init__(self, http: ApiClient) -> None:
-        self._http = http
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
 
     def _reader(self, check: Callable[[bytes], object]) -> Callable[[bytes], Body]:
-        return reader(check, self._http.secrets)
+        return reader(check, self._client.secrets)
 
     async def _page(self, call: str, path: str, read: Callable[[bytes], Body], params: Mapping[str, Any]) -> Body:
         given = {name: value for name, value in params.items() if value is not None and value != ()}
         return await retry_transient(
-            partial(self._http.call, call, "GET", path, read, params=given), attempts_max=ATTEMPTS_MAX
+            partial(self._client.send_request, call, "GET", path, read, params=given), attempts_max=ATTEMPTS_MAX
         )
 
     async def _job(
         self, job_id: str, path: str, read: Callable[[bytes], Body], params: Mapping[str, Any] | None = None
     ) -> Body:
         job = await retry_transient(
-            partial(self._http.call, "get", "GET", path, read, params=params), attempts_max=ATTEMPTS_MAX
+            partial(self._client.send_request, "get", "GET", path, read, params=params), attempts_max=ATTEMPTS_MAX
         )
         return the_one("get", job, job_id)
 
@@ -78,7 +78,7 @@ class SingleCallsV1(Calls):
     async def create(self, spec: JobSpec, order: CreateRequest, about_to_send: Callable[[], Awaitable[None]]) -> Body:
         """Creates a job; tried again only where it was surely not accepted."""
         once = partial(
-            self._http.call,
+            self._client.send_request,
             "create",
             "POST",
             v1.JOBS_PATH,
@@ -148,7 +148,7 @@ def _identity(item: Any) -> str:
 def the_one(call: str, job: Body, job_id: str) -> Body:
     """The job, if it is the one that was asked for. Raises ApiError."""
     if job["id"] != job_id:
-        raise wrong_shape(call, ValueError("another job's id"))
+        raise wrong_shape_error(call, ValueError("another job's id"))
     return job
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.llamacloud.client import ApiClient, wrong_shape
+from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
 from classify_batch.llamacloud.v1.batch_api import project_of_file
 from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import v2
@@ -32,9 +32,9 @@ class ApiV2:
 
     idempotent = True
 
-    def __init__(self, http: ApiClient, spec: JobSpec, run_id: str, *, ask_bill: bool = False) -> None:
+    def __init__(self, client: ApiClient, spec: JobSpec, run_id: str, *, ask_bill: bool = False) -> None:
         """`ask_bill`: whether a job whose bill the list doesn't tell is asked for it."""
-        self._http = http
+        self._client = client
         self._spec = spec
         self._ask_bill = ask_bill
         self._bills_in_list = True
@@ -50,7 +50,7 @@ class ApiV2:
 
     @property
     def requests(self) -> int:
-        return self._http.requests
+        return self._client.requests
 
     def transaction_id(self, attempt: Attempt) -> str:
         """The same for the same attempt of the same run under the same rules, in whatever process."""
@@ -58,25 +58,25 @@ class ApiV2:
         return sha256(told.encode()).hexdigest()
 
     async def project_of_file(self, file_id: str) -> str | None:
-        return await project_of_file(self._http, file_id)
+        return await project_of_file(self._client, file_id)
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         """One whose answer was lost may be made again: the same transaction gives the same job."""
         (file_id,) = attempt.file_ids
         body = v2.create_body(self._spec, file_id, self.transaction_id(attempt))
         try:
-            job = await self._http.call(
+            job = await self._client.send_request(
                 "create", "POST", v2.JOBS_PATH, v2.read_job, body=body, about_to_send=about_to_send
             )
         except ApiError as error:
-            raise self._http.repeatable(error) from error
-        return self._http.secrets.hide_in_job(job)
+            raise self._client.as_repeatable(error) from error
+        return self._client.secrets.hide_in_job(job)
 
     async def get(self, job_id: str) -> JobView:
-        job = await self._http.call("get", "GET", v2.job_path(job_id), v2.read_job, params=_EXPANDED)
+        job = await self._client.send_request("get", "GET", v2.job_path(job_id), v2.read_job, params=_EXPANDED)
         if job.job_id != job_id:
-            raise wrong_shape("get", ValueError("another job's id"))
-        return self._http.secrets.hide_in_job(job)
+            raise wrong_shape_error("get", ValueError("another job's id"))
+        return self._client.secrets.hide_in_job(job)
 
     async def list_page(
         self,
@@ -115,7 +115,9 @@ class ApiV2:
         return page
 
     async def _list(self, read: Callable[[bytes], JobPage], params: dict[str, Any]) -> JobPage:
-        return self._http.secrets.hide_in_page(await self._http.call("list", "GET", v2.JOBS_PATH, read, params=params))
+        return self._client.secrets.hide_in_page(
+            await self._client.send_request("list", "GET", v2.JOBS_PATH, read, params=params)
+        )
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:  # noqa: ARG002 - there is one file
         """The answer came with the job; where it, or a bill that is wanted, did not, the job is asked once more. What
@@ -129,4 +131,4 @@ class ApiV2:
 
     async def cancel(self, job_id: str) -> JobView:
         """Stops a job that is not finished."""
-        return await self._http.call("cancel", "POST", v2.job_path(job_id) + "/cancel", v2.read_job)
+        return await self._client.send_request("cancel", "POST", v2.job_path(job_id) + "/cancel", v2.read_job)

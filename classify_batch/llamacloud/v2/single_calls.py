@@ -39,13 +39,13 @@ class SingleCallsV2(Calls):
 
         async def once() -> Body:
             try:
-                return await self._http.call(
+                return await self._client.send_request(
                     "create", "POST", v2.JOBS_PATH, read, body=body, about_to_send=about_to_send
                 )
             except ApiError as error:
                 if error.verdict is Verdict.DOUBTFUL:
                     doubts.append(error)
-                raise self._http.repeatable(error) from error
+                raise self._client.as_repeatable(error) from error
 
         try:
             job = await retry_transient(once, attempts_max=ATTEMPTS_MAX)
@@ -98,7 +98,7 @@ class SingleCallsV2(Calls):
 
         async def once() -> Body:
             try:
-                return await self._http.call("cancel", "POST", path, read)
+                return await self._client.send_request("cancel", "POST", path, read)
             except ApiError as error:
                 failures.append(error)
                 raise

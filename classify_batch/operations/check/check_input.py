@@ -23,7 +23,7 @@ from classify_batch.inputs.open import PROJECT, SourceSpec, open_source
 from classify_batch.inputs.rows import ids_of
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient
-from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, Lookup, LookupRefusedError
+from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, FileLookup, LookupRefusedError
 from classify_batch.llamacloud.v1.batch_api import FileList
 from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX
 from classify_batch.operations.check.assess import (
@@ -193,7 +193,7 @@ class _Reading:
         self._settings = settings
         self._http = http
         self._carry = carry
-        self._lookup = Lookup(http) if http is not None else None
+        self._lookup = FileLookup(http) if http is not None else None
         self._given = 0
         self._odd = Oddities()
         self._trouble: Finding | None = None
@@ -271,7 +271,7 @@ class _Reading:
                 if self._lookup is None or self.standing is None or self._trouble is not None:
                     continue
                 try:
-                    self.standing.look(first, file_ids, await self._lookup.find(file_ids))
+                    self.standing.look(first, file_ids, await self._lookup.find_files(file_ids))
                 except LookupRefusedError as error:
                     self._trouble = not_looked_up(str(error))
                 except ApiError as error:

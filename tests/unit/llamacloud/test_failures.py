@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import Verdict
-from classify_batch.llamacloud.failures import Symptom, judge_status, judge_symptom, named_files
+from classify_batch.llamacloud.failures import Symptom, judge_status, judge_symptom, named_file_indexes
 
 patient = settings(deadline=None)  # a busy machine is no fault
 
@@ -128,4 +128,4 @@ def test_files_are_named_by_their_index() -> None:
         (),
         ("body",),
     )
-    assert named_files(places) == (3,)
+    assert named_file_indexes(places) == (3,)
