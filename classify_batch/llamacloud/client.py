@@ -318,9 +318,8 @@ class ApiClient:
         self._date = date
         server_s = parse_http_date(date)
         if server_s is not None:
-            self.clock_skew_s = (
-                server_s + 0.5 - self._clock.wall_s()
-            )  # `Date` is cut to seconds: half of one is the mean
+            # `Date` is cut to whole seconds: on average half a second is missing.
+            self.clock_skew_s = server_s + 0.5 - self._clock.wall_s()
 
 
 def _turn(call: str) -> Priority:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlencode
 
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.file_keys import file_keys
+from classify_batch.file_keys import file_key, file_keys
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient, MultipartForm
-from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX, Body, reader
+from classify_batch.llamacloud.raw_bodies import Body, make_body_reader
+from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
 from classify_batch.ports import Clock
 from classify_batch.protocol import file_bodies as files
+from classify_batch.protocol.json_shape import text
 
 PURPOSE = "classify"
 
@@ -82,7 +84,7 @@ class FileClient:
             "file_name": file_name,
         }
         given = {name: value for name, value in params.items() if value is not None}
-        read = reader(files.read_file_page, self._client.secrets)
+        read = make_body_reader(files.read_file_page, self._client.secrets)
         return await retry_transient(
             partial(self._client.send_request, "files", "GET", files.FILES_PATH, read, params=given),
             attempts_max=ATTEMPTS_MAX,
@@ -216,3 +218,25 @@ class FileLookup:
                 return list(found.values())
             token, stale = next_token, stale + 1 if len(found) == known else 0
         raise LookupRefusedError("the server's list of files does not come to an end")
+
+
+async def find_project_of_file(client: ApiClient, file_id: str) -> str | None:
+    """The project that holds a file, by the file list, which both versions share."""
+    params = {"file_ids": [file_id], "page_size": 1}
+    found = await client.send_request("files", "GET", files.FILES_PATH, files.read_stored_files, params=params)
+    here = (text(each.project_id) for each in found if file_key(each.id) == file_key(file_id))
+    return next(here, None)
+
+
+class FileList:
+    """The project's files, a page at a time."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    async def read_page(self, token: str | None) -> tuple[list[str], str | None]:
+        """The file IDs of a page and the token of the next."""
+        params: dict[str, Any] = {"page_size": files.PAGE_SIZE_MAX}
+        if token is not None:
+            params["page_token"] = token
+        return await self._client.send_request("files", "GET", files.FILES_PATH, files.read_file_page, params=params)

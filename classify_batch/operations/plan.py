@@ -11,7 +11,7 @@ from classify_batch.errors import RunDirectoryError
 from classify_batch.inputs.compare import compare_ids
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.open import PROJECT, SourceSpec, is_repeatable, open_source
-from classify_batch.llamacloud.v1.batch_api import FileList
+from classify_batch.llamacloud.file_client import FileList
 from classify_batch.operations.reuse.earlier_runs import earlier_runs
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.run_request import RunRequest
@@ -46,7 +46,7 @@ async def plan_if_new(resources: RunResources, store: DiskStore, request: RunReq
             f"{path} holds no run", hint="name the directory of a run, or give its input to begin one"
         )
     await _refuse_strangers(store)
-    pages = FileList((await resources.connect())[0]).page if file_ids == PROJECT else None
+    pages = FileList((await resources.connect())[0]).read_page if file_ids == PROJECT else None
     batches = open_source(file_ids, column=request.column, carry=settings.plan.carry, pages=pages)
     earlier = await earlier_runs(request.reuse, path, settings.identity())
     planned = await plan_reusing(

@@ -23,7 +23,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from classify_batch.clock import SystemClock
 from classify_batch.errors import SourceError, UsageError
 from classify_batch.llamacloud.file_client import FileClient, FileRefusedError, Stored
-from classify_batch.llamacloud.v1.single_calls import Body
+from classify_batch.llamacloud.raw_bodies import Body
 from classify_batch.operations.jobs.single_calls import connected, ending
 from classify_batch.operations.own_task import in_own_task
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, StoredFile

@@ -16,7 +16,7 @@ from typing import Any
 from classify_batch.clock import to_iso
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
-from classify_batch.llamacloud.v1.batch_api import project_of_file
+from classify_batch.llamacloud.file_client import find_project_of_file
 from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import v2
 from classify_batch.settings.job_spec import JobSpec
@@ -58,7 +58,7 @@ class ApiV2:
         return sha256(told.encode()).hexdigest()
 
     async def project_of_file(self, file_id: str) -> str | None:
-        return await project_of_file(self._client, file_id)
+        return await find_project_of_file(self._client, file_id)
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         """One whose answer was lost may be made again: the same transaction gives the same job."""

@@ -1,7 +1,8 @@
 """The verbs of v2's reference (`classify create | list | get | cancel`), in the server's own words.
 
-A create may be made again under its `transaction_id`: it then gives the job that was made before, if one was. So a lost
-answer costs nothing, as long as the same ID goes out again; what remains in doubt is told with it.
+A create may be sent again under its `transaction_id`: it then gives the job that was made before, if one was. So a lost
+answer costs nothing, as long as the same ID is sent again. Where it stays unknown whether a create was accepted, the
+error says under which ID.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from typing import Any, NoReturn
 
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.v1.single_calls import (
+from classify_batch.llamacloud.raw_bodies import Body
+from classify_batch.llamacloud.single_calls import (
     ATTEMPTS_MAX,
-    Body,
-    Calls,
     CreateRequest,
     Results,
-    the_one,
-    unfinished,
+    SingleCalls,
+    require_job_id,
+    unfinished_job_error,
 )
 from classify_batch.protocol import v2
 from classify_batch.protocol.sanitize import clean
@@ -27,39 +28,41 @@ from classify_batch.settings.job_spec import JobSpec
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
 
 
-class SingleCallsV2(Calls):
+class SingleCallsV2(SingleCalls):
     """Single calls of v2. Every method raises ApiError."""
 
-    async def create(self, spec: JobSpec, order: CreateRequest, about_to_send: Callable[[], Awaitable[None]]) -> Body:
-        """Creates the job of one file; DOUBTFUL where it may have been accepted and no try brought it back."""
-        (file_id,) = order.file_ids
-        doubts: list[ApiError] = []
-        body = v2.create_body(spec, file_id, order.transaction_id)
-        read = self._reader(v2.read_job)
+    async def create_job(
+        self, spec: JobSpec, create_request: CreateRequest, about_to_send: Callable[[], Awaitable[None]]
+    ) -> Body:
+        """Creates the job of one file. DOUBTFUL where it may have been accepted, and no attempt got the job back."""
+        (file_id,) = create_request.file_ids
+        ambiguous: list[ApiError] = []
+        body = v2.create_body(spec, file_id, create_request.transaction_id)
+        read = self._make_reader(v2.read_job)
 
-        async def once() -> Body:
+        async def send_once() -> Body:
             try:
                 return await self._client.send_request(
                     "create", "POST", v2.JOBS_PATH, read, body=body, about_to_send=about_to_send
                 )
             except ApiError as error:
                 if error.verdict is Verdict.DOUBTFUL:
-                    doubts.append(error)
+                    ambiguous.append(error)
                 raise self._client.as_repeatable(error) from error
 
         try:
-            job = await retry_transient(once, attempts_max=ATTEMPTS_MAX)
+            job = await retry_transient(send_once, attempts_max=ATTEMPTS_MAX)
         except ApiError as error:
-            if not doubts:
+            if not ambiguous:
                 raise
-            raise _doubtful(error) from None
-        _refuse_another(job, spec, order)
+            raise ambiguous_error(error) from None
+        require_same_create(job, spec, create_request)
         return job
 
-    async def get(self, job_id: str) -> Body:
-        return await self._job(job_id, v2.job_path(job_id), self._reader(v2.read_job), {"expand": "usage"})
+    async def get_job(self, job_id: str) -> Body:
+        return await self._read_job(job_id, v2.job_path(job_id), self._make_reader(v2.read_job), {"expand": "usage"})
 
-    async def list_page(
+    async def list_jobs(
         self,
         *,
         page_size: int | None = None,
@@ -77,26 +80,26 @@ class SingleCallsV2(Calls):
             "created_at_on_or_after": created_at_on_or_after,
             "created_at_on_or_before": created_at_on_or_before,
         }
-        return await self._page("list", v2.JOBS_PATH, self._reader(v2.read_job_page), params)
+        return await self._read_page("list", v2.JOBS_PATH, self._make_reader(v2.read_job_page), params)
 
-    async def results(self, job_id: str) -> Results:
-        """The answer inside a job, in the shape that v1 gives a page of results: an item, or none of a bad job.
+    async def get_results(self, job_id: str) -> Results:
+        """The answer inside a job, in the shape of v1's page of results: one item, or none for a job that failed.
 
         LATER: the job isn't finished.
         """
-        job = await self.get(job_id)
+        job = await self.get_job(job_id)
         status = v2.our_status(job["status"])
         if status not in FINISHED_STATUSES:
-            raise unfinished(job_id, job["status"])
-        items = [_item(job)] if status in ANSWERED_STATUSES else []
+            raise unfinished_job_error(job_id, job["status"])
+        items = [result_item_of(job)] if status in ANSWERED_STATUSES else []
         return Results({"items": items, "next_page_token": None, "total_size": len(items)})
 
-    async def cancel(self, job_id: str) -> Body:
-        """Stops a job. That it is cancelled already is no refusal where an earlier try may have done it."""
-        read, path = self._reader(v2.read_job), f"{v2.job_path(job_id)}/cancel"
+    async def cancel_job(self, job_id: str) -> Body:
+        """Stops a job. If a second attempt is refused since the job is cancelled, the first one did it: no error."""
+        read, path = self._make_reader(v2.read_job), f"{v2.job_path(job_id)}/cancel"
         failures: list[ApiError] = []
 
-        async def once() -> Body:
+        async def send_once() -> Body:
             try:
                 return await self._client.send_request("cancel", "POST", path, read)
             except ApiError as error:
@@ -104,38 +107,38 @@ class SingleCallsV2(Calls):
                 raise
 
         try:
-            return the_one("cancel", await retry_transient(once, attempts_max=ATTEMPTS_MAX), job_id)
+            return require_job_id("cancel", await retry_transient(send_once, attempts_max=ATTEMPTS_MAX), job_id)
         except ApiError as error:
             if error.verdict is not Verdict.REFUSED:
                 raise
-            job = await self.get(job_id)
+            job = await self.get_job(job_id)
             if len(failures) > 1 and job["status"] == JobStatus.CANCELLED:
                 return job
             raise
 
 
-def _doubtful(error: ApiError) -> ApiError:
-    """What ended the tries, where one of them may have been accepted."""
+def ambiguous_error(error: ApiError) -> ApiError:
+    """The error of the last attempt, as one that leaves unknown whether a create was accepted."""
     return ApiError(error.call, Verdict.DOUBTFUL, str(error), status=error.status, detail=error.detail)
 
 
-def _refuse_another(job: Body, spec: JobSpec, order: CreateRequest) -> None:
-    """Raises ApiError for a job that was made before, by another create under the same transaction ID."""
+def require_same_create(job: Body, spec: JobSpec, create_request: CreateRequest) -> None:
+    """Raises ApiError for a job that another create made before, under the same transaction ID."""
     told = job.get("configuration")
     rules = to_rules(told.get("rules")) if isinstance(told, dict) else None
-    if job.get("file_input", order.file_ids[0]) != order.file_ids[0]:
-        _taken(order, job, "for another file")
+    if job.get("file_input", create_request.file_ids[0]) != create_request.file_ids[0]:
+        raise_transaction_taken(create_request, job, "for another file")
     if rules is not None and rules != {(rule.type, rule.description) for rule in spec.rules}:
-        _taken(order, job, "by other rules")
+        raise_transaction_taken(create_request, job, "by other rules")
 
 
-def _taken(order: CreateRequest, job: Body, what: str) -> NoReturn:
-    words = f"the transaction ID {order.transaction_id!r} belongs to the job {clean(job['id'])}, made {what}"
+def raise_transaction_taken(create_request: CreateRequest, job: Body, what: str) -> NoReturn:
+    words = f"the transaction ID {create_request.transaction_id!r} belongs to the job {clean(job['id'])}, made {what}"
     hint = "leave --transaction-id out, or choose another; nothing was made"
     raise ApiError("create", Verdict.PERSON, f"create: {words}", hint=hint)
 
 
-def _item(job: Body) -> dict[str, Any]:
+def result_item_of(job: Body) -> dict[str, Any]:
     return {
         "id": job["id"],
         "classify_job_id": job["id"],

@@ -23,9 +23,8 @@ from classify_batch.inputs.open import PROJECT, SourceSpec, open_source
 from classify_batch.inputs.rows import ids_of
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient
-from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, FileLookup, LookupRefusedError
-from classify_batch.llamacloud.v1.batch_api import FileList
-from classify_batch.llamacloud.v1.single_calls import ATTEMPTS_MAX
+from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, FileList, FileLookup, LookupRefusedError
+from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
 from classify_batch.operations.check.assess import (
     Oddities,
     Standing,
@@ -247,7 +246,7 @@ class _Reading:
     async def _list_files(self, token: str | None) -> tuple[list[str], str | None]:
         if self._http is None:
             raise AssertionError("project: is read only where there is a client")
-        return await retry_transient(partial(FileList(self._http).page, token), attempts_max=ATTEMPTS_MAX)
+        return await retry_transient(partial(FileList(self._http).read_page, token), attempts_max=ATTEMPTS_MAX)
 
     async def _counted(self, batches: AsyncIterator[list[str]]) -> AsyncIterator[list[str]]:
         async with closing(batches) as stream:

@@ -24,8 +24,9 @@ from classify_batch.errors import (
 from classify_batch.file_keys import file_keys
 from classify_batch.inputs.open import PROJECT, open_source
 from classify_batch.llamacloud.client import ApiClient
-from classify_batch.llamacloud.v1.batch_api import FileList
-from classify_batch.llamacloud.v1.single_calls import Body, CreateRequest
+from classify_batch.llamacloud.file_client import FileList
+from classify_batch.llamacloud.raw_bodies import Body
+from classify_batch.llamacloud.single_calls import CreateRequest
 from classify_batch.operations.jobs.single_calls import (
     LOOK_FIRST,
     PERHAPS_ACCEPTED,
@@ -76,7 +77,7 @@ class CreateJobs:
             verbs = verbs_of(self._settings, http)
             for order in orders:
                 try:
-                    job = await verbs.create(self._settings.job, order, partial(self._about_to_send, order))
+                    job = await verbs.create_job(self._settings.job, order, partial(self._about_to_send, order))
                 except ApiError as error:
                     raise self._ended(error, order, len(orders)) from None
                 self._out = None
@@ -145,7 +146,7 @@ async def _gather(
 ) -> list[str]:
     """The IDs to classify, each once, as it is spelled first. Reads no further than a job can hold."""
     wanted: dict[str, str] = {}
-    pages = FileList(http).page if source == PROJECT else None
+    pages = FileList(http).read_page if source == PROJECT else None
     sources = [open_source(file_ids)] if file_ids else []
     sources += [open_source(source, column=column, pages=pages)] if source is not None else []
     for each in sources:

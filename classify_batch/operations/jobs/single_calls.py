@@ -16,7 +16,9 @@ from typing import Any
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, UsageError, Verdict
 from classify_batch.llamacloud.client import ApiClient
-from classify_batch.llamacloud.v1.single_calls import Body, Results, SingleCallsV1
+from classify_batch.llamacloud.raw_bodies import Body
+from classify_batch.llamacloud.single_calls import Results
+from classify_batch.llamacloud.v1.single_calls import SingleCallsV1
 from classify_batch.llamacloud.v2.single_calls import SingleCallsV2
 from classify_batch.operations.own_task import in_own_task
 from classify_batch.operations.run_resources import RunResources
@@ -87,7 +89,7 @@ async def get_job(settings: Settings, job_id: str) -> Body:
 
     async def work() -> Body:
         async with connected(settings) as http:
-            return await verbs_of(settings, http).get(job_id)
+            return await verbs_of(settings, http).get_job(job_id)
 
     return await in_own_task(work)
 
@@ -96,7 +98,7 @@ async def list_jobs(settings: Settings, *, page_size: int | None, page_token: st
     """One page of the project's jobs, as the API tells it.
 
     Args:
-        filters: v2's own, by the API's names: see `SingleCallsV2.list_page`.
+        filters: v2's own, by the API's names: see `SingleCallsV2.list_jobs`.
 
     Raises:
         UsageError: v1 has no filters.
@@ -107,7 +109,7 @@ async def list_jobs(settings: Settings, *, page_size: int | None, page_token: st
 
     async def work() -> Body:
         async with connected(settings) as http:
-            return await verbs_of(settings, http).list_page(page_size=page_size, page_token=page_token, **asked)
+            return await verbs_of(settings, http).list_jobs(page_size=page_size, page_token=page_token, **asked)
 
     return await in_own_task(work)
 
@@ -127,8 +129,8 @@ async def get_results(settings: Settings, job_id: str, *, page_token: str | None
         async with connected(settings) as http:
             verbs = verbs_of(settings, http)
             if page_token and isinstance(verbs, SingleCallsV1):
-                return Results(await verbs.results_page(job_id, page_token))
-            return await verbs.results(job_id)
+                return Results(await verbs.get_results_page(job_id, page_token))
+            return await verbs.get_results(job_id)
 
     return await in_own_task(work)
 
@@ -144,7 +146,7 @@ async def cancel_job(settings: Settings, job_id: str) -> Body:
     async def work() -> Body:
         async with connected(settings) as http:
             try:
-                return await SingleCallsV2(http).cancel(job_id)
+                return await SingleCallsV2(http).cancel_job(job_id)
             except ApiError as error:
                 if error.verdict is Verdict.REFUSED:
                     error.hint = _cancel_refused_hint(job_id)

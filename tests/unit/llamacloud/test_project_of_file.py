@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from classify_batch.clock import SystemClock
 from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.client import ApiClient
-from classify_batch.llamacloud.v1.batch_api import project_of_file
+from classify_batch.llamacloud.file_client import find_project_of_file
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
@@ -57,6 +57,6 @@ async def test_only_the_file_itself_tells_its_project(files: list[dict[str, Any]
             transport=lambda: Listing(files),
         )
         try:
-            assert await project_of_file(http, UUID) == project_id
+            assert await find_project_of_file(http, UUID) == project_id
         finally:
             await http.aclose()
