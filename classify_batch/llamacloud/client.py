@@ -37,7 +37,7 @@ from classify_batch.llamacloud.failures import (
 from classify_batch.llamacloud.redaction import Secrets
 from classify_batch.ports import Clock
 from classify_batch.protocol.json_shape import NotJsonError
-from classify_batch.protocol.sanitize import clean, read_detail
+from classify_batch.protocol.sanitize import clean, parse_error_detail
 
 Shape = TypeVar("Shape")
 
@@ -278,7 +278,7 @@ class ApiClient:
         try:
             if len(data) > _ERROR_BYTES_MAX:
                 raise ValueError("longer than any error of the API")
-            detail, places = read_detail(self.secrets.hide_in(json.loads(data)))
+            detail, places = parse_error_detail(self.secrets.hide_in(json.loads(data)))
         except (ValueError, TypeError, RecursionError):
             detail, places = self._body_excerpt(data, 400), ()
         retry_after_s = self._read_retry_after_s(headers)

@@ -19,7 +19,7 @@ from classify_batch.llamacloud.raw_bodies import Body, make_body_reader
 from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
 from classify_batch.ports import Clock
 from classify_batch.protocol import file_bodies as files
-from classify_batch.protocol.json_shape import text
+from classify_batch.protocol.json_shape import text_or_none
 
 PURPOSE = "classify"
 
@@ -84,7 +84,7 @@ class FileClient:
             "file_name": file_name,
         }
         given = {name: value for name, value in params.items() if value is not None}
-        read = make_body_reader(files.read_file_page, self._client.secrets)
+        read = make_body_reader(files.read_file_ids_page, self._client.secrets)
         return await retry_transient(
             partial(self._client.send_request, "files", "GET", files.FILES_PATH, read, params=given),
             attempts_max=ATTEMPTS_MAX,
@@ -206,7 +206,7 @@ class FileLookup:
         while stale < _STALE_PAGES_MAX:
             params = {"file_ids": list(file_ids), "page_size": len(file_ids)} | ({"page_token": token} if token else {})
             once = partial(
-                self._client.send_request, "files", "GET", files.FILES_PATH, files.read_stored_page, params=params
+                self._client.send_request, "files", "GET", files.FILES_PATH, files.read_stored_files_page, params=params
             )
             page, next_token = await retry_transient(once, attempts_max=LOOKUP_ATTEMPTS_MAX)
             keys = file_keys([file.id for file in page])  # the server may spell UUIDs in its own way
@@ -224,7 +224,7 @@ async def find_project_of_file(client: ApiClient, file_id: str) -> str | None:
     """The project that holds a file, by the file list, which both versions share."""
     params = {"file_ids": [file_id], "page_size": 1}
     found = await client.send_request("files", "GET", files.FILES_PATH, files.read_stored_files, params=params)
-    here = (text(each.project_id) for each in found if file_key(each.id) == file_key(file_id))
+    here = (text_or_none(each.project_id) for each in found if file_key(each.id) == file_key(file_id))
     return next(here, None)
 
 
@@ -239,4 +239,6 @@ class FileList:
         params: dict[str, Any] = {"page_size": files.PAGE_SIZE_MAX}
         if token is not None:
             params["page_token"] = token
-        return await self._client.send_request("files", "GET", files.FILES_PATH, files.read_file_page, params=params)
+        return await self._client.send_request(
+            "files", "GET", files.FILES_PATH, files.read_file_ids_page, params=params
+        )

@@ -7,23 +7,23 @@ from typing import Annotated, Any
 import msgspec
 
 from classify_batch.clock import from_iso
-from classify_batch.protocol.json_shape import Shape, text
+from classify_batch.protocol.json_shape import Shape, text_or_none
 
 FILES_PATH = "/api/v1/beta/files"
 PAGE_SIZE_MAX = 1000
 
 
-class _File(msgspec.Struct):
+class _FileId(msgspec.Struct):
     id: str
 
 
-class _Page(msgspec.Struct):
-    items: list[_File]
+class _FileIdsPage(msgspec.Struct):
+    items: list[_FileId]
     next_page_token: Any = None
 
 
 class StoredFile(msgspec.Struct, frozen=True):
-    """A file as the API tells it; fields that a server may leave out are None."""
+    """A file as the API describes it; fields that a server may leave out are None."""
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
     name: Any = None
@@ -33,8 +33,8 @@ class StoredFile(msgspec.Struct, frozen=True):
 
     @property
     def expires_at_s(self) -> float | None:
-        """Seconds since the epoch, or None where the file is kept or nothing is said."""
-        moment = text(self.expires_at)
+        """Seconds since the epoch; None where the file never expires or the server doesn't say."""
+        moment = text_or_none(self.expires_at)
         return from_iso(moment) if moment else None
 
 
@@ -43,7 +43,7 @@ class _StoredPage(msgspec.Struct):
     next_page_token: Any = None
 
 
-_FILES = Shape(_Page)
+_FILES = Shape(_FileIdsPage)
 _STORED = Shape(StoredFile)
 _STORED_PAGE = Shape(_StoredPage)
 
@@ -55,16 +55,16 @@ def read_stored_file(data: bytes) -> StoredFile:
 
 def read_stored_files(data: bytes) -> list[StoredFile]:
     """The files of a page. Raises ValueError for a body of another shape."""
-    return read_stored_page(data)[0]
+    return read_stored_files_page(data)[0]
 
 
-def read_stored_page(data: bytes) -> tuple[list[StoredFile], str | None]:
+def read_stored_files_page(data: bytes) -> tuple[list[StoredFile], str | None]:
     """The files of a page and the token of the next. Raises ValueError for a body of another shape."""
     page = _STORED_PAGE.read(data)
-    return page.items, text(page.next_page_token) or None
+    return page.items, text_or_none(page.next_page_token) or None
 
 
-def read_file_page(data: bytes) -> tuple[list[str], str | None]:
+def read_file_ids_page(data: bytes) -> tuple[list[str], str | None]:
     """The file IDs of a page and the token of the next. Raises ValueError for a body of another shape."""
     page = _FILES.read(data)
-    return [file.id for file in page.items], text(page.next_page_token) or None
+    return [file.id for file in page.items], text_or_none(page.next_page_token) or None

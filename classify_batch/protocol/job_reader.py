@@ -1,4 +1,4 @@
-"""How jobs are read, whichever version tells them: one, a page of them, or those of a page that matter."""
+"""Reads jobs of either version: one job, a page of them, or those jobs of a page that are asked for."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from classify_batch.model import JobPage, JobView
-from classify_batch.protocol.json_shape import Shape, text
+from classify_batch.protocol.json_shape import Shape, text_or_none
 
 Item = TypeVar("Item")
 
 
 class Page(msgspec.Struct, Generic[Item]):
-    """A page of jobs or of results, as it came."""
+    """A page of jobs or of results, as the server sent it."""
 
     items: list[Item]
     next_page_token: Any = None
     total_size: Any = None
 
     @property
-    def token(self) -> str | None:
-        return text(self.next_page_token) or None
+    def next_token(self) -> str | None:
+        return text_or_none(self.next_page_token) or None
 
 
-class SaidJob(Protocol):
-    """A job as it came."""
+class ParsedJob(Protocol):
+    """A job as the server sent it."""
 
     id: str
 
-    def view(self) -> JobView: ...
+    def to_view(self) -> JobView: ...
 
 
-Standing = TypeVar("Standing", bound=SaidJob)
-Described = TypeVar("Described", bound=SaidJob)
+Summary = TypeVar("Summary", bound=ParsedJob)
+Described = TypeVar("Described", bound=ParsedJob)
 
 
-class JobReader(Generic[Standing, Described]):
+class JobReader(Generic[Summary, Described]):
     """Reads the jobs of one version. Every method raises ValueError for a body of another shape.
 
     Args:
-        jobs: how they stand: what is looked at again and again.
-        described: with what they were told to do.
+        job, jobs: a job, and a page of jobs, without their configuration: what is polled again and again.
+        described: a page of jobs with their configuration.
     """
 
-    def __init__(self, job: Shape[Standing], jobs: Shape[Page[Standing]], described: Shape[Page[Described]]) -> None:
+    def __init__(self, job: Shape[Summary], jobs: Shape[Page[Summary]], described: Shape[Page[Described]]) -> None:
         self._job, self._jobs, self._described = job, jobs, described
 
-    def one(self, data: bytes) -> JobView:
-        """How a job stands."""
-        return self._job.read(data).view()
+    def read_job(self, data: bytes) -> JobView:
+        """A job without its configuration."""
+        return self._job.read(data).to_view()
 
-    def page(self, data: bytes) -> JobPage:
-        """A page of jobs, each with what it was told to do."""
+    def read_jobs_page(self, data: bytes) -> JobPage:
+        """A page of jobs, each with its configuration."""
         page = self._described.read(data)
-        return JobPage(tuple(job.view() for job in page.items), page.token)
+        return JobPage(tuple(job.to_view() for job in page.items), page.next_token)
 
-    def some(self, data: bytes, job_ids: Collection[str]) -> JobPage:
-        """How those of `job_ids` stand that are on a page; of the others nothing is built."""
+    def read_jobs_by_id(self, data: bytes, job_ids: Collection[str]) -> JobPage:
+        """The jobs of a page that are in `job_ids`, without their configuration; for the others nothing is built."""
         page = self._jobs.read(data)
-        return JobPage(tuple(job.view() for job in page.items if job.id in job_ids), page.token)
+        return JobPage(tuple(job.to_view() for job in page.items if job.id in job_ids), page.next_token)

@@ -1,7 +1,7 @@
-"""JSON straight into the types that we keep, without building what is thrown away.
+"""Decodes JSON straight into the types that are kept, without building what would be thrown away.
 
-msgspec reads a page of 100 jobs in 40 µs, `json` in 210 and pydantic in 110; but it refuses a little that Python's own
-reader takes and that servers do send, as a lone surrogate or a NaN. Such a body is read again, the slow way.
+msgspec reads a page of 100 jobs in 40 µs, `json` in 210 and pydantic in 110. But msgspec refuses some of what `json`
+reads and servers do send, such as a lone surrogate or a NaN. Such a body is read again by `json`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class NotJsonError(ValueError):
 
 
 class Shape(Generic[Kind]):
-    """Reads one kind of body."""
+    """Decodes the bodies of one kind."""
 
     def __init__(self, kind: type[Kind]) -> None:
         self._kind = kind
@@ -43,6 +43,6 @@ class Shape(Generic[Kind]):
             raise ValueError(str(error)) from None
 
 
-def text(value: object) -> str | None:
-    """A field that a server may leave out, or fill with anything."""
+def text_or_none(value: object) -> str | None:
+    """The text of a field; None where a server leaves it out or fills it with something else."""
     return value if isinstance(value, str) else None

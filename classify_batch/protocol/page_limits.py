@@ -1,4 +1,4 @@
-"""How many pages of a file are read where nobody says, and how many where somebody does."""
+"""How many pages of a file the API reads at most, and so how many may be billed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
 
 def max_pages_of(parsing: ParsingConfiguration | None, default: int = PAGES_MAX_DEFAULT) -> int:
-    """How many pages of a file may be read, and paid.
+    """How many pages of a file may be read, and billed.
 
-    Where `max_pages` is unset, v1 reads `default` of them; whether that cuts `target_pages` short, no source says. So
-    v2 is told to read as many as are named, and both are reckoned with all of them.
+    Where `max_pages` is unset, v1 reads `default` pages. Whether that also limits `target_pages` is not documented. So
+    v2 is asked to read all pages that are named, and the cost of both versions is estimated with all of them.
     """
     if parsing is None:
         return default

@@ -1,4 +1,4 @@
-"""The server's words, made fit for our files, logs and terminals."""
+"""Texts of the server, made safe for our files, logs and terminals."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ WORDS_MAX = 500
 
 
 def clean(words: str, most: int = WORDS_MAX) -> str:
-    """One line of printable characters, cut to `most`: nothing in it can steer a terminal."""
+    """One line of printable characters, cut to `most`: without escape codes, which would control a terminal."""
     printable = "".join(c if c.isprintable() else " " for c in words[: 4 * most])
     folded = " ".join(printable.split())
     return folded if len(folded) <= most else folded[: most - 1] + "…"
 
 
-def read_detail(body: object) -> tuple[str, tuple[tuple[Any, ...], ...]]:
+def parse_error_detail(body: object) -> tuple[str, tuple[tuple[Any, ...], ...]]:
     """What an error body says, and the places (`loc`) that a 422 names.
 
     The documented shapes are `{"detail": "text"}` and `{"detail": [{"loc": […], "msg": "…", "type": "…"}]}`.
@@ -25,9 +25,9 @@ def read_detail(body: object) -> tuple[str, tuple[tuple[Any, ...], ...]]:
         return clean(detail), ()
     if not isinstance(detail, list):
         return "", ()
-    faults = [fault for fault in detail if isinstance(fault, Mapping)]
-    places = tuple(tuple(fault["loc"]) for fault in faults if isinstance(fault.get("loc"), list))
+    errors = [error for error in detail if isinstance(error, Mapping)]
+    places = tuple(tuple(error["loc"]) for error in errors if isinstance(error.get("loc"), list))
     said = "; ".join(
-        f"{'.'.join(str(step) for step in fault.get('loc') or ())}: {fault.get('msg', '')}" for fault in faults[:20]
+        f"{'.'.join(str(step) for step in error.get('loc') or ())}: {error.get('msg', '')}" for error in errors[:20]
     )
     return clean(said), places

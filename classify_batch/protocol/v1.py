@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from classify_batch.clock import from_iso
 from classify_batch.model import Answer, JobView
 from classify_batch.protocol.job_reader import JobReader, Page
-from classify_batch.protocol.json_shape import Shape, text
+from classify_batch.protocol.json_shape import Shape, text_or_none
 from classify_batch.settings.job_spec import JobSpec, Mode, ParsingConfiguration, Rule, WebhookConfiguration
 from classify_batch.vocabulary import FILES_PER_JOB_MAX
 
@@ -24,12 +24,12 @@ JOBS_PATH = "/api/v1/classifier/jobs"
 
 
 def job_path(job_id: str) -> str:
-    """An id that somebody else gave, quoted: it can't lead to another path."""
+    """The path of a job. Its ID comes from outside and is quoted, dots too, so that it can't lead to another path."""
     return f"{JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
 
 
 SECRET_CHARACTERS_MIN = 6
-"""Shorter header values are words ("eu", "json"), and hiding them would spoil what the server said."""
+"""Shorter header values are common words ("eu", "json"), and hiding them would garble what the server says."""
 
 
 class JobBody(TypedDict):
@@ -94,7 +94,7 @@ class CreateBody(BaseModel):
     webhook_configurations: list[WebhookBody] | None = None
 
 
-def create_body(spec: JobSpec, file_ids: Sequence[str]) -> dict[str, Any]:
+def make_create_body(spec: JobSpec, file_ids: Sequence[str]) -> dict[str, Any]:
     """The body of a create call. Unset optional fields are left out, so that the server's own defaults apply."""
     body: dict[str, Any] = {
         "file_ids": list(file_ids),
@@ -109,7 +109,7 @@ def create_body(spec: JobSpec, file_ids: Sequence[str]) -> dict[str, Any]:
 
 
 def webhook_bodies(webhooks: Sequence[WebhookConfiguration]) -> list[dict[str, Any]]:
-    """The webhooks of a create call, the same on both versions: the one place where their headers are spelled out."""
+    """The webhooks of a create call, the same on both versions: the only place that reads the secret header values."""
     return [
         {
             "webhook_url": webhook.webhook_url,
@@ -130,8 +130,8 @@ def webhook_secrets(webhooks: Sequence[WebhookConfiguration]) -> frozenset[str]:
     return frozenset(value for value in values if len(value) >= SECRET_CHARACTERS_MIN)
 
 
-class _Job(msgspec.Struct):
-    """What is looked at again and again: how a job stands."""
+class _JobSummary(msgspec.Struct):
+    """A job without its configuration: what is polled again and again, so only a few fields are decoded."""
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
     status: str
@@ -139,39 +139,39 @@ class _Job(msgspec.Struct):
     error_message: Any = None
     created_at: Any = None
 
-    def view(self) -> JobView:
+    def to_view(self) -> JobView:
         return JobView(
             self.id,
             self.status,
-            text(self.project_id),
-            to_time_s(self.created_at),
-            text(self.error_message),
+            text_or_none(self.project_id),
+            parse_time_s(self.created_at),
+            text_or_none(self.error_message),
         )
 
 
-class _DescribedJob(_Job):
-    """A job with what it was told to do."""
+class _JobWithConfig(_JobSummary):
+    """A job with its configuration, by which a job whose create answer was lost is recognised."""
 
     rules: Any = None
     mode: Any = None
     parsing_configuration: Any = None
 
-    def view(self) -> JobView:
+    def to_view(self) -> JobView:
         parsing = self.parsing_configuration
         return JobView(
             job_id=self.id,
             status=self.status,
-            project_id=text(self.project_id),
-            created_at_s=to_time_s(self.created_at),
-            error_message=text(self.error_message),
-            rules=to_rules(self.rules),
-            mode=text(self.mode),
+            project_id=text_or_none(self.project_id),
+            created_at_s=parse_time_s(self.created_at),
+            error_message=text_or_none(self.error_message),
+            rules=rules_from_body(self.rules),
+            mode=text_or_none(self.mode),
             parsing_configuration=parsing if isinstance(parsing, dict) else None,
         )
 
 
 class Result(msgspec.Struct):
-    """What a job says about a file, as it came."""
+    """What a job answers about a file, as the server sent it."""
 
     type: str | None = None
     confidence: int | float | None = None
@@ -179,7 +179,7 @@ class Result(msgspec.Struct):
 
 
 class ResultItem(msgspec.Struct):
-    """One file of a job's results, as it came."""
+    """One file of a job's results, as the server sent it."""
 
     id: Any = None
     file_id: Any = None
@@ -191,7 +191,7 @@ class ResultItem(msgspec.Struct):
         return (self.id, self.file_id) if self.id and isinstance(self.id, str) else repr(self)
 
     def answer(self) -> Answer:
-        return to_answer(self.file_id, self.result)
+        return answer_from_result(self.file_id, self.result)
 
 
 class ResultPage(NamedTuple):
@@ -200,33 +200,33 @@ class ResultPage(NamedTuple):
     total_size: int | None
 
 
-_JOBS = JobReader(Shape(_Job), Shape(Page[_Job]), Shape(Page[_DescribedJob]))
+_JOBS = JobReader(Shape(_JobSummary), Shape(Page[_JobSummary]), Shape(Page[_JobWithConfig]))
 _RESULTS = Shape(Page[ResultItem])
 
-read_job, read_job_page, read_some_jobs = _JOBS.one, _JOBS.page, _JOBS.some
+read_job, read_jobs_page, read_jobs_by_id = _JOBS.read_job, _JOBS.read_jobs_page, _JOBS.read_jobs_by_id
 
 
 def read_result_page(data: bytes) -> ResultPage:
     """A page of a job's results. Raises ValueError for a body of another shape."""
     page = _RESULTS.read(data)
-    return ResultPage(page.items, page.token, page.total_size if isinstance(page.total_size, int) else None)
+    return ResultPage(page.items, page.next_token, page.total_size if isinstance(page.total_size, int) else None)
 
 
-def to_time_s(moment: object) -> float | None:
-    """Seconds since the epoch, as the server says them; None for what is no time."""
-    words = text(moment)
+def parse_time_s(moment: object) -> float | None:
+    """Seconds since the epoch from a time of the server; None for what is no time."""
+    words = text_or_none(moment)
     return from_iso(words) if words else None
 
 
-def to_answer(file_id: object, result: Result | None) -> Answer:
-    """What is said about a file; a null result: it was not classified."""
+def answer_from_result(file_id: object, result: Result | None) -> Answer:
+    """The answer about a file. A null result means that the file was not classified."""
     if result is None:
-        return Answer(text(file_id), answered=False)
-    return Answer(text(file_id), True, result.type, result.confidence, text(result.reasoning))
+        return Answer(text_or_none(file_id), answered=False)
+    return Answer(text_or_none(file_id), True, result.type, result.confidence, text_or_none(result.reasoning))
 
 
-def to_rules(body: object) -> frozenset[tuple[str, str]] | None:
-    """The rules that a job says it was given."""
+def rules_from_body(body: object) -> frozenset[tuple[str, str]] | None:
+    """The rules that a job was created with, as the server repeats them."""
     if not isinstance(body, list):
         return None
     return frozenset((str(r.get("type")), str(r.get("description"))) for r in body if isinstance(r, Mapping))

@@ -1,9 +1,10 @@
 """v2 of the classifier's API: one job holds one file, and its answer.
 
-Source: the vendor's SDK 2.19.0 (`client.classify`). What differs from v1 and costs money or correctness is settled
-here: `max_pages` has no limit by default, so it is always sent; `target_pages` is a 1-based string, and ours are
-0-based numbers; the words for a job's state are others, and readers translate them into ours, so that nobody else
-has to know two vocabularies. As on v1, readers are lenient in all but an id, a status, and what an answer rests on.
+Source: the vendor's SDK 2.19.0 (`client.classify`). This module hides the differences from v1 that would cost money or
+make answers wrong. `max_pages` has no limit by default, so it is always sent. `target_pages` is a string that counts
+pages from 1, and ours are numbers from 0. The words for a job's status are others, and readers translate them into
+those of v1, which all other code uses. As on v1, readers are strict about an ID, a status and the fields of an answer,
+and lenient about all else.
 """
 
 from __future__ import annotations
@@ -18,9 +19,17 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from classify_batch.model import Answer, JobView
 from classify_batch.protocol.job_reader import JobReader, Page
-from classify_batch.protocol.json_shape import Shape, text
+from classify_batch.protocol.json_shape import Shape, text_or_none
 from classify_batch.protocol.page_limits import max_pages_of
-from classify_batch.protocol.v1 import Result, ResultBody, WebhookBody, to_answer, to_rules, to_time_s, webhook_bodies
+from classify_batch.protocol.v1 import (
+    Result,
+    ResultBody,
+    WebhookBody,
+    answer_from_result,
+    parse_time_s,
+    rules_from_body,
+    webhook_bodies,
+)
 from classify_batch.settings.job_spec import JobSpec, Language, Rule, StrictModel
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT, JobStatus
 
@@ -28,7 +37,7 @@ JOBS_PATH = "/api/v2/classify"
 
 
 def job_path(job_id: str) -> str:
-    """An id that somebody else gave, quoted: it can't lead to another path."""
+    """The path of a job. Its ID comes from outside and is quoted, dots too, so that it can't lead to another path."""
     return f"{JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
 
 
@@ -36,7 +45,7 @@ PAGE_SIZE_MAX = 100
 """The most jobs in one page of the list."""
 
 TARGET_PAGE_MAX = 100_000
-"""The highest page number that is taken: a range is as long as it says, and must not fill the memory."""
+"""The highest page number that is accepted: "1-999999999" must not fill the memory."""
 
 Status = Literal["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
 
@@ -52,7 +61,7 @@ class ParsingBody(TypedDict):
 
 
 class ConfigurationBody(TypedDict):
-    """What a job was told to do."""
+    """What a job was asked to do."""
 
     rules: list[dict[str, str]]
     mode: NotRequired[str | None]
@@ -106,14 +115,14 @@ class ParsingLimits(StrictModel):
 
     @field_validator("target_pages")
     @classmethod
-    def _check(cls, pages: str | None) -> str | None:
+    def _check_target_pages(cls, pages: str | None) -> str | None:
         if pages is not None:
-            from_target_pages(pages)
+            parse_target_pages(pages)
         return pages
 
 
 class Configuration(BaseModel):
-    """What a job is told to do. Modes other than FAST are v1's."""
+    """What a job is asked to do. Modes other than FAST are v1's."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -143,19 +152,21 @@ class CreateBody(BaseModel):
         return named if file_id is None else named | {"file_input": file_id}
 
 
-def create_body(spec: JobSpec, file_id: str, transaction_id: str, max_pages: int = PAGES_MAX_DEFAULT) -> dict[str, Any]:
+def make_create_body(
+    spec: JobSpec, file_id: str, transaction_id: str, max_pages: int = PAGES_MAX_DEFAULT
+) -> dict[str, Any]:
     """The body of a create call.
 
     Args:
-        transaction_id: the same one again gives the same job back, whatever else the body says.
+        transaction_id: a create with the same one gives the same job back, whatever else the body says.
         max_pages: sent where the job's parsing configuration sets none, and names no more pages than these.
     """
-    told = spec.parsing_configuration
-    parsing: dict[str, Any] = {"max_pages": max_pages_of(told, max_pages)}
-    if told is not None:
-        parsing |= told.model_dump(mode="json", exclude_none=True, exclude={"target_pages"})
-        if told.target_pages:
-            parsing["target_pages"] = to_target_pages(told.target_pages)
+    configuration = spec.parsing_configuration
+    parsing: dict[str, Any] = {"max_pages": max_pages_of(configuration, max_pages)}
+    if configuration is not None:
+        parsing |= configuration.model_dump(mode="json", exclude_none=True, exclude={"target_pages"})
+        if configuration.target_pages:
+            parsing["target_pages"] = format_target_pages(configuration.target_pages)
     body: dict[str, Any] = {
         "file_input": file_id,
         "configuration": {
@@ -175,10 +186,10 @@ def create_body(spec: JobSpec, file_id: str, transaction_id: str, max_pages: int
 _PAGES = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 
 
-def to_target_pages(pages: Iterable[int]) -> str:
+def format_target_pages(pages: Iterable[int]) -> str:
     """0-based page numbers as v2 spells them: from 1, ascending, each once, neighbours as a range.
 
-    >>> to_target_pages([0, 2, 3, 4])
+    >>> format_target_pages([0, 2, 3, 4])
     '1,3-5'
     """
     ranges: list[tuple[int, int]] = []
@@ -190,23 +201,23 @@ def to_target_pages(pages: Iterable[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
-def from_target_pages(told: str) -> tuple[int, ...]:
+def parse_target_pages(target_pages: str) -> tuple[int, ...]:
     """The 0-based page numbers that a string means, ascending, each once.
 
     Raises:
         ValueError: it is no list of page numbers and ranges from 1 to `TARGET_PAGE_MAX`.
 
-    >>> from_target_pages("1,3-5")
+    >>> parse_target_pages("1,3-5")
     (0, 2, 3, 4)
     """
     pages: list[int] = []
-    for first, last in sorted(map(_range, told.split(","))):
+    for first, last in sorted(map(parse_page_range, target_pages.split(","))):
         seen = pages[-1] + 1 if pages else 0
         pages.extend(range(max(first - 1, seen), last))
     return tuple(pages)
 
 
-def _range(part: str) -> tuple[int, int]:
+def parse_page_range(part: str) -> tuple[int, int]:
     found = _PAGES.fullmatch(part)
     if found is None:
         raise ValueError('target_pages lists pages and ranges, counted from 1, as in "1,3-5"')
@@ -219,7 +230,7 @@ def _range(part: str) -> tuple[int, int]:
 
 # --- Reading --------------------------------------------------------------------------------------------------------
 
-_OUR_WORDS: Mapping[str, JobStatus] = {
+_JOB_STATUSES: Mapping[str, JobStatus] = {
     "PENDING": JobStatus.PENDING,
     "RUNNING": JobStatus.PENDING,
     "COMPLETED": JobStatus.SUCCESS,
@@ -228,17 +239,17 @@ _OUR_WORDS: Mapping[str, JobStatus] = {
 }
 
 
-def our_status(status: str) -> str:
-    """Ours for a status as v2 tells it; an unknown one stays as it is, and means: not finished."""
-    known = _OUR_WORDS.get(status)
+def translate_status(status: str) -> str:
+    """v1's word for a status of v2. An unknown one stays as it is, and means that the job is not finished."""
+    known = _JOB_STATUSES.get(status)
     if known is not None:
         return known
-    # A word that only v1 has means nothing here. Unmarked it would pass for ours, and a job for finished.
+    # A word of v1 (as "SUCCESS") has no meaning on v2. Unmarked it would pass for v1's, and the job for finished.
     return f"v2 {status}" if status in JobStatus.__members__ else status
 
 
-class _Job(msgspec.Struct):
-    """How a job stands and what it answers: what is looked at again and again."""
+class _JobSummary(msgspec.Struct):
+    """A job without its configuration, but with its answer: what is polled again and again."""
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
     status: str
@@ -250,62 +261,62 @@ class _Job(msgspec.Struct):
     transaction_id: Any = None
     created_at: Any = None
 
-    def view(self) -> JobView:
+    def to_view(self) -> JobView:
         return JobView(
             self.id,
-            our_status(self.status),
-            text(self.project_id),
-            to_time_s(self.created_at),
-            error_message=text(self.error_message),
+            translate_status(self.status),
+            text_or_none(self.project_id),
+            parse_time_s(self.created_at),
+            error_message=text_or_none(self.error_message),
             answer=self.answer(),
-            credits=_credits(self.usage),
-            transaction_id=text(self.transaction_id),
+            credits=billed_credits(self.usage),
+            transaction_id=text_or_none(self.transaction_id),
         )
 
     def answer(self) -> Answer | None:
-        return to_answer(self.file_input, self.result) if self.status == "COMPLETED" else None
+        return answer_from_result(self.file_input, self.result) if self.status == "COMPLETED" else None
 
 
-class _DescribedJob(_Job):
-    """A job with what it was told to do."""
+class _JobWithConfig(_JobSummary):
+    """A job with its configuration."""
 
     configuration: Any = None
 
-    def view(self) -> JobView:
-        told = self.configuration if isinstance(self.configuration, dict) else {}
+    def to_view(self) -> JobView:
+        configuration = self.configuration if isinstance(self.configuration, dict) else {}
         return JobView(
             job_id=self.id,
-            status=our_status(self.status),
-            project_id=text(self.project_id),
-            created_at_s=to_time_s(self.created_at),
-            error_message=text(self.error_message),
-            rules=to_rules(told.get("rules")),
-            mode=text(told.get("mode")),
-            parsing_configuration=_parsing(told.get("parsing_configuration")),
+            status=translate_status(self.status),
+            project_id=text_or_none(self.project_id),
+            created_at_s=parse_time_s(self.created_at),
+            error_message=text_or_none(self.error_message),
+            rules=rules_from_body(configuration.get("rules")),
+            mode=text_or_none(configuration.get("mode")),
+            parsing_configuration=parsing_configuration_of(configuration.get("parsing_configuration")),
             answer=self.answer(),
-            credits=_credits(self.usage),
-            transaction_id=text(self.transaction_id),
+            credits=billed_credits(self.usage),
+            transaction_id=text_or_none(self.transaction_id),
         )
 
 
-_JOBS = JobReader(Shape(_Job), Shape(Page[_Job]), Shape(Page[_DescribedJob]))
+_JOBS = JobReader(Shape(_JobSummary), Shape(Page[_JobSummary]), Shape(Page[_JobWithConfig]))
 
-read_job, read_job_page, read_some_jobs = _JOBS.one, _JOBS.page, _JOBS.some
+read_job, read_jobs_page, read_jobs_by_id = _JOBS.read_job, _JOBS.read_jobs_page, _JOBS.read_jobs_by_id
 
 
-def _credits(usage: object) -> float | None:
+def billed_credits(usage: object) -> float | None:
     billed = usage.get("credits") if isinstance(usage, Mapping) else None
     return float(billed) if isinstance(billed, int | float) and not isinstance(billed, bool) else None
 
 
-def _parsing(body: object) -> dict[str, object] | None:
-    """A parsing configuration in our words: with 0-based page numbers, where they can be read."""
+def parsing_configuration_of(body: object) -> dict[str, object] | None:
+    """A parsing configuration as v1 has it: with page numbers from 0, where they can be read."""
     if not isinstance(body, dict):
         return None
     pages = body.get("target_pages")
     if not isinstance(pages, str):
         return body
     try:
-        return body | {"target_pages": list(from_target_pages(pages))}
+        return body | {"target_pages": list(parse_target_pages(pages))}
     except ValueError:
         return body

@@ -11,12 +11,12 @@ from classify_batch.protocol import v1
 from classify_batch.protocol.v2 import (
     TARGET_PAGE_MAX,
     CreateBody,
-    create_body,
-    from_target_pages,
+    format_target_pages,
+    make_create_body,
+    parse_target_pages,
     read_job,
-    read_job_page,
-    read_some_jobs,
-    to_target_pages,
+    read_jobs_by_id,
+    read_jobs_page,
 )
 from classify_batch.settings.job_spec import JobSpec
 from classify_batch.vocabulary import JobStatus
@@ -54,23 +54,23 @@ def faults_of(**over: Any) -> list[tuple[Any, ...]]:
 )
 def test_pages_are_told_from_1_with_ranges(pages: list[int], told: str) -> None:
     """0-based numbers become the shortest 1-based string."""
-    assert to_target_pages(pages) == told
+    assert format_target_pages(pages) == told
 
 
 @given(st.lists(st.integers(0, TARGET_PAGE_MAX - 1), min_size=1, max_size=60))
 def test_pages_go_there_and_back(pages: list[int]) -> None:
     """What is told in the one spelling comes back in the other: the same pages, each once."""
-    assert list(from_target_pages(to_target_pages(pages))) == sorted(set(pages))
+    assert list(parse_target_pages(format_target_pages(pages))) == sorted(set(pages))
 
 
 @given(st.lists(st.tuples(st.integers(1, 200), st.integers(0, 50)), min_size=1, max_size=20))
 def test_ranges_may_touch_and_overlap(ranges: list[tuple[int, int]]) -> None:
     """Any list of ranges means the pages that are in one of them, and spelled again it means the same."""
     told = ",".join(f"{first}-{first + more}" for first, more in ranges)
-    pages = from_target_pages(told)
+    pages = parse_target_pages(told)
     assert set(pages) == {page - 1 for first, more in ranges for page in range(first, first + more + 1)}
     assert len(set(pages)) == len(pages)
-    assert from_target_pages(to_target_pages(pages)) == pages
+    assert parse_target_pages(format_target_pages(pages)) == pages
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_ranges_may_touch_and_overlap(ranges: list[tuple[int, int]]) -> None:
 def test_what_names_no_pages_is_refused(told: str) -> None:
     """Page 0, a range backwards or without end, and anything else is a ValueError."""
     with pytest.raises(ValueError, match="page"):
-        from_target_pages(told)
+        parse_target_pages(told)
 
 
 # --- Creating -------------------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def test_what_names_no_pages_is_refused(told: str) -> None:
 
 def test_a_create_names_its_file_and_key() -> None:
     """The file, what is to be done, the transaction, and a limit of pages even where none was set."""
-    assert create_body(spec(), "f", "t") == {
+    assert make_create_body(spec(), "f", "t") == {
         "file_input": "f",
         "configuration": {"rules": [RULE], "mode": "FAST", "parsing_configuration": {"max_pages": 5}},
         "transaction_id": "t",
@@ -109,7 +109,7 @@ def test_a_create_names_its_file_and_key() -> None:
 def test_a_create_always_limits_the_pages(told: dict[str, Any], sent: dict[str, Any]) -> None:
     """`max_pages` is the configured one, else the one given, or as many as `target_pages` names where these are more;
     `target_pages` is told v2's way."""
-    body = create_body(spec(parsing_configuration=told), "f", "t", max_pages=7)
+    body = make_create_body(spec(parsing_configuration=told), "f", "t", max_pages=7)
     assert body["configuration"]["parsing_configuration"] == sent
     CreateBody.model_validate(body)
 
@@ -118,8 +118,8 @@ def test_webhooks_go_out_as_on_v1() -> None:
     """Both versions send the same webhooks, with their headers in clear."""
     webhook = {"webhook_url": "https://x", "webhook_events": ["e"], "webhook_headers": {"k": "secret"}}
     told = spec(webhook_configurations=[webhook, {"webhook_url": "https://y"}])
-    sent = create_body(told, "f", "t")["webhook_configurations"]
-    assert sent == [webhook, {"webhook_url": "https://y"}] == v1.create_body(told, ["f"])["webhook_configurations"]
+    sent = make_create_body(told, "f", "t")["webhook_configurations"]
+    assert sent == [webhook, {"webhook_url": "https://y"}] == v1.make_create_body(told, ["f"])["webhook_configurations"]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_page_says_what_its_jobs_were_told() -> None:
     parsing = {"max_pages": 5, "target_pages": "1,3-5"}
     configuration = {"rules": [RULE], "mode": "FAST", "parsing_configuration": parsing}
     items = [job("RUNNING", configuration=configuration, created_at="2026-01-01T00:00:00Z"), job(result=RESULT)]
-    page = read_job_page(json.dumps({"items": items, "next_page_token": "n", "total_size": 2}).encode())
+    page = read_jobs_page(json.dumps({"items": items, "next_page_token": "n", "total_size": 2}).encode())
     first, second = page.jobs
     assert page.next_page_token == "n"
     assert first.rules == frozenset({("invoice", "has line items and a total")})
@@ -242,14 +242,14 @@ def test_a_page_says_what_its_jobs_were_told() -> None:
 def test_pages_that_cannot_be_read_stay_as_they_are() -> None:
     """A parsing configuration with odd pages is no reason to fail."""
     configuration = {"parsing_configuration": {"target_pages": "all"}}
-    page = read_job_page(json.dumps({"items": [job(configuration=configuration)]}).encode())
+    page = read_jobs_page(json.dumps({"items": [job(configuration=configuration)]}).encode())
     assert page.jobs[0].parsing_configuration == {"target_pages": "all"}
 
 
 def test_some_jobs_of_a_page() -> None:
     """Only those asked for, with their answers: a sweep needs no other call."""
     items = [job(id=each, result=RESULT) for each in "abc"]
-    page = read_some_jobs(json.dumps({"items": items, "next_page_token": None}).encode(), {"a", "c", "x"})
+    page = read_jobs_by_id(json.dumps({"items": items, "next_page_token": None}).encode(), {"a", "c", "x"})
     assert [view.job_id for view in page.jobs] == ["a", "c"]
     assert {view.answer for view in page.jobs} == {Answer("f", True, "invoice", 0.75, "because")}
     assert page.next_page_token is None

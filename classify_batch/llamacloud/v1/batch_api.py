@@ -41,7 +41,7 @@ class ApiV1:
         return await find_project_of_file(self._client, file_id)
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
-        body = v1.create_body(self._specs.of(attempt.part), attempt.file_ids)
+        body = v1.make_create_body(self._specs.of(attempt.part), attempt.file_ids)
         job = await self._client.send_request(
             "create", "POST", v1.JOBS_PATH, v1.read_job, body=body, about_to_send=about_to_send
         )
@@ -65,7 +65,7 @@ class ApiV1:
         params: dict[str, Any] = {"page_size": page_size}
         if page_token is not None:
             params["page_token"] = page_token
-        read = partial(v1.read_some_jobs, job_ids=job_ids) if job_ids else v1.read_job_page
+        read = partial(v1.read_jobs_by_id, job_ids=job_ids) if job_ids else v1.read_jobs_page
         page = await self._client.send_request("list", "GET", v1.JOBS_PATH, read, params=params)
         return self._client.secrets.hide_in_page(page)
 

@@ -37,7 +37,7 @@ class SingleCallsV1(SingleCalls):
             "POST",
             v1.JOBS_PATH,
             self._make_reader(v1.read_job),
-            body=v1.create_body(spec, create_request.file_ids),
+            body=v1.make_create_body(spec, create_request.file_ids),
             about_to_send=about_to_send,
         )
         return await retry_transient(send_once, attempts_max=ATTEMPTS_MAX)
@@ -47,7 +47,7 @@ class SingleCallsV1(SingleCalls):
 
     async def list_jobs(self, *, page_size: int | None = None, page_token: str | None = None) -> Body:
         params = {"page_size": page_size, "page_token": page_token}
-        return await self._read_page("list", v1.JOBS_PATH, self._make_reader(v1.read_job_page), params)
+        return await self._read_page("list", v1.JOBS_PATH, self._make_reader(v1.read_jobs_page), params)
 
     async def get_results_page(self, job_id: str, page_token: str | None = None) -> Body:
         """A page of a job's results. LATER also where the API refuses because the job isn't finished."""

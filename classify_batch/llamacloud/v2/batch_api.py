@@ -63,7 +63,7 @@ class ApiV2:
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         """One whose answer was lost may be made again: the same transaction gives the same job."""
         (file_id,) = attempt.file_ids
-        body = v2.create_body(self._spec, file_id, self.transaction_id(attempt))
+        body = v2.make_create_body(self._spec, file_id, self.transaction_id(attempt))
         try:
             job = await self._client.send_request(
                 "create", "POST", v2.JOBS_PATH, v2.read_job, body=body, about_to_send=about_to_send
@@ -93,7 +93,7 @@ class ApiV2:
                 params["page_token"] = page_token
             if created_from_s is not None:
                 params["created_at_on_or_after"] = to_iso(created_from_s)
-            return await self._list(v2.read_job_page, params)
+            return await self._list(v2.read_jobs_page, params)
         start = 0 if page_token is None else int(page_token)
         wanted = list(job_ids)[start : start + min(page_size, IDS_PER_PAGE)]
         page = await self._some(wanted)
@@ -102,7 +102,7 @@ class ApiV2:
 
     async def _some(self, job_ids: list[str]) -> JobPage:
         """Jobs with their bills, if the server likes that: it is documented for single jobs only."""
-        read = partial(v2.read_some_jobs, job_ids=frozenset(job_ids))
+        read = partial(v2.read_jobs_by_id, job_ids=frozenset(job_ids))
         params = {"page_size": len(job_ids), "job_ids": job_ids}
         if self._bills_in_list:
             try:

@@ -23,7 +23,7 @@ from classify_batch.llamacloud.single_calls import (
 )
 from classify_batch.protocol import v2
 from classify_batch.protocol.sanitize import clean
-from classify_batch.protocol.v1 import to_rules
+from classify_batch.protocol.v1 import rules_from_body
 from classify_batch.settings.job_spec import JobSpec
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
 
@@ -37,7 +37,7 @@ class SingleCallsV2(SingleCalls):
         """Creates the job of one file. DOUBTFUL where it may have been accepted, and no attempt got the job back."""
         (file_id,) = create_request.file_ids
         ambiguous: list[ApiError] = []
-        body = v2.create_body(spec, file_id, create_request.transaction_id)
+        body = v2.make_create_body(spec, file_id, create_request.transaction_id)
         read = self._make_reader(v2.read_job)
 
         async def send_once() -> Body:
@@ -80,7 +80,7 @@ class SingleCallsV2(SingleCalls):
             "created_at_on_or_after": created_at_on_or_after,
             "created_at_on_or_before": created_at_on_or_before,
         }
-        return await self._read_page("list", v2.JOBS_PATH, self._make_reader(v2.read_job_page), params)
+        return await self._read_page("list", v2.JOBS_PATH, self._make_reader(v2.read_jobs_page), params)
 
     async def get_results(self, job_id: str) -> Results:
         """The answer inside a job, in the shape of v1's page of results: one item, or none for a job that failed.
@@ -88,7 +88,7 @@ class SingleCallsV2(SingleCalls):
         LATER: the job isn't finished.
         """
         job = await self.get_job(job_id)
-        status = v2.our_status(job["status"])
+        status = v2.translate_status(job["status"])
         if status not in FINISHED_STATUSES:
             raise unfinished_job_error(job_id, job["status"])
         items = [result_item_of(job)] if status in ANSWERED_STATUSES else []
@@ -125,7 +125,7 @@ def ambiguous_error(error: ApiError) -> ApiError:
 def require_same_create(job: Body, spec: JobSpec, create_request: CreateRequest) -> None:
     """Raises ApiError for a job that another create made before, under the same transaction ID."""
     told = job.get("configuration")
-    rules = to_rules(told.get("rules")) if isinstance(told, dict) else None
+    rules = rules_from_body(told.get("rules")) if isinstance(told, dict) else None
     if job.get("file_input", create_request.file_ids[0]) != create_request.file_ids[0]:
         raise_transaction_taken(create_request, job, "for another file")
     if rules is not None and rules != {(rule.type, rule.description) for rule in spec.rules}:

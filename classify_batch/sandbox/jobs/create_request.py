@@ -36,5 +36,5 @@ def parse_create_request(body: v1.CreateBody | v2.CreateBody) -> CreateRequest:
 def _parsing_configuration(told: v2.ParsingLimits | None) -> ParsingConfiguration | None:
     if told is None:
         return None
-    pages = None if told.target_pages is None else v2.from_target_pages(told.target_pages)
+    pages = None if told.target_pages is None else v2.parse_target_pages(told.target_pages)
     return ParsingConfiguration(lang=told.lang, max_pages=told.max_pages, target_pages=pages)

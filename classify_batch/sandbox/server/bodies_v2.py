@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from classify_batch.protocol.v1 import ResultBody
-from classify_batch.protocol.v2 import ConfigurationBody, DeletedBody, ParsingBody, Status, UsageBody, to_target_pages
+from classify_batch.protocol.v2 import (
+    ConfigurationBody,
+    DeletedBody,
+    ParsingBody,
+    Status,
+    UsageBody,
+    format_target_pages,
+)
 from classify_batch.sandbox.documents.project import Classifier, JobConfig
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
@@ -77,7 +84,7 @@ def configuration_json(config: JobConfig, mode: str | None) -> str:
         told = {
             "lang": parsing.lang,
             "max_pages": parsing.max_pages,
-            "target_pages": None if pages is None else to_target_pages(pages),
+            "target_pages": None if pages is None else format_target_pages(pages),
         }
     rules = [rule.model_dump() for rule in config.rules]
     body: ConfigurationBody = {"rules": rules, "parsing_configuration": told}
