@@ -1,1 +1,11 @@
-"""The classifier's API over HTTP: one client, one file a version."""
+"""The client of LlamaCloud's API over HTTP.
+
+client         sends requests through the gate, and turns every failure into an ApiError
+connection     one connection as an httpx transport; `network` has its sockets
+failures       what each failure means: try again, give up, or unknown whether it was accepted
+redaction      hides the API key and the webhooks' headers in what the server says
+v1, v2         each version's calls: for a run (`batch_api`, behind ports.Api) and for a person (`single_calls`)
+results_pages  all pages of a job's results, as far as they can be had
+single_calls   what the single calls of both versions share; `raw_bodies` reads what the server sent
+file_client    the project's files, the same for both versions
+"""

@@ -1,7 +1,7 @@
-"""The project's files: listed in the server's own words, and sent there so that nothing is sent twice.
+"""The project's files: lists them, looks them up, and uploads each content once.
 
-A file is known to the API by the SHA-256 of its content (`external_file_id`). Each attempt to send one looks for it
-first, so an upload whose answer was lost is found again, and a command that is given again sends only what is missing.
+The API knows a file by the SHA-256 of its content (`external_file_id`). Each attempt to upload one looks for it first,
+so an upload whose response was lost is found again, and a command that is repeated uploads only what is missing.
 """
 
 from __future__ import annotations
@@ -24,38 +24,39 @@ from classify_batch.protocol.json_shape import text_or_none
 PURPOSE = "classify"
 
 _SAME_ID_MAX = 100
-"""So many files under one external id are looked at; usually there is one."""
+"""How many files under one external ID are searched for one that has not expired; usually there is one file."""
 
 UPLOAD_ATTEMPTS_MAX = 6
-"""So often one file is sent while the API answers everything else: what it can't do now it will do later."""
+"""How often one file is tried: what the API can't do now it may do later."""
 
 _UNFIT_STATUSES = frozenset({415})
-"""Beside 400, 413 and 422, what a server may say of one file and not of the next."""
+"""Statuses by which a server may refuse one file and accept the next, beside 400, 413 and 422."""
 
 
 LOOKUP_IDS_MAX = files.PAGE_SIZE_MAX
-"""File IDs asked for in one request: the answer fits on one page."""
+"""The most file IDs that one request asks for: their files fit on one page."""
 
 LOOKUP_ATTEMPTS_MAX = 10
 
 _QUERY_CHARACTERS_MAX = 50_000
-"""httpx makes no address of more than 65,536. Servers may take much less, and that is found out."""
+"""httpx refuses URLs of more than 65,536 characters. What a server takes may be much less, and is found by halving."""
 
 _TOO_MUCH_STATUSES = frozenset({400, 413, 414, 422, 431})
-"""What a server may say of an address, or of a list of IDs, that is too long for it."""
+"""What a server may answer to a URL or a list of IDs that is too long for it."""
 
 _REFUSED_ALONE_MAX = 100
-"""So many IDs may each be found out by halving; finding one takes twenty requests."""
+"""How many IDs that the server refuses may be found by halving, which takes about twenty requests for each."""
 
 _STALE_PAGES_MAX = 5
+"""So many pages in a row without a new file are a list without end."""
 
 
 class FileRefusedError(Exception):
-    """The API said no to this file; others may do."""
+    """The API refuses this file; it may take others."""
 
 
 class Stored(NamedTuple):
-    """A file that the API has, and whether this call brought it there."""
+    """A file that the API has, and whether this call uploaded it."""
 
     file: files.StoredFile
     sent: bool
@@ -76,7 +77,7 @@ class FileClient:
         file_ids: tuple[str, ...] = (),
         file_name: str | None = None,
     ) -> Body:
-        """One page of the file list, in the server's own words."""
+        """One page of the file list, as the server sent it."""
         params = {
             "page_size": page_size,
             "page_token": page_token,
@@ -91,10 +92,10 @@ class FileClient:
         )
 
     async def store_file(self, external_id: str, name: str, opened: Callable[[], BinaryIO]) -> Stored:
-        """Brings a file to the API unless it is there. `opened` gives its content, from the start, for each attempt.
+        """Uploads a file, unless the API has it. `opened` gives its content, from the start, for each attempt.
 
         Raises:
-            FileRefusedError: the API won't have it.
+            FileRefusedError: the API refuses the file.
         """
         return await retry_transient(
             partial(self._find_or_upload, external_id, name, opened), attempts_max=UPLOAD_ATTEMPTS_MAX
@@ -117,7 +118,7 @@ class FileClient:
         return Stored(stored, sent=True)
 
     async def _find_by_external_id(self, external_id: str) -> files.StoredFile | None:
-        """A file of that content. A server that doesn't know the filter lists others, and they are passed over."""
+        """A file of that content that has not expired. Others, which a server lists that ignores the filter, are skipped."""
         params = {"external_file_id": external_id, "page_size": _SAME_ID_MAX}
         found = await self._client.send_request(
             "files", "GET", files.FILES_PATH, files.read_stored_files, params=params
@@ -134,14 +135,14 @@ class FileClient:
 
 
 class LookupRefusedError(Exception):
-    """Files can't be looked up by their IDs here; the message says why."""
+    """This server can't look files up by their IDs; the message says why."""
 
 
 class FileLookup:
     """Looks files up by their IDs, as many at once as the server takes.
 
     Attributes:
-        refused: IDs that the server won't look up, though it does others: there can't be such a file.
+        refused: how many IDs the server refuses, though it looks others up: there can be no file of such an ID.
     """
 
     def __init__(self, client: ApiClient) -> None:
@@ -152,7 +153,7 @@ class FileLookup:
         self.refused = 0
 
     async def find_files(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
-        """Those of at most `LOOKUP_IDS_MAX` different IDs that the project holds.
+        """The files that the project has of these IDs, at most `LOOKUP_IDS_MAX` different ones.
 
         Raises:
             LookupRefusedError: the server refuses the filter, ignores it, or doesn't come to an end.
@@ -192,7 +193,12 @@ class FileLookup:
         return found
 
     async def _look_up_by_halves(self, file_ids: Sequence[str], *, learn: bool = False) -> list[files.StoredFile]:
-        """`learn`: it was refused whole. Where both halves are taken, it was too long, and not one ID's fault."""
+        """Looks up both halves.
+
+        Args:
+            learn: the whole was refused. If both halves are then served, it was too long, and from now on requests are
+                no longer than half of it; else a single ID was refused.
+        """
         half, refused = (len(file_ids) + 1) // 2, self.refused
         found = await self._look_up(file_ids[:half]) + await self._look_up(file_ids[half:])
         if learn and self.refused == refused:
@@ -200,7 +206,7 @@ class FileLookup:
         return found
 
     async def _read_all_pages(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
-        """All pages: a server may cut them shorter than was asked for."""
+        """All pages: a server may make them shorter than was asked for."""
         found: dict[str, files.StoredFile] = {}
         wanted, token, stale = frozenset(file_keys(file_ids)), "", 0
         while stale < _STALE_PAGES_MAX:
@@ -221,7 +227,7 @@ class FileLookup:
 
 
 async def find_project_of_file(client: ApiClient, file_id: str) -> str | None:
-    """The project that holds a file, by the file list, which both versions share."""
+    """The project that has a file, as the file list says, which both versions share."""
     params = {"file_ids": [file_id], "page_size": 1}
     found = await client.send_request("files", "GET", files.FILES_PATH, files.read_stored_files, params=params)
     here = (text_or_none(each.project_id) for each in found if file_key(each.id) == file_key(file_id))

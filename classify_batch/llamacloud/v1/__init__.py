@@ -1,1 +1,1 @@
-"""What the client asks of v1: what a run needs, and single calls for a person."""
+"""The client of v1: `batch_api` for runs, `single_calls` for a person."""

@@ -19,10 +19,10 @@ PAGE_ATTEMPTS_MAX = 4
 
 
 class ApiV1:
-    """Jobs of many files. No cancel, no filter, no idempotency key."""
+    """Jobs of many files. v1 has no cancel, no filter and no idempotency key."""
 
     def __init__(self, client: ApiClient, spec: JobSpec, second: JobSpec | None = None) -> None:
-        """`second`: what a second look is asked for with."""
+        """`second`: what jobs of the second look are created with."""
         self._client = client
         self._specs = JobSpecs(spec, second)
 
@@ -34,7 +34,7 @@ class ApiV1:
     def idempotent(self) -> bool:
         return False
 
-    def transaction_id(self, attempt: Attempt) -> str | None:  # noqa: ARG002 - v1 knows no such thing
+    def transaction_id(self, attempt: Attempt) -> str | None:  # noqa: ARG002 - v1 has no idempotency key
         return None
 
     async def project_of_file(self, file_id: str) -> str | None:
@@ -61,7 +61,7 @@ class ApiV1:
         job_ids: Collection[str] = (),
         created_from_s: float | None = None,  # noqa: ARG002 - v1 can't filter
     ) -> JobPage:
-        """v1 can't filter: the whole page comes, and of the jobs that nobody asked for nothing is built."""
+        """v1 can't filter: the whole page comes, and jobs that are not in `job_ids` are dropped while it is decoded."""
         params: dict[str, Any] = {"page_size": page_size}
         if page_token is not None:
             params["page_token"] = page_token

@@ -1,8 +1,8 @@
 """v2 of the classifier's API behind ports.Api: one file a job, and an idempotency key.
 
-The key (`transaction_id`) is derived from what decides the answer, so that a create that is made again, by this process
-or a later one, gives the job that was made before. It holds the attempt's number: a second attempt is meant to be a new
-job. It holds nothing that changes when another process takes over.
+The key (`transaction_id`) is a hash of the run, the file and all that decides the answer. So a create that is sent
+again, by this process or a later one, gives the job that was made before. The attempt's number is part of the hash,
+since a second attempt is meant to be a new job. Nothing is part of it that changes when another process takes over.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import v2
 from classify_batch.settings.job_spec import JobSpec
 
-IDS_PER_PAGE = 100
-"""Job IDs in one look: the largest page, and an address that any proxy takes."""
+JOB_IDS_PER_REQUEST = 100
+"""How many jobs one request polls: the largest page of the API, and a URL that any proxy takes."""
 
-_EXPANDED = {"expand": "usage"}
+_WITH_USAGE = {"expand": "usage"}
 
 
 class ApiV2:
-    """Jobs of one file. Lists by job IDs, and finished jobs bring their answer along."""
+    """Jobs of one file. v2 lists jobs by their IDs, and a finished job holds its answer."""
 
     idempotent = True
 
     def __init__(self, client: ApiClient, spec: JobSpec, run_id: str, *, ask_bill: bool = False) -> None:
-        """`ask_bill`: whether a job whose bill the list doesn't tell is asked for it."""
+        """`ask_bill`: get a job by itself where the list doesn't show what was billed."""
         self._client = client
         self._spec = spec
-        self._ask_bill = ask_bill
+        self._ask_for_bill = ask_bill
         self._bills_in_list = True
         parsing = spec.parsing_configuration
-        self._told = json.dumps(
+        self._transaction_base = json.dumps(
             [
                 run_id,
                 sorted((rule.type, rule.description) for rule in spec.rules),
@@ -53,15 +53,15 @@ class ApiV2:
         return self._client.requests
 
     def transaction_id(self, attempt: Attempt) -> str:
-        """The same for the same attempt of the same run under the same rules, in whatever process."""
-        told = json.dumps([self._told, attempt.file_ids, attempt.key.attempt])
-        return sha256(told.encode()).hexdigest()
+        """The idempotency key: the same for the same attempt of the same run by the same rules, in any process."""
+        text = json.dumps([self._transaction_base, attempt.file_ids, attempt.key.attempt])
+        return sha256(text.encode()).hexdigest()
 
     async def project_of_file(self, file_id: str) -> str | None:
         return await find_project_of_file(self._client, file_id)
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
-        """One whose answer was lost may be made again: the same transaction gives the same job."""
+        """Creates a job. After a lost response it may be sent again: the same transaction gives the same job."""
         (file_id,) = attempt.file_ids
         body = v2.make_create_body(self._spec, file_id, self.transaction_id(attempt))
         try:
@@ -73,7 +73,7 @@ class ApiV2:
         return self._client.secrets.hide_in_job(job)
 
     async def get(self, job_id: str) -> JobView:
-        job = await self._client.send_request("get", "GET", v2.job_path(job_id), v2.read_job, params=_EXPANDED)
+        job = await self._client.send_request("get", "GET", v2.job_path(job_id), v2.read_job, params=_WITH_USAGE)
         if job.job_id != job_id:
             raise wrong_shape_error("get", ValueError("another job's id"))
         return self._client.secrets.hide_in_job(job)
@@ -86,44 +86,44 @@ class ApiV2:
         job_ids: Collection[str] = (),
         created_from_s: float | None = None,
     ) -> JobPage:
-        """With `job_ids`, a page is a part of these: whoever asks for the next gets the next part."""
+        """A page of jobs. With `job_ids`, a page holds some of these, and the next page the next of them."""
         if not job_ids:
             params: dict[str, Any] = {"page_size": min(page_size, v2.PAGE_SIZE_MAX)}
             if page_token is not None:
                 params["page_token"] = page_token
             if created_from_s is not None:
                 params["created_at_on_or_after"] = to_iso(created_from_s)
-            return await self._list(v2.read_jobs_page, params)
+            return await self._read_jobs_page(v2.read_jobs_page, params)
         start = 0 if page_token is None else int(page_token)
-        wanted = list(job_ids)[start : start + min(page_size, IDS_PER_PAGE)]
-        page = await self._some(wanted)
+        wanted = list(job_ids)[start : start + min(page_size, JOB_IDS_PER_REQUEST)]
+        page = await self._read_jobs_by_id(wanted)
         end = start + len(wanted)
         return JobPage(page.jobs, str(end) if end < len(job_ids) else None)
 
-    async def _some(self, job_ids: list[str]) -> JobPage:
-        """Jobs with their bills, if the server likes that: it is documented for single jobs only."""
+    async def _read_jobs_by_id(self, job_ids: list[str]) -> JobPage:
+        """Jobs with what was billed, if the server shows it in lists: `expand` is documented for single jobs only."""
         read = partial(v2.read_jobs_by_id, job_ids=frozenset(job_ids))
         params = {"page_size": len(job_ids), "job_ids": job_ids}
         if self._bills_in_list:
             try:
-                return await self._list(read, params | _EXPANDED)
+                return await self._read_jobs_page(read, params | _WITH_USAGE)
             except ApiError as error:
                 if error.verdict is not Verdict.REFUSED:
                     raise
-        page = await self._list(read, params)
-        self._bills_in_list = False  # it was that, and nothing else, that it refused
+        page = await self._read_jobs_page(read, params)
+        self._bills_in_list = False  # the same request without `expand` was served: so `expand` was refused
         return page
 
-    async def _list(self, read: Callable[[bytes], JobPage], params: dict[str, Any]) -> JobPage:
+    async def _read_jobs_page(self, read: Callable[[bytes], JobPage], params: dict[str, Any]) -> JobPage:
         return self._client.secrets.hide_in_page(
             await self._client.send_request("list", "GET", v2.JOBS_PATH, read, params=params)
         )
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:  # noqa: ARG002 - there is one file
-        """The answer came with the job; where it, or a bill that is wanted, did not, the job is asked once more. What
-        came before stays: a single job may lag behind the list."""
+        """The answer that came with the job. Where it or a wanted bill is missing, gets the job once more. What came
+        before is kept: a single job may lag behind the list."""
         answer, billed = job.answer, job.credits
-        if answer is None or not answer.answered or (self._ask_bill and billed is None):
+        if answer is None or not answer.answered or (self._ask_for_bill and billed is None):
             job = await self.get(job.job_id)
             answer = answer if answer is not None and answer.answered else job.answer
             billed = billed if job.credits is None else job.credits
