@@ -118,7 +118,8 @@ class FileClient:
         return Stored(stored, sent=True)
 
     async def _find_by_external_id(self, external_id: str) -> files.StoredFile | None:
-        """A file of that content that has not expired. Others, which a server lists that ignores the filter, are skipped."""
+        """A file of that content that has not expired. Others are skipped: a server that ignores the filter lists
+        them."""
         params = {"external_file_id": external_id, "page_size": _SAME_ID_MAX}
         found = await self._client.send_request(
             "files", "GET", files.FILES_PATH, files.read_stored_files, params=params

@@ -1,1 +1,1 @@
-"""The jobs that the sandbox has accepted: what each is at a moment, what the list shows, what is kept on disk."""
+"""The jobs that the sandbox has accepted: their state, what the list shows of them, and the ledger on disk."""

@@ -1,4 +1,4 @@
-"""What a create asks for, in whichever version of the API it was said."""
+"""What a create asks for, in either version of the API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class CreateRequest(NamedTuple):
     """A well-formed create.
 
     Attributes:
-        file_ids: as they were told, repeated ones too; on v2 there is one.
+        file_ids: as they were sent, repeated ones too; on v2 there is one.
         transaction_id: v2's idempotency key.
     """
 
@@ -24,7 +24,7 @@ class CreateRequest(NamedTuple):
 
 
 def parse_create_request(body: v1.CreateBody | v2.CreateBody) -> CreateRequest:
-    """What a create's body asks for."""
+    """The create request that a well-formed body stands for."""
     if isinstance(body, v1.CreateBody):
         config = JobConfig(tuple(body.rules), body.parsing_configuration)
         return CreateRequest(tuple(body.file_ids), config, body.mode or "FAST")

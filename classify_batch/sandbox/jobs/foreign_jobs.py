@@ -15,19 +15,21 @@ PARTIAL_SHARE_MIN = 0.5
 
 
 def overlapping_create_request(job: SandboxJob, mode: str | None, random: Random) -> CreateRequest:
-    """What somebody else orders by the rules of a job: half of its files, rounded up, and as many files beside. Where
-    a job has one file: the same one.
+    """What somebody else creates by the rules of a job: half of its files, rounded up, and as many other files. For a
+    job of one file: the same file.
 
     Args:
-        mode: on v1. None: as the job's.
+        mode: on v1. None: the job's.
     """
     if CAPABILITIES[job.version].files_per_job_max == 1:
         return CreateRequest(job.file_ids, job.config, job.mode)
     shared = random.sample(job.file_ids, (len(job.file_ids) + 1) // 2)
-    beside = [str(uuid5(NAMESPACE_URL, f"other/{job.job_id}/{place}")) for place in range(len(shared))]
-    return CreateRequest(tuple(random.sample([*shared, *beside], 2 * len(shared))), job.config, mode or job.mode)
+    other_file_ids = [str(uuid5(NAMESPACE_URL, f"other/{job.job_id}/{number}")) for number in range(len(shared))]
+    return CreateRequest(
+        tuple(random.sample([*shared, *other_file_ids], 2 * len(shared))), job.config, mode or job.mode
+    )
 
 
 def faults_of_foreign_jobs(faults: Faults) -> Faults:
-    """How others' jobs end."""
+    """The faults by which foreign jobs end: they get gaps more often."""
     return faults.model_copy(update={"partial": max(faults.partial, PARTIAL_SHARE_MIN)})

@@ -1,9 +1,9 @@
 """What the list shows of a project's jobs at a moment, page by page: pure.
 
-Jobs are kept sorted by *rank*, a number that never changes: so a page token, which holds the last rank shown,
-means the same place however many jobs come in between pages. Only the order `changed` is another at each moment;
-its tokens hold an offset. A job that ends between two pages moves to the front, where the reader has already been: it
-is missed, and a job that was read already moves on to the next page and is read twice.
+Jobs are kept sorted by *rank*, a number that never changes. A page token holds the last rank shown, so it means the
+same position however many jobs are created between two pages. Only the order `changed` differs from moment to moment,
+and its tokens hold an offset: a job that ends between two pages moves to the front, where the reader has already been.
+It is missed, and a job that was read already moves on to the next page and is read twice.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_jobs_page(
 
 
 def list_rank(job: SandboxJob, order: ListOrder) -> int:
-    """A job's place in the list; by `changed` it has none that lasts, and is kept as by `newest`."""
+    """A job's rank in the list. By `changed` no rank lasts, and jobs are kept as by `newest`."""
     match order:
         case "newest" | "changed":
             return -job.number

@@ -1,10 +1,10 @@
 """The jobs that the sandbox has accepted: pure, no clock, no disk.
 
-A job's whole future is decided when it is drafted: how long it takes and how it ends. What it is at a moment
-is then a function of the job and that moment, nothing has to be moved along, and a job read back from the
-ledger goes on as if nothing had happened.
+A job's whole future is decided when it is drafted: how long it takes and how it ends. Its state is then a function of
+the job and the time. Nothing has to be updated while time passes, and a job that is read back from the ledger goes on
+as if the sandbox had never stopped.
 
-What the list shows of them is in `listing`.
+What the list shows of the jobs is in `job_listing`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _by_rank = attrgetter("rank")
 
 
 class JobTable:
-    """All jobs of all projects, each in the version of the API that it was created in: the other doesn't show it.
+    """All jobs of all projects. Each shows only in the version of the API that it was created in.
 
     Args:
         seed: decides every job's future, in the order in which they come.
@@ -45,7 +45,7 @@ class JobTable:
         self._transactions: dict[tuple[str, str], str] = {}
         self._finish_times: list[float] = []
         self._configs: dict[JobConfig, JobConfig] = {}
-        self.credits_spent = 0  # by the client, not by others
+        self.credits_spent = 0  # by the client under test, not by foreign jobs
 
     def __iter__(self) -> Iterator[SandboxJob]:
         return iter(self._jobs.values())
@@ -53,14 +53,15 @@ class JobTable:
     def draft_job(
         self, create_request: CreateRequest, project_id: str, now_s: float, *, by_other: bool = False
     ) -> SandboxJob:
-        """The job that a create call would make; not in the world until `add_job`, so it can be kept first."""
+        """The job that a create makes. It is in the table after `add_job` only, so that the ledger can keep it
+        first."""
         faults = self._options.faults
         number = len(self._jobs) + 1
         random = Random(f"{self.seed}/{number}")  # noqa: S311
         file_ids = tuple(dict.fromkeys(create_request.file_ids))
         return SandboxJob(
             number=number,
-            # With the time: started afresh with the same seed, a sandbox must not give an ID out again.
+            # The time is part of it: a sandbox that starts anew with the same seed must not give an ID out again.
             job_id=str(UUID(int=Random(f"{self.seed}/{number}/{now_s}").getrandbits(128), version=4)),  # noqa: S311
             project_id=project_id,
             created_at_s=now_s,
@@ -75,8 +76,8 @@ class JobTable:
         )
 
     def _clock_shift_s(self, number: int) -> float:
-        most_s = self._options.faults.created_at_jitter_s
-        return Random(f"{self.seed}/{number}/clock").uniform(-most_s, most_s)  # noqa: S311
+        shift_s_max = self._options.faults.created_at_jitter_s
+        return Random(f"{self.seed}/{number}/clock").uniform(-shift_s_max, shift_s_max)  # noqa: S311
 
     def draft_overlapping_job(self, job: SandboxJob, now_s: float) -> SandboxJob:
         """The job that somebody else makes about some of a job's files."""
@@ -85,8 +86,8 @@ class JobTable:
         return self.draft_job(create_request, job.project_id, now_s, by_other=True)
 
     def add_job(self, job: SandboxJob) -> SandboxJob:
-        """Takes a drafted job, or one read back, in. Gives the job as the world holds it."""
-        config = self._configs.setdefault(job.config, job.config)  # a thousand jobs share a few
+        """Adds a drafted job, or one that was read back. Gives the job as the table holds it."""
+        config = self._configs.setdefault(job.config, job.config)  # thousands of jobs share a few configs
         job = replace(job, config=config, rank=list_rank(job, self._options.list_order))
         self._jobs[job.job_id] = job
         heapq.heappush(self._finish_times, finish_time_or_never(job))
@@ -98,7 +99,7 @@ class JobTable:
         return job
 
     def cancel_job(self, job: SandboxJob, now_s: float) -> SandboxJob:
-        """Ends a job of the world that isn't finished. Gives it as the world holds it then."""
+        """Cancels a job that isn't finished. Gives the job as the table holds it then."""
         cancelled = job.cancelled_at(now_s)
         jobs = self._jobs_in_list_order(job)
         jobs[bisect_left(jobs, job.rank, key=_by_rank)] = cancelled
@@ -109,14 +110,14 @@ class JobTable:
         return cancelled
 
     def delete_job(self, job: SandboxJob) -> None:
-        """Shows a finished job no more. Its transaction ID is free again."""
+        """Hides a finished job. Its transaction ID is free again."""
         jobs = self._jobs_in_list_order(job)
         del jobs[bisect_left(jobs, job.rank, key=_by_rank)]
         self._jobs[job.job_id] = replace(job, deleted=True)
         if job.transaction_id is None:
             return
         key = job.project_id, job.transaction_id
-        if self._transactions.get(key) == job.job_id:  # not that of a later job, made when it had been forgotten
+        if self._transactions.get(key) == job.job_id:  # a later job may have it, made when it was forgotten
             del self._transactions[key]
 
     def find_job(self, job_id: str, project_id: str, now_s: float, version: Version = "v1") -> SandboxJob | None:
@@ -124,12 +125,12 @@ class JobTable:
         return job if job is not None and now_s >= job.created_at_s + self._options.faults.get_lag_s else None
 
     def latest_job(self, project_id: str, version: Version) -> SandboxJob | None:
-        """The job that the client made last in a project, as far as it is shown."""
+        """The job that the client created last in a project, among those that are shown."""
         jobs = (self._find_shown_job(job_id, project_id, version) for job_id in reversed(self._jobs))
         return next((job for job in jobs if job is not None and not job.by_other), None)
 
     def find_by_transaction(self, transaction_id: str, project_id: str, now_s: float) -> SandboxJob | None:
-        """The job that was created by this transaction, if it is not forgotten."""
+        """The job that was created by this transaction, unless the transaction is forgotten."""
         job_id = self._transactions.get((project_id, transaction_id))
         if job_id is None:
             return None
@@ -137,7 +138,7 @@ class JobTable:
         return job if kept_s is None or now_s < job.created_at_s + kept_s else None
 
     def select_by_id(self, job_ids: Iterable[str], project_id: str, version: Version) -> list[SandboxJob]:
-        """Those of the jobs that the project has, in the order of its list."""
+        """The jobs of these IDs that the project has, in the order of its list."""
         found = (self._find_shown_job(job_id, project_id, version) for job_id in frozenset(job_ids))
         return sorted((job for job in found if job is not None), key=_by_rank)
 
@@ -150,7 +151,7 @@ class JobTable:
         version: Version = "v1",
         among: Sequence[SandboxJob] | None = None,
     ) -> JobsPage:
-        """Up to `size` jobs of a project behind `position`, as `listing.read_jobs_page` has it.
+        """Up to `size` jobs of a project behind `position`: see `job_listing.read_jobs_page`.
 
         Args:
             among: the jobs to show, in the list's order. None: all of them.
@@ -163,7 +164,8 @@ class JobTable:
         return [job for job in self._lists.get((version, project_id), []) if wanted(job)]
 
     def count_unfinished(self, now_s: float) -> int:
-        """Jobs that are not finished; `now_s` must not go back between calls."""
+        """How many jobs are not finished. `now_s` must not decrease between calls: finish times that passed are
+        dropped."""
         while self._finish_times and self._finish_times[0] <= now_s:
             heapq.heappop(self._finish_times)
         return len(self._finish_times)
@@ -178,15 +180,15 @@ class JobTable:
 
 
 def count_billed(jobs: Iterable[SandboxJob]) -> Counter[str]:
-    """How often each file ID was in a job of the client's that answers it: failed jobs and null answers aren't paid,
-    nor are others' jobs by the client. A look in another mode is another thing to pay: the mode in which a file was
-    paid most often counts."""
+    """How often each file ID was billed to the client: once for each of its jobs that answers the file. Failed jobs,
+    null results and foreign jobs cost the client nothing. To classify a file in another mode is not the same twice, so
+    only the mode counts in which the file was billed most often."""
     own = (job for job in jobs if not job.by_other)
     paid = Counter((file_id, job.mode) for job in own for _, file_id, has_result in job.answered_files() if has_result)
-    most: Counter[str] = Counter()
+    times_paid: Counter[str] = Counter()
     for (file_id, _), times in paid.items():
-        most[file_id] = max(most[file_id], times)
-    return most
+        times_paid[file_id] = max(times_paid[file_id], times)
+    return times_paid
 
 
 def credits_paid_by_client(job: SandboxJob) -> int:

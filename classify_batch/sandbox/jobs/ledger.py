@@ -1,18 +1,17 @@
-"""Accepted jobs on disk: a sandbox that was killed finds them again, and they prove what was paid.
+"""The ledger: accepted jobs on disk. A sandbox that was killed finds them again, and they prove what was billed.
 
-One JSON object a line, a line a job, written in one call before the create is answered: what the operating
-system has taken, no SIGKILL takes back. (A power loss may: there is no fsync, the sandbox practises the loss
-of processes.)
+Each line is a job as one JSON object. It is written by one system call before the create is answered, so that no
+SIGKILL can lose it. (A power loss can, for there is no fsync: the sandbox is for practising the loss of processes.)
 
     {"number", "job_id", "project_id", "created_at_s", "duration_s", "status", "error_message",
      "null", "absent", "oddities", "mode", "rules", "parsing_configuration", "file_ids", "version", "transaction_id",
      "error_first_s", "clock_shift_s", "by_other"}
 
-What happens to a v2 job later is a line of its own, and changes nothing before it:
+What happens to a v2 job later is appended as a line of its own:
 
     {"cancelled": job_id, "at_s": wall time}        {"deleted": job_id}
 
-A last line without its end was never answered for: it is cut off when the ledger is opened.
+A last line without its end belongs to a create that was never answered: it is cut off when the ledger is opened.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Ledger:
         self._cut_torn_line()
 
     def append_job(self, job: SandboxJob) -> None:
-        """Keeps a job. Raises StoreError; the job must then not be answered for."""
+        """Keeps a job. Raises StoreError, and then the create must not be answered as accepted."""
         self._append_line(job_to_entry(job))
 
     def append_cancellation(self, job: SandboxJob, at_s: float) -> None:
@@ -107,7 +106,7 @@ def read_jobs(path: str | os.PathLike[str]) -> Iterator[SandboxJob]:
 
 
 def read_billed(path: str | os.PathLike[str]) -> Counter[str]:
-    """How often each file ID was accepted into a job of the client's that answers it: more than once is paid twice."""
+    """How often each file ID was billed to the client: more than once means that it was paid twice."""
     return count_billed(read_jobs(path))
 
 

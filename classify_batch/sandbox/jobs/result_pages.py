@@ -10,32 +10,34 @@ from classify_batch.sandbox.faults.fault_options import ResultsLag
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 
 
-class Entry(NamedTuple):
+class ResultEntry(NamedTuple):
     """An item of a job's results.
 
     Attributes:
-        place: tells the items of a job apart; one that comes twice has the same.
-        file_id: what the item says that it is about.
+        position: tells the items of a job apart; an item that comes twice has the same one.
+        file_id: the file that the item names.
         about: the file that the answer is drawn from.
     """
 
-    place: int
+    position: int
     file_id: str | None
     about: str
     has_result: bool
 
 
-class Page(NamedTuple):
-    """A page of results; no next one: it is the last."""
+class ResultsPage(NamedTuple):
+    """A page of results; `next_start` None: it is the last."""
 
-    entries: Sequence[Entry]
+    entries: Sequence[ResultEntry]
     next_start: int | None
     total: int
 
 
-def result_entries(job: SandboxJob) -> list[Entry]:
-    """Each file that the job answers once, and behind them whatever is odd about it."""
-    entries = [Entry(place, file_id, file_id, has_result) for place, file_id, has_result in job.answered_files()]
+def result_entries(job: SandboxJob) -> list[ResultEntry]:
+    """Each file that the job answers, once, and behind them the items that its oddities add."""
+    entries = [
+        ResultEntry(position, file_id, file_id, has_result) for position, file_id, has_result in job.answered_files()
+    ]
     if not entries:
         return entries
     odd, first, count = job.ending.oddities, entries[0], len(job.file_ids)
@@ -43,14 +45,14 @@ def result_entries(job: SandboxJob) -> list[Entry]:
         entries.append(first)
     if "unasked" in odd:
         unasked = str(uuid5(NAMESPACE_URL, f"unasked/{job.job_id}"))
-        entries.append(first._replace(place=count, file_id=unasked))
+        entries.append(first._replace(position=count, file_id=unasked))
     if "nameless" in odd:
-        entries.append(first._replace(place=count + 1, file_id=None))
+        entries.append(first._replace(position=count + 1, file_id=None))
     return entries
 
 
-def hold_back_entries(entries: list[Entry], lag: ResultsLag) -> list[Entry]:
-    """What is shown of a job's entries while its results lag."""
+def hold_back_entries(entries: list[ResultEntry], lag: ResultsLag) -> list[ResultEntry]:
+    """The entries that a job shows while its results lag."""
     match lag:
         case "nothing":
             return []
@@ -60,8 +62,8 @@ def hold_back_entries(entries: list[Entry], lag: ResultsLag) -> list[Entry]:
             return entries[: len(entries) // 2]
 
 
-def read_results_page(job: SandboxJob, start: int, size: int | None, lag: ResultsLag | None = None) -> Page:
-    """Up to `size` entries (None: all of them) from `start` on, of what is shown of them while they lag, if they do."""
+def read_results_page(job: SandboxJob, start: int, size: int | None, lag: ResultsLag | None = None) -> ResultsPage:
+    """Up to `size` entries (None: all) from `start` on; while they lag, of those that are shown."""
     entries = result_entries(job)
     if lag is not None:
         entries = hold_back_entries(entries, lag)
@@ -70,4 +72,4 @@ def read_results_page(job: SandboxJob, start: int, size: int | None, lag: Result
         start = 0
     end = len(entries) if size is None else start + size
     following = 0 if endless else end
-    return Page(entries[start:end], following if endless or end < len(entries) else None, len(entries))
+    return ResultsPage(entries[start:end], following if endless or end < len(entries) else None, len(entries))

@@ -1,4 +1,4 @@
-"""An accepted job of the sandbox: what it is at a moment is a function of the job and that moment, without a clock."""
+"""An accepted job of the sandbox. Its state is a function of the job and the time: there is no clock in it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ class SandboxJob:
     """An accepted job and its future.
 
     Attributes:
-        number: counts the world's jobs from 1, over restarts too.
-        ending: what it will be once `finished_at_s` has come, or `settled_at_s` if it shows ERROR first; PENDING
-            before.
+        number: counts the jobs of the table from 1, over restarts too.
+        ending: how it ends at `finished_at_s`, or at `settled_at_s` if it shows ERROR first. Before it is PENDING.
         rank: its place in the list.
         transaction_id: the idempotency key of a v2 create.
-        clock_shift_s: how far the times that it shows are ahead of those that it lives by.
+        clock_shift_s: how far the times that it shows are ahead of its real ones.
         by_other: somebody else made it, not the client under test, which pays nothing for it.
         deleted: it is shown no more; what was paid for it stays paid.
     """
@@ -54,7 +53,7 @@ class SandboxJob:
 
     @property
     def settled_at_s(self) -> float:
-        """From when on it shows what has really become of it."""
+        """When it begins to show how it really ended."""
         return self.finished_at_s + self.ending.error_first_s
 
     @property
@@ -78,7 +77,7 @@ class SandboxJob:
         return self.ending.error_message if now_s >= self.settled_at_s else "TIMEOUT"
 
     def shown_status(self, now_s: float) -> str:
-        """The word for its status, which may be one that no document has while it is out."""
+        """The word for its status. While it is unfinished, this may be a word that is not documented."""
         if self.is_finished(now_s) or "unknown_status" not in self.ending.oddities:
             return self.status(now_s)
         return "QUEUED" if now_s < self.half_done_at_s else "RUNNING"
@@ -95,13 +94,13 @@ class SandboxJob:
         return self.half_done_at_s if runs else self.created_at_s
 
     def cancelled_at(self, now_s: float) -> SandboxJob:
-        """What it becomes if it is cancelled now, while it isn't finished."""
+        """The job as it is if it is cancelled now, before it is finished."""
         ending = JobEnding(JobStatus.CANCELLED, oddities=self.ending.oddities)
         return replace(self, duration_s=now_s - self.created_at_s, ending=ending)
 
     @property
     def credits(self) -> int:
-        """What it costs whoever made it: only files that it answers are paid."""
+        """What it costs its creator: only files that it answers are billed."""
         return credits_for_pages(sum(has_result for _, _, has_result in self.answered_files()), self.mode)
 
     def answered_files(self) -> Iterator[tuple[int, str, bool]]:

@@ -18,7 +18,7 @@ from uuid import UUID
 from classify_batch.clock import to_iso
 from classify_batch.protocol.v1 import ItemBody
 from classify_batch.sandbox.documents.project import Classifier, FileEntry, JobConfig
-from classify_batch.sandbox.jobs.result_pages import Entry
+from classify_batch.sandbox.jobs.result_pages import ResultEntry
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 
@@ -72,11 +72,11 @@ def page_json(items: Iterable[str], next_page_token: str | None, total: int) -> 
     return f'{{"items":[{",".join(items)}],"next_page_token":{to_json(next_page_token)},"total_size":{total}}}'
 
 
-def item_body(job: SandboxJob, entry: Entry, classifier: Classifier, options: Options) -> ItemBody:
+def item_body(job: SandboxJob, entry: ResultEntry, classifier: Classifier, options: Options) -> ItemBody:
     """An item of a job's results."""
     at = to_iso(job.settled_at_s + job.clock_shift_s)
     return {
-        "id": str(UUID(int=UUID(job.job_id).int ^ (entry.place + 1))),
+        "id": str(UUID(int=UUID(job.job_id).int ^ (entry.position + 1))),
         "classify_job_id": job.job_id,
         "created_at": at,
         "updated_at": at,
@@ -114,22 +114,22 @@ def validation_errors_json(faults: Sequence[tuple[Sequence[str | int], str, str]
     return to_json({"detail": [{"loc": list(where), "msg": what, "type": kind} for where, what, kind in faults]})
 
 
-def encode_page_token(place: str, position: int) -> str:
-    """An opaque page token that is good for `place` only."""
-    return base64.urlsafe_b64encode(f"{token_checksum(place, str(position))}{position}".encode()).decode()
+def encode_page_token(list_name: str, position: int) -> str:
+    """An opaque page token that is good for `list_name` only."""
+    return base64.urlsafe_b64encode(f"{token_checksum(list_name, str(position))}{position}".encode()).decode()
 
 
-def decode_page_token(place: str, token: str) -> int:
-    """The position in a token. Raises ValueError for a token that was not given out for `place`."""
+def decode_page_token(list_name: str, token: str) -> int:
+    """The position in a token. Raises ValueError for a token that was not given out for `list_name`."""
     try:
         text = base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii")
     except ValueError:
         raise ValueError("not a page token") from None
     checksum, position = text[:8], text[8:]
-    if checksum != token_checksum(place, position):
+    if checksum != token_checksum(list_name, position):
         raise ValueError("not a token of these pages")
     return int(position)
 
 
-def token_checksum(place: str, position: str) -> str:
-    return f"{zlib.crc32(f'{place}/{position}'.encode()):08x}"
+def token_checksum(list_name: str, position: str) -> str:
+    return f"{zlib.crc32(f'{list_name}/{position}'.encode()):08x}"

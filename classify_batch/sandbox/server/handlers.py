@@ -61,8 +61,10 @@ class JobHandlers:
             self._ledger.append_job(job)
         return self._job_table.add_job(job)
 
-    def _read_jobs_page_size(self, request: Request, most: int) -> int:
-        return read_page_size(request, min(PAGE_SIZE_DEFAULT, most), most, clamp=self._options.list_page_size_clamp)
+    def _read_jobs_page_size(self, request: Request, size_max: int) -> int:
+        return read_page_size(
+            request, min(PAGE_SIZE_DEFAULT, size_max), size_max, clamp=self._options.list_page_size_clamp
+        )
 
     async def _classifier_for(self, config: JobConfig) -> Classifier:
         classifier = self._upload_store.cached_classifier(config)

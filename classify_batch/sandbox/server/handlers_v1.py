@@ -51,19 +51,19 @@ class JobHandlersV1(JobHandlers):
     async def list_jobs(self, request: Request, now_s: float) -> str:
         project_id = self._project_id(request)
         size = self._read_jobs_page_size(request, self._options.list_page_size_max)
-        place = f"jobs of {project_id}"
-        page = self._job_table.read_page(project_id, size, read_page_position(request, place), now_s)
-        token = None if page.next_position is None else bodies.encode_page_token(place, page.next_position)
+        list_name = f"jobs of {project_id}"
+        page = self._job_table.read_page(project_id, size, read_page_position(request, list_name), now_s)
+        token = None if page.next_position is None else bodies.encode_page_token(list_name, page.next_position)
         return bodies.page_json((self._job_json(job, now_s) for job in page.jobs), token, page.total)
 
     async def get_results(self, request: Request, now_s: float) -> str:
         job = self._find_requested_job(request, now_s)
         if not job.is_finished(now_s):
             raise make_refusal(400, "Classify job is not finished")
-        place = f"results of {job.job_id}"
-        start = read_page_position(request, place) or 0
+        list_name = f"results of {job.job_id}"
+        start = read_page_position(request, list_name) or 0
         page = read_results_page(job, start, self._results_page_size, self._results_lag(job, now_s))
-        token = None if page.next_start is None else bodies.encode_page_token(place, page.next_start)
+        token = None if page.next_start is None else bodies.encode_page_token(list_name, page.next_start)
         classifier = await self._classifier_for(job.config)
         items = (bodies.to_json(bodies.item_body(job, entry, classifier, self._options)) for entry in page.entries)
         return bodies.page_json(items, token, page.total)

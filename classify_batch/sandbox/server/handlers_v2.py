@@ -72,8 +72,8 @@ class JobHandlersV2(JobHandlers):
     async def list_jobs(self, request: Request, now_s: float) -> str:
         project_id = self._project_id(request)
         size = self._read_jobs_page_size(request, min(self._options.list_page_size_max, PAGE_SIZE_MAX))
-        place = f"v2 jobs of {project_id}"
-        after = read_page_position(request, place)
+        list_name = f"v2 jobs of {project_id}"
+        after = read_page_position(request, list_name)
         among = self._select_filtered_jobs(request, project_id, now_s)
         page = self._job_table.read_page(project_id, size, after, now_s, "v2", among)
         classifiers: dict[JobConfig, Classifier] = {}
@@ -85,7 +85,7 @@ class JobHandlersV2(JobHandlers):
             (job, classifiers[job.config] if self._shows_answers(job, now_s) else None) for job in page.jobs
         )
         items = (job_json(job, now_s, classifier, options, usage=usage) for job, classifier in with_classifier)
-        token = None if page.next_position is None else bodies.encode_page_token(place, page.next_position)
+        token = None if page.next_position is None else bodies.encode_page_token(list_name, page.next_position)
         return bodies.page_json(items, token, page.total)
 
     async def cancel_job(self, request: Request, now_s: float) -> str:

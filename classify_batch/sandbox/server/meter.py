@@ -38,15 +38,15 @@ class RateLimit:
     """A bucket that holds one second's worth of requests (at least one) and fills at the rate."""
 
     def __init__(self, requests_per_s: float) -> None:
-        self._per_s = requests_per_s
-        self._room = max(1.0, requests_per_s)
-        self._level = self._room
+        self._requests_per_s = requests_per_s
+        self._capacity = max(1.0, requests_per_s)
+        self._level = self._capacity
         self._at_s: float | None = None
 
     def try_to_pass(self, now_s: float) -> bool:
         """Whether a request may pass; one that may not takes nothing."""
         elapsed_s = 0.0 if self._at_s is None else max(0.0, now_s - self._at_s)
-        self._level = min(self._room, self._level + elapsed_s * self._per_s)
+        self._level = min(self._capacity, self._level + elapsed_s * self._requests_per_s)
         self._at_s = now_s
         if self._level < 0.999:  # so that exactly the rate passes, whatever floats make of it
             return False
@@ -57,8 +57,8 @@ class RateLimit:
 class WindowLimit:
     """Lets so many pass in any window of one second, wherever it begins: the documented kind, without a bucket."""
 
-    def __init__(self, most_per_s: int) -> None:
-        self._most = most_per_s
+    def __init__(self, per_s_max: int) -> None:
+        self._per_s_max = per_s_max
         self._passed_s: deque[float] = deque()
 
     def try_to_pass(self, now_s: float) -> bool:
@@ -66,7 +66,7 @@ class WindowLimit:
         passed_s = self._passed_s
         while passed_s and passed_s[0] <= now_s - 1 + _FLOAT_MARGIN_S:
             passed_s.popleft()
-        if len(passed_s) >= self._most:
+        if len(passed_s) >= self._per_s_max:
             return False
         passed_s.append(now_s)
         return True

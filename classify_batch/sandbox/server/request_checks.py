@@ -77,7 +77,7 @@ def read_project_id(request: Request, default: str) -> str:
     return own or named or default
 
 
-def read_page_size(request: Request, default: int, most: int, *, clamp: bool = False) -> int:
+def read_page_size(request: Request, default: int, size_max: int, *, clamp: bool = False) -> int:
     text = request.query_params.get("page_size")
     if text is None:
         return default
@@ -87,17 +87,17 @@ def read_page_size(request: Request, default: int, most: int, *, clamp: bool = F
     size = int(text[:10])
     if size < 1:
         raise make_422_refusal((where, "Input should be greater than or equal to 1", "greater_than_equal"))
-    if size > most and not clamp:
-        raise make_422_refusal((where, f"Input should be less than or equal to {most}", "less_than_equal"))
-    return min(size, most)
+    if size > size_max and not clamp:
+        raise make_422_refusal((where, f"Input should be less than or equal to {size_max}", "less_than_equal"))
+    return min(size, size_max)
 
 
-def read_page_position(request: Request, place: str) -> int | None:
+def read_page_position(request: Request, list_name: str) -> int | None:
     token = request.query_params.get("page_token")
     if not token:
         return None
     try:
-        return bodies.decode_page_token(place, token)
+        return bodies.decode_page_token(list_name, token)
     except ValueError as error:
         raise make_422_refusal((("query", "page_token"), str(error), "value_error")) from None
 

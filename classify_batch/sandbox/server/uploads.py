@@ -132,8 +132,8 @@ class UploadStore:
             held = [each for each in held if matches_name_filters(request, each.name, each.name)]
             brought = [each for each in brought if matches_name_filters(request, each.name, each.external_file_id)]
         size, order = read_page_size(request, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX), read_list_order(request)
-        place = "files" if order is None else f"files by {order}"
-        start = read_page_position(request, place) or 0
+        list_name = "files" if order is None else f"files by {order}"
+        start = read_page_position(request, list_name) or 0
         stop, total = start + size, len(held) + len(brought)
         page: list[FileEntry | Upload]
         if order is None:
@@ -146,7 +146,7 @@ class UploadStore:
             else bodies.file_body(each, project_id, self._expires_at_s)
             for each in page
         ]
-        token = bodies.encode_page_token(place, stop) if stop < total else None
+        token = bodies.encode_page_token(list_name, stop) if stop < total else None
         return bodies.page_json(map(bodies.to_json, told), token, total)
 
     async def upload_file(self, request: Request, now_s: float) -> str:  # noqa: ARG002

@@ -5,7 +5,7 @@ from classify_batch.sandbox.faults.fault_options import Faults, ResultsLag
 from classify_batch.sandbox.faults.job_endings import Oddity
 from classify_batch.sandbox.jobs.create_request import parse_create_request
 from classify_batch.sandbox.jobs.job_table import JobTable, count_billed
-from classify_batch.sandbox.jobs.result_pages import Entry, read_results_page
+from classify_batch.sandbox.jobs.result_pages import ResultEntry, read_results_page
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 
@@ -40,7 +40,7 @@ def test_pages_hold_each_file_once() -> None:
 def test_an_item_can_come_twice() -> None:
     """The very same item, with the same place, so that its id is the same too."""
     page = read_results_page(make_job("doubled"), 0, None)
-    assert page.entries == [*page.entries[:3], Entry(0, "a", "a", True)]
+    assert page.entries == [*page.entries[:3], ResultEntry(0, "a", "a", True)]
 
 
 def test_items_can_be_about_nobody() -> None:
@@ -48,7 +48,7 @@ def test_items_can_be_about_nobody() -> None:
     job = make_job("unasked", "nameless")
     entries = read_results_page(job, 0, None).entries
     assert [entry.file_id for entry in entries[:3]] == ["a", "b", "c"]
-    assert len({entry.place for entry in entries}) == 5
+    assert len({entry.position for entry in entries}) == 5
     assert entries[3].file_id not in {"a", "b", "c", None}
     assert entries[4].file_id is None
     assert count_billed([job]) == {"a": 1, "b": 1, "c": 1}
