@@ -1,13 +1,14 @@
 """A LlamaCloud to practise on: a real server on 127.0.0.1 that speaks v1 and v2 of the classifier's API strictly.
 
-    documents    what files there are and how they are answered: a ranking of real texts, or any ID by lot
+    documents    what files a project has and how they are classified: real texts by a ranking of their words, or any
+                 file ID at random
     faults       what goes wrong, and how often: with requests, and with jobs
-    jobs         the accepted jobs and their futures, what the list shows of them, the jobs that somebody else makes
+    jobs         the accepted jobs and their futures, what the list shows of them, the jobs that somebody else creates
                  in the project, and the ledger that keeps them on disk
     server       the ASGI application, v1 and v2, and a real socket around it
     options      how a sandbox behaves
 
-It classifies by a ranking of words or by lot: a stand-in, not a language model. Embedded:
+It classifies by a ranking of words or at random: a stand-in, not a language model. Embedded:
 
     with opened(Options(ledger=path, documents=folder)) as app:
         async with serving(app) as base_url:

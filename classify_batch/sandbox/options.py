@@ -19,12 +19,12 @@ ApiKey = Annotated[str, Field(min_length=1, pattern=r"^[!-~]+$")]
 
 
 class Options(BaseModel):
-    """What a sandbox may be told. The command's options have the same names."""
+    """The options of a sandbox. Those of the command have the same names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     documents: Path | None = None
-    """The folder whose text files the project holds. None: it knows every file ID and draws lots."""
+    """The folder whose text files the project holds. None: it knows every file ID and classifies at random."""
     files: int = Field(default=0, ge=0, le=10_000_000)
     """Without documents: how many made-up files the file list shows."""
     files_expire_in_s: float | None = Field(default=None, ge=0)
@@ -80,7 +80,7 @@ class Options(BaseModel):
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Checked options. Raises SettingsError, naming every fault."""
+        """Checked options. Raises SettingsError, which names every error in them."""
         try:
             return cls(**values)
         except ValidationError as error:

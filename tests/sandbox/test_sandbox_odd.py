@@ -18,7 +18,7 @@ import pytest
 
 from classify_batch.errors import SettingsError
 from classify_batch.sandbox import Documents, Faults, Options, opened
-from classify_batch.sandbox.server.uploads import PURPOSES, SUFFIX
+from classify_batch.sandbox.server.uploads import PURPOSES, UPLOADS_SUFFIX
 
 FILES = "/api/v1/beta/files"
 JOBS = "/api/v1/classifier/jobs"
@@ -193,7 +193,7 @@ def test_uploads_are_for_their_owner_only(tmp_path: Path) -> None:
         assert talk(script, ledger=tmp_path / "ledger").status_code == 200
     finally:
         os.umask(before)
-    paths = (tmp_path / "ledger", tmp_path / f"ledger{SUFFIX}")
+    paths = (tmp_path / "ledger", tmp_path / f"ledger{UPLOADS_SUFFIX}")
     assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o600, 0o600]
 
 

@@ -1,9 +1,8 @@
 """A folder of real texts as a project, classified by `ranking`: a stand-in, not a language model.
 
-A file's ID is `uuid5(NAMESPACE_URL, its path relative to the folder, with slashes)`, so that anyone can
-compute it. A path on disk is bytes and need not be text: the ID is made of its bytes, and what is shown of
-such a name has a question mark for each byte that is no text. Only what a file holds is looked at; its
-name and extension never are.
+A file's ID is `uuid5(NAMESPACE_URL, its path relative to the folder, with slashes)`, so that anyone can compute it. A
+path on disk is bytes and need not be text: the ID is made of its bytes, and such a name is shown with a question mark
+for each byte that can't be decoded. Only a file's content decides its answer, never its name or extension.
 """
 
 from __future__ import annotations
@@ -65,18 +64,17 @@ class Documents:
         return self._classifiers.get(config)
 
     def make_classifier(self, config: JobConfig) -> Classifier:
-        with self._work:
+        with self._work:  # one at a time: an `Index` is not safe for use by two threads
             if (made := self._classifiers.get(config)) is not None:
                 return made
-            ranked_types = rank_texts(
-                self._index_of_pages(pages_to_read(config.parsing_configuration, config.version)), config.rules
-            )
+            pages = pages_to_read(config.parsing_configuration, config.version)
+            ranked_types = rank_texts(self._index_of_pages(pages), config.rules)
             made = self._classifier_by_ranking(config, ranked_types)
             _put_in_cache(self._classifiers, config, made, _CONFIGS_KEPT)
             return made
 
     def close(self) -> None:
-        with self._work:  # a judge may still be in the making for a client that is gone
+        with self._work:  # a thread may still be making a classifier, for a client that is gone
             for index in self._indexes.values():
                 index.close()
 
@@ -100,7 +98,7 @@ class Documents:
 
 
 def pages_to_read(parsing: ParsingConfiguration | None, version: Version = "v1") -> tuple[int, ...]:
-    """The 0-based pages of each file that count, ascending; what lies behind `BYTES_READ_MAX` never does."""
+    """The 0-based pages of each file that are read, ascending. Pages behind `BYTES_READ_MAX` are never read."""
     pages_max, targets = UNSET_PAGES_MAX[version], None
     if parsing is not None:
         pages_max = pages_max if parsing.max_pages is None else parsing.max_pages
@@ -175,7 +173,7 @@ def is_text_file(path: Path) -> bool:
 
 
 def _put_in_cache(cache: OrderedDict[K, V], key: K, value: V, most: int) -> V | None:
-    """Puts a value into a bounded cache; gives back the one that had to go."""
+    """Puts a value into a bounded cache. Gives the oldest value, if it had to be dropped."""
     cache[key] = value
     return cache.popitem(last=False)[1] if len(cache) > most else None
 

@@ -1,7 +1,6 @@
-"""What a project holds and how its files are answered: the port between the server and what it serves.
+"""What files a project has and how they are classified: the port between the server and what it serves.
 
-Two things stand behind it: `Documents` (a folder of real texts) and `OpenProject` (any file ID, answers by
-lot).
+It has two implementations: `Documents` (a folder of real texts) and `OpenProject` (any file ID, answered at random).
 """
 
 from __future__ import annotations
@@ -17,16 +16,17 @@ from classify_batch.protocol.v1 import ResultBody
 from classify_batch.settings.job_spec import ParsingConfiguration, Rule
 
 PROJECT_ID = "5a4db0c5-0000-4000-8000-000000000001"
-"""The project that calls without `project_id` mean."""
+"""The project of requests without `project_id`."""
 
 UNMATCHED_SHARE = 0.05
+"""How many of `OpenProject`'s files match no rule."""
 
 Version = Literal["v1", "v2"]
 """Of the classifier's API."""
 
 
 class JobConfig(NamedTuple):
-    """All that decides a file's answer beside the file."""
+    """How a job classifies: all that decides a file's answer beside the file itself."""
 
     rules: tuple[Rule, ...]
     parsing_configuration: ParsingConfiguration | None = None
@@ -43,7 +43,7 @@ class FileEntry(NamedTuple):
 
 
 Classifier = Callable[[str], ResultBody]
-"""Answers one file ID under the brief that it was made for."""
+"""Gives the answer of a file ID, by the config that it was made for."""
 
 
 class Project(Protocol):
@@ -57,10 +57,10 @@ class Project(Protocol):
         """The first ID that is not in the project."""
 
     def cached_classifier(self, config: JobConfig) -> Classifier | None:
-        """The judge for a brief where no work is needed to have it."""
+        """The classifier for a config, if it is ready; None: `make_classifier` has to make it."""
 
     def make_classifier(self, config: JobConfig) -> Classifier:
-        """The judge for a brief. May take seconds: not to be called on an event loop."""
+        """The classifier for a config. May take seconds: not to be called on an event loop."""
 
     def close(self) -> None: ...
 
@@ -77,7 +77,7 @@ def hash_to_fraction(*parts: object) -> float:
 
 @dataclass(frozen=True)
 class OpenProject:
-    """Knows every file ID. A file's answer depends on its ID and the rules only, so it never changes.
+    """Knows every file ID. A file's answer depends on its ID and the rules only, so it is always the same.
 
     Attributes:
         files_listed: how many made-up files its list shows.

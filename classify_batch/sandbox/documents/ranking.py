@@ -1,6 +1,6 @@
 """Which rule's words a text holds most of: BM25 over SQLite's FTS5, rule by rule.
 
-A stand-in for the real classifier, and no language model: it counts words, it understands nothing.
+It is a stand-in for the real classifier. It counts words, and is no language model.
 
 Each text is a row of a contentless FTS5 table. A rule is the OR of the significant words of its type and
 description (words joined by `-`, `_`, `.` or `/`, and whatever stands in double quotes, are matched as
@@ -51,7 +51,7 @@ _WORD = re.compile(r"\w+(?:[-./]\w+)*")
 
 
 class RankedType(NamedTuple):
-    """What the ranking says of one text.
+    """The best rule for one text, and how clearly it is the best.
 
     Attributes:
         rule: position of the best rule, or None where no rule scores `WEAK` or more.
@@ -119,7 +119,7 @@ def significant_words(rule: Rule) -> list[str]:
 
 
 def rank_texts(index: Index, rules: Sequence[Rule]) -> list[RankedType]:
-    """One verdict per row of the index."""
+    """The best rule of each row of the index."""
     words = [significant_words(rule) for rule in rules]
     hits = {word: index.hits(word) for word in dict.fromkeys(word for of_rule in words for word in of_rule)}
     ranks = [_scores(index.size, [hits[word] for word in of_rule]) for of_rule in words]

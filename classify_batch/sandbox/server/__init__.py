@@ -1,1 +1,1 @@
-"""The API over HTTP: requests are checked, admitted, answered, and struck by the faults that were asked for."""
+"""The API over HTTP: requests are checked, admitted and answered, and meet the faults that were asked for."""

@@ -59,7 +59,7 @@ class App:
         wall_s: seconds since the epoch; virtual in tests.
 
     Attributes:
-        creates_waiting: creates that have arrived and are accepted later.
+        creates_waiting: how many creates have arrived and are accepted later.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.options.date_ahead_s is not None:
             send = self._with_date_header(send, self.options.date_ahead_s)
-        scope["app"] = self  # by which a route raises for a wrong method, instead of answering in plain text
+        scope["app"] = self  # starlette's routes then raise for a wrong method, instead of answering in plain text
         try:
             await self._router(scope, receive, send)
         except HTTPException as error:
@@ -188,7 +188,7 @@ class App:
         return make_fault_response(draw.what, call, response, self._faults.retry_after_s, files_field)
 
     async def _accept_after_delay(self, handler: Handler, request: Request) -> str:
-        """Handles a create after a wait that neither its client nor a cancellation ends."""
+        """Handles a create after a wait, which goes on even if the client hangs up or the task is cancelled."""
         await read_body(request)  # from here on it has arrived
         self.creates_waiting += 1
         try:
@@ -199,14 +199,14 @@ class App:
             self.creates_waiting -= 1
         return body
 
-    # --- What is told of the sandbox itself ------------------------------------------------------------------
+    # --- Stats of the sandbox itself -------------------------------------------------------------------------
 
     async def _respond_with_stats(self, request: Request) -> Response:  # noqa: ARG002
         return JsonResponse(bodies.to_json(self.stats()))
 
     def stats(self) -> dict[str, Any]:
-        """What has been asked so far; jobs and files since the ledger began, requests since the start. What others made
-        is not counted."""
+        """What was asked so far: jobs and files since the ledger began, requests since the start. Foreign jobs are not
+        counted."""
         jobs = [job for job in self.job_table if not job.by_other]
         billed = count_billed(jobs)
         requests = self.meter.responses_by_call()

@@ -1,7 +1,7 @@
 """Bodies and page tokens as the server speaks them: what both versions share, and v1.
 
-Jobs are put together as text: a sweep over the list shows a hundred jobs with all their rules, and encoding
-those anew each time would cost more than all the rest of the server.
+Jobs are put together as text: each page of the list shows a hundred jobs with all their rules, and to encode these anew
+each time would cost more than all the rest of the server.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def to_json(body: object) -> str:
 
 
 def job_json(job: SandboxJob, now_s: float, options: Options) -> str:
-    """A ClassifyJob as it is at a moment, with what the options let it say."""
+    """A ClassifyJob as it is now, without the fields that the options leave out."""
     created_at, updated_at = shown_job_times(job, now_s)
     mode = "" if options.silent_mode else f',"mode":"{job.mode}"'
     return (
@@ -110,7 +110,7 @@ def detail_json(detail: str) -> str:
 
 
 def validation_errors_json(faults: Sequence[tuple[Sequence[str | int], str, str]]) -> str:
-    """The body of a 422: each fault as where, what, and its type."""
+    """The body of a 422: where each error is, what it is, and its type."""
     return to_json({"detail": [{"loc": list(where), "msg": what, "type": kind} for where, what, kind in faults]})
 
 

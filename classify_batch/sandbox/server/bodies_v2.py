@@ -37,7 +37,7 @@ _WORDS: Mapping[JobStatus, Status] = {
 
 
 def status_word_of(job: SandboxJob, now_s: float) -> Status:
-    """v2's word for how a job stands; it is RUNNING in the second half of its life."""
+    """v2's word for a job's status; a job is RUNNING in the second half of its life."""
     if job.is_finished(now_s):
         return _WORDS[job.status(now_s)]
     return "PENDING" if now_s < job.half_done_at_s else "RUNNING"
@@ -46,7 +46,7 @@ def status_word_of(job: SandboxJob, now_s: float) -> Status:
 def job_json(
     job: SandboxJob, now_s: float, classifier: Classifier | None, options: Options, *, usage: bool = False
 ) -> str:
-    """A classify job as it is at a moment, with what the options let it say.
+    """A classify job as it is now, without the fields that the options leave out.
 
     Args:
         judge: answers its file; None: no answer is shown.
@@ -70,7 +70,7 @@ def job_json(
 
 
 def deleted_json(job: SandboxJob) -> str:
-    """What is answered to a delete."""
+    """The body of the response to a delete."""
     body: DeletedBody = {"id": job.job_id, "project_id": job.project_id}
     return to_json(body)
 

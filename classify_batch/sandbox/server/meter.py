@@ -1,11 +1,11 @@
-"""What the sandbox has been asked, and how fast: shown at `/sandbox/stats`, and the rate limits."""
+"""Counts requests for `/sandbox/stats`, and limits their rate."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 
 _FLOAT_MARGIN_S = 1e-6
-"""Times since the epoch are no finer than this, and exactly the rate shall pass."""
+"""Times since the epoch are about as coarse as this, and a client that keeps exactly the rate must pass."""
 
 
 class Meter:
@@ -55,7 +55,7 @@ class RateLimit:
 
 
 class WindowLimit:
-    """Lets so many pass in any window of one second, wherever it begins: the documented kind, without a bucket."""
+    """Lets so many pass in any window of one second, wherever it begins: so the API documents its limit of creates."""
 
     def __init__(self, per_s_max: int) -> None:
         self._per_s_max = per_s_max

@@ -1,4 +1,4 @@
-"""What a request asks for, checked. Each function raises `Refusal` for what the API would refuse."""
+"""Reads what a request asks for, and checks it. Each function raises `Refusal` for what the API would refuse."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 async def read_body(request: Request) -> bytes:
-    """The body; asked again, the same: a client that is gone meanwhile has sent it all the same."""
+    """The request's body. It is kept, so that it can be read again after the client has hung up."""
     known: bytes | None = getattr(request.state, "body_read", None)
     if known is None:
         known = request.state.body_read = await receive_body(request)
@@ -41,14 +41,14 @@ async def receive_body(request: Request) -> bytes:
 
 
 def parse_create_v1(body: bytes) -> v1.CreateBody:
-    """A create of v1."""
+    """The body of a v1 create."""
     create = parse_body(v1.CreateBody, body)
     check_rule_types_unique(create.rules, ("body", "rules"))
     return create
 
 
 def parse_create_v2(body: bytes) -> v2.CreateBody:
-    """A create of v2."""
+    """The body of a v2 create."""
     create = parse_body(v2.CreateBody, body)
     check_rule_types_unique(create.configuration.rules, ("body", "configuration", "rules"))
     return create
@@ -103,7 +103,7 @@ def read_page_position(request: Request, list_name: str) -> int | None:
 
 
 def read_status_filter(request: Request) -> str | None:
-    """The status that a list of v2 jobs is to show."""
+    """The status by which a list of v2 jobs is filtered; None: jobs of any status."""
     word = request.query_params.get("status")
     words = get_args(v2.Status)
     if word is not None and word not in words:
@@ -112,7 +112,7 @@ def read_status_filter(request: Request) -> str | None:
 
 
 def read_time_filter_ms(request: Request, name: str) -> float | None:
-    """A time in the query, in milliseconds: what is shown of a time is no finer."""
+    """A time in the query, in milliseconds, since the times that jobs show are no finer."""
     told = request.query_params.get(name)
     if told is None:
         return None

@@ -1,4 +1,4 @@
-"""What a handler may answer with: JSON, a refusal in the documented shape, or a connection that breaks."""
+"""The responses: JSON, a refusal in the documented shape, or a connection that breaks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONNECTION_KEY = "line"
 """The key in `scope["state"]` under which a server puts the connection's `BreakableConnection`."""
 
 RequestError = tuple[Sequence[str | int], str, str]
-"""A fault in a request as a 422 tells it: where it is, what it is, and its type."""
+"""An error in a request as a 422 shows it: where it is, what it is, and its type."""
 
 
 class BreakableConnection(Protocol):
@@ -38,7 +38,7 @@ class AnswerLost(Exception):  # noqa: N818 - what happened to the client, no fau
 
 
 class JsonResponse(Response):
-    """JSON that is text already."""
+    """A response of JSON that is encoded already."""
 
     media_type = "application/json"
 

@@ -1,4 +1,4 @@
-"""A sandbox on a real socket of this machine, for a while or until it is stopped."""
+"""Serves a sandbox on a real socket of this machine, inside a block or until it is stopped."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from classify_batch.sandbox.server.app import App
 from classify_batch.sandbox.server.responses import CONNECTION_KEY
 
 HOST = "127.0.0.1"
-"""Never another: a sandbox believes everybody who has its key, and the key is in the manual."""
+"""Never another: a sandbox trusts everybody who has its key, and the default key is in the manual."""
 
 _STOPPING = "stopping"
-"""The key in a connection's state under which it finds the server's event."""
+"""The key in a connection's state for the server's `stopping` event."""
 
 _KEEP_ALIVE_S = 60
 _IN_FLIGHT_S = 3
@@ -39,7 +39,8 @@ _IN_FLIGHT_S = 3
 
 @contextmanager
 def opened(options: Options, wall_s: Callable[[], float] = time.time) -> Iterator[App]:
-    """A sandbox, ready to be served, with the jobs of its ledger. Opens every document: not for a loop.
+    """A sandbox, ready to be served, with the jobs of its ledger. Not to be called on an event loop: it opens every
+    file.
 
     Raises:
         UsageError: the documents or the ledger can't be read.
@@ -59,7 +60,7 @@ def opened(options: Options, wall_s: Callable[[], float] = time.time) -> Iterato
 
 @asynccontextmanager
 async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
-    """Serves on 127.0.0.1 inside a running asyncio loop, signal handlers untouched; gives the base URL.
+    """Serves on 127.0.0.1 inside a running asyncio loop, and gives the base URL. Signal handlers stay as they are.
 
     Args:
         port: 0 takes any free one.
@@ -98,7 +99,7 @@ async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
 
 
 async def serve_until_stopped(app: ASGIApp, port: int, announce: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM; tells `announce` the base URL once it listens."""
+    """Serves until SIGINT or SIGTERM. Calls `announce` with the base URL once it listens."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with serving(app, port) as base_url:
             announce(base_url)
@@ -107,7 +108,7 @@ async def serve_until_stopped(app: ASGIApp, port: int, announce: Callable[[str],
 
 
 def listen_on(port: int) -> socket.socket:
-    """Bound here and not by uvicorn, which exits the process when it can't."""
+    """A listening socket. uvicorn doesn't make it, since it exits the process when it can't bind."""
     # The protocol is named because asyncio sets TCP_NODELAY only then; without, every answer waits 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -139,14 +140,14 @@ class _TransportConnection:
     def reset(self) -> None:
         if self.transport.is_closing():
             return
-        # A socket that is closed with no time to linger takes leave with RST.
+        # With SO_LINGER on and 0 seconds, closing a socket sends RST instead of FIN.
         linger = struct.pack("ii", 1, 0)
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.transport.abort()
 
 
 class _BreakableProtocol(H11Protocol):
-    """Hands the application its connection: ASGI has no way to break one, and an exception becomes a 500."""
+    """Gives the application its connection, to break it: ASGI has no way to, and an exception becomes a 500."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -154,7 +155,7 @@ class _BreakableProtocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """A server that is a guest in its process."""
+    """A server that leaves signals to the process it runs in, and tells when it listens and when it stops."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

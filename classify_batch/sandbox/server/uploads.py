@@ -1,7 +1,7 @@
-"""The project's files with those that clients bring: `GET` and `POST /api/v1/beta/files`, the same for both versions.
+"""The project's files and those that clients upload: `GET` and `POST /api/v1/beta/files`, the same for both versions.
 
-An upload is read as it comes and not kept: what is known of it is a line beside the ledger. So it can be listed and be
-put into jobs over a restart, and its answers are drawn by lot.
+An upload's content is read as it comes and not kept. Its name, size and digest are a line of a file beside the ledger,
+so that it can be listed and put into jobs after a restart. It is classified at random.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from classify_batch.sandbox.server.responses import RequestError, make_422_refus
 
 UPLOAD_BYTES_MAX = 300 * 1024 * 1024
 FIELD_BYTES_MAX = 10_000
-SUFFIX = ".files"
-"""Uploads are kept beside the ledger, in a file of its name with this behind it."""
+UPLOADS_SUFFIX = ".files"
+"""Uploads are kept beside the ledger, in a file of its name with this suffix."""
 
 PURPOSES = ("user_data", "parse", "extract", "split", "classify", "sheet", "agent_app")
 
 ORDERS = ("name", "id", "created_at")
-"""By what the list can be ordered: ascending, and the newest first."""
+"""By what the list can be ordered: names and IDs ascending, times with the newest first."""
 
 _NAME = re.compile(rb'\bname="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that a client brought. `sha256`: of what came."""
+    """A file that a client uploaded. `sha256`: of its content."""
 
     file_id: str
     name: str
@@ -60,18 +60,20 @@ class Upload:
     sha256: str
 
     def to_body(self, expires_at_s: float | None) -> dict[str, Any]:
-        told = bodies.file_body(FileEntry(self.file_id, self.name, self.size_bytes), self.project_id, expires_at_s)
-        return {**told, "external_file_id": self.external_file_id, "purpose": self.purpose}
+        bodies_of_page = bodies.file_body(
+            FileEntry(self.file_id, self.name, self.size_bytes), self.project_id, expires_at_s
+        )
+        return {**bodies_of_page, "external_file_id": self.external_file_id, "purpose": self.purpose}
 
 
 def read_uploads(ledger: Path) -> list[Upload]:
     """What was uploaded to the sandbox of a ledger."""
-    path = ledger.with_name(ledger.name + SUFFIX)
+    path = ledger.with_name(ledger.name + UPLOADS_SUFFIX)
     return [Upload(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 class UploadStore:
-    """The files of all projects, what was brought to them included, and the two calls about files."""
+    """The files of all projects, uploads included, and the handlers of the two requests about files."""
 
     def __init__(self, project: Project, options: Options, wall_s: Callable[[], float]) -> None:
         self._project, self._options, self._wall_s = project, options, wall_s
@@ -83,7 +85,7 @@ class UploadStore:
     # --- What creates need of it ----------------------------------------------------------------------------
 
     def first_unknown_file(self, file_ids: Sequence[str], project_id: str) -> str | None:
-        """A file that a create in this project can't have; None: it has them all."""
+        """The first of the files that this project doesn't have; None: it has them all."""
         if self._expires_at_s is not None and self._expires_at_s <= self._wall_s():
             return file_ids[0]
         unknown = self._project.first_unknown_file([each for each in file_ids if each not in self._uploads])
@@ -97,7 +99,7 @@ class UploadStore:
         return prefix is None or not file_id.startswith(prefix)
 
     def _prefix_missing_in(self, project_id: str) -> str | None:
-        """How file IDs begin that this project doesn't have."""
+        """The prefix of file IDs that this project doesn't have."""
         return None if project_id == self._options.project_id else self._options.files_of_project
 
     def cached_classifier(self, config: JobConfig) -> Classifier | None:
@@ -121,39 +123,45 @@ class UploadStore:
 
     async def list_files(self, request: Request, now_s: float) -> str:  # noqa: ARG002
         project_id = self._project_id(request)
-        held: Sequence[FileEntry] = self._project.files
-        if self._prefix_missing_in(project_id) is not None:
-            held = [each for each in held if self._is_in_project(each.file_id, project_id)]
-        brought = [each for each in self._uploads.values() if each.project_id == project_id]
-        if file_ids := dict.fromkeys(request.query_params.getlist("file_ids")):
-            held = self._select_held_files(file_ids, project_id)
-            brought = [each for each in brought if each.file_id in file_ids]
-        if {"file_name", "external_file_id"} & set(request.query_params):
-            held = [each for each in held if matches_name_filters(request, each.name, each.name)]
-            brought = [each for each in brought if matches_name_filters(request, each.name, each.external_file_id)]
         size, order = read_page_size(request, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX), read_list_order(request)
         list_name = "files" if order is None else f"files by {order}"
         start = read_page_position(request, list_name) or 0
-        stop, total = start + size, len(held) + len(brought)
+        held, uploaded = self._select_files(request, project_id)
+        stop, total = start + size, len(held) + len(uploaded)
         page: list[FileEntry | Upload]
         if order is None:
-            page = [*held[start:stop], *brought[max(0, start - len(held)) : max(0, stop - len(held))]]
+            # A project may hold millions of files, so the two parts are cut and not put together.
+            page = [*held[start:stop], *uploaded[max(0, start - len(held)) : max(0, stop - len(held))]]
         else:
-            page = sort_files([*held, *brought], order)[start:stop]
-        told = [
+            page = sort_files([*held, *uploaded], order)[start:stop]
+        items = [
             each.to_body(self._expires_at_s)
             if isinstance(each, Upload)
             else bodies.file_body(each, project_id, self._expires_at_s)
             for each in page
         ]
         token = bodies.encode_page_token(list_name, stop) if stop < total else None
-        return bodies.page_json(map(bodies.to_json, told), token, total)
+        return bodies.page_json(map(bodies.to_json, items), token, total)
+
+    def _select_files(self, request: Request, project_id: str) -> tuple[Sequence[FileEntry], Sequence[Upload]]:
+        """The files that the query asks for: those that the project holds, and those that were uploaded to it."""
+        held: Sequence[FileEntry] = self._project.files
+        if self._prefix_missing_in(project_id) is not None:
+            held = [each for each in held if self._is_in_project(each.file_id, project_id)]
+        uploaded = [each for each in self._uploads.values() if each.project_id == project_id]
+        if file_ids := dict.fromkeys(request.query_params.getlist("file_ids")):
+            held = self._select_held_files(file_ids, project_id)
+            uploaded = [each for each in uploaded if each.file_id in file_ids]
+        if {"file_name", "external_file_id"} & set(request.query_params):
+            held = [each for each in held if matches_name_filters(request, each.name, each.name)]
+            uploaded = [each for each in uploaded if matches_name_filters(request, each.name, each.external_file_id)]
+        return held, uploaded
 
     async def upload_file(self, request: Request, now_s: float) -> str:  # noqa: ARG002
         parts = MultipartParser(read_multipart_boundary(request.headers.get("content-type", "")))
-        known: bytes | None = getattr(request.state, "body_read", None)  # a slow request was read before
-        if known is not None:
-            parts.feed_block(known)
+        body_already_read: bytes | None = getattr(request.state, "body_read", None)  # a slow request was read before
+        if body_already_read is not None:
+            parts.feed_block(body_already_read)
         else:
             async with aclosing(request.stream()) as blocks:
                 async for block in blocks:
@@ -173,10 +181,9 @@ class UploadStore:
         return bodies.to_json(upload.to_body(self._expires_at_s))
 
     def _select_held_files(self, file_ids: Iterable[str], project_id: str) -> Sequence[FileEntry]:
-        """What the project has under these IDs: whatever a create would take, listed or not."""
-        known = [
-            each for each in file_ids if each not in self._uploads and self._project.first_unknown_file([each]) is None
-        ]
+        """The files of these IDs that a create would accept, whether the list shows them or not."""
+        not_uploaded = (each for each in file_ids if each not in self._uploads)
+        known = [each for each in not_uploaded if self._project.first_unknown_file([each]) is None]
         own = [each for each in known if self._is_in_project(each, project_id)]
         return [self._listed_by_id.get(each) or FileEntry(each, each, 0) for each in own]
 
@@ -186,7 +193,7 @@ class UploadStore:
 
     def _keep_upload(self, upload: Upload) -> None:
         if self._options.ledger is not None:
-            path = self._options.ledger.with_name(self._options.ledger.name + SUFFIX)
+            path = self._options.ledger.with_name(self._options.ledger.name + UPLOADS_SUFFIX)
             with open(path, "a", opener=partial(os.open, mode=0o600)) as file:  # as the ledger is
                 file.write(json.dumps(asdict(upload)) + "\n")
         self._uploads[upload.file_id] = upload
@@ -202,7 +209,7 @@ def matches_name_filters(request: Request, name: str, external_file_id: str | No
 
 
 def read_list_order(request: Request) -> str | None:
-    """By what the list is to be ordered; None: as it is."""
+    """By what the list is ordered; None: as the project has it."""
     order = request.query_params.get("order_by")
     if order is not None and order not in ORDERS:
         raise make_422_refusal((("query", "order_by"), f"Input should be one of {', '.join(ORDERS)}", "enum"))
@@ -216,7 +223,7 @@ def sort_files(files: list[FileEntry | Upload], order: str) -> list[FileEntry | 
 
 
 def upload_file_name(parts: MultipartParser, purpose: str | None) -> str:
-    """The name of an upload that has all that it must."""
+    """The file name of an upload. Raises `Refusal` where anything that is required is missing."""
     faults: list[RequestError] = []
     if not parts.is_complete or parts.file_name is None:
         faults.append((("body", "file"), "Field required", "missing"))
@@ -242,7 +249,7 @@ def read_multipart_boundary(content_type: str) -> bytes:
 
 
 class MultipartParser:
-    """A multipart body as it comes: small fields are kept, of the file its name, size and digest."""
+    """Parses a multipart body as it comes. Keeps small fields, and of the file its name, size and digest."""
 
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\r\n--" + boundary
@@ -261,7 +268,7 @@ class MultipartParser:
             pass
 
     def _parse_content(self) -> bool:
-        """Takes what surely belongs to the part; False: more must come."""
+        """Takes the bytes that certainly belong to the part; False: more must come first."""
         at = self._buffer.find(self._delimiter)
         end = at if at >= 0 else max(0, len(self._buffer) - len(self._delimiter))
         self._take_content(bytes(self._buffer[:end]))
