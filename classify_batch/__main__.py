@@ -2,7 +2,7 @@
 
 from classify_batch.cli import signals
 
-signals.install()
+signals.install_handlers()
 
 from classify_batch.cli.main import main  # noqa: E402 - the handlers stand before anything heavy is imported
 

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from classify_batch.cli.options import (
-    as_sections,
     carry_option,
     column_option,
     config_argument,
+    group_by_section,
     input_option,
     json_option,
     settings_options,
@@ -38,8 +38,8 @@ def check_command(config: Path, source: str, column: str | None, as_json: bool, 
     import json
     from functools import partial
 
-    from classify_batch.cli.jobs.api_call import call
-    from classify_batch.cli.rendering.outputs import printing
+    from classify_batch.cli.interruption import run_until_signal
+    from classify_batch.cli.rendering.outputs import printing_result
     from classify_batch.errors import SettingsError
     from classify_batch.operations.check.check_input import check_input, check_run
     from classify_batch.operations.check.report import describe, summary
@@ -48,14 +48,14 @@ def check_command(config: Path, source: str, column: str | None, as_json: bool, 
     def tell(looked_up: int, files: int) -> None:
         click.echo(f"looked up {looked_up:,} of {files:,} files …", err=True)
 
-    told = as_sections(options)
+    told = group_by_section(options)
     try:
         settings = Settings.load(config, **told)
     except SettingsError as error:
         work = partial(check_input, error, source, column=column, carry=told.get("plan", {}).get("carry", ()))
     else:
         work = partial(check_run, settings, source, column=column, on_progress=tell)
-    report = call(work)
-    with printing(report.exit_status):
+    report = run_until_signal(work)
+    with printing_result(report.exit_status):
         click.echo(json.dumps(summary(report)) if as_json else "\n".join(describe(report)))
     return report.exit_status

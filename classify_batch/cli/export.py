@@ -33,7 +33,7 @@ def export_command(directory: Path, target: Path, only: str | None, as_json: boo
 
     import anyio
 
-    from classify_batch.cli.jobs.api_call import call
+    from classify_batch.cli.interruption import run_until_signal
     from classify_batch.errors import UsageError
     from classify_batch.operations.export.export_run import export_lines, export_run
     from classify_batch.operations.export.selection import Only
@@ -46,7 +46,7 @@ def export_command(directory: Path, target: Path, only: str | None, as_json: boo
         took = partial(click.echo, nl=False)
         exported = anyio.run(partial(export_lines, directory, took, only=asked))
     else:
-        exported = call(partial(export_run, directory, target, only=asked))
+        exported = run_until_signal(partial(export_run, directory, target, only=asked))
     where = "stdout" if target == STDOUT else target
     click.echo(
         f"exported    {exported.files:,} of {exported.of:,} files{f' ({only})' if only else ''} to {where}", err=True

@@ -1,4 +1,4 @@
-"""The group of commands, and the one place where errors become words and exit statuses."""
+"""The group of commands, and the one place where errors become messages and exit statuses."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ EPILOG = "\b\nExit statuses:\n" + "\n".join(
 )
 
 
-class _Commands(click.Group):
-    """Imports a command's file when it is asked for."""
+class LazyCommands(click.Group):
+    """Imports a command's file only when that command is given: `--help` loads no library that a run needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -51,7 +51,7 @@ class _Commands(click.Group):
 
 
 @click.group(
-    cls=_Commands,
+    cls=LazyCommands,
     epilog=EPILOG,
     no_args_is_help=False,  # a usage error like any other: "Missing command."
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -69,64 +69,66 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Runs the command line and leaves with its exit status."""
-    outputs.take_over()
-    status = _run()
-    signals.end()
+    outputs.install_streams()
+    status = run_command_line()
+    signals.ignore_late_signals()
     sys.exit(status)
 
 
-def _run() -> int:  # noqa: PLR0911 - one return for each kind of end
+def run_command_line() -> int:  # noqa: PLR0911 - one return for each kind of end
+    """Runs the command that `sys.argv` names; prints the error that ends it, if one does."""
     try:
         status = cli.main(prog_name="classify-batch", standalone_mode=False)
         sys.stdout.flush()
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "classify-batch"
-        return _say(error.format_message(), f"{path} --help", ExitStatus.USAGE)
+        return print_error(error.format_message(), f"{path} --help", ExitStatus.USAGE)
     except click.ClickException as error:
-        return _say(error.format_message(), "classify-batch --help", ExitStatus.USAGE)
+        return print_error(error.format_message(), "classify-batch --help", ExitStatus.USAGE)
     except (click.Abort, KeyboardInterrupt):
-        return _say("interrupted", "the same command goes on", ExitStatus.INCOMPLETE)
+        return print_error("interrupted", "the same command goes on", ExitStatus.INCOMPLETE)
     except ClassifyBatchError as error:
         if error.exit_status is ExitStatus.BUG:
-            return _bug(error)
-        return _say(str(error), error.hint, error.exit_status)
+            return report_internal_error(error)
+        return print_error(str(error), error.hint, error.exit_status)
     except (BrokenPipeError, SystemExit):  # click leaves with 1 when a pipe breaks, and 1 would mean failed files
-        _fall_silent()
+        discard_output()
         return ExitStatus.INCOMPLETE
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             where = f"{error.filename}: " if error.filename else ""
-            return _say(f"{where}{error.strerror}", "make room; the same command goes on", ExitStatus.INCOMPLETE)
-        return _bug(error)
+            return print_error(f"{where}{error.strerror}", "make room; the same command goes on", ExitStatus.INCOMPLETE)
+        return report_internal_error(error)
     return int(status or 0)
 
 
-def _say(message: str, hint: str, status: ExitStatus) -> int:
+def print_error(message: str, hint: str, status: ExitStatus) -> int:
+    """Prints an error and its hint on stderr; returns the exit status."""
     click.echo(f"error: {message}", err=True)
     click.echo(f"hint: {hint or 'classify-batch --help'}", err=True)
     return int(status)
 
 
-def _fall_silent() -> None:
-    """Nobody reads any more: what is still buffered goes nowhere, instead of ending in words and another status."""
+def discard_output() -> None:
+    """Sends what is still buffered to /dev/null: nobody reads it, and flushing it at exit would fail once more."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
 
 
-def _bug(error: BaseException) -> int:
-    """A fault of ours: the traceback goes to a file, without the values of variables (one may be a secret)."""
-    message = f"a fault of classify-batch itself: {type(error).__name__}: {error}"
+def report_internal_error(error: BaseException) -> int:
+    """An error that nobody foresaw: its traceback goes to a file, without the values of variables (some are secret)."""
+    message = f"a bug in classify-batch: {type(error).__name__}: {error}"
     try:
-        hint = f"report it with {_kept(error)}; the run can be resumed"
+        hint = f"report it with {save_traceback(error)}; the run can be resumed"
     except OSError as refused:
         why = refused.strerror or str(refused)
         hint = f"report it; its traceback could not be kept ({why}; TMPDIR names a place). The run can be resumed"
-    return _say(message, hint, ExitStatus.BUG)
+    return print_error(message, hint, ExitStatus.BUG)
 
 
-def _kept(error: BaseException) -> str:
-    """The path of a file with the traceback. Raises OSError, and leaves none behind then."""
+def save_traceback(error: BaseException) -> str:
+    """Writes the traceback to a temporary file; returns its path. Raises OSError, and then leaves no file behind."""
     import tempfile
     import traceback
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Options that several commands share. An option wins over the environment and the config."""
+"""Options that several commands share. An option overrides the environment and the config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from classify_batch.cli.time_options import deadline, span
+from classify_batch.cli.time_options import parse_deadline_option, parse_duration_option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -18,16 +18,16 @@ _SETTINGS: tuple[tuple[str, str, type[int] | type[float] | type[str], str], ...]
     ("api", "project_id", str, "the project of the files"),
     ("api", "organization_id", str, "the organization of the project"),
     ("plan", "files_per_job", int, "file IDs in one job, 1 to 500; only for a new plan"),
-    ("limits", "jobs_in_flight", int, "jobs out at once; 0: as many as there are"),
-    ("limits", "requests_in_flight", int, "requests at once"),
+    ("limits", "jobs_in_flight", int, "jobs in flight; 0: no limit"),
+    ("limits", "requests_in_flight", int, "requests in flight"),
     ("limits", "requests_per_s", float, "requests a second"),
-    ("limits", "attempts", int, "bad jobs after which a file has failed"),
+    ("limits", "attempts", int, "jobs that may end without an answer before a file fails"),
     ("limits", "job_timeout_s", float, "seconds that a job may take"),
-    ("limits", "settle_s", float, "seconds within which an accepted job shows in the list"),
-    ("limits", "patience_s", float, "seconds that the API may answer nothing before the run gives up for now"),
-    ("limits", "drain_s", float, "seconds for which a deadline still lets the run collect"),
-    ("limits", "max_credits", float, "the most credits that the run may cost; 77 where they don't suffice"),
-    ("limits", "stop_at_failure_percentage", float, "failed files, in percent, at which creating stops"),
+    ("limits", "settle_s", float, "seconds until an accepted job appears in the list"),
+    ("limits", "patience_s", float, "seconds without any answer of the API after which the run stops for now"),
+    ("limits", "drain_s", float, "seconds that the run still collects after a deadline"),
+    ("limits", "max_credits", float, "credits that the run may cost at most; exits with 77 where they don't suffice"),
+    ("limits", "stop_at_failure_percentage", float, "failed files, in percent, at which no more jobs are created"),
     ("limits", "tolerated_failure_percentage", float, "failed files, in percent, that still exit with 0"),
 )
 
@@ -40,7 +40,7 @@ def settings_options(command: Command) -> Command:
     return command
 
 
-def as_sections(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def group_by_section(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The options that were given, by section, as `Settings.load` takes them."""
     sections: dict[str, dict[str, Any]] = {}
     for key, value in options.items():
@@ -50,8 +50,8 @@ def as_sections(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return sections
 
 
-class _Named(click.Path):
-    """A path or source that isn't empty: an unset variable in a script must not mean the working directory."""
+class NonEmptyPath(click.Path):
+    """Refuses an empty path or source: an unset variable in a script must not mean the working directory."""
 
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
@@ -61,7 +61,7 @@ class _Named(click.Path):
         return super().convert(value, param, ctx)
 
 
-PATH = _Named(path_type=Path)
+PATH = NonEmptyPath(path_type=Path)
 
 config_argument = click.argument("config", type=PATH)
 directory_argument = click.argument("directory", metavar="DIR", type=PATH)
@@ -71,22 +71,22 @@ input_option = click.option(
     "source",
     required=True,
     metavar="SOURCE",
-    type=_Named(),
+    type=NonEmptyPath(),
     help='A path (.txt, .jsonl, .csv), "-" for stdin, or "project:" for all files of the project.',
 )
 deadline_option = click.option(
     "--deadline",
     metavar="TIME",
-    callback=deadline,
-    help="Stop creating then (06:00, local unless an offset is given), collect what is out, leave with 75.",
+    callback=parse_deadline_option,
+    help="Create no jobs after it (06:00, local without an offset), collect those in flight, exit with 75.",
 )
 max_runtime_option = click.option(
-    "--max-runtime", metavar="SPAN", callback=span, help="The same, counted from now (4h, 1h30m, 45s)."
+    "--max-runtime", metavar="SPAN", callback=parse_duration_option, help="The same, counted from now (4h, 1h30m, 45s)."
 )
 submit_only_option = click.option(
     "--submit-only",
     is_flag=True,
-    help="Make as many jobs as may be in flight at once, and leave with 75; `resume` collects.",
+    help="Create as many jobs as may be in flight, and exit with 75; `resume` collects them.",
 )
 carry_option = click.option(
     "--carry",
@@ -94,7 +94,7 @@ carry_option = click.option(
     metavar="NAME",
     multiple=True,
     callback=lambda _ctx, _param, names: names or None,
-    help="A further column or key that is told beside each outcome; may be repeated. Only for a new plan.",
+    help="A further column or key that each outcome repeats; may be given several times. Only for a new plan.",
 )
 column_option = click.option("--column", metavar="NAME", help="The column or key of the IDs.  [default: file_id]")
 reuse_option = click.option(
@@ -102,6 +102,6 @@ reuse_option = click.option(
     multiple=True,
     metavar="RUNS",
     type=PATH,
-    help="A run directory, or a folder of them: what they answered is taken over. Only for a new plan; repeatable.",
+    help="A run directory, or a folder of them: their answers are reused. Only for a new plan; may be repeated.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on the last line of stdout.")

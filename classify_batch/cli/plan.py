@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from classify_batch.cli.options import (
-    as_sections,
     carry_option,
     column_option,
     config_argument,
+    group_by_section,
     input_option,
     reuse_option,
     run_dir_option,
@@ -44,7 +44,7 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
     from classify_batch.rundir.cost import cost_of
     from classify_batch.settings import Settings
 
-    settings = Settings.load(config, **as_sections(options))
+    settings = Settings.load(config, **group_by_section(options))
     run = anyio.run(partial(make_plan, settings, source, run_dir, column=column, reuse=options["reuse"]))
     chunks = run.chunks - (run.reused.chunks if run.reused is not None else 0)
     cost = cost_of(run.files - run.reused_files, settings)

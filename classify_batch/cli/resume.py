@@ -9,9 +9,9 @@ import click
 
 from classify_batch.cli.options import (
     PATH,
-    as_sections,
     deadline_option,
     directory_argument,
+    group_by_section,
     json_option,
     max_runtime_option,
     settings_options,
@@ -45,17 +45,17 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
     from classify_batch.operations.open_run import read_run_settings
     from classify_batch.settings import Settings
 
-    given = as_sections(options)
+    given = group_by_section(options)
     if config is not None:
         settings = Settings.load(config, **given)
     else:
         settings = Settings.from_stored(anyio.run(read_run_settings, directory), **given)
-    again = resume_command_for(directory, settings, config)
+    next_command = resume_command_for(directory, settings, config)
     return run_to_end(
         settings,
         None,
         directory,
-        again=again,
+        next_command=next_command,
         as_json=as_json,
         deadline=options["deadline"],
         max_runtime=options["max_runtime"],

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from classify_batch.cli.options import (
-    as_sections,
     carry_option,
     column_option,
     config_argument,
     deadline_option,
+    group_by_section,
     input_option,
     json_option,
     max_runtime_option,
@@ -45,19 +45,19 @@ def run_command(config: Path, source: str, run_dir: Path, column: str | None, as
     """
     from classify_batch.settings import Settings
 
-    settings = Settings.load(config, **as_sections(options))
+    settings = Settings.load(config, **group_by_section(options))
 
-    from classify_batch.cli.running import (  # after the settings: whoever mends those needn't wait for this
+    from classify_batch.cli.running import (  # after the settings: errors in them are shown without this import
         resume_command_for,
         run_to_end,
     )
 
-    again = resume_command_for(run_dir, settings, config)
+    next_command = resume_command_for(run_dir, settings, config)
     return run_to_end(
         settings,
         source,
         run_dir,
-        again=again,
+        next_command=next_command,
         as_json=as_json,
         column=column,
         reuse=options["reuse"],

@@ -1,10 +1,9 @@
-"""What `run` and `resume` share: signals, the live view, the summary, the last line of stdout."""
+"""What `run` and `resume` share: signals, the live view, the summary, the JSON on stdout."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import shlex
 import time
 from collections.abc import Sequence
@@ -16,9 +15,10 @@ import anyio
 import click
 
 from classify_batch.cli import signals
-from classify_batch.cli.rendering.outputs import printing
-from classify_batch.cli.rendering.progress import watching
-from classify_batch.cli.rendering.summary import describe
+from classify_batch.cli.rendering.outputs import printing_result
+from classify_batch.cli.rendering.progress import showing_progress
+from classify_batch.cli.rendering.summary import format_run_summary
+from classify_batch.cli.rendering.warnings import printing_warnings
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.engine.submit_only import COLLECT_LATER
 from classify_batch.errors import ExitStatus
@@ -29,19 +29,12 @@ from classify_batch.settings import Settings
 from classify_batch.vocabulary import RunState
 
 
-class _ToStderr(logging.Handler):
-    """The library's warnings, for a person."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
-
-
 def run_to_end(
     settings: Settings,
     source: str | None,
     run_dir: Path,
     *,
-    again: str,
+    next_command: str,
     as_json: bool,
     deadline: float | None,
     max_runtime: float | None,
@@ -50,7 +43,10 @@ def run_to_end(
     retry_failed: bool = False,
     submit_only: bool = False,
 ) -> int:
-    """Runs until complete or stopped; returns the exit status. `again`: the command that goes on, and collects."""
+    """Runs until complete or stopped; returns the exit status.
+
+    `next_command`: goes on with an incomplete run; it is shown to the user.
+    """
     ends = [deadline] if deadline is not None else []
     ends += [time.time() + max_runtime] if max_runtime is not None else []
     request = RunRequest(
@@ -63,46 +59,45 @@ def run_to_end(
         until_s=min(ends, default=None),
         submit_only=submit_only,
     )
-    logger = logging.getLogger("classify_batch")
-    handler = _ToStderr(logging.WARNING)
-    logger.addHandler(handler)
     try:
-        with watching() as observe:
-            result = anyio.run(partial(_run, replace(request, on_progress=observe)))
+        with printing_warnings(), showing_progress() as show_progress:
+            result = anyio.run(partial(run_request_until_signal, replace(request, on_progress=show_progress)))
     finally:
-        signals.hear(lambda _name: None)  # the run has ended: what is left to say is said
-        logger.removeHandler(handler)
+        signals.on_first_signal(lambda _name: None)  # the run has ended: a signal must not cut its summary off
     cut_short = submit_only and result.hint != COLLECT_LATER
-    _summarise(result, f"{again} --submit-only" if cut_short else again)
+    print_summary(result, f"{next_command} --submit-only" if cut_short else next_command)
     if as_json:
-        with printing(result.exit_status):
+        with printing_result(result.exit_status):
             click.echo(json.dumps(result.manifest, ensure_ascii=False))
     return int(result.exit_status)
 
 
-async def _run(request: RunRequest) -> RunResult:
+async def run_request_until_signal(request: RunRequest) -> RunResult:
+    """Runs a request; the first signal asks it to stop."""
     shutdown = Shutdown()
     loop = asyncio.get_running_loop()
 
-    def ask(name: str) -> None:
+    def request_stop(name: str) -> None:
         stop = Stop(f"interrupted by {name}")
         loop.call_soon_threadsafe(shutdown.ask, stop)
 
-    signals.hear(ask)
+    signals.on_first_signal(request_stop)
     return await carry_out(request, shutdown)
 
 
 def resume_command_for(run_dir: Path, settings: Settings, config: Path | None) -> str:
-    """The command that goes on. Webhook headers are stored nowhere, so a run that has some needs its config again."""
+    """The command that goes on with a run. It needs the config only for webhook headers, which are secrets and stored
+    nowhere."""
     command = ["classify-batch", "resume", str(run_dir)]
     if config is not None and any(each.webhook_headers for each in settings.job.webhook_configurations):
         command += ["--config", str(config)]
     return shlex.join(command)
 
 
-def _summarise(result: RunResult, again: str) -> None:
+def print_summary(result: RunResult, next_command: str) -> None:
+    """Prints the summary of a run on stderr, and what to do next."""
     lines = [] if result.called else ["this run was complete already: nothing was called, nothing was written"]
-    lines += describe(result.manifest)
+    lines += format_run_summary(result.manifest)
     lines.append(f"outcomes    {result.run_dir / 'results.jsonl'}")
     if result.counts["failed"]:
         lines.append(f"            {result.run_dir / 'failures.jsonl'}")
@@ -114,4 +109,4 @@ def _summarise(result: RunResult, again: str) -> None:
         click.echo(f"next: {shlex.join(['classify-batch', 'verify', str(result.run_dir)])}", err=True)
     else:
         click.echo(f"hint: {result.hint}", err=True)
-        click.echo(f"next: {again}", err=True)
+        click.echo(f"next: {next_command}", err=True)

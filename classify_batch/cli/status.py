@@ -21,12 +21,12 @@ def status_command(directory: Path, as_json: bool) -> int:
     """
     import json
 
-    from classify_batch.cli.rendering.summary import describe
+    from classify_batch.cli.rendering.summary import format_run_summary
     from classify_batch.operations.status import read_status
 
     status = read_status(directory)
     if as_json:
         click.echo(json.dumps(status, ensure_ascii=False))
     else:
-        click.echo("\n".join(describe(status)))
+        click.echo("\n".join(format_run_summary(status)))
     return 0

@@ -7,13 +7,14 @@ from datetime import datetime, timedelta
 
 import click
 
-_SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
 def parse_deadline(text: str, now: datetime) -> float:
     """Seconds since the epoch of the next time that a clock shows `06:00`, or of a date with a time.
 
-    Without an offset it is this machine's local time, as it will be then. Raises ValueError, also for what is over.
+    Without an offset it is this machine's local time, with the offset that it has then (summer time may begin in
+    between). Raises ValueError, also for a time in the past.
     """
     if "T" in text or " " in text:
         moment = datetime.fromisoformat(text).astimezone()
@@ -23,30 +24,32 @@ def parse_deadline(text: str, now: datetime) -> float:
         moments = (datetime.combine(today + timedelta(days=days), clock).astimezone() for days in (0, 1))
         moment = next(each for each in moments if each > now)
     if moment <= now:
-        raise ValueError(f"{text!r} is over")
+        raise ValueError(f"{text!r} is in the past")
     return moment.timestamp()
 
 
-def parse_span(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Seconds in `4h`, `1h30m`, `90m`, `45s` or `45`. Raises ValueError."""
-    match = _SPAN.fullmatch(text.strip())
+    match = _DURATION.fullmatch(text.strip())
     if match is None or not text.strip():
-        raise ValueError(f"{text!r} is no span of time")
+        raise ValueError(f"{text!r} is no duration")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + seconds
 
 
-def deadline(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """Reads a time of day, or a date with a time, for click."""
+def parse_deadline_option(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """The callback of `--deadline`."""
     try:
         return None if value is None else parse_deadline(value, datetime.now().astimezone())
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no time to come, like 06:00, 06:00+02:00 or 2030-11-22T06:00") from None
+        raise click.BadParameter(
+            f"{value!r} is no time in the future like 06:00, 06:00+02:00 or 2030-11-22T06:00"
+        ) from None
 
 
-def span(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """Reads a span of time for click."""
+def parse_duration_option(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """The callback of `--max-runtime`."""
     try:
-        return None if value is None else parse_span(value)
+        return None if value is None else parse_duration(value)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no span of time like 4h, 1h30m or 45s") from None
+        raise click.BadParameter(f"{value!r} is no duration like 4h, 1h30m or 45s") from None

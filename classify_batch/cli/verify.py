@@ -26,14 +26,14 @@ def verify_command(directory: Path) -> int:
     """
     import anyio
 
-    from classify_batch.cli.rendering.outputs import printing
+    from classify_batch.cli.rendering.outputs import printing_result
     from classify_batch.errors import ExitStatus
     from classify_batch.operations.verify import verify_run
 
     found = anyio.run(verify_run, directory)
     sound = ExitStatus.COMPLETE if found.complete else ExitStatus.INCOMPLETE
     status = ExitStatus.USAGE if found.faults else sound
-    with printing(status):
+    with printing_result(status):
         for fault in found.faults:
             click.echo(f"damaged: {fault}")
         for note in found.notes:

@@ -1,4 +1,4 @@
-"""Work in a task of its own, with one error behind a group of them."""
+"""Runs work in a task of its own, and raises one error in place of an exception group."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from classify_batch.errors import the_cause
 Result = TypeVar("Result")
 
 
-async def in_own_task(work: Callable[[], Awaitable[Result]]) -> Result:
-    """The work's result, or the one error that a person should hear of.
+async def run_in_own_task(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Returns the work's result, or raises the one error of its tasks that a person should see.
 
-    A plain `task.cancel()` of the caller interrupts whatever it awaits, shields or not. Here it only meets the waiting
-    for this task, which then is cancelled as a scope is: what is shielded comes to its end, and the directory is clean.
+    `task.cancel()` of asyncio interrupts whatever the task awaits, also inside anyio's shielded scopes. With the work
+    in a task of its own, a cancelled caller is only interrupted while it waits for that task, which anyio then cancels
+    by its scope: shielded parts finish, and the run directory is left in order.
     """
     results: list[Result] = []
 
-    async def keep() -> None:
+    async def keep_result() -> None:
         results.append(await work())
 
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(keep)
+            tasks.start_soon(keep_result)
     except BaseExceptionGroup as group:
         raise the_cause(group) from group
     return results[0]

@@ -19,7 +19,7 @@ from classify_batch.engine.progress import Progress
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
 from classify_batch.inputs.open import PROJECT, SourceSpec
-from classify_batch.operations.own_task import in_own_task
+from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.plan import plan_if_new, refuse_uncounted
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
@@ -128,7 +128,7 @@ async def arun(
 
 async def carry_out(request: RunRequest, shutdown: Shutdown) -> RunResult:
     """Carries a request out: to the end of the run, or until `shutdown` is asked for."""
-    return await in_own_task(partial(_carry_out, request, shutdown))
+    return await run_in_own_task(partial(_carry_out, request, shutdown))
 
 
 async def _carry_out(request: RunRequest, shutdown: Shutdown) -> RunResult:
@@ -208,7 +208,7 @@ async def make_plan(
             found = await plan_if_new(resources, store, request) or await _read(store)
             return found.run
 
-    return await in_own_task(work)
+    return await run_in_own_task(work)
 
 
 @asynccontextmanager

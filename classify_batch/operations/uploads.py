@@ -1,7 +1,7 @@
-"""Files of this machine brought to the project, and the project's files listed.
+"""Uploads local files to the project, and lists the project's files.
 
-What goes up is known by the SHA-256 of its content: hashed, looked for, and sent only if it isn't there. So the same
-command goes on after an interruption, and nothing has to be remembered on this side.
+A file is identified by the SHA-256 of its content, which is its external ID in the project: it is hashed, looked up,
+and sent only if the project doesn't have it. So the same command goes on after an interruption, without local state.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from classify_batch.clock import SystemClock
 from classify_batch.errors import SourceError, UsageError
 from classify_batch.llamacloud.file_client import FileClient, FileRefusedError, Stored
 from classify_batch.llamacloud.raw_bodies import Body
-from classify_batch.operations.jobs.single_calls import connected, ending
-from classify_batch.operations.own_task import in_own_task
+from classify_batch.operations.jobs.single_calls import connect_client, ending_single_call
+from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, StoredFile
 from classify_batch.protocol.sanitize import clean
 from classify_batch.settings import Settings
@@ -35,14 +35,14 @@ PAGES_MAX = 1_000_000
 _NAMED_MAX = 10
 
 _KNOWN_MAX = 10_000
-"""So many contents are remembered: copies among them cost no request. Older ones are looked for again."""
+"""So many uploaded contents are remembered: their copies cost no request. Older ones are looked up again."""
 
 
 class Uploaded(NamedTuple):
-    """A file that is in the project now.
+    """A file that the project holds now.
 
     Attributes:
-        sent: whether it was sent, or had been there already.
+        sent: True if this command sent it; False if the project had it already.
     """
 
     path: Path
@@ -50,75 +50,75 @@ class Uploaded(NamedTuple):
     external_file_id: str
     sent: bool
 
-    def line(self) -> str:
-        """A line of JSON: an `--input` of a run."""
+    def to_json_line(self) -> str:
+        """A line of JSON, as `run --input` takes it."""
         name = self.stored.name if isinstance(self.stored.name, str) else self.path.name
-        told = {"path": str(self.path), "file_id": self.stored.id, "external_file_id": self.external_file_id}
-        return json.dumps({**told, "name": name})
+        values = {"path": str(self.path), "file_id": self.stored.id, "external_file_id": self.external_file_id}
+        return json.dumps({**values, "name": name})
 
 
 class NotUploaded(NamedTuple):
-    """A file that can't be had, or that the API won't have."""
+    """A file that can't be read, or that the API refuses."""
 
     path: Path
     reason: str
 
 
-class _Content(NamedTuple):
-    """What a file held when it was hashed."""
+class HashedFile(NamedTuple):
+    """A file as it was when it was hashed."""
 
     path: Path
     external_id: str
     size: int
     changed_ns: int
 
-    def open(self) -> BinaryIO:
-        """The same content again. Raises OSError, also where it is another one."""
+    def open_unchanged(self) -> BinaryIO:
+        """Opens the file. Raises OSError, also where it changed since it was hashed."""
         file = self.path.open("rb")
         try:
-            self.check(os.fstat(file.fileno()))
+            self.check_unchanged(os.fstat(file.fileno()))
         except OSError:
             file.close()
             raise
         return file
 
-    def check(self, found: os.stat_result) -> None:
+    def check_unchanged(self, found: os.stat_result) -> None:
         if (found.st_size, found.st_mtime_ns) != (self.size, self.changed_ns):
-            raise OSError(0, "it changed while it was sent")
+            raise OSError(0, "it changed while it was uploaded")
 
 
-async def upload(
+async def upload_files(
     settings: Settings,
     paths: Sequence[Path],
     *,
     recursive: bool,
     concurrency: int,
-    tell: Callable[[Uploaded | NotUploaded], None],
+    on_end: Callable[[Uploaded | NotUploaded], None],
 ) -> None:
-    """Brings files to the project; `tell` hears of each as it ends, in no order.
+    """Uploads files; calls `on_end` with the end of each, in no particular order.
 
     Args:
-        paths: files, and with `recursive` folders: all in them but what is hidden. Links to folders aren't followed.
-        concurrency: files at once; none is ever held in memory.
+        paths: files, and with `recursive` folders: all files in them, except hidden ones; links aren't followed.
+        concurrency: files in flight; none is ever held in memory as a whole.
 
     Raises:
-        UsageError: a path is not there, or a folder that was not asked for; nothing was sent.
-        ApiError: the API is down, or a person must act. What `tell` heard of is done.
+        UsageError: a path doesn't exist, or is a folder without `recursive`; nothing was sent.
+        ApiError: the API is down, or a person must act. What `on_end` was called with is done.
     """
-    refuse_paths(paths, recursive=recursive)
+    refuse_bad_paths(paths, recursive=recursive)
 
-    async def work() -> None:
-        async with connected(settings) as http:
-            uploads = _Uploads(FileClient(http, SystemClock()), tell)
+    async def run_workers() -> None:
+        async with connect_client(settings) as client:
+            workers = UploadWorkers(FileClient(client, SystemClock()), on_end)
             async with anyio.create_task_group() as tasks:
                 give, take = anyio.create_memory_object_stream[Path | NotUploaded]()
                 async with give, take:
                     for _ in range(concurrency):
-                        tasks.start_soon(uploads.work, take.clone())
-                    for path in find(paths):
+                        tasks.start_soon(workers.upload_all, take.clone())
+                    for path in find_files(paths):
                         await give.send(path)
 
-    await in_own_task(work)
+    await run_in_own_task(run_workers)
 
 
 async def list_files(
@@ -129,47 +129,47 @@ async def list_files(
     file_ids: tuple[str, ...] = (),
     file_name: str | None = None,
 ) -> Body:
-    """One page of the project's files, as the API tells it."""
+    """One page of the project's files, as the API answers."""
 
-    async def work() -> Body:
-        async with connected(settings) as http:
-            return await FileClient(http, SystemClock()).list_files(
+    async def call_list() -> Body:
+        async with connect_client(settings) as client:
+            return await FileClient(client, SystemClock()).list_files(
                 page_size=page_size, page_token=page_token, file_ids=file_ids, file_name=file_name
             )
 
-    return await in_own_task(work)
+    return await run_in_own_task(call_list)
 
 
-async def each_page(
+async def for_each_page(
     settings: Settings,
-    tell: Callable[[Body], None],
+    on_page: Callable[[Body], None],
     *,
     page_size: int | None = None,
     page_token: str | None = None,
     file_ids: tuple[str, ...] = (),
     file_name: str | None = None,
 ) -> None:
-    """All pages from the one behind `page_token` on; `tell` gets each as it comes."""
+    """Calls `on_page` with each page, from the one behind `page_token` on."""
 
-    async def work() -> None:
-        async with connected(settings) as http:
-            read = partial(
-                FileClient(http, SystemClock()).list_files,
+    async def read_pages() -> None:
+        async with connect_client(settings) as client:
+            read_page = partial(
+                FileClient(client, SystemClock()).list_files,
                 page_size=page_size or PAGE_SIZE_MAX,
                 file_ids=file_ids,
                 file_name=file_name,
             )
-            async for page in _pages(lambda token: read(page_token=token), page_token):
-                tell(page)
+            async for page in iterate_pages(lambda token: read_page(page_token=token), page_token):
+                on_page(page)
 
-    await in_own_task(work)
+    await run_in_own_task(read_pages)
 
 
-async def _pages(read: Callable[[str | None], Awaitable[Body]], token: str | None) -> AsyncIterator[Body]:
-    """Pages of a server that is not trusted to come to an end."""
+async def iterate_pages(read_page: Callable[[str | None], Awaitable[Body]], token: str | None) -> AsyncIterator[Body]:
+    """All pages. A server whose list never ends, or turns in a circle, is an error."""
     tokens: set[str] = set()
     while len(tokens) < PAGES_MAX:
-        page = await read(token)
+        page = await read_page(token)
         yield page
         token = page.get("next_page_token")
         if not token:
@@ -183,25 +183,26 @@ async def _pages(read: Callable[[str | None], Awaitable[Body]], token: str | Non
     )
 
 
-# --- What goes up ---------------------------------------------------------------------------------------------------
+# --- Which files ---------------------------------------------------------------------------------------------------
 
 
-def refuse_paths(paths: Sequence[Path], *, recursive: bool) -> None:
-    """Names everything that a person got wrong, before anything is sent."""
+def refuse_bad_paths(paths: Sequence[Path], *, recursive: bool) -> None:
+    """Raises UsageError that names all wrong paths, before anything is sent."""
     missing = [path for path in paths if not path.exists()]
     folders = [] if recursive else [path for path in paths if path.is_dir()]
     if missing:
-        raise UsageError(f"there is no {_named(missing)}", hint="nothing was sent; check the paths")
+        raise UsageError(f"there is no {format_paths(missing)}", hint="nothing was sent; check the paths")
     if folders:
-        raise UsageError(f"{_named(folders)} is a folder", hint="--recursive takes all files in folders")
+        raise UsageError(f"{format_paths(folders)} is a folder", hint="--recursive takes all files in folders")
 
 
-def _named(paths: Sequence[Path]) -> str:
+def format_paths(paths: Sequence[Path]) -> str:
+    """The first few paths, for a message."""
     return ", ".join(clean(str(path)) for path in paths[:_NAMED_MAX]) + (", …" if len(paths) > _NAMED_MAX else "")
 
 
-def find(paths: Sequence[Path]) -> Iterator[Path | NotUploaded]:
-    """The files that are meant, in an order that is the same each time; what can't be read is told, too."""
+def find_files(paths: Sequence[Path]) -> Iterator[Path | NotUploaded]:
+    """The files to upload, always in the same order; among them what can't be read."""
     for path in paths:
         if not path.is_dir():
             yield path
@@ -210,74 +211,76 @@ def find(paths: Sequence[Path]) -> Iterator[Path | NotUploaded]:
         for folder, folders, names in os.walk(path, onerror=unread.append):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
-            yield from (NotUploaded(Path(error.filename), _reason(error)) for error in unread)
+            yield from (NotUploaded(Path(error.filename), error_reason(error)) for error in unread)
             unread.clear()
-        yield from (NotUploaded(Path(error.filename), _reason(error)) for error in unread)
+        yield from (NotUploaded(Path(error.filename), error_reason(error)) for error in unread)
 
 
-def _reason(error: OSError) -> str:
+def error_reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def read_content(path: Path) -> _Content:
+def hash_file(path: Path) -> HashedFile:
     """Hashes a file, in bounded memory. Raises OSError."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe would be waited for
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # else opening a pipe blocks
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(0, "it is no regular file")
+            raise OSError(0, "it is not a regular file")
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _Content(path, f"sha256-{digest}", found.st_size, found.st_mtime_ns)
+    return HashedFile(path, f"sha256-{digest}", found.st_size, found.st_mtime_ns)
 
 
-class _Uploads:
-    """What the workers share."""
+class UploadWorkers:
+    """The workers of one upload, and what they share: the contents that are known, and those on their way."""
 
-    def __init__(self, files: FileClient, tell: Callable[[Uploaded | NotUploaded], None]) -> None:
+    def __init__(self, files: FileClient, on_end: Callable[[Uploaded | NotUploaded], None]) -> None:
         self._files = files
-        self._tell = tell
+        self._on_end = on_end
         self._known: OrderedDict[str, StoredFile] = OrderedDict()
-        self._busy: dict[str, anyio.Event] = {}
+        self._uploading: dict[str, anyio.Event] = {}
 
-    async def work(self, paths: MemoryObjectReceiveStream[Path | NotUploaded]) -> None:
-        """One after the other, until there is none left."""
+    async def upload_all(self, paths: MemoryObjectReceiveStream[Path | NotUploaded]) -> None:
+        """One worker: uploads one file after the other, until there is none left."""
         async with paths:
             async for path in paths:
                 if isinstance(path, NotUploaded):
-                    self._tell(path)
+                    self._on_end(path)
                     continue
-                with ending():
-                    self._tell(await self._bring(path))
+                with ending_single_call():
+                    self._on_end(await self._upload_file(path))
 
-    async def _bring(self, path: Path) -> Uploaded | NotUploaded:
+    async def _upload_file(self, path: Path) -> Uploaded | NotUploaded:
         try:
-            content = await anyio.to_thread.run_sync(read_content, path, abandon_on_cancel=True)
-            stored = await self._store(content)
+            content = await anyio.to_thread.run_sync(hash_file, path, abandon_on_cancel=True)
+            stored = await self._store_once(content)
             if stored.sent:
-                content.check(path.stat())
+                content.check_unchanged(path.stat())
         except OSError as error:
-            return NotUploaded(path, _reason(error))
+            return NotUploaded(path, error_reason(error))
         except FileRefusedError as error:
             return NotUploaded(path, str(error))
         return Uploaded(path, stored.file, content.external_id, stored.sent)
 
-    async def _store(self, content: _Content) -> Stored:
-        """Copies of one content wait for the first of them: nothing is sent twice at the same time."""
+    async def _store_once(self, content: HashedFile) -> Stored:
+        """Copies of a content wait for the first of them: nothing is sent twice, not even at the same time."""
         external_id = content.external_id
-        while (busy := self._busy.get(external_id)) is not None:
-            await busy.wait()
+        while (uploading := self._uploading.get(external_id)) is not None:
+            await uploading.wait()
         if (known := self._known.get(external_id)) is not None:
             return Stored(known, sent=False)
-        self._busy[external_id] = anyio.Event()
+        self._uploading[external_id] = anyio.Event()
         try:
-            stored = await self._files.store_file(external_id, _file_name(content.path), content.open)
+            stored = await self._files.store_file(
+                external_id, printable_file_name(content.path), content.open_unchanged
+            )
         finally:
-            self._busy.pop(external_id).set()
+            self._uploading.pop(external_id).set()
         self._known[external_id] = stored.file
         if len(self._known) > _KNOWN_MAX:
             self._known.popitem(last=False)
         return stored
 
 
-def _file_name(path: Path) -> str:
-    """The name as text: a name on disk is bytes, and need not be any."""
+def printable_file_name(path: Path) -> str:
+    """The file's name as text. On disk a name is bytes, which need not be valid UTF-8."""
     return path.name.encode("utf-8", "replace").decode()

@@ -168,7 +168,7 @@ def test_a_job_that_can_not_be_shown_is_named(tmp_path: Path, version: str, how:
         done = under(tmp_path, how, "jobs", "create", "--rule", RULE, *files, *where)
         [job] = json.loads(under(tmp_path, "IT", "jobs", "list", *where).stdout)["items"]
         assert done.returncode == 77, done.stderr
-        assert f"; the job {job['id']} was made\n" in done.stderr
+        assert f"; the job {job['id']} was created\n" in done.stderr
         command = done.stderr.split("`")[1].replace("classify-batch", " ".join(COMMAND))
         shown = under(tmp_path, f"exec {command}")
         assert json.loads(shown.stdout)["id"] == job["id"]
@@ -184,14 +184,17 @@ def test_a_job_that_the_same_command_shows(tmp_path: Path) -> None:
         again = under(tmp_path, "IT", *create, *where)
         assert asked(base_url)["creates_accepted"] == 1
     assert (done.returncode, again.returncode) == (75, 0)
-    assert f"the job {json.loads(again.stdout)['id']} was made" in done.stderr
+    assert f"the job {json.loads(again.stdout)['id']} was created" in done.stderr
 
 
 def test_a_pipe_that_is_not_waited_for(finished: Path) -> None:
     """Where somebody made a pipe non-blocking a command waits for its reader all the same, and all comes through."""
     theirs, ours = os.pipe()
     os.set_blocking(ours, False)
-    code = "import click; from classify_batch.cli import outputs; outputs.take_over(); click.echo('x' * 300_000)"
+    code = (
+        "import click; from classify_batch.cli.rendering import outputs\n"
+        "outputs.install_streams(); click.echo('x' * 300_000)"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=ours, stderr=subprocess.PIPE) as process:
         os.close(ours)
         time.sleep(0.3)  # the pipe is full by now
@@ -216,7 +219,7 @@ def test_a_traceback_that_can_not_be_kept(tmp_path: Path, how: str) -> None:
     assert done.returncode == 70
     assert "Traceback" not in done.stdout + done.stderr
     if "2>" not in how:
-        assert "a fault of classify-batch itself: RuntimeError: odd\nhint: report it; its traceback" in done.stderr
+        assert "a bug in classify-batch: RuntimeError: odd\nhint: report it; its traceback" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -288,7 +291,8 @@ def test_timeout_stops_a_run(tmp_path: Path, slow: str) -> None:
 def test_a_second_wish_comes_later(tmp_path: Path) -> None:
     """A signal well after the first leaves at once, also where a create is not answered."""
     code = (
-        "import time; from classify_batch.cli import signals; signals.install(); signals.hear(lambda name: None)\n"
+        "import time; from classify_batch.cli import signals\n"
+        "signals.install_handlers(); signals.on_first_signal(lambda name: None)\n"
         "print('on', flush=True)\nwhile True: time.sleep(0.01)"
     )
     words = [sys.executable, "-c", code]

@@ -367,7 +367,7 @@ def test_progress_lines_where_there_is_no_terminal(place: Place, slow: str) -> N
     lines = [line for line in place.done(*RUN).stderr.splitlines() if " of 25 files; " in line]
     assert lines
     assert "\x1b" not in "".join(lines)
-    for words in (" classified, ", " unmatched, ", " failed", " of 1 jobs out, ", " files/s, ", " left, "):
+    for words in (" classified, ", " unmatched, ", " failed", " of 1 jobs in flight, ", " files/s, ", " left, "):
         assert words in lines[0]
 
 
@@ -384,14 +384,14 @@ def test_a_progress_bar_on_a_terminal(place: Place, slow: str) -> None:
     os.close(ours)
     assert process.returncode == 0
     bar, _, summary = shown.decode().rpartition("\x1b[2K")
-    for words in ("━", "0/25", "3 of 20 jobs out", "files/s", "left"):
+    for words in ("━", "0/25", "3 of 20 jobs in flight", "files/s", "left"):
         assert words in bar
     assert "state       complete" in summary
     assert "━" not in summary
 
 
 def test_a_closed_pipe_on_stdout(place: Place, finished: Place) -> None:
-    """Where nobody reads stdout any more a command ends quietly, with no traceback and no fault of ours."""
+    """Where nobody reads stdout anymore a command ends quietly, with no traceback and no fault of ours."""
     for arguments in (("status", "run"), ("resume", "run", "--json"), ("verify", "run"), ("--help",)):
         theirs, ours = os.pipe()
         os.close(theirs)

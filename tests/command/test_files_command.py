@@ -309,7 +309,7 @@ def test_what_can_not_be_read(call: Call, tmp_path: Path) -> None:
     with store() as server:
         done = call(server.base_url, "upload", "--recursive", "in")
     assert done.status == 1
-    assert "failed: in/pipe: it is no regular file\n" in done.err
+    assert "failed: in/pipe: it is not a regular file\n" in done.err
     assert "failed: in/link: No such file or directory\n" in done.err
     assert len(done.lines) == 1
 
@@ -321,7 +321,7 @@ def test_what_can_not_be_read(call: Call, tmp_path: Path) -> None:
         (("",), "it is empty (is a variable not set?)"),
         (("gone", "00.txt", "lost"), "there is no gone, lost"),
         (("folder", "00.txt"), "folder is a folder"),
-        (("--recursive", "folder"), "there is no file in what was named"),
+        (("--recursive", "folder"), "the given paths hold no file"),
         (("00.txt", "--concurrency", "0"), "Invalid value for '--concurrency'"),
         (("00.txt", "--base-url", "sandbox"), "lives as long as a run"),
     ],

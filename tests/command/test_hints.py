@@ -149,7 +149,7 @@ def test_an_upload_that_failed_in_part(quick: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "bad")
     done = command("files", "upload", tmp_path / "good", tmp_path / "bad", "--base-url", quick)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("hint: mend what is named, then give the same command")
+    assert done.stderr.splitlines()[-1].startswith("hint: fix what is named above, then give the same command")
 
 
 # --- Narrow terminals -----------------------------------------------------------------------------------------------

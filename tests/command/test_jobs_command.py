@@ -195,7 +195,7 @@ def test_results_of_a_job_that_is_not_finished(call: Call, fault: str, word: str
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "no file was named"),
+        ((), "no file was given"),
         (("--file-id", ""), "an empty file ID"),
         (("--file-id", "a b"), "'a b' has a space in it"),
         (("--file-id", "a", "--rule", "nothing"), "Invalid value for --rule: 'nothing' is not TYPE=DESCRIPTION"),
@@ -212,7 +212,7 @@ def test_results_of_a_job_that_is_not_finished(call: Call, fault: str, word: str
         (("--file-id", "a", "--webhook-url", "http://x"), "webhook_url must begin with https://"),
         (("--file-id", "a", "--webhook-event", "parse.success"), "webhook_configurations.0.webhook_url: missing"),
         (("--file-id", "a", "--webhook-header", HEADER), "Invalid value for --webhook-header: a value is not NAME="),
-        (("--file-id", "a", "--webhook-header", "Authorization=Bearer", "s3cr3t-header"), "words too many"),
+        (("--file-id", "a", "--webhook-header", "Authorization=Bearer", "s3cr3t-header"), "too many words"),
         (("--file-id", "a", "--input", "gone.txt"), "gone.txt"),
         (
             (

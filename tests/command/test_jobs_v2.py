@@ -303,16 +303,16 @@ def test_a_cancel_whose_answer_was_lost(call: Call) -> None:
         (("create", "--max-pages", "0"), "job.parsing_configuration.max_pages: Input should be greater"),
         (("create", "--target-page", "-1"), "job.parsing_configuration.target_pages.0: Input should be"),
         (("create", "--file-id", "b", "--transaction-id", "t"), "--transaction-id stands for one job"),
-        (("create", "--transaction-id", ""), "it is empty, or no id"),
+        (("create", "--transaction-id", ""), "it is empty, or not an ID"),
         (("create", "--webhook-url", "http://x"), "webhook_url must begin with https://"),
-        (("create", "--input", "many.txt"), "one command makes jobs for at most 500 files, and more were given"),
+        (("create", "--input", "many.txt"), "one command creates jobs for at most 500 files, and more were given"),
         (("list", "--status", "SUCCESS"), "'SUCCESS' is not one of"),
-        (("list", "--job-id", ""), "it is empty, or no id"),
+        (("list", "--job-id", ""), "it is empty, or not an ID"),
         (("list", "--created-at-on-or-after", "yesterday"), "'yesterday' is no time like"),
         (("list", "--created-at-on-or-before", "31.12."), "'31.12.' is no time like"),
         (("get-results", "j", "--page-token", "t"), "on v2 of the API a job has one result, and no pages"),
-        (("get", ""), "it is empty, or no id"),
-        (("cancel", ""), "it is empty, or no id"),
+        (("get", ""), "it is empty, or not an ID"),
+        (("cancel", ""), "it is empty, or not an ID"),
         (("cancel",), "Missing argument 'JOB_ID'"),
     ],
 )
@@ -428,7 +428,7 @@ def test_a_refusal_in_the_middle(call: Call, options: tuple[str, ...], words: st
     assert [job["file_input"] for job in done.lines] == ["a", "b"]
     assert done.status == 77
     assert words in done.err
-    assert "this was the file c; 2 jobs had been made" in done.err
+    assert "this was the file c; 2 jobs had been created" in done.err
     assert "leave out the files whose jobs are printed, or they are paid twice" in done.err
 
 
@@ -466,8 +466,8 @@ def test_answers_that_stay_lost(call: Call, tmp_path: Path, given: tuple[str, ..
     found = re.search(r"may have been accepted, under the transaction ID (\w+)\n", done.err)
     assert found, done.err
     assert given[1:] in ((), (found[1],))
-    assert ("the same command makes the job" in done.err) == bool(given)
-    assert (f"--file-id a-b --transaction-id {found[1]} makes the job" in done.err) != bool(given)
+    assert ("the same command creates the job" in done.err) == bool(given)
+    assert (f"--file-id a-b --transaction-id {found[1]} creates the job" in done.err) != bool(given)
     with sandbox(*ledger) as base_url:
         again = call(base_url, *create, "--transaction-id", found[1])
         [job] = call(base_url, "list").body["items"]
@@ -510,7 +510,7 @@ def test_a_signal_while_no_answer_comes(number: signal.Signals) -> None:
     transaction_id = json.loads(sent.partition(b"\r\n\r\n")[2])["transaction_id"]
     assert (process.returncode, out) == (75, "")
     assert f"create: interrupted by {number.name}; the job may have been accepted" in err
-    assert f"hint: the command with --file-id a --transaction-id {transaction_id} makes the job" in err
+    assert f"hint: the command with --file-id a --transaction-id {transaction_id} creates the job" in err
 
 
 def test_a_signal_between_two_jobs() -> None:
@@ -529,7 +529,7 @@ def test_a_signal_between_two_jobs() -> None:
     printed = len((first + out).splitlines())
     assert process.returncode == 77
     assert 0 < printed <= accepted <= printed + 1 < 500
-    assert f"{printed} jobs had been made" in err
+    assert f"{printed} jobs had been created" in err
 
 
 # --- What is never shown, and a terminal ----------------------------------------------------------------------------

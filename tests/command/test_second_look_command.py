@@ -75,7 +75,7 @@ def test_weak_answers_are_looked_at_again_and_all_are_sorted(tmp_path: Path, ser
     assert manifest["credits"] == {"reserved": 5 * 200 + 10 * len(first), "billed": None}
     status = command("status", run_dir)
     assert f"{accepted:,} accepted, {len(classified) - accepted:,} to review" in status.stdout
-    assert f"{len(first):,} files twice" in status.stdout
+    assert f"second look {len(first):,} files" in status.stdout
     assert command("verify", run_dir).returncode == 0
     assert "complete already" in command("resume", run_dir).stderr
 

@@ -243,10 +243,10 @@ def test_every_command_is_written_down() -> None:
 def options_of(command: str) -> set[str]:
     found = cli.get_command(click.Context(cli), command)
     assert found is not None
-    context, verbs = click.Context(found), [found]
+    context, commands = click.Context(found), [found]
     if isinstance(found, click.Group):
-        verbs = [verb for name in found.list_commands(context) if (verb := found.get_command(context, name))]
-    options = [option for verb in verbs for option in verb.params if isinstance(option, click.Option)]
+        commands = [each for name in found.list_commands(context) if (each := found.get_command(context, name))]
+    options = [option for each in commands for option in each.params if isinstance(option, click.Option)]
     return {name for option in options for name in (*option.opts, *option.secondary_opts)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from classify_batch.cli.rendering.progress import Throughput, details
+from classify_batch.cli.rendering.progress import Throughput, format_details
 from classify_batch.engine.progress import Progress
 from classify_batch.vocabulary import Log
 from tests.sandbox.virtual import Lab, laboratory
@@ -18,8 +18,8 @@ async def shown_lines(lab: Lab) -> list[str]:
     throughput = Throughput()
 
     def observe(progress: Progress) -> None:
-        throughput.mark(float(len(lines)), sum(progress.outcomes.values()))
-        lines.append(details(progress, throughput))
+        throughput.record_done(float(len(lines)), sum(progress.outcomes.values()))
+        lines.append(format_details(progress, throughput))
 
     lab.on_progress = observe
     assert (await lab.run()).state == "complete"

@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 
-from classify_batch.cli.rendering.progress import Throughput, details
+from classify_batch.cli.rendering.progress import Throughput, format_details
 from classify_batch.engine.progress import Progress
 from classify_batch.vocabulary import TUNE_JSON
 from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory
@@ -39,8 +39,8 @@ class Watcher:
 
     def __call__(self, progress: Progress) -> None:
         at_s, done = anyio.current_time(), sum(progress.outcomes.values())
-        self._pace.mark(at_s, done)
-        words = details(progress, self._pace)
+        self._pace.record_done(at_s, done)
+        words = format_details(progress, self._pace)
         found = re.match(r"(?:(\d+):(\d\d):(\d\d)|-:--:--) left", words)
         assert found, words
         left_s = None if found[1] is None else 3600 * int(found[1]) + 60 * int(found[2]) + int(found[3])

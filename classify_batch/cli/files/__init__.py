@@ -1,18 +1,17 @@
-"""classify-batch files: what the project holds, and how it comes there."""
+"""classify-batch files: uploads files to the project, and lists the files that it holds."""
 
 from __future__ import annotations
 
 import click
 
-from classify_batch.cli.verbs import Verbs
+from classify_batch.cli.subcommands import LazySubcommands
 
-VERBS = {"upload": "upload", "list": "listing"}
-"""Each verb, and the file that it has."""
+SUBCOMMANDS = {"upload": "upload:upload_command", "list": "listing:list_files_command"}
 
 
-@click.group("files", cls=Verbs, package=__name__, verbs=VERBS, no_args_is_help=False)
+@click.group("files", cls=LazySubcommands, package=__name__, subcommands=SUBCOMMANDS, no_args_is_help=False)
 def files_command() -> None:
-    """Bring files to the project, and list what it holds.
+    """Upload files to the project, and list the files that it holds.
 
     \b
     Example:

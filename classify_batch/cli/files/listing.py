@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from classify_batch.cli.jobs.options import api_options, json_option, load, page_size_option, page_token_option
+from classify_batch.cli.jobs.options import (
+    api_options,
+    json_option,
+    load_call_settings,
+    page_size_option,
+    page_token_option,
+)
 
 
 @click.command("list")
@@ -18,7 +24,7 @@ from classify_batch.cli.jobs.options import api_options, json_option, load, page
 @click.option("--all", "every_page", is_flag=True, help="All pages; as JSON a line for each file.")
 @api_options
 @json_option
-def command(every_page: bool, as_json: bool, **options: Any) -> int:
+def list_files_command(every_page: bool, as_json: bool, **options: Any) -> int:
     """Show one page of the project's files, in the API's order.
 
     \b
@@ -29,33 +35,40 @@ def command(every_page: bool, as_json: bool, **options: Any) -> int:
     import sys
     from functools import partial
 
-    settings = load(options)
+    settings = load_call_settings(options)
 
-    from classify_batch.cli.jobs.api_call import call
-    from classify_batch.cli.rendering.jobs import hint_of_next_page, listed, show
-    from classify_batch.operations.uploads import each_page, list_files
+    from classify_batch.cli.interruption import run_until_signal
+    from classify_batch.cli.rendering.jobs import make_item_table, print_body, print_next_page_hint
+    from classify_batch.operations.uploads import for_each_page, list_files
 
-    asked = {name: options[name] for name in ("page_size", "page_token", "file_ids", "file_name")}
+    query = {name: options[name] for name in ("page_size", "page_token", "file_ids", "file_name")}
 
-    def table(page: Mapping[str, Any]) -> None:
+    def print_table(page: Mapping[str, Any]) -> None:
         headings = ("id", "name", "type", "expires")
-        show(page, partial(listed, headings, _rows(page), whole=("id", "expires")), as_json=as_json)
+        print_body(page, partial(make_item_table, headings, file_rows(page), whole=("id", "expires")), as_json=as_json)
 
-    def lines(page: Mapping[str, Any]) -> None:
+    def print_json_lines(page: Mapping[str, Any]) -> None:
         for item in page["items"]:
             click.echo(json.dumps(item))
 
     if every_page:
-        call(partial(each_page, settings, lines if as_json or not sys.stdout.isatty() else table, **asked))
+        run_until_signal(
+            partial(
+                for_each_page,
+                settings,
+                print_json_lines if as_json or not sys.stdout.isatty() else print_table,
+                **query,
+            )
+        )
         return 0
-    page = call(partial(list_files, settings, **asked))
-    table(page)
-    hint_of_next_page(page)
+    page = run_until_signal(partial(list_files, settings, **query))
+    print_table(page)
+    print_next_page_hint(page)
     return 0
 
 
-def _rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    from classify_batch.cli.rendering.jobs import moment
+def file_rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    from classify_batch.cli.rendering.jobs import format_time
 
     for item in page["items"]:
-        yield item.get("id"), item.get("name"), item.get("file_type"), moment(item.get("expires_at"))
+        yield item.get("id"), item.get("name"), item.get("file_type"), format_time(item.get("expires_at"))

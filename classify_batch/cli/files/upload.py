@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_batch.cli.jobs.options import api_options, load
+from classify_batch.cli.jobs.options import api_options, load_call_settings
 from classify_batch.cli.options import PATH
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ CONCURRENCY_MAX = 64
 
 @click.command("upload")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PATH)
-@click.option("--recursive", is_flag=True, help="Take all files in folders, but the hidden ones.")
+@click.option("--recursive", is_flag=True, help="Upload all files in folders, except hidden ones.")
 @click.option(
     "--concurrency",
     metavar="N",
@@ -29,7 +29,7 @@ CONCURRENCY_MAX = 64
     help="Files at once.",
 )
 @api_options
-def command(paths: tuple[Path, ...], recursive: bool, concurrency: int, **options: Any) -> int:
+def upload_command(paths: tuple[Path, ...], recursive: bool, concurrency: int, **options: Any) -> int:
     """Upload files, each content once, and print a line of JSON for each.
 
     The lines (path, file_id, external_file_id, name) are an --input for `run`. A file is known by the SHA-256 of
@@ -41,37 +41,37 @@ def command(paths: tuple[Path, ...], recursive: bool, concurrency: int, **option
     """
     from functools import partial
 
-    settings = load(options)
+    settings = load_call_settings(options)
 
-    from classify_batch.cli.jobs.api_call import call
+    from classify_batch.cli.interruption import run_until_signal
     from classify_batch.errors import ExitStatus, UsageError
-    from classify_batch.operations.uploads import upload
+    from classify_batch.operations.uploads import upload_files
 
-    told = _Told()
-    work = partial(upload, settings, paths, recursive=recursive, concurrency=concurrency, tell=told.tell)
+    report = UploadReport()
+    work = partial(upload_files, settings, paths, recursive=recursive, concurrency=concurrency, on_end=report.print_end)
     try:
-        call(work, _interrupted)
+        run_until_signal(work, upload_interrupted_error)
     finally:
-        told.summarise()
-    if not told.ended:
-        raise UsageError("there is no file in what was named", hint="hidden files are passed over")
-    if told.failed:
-        click.echo("hint: mend what is named, then give the same command: it sends only what is missing", err=True)
+        report.print_counts()
+    if not report.ended:
+        raise UsageError("the given paths hold no file", hint="hidden files are skipped")
+    if report.failed:
+        click.echo("hint: fix what is named above, then give the same command: it sends only what is missing", err=True)
         return ExitStatus.FAILURES
     return ExitStatus.COMPLETE
 
 
-class _Told:
-    """Says what became of each file, and counts."""
+class UploadReport:
+    """Prints the end of each upload, and counts the ends."""
 
     def __init__(self) -> None:
-        self.sent = self.there = self.failed = 0
+        self.sent = self.existing = self.failed = 0
 
     @property
     def ended(self) -> int:
-        return self.sent + self.there + self.failed
+        return self.sent + self.existing + self.failed
 
-    def tell(self, end: Uploaded | NotUploaded) -> None:
+    def print_end(self, end: Uploaded | NotUploaded) -> None:
         from classify_batch.operations.uploads import NotUploaded
         from classify_batch.protocol.sanitize import clean
 
@@ -79,19 +79,19 @@ class _Told:
             self.failed += 1
             click.echo(f"failed: {clean(str(end.path))}: {clean(end.reason)}", err=True)
             return
-        click.echo(end.line())
+        click.echo(end.to_json_line())
         if end.sent:
             self.sent += 1
         else:
-            self.there += 1
+            self.existing += 1
 
-    def summarise(self) -> None:
+    def print_counts(self) -> None:
         if self.ended:
-            words = f"{self.sent:,} files uploaded, {self.there:,} were there already, {self.failed:,} failed"
-            click.echo(words, err=True)
+            counts = f"{self.sent:,} files uploaded, {self.existing:,} were there already, {self.failed:,} failed"
+            click.echo(counts, err=True)
 
 
-def _interrupted(signal_name: str) -> ClassifyBatchError:
+def upload_interrupted_error(signal_name: str) -> ClassifyBatchError:
     from classify_batch.errors import WorldError
 
     return WorldError(f"interrupted by {signal_name}", hint="the same command goes on, and sends only what is missing")

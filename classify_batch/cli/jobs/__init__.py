@@ -1,8 +1,7 @@
-"""classify-batch jobs: the verbs of the API's own reference, one call each.
+"""classify-batch jobs: single calls of the API, named as in its own reference.
 
-options         what the verbs share
-repeat_command  commands that can be pasted
-api_call        a call, its interruption, and the last word
+options         options that the subcommands share
+repeat_command  commands for a person to paste
 
 """
 
@@ -10,15 +9,20 @@ from __future__ import annotations
 
 import click
 
-from classify_batch.cli.verbs import Verbs
+from classify_batch.cli.subcommands import LazySubcommands
 
-VERBS = {"create": "create", "list": "listing", "get": "get", "get-results": "results", "cancel": "cancel"}
-"""Each verb, and the file that it has."""
+SUBCOMMANDS = {
+    "create": "create:create_job_command",
+    "list": "listing:list_jobs_command",
+    "get": "get:get_job_command",
+    "get-results": "results:get_results_command",
+    "cancel": "cancel:cancel_job_command",
+}
 
 
-@click.group("jobs", cls=Verbs, package=__name__, verbs=VERBS, no_args_is_help=False)
+@click.group("jobs", cls=LazySubcommands, package=__name__, subcommands=SUBCOMMANDS, no_args_is_help=False)
 def jobs_command() -> None:
-    """Create, list, look at and cancel single jobs: one call each, answered in the API's own words.
+    """Create, list, show and cancel single jobs. Each is one call, and shows the API's own answer.
 
     \b
     Example:

@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from classify_batch.cli.jobs.options import api_options, api_version_option, job_id_argument, json_option, load
+from classify_batch.cli.jobs.options import (
+    api_options,
+    api_version_option,
+    job_id_argument,
+    json_option,
+    load_call_settings,
+)
 
 
 @click.command("cancel")
@@ -14,7 +20,7 @@ from classify_batch.cli.jobs.options import api_options, api_version_option, job
 @api_version_option
 @api_options
 @json_option
-def command(job_id: str, as_json: bool, **options: Any) -> int:
+def cancel_job_command(job_id: str, as_json: bool, **options: Any) -> int:
     """Stop a job that is not finished, and show it. v2 only; what is cancelled is not classified.
 
     \b
@@ -23,12 +29,12 @@ def command(job_id: str, as_json: bool, **options: Any) -> int:
     """
     from functools import partial
 
-    settings = load(options)
+    settings = load_call_settings(options)
 
-    from classify_batch.cli.jobs.api_call import call
-    from classify_batch.cli.rendering.jobs import described, show
+    from classify_batch.cli.interruption import run_until_signal
+    from classify_batch.cli.rendering.jobs import make_field_table, print_body
     from classify_batch.operations.jobs.single_calls import cancel_job
 
-    job = call(partial(cancel_job, settings, job_id))
-    show(job, partial(described, job), as_json=as_json)
+    job = run_until_signal(partial(cancel_job, settings, job_id))
+    print_body(job, partial(make_field_table, job), as_json=as_json)
     return 0

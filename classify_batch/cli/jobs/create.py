@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_batch.cli.jobs.options import api_options, api_version_option, json_option, load, named_id
+from classify_batch.cli.jobs.options import (
+    api_options,
+    api_version_option,
+    json_option,
+    load_call_settings,
+    validate_id,
+)
 from classify_batch.cli.options import PATH, column_option
 
 if TYPE_CHECKING:
@@ -25,10 +31,10 @@ if TYPE_CHECKING:
 @click.option("--rule", "rules", multiple=True, metavar="TYPE=DESCRIPTION", help="A rule; may be repeated.")
 @click.option("--mode", metavar="FAST|MULTIMODAL", help="1 or 2 credits a page.  [default: FAST]")
 @click.option("--lang", metavar="CODE", help="The language of the files, one of the API's 86 codes.")
-@click.option("--max-pages", type=int, metavar="N", help="Pages of a file that are read; the API reads 5 unless told.")
+@click.option("--max-pages", type=int, metavar="N", help="Pages of a file that are read; unset, the API reads 5.")
 @click.option("--target-page", "target_pages", type=int, multiple=True, metavar="N", help="A page to read, from 0.")
-@click.option("--webhook-url", metavar="URL", help="Whom the API tells of the job; https only.")
-@click.option("--webhook-event", "webhook_events", multiple=True, metavar="EVENT", help="Of what; all if not given.")
+@click.option("--webhook-url", metavar="URL", help="Where the API reports what happens to the job; https only.")
+@click.option("--webhook-event", "webhook_events", multiple=True, metavar="EVENT", help="What it reports; unset, all.")
 @click.option(
     "--webhook-header",
     "webhook_headers",
@@ -36,11 +42,11 @@ if TYPE_CHECKING:
     metavar="NAME=VALUE",
     help="A secret, never shown; others on this machine may see a command line, and a config not.",
 )
-@click.option("--transaction-id", metavar="ID", callback=named_id, help="v2: the same ID again gives the same job.")
+@click.option("--transaction-id", metavar="ID", callback=validate_id, help="v2: the same ID again gives the same job.")
 @api_version_option
 @api_options
 @json_option
-def command(
+def create_job_command(
     ctx: click.Context,
     /,
     file_ids: tuple[str, ...],
@@ -62,48 +68,48 @@ def command(
     """
     from functools import partial
 
-    if ctx.args:  # click would show them, and they may be the rest of a header
-        raise click.UsageError("there are words too many: a value with spaces stands in quotes", ctx)
-    settings = load(options, _job_of(options))
+    if ctx.args:  # click would print them, and they may be the rest of a secret header
+        raise click.UsageError("there are too many words: put a value with spaces into quotes", ctx)
+    settings = load_call_settings(options, job_section(options))
 
-    from classify_batch.cli.jobs.api_call import call
-    from classify_batch.cli.rendering.jobs import described, show
+    from classify_batch.cli.interruption import run_until_signal
+    from classify_batch.cli.rendering.jobs import make_field_table, print_body
     from classify_batch.cli.rendering.outputs import StdoutError
     from classify_batch.operations.jobs.create import CreateJobs
 
-    def tell(job: Mapping[str, Any]) -> None:
+    def print_job(job: Mapping[str, Any]) -> None:
         try:
-            show(job, partial(described, job), as_json=as_json)
+            print_body(job, partial(make_field_table, job), as_json=as_json)
         except (StdoutError, BrokenPipeError) as error:
-            raise _untold(job, error, made_again=transaction_id is None) from error
+            raise unprinted_job_error(job, error, pays_again=transaction_id is None) from error
 
-    creating = CreateJobs(settings, transaction_id, tell)
-    named = None if source is None else str(source)
-    call(partial(creating.run, file_ids, named, column), creating.interrupted)
+    creation = CreateJobs(settings, transaction_id, print_job)
+    source_path = None if source is None else str(source)
+    run_until_signal(partial(creation.run, file_ids, source_path, column), creation.interrupted_error)
     return 0
 
 
-def _untold(job: Mapping[str, Any], error: Exception, *, made_again: bool) -> WorldError:
-    """What can't be printed is a job that was paid for. `made_again`: the same command would pay for another."""
+def unprinted_job_error(job: Mapping[str, Any], error: Exception, *, pays_again: bool) -> WorldError:
+    """A job was created, and paid for, that can't be printed. `pays_again`: the same command would create another."""
     from classify_batch.errors import ExitStatus, WorldError
     from classify_batch.protocol.sanitize import clean
 
-    reason = "nobody reads stdout any more" if isinstance(error, BrokenPipeError) else str(error)
+    reason = "nobody reads stdout anymore" if isinstance(error, BrokenPipeError) else str(error)
     job_id = clean(str(job["id"]))
     shows = f"`classify-batch jobs get {shlex.quote(job_id)}` shows it; "
-    if not made_again:
-        return WorldError(f"{reason}; the job {job_id} was made", hint=shows + "so does the same command")
+    if not pays_again:
+        return WorldError(f"{reason}; the job {job_id} was created", hint=shows + "so does the same command")
     hint = f"{shows}give the command again only for files that have no job yet, or they are paid twice"
-    untold = WorldError(f"{reason}; the job {job_id} was made", hint=hint)
-    untold.exit_status = ExitStatus.PERSON
-    return untold
+    failure = WorldError(f"{reason}; the job {job_id} was created", hint=hint)
+    failure.exit_status = ExitStatus.PERSON
+    return failure
 
 
-def _job_of(options: dict[str, Any]) -> dict[str, Any]:
+def job_section(options: dict[str, Any]) -> dict[str, Any]:
     """What the options say of the [job] section."""
     job: dict[str, Any] = {}
     if options["rules"]:
-        pairs = [_pair(rule, "--rule", "TYPE=DESCRIPTION") for rule in options["rules"]]
+        pairs = [split_pair(rule, "--rule", "TYPE=DESCRIPTION") for rule in options["rules"]]
         job["rules"] = [{"type": kind, "description": description} for kind, description in pairs]
     if options["mode"] is not None:
         job["mode"] = options["mode"]
@@ -117,14 +123,14 @@ def _job_of(options: dict[str, Any]) -> dict[str, Any]:
         webhook["webhook_events"] = list(options["webhook_events"])
     if options["webhook_headers"]:
         webhook["webhook_headers"] = dict(
-            _pair(header, "--webhook-header", "NAME=VALUE", secret=True) for header in options["webhook_headers"]
+            split_pair(header, "--webhook-header", "NAME=VALUE", secret=True) for header in options["webhook_headers"]
         )
     if webhook:
         job["webhook_configurations"] = [webhook]
     return job
 
 
-def _pair(text: str, option: str, shape: str, *, secret: bool = False) -> tuple[str, str]:
+def split_pair(text: str, option: str, shape: str, *, secret: bool = False) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (equals and name.strip()):
         said = "a value" if secret else repr(text)

@@ -1,4 +1,4 @@
-"""Options that single calls share. An option wins over the environment and the config."""
+"""Options that single calls share. An option overrides the environment and the config."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _API = (
 
 
 def api_options(command: Command) -> Command:
-    """Adds `--config` and what an [api] section says."""
+    """Adds `--config`, and options for the settings of the [api] section."""
     for name, words in reversed(_API):
         command = click.option(f"--{name.replace('_', '-')}", f"api__{name}", help=words)(command)
     return click.option("--config", metavar="FILE", type=PATH, help="A config, as `run` takes it.")(command)
@@ -36,31 +36,31 @@ page_size_option = click.option("--page-size", metavar="N", type=click.IntRange(
 page_token_option = click.option("--page-token", metavar="TOKEN", help="The page behind a next_page_token.")
 
 
-def named_id(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """The callback of an argument or option that is an id."""
+def validate_id(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """The callback of an argument or option that is an ID."""
     from classify_batch.inputs.ids import all_valid
 
     if value is not None and not all_valid([value]):
-        raise click.BadParameter("it is empty, or no id (is a variable not set?)")
+        raise click.BadParameter("it is empty, or not an ID (is a variable not set?)")
     return value
 
 
-def named_ids(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """The callback of an option that is an id and may be repeated."""
+def validate_ids(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The callback of an option that is an ID and may be repeated."""
     for value in values:
-        named_id(ctx, param, value)
+        validate_id(ctx, param, value)
     return values
 
 
-job_id_argument = click.argument("job_id", metavar="JOB_ID", callback=named_id)
+job_id_argument = click.argument("job_id", metavar="JOB_ID", callback=validate_id)
 
 
-def load(options: Mapping[str, Any], job: Mapping[str, Any] | None = None) -> Settings:
-    """The settings of a call; with `job`, what its [job] section is told by options."""
-    from classify_batch.cli.options import as_sections
-    from classify_batch.operations.jobs.single_calls import load_settings
+def load_call_settings(options: Mapping[str, Any], job: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of a single call. `job`: what the options say of the [job] section; None: no job is created."""
+    from classify_batch.cli.options import group_by_section
+    from classify_batch.operations.jobs.single_calls import load_single_call_settings
 
-    sections = as_sections({name: value for name, value in options.items() if name.startswith("api__")})
+    sections = group_by_section({name: value for name, value in options.items() if name.startswith("api__")})
     if job is None:
-        return load_settings(options["config"], sections)
-    return load_settings(options["config"], {**sections, "job": dict(job)}, job=True)
+        return load_single_call_settings(options["config"], sections)
+    return load_single_call_settings(options["config"], {**sections, "job": dict(job)}, job=True)

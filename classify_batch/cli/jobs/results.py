@@ -12,7 +12,7 @@ from classify_batch.cli.jobs.options import (
     api_version_option,
     job_id_argument,
     json_option,
-    load,
+    load_call_settings,
     page_token_option,
 )
 
@@ -23,11 +23,11 @@ from classify_batch.cli.jobs.options import (
 @api_version_option
 @api_options
 @json_option
-def command(job_id: str, page_token: str | None, as_json: bool, **options: Any) -> int:
-    """Show the answers of a finished job, all pages of them; with --page-token, that page only.
+def get_results_command(job_id: str, page_token: str | None, as_json: bool, **options: Any) -> int:
+    """Show the answers of a finished job: all pages, or the one behind --page-token.
 
-    On v2 a job has one file, and its answer is shown in the same shape. Exits with 1 where the API (v1) gives out a
-    page token and refuses to take it back: what came is printed.
+    On v2 a job has one file, and its answer is shown in the same shape. Exits with 1 where v1 refuses a
+    page token that it gave out itself: the answers that came are printed.
 
     \b
     Example:
@@ -35,16 +35,16 @@ def command(job_id: str, page_token: str | None, as_json: bool, **options: Any) 
     """
     from functools import partial
 
-    settings = load(options)
+    settings = load_call_settings(options)
 
-    from classify_batch.cli.jobs.api_call import call
-    from classify_batch.cli.rendering.jobs import listed, show
+    from classify_batch.cli.interruption import run_until_signal
+    from classify_batch.cli.rendering.jobs import make_item_table, print_body
     from classify_batch.errors import ExitStatus
     from classify_batch.operations.jobs.single_calls import get_results
 
-    page, withheld = call(partial(get_results, settings, job_id, page_token=page_token))
+    page, withheld = run_until_signal(partial(get_results, settings, job_id, page_token=page_token))
     headings = ("file id", "type", "sure", "reasoning")
-    show(page, partial(listed, headings, _rows(page), whole=("file id", "sure")), as_json=as_json)
+    print_body(page, partial(make_item_table, headings, result_rows(page), whole=("file id", "sure")), as_json=as_json)
     if withheld:
         click.echo(f"warning: there may be more: {withheld}", err=True)
         click.echo("hint: the answers that came are printed; --page-token reads another page", err=True)
@@ -52,9 +52,9 @@ def command(job_id: str, page_token: str | None, as_json: bool, **options: Any) 
     return 0
 
 
-def _rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    from classify_batch.cli.rendering.jobs import kind
+def result_rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    from classify_batch.cli.rendering.jobs import format_type
 
     for item in page["items"]:
         result = item.get("result") or {}
-        yield item.get("file_id"), kind(item.get("result")), result.get("confidence"), result.get("reasoning")
+        yield item.get("file_id"), format_type(item.get("result")), result.get("confidence"), result.get("reasoning")

@@ -1,7 +1,7 @@
-"""What the API said: JSON where a program reads it, a table of 80 columns where a person does.
+"""The API's answers: JSON where a program reads them, a table of 80 columns where a person does.
 
-Where a terminal is too narrow for that there are plain lines instead, which the terminal folds: no id is ever cut, and
-what is marked and copied is whole.
+Where a terminal is too narrow for the table, plain lines are printed instead, which the terminal folds: no id is ever
+cut, and what a person selects and copies is whole.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Row = Sequence[object]
 _MINUTES = len("2026-11-22T01:02")
 _NOTHING = "-"
 _FOLDED_MIN = 8
-"""Columns that a folded column should have: less can't be read."""
+"""A folded column narrower than this can't be read."""
 _ID = len("182bd5e5-6e1a-4fe4-a799-aa6d9a6ab26e")
 
 
-class Fitting:
-    """A table, or its lines where that many columns are not to be had."""
+class TableOrLines:
+    """A table; or its content as lines, where the terminal has fewer columns than the table needs."""
 
     def __init__(self, table: Table, columns: int, lines: Iterable[str]) -> None:
         self._table, self._columns, self._lines = table, columns, lines
@@ -45,8 +45,8 @@ class Fitting:
             yield Text(line, no_wrap=True, overflow="ignore")
 
 
-def show(body: Mapping[str, Any], table: Callable[[], Fitting], *, as_json: bool) -> None:
-    """Prints what came. JSON is ASCII: whatever a server says can be written, and steers no terminal."""
+def print_body(body: Mapping[str, Any], table: Callable[[], TableOrLines], *, as_json: bool) -> None:
+    """Prints the body of an answer. JSON is ASCII: whatever the server sends can be written, and is harmless there."""
     if as_json or not sys.stdout.isatty():
         click.echo(json.dumps(body))
         return
@@ -55,29 +55,29 @@ def show(body: Mapping[str, Any], table: Callable[[], Fitting], *, as_json: bool
     Console().print(table(), crop=False)
 
 
-def moment(value: object) -> str:
+def format_time(value: object) -> str:
     """A time of the server, to the minute."""
-    return word(value)[:_MINUTES].replace("T", " ")
+    return format_value(value)[:_MINUTES].replace("T", " ")
 
 
-def word(value: object) -> str:
+def format_value(value: object) -> str:
     """A value on one line, fit for a terminal."""
     if value is None or value == "":
         return _NOTHING
     return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def kind(result: Mapping[str, Any] | None) -> object:
-    """The type that a file was given, or why there is none."""
+def format_type(result: Mapping[str, Any] | None) -> object:
+    """The type that a file got, or why it has none."""
     if result is None:
         return "(no answer)"
     return "(no rule matched)" if result.get("type") is None else result["type"]
 
 
-def listed(headings: Sequence[str], rows: Iterable[Row], *, whole: Sequence[str] = ()) -> Fitting:
-    """A table of one line an item; the columns in `whole` are never cut, all others are folded.
+def make_item_table(headings: Sequence[str], rows: Iterable[Row], *, whole: Sequence[str] = ()) -> TableOrLines:
+    """A table with a line for each item. The columns in `whole` are never folded; the others may be.
 
-    The first column is the item's id, which stands alone where there are lines.
+    The first column is the item's id; where lines are printed instead, it has a line of its own.
     """
     from rich.cells import cell_len
     from rich.table import Table
@@ -86,7 +86,7 @@ def listed(headings: Sequence[str], rows: Iterable[Row], *, whole: Sequence[str]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in headings:
         table.add_column(heading, no_wrap=heading in whole, overflow="fold", justify="left")
-    cells = [[word(value) for value in row] for row in rows]
+    cells = [[format_value(value) for value in row] for row in rows]
     for row in cells:
         table.add_row(*map(Text, row))
     widths = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
@@ -99,11 +99,11 @@ def listed(headings: Sequence[str], rows: Iterable[Row], *, whole: Sequence[str]
         for item, *rest in cells
         for line in (item, *(f"  {name}: {value}" for name, value in zip(headings[1:], rest, strict=True)))
     )
-    return Fitting(table, columns, lines)
+    return TableOrLines(table, columns, lines)
 
 
-def described(body: Mapping[str, Any]) -> Fitting:
-    """A table of one object: its fields that say something, in the server's order."""
+def make_field_table(body: Mapping[str, Any]) -> TableOrLines:
+    """A table of one object's fields, in the server's order."""
     from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
@@ -111,16 +111,16 @@ def described(body: Mapping[str, Any]) -> Fitting:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    rows = [(clean(name), line) for name, value in _fields(body) for line in _lines(value)]
+    rows = [(clean(name), line) for name, value in iterate_fields(body) for line in format_field(value)]
     before = ""
     for name, line in rows:
         table.add_row(Text("" if name == before else name), Text(line))
         before = name
     columns = max((cell_len(name) for name, _ in rows), default=0) + 1 + _ID
-    return Fitting(table, columns, (f"{name}: {line}" for name, line in rows))
+    return TableOrLines(table, columns, (f"{name}: {line}" for name, line in rows))
 
 
-def _fields(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def iterate_fields(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """An object's fields; those of v2's `configuration` as if they were its own, as on v1."""
     for name, value in body.items():
         if name == "configuration" and isinstance(value, Mapping):
@@ -129,24 +129,26 @@ def _fields(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _lines(value: object) -> list[str]:
-    """A field in words: a rule, or a setting, a line."""
+def format_field(value: object) -> list[str]:
+    """A field as lines: one for each rule, or for each setting."""
     if isinstance(value, Mapping):
-        return [f"{clean(str(name))} = {word(each)}" for name, each in value.items() if each is not None] or [_NOTHING]
+        return [f"{clean(str(name))} = {format_value(each)}" for name, each in value.items() if each is not None] or [
+            _NOTHING
+        ]
     if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
-        return [": ".join(word(part) for part in _in_order(each)) for each in value]
-    return [word(value)]
+        return [": ".join(format_value(part) for part in _type_first(each)) for each in value]
+    return [format_value(value)]
 
 
-def _in_order(rule: Mapping[str, object]) -> list[object]:
+def _type_first(rule: Mapping[str, object]) -> list[object]:
     """A rule's type before its description, however the server orders them."""
     return [rule[name] for name in sorted(rule, key=lambda name: name != "type")]
 
 
-def hint_of_next_page(body: Mapping[str, Any]) -> None:
-    """How to have the next page, for a person."""
+def print_next_page_hint(body: Mapping[str, Any]) -> None:
+    """Prints the command for the next page, if there is one and a person reads."""
     token = body.get("next_page_token")
     if isinstance(token, str) and token and sys.stdout.isatty():
-        from classify_batch.cli.jobs.repeat_command import with_page_token
+        from classify_batch.cli.jobs.repeat_command import next_page_command
 
-        click.echo(f"next: {with_page_token(clean(token, len(token)))}", err=True)
+        click.echo(f"next: {next_page_command(clean(token, len(token)))}", err=True)

@@ -1,10 +1,11 @@
 """The process's own stdout and stderr, as the commands want them.
 
-stderr is talk. Where it is full, broken or closed nothing can be said, so what is said there is given up, and never
-ends or changes what a command does.
+stderr carries logs and messages. Where it is full, broken or closed they are dropped: a message that can't be written
+never ends or changes what a command does.
 
-stdout is what was asked for. Where it can't be written the command has failed to hand it over: StdoutError, at the
-first write that fails. A broken pipe stays Python's own error, since nobody wants the rest. A closed one is /dev/null.
+stdout carries the result. Where it can't be written the command has failed to hand its result over: the first write
+that fails raises StdoutError. A broken pipe stays Python's BrokenPipeError, since nobody wants the rest. A closed
+stream is replaced by /dev/null.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _OWN_RESULT = (ExitStatus.COMPLETE, ExitStatus.FAILURES)
 
 
 class StdoutError(WorldError):
-    """What was asked for could not be written to stdout; the same command prints it again."""
+    """The result could not be written to stdout; the same command prints it again."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -36,12 +37,12 @@ class StdoutError(WorldError):
 
 
 @contextmanager
-def printing(status: int) -> Iterator[None]:
-    """Prints what a command found that is to leave with `status`, and says with which status it leaves where that
-    can't be printed.
+def printing_result(status: int) -> Iterator[None]:
+    """Wraps the printing of a result by a command that exits with `status`; where the result can't be printed, it
+    decides the exit status instead.
 
-    0 and 1 say that somebody has their answer, and nobody has: 75, since the same command gives it. Any other status
-    tells a scheduler what to do next (77: only a person gets further), and that is still so.
+    0 and 1 promise that the caller has the answer, so they become 75: the same command prints it again. Any other
+    status tells a scheduler what to do next (77: a person must act), and stays true.
     """
     try:
         yield
@@ -51,8 +52,8 @@ def printing(status: int) -> Iterator[None]:
         raise
 
 
-class _Talk(io.FileIO):
-    """Takes whatever it is given, and loses what can't be written."""
+class MessageStream(io.FileIO):
+    """For stderr: drops what can't be written, and reports every write as done."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
@@ -62,8 +63,11 @@ class _Talk(io.FileIO):
         return memoryview(data).nbytes if written is None else written
 
 
-class _Data(io.FileIO):
-    """Fails once. What is still buffered then goes nowhere, instead of failing again at exit."""
+class ResultStream(io.FileIO):
+    """For stdout: raises at the first write that fails, and drops the rest.
+
+    Python flushes stdout at exit; without the dropping, the same error would come again there, with a traceback.
+    """
 
     _given_up = False
 
@@ -78,29 +82,32 @@ class _Data(io.FileIO):
                 raise StdoutError(error.strerror or str(error)) from error
             if written is not None:
                 return written
-            select.select([], [self], [])  # somebody else made this pipe or terminal non-blocking: wait all the same
+            select.select([], [self], [])  # another process made this pipe or terminal non-blocking: wait for room
         return memoryview(data).nbytes
 
 
-def take_over() -> None:
-    """Makes the streams that this process was started with as the head of this file says."""
-    _occupy()
-    if sys.stdout is sys.__stdout__:  # and not what a test, or an embedding program, put there
-        sys.stdout = _stream(_Data, 1, sys.__stdout__)
+def install_streams() -> None:
+    """Replaces the process's stdout and stderr by streams that behave as the head of this file says."""
+    _occupy_closed_descriptors()
+    if sys.stdout is sys.__stdout__:  # leave alone what a test, or an embedding program, put there
+        sys.stdout = _wrap_descriptor(ResultStream, 1, sys.__stdout__)
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _stream(_Talk, 2, sys.__stderr__)
+        sys.stderr = _wrap_descriptor(MessageStream, 2, sys.__stderr__)
 
 
-def _occupy() -> None:
-    """A descriptor that was closed is given to the next file that is opened, and a journal is no place for talk."""
+def _occupy_closed_descriptors() -> None:
+    """Opens /dev/null for each of stdin, stdout and stderr that is closed.
+
+    The system gives a free descriptor to the next file that is opened: messages would end up in the journal.
+    """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
 
 
-def _stream(kind: type[io.FileIO], number: int, before: TextIO | None) -> TextIO:
+def _wrap_descriptor(kind: type[io.FileIO], number: int, before: TextIO | None) -> TextIO:
     if before is None:
         return io.TextIOWrapper(io.BufferedWriter(kind(os.devnull, "wb")), encoding="utf-8")
     return io.TextIOWrapper(

@@ -1,4 +1,4 @@
-"""What is seen of a run while it is on: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Shows how far a running run is: a progress bar on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 5.0
 
 SLOTS_SHOWN_MAX = 100_000
-"""More can't be set but by none at all."""
+"""The highest value of `limits.jobs_in_flight`: more slots than that mean that there is no limit."""
 RATE_OVER_S = 30.0
 
 NOISE_SHOWN_MIN = 0.001
@@ -25,13 +25,13 @@ NOISE_SHOWN_MIN = 0.001
 
 
 class Throughput:
-    """Files a second over the last half minute, and the time left at that rate."""
+    """Measures files a second over the last half minute, and estimates the time left at that rate."""
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, int]] = deque()
 
-    def mark(self, now_s: float, done: int) -> None:
-        if self._marks and done < self._marks[-1][1]:  # failed files got a new chance
+    def record_done(self, now_s: float, done: int) -> None:
+        if self._marks and done < self._marks[-1][1]:  # `retry_failed` took failed files back
             self._marks.clear()
         self._marks.append((now_s, done))
         while now_s - self._marks[0][0] > RATE_OVER_S:
@@ -42,8 +42,8 @@ class Throughput:
         (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
-    def left(self, missing: int, jobs_left_s: float | None) -> str:
-        """`jobs_left_s`: how long the jobs in flight still take, before which nothing ends; None: nobody knows."""
+    def format_time_left(self, missing: int, jobs_left_s: float | None) -> str:
+        """`jobs_left_s`: how long the jobs in flight still take; the run can't end before. None: unknown."""
         if not self.files_per_s or jobs_left_s is None:
             return "-:--:--"
         minutes, seconds = divmod(int(max(missing / self.files_per_s, jobs_left_s)), 60)
@@ -51,31 +51,33 @@ class Throughput:
 
 
 @contextmanager
-def watching() -> Iterator[Callable[[Progress], None]]:
-    """Gives the observer of a run."""
+def showing_progress() -> Iterator[Callable[[Progress], None]]:
+    """Yields the `on_progress` callback of a run; what it prints ends with the block."""
     if sys.stderr.isatty():
-        with _bar() as observer:
-            yield observer
+        with progress_bar() as show_progress:
+            yield show_progress
     else:
-        yield _lines()
+        yield make_line_printer()
 
 
-def _lines() -> Callable[[Progress], None]:
+def make_line_printer() -> Callable[[Progress], None]:
+    """A callback that prints a line every five seconds, however often it is called."""
     throughput, shown_s = Throughput(), [time.monotonic()]
 
-    def observe(progress: Progress) -> None:
+    def print_line(progress: Progress) -> None:
         now_s = time.monotonic()
         done = sum(progress.outcomes.values())
-        throughput.mark(now_s, done)
+        throughput.record_done(now_s, done)
         if now_s - shown_s[0] >= LINE_EVERY_S:
             shown_s[0] = now_s
-            click.echo(f"{done:,} of {progress.files:,} files; {details(progress, throughput)}", err=True)
+            click.echo(f"{done:,} of {progress.files:,} files; {format_details(progress, throughput)}", err=True)
 
-    return observe
+    return print_line
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Progress], None]]:
+def progress_bar() -> Iterator[Callable[[Progress], None]]:
+    """Yields a callback that moves a progress bar, which disappears at the end of the block."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -85,20 +87,21 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("files", total=None, details="")
 
-        def observe(progress: Progress) -> None:
+        def update_bar(progress: Progress) -> None:
             done = sum(progress.outcomes.values())
-            throughput.mark(time.monotonic(), done)
-            bar.update(task, total=progress.files, completed=done, details=details(progress, throughput))
+            throughput.record_done(time.monotonic(), done)
+            bar.update(task, total=progress.files, completed=done, details=format_details(progress, throughput))
 
-        yield observe
+        yield update_bar
 
 
-def details(progress: Progress, throughput: Throughput) -> str:
-    """Time left, rate, what the run waits for, jobs out, outcomes: the most wanted first, as terminals are narrow."""
+def format_details(progress: Progress, throughput: Throughput) -> str:
+    """Time left, rate, what the run waits for, jobs in flight, outcomes: the most wanted first, since a narrow terminal
+    cuts the rest."""
     outcomes = progress.outcomes
     done = sum(outcomes.values())
     parts = [
-        f"{throughput.left(progress.files - done, progress.jobs_left_s)} left",
+        f"{throughput.format_time_left(progress.files - done, progress.jobs_left_s)} left",
         f"{throughput.files_per_s:,.0f} files/s",
     ]
     if progress.stopping:
@@ -113,11 +116,11 @@ def details(progress: Progress, throughput: Throughput) -> str:
     if progress.noise_share is not None and progress.noise_share >= NOISE_SHOWN_MIN:
         parts.append(f"429s that don't depend on our rate ({100 * progress.noise_share:.2g} %)")
     parts += [
-        f"{progress.in_flight}{f' of {progress.slots}' if progress.slots <= SLOTS_SHOWN_MAX else ''} jobs out",
+        f"{progress.in_flight}{f' of {progress.slots}' if progress.slots <= SLOTS_SHOWN_MAX else ''} jobs in flight",
         f"{outcomes.get('classified', 0):,} classified",
         f"{outcomes.get('unmatched', 0):,} unmatched",
         f"{outcomes.get('failed', 0):,} failed",
     ]
     if progress.in_doubt:
-        parts.append(f"{progress.in_doubt} in doubt")
+        parts.append(f"{progress.in_doubt} ambiguous creates")
     return ", ".join(parts)

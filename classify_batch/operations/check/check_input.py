@@ -42,7 +42,7 @@ from classify_batch.operations.check.findings import (
     finding_of,
     findings_of_settings,
 )
-from classify_batch.operations.own_task import in_own_task
+from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.run_resources import RunResources, api_of, refuse_missing_documents
 from classify_batch.settings import SANDBOX, Settings, read_api_key
 from classify_batch.streams.closing import closing
@@ -95,7 +95,7 @@ async def check_run(
     Raises:
         StoreError: temporary files can't be written.
     """
-    return await in_own_task(partial(_check, settings, file_ids, column, on_progress))
+    return await run_in_own_task(partial(_check, settings, file_ids, column, on_progress))
 
 
 async def check_input(
@@ -116,7 +116,7 @@ async def check_input(
         found = await _read(reading, file_ids, column)
         return _report([*findings_of_settings(error), *found], reading)
 
-    return await in_own_task(work)
+    return await run_in_own_task(work)
 
 
 async def _check(
@@ -148,7 +148,7 @@ async def _read(
     findings = []
     if reading.can_read(file_ids):
         try:
-            await in_own_task(partial(reading.read_telling, file_ids, column, on_progress))
+            await run_in_own_task(partial(reading.read_telling, file_ids, column, on_progress))
         except SourceError as error:
             findings.append(finding_of(INPUT, error))
         except ApiError as error:

@@ -1,1 +1,1 @@
-"""Single jobs, by single calls: create, get, list, results, cancel."""
+"""Single jobs, by single calls of the API: create, get, list, get results, cancel."""

@@ -1,7 +1,7 @@
-"""One call to the API, through the client, the gate and the table of failures that a run has.
+"""Single calls of the API, through the same client, request gate and table of failures as a run's calls.
 
-What a run would go on with later, a single call has to end with: what the API refuses, or doesn't know, is a person's
-to mend, and a create whose answer was lost is told and never repeated.
+A run retries later what fails now; a single call has to end. What the API refuses, or doesn't know, a person must fix.
+A create whose answer was lost is reported, and never repeated: the job may exist, and would be paid for twice.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from classify_batch.llamacloud.raw_bodies import Body
 from classify_batch.llamacloud.single_calls import Results
 from classify_batch.llamacloud.v1.single_calls import SingleCallsV1
 from classify_batch.llamacloud.v2.single_calls import SingleCallsV2
-from classify_batch.operations.own_task import in_own_task
+from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.run_resources import RunResources
 from classify_batch.settings import SANDBOX, Settings, read_api_key
 
-_ASKS_ONLY = {"mode": "FAST", "rules": [{"type": "none", "description": "a call that only reads has no rules"}]}
+_NO_JOB = {"mode": "FAST", "rules": [{"type": "none", "description": "a call that only reads has no rules"}]}
 
 PERHAPS_ACCEPTED = "the job may have been accepted, and the call is not repeated"
-LOOK_FIRST = (
+LIST_JOBS_FIRST = (
     "`classify-batch jobs list` shows whether it is there, by its rules and created_at; "
     "give the same command only if it isn't, or it may be paid twice"
 )
 
 _REFUSED_HINTS = {
-    "create": "mend what the API names, then give the same command; nothing was accepted",
+    "create": "fix what the API names, then give the same command; nothing was accepted",
     "get": "check the job's id; `classify-batch jobs list` shows the jobs of the project",
     "results": "check the job's id; `classify-batch jobs list` shows the jobs of the project",
     "list": "check --page-size and --page-token: the API decides what it takes",
@@ -42,18 +42,18 @@ _REFUSED_HINTS = {
 _MISSING_HINT = "check the id, and that --project-id and the key are those of its project"
 
 
-def load_settings(
+def load_single_call_settings(
     config: str | PathLike[str] | None, options: Mapping[str, Mapping[str, Any]], *, job: bool = False
 ) -> Settings:
-    """Settings of a single call: a config is optional, and only a create (`job`) wants rules. Sections that a config
-    may leave out are about runs, and don't count.
+    """The settings of a single call: a config is optional, and only a create (`job`) needs rules. Optional sections of
+    the config are about runs, and are ignored.
 
     Raises:
-        SettingsError: names every fault.
-        UsageError: the settings mean an embedded sandbox, which lives with a run only.
+        SettingsError: names every error in the settings.
+        UsageError: the settings mean the embedded sandbox, which exists only inside a run.
     """
     left_out = {name: None for name, field in Settings.model_fields.items() if field.default is None}
-    sections = {**left_out, **options, "job": options.get("job", {}) if job else _ASKS_ONLY}
+    sections = {**left_out, **options, "job": options.get("job", {}) if job else _NO_JOB}
     settings = Settings(**sections) if config is None else Settings.load(config, **sections)
     if settings.api.base_url == SANDBOX:
         raise UsageError(
@@ -63,9 +63,9 @@ def load_settings(
     return settings
 
 
-def verbs_of(settings: Settings, http: ApiClient) -> SingleCallsV1 | SingleCallsV2:
+def single_calls_for(settings: Settings, client: ApiClient) -> SingleCallsV1 | SingleCallsV2:
     """The single calls of the API's version."""
-    return _SINGLE_CALLS[settings.api.version](http)
+    return _SINGLE_CALLS[settings.api.version](client)
 
 
 _SINGLE_CALLS: Mapping[str, Callable[[ApiClient], SingleCallsV1 | SingleCallsV2]] = {
@@ -75,27 +75,27 @@ _SINGLE_CALLS: Mapping[str, Callable[[ApiClient], SingleCallsV1 | SingleCallsV2]
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[ApiClient]:
+async def connect_client(settings: Settings) -> AsyncIterator[ApiClient]:
     """The client of a single call; closed at the end of the block."""
     async with AsyncExitStack() as stack:
-        world = RunResources(settings, read_api_key(settings), Path(), SystemClock(), stack)
-        http, _ = await world.connect()
-        with ending():
-            yield http
+        resources = RunResources(settings, read_api_key(settings), Path(), SystemClock(), stack)
+        client, _ = await resources.connect()
+        with ending_single_call():
+            yield client
 
 
 async def get_job(settings: Settings, job_id: str) -> Body:
-    """One job, as the API tells it."""
+    """One job, as the API answers."""
 
-    async def work() -> Body:
-        async with connected(settings) as http:
-            return await verbs_of(settings, http).get_job(job_id)
+    async def call_get() -> Body:
+        async with connect_client(settings) as client:
+            return await single_calls_for(settings, client).get_job(job_id)
 
-    return await in_own_task(work)
+    return await run_in_own_task(call_get)
 
 
 async def list_jobs(settings: Settings, *, page_size: int | None, page_token: str | None, **filters: Any) -> Body:
-    """One page of the project's jobs, as the API tells it.
+    """One page of the project's jobs, as the API answers.
 
     Args:
         filters: v2's own, by the API's names: see `SingleCallsV2.list_jobs`.
@@ -103,56 +103,60 @@ async def list_jobs(settings: Settings, *, page_size: int | None, page_token: st
     Raises:
         UsageError: v1 has no filters.
     """
-    asked = {name: value for name, value in filters.items() if value is not None and value != ()}
-    if asked:
-        require(settings.api.capabilities.can_filter_jobs, f"{settings.api.version} of the API can't filter its list")
+    given = {name: value for name, value in filters.items() if value is not None and value != ()}
+    if given:
+        require_capability(
+            settings.api.capabilities.can_filter_jobs, f"{settings.api.version} of the API can't filter its list"
+        )
 
-    async def work() -> Body:
-        async with connected(settings) as http:
-            return await verbs_of(settings, http).list_jobs(page_size=page_size, page_token=page_token, **asked)
+    async def call_list() -> Body:
+        async with connect_client(settings) as client:
+            return await single_calls_for(settings, client).list_jobs(
+                page_size=page_size, page_token=page_token, **given
+            )
 
-    return await in_own_task(work)
+    return await run_in_own_task(call_list)
 
 
 async def get_results(settings: Settings, job_id: str, *, page_token: str | None) -> Results:
-    """A job's results: all pages as one, or the one behind a token.
+    """A job's results: all pages as one, or the page behind `page_token`.
 
     Raises:
-        UsageError: v2 has no pages of them.
+        UsageError: on v2 a job has one result, and no pages.
         ApiError: LATER also where the job isn't finished.
     """
     if page_token and settings.api.capabilities.answers_in_job:
-        words = f"on {settings.api.version} of the API a job has one result, and no pages"
-        raise UsageError(words, hint="leave --page-token out")
+        message = f"on {settings.api.version} of the API a job has one result, and no pages"
+        raise UsageError(message, hint="leave --page-token out")
 
-    async def work() -> Results:
-        async with connected(settings) as http:
-            verbs = verbs_of(settings, http)
-            if page_token and isinstance(verbs, SingleCallsV1):
-                return Results(await verbs.get_results_page(job_id, page_token))
-            return await verbs.get_results(job_id)
+    async def call_results() -> Results:
+        async with connect_client(settings) as client:
+            calls = single_calls_for(settings, client)
+            if page_token and isinstance(calls, SingleCallsV1):
+                return Results(await calls.get_results_page(job_id, page_token))
+            return await calls.get_results(job_id)
 
-    return await in_own_task(work)
+    return await run_in_own_task(call_results)
 
 
 async def cancel_job(settings: Settings, job_id: str) -> Body:
-    """Stops a job that isn't finished; gives it as the API tells it then.
+    """Cancels a job that isn't finished; returns it as the API answers then.
 
     Raises:
-        UsageError: v1 can't.
+        UsageError: v1 can't cancel.
     """
-    require(settings.api.capabilities.can_cancel, f"{settings.api.version} of the API can't cancel a job")
+    require_capability(settings.api.capabilities.can_cancel, f"{settings.api.version} of the API can't cancel a job")
 
-    async def work() -> Body:
-        async with connected(settings) as http:
+    async def call_cancel() -> Body:
+        async with connect_client(settings) as client:
             try:
-                return await SingleCallsV2(http).cancel_job(job_id)
+                return await SingleCallsV2(client).cancel_job(job_id)
             except ApiError as error:
                 if error.verdict is Verdict.REFUSED:
                     error.hint = _cancel_refused_hint(job_id)
                 raise
 
-    return await in_own_task(work)
+    return await run_in_own_task(call_cancel)
 
 
 def _cancel_refused_hint(job_id: str) -> str:
@@ -160,31 +164,31 @@ def _cancel_refused_hint(job_id: str) -> str:
     return f"only a job that isn't finished can be cancelled; {shows}"
 
 
-def require(capable: bool, words: str) -> None:
-    """Raises UsageError, with these words, where the API's version can't do what is asked for."""
+def require_capability(capable: bool, message: str) -> None:
+    """Raises UsageError where the API's version can't do what is asked for."""
     if not capable:
-        raise UsageError(words, hint='v2 can: --api-version v2, or version = "v2" under [api]')
+        raise UsageError(message, hint='v2 can: --api-version v2, or version = "v2" under [api]')
 
 
 @contextmanager
-def ending() -> Iterator[None]:
-    """Makes an ApiError the end of a single call: its exit status and hint say what a person does next."""
+def ending_single_call() -> Iterator[None]:
+    """Raises an ApiError of the block as `final_error` makes it."""
     try:
         yield
     except ApiError as error:
-        raise ended(error) from None
+        raise final_error(error) from None
 
 
-def ended(error: ApiError) -> ApiError:
-    """The error as the end of a single call."""
-    words, hint = str(error), error.hint
+def final_error(error: ApiError) -> ApiError:
+    """The error as it ends a single call: its exit status and hint say what a person does next."""
+    message, hint = str(error), error.hint
     if error.verdict is Verdict.DOUBTFUL:
-        words, hint = f"{words}; {PERHAPS_ACCEPTED}", LOOK_FIRST
+        message, hint = f"{message}; {PERHAPS_ACCEPTED}", LIST_JOBS_FIRST
     elif error.verdict is Verdict.REFUSED:
         hint = _REFUSED_HINTS.get(error.call, hint)
     elif error.verdict is Verdict.MISSING:
         hint = _MISSING_HINT
-    last = ApiError(error.call, error.verdict, words, status=error.status, detail=error.detail, hint=hint)
-    if error.verdict in (Verdict.REFUSED, Verdict.MISSING, Verdict.DOUBTFUL):  # no scheduler may repeat it unasked
-        last.exit_status = ExitStatus.PERSON
-    return last
+    final = ApiError(error.call, error.verdict, message, status=error.status, detail=error.detail, hint=hint)
+    if error.verdict in (Verdict.REFUSED, Verdict.MISSING, Verdict.DOUBTFUL):  # a scheduler must not repeat it
+        final.exit_status = ExitStatus.PERSON
+    return final

@@ -153,6 +153,6 @@ def test_very_many_jobs_are_told_by_the_youngest_and_the_oldest() -> None:
 def test_the_time_left_is_never_less_than_the_jobs_take(missing: int, jobs_left_s: float | None, shown: str) -> None:
     """The longer of what the pace says and what the jobs say; no figure where nobody knows."""
     pace = Throughput()
-    pace.mark(0.0, 0)
-    pace.mark(10.0, 100)
-    assert pace.left(missing, jobs_left_s) == shown
+    pace.record_done(0.0, 0)
+    pace.record_done(10.0, 100)
+    assert pace.format_time_left(missing, jobs_left_s) == shown
