@@ -26,9 +26,9 @@ from classify_batch.cli.options import (
 @json_option
 @settings_options
 def check_command(config: Path, source: str, column: str | None, as_json: bool, **options: Any) -> int:
-    """Tell what will go wrong with a run, before a credit is spent.
+    """Find out what will go wrong with a run, before a credit is spent.
 
-    Looks at the settings, the input, the key and the files in the project, and tells the run's size, time and cost.
+    Checks the settings, the input, the key and the files in the project; estimates the run's size, time and cost.
     Writes and creates nothing. Exits with 0 if nothing stops a run; there may be warnings.
 
     \b
@@ -42,20 +42,20 @@ def check_command(config: Path, source: str, column: str | None, as_json: bool, 
     from classify_batch.cli.rendering.outputs import printing_result
     from classify_batch.errors import SettingsError
     from classify_batch.operations.check.check_input import check_input, check_run
-    from classify_batch.operations.check.report import describe, summary
+    from classify_batch.operations.check.report import format_report, summarize_report
     from classify_batch.settings import Settings
 
-    def tell(looked_up: int, files: int) -> None:
+    def print_lookups(looked_up: int, files: int) -> None:
         click.echo(f"looked up {looked_up:,} of {files:,} files …", err=True)
 
-    told = group_by_section(options)
+    given = group_by_section(options)
     try:
-        settings = Settings.load(config, **told)
+        settings = Settings.load(config, **given)
     except SettingsError as error:
-        work = partial(check_input, error, source, column=column, carry=told.get("plan", {}).get("carry", ()))
+        check = partial(check_input, error, source, column=column, carry=given.get("plan", {}).get("carry", ()))
     else:
-        work = partial(check_run, settings, source, column=column, on_progress=tell)
-    report = run_until_signal(work)
+        check = partial(check_run, settings, source, column=column, on_progress=print_lookups)
+    report = run_until_signal(check)
     with printing_result(report.exit_status):
-        click.echo(json.dumps(summary(report)) if as_json else "\n".join(describe(report)))
+        click.echo(json.dumps(summarize_report(report)) if as_json else "\n".join(format_report(report)))
     return report.exit_status

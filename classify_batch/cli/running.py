@@ -23,7 +23,7 @@ from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.engine.submit_only import COLLECT_LATER
 from classify_batch.errors import ExitStatus
 from classify_batch.operations.result import RunResult
-from classify_batch.operations.run import carry_out
+from classify_batch.operations.run import carry_out_request
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.settings import Settings
 from classify_batch.vocabulary import RunState
@@ -82,7 +82,7 @@ async def run_request_until_signal(request: RunRequest) -> RunResult:
         loop.call_soon_threadsafe(shutdown.ask, stop)
 
     signals.on_first_signal(request_stop)
-    return await carry_out(request, shutdown)
+    return await carry_out_request(request, shutdown)
 
 
 def resume_command_for(run_dir: Path, settings: Settings, config: Path | None) -> str:
@@ -105,7 +105,7 @@ def print_summary(result: RunResult, next_command: str) -> None:
         click.echo(line, err=True)
     if result.state is RunState.COMPLETE:
         if result.exit_status is ExitStatus.FAILURES:
-            click.echo("hint: `resume DIR --retry-failed` gives the failed files a new chance", err=True)
+            click.echo("hint: `resume DIR --retry-failed` tries the failed files again", err=True)
         click.echo(f"next: {shlex.join(['classify-batch', 'verify', str(result.run_dir)])}", err=True)
     else:
         click.echo(f"hint: {result.hint}", err=True)

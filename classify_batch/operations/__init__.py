@@ -1,1 +1,1 @@
-"""What can be done with a run, one public function a command; Python programs call the same."""
+"""The operations on a run: one public function for each command. Python programs call the same functions."""

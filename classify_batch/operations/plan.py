@@ -1,4 +1,4 @@
-"""A new run is planned; a run that is there must be the one that is meant."""
+"""Plans a new run, or makes sure that the run in the directory is the one that the caller means."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from classify_batch.inputs.compare import compare_ids
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.open import PROJECT, SourceSpec, is_repeatable, open_source
 from classify_batch.llamacloud.file_client import FileList
-from classify_batch.operations.reuse.earlier_runs import earlier_runs
+from classify_batch.operations.reuse.earlier_runs import find_earlier_runs
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources
@@ -29,26 +29,26 @@ log = logging.getLogger("classify_batch")
 
 
 async def plan_if_new(resources: RunResources, store: DiskStore, request: RunRequest) -> RunOnDisk | None:
-    """Plans a new run, or makes sure that the run in the directory is the one that is meant.
+    """Plans a new run, or refuses a run in the directory that doesn't fit the request.
 
-    Returns the latter as it was read: nobody else writes while the lock is held, and reading takes its time. It goes
-    on with its plan: `reuse`, where earlier runs are, is only looked at for a new one.
+    Returns the existing run, so that it needn't be read twice: nobody else writes while the lock is held. It keeps its
+    plan, so `request.reuse` counts for a new run only. None: the run is new.
     """
     settings, path, file_ids = request.settings, request.run_dir, request.source
     found = await read_run(store)
     if found is not None:
         refuse_other_run(found.run, settings.identity(), store.where)
         if file_ids is not None:
-            await _refuse_other_ids(found.run, store, path, file_ids, request.column)
+            await refuse_other_file_ids(found.run, store, path, file_ids, request.column)
         return found
     if file_ids is None:
         raise RunDirectoryError(
             f"{path} holds no run", hint="name the directory of a run, or give its input to begin one"
         )
-    await _refuse_strangers(store)
-    pages = FileList((await resources.connect())[0]).read_page if file_ids == PROJECT else None
+    await refuse_orphaned_files(store)
+    pages = FileList((await resources.connect())[0]).page if file_ids == PROJECT else None
     batches = open_source(file_ids, column=request.column, carry=settings.plan.carry, pages=pages)
-    earlier = await earlier_runs(request.reuse, path, settings.identity())
+    earlier = await find_earlier_runs(request.reuse, path, settings.identity())
     planned = await plan_reusing(
         store, batches, earlier, settings.files_per_job, triage=settings.triage, directory=path
     )
@@ -56,9 +56,9 @@ async def plan_if_new(resources: RunResources, store: DiskStore, request: RunReq
     return None
 
 
-def refuse_uncounted(found: RunOnDisk, settings: Settings) -> None:
-    """Raises RunDirectoryError where a bound of credits can't be held: the run's first jobs were not counted, or a
-    process that was killed may have sent creates that it had not written down."""
+def refuse_unbounded_credits(found: RunOnDisk, settings: Settings) -> None:
+    """Raises RunDirectoryError where limits.max_credits can't be kept: the first jobs were not counted, or a killed
+    process may have sent creates that are not in the journal."""
     run = found.run
     bounded, idempotent = settings.limits.max_credits is not None, settings.api.capabilities.idempotent_creates
     if bounded and idempotent and not found.standing.bound_holds:
@@ -74,20 +74,20 @@ def refuse_uncounted(found: RunOnDisk, settings: Settings) -> None:
         )
 
 
-async def _refuse_strangers(store: DiskStore) -> None:
-    """Outcomes or a journal without a run.json are somebody's run that lost its head: not to be written over."""
-    strangers = sorted(await store.names() & {log.value for log in Log})
-    if strangers == [Log.RESULTS] and await _is_left_by_planning(store):
+async def refuse_orphaned_files(store: DiskStore) -> None:
+    """Raises RunDirectoryError for outcomes or a journal without run.json: they belong to a run, and stay."""
+    orphans = sorted(await store.names() & {log.value for log in Log})
+    if orphans == [Log.RESULTS] and await _is_left_by_planning(store):
         return
-    if strangers:
+    if orphans:
         raise RunDirectoryError(
-            f"{store.where} has {', '.join(strangers)}, but no run.json",
+            f"{store.where} has {', '.join(orphans)}, but no run.json",
             hint="put run.json back from a copy, or name a new run directory",
         )
 
 
 async def _is_left_by_planning(store: DiskStore) -> bool:
-    """Whether results.jsonl was written by a planning that was killed: it holds what was reused, or nothing."""
+    """Whether results.jsonl was left by a killed planning: then it holds reused outcomes only, or nothing."""
     size = await store.size(Log.RESULTS) or 0
     tail = await store.read(Log.RESULTS, max(0, size - _LAST_LINE_BYTES_MAX))
     try:
@@ -97,16 +97,17 @@ async def _is_left_by_planning(store: DiskStore) -> bool:
     return isinstance(last, dict) and "reused_from" in last
 
 
-async def _refuse_other_ids(
+async def refuse_other_file_ids(
     run: RunFile, store: DiskStore, path: Path, file_ids: SourceSpec, column: str | None
 ) -> None:
+    """Raises RunDirectoryError where the input has other IDs than the plan. Stdin is not read: it can be read once."""
     if not is_repeatable(file_ids):
         log.warning(
-            "%s: going on with the plan that is there; the input is not read again (a new night wants a new directory)",
+            "%s: going on with its plan; the input is not read again (a new input needs a new run directory)",
             store.where,
         )
         return
-    if not isinstance(file_ids, Iterator):  # what can be read twice is hashed first: a comparison takes thrice as long
+    if not isinstance(file_ids, Iterator):  # it can be read twice: a hash takes a third of the time of a comparison
         same_order = await hash_ids(aiter(distinct(open_source(file_ids, column=column), directory=path)))
         if same_order == run.identity.get("ids_sha256"):
             return
@@ -117,11 +118,12 @@ async def _refuse_other_ids(
     if difference:
         raise RunDirectoryError(
             f"{store.where} holds a run of other file IDs: {difference.new} of the given ones are not in its plan"
-            f"{_examples(difference.new_examples)}, {difference.gone} of its plan are not given"
-            f"{_examples(difference.gone_examples)}",
+            f"{format_examples(difference.new_examples)}, {difference.gone} of its plan are not given"
+            f"{format_examples(difference.gone_examples)}",
             hint="give the input that the run was begun with, or name a new run directory",
         )
 
 
-def _examples(file_ids: tuple[str, ...]) -> str:
+def format_examples(file_ids: tuple[str, ...]) -> str:
+    """The first few IDs, for a message."""
     return f" ({', '.join(file_ids)}{', …' if len(file_ids) > 2 else ''})" if file_ids else ""

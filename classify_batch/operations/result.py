@@ -1,4 +1,4 @@
-"""How a run stands when it was left."""
+"""The result of a run: how far it is when `run` returns."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from classify_batch.vocabulary import Log, RunState
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run stands when it was left.
+    """How far a run is when `run` returns.
 
     Attributes:
         state: complete or incomplete.
-        exit_status: what a scheduler should be told.
+        exit_status: the status for a scheduler.
         reason, hint: why it is incomplete, and what to do; empty when complete.
         manifest: the keys of manifest.json.
-        called: whether anything was done; False where the run was complete already.
+        called: False if the run was complete already, so that nothing was called or written.
     """
 
     run_dir: Path
@@ -44,15 +44,16 @@ class RunResult:
         return dict(self.manifest["types"])
 
     def results(self) -> Iterator[dict[str, Any]]:
-        """The answered files, one line of results.jsonl after the other; nothing is held in memory."""
-        return _read_lines(self.run_dir / Log.RESULTS)
+        """The answered files: the lines of results.jsonl, read one after the other."""
+        return read_json_lines(self.run_dir / Log.RESULTS)
 
     def failures(self) -> Iterator[dict[str, Any]]:
-        """The failed files, one line of failures.jsonl after the other."""
-        return _read_lines(self.run_dir / Log.FAILURES)
+        """The failed files: the lines of failures.jsonl, read one after the other."""
+        return read_json_lines(self.run_dir / Log.FAILURES)
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a JSONL file; none where there is no file."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         for line in file:
             yield json.loads(line)

@@ -1,4 +1,4 @@
-"""Runs a run: opens what it needs, plans it or takes it up, and closes everything again."""
+"""Runs a run: opens what it needs, plans it or resumes it, and closes everything again."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
 from classify_batch.inputs.open import PROJECT, SourceSpec
 from classify_batch.operations.own_task import run_in_own_task
-from classify_batch.operations.plan import plan_if_new, refuse_uncounted
+from classify_batch.operations.plan import plan_if_new, refuse_unbounded_credits
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run_request import RunRequest
-from classify_batch.operations.run_resources import RunResources, api_of, hold, refuse_missing_documents
+from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
 from classify_batch.ports import Observer
 from classify_batch.rundir.manifest_json import read_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
@@ -52,33 +52,34 @@ def run(
     submit_only: bool = False,
     observers: Sequence[Observer] = (),
 ) -> RunResult:
-    """Classifies files and waits for the end; the same call takes an interrupted run up again.
+    """Classifies files and waits for the end; the same call resumes an interrupted run.
 
     Args:
         settings: see `Settings.load`.
         file_ids: an iterable of IDs (asynchronous or not), or a source as on the command line: a path, "-" or
-            "project:". None goes on with what the directory holds.
-        run_dir: the run directory; made if it isn't there.
+            "project:". None: the run in the directory goes on.
+        run_dir: the run directory; created if it doesn't exist.
         column: the CSV column or JSON key of the IDs; "file_id" if None.
         on_progress: called every half second.
-        retry_failed: the failed files of the run get a new chance first.
-        until_s: seconds since the epoch at which creating ends; what is out is collected for `limits.drain_s` more.
-        reuse: run directories, and folders of them, whose outcomes a new run takes over where they were run with the
-            same rules, mode and parsing configuration; only the rest is sent. A run that exists goes on with its plan.
-        submit_only: makes as many jobs as `limits.jobs_in_flight` allows (0: all) and comes back; a later call without
-            it collects.
+        retry_failed: tries the failed files of the run again first.
+        until_s: when creating jobs ends, in seconds since the epoch; jobs in flight are collected for
+            `limits.drain_s` more.
+        reuse: run directories, and folders of them, whose outcomes a new run reuses if their rules, mode and parsing
+            configuration are the same; only the other files are sent. An existing run keeps its plan.
+        submit_only: creates as many jobs as `limits.jobs_in_flight` allows (0: all) and returns; a later call without
+            it collects them.
         observers: each is given every event of the run (`classify_batch.events`), in a task of its own.
 
     Raises:
         UsageError: settings, input or directory don't fit, or it was called inside a running event loop (use
             `await arun(…)` there); nothing was sent.
-        WorldError: another process holds the run, or the disk refuses; the same call goes on later.
+        WorldError: another process holds the run, or the disk refuses a write; the same call goes on later.
     """
     with suppress(RuntimeError):
         asyncio.get_running_loop()
         raise UsageError("run() was called inside a running event loop", hint="use `await arun(…)` there")
 
-    async def main() -> RunResult:
+    async def run_in_new_loop() -> RunResult:
         return await arun(
             settings,
             file_ids,
@@ -92,7 +93,7 @@ def run(
             observers=observers,
         )
 
-    return anyio.run(main)
+    return anyio.run(run_in_new_loop)
 
 
 async def arun(
@@ -108,8 +109,8 @@ async def arun(
     submit_only: bool = False,
     observers: Sequence[Observer] = (),
 ) -> RunResult:
-    """`run` inside a running asyncio loop. Cancelling it leaves a directory that goes on."""
-    return await carry_out(
+    """Like `run`, inside a running asyncio loop. After a cancellation, the same call resumes the run."""
+    return await carry_out_request(
         RunRequest(
             settings,
             file_ids,
@@ -126,59 +127,60 @@ async def arun(
     )
 
 
-async def carry_out(request: RunRequest, shutdown: Shutdown) -> RunResult:
-    """Carries a request out: to the end of the run, or until `shutdown` is asked for."""
-    return await run_in_own_task(partial(_carry_out, request, shutdown))
+async def carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResult:
+    """Runs a request to its end, or until `shutdown` is asked to stop it."""
+    return await run_in_own_task(partial(_carry_out_request, request, shutdown))
 
 
-async def _carry_out(request: RunRequest, shutdown: Shutdown) -> RunResult:
+async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResult:
     path, settings = request.run_dir, request.settings
     async with AsyncExitStack() as stack:
-        if await _needs_nothing(path, retry_failed=request.retry_failed):
+        if await claims_complete(path, retry_failed=request.retry_failed):
             key = None
-            async with _leaving_early(shutdown):
-                before = await _complete_before(path, settings) if request.source is None else None
+            async with interruptible(shutdown):
+                before = await read_complete_run(path, settings) if request.source is None else None
             if before is not None:
                 return before
         else:
             key = read_api_key(settings)
         resources = RunResources(settings, key, path, SystemClock(), stack)
-        store, found = await _open(request, resources, shutdown, stack)
+        store, found = await _open_run(request, resources, shutdown, stack)
         retries = request.retry_failed and found.standing.failures_end > 0
-        finished = await _finished(found, store, path)
+        finished = await result_if_complete(found, store, path)
         if finished is not None and not retries:
             return finished
-        return await _run_engine(replace(request, retry_failed=retries), resources, shutdown, store, found)
+        return await run_engine(replace(request, retry_failed=retries), resources, shutdown, store, found)
 
 
-async def _open(
+async def _open_run(
     request: RunRequest, resources: RunResources, shutdown: Shutdown, stack: AsyncExitStack
 ) -> tuple[DiskStore, RunOnDisk]:
-    """The run directory, held, with a run in it: planned now, or found there."""
+    """Locks the run directory; returns the run in it, which is planned now if it is new."""
     refuse_missing_documents(request.settings)
-    store = await hold(request.run_dir, stack)
-    await store.remove(TUNE_JSON)  # the limits that it sets were for a process that is gone
+    store = await lock_run_directory(request.run_dir, stack)
+    await store.remove(TUNE_JSON)  # its limits were meant for an earlier process
     if request.source == PROJECT and await store.size(RUN_JSON) is None:
-        await resources.connect()  # here, since what it opens outlasts the block below
-    async with _leaving_early(shutdown):
-        found = await plan_if_new(resources, store, request) or await _read(store)
-    refuse_uncounted(found, request.settings)
+        await resources.connect()  # here, since the block below cancels what is opened inside it
+    async with interruptible(shutdown):
+        found = await plan_if_new(resources, store, request) or await read_existing_run(store)
+    refuse_unbounded_credits(found, request.settings)
     return store, found
 
 
-async def _run_engine(
+async def run_engine(
     request: RunRequest, resources: RunResources, shutdown: Shutdown, store: DiskStore, found: RunOnDisk
 ) -> RunResult:
+    """Runs the engine until the run is complete, or has to stop."""
     if webhooks := other_webhooks(found.run, request.settings):
-        log.warning("other webhooks from here on: %s", webhooks)
+        log.warning("webhooks changed: %s", webhooks)
     plan = PlanReader(store)
     await plan.scan(found.run.plan_sha256)
     client, gate = await resources.connect()
-    api = api_of(request.settings, client, found.run.run_id)
+    api = make_api(request.settings, client, found.run.run_id)
     orchestrator = Orchestrator(
         request.settings, api, gate, store, resources.clock, found, plan, shutdown, request.observers
     )
-    async with _reporting(orchestrator, request.on_progress):
+    async with reporting_progress(orchestrator, request.on_progress):
         ending = await orchestrator.run(
             retry_failed=request.retry_failed, until_s=request.until_s, submit_only=request.submit_only
         )
@@ -195,68 +197,73 @@ async def make_plan(
     column: str | None = None,
     reuse: Reuse = (),
 ) -> RunFile:
-    """Writes the plan and run.json, and calls nothing (but the file list, for `project:`)."""
+    """Writes the plan and run.json. It calls nothing but, for `project:`, the file list."""
     request = RunRequest(settings, file_ids, Path(run_dir), column, reuse)
 
-    async def work() -> RunFile:
+    async def plan_in_directory() -> RunFile:
         async with AsyncExitStack() as stack:
             if file_ids == PROJECT:
-                read_api_key(settings)  # said before anything is made
+                read_api_key(settings)  # a missing key is an error before anything is created
             resources = RunResources(settings, None, request.run_dir, SystemClock(), stack)
             refuse_missing_documents(settings)
-            store = await hold(request.run_dir, stack)
-            found = await plan_if_new(resources, store, request) or await _read(store)
+            store = await lock_run_directory(request.run_dir, stack)
+            found = await plan_if_new(resources, store, request) or await read_existing_run(store)
             return found.run
 
-    return await run_in_own_task(work)
+    return await run_in_own_task(plan_in_directory)
 
 
 @asynccontextmanager
-async def _leaving_early(stopping: Shutdown) -> AsyncIterator[None]:
-    """Until the orchestrator stands, nothing has to be finished: a stop just leaves.
+async def interruptible(shutdown: Shutdown) -> AsyncIterator[None]:
+    """Cancels the block when `shutdown` is asked to stop: before the engine runs, there is nothing to finish.
 
     Raises:
-        InterruptedEarlyError: it was asked for.
+        InterruptedEarlyError: the block was cancelled.
     """
     async with anyio.create_task_group() as tasks:
 
-        async def leave() -> None:
-            await stopping.no_creates.wait()
+        async def cancel_on_stop() -> None:
+            await shutdown.no_creates.wait()
             tasks.cancel_scope.cancel()
 
-        tasks.start_soon(leave)
+        tasks.start_soon(cancel_on_stop)
         yield
         tasks.cancel_scope.cancel()
-    if stopping.stop is not None:
-        raise InterruptedEarlyError(stopping.stop.reason, hint="the same command begins again")
+    if shutdown.stop is not None:
+        raise InterruptedEarlyError(shutdown.stop.reason, hint="the same command begins again")
 
 
 @asynccontextmanager
-async def _reporting(orchestrator: Orchestrator, on_progress: Callable[[Progress], None] | None) -> AsyncIterator[None]:
-    async def report(observer: Callable[[Progress], None]) -> None:
+async def reporting_progress(
+    orchestrator: Orchestrator, on_progress: Callable[[Progress], None] | None
+) -> AsyncIterator[None]:
+    """Calls `on_progress` every half second inside the block, and once after it."""
+
+    async def report_repeatedly(callback: Callable[[Progress], None]) -> None:
         while True:
-            observer(orchestrator.progress())
+            callback(orchestrator.progress())
             await anyio.sleep(PROGRESS_EVERY_S)
 
     async with anyio.create_task_group() as tasks:
         if on_progress is not None:
-            tasks.start_soon(report, on_progress)
+            tasks.start_soon(report_repeatedly, on_progress)
         yield
         tasks.cancel_scope.cancel()
     if on_progress is not None:
         on_progress(orchestrator.progress())
 
 
-async def _read(store: DiskStore) -> RunOnDisk:
+async def read_existing_run(store: DiskStore) -> RunOnDisk:
+    """The run in a directory. Raises RunDirectoryError where there is none."""
     found = await read_run(store)
     if found is None:
         raise RunDirectoryError(f"{store.where} holds no run", hint="give an input to begin one")
     return found
 
 
-async def _needs_nothing(path: Path, *, retry_failed: bool) -> bool:
-    """Whether a run says that it is complete, so that going on with it takes no key and no call. `retry_failed`: unless
-    there are failed files, which get a new chance."""
+async def claims_complete(path: Path, *, retry_failed: bool) -> bool:
+    """Whether a run's manifest says that it is complete: then no key and no call is needed. With `retry_failed`, failed
+    files need both."""
     manifest = await read_manifest(DiskStore(path)) if path.is_dir() else None
     if manifest is None or manifest.get("state") != RunState.COMPLETE:
         return False
@@ -264,19 +271,19 @@ async def _needs_nothing(path: Path, *, retry_failed: bool) -> bool:
     return not retry_failed or (isinstance(counts, dict) and counts.get(OutcomeKind.FAILED) == 0)
 
 
-async def _complete_before(path: Path, settings: Settings) -> RunResult | None:
-    """The result of a run that was complete before, without its lock: its disk may be one that can't be written."""
+async def read_complete_run(path: Path, settings: Settings) -> RunResult | None:
+    """The result of a run that is complete already; None of any other. It is not locked: its disk may be read-only."""
     store = DiskStore(path)
     found = await read_run(store)
     if found is None:
         return None
     refuse_other_run(found.run, settings.identity(), store.where)
-    refuse_uncounted(found, settings)
-    return await _finished(found, store, path)
+    refuse_unbounded_credits(found, settings)
+    return await result_if_complete(found, store, path)
 
 
-async def _finished(found: RunOnDisk, store: DiskStore, path: Path) -> RunResult | None:
-    """The result of a run that was complete before: nothing is called, nothing appended.
+async def result_if_complete(found: RunOnDisk, store: DiskStore, path: Path) -> RunResult | None:
+    """The result of a run that is complete already, without any call or write; None of any other.
 
     Raises:
         DamagedError: outcomes that were committed are gone.
@@ -285,7 +292,7 @@ async def _finished(found: RunOnDisk, store: DiskStore, path: Path) -> RunResult
     if closed is None or closed.get("state") != RunState.COMPLETE:
         return None
     if manifest is None or not found.manifest_complete:
-        return None  # killed between the journal's last line and the manifest, which is still to be written
+        return None  # a process was killed between the journal's last line and the manifest
     for name, output in manifest.get("outputs", {}).items():
         if (size := await store.size(name) or 0) != output.get("bytes"):
             raise DamagedError(

@@ -1,4 +1,4 @@
-"""What a caller asks of a run, in one frozen value."""
+"""What a caller asks of a run, in one frozen object."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class RunRequest:
     """See `run` for the meaning of each.
 
     Attributes:
-        source: where the file IDs come from; None: the run is there already.
+        source: where the file IDs come from; None: the directory holds the run already.
         until_s: seconds since the epoch.
-        observers: are given every event (see events.py).
+        observers: each is given every event (see events.py).
     """
 
     settings: Settings

@@ -1,4 +1,4 @@
-"""What a run needs of the world: the lock on its directory, a server to practise on, the gate and the client."""
+"""Opens what a run needs: the lock on its directory, an embedded sandbox, the request gate and the client."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ SANDBOX_LEDGER = Path("sandbox", "jobs.jsonl")
 """Where, in a run directory, the embedded sandbox keeps its jobs."""
 
 
-def api_of(settings: Settings, http: ApiClient, run_id: str) -> ApiV1 | ApiV2:
-    """The version of the API that a run speaks."""
+def make_api(settings: Settings, client: ApiClient, run_id: str) -> ApiV1 | ApiV2:
+    """The API in the version that the settings name."""
     specs = settings.specs
     if settings.api.version == "v2":
-        bounded = settings.limits.max_credits is not None  # what isn't billed comes back, and pays for the next job
-        return ApiV2(http, specs.first, run_id, ask_bill=settings.price.ask_bill or bounded)
-    return ApiV1(http, specs.first, specs.second)
+        bounded = settings.limits.max_credits is not None  # credits that aren't billed are free for the next job
+        return ApiV2(client, specs.first, run_id, ask_bill=settings.price.ask_bill or bounded)
+    return ApiV1(client, specs.first, specs.second)
 
 
-def gate_of(settings: Settings) -> RequestGate:
-    """The gate that a run's limits ask for."""
+def make_request_gate(settings: Settings) -> RequestGate:
+    """The request gate with the limits of a run."""
     limits = settings.limits
     return RequestGate(
         requests_in_flight=limits.requests_in_flight,
@@ -45,12 +45,12 @@ def gate_of(settings: Settings) -> RequestGate:
 
 
 class RunResources:
-    """What is opened at most once, and only if it is needed: the sandbox, the gate, the client."""
+    """Opens the sandbox, the request gate and the client: only when they are needed, and once."""
 
     def __init__(
         self, settings: Settings, key: SecretStr | None, path: Path, clock: Clock, stack: AsyncExitStack
     ) -> None:
-        """`key`: the API's; None: it is read when it is needed, which it may never be."""
+        """`key`: the API key; None: it is read when the client is opened, which may never happen."""
         self._settings = settings
         self._key = key
         self._path = path
@@ -59,15 +59,16 @@ class RunResources:
         self.clock = clock
 
     async def connect(self) -> tuple[ApiClient, RequestGate]:
+        """The client and its request gate. `stack` closes them."""
         if self._connected is None:
             api, limits = self._settings.api, self._settings.limits
             base_url = api.base_url
             if base_url == SANDBOX:
-                base_url = await self._stack.enter_async_context(_embedded_sandbox(self._settings, self._path))
-            gate = gate_of(self._settings)
+                base_url = await self._stack.enter_async_context(embedded_sandbox(self._settings, self._path))
+            gate = make_request_gate(self._settings)
             await self._stack.enter_async_context(gate)
             named = {"project_id": api.project_id, "organization_id": api.organization_id}
-            http = ApiClient(
+            client = ApiClient(
                 base_url,
                 read_api_key(self._settings) if self._key is None else self._key,
                 gate,
@@ -77,18 +78,19 @@ class RunResources:
                 secrets=webhook_secrets(self._settings.job.webhook_configurations),
                 params={name: value for name, value in named.items() if value is not None},
             )
-            self._stack.push_async_callback(http.aclose)
-            self._connected = http, gate
+            self._stack.push_async_callback(client.aclose)
+            self._connected = client, gate
         return self._connected
 
 
 @asynccontextmanager
-async def _embedded_sandbox(settings: Settings, path: Path) -> AsyncIterator[str]:
-    from classify_batch.sandbox import Options, opened, serving  # noqa: PLC0415 - a server is heavy, and seldom needed
+async def embedded_sandbox(settings: Settings, path: Path) -> AsyncIterator[str]:
+    """Serves a sandbox that keeps its jobs in the run directory `path`; yields its base URL."""
+    from classify_batch.sandbox import Options, opened, serving  # noqa: PLC0415 - importing a server is slow, and rarely needed
 
     options = Options.of(documents=settings.sandbox.documents, ledger=path / SANDBOX_LEDGER)
     sandbox = opened(options)
-    app = await anyio.to_thread.run_sync(sandbox.__enter__)
+    app = await anyio.to_thread.run_sync(sandbox.__enter__)  # reads documents and ledger: that may take long
     try:
         async with serving(app) as base_url:
             yield base_url
@@ -97,6 +99,7 @@ async def _embedded_sandbox(settings: Settings, path: Path) -> AsyncIterator[str
 
 
 def refuse_missing_documents(settings: Settings) -> None:
+    """Raises SettingsError where the embedded sandbox has no folder to classify."""
     documents = settings.sandbox.documents
     if settings.api.base_url == SANDBOX and documents is not None and not documents.is_dir():
         raise SettingsError(
@@ -104,9 +107,11 @@ def refuse_missing_documents(settings: Settings) -> None:
         )
 
 
-async def hold(path: Path, stack: AsyncExitStack) -> DiskStore:
-    """The run directory, open and locked. What was made for nothing is taken away again, while the lock is held:
-    a process that doesn't get the lock must not touch what the holder is making.
+async def lock_run_directory(path: Path, stack: AsyncExitStack) -> DiskStore:
+    """Creates, opens and locks the run directory; `stack` closes it.
+
+    If no run was planned in it, the files and folders that were created are removed again. That happens while the lock
+    is held: a process that didn't get the lock must not remove what its holder is creating.
     """
     new = [
         each for each in (path / PLAN_JSONL, path / Log.RESULTS, path / LOCK, path, *path.parents) if not each.exists()
@@ -114,11 +119,12 @@ async def hold(path: Path, stack: AsyncExitStack) -> DiskStore:
     store = await stack.enter_async_context(DiskStore(path))
     await store.prepare()
     await stack.enter_async_context(store.lock())
-    stack.callback(_take_away_if_unused, path, new)
+    stack.callback(remove_if_unused, path, new)
     return store
 
 
-def _take_away_if_unused(path: Path, new: list[Path]) -> None:
+def remove_if_unused(path: Path, new: list[Path]) -> None:
+    """Removes the `new` files and folders, unless there is a run."""
     if (path / RUN_JSON).exists():
         return
     with suppress(OSError):

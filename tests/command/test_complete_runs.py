@@ -199,7 +199,7 @@ def test_a_config_with_other_webhooks(place: Place, other: str) -> None:
     """Who is told of a job may change, and not without a word: both sides are named, headers by their names."""
     said(place.begin("plan", place.config(f"webhook_configurations = [{{ {HOOK} }}]")), 0)
     warned = said(place.call("resume", place.run_dir, "--config", place.config(other, name="other.toml")), 0)
-    assert 'other webhooks from here on: the run was planned with [{"webhook_url": "https://hooks.example/x"' in warned
+    assert 'webhooks changed: the run was planned with [{"webhook_url": "https://hooks.example/x"' in warned
     assert ("Authorization" in warned) == ("Authorization" in other)
 
 

@@ -12,7 +12,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.model import Attempt, AttemptKey, Part
-from classify_batch.operations.run_resources import api_of
+from classify_batch.operations.run_resources import make_api
 from classify_batch.settings.job_spec import ParsingConfiguration
 from tests.sandbox.virtual import answer, ends_well, is_create, laboratory
 
@@ -138,7 +138,7 @@ async def test_the_key_is_the_attempts_own() -> None:
 
         def key(run_id: str = "run", file_id: str = "f", chunk: int = 0, attempt: int = 1, **job: object) -> str:
             settings = lab.settings.model_copy(update={"job": lab.settings.job.model_copy(update=job)})
-            api = api_of(settings, None, run_id)  # type: ignore[arg-type]
+            api = make_api(settings, None, run_id)  # type: ignore[arg-type]
             assert isinstance(api, ApiV2)
             return api.transaction_id(Attempt(AttemptKey(chunk, attempt), Part(chunk), (file_id,), (0,)))
 

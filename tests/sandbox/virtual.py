@@ -29,8 +29,8 @@ from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.operations.run import PROGRESS_EVERY_S
-from classify_batch.operations.run_resources import api_of, gate_of
-from classify_batch.operations.verify import Verification, verify
+from classify_batch.operations.run_resources import make_api, make_request_gate
+from classify_batch.operations.verify import Verification, verify_store
 from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.plan import PlanReader, write_plan
@@ -179,7 +179,7 @@ class Lab:
         assert found is not None
         plan = PlanReader(self.store)
         await plan.scan(found.run.plan_sha256)
-        async with gate_of(self.settings) as gate:
+        async with make_request_gate(self.settings) as gate:
             http = ApiClient(
                 BASE_URL,
                 SecretStr(self.api_key or self.app.options.api_key),
@@ -191,7 +191,7 @@ class Lab:
                 secrets=webhook_secrets(self.settings.job.webhook_configurations),
                 transport=self.wire.end,
             )
-            api = api_of(self.settings, http, found.run.run_id)
+            api = make_api(self.settings, http, found.run.run_id)
             orchestrator = Orchestrator(self.settings, api, gate, self.store, self.clock, found, plan, self.stopping)
             try:
                 with anyio.fail_after(RUN_S_MAX):
@@ -260,7 +260,7 @@ class Lab:
         return sum(1 for _ in self.app.job_table)
 
     async def verify(self) -> Verification:
-        found = await verify(self.store)
+        found = await verify_store(self.store)
         assert found is not None
         return found
 
@@ -272,7 +272,7 @@ class Lab:
             "lost": sorted(set(self.file_ids) - outcomes.keys()),
             "invented": sorted(outcomes.keys() - set(self.file_ids)),
             "paid twice": self.paid_twice(),
-            "verify": verified.faults + ([] if verified.complete else ["incomplete"]),
+            "verify": verified.errors + ([] if verified.complete else ["incomplete"]),
         }
         return {name: found for name, found in faults.items() if found}
 

@@ -1,7 +1,7 @@
-"""Settings, IDs and files against what is known of them.
+"""Assesses settings, IDs and files: yields a finding for each problem.
 
-What the API documents as a limit is refused by the settings themselves. Here stands what is legal and unwise, and only
-where it changes what a run does.
+Settings beyond a limit that the API documents are refused when they are loaded. Here are those that are valid but
+unwise, as far as they change what a run does.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from classify_batch.clock import to_iso
 from classify_batch.file_keys import file_keys, is_uuid
-from classify_batch.operations.check.estimate import Size
-from classify_batch.operations.check.findings import Finding, Seen, Severity
+from classify_batch.operations.check.estimate import PlanSize
+from classify_batch.operations.check.findings import CountedExamples, Finding, Severity
 from classify_batch.protocol.file_bodies import StoredFile
 from classify_batch.protocol.page_limits import max_pages_of
 from classify_batch.settings import Settings
@@ -19,22 +19,22 @@ from classify_batch.settings.job_spec import Rule
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
 UUIDS_SHARE_MIN = 0.9
-"""From here on the IDs are UUIDs, and the others among them are odd. There is no such rule: IDs are opaque."""
+"""Where so many IDs are UUIDs, the others are reported as odd. Only as a note: the API documents IDs as opaque."""
 
 
 # --- Settings -------------------------------------------------------------------------------------------------------
 
 
-def judge_settings(settings: Settings) -> Iterator[Finding]:
-    """What is legal and unwise."""
-    for types in _same_descriptions(settings.job.rules):
+def assess_settings(settings: Settings) -> Iterator[Finding]:
+    """Settings that are valid but unwise."""
+    for types in find_same_descriptions(settings.job.rules):
         yield Finding(
             Severity.WARNING,
             "same_description",
-            f"the rules {types} have the same description: which of them a file gets is left to chance",
-            "say in each description what tells its files from the others'",
+            f"the rules {types} have the same description: which of them a file gets is random",
+            "say in each description how its files differ from those of the other rules",
         )
-    yield from _judge_pages(settings)
+    yield from assess_target_pages(settings)
     limits = settings.limits
     if limits.stop_at_failure_percentage < limits.tolerated_failure_percentage:
         yield Finding(
@@ -46,16 +46,18 @@ def judge_settings(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _same_descriptions(rules: Sequence[Rule]) -> Iterator[str]:
-    by_words: dict[str, list[str]] = {}
+def find_same_descriptions(rules: Sequence[Rule]) -> Iterator[str]:
+    """The types of rules whose descriptions are the same but for case and spaces."""
+    by_description: dict[str, list[str]] = {}
     for rule in rules:
-        by_words.setdefault(" ".join(rule.description.casefold().split()), []).append(rule.type)
-    for types in by_words.values():
+        by_description.setdefault(" ".join(rule.description.casefold().split()), []).append(rule.type)
+    for types in by_description.values():
         if len(types) > 1:
             yield " and ".join(map(repr, types))
 
 
-def _judge_pages(settings: Settings) -> Iterator[Finding]:
+def assess_target_pages(settings: Settings) -> Iterator[Finding]:
+    """Whether the API reads the pages that the settings name."""
     parsing = settings.job.parsing_configuration
     if parsing is None or parsing.target_pages is None:
         return
@@ -68,8 +70,9 @@ def _judge_pages(settings: Settings) -> Iterator[Finding]:
             "leave it out, or name pages, counted from 0",
         )
         return
-    told = max_pages_of(parsing) if settings.api.capabilities.unset_pages_max is None else parsing.max_pages
-    pages_max, last = told or PAGES_MAX_DEFAULT, max(parsing.target_pages)
+    # Where a version reads all pages of a file unless told, a run sends its own max_pages with every job.
+    sent = max_pages_of(parsing) if settings.api.capabilities.unset_pages_max is None else parsing.max_pages
+    pages_max, last = sent or PAGES_MAX_DEFAULT, max(parsing.target_pages)
     if last >= pages_max:
         unset = " (the default)" if pages_max == PAGES_MAX_DEFAULT else " (as many as are named)"
         default = "" if parsing.max_pages else unset
@@ -82,8 +85,8 @@ def _judge_pages(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def judge_cost(size: Size, settings: Settings) -> Iterator[Finding]:
-    """Whether the run may have to stop for its own limit."""
+def assess_cost(size: PlanSize, settings: Settings) -> Iterator[Finding]:
+    """Whether limits.max_credits may stop the run."""
     most = settings.limits.max_credits
     if most is not None and size.cost.credits > most:
         yield Finding(
@@ -98,28 +101,30 @@ def judge_cost(size: Size, settings: Settings) -> Iterator[Finding]:
 # --- IDs ------------------------------------------------------------------------------------------------------------
 
 
-def judge_duplicates(count: int, examples: tuple[str, ...]) -> Iterator[Finding]:
+def report_duplicates(count: int, examples: tuple[str, ...]) -> Iterator[Finding]:
+    """Repeated IDs: each file is sent once."""
     if count:
         yield Finding(
             Severity.NOTE,
             "duplicates",
-            f"{count:,} repeated {_ids(count)} left out (each file is sent once)",
-            "nothing has to be done; look at what wrote the input if no ID should be in it twice",
+            f"{count:,} repeated {_file_ids_are(count)} left out (each file is sent once)",
+            "nothing has to be done; if no ID should be repeated, check the program that wrote the input",
             count,
             examples,
         )
 
 
-class Oddities:
-    """IDs that are not UUIDs, while nearly all others are: a header, a name, a cut line."""
+class OddIds:
+    """Finds IDs that are not UUIDs while nearly all others are: a header, a name, a cut line."""
 
     def __init__(self) -> None:
         self._files = 0
-        self._odd = Seen()
+        self._odd = CountedExamples()
 
-    def look(self, first: int, file_ids: Sequence[str]) -> None:
+    def add_file_ids(self, first: int, file_ids: Sequence[str]) -> None:
+        """`first`: the place of the first of them in the input."""
         self._files += len(file_ids)
-        self._odd.add((at, each) for at, each in enumerate(file_ids, first) if not is_uuid(each))
+        self._odd.add_numbered((at, each) for at, each in enumerate(file_ids, first) if not is_uuid(each))
 
     def findings(self) -> Iterator[Finding]:
         count = self._odd.count
@@ -127,7 +132,7 @@ class Oddities:
             yield Finding(
                 Severity.NOTE,
                 "odd_ids",
-                f"{count:,} {_ids(count)} no UUID, and the other {self._files - count:,} are",
+                f"{count:,} {_file_ids_are(count)} no UUID, and the other {self._files - count:,} are",
                 "is it a header, a name, or a line that was cut?",
                 count,
                 self._odd.examples,
@@ -137,22 +142,22 @@ class Oddities:
 # --- Files ----------------------------------------------------------------------------------------------------------
 
 
-class Standing:
-    """How the files of the input stand in the project.
+class FilesInProject:
+    """Finds the files of the input that the project doesn't hold, or that expire before the run can end.
 
     Args:
-        now_s: by the server's clock.
+        now_s: the time by the server's clock.
         least_s: how long the run takes at least.
     """
 
     def __init__(self, now_s: float, least_s: float) -> None:
         self._now_s, self._ends_s = now_s, now_s + least_s
-        self._absent, self._expired, self._expiring = Seen(), Seen(), Seen()
+        self._absent, self._expired, self._expiring = CountedExamples(), CountedExamples(), CountedExamples()
         self._first_expires_s = float("inf")
         self.looked_up = 0
 
-    def look(self, first: int, file_ids: Sequence[str], found: Sequence[StoredFile]) -> None:
-        """Takes what the server knows of some IDs, which it may spell otherwise.
+    def add_lookup(self, first: int, file_ids: Sequence[str], found: Sequence[StoredFile]) -> None:
+        """Adds the answer to a lookup of `file_ids`: what the server found, in its own spelling of the IDs.
 
         `first`: the place of the first of them in the input.
         """
@@ -161,9 +166,9 @@ class Standing:
         self.looked_up += len(file_ids)
         for key, numbered in zip(file_keys(file_ids), enumerate(file_ids, first), strict=True):
             if key not in expires:
-                self._absent.add([numbered])
+                self._absent.add_numbered([numbered])
             elif (at_s := expires[key]) is not None and at_s <= self._ends_s:
-                (self._expired if at_s <= self._now_s else self._expiring).add([numbered])
+                (self._expired if at_s <= self._now_s else self._expiring).add_numbered([numbered])
                 if at_s > self._now_s:
                     self._first_expires_s = min(self._first_expires_s, at_s)
 
@@ -173,7 +178,7 @@ class Standing:
             yield Finding(
                 Severity.ERROR,
                 "not_in_project",
-                f"{count:,} {_ids(count)} not in the project" + (" (none of the input is)" if none else ""),
+                f"{count:,} {_file_ids_are(count)} not in the project" + (" (none of the input is)" if none else ""),
                 "the key or api.project_id is probably another project's"
                 if none
                 else "leave them out, or upload the files again; in a run each of them fails",
@@ -184,7 +189,7 @@ class Standing:
             yield Finding(
                 Severity.ERROR,
                 "expired",
-                f"{count:,} {_files(count)} expired",
+                f"{count:,} {_files_have(count)} expired",
                 "upload them again (`classify-batch files upload`), and give the new IDs",
                 count,
                 self._expired.examples,
@@ -193,7 +198,7 @@ class Standing:
             yield Finding(
                 Severity.WARNING,
                 "expiring",
-                f"{count:,} {_expire(count)} before the run can have ended, the first at "
+                f"{count:,} {_files_expire(count)} before the run can have ended, the first at "
                 f"{to_iso(self._first_expires_s)}",
                 "begin at once, raise the limits, give these files to a run of their own, or upload them again",
                 count,
@@ -201,23 +206,23 @@ class Standing:
             )
 
 
-def not_looked_up(why: str) -> Finding:
-    """The server doesn't tell how files stand."""
+def lookup_refused(why: str) -> Finding:
+    """The server refuses to look files up."""
     return Finding(
         Severity.WARNING,
         "not_looked_up",
         f"whether the files are in the project, and for how long, could not be checked: {why}",
-        "a run finds out by itself: files that are not there fail, and cost nothing",
+        "the run finds out: files that are not in the project fail, and cost nothing",
     )
 
 
-def _ids(count: int) -> str:
+def _file_ids_are(count: int) -> str:
     return "file ID is" if count == 1 else "file IDs are"
 
 
-def _files(count: int) -> str:
+def _files_have(count: int) -> str:
     return "file has" if count == 1 else "files have"
 
 
-def _expire(count: int) -> str:
+def _files_expire(count: int) -> str:
     return "file expires" if count == 1 else "files expire"

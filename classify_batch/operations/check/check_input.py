@@ -1,6 +1,7 @@
-"""Reads the input once and asks the API: one page of jobs, and the files by their IDs. Nothing is written or created.
+"""Reads the input once and asks the API: for one page of jobs, and for the files by their IDs. It creates nothing.
 
-Whatever ends one part of the check is a finding, and the other parts go on. Memory doesn't grow with the input.
+An error that ends one part of the check becomes a finding, and the other parts go on. Memory doesn't grow with the
+input.
 """
 
 from __future__ import annotations
@@ -26,36 +27,36 @@ from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, FileList, FileLookup, LookupRefusedError
 from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
 from classify_batch.operations.check.assess import (
-    Oddities,
-    Standing,
-    judge_cost,
-    judge_duplicates,
-    judge_settings,
-    not_looked_up,
+    FilesInProject,
+    OddIds,
+    assess_cost,
+    assess_settings,
+    lookup_refused,
+    report_duplicates,
 )
-from classify_batch.operations.check.estimate import Size, size_of
+from classify_batch.operations.check.estimate import PlanSize, estimate_size
 from classify_batch.operations.check.findings import (
     INPUT,
-    FaultyLines,
+    BadLines,
     Finding,
     exit_status_of,
-    finding_of,
-    findings_of_settings,
+    finding_from_error,
+    findings_from_settings_error,
 )
 from classify_batch.operations.own_task import run_in_own_task
-from classify_batch.operations.run_resources import RunResources, api_of, refuse_missing_documents
+from classify_batch.operations.run_resources import RunResources, make_api, refuse_missing_documents
 from classify_batch.settings import SANDBOX, Settings, read_api_key
 from classify_batch.streams.closing import closing
 
 LOOKUPS_IN_FLIGHT = 8
 
 CLOCK_S = 1.0
-"""What the server's clock is known to: its `Date` has whole seconds."""
+"""How exactly the server's clock is known: its `Date` header has whole seconds."""
 
 REPORT_EVERY_S = 5.0
 
-_Numbered = tuple[int, list[str]]
-"""File IDs, and the place of the first of them."""
+NumberedIds = tuple[int, list[str]]
+"""The place of the first ID in the input, and IDs from there on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +64,15 @@ class Report:
     """What a check found.
 
     Attributes:
-        files, duplicates: different file IDs in the input, and repeated ones; None where it can't be read.
-        size: of the plan; None where also the settings can't be.
-        looked_up: files that the project was asked for.
+        files, duplicates: different file IDs in the input, and repeated ones; None where the input can't be read.
+        size: of the plan; None where the input or the settings can't be read.
+        looked_up: how many files were looked up in the project.
     """
 
     findings: tuple[Finding, ...]
     files: int | None
     duplicates: int | None
-    size: Size | None
+    size: PlanSize | None
     looked_up: int
 
     @property
@@ -86,202 +87,210 @@ async def check_run(
     column: str | None = None,
     on_progress: Callable[[int, int], None] = lambda _looked_up, _files: None,
 ) -> Report:
-    """Everything that can be known to go wrong with a run, before a credit is spent.
+    """Checks everything that can go wrong with a run, before a credit is spent.
 
     Args:
         file_ids, column: as for `run`.
-        on_progress: told every five seconds how many files were looked up, of how many.
+        on_progress: called every five seconds with how many files were looked up, and of how many.
 
     Raises:
         StoreError: temporary files can't be written.
     """
-    return await run_in_own_task(partial(_check, settings, file_ids, column, on_progress))
+    return await run_in_own_task(partial(check_with_settings, settings, file_ids, column, on_progress))
 
 
 async def check_input(
     error: SettingsError, file_ids: SourceSpec, *, column: str | None = None, carry: Sequence[str] = ()
 ) -> Report:
-    """What can be known where the settings can't be read: their faults, and what the input alone can tell.
+    """Checks the input alone, where the settings can't be read; the findings begin with the errors in the settings.
 
     Args:
-        error: what reading the settings brought.
-        file_ids, column: as for `run`; carry: further columns that are known to be asked for.
+        error: why the settings can't be read.
+        file_ids, column: as for `run`; carry: the further columns, as far as they are known.
 
     Raises:
         StoreError: temporary files can't be written.
     """
 
-    async def work() -> Report:
-        reading = _Reading(None, None, carry)
-        found = await _read(reading, file_ids, column)
-        return _report([*findings_of_settings(error), *found], reading)
+    async def check_without_settings() -> Report:
+        reader = InputReader(None, None, carry)
+        found = await find_in_input(reader, file_ids, column)
+        return make_report([*findings_from_settings_error(error), *found], reader)
 
-    return await run_in_own_task(work)
+    return await run_in_own_task(check_without_settings)
 
 
-async def _check(
+async def check_with_settings(
     settings: Settings, file_ids: SourceSpec, column: str | None, on_progress: Callable[[int, int], None]
 ) -> Report:
-    findings = [*judge_settings(settings)]
+    """The check of a run whose settings can be read."""
+    findings = [*assess_settings(settings)]
     async with AsyncExitStack() as stack:
-        http = None
+        client = None
         try:
-            http = await _reach(settings, stack)
-        except _NoKeyError as error:
-            findings.append(finding_of("key", error))
+            client = await connect_with_key(settings, stack)
+        except NoKeyError as error:
+            findings.append(finding_from_error("key", error))
         except UsageError as error:
-            findings.append(finding_of("settings", error))
+            findings.append(finding_from_error("settings", error))
         except ApiError as error:
-            findings.append(finding_of("api", error))
-        reading = _Reading(settings, http, settings.plan.carry)
-        findings += await _read(reading, file_ids, column, on_progress)
-        return _report(findings, reading)
+            findings.append(finding_from_error("api", error))
+        reader = InputReader(settings, client, settings.plan.carry)
+        findings += await find_in_input(reader, file_ids, column, on_progress)
+        return make_report(findings, reader)
 
 
-async def _read(
-    reading: _Reading,
+async def find_in_input(
+    reader: InputReader,
     file_ids: SourceSpec,
     column: str | None,
     on_progress: Callable[[int, int], None] = lambda _looked_up, _files: None,
 ) -> list[Finding]:
-    """Reads the input, unless it is the project's list and that can't be asked for; tells what was found in it."""
+    """Reads the input, and returns what was found. Without a client, the project's file list is skipped."""
     findings = []
-    if reading.can_read(file_ids):
+    if reader.can_read_source(file_ids):
         try:
-            await run_in_own_task(partial(reading.read_telling, file_ids, column, on_progress))
+            await run_in_own_task(partial(reader.read_with_progress, file_ids, column, on_progress))
         except SourceError as error:
-            findings.append(finding_of(INPUT, error))
+            findings.append(finding_from_error(INPUT, error))
         except ApiError as error:
-            findings.append(finding_of("api", error))
-    return [*findings, *reading.faulty.findings(), *reading.findings]
+            findings.append(finding_from_error("api", error))
+    return [*findings, *reader.bad_lines.findings(), *reader.findings]
 
 
-def _report(findings: list[Finding], reading: _Reading) -> Report:
-    looked_up = reading.standing.looked_up if reading.standing is not None else 0
-    return Report(tuple(findings), reading.files, reading.duplicates, reading.size, looked_up)
+def make_report(findings: list[Finding], reader: InputReader) -> Report:
+    """The report of a check that has read its input, as far as it could."""
+    looked_up = reader.in_project.looked_up if reader.in_project is not None else 0
+    return Report(tuple(findings), reader.files, reader.duplicates, reader.size, looked_up)
 
 
-async def _reach(settings: Settings, stack: AsyncExitStack) -> ApiClient:
-    """The client, once the API has answered to the key. An embedded sandbox gets a place of its own for a while."""
+async def connect_with_key(settings: Settings, stack: AsyncExitStack) -> ApiClient:
+    """A client to whose key the API has answered. An embedded sandbox gets a temporary directory, since there is no run
+    directory."""
     refuse_missing_documents(settings)
     try:
         key = read_api_key(settings)
     except SettingsError as error:
-        raise _NoKeyError(str(error), hint=error.hint) from None
+        raise NoKeyError(str(error), hint=error.hint) from None
     embedded = settings.api.base_url == SANDBOX
     path = Path(stack.enter_context(TemporaryDirectory(prefix="classify-batch-"))) if embedded else Path()
-    http, _ = await RunResources(settings, key, path, SystemClock(), stack).connect()
-    api = api_of(settings, http, "check")
+    client, _ = await RunResources(settings, key, path, SystemClock(), stack).connect()
+    api = make_api(settings, client, "check")
     await retry_transient(partial(api.list_page, page_size=1), attempts_max=ATTEMPTS_MAX)
-    return http
+    return client
 
 
-class _NoKeyError(SettingsError):
-    """There is no API key, or it is none."""
+class NoKeyError(SettingsError):
+    """There is no API key, or it can't be one."""
 
 
-class _Reading:
-    """The input on its way through: counted, looked at, looked up.
+class InputReader:
+    """Reads the input: counts its IDs, finds odd ones, looks the files up.
 
     Attributes:
-        files, duplicates, size, standing: None until the input is read to its end; it is before its first ID comes out
-            again. Without settings there is no size.
+        files, duplicates, size, in_project: None until the input was read to its end. `distinct` reads all of it before
+            it yields the first ID, so these are known before the first lookup. Without settings there is no size.
     """
 
-    def __init__(self, settings: Settings | None, http: ApiClient | None, carry: Sequence[str]) -> None:
+    def __init__(self, settings: Settings | None, client: ApiClient | None, carry: Sequence[str]) -> None:
         self._settings = settings
-        self._http = http
+        self._client = client
         self._carry = carry
-        self._lookup = FileLookup(http) if http is not None else None
+        self._lookup = FileLookup(client) if client is not None else None
         self._given = 0
-        self._odd = Oddities()
-        self._trouble: Finding | None = None
+        self._odd = OddIds()
+        self._lookup_failure: Finding | None = None
         self.files: int | None = None
         self.duplicates: int | None = None
-        self.size: Size | None = None
-        self.standing: Standing | None = None
-        self.faulty = FaultyLines()
+        self.size: PlanSize | None = None
+        self.in_project: FilesInProject | None = None
+        self.bad_lines = BadLines()
         self.findings: list[Finding] = []
 
-    def can_read(self, file_ids: SourceSpec) -> bool:
-        """Only a client can list the project's files."""
-        return self._http is not None or file_ids != PROJECT
+    def can_read_source(self, file_ids: SourceSpec) -> bool:
+        """Whether the source can be read: the project's file list needs a client."""
+        return self._client is not None or file_ids != PROJECT
 
-    async def read_telling(
+    async def read_with_progress(
         self, file_ids: SourceSpec, column: str | None, on_progress: Callable[[int, int], None]
     ) -> None:
-        """`read`, and tells how far it is."""
+        """Like `read_source`, and reports its progress."""
 
-        async def tell() -> None:
+        async def report_progress() -> None:
             while True:
                 await anyio.sleep(REPORT_EVERY_S)
-                if self.files is not None and self.standing is not None:
-                    on_progress(self.standing.looked_up, self.files)
+                if self.files is not None and self.in_project is not None:
+                    on_progress(self.in_project.looked_up, self.files)
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(tell)
-            await self.read(file_ids, column)
+            tasks.start_soon(report_progress)
+            await self.read_source(file_ids, column)
             tasks.cancel_scope.cancel()
 
-    async def read(self, file_ids: SourceSpec, column: str | None) -> None:
-        """Raises SourceError, and for `project:` ApiError."""
+    async def read_source(self, file_ids: SourceSpec, column: str | None) -> None:
+        """Reads the input to its end. Raises SourceError, and for the project's file list ApiError."""
         batches = open_source(
-            file_ids, column=column, carry=self._carry, pages=self._list_files, took_fault=self.faulty.take
+            file_ids,
+            column=column,
+            carry=self._carry,
+            pages=self._list_project_files,
+            took_fault=self.bad_lines.add_bad_line,
         )
-        unique = distinct(self._counted(batches))
+        unique = distinct(self._count_ids(batches))
         async with anyio.create_task_group() as tasks:
-            give, take = anyio.create_memory_object_stream[_Numbered]()
+            give, take = anyio.create_memory_object_stream[NumberedIds]()
             async with give, take, closing(unique) as batches, closing(chunked(batches, LOOKUP_IDS_MAX)) as chunks:
                 for _ in range(LOOKUPS_IN_FLIGHT):
-                    tasks.start_soon(self._look_up, take.clone())
+                    tasks.start_soon(self._look_up_files, take.clone())
                 first = 0
                 async for chunk in chunks:
                     if self.files is None:
-                        self._begin(unique.duplicates)
-                    self._odd.look(first, chunk)
+                        self._begin_lookups(unique.duplicates)
+                    self._odd.add_file_ids(first, chunk)
                     await give.send((first, chunk))
                     first += len(chunk)
-        self._judge(unique.duplicates, unique.examples)
+        self._collect_findings(unique.duplicates, unique.examples)
 
-    async def _list_files(self, token: str | None) -> tuple[list[str], str | None]:
-        if self._http is None:
-            raise AssertionError("project: is read only where there is a client")
-        return await retry_transient(partial(FileList(self._http).read_page, token), attempts_max=ATTEMPTS_MAX)
+    async def _list_project_files(self, token: str | None) -> tuple[list[str], str | None]:
+        if self._client is None:
+            raise AssertionError("the project's file list is read only with a client")
+        return await retry_transient(partial(FileList(self._client).read_page, token), attempts_max=ATTEMPTS_MAX)
 
-    async def _counted(self, batches: AsyncIterator[list[str]]) -> AsyncIterator[list[str]]:
+    async def _count_ids(self, batches: AsyncIterator[list[str]]) -> AsyncIterator[list[str]]:
         async with closing(batches) as stream:
             async for batch in stream:
                 self._given += len(batch)
-                yield ids_of(batch)  # what is carried has been read, and its faults were told
+                yield ids_of(batch)  # the carried values were read by now, and their errors reported
 
-    def _begin(self, duplicates: int) -> None:
-        """All of the input has been read once, so the plan's size is known before the first file is looked up."""
+    def _begin_lookups(self, duplicates: int) -> None:
+        """Sets what is known once all of the input was read: the size of the plan, and how long it takes."""
         self.files, self.duplicates = self._given - duplicates, duplicates
         if self._settings is not None:
-            self.size = size_of(self.files, duplicates, self._settings)
-        if self._http is not None and self.size is not None:
-            now_s = SystemClock().wall_s() + (self._http.clock_skew_s or 0.0)
-            self.standing = Standing(now_s + CLOCK_S, self.size.least_s)
+            self.size = estimate_size(self.files, duplicates, self._settings)
+        if self._client is not None and self.size is not None:
+            now_s = SystemClock().wall_s() + (self._client.clock_skew_s or 0.0)
+            self.in_project = FilesInProject(now_s + CLOCK_S, self.size.least_s)
 
-    async def _look_up(self, chunks: MemoryObjectReceiveStream[_Numbered]) -> None:
-        """Goes on taking chunks when there is no more to be asked: the IDs themselves are still looked at."""
+    async def _look_up_files(self, chunks: MemoryObjectReceiveStream[NumberedIds]) -> None:
+        """Looks up chunks of IDs. After a failure it only drains the stream: the reader goes on, to check the IDs
+        themselves, and must not block."""
         async with chunks:
             async for first, file_ids in chunks:
-                if self._lookup is None or self.standing is None or self._trouble is not None:
+                if self._lookup is None or self.in_project is None or self._lookup_failure is not None:
                     continue
                 try:
-                    self.standing.look(first, file_ids, await self._lookup.find_files(file_ids))
+                    self.in_project.add_lookup(first, file_ids, await self._lookup.find(file_ids))
                 except LookupRefusedError as error:
-                    self._trouble = not_looked_up(str(error))
+                    self._lookup_failure = lookup_refused(str(error))
                 except ApiError as error:
-                    self._trouble = finding_of("api", error)
+                    self._lookup_failure = finding_from_error("api", error)
 
-    def _judge(self, duplicates: int, examples: tuple[str, ...]) -> None:
-        self.findings += judge_duplicates(duplicates, examples)
+    def _collect_findings(self, duplicates: int, examples: tuple[str, ...]) -> None:
+        self.findings += report_duplicates(duplicates, examples)
         self.findings += self._odd.findings()
-        if self.standing is not None:
-            self.findings += self.standing.findings()
-        if self._trouble is not None:
-            self.findings.append(self._trouble)
+        if self.in_project is not None:
+            self.findings += self.in_project.findings()
+        if self._lookup_failure is not None:
+            self.findings.append(self._lookup_failure)
         if self.size is not None and self._settings is not None:
-            self.findings += judge_cost(self.size, self._settings)
+            self.findings += assess_cost(self.size, self._settings)

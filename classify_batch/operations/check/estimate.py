@@ -1,4 +1,4 @@
-"""What a plan comes to: requests, the least time, and the most that it can cost."""
+"""Estimates a plan: its requests, the least time that it takes, and the most that it can cost."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from classify_batch.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class PlanSize:
     """A plan's size.
 
     Attributes:
-        requests: at least; looking comes on top.
-        least_s: no run under these limits is faster. How long jobs take is not in it, since nobody knows.
-        follows_from: the limit that `least_s` follows from, in words.
-        times_a_job: the run also takes this many times as long as a job; 0 where the jobs at once have no limit.
+        requests: at least; polls come on top.
+        least_s: no run under these limits is faster. It leaves the time that jobs take out, which is unknown.
+        follows_from: the limit that `least_s` follows from, as text.
+        times_a_job: the run also takes at least this many times as long as a job; 0 without a limit of jobs in flight.
     """
 
     files: int
@@ -31,16 +31,16 @@ class Size:
     cost: Cost
 
 
-def size_of(files: int, duplicates: int, settings: Settings) -> Size:
-    """A v1 job takes a create and a results call, a v2 job a create: its answer comes with a look."""
+def estimate_size(files: int, duplicates: int, settings: Settings) -> PlanSize:
+    """A v1 job takes a create and a results call; a v2 job only a create, since its answer comes with a poll."""
     limits, capabilities = settings.limits, settings.api.capabilities
     chunks = ceil(files / settings.files_per_job)
     requests = chunks if capabilities.answers_in_job else 2 * chunks
     creates_per_s = limits.creates_per_s or capabilities.creates_per_s
-    least_s, follows_from = requests / limits.requests_per_s, _at(requests, "requests", limits.requests_per_s)
+    least_s, follows_from = requests / limits.requests_per_s, _format_rate(requests, "requests", limits.requests_per_s)
     if creates_per_s is not None and chunks / creates_per_s > least_s:
-        least_s, follows_from = chunks / creates_per_s, _at(chunks, "creates", creates_per_s)
-    return Size(
+        least_s, follows_from = chunks / creates_per_s, _format_rate(chunks, "creates", creates_per_s)
+    return PlanSize(
         files=files,
         duplicates=duplicates,
         files_per_job=settings.files_per_job,
@@ -53,5 +53,5 @@ def size_of(files: int, duplicates: int, settings: Settings) -> Size:
     )
 
 
-def _at(count: int, what: str, per_s: float) -> str:
+def _format_rate(count: int, what: str, per_s: float) -> str:
     return f"{count:,} {what} at {per_s:g} a second"

@@ -1,4 +1,4 @@
-"""What a check finds. Of what comes in any number only the count and the first few are kept."""
+"""What a check finds. Of things that may be many, only their count and the first few are kept."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from classify_batch.inputs.ids import Fault
 EXAMPLES_MAX = 5
 
 INPUT = "input"
-"""The code of what keeps the input, or lines of it, from being file IDs: its examples are lines, with their faults."""
+"""The code of an input that can't be read, or of its bad lines: the examples are then lines with their errors."""
 
-_FIRST_TO_MEND = (ExitStatus.USAGE, ExitStatus.PERSON, ExitStatus.INCOMPLETE)
-"""Which status is left with where several are due: what nobody can mend by waiting goes first."""
+_STATUS_PRIORITY = (ExitStatus.USAGE, ExitStatus.PERSON, ExitStatus.INCOMPLETE)
+"""Which exit status wins where several apply: first what can't be fixed by waiting."""
 
 _LATER = frozenset({Verdict.LATER, Verdict.DOWN, Verdict.PLAN_FULL})
 
@@ -25,9 +25,9 @@ class Severity(StrEnum):
     """What a finding means for a run."""
 
     ERROR = "error"
-    """Must be mended first."""
+    """Must be fixed first."""
     WARNING = "warning"
-    """The run can begin, and something in it will go wrong or cost more than meant."""
+    """The run can begin, but something in it will go wrong, or cost more than expected."""
     NOTE = "note"
     """Good to know."""
 
@@ -52,14 +52,15 @@ class Finding:
     exit_status: ExitStatus = ExitStatus.USAGE
 
 
-class Seen:
-    """File IDs of one kind: how many, and which came first in the input, in whatever order they are told."""
+class CountedExamples:
+    """File IDs of one kind: how many, and which came first in the input, in whatever order they are added."""
 
     def __init__(self) -> None:
         self.count = 0
         self._first: list[tuple[int, str]] = []
 
-    def add(self, numbered: Iterable[tuple[int, str]]) -> None:
+    def add_numbered(self, numbered: Iterable[tuple[int, str]]) -> None:
+        """Adds IDs, each with its place in the input."""
         for each in numbered:
             self.count += 1
             if len(self._first) < EXAMPLES_MAX or each < self._first[-1]:
@@ -71,14 +72,14 @@ class Seen:
         return tuple(file_id for _, file_id in self._first)
 
 
-class FaultyLines:
-    """Lines of the input that hold no file ID: how many, and the first few."""
+class BadLines:
+    """Lines of the input that hold no file ID: how many, and the first few with their errors."""
 
     def __init__(self) -> None:
         self.count = 0
         self._first: list[Fault] = []
 
-    def take(self, fault: Fault) -> None:
+    def add_bad_line(self, fault: Fault) -> None:
         self.count += 1
         if len(self._first) < EXAMPLES_MAX:
             self._first.append(fault)
@@ -88,36 +89,36 @@ class FaultyLines:
             return
         first = self._first[0]
         unit = first.place.partition(" ")[0]
-        message = str(first.error) if self.count == 1 else f"{first.name}: {self.count:,} {unit}s can't be taken"
+        message = str(first.error) if self.count == 1 else f"{first.name}: {self.count:,} {unit}s can't be read"
         examples = tuple(f"{fault.place}: {fault.what}" for fault in self._first)
         yield Finding(Severity.ERROR, INPUT, message, first.hint, self.count, examples)
 
 
 def exit_status_of(findings: Iterable[Finding]) -> ExitStatus:
-    """0 unless there is an error."""
-    due = {finding.exit_status for finding in findings if finding.severity is Severity.ERROR}
-    return next((status for status in _FIRST_TO_MEND if status in due), ExitStatus.COMPLETE)
+    """The exit status of a check: 0 unless there is an error."""
+    statuses = {finding.exit_status for finding in findings if finding.severity is Severity.ERROR}
+    return next((status for status in _STATUS_PRIORITY if status in statuses), ExitStatus.COMPLETE)
 
 
-def finding_of(code: str, error: ClassifyBatchError) -> Finding:
-    """An error that ended a part of the check, with the status that it would end a run with."""
-    return Finding(Severity.ERROR, code, str(error), _hint_of(error), exit_status=_status_of(error))
+def finding_from_error(code: str, error: ClassifyBatchError) -> Finding:
+    """An error that ended a part of the check, with the exit status that it would give a run."""
+    return Finding(Severity.ERROR, code, str(error), _hint_of_error(error), exit_status=_exit_status_of_error(error))
 
 
-def findings_of_settings(error: SettingsError) -> Iterator[Finding]:
-    """Each fault in the settings, which come as one error: its first line tells how many where there are several."""
-    head, *faults = str(error).split("\n  ")
-    for words in faults or [head]:
-        yield Finding(Severity.ERROR, "settings", words, error.hint)
+def findings_from_settings_error(error: SettingsError) -> Iterator[Finding]:
+    """A finding for each error in the settings. SettingsError joins them in one message, below a head."""
+    head, *lines = str(error).split("\n  ")
+    for message in lines or [head]:
+        yield Finding(Severity.ERROR, "settings", message, error.hint)
 
 
-def _status_of(error: ClassifyBatchError) -> ExitStatus:
+def _exit_status_of_error(error: ClassifyBatchError) -> ExitStatus:
     if isinstance(error, ApiError):
         return ExitStatus.INCOMPLETE if error.verdict in _LATER else ExitStatus.PERSON
     return error.exit_status
 
 
-def _hint_of(error: ClassifyBatchError) -> str:
+def _hint_of_error(error: ClassifyBatchError) -> str:
     if isinstance(error, ApiError) and error.verdict in (Verdict.REFUSED, Verdict.MISSING):
         return "check api.base_url, api.project_id and api.organization_id, then give the same command"
     return error.hint

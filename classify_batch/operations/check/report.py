@@ -1,4 +1,4 @@
-"""A check's report: lines for a person, one object for a program."""
+"""The report of a check: lines for a person, one object for a program."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from typing import Any
 from classify_batch.errors import ExitStatus
 from classify_batch.inputs.ids import shorten
 from classify_batch.operations.check.check_input import Report
-from classify_batch.operations.check.estimate import Size
+from classify_batch.operations.check.estimate import PlanSize
 from classify_batch.operations.check.findings import INPUT, Finding, Severity
 
 _VERDICTS = {
     ExitStatus.COMPLETE: "nothing stops a run",
-    ExitStatus.USAGE: "mend the input or the settings first",
+    ExitStatus.USAGE: "fix the input or the settings first",
     ExitStatus.PERSON: "a person must act first",
     ExitStatus.INCOMPLETE: "the API is down; try again later",
 }
 
 
-def describe(report: Report) -> Iterator[str]:
+def format_report(report: Report) -> Iterator[str]:
     """The report as lines."""
     if report.files is not None:
         yield f"files       {report.files:,}  ({report.duplicates:,} repeated IDs left out)"
     if report.size is not None:
-        yield from _describe_size(report.size)
+        yield from format_size(report.size)
         yield f"looked up   {report.looked_up:,} of {report.size.files:,} files in the project"
     for finding in sorted(report.findings, key=lambda each: list(Severity).index(each.severity)):
-        yield f"{finding.severity:<12}{finding.message}{_examples(finding)}"
+        yield f"{finding.severity:<12}{finding.message}{format_examples(finding)}"
         yield f"  hint: {finding.hint}"
     yield f"result      {_VERDICTS[report.exit_status]}"
 
 
-def _describe_size(size: Size) -> Iterator[str]:
+def format_size(size: PlanSize) -> Iterator[str]:
+    """The size, time and cost of the plan, as lines."""
     each = "file" if size.files_per_job == 1 else "files"
     rates = ", then ".join(f"{rate:g}" for rate in size.cost.credits_per_page)
     yield f"chunks      {size.chunks:,}  (of up to {size.files_per_job} {each})"
-    yield f"requests    {size.requests:,}  at least; looking comes on top"
-    yield f"time        at least {span(size.least_s)}  ({size.follows_from})"
+    yield f"requests    {size.requests:,}  at least; polls come on top"
+    yield f"time        at least {format_duration(size.least_s)}  ({size.follows_from})"
     if size.times_a_job > 1:
         yield f"            and at least {size.times_a_job:,.4g} times as long as a job takes  (limits.jobs_in_flight)"
     yield (
@@ -46,16 +47,17 @@ def _describe_size(size: Size) -> Iterator[str]:
     )
 
 
-def _examples(finding: Finding) -> str:
+def format_examples(finding: Finding) -> str:
+    """The first few IDs, or lines, that a finding is about."""
     if not finding.examples:
         return ""
     more = finding.count is not None and finding.count > len(finding.examples)
-    if finding.code == INPUT:  # a single one is the message itself
+    if finding.code == INPUT:  # a single bad line is the message itself
         return "" if finding.count == 1 else f": {'; '.join(finding.examples)}{'; …' if more else ''}"
     return f": {', '.join(map(shorten, finding.examples))}{', …' if more else ''}"
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A length of time in its two largest units."""
     whole = round(seconds)
     if whole < 60:
@@ -66,7 +68,7 @@ def span(seconds: float) -> str:
     return f"{hours[0]:,} h {hours[1]} min"
 
 
-def summary(report: Report) -> dict[str, Any]:
+def summarize_report(report: Report) -> dict[str, Any]:
     """The report as one object."""
     size = report.size
     return {

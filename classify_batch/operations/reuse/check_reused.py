@@ -1,4 +1,4 @@
-"""Proves what a run took over: its bytes, its counts, and that it is about the files of the plan's first chunks."""
+"""Verifies what a run reused: its bytes, its counts, and that it answers the files of the plan's first chunks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from zlib import crc32
 
 from classify_batch.errors import DamagedError
-from classify_batch.operations.reuse.earlier_outcomes import whole_lines, with_answers
-from classify_batch.operations.reuse.outcome_answers import Answers
+from classify_batch.operations.reuse.earlier_outcomes import parse_answers, read_whole_lines
+from classify_batch.operations.reuse.outcome_answers import AnswerCounts
 from classify_batch.ports import RunStore
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import Reused
@@ -17,34 +17,35 @@ from classify_batch.vocabulary import Log
 
 
 async def check_reused(store: RunStore, reused: Reused, plan: PlanReader | None, outcomes: Buckets) -> list[str]:
-    """The faults of the lines that were taken over; their file IDs are added to `outcomes`.
+    """The errors in the reused lines. Adds their file IDs to `outcomes`.
 
-    `plan`: None where it is damaged, which is told already.
+    `plan`: None where it is damaged, which is reported elsewhere.
     """
-    faults: list[str] = []
-    answers, files, crc = Answers(), 0, 0
+    errors: list[str] = []
+    answers, files, crc = AnswerCounts(), 0, 0
     waiting: list[str] = []
-    lines = whole_lines(store, reused.bytes, with_answers)
-    async with closing(lines) as stream, closing(_planned(plan, reused)) as planned:
+    lines = read_whole_lines(store, reused.bytes, parse_answers)
+    async with closing(lines) as stream, closing(planned_file_ids(plan, reused)) as planned:
         try:
-            async for data, file_ids, said in stream:
+            async for data, file_ids, line_answers in stream:
                 crc, files = crc32(data, crc), files + len(file_ids)
-                answers.add(said)
+                answers.add_answers(line_answers)
                 outcomes.add(file_ids)
-                if plan is not None and not faults:
-                    faults += await _compare(file_ids, planned, waiting, files)
+                if plan is not None and not errors:
+                    errors += await compare_with_plan(file_ids, planned, waiting, files)
         except DamagedError as error:
-            return [*faults, f"reused outcomes: {error}"]
-        if plan is not None and not faults and (waiting or await anext(planned, None) is not None):
-            faults.append(f"{Log.RESULTS} has {files} reused outcomes, and the plan's reused chunks hold more files")
+            return [*errors, f"reused outcomes: {error}"]
+        if plan is not None and not errors and (waiting or await anext(planned, None) is not None):
+            errors.append(f"{Log.RESULTS} has {files} reused outcomes, and the plan's reused chunks hold more files")
     if crc != reused.crc:
-        faults.append(f"{Log.RESULTS}, lines 1 to {files}: reused outcomes are not as they were written")
-    if (files, *answers.told) != (reused.files, reused.counts, reused.types):
-        faults.append(f"{Log.RESULTS}: the reused outcomes are not those that run.json counts")
-    return faults
+        errors.append(f"{Log.RESULTS}, lines 1 to {files}: reused outcomes are not as they were written")
+    if (files, *answers.totals) != (reused.files, reused.counts, reused.types):
+        errors.append(f"{Log.RESULTS}: the reused outcomes are not those that run.json counts")
+    return errors
 
 
-async def _planned(plan: PlanReader | None, reused: Reused) -> AsyncGenerator[list[str], None]:
+async def planned_file_ids(plan: PlanReader | None, reused: Reused) -> AsyncGenerator[list[str], None]:
+    """The file IDs of the plan's reused chunks."""
     if plan is None:
         return
     async with closing(plan.stream()) as chunks:
@@ -54,10 +55,13 @@ async def _planned(plan: PlanReader | None, reused: Reused) -> AsyncGenerator[li
             yield file_ids
 
 
-async def _compare(
+async def compare_with_plan(
     file_ids: Sequence[str], planned: AsyncIterator[list[str]], waiting: list[str], last_line: int
 ) -> list[str]:
-    """Lines stand in the order of the plan. `waiting`: IDs that were read of the plan, and whose lines come next."""
+    """Compares the IDs of some lines with the plan, which has the same order; returns the first difference.
+
+    `waiting`: IDs that were read from the plan, and whose lines come next.
+    """
     while len(waiting) < len(file_ids) and (more := await anext(planned, None)) is not None:
         waiting += more
     pairs = zip(file_ids, waiting, strict=False)

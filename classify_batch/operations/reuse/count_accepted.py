@@ -1,4 +1,4 @@
-"""How many of the reused outcomes a run's triage accepts."""
+"""Counts the reused outcomes that a run's triage accepts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _decoder = msgspec.json.Decoder(_Line)
 
 
 async def count_accepted(store: RunStore, triage: TriageSettings | None) -> int:
-    """Reads results.jsonl as it was just written; nothing where nobody asked."""
+    """Counts the accepted lines of results.jsonl, which holds only reused ones yet; 0 without a triage."""
     if triage is None:
         return 0
     accepted, rest = 0, b""
@@ -31,15 +31,16 @@ async def count_accepted(store: RunStore, triage: TriageSettings | None) -> int:
         async for block in blocks:
             whole, _, rest = (rest + block).rpartition(b"\n")
             accepted += sum(
-                line.type is not None and triage.accepts(line.type, line.confidence) for line in _lines(whole)
+                line.type is not None and triage.accepts(line.type, line.confidence) for line in decode_lines(whole)
             )
             await checkpoint()
     return accepted
 
 
-def _lines(data: bytes) -> list[_Line]:
+def decode_lines(data: bytes) -> list[_Line]:
+    """The type and confidence of each line."""
     try:
         return _decoder.decode_lines(data)
-    except (msgspec.MsgspecError, ValueError):  # what msgspec is too strict for, and json wrote
+    except (msgspec.MsgspecError, ValueError):  # json wrote something that msgspec refuses, like a lone surrogate
         found: list[dict[str, Any]] = [json.loads(line) for line in data.split(b"\n")]
         return [_Line(line["type"], line["confidence"]) for line in found]

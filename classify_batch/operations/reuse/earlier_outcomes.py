@@ -1,7 +1,7 @@
-"""The results of an earlier run, as far as they are committed: whole lines with their file IDs, a block at a time.
+"""Reads the committed results of an earlier run: whole lines with their file IDs, a block at a time.
 
-The run may be incomplete, or on: what its journal doesn't vouch for is not read. At the first reading the journal's
-CRC-32 of every segment is proven: a damaged line must not become a sound one of another run.
+The run may be incomplete, or still running: only what its journal commits is read. The first pass checks the journal's
+CRC-32 of every segment: a damaged line must not be copied into a new run, where its checksum would be right.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from classify_batch.errors import DamagedError
 from classify_batch.model import Segment
-from classify_batch.operations.reuse.outcome_answers import outcome_answer, outcome_answers
+from classify_batch.operations.reuse.outcome_answers import parse_outcome_answer, parse_outcome_answers
 from classify_batch.ports import RunStore
 from classify_batch.rundir.crc_checker import CrcChecker
 from classify_batch.rundir.opened_run import RunOnDisk
@@ -21,42 +21,42 @@ from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log, OutcomeKind
 
-_HINT = "`classify-batch verify` tells all that is wrong; put the file back from a copy, or leave the run out"
+_HINT = "`classify-batch verify` names all damage; put the file back from a copy, or leave the run out"
 
-Read = TypeVar("Read")
+Parsed = TypeVar("Parsed")
 
 _SEGMENT = re.compile(rb'"results":\[(\d+),(\d+),(\d+)\]')
-"""Where a line of the journal names a segment; in a string the quotes would have a backslash before them. The journal
-was read as a whole already: to decode its lines once more would take seconds for a big one."""
+"""A segment in a line of the journal; inside a JSON string its quotes would be escaped. The journal was decoded, and so
+checked, before: decoding a big one again would take seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
-    """An earlier run whose outcomes may be taken over."""
+class EarlierRun:
+    """An earlier run whose outcomes may be reused."""
 
     store: RunStore
     run: RunOnDisk
 
 
-class Lines(NamedTuple):
-    """Whole lines that follow each other, and of each, where it was asked for, the file ID and what it answers."""
+class ResultLines(NamedTuple):
+    """Whole lines that follow each other; with their file IDs and answers, if these were parsed."""
 
     data: bytes
     file_ids: Sequence[str] = ()
     answers: Sequence[bytes] = ()
 
 
-async def proven_lines(earlier: Earlier) -> AsyncGenerator[Lines, None]:
-    """All committed lines of results.jsonl with their file IDs, some at a time, in their order.
+async def read_proven_lines(earlier: EarlierRun) -> AsyncGenerator[ResultLines, None]:
+    """All committed lines of results.jsonl with their file IDs, in order, some at a time. Checks their checksums.
 
     Raises:
         DamagedError: what was committed is not there as it was written.
     """
     store, standing = earlier.store, earlier.run.standing
     where, lines = f"{Log.RESULTS} in {store.where}", 0
-    async with closing(_segments(earlier)) as segments:
+    async with closing(committed_segments(earlier)) as segments:
         checker = CrcChecker(segments, where, _HINT)
-        async with closing(whole_lines(store, standing.results_end, with_file_ids, checker)) as stream:
+        async with closing(read_whole_lines(store, standing.results_end, parse_file_ids, checker)) as stream:
             async for some in stream:
                 lines += len(some.file_ids)
                 yield some
@@ -65,16 +65,16 @@ async def proven_lines(earlier: Earlier) -> AsyncGenerator[Lines, None]:
         raise DamagedError(f"{where} has {lines} lines, and the journal says {count}", hint=_HINT)
 
 
-async def whole_lines(
-    store: RunStore, end: int, read: Callable[[bytes], Lines] = Lines, checker: CrcChecker | None = None
-) -> AsyncGenerator[Lines, None]:
-    """The lines of the first `end` bytes of results.jsonl. Raises DamagedError where they are not there.
+async def read_whole_lines(
+    store: RunStore, end: int, parse: Callable[[bytes], ResultLines] = ResultLines, checker: CrcChecker | None = None
+) -> AsyncGenerator[ResultLines, None]:
+    """The lines of the first `end` bytes of results.jsonl. Raises DamagedError where the file is shorter.
 
-    `read`: what is made of some of them.
+    `parse`: makes the result of some lines.
     """
     where = f"{Log.RESULTS} in {store.where}"
     number, size, rest = 1, 0, b""
-    async with closing(_blocks(store, end)) as blocks:
+    async with closing(stream_committed(store, end)) as blocks:
         async for block in blocks:
             size += len(block)
             if checker is not None:
@@ -83,7 +83,7 @@ async def whole_lines(
             if newline:
                 data = whole + newline
                 try:
-                    lines = read(data)
+                    lines = parse(data)
                 except _BadLineError as error:
                     raise DamagedError(f"{where}, line {number + error.index}: not an outcome", hint=_HINT) from None
                 number += len(lines.file_ids)
@@ -95,35 +95,39 @@ async def whole_lines(
 
 
 class _BadLineError(ValueError):
+    """A line is no outcome; `index`: its place in the block."""
+
     def __init__(self, index: int) -> None:
         super().__init__(index)
         self.index = index
 
 
-def with_file_ids(data: bytes) -> Lines:
-    """Lines and their file IDs."""
-    return Lines(data, outcome_file_ids(data) or _each(data, outcome_file_id))
+def parse_file_ids(data: bytes) -> ResultLines:
+    """Lines with their file IDs."""
+    return ResultLines(data, outcome_file_ids(data) or parse_each_line(data, outcome_file_id))
 
 
-def with_answers(data: bytes) -> Lines:
-    """Lines, their file IDs, and what they answer."""
-    told = outcome_answers(data)
-    if told is None:
-        told = _each(data, outcome_file_id), _each(data, outcome_answer)
-    return Lines(data, *told)
+def parse_answers(data: bytes) -> ResultLines:
+    """Lines with their file IDs and answers."""
+    parsed = parse_outcome_answers(data)
+    if parsed is None:
+        parsed = parse_each_line(data, outcome_file_id), parse_each_line(data, parse_outcome_answer)
+    return ResultLines(data, *parsed)
 
 
-def _each(data: bytes, read: Callable[[bytes], Read]) -> list[Read]:
-    found: list[Read] = []
+def parse_each_line(data: bytes, parse: Callable[[bytes], Parsed]) -> list[Parsed]:
+    """What `parse` makes of each line; slow, but it knows which line is bad."""
+    parsed: list[Parsed] = []
     for index, line in enumerate(data.split(b"\n")[:-1]):
         try:
-            found.append(read(line))
+            parsed.append(parse(line))
         except ValueError:
             raise _BadLineError(index) from None
-    return found
+    return parsed
 
 
-async def _blocks(store: RunStore, end: int) -> AsyncGenerator[bytes, None]:
+async def stream_committed(store: RunStore, end: int) -> AsyncGenerator[bytes, None]:
+    """The first `end` bytes of results.jsonl in blocks; none where there is no file."""
     if not end:
         return
     try:
@@ -134,8 +138,8 @@ async def _blocks(store: RunStore, end: int) -> AsyncGenerator[bytes, None]:
         return
 
 
-async def _segments(earlier: Earlier) -> AsyncGenerator[Segment, None]:
-    """The pieces that results.jsonl was committed in, in their order: first what the run itself had taken over."""
+async def committed_segments(earlier: EarlierRun) -> AsyncGenerator[Segment, None]:
+    """The segments of results.jsonl, in order. The first is what the run itself had reused, if anything."""
     if (reused := earlier.run.run.reused) is not None:
         yield Segment(0, reused.bytes, reused.crc)
     rest = b""

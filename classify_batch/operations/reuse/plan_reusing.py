@@ -1,7 +1,8 @@
-"""Planning with earlier runs at hand: results.jsonl begins with what they answered, and the plan with its files.
+"""Plans a run that reuses earlier ones: results.jsonl begins with the reused lines, and the plan with their files.
 
-results.jsonl comes first, then plan.jsonl: the plan's first chunks are the files of the copied lines in their order,
-which are known when they are copied. Each is written whole or not at all, and without run.json there is no run.
+results.jsonl is written first, then plan.jsonl: the plan's first chunks hold the files of the copied lines in their
+order, which is known only when they are copied. Each file is written whole or not at all, and without run.json there is
+no run.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from zlib import crc32
 from classify_batch.engine.planner import chunked
 from classify_batch.errors import DamagedError
 from classify_batch.inputs.dedupe import distinct
-from classify_batch.operations.reuse.copied_lines import copied_lines
+from classify_batch.operations.reuse.copied_lines import copy_lines
 from classify_batch.operations.reuse.count_accepted import count_accepted
-from classify_batch.operations.reuse.earlier_outcomes import Earlier
-from classify_batch.operations.reuse.known_files import Judged, KnownFiles
-from classify_batch.operations.reuse.outcome_answers import Answers, outcome_answer
+from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
+from classify_batch.operations.reuse.known_files import KnownFiles, SortedLines
+from classify_batch.operations.reuse.outcome_answers import AnswerCounts, parse_outcome_answer
 from classify_batch.ports import RunStore
 from classify_batch.rundir.plan import PlanSummary, write_plan
 from classify_batch.rundir.run_json import Reused
@@ -29,20 +30,20 @@ from classify_batch.streams.spill import LIMITS, Limits, Spool
 from classify_batch.vocabulary import FILES_PER_JOB_MAX, Log, OutcomeKind
 
 _COPIED_LINES = 4096
-"""As many are written at once: a write takes a hop to a thread."""
+"""So many lines are written at once: each write switches to a thread."""
 
 _LIMITS = LIMITS._replace(buckets=1009, held_ids=1 << 17)
-"""More IDs wait in memory for their buckets: there are thrice as many as without reuse, and this takes 30 MiB. Of more
-buckets each is smaller: the two sets of a bucket, of 10,000 IDs each where there are 10 million, stay in the CPU's
-cache, which halves the time of their comparison."""
+"""More IDs are held in memory: there are three times as many as without reuse, and this takes 30 MiB. With more
+buckets, each is smaller: of 10 million IDs, the two sets of a bucket have 10,000 each and stay in the CPU's cache,
+which halves the time of their comparison."""
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class ReusingPlan:
     """What was planned.
 
     Attributes:
-        reused: what was taken over; None where the earlier runs knew no file of the input.
+        reused: what was reused; None where the earlier runs know no file of the input.
     """
 
     plan: PlanSummary
@@ -53,65 +54,67 @@ class Planned:
 async def plan_reusing(
     store: RunStore,
     batches: AsyncIterator[list[str]],
-    runs: Sequence[Earlier],
+    runs: Sequence[EarlierRun],
     files_per_job: int,
     *,
     triage: TriageSettings | None = None,
     directory: Path | None = None,
     limits: Limits | None = None,
-) -> Planned:
-    """Writes results.jsonl, where there is something to reuse, and plan.jsonl.
+) -> ReusingPlan:
+    """Writes plan.jsonl, and before it results.jsonl, if there is something to reuse.
 
     Args:
-        batches: the input's rows. runs: those whose outcomes fit, the newest first.
-        directory: where temporary files go that outgrow memory: five times the input's size, and six
-            where it spells the IDs of the earlier runs otherwise.
+        batches: the rows of the input.
+        runs: the runs whose outcomes may be reused, the newest first.
+        directory: where temporary files go: up to five times the input's size, or six times if it spells IDs
+            differently than the earlier runs.
 
     Raises:
-        DamagedError: a run's results are not there as they were written.
-        StoreError: the disk refuses. Whatever `batches` raises comes through.
+        DamagedError: a run's results are not as they were written.
+        StoreError: the disk refuses a write.
     """
     if limits is None:
         limits = _LIMITS if runs else LIMITS
     with KnownFiles(directory, limits) as known, Spool(directory, limits) as copied_ids:
-        await known.read(runs)
+        await known.read_runs(runs)
         new = distinct(batches, directory=directory, limits=limits, known=known)
         async with closing(new) as new_batches:
-            first = await anext(new_batches, list[str]())  # all of the input was read by then, and is judged
+            first = await anext(new_batches, list[str]())  # by now all of the input was read, and compared with `known`
             reused = None
-            per_chunk = files_per_job if files_per_job > 1 else FILES_PER_JOB_MAX  # what is reused goes out in no job
+            per_chunk = files_per_job if files_per_job > 1 else FILES_PER_JOB_MAX  # reused files go into no job
             if new.known:
-                copying = _Copying(known, copied_ids, per_chunk, most=2 * new.known > known.lines)
-                await store.replace(Log.RESULTS, copying.blocks(runs))
-                reused = copying.reused(await count_accepted(store, triage))
+                copies = ReusedLines(known, copied_ids, per_chunk, most=2 * new.known > known.lines)
+                await store.replace(Log.RESULTS, copies.copied_blocks(runs))
+                reused = copies.summarize(await count_accepted(store, triage))
             elif await store.size(Log.RESULTS):
-                await store.truncate(Log.RESULTS, 0)  # what a killed planning left
-            plan = await write_plan(store, _chunks(copied_ids, per_chunk, first, new_batches, files_per_job))
-    return Planned(plan, new.duplicates, reused)
+                await store.truncate(Log.RESULTS, 0)  # a killed planning left it
+            plan = await write_plan(store, plan_chunks(copied_ids, per_chunk, first, new_batches, files_per_job))
+    return ReusingPlan(plan, new.duplicates, reused)
 
 
-async def _chunks(
+async def plan_chunks(
     copied_ids: Spool, per_chunk: int, first: list[str], new_batches: AsyncIterator[list[str]], files_per_job: int
 ) -> AsyncGenerator[list[str], None]:
+    """The chunks of the plan: first the reused files, then the new ones."""
     for file_ids in copied_ids.replay():
         for start in range(0, len(file_ids), per_chunk):
             yield file_ids[start : start + per_chunk]
 
-    async def new() -> AsyncGenerator[list[str], None]:
+    async def new_file_ids() -> AsyncGenerator[list[str], None]:
         yield first
         async for batch in new_batches:
             yield batch
 
-    async with closing(chunked(new(), files_per_job)) as chunks:
+    async with closing(chunked(new_file_ids(), files_per_job)) as chunks:
         async for chunk in chunks:
             yield chunk
 
 
-class _Copying:
-    """Copies the lines that count, a chunk at a time, and counts what goes by.
+class ReusedLines:
+    """Copies the lines that count, a chunk at a time, and counts their answers.
 
-    What they answer is counted by the lines that are fewer: where most lines count, a run's own sums are taken, less
-    the answers of the lines that don't.
+    Parsing answers takes time, so the fewer lines are parsed: if most lines count (`most`), the answers of those that
+    don't are subtracted from the earlier run's own sums.
     """
 
     def __init__(self, known: KnownFiles, copied_ids: Spool, files_per_chunk: int, *, most: bool) -> None:
@@ -120,12 +123,12 @@ class _Copying:
         self._copied_ids = copied_ids
         self._per_chunk = files_per_chunk
         self._chunks = self._bytes = self._crc = 0
-        self._answers = Answers()
+        self._answers = AnswerCounts()
         self._files: Counter[int] = Counter()
-        self._runs: Sequence[Earlier] = ()
+        self._runs: Sequence[EarlierRun] = ()
 
-    async def blocks(self, runs: Sequence[Earlier]) -> AsyncGenerator[bytes, None]:
-        """A chunk never holds lines of two runs."""
+    async def copied_blocks(self, runs: Sequence[EarlierRun]) -> AsyncGenerator[bytes, None]:
+        """The copied lines of all runs. A chunk never holds lines of two runs."""
         self._runs = runs
         for number, earlier in enumerate(runs):
             lines: list[bytes] = []
@@ -134,37 +137,37 @@ class _Copying:
                 standing = earlier.run.standing
                 answered = {kind: n for kind, n in standing.outcomes.items() if kind != OutcomeKind.FAILED}
                 self._answers.add_sums(answered, standing.types)
-            async with closing(self._known.judged(number, earlier)) as stream:
-                async for judged in stream:
-                    self._count(earlier, judged)
-                    lines += judged.lines
-                    file_ids += judged.file_ids
+            async with closing(self._known.sorted_lines(number, earlier)) as stream:
+                async for some in stream:
+                    self._count_answers(earlier, some)
+                    lines += some.lines
+                    file_ids += some.file_ids
                     if len(lines) >= _COPIED_LINES:
                         whole = len(lines) - len(lines) % self._per_chunk
-                        yield self._block(number, lines[:whole], file_ids[:whole])
+                        yield self._copy_chunks(number, lines[:whole], file_ids[:whole])
                         del lines[:whole], file_ids[:whole]
             if lines:
-                yield self._block(number, lines, file_ids)
+                yield self._copy_chunks(number, lines, file_ids)
 
-    def _count(self, earlier: Earlier, judged: Judged) -> None:
+    def _count_answers(self, earlier: EarlierRun, lines: SortedLines) -> None:
         try:
             if self._most:
-                self._answers.add(map(outcome_answer, judged.left_out), sign=-1)
+                self._answers.add_answers(map(parse_outcome_answer, lines.left_out), sign=-1)
             else:
-                self._answers.add(map(outcome_answer, judged.lines))
+                self._answers.add_answers(map(parse_outcome_answer, lines.lines))
         except ValueError as error:
-            raise _no_outcome(earlier, error) from None
+            raise _bad_line_error(earlier, error) from None
 
-    def _block(self, number: int, lines: list[bytes], file_ids: list[str]) -> bytes:
-        """Whole chunks as they are written; the last one may be shorter."""
+    def _copy_chunks(self, number: int, lines: list[bytes], file_ids: list[str]) -> bytes:
+        """Copies whole chunks; only the last one may be shorter."""
         run, chunks = self._runs[number], list[bytes]()
         self._copied_ids.add(file_ids)
         try:
             for start in range(0, len(lines), self._per_chunk):
                 some = lines[start : start + self._per_chunk]
-                chunks.append(copied_lines(some, self._chunks + len(chunks), run.run.run.run_id))
+                chunks.append(copy_lines(some, self._chunks + len(chunks), run.run.run.run_id))
         except ValueError as error:
-            raise _no_outcome(run, error) from None
+            raise _bad_line_error(run, error) from None
         data = b"".join(chunks)
         self._chunks += len(chunks)
         self._files[number] += len(file_ids)
@@ -172,9 +175,9 @@ class _Copying:
         self._crc = crc32(data, self._crc)
         return data
 
-    def reused(self, accepted: int) -> Reused:
-        """What was taken over."""
-        counts, types = self._answers.told
+    def summarize(self, accepted: int) -> Reused:
+        """What was reused, for run.json."""
+        counts, types = self._answers.totals
         runs = [(self._runs[number], files) for number, files in sorted(self._files.items())]
         return Reused(
             chunks=self._chunks,
@@ -191,8 +194,8 @@ class _Copying:
         )
 
 
-def _no_outcome(earlier: Earlier, error: ValueError) -> DamagedError:
+def _bad_line_error(earlier: EarlierRun, error: ValueError) -> DamagedError:
     return DamagedError(
-        f"{Log.RESULTS} in {earlier.store.where} has a line that is no outcome: {error}",
-        hint="`classify-batch verify` tells all that is wrong; leave the run out",
+        f"{Log.RESULTS} in {earlier.store.where} has a line that is not an outcome: {error}",
+        hint="`classify-batch verify` names all damage; leave the run out",
     )

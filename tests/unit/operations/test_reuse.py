@@ -22,13 +22,17 @@ from classify_batch.errors import DamagedError
 from classify_batch.file_keys import file_key
 from classify_batch.lifecycle import Ended, Finished, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Segment, to_ranges
-from classify_batch.operations.reuse.copied_lines import copied_lines, renamed_line
-from classify_batch.operations.reuse.earlier_outcomes import Earlier
-from classify_batch.operations.reuse.earlier_runs import Reuse, earlier_runs
-from classify_batch.operations.reuse.outcome_answers import Answers, outcome_answer, outcome_answers
+from classify_batch.operations.reuse.copied_lines import copy_lines, rename_file_in_line
+from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
+from classify_batch.operations.reuse.earlier_runs import Reuse, find_earlier_runs
+from classify_batch.operations.reuse.outcome_answers import (
+    AnswerCounts,
+    parse_outcome_answer,
+    parse_outcome_answers,
+)
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
-from classify_batch.operations.reuse.run_differences import differences
-from classify_batch.operations.verify import Verification, verify
+from classify_batch.operations.reuse.run_differences import find_differences
+from classify_batch.operations.verify import Verification, verify_store
 from classify_batch.rundir.journal.totals import Totals, read_totals
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
@@ -109,7 +113,7 @@ async def run_of(store: MemoryStore) -> RunOnDisk:
 async def planned_night(night: Night, number: int, before: Sequence[MemoryStore]) -> Stream:
     """A new run, planned."""
     store = Stream()
-    earlier = [Earlier(before[each], await run_of(before[each])) for each in sorted(night.reuses, reverse=True)]
+    earlier = [EarlierRun(before[each], await run_of(before[each])) for each in sorted(night.reuses, reverse=True)]
     planned = await plan_reusing(store, batches(night.file_ids), earlier, FILES_PER_JOB, limits=TINY)
     await write_run_file(store, SETTINGS, planned.plan, planned.duplicates, At(1000.0 * number), planned.reused)
     return store
@@ -188,7 +192,7 @@ def lines_in(files: Mapping[str, bytes], name: str) -> list[dict[str, Any]]:
 
 
 async def verified(store: MemoryStore) -> Verification:
-    found = await verify(store)
+    found = await verify_store(store)
     assert found is not None
     return found
 
@@ -282,7 +286,7 @@ async def check(night: Night, stores: Sequence[MemoryStore]) -> None:
     assert failed == {key for key, each in asked.items() if each.failed}
 
     found = await verified(store)
-    assert (found.faults, found.complete) == ([], WAITS not in asked.values())
+    assert (found.errors, found.complete) == ([], WAITS not in asked.values())
     assert found.counts["failed"] == len(failed)
     assert sum(found.counts.values()) == len(results) + len(failed)
     assert run.run.reused_files == len(expected)
@@ -343,7 +347,7 @@ def test_an_outcome_is_reused_under_another_spelling(then: int, now: int) -> Non
         results = lines_in(store.files, Log.RESULTS)
         assert [line["file_id"] for line in results] == [*later, "x"]
         assert {line["reused_from"] for line in results} == {(await run_of(first)).run.run_id}
-        assert (await verified(store)).faults == []
+        assert (await verified(store)).errors == []
 
     anyio.run(main)
 
@@ -358,7 +362,7 @@ def test_an_earlier_run_may_hold_a_file_under_two_spellings() -> None:
         store = await planned_night(Night(["x", file_id], {}, [0]), 1, [first])
         told = [(line["file_id"], line["type"]) for line in lines_in(store.files, Log.RESULTS)]
         assert told == [(file_id, "invoice"), ("x", "invoice")]
-        assert (await verified(first)).faults == (await verified(store)).faults == []
+        assert (await verified(first)).errors == (await verified(store)).errors == []
 
     anyio.run(main)
 
@@ -371,17 +375,17 @@ def test_a_copied_line_is_the_line(said: list[Said], reused: dict[str, str]) -> 
     """Only `chunk` and `reused_from` differ; a line that says already who paid keeps it; and its answer is counted."""
     given_lines = [line_of(f"f{n}", each, n // 2) | reused for n, each in enumerate(said)]
     lines = [encode_line(line)[:-1] for line in given_lines]
-    copied = copied_lines(lines, 71, 'a "run"')
+    copied = copy_lines(lines, 71, 'a "run"')
     assert [json.loads(line) for line in copied.split(b"\n")[:-1]] == [
         {"reused_from": 'a "run"', **json.loads(line), "chunk": 71} for line in lines
     ]
-    counted = Answers()
-    counted.add(map(outcome_answer, lines))
-    if (told := outcome_answers(b"".join(line + b"\n" for line in lines))) is not None:
-        at_once = Answers()
-        at_once.add(told[1])
-        assert at_once.told == counted.told
-    assert counted.told == (
+    counted = AnswerCounts()
+    counted.add_answers(map(parse_outcome_answer, lines))
+    if (told := parse_outcome_answers(b"".join(line + b"\n" for line in lines))) is not None:
+        at_once = AnswerCounts()
+        at_once.add_answers(told[1])
+        assert at_once.totals == counted.totals
+    assert counted.totals == (
         Counter(outcome_of(each) for each in said),
         Counter(each.type for each in said if each.type is not None),
     )
@@ -390,7 +394,7 @@ def test_a_copied_line_is_the_line(said: list[Said], reused: dict[str, str]) -> 
 def test_keys_in_another_order() -> None:
     """A line that another program wrote, with `chunk` first or last, is taken over all the same."""
     lines = [b'{"chunk": 1, "file_id": "a", "outcome": "unmatched", "type": null}', b'{"file_id":"b","chunk":2}']
-    copied = [json.loads(line) for line in copied_lines(lines, 9, "r").splitlines()]
+    copied = [json.loads(line) for line in copy_lines(lines, 9, "r").splitlines()]
     assert copied == [
         {"chunk": 9, "file_id": "a", "outcome": "unmatched", "type": None, "reused_from": "r"},
         {"file_id": "b", "chunk": 9, "reused_from": "r"},
@@ -401,7 +405,7 @@ def test_a_line_gets_another_file_id() -> None:
     """Only the ID differs, wherever it stands in the line and whatever else does."""
     lines = [b'{"file_id":"a","reasoning":"\\"file_id\\":\\"a\\"","chunk":1}', b'{"chunk": 1, "file_id": "a"}']
     for line in lines:
-        assert json.loads(renamed_line(line, 'B "c"')) == {**json.loads(line), "file_id": 'B "c"'}
+        assert json.loads(rename_file_in_line(line, 'B "c"')) == {**json.loads(line), "file_id": 'B "c"'}
 
 
 # --- Which runs fit -----------------------------------------------------------------------------------------------
@@ -432,14 +436,14 @@ IDENTITY = {"api_version": "v1", "base_url": "https://a", "project_id": "p", "mo
 )
 def test_which_runs_fit(theirs: dict[str, object], differing: list[str]) -> None:
     """What decides the answers must be the same, however it is spelled; how the API is reached need not."""
-    assert differences(IDENTITY, {**IDENTITY, **theirs}) == differing
-    assert differences({**IDENTITY, **theirs}, IDENTITY) == differing
+    assert find_differences(IDENTITY, {**IDENTITY, **theirs}) == differing
+    assert find_differences({**IDENTITY, **theirs}, IDENTITY) == differing
 
 
 def test_pages_in_another_order() -> None:
     """Pages are a set."""
     ours, theirs = ({"parsing_configuration": {"target_pages": pages}} for pages in ([2, 0], [0, 2, 2]))
-    assert differences(ours, theirs) == []
+    assert find_differences(ours, theirs) == []
 
 
 def test_more_pages_than_are_read_by_default() -> None:
@@ -450,9 +454,9 @@ def test_more_pages_than_are_read_by_default() -> None:
         return {**IDENTITY, "api_version": version, "parsing_configuration": parsing}
 
     v1, v2, five, seven = told("v1"), told("v2"), told("v1", max_pages=5), told("v1", max_pages=7)
-    assert differences(v1, v1) == differences(v2, v2) == differences(v2, seven) == []
+    assert find_differences(v1, v1) == find_differences(v2, v2) == find_differences(v2, seven) == []
     for ours, theirs in ((v1, v2), (v1, five), (v1, seven), (v2, five), (five, seven)):
-        assert differences(ours, theirs) == ["parsing configuration"]
+        assert find_differences(ours, theirs) == ["parsing configuration"]
 
 
 def test_where_earlier_runs_are(tmp_path: Path) -> None:
@@ -469,8 +473,8 @@ def test_where_earlier_runs_are(tmp_path: Path) -> None:
         (tmp_path / "latest").symlink_to(tmp_path / "runs" / "a-new")
         runs, asked = tmp_path / "runs", SETTINGS.identity()
         given: list[Reuse] = [runs, str(runs / "m-mid"), [runs / "m-mid", runs, tmp_path / "latest"], ()]
-        found = [await earlier_runs(reuse, runs / "new", asked) for reuse in given]
-        found.append(await earlier_runs([runs], runs / "a-new", asked))
+        found = [await find_earlier_runs(reuse, runs / "new", asked) for reuse in given]
+        found.append(await find_earlier_runs([runs], runs / "a-new", asked))
         return [[Path(earlier.store.where).name for earlier in each] for each in found]
 
     every = ["a-new", "m-mid", "z-old"]
@@ -496,7 +500,7 @@ def test_a_damaged_source_is_refused() -> None:
         for data in (*spoiled, results[:-1], b""):
             damaged = Stream(source | {Log.RESULTS.value: data})
             store = Stream()
-            run = Earlier(damaged, await run_of(damaged))
+            run = EarlierRun(damaged, await run_of(damaged))
             with pytest.raises(DamagedError, match=r"results\.jsonl in memory"):
                 await plan_reusing(store, batches(["a"]), [run], FILES_PER_JOB, limits=TINY)
             assert store.files == {}
@@ -509,14 +513,14 @@ def test_verify_finds_each_flipped_bit() -> None:
 
     async def main() -> None:
         _, files = await source_and_reuser()
-        assert (await verified(MemoryStore(files))).faults == []
+        assert (await verified(MemoryStore(files))).errors == []
         results, reused = files[Log.RESULTS], (await run_of(MemoryStore(files))).run.reused
         assert reused is not None
         for at in range(reused.bytes):
             spoiled = bytes([*results[:at], results[at] ^ 1, *results[at + 1 :]])
-            assert (await verified(MemoryStore(files | {Log.RESULTS.value: spoiled}))).faults, at
+            assert (await verified(MemoryStore(files | {Log.RESULTS.value: spoiled}))).errors, at
         for end in (0, 1, reused.bytes - 1):
-            faults = (await verified(MemoryStore(files | {Log.RESULTS.value: results[:end]}))).faults
+            faults = (await verified(MemoryStore(files | {Log.RESULTS.value: results[:end]}))).errors
             assert any("results.jsonl" in fault for fault in faults)
 
     anyio.run(main)
@@ -539,7 +543,7 @@ def test_verify_holds_run_json_against_the_lines(key: str, value: object, words:
         store = await planned_night(Night(["e", "d", "c", "b", "z"], {}, [0]), 1, [first])
         run = json.loads(store.files["run.json"])
         run["reused"][key] = value
-        return (await verified(MemoryStore(store.files | {"run.json": json.dumps(run).encode()}))).faults
+        return (await verified(MemoryStore(store.files | {"run.json": json.dumps(run).encode()}))).errors
 
     assert any(words in fault for fault in anyio.run(main))
 
@@ -554,7 +558,7 @@ def test_verify_holds_the_plan_against_the_lines() -> None:
         run = json.loads(store.files["run.json"]) | {"plan_sha256": hashlib.sha256(plan).hexdigest()}
         return (
             await verified(MemoryStore(store.files | {"plan.jsonl": plan, "run.json": json.dumps(run).encode()}))
-        ).faults
+        ).errors
 
     assert anyio.run(main) == ["results.jsonl, line 1: file ID a is not the one that the plan has there"]
 
@@ -572,7 +576,7 @@ def test_same_input_same_bytes() -> None:
             source = Stream(first.files)
             source.block_bytes = block_bytes
             store = Stream()
-            earlier = [Earlier(source, await run_of(source))]
+            earlier = [EarlierRun(source, await run_of(source))]
             planned = await plan_reusing(
                 store, batches(["x", *(f"f{n}" for n in range(20))]), earlier, 4, limits=limits
             )
@@ -589,7 +593,7 @@ def test_jobs_of_one_file_make_no_chunks_of_one() -> None:
         first = await spent(Night([f"f{n}" for n in range(30)]), 0, [])
         store = Stream()
         asked = batches([f"f{n}" for n in range(33)])
-        planned = await plan_reusing(store, asked, [Earlier(first, await run_of(first))], 1, limits=TINY)
+        planned = await plan_reusing(store, asked, [EarlierRun(first, await run_of(first))], 1, limits=TINY)
         assert planned.reused is not None
         assert [len(line["file_ids"]) for line in lines_in(store.files, "plan.jsonl")] == [30, 1, 1, 1]
 
@@ -603,7 +607,7 @@ def test_nothing_to_reuse_leaves_no_trace() -> None:
         first = await spent(Night(["a", "b"], {"b": FAILS}), 0, [])
         plain = await planned_night(Night(["b", "c", "b"]), 1, [])
         store = Stream({Log.RESULTS.value: b'{"reused_from":"r"}\n'})
-        earlier = [Earlier(first, await run_of(first))]
+        earlier = [EarlierRun(first, await run_of(first))]
         planned = await plan_reusing(store, batches(["b", "c", "b"]), earlier, FILES_PER_JOB, limits=TINY)
         assert (planned.reused, planned.duplicates) == (None, 1)
         assert store.files == {Log.RESULTS.value: b"", "plan.jsonl": plain.files["plan.jsonl"]}

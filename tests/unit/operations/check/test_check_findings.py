@@ -9,10 +9,17 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from classify_batch.errors import ApiError, ExitStatus, SourceError, Verdict
-from classify_batch.operations.check.assess import Oddities, Standing, judge_cost, judge_settings
-from classify_batch.operations.check.estimate import size_of
-from classify_batch.operations.check.findings import EXAMPLES_MAX, Finding, Seen, Severity, exit_status_of, finding_of
-from classify_batch.operations.check.report import span
+from classify_batch.operations.check.assess import FilesInProject, OddIds, assess_cost, assess_settings
+from classify_batch.operations.check.estimate import estimate_size
+from classify_batch.operations.check.findings import (
+    EXAMPLES_MAX,
+    CountedExamples,
+    Finding,
+    Severity,
+    exit_status_of,
+    finding_from_error,
+)
+from classify_batch.operations.check.report import format_duration
 from classify_batch.protocol.file_bodies import StoredFile
 from classify_batch.settings import Settings
 
@@ -24,7 +31,7 @@ def settings(rules: list[dict[str, str]] = RULES, parsing: dict[str, Any] | None
 
 
 def codes(**values: Any) -> list[str]:
-    return [finding.code for finding in judge_settings(settings(**values))]
+    return [finding.code for finding in assess_settings(settings(**values))]
 
 
 def test_sound_settings_have_no_finding() -> None:
@@ -35,7 +42,7 @@ def test_sound_settings_have_no_finding() -> None:
 def test_descriptions_that_only_look_different() -> None:
     """Case and blanks make no difference to a reader."""
     same = [*RULES, {"type": "c", "description": "The  first of THEM"}]
-    (finding,) = judge_settings(settings(same))
+    (finding,) = assess_settings(settings(same))
     assert (finding.severity, finding.code) == (Severity.WARNING, "same_description")
     assert "'a' and 'c'" in finding.message
 
@@ -61,55 +68,55 @@ def test_v2_is_told_to_read_as_many_pages_as_are_named() -> None:
     assert codes(parsing=first, api={"version": "v2"}) == []
     assert codes(parsing=first) == ["pages_not_read"]
     beyond = {"target_pages": [*range(6), 9]}
-    (finding,) = judge_settings(settings(parsing=beyond, api={"version": "v2"}))
+    (finding,) = assess_settings(settings(parsing=beyond, api={"version": "v2"}))
     assert "max_pages is 7 (as many as are named)" in finding.message
 
 
 def test_the_least_time() -> None:
     """It follows from the slower of the two rates; v2's creates have the documented 40 a second unless told."""
     v2 = {"version": "v2"}
-    assert size_of(1000, 0, settings(limits={"requests_per_s": 2})).least_s == 10
-    assert size_of(1001, 0, settings(limits={"requests_per_s": 2})).least_s == 11
-    assert size_of(1000, 0, settings(limits={"requests_per_s": 2, "creates_per_s": 0.5})).least_s == 20
-    assert size_of(1000, 0, settings(limits={"requests_per_s": 100}, api=v2)).least_s == 25
-    assert size_of(1000, 0, settings(limits={"requests_per_s": 20}, api=v2)).least_s == 50
-    assert size_of(1000, 0, settings(limits={"requests_per_s": 99, "creates_per_s": 80}, api=v2)).least_s == 12.5
-    assert size_of(1000, 0, settings(limits={"jobs_in_flight": 4})).times_a_job == 2.5
-    assert size_of(1000, 0, settings(limits={"jobs_in_flight": 0})).times_a_job == 0
+    assert estimate_size(1000, 0, settings(limits={"requests_per_s": 2})).least_s == 10
+    assert estimate_size(1001, 0, settings(limits={"requests_per_s": 2})).least_s == 11
+    assert estimate_size(1000, 0, settings(limits={"requests_per_s": 2, "creates_per_s": 0.5})).least_s == 20
+    assert estimate_size(1000, 0, settings(limits={"requests_per_s": 100}, api=v2)).least_s == 25
+    assert estimate_size(1000, 0, settings(limits={"requests_per_s": 20}, api=v2)).least_s == 50
+    assert estimate_size(1000, 0, settings(limits={"requests_per_s": 99, "creates_per_s": 80}, api=v2)).least_s == 12.5
+    assert estimate_size(1000, 0, settings(limits={"jobs_in_flight": 4})).times_a_job == 2.5
+    assert estimate_size(1000, 0, settings(limits={"jobs_in_flight": 0})).times_a_job == 0
 
 
 def test_the_cost_against_the_limit() -> None:
     """A bound that the run can reach is no finding; one that it can pass is."""
     told = settings(limits={"max_credits": 50})
-    assert [*judge_cost(size_of(10, 0, told), told)] == []
-    assert [each.code for each in judge_cost(size_of(11, 0, told), told)] == ["max_credits"]
-    assert [*judge_cost(size_of(11, 0, settings()), settings())] == []
+    assert [*assess_cost(estimate_size(10, 0, told), told)] == []
+    assert [each.code for each in assess_cost(estimate_size(11, 0, told), told)] == ["max_credits"]
+    assert [*assess_cost(estimate_size(11, 0, settings()), settings())] == []
 
 
 def test_odd_ones_need_nine_others_each() -> None:
     """IDs are opaque: only where at least nine in ten are UUIDs, the others are odd."""
     for uuids, found in ((9, [1]), (8, []), (0, [])):
-        oddities = Oddities()
-        oddities.look(0, ["odd"])
-        oddities.look(1, [str(uuid5(NAMESPACE_URL, str(number))) for number in range(uuids)])
-        assert [finding.count for finding in oddities.findings()] == found
+        odd_ids = OddIds()
+        odd_ids.add_file_ids(0, ["odd"])
+        odd_ids.add_file_ids(1, [str(uuid5(NAMESPACE_URL, str(number))) for number in range(uuids)])
+        assert [finding.count for finding in odd_ids.findings()] == found
 
 
 def test_uuids_are_not_odd_in_any_spelling() -> None:
     """A UUID in upper case, without hyphens or in braces is no header and no cut line."""
     uuids = [str(uuid5(NAMESPACE_URL, str(number))) for number in range(30)]
-    oddities = Oddities()
-    oddities.look(0, [*uuids, uuids[0].upper(), uuids[1].replace("-", ""), f"{{{uuids[2]}}}", uuids[3][:-1]])
-    assert [finding.examples for finding in oddities.findings()] == [(uuids[3][:-1],)]
+    odd_ids = OddIds()
+    odd_ids.add_file_ids(0, [*uuids, uuids[0].upper(), uuids[1].replace("-", ""), f"{{{uuids[2]}}}", uuids[3][:-1]])
+    assert [finding.examples for finding in odd_ids.findings()] == [(uuids[3][:-1],)]
 
 
 def test_a_file_that_the_server_spells_otherwise_is_there() -> None:
     """Files that the project lists in lower case are found by IDs in upper case, which findings name as given."""
     there, gone, absent = (str(uuid5(NAMESPACE_URL, name)).upper() for name in ("there", "gone", "absent"))
     found = [StoredFile(there.lower()), StoredFile(gone.lower(), expires_at="1970-01-01T00:00:00Z")]
-    standing = Standing(1000.0, 10.0)
-    standing.look(0, [there, gone, absent, "ODD"], [*found, StoredFile("odd")])
-    told = [(each.code, each.examples) for each in standing.findings()]
+    files = FilesInProject(1000.0, 10.0)
+    files.add_lookup(0, [there, gone, absent, "ODD"], [*found, StoredFile("odd")])
+    told = [(each.code, each.examples) for each in files.findings()]
     assert told == [("not_in_project", (absent, "ODD")), ("expired", (gone,))]
 
 
@@ -117,9 +124,9 @@ def test_examples_are_the_first_in_whatever_order_they_come() -> None:
     """Answers come in no order, and the report is the same every time."""
     numbered = [(number, f"f{number}") for number in range(200)]
     random.Random(1).shuffle(numbered)
-    seen = Seen()
+    seen = CountedExamples()
     for each in numbered:
-        seen.add([each])
+        seen.add_numbered([each])
     assert (seen.count, seen.examples) == (200, tuple(f"f{number}" for number in range(EXAMPLES_MAX)))
 
 
@@ -128,22 +135,22 @@ def test_when_a_file_is_gone() -> None:
     moments = {"gone": "1970-01-01T00:16:40Z", "soon": "1970-01-01T00:16:50Z", "kept": "1970-01-01T00:16:50.001Z"}
     found = [StoredFile(each, expires_at=moment) for each, moment in moments.items()]
     found += [StoredFile("null"), StoredFile("odd", expires_at=7)]
-    standing = Standing(1000.0, 10.0)
-    standing.look(0, [*moments, "null", "odd", "absent"], found)
-    told = [(each.severity, each.code, each.examples) for each in standing.findings()]
+    files = FilesInProject(1000.0, 10.0)
+    files.add_lookup(0, [*moments, "null", "odd", "absent"], found)
+    told = [(each.severity, each.code, each.examples) for each in files.findings()]
     assert told == [
         (Severity.ERROR, "not_in_project", ("absent",)),
         (Severity.ERROR, "expired", ("gone",)),
         (Severity.WARNING, "expiring", ("soon",)),
     ]
-    assert standing.looked_up == 6
+    assert files.looked_up == 6
 
 
 def test_the_status_is_that_of_the_worst() -> None:
     """Only errors count; what waiting can't mend goes before what it can."""
-    down = finding_of("api", ApiError("list", Verdict.DOWN, "no"))
-    refused = finding_of("api", ApiError("list", Verdict.KEY_REFUSED, "no"))
-    bad = finding_of("input", SourceError("no"))
+    down = finding_from_error("api", ApiError("list", Verdict.DOWN, "no"))
+    refused = finding_from_error("api", ApiError("list", Verdict.KEY_REFUSED, "no"))
+    bad = finding_from_error("input", SourceError("no"))
     warning = Finding(Severity.WARNING, "w", "", "")
     assert exit_status_of([]) is exit_status_of([warning]) is ExitStatus.COMPLETE
     assert exit_status_of([warning, down]) is ExitStatus.INCOMPLETE
@@ -153,6 +160,6 @@ def test_the_status_is_that_of_the_worst() -> None:
 
 def test_spans_are_read_at_a_glance() -> None:
     """Two units, and never nothing."""
-    assert [span(each) for each in (0.01, 59.4, 61, 3599.7, 500_000)] == [
+    assert [format_duration(each) for each in (0.01, 59.4, 61, 3599.7, 500_000)] == [
         *("1 s", "59 s", "1 min 1 s", "1 h 0 min", "138 h 53 min")
     ]
