@@ -13,7 +13,7 @@ from classify_batch.cli.options import directory_argument, json_option
 @directory_argument
 @json_option
 def status_command(directory: Path, as_json: bool) -> int:
-    """Tell how the run in DIR stands. Reads the directory only, and is safe while the run is on.
+    """Show how far the run in DIR is. Reads only the directory, and is safe while the run is running.
 
     \b
     Example:

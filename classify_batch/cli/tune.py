@@ -12,13 +12,13 @@ from classify_batch.cli.options import directory_argument
 
 @click.command("tune")
 @directory_argument
-@click.option("--jobs-in-flight", type=int, help="Jobs out at once; 0: as many as there are.")
+@click.option("--jobs-in-flight", type=int, help="Jobs in flight; 0: no limit.")
 @click.option("--requests-per-s", type=float, help="Requests a second.")
 @click.option("--creates-per-s", type=float, help="Creates a second.")
-@click.option("--max-credits", type=float, help="The most credits that the run may cost.")
-@click.option("--pause/--resume", "paused", default=None, help="Make no new jobs for now; what is out is collected.")
-def tune_command(directory: Path, **told: Any) -> int:
-    """Change the limits of the run in DIR while it is on, until its process ends.
+@click.option("--max-credits", type=float, help="Credits that the run may cost at most.")
+@click.option("--pause/--resume", "paused", default=None, help="Create no jobs for now; those in flight are collected.")
+def tune_command(directory: Path, **given: Any) -> int:
+    """Change the limits of the run in DIR while it is running, until its process ends.
 
     \b
     Example:
@@ -27,10 +27,10 @@ def tune_command(directory: Path, **told: Any) -> int:
     from classify_batch.operations.tune import tune
     from classify_batch.settings.limit_changes import Tuning
 
-    tuning = Tuning.of(**told)
+    tuning = Tuning.of(**given)
     if not tuning.told():
         raise click.UsageError("Nothing to change: give --jobs-in-flight, --requests-per-s, --pause, …")
     tune(directory, tuning)
-    words = ", ".join(f"{name} = {value}" for name, value in tuning.told().items())
-    click.echo(f"taken up: {words}", err=True)
+    changes = ", ".join(f"{name} = {value}" for name, value in tuning.told().items())
+    click.echo(f"limits changed: {changes}", err=True)
     return 0

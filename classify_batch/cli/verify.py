@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @click.command("verify")
 @directory_argument
 def verify_command(directory: Path) -> int:
-    """Prove the run in DIR: one outcome per file ID, and every committed byte as it was written.
+    """Prove that the run in DIR is sound: one outcome per file ID, every committed byte as it was written.
 
-    Exits with 0 (sound and complete), 75 (sound, incomplete) or 2 (damaged; every fault is named).
+    Exits with 0 (sound and complete), 75 (sound, incomplete) or 2 (damaged; every error is named).
 
     \b
     Example:
@@ -31,21 +31,21 @@ def verify_command(directory: Path) -> int:
     from classify_batch.operations.verify import verify_run
 
     found = anyio.run(verify_run, directory)
-    sound = ExitStatus.COMPLETE if found.complete else ExitStatus.INCOMPLETE
-    status = ExitStatus.USAGE if found.faults else sound
+    undamaged = ExitStatus.COMPLETE if found.complete else ExitStatus.INCOMPLETE
+    status = ExitStatus.USAGE if found.errors else undamaged
     with printing_result(status):
-        for fault in found.faults:
-            click.echo(f"damaged: {fault}")
+        for error in found.errors:
+            click.echo(f"damaged: {error}")
         for note in found.notes:
             click.echo(f"note: {note}")
-        if not found.faults:
-            click.echo(_sound(found))
-    if found.faults:
-        click.echo("hint: nothing was changed; put the named files back from a copy", err=True)
+        if not found.errors:
+            click.echo(format_verdict(found))
+    if found.errors:
+        click.echo("hint: nothing was changed; restore the named files from a copy", err=True)
     return status
 
 
-def _sound(found: Verification) -> str:
+def format_verdict(found: Verification) -> str:
     if found.complete:
         return f"sound and complete: {found.files:,} files, each with one outcome"
     done = sum(found.counts.values())

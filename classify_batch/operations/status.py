@@ -1,8 +1,8 @@
-"""How a run stands, read from its directory in the blink that a person, or a dashboard, gives it.
+"""Reads how far a run is, fast enough for a dashboard that asks again and again.
 
-Nothing here loads what a run needs, and of a big journal only the last lines are read: they tell the sums of all lines
-before them. So `status` tells what the journal says, and doesn't prove it: damage further back is found by `verify`
-and by the next start, which read every line.
+This imports nothing that only a run needs, and of a big journal it reads the last lines only: they hold the sums of all
+lines before them. So `status` reports what the journal says, and doesn't verify it: damage further back is found by
+`verify` and by the next start, which read every line.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from classify_batch.vocabulary import MANIFEST_JSON, RUN_JSON, Log
 def read_status(run_dir: str | PathLike[str]) -> dict[str, Any]:
     """The keys of manifest.json as they stand now, read from the directory only; safe while a run is on.
 
-    Adds `holder` (host, pid, since) while a process holds the run.
+    Adds `holder` (host, pid, since) while a process holds the run's lock.
 
     Raises:
         RunDirectoryError: there is no run, or one of a newer version.
         DamagedError: run.json or the journal's end is not as it was written.
     """
     path = Path(run_dir)
-    data = _read(path / RUN_JSON)
+    data = read_if_exists(path / RUN_JSON)
     if data is None:
-        raise no_run(path)
+        raise no_run_error(path)
     run = parse_run_file(data, f"{RUN_JSON} in {path}")
     holder = read_holder(path)
-    manifest = _manifest(path)  # before the journal, which then can't be behind it
-    totals = _totals(path, run, manifest)
+    manifest = read_manifest_values(path)  # read before the journal, so that the journal can't be older than it
+    totals = read_journal_totals(path, run, manifest)
     complete = sum(totals.outcomes.values()) == run.files
     state = "running" if holder else "complete" if complete else "incomplete"
     now = keys.keys_of(
@@ -46,19 +46,20 @@ def read_status(run_dir: str | PathLike[str]) -> dict[str, Any]:
     )
     if manifest and not holder:
         now |= {key: manifest.get(key) for key in ("reason", "exit_status", "stopped_at")}
-        if manifest.get("state") != "running":  # after a kill the files are no longer what they were at its start
+        if manifest.get("state") != "running":  # written when the run began; after a kill the files have changed since
             now["outputs"] = manifest.get("outputs")
     if holder:
         now["holder"] = {"host": holder.host, "pid": holder.pid, "since": holder.since}
     return now
 
 
-def no_run(path: Path) -> RunDirectoryError:
-    """What is said of a directory without a run."""
+def no_run_error(path: Path) -> RunDirectoryError:
+    """The error of a directory without a run."""
     return RunDirectoryError(f"{path} holds no run", hint="name the directory of a run")
 
 
-def _totals(path: Path, run: RunFile, manifest: dict[str, Any] | None) -> Totals:
+def read_journal_totals(path: Path, run: RunFile, manifest: dict[str, Any] | None) -> Totals:
+    """The sums of the whole journal, read from its end; with what the run reused."""
     totals = Totals()
     if run.reused is not None:
         totals.begin_with(run.reused.counts, run.reused.types, run.reused.accepted)
@@ -77,16 +78,17 @@ def _totals(path: Path, run: RunFile, manifest: dict[str, Any] | None) -> Totals
         return totals
 
 
-def _manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest; None where there is none, or none that can be read (it only repeats what the journal says)."""
+def read_manifest_values(path: Path) -> dict[str, Any] | None:
+    """The manifest; None where it is missing or can't be read: it only repeats what the journal says."""
     try:
-        manifest = json.loads(_read(path / MANIFEST_JSON) or b"")
+        manifest = json.loads(read_if_exists(path / MANIFEST_JSON) or b"")
     except ValueError:
         return None
     return manifest if isinstance(manifest, dict) else None
 
 
-def _read(path: Path) -> bytes | None:
+def read_if_exists(path: Path) -> bytes | None:
+    """A file's bytes; None where there is no such file."""
     with refusals(path, but=(FileNotFoundError, NotADirectoryError)):
         try:
             return path.read_bytes()

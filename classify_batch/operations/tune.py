@@ -1,4 +1,4 @@
-"""Tells the process that holds a run other limits."""
+"""Sends changed limits to the process that runs a run, through a file in the run directory."""
 
 from __future__ import annotations
 
@@ -8,46 +8,49 @@ from os import PathLike
 from pathlib import Path
 
 from classify_batch.errors import RunDirectoryError, StoreError, WorldError
-from classify_batch.operations.status import no_run
+from classify_batch.operations.status import no_run_error
 from classify_batch.settings.limit_changes import Tuning
 from classify_batch.store.holder import read_holder
 from classify_batch.vocabulary import RUN_JSON, TUNE_JSON
 
-PATIENCE_S = 10.0
-_LOOK_EVERY_S = 0.05
+TIMEOUT_S = 10.0
+_POLL_EVERY_S = 0.05
 
 
-def tune(run_dir: str | PathLike[str], tuning: Tuning, *, patience_s: float = PATIENCE_S) -> None:
-    """Returns when the process that holds the run has obeyed, and written it down.
+def tune(run_dir: str | PathLike[str], tuning: Tuning, *, timeout_s: float = TIMEOUT_S) -> None:
+    """Returns when the process that runs the run has applied the limits, and written them to the journal.
+
+    That process removes the file then; so the file's absence is its answer.
 
     Raises:
-        RunDirectoryError: there is no run, or nobody holds it.
-        WorldError: somebody else is telling it something, or it doesn't hear.
+        RunDirectoryError: there is no run, or no process runs it.
+        WorldError: another `tune` is waiting, or the process doesn't answer in time.
         StoreError: the directory can't be written.
     """
     path = Path(run_dir)
     if not (path / RUN_JSON).exists():
-        raise no_run(path)
+        raise no_run_error(path)
     holder = read_holder(path)
     if holder is None:
         raise RunDirectoryError(
             f"{path}: no process is at work on this run",
-            hint="limits for the next start are given to it: as settings, or as options of `resume`",
+            hint="give the limits to the next start, as settings or as options of `resume`",
         )
-    ends_s = time.monotonic() + patience_s
-    _put(path / TUNE_JSON, json.dumps(tuning.told()), ends_s)
+    ends_s = time.monotonic() + timeout_s
+    _link_into_place(path / TUNE_JSON, json.dumps(tuning.told()), ends_s)
     while (path / TUNE_JSON).exists():
         if time.monotonic() > ends_s:
             (path / TUNE_JSON).unlink(missing_ok=True)
             raise WorldError(
-                f"process {holder.pid} on {holder.host} did not hear within {patience_s:g} seconds",
-                hint="is it stopping, or busy with its input? `classify-batch status` tells; then the same command",
+                f"process {holder.pid} on {holder.host} did not answer within {timeout_s:g} seconds",
+                hint="it may be stopping, or reading its input: see `classify-batch status`, then try again",
             )
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_EVERY_S)
 
 
-def _put(place: Path, text: str, ends_s: float) -> None:
-    """Writes the file beside its place and links it there: what is read is whole, and nobody's words are lost."""
+def _link_into_place(place: Path, text: str, ends_s: float) -> None:
+    """Writes a file beside its place, then links it there: the reader sees it whole, and a file of another `tune` that
+    is still waiting there is never replaced."""
     beside = place.with_name(f"{place.name}.{time.time_ns()}")
     try:
         beside.write_text(text, "utf-8")
@@ -58,11 +61,13 @@ def _put(place: Path, text: str, ends_s: float) -> None:
             except FileExistsError:
                 if time.monotonic() > ends_s:
                     raise WorldError(
-                        f"{place} is there already: somebody else is telling the run something",
-                        hint="the same command again; take the file away if nobody is",
+                        f"{place} is there already: another `tune` is waiting for its answer",
+                        hint="give the same command again; remove the file if no other command is running",
                     ) from None
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_EVERY_S)
     except OSError as error:
-        raise StoreError(f"{place} can't be written: {error.strerror}", hint="whose directory is it?") from None
+        raise StoreError(
+            f"{place} can't be written: {error.strerror}", hint="check who owns the directory, and its free space"
+        ) from None
     finally:
         beside.unlink(missing_ok=True)

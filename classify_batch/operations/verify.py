@@ -1,6 +1,6 @@
-"""Proves a run directory: every committed byte is as it was written, and each file ID has one outcome.
+"""Verifies a run directory: every committed byte is as it was written, and each file ID has one outcome.
 
-Streams everything: memory holds one bucket of file IDs, whatever the run's size.
+Everything is streamed: memory holds one bucket of file IDs, whatever the run's size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError
 from classify_batch.operations.reuse.check_reused import check_reused
-from classify_batch.operations.status import no_run
+from classify_batch.operations.status import no_run_error
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.entry import Item
 from classify_batch.rundir.journal.reader import Reader
@@ -32,34 +32,35 @@ from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, Buckets
 from classify_batch.vocabulary import Kind, Log, earlier_failures_name
 
-FAULTS_MAX = 50
-"""More than this many say nothing new."""
+ERRORS_MAX = 50
+"""Further errors are left out: a damaged file can have one for each of its lines."""
 
 
 @dataclass(slots=True)
 class Verification:
-    """What was found.
+    """What `verify` found.
 
     Attributes:
         complete: whether every planned chunk is done.
-        faults: damage, each naming file and line; notes: what is worth knowing and no fault.
+        errors: damage, each with file and line.
+        notes: what is worth knowing, and no damage.
     """
 
     files: int = 0
     complete: bool = False
     counts: dict[str, int] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def fault(self, words: str) -> None:
-        if len(self.faults) < FAULTS_MAX:
-            self.faults.append(words)
-        elif len(self.faults) == FAULTS_MAX:
-            self.faults.append("… and more")
+    def add_error(self, message: str) -> None:
+        if len(self.errors) < ERRORS_MAX:
+            self.errors.append(message)
+        elif len(self.errors) == ERRORS_MAX:
+            self.errors.append("… and more")
 
 
-async def verify(store: RunStore, directory: Path | None = None) -> Verification | None:
-    """Checks a run; None where there is none. Changes nothing.
+async def verify_store(store: RunStore, directory: Path | None = None) -> Verification | None:
+    """Verifies a run, without changing anything. None: there is no run.
 
     `directory`: where temporary files may go.
     """
@@ -67,66 +68,74 @@ async def verify(store: RunStore, directory: Path | None = None) -> Verification
     try:
         run = await read_run(store)
     except DamagedError as error:
-        found.fault(str(error))
+        found.add_error(str(error))
         return found
     if run is None:
         return None
     found.files, found.complete = run.run.files, run.standing.complete
     found.counts = counts_of(run.standing.outcomes)
-    plan = await _check_plan(store, run, found)
-    _note_what_is_open(run, found)
+    plan = await check_plan(store, run, found)
+    note_open_attempts(run, found)
     with Buckets(directory, LIMITS) as outcomes:
         if run.run.reused is not None:
-            for words in await check_reused(store, run.run.reused, plan, outcomes):
-                found.fault(words)
-        await _check_outcomes(store, run, found, outcomes)
+            for message in await check_reused(store, run.run.reused, plan, outcomes):
+                found.add_error(message)
+        await check_outcomes(store, run, found, outcomes)
         if plan is not None:
-            await _check_one_each(plan, outcomes, found, directory)
-    await _check_manifest(store, run, found)
+            await check_one_outcome_each(plan, outcomes, found, directory)
+    await check_manifest(store, run, found)
     return found
 
 
-async def _check_plan(store: RunStore, run: RunOnDisk, found: Verification) -> PlanReader | None:
+async def check_plan(store: RunStore, run: RunOnDisk, found: Verification) -> PlanReader | None:
+    """Checks the plan's hash and length; returns its reader, or None where it is damaged."""
     plan = PlanReader(store)
     try:
         await plan.scan(run.run.plan_sha256)
     except DamagedError as error:
-        found.fault(str(error))
+        found.add_error(str(error))
         return None
     if plan.chunks != run.run.chunks:
-        found.fault(f"plan.jsonl has {plan.chunks} lines, and run.json says {run.run.chunks}")
+        found.add_error(f"plan.jsonl has {plan.chunks} lines, and run.json says {run.run.chunks}")
     return plan
 
 
-def _note_what_is_open(run: RunOnDisk, found: Verification) -> None:
-    paid = [attempt for attempt in run.standing.open.values() if attempt.job_id is not None]
-    if paid:
-        found.notes.append(f"{len(paid)} jobs were accepted and are not collected yet")
-    if len(paid) < len(run.standing.open):
-        found.notes.append(f"{len(run.standing.open) - len(paid)} creates are in doubt; the next run reconciles them")
+def note_open_attempts(run: RunOnDisk, found: Verification) -> None:
+    """Notes what an interrupted run leaves behind, and the next one goes on with."""
+    accepted = [attempt for attempt in run.standing.open.values() if attempt.job_id is not None]
+    if accepted:
+        found.notes.append(f"{len(accepted)} jobs were accepted and are not collected yet")
+    if len(accepted) < len(run.standing.open):
+        ambiguous = len(run.standing.open) - len(accepted)
+        found.notes.append(f"{ambiguous} creates are ambiguous (accepted or not); the next run reconciles them")
     if run.torn_bytes:
-        words = f"{Log.JOURNAL} has {run.torn_bytes} torn bytes behind line {run.standing.seq}"
-        if run.manifest_complete:  # nobody was writing
-            found.fault(words)
+        message = f"{Log.JOURNAL} has {run.torn_bytes} torn bytes behind line {run.standing.seq}"
+        if run.manifest_complete:  # a run that has ended: no process was interrupted while it wrote
+            found.add_error(message)
         else:
-            found.notes.append(f"{words}; the next run cuts them off")
+            found.notes.append(f"{message}; the next run cuts them off")
 
 
 # --- Outcomes ---------------------------------------------------------------------------------------------------------
 
 
-class _Tail:
-    """A file of outcomes, read from its beginning a segment at a time."""
+class SegmentReader:
+    """Reads a file of outcomes from its beginning, a segment at a time.
+
+    Attributes:
+        line: the number of the next line.
+        cut_off: whether the file ended inside a segment: nothing behind it can be checked.
+    """
 
     def __init__(self, store: RunStore, name: str, start: int = 0, line: int = 1) -> None:
         self.name = name
-        self._blocks = _blocks(store, name, start)
+        self._blocks = stream_blocks(store, name, start)
         self._held = b""
-        self._taken = 0  # of what is held: to cut it off each time would copy a block for every segment
+        self._taken = 0  # how much of `_held` was read: cutting it off instead would copy a block for every segment
         self.line = line
         self.cut_off = False
 
-    async def take(self, size: int) -> bytes:
+    async def read_segment(self, size: int) -> bytes:
         """The next `size` bytes; fewer where the file ends."""
         parts = [self._held[self._taken : self._taken + size]]
         self._taken += len(parts[0])
@@ -141,7 +150,8 @@ class _Tail:
         await self._blocks.aclose()
 
 
-async def _blocks(store: RunStore, name: str, start: int = 0) -> AsyncGenerator[bytes, None]:
+async def stream_blocks(store: RunStore, name: str, start: int = 0) -> AsyncGenerator[bytes, None]:
+    """The blocks of a file; none where there is no file."""
     try:
         async with closing(store.stream(name, start)) as blocks:
             async for block in blocks:
@@ -151,138 +161,147 @@ async def _blocks(store: RunStore, name: str, start: int = 0) -> AsyncGenerator[
         return
 
 
-async def _check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, outcomes: Buckets) -> None:
-    """Every committed segment. Failures that were put aside count for their checksums, and not as outcomes."""
+async def check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, outcomes: Buckets) -> None:
+    """Checks every committed segment, and collects the IDs of the outcomes. Failures that `retry_failed` set aside have
+    checksums that must fit, but are no outcomes anymore."""
     standing = run.standing
     async with AsyncExitStack() as opened:
 
-        def tail(name: str, start: int = 0, line: int = 1) -> _Tail:
-            made = _Tail(store, name, start, line)
-            opened.push_async_callback(made.aclose)
-            return made
+        def open_segments(name: str, start: int = 0, line: int = 1) -> SegmentReader:
+            segments = SegmentReader(store, name, start, line)
+            opened.push_async_callback(segments.aclose)
+            return segments
 
-        results, generation = tail(Log.RESULTS, run.run.reused_bytes, run.run.reused_files + 1), 0
-        failures = tail(_failures_name(generation, standing.generation))
-        provisional = tail(Log.PROVISIONAL)
-        reader = Reader(Log.JOURNAL)
-        async for block in _blocks(store, Log.JOURNAL):
-            for entry, _ in reader.feed(block):
+        results, generation = open_segments(Log.RESULTS, run.run.reused_bytes, run.run.reused_files + 1), 0
+        failures = open_segments(failures_file_name(generation, standing.generation))
+        provisional = open_segments(Log.PROVISIONAL)
+        journal = Reader(Log.JOURNAL)
+        async for block in stream_blocks(store, Log.JOURNAL):
+            for entry, _ in journal.feed(block):
                 if entry.kind is Kind.REOPENED:
                     generation += 1
-                    failures = tail(_failures_name(generation, standing.generation))
+                    failures = open_segments(failures_file_name(generation, standing.generation))
                 current = outcomes if generation == standing.generation else None
                 for item in entry.items:
                     if item.results is not None:
-                        await _check_segment(results, item.results, item, found, outcomes)
+                        await check_segment(results, item.results, item, found, outcomes)
                     if item.failures is not None:
-                        await _check_segment(failures, item.failures, item, found, current)
+                        await check_segment(failures, item.failures, item, found, current)
                     if item.provisional is not None:
-                        await _check_segment(provisional, item.provisional, item, found, None)
+                        await check_segment(provisional, item.provisional, item, found, None)
     ends = ((results, standing.results_end), (failures, standing.failures_end), (provisional, standing.provisional_end))
-    await _check_spare(store, run, found, ends)
+    await check_uncommitted(store, run, found, ends)
 
 
-async def _check_spare(store: RunStore, run: RunOnDisk, found: Verification, ends: Iterable[tuple[_Tail, int]]) -> None:
-    """What stands behind the last committed byte."""
+async def check_uncommitted(
+    store: RunStore, run: RunOnDisk, found: Verification, ends: Iterable[tuple[SegmentReader, int]]
+) -> None:
+    """Checks that nothing stands behind the last committed byte; an interrupted run may have left something there."""
     for number, (lines, end) in enumerate(run.standing.earlier_failures, 1):
         name = earlier_failures_name(number)
         if (spare := (await store.size(name) or 0) - end) > 0:
-            found.fault(f"{name}, line {lines + 1}: {spare} bytes that were never committed")
+            found.add_error(f"{name}, line {lines + 1}: {spare} bytes that were never committed")
     for log, end in ends:
         spare = (await store.size(log.name) or 0) - end
         if spare > 0 and run.standing.complete:
-            found.fault(f"{log.name}, line {log.line}: {spare} bytes that were never committed")
+            found.add_error(f"{log.name}, line {log.line}: {spare} bytes that were never committed")
         elif spare > 0:
             found.notes.append(f"{log.name} has {spare} bytes that are not committed yet; the next run cuts them off")
 
 
-def _failures_name(generation: int, last: int) -> str:
+def failures_file_name(generation: int, last: int) -> str:
+    """Each `retry_failed` begins a new generation: it renames the failures so far, and begins failures.jsonl anew."""
     return Log.FAILURES if generation == last else earlier_failures_name(generation + 1)
 
 
-async def _check_segment(
-    tail: _Tail, segment: tuple[int, int, int], item: Item, found: Verification, outcomes: Buckets | None
+async def check_segment(
+    reader: SegmentReader, segment: tuple[int, int, int], item: Item, found: Verification, outcomes: Buckets | None
 ) -> None:
-    if tail.cut_off:
+    """Checks a segment's length, checksum and lines. The quick way first: nearly all segments are sound."""
+    if reader.cut_off:
         return
     start, end, crc = segment
-    data = await tail.take(end - start)
-    if len(data) == end - start and crc32(data) == crc and (plain := outcome_file_ids(data)) is not None:
+    data = await reader.read_segment(end - start)
+    if len(data) == end - start and crc32(data) == crc and (file_ids := outcome_file_ids(data)) is not None:
         if outcomes is not None:
-            outcomes.add(plain)
-        tail.line += len(plain)
+            outcomes.add(file_ids)
+        reader.line += len(file_ids)
         return
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
-    where = f"{tail.name}, lines {tail.line} to {tail.line + max(0, len(lines) - 1)}"
+    where = f"{reader.name}, lines {reader.line} to {reader.line + max(0, len(lines) - 1)}"
     if len(data) < end - start:
-        tail.cut_off = True
-        found.fault(f"{where}: cut off at byte {start + len(data)}; {end} bytes were committed")
+        reader.cut_off = True
+        found.add_error(f"{where}: cut off at byte {start + len(data)}; {end} bytes were committed")
     elif crc32(data) != crc:
-        found.fault(f"{where}: not as they were written (chunk {item.chunk}, attempt {item.attempt})")
-    file_ids: list[str] = []
-    for number, line in enumerate(lines, tail.line):
+        found.add_error(f"{where}: not as they were written (chunk {item.chunk}, attempt {item.attempt})")
+    readable: list[str] = []
+    for number, line in enumerate(lines, reader.line):
         try:
-            file_ids.append(outcome_file_id(line))
+            readable.append(outcome_file_id(line))
         except ValueError:
-            found.fault(f"{tail.name}, line {number}: not an outcome")
+            found.add_error(f"{reader.name}, line {number}: not an outcome")
     if outcomes is not None:
-        outcomes.add(file_ids)
-    tail.line += data.count(b"\n")
+        outcomes.add(readable)
+    reader.line += data.count(b"\n")
 
 
-async def _check_one_each(plan: PlanReader, outcomes: Buckets, found: Verification, directory: Path | None) -> None:
-    """Promise 1: each planned ID once; in an incomplete run at most once."""
+async def check_one_outcome_each(
+    plan: PlanReader, outcomes: Buckets, found: Verification, directory: Path | None
+) -> None:
+    """Checks that each planned ID has one outcome; in an incomplete run, at most one."""
     with Buckets(directory, LIMITS) as planned:
         async for batch in plan.file_id_batches():
             planned.add(batch)
             await checkpoint()
         for number in range(LIMITS.buckets):
-            _check_bucket(outcomes.bucket(number), set(planned.bucket(number)), found)
+            check_bucket(outcomes.bucket(number), set(planned.bucket(number)), found)
             await checkpoint()
 
 
-def _check_bucket(answered: list[str], asked: set[str], found: Verification) -> None:
+def check_bucket(answered: list[str], planned: set[str], found: Verification) -> None:
+    """Checks the IDs of one bucket: those that have an outcome against those that are planned."""
     distinct = set(answered)
     if len(distinct) < len(answered):
         for file_id, count in Counter(answered).items():
             if count > 1:
-                found.fault(f"file ID {file_id} has {count} outcomes")
-    for file_id in distinct - asked:
-        found.fault(f"file ID {file_id} has an outcome and is not in the plan")
+                found.add_error(f"file ID {file_id} has {count} outcomes")
+    for file_id in distinct - planned:
+        found.add_error(f"file ID {file_id} has an outcome and is not in the plan")
     if found.complete:
-        for file_id in asked - distinct:
-            found.fault(f"file ID {file_id} has no outcome")
+        for file_id in planned - distinct:
+            found.add_error(f"file ID {file_id} has no outcome")
 
 
 # --- The manifest -----------------------------------------------------------------------------------------------------
 
 
-async def _check_manifest(store: RunStore, run: RunOnDisk, found: Verification) -> None:
+async def check_manifest(store: RunStore, run: RunOnDisk, found: Verification) -> None:
+    """Checks that the manifest fits the journal, and its hashes the outputs."""
     closed = run.standing.closed
     manifest = run.manifest
     if manifest is None:
         if closed is not None:
-            found.fault("manifest.json is missing or can't be read")
+            found.add_error("manifest.json is missing or can't be read")
         return
     if manifest.get("run_id") != run.run.run_id:
-        found.fault("manifest.json is another run's")
+        found.add_error("manifest.json is another run's")
     if not run.manifest_complete:
         return
     if manifest.get("counts") != found.counts or manifest.get("files") != run.run.files:
-        found.fault("manifest.json: its counts are not those of the journal")
+        found.add_error("manifest.json: its counts are not those of the journal")
     outputs: dict[str, Any] = manifest.get("outputs", {})
     for name, output in outputs.items():
         if await sha256_of(store, name) != output.get("sha256"):
-            found.fault(f"{name}: its SHA-256 is not the one in manifest.json")
+            found.add_error(f"{name}: its SHA-256 is not the one in manifest.json")
 
 
 async def verify_run(run_dir: str | PathLike[str]) -> Verification:
-    """Proves a run directory. Raises RunDirectoryError where there is no run."""
+    """Verifies a run directory. Raises RunDirectoryError where there is no run."""
     path = Path(run_dir)
-    spill = path if os.access(path, os.W_OK) else None  # the system's own place for it may be memory
-    found = await verify(DiskStore(path), spill) if path.is_dir() else None
+    spill = path if os.access(path, os.W_OK) else None  # the system's temporary directory may be in memory
+    found = await verify_store(DiskStore(path), spill) if path.is_dir() else None
     if found is None:
-        raise no_run(path)
+        raise no_run_error(path)
     return found

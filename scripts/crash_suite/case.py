@@ -190,8 +190,8 @@ class Case:
             found = await verify_run(self.run_dir)
         except RunDirectoryError:
             return  # it was struck before the run had begun
-        if found.faults:
-            self.fault(f"verify after status {status} (order {order}): {'; '.join(found.faults)}")
+        if found.errors:
+            self.fault(f"verify after status {status} (order {order}): {'; '.join(found.errors)}")
 
     async def to_end(self, words: Sequence[str] = ()) -> None:
         """The same command, undisturbed."""
@@ -232,8 +232,8 @@ class Case:
         except RunDirectoryError as error:
             self.fault(str(error))
             return
-        if found.faults or not found.complete:
-            self.fault(f"verify: {'; '.join(found.faults) or 'incomplete'}")
+        if found.errors or not found.complete:
+            self.fault(f"verify: {'; '.join(found.errors) or 'incomplete'}")
         manifest = json.loads((self.run_dir / "manifest.json").read_bytes())
         if manifest["state"] != "complete" or sum(manifest["counts"].values()) != self.shape.files:
             self.fault(f"manifest.json: {manifest['state']}, {manifest['counts']}")

@@ -180,8 +180,8 @@ class Cuts:
         score.twice = sum(outcomes[each] > 1 for each in self._case.file_ids)
         score.paid_twice = sum(count > 1 for count in billed.values())
         found = await verify_run(run_dir)
-        if found.faults or not found.complete:
-            score.faults.append(f"cut at byte {place}: verify: {'; '.join(found.faults) or 'incomplete'}")
+        if found.errors or not found.complete:
+            score.faults.append(f"cut at byte {place}: verify: {'; '.join(found.errors) or 'incomplete'}")
         if score.lost or score.twice or score.paid_twice:
             counts = f"lost {score.lost}, twice {score.twice}, paid twice {score.paid_twice}"
             score.faults.append(f"cut at byte {place}: {counts}")

@@ -65,7 +65,7 @@ def test_a_run_that_is_on_is_told(work: Path) -> None:
             lambda: (run_dir / "journal.jsonl").exists() and b'"collected"' in (run_dir / "journal.jsonl").read_bytes()
         )
         paused = command("tune", run_dir, "--pause")
-        assert (paused.returncode, paused.stderr) == (0, "taken up: paused = True\n")
+        assert (paused.returncode, paused.stderr) == (0, "limits changed: paused = True\n")
         until(lambda: sum(status(run_dir)["counts"].values()) == 2 * status(run_dir)["jobs"])
         jobs = status(run_dir)["jobs"]
         assert jobs < 200

@@ -74,12 +74,12 @@ async def cancelled_and_taken_up(loop: Turns, app: App, run_dir: Path, turn: int
             await task
         turns = loop.turns
         if (run_dir / "run.json").exists():
-            assert (await verify_run(run_dir)).faults == []
+            assert (await verify_run(run_dir)).errors == []
         result = await run(base_url, run_dir)
         assert result.counts["failed"] == 0
         found = await verify_run(run_dir)
         assert found.complete
-        assert found.faults == []
+        assert found.errors == []
         assert sorted(line["file_id"] for line in result.results()) == sorted(FILE_IDS)
         assert count_billed(app.job_table) == Counter(FILE_IDS), f"cancelled in turn {turn}"
     return turns

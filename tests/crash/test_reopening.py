@@ -15,7 +15,7 @@ import pytest
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.operations import verify as verifying
-from classify_batch.operations.verify import verify
+from classify_batch.operations.verify import verify_store
 from classify_batch.sandbox.faults.job_endings import JobEnding
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.store.memory import MemoryStore
@@ -138,7 +138,7 @@ async def cut_and_taken_up(base: Base, cut_at: int, choose: Choose, *, retry_fai
             return None
         lab.store = store.left
         found = await lab.verify()
-        assert found.faults == [], store.steps
+        assert found.errors == [], store.steps
         assert_nothing_lost(lab, base)
         ending = await lab.run(retry_failed=retry_failed)
         assert ending.state == "complete", store.steps
@@ -191,7 +191,7 @@ async def test_the_state_between_line_and_truncation() -> None:
         lab.store = store.left
         assert failures(lab) == failures(lab, 1) == base.files[Log.FAILURES]
         found = await lab.verify()
-        assert (found.faults, found.complete) == ([], False)
+        assert (found.errors, found.complete) == ([], False)
         assert any("failures.jsonl" in note and "not committed" in note for note in found.notes)
         assert (await lab.run()).state == "complete"
         assert lab.codes() == {}
@@ -209,7 +209,7 @@ async def test_retries_through_power_cuts_in_bad_weather(seed: int) -> None:
         for _ in range(6):
             cut_s = random.expovariate(1 / 5)
             await cut_after(lab, cut_s, random.randint)
-            assert (await lab.verify()).faults == []
+            assert (await lab.verify()).errors == []
         change_weather(lab)
         await lab.run()  # a job that was made in bad weather may have used up a file's last attempt
         await retried_well(lab)
@@ -338,7 +338,7 @@ async def test_looking_at_old_jobs_through_power_cuts(kept: Choose) -> None:
         await cut_after(lab, 0.12, kept)
         for after_s in (0.3, 40.0, 1.0, 300.0):
             await cut_after(lab, after_s, kept)
-            assert (await lab.verify()).faults == []
+            assert (await lab.verify()).errors == []
         assert (await lab.run()).exit_status == ExitStatus.COMPLETE
         assert await lab.judge() == {}
         assert lab.wire.count("POST") == 2
@@ -507,7 +507,7 @@ async def test_every_flipped_bit_in_earlier_failures_is_found(complete: bool) ->
         else:
             await cut_after(lab, 10.0, max)
         found = await lab.verify()
-        assert (found.faults, found.complete) == ([], complete)
+        assert (found.errors, found.complete) == ([], complete)
         files = lab.store.files
     name = "failures.1.jsonl"
     for bit in range(0, 8 * len(files[name]), 7 if complete else 1):  # once complete, the manifest has its hash as well
@@ -525,9 +525,9 @@ async def test_every_flipped_bit_in_earlier_failures_is_found(complete: bool) ->
 
 async def finds_damage(files: dict[str, bytes], name: str) -> None:
     """Verify says it, and says where."""
-    found = await verify(MemoryStore(files))
+    found = await verify_store(MemoryStore(files))
     assert found is not None
-    assert any(fault.startswith(name) for fault in found.faults), found.faults
+    assert any(fault.startswith(name) for fault in found.errors), found.errors
 
 
 # --- Runs that are not complete --------------------------------------------------------------------------------------

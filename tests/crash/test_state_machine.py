@@ -256,7 +256,7 @@ class Nights(RuleBasedStateMachine):
 
     async def _look(self) -> None:
         verified = await self.lab.verify()
-        assert verified.faults == []
+        assert verified.errors == []
         now, before = await committed(self.lab), self._seen
         assert now.results.startswith(before.results)
         generations, earlier = [*now.earlier, now.failures], [*before.earlier, before.failures]

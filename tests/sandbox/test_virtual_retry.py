@@ -70,7 +70,7 @@ async def test_answers_that_are_withheld_are_not_paid_again(cut_s: float | None,
             lab.wire.after = first_answers_only(free)
             if cut_s is not None:
                 await cut_after(lab, cut_s, kept)
-                assert (await lab.verify()).faults == []
+                assert (await lab.verify()).errors == []
             await fails_unanswered(lab, retry_failed=True)
             assert len(lab.codes()) == 4 * (10 - free)
         lab.wire.before, lab.wire.after = nothing, as_it_is
@@ -218,7 +218,7 @@ async def test_retries_never_go_over_whatever_happens(seed: int) -> None:
             await cut_after(lab, random.expovariate(1 / 10), random.randint)
             assert lab.app.job_table.credits_spent <= 90
             assert lab.paid_twice() == []
-            assert (await lab.verify()).faults == []
+            assert (await lab.verify()).errors == []
         await lab.run()
         sums = read_sums(lab)
         assert sums["credits"] == sums["billed"] + 5 * sums.get("unbilled", 0) == manifest(lab)["credits"]["reserved"]
@@ -282,7 +282,7 @@ async def test_a_stop_is_heard_while_the_failures_are_read(monkeypatch: pytest.M
             assert {name: data for name, data in lab.store.files.items() if name != "failures.1.jsonl"} == files
             assert lab.store.files.get("failures.1.jsonl", files[Log.FAILURES]) == files[Log.FAILURES]
             found = await lab.verify()
-            assert (found.faults, found.notes, found.complete) == ([], [], True)
+            assert (found.errors, found.notes, found.complete) == ([], [], True)
         assert early > 20
         assert lab.wire.count("POST") == 6
         change_weather(lab)

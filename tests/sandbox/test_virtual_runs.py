@@ -267,8 +267,8 @@ async def test_a_stop_is_obeyed_within_four_seconds_and_can_be_gone_on_from() ->
             manifest = json.loads(lab.store.files["manifest.json"])
             assert (manifest["state"], manifest["reason"], manifest["exit_status"]) == ("incomplete", "interrupted", 75)
             verified = await lab.verify()
-            assert verified.faults == []
-            assert not any("in doubt" in note for note in verified.notes), "a create on the wire was not waited for"
+            assert verified.errors == []
+            assert not any("ambiguous" in note for note in verified.notes), "a create on the wire was not waited for"
             await ends_well(lab)
             assert lab.accepted() == 12
 
@@ -279,7 +279,7 @@ async def stops_for_a_person(lab: Lab, *words: str) -> None:
     assert ending.reason is not None
     assert all(word in ending.reason for word in words), ending.reason
     assert ending.hint
-    assert (await lab.verify()).faults == []
+    assert (await lab.verify()).errors == []
 
 
 async def test_a_job_that_vanished_is_never_sent_again() -> None:
@@ -399,7 +399,7 @@ async def test_a_full_disk_damages_nothing() -> None:
                 try:
                     ending = await lab.run()
                 except* StoreError:
-                    assert (await lab.verify()).faults == []
+                    assert (await lab.verify()).errors == []
                 else:
                     assert ending.state == "complete"
                     break
@@ -442,7 +442,7 @@ async def test_failed_files_get_a_new_chance() -> None:
         ending = await lab.run(retry_failed=True)
         assert (ending.state, ending.exit_status) == ("complete", ExitStatus.COMPLETE)
         verified = await lab.verify()
-        assert (verified.faults, verified.complete) == ([], True)
+        assert (verified.errors, verified.complete) == ([], True)
         assert lab.outcomes().keys() == set(lab.file_ids)
 
 

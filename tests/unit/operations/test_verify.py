@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from classify_batch.operations import verify as verifying
-from classify_batch.operations.verify import Verification, verify
+from classify_batch.operations.verify import Verification, verify_store
 from classify_batch.rundir.journal.entry import decode, encode_about_run
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.manifest_json import manifest_of, read_manifest, write_manifest
@@ -73,13 +73,13 @@ async def cut_after(after_s: float, lab: Lab) -> object:
 
 
 async def found_in(files: Files) -> Verification:
-    found = await verify(MemoryStore(files))
+    found = await verify_store(MemoryStore(files))
     assert found is not None
     return found
 
 
 async def faults_of(files: Files) -> list[str]:
-    return (await found_in(files)).faults
+    return (await found_in(files)).errors
 
 
 def flips(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -100,16 +100,16 @@ def line_at(data: bytes, byte: int) -> int:
 async def test_a_sound_run_has_no_faults(complete: Files) -> None:
     """A complete run is called complete, with its counts, and there is nothing to remark."""
     found = await found_in(complete)
-    assert (found.faults, found.notes, found.complete, found.files) == ([], [], True, 3)
+    assert (found.errors, found.notes, found.complete, found.files) == ([], [], True, 3)
     assert found.counts == {"classified": 2, "unmatched": 0, "failed": 1}
 
 
 async def test_an_interrupted_run_is_sound(killed: Files) -> None:
     """What is open is a note, and no fault."""
     found = await found_in(killed)
-    assert found.faults == []
+    assert found.errors == []
     assert not found.complete
-    assert any("not collected yet" in note or "in doubt" in note for note in found.notes)
+    assert any("not collected yet" in note or "ambiguous" in note for note in found.notes)
     assert 0 < sum(found.counts.values()) < 12
     assert found.counts["failed"] > 0
 
@@ -123,8 +123,8 @@ async def test_at_every_moment_of_a_run_what_a_power_cut_leaves_is_sound() -> No
             async def look(choose: Callable[[int, int], int]) -> None:
                 while True:
                     await anyio.sleep(0.007)
-                    found = await verify(lab.store.crash(choose))
-                    assert found is None or not found.faults
+                    found = await verify_store(lab.store.crash(choose))
+                    assert found is None or not found.errors
 
             for choose in (min, max, lambda least, most: (least + most) // 2):
                 tasks.start_soon(look, choose)
@@ -134,7 +134,7 @@ async def test_at_every_moment_of_a_run_what_a_power_cut_leaves_is_sound() -> No
 
 async def test_no_run_is_no_verification() -> None:
     """Where there is no run.json there is nothing to prove."""
-    assert await verify(MemoryStore({PLAN: b"{}\n"})) is None
+    assert await verify_store(MemoryStore({PLAN: b"{}\n"})) is None
 
 
 # --- Bits ------------------------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ async def test_faults_are_limited() -> None:
         files = lab.store.files
     files[Log.RESULTS] = files[Log.RESULTS].replace(b'{"file_id"', b'["file_id"')
     found = await faults_of(files)
-    assert len(found) == verifying.FAULTS_MAX + 1
+    assert len(found) == verifying.ERRORS_MAX + 1
     assert found[-1] == "… and more"
 
 
