@@ -10,9 +10,10 @@ import click
 from classify_batch.cli.options import PATH, json_option
 
 
-def _share(_context: click.Context, _option: click.Parameter, value: float) -> float:
-    if math.isnan(value):  # which no range refuses, since it is neither below nor above
-        raise click.BadParameter("nan is no number.")
+def refuse_nan(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    """The callback of an option that is a number: nan is neither below nor above a bound, so no range refuses it."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number.")
     return value
 
 
@@ -30,14 +31,14 @@ def _share(_context: click.Context, _option: click.Parameter, value: float) -> f
     type=click.FloatRange(0, 1),
     default=0.1,
     show_default=True,
-    callback=_share,
+    callback=refuse_nan,
     help="How far a confidence must move to count.",
 )
 def diff_command(before: Path, after: Path, as_json: bool, only: str | None, min_confidence_change: float) -> int:
-    """Tell what changed from the run in RUN_A to the run in RUN_B.
+    """Show what changed from the run in RUN_A to the run in RUN_B.
 
     Each file counts once: as new or gone, or for another outcome, another type, or a confidence that moved. A run may
-    be incomplete, or on: its files without an outcome are waiting. Exits with 0, whether or not anything changed.
+    be incomplete, or still running: its files without an outcome are waiting. Exits with 0, also where nothing changed.
 
     \b
     Example:
@@ -47,21 +48,21 @@ def diff_command(before: Path, after: Path, as_json: bool, only: str | None, min
 
     from classify_batch.operations.diff.changes import Change, Diff
     from classify_batch.operations.diff.diff_runs import diff_runs
-    from classify_batch.operations.diff.summary import describe, summary
+    from classify_batch.operations.diff.summary import format_diff, summarize_diff
     from classify_batch.rundir.outcome_lines import encode_line
 
-    async def compare() -> Diff:
+    async def compare_runs() -> Diff:
         return await diff_runs(
             before,
             after,
             min_confidence_change=min_confidence_change,
             only=Change(only) if only else None,
-            took=lambda lines: click.echo(lines, nl=False),
+            sink=lambda lines: click.echo(lines, nl=False),
         )
 
-    summed = summary(anyio.run(compare), (str(before), str(after)))
+    summary = summarize_diff(anyio.run(compare_runs), (str(before), str(after)))
     if as_json:
-        click.echo(encode_line(summed), nl=False)  # types are the server's words, and may hold anything
+        click.echo(encode_line(summary), nl=False)  # types come from the server, and may hold lone surrogates
     else:
-        click.echo("\n".join(describe(summed)), err=only is not None)
+        click.echo("\n".join(format_diff(summary)), err=only is not None)
     return 0

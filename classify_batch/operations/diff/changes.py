@@ -2,7 +2,7 @@
 
 Every file that is planned in one of the runs, or in both, is counted once: under the first of these that holds of it.
 
-    waiting     it has no outcome yet in a run that is not complete: nothing can be said
+    waiting     it has no outcome yet in a run that is not complete
     new, gone   only the second run has it, or only the first
     outcome     classified, unmatched, failed: another one than before
     type        classified both times, and not as the same
@@ -32,11 +32,11 @@ from classify_batch.rundir.outcome_lines import encode_line
 from classify_batch.streams.spill import LIMITS, Limits
 
 _CONFIDENCE_ERROR_MAX = 1e-9
-"""0.9 and 0.8 are not quite 0.1 apart for a computer, and they are for whoever asks for 0.1."""
+"""As floats, 0.9 and 0.8 are not quite 0.1 apart; a user who asks for 0.1 expects them to count."""
 
 
 class Change(StrEnum):
-    """What can have become of a file; see the head of this file."""
+    """What can have happened to a file; see the head of this module."""
 
     NEW = "new"
     GONE = "gone"
@@ -48,9 +48,9 @@ class Change(StrEnum):
 
 
 CHANGES = (Change.NEW, Change.GONE, Change.OUTCOME, Change.TYPE, Change.CONFIDENCE)
-"""Those by which files can be asked for."""
+"""The changes that `only` can select."""
 
-Took = Callable[[bytes], object]
+LinesSink = Callable[[bytes], object]
 
 
 class Pair(NamedTuple):
@@ -70,7 +70,7 @@ class Confidence:
     after: float = 0.0
     moved: float = 0.0
 
-    def add(self, pairs: list[tuple[float, float]]) -> None:
+    def add_pairs(self, pairs: list[tuple[float, float]]) -> None:
         self.files += len(pairs)
         self.before += fsum(before for before, _ in pairs)
         self.after += fsum(after for _, after in pairs)
@@ -95,40 +95,40 @@ class Diff:
     confidence: Confidence = field(default_factory=Confidence)
 
 
-async def diff(
+async def compare_runs(
     before: tuple[RunStore, RunOnDisk],
     after: tuple[RunStore, RunOnDisk],
     *,
     min_confidence_change: float,
     only: Change | None = None,
-    took: Took | None = None,
+    sink: LinesSink | None = None,
     directory: Path | None = None,
     limits: Limits = LIMITS,
 ) -> Diff:
-    """Compares two runs. `took` is given the lines of the files with the change `only`, some at a time.
+    """Compares two runs. Calls `sink` with the lines of the files with the change `only`, some at a time.
 
-    `directory`: where temporary files may go: about 50 bytes a file and run.
+    `directory`: where temporary files may go: about 50 bytes for each file and run.
 
     Raises:
         DamagedError: what was committed is not there as it was written.
-        WorldError: a run took its failed files up again while it was read, or temporary files can't be written.
+        WorldError: `retry_failed` reopened a run while it was read, or temporary files can't be written.
     """
     labels = AnswerInterner()
     found = Diff(before[1], after[1], min_confidence_change)
     with ExitStack() as opened:
         sides = [await read_side(*side, labels, opened, directory, limits) for side in (before, after)]
-        comparison = _Comparison(labels.answers, found, only)
+        comparison = Comparison(labels.answers, found, only)
         for number in range(limits.buckets):
-            data = comparison.compare(*(side.bucket(number) for side in sides))
-            if data and took is not None:
-                took(data)
+            data = comparison.compare_bucket(*(side.read_bucket(number) for side in sides))
+            if data and sink is not None:
+                sink(data)
             await checkpoint()
-        comparison.finish()
+        comparison.count_pairs()
     return found
 
 
-class _AnswerChanges(dict[tuple[int, int], Change]):
-    """What changed from one label to another, the confidence apart."""
+class AnswerChanges(dict[tuple[int, int], Change]):
+    """The change from one label to another, without the confidence; computed once for each pair of labels."""
 
     def __init__(self, answers: list[Answer]) -> None:
         super().__init__()
@@ -162,43 +162,45 @@ class _ChangeLine(msgspec.Struct):
     after: _Outcome | None
 
 
-class _Comparison:
+class Comparison:
+    """Compares the buckets of two runs one after the other, and adds up what changed."""
+
     def __init__(self, answers: list[Answer], found: Diff, only: Change | None) -> None:
         self._answers = answers
         self._found = found
         self._only = only
-        self._of_answers = _AnswerChanges(answers)
+        self._of_answers = AnswerChanges(answers)
         self._label_pairs: Counter[tuple[int, int]] = Counter()
         self._min = found.min_confidence_change - _CONFIDENCE_ERROR_MAX
         self._encoder = msgspec.json.Encoder()
 
-    def compare(self, before: dict[str, Record], after: dict[str, Record]) -> bytes:
-        """Counts a bucket's files, by key, and gives the lines of those that were asked for."""
+    def compare_bucket(self, before: dict[str, Record], after: dict[str, Record]) -> bytes:
+        """Counts the files of a bucket by their change; returns the lines of those with the change `only`."""
         changes: list[Change] = []
-        asked: list[_ChangeLine] = []
+        selected: list[_ChangeLine] = []
         confidences: list[tuple[float, float]] = []
         for key, now in after.items():
             was = before.pop(key, None)
-            change = self._judge(was, now, confidences)
+            change = self._classify_change(was, now, confidences)
             changes.append(change)
             if change is self._only:
-                asked.append(self._line(now[0], change, was, now))
+                selected.append(self._make_change_line(now[0], change, was, now))
         for was in before.values():
             change = Change.WAITING if was[1] == WAITING else Change.GONE
             changes.append(change)
             if change is self._only:
-                asked.append(self._line(was[0], change, was, None))
+                selected.append(self._make_change_line(was[0], change, was, None))
         self._found.counts.update(changes)
-        self._found.confidence.add(confidences)
-        return self._encode(asked)
+        self._found.confidence.add_pairs(confidences)
+        return self._encode_lines(selected)
 
-    def finish(self) -> None:
-        """Adds the pairs of labels up by what they are called."""
+    def count_pairs(self) -> None:
+        """Adds up the pairs of labels by their names, which labels that differ only in their code share."""
         for labels, files in self._label_pairs.items():
             before, after = (self._answers[label].name for label in labels)
             self._found.pairs[Pair(self._of_answers[labels], before, after)] += files
 
-    def _judge(self, was: Record | None, now: Record, confidences: list[tuple[float, float]]) -> Change:
+    def _classify_change(self, was: Record | None, now: Record, confidences: list[tuple[float, float]]) -> Change:
         if was is None:
             return Change.WAITING if now[1] == WAITING else Change.NEW
         labels = was[1], now[1]
@@ -215,21 +217,21 @@ class _Comparison:
             moved = before is not after
         return Change.CONFIDENCE if moved else Change.UNCHANGED
 
-    def _line(self, file_id: str, change: Change, was: Record | None, now: Record | None) -> _ChangeLine:
-        return _ChangeLine(file_id, change.value, self._outcome(was), self._outcome(now))
+    def _make_change_line(self, file_id: str, change: Change, was: Record | None, now: Record | None) -> _ChangeLine:
+        return _ChangeLine(file_id, change.value, self._make_outcome(was), self._make_outcome(now))
 
-    def _outcome(self, record: Record | None) -> _Outcome | None:
+    def _make_outcome(self, record: Record | None) -> _Outcome | None:
         if record is None:
             return None
         _, label, confidence = record
         outcome, kind, code = self._answers[label]
         return _Outcome(outcome, kind, confidence, code)
 
-    def _encode(self, lines: list[_ChangeLine]) -> bytes:
+    def _encode_lines(self, lines: list[_ChangeLine]) -> bytes:
         try:
             data = bytes(self._encoder.encode_lines(lines))
             if data.isascii():
                 return data
-        except UnicodeEncodeError:  # a lone surrogate in a type, which the server may have sent
+        except UnicodeEncodeError:  # msgspec refuses a lone surrogate, which the server may have sent in a type
             pass
         return b"".join(encode_line(msgspec.to_builtins(line)) for line in lines)

@@ -1,4 +1,4 @@
-"""Compares two run directories. Nothing in them is changed, and runs may be on."""
+"""Compares two run directories. Nothing in them is changed, and the runs may be running."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-from classify_batch.operations.diff.changes import Change, Diff, diff
+from classify_batch.operations.diff.changes import Change, Diff, compare_runs
 from classify_batch.operations.open_run import open_run
 
 
@@ -17,25 +17,25 @@ async def diff_runs(
     *,
     min_confidence_change: float = 0.1,
     only: Change | None = None,
-    took: Callable[[bytes], object] | None = None,
+    sink: Callable[[bytes], object] | None = None,
 ) -> Diff:
-    """What changed from the run in `before` to the one in `after`; see `manifest.diff.changes`.
+    """What changed from the run in `before` to the one in `after`; see `operations.diff.changes`.
 
-    `took` is given the lines (JSONL) of the files with the change `only`, some at a time.
+    Calls `sink` with the lines (JSONL) of the files with the change `only`, some at a time.
 
     Raises:
         RunDirectoryError: one of the directories holds no run, or one of a newer version.
         DamagedError: what was committed is not there as it was written.
-        WorldError: a run took its failed files up again while it was read, or temporary files can't be written.
+        WorldError: `retry_failed` reopened a run while it was read, or temporary files can't be written.
     """
     directories = [Path(before), Path(after)]
     first, second = [await open_run(path) for path in directories]
     writable = (path for path in reversed(directories) if os.access(path, os.W_OK))
-    return await diff(
+    return await compare_runs(
         first,
         second,
         min_confidence_change=min_confidence_change,
         only=only,
-        took=took,
-        directory=next(writable, None),  # the system's own place for it may be memory
+        sink=sink,
+        directory=next(writable, None),  # the system's temporary directory may be in memory
     )

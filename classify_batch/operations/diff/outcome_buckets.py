@@ -1,8 +1,8 @@
-"""Outcomes spread over buckets by the keys of their file IDs, in a nameless temporary file once they are many.
+"""Spreads outcomes over buckets by the keys of their file IDs; many outcomes go to an unnamed temporary file.
 
-As `streams.spill.Buckets` does for IDs alone, with two differences: an outcome carries a label and a confidence; and
-the bucket follows from the key's bytes alone, not from a hash that differs from process to process, so that the same
-two runs give the same lines in the same order every time.
+Like `streams.spill.Buckets` for IDs alone, with two differences: an outcome has a label and a confidence; and the
+bucket is a CRC-32 of the key, not Python's hash, which differs from process to process: so the same two runs give the
+same lines in the same order every time.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Record = tuple[str, int, float | None]
 """File ID, label of the answer, confidence."""
 
 
-def keys_of(records: Sequence[Record]) -> Sequence[str]:
+def keys_of_records(records: Sequence[Record]) -> Sequence[str]:
     """The keys of the records' file IDs."""
     return file_keys([file_id for file_id, _, _ in records])
 
 
 class Answer(NamedTuple):
-    """What an outcome says, but for the confidence. `type` only of a classified file, `code` only of a failed one."""
+    """An outcome without its confidence. Only a classified file has a `type`, only a failed one a `code`."""
 
     outcome: str
     type: str | None = None
@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As it stands in a table of types: a file without one is `unmatched`, `failed` or the like."""
+        """The name in a table of types: of a file without a type, its outcome (`unmatched`, `failed`, …)."""
         return self.outcome if self.type is None else self.type
 
 
@@ -49,7 +49,7 @@ WAITING = 0
 
 
 class AnswerInterner(dict[tuple[str, str | None, str | None], int]):
-    """A small number for each answer that occurs: millions of outcomes say a handful of different things."""
+    """Numbers the different answers: millions of outcomes hold only a handful of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class AnswerInterner(dict[tuple[str, str | None, str | None], int]):
 
 
 class OutcomeBuckets:
-    """Records by bucket; within a bucket they keep the order in which they came. Close it by `with`."""
+    """Records by bucket; within a bucket they keep their order. Close it by `with`."""
 
     def __init__(self, directory: Path | None, limits: Limits) -> None:
         self._file = Spool(directory, limits)
@@ -79,24 +79,24 @@ class OutcomeBuckets:
     def __exit__(self, *error: object) -> None:
         self._file.__exit__(*error)
 
-    def add(self, records: Sequence[Record]) -> None:
-        numbers = [crc32(key.encode()) % self._limits.buckets for key in keys_of(records)]
+    def add_records(self, records: Sequence[Record]) -> None:
+        numbers = [crc32(key.encode()) % self._limits.buckets for key in keys_of_records(records)]
         deque(map(list.append, map(self._held.__getitem__, numbers), records), maxlen=0)
         self._held_count += len(records)
         if self._held_count >= self._limits.held_ids:
-            self._write()
+            self._write_held_records()
 
-    def bucket(self, number: int) -> list[Record]:
+    def read_bucket(self, number: int) -> list[Record]:
         records: list[Record] = []
-        with _roomy():
+        with adding_space_hint():
             for starts in self._segments:
                 if data := self._file.read(starts[number], starts[number + 1] - starts[number]):
                     records += self._decoder.decode(data)
         return records + self._held[number]
 
-    def _write(self) -> None:
+    def _write_held_records(self) -> None:
         parts = [self._encoder.encode(records) if records else b"" for records in self._held]
-        with _roomy():
+        with adding_space_hint():
             start = self._file.append(b"".join(parts))
         self._segments.append(array("Q", accumulate(map(len, parts), initial=start)))
         for records in self._held:
@@ -105,8 +105,8 @@ class OutcomeBuckets:
 
 
 @contextmanager
-def _roomy() -> Iterator[None]:
-    """Gives a refusal of the temporary file the hint that fits here."""
+def adding_space_hint() -> Iterator[None]:
+    """Replaces the hint of an error of the temporary file: here the user can make room, or choose another disk."""
     try:
         yield
     except StoreError as error:

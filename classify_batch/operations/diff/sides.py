@@ -1,4 +1,4 @@
-"""One side of a comparison: the outcomes that are committed, and the planned files that have none yet."""
+"""One side of a comparison: the committed outcomes of a run, and its planned files that have none yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from pathlib import Path
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError
-from classify_batch.operations.diff.outcome_buckets import WAITING, AnswerInterner, OutcomeBuckets, Record, keys_of
+from classify_batch.operations.diff.outcome_buckets import (
+    WAITING,
+    AnswerInterner,
+    OutcomeBuckets,
+    Record,
+    keys_of_records,
+)
 from classify_batch.ports import RunStore
 from classify_batch.rundir.committed_outcomes import HINT, LineReader, OutcomeLine, committed_lines
 from classify_batch.rundir.opened_run import RunOnDisk
@@ -25,10 +31,10 @@ _reader = LineReader(OutcomeLine)
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A run, spread over buckets.
+    """The records of a run, spread over buckets.
 
     Attributes:
-        planned: every planned file, of an incomplete run only: a file without an outcome is waiting, and not gone.
+        planned: every planned file; only of an incomplete run, where a file without an outcome is waiting, not gone.
     """
 
     store: RunStore
@@ -36,18 +42,18 @@ class Side:
     outcomes: OutcomeBuckets
     planned: OutcomeBuckets | None
 
-    def bucket(self, number: int) -> dict[str, Record]:
+    def read_bucket(self, number: int) -> dict[str, Record]:
         """The record of each file, by the key of its ID. Raises DamagedError where an ID has two outcomes.
 
-        Two spellings of one ID may have one each, in a run of a version that took them for two files: an answer goes
-        before a failure then, as it stands behind it.
+        An older version took two spellings of one ID for two files, so each may have an outcome. Then the answer wins
+        over the failure, since results were added after failures.
         """
-        records = self.outcomes.bucket(number)
-        found = _by_key(records)
-        if len(found) < len(records) and (repeated := _first_repeated(records)) is not None:
+        records = self.outcomes.read_bucket(number)
+        found = index_by_key(records)
+        if len(found) < len(records) and (repeated := first_repeated_id(records)) is not None:
             raise DamagedError(f"{self.store.where}: file ID {repeated} has two outcomes", hint=HINT)
         if self.planned is not None:
-            for key, record in _by_key(self.planned.bucket(number)).items():
+            for key, record in index_by_key(self.planned.read_bucket(number)).items():
                 found.setdefault(key, record)
         return found
 
@@ -55,40 +61,40 @@ class Side:
 async def read_side(
     store: RunStore, run: RunOnDisk, labels: AnswerInterner, opened: ExitStack, directory: Path | None, limits: Limits
 ) -> Side:
-    """Spreads a run. `opened` closes what it leaves open.
+    """Reads a run, and spreads its records over buckets, which `opened` closes.
 
     Raises:
         DamagedError: what was committed is not there as it was written.
-        WorldError: the run took its failed files up again while it was read.
+        WorldError: `retry_failed` reopened the run while it was read.
         StoreError: the temporary files can't be written.
     """
     outcomes = opened.enter_context(OutcomeBuckets(directory, limits))
     for log in (Log.FAILURES, Log.RESULTS):
         async with closing(committed_lines(store, run, log, _reader)) as stream:
             async for _, lines in stream:
-                outcomes.add(
+                outcomes.add_records(
                     [(line.file_id, labels[line.outcome, line.type, line.code], line.confidence) for line in lines]
                 )
     planned = None
     if not run.standing.complete:
         planned = opened.enter_context(OutcomeBuckets(directory, limits))
-        await _spread_plan(store, run.run.plan_sha256, planned)
+        await read_planned_files(store, run.run.plan_sha256, planned)
     return Side(store, run, outcomes, planned)
 
 
-async def _spread_plan(store: RunStore, sha256: str, planned: OutcomeBuckets) -> None:
+async def read_planned_files(store: RunStore, sha256: str, planned: OutcomeBuckets) -> None:
     plan = PlanReader(store)
     await plan.scan(sha256)
     async with closing(plan.file_id_batches()) as batches:
         async for file_ids in batches:
-            planned.add([(file_id, WAITING, None) for file_id in file_ids])
+            planned.add_records([(file_id, WAITING, None) for file_id in file_ids])
             await checkpoint()
 
 
-def _by_key(records: Sequence[Record]) -> dict[str, Record]:
-    return dict(zip(keys_of(records), records, strict=True))
+def index_by_key(records: Sequence[Record]) -> dict[str, Record]:
+    return dict(zip(keys_of_records(records), records, strict=True))
 
 
-def _first_repeated(records: Sequence[Record]) -> str | None:
+def first_repeated_id(records: Sequence[Record]) -> str | None:
     times = Counter(file_id for file_id, _, _ in records)
     return next((file_id for file_id, count in times.items() if count > 1), None)

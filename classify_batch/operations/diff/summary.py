@@ -1,4 +1,4 @@
-"""What changed between two runs: as one JSON object, and as lines for a person (80 characters, but for long paths)."""
+"""Formats what changed between two runs: as one JSON object, and as lines of 80 characters (unless a path is long)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IDENTITY = {
     "rules": "rules",
     "parsing_configuration": "parsing configuration",
 }
-"""What decides the answers besides the files, as `identity` in run.json names it."""
+"""What the answers depend on besides the files: keys of `identity` in run.json, and their names for a person."""
 
 _ROWS = {
     Change.UNCHANGED: "unchanged",
@@ -36,13 +36,13 @@ _ROWS = {
 }
 
 
-def summary(found: Diff, run_dirs: tuple[str, str]) -> dict[str, Any]:
-    """The summary's keys; `run_dirs`: how a person names the two runs."""
+def summarize_diff(found: Diff, run_dirs: tuple[str, str]) -> dict[str, Any]:
+    """The summary as one object. `run_dirs`: the two directories, as the user gave them."""
     counts = found.counts
     return {
-        "before": _run(found.before, run_dirs[0]),
-        "after": _run(found.after, run_dirs[1]),
-        "differs": _differs(found),
+        "before": summarize_run(found.before, run_dirs[0]),
+        "after": summarize_run(found.after, run_dirs[1]),
+        "differs": identity_differences(found),
         "files": counts.total(),
         "unchanged": counts[Change.UNCHANGED],
         "changes": {change.value: counts[change] for change in CHANGES},
@@ -51,23 +51,23 @@ def summary(found: Diff, run_dirs: tuple[str, str]) -> dict[str, Any]:
             {"change": pair.change.value, "before": pair.before, "after": pair.after, "files": files}
             for pair, files in sorted(found.pairs.items(), key=lambda row: (-row[1], row[0]))
         ],
-        "confidence": {"min_change": found.min_confidence_change, **_means(found.confidence)},
+        "confidence": {"min_change": found.min_confidence_change, **mean_confidences(found.confidence)},
     }
 
 
-def describe(summed: Mapping[str, Any]) -> list[str]:
+def format_diff(values: Mapping[str, Any]) -> list[str]:
     """The summary as lines."""
     lines = [
-        *_describe_run("before", summed["before"]),
-        *_describe_run("after", summed["after"]),
-        *_describe_differences(summed["differs"]),
-        *_describe_counts(summed),
-        *_describe_pairs(summed["types"]),
+        *format_run("before", values["before"]),
+        *format_run("after", values["after"]),
+        *format_differences(values["differs"]),
+        *format_counts(values),
+        *format_type_changes(values["types"]),
     ]
-    return [*lines, *_describe_means(summed["confidence"])]
+    return [*lines, *format_mean_confidences(values["confidence"])]
 
 
-def _run(run: RunOnDisk, run_dir: str) -> dict[str, Any]:
+def summarize_run(run: RunOnDisk, run_dir: str) -> dict[str, Any]:
     return {
         "run_dir": run_dir,
         "run_id": run.run.run_id,
@@ -78,7 +78,7 @@ def _run(run: RunOnDisk, run_dir: str) -> dict[str, Any]:
     }
 
 
-def _differs(found: Diff) -> dict[str, Any]:
+def identity_differences(found: Diff) -> dict[str, Any]:
     before, after = found.before.run.identity, found.after.run.identity
     return {
         name: {"before": before.get(name), "after": after.get(name)}
@@ -87,8 +87,8 @@ def _differs(found: Diff) -> dict[str, Any]:
     }
 
 
-def _means(sums: Confidence) -> dict[str, Any]:
-    """Means of no file are null. Rounded, since the last digits of a sum of floats depend on its order."""
+def mean_confidences(sums: Confidence) -> dict[str, Any]:
+    """Null where there is no file. Rounded, since the last digits of a sum of floats depend on their order."""
     if not sums.files:
         return {"files": 0, "before": None, "after": None, "change": None, "absolute_change": None}
     return {
@@ -100,45 +100,48 @@ def _means(sums: Confidence) -> dict[str, Any]:
     }
 
 
-def _describe_run(title: str, run: Mapping[str, Any]) -> Iterator[str]:
+def format_run(title: str, run: Mapping[str, Any]) -> Iterator[str]:
     yield f"{title:<12}{clean(run['run_dir'])}"
     done = sum(run["counts"].values())
     yield f"            {run['state']}: {done:,} of {run['files']:,} files have their outcome"
 
 
-def _describe_differences(differs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def format_differences(differs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, values in differs.items():
         before, after = values["before"], values["after"]
-        words = _rules(before, after) if name == "rules" else f"{_show(before)} -> {_show(after)}"
-        yield f"differs     {clean(f'{_IDENTITY[name]}: {words}', _DIFFERENCE_CHARACTERS)}"
+        if name == "rules":
+            change = format_rule_changes(before, after)
+        else:
+            change = f"{format_identity_value(before)} -> {format_identity_value(after)}"
+        yield f"differs     {clean(f'{_IDENTITY[name]}: {change}', _DIFFERENCE_CHARACTERS)}"
 
 
-def _rules(before: object, after: object) -> str:
-    old, new = _descriptions(before), _descriptions(after)
+def format_rule_changes(before: object, after: object) -> str:
+    old, new = descriptions_by_type(before), descriptions_by_type(after)
     parts = [f"+ {kind}" for kind in new if kind not in old]
     parts += [f"- {kind}" for kind in old if kind not in new]
-    parts += [f"other words for {kind}" for kind in new if kind in old and old[kind] != new[kind]]
+    parts += [f"new description of {kind}" for kind in new if kind in old and old[kind] != new[kind]]
     return ", ".join(parts) or "another order"
 
 
-def _descriptions(rules: object) -> dict[str, object]:
+def descriptions_by_type(rules: object) -> dict[str, object]:
     """Descriptions by type, of what an identity holds."""
     rows = rules if isinstance(rules, list) else []
     return {str(rule.get("type")): rule.get("description") for rule in rows if isinstance(rule, dict)}
 
 
-def _describe_counts(summed: Mapping[str, Any]) -> Iterator[str]:
-    total = summed["files"]
+def format_counts(values: Mapping[str, Any]) -> Iterator[str]:
+    total = values["files"]
     yield f"files       {total:,} in either run, or both"
-    counts = {Change.UNCHANGED: summed["unchanged"], **summed["changes"], Change.WAITING: summed["waiting"]}
+    counts = {Change.UNCHANGED: values["unchanged"], **values["changes"], Change.WAITING: values["waiting"]}
     for change, words in _ROWS.items():
-        least = f" by {summed['confidence']['min_change']:g} or more" if change is Change.CONFIDENCE else ""
+        least = f" by {values['confidence']['min_change']:g} or more" if change is Change.CONFIDENCE else ""
         share = f"  {100 * counts[change] / total:5.1f} %" if total else ""
         if counts[change] or change is not Change.WAITING:
             yield f"  {words + least:<36}{counts[change]:>12,}{share}"
 
 
-def _describe_pairs(pairs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def format_type_changes(pairs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if pairs:
         yield "types"
     for pair in pairs[:PAIRS_SHOWN_MAX]:
@@ -148,12 +151,12 @@ def _describe_pairs(pairs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"  … and {len(pairs) - PAIRS_SHOWN_MAX} more pairs"
 
 
-def _describe_means(means: Mapping[str, Any]) -> Iterator[str]:
+def format_mean_confidences(means: Mapping[str, Any]) -> Iterator[str]:
     if means["files"]:
         before, after, change, either_way = (means[key] for key in ("before", "after", "change", "absolute_change"))
         yield f"confidence  of {means['files']:,} files with the same answer in both runs"
         yield f"            {before:.4f} -> {after:.4f} on average ({change:+.4f}); up or down by {either_way:.4f}"
 
 
-def _show(value: object) -> str:
+def format_identity_value(value: object) -> str:
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -21,8 +21,8 @@ from trio.testing import MockClock
 from classify_batch.errors import DamagedError, StoreError, WorldError
 from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.model import Answer, Attempt, AttemptKey, Failure, Part, Segment, to_ranges
-from classify_batch.operations.diff.changes import CHANGES, Change, Diff, diff
-from classify_batch.operations.diff.summary import describe, summary
+from classify_batch.operations.diff.changes import CHANGES, Change, Diff, compare_runs
+from classify_batch.operations.diff.summary import format_diff, summarize_diff
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.journal.line import seal
 from classify_batch.rundir.opened_run import read_run
@@ -152,8 +152,8 @@ async def compared(
     assert runs[0] is not None
     assert runs[1] is not None
     blocks: list[bytes] = []
-    found = await diff(
-        (before, runs[0]), (after, runs[1]), min_confidence_change=least, only=only, took=blocks.append, limits=limits
+    found = await compare_runs(
+        (before, runs[0]), (after, runs[1]), min_confidence_change=least, only=only, sink=blocks.append, limits=limits
     )
     return found, [json.loads(line) for line in b"".join(blocks).decode().splitlines()]
 
@@ -163,7 +163,7 @@ def told(before: Mapping[str, bytes], after: Mapping[str, bytes], **options: Any
 
     async def main() -> dict[str, Any]:
         found, _ = await compared(MemoryStore(before), MemoryStore(after), **options)
-        return summary(found, RUN_DIRS)
+        return summarize_diff(found, RUN_DIRS)
 
     return anyio.run(main)
 
@@ -454,7 +454,7 @@ def test_a_temporary_file_that_can_not_be_written() -> None:
         store, limits = MemoryStore(files_of(SOUND)), Limits(buckets=3, held_ids=1, file_bytes=1)
         run = await read_run(store)
         assert run is not None
-        await diff(
+        await compare_runs(
             (store, run), (store, run), min_confidence_change=0.1, directory=Path("/absent/folder"), limits=limits
         )
 
@@ -540,7 +540,7 @@ def test_a_run_in_which_the_power_went() -> None:
         ("project_id", "p-1", "project: none -> p-1"),
         ("parsing_configuration", {"lang": "de"}, 'parsing configuration: none -> {"lang": "de"}'),
         ("base_url", "https://" + "x" * 90, "base URL: https://api.test -> https://xxxxx"),
-        ("rules", [{"type": "invoice", "description": "has a sum"}], "rules: - memo, other words for invoice"),
+        ("rules", [{"type": "invoice", "description": "has a sum"}], "rules: - memo, new description of invoice"),
         ("rules", [*IDENTITY["rules"], {"type": "plan", "description": "is one"}], "rules: + plan"),  # type: ignore[misc]
         ("rules", IDENTITY["rules"][::-1], "rules: another order"),  # type: ignore[index]
     ],
@@ -550,7 +550,7 @@ def test_what_the_runs_were_told_differently(name: str, value: object, words: st
     summed = told(files_of(SOUND), files_of(SOUND, {**IDENTITY, name: value}))
     assert summed["differs"] == {name: {"before": IDENTITY[name], "after": value}}
     assert summed["unchanged"] == 5
-    said = [line for line in describe(summed) if line.startswith("differs ")]
+    said = [line for line in format_diff(summed) if line.startswith("differs ")]
     assert len(said) == 1
     assert words in said[0]
 
@@ -561,7 +561,7 @@ def test_another_set_of_files_is_no_difference_of_the_settings(name: str) -> Non
     sides = [files_of({"a": invoice()}, {**IDENTITY, name: value}) for value in "ab"]
     summed = told(*sides)
     assert summed["differs"] == {}
-    assert "waiting" not in "".join(describe(summed))
+    assert "waiting" not in "".join(format_diff(summed))
 
 
 def test_the_table_fits_a_terminal() -> None:
@@ -570,7 +570,7 @@ def test_the_table_fits_a_terminal() -> None:
     kinds = [f"{words} {number}" for number in range(6) for words in odd]
     before = {f"file-{number}": invoice() for number in range(len(kinds))}
     after = {f"file-{number}": Said("classified", kind, 5000) for number, kind in enumerate(kinds)}
-    lines = describe(told(files_of(before), files_of(after)))
+    lines = format_diff(told(files_of(before), files_of(after)))
     assert [line for line in lines if len(line) > 80 or not line.isprintable()] == []
     assert lines[-1] == "  … and 10 more pairs"
     assert sum(" -> " in line for line in lines) == 20
@@ -589,7 +589,7 @@ def test_the_table() -> None:
         "h": WAITS,
     }
     summed = told(files_of(before), files_of(after))
-    assert describe(summed) == [
+    assert format_diff(summed) == [
         "before      runs/monday",
         "            complete: 6 of 6 files have their outcome",
         "after       runs/tuesday",
