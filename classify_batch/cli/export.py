@@ -17,13 +17,13 @@ STDOUT = Path("-")
 @click.option(
     "--only",
     type=click.Choice(("classified", "unmatched", "failed", "accepted", "review")),
-    help="Hand on only these outcomes; `accepted` and `review` as the run's [triage] says.",
+    help="Export only these outcomes; `accepted` and `review` as the run's [triage] says.",
 )
 @json_option
 def export_command(directory: Path, target: Path, only: str | None, as_json: bool) -> int:
     """Write the outcomes of the run in DIR to TARGET: a .jsonl or .csv file, or `-` for JSONL on stdout.
 
-    Hands on what is committed, so the run may be incomplete, or on. The file comes whole or not at all.
+    Exports what is committed, so the run may be incomplete, or still running. The file is written whole or not at all.
 
     \b
     Example:
@@ -39,14 +39,14 @@ def export_command(directory: Path, target: Path, only: str | None, as_json: boo
     from classify_batch.operations.export.selection import Only
     from classify_batch.rundir.outcome_lines import encode_line
 
-    asked = Only(only) if only else None
+    selected = Only(only) if only else None
     if target == STDOUT:
         if as_json:
             raise UsageError("--json and the outcomes can't both go to stdout", hint="leave --json out, or name a file")
-        took = partial(click.echo, nl=False)
-        exported = anyio.run(partial(export_lines, directory, took, only=asked))
+        sink = partial(click.echo, nl=False)
+        exported = anyio.run(partial(export_lines, directory, sink, only=selected))
     else:
-        exported = run_until_signal(partial(export_run, directory, target, only=asked))
+        exported = run_until_signal(partial(export_run, directory, target, only=selected))
     where = "stdout" if target == STDOUT else target
     click.echo(
         f"exported    {exported.files:,} of {exported.of:,} files{f' ({only})' if only else ''} to {where}", err=True
@@ -54,6 +54,6 @@ def export_command(directory: Path, target: Path, only: str | None, as_json: boo
     if exported.waiting:
         click.echo(f"waiting     {exported.waiting:,} files have no outcome yet", err=True)
     if as_json:
-        told = {"target": str(target), "files": exported.files, "only": only}
-        click.echo(encode_line(told), nl=False)  # a path may hold anything
+        values = {"target": str(target), "files": exported.files, "only": only}
+        click.echo(encode_line(values), nl=False)  # a path may hold bytes that are no UTF-8
     return 0

@@ -279,7 +279,7 @@ def test_wrong_usage(folder: Path, call: Call, arguments: tuple[str, ...], words
 def test_no_file(folder: Path) -> None:
     """A directory that is called like a target stays."""
     (folder / "out.csv").mkdir()
-    assert "out.csv is no file" in refused(folder, "run", "out.csv")
+    assert "out.csv is not a file" in refused(folder, "run", "out.csv")
 
 
 def test_the_setting_that_is_missing(lived: Path) -> None:

@@ -1,1 +1,1 @@
-"""Hands the outcomes of a run on: all of them or some, as JSONL or as a table. Reads the run directory only."""
+"""Exports the outcomes of a run, all or some, as JSONL or CSV. Reads the run directory only."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from classify_batch.operations.export.formats import Form
+from classify_batch.operations.export.formats import OutputFormat
 from classify_batch.operations.export.selection import Selection
 from classify_batch.ports import RunStore
 from classify_batch.rundir.committed_outcomes import committed_lines
@@ -12,31 +12,31 @@ from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.streams.closing import closing
 
 
-class Export:
-    """The outcomes of a run, selected and written in a form.
+class OutcomeExport:
+    """The selected outcomes of a run, encoded in a format.
 
     Attributes:
-        files: how many were given so far.
+        files: how many outcomes were encoded so far.
     """
 
-    def __init__(self, store: RunStore, run: RunOnDisk, selection: Selection, form: Form) -> None:
+    def __init__(self, store: RunStore, run: RunOnDisk, selection: Selection, output_format: OutputFormat) -> None:
         self._store = store
         self._run = run
         self._selection = selection
-        self._form = form
+        self._format = output_format
         self.files = 0
 
-    async def blocks(self) -> AsyncGenerator[bytes, None]:
-        """What is to be written: results first, then failures.
+    async def encoded_blocks(self) -> AsyncGenerator[bytes, None]:
+        """The bytes to write: results first, then failures.
 
         Raises:
             DamagedError: what was committed is not there as it was written.
-            WorldError: the run took its failed files up again while they were read.
+            WorldError: `retry_failed` reopened the run while it was read.
         """
-        yield self._form.head()
+        yield self._format.encode_header()
         for log in self._selection.logs:
-            async with closing(committed_lines(self._store, self._run, log, self._form.reader)) as stream:
+            async with closing(committed_lines(self._store, self._run, log, self._format.reader)) as stream:
                 async for data, lines in stream:
-                    taken = list(map(self._selection.takes, lines))
-                    self.files += sum(taken)
-                    yield self._form.encode(data, lines, taken)
+                    included = list(map(self._selection.includes, lines))
+                    self.files += sum(included)
+                    yield self._format.encode_outcomes(data, lines, included)

@@ -1,4 +1,4 @@
-"""Hands the outcomes of a run on. Nothing in its directory is changed, and it may be on."""
+"""Exports the outcomes of a run. Nothing in its directory is changed, and it may be running."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from classify_batch.operations.export.export_outcomes import Export
-from classify_batch.operations.export.formats import Form, JsonLines, Table
-from classify_batch.operations.export.selection import Only, selection_of
-from classify_batch.operations.export.target import CSV, refuse_unfit, suffix_of
+from classify_batch.operations.export.export_outcomes import OutcomeExport
+from classify_batch.operations.export.formats import JsonLines, OutputFormat, Table
+from classify_batch.operations.export.selection import Only, make_selection
+from classify_batch.operations.export.target import CSV, export_suffix, refuse_bad_target
 from classify_batch.operations.open_run import open_run
 from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.store.disk import DiskStore
@@ -19,10 +19,12 @@ from classify_batch.streams.closing import closing
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was handed on.
+    """What was exported.
 
     Attributes:
-        files: how many outcomes were written, of how many files of the run; waiting: those that have none yet.
+        files: how many outcomes were written.
+        of: how many files the run has.
+        waiting: how many of them have no outcome yet.
     """
 
     files: int
@@ -35,37 +37,39 @@ async def export_run(
 ) -> Exported:
     """Writes the committed outcomes of a run to the file `target`, as JSONL or CSV by its suffix.
 
-    The file comes whole or not at all; one that was there is replaced.
+    The file is written whole or not at all; an existing one is replaced.
 
     Raises:
-        UsageError: the target has another suffix, or is a run's own file; or `only` asks for triage that the run
-            doesn't have.
+        UsageError: the target has another suffix, or is a run's own file; or `only` needs a triage, and the run has
+            none.
         RunDirectoryError: the directory holds no run, or one of a newer version.
         DamagedError: what was committed is not there as it was written.
-        WorldError: the run took its failed files up again while it was read, or the target can't be written.
+        WorldError: `retry_failed` reopened the run while it was read, or the target can't be written.
     """
     path = Path(target)
-    suffix = suffix_of(path)
+    suffix = export_suffix(path)
     store, run = await open_run(run_dir)
-    refuse_unfit(path)
-    form: Form = Table(run.run.settings.get("plan", {}).get("carry", ())) if suffix == CSV else JsonLines()
-    export = Export(store, run, selection_of(only, run.run, store.where), form)
-    async with closing(export.blocks()) as blocks:
+    refuse_bad_target(path)
+    output_format: OutputFormat = (
+        Table(run.run.settings.get("plan", {}).get("carry", ())) if suffix == CSV else JsonLines()
+    )
+    export = OutcomeExport(store, run, make_selection(only, run.run, store.where), output_format)
+    async with closing(export.encoded_blocks()) as blocks:
         await DiskStore(path.parent).replace(path.name, blocks)
-    return _exported(export, run)
+    return _count_exported(export, run)
 
 
 async def export_lines(
-    run_dir: str | PathLike[str], took: Callable[[bytes], object], *, only: Only | None = None
+    run_dir: str | PathLike[str], sink: Callable[[bytes], object], *, only: Only | None = None
 ) -> Exported:
-    """Gives the committed outcomes of a run to `took`, some lines (JSONL) at a time. Raises as `export_run`."""
+    """Calls `sink` with the committed outcomes of a run, some lines (JSONL) at a time. Raises as `export_run`."""
     store, run = await open_run(run_dir)
-    export = Export(store, run, selection_of(only, run.run, store.where), JsonLines())
-    async with closing(export.blocks()) as blocks:
+    export = OutcomeExport(store, run, make_selection(only, run.run, store.where), JsonLines())
+    async with closing(export.encoded_blocks()) as blocks:
         async for block in blocks:
-            took(block)
-    return _exported(export, run)
+            sink(block)
+    return _count_exported(export, run)
 
 
-def _exported(export: Export, run: RunOnDisk) -> Exported:
+def _count_exported(export: OutcomeExport, run: RunOnDisk) -> Exported:
     return Exported(export.files, run.run.files, run.run.files - run.standing.outcomes.total())

@@ -1,4 +1,4 @@
-"""What outcomes are written as: lines of JSON as they stand, or the rows of a table."""
+"""The formats of an export: the lines of JSON as they are in the run, or the rows of a table."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from classify_batch.rundir.committed_outcomes import LineReader, OutcomeLine
 
 
-class Row(OutcomeLine):
-    """All of a line that has a column."""
+class TableRow(OutcomeLine):
+    """The keys of a line that have a column in a table."""
 
     reasoning: str | None = None
     mode: str | None = None
@@ -31,66 +31,66 @@ COLUMNS = (
     *("file_id", "outcome", "type", "confidence", "reasoning", "mode", "job_id", "code", "message"),
     *("classified_at", "failed_at", "counts", "reused_from"),
 )
-"""The columns that every table has, by the keys of the lines; behind them stand the carried ones."""
+"""The columns that every table has, by the keys of the lines; the carried ones follow them."""
 
 _values = attrgetter(*COLUMNS)
 
 _FORMULAS = frozenset("=+-@\t\r")
-"""With which of these a cell begins that a spreadsheet would take for a formula."""
+"""A spreadsheet takes a cell that begins with one of these for a formula, and would run it."""
 
 
-class Form(Protocol):
-    """How outcomes are written."""
+class OutputFormat(Protocol):
+    """How outcomes are encoded."""
 
     @property
     def reader(self) -> LineReader[Any]:
-        """Reads what `encode` needs of the lines."""
+        """Reads what `encode_outcomes` needs of the lines."""
 
-    def head(self) -> bytes:
-        """What stands before all outcomes."""
+    def encode_header(self) -> bytes:
+        """The bytes before all outcomes."""
 
-    def encode(self, data: bytes, lines: Sequence[Any], taken: Sequence[bool]) -> bytes:
-        """Those of some outcomes that are taken; `data`: the lines as they stand."""
+    def encode_outcomes(self, data: bytes, lines: Sequence[Any], included: Sequence[bool]) -> bytes:
+        """Encodes those outcomes that are included; `data`: all of them as they are in the run."""
 
 
 class JsonLines:
-    """The lines as they stand."""
+    """The lines as they are in the run."""
 
     reader = LineReader(OutcomeLine)
 
-    def head(self) -> bytes:
+    def encode_header(self) -> bytes:
         return b""
 
-    def encode(self, data: bytes, lines: Sequence[OutcomeLine], taken: Sequence[bool]) -> bytes:  # noqa: ARG002
-        if all(taken):
+    def encode_outcomes(self, data: bytes, lines: Sequence[OutcomeLine], included: Sequence[bool]) -> bytes:  # noqa: ARG002
+        if all(included):
             return data
-        return b"".join([line + b"\n" for line in compress(data.split(b"\n"), taken)])
+        return b"".join([line + b"\n" for line in compress(data.split(b"\n"), included)])
 
 
 class Table:
-    """CSV (RFC 4180), in UTF-8. Text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """CSV (RFC 4180), in UTF-8. Text that a spreadsheet would take for a formula begins with an apostrophe."""
 
-    reader = LineReader(Row)
+    reader = LineReader(TableRow)
 
     def __init__(self, carry: Sequence[str]) -> None:
         self._carry = tuple(carry)
 
-    def head(self) -> bytes:
-        return _encode([[_text(name) for name in column_names(self._carry)]])
+    def encode_header(self) -> bytes:
+        return encode_csv([[escape_formula(name) for name in column_names(self._carry)]])
 
-    def encode(self, data: bytes, lines: Sequence[Row], taken: Sequence[bool]) -> bytes:  # noqa: ARG002
-        return _encode([self._cells(line) for line in compress(lines, taken)])
+    def encode_outcomes(self, data: bytes, lines: Sequence[TableRow], included: Sequence[bool]) -> bytes:  # noqa: ARG002
+        return encode_csv([self._format_cells(line) for line in compress(lines, included)])
 
-    def _cells(self, line: Row) -> list[str | float | None]:
-        cells = [value if type(value) is float else _text(value) for value in _values(line)]
+    def _format_cells(self, line: TableRow) -> list[str | float | None]:
+        cells = [value if type(value) is float else escape_formula(value) for value in _values(line)]
         if self._carry:
             carried = line.carried or {}
-            cells += [_value(carried[name]) if name in carried else None for name in self._carry]
+            cells += [format_carried(carried[name]) if name in carried else None for name in self._carry]
         return cells
 
 
 def column_names(carry: Sequence[str]) -> list[str]:
-    """The names of all columns. A carried one that is called like another is told apart by `carried.` before it."""
+    """The names of all columns. A carried column with the name of another one gets `carried.` before its name."""
     names = list(COLUMNS)
     for column in carry:
         name = column
@@ -100,18 +100,20 @@ def column_names(carry: Sequence[str]) -> list[str]:
     return names
 
 
-def _value(value: Any) -> str:
-    """A carried value: text, and everything else as JSON, which begins no formula."""
+def format_carried(value: Any) -> str:
+    """A carried value: text as it is, everything else as JSON, which never begins like a formula."""
     if isinstance(value, str):
-        return _text(value) or ""
+        return escape_formula(value) or ""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _text(text: str | None) -> str | None:
+def escape_formula(text: str | None) -> str | None:
+    """Text that no spreadsheet runs as a formula."""
     return f"'{text}" if text and text[0] in _FORMULAS else text
 
 
-def _encode(rows: Sequence[Sequence[str | float | None]]) -> bytes:
+def encode_csv(rows: Sequence[Sequence[str | float | None]]) -> bytes:
+    """Rows as lines of CSV."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer).writerows(rows)
     return buffer.getvalue().encode("utf-8", "backslashreplace")  # a lone surrogate becomes its JSON escape

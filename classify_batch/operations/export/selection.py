@@ -1,4 +1,4 @@
-"""Which outcomes are handed on."""
+"""Selects the outcomes to export."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from classify_batch.vocabulary import RUN_JSON, Log
 
 
 class Only(StrEnum):
-    """By what outcomes can be asked for: how the file ended, or what the run's triage says of a classified one."""
+    """What outcomes can be selected by: how the file ended, or what the run's triage says of a classified file."""
 
     CLASSIFIED = "classified"
     UNMATCHED = "unmatched"
@@ -26,19 +26,20 @@ class Only(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is taken of the outcomes; all of them where `only` is None."""
+    """Which outcomes are exported; all of them if `only` is None."""
 
     only: Only | None = None
     triage: TriageSettings | None = None
 
     @property
     def logs(self) -> tuple[Log, ...]:
-        """The files in which it can be, in their order."""
+        """The files that can hold them, in the order of the export."""
         if self.only is None:
             return (Log.RESULTS, Log.FAILURES)
         return (Log.FAILURES,) if self.only is Only.FAILED else (Log.RESULTS,)
 
-    def takes(self, line: OutcomeLine) -> bool:
+    def includes(self, line: OutcomeLine) -> bool:
+        """Whether an outcome is selected."""
         if self.triage is None:
             return self.only is None or line.outcome == self.only.value
         if line.type is None:
@@ -46,22 +47,22 @@ class Selection:
         return self.triage.accepts(line.type, line.confidence) is (self.only is Only.ACCEPTED)
 
 
-def selection_of(only: Only | None, run: RunFile, where: str) -> Selection:
-    """What is asked for, of a run. `where`: the run directory, for messages.
+def make_selection(only: Only | None, run: RunFile, where: str) -> Selection:
+    """The selection of `only` in a run. `where`: the run directory, for messages.
 
     Raises:
-        UsageError: the run has no triage, and its triage is asked for.
-        DamagedError: run.json holds a triage that is none.
+        UsageError: `only` needs a triage, and the run has none.
+        DamagedError: the triage in run.json is damaged.
     """
     if only not in (Only.ACCEPTED, Only.REVIEW):
         return Selection(only)
-    if (told := run.settings.get("triage")) is None:
+    if (triage := run.settings.get("triage")) is None:
         raise UsageError(
-            f"the run in {where} has no triage, so that nothing says which answers are accepted",
-            hint="set `[triage] accept_above` in the config of a new run; with --reuse it takes these answers over",
+            f"the run in {where} has no triage, which says which answers are accepted",
+            hint="set `[triage] accept_above` in the config of a new run; with --reuse it reuses these answers",
         )
     try:
-        return Selection(only, TriageSettings.model_validate(told))
+        return Selection(only, TriageSettings.model_validate(triage))
     except ValidationError:
-        words = f"{RUN_JSON} in {where} is damaged: settings.triage: not what it must be"
-        raise DamagedError(words, hint=HINT) from None
+        message = f"{RUN_JSON} in {where} is damaged: settings.triage is invalid"
+        raise DamagedError(message, hint=HINT) from None

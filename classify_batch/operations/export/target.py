@@ -1,4 +1,4 @@
-"""Where an export may go: never over what a run has written."""
+"""Checks the target of an export: it never replaces a file of a run."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from classify_batch.settings.sections import SANDBOX
 from classify_batch.vocabulary import PLAN_JSONL, RUN_JSON, Log
 
 JSONL, CSV = ".jsonl", ".csv"
-"""By its suffix a target says what it is to hold."""
+"""The suffixes of a target, which decide its format."""
 
 _EARLIER_FAILURES = re.compile(r"failures\.\d+\.jsonl")
 
 
-def suffix_of(target: Path) -> str:
-    """JSONL or CSV. Raises UsageError for any other suffix."""
+def export_suffix(target: Path) -> str:
+    """The suffix of a target, JSONL or CSV. Raises UsageError for any other."""
     suffix = target.suffix.lower()
     if suffix not in (JSONL, CSV):
         raise UsageError(
-            f"{target}: an export is written as JSONL or as CSV, by the suffix of its name",
+            f"{target}: the suffix of an export's name is its format, and this is none",
             hint=f"name a file that ends with {JSONL} or {CSV}, or `-` for JSONL on stdout",
         )
     return suffix
 
 
-def refuse_unfit(target: Path) -> None:
-    """Raises UsageError where an export can't go, or where it would go over a file of a run: this one or another."""
+def refuse_bad_target(target: Path) -> None:
+    """Raises UsageError where no file can be written, or where the export would replace a file of any run."""
     try:
         if target.exists() and not target.is_file():
-            raise UsageError(f"{target} is no file", hint="name a file; it is replaced if it is there")
+            raise UsageError(f"{target} is not a file", hint="name a file; it is replaced if it is there")
         if not target.parent.is_dir():
-            raise UsageError(f"there is no directory {target.parent}", hint="make it first, or name another target")
-        if _is_a_runs_own(target.parent.resolve() / target.name):
+            raise UsageError(f"there is no directory {target.parent}", hint="create it first, or name another target")
+        if _belongs_to_run(target.parent.resolve() / target.name):
             raise UsageError(f"{target} is a file of the run itself", hint="name another target")
-    except OSError as error:  # a name that is too long, or a directory that may not be looked into
+    except OSError as error:  # the name is too long, or the directory may not be read
         raise UsageError(f"{target}: {error.strerror or error}", hint="name another target") from None
 
 
-def _is_a_runs_own(path: Path) -> bool:
-    name = path.name.casefold()  # on some file systems that is the same file
+def _belongs_to_run(path: Path) -> bool:
+    name = path.name.casefold()  # some file systems ignore case
     if name in (PLAN_JSONL, *Log) or _EARLIER_FAILURES.fullmatch(name):
         return (path.parent / RUN_JSON).exists()
     return any(folder.name == SANDBOX and (folder.parent / RUN_JSON).exists() for folder in path.parents)

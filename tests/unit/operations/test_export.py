@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from classify_batch.errors import DamagedError, UsageError, WorldError
 from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Segment
-from classify_batch.operations.export.export_outcomes import Export
-from classify_batch.operations.export.formats import COLUMNS, Form, JsonLines, Table, column_names
-from classify_batch.operations.export.selection import Only, selection_of
+from classify_batch.operations.export.export_outcomes import OutcomeExport
+from classify_batch.operations.export.formats import COLUMNS, JsonLines, OutputFormat, Table, column_names
+from classify_batch.operations.export.selection import Only, make_selection
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.outcome_lines import encode_line
@@ -90,14 +90,16 @@ async def run_of(store: MemoryStore) -> RunOnDisk:
     return run
 
 
-def exported(files: Mapping[str, bytes], only: Only | None = None, form: Form | None = None) -> tuple[bytes, int]:
+def exported(
+    files: Mapping[str, bytes], only: Only | None = None, form: OutputFormat | None = None
+) -> tuple[bytes, int]:
     """What is written, and how many files it is said to be."""
 
     async def main() -> tuple[bytes, int]:
         store = Stream(files)
         run = await run_of(store)
-        export = Export(store, run, selection_of(only, run.run, "run"), form or JsonLines())
-        return b"".join([block async for block in export.blocks()]), export.files
+        export = OutcomeExport(store, run, make_selection(only, run.run, "run"), form or JsonLines())
+        return b"".join([block async for block in export.encoded_blocks()]), export.files
 
     return anyio.run(main)
 
@@ -205,7 +207,7 @@ def test_numbers_stay_numbers() -> None:
 
 def test_a_header_is_no_formula() -> None:
     """A carried column's name comes from the input as well."""
-    assert Table(["=x"]).head().endswith(b",'=x\r\n")
+    assert Table(["=x"]).encode_header().endswith(b",'=x\r\n")
 
 
 @pytest.mark.parametrize(
@@ -261,9 +263,9 @@ def test_failures_that_went_out_again_meanwhile() -> None:
         again = {"generation": 1, "again": [{"chunk": 0, "attempts": 1, "ranges": [[1, 2]]}], "looks": []}
         lines = files["journal.jsonl"] + encode_about_run(6, 1.0, 0, Kind.REOPENED, again)
         now = {"journal.jsonl": lines, "failures.1.jsonl": files["failures.jsonl"], "failures.jsonl": b""}
-        export = Export(Stream({**files, **now}), run, selection_of(None, run.run, "run"), JsonLines())
+        export = OutcomeExport(Stream({**files, **now}), run, make_selection(None, run.run, "run"), JsonLines())
         with pytest.raises(WorldError, match="took its failed files up again"):
-            async for _ in export.blocks():
+            async for _ in export.encoded_blocks():
                 pass
 
     anyio.run(main)
