@@ -28,7 +28,7 @@ from classify_batch.cli.options import (
 @reuse_option
 @settings_options
 def plan_command(config: Path, source: str, run_dir: Path, column: str | None, **options: Any) -> int:
-    """Write the plan of a run and send nothing; `run` or `resume` then carries it out.
+    """Write the plan of a run, and send nothing; `run` or `resume` then carries it out.
 
     \b
     Example:
@@ -51,14 +51,14 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
     rates = ", then ".join(f"{rate:g}" for rate in cost.credits_per_page)
     click.echo(f"files       {run.files:,}  ({run.duplicates:,} repeated IDs left out)")
     if run.reused_files:
-        click.echo(f"reused      {run.reused_files:,}  (taken over from earlier runs; not sent)")
+        click.echo(f"reused      {run.reused_files:,}  (from earlier runs; not sent)")
     size = settings.files_per_job
     click.echo(f"chunks      {chunks:,}  (of up to {size} {'file' if size == 1 else 'files'})")
     capabilities = settings.api.capabilities
     if capabilities.answers_in_job:
-        click.echo(f"requests    {chunks:,}  at least: a create a file; answers come with the looks on top")
+        click.echo(f"requests    {chunks:,}  at least: a create a file; answers come with polls, which come on top")
     else:
-        click.echo(f"requests    {2 * chunks:,}  at least: a create and a results call a job; looking comes on top")
+        click.echo(f"requests    {2 * chunks:,}  at least: a create and a results call a job; polls come on top")
     click.echo(
         f"cost        at most {cost.credits:,.10g} credits, ${cost.dollars:,.2f}, {cost.pages:,} pages"
         f"  ({cost.pages_per_file} pages a file, {rates} credits a page)"

@@ -24,16 +24,16 @@ from classify_batch.cli.options import (
 @click.option(
     "--config",
     type=PATH,
-    help="The run's config: only needed where it holds webhook headers, which are stored nowhere.",
+    help="The run's config; needed only for webhook headers, which are stored nowhere.",
 )
-@click.option("--retry-failed", is_flag=True, help="Give the failed files a new chance first.")
+@click.option("--retry-failed", is_flag=True, help="Try the failed files again first.")
 @deadline_option
 @max_runtime_option
 @submit_only_option
 @json_option
 @settings_options
 def resume_command(directory: Path, config: Path | None, as_json: bool, **options: Any) -> int:
-    """Go on with the run in DIR, with the settings in its run.json.
+    """Go on with the run in DIR, with the settings of its run.json.
 
     \b
     Example:

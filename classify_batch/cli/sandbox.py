@@ -1,4 +1,4 @@
-"""`classify-batch sandbox`."""
+"""classify-batch sandbox"""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _EPILOG = """\b
 Example: a sandbox that loses 5 % of the create answers, and the vendor's API key variable set for it:
   classify-batch sandbox --port 8765 --fault lost_create_answer=0.05
   LLAMA_CLOUD_API_KEY=sandbox LLAMA_CLOUD_BASE_URL=http://127.0.0.1:8765 python your_pipeline.py
-Any misfortune is CALL.MOMENT.WHAT, like read.before.slow; `classify-batch manual sandbox` lists them all:
+Any fault is CALL.MOMENT.WHAT, like read.before.slow; `classify-batch manual sandbox` lists them all:
   classify-batch sandbox --fault create.after.502=0.01 --fault list_lag_s=3 --fault credits=1000
-What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
+Its requests so far: curl http://127.0.0.1:8765/sandbox/stats
 """
 
 
@@ -30,7 +30,7 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
 )
 @click.option("--files-of-project", metavar="PREFIX", help="File IDs that begin so are in the default project only.")
 @click.option("--ledger", type=click.Path(path_type=Path), help="Keep accepted jobs in this file over a restart.")
-@click.option("--seed", type=int, help="Same seed and requests: same durations, endings and misfortunes.")
+@click.option("--seed", type=int, help="Same seed and requests: same durations, endings and faults.")
 @click.option("--job-duration-s", type=float, default=0.2, help="Median time a job takes.")
 @click.option("--job-duration-sigma", type=float, default=0.6, help="Lognormal spread of it; 0: all the same.")
 @click.option(
@@ -55,41 +55,42 @@ What it was asked so far: curl http://127.0.0.1:8765/sandbox/stats
 @click.option("--silent-created-at", is_flag=True, help="Jobs don't say when they were created.")
 @click.option("--upper-case-ids", is_flag=True, help="Results spell file IDs that are UUIDs in upper case.")
 @click.option(
-    "--faults", type=click.Path(path_type=Path), help="Misfortunes: a TOML file of names and values, as for --fault."
+    "--faults", type=click.Path(path_type=Path), help="Faults: a TOML file of names and values, as for --fault."
 )
-@click.option("--fault", multiple=True, metavar="NAME=VALUE", help="One misfortune, like error=0.1; may be repeated.")
+@click.option("--fault", multiple=True, metavar="NAME=VALUE", help="One fault, like error=0.1; may be repeated.")
 def sandbox_command(
     port: int, faults: Path | None, fault: tuple[str, ...], further_key: tuple[str, ...], **values: Any
 ) -> None:
-    """A LlamaCloud to practise on, until SIGINT or SIGTERM.
+    """Serve a LlamaCloud to practise on, until SIGINT or SIGTERM.
 
     It speaks v1 and v2 of the classifier's API, so any client works against it. Once it listens, it prints its base
-    URL: one line on stdout. Kind by default: no misfortune, no limits, results in one page.
+    URL: one line on stdout. By default it has no faults and no limits, and sends results in one page.
 
     With --documents it ranks the folder's text files by the words of the rules: a stand-in, not a language
     model. A file's ID is uuid5(NAMESPACE_URL, its path relative to the folder). Without, every file ID is
-    known and the answers are drawn by lot.
+    known and the answers are random.
     """
     import anyio
 
     from classify_batch.sandbox import Faults, Options, opened, serve_until_stopped
 
-    one_by_one = _pairs(fault, "--fault", "NAME=VALUE")
-    further_keys = _pairs(further_key, "--further-key", "KEY=PROJECT")
-    misfortunes = Faults.load(faults, **one_by_one) if faults is not None else Faults.of(one_by_one, "--fault")
-    with opened(Options.of(**values, further_keys=further_keys, faults=misfortunes)) as app:
-        anyio.run(serve_until_stopped, app, port, _announce)
+    single_faults = parse_pairs(fault, "--fault", "NAME=VALUE")
+    further_keys = parse_pairs(further_key, "--further-key", "KEY=PROJECT")
+    fault_rates = Faults.load(faults, **single_faults) if faults is not None else Faults.of(single_faults, "--fault")
+    with opened(Options.of(**values, further_keys=further_keys, faults=fault_rates)) as app:
+        anyio.run(serve_until_stopped, app, port, print_base_url)
 
 
-def _announce(base_url: str) -> None:
-    click.echo(base_url)  # flushes
+def print_base_url(base_url: str) -> None:
+    click.echo(base_url)  # click flushes: a script that reads a pipe waits for this line
 
 
-def _pairs(words: tuple[str, ...], option: str, form: str) -> dict[str, str]:
+def parse_pairs(texts: tuple[str, ...], option: str, form: str) -> dict[str, str]:
+    """The values of an option like `--fault NAME=VALUE`."""
     pairs = {}
-    for word in words:
-        name, equals, value = word.partition("=")
+    for text in texts:
+        name, equals, value = text.partition("=")
         if not equals:
-            raise click.BadParameter(f"{word!r} is not {form}", param_hint=option)
+            raise click.BadParameter(f"{text!r} is not {form}", param_hint=option)
         pairs[name.strip()] = value.strip()
     return pairs

@@ -46,7 +46,7 @@ async def plan_if_new(resources: RunResources, store: DiskStore, request: RunReq
             f"{path} holds no run", hint="name the directory of a run, or give its input to begin one"
         )
     await refuse_orphaned_files(store)
-    pages = FileList((await resources.connect())[0]).page if file_ids == PROJECT else None
+    pages = FileList((await resources.connect())[0]).read_page if file_ids == PROJECT else None
     batches = open_source(file_ids, column=request.column, carry=settings.plan.carry, pages=pages)
     earlier = await find_earlier_runs(request.reuse, path, settings.identity())
     planned = await plan_reusing(

@@ -259,7 +259,7 @@ def test_the_project_as_input(place: Place) -> None:
         place.done(*arguments)
         expected = sorted(str(uuid5(NAMESPACE_URL, name)) for name in names)
         assert sorted(line["file_id"] for line in place.lines("results.jsonl")) == expected
-        assert "going on with the plan that is there" in place.done(*arguments).stderr
+        assert "going on with its plan" in place.done(*arguments).stderr
 
 
 def test_stdin_as_input(place: Place, quick: str) -> None:
@@ -268,7 +268,7 @@ def test_stdin_as_input(place: Place, quick: str) -> None:
     arguments = ("--input", "-", "--run-dir", "run")
     place.done("plan", "c.toml", *arguments, stdin="a\nb\n")
     done = place.done("run", "c.toml", *arguments, stdin="c\n")
-    assert "going on with the plan that is there" in done.stderr
+    assert "going on with its plan" in done.stderr
     assert "new directory" in done.stderr
     assert sorted(line["file_id"] for line in place.lines("results.jsonl")) == ["a", "b"]
 
@@ -487,7 +487,7 @@ def test_a_signal_while_a_create_is_not_answered(place: Place, silent: socket.so
         said = process.communicate(timeout=PATIENCE_S)[1]
         assert time.monotonic() - begun_s < 4
     assert process.returncode == 75, said
-    assert "creates are in doubt" in place.done("verify", "run", status=75).stdout
+    assert "creates are ambiguous" in place.done("verify", "run", status=75).stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

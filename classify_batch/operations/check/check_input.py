@@ -279,7 +279,7 @@ class InputReader:
                 if self._lookup is None or self.in_project is None or self._lookup_failure is not None:
                     continue
                 try:
-                    self.in_project.add_lookup(first, file_ids, await self._lookup.find(file_ids))
+                    self.in_project.add_lookup(first, file_ids, await self._lookup.find_files(file_ids))
                 except LookupRefusedError as error:
                     self._lookup_failure = lookup_refused(str(error))
                 except ApiError as error:
