@@ -98,7 +98,7 @@ def place(tmp_path: Path, server: socket.socket) -> Place:
         ({"LLAMA_CLOUD_API_KEY": "", "LLAMA_CLOUD_API_KEY_FILE": "empty"}, "no API key"),
     ],
 )
-def test_no_key(place: Place, environment: dict[str, str], words: str) -> None:
+def test_a_run_without_an_api_key_is_refused_with_a_hint(place: Place, environment: dict[str, str], words: str) -> None:
     """Without a key that can stand in a header nothing begins, and the hint says where one may be put."""
     (place.folder / "empty").touch()
     said = place.refused(*RUN, **environment)
@@ -133,7 +133,7 @@ def test_no_key(place: Place, environment: dict[str, str], words: str) -> None:
         ("[job\n", "not TOML: "),
     ],
 )
-def test_a_bad_config(place: Place, text: str, words: str) -> None:
+def test_an_error_in_the_config_names_file_line_and_setting(place: Place, text: str, words: str) -> None:
     """A fault in the config is named with file, line and setting."""
     place.configure(text)
     said = place.refused(*RUN)
@@ -141,7 +141,7 @@ def test_a_bad_config(place: Place, text: str, words: str) -> None:
     assert "c.toml" in said.splitlines()[0]
 
 
-def test_all_faults_of_a_config_at_once(place: Place) -> None:
+def test_all_errors_of_a_config_are_reported_at_once(place: Place) -> None:
     """A config with many faults is mended in one go: all are told, each with its line."""
     place.configure('[job]\nmode = "SLOW"\nrules = []\n[plan]\nfiles_per_job = 0\n[nope]\n')
     said = place.refused(*RUN).splitlines()
@@ -160,14 +160,14 @@ def test_all_faults_of_a_config_at_once(place: Place) -> None:
         ("LLAMA_CLOUD_BASE_URL", "http://example.com"),
     ],
 )
-def test_a_bad_environment(place: Place, name: str, value: str) -> None:
+def test_an_error_in_the_environment_names_the_variable(place: Place, name: str, value: str) -> None:
     """A fault in the environment names the variable and blames no file."""
     said = place.refused(*RUN, **{name: value})
     assert name in said
     assert "c.toml" not in said
 
 
-def test_plain_http_to_another_machine(place: Place) -> None:
+def test_the_key_is_never_sent_over_plain_http_to_another_machine(place: Place) -> None:
     """The key is never sent in the clear to another machine, whether by config or by option."""
     said = place.refused(*RUN, "--base-url", "http://192.0.2.1")
     assert "in the clear" in said
@@ -175,18 +175,18 @@ def test_plain_http_to_another_machine(place: Place) -> None:
     assert "c.toml, line 2: api.base_url: http://" in place.refused(*RUN)
 
 
-def test_a_bad_option(place: Place) -> None:
+def test_an_error_in_an_option_names_the_option(place: Place) -> None:
     """A setting that is wrong as an option is told as one."""
     assert "given as an option: plan.files_per_job: " in place.refused(*RUN, "--files-per-job", "501")
 
 
 @pytest.mark.parametrize("config", ["absent.toml", "."])
-def test_a_missing_config(place: Place, config: str) -> None:
+def test_a_config_that_can_not_be_read_is_named(place: Place, config: str) -> None:
     """A config that can't be read is named."""
     assert f"config {config} can't be read" in place.refused("run", config, *OPTIONS)
 
 
-def test_missing_documents_of_the_embedded_sandbox(place: Place) -> None:
+def test_a_missing_documents_folder_is_an_error_before_planning(place: Place) -> None:
     """A folder of documents that isn't there is noticed before anything is planned."""
     (place.folder / "c.toml").write_text(
         f'[api]\nbase_url = "sandbox"\n[job]\nrules = {RULES}\n[sandbox]\ndocuments = "absent"\n'
@@ -217,7 +217,7 @@ def test_missing_documents_of_the_embedded_sandbox(place: Place) -> None:
         ("in.parquet", b"PAR1", "in.parquet: Parquet is not supported"),
     ],
 )
-def test_a_bad_input(place: Place, name: str, data: bytes | None, words: str) -> None:
+def test_a_bad_input_names_file_line_and_value(place: Place, name: str, data: bytes | None, words: str) -> None:
     """An input that doesn't hold file IDs is told with file, line and value, and no directory is made for it."""
     if data is not None:
         (place.folder / name).write_bytes(data)
@@ -226,14 +226,14 @@ def test_a_bad_input(place: Place, name: str, data: bytes | None, words: str) ->
     assert said.isprintable() or said.replace("\n", "").isprintable()
 
 
-def test_a_bad_stdin(place: Place) -> None:
+def test_a_bad_stdin_is_refused_like_a_file(place: Place) -> None:
     """Stdin is judged like a file; an empty one may be a command before the pipe that failed."""
     arguments = ("run", "c.toml", "--input", "-", "--run-dir", "run")
     assert "stdin holds no file IDs" in place.refused(*arguments)
     assert "stdin, line 2: 'b c'" in place.refused(*arguments, stdin="a\nb c\n")
 
 
-def test_an_existing_directory_stays_as_it_was(place: Place) -> None:
+def test_a_bad_input_leaves_an_existing_directory_unchanged(place: Place) -> None:
     """A bad input adds nothing to a directory that was there, whether empty or somebody's."""
     (place.folder / "bad.txt").write_text("a b\n")
     for name in ("empty", "somebodys"):
@@ -289,13 +289,13 @@ def forget_line_2(run: Path) -> None:
 
 
 @pytest.mark.parametrize("run_dir", ["ids.txt", "ids.txt/run", "ids.txt/deep/run"])
-def test_a_run_directory_that_is_a_file(place: Place, run_dir: str) -> None:
+def test_a_run_directory_that_is_a_file_is_refused(place: Place, run_dir: str) -> None:
     """A file is no run directory, and neither is anything below one."""
     assert run_dir in place.refused("run", "c.toml", "--input", "ids.txt", "--run-dir", run_dir)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place where nobody can write, not even root")
-def test_a_run_directory_that_is_not_writable(place: Place) -> None:
+def test_a_run_directory_that_can_not_be_created_is_refused(place: Place) -> None:
     """Where nothing can be made no run begins, for root neither."""
     for run_dir in ("/proc/run", "/proc/self"):
         said = place.refused("run", "c.toml", "--input", "ids.txt", "--run-dir", run_dir)
@@ -303,14 +303,14 @@ def test_a_run_directory_that_is_not_writable(place: Place) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_run_directory_that_is_forbidden(place: Place) -> None:
+def test_a_run_directory_without_write_permission_is_refused(place: Place) -> None:
     """A directory without the right to write is refused."""
     (place.folder / "run").mkdir(mode=0o500)
     assert "Permission denied" in place.refused(*RUN)
 
 
 @pytest.mark.parametrize("command", [("resume", "run"), ("status", "run"), ("verify", "run"), ("status", "ids.txt")])
-def test_a_directory_without_a_run(place: Place, command: tuple[str, str]) -> None:
+def test_commands_on_a_directory_without_a_run_create_nothing(place: Place, command: tuple[str, str]) -> None:
     """A command on a run says that there is none, and makes no directory."""
     assert f"{command[1]} holds no run" in place.refused(*command)
 
@@ -322,7 +322,9 @@ def test_a_directory_without_a_run(place: Place, command: tuple[str, str]) -> No
         (("--project-id", "p"), 'project (api.project_id): the run has none, the command "p"'),
     ],
 )
-def test_another_run_by_option(place: Place, planned: Path, options: tuple[str, ...], words: str) -> None:
+def test_a_run_of_another_address_or_project_is_refused(
+    place: Place, planned: Path, options: tuple[str, ...], words: str
+) -> None:
     """A run of another address or project is not gone on with; the message shows both sides."""
     shutil.copytree(planned, place.folder / "run")
     assert words in place.refused("resume", "run", *options)
@@ -339,14 +341,14 @@ def test_another_run_by_option(place: Place, planned: Path, options: tuple[str, 
         ),
     ],
 )
-def test_another_run_by_config(place: Place, planned: Path, text: str, words: str) -> None:
+def test_a_run_of_other_rules_mode_or_parsing_is_refused(place: Place, planned: Path, text: str, words: str) -> None:
     """A run of other rules, another mode or other parsing is not gone on with; the message names what differs."""
     shutil.copytree(planned, place.folder / "run")
     place.configure(text)
     assert words in place.refused(*RUN)
 
 
-def test_everything_that_differs_is_named(place: Place, planned: Path) -> None:
+def test_all_differences_of_a_refused_run_are_named(place: Place, planned: Path) -> None:
     """One message names all differences, not the first."""
     shutil.copytree(planned, place.folder / "run")
     place.configure(f'project_id = "p"\n[job]\nrules = {RULES.replace("invoice", "letter")}\nmode = "MULTIMODAL"\n')
@@ -354,7 +356,7 @@ def test_everything_that_differs_is_named(place: Place, planned: Path) -> None:
     assert all(words in said for words in ("project (", "mode (", "rules ("))
 
 
-def test_other_file_ids(place: Place, planned: Path) -> None:
+def test_a_run_of_other_file_ids_is_refused_with_examples(place: Place, planned: Path) -> None:
     """A run of other IDs is not gone on with; the message counts what is new and what is gone, with examples."""
     shutil.copytree(planned, place.folder / "run")
     (place.folder / "ids.txt").write_text("\n".join([*IDS[1:], "new-1", "new-2"]))
@@ -363,7 +365,7 @@ def test_other_file_ids(place: Place, planned: Path) -> None:
     assert f"1 of its plan are not given ({IDS[0]})" in said
 
 
-def test_a_newer_format(place: Place, planned: Path) -> None:
+def test_a_run_of_a_newer_version_is_refused(place: Place, planned: Path) -> None:
     """A run of a newer version is left to that version."""
     shutil.copytree(planned, place.folder / "run")
     replace(place.folder / "run" / "run.json", b'"format": 3', b'"format": 4')
@@ -396,7 +398,9 @@ DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "words"), [each[1:] for each in DAMAGES], ids=[each[0] for each in DAMAGES])
-def test_a_damaged_run(place: Place, complete: Path, damage: Callable[[Path], object], words: str) -> None:
+def test_a_damaged_incomplete_run_stops_and_nothing_is_overwritten(
+    place: Place, complete: Path, damage: Callable[[Path], object], words: str
+) -> None:
     """What was committed and is no longer so stops an interrupted run; the file is named and nothing overwritten."""
     run = shutil.copytree(complete, place.folder / "run")
     interrupt(run)
@@ -417,7 +421,9 @@ def test_a_damaged_run(place: Place, complete: Path, damage: Callable[[Path], ob
     ],
     ids=["a byte of the journal", "the journal is shorter", "results are shorter", "the plan is gone"],
 )
-def test_a_damaged_complete_run(place: Place, complete: Path, damage: Callable[[Path], object], words: str) -> None:
+def test_a_damaged_complete_run_is_not_called_complete(
+    place: Place, complete: Path, damage: Callable[[Path], object], words: str
+) -> None:
     """A complete run that lost what it had is not called complete again."""
     damage(shutil.copytree(complete, place.folder / "run"))
     assert words in place.refused("resume", "run")
@@ -448,7 +454,9 @@ def test_a_damaged_complete_run(place: Place, complete: Path, damage: Callable[[
         (("status", "--nope", "run"), "No such option", "classify-batch status --help"),
     ],
 )
-def test_wrong_usage(place: Place, arguments: tuple[str, ...], words: str, hint: str) -> None:
+def test_a_wrong_command_line_is_one_message_with_a_hint(
+    place: Place, arguments: tuple[str, ...], words: str, hint: str
+) -> None:
     """A command line that makes no sense is told in one message; the hint is the help that explains it."""
     said = place.refused(*arguments)
     assert words in said

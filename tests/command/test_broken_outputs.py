@@ -73,7 +73,7 @@ NO_STDERR = ("IT 2>/dev/full", "IT 2>&-", "{ IT 2>&3; } 3> >(exec true)", "IT 2<
 
 
 @pytest.mark.parametrize("how", NO_STDERR)
-def test_talk_that_can_not_be_written(tmp_path: Path, quick: str, how: str) -> None:
+def test_a_run_ends_normally_where_stderr_can_not_be_written(tmp_path: Path, quick: str, how: str) -> None:
     """A run goes on to its end, prints what was asked for, and leaves with its own status."""
     configure(tmp_path, quick)
     done = under(tmp_path, how, *RUN, "--json")
@@ -83,14 +83,14 @@ def test_talk_that_can_not_be_written(tmp_path: Path, quick: str, how: str) -> N
 
 
 @pytest.mark.parametrize("how", NO_STDERR)
-def test_errors_that_can_not_be_said(tmp_path: Path, how: str) -> None:
+def test_an_error_keeps_its_status_where_stderr_can_not_be_written(tmp_path: Path, how: str) -> None:
     """An error that nobody hears has its own status."""
     for arguments in (("status",), ("status", "absent"), ("nonsense",), (*RUN,)):
         assert under(tmp_path, how, *arguments).returncode == 2, arguments
 
 
 @pytest.mark.slow
-def test_progress_that_can_not_be_written(tmp_path: Path) -> None:
+def test_a_run_goes_on_where_progress_can_not_be_written(tmp_path: Path) -> None:
     """A run that would say how far it is goes on."""
     with sandbox("--job-duration-s", "6") as base_url:
         configure(tmp_path, base_url)
@@ -126,7 +126,7 @@ def test_progress_that_can_not_be_written(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_a_full_stdout(finished: Path, tmp_path: Path, arguments: Sequence[str]) -> None:
+def test_a_full_stdout_exits_with_75_and_one_message(finished: Path, tmp_path: Path, arguments: Sequence[str]) -> None:
     """It is said in one message, with 75: the same command prints it when there is room. It is no fault of ours."""
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
@@ -139,14 +139,14 @@ def test_a_full_stdout(finished: Path, tmp_path: Path, arguments: Sequence[str])
         assert under(folder, "IT >/dev/null", *arguments).returncode == 0
 
 
-def test_a_stdout_beyond_the_largest_file(finished: Path) -> None:
+def test_a_stdout_error_is_reported_in_the_systems_words(finished: Path) -> None:
     """Any other reason is told as the system tells it."""
     done = under(finished, "ulimit -f 0; IT >said", "status", "run")
     (finished / "said").unlink()
     assert (done.returncode, "stdout can't be written (File too large)" in done.stderr) == (75, True)
 
 
-def test_what_a_scheduler_must_know_comes_first(finished: Path, tmp_path: Path) -> None:
+def test_a_status_that_needs_a_person_is_kept_where_stdout_fails(finished: Path, tmp_path: Path) -> None:
     """Where somebody has to act, the status says so whether or not stdout can be written."""
     shutil.copytree(finished / "run", tmp_path / "run")
     (tmp_path / "run" / "results.jsonl").write_bytes(b"")
@@ -160,7 +160,7 @@ def test_what_a_scheduler_must_know_comes_first(finished: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("how", ["IT >/dev/full", "exec 3> >(exec true); sleep 0.3; IT >&3"])
-def test_a_job_that_can_not_be_shown_is_named(tmp_path: Path, version: str, how: str) -> None:
+def test_a_created_job_that_can_not_be_printed_is_named_in_the_error(tmp_path: Path, version: str, how: str) -> None:
     """It was made and costs credits: the error tells its ID and how to see it, and no scheduler makes it again."""
     files = ("--file-id", "a", "--file-id", "b")
     with sandbox() as base_url:
@@ -175,7 +175,7 @@ def test_a_job_that_can_not_be_shown_is_named(tmp_path: Path, version: str, how:
     assert "Exception ignored" not in done.stderr
 
 
-def test_a_job_that_the_same_command_shows(tmp_path: Path) -> None:
+def test_a_job_with_a_transaction_id_is_printed_by_the_same_command_again(tmp_path: Path) -> None:
     """Under a transaction ID the same command prints what could not be printed, and pays nothing: 75."""
     with sandbox() as base_url:
         create = ("jobs", "create", "--rule", RULE, "--file-id", "a", "--transaction-id", "t")
@@ -187,7 +187,7 @@ def test_a_job_that_the_same_command_shows(tmp_path: Path) -> None:
     assert f"the job {json.loads(again.stdout)['id']} was created" in done.stderr
 
 
-def test_a_pipe_that_is_not_waited_for(finished: Path) -> None:
+def test_output_waits_for_the_reader_of_a_non_blocking_pipe(finished: Path) -> None:
     """Where somebody made a pipe non-blocking a command waits for its reader all the same, and all comes through."""
     theirs, ours = os.pipe()
     os.set_blocking(ours, False)
@@ -213,7 +213,7 @@ def failing(words: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("how", ["ulimit -f 0; IT", "ulimit -f 0; IT 2>/dev/full", "ulimit -f 0; IT 2>&-"])
-def test_a_traceback_that_can_not_be_kept(tmp_path: Path, how: str) -> None:
+def test_a_bug_exits_with_70_where_its_traceback_can_not_be_saved(tmp_path: Path, how: str) -> None:
     """A fault of ours is 70 also where no file can be written; no traceback is shown, and no empty file is left."""
     done = under(tmp_path, how, *failing("RuntimeError('odd')"), TMPDIR=str(tmp_path))
     assert done.returncode == 70
@@ -223,7 +223,7 @@ def test_a_traceback_that_can_not_be_kept(tmp_path: Path, how: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_no_fault_of_ours(tmp_path: Path) -> None:
+def test_a_full_disk_exits_with_75_and_names_the_file(tmp_path: Path) -> None:
     """Wherever it shows: 75, with the file's name."""
     done = under(tmp_path, "IT", *failing("OSError(28, 'No space left on device', 'x.jsonl')"))
     assert (done.returncode, done.stderr) == (
@@ -232,7 +232,7 @@ def test_a_full_disk_is_no_fault_of_ours(tmp_path: Path) -> None:
     )
 
 
-def test_nothing_at_all_can_be_written(tmp_path: Path, quick: str) -> None:
+def test_a_run_exits_with_75_where_nothing_can_be_written(tmp_path: Path, quick: str) -> None:
     """Not stdout, no file and no log: 75, without a traceback."""
     done = under(tmp_path, "ulimit -f 0; IT 2>&1 >/dev/full", "jobs", "list", "--base-url", quick)
     assert (done.returncode, "Traceback" in done.stdout) == (75, False)
@@ -243,7 +243,7 @@ def test_nothing_at_all_can_be_written(tmp_path: Path, quick: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["IT >&-", "IT <&- >&- 2>&-"])
-def test_closed_streams(tmp_path: Path, finished: Path, quick: str, how: str) -> None:
+def test_commands_work_with_closed_streams(tmp_path: Path, finished: Path, quick: str, how: str) -> None:
     """A closed stream is /dev/null: every command works, and nothing of it gets into the run's own files."""
     configure(tmp_path, quick)
     assert under(tmp_path, how, *RUN, "--json").returncode == 0
@@ -268,7 +268,7 @@ def test_closed_streams(tmp_path: Path, finished: Path, quick: str, how: str) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_wish_in_two_signals(tmp_path: Path, slow: str, number: signal.Signals) -> None:
+def test_two_signals_at_once_count_as_one_request_to_stop(tmp_path: Path, slow: str, number: signal.Signals) -> None:
     """`timeout` signals a process, and then its group: that is one wish, and the run comes to an orderly stop."""
     process = with_jobs_out(tmp_path, slow)
     os.kill(process.pid, number)
@@ -279,7 +279,7 @@ def test_one_wish_in_two_signals(tmp_path: Path, slow: str, number: signal.Signa
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["state"] == "incomplete"
 
 
-def test_timeout_stops_a_run(tmp_path: Path, slow: str) -> None:
+def test_gnu_timeout_stops_a_run_in_order(tmp_path: Path, slow: str) -> None:
     """GNU timeout itself."""
     configure(tmp_path, slow)
     words = ["timeout", "--preserve-status", "6", *COMMAND, *RUN]
@@ -288,7 +288,7 @@ def test_timeout_stops_a_run(tmp_path: Path, slow: str) -> None:
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["state"] == "incomplete"
 
 
-def test_a_second_wish_comes_later(tmp_path: Path) -> None:
+def test_a_later_second_signal_exits_at_once(tmp_path: Path) -> None:
     """A signal well after the first leaves at once, also where a create is not answered."""
     code = (
         "import time; from classify_batch.cli import signals\n"

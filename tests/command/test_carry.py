@@ -37,7 +37,7 @@ def carried(run_dir: Path) -> dict[str, Any]:
     return {line["file_id"]: line.get("carried") for line in map(json.loads, lines)}
 
 
-def test_columns_of_a_csv(tmp_path: Path, config: Path) -> None:
+def test_csv_columns_are_carried_to_the_outcomes(tmp_path: Path, config: Path) -> None:
     """Quoted cells and all; of a repeated ID the first row counts."""
     rows = ["id,path,note"] + [f'f{n},"in/{n}, ""x"".pdf",ü\u2028{n}' for n in range(8)] + ["f3,elsewhere,later"]
     (tmp_path / "ids.csv").write_text("\n".join(rows))
@@ -49,7 +49,7 @@ def test_columns_of_a_csv(tmp_path: Path, config: Path) -> None:
     assert command("verify", run_dir).returncode == 0
 
 
-def test_keys_of_jsonl_and_of_outcomes(tmp_path: Path, config: Path) -> None:
+def test_jsonl_keys_are_carried_and_carried_on_from_outcomes(tmp_path: Path, config: Path) -> None:
     """Any JSON value; and what a run carried is carried on when its outcomes are the input."""
     values = ["x", 7, None, {"deep": [1, 2]}, "\ud800", 10**30]
     first = tmp_path / "ids.jsonl"
@@ -65,7 +65,7 @@ def test_keys_of_jsonl_and_of_outcomes(tmp_path: Path, config: Path) -> None:
     assert carried(tmp_path / "again") == expected
 
 
-def test_an_interrupted_run_carries_on(tmp_path: Path, config: Path) -> None:
+def test_a_resumed_run_carries_the_planned_columns(tmp_path: Path, config: Path) -> None:
     """`plan` writes the columns down; `resume` needs no input."""
     (tmp_path / "ids.csv").write_text("file_id,path\na,1\nb,2\nc,3\nd,4\n")
     run_dir = tmp_path / "run"
@@ -94,7 +94,7 @@ def test_an_interrupted_run_carries_on(tmp_path: Path, config: Path) -> None:
         ("ids.csv", "file_id,path\na," + "x" * 20_000 + "\n", ("path",), ["line 2: file ID a carries", "16,384"]),
     ],
 )
-def test_what_can_not_be_carried(
+def test_a_value_that_can_not_be_carried_names_file_and_line(
     tmp_path: Path, config: Path, name: str, text: str, told: tuple[str, ...], words: list[str]
 ) -> None:
     """Told by file and line, and nothing is left behind."""

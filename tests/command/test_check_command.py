@@ -224,7 +224,7 @@ def project(habits: Habits) -> Iterator[Project]:
 
 
 @pytest.mark.parametrize(("version", "path"), [("v1", JOBS), ("v2", JOBS_V2)])
-def test_a_run_that_can_begin(check: Check, version: str, path: str) -> None:
+def test_a_sound_run_has_no_findings_and_status_0(check: Check, version: str, path: str) -> None:
     """Everything is there: status 0, no finding, the plan's size, one cheap look at the jobs of the right version."""
     file_ids = named(*range(2500))
     with project(Habits(dict.fromkeys(file_ids))) as server:
@@ -237,7 +237,7 @@ def test_a_run_that_can_begin(check: Check, version: str, path: str) -> None:
     assert (server.calls[path], server.calls[FILES]) == (1, 3)
 
 
-def test_what_is_wrong_with_files(check: Check) -> None:
+def test_absent_expired_and_expiring_files_are_findings(check: Check) -> None:
     """Absent and expired IDs are errors; those that expire before the run can end, a warning. All with examples."""
     there, gone, old, soon = (named(*(f"{kind}{n}" for n in range(7))) for kind in ("there", "gone", "old", "soon"))
     in_an_hour = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -270,7 +270,7 @@ def test_repeated_and_odd_ids_are_notes(check: Check) -> None:
     assert names.codes == {"not_in_project": ("error", 2)}, "where many IDs are no UUIDs, none is odd"
 
 
-def test_a_uuid_in_another_spelling_is_repeated(check: Check) -> None:
+def test_a_uuid_in_another_spelling_counts_as_repeated(check: Check) -> None:
     """It is counted and shown as it is spelled there, and the file is looked up once."""
     file_ids = named("a", "b")
     with project(Habits(dict.fromkeys(file_ids))) as server:
@@ -280,7 +280,7 @@ def test_a_uuid_in_another_spelling_is_repeated(check: Check) -> None:
     assert (done.report["files"], done.report["looked_up"]) == (2, 2)
 
 
-def test_files_that_the_project_spells_otherwise_are_there(check: Check) -> None:
+def test_files_are_found_in_another_spelling_of_their_id(check: Check) -> None:
     """An export in upper case is looked up like any other; what is missing is named as it was given."""
     file_ids = named(*range(1500))
     with project(Habits(dict.fromkeys(file_ids[1:]), in_any_case=True, page_max=400)) as server:
@@ -290,7 +290,7 @@ def test_files_that_the_project_spells_otherwise_are_there(check: Check) -> None
     assert done.report["looked_up"] == 1500
 
 
-def test_unwise_settings(check: Check) -> None:
+def test_unwise_settings_and_costs_are_warnings(check: Check) -> None:
     """What is legal and unwise is a warning; the most that it can cost is held against the run's own limit."""
     more = """
 [job.parsing_configuration]
@@ -310,7 +310,7 @@ max_credits = 9
     assert "10 credits" in done.finding("max_credits")["message"]
 
 
-def test_bad_settings_and_bad_input(check: Check) -> None:
+def test_errors_of_settings_and_input_are_reported_together(check: Check) -> None:
     """Every fault of the settings at once; an ID that is none by its line, beside what else was found."""
     with project(Habits(jobs_status=401)) as server:
         settings = check.run("check", "nowhere.toml", "--input", "x")
@@ -324,7 +324,7 @@ def test_bad_settings_and_bad_input(check: Check) -> None:
     assert "no file IDs" in empty.finding("input")["message"]
 
 
-def test_carried_columns_are_read(check: Check) -> None:
+def test_a_missing_carried_column_is_a_finding(check: Check) -> None:
     """A column that is to be carried and isn't there is a fault of the input; one that is there changes nothing."""
     (check.folder / "ids.csv").write_text("file_id,customer\na,1\na,1\nb,2\n")
     with project(Habits(dict.fromkeys(["a", "b"]))) as server:
@@ -338,7 +338,7 @@ def test_carried_columns_are_read(check: Check) -> None:
 @pytest.mark.parametrize(
     ("jobs_status", "status"), [(401, 77), (403, 77), (402, 77), (404, 77), (422, 77), (301, 77), (503, 75)]
 )
-def test_the_key_and_the_api(check: Check, jobs_status: int, status: int) -> None:
+def test_a_refused_key_has_the_exit_status_of_a_run(check: Check, jobs_status: int, status: int) -> None:
     """Leaves with what a run would leave with, and still tells what the input alone can tell."""
     with project(Habits(jobs_status=jobs_status)) as server:
         done = check(server.base_url, ["a", "a"])
@@ -348,7 +348,7 @@ def test_the_key_and_the_api(check: Check, jobs_status: int, status: int) -> Non
     assert done.finding("api")["hint"]
 
 
-def test_no_key(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_reported_beside_the_other_findings(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told beside the rest, with status 2 as for a run."""
     monkeypatch.delenv("LLAMA_CLOUD_API_KEY")
     with project(Habits()) as server:
@@ -373,7 +373,7 @@ def test_no_key(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["404", "403", "400", "ignores the filter", "refuses the filter"],
 )
-def test_what_can_not_be_checked_is_said(check: Check, habits: Habits) -> None:
+def test_a_server_that_refuses_lookups_is_a_warning(check: Check, habits: Habits) -> None:
     """A server that doesn't look files up is no fault of the input: a warning, and nothing is made up."""
     with project(habits) as server:
         done = check(server.base_url, named(*range(3000)))
@@ -383,7 +383,7 @@ def test_what_can_not_be_checked_is_said(check: Check, habits: Habits) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 413, 414, 422, 431])
-def test_a_server_that_takes_fewer_ids(check: Check, status: int) -> None:
+def test_lookups_adapt_to_a_server_that_takes_fewer_ids(check: Check, status: int) -> None:
     """How many it takes at once is found out and kept to, whatever it says to more."""
     file_ids = named(*range(20_000))
     habits = Habits(dict.fromkeys(file_ids[1:]), ids_max=260, too_many_status=status, page_max=100)
@@ -395,7 +395,7 @@ def test_a_server_that_takes_fewer_ids(check: Check, status: int) -> None:
 
 
 @pytest.mark.parametrize("names_the_index", [True, False])
-def test_ids_that_a_server_will_not_look_up(check: Check, *, names_the_index: bool) -> None:
+def test_ids_that_a_server_refuses_to_look_up_are_not_in_the_project(check: Check, *, names_the_index: bool) -> None:
     """They are not in the project, and the others are looked up all the same."""
     file_ids = named(*range(3000))
     habits = Habits(dict.fromkeys(file_ids), uuids_only=True, names_the_index=names_the_index)
@@ -407,7 +407,7 @@ def test_ids_that_a_server_will_not_look_up(check: Check, *, names_the_index: bo
     assert not names_the_index or server.calls[FILES] == 4 + 2, "two requests of four are made again, without them"
 
 
-def test_long_ids_make_no_address_too_long(check: Check) -> None:
+def test_lookups_of_long_ids_are_split_over_requests(check: Check) -> None:
     """IDs of 200 characters that are written as 2,400 in an address are asked for in as many requests as it takes."""
     file_ids = [f"{number:04}" + "😀" * 196 for number in range(50)]
     with project(Habits(dict.fromkeys(file_ids[1:]))) as server:
@@ -436,7 +436,7 @@ def sandbox(*options: str) -> Iterator[str]:
     ("expire_in_s", "expected"),
     [("0", {"expired": ("error", 3)}), ("600", {"expiring": ("warning", 3)}), ("1e9", {})],
 )
-def test_files_of_the_sandbox_expire(
+def test_the_sandbox_shows_and_refuses_expired_files(
     check: Check, expire_in_s: str, expected: dict[str, tuple[str, int]], tmp_path: Path
 ) -> None:
     """It shows expired files, those that will be before a slow run is through, and those that last; and what is
@@ -451,7 +451,7 @@ def test_files_of_the_sandbox_expire(
     assert json.loads(run.out.splitlines()[-1])["counts"]["failed"] == (3 if expire_in_s == "0" else 0)
 
 
-def test_the_embedded_sandbox(check: Check) -> None:
+def test_a_check_of_the_embedded_sandbox_knows_its_documents(check: Check) -> None:
     """`base_url = "sandbox"` opens one for as long as the check takes: its documents are known, others are not."""
     documents = check.folder / "documents"
     documents.mkdir()
@@ -462,7 +462,7 @@ def test_the_embedded_sandbox(check: Check) -> None:
     assert check("sandbox", ["a", "b"]).status == 0, "without documents every file ID is known"
 
 
-def test_the_report_for_a_person(check: Check) -> None:
+def test_a_report_has_aligned_lines_and_ends_with_the_result(check: Check) -> None:
     """Plain aligned lines on stdout, each finding with its hint, and a last line with the result."""
     with project(Habits(dict.fromkeys(["a"]))) as server:
         check(server.base_url, ["a", "a", "b"])
@@ -476,7 +476,7 @@ def test_the_report_for_a_person(check: Check) -> None:
     assert all(line.startswith("  hint: ") or line[11] == " " != line[12] for line in lines)
 
 
-def test_all_files_of_the_project(check: Check) -> None:
+def test_the_project_is_checked_as_an_input(check: Check) -> None:
     """`project:` is read as a run reads it, and its files are looked up like any others."""
     with project(Habits({"a": None, "b": LONG_AGO}, page_max=1)) as server:
         check(server.base_url, ["a"])
@@ -484,7 +484,7 @@ def test_all_files_of_the_project(check: Check) -> None:
     assert (done.report["files"], done.codes) == (2, {"expired": ("error", 1)})
 
 
-def test_how_far_it_is(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_lookup_reports_progress_on_stderr(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long look-up is no silence: on stderr, and so as not to disturb what is read from stdout."""
     monkeypatch.setattr("classify_batch.operations.check.check_input.REPORT_EVERY_S", 0.02)
     with sandbox() as base_url:

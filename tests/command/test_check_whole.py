@@ -51,7 +51,7 @@ def finding(report: dict[str, Any], code: str) -> dict[str, Any]:
 # --- Lines ------------------------------------------------------------------------------------------------------------
 
 
-def test_all_faulty_lines_are_told(folder: Path) -> None:
+def test_all_bad_lines_are_counted_and_the_first_few_shown(folder: Path) -> None:
     """How many, and the first few with their lines and values; what else is in the input is looked at all the same."""
     report = check(folder, "job.toml", "many.txt")
     lines = finding(report, "input")
@@ -64,7 +64,7 @@ def test_all_faulty_lines_are_told(folder: Path) -> None:
     assert "many.txt: 3 lines can't be taken: line 2: 'b c' has a space in it; line 4: " in said.stdout
 
 
-def test_more_faulty_lines_than_are_shown(folder: Path) -> None:
+def test_many_bad_lines_only_raise_the_count(folder: Path) -> None:
     """Only the count grows with them, and an input without one good line is no other fault."""
     (folder / "bad.txt").write_text("no id\n" * 40_000)
     report = check(folder, "job.toml", "bad.txt")
@@ -81,7 +81,7 @@ def test_more_faulty_lines_than_are_shown(folder: Path) -> None:
         ("i.ndjson", '{"file_id":""}\n{"file_id":"a"}', ["line 1"]),
     ],
 )
-def test_every_format(folder: Path, name: str, text: str, places: list[str]) -> None:
+def test_a_bad_row_or_object_hides_no_other_line(folder: Path, name: str, text: str, places: list[str]) -> None:
     """A row or an object is a line by itself: one that is none hides no other."""
     (folder / name).write_text(text)
     report = check(folder, "job.toml", name)
@@ -90,7 +90,7 @@ def test_every_format(folder: Path, name: str, text: str, places: list[str]) -> 
     assert report["files"] == 1
 
 
-def test_what_can_not_be_carried(folder: Path) -> None:
+def test_lines_that_can_not_be_carried_are_named_by_number(folder: Path) -> None:
     """Each line whose values don't fit, by its number; a run names the first one by its line as well."""
     values = ["1", "NaN", '"%s"' % ("x" * 20_000), "2"]
     lines = [f'{{"file_id": "f{number}", "p": {value}}}' for number, value in enumerate(values, 1)]
@@ -120,7 +120,7 @@ def test_what_can_not_be_carried(folder: Path) -> None:
         ("i.csv", b'file_id\n"a\n', "line 2: not CSV"),
     ],
 )
-def test_what_leaves_no_line_readable(folder: Path, name: str, data: bytes | None, words: str) -> None:
+def test_an_unreadable_input_is_one_error(folder: Path, name: str, data: bytes | None, words: str) -> None:
     """It is one error by itself, and nothing is made up for the rest."""
     if data is not None:
         (folder / name).write_bytes(data)
@@ -131,7 +131,7 @@ def test_what_leaves_no_line_readable(folder: Path, name: str, data: bytes | Non
     assert report["files"] is None
 
 
-def test_a_run_takes_no_faulty_line(folder: Path) -> None:
+def test_a_run_refuses_the_first_bad_line_and_writes_nothing(folder: Path) -> None:
     """It refuses at the first one, before anything is written."""
     for verb in ("plan", "run"):
         done = command(verb, folder / "job.toml", "--input", folder / "many.txt", "--run-dir", folder / "run")
@@ -142,7 +142,7 @@ def test_a_run_takes_no_faulty_line(folder: Path) -> None:
 # --- Settings ---------------------------------------------------------------------------------------------------------
 
 
-def test_faults_of_the_settings_are_findings(folder: Path) -> None:
+def test_each_error_in_the_settings_is_a_finding(folder: Path) -> None:
     """Each is one, and the input is looked at as far as it can be without them."""
     report = check(folder, "faulty.toml", "many.txt")
     found = [each for each in report["findings"] if each["code"] == "settings"]
@@ -157,7 +157,7 @@ def test_faults_of_the_settings_are_findings(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("config", ["nowhere.toml", "many.txt"])
-def test_settings_that_can_not_be_read(folder: Path, config: str) -> None:
+def test_a_config_that_can_not_be_read_is_a_finding(folder: Path, config: str) -> None:
     """A config that isn't there, or is no TOML, is a finding as well."""
     report = check(folder, config, "many.txt")
     assert config in finding(report, "settings")["message"]
@@ -167,7 +167,7 @@ def test_settings_that_can_not_be_read(folder: Path, config: str) -> None:
     assert said.stdout.splitlines()[-1] == "result      mend the input or the settings first"
 
 
-def test_documents_that_are_not_there(folder: Path) -> None:
+def test_a_missing_documents_folder_is_a_finding_of_the_settings(folder: Path) -> None:
     """What is wrong with the embedded sandbox's folder is a fault of the settings, beside what the input tells."""
     (folder / "empty").mkdir()
     for documents in ("nowhere", "empty"):
@@ -178,7 +178,7 @@ def test_documents_that_are_not_there(folder: Path) -> None:
         assert finding(report, "input")["count"] == 3
 
 
-def test_the_project_without_settings(folder: Path) -> None:
+def test_without_settings_stdin_is_checked_and_the_project_skipped(folder: Path) -> None:
     """Nobody can be asked for its files, and stdin is read as ever."""
     asked = [sys.executable, "-m", "classify_batch", "check", str(folder / "faulty.toml"), "--json", "--input"]
     for source, files in (("project:", None), ("-", 2)):

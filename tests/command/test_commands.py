@@ -157,7 +157,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, quick: str) -> Place:
 # --- Help, plan, run --------------------------------------------------------------------------------------------
 
 
-def test_help_tells_every_exit_status(place: Place) -> None:
+def test_help_names_every_command_and_exit_status(place: Place) -> None:
     """`--help` is data, names the commands, and tells what each exit status means."""
     done = place.done("--help")
     assert done.stderr == ""
@@ -187,7 +187,7 @@ def test_plan_calls_nothing_and_can_be_resumed(place: Place, quick: str) -> None
     assert sorted(line["file_id"] for line in place.lines("results.jsonl")) == sorted(IDS)
 
 
-def test_run_talks_on_stderr_and_prints_json_on_stdout(place: Place, quick: str) -> None:
+def test_a_run_prints_json_on_stdout_and_messages_on_stderr(place: Place, quick: str) -> None:
     """Stdout holds the manifest as its only line with --json, and nothing without; the summary goes to stderr."""
     place.configure(quick)
     done = place.done(*RUN, "--json")
@@ -201,7 +201,7 @@ def test_run_talks_on_stderr_and_prints_json_on_stdout(place: Place, quick: str)
     assert place.done(*RUN).stdout == ""
 
 
-def test_status_and_verify_of_a_complete_run(finished: Place) -> None:
+def test_status_and_verify_agree_on_a_complete_run(finished: Place) -> None:
     """`status` tells on stdout how the run stands, `--json` by the manifest's keys; `verify` proves it."""
     status = finished.done("status", "run")
     assert status.stderr == ""
@@ -212,7 +212,7 @@ def test_status_and_verify_of_a_complete_run(finished: Place) -> None:
     assert "sound and complete: 25 files" in finished.done("verify", "run").stdout
 
 
-def test_verify_names_what_is_damaged(place: Place, finished: Place) -> None:
+def test_verify_names_the_damaged_file_and_lines(place: Place, finished: Place) -> None:
     """`verify` of a run with one byte changed exits with 2 and names the file and the lines."""
     shutil.copytree(finished.run, place.run)
     results = place.run / "results.jsonl"
@@ -223,7 +223,7 @@ def test_verify_names_what_is_damaged(place: Place, finished: Place) -> None:
 
 
 @pytest.mark.parametrize(("known", "status"), [(True, 0), (False, 1)])
-def test_a_complete_run_started_again(place: Place, *, known: bool, status: int) -> None:
+def test_a_complete_run_started_again_changes_nothing(place: Place, *, known: bool, status: int) -> None:
     """A complete run started again calls nothing, changes no byte, says so, and exits as it did when it finished."""
     (place.folder / "a.txt").write_text("an invoice")
     (place.folder / "ids.txt").write_text(str(uuid5(NAMESPACE_URL, "a.txt") if known else "stranger"))
@@ -235,7 +235,7 @@ def test_a_complete_run_started_again(place: Place, *, known: bool, status: int)
         assert place.contents() == before
 
 
-def test_a_complete_run_needs_no_server(place: Place) -> None:
+def test_a_complete_run_started_again_does_not_connect(place: Place) -> None:
     """A complete run started again doesn't even connect: its server may be gone."""
     with sandbox("--job-duration-s", "0") as base_url:
         place.configure(base_url)
@@ -246,7 +246,7 @@ def test_a_complete_run_needs_no_server(place: Place) -> None:
 # --- Sources, keys and settings -----------------------------------------------------------------------------------
 
 
-def test_the_project_as_input(place: Place) -> None:
+def test_the_project_is_an_input_and_an_existing_plan_wins(place: Place) -> None:
     """`project:` classifies all files of the project; started again, the plan that is there wins and says so."""
     documents = place.folder / "documents"
     (documents / "deep").mkdir(parents=True)
@@ -262,7 +262,7 @@ def test_the_project_as_input(place: Place) -> None:
         assert "going on with its plan" in place.done(*arguments).stderr
 
 
-def test_stdin_as_input(place: Place, quick: str) -> None:
+def test_stdin_is_an_input_and_an_existing_plan_wins(place: Place, quick: str) -> None:
     """`-` reads stdin; where a plan is there it wins, the run says so and hints at a new directory."""
     place.configure(quick)
     arguments = ("--input", "-", "--run-dir", "run")
@@ -273,7 +273,7 @@ def test_stdin_as_input(place: Place, quick: str) -> None:
     assert sorted(line["file_id"] for line in place.lines("results.jsonl")) == ["a", "b"]
 
 
-def test_a_named_column(place: Place, quick: str) -> None:
+def test_the_column_option_names_the_column_of_the_ids(place: Place, quick: str) -> None:
     """`--column` takes the file IDs from that column, and from there again when the run is taken up."""
     place.configure(quick)
     (place.folder / "ids.csv").write_text('\ufeffname,id\r\n"an, invoice",a\r\nx,b\r\n')
@@ -282,7 +282,7 @@ def test_a_named_column(place: Place, quick: str) -> None:
     assert sorted(line["file_id"] for line in place.lines("results.jsonl")) == ["a", "b"]
 
 
-def test_the_key_from_a_file_and_a_key_that_is_refused(place: Place, quick: str) -> None:
+def test_a_refused_key_exits_with_77_and_a_right_one_resumes(place: Place, quick: str) -> None:
     """A refused key ends the run with 77 before anything is paid; the right one from a file takes it up."""
     place.configure(quick)
     (place.folder / "key").write_text(f"{KEY}\n")
@@ -292,7 +292,7 @@ def test_the_key_from_a_file_and_a_key_that_is_refused(place: Place, quick: str)
     place.done(*RUN, LLAMA_CLOUD_API_KEY="", LLAMA_CLOUD_API_KEY_FILE="key")
 
 
-def test_precedence(place: Place) -> None:
+def test_options_override_environment_config_and_defaults(place: Place) -> None:
     """Option over CLASSIFY_BATCH_… over LLAMA_CLOUD_BASE_URL over the config over the default."""
 
     def base_url(*options: str, **values: str) -> str:
@@ -313,7 +313,7 @@ def test_precedence(place: Place) -> None:
     assert base_url("--base-url", "https://option", **vendor, **ours) == "https://option"
 
 
-def test_secrets_stay_secret(place: Place, quick: str) -> None:
+def test_secrets_are_in_no_file_output_or_process_list(place: Place, quick: str) -> None:
     """Key and webhook headers are in no file of the run, on no output and not in the process list."""
     webhook = f'{{ webhook_url = "https://example.com", webhook_headers = {{ X-Token = "{HEADER}" }} }}'
     place.configure(quick, f"webhook_configurations = [{webhook}]\n")
@@ -337,7 +337,7 @@ def test_secrets_stay_secret(place: Place, quick: str) -> None:
 # --- While a run is on --------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_is_on(place: Place, slow: str) -> None:
+def test_a_running_run_is_shown_by_status_and_refuses_a_second_process(place: Place, slow: str) -> None:
     """While a run is on, `status` names its holder, `verify` calls it incomplete, and a second run is refused by 75."""
     place.configure(slow)
     before = asked(slow)["creates_accepted"]
@@ -361,7 +361,7 @@ def test_a_run_that_is_on(place: Place, slow: str) -> None:
 
 
 @pytest.mark.slow
-def test_progress_lines_where_there_is_no_terminal(place: Place, slow: str) -> None:
+def test_a_long_run_prints_progress_lines_without_a_terminal(place: Place, slow: str) -> None:
     """A run of more than five seconds says on stderr, in plain lines, how far it is."""
     place.configure(slow, jobs_in_flight=1)
     lines = [line for line in place.done(*RUN).stderr.splitlines() if " of 25 files; " in line]
@@ -371,7 +371,7 @@ def test_progress_lines_where_there_is_no_terminal(place: Place, slow: str) -> N
         assert words in lines[0]
 
 
-def test_a_progress_bar_on_a_terminal(place: Place, slow: str) -> None:
+def test_a_terminal_shows_a_progress_bar_until_the_summary(place: Place, slow: str) -> None:
     """On a terminal a bar shows outcomes, jobs, rate and time left, and is gone when the summary comes."""
     place.configure(slow)
     ours, theirs = pty.openpty()
@@ -390,7 +390,7 @@ def test_a_progress_bar_on_a_terminal(place: Place, slow: str) -> None:
     assert "━" not in summary
 
 
-def test_a_closed_pipe_on_stdout(place: Place, finished: Place) -> None:
+def test_a_command_ends_quietly_where_nobody_reads_stdout(place: Place, finished: Place) -> None:
     """Where nobody reads stdout anymore a command ends quietly, with no traceback and no fault of ours."""
     for arguments in (("status", "run"), ("resume", "run", "--json"), ("verify", "run"), ("--help",)):
         theirs, ours = os.pipe()
@@ -404,7 +404,7 @@ def test_a_closed_pipe_on_stdout(place: Place, finished: Place) -> None:
         assert "error:" not in said
 
 
-def test_a_closed_pipe_on_stderr(place: Place) -> None:
+def test_an_error_keeps_its_status_where_nobody_reads_stderr(place: Place) -> None:
     """Where nobody reads stderr the status of an error is still its own."""
     theirs, ours = os.pipe()
     os.close(theirs)
@@ -418,7 +418,9 @@ def test_a_closed_pipe_on_stderr(place: Place) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_before_anything_is_sent(place: Place, silent: socket.socket, number: signal.Signals) -> None:
+def test_a_signal_before_anything_is_sent_leaves_nothing_behind(
+    place: Place, silent: socket.socket, number: signal.Signals
+) -> None:
     """A signal while the input is still being read ends the run with 75, and leaves nothing behind."""
     place.configure(f"http://127.0.0.1:{silent.getsockname()[1]}")
     process = place.start("run", "c.toml", "--input", "-", "--run-dir", "run", stdin=subprocess.PIPE)
@@ -441,7 +443,9 @@ def test_a_signal_before_anything_is_sent(place: Place, silent: socket.socket, n
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_middle(place: Place, slow: str, number: signal.Signals) -> None:
+def test_a_signal_stops_a_run_and_the_same_command_collects_its_jobs(
+    place: Place, slow: str, number: signal.Signals
+) -> None:
     """A signal with jobs out ends the run with 75 in under 4 s; the same command collects them and sends none again."""
     place.configure(slow)
     before = asked(slow)["creates_accepted"]
@@ -479,7 +483,7 @@ def begun_at(place: Place, silent: socket.socket) -> Iterator[subprocess.Popen[s
         yield process
 
 
-def test_a_signal_while_a_create_is_not_answered(place: Place, silent: socket.socket) -> None:
+def test_a_signal_ends_a_run_within_4_s_while_a_create_hangs(place: Place, silent: socket.socket) -> None:
     """Also where the server hangs the run is out within 4 s, and says that creates are in doubt."""
     with begun_at(place, silent) as process:
         begun_s = time.monotonic()
@@ -491,7 +495,9 @@ def test_a_signal_while_a_create_is_not_answered(place: Place, silent: socket.so
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_leaves_at_once(place: Place, silent: socket.socket, number: signal.Signals) -> None:
+def test_a_second_signal_exits_at_once_and_the_run_can_be_resumed(
+    place: Place, silent: socket.socket, number: signal.Signals
+) -> None:
     """The second signal doesn't wait for the server: 130 or 143, and the directory can be gone on with."""
     with begun_at(place, silent) as process:
         begun_s = time.monotonic()

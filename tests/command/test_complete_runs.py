@@ -98,7 +98,7 @@ def test_a_complete_run_needs_no_key(place: Place) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_complete_run_on_a_disk_that_can_not_be_written(place: Place) -> None:
+def test_a_complete_run_needs_no_writable_disk(place: Place) -> None:
     """Nothing has to be written."""
     said(place.begin("run", place.config()), 0)
     place.run_dir.chmod(0o500)
@@ -108,7 +108,7 @@ def test_a_complete_run_on_a_disk_that_can_not_be_written(place: Place) -> None:
         place.run_dir.chmod(0o700)
 
 
-def test_a_complete_run_with_failures(place: Place) -> None:
+def test_retrying_failures_of_a_complete_run_needs_the_key(place: Place) -> None:
     """Its status is told without a key; a new chance for the failed files takes one, and the headers."""
     (place.folder / "ids.txt").write_text("file-1\nfile-bad\n")
     config = place.config(f"webhook_configurations = [{{ {HOOK}, {HEADERS} }}]")
@@ -124,7 +124,7 @@ def test_a_complete_run_with_failures(place: Place) -> None:
     assert "complete already" not in said(place.call(*retry), 1)
 
 
-def test_a_complete_run_and_a_command_that_does_not_fit(place: Place) -> None:
+def test_a_complete_run_refuses_a_command_that_does_not_fit(place: Place) -> None:
     """Refused all the same: another config, other IDs, a limit that can't be."""
     config = place.config()
     said(place.begin("run", config), 0)
@@ -137,7 +137,7 @@ def test_a_complete_run_and_a_command_that_does_not_fit(place: Place) -> None:
     assert "other file IDs" in said(place.begin("run", config, key=False), 2)
 
 
-def test_a_run_that_is_not_complete_needs_its_key(place: Place) -> None:
+def test_an_incomplete_run_needs_its_key_before_anything_is_written(place: Place) -> None:
     """Before anything is written."""
     config = place.config()
     assert "no API key" in said(place.begin("run", config, key=False), 2)
@@ -147,7 +147,7 @@ def test_a_run_that_is_not_complete_needs_its_key(place: Place) -> None:
 
 
 @pytest.mark.parametrize("older", [False, True])
-def test_a_run_belongs_to_its_organization(place: Place, older: bool) -> None:
+def test_a_run_of_another_organization_is_refused(place: Place, older: bool) -> None:
     """Another organization, or none, is refused before anything is sent: also where version 0.2 planned the run, which
     kept the organization among the settings only."""
     config = place.config(rest='organization_id = "ours"')
@@ -169,7 +169,7 @@ def test_a_run_belongs_to_its_organization(place: Place, older: bool) -> None:
 
 
 @pytest.mark.parametrize("older", [False, True])
-def test_a_run_of_no_organization_goes_on_with_none(place: Place, older: bool) -> None:
+def test_a_run_without_organization_refuses_one(place: Place, older: bool) -> None:
     """The key's own one was meant; naming one later may mean another."""
     said(place.begin("plan", place.config()), 0)
     run = json.loads((place.run_dir / "run.json").read_text())
@@ -195,7 +195,7 @@ def test_a_run_of_no_organization_goes_on_with_none(place: Place, older: bool) -
     ],
     ids=["none", "another URL", "other events", "one more", "headers"],
 )
-def test_a_config_with_other_webhooks(place: Place, other: str) -> None:
+def test_changed_webhooks_are_a_warning_that_names_both_sides(place: Place, other: str) -> None:
     """Who is told of a job may change, and not without a word: both sides are named, headers by their names."""
     said(place.begin("plan", place.config(f"webhook_configurations = [{{ {HOOK} }}]")), 0)
     warned = said(place.call("resume", place.run_dir, "--config", place.config(other, name="other.toml")), 0)
@@ -203,7 +203,7 @@ def test_a_config_with_other_webhooks(place: Place, other: str) -> None:
     assert ("Authorization" in warned) == ("Authorization" in other)
 
 
-def test_the_values_of_headers_are_no_difference(place: Place) -> None:
+def test_changed_header_values_are_no_difference(place: Place) -> None:
     """They are stored nowhere."""
     with mirror() as server:
         full = place.config(f"webhook_configurations = [{{ {HOOK}, {HEADERS} }}]", url=server.base_url)
@@ -216,7 +216,7 @@ def test_the_values_of_headers_are_no_difference(place: Place) -> None:
 # --- Configs ----------------------------------------------------------------------------------------------------------
 
 
-def test_headers_that_are_no_text(place: Place) -> None:
+def test_header_values_that_are_no_text_are_sent_as_json_and_kept_secret(place: Place) -> None:
     """Numbers and truth values go out as JSON writes them, and are as secret as the rest."""
     with mirror() as server:
         headers = f'webhook_headers = {{ A = "{HEADER}", B = 5551234567, C = true, D = 1.5 }}'
@@ -239,7 +239,7 @@ def test_headers_that_are_no_text(place: Place) -> None:
         f'{HOOK}, webhook_headers = {{ "" = "s3cr3t" }}',
     ],
 )
-def test_webhooks_that_can_not_be_called(place: Place, webhook: str) -> None:
+def test_a_bad_webhook_is_refused_without_showing_its_value(place: Place, webhook: str) -> None:
     """No host, or a header of two lines: refused with the place, and without the value."""
     config = place.config(f"webhook_configurations = [{{ {webhook} }}]")
     refused = said(place.begin("plan", config), 2)
@@ -247,7 +247,7 @@ def test_webhooks_that_can_not_be_called(place: Place, webhook: str) -> None:
     assert "hint: " in refused
 
 
-def test_numbers_in_quotes(place: Place) -> None:
+def test_a_number_in_quotes_is_an_error_in_a_config_only(place: Place) -> None:
     """A wrong type in a file is a fault, each with its line; the environment has nothing but text."""
     loose = 'jobs_in_flight = "20"\nattempts = 3.0\ndrain_s = "5"\nsettle_s = 1\nmax_credits = 7'
     parsing = 'parsing_configuration = { max_pages = "5", target_pages = [0, "1"] }'
@@ -281,7 +281,7 @@ def test_numbers_in_quotes(place: Place) -> None:
         ("v1", "parsing_configuration = { target_pages = [0, 1, 2, 3, 4, 5] }", "18 pages  (6 pages a file"),
     ],
 )
-def test_a_plan_says_what_is_sent_on_v2(place: Place, version: str, job: str, words: str | None) -> None:
+def test_a_plan_shows_the_max_pages_that_v2_is_sent(place: Place, version: str, job: str, words: str | None) -> None:
     """By itself v2 reads every page, and so `max_pages` always goes along."""
     done = place.begin("plan", place.config(job, f'version = "{version}"'))
     said(done, 0)

@@ -119,7 +119,7 @@ async def refused(call: Awaitable[object]) -> Verdict:
 
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("encrypted", [False, True])
-async def test_one_connection_serves_call_after_call(encrypted: bool) -> None:
+async def test_one_connection_is_reused_call_after_call(encrypted: bool) -> None:
     """Made once and kept; of many lanes only as many are used as are needed."""
     server = Server()
     async with serving(server.talk, certified() if encrypted else None) as url, calling(url, lanes=16) as api:
@@ -135,7 +135,7 @@ async def test_one_connection_serves_call_after_call(encrypted: bool) -> None:
 
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("encrypted", [False, True])
-async def test_a_connection_that_was_closed_is_not_used_again(encrypted: bool) -> None:
+async def test_a_closed_connection_is_not_reused(encrypted: bool) -> None:
     """A server that hangs up after each answer, and says so by closing only, costs a connection each and no doubt."""
     server = Server(hang_up_after=1)
     async with serving(server.talk, certified() if encrypted else None) as url, calling(url) as api:
@@ -145,7 +145,7 @@ async def test_a_connection_that_was_closed_is_not_used_again(encrypted: bool) -
     assert (server.connections, len(server.requests)) == (20, 20)
 
 
-async def test_an_idle_connection_is_left_before_the_server_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_connection_is_closed_before_the_server_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers close idle connections after five seconds, and a create in that moment would be in doubt."""
     assert KEEPALIVE_S < 5
     monkeypatch.setattr("classify_batch.llamacloud.connection.KEEPALIVE_S", 0.1)
@@ -173,7 +173,7 @@ async def test_large_bodies_pass_in_both_directions(encrypted: bool) -> None:
 
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("encrypted", [False, True])
-async def test_who_hangs_up_after_a_create_leaves_it_in_doubt(encrypted: bool) -> None:
+async def test_a_create_is_ambiguous_where_the_server_hangs_up(encrypted: bool) -> None:
     """Read and closed, or reset: the create may have been accepted; a look is simply made again."""
 
     async def listen_and_leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -195,7 +195,7 @@ async def test_who_hangs_up_after_a_create_leaves_it_in_doubt(encrypted: bool) -
 
 
 @pytest.mark.parametrize("talk", ["nobody we trust", "another host", "no TLS", "nothing", "hangs up"])
-async def test_without_tls_nothing_is_sent_and_nothing_is_in_doubt(
+async def test_a_tls_failure_sends_nothing_and_is_not_ambiguous(
     talk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A certificate of nobody we trust, or of another host; a server that speaks no TLS, or nothing: no connection was
@@ -221,7 +221,7 @@ async def test_without_tls_nothing_is_sent_and_nothing_is_in_doubt(
     assert not any(b"Bearer" in each or b"POST" in each for each in heard)
 
 
-async def test_a_port_where_nobody_listens_is_no_doubt() -> None:
+async def test_a_refused_port_is_not_ambiguous() -> None:
     """No connection, no job."""
     async with serving(Server().talk) as url:
         pass
@@ -230,7 +230,7 @@ async def test_a_port_where_nobody_listens_is_no_doubt() -> None:
 
 
 @pytest.mark.usefixtures("trusted")
-async def test_a_cancelled_call_spoils_no_other() -> None:
+async def test_the_answer_to_a_cancelled_call_reaches_no_other_call() -> None:
     """The answer to a request that was given up is never taken for another's."""
     server = Server(delay_s=0.1)
     async with serving(server.talk, certified()) as url, calling(url, lanes=1) as api:
@@ -240,7 +240,7 @@ async def test_a_cancelled_call_spoils_no_other() -> None:
             assert (await api.get("j")).job_id == "j"
 
 
-async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_https_goes_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTPS goes through the proxy that HTTPS_PROXY names, except to hosts that NO_PROXY does."""
     asked: list[bytes] = []
 

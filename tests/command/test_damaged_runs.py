@@ -89,7 +89,7 @@ def test_a_changed_answer_is_not_compared(folder: Path, name: str) -> None:
         assert words in done.stderr
 
 
-def test_what_is_as_it_was_written(folder: Path) -> None:
+def test_undamaged_runs_are_exported_and_compared(folder: Path) -> None:
     """Sound runs are exported and compared, whole, reused and halfway committed ones."""
     for name in ("sound", "again"):
         done = command("export", folder / name, folder / f"{name}.jsonl")
@@ -107,7 +107,7 @@ def test_what_is_as_it_was_written(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_changed_reason_of_a_failure(folder: Path) -> None:
+def test_a_changed_failure_is_found(folder: Path) -> None:
     """The failures are proven, too: those that are left after a retry, and not the ones that were put aside."""
     (folder / "job.toml").write_text(CONFIG + documents(folder))
     (folder / "ids.txt").write_text("stranger-1\nstranger-2\n")

@@ -130,7 +130,7 @@ def summed(folder: Path, *arguments: str) -> dict[str, Any]:
     return summary
 
 
-def test_two_nights(nights: Path) -> None:
+def test_two_runs_are_compared_file_by_file(nights: Path) -> None:
     """What came, what went, what turned into another type or failed, and that the mode was another one."""
     summary = summed(nights, "monday", "tuesday")
     changes = {"new": 1, "gone": 1, "outcome": 1, "type": 1, "confidence": 0}
@@ -145,7 +145,7 @@ def test_two_nights(nights: Path) -> None:
     assert summed(nights, "tuesday", "monday")["changes"] == changes
 
 
-def test_the_table_on_stdout(nights: Path) -> None:
+def test_the_summary_is_a_table_on_stdout(nights: Path) -> None:
     """Without options the summary is the data: lines of at most 80 characters that name what differs."""
     done = diff(nights, "monday", "tuesday")
     assert done.stderr == ""
@@ -164,7 +164,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("change", EXPECTED)
-def test_only_one_change(nights: Path, change: str) -> None:
+def test_only_prints_the_files_with_that_change_as_jsonl(nights: Path, change: str) -> None:
     """The files with one change as JSONL on stdout, each with both its outcomes; the summary is talk."""
     done = diff(nights, "monday", "tuesday", "--only", change)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -199,7 +199,7 @@ def reseal(run: Path) -> None:
     journal.write_bytes(b"".join(seal(json.dumps(body, separators=(",", ":")).encode()) for body in bodies))
 
 
-def test_confidences_that_moved(nights: Path) -> None:
+def test_min_confidence_change_decides_which_files_moved(nights: Path) -> None:
     """`--min-confidence-change` decides which files moved; with `--json` the lines come first, the summary last."""
     results = nights / "tuesday" / "results.jsonl"
     lines = [json.loads(line) for line in results.read_text().splitlines()]
@@ -218,13 +218,13 @@ def test_confidences_that_moved(nights: Path) -> None:
         assert summary["confidence"]["change"] == pytest.approx(-0.2, abs=1e-3)
 
 
-def test_the_same_directory_twice(nights: Path) -> None:
+def test_a_run_compared_with_itself_has_no_changes(nights: Path) -> None:
     """Nothing changed, and that is status 0 as well."""
     summary = summed(nights, "monday", "monday")
     assert (sum(summary["changes"].values()), summary["unchanged"], summary["differs"]) == (0, 4, {})
 
 
-def test_the_same_lines_every_time(tmp_path: Path) -> None:
+def test_lines_have_the_same_order_in_every_process(tmp_path: Path) -> None:
     """The order of the lines is the same in every process, whatever Python's hashes of strings are in it."""
     made(tmp_path / "a", 300, 100)
     made(tmp_path / "b", 3, 1)
@@ -235,7 +235,7 @@ def test_the_same_lines_every_time(tmp_path: Path) -> None:
     assert said.pop().count("\n") == 297
 
 
-def test_an_incomplete_run(nights: Path) -> None:
+def test_files_of_an_incomplete_run_are_waiting(nights: Path) -> None:
     """A run whose last jobs were not collected: said, and its files wait instead of being gone."""
     run = nights / "tuesday"
     (run / "manifest.json").unlink()
@@ -248,7 +248,7 @@ def test_an_incomplete_run(nights: Path) -> None:
     assert "incomplete: 0 of 4 files have their outcome" in diff(nights, "monday", "tuesday").stdout
 
 
-def test_damaged_runs(nights: Path) -> None:
+def test_a_damaged_run_is_named_with_status_2(nights: Path) -> None:
     """A damaged journal, outcomes that are cut off, and a run.json that is none: the file is named, status 2."""
     run = nights / "tuesday"
     sound = contents(run)
@@ -268,7 +268,7 @@ def test_damaged_runs(nights: Path) -> None:
     assert "run.json in tuesday" in damaged("run.json", b"{}")
 
 
-def test_no_run(nights: Path) -> None:
+def test_a_directory_without_a_run_is_a_usage_error(nights: Path) -> None:
     """A directory that is not there, or holds no run, or is a file, is a usage error that names it."""
     (nights / "empty").mkdir()
     (nights / "file").touch()
@@ -287,13 +287,13 @@ def test_no_run(nights: Path) -> None:
         (("monday", "tuesday", "--min-confidence-change", "nan"), "nan is no number"),
     ],
 )
-def test_wrong_usage(lived: Path, arguments: tuple[str, ...], words: str) -> None:
+def test_wrong_usage_is_one_message_with_a_hint(lived: Path, arguments: tuple[str, ...], words: str) -> None:
     """Each is one message with a hint."""
     assert words in refused(lived, *arguments)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks for the open files of a process")
-def test_nothing_is_left_behind_by_a_signal(tmp_path: Path) -> None:
+def test_a_signal_leaves_no_temporary_files(tmp_path: Path) -> None:
     """Ctrl-C in the middle ends with 75, and the run directories hold what they held: no temporary file."""
     made(tmp_path / "a", 200_000, 500)
     before = sorted(contents(tmp_path))
@@ -337,7 +337,7 @@ finally:
 
 
 @pytest.mark.slow
-def test_memory_is_bounded(tmp_path: Path) -> None:
+def test_a_million_files_are_compared_in_150_mib(tmp_path: Path) -> None:
     """Two runs of a million files are compared in 150 MiB; a dict of one of them alone would take twice as much."""
     made(tmp_path / "a", 1_000_000, 500)
     made(tmp_path / "b", 1_000_000, 500, confidence=0.5)

@@ -146,7 +146,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("run", ["run", "then"])
-def test_counts_agree_with_status(folder: Path, run: str, call: Call) -> None:
+def test_each_selection_has_as_many_files_as_status_says(folder: Path, run: str, call: Call) -> None:
     """For each choice as many files as `status` says, in a table and in JSONL, and every choice has some."""
     status = json.loads(command(folder, "status", run, "--json").stdout)
     counts = {**status["counts"], **status["triage"]}
@@ -164,7 +164,7 @@ def test_counts_agree_with_status(folder: Path, run: str, call: Call) -> None:
         assert len(lines) == counts[only]
 
 
-def test_triage_tells_who_is_accepted(folder: Path) -> None:
+def test_the_runs_triage_decides_what_is_accepted(folder: Path) -> None:
     """The thresholds of the run decide, by type where it has one of its own; together they are the classified ones."""
     found = {}
     for only in ("accepted", "review", "classified"):
@@ -178,7 +178,7 @@ def test_triage_tells_who_is_accepted(folder: Path) -> None:
     assert any(line["confidence"] < 0.8 for line in found["accepted"]), "the test needs one that only its type accepts"
 
 
-def test_all_as_it_stands(folder: Path) -> None:
+def test_without_only_the_runs_own_lines_are_exported(folder: Path) -> None:
     """Without `--only` JSONL is the run's own lines, results first; on stdout as well."""
     run = folder / "then"
     expected = (run / "results.jsonl").read_text() + (run / "failures.jsonl").read_text()
@@ -189,7 +189,7 @@ def test_all_as_it_stands(folder: Path) -> None:
     assert "6 of 6 files to stdout" in done.stderr
 
 
-def test_a_table(folder: Path) -> None:
+def test_a_csv_has_a_column_for_each_key(folder: Path) -> None:
     """A column for each thing that lines tell, and for each that is carried; nothing that is a formula."""
     command(folder, "export", "then", "out.csv")
     lines = {
@@ -207,7 +207,7 @@ def test_a_table(folder: Path) -> None:
     assert all(any(row[key] for row in rows) for key in keys), "the test needs something in each column"
 
 
-def test_a_selection_is_an_input(folder: Path) -> None:
+def test_an_exported_selection_is_an_input_for_a_run(folder: Path) -> None:
     """What is to be reviewed goes into another run, with what it carries."""
     command(folder, "export", "run", "review.jsonl", "--only", "review")
     told = ("--input", "review.jsonl", "--run-dir", "again", "--carry", "path")
@@ -216,7 +216,7 @@ def test_a_selection_is_an_input(folder: Path) -> None:
     assert ids[0] == ids[1] != set()
 
 
-def test_an_incomplete_run(folder: Path) -> None:
+def test_an_incomplete_run_exports_what_is_committed(folder: Path) -> None:
     """Only what is committed, and how many files wait is said."""
     run = folder / "plain"
     (run / "manifest.json").unlink()
@@ -230,7 +230,7 @@ def test_an_incomplete_run(folder: Path) -> None:
     assert f"waiting     {6 - sum(counts.values())} files" in done.stderr
 
 
-def test_inside_the_run_directory(folder: Path) -> None:
+def test_an_export_into_the_run_directory_harms_nothing(folder: Path) -> None:
     """A file that isn't the run's own may stand there: the run is as sound as before."""
     command(folder, "export", "run", "run/out.csv")
     command(folder, "verify", "run")
@@ -264,7 +264,9 @@ def test_inside_the_run_directory(folder: Path) -> None:
         (("plain", "-", "--only", "accepted"), "the run in plain has no triage"),
     ],
 )
-def test_wrong_usage(folder: Path, call: Call, arguments: tuple[str, ...], words: str) -> None:
+def test_wrong_usage_is_one_message_and_writes_nothing(
+    folder: Path, call: Call, arguments: tuple[str, ...], words: str
+) -> None:
     """Each is one message with a hint, and nothing is written."""
     there = contents(folder)
     done = call(None, *arguments)
@@ -276,13 +278,13 @@ def test_wrong_usage(folder: Path, call: Call, arguments: tuple[str, ...], words
     assert contents(folder) == there
 
 
-def test_no_file(folder: Path) -> None:
+def test_a_directory_as_target_is_refused(folder: Path) -> None:
     """A directory that is called like a target stays."""
     (folder / "out.csv").mkdir()
     assert "out.csv is not a file" in refused(folder, "run", "out.csv")
 
 
-def test_the_setting_that_is_missing(lived: Path) -> None:
+def test_a_missing_triage_is_named_in_the_hint(lived: Path) -> None:
     """Without triage the hint names what would bring it."""
     assert "hint: set `[triage] accept_above` in the config" in refused(lived, "plain", "out.csv", "--only", "review")
 
@@ -291,7 +293,7 @@ def test_the_setting_that_is_missing(lived: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
-def test_an_old_one_is_replaced_whole(folder: Path, name: str) -> None:
+def test_an_existing_target_is_replaced_as_a_whole(folder: Path, name: str) -> None:
     """Nothing of a longer file that was there is left, and nothing else."""
     command(folder, "export", "run", f"new.{name}")
     (folder / name).write_text("old\n" * 10_000)
@@ -300,7 +302,7 @@ def test_an_old_one_is_replaced_whole(folder: Path, name: str) -> None:
     assert [path.name for path in folder.iterdir() if path.name.endswith(".tmp")] == []
 
 
-def test_damage_leaves_the_old_one(folder: Path) -> None:
+def test_a_damaged_run_leaves_the_existing_target(folder: Path) -> None:
     """A run whose committed lines are not there is told by file, and nothing takes the old target's place."""
     (folder / "out.csv").write_text("old")
     results = folder / "run" / "results.jsonl"
@@ -315,7 +317,7 @@ def test_damage_leaves_the_old_one(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_behind_by_a_signal(big: Path, number: signal.Signals) -> None:
+def test_a_signal_leaves_the_existing_target(big: Path, number: signal.Signals) -> None:
     """In the middle it ends with 75, the old target is there, and no half a new one beside it."""
     (big / "out.csv").write_text("old")
     before = sorted(path.name for path in big.iterdir())
@@ -339,7 +341,7 @@ def until_it_writes(folder: Path) -> None:
     raise AssertionError("it never began")
 
 
-def test_a_full_disk_leaves_nothing(big: Path) -> None:
+def test_a_full_disk_exits_with_75_and_leaves_nothing(big: Path) -> None:
     """Where the disk takes no more it is said, with status 75, and what was begun is gone."""
     said = refused(
         big, "run", "full.csv", status=75, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -361,7 +363,7 @@ finally:
 
 
 @pytest.mark.parametrize("name", ["big.jsonl", "big.csv"])
-def test_memory_is_flat(big: Path, name: str) -> None:
+def test_large_exports_need_little_memory(big: Path, name: str) -> None:
     """200,000 outcomes, 50 MB of lines, are written in 64 MiB, most of which are the libraries."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, name], cwd=big, capture_output=True, text=True, timeout=300, check=True

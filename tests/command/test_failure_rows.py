@@ -156,7 +156,7 @@ PERHAPS_ACCEPTED: dict[str, Write] = {
 
 
 @pytest.mark.parametrize("write", PERHAPS_ACCEPTED.values(), ids=PERHAPS_ACCEPTED.keys())
-async def test_an_answer_that_tells_nothing_leaves_a_create_in_doubt(write: Write) -> None:
+async def test_a_create_is_ambiguous_where_the_answer_says_nothing(write: Write) -> None:
     """It may have been accepted, and is never simply sent again; whatever only reads is asked again."""
     async with serving(write) as server:
         assert (await judged(server.url, "create")).verdict is Verdict.DOUBTFUL
@@ -166,14 +166,14 @@ async def test_an_answer_that_tells_nothing_leaves_a_create_in_doubt(write: Writ
 
 
 @pytest.mark.parametrize("write", [never, half_an_answer_then_never], ids=["no answer", "half an answer"])
-async def test_no_answer_in_time_leaves_a_create_in_doubt(write: Write) -> None:
+async def test_a_create_is_ambiguous_where_no_answer_comes_in_time(write: Write) -> None:
     """Neither a server that is silent nor one that stops in the middle holds a call up for ever."""
     async with serving(write) as server:
         assert (await judged(server.url, "create", timeout_s=0.15)).verdict is Verdict.DOUBTFUL
         assert (await judged(server.url, "get", timeout_s=0.15)).verdict is Verdict.LATER
 
 
-async def test_a_refused_connection_is_no_doubt() -> None:
+async def test_a_refused_connection_is_not_ambiguous() -> None:
     """Nothing left this machine: surely not accepted."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -201,7 +201,7 @@ async def test_a_refused_connection_is_no_doubt() -> None:
         (504, Verdict.DOUBTFUL, Verdict.LATER, ExitStatus.INCOMPLETE),
     ],
 )
-async def test_a_status_has_its_verdict(
+async def test_each_http_status_has_its_verdict(
     status: int, create: Verdict, read: Verdict, exit_status: ExitStatus | None
 ) -> None:
     """With the server's own words in the message."""
@@ -230,13 +230,13 @@ async def test_a_status_has_its_verdict(
     ],
 )
 @pytest.mark.parametrize("status", [400, 422, 503])
-async def test_a_refusal_may_have_any_body(status: int, body: object) -> None:
+async def test_a_refusal_is_recognized_whatever_its_body(status: int, body: object) -> None:
     """Its status is enough; no shape of its words becomes an error of another kind."""
     async with serving(raw(answer(status, body))) as server:
         assert (await judged(server.url, "create")).status == status
 
 
-async def test_a_422_names_files_and_rules() -> None:
+async def test_a_422_names_the_refused_files_and_rules() -> None:
     """By their places, as documented."""
     detail = [{"loc": ["body", "file_ids", 3], "msg": "no such file", "type": "value_error"}]
     async with serving(raw(answer(422, {"detail": detail}))) as server:
@@ -260,7 +260,7 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
         assert other.requests == []
 
 
-async def test_the_key_goes_into_a_header_and_nowhere_else() -> None:
+async def test_the_key_is_sent_in_a_header_only() -> None:
     """Not into the address, and not into an error, though the server repeats it."""
     async with serving(raw(answer(401, {"detail": f"Invalid API key: {KEY}"}))) as server:
         error = await judged(server.url, "create")
@@ -273,7 +273,7 @@ async def test_the_key_goes_into_a_header_and_nowhere_else() -> None:
         await judged(server.url, "create")
 
 
-async def test_ids_from_the_server_stay_in_their_place() -> None:
+async def test_ids_from_the_server_are_quoted_in_addresses() -> None:
     """Quoted, whatever they are made of: they can't lead to another path or query."""
     async with serving(raw(answer(404, {"detail": "no"}))) as server:
         for job_id in ("../../../etc", "a/b?c=d#e", "..", "%2e%2e", "a b\r\nX: y", "ü"):
@@ -300,7 +300,7 @@ ZIPPED = gzip.compress(b" " * 200_000_000, 1)
     [a_body_without_end, raw(answer(200, ZIPPED, "Content-Encoding: gzip\r\n"))],
     ids=["plain", "gzip bomb"],
 )
-async def test_a_body_without_end_is_refused(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+async def test_a_body_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     """Read up to the limit, which counts what it unpacks to, and no further than a block."""
     monkeypatch.setattr(http_module, "BODY_BYTES_MAX", 1_000_000)
     async with serving(write) as server:
@@ -332,7 +332,7 @@ async def test_a_body_without_end_is_refused(monkeypatch: pytest.MonkeyPatch, wr
         ("", 0.0, 0.0),
     ],
 )
-async def test_retry_after_is_honoured_and_capped(retry_after: str, low_s: float, high_s: float) -> None:
+async def test_retry_after_is_obeyed_up_to_a_limit(retry_after: str, low_s: float, high_s: float) -> None:
     """In seconds or as a date; what is neither silences nobody."""
     data = b"HTTP/1.1 429 Too Many\r\nContent-Length: 0\r\nRetry-After: " + retry_after.encode("latin-1") + b"\r\n\r\n"
     async with serving(raw(data)) as server, calling(server.url) as (api, gate):
@@ -342,7 +342,7 @@ async def test_retry_after_is_honoured_and_capped(retry_after: str, low_s: float
         assert low_s <= gate.waiting_s <= high_s
 
 
-async def test_a_plan_that_is_full_cools_nobody_down() -> None:
+async def test_a_429_of_a_full_plan_delays_no_other_call() -> None:
     """This 429 counts jobs: whoever looks and collects need not wait."""
     words = "You have already reached the maximum number of classify jobs at once (5)."
     async with serving(raw(answer(429, {"detail": words}))) as server, calling(server.url) as (api, gate):
@@ -353,14 +353,14 @@ async def test_a_plan_that_is_full_cools_nobody_down() -> None:
 
 
 @pytest.mark.parametrize("date", ["", "nonsense", "Mon, 99999999999999999999 Jan 2020 00:00:00 GMT"])
-async def test_a_date_that_is_none_teaches_nothing(date: str) -> None:
+async def test_an_invalid_date_header_is_ignored(date: str) -> None:
     """The server's clock stays unknown."""
     async with serving(raw(answer(200, JOB, f"Date: {date}\r\n"))) as server, calling(server.url) as (api, _):
         assert (await api.get("j")).job_id == "j"
         assert api._client.clock_skew_s is None
 
 
-async def test_a_date_tells_the_servers_clock() -> None:
+async def test_the_date_header_gives_the_servers_clock() -> None:
     """To the second, which is what it has."""
     wall_s = SystemClock().wall_s()
     date = formatdate(wall_s + 3600, usegmt=True)
@@ -370,7 +370,7 @@ async def test_a_date_tells_the_servers_clock() -> None:
         assert 3598 < api._client.clock_skew_s < 3601
 
 
-async def test_an_intent_is_awaited_before_the_first_byte() -> None:
+async def test_nothing_is_sent_before_the_intent_is_durable() -> None:
     """What is not durable yet has not left; if it can't be made durable, nothing leaves."""
 
     class FullDiskError(Exception):

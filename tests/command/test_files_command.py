@@ -156,7 +156,7 @@ def write(folder: Path, count: int) -> list[Path]:
 # --- Upload -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_uploaded_is_told_line_by_line(call: Call, tmp_path: Path) -> None:
+def test_each_uploaded_file_is_printed_as_a_line_of_json(call: Call, tmp_path: Path) -> None:
     """Each file arrives whole, known by its content, and its line names path, id and name; folders are searched."""
     paths = write(tmp_path / "in" / "deep", 5) + write(tmp_path / "other", 1)
     (tmp_path / "in" / "empty.bin").write_bytes(b"")
@@ -199,7 +199,7 @@ def test_the_same_command_again_sends_nothing(call: Call, tmp_path: Path) -> Non
     assert {line["path"]: line["file_id"] for line in third.lines}["in/renamed.txt"] == ids["in/00.txt"]
 
 
-def test_copies_are_sent_once(call: Call, tmp_path: Path) -> None:
+def test_copies_of_a_file_are_uploaded_once(call: Call, tmp_path: Path) -> None:
     """Also when they are uploaded at the same time."""
     for number in range(12):
         (tmp_path / f"copy-{number}.txt").write_text("the same")
@@ -210,7 +210,7 @@ def test_copies_are_sent_once(call: Call, tmp_path: Path) -> None:
     assert len(done.lines) == 12
 
 
-def test_a_lost_answer_is_looked_for_before_anything_is_sent_again(call: Call, tmp_path: Path) -> None:
+def test_an_upload_whose_answer_was_lost_is_looked_up_before_a_retry(call: Call, tmp_path: Path) -> None:
     """Every third upload is kept and its answer lost: each content is there once."""
     write(tmp_path / "in", 9)
     with store(upload=lambda number, _name: 0 if number % 3 == 0 else 200) as server:
@@ -221,7 +221,7 @@ def test_a_lost_answer_is_looked_for_before_anything_is_sent_again(call: Call, t
     assert len(done.lines) == len(server.files) == 9
 
 
-def test_a_refused_upload_is_tried_again(call: Call, tmp_path: Path) -> None:
+def test_an_upload_is_retried_after_503_and_429(call: Call, tmp_path: Path) -> None:
     """503 and 429 are for later."""
     write(tmp_path / "in", 2)
     with store(upload=lambda number, _name: {1: 503, 2: 429}.get(number, 200)) as server:
@@ -246,7 +246,7 @@ def test_a_file_that_the_api_refuses_is_named(call: Call, tmp_path: Path, status
     ("status", "words"),
     [(401, "check LLAMA_CLOUD_API_KEY"), (402, "buy credits"), (403, "check LLAMA_CLOUD_API_KEY"), (404, "HTTP 404")],
 )
-def test_what_a_person_must_mend_ends_it(call: Call, tmp_path: Path, status: int, words: str) -> None:
+def test_a_bad_key_ends_an_upload_with_77(call: Call, tmp_path: Path, status: int, words: str) -> None:
     """Key, credits and address are no file's fault: 77, after what had gone up."""
     write(tmp_path / "in", 9)
     with store(upload=lambda number, _name: status if number > 3 else 200) as server:
@@ -256,7 +256,7 @@ def test_what_a_person_must_mend_ends_it(call: Call, tmp_path: Path, status: int
     assert "3 files uploaded" in done.err
 
 
-def test_an_api_that_goes_down(call: Call, tmp_path: Path) -> None:
+def test_an_api_that_is_down_ends_an_upload_with_75(call: Call, tmp_path: Path) -> None:
     """75 once patience ends; what had gone up is told, and the same command goes on from there."""
     write(tmp_path / "in", 5)
     down = [True]
@@ -269,7 +269,7 @@ def test_an_api_that_goes_down(call: Call, tmp_path: Path) -> None:
     assert (done.status, len(done.lines), len(server.files)) == (0, 5, 5)
 
 
-def test_what_expired_is_sent_again(call: Call, tmp_path: Path) -> None:
+def test_an_expired_file_is_uploaded_again(call: Call, tmp_path: Path) -> None:
     """A file that the API still lists, and will not read any more, is not there."""
     [path] = write(tmp_path, 1)
     with store(expires_at="2020-01-01T00:00:00Z") as server:
@@ -282,7 +282,7 @@ def test_what_expired_is_sent_again(call: Call, tmp_path: Path) -> None:
         assert server.calls["upload"] == 1
 
 
-def test_a_server_that_knows_no_filter(call: Call, tmp_path: Path) -> None:
+def test_a_server_without_filters_is_handled(call: Call, tmp_path: Path) -> None:
     """Another file of the list is never taken for ours."""
     write(tmp_path / "in", 3)
     with store(heeds_filter=False) as server:
@@ -292,7 +292,7 @@ def test_a_server_that_knows_no_filter(call: Call, tmp_path: Path) -> None:
         assert line["external_file_id"] == external_id((tmp_path / line["path"]).read_bytes())
 
 
-def test_no_more_than_asked_for_at_once(call: Call, tmp_path: Path) -> None:
+def test_concurrency_bounds_the_uploads_in_flight(call: Call, tmp_path: Path) -> None:
     """`--concurrency` bounds the uploads that are under way, and reaches the bound."""
     write(tmp_path / "in", 20)
     for asked in (1, 3):
@@ -301,7 +301,7 @@ def test_no_more_than_asked_for_at_once(call: Call, tmp_path: Path) -> None:
         assert server.at_once_max == asked
 
 
-def test_what_can_not_be_read(call: Call, tmp_path: Path) -> None:
+def test_files_that_can_not_be_read_fail_with_their_reason(call: Call, tmp_path: Path) -> None:
     """A pipe and a broken link fail with their reason; nobody waits for the pipe."""
     write(tmp_path / "in", 1)
     os.mkfifo(tmp_path / "in" / "pipe")
@@ -364,7 +364,7 @@ def test_a_big_file_is_never_held_in_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_middle(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_an_upload_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     """It leaves at once with 75, says how far it came, and the same command goes on."""
     write(tmp_path / "in", 200)
     with store() as server:
@@ -389,7 +389,7 @@ def test_a_signal_in_the_middle(tmp_path: Path, number: signal.Signals) -> None:
 # --- Against the sandbox ----------------------------------------------------------------------------------------------
 
 
-def test_from_a_folder_to_verdicts(call: Call, tmp_path: Path) -> None:
+def test_uploaded_files_are_an_input_for_a_run(call: Call, tmp_path: Path) -> None:
     """The lines of an upload are the input of a run, also where the project holds documents of its own."""
     paths = write(tmp_path / "in", 7)
     write(tmp_path / "documents", 2)
@@ -428,7 +428,7 @@ def listing() -> Iterator[str]:
         yield base_url
 
 
-def test_a_page_of_files(call: Call, listing: str) -> None:
+def test_list_prints_one_page_of_files(call: Call, listing: str) -> None:
     """`list` prints a page as the API tells it, and the options choose which."""
     page = json.loads(call(listing, "list", "--page-size", "10").out)
     assert (len(page["items"]), page["total_size"]) == (10, 25)
@@ -443,13 +443,13 @@ def test_a_page_of_files(call: Call, listing: str) -> None:
     assert named["items"] == [page["items"][3]]
 
 
-def test_all_files_line_by_line(call: Call, listing: str, tmp_path: Path) -> None:
+def test_list_all_prints_a_line_for_each_file(call: Call, listing: str, tmp_path: Path) -> None:
     """`--all` goes through the pages, a line a file: an input for a run."""
     done = call(listing, "list", "--all", "--page-size", "4")
     assert len({line["id"] for line in done.lines}) == len(done.lines) == 25
 
 
-def test_a_list_without_end(call: Call) -> None:
+def test_a_file_list_that_never_ends_is_an_error(call: Call) -> None:
     """A server that gives out the same token again is not followed for ever."""
     with Store(Habits()) as server:
         server.RequestHandlerClass = _EndlessHandler
@@ -469,13 +469,13 @@ class _EndlessHandler(_StoreHandler):
 
 
 @pytest.mark.parametrize("options", [("--page-size", "5000"), ("--page-token", "nonsense")])
-def test_a_page_that_the_api_refuses(call: Call, listing: str, options: tuple[str, ...]) -> None:
+def test_a_page_that_the_api_refuses_exits_with_77(call: Call, listing: str, options: tuple[str, ...]) -> None:
     """It is for a person."""
     done = call(listing, "list", *options)
     assert (done.status, "files: HTTP 422" in done.err) == (77, True)
 
 
-def test_a_table_on_a_terminal(listing: str) -> None:
+def test_a_terminal_shows_files_in_a_table_of_80_columns(listing: str) -> None:
     """80 columns, no id cut, and how to go on."""
     text = on_a_terminal("files", "list", "--page-size", "3", "--base-url", listing, stderr=True)
     lines = text.splitlines()
@@ -486,7 +486,7 @@ def test_a_table_on_a_terminal(listing: str) -> None:
     assert told in " ".join(lines)
 
 
-def test_every_verb_has_its_help(call: Call) -> None:
+def test_every_subcommand_has_help_with_an_example(call: Call) -> None:
     """With an example."""
     for verb in ((), ("upload",), ("list",)):
         done = call(None, *verb, "--help")

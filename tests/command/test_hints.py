@@ -54,7 +54,7 @@ def made(where: Sequence[str], *file_ids: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("by", ["option", "config"])
-def test_a_job_that_is_not_finished(stuck: str, tmp_path: Path, version: str, by: str) -> None:
+def test_the_hint_of_get_results_asks_for_the_same_job_again(stuck: str, tmp_path: Path, version: str, by: str) -> None:
     """The hint of `get-results` asks the same API, by the same version, about the same job."""
     where = ["--api-version", version, "--base-url", stuck, "--project-id", "a b"]
     if by == "config":
@@ -67,7 +67,7 @@ def test_a_job_that_is_not_finished(stuck: str, tmp_path: Path, version: str, by
     assert json.loads(shown.stdout)["id"] == job["id"], shown.stderr
 
 
-def test_a_job_that_can_not_be_cancelled(quick: str) -> None:
+def test_the_hint_of_cancel_names_the_job(quick: str) -> None:
     """The hint of `cancel` names the job."""
     where = ("--api-version", "v2", "--base-url", quick)
     [job] = made(where, "a")
@@ -79,7 +79,7 @@ def test_a_job_that_can_not_be_cancelled(quick: str) -> None:
     assert json.loads(shown.stdout)["id"] == job["id"], shown.stderr
 
 
-def test_a_create_whose_answer_was_lost() -> None:
+def test_the_hint_of_a_lost_create_lists_the_jobs_of_its_project() -> None:
     """The hint looks in the project in which the job may be."""
     with sandbox("--fault", "create.after.502=1") as base_url:
         done = command(*CREATE, "--file-id", "a", "--base-url", base_url, "--organization-id", "o")
@@ -100,7 +100,7 @@ def next_of(*words: str) -> tuple[list[str], str]:
     return told, shown
 
 
-def test_the_next_page_of_jobs(quick: str) -> None:
+def test_the_hint_for_the_next_page_of_jobs_repeats_the_options(quick: str) -> None:
     """It is asked for as the first was: version, address, project, filters and page size."""
     where = ("--api-version", "v2", "--base-url", quick)
     jobs = made(where, "p", "q", "r")
@@ -116,7 +116,7 @@ def test_the_next_page_of_jobs(quick: str) -> None:
     assert told[told.index("--created-at-on-or-after") + 1].startswith("2019-12-31T23:00:00")
 
 
-def test_a_page_behind_another(quick: str) -> None:
+def test_the_hint_for_the_next_page_replaces_the_page_token(quick: str) -> None:
     """A token is replaced by the next one."""
     first, _ = next_of("files", "list", "--page-size", "3", "--base-url", quick)
     second, _ = next_of(*first)
@@ -125,7 +125,7 @@ def test_a_page_behind_another(quick: str) -> None:
     assert [len(page) for page in pages] == [3, 1]
 
 
-def test_the_next_page_of_files() -> None:
+def test_the_hint_for_the_next_page_of_files_repeats_the_options() -> None:
     """The name and the page size are asked for again."""
     with mirror() as server:
         server.fields = {"items": [], "next_page_token": "-t 1"}
@@ -143,7 +143,7 @@ def test_the_next_page_of_files() -> None:
 # --- Uploads --------------------------------------------------------------------------------------------------------
 
 
-def test_an_upload_that_failed_in_part(quick: str, tmp_path: Path) -> None:
+def test_the_hint_of_a_partly_failed_upload_says_what_to_do(quick: str, tmp_path: Path) -> None:
     """It says what to do next."""
     (tmp_path / "good").write_text("x")
     os.mkfifo(tmp_path / "bad")
@@ -171,7 +171,7 @@ def unfolded(width: int, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [10, 50])
-def test_ids_are_whole_at_every_width(quick: str, width: int) -> None:
+def test_ids_are_never_cut_at_any_terminal_width(quick: str, width: int) -> None:
     """And each job's status, mode and time of making are there."""
     where = ("--base-url", quick)
     [job] = made(where, "x" * 200, "y")

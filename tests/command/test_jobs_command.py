@@ -70,7 +70,7 @@ def finished(call: Call, base_url: str, job_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_job_is_told_and_shown_in_every_field(call: Call, kind: str, mode: str) -> None:
+def test_every_parameter_of_a_create_is_sent_and_shown(call: Call, kind: str, mode: str) -> None:
     """`create` sends each parameter by its name and prints all that the API tells; `get` and `list` show the same."""
     options = ("--mode", mode, "--lang", "ch_tra", "--max-pages", "7", "--target-page", "0", "--target-page", "3")
     job = created(call, kind, *options, "--rule", "letter=begins with a salutation = ends with a name")
@@ -91,19 +91,19 @@ def test_a_job_is_told_and_shown_in_every_field(call: Call, kind: str, mode: str
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_language_is_taken(call: Call, kind: str, language: str) -> None:
+def test_every_language_code_reaches_the_api(call: Call, kind: str, language: str) -> None:
     """Each of the 86 codes of the reference reaches the API as it was given."""
     assert len(set(LANGUAGES)) == 86
     assert created(call, kind, "--lang", language, files=1)["parsing_configuration"] == {"lang": language}
 
 
-def test_what_is_not_given_is_left_to_the_api(call: Call, kind: str) -> None:
+def test_parameters_that_are_not_given_are_not_sent(call: Call, kind: str) -> None:
     """Without options no parsing configuration is sent, and the mode is FAST."""
     job = created(call, kind)
     assert (job["mode"], job["parsing_configuration"]) == ("FAST", None)
 
 
-def test_the_list_has_pages(call: Call) -> None:
+def test_page_options_lead_through_all_jobs(call: Call) -> None:
     """`--page-size` and `--page-token` lead through all jobs, each once."""
     with sandbox() as base_url:
         job_ids = {created(call, base_url, files=1)["id"] for _ in range(5)}
@@ -117,7 +117,7 @@ def test_the_list_has_pages(call: Call) -> None:
     assert {job["id"] for page in pages for job in page["items"]} == job_ids
 
 
-def test_all_results_or_one_page(call: Call, kind: str) -> None:
+def test_get_results_prints_all_pages_or_the_one_asked_for(call: Call, kind: str) -> None:
     """`get-results` prints all pages as one; with `--page-token` that page, as the API told it."""
     job = finished(call, kind, created(call, kind, files=5)["id"])
     with urllib.request.urlopen(
@@ -138,7 +138,7 @@ def test_all_results_or_one_page(call: Call, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("habit", "status"), [("honoured", 0), ("ignored", 1), ("refused", 1)])
-def test_page_tokens_that_lead_nowhere_are_told(
+def test_results_whose_page_token_is_refused_are_printed_with_a_warning(
     call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, habit: str, status: int
 ) -> None:
     """A server that won't take its page tokens back ends no call in silence, or never: what came is printed."""
@@ -165,7 +165,7 @@ def test_page_tokens_that_lead_nowhere_are_told(
     ("fault", "status"),
     [("error", "ERROR"), ("cancelled", "CANCELLED"), ("partial", "PARTIAL_SUCCESS"), (None, "SUCCESS")],
 )
-def test_every_end_of_a_job_is_shown(call: Call, fault: str | None, status: str) -> None:
+def test_get_shows_a_job_however_it_ended(call: Call, fault: str | None, status: str) -> None:
     """`get` exits with 0 whatever became of the job, and `get-results` prints what the API has for it."""
     with sandbox(*(("--fault", f"{fault}=1") if fault else ())) as base_url:
         job = finished(call, base_url, created(call, base_url, files=10)["id"])
@@ -177,7 +177,7 @@ def test_every_end_of_a_job_is_shown(call: Call, fault: str | None, status: str)
 
 
 @pytest.mark.parametrize(("fault", "word"), [("stuck", "PENDING"), ("unknown_status", "")])
-def test_results_of_a_job_that_is_not_finished(call: Call, fault: str, word: str) -> None:
+def test_results_of_an_unfinished_job_exit_with_75(call: Call, fault: str, word: str) -> None:
     """They are for later: 75, with the status that the job has, also one that nobody has heard of."""
     with sandbox("--fault", f"{fault}=1", "--job-duration-s", "60") as base_url:
         job = created(call, base_url)
@@ -225,7 +225,9 @@ def test_results_of_a_job_that_is_not_finished(call: Call, fault: str, word: str
         (("--file-id", "a", "--config", "gone.toml"), "gone.toml"),
     ],
 )
-def test_what_a_create_is_refused_for(call: Call, kind: str, options: tuple[str, ...], words: str) -> None:
+def test_documented_limits_are_checked_before_anything_is_sent(
+    call: Call, kind: str, options: tuple[str, ...], words: str
+) -> None:
     """The documented limits are checked before anything is sent, in the words that a run has for them, with 2."""
     before = asked(kind)["requests"].get("create")
     done = call(kind, "create", "--rule", RULE, *options)
@@ -237,7 +239,7 @@ def test_what_a_create_is_refused_for(call: Call, kind: str, options: tuple[str,
     assert asked(kind)["requests"].get("create") == before
 
 
-def test_rules_are_wanted(call: Call, kind: str) -> None:
+def test_only_a_create_needs_rules(call: Call, kind: str) -> None:
     """A create without rules is refused, a look is not."""
     done = call(kind, "create", "--file-id", "a")
     assert (done.status, "job.rules: missing" in done.err) == (2, True)
@@ -247,14 +249,14 @@ def test_rules_are_wanted(call: Call, kind: str) -> None:
 @pytest.mark.parametrize(
     "arguments", [("get",), ("get", ""), ("get", "a b"), ("get-results", ""), ("list", "--page-size", "0"), (), ("x",)]
 )
-def test_wrong_usage(call: Call, kind: str, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_exits_with_2_and_points_at_the_help(call: Call, kind: str, arguments: tuple[str, ...]) -> None:
     """It exits with 2 and points at the help."""
     done = call(kind if arguments and arguments != ("x",) else None, *arguments)
     assert done.status == 2
     assert "--help" in done.err
 
 
-def test_no_key(call: Call, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_called_without_a_key(call: Call, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a key nothing is called."""
     monkeypatch.delenv("LLAMA_CLOUD_API_KEY")
     done = call(kind, "list")
@@ -268,7 +270,7 @@ def test_the_embedded_sandbox_is_refused(call: Call) -> None:
     assert "hint: start one with `classify-batch sandbox`" in done.err
 
 
-def test_another_address_over_http_is_refused(call: Call) -> None:
+def test_the_key_is_never_sent_over_plain_http(call: Call) -> None:
     """The key never goes over the wire in the clear."""
     assert "http:// would send the API key in the clear" in call("http://example.com", "list").err
 
@@ -276,7 +278,7 @@ def test_another_address_over_http_is_refused(call: Call) -> None:
 # --- What comes from where ------------------------------------------------------------------------------------------
 
 
-def test_options_win_over_the_config(call: Call, kind: str, tmp_path: Path) -> None:
+def test_options_override_the_config(call: Call, kind: str, tmp_path: Path) -> None:
     """A config's [api] and [job] are taken as in a run; each option wins over its part."""
     (tmp_path / "c.toml").write_text(
         f'[api]\nbase_url = "{kind}"\nproject_id = "p1"\n[job]\nmode = "MULTIMODAL"\n'
@@ -297,14 +299,14 @@ def test_options_win_over_the_config(call: Call, kind: str, tmp_path: Path) -> N
     ]
 
 
-def test_a_fault_in_the_config_is_named_with_its_line(call: Call, kind: str, tmp_path: Path) -> None:
+def test_an_error_in_the_config_is_named_with_its_line(call: Call, kind: str, tmp_path: Path) -> None:
     """As in a run."""
     (tmp_path / "c.toml").write_text('[job]\nmode = "SLOW"\nrules = [{ type = "a", description = "0123456789" }]\n')
     done = call(kind, "create", "--config", "c.toml", "--file-id", "a")
     assert (done.status, "c.toml, line 2: job.mode" in done.err) == (2, True)
 
 
-def test_files_from_a_source(call: Call, kind: str, tmp_path: Path) -> None:
+def test_files_of_an_input_are_sent_once_each(call: Call, kind: str, tmp_path: Path) -> None:
     """`--input` takes what a run takes; an ID that comes twice is sent once, and 500 fit into a job."""
     (tmp_path / "ids.csv").write_text("id\n" + "".join(f"f{number}\n" for number in range(499)))
     before = asked(kind)["files_accepted"]
@@ -320,7 +322,7 @@ def test_files_from_a_source(call: Call, kind: str, tmp_path: Path) -> None:
     assert asked(kind)["files_accepted"] - before == 500
 
 
-def test_the_whole_project_as_files(call: Call) -> None:
+def test_all_files_of_the_project_are_an_input(call: Call) -> None:
     """`project:` reads the file list first."""
     with sandbox("--files", "7") as base_url:
         assert call(base_url, "create", "--rule", RULE, "--input", "project:").status == 0
@@ -343,7 +345,7 @@ def test_the_whole_project_as_files(call: Call) -> None:
         ("create.before.plan_full", 75, "already reached the maximum number of"),
     ],
 )
-def test_a_create_that_was_refused(call: Call, fault: str, status: int, words: str) -> None:
+def test_a_refused_create_is_not_retried(call: Call, fault: str, status: int, words: str) -> None:
     """It is not tried again, the API's words are told, and nothing is said of a job that may be there."""
     with sandbox("--fault", f"{fault}=1") as base_url:
         done = call(base_url, "create", "--rule", RULE, "--file-id", "a")
@@ -355,14 +357,14 @@ def test_a_create_that_was_refused(call: Call, fault: str, status: int, words: s
     assert done.out == ""
 
 
-def test_a_file_of_another_project(call: Call) -> None:
+def test_a_file_of_another_project_is_named(call: Call) -> None:
     """The API's refusal names it."""
     with sandbox("--fault", "foreign=b") as base_url:
         done = call(base_url, "create", "--rule", RULE, "--file-id", "a", "--file-id", "b")
     assert (done.status, "File ID b is not in Project ID" in done.err) == (77, True)
 
 
-def test_a_job_that_nobody_knows(call: Call, kind: str) -> None:
+def test_an_unknown_job_exits_with_77(call: Call, kind: str) -> None:
     """404 is for a person: a wrong id, project or key."""
     for verb in ("get", "get-results"):
         done = call(kind, verb, "nope")
@@ -370,7 +372,7 @@ def test_a_job_that_nobody_knows(call: Call, kind: str) -> None:
         assert "hint: check the id, and that --project-id and the key" in done.err
 
 
-def test_a_page_that_the_api_refuses(call: Call, kind: str) -> None:
+def test_a_page_that_the_api_refuses_exits_with_77(call: Call, kind: str) -> None:
     """A page size or a token that it won't take is for a person."""
     for options in (("--page-size", "100000"), ("--page-token", "nonsense")):
         done = call(kind, "list", *options)
@@ -378,7 +380,7 @@ def test_a_page_that_the_api_refuses(call: Call, kind: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["503", "reset", "html", "429"])
-def test_a_read_that_fails_is_tried_again_and_ends_with_75(call: Call, what: str) -> None:
+def test_a_failing_read_is_retried_and_exits_with_75(call: Call, what: str) -> None:
     """It is tried a few times, and then it is for later."""
     with sandbox("--fault", f"read.after.{what}=1", "--fault", "retry_after_s=0.01") as base_url:
         done = call(base_url, "list")
@@ -386,7 +388,7 @@ def test_a_read_that_fails_is_tried_again_and_ends_with_75(call: Call, what: str
     assert (done.status, done.out) == (75, "")
 
 
-def test_nobody_listens(call: Call) -> None:
+def test_a_refused_connection_exits_with_75(call: Call) -> None:
     """No connection: surely nothing was accepted, and it is for later."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -402,7 +404,7 @@ def test_nobody_listens(call: Call) -> None:
     "what",
     ["close", "reset", "cut", "reset_midway", "408", "409", "500", "502", "503", "html", "garbage", "other_shape"],
 )
-def test_a_lost_answer_to_a_create_is_told_and_never_repeated(call: Call, what: str) -> None:
+def test_a_create_whose_answer_was_lost_is_reported_and_never_repeated(call: Call, what: str) -> None:
     """One request left, one job is there, and the message says how to look for it, with 77."""
     with sandbox("--fault", f"create.after.{what}=1") as base_url:
         done = call(base_url, "create", "--rule", RULE, "--file-id", "a")
@@ -414,7 +416,7 @@ def test_a_lost_answer_to_a_create_is_told_and_never_repeated(call: Call, what: 
     assert done.out == ""
 
 
-def test_a_create_that_was_surely_not_accepted_is_tried_again(call: Call) -> None:
+def test_a_create_that_was_not_accepted_is_retried(call: Call) -> None:
     """429 for the rate is waited out: one job in the end."""
     with sandbox("--fault", "create.before.429=0.4", "--fault", "retry_after_s=0.01", "--seed", "1") as base_url:
         done = call(base_url, "create", "--rule", RULE, "--file-id", "a")
@@ -432,7 +434,9 @@ def test_a_create_that_was_surely_not_accepted_is_tried_again(call: Call) -> Non
         (("get", "j"), "the same command begins again"),
     ],
 )
-def test_a_signal_while_no_answer_comes(number: signal.Signals, arguments: tuple[str, ...], words: str) -> None:
+def test_a_signal_ends_a_call_and_says_whether_a_job_may_exist(
+    number: signal.Signals, arguments: tuple[str, ...], words: str
+) -> None:
     """A call gives up at once, with 75; of a create it says what is in doubt."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(PATIENCE_S)
@@ -488,7 +492,7 @@ def test_a_webhook_reaches_the_api_and_its_headers_are_never_shown(call: Call) -
     assert done.err.count("**********") == 2
 
 
-def test_whose_project_it_is(call: Call) -> None:
+def test_project_and_organization_go_with_every_call(call: Call) -> None:
     """`--organization-id` and `--project-id` go with every call, and odd ids stay within their path."""
     whose = ("--organization-id", "o 1", "--project-id", "p&1")
     with mirror() as server:
@@ -503,14 +507,14 @@ def test_whose_project_it_is(call: Call) -> None:
     assert urlsplit(server.paths[1]).path == "/api/v1/classifier/jobs/%2E%2E%2Fj"
 
 
-def test_what_a_server_adds_is_printed_and_can_be_read(call: Call) -> None:
+def test_undocumented_fields_are_printed_as_valid_json(call: Call) -> None:
     """Fields that nobody documented are shown; what is no JSON (NaN, 1e999) or no text becomes what is."""
     with mirror(new={"a": [1.5]}, strange=float("nan"), huge=float("inf"), lone="\ud800") as server:
         job = call(server.base_url, "get", "j").body
     assert (job["new"], job["strange"], job["huge"], job["lone"]) == ({"a": [1.5]}, None, None, "\ud800")
 
 
-def test_another_job_than_the_one_asked_for(call: Call) -> None:
+def test_an_answer_about_another_job_is_refused(call: Call) -> None:
     """It is no answer."""
     with mirror(id="other") as server:
         done = call(server.base_url, "get", "j")
@@ -526,7 +530,7 @@ def shown_on_a_terminal(base_url: str, *arguments: str, width: int = WIDTH) -> s
     return text
 
 
-def test_tables_on_a_terminal(call: Call) -> None:
+def test_a_terminal_shows_tables_of_80_columns(call: Call) -> None:
     """Each verb shows a table of 80 columns in which no id and no status is cut, and JSON with `--json`."""
     with sandbox("--fault", "partial=1") as base_url:
         job = finished(call, base_url, created(call, base_url, "--mode", "MULTIMODAL", "--lang", "de", files=10)["id"])
@@ -545,7 +549,7 @@ def test_tables_on_a_terminal(call: Call) -> None:
     assert "PENDING" in made
 
 
-def test_a_server_steers_no_terminal(call: Call) -> None:
+def test_control_characters_of_a_server_are_printed_as_text(call: Call) -> None:
     """Control characters and markup in what it says are words."""
     with mirror(error_message="\x1b[31mred\x07 [bold]x[/bold]", **{"na\x1bme": 1}) as server:
         shown = shown_on_a_terminal(server.base_url, "get", "j")
@@ -555,7 +559,7 @@ def test_a_server_steers_no_terminal(call: Call) -> None:
     assert "na me" in shown
 
 
-def test_every_verb_has_its_help(call: Call) -> None:
+def test_every_subcommand_has_help_with_an_example(call: Call) -> None:
     """With an example."""
     for verb in ((), ("create",), ("list",), ("get",), ("get-results",)):
         done = call(None, *verb, "--help")

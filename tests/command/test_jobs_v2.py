@@ -79,7 +79,7 @@ def seen(call: Call, base_url: str, job_id: str, until: tuple[str, ...] = STATUS
 # --- Every verb and field -------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_told_and_shown_in_every_field(call: Call, kind: str) -> None:
+def test_every_parameter_of_a_create_is_sent_and_shown(call: Call, kind: str) -> None:
     """`create` sends each parameter in v2's words and prints all that the API tells; `get` and `list` show the same,
     `get` with what was billed."""
     options = ("--mode", "FAST", "--lang", "ch_tra", "--max-pages", "7", "--transaction-id", "every-field")
@@ -100,7 +100,7 @@ def test_a_job_is_told_and_shown_in_every_field(call: Call, kind: str) -> None:
     assert page["items"] == [{name: value for name, value in shown.items() if name != "usage"}]
 
 
-def test_what_a_create_sends(call: Call) -> None:
+def test_a_create_sends_one_file_and_nothing_unasked(call: Call) -> None:
     """The body names one file, the rules, and nothing else that was not told, but for 5 pages and a transaction ID."""
     with mirror() as server:
         for _ in range(2):
@@ -113,13 +113,13 @@ def test_what_a_create_sends(call: Call) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_language_is_taken(call: Call, kind: str, language: str) -> None:
+def test_every_language_code_reaches_the_api(call: Call, kind: str, language: str) -> None:
     """Each of the 86 codes of the reference reaches the API as it was given."""
     parsing = created(call, kind, "--lang", language)["configuration"]["parsing_configuration"]
     assert parsing == {"lang": language, "max_pages": 5, "target_pages": None}
 
 
-def test_a_job_for_each_file(call: Call, kind: str, tmp_path: Path) -> None:
+def test_each_file_gets_a_job_and_a_transaction_id(call: Call, kind: str, tmp_path: Path) -> None:
     """Several files are several jobs, a line each, each under a transaction ID of its own; an ID given twice is one."""
     (tmp_path / "ids.txt").write_text("c\na\nd\n")
     before = asked(kind)["creates_accepted"]
@@ -130,7 +130,7 @@ def test_a_job_for_each_file(call: Call, kind: str, tmp_path: Path) -> None:
     assert asked(kind)["creates_accepted"] - before == 4
 
 
-def test_a_uuid_in_two_spellings_is_one_job(call: Call, kind: str, tmp_path: Path) -> None:
+def test_a_uuid_in_two_spellings_is_sent_once(call: Call, kind: str, tmp_path: Path) -> None:
     """It is sent once, in the spelling that came first."""
     uuids = [str(uuid5(NAMESPACE_URL, name)) for name in ("a", "b")]
     (tmp_path / "ids.txt").write_text(f"{uuids[0]}\n{uuids[1]}\n{{{uuids[1].upper()}}}\n")
@@ -139,7 +139,7 @@ def test_a_uuid_in_two_spellings_is_one_job(call: Call, kind: str, tmp_path: Pat
     assert [job["file_input"] for job in done.lines] == [uuids[0].upper(), uuids[1]]
 
 
-def test_the_list_has_pages(call: Call) -> None:
+def test_page_options_lead_through_all_jobs(call: Call) -> None:
     """`--page-size` and `--page-token` lead through all jobs, each once."""
     with sandbox() as base_url:
         job_ids = {created(call, base_url)["id"] for _ in range(5)}
@@ -150,7 +150,7 @@ def test_the_list_has_pages(call: Call) -> None:
     assert {job["id"] for page in pages for job in page["items"]} == job_ids
 
 
-def test_the_list_is_filtered(call: Call) -> None:
+def test_the_list_is_filtered_by_status_ids_and_time(call: Call) -> None:
     """By status, by IDs and by time, each alone and together."""
     with sandbox("--fault", "poison=bad") as base_url:
         jobs = [created(call, base_url, file_id=file_id) for file_id in ("a", "bad", "c", "d")]
@@ -171,7 +171,7 @@ def test_the_list_is_filtered(call: Call) -> None:
         assert listed("--created-at-on-or-before", cut, "--status", "COMPLETED") == ["a", "c"]
 
 
-def test_what_a_list_asks(call: Call) -> None:
+def test_filters_are_sent_by_the_apis_names(call: Call) -> None:
     """Each filter goes out by the API's name, times in UTC; a date is its first moment."""
     options = ("--page-size", "7", "--page-token", "t", "--status", "RUNNING", "--job-id", "i", "--job-id", "j")
     times = ("--created-at-on-or-after", "2026-11-22", "--created-at-on-or-before", "2026-11-22T06:00+02:00")
@@ -192,7 +192,7 @@ def test_what_a_list_asks(call: Call) -> None:
     }
 
 
-def test_odd_ids_stay_within_their_path(call: Call) -> None:
+def test_odd_ids_are_one_step_of_the_path(call: Call) -> None:
     """Whatever stands in an ID, it is one step of the path."""
     with mirror() as server:
         for verb in ("get", "cancel"):
@@ -204,12 +204,12 @@ def test_odd_ids_stay_within_their_path(call: Call) -> None:
 # --- Every status ---------------------------------------------------------------------------------------------------
 
 
-def test_the_words_for_a_status() -> None:
+def test_the_status_option_takes_the_documented_statuses() -> None:
     """`--status` takes those of the reference, which are those that the program reads."""
     assert STATUSES == STATUSES_V2 == get_args(Status)
 
 
-def test_a_job_through_its_life(call: Call) -> None:
+def test_a_job_is_shown_in_each_status(call: Call) -> None:
     """PENDING, RUNNING, COMPLETED: each is shown, and there are results only at the end."""
     with sandbox("--job-duration-s", "3") as base_url:
         job = created(call, base_url)
@@ -233,7 +233,7 @@ def test_a_job_through_its_life(call: Call) -> None:
     ("fault", "status", "results"),
     [("error", "FAILED", []), ("cancelled", "CANCELLED", []), ("null_result", "COMPLETED", [None])],
 )
-def test_ends_without_an_answer(call: Call, fault: str, status: str, results: list[None]) -> None:
+def test_get_shows_jobs_that_ended_without_an_answer(call: Call, fault: str, status: str, results: list[None]) -> None:
     """`get` exits with 0 whatever became of the job, nothing was billed, and `get-results` prints what there is."""
     with sandbox("--fault", f"{fault}=1") as base_url:
         job = seen(call, base_url, created(call, base_url)["id"])[-1]
@@ -243,7 +243,7 @@ def test_ends_without_an_answer(call: Call, fault: str, status: str, results: li
     assert (done.status, [item["result"] for item in done.body["items"]]) == (0, results)
 
 
-def test_a_status_that_nobody_has_heard_of(call: Call) -> None:
+def test_an_unknown_status_is_shown_and_means_not_finished(call: Call) -> None:
     """It is shown as it is, and means: not finished."""
     with sandbox("--fault", "unknown_status=1", *SLOW) as base_url:
         job = created(call, base_url)
@@ -256,7 +256,7 @@ def test_a_status_that_nobody_has_heard_of(call: Call) -> None:
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
-def test_a_job_that_is_out_is_cancelled(call: Call, state: str) -> None:
+def test_cancel_stops_a_job_in_flight_and_shows_it(call: Call, state: str) -> None:
     """`cancel` shows the job as it is then, and it stays so; nothing is billed."""
     with sandbox("--job-duration-s", "600" if state == "PENDING" else "3") as base_url:
         job = created(call, base_url)
@@ -267,7 +267,7 @@ def test_a_job_that_is_out_is_cancelled(call: Call, state: str) -> None:
         assert asked(base_url)["files_billed"] == 0
 
 
-def test_what_can_not_be_cancelled(call: Call, v1: Call, kind: str) -> None:
+def test_finished_and_unknown_jobs_can_not_be_cancelled(call: Call, v1: Call, kind: str) -> None:
     """A finished job and an unknown one are for a person; v1 can't cancel at all, and is not asked."""
     job = seen(call, kind, created(call, kind)["id"])[-1]
     done = call(kind, "cancel", job["id"])
@@ -281,7 +281,7 @@ def test_what_can_not_be_cancelled(call: Call, v1: Call, kind: str) -> None:
     assert "error: v1 of the API can't cancel a job\nhint: v2 can: --api-version v2" in done.err
 
 
-def test_a_cancel_whose_answer_was_lost(call: Call) -> None:
+def test_a_cancel_whose_answer_was_lost_is_repeated(call: Call) -> None:
     """It is made again, and that the job is cancelled by then is what was wanted; of another's cancel it is told."""
     with sandbox("--fault", "cancel.after.close=1", *SLOW) as base_url:
         job = created(call, base_url)
@@ -316,7 +316,7 @@ def test_a_cancel_whose_answer_was_lost(call: Call) -> None:
         (("cancel",), "Missing argument 'JOB_ID'"),
     ],
 )
-def test_what_is_refused_before_anything_is_sent(
+def test_bad_options_are_refused_before_anything_is_sent(
     call: Call, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     """What v2 doesn't have, and what nobody has, is named with 2 and a hint."""
@@ -341,7 +341,7 @@ def test_what_is_refused_before_anything_is_sent(
         ("cancel", "j"),
     ],
 )
-def test_what_only_v2_has(v1: Call, arguments: tuple[str, ...]) -> None:
+def test_options_of_v2_are_refused_on_v1_with_a_hint(v1: Call, arguments: tuple[str, ...]) -> None:
     """On v1 it is refused, with the way to v2, and nothing is sent."""
     with mirror() as server:
         done = v1(server.base_url, *arguments)
@@ -351,7 +351,7 @@ def test_what_only_v2_has(v1: Call, arguments: tuple[str, ...]) -> None:
     assert 'hint: v2 can: --api-version v2, or version = "v2" under [api]' in done.err
 
 
-def test_the_version_comes_from_everywhere(
+def test_the_version_comes_from_config_environment_or_option(
     v1: Call, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the config, the environment and the option, each stronger than the one before; there is no third."""
@@ -365,7 +365,7 @@ def test_the_version_comes_from_everywhere(
     assert (done.status, "api.version: Input should be 'v1' or 'v2'" in done.err) == (2, True)
 
 
-def test_a_look_cares_for_no_job_section(call: Call, kind: str, tmp_path: Path) -> None:
+def test_reads_ignore_the_job_section_of_the_config(call: Call, kind: str, tmp_path: Path) -> None:
     """A config for v1 serves to look at v2's jobs, although v2 could not create by it."""
     job = 'mode = "MULTIMODAL"\nrules = [{ type = "a", description = "0123456789" }]\n'
     (tmp_path / "c.toml").write_text(f"[job]\n{job}")
@@ -375,7 +375,7 @@ def test_a_look_cares_for_no_job_section(call: Call, kind: str, tmp_path: Path) 
     assert (done.status, "c.toml, line 2: job.mode: v2 of the API knows FAST only" in done.err) == (2, True)
 
 
-def test_a_single_call_cares_for_no_second_look(call: Call, kind: str, tmp_path: Path) -> None:
+def test_single_calls_ignore_the_escalation_section(call: Call, kind: str, tmp_path: Path) -> None:
     """What a config says of a run's answers doesn't count, also where v2 or the options don't fit it."""
     job = '[job]\nrules = [{ type = "a", description = "0123456789" }]\n'
     (tmp_path / "c.toml").write_text(f'{job}[escalation]\nmode = "MULTIMODAL"\nbelow_confidence = 0.5\n')
@@ -398,7 +398,7 @@ def test_a_single_call_cares_for_no_second_look(call: Call, kind: str, tmp_path:
         ("plan_full", 75, "already reached the maximum number of"),
     ],
 )
-def test_a_create_that_was_refused(call: Call, fault: str, status: int, words: str) -> None:
+def test_a_refused_create_is_not_retried(call: Call, fault: str, status: int, words: str) -> None:
     """It is not tried again, the API's words are told, and nothing is said of a job that may be there."""
     with sandbox("--fault", f"create.before.{fault}=1") as base_url:
         done = call(base_url, "create", "--rule", RULE, "--file-id", "a")
@@ -417,7 +417,9 @@ def test_a_create_that_was_refused(call: Call, fault: str, status: int, words: s
         (("--fault", "credits=2"), "HTTP 402"),
     ],
 )
-def test_a_refusal_in_the_middle(call: Call, options: tuple[str, ...], words: str) -> None:
+def test_a_refusal_after_some_jobs_exits_with_77_and_names_the_file(
+    call: Call, options: tuple[str, ...], words: str
+) -> None:
     """What was created is printed, the file at fault is named, the rest is not sent, and 77 whatever the reason was:
     the same command would pay for the first ones again."""
     files = [word for file_id in "abcd" for word in ("--file-id", file_id)]
@@ -432,7 +434,7 @@ def test_a_refusal_in_the_middle(call: Call, options: tuple[str, ...], words: st
     assert "leave out the files whose jobs are printed, or they are paid twice" in done.err
 
 
-def test_the_first_of_several_is_refused(call: Call) -> None:
+def test_a_refusal_of_the_first_file_keeps_its_own_status(call: Call) -> None:
     """Nothing was made, so nothing has to be left out, and the status is the refusal's own."""
     with sandbox("--jobs-at-once", "1", *SLOW) as base_url:
         created(call, base_url)
@@ -442,7 +444,7 @@ def test_the_first_of_several_is_refused(call: Call) -> None:
     assert "paid twice" not in done.err
 
 
-def test_a_lost_answer_is_found_again(call: Call) -> None:
+def test_a_create_whose_answer_was_lost_is_repeated_under_its_transaction_id(call: Call) -> None:
     """A create whose answer was lost is made again under the same transaction ID: one job, and it is shown."""
     with sandbox("--fault", "create.after.reset=0.5", "--seed", "2") as base_url:
         jobs = [created(call, base_url, file_id=f"f{number}") for number in range(6)]
@@ -453,7 +455,9 @@ def test_a_lost_answer_is_found_again(call: Call) -> None:
 
 
 @pytest.mark.parametrize(("given", "status"), [((), 77), (("--transaction-id", "mine"), 75)])
-def test_answers_that_stay_lost(call: Call, tmp_path: Path, given: tuple[str, ...], status: int) -> None:
+def test_a_create_without_any_answer_names_its_transaction_id(
+    call: Call, tmp_path: Path, given: tuple[str, ...], status: int
+) -> None:
     """Who gives up says under which ID the job may be there; given again with it, the command shows that job. Only
     where the ID was told does the same command do, and a scheduler may give it again."""
     ledger = ("--ledger", str(tmp_path / "ledger"))
@@ -481,7 +485,9 @@ def test_answers_that_stay_lost(call: Call, tmp_path: Path, given: tuple[str, ..
         (("--file-id", "a", "--rule", "letter=begins with a salutation"), "made by other rules"),
     ],
 )
-def test_a_transaction_that_was_another(call: Call, kind: str, options: tuple[str, ...], words: str) -> None:
+def test_a_transaction_id_of_another_job_exits_with_77(
+    call: Call, kind: str, options: tuple[str, ...], words: str
+) -> None:
     """An ID that stands for another job is not taken for an answer: 77, and nothing new is there."""
     job = created(call, kind, "--transaction-id", "taken")
     before = asked(kind)["creates_accepted"]
@@ -492,7 +498,7 @@ def test_a_transaction_that_was_another(call: Call, kind: str, options: tuple[st
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_no_answer_comes(number: signal.Signals) -> None:
+def test_a_signal_during_a_create_names_its_transaction_id(number: signal.Signals) -> None:
     """A create gives up at once, with 75, and says under which transaction ID the job may be there."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(PATIENCE_S)
@@ -513,7 +519,7 @@ def test_a_signal_while_no_answer_comes(number: signal.Signals) -> None:
     assert f"hint: the command with --file-id a --transaction-id {transaction_id} creates the job" in err
 
 
-def test_a_signal_between_two_jobs() -> None:
+def test_a_signal_between_two_creates_says_what_was_created() -> None:
     """What was made is told, and that it must be left out: 77."""
     files = [word for number in range(500) for word in ("--file-id", f"f{number}")]
     with sandbox() as base_url:
@@ -575,7 +581,7 @@ def test_headers_of_other_jobs_are_never_shown(call: Call) -> None:
             assert told == [{"webhook_headers": {"Authorization": "**********"}}]
 
 
-def test_another_job_than_the_one_asked_for(call: Call) -> None:
+def test_an_answer_about_another_job_is_refused(call: Call) -> None:
     """It is no answer."""
     with mirror(id="other") as server:
         for verb in ("get", "get-results", "cancel"):
@@ -583,7 +589,7 @@ def test_another_job_than_the_one_asked_for(call: Call) -> None:
             assert (done.status, "another job's id" in done.err) == (75, True)
 
 
-def test_tables_on_a_terminal(call: Call) -> None:
+def test_a_terminal_shows_tables_of_80_columns(call: Call) -> None:
     """Each verb shows a table of 80 columns in which no id and no status is cut, and JSON with `--json`."""
 
     def shown(*arguments: str, width: int = WIDTH) -> str:
@@ -610,7 +616,7 @@ def test_tables_on_a_terminal(call: Call) -> None:
     assert "CANCELLED" in cancelled
 
 
-def test_the_help_of_cancel(v1: Call) -> None:
+def test_cancel_has_help_with_an_example(v1: Call) -> None:
     """With an example, as every verb has it."""
     done = v1(None, "cancel", "--help")
     assert (done.status, done.err, "Example" in done.out) == (0, "", True)

@@ -119,7 +119,7 @@ def place(lived: Path, tmp_path: Path, server: str) -> Place:
     return Place(tmp_path, server)
 
 
-def test_only_the_rest_is_sent(place: Place) -> None:
+def test_reused_files_are_not_sent_again(place: Place) -> None:
     """What Monday answered is taken over and says so, the rest is sent; status, manifest and run.json tell how many."""
     monday = {line["file_id"]: line for line in place.lines("monday")}
     said = place.night("tuesday", TUESDAY, "--reuse", "runs")
@@ -146,7 +146,7 @@ def test_only_the_rest_is_sent(place: Place) -> None:
     assert payers == {"file-10": run_id, "file-39": manifest["run_id"], "new": None}
 
 
-def test_triage_sorts_what_was_reused_as_well(place: Place, server: str) -> None:
+def test_triage_counts_reused_outcomes(place: Place, server: str) -> None:
     """By the thresholds of the new run."""
     place.configure(server, sandbox="[triage]\naccept_above = 0.9")
     place.night("tuesday", TUESDAY, "--reuse", "runs/monday")
@@ -170,7 +170,7 @@ def test_a_run_of_another_organization_is_reused(place: Place) -> None:
     assert "organization (api.organization_id)" in place.refused(*told)
 
 
-def test_too_many_failures_are_judged_without_what_was_reused(place: Place, tmp_path: Path) -> None:
+def test_the_failure_limit_ignores_reused_outcomes(place: Place, tmp_path: Path) -> None:
     """However much was taken over: a night in which all that is asked fails stops."""
     place.night("first", [f"old-{number}" for number in range(2000)])
     options = ("--job-duration-s", "0.05", "--fault", "error=1")
@@ -203,7 +203,7 @@ def rewrite_base_url(path: Path, base_url: str) -> None:
     journal.write_bytes(b"".join(seal(json.dumps(body, separators=(",", ":")).encode()) for body in bodies))
 
 
-def test_a_run_of_which_all_is_known(place: Place, server: str) -> None:
+def test_a_run_whose_files_are_all_reused_calls_nothing(place: Place, server: str) -> None:
     """Nothing is asked of the API, and the run is complete; given again, the command changes nothing."""
     before = requests_at(server)
     place.night("tuesday", MONDAY[::-1], "--reuse", "runs/monday")
@@ -218,7 +218,7 @@ def test_a_run_of_which_all_is_known(place: Place, server: str) -> None:
     assert (compared["unchanged"], compared["files"]) == (25, 25)
 
 
-def test_plan_tells_what_is_left(place: Place, server: str) -> None:
+def test_plan_shows_what_is_reused_and_what_is_left(place: Place, server: str) -> None:
     """`plan` sends nothing, prints what is reused and what the rest takes, and `resume` carries it out."""
     before = requests_at(server)
     told = place.done(*place.words("tuesday", TUESDAY, "--reuse", "runs", command="plan")).stdout
@@ -235,7 +235,7 @@ def test_plan_tells_what_is_left(place: Place, server: str) -> None:
     assert sorted(line["file_id"] for line in place.lines("tuesday")) == sorted(TUESDAY)
 
 
-def test_an_interrupted_run_with_reuse(place: Place) -> None:
+def test_an_interrupted_run_keeps_its_reused_outcomes(place: Place) -> None:
     """What was reused survives a kill and an uncommitted tail: the same command goes on, and cuts off only that."""
     place.done(*place.words("tuesday", TUESDAY, "--reuse", "runs"))
     run = place.runs / "tuesday"
@@ -249,7 +249,7 @@ def test_an_interrupted_run_with_reuse(place: Place) -> None:
     assert sorted(line["file_id"] for line in place.lines("tuesday")) == sorted(TUESDAY)
 
 
-def test_failures_are_not_reused(place: Place, tmp_path: Path) -> None:
+def test_failed_files_are_sent_again(place: Place, tmp_path: Path) -> None:
     """A file that failed is sent again; failing again, it gets a new chance by `--retry-failed` beside reused ones."""
     documents = tmp_path / "documents"
     documents.mkdir()
@@ -266,7 +266,7 @@ def test_failures_are_not_reused(place: Place, tmp_path: Path) -> None:
     place.done("verify", "runs/second")
 
 
-def test_runs_that_do_not_fit(place: Place, server: str) -> None:
+def test_a_run_of_other_rules_is_not_reused(place: Place, server: str) -> None:
     """A run under other rules is named with what differs, and nothing of it is taken over."""
     place.configure(server, OTHER_RULES)
     said = place.night("tuesday", MONDAY, "--reuse", "runs")
@@ -276,7 +276,7 @@ def test_runs_that_do_not_fit(place: Place, server: str) -> None:
     assert "runs/monday is not reused: it differs in rules" in planned.stderr
 
 
-def test_no_run_to_reuse(place: Place) -> None:
+def test_a_path_without_runs_is_refused(place: Place) -> None:
     """What is neither a run nor a folder of runs is refused by name, and nothing is written."""
     (place.folder / "empty").mkdir()
     (place.folder / "file").touch()
@@ -329,7 +329,7 @@ runpy.run_module("classify_batch", run_name="__main__")
 
 
 @pytest.mark.parametrize("step", range(6))
-def test_killed_while_planning(place: Place, step: int) -> None:
+def test_a_killed_planning_begins_again_and_ends_the_same(place: Place, step: int) -> None:
     """SIGKILL before or after each file that planning writes: the same command begins anew, and ends the same."""
     words = place.words("tuesday", TUESDAY, "--reuse", "runs", command="plan")
     killed = place.call(*words, prefix=(sys.executable, "-c", KILLED, str(step)))
@@ -341,7 +341,7 @@ def test_killed_while_planning(place: Place, step: int) -> None:
     assert place.told("tuesday")["reused"] == 15
 
 
-def test_a_killed_planning_begun_anew_without_reuse(place: Place) -> None:
+def test_results_of_a_killed_planning_are_not_taken_for_outcomes(place: Place) -> None:
     """What it left of results is not taken for outcomes of the new run."""
     words = place.words("tuesday", TUESDAY, "--reuse", "runs", command="plan")
     assert place.call(*words, prefix=(sys.executable, "-c", KILLED, "2")).returncode == -9
@@ -352,7 +352,7 @@ def test_a_killed_planning_begun_anew_without_reuse(place: Place) -> None:
     assert place.told("tuesday")["reused"] == 0
 
 
-def test_results_of_a_headless_run_are_kept(place: Place) -> None:
+def test_results_without_run_json_are_never_overwritten(place: Place) -> None:
     """Results that no planning left, with a journal beside them or without, are still refused, and not written over."""
     run = place.runs / "monday"
     (run / "run.json").unlink()

@@ -51,7 +51,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_language_is_taken(run: Runs, tmp_path: Path, version: str) -> None:
+def test_every_language_code_reaches_the_api(run: Runs, tmp_path: Path, version: str) -> None:
     """Each of the 86 codes of the reference reaches the API in a run of its own; on v2 with the limit of 5 pages."""
     with sandbox("--ledger", str(tmp_path / "ledger"), "--job-duration-s", "0") as base_url:
         for language in LANGUAGES:
@@ -64,7 +64,7 @@ def test_every_language_is_taken(run: Runs, tmp_path: Path, version: str) -> Non
 
 
 @pytest.mark.parametrize(("version", "mode"), [("v1", "FAST"), ("v1", "MULTIMODAL"), ("v2", "FAST")])
-def test_every_mode(run: Runs, tmp_path: Path, version: str, mode: str) -> None:
+def test_every_mode_reaches_the_api_and_the_results(run: Runs, tmp_path: Path, version: str, mode: str) -> None:
     """It reaches the API, and stands in each result."""
     with sandbox("--ledger", str(tmp_path / "ledger")) as base_url:
         assert run(base_url, "run", version, f'mode = "{mode}"', files=3).status == 0
@@ -73,7 +73,7 @@ def test_every_mode(run: Runs, tmp_path: Path, version: str, mode: str) -> None:
     assert mode in MODES
 
 
-def test_the_mode_that_v2_does_not_have(run: Runs, tmp_path: Path) -> None:
+def test_a_mode_that_v2_does_not_have_is_refused(run: Runs, tmp_path: Path) -> None:
     """It is refused with its line, before anything is sent or written."""
     with mirror() as server:
         done = run(server.base_url, "run", "v2", 'mode = "MULTIMODAL"')
@@ -96,7 +96,7 @@ def test_the_mode_that_v2_does_not_have(run: Runs, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_body_of_a_create(run: Runs, parsing: str | None, v1: Any, v2: Any) -> None:
+def test_a_create_sends_what_the_config_says(run: Runs, parsing: str | None, v1: Any, v2: Any) -> None:
     """On the wire stands what the config says, in the words of the version; v2 is always told a limit."""
     job = [] if parsing is None else [f"parsing_configuration = {{ {parsing} }}"]
     with mirror() as server:
@@ -118,7 +118,7 @@ def test_the_body_of_a_create(run: Runs, parsing: str | None, v1: Any, v2: Any) 
 
 @pytest.mark.parametrize("refuse", [False, True])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_webhooks_pass_through_and_their_headers_stay_secret(
+def test_webhooks_reach_the_api_and_their_headers_stay_secret(
     run: Runs, tmp_path: Path, version: str, refuse: bool
 ) -> None:
     """They reach the API as they were told, and header values are in no output and in no file of the run directory,
@@ -163,7 +163,7 @@ def test_webhooks_pass_through_and_their_headers_stay_secret(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_every_end_of_a_job_has_its_outcome(
+def test_every_final_status_of_a_job_has_its_outcome(
     run: Runs, monkeypatch: pytest.MonkeyPatch, version: str, fault: str | None, statuses: dict[str, int]
 ) -> None:
     """SUCCESS, PARTIAL_SUCCESS, ERROR, CANCELLED and a PENDING that never ends on v1; COMPLETED with and without an

@@ -41,7 +41,7 @@ def ask(base_url: str, path: str = JOBS, **options: Any) -> httpx.Response:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_line_on_stdout_then_stopped_by_a_signal(number: signal.Signals) -> None:
+def test_the_sandbox_prints_its_url_and_stops_at_a_signal(number: signal.Signals) -> None:
     """It prints its base URL with the real port, serves, and ends with status 0 on SIGTERM or SIGINT, silently."""
     with running() as (process, base_url):
         assert base_url.startswith("http://127.0.0.1:")
@@ -70,7 +70,7 @@ def test_options_reach_the_server(tmp_path: Path) -> None:
         assert (ask(base_url).status_code, ask(base_url).headers["retry-after"]) == (429, "3")
 
 
-def test_any_misfortune_can_be_told(tmp_path: Path) -> None:
+def test_any_fault_can_be_set_by_option_or_file(tmp_path: Path) -> None:
     """CALL.MOMENT.WHAT holds on the command line and in the file, where the command line wins."""
     (tmp_path / "faults.toml").write_text('foreign = ["a"]\n[read.after]\n502 = 1\n404 = 1\n')
     with running("--faults", str(tmp_path / "faults.toml"), "--fault", "read.after.502=0") as (_, base_url):
@@ -97,7 +97,7 @@ def test_further_options_reach_the_server() -> None:
         assert 7000 < ahead_s < 7300
 
 
-def test_a_signal_ends_those_who_hang() -> None:
+def test_a_signal_ends_the_sandbox_while_requests_hang() -> None:
     """SIGTERM ends a sandbox at once in which one request hangs and another is slow, silently."""
     faults = ("--fault", "list.before.hang=1", "--fault", "create.after.slow=1", "--fault", "slow_s=60")
     with running(*faults) as (process, base_url), ThreadPoolExecutor(2) as pool:

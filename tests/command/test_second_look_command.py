@@ -42,7 +42,7 @@ def server() -> Iterator[str]:
         yield base_url
 
 
-def test_weak_answers_are_looked_at_again_and_all_are_sorted(tmp_path: Path, server: str) -> None:
+def test_weak_answers_get_a_second_look_and_triage_sorts_all(tmp_path: Path, server: str) -> None:
     """Files, manifest, status and words agree; the directory is proven; nothing is asked when it is complete."""
     (tmp_path / "c.toml").write_text(CONFIG.format(url=server))
     (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(200)))

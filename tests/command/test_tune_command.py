@@ -54,7 +54,7 @@ def until(condition: Callable[[], bool]) -> None:
         assert time.monotonic() < ends_s, "it never came"
 
 
-def test_a_run_that_is_on_is_told(work: Path) -> None:
+def test_tune_changes_the_limits_of_a_running_run(work: Path) -> None:
     """Pause, and it makes no more jobs; faster, and it is done."""
     run_dir = work / "run"
     words = ("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
@@ -95,7 +95,7 @@ def test_a_run_that_is_on_is_told(work: Path) -> None:
         (("--pause",), "no process is at work on this run"),
     ],
 )
-def test_what_can_not_be_told(work: Path, told: tuple[str, ...], said: str) -> None:
+def test_bad_limits_are_refused_and_leave_no_file(work: Path, told: tuple[str, ...], said: str) -> None:
     """Out of range, nothing at all, or to nobody: status 2, and no file is left behind."""
     planned = command("plan", work / "config.toml", "--input", work / "ids.txt", "--run-dir", work / "run")
     assert planned.returncode == 0
@@ -106,13 +106,13 @@ def test_what_can_not_be_told(work: Path, told: tuple[str, ...], said: str) -> N
     assert not list((work / "run").glob("tune.json*"))
 
 
-def test_nobody_is_there_to_be_told(tmp_path: Path) -> None:
+def test_tune_refuses_a_directory_without_a_run(tmp_path: Path) -> None:
     """A directory without a run."""
     done = command("tune", tmp_path, "--pause")
     assert (done.returncode, "holds no run" in done.stderr) == (2, True)
 
 
-def test_submit_now_and_collect_later(work: Path) -> None:
+def test_submit_only_creates_jobs_that_resume_collects(work: Path) -> None:
     """All jobs, status 75, and whoever comes later collects without a create."""
     run_dir = work / "run"
     told = ("--submit-only", "--jobs-in-flight", "0", "--json")
@@ -129,7 +129,7 @@ def test_submit_now_and_collect_later(work: Path) -> None:
     assert command("verify", run_dir).returncode == 0
 
 
-def test_resume_submit_only_makes_jobs_and_collects_none(work: Path) -> None:
+def test_resume_submit_only_creates_jobs_and_collects_none(work: Path) -> None:
     """As on `run`: as many jobs as may be in flight, those of earlier commands among them, and no outcome."""
     run_dir = work / "run"
     assert command("plan", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir).returncode == 0
@@ -149,7 +149,7 @@ def test_resume_submit_only_makes_jobs_and_collects_none(work: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["run", "resume"])
-def test_submit_only_that_is_cut_short_is_the_next_command_again(work: Path, verb: str) -> None:
+def test_an_interrupted_submit_only_names_submit_only_as_next_command(work: Path, verb: str) -> None:
     """Whoever wanted jobs and no answers isn't led to a command that collects before all jobs are made."""
     run_dir = work / "run"
     arguments = (work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
@@ -162,7 +162,7 @@ def test_submit_only_that_is_cut_short_is_the_next_command_again(work: Path, ver
     assert done.stderr.endswith(f"next: classify-batch resume {run_dir} --submit-only\n")
 
 
-def test_what_was_told_to_a_process_that_is_gone(work: Path) -> None:
+def test_limits_for_an_earlier_process_are_forgotten(work: Path) -> None:
     """Is forgotten by the next one."""
     run_dir = work / "run"
     arguments = ("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
@@ -174,7 +174,7 @@ def test_what_was_told_to_a_process_that_is_gone(work: Path) -> None:
     assert '"kind":"tuned"' not in (run_dir / "journal.jsonl").read_text()
 
 
-def test_a_run_of_an_older_version_has_no_bound(work: Path) -> None:
+def test_max_credits_is_refused_for_a_run_of_an_older_version(work: Path) -> None:
     """Its first jobs were not counted: a bound that can't be held is refused, and without one it goes on."""
     run_dir = work / "run"
     arguments = ("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)

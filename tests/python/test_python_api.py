@@ -71,7 +71,7 @@ def in_a_file(folder: Path) -> Path:
     ],
     ids=["list", "generator", "async generator", "path", "path as text"],
 )
-def test_every_kind_of_source(tmp_path: Path, source: Callable[[Path], Any]) -> None:
+def test_every_kind_of_source_gives_one_outcome_per_id(tmp_path: Path, source: Callable[[Path], Any]) -> None:
     """A list, a generator, an asynchronous one and a path all give one outcome per ID, and a result that says so."""
     result = run(settings_with(), source(tmp_path), tmp_path / "run")
     assert outcome_ids(result) == sorted(IDS)
@@ -96,7 +96,7 @@ def test_results_are_read_lazily(tmp_path: Path) -> None:
     assert list(result.failures()) == []
 
 
-def test_failed_files_are_values(tmp_path: Path) -> None:
+def test_failed_files_are_values_and_no_exceptions(tmp_path: Path) -> None:
     """Files that the project doesn't hold end in failures(), with a code and words, and no exception is raised."""
     documents = tmp_path / "documents"
     documents.mkdir()
@@ -135,7 +135,7 @@ def test_progress_is_reported(tmp_path: Path) -> None:
     assert sum(heard[-1].outcomes.values()) == sum(result.counts.values()) == 25
 
 
-def test_observers_are_given_what_happens(tmp_path: Path) -> None:
+def test_observers_are_given_every_event(tmp_path: Path) -> None:
     """Every job, and every file's end; one that fails doesn't reach the run."""
 
     class Kept:
@@ -158,7 +158,7 @@ def test_observers_are_given_what_happens(tmp_path: Path) -> None:
     assert sum(sum(each.outcomes.values()) for each in committed) == len(IDS)
 
 
-def test_arun_inside_a_running_loop(tmp_path: Path) -> None:
+def test_arun_runs_inside_a_running_loop(tmp_path: Path) -> None:
     """`arun` runs beside other tasks of a loop that goes on."""
     beats = 0
 
@@ -178,7 +178,7 @@ def test_arun_inside_a_running_loop(tmp_path: Path) -> None:
     assert beats > 20
 
 
-def test_run_inside_a_running_loop(tmp_path: Path) -> None:
+def test_run_refuses_a_running_loop_and_names_arun(tmp_path: Path) -> None:
     """`run` inside a running loop is refused in words that name `arun`, and nothing is made."""
 
     async def main() -> None:
@@ -226,7 +226,7 @@ def test_a_cancelled_task_leaves_a_run_that_goes_on(tmp_path: Path, jobs_out: in
     assert all(jobs.count(f'"{file_id}"') == 1 for file_id in IDS)
 
 
-def test_two_runs_at_once_in_one_process(tmp_path: Path) -> None:
+def test_two_runs_in_one_process_do_not_interfere(tmp_path: Path) -> None:
     """Two runs on two directories don't meet."""
 
     async def main() -> tuple[RunResult, RunResult]:
@@ -241,7 +241,7 @@ def test_two_runs_at_once_in_one_process(tmp_path: Path) -> None:
     assert {outcome["mode"] for outcome in two.results()} == {"MULTIMODAL"}
 
 
-def test_two_runs_at_once_on_one_directory(tmp_path: Path) -> None:
+def test_a_second_run_on_the_same_directory_is_refused(tmp_path: Path) -> None:
     """Of two runs on one new directory one is refused, and the other's files stay untouched and complete."""
 
     async def main() -> list[RunResult | BaseException]:
@@ -276,7 +276,7 @@ def test_a_bad_input_leaves_nothing_behind(tmp_path: Path, file_ids: Any, words:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_the_source_comes_through(tmp_path: Path) -> None:
+def test_an_error_of_the_source_reaches_the_caller(tmp_path: Path) -> None:
     """What a generator of the caller raises reaches the caller as it was raised, and makes no directory."""
 
     def broken() -> Iterator[str]:

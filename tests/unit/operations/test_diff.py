@@ -218,7 +218,7 @@ def as_said(said: Said | None) -> dict[str, object] | None:
 
 @given(nights, nights, st.sampled_from([0, 1, 1000, 10_000]), st.sampled_from(CHANGES), st.integers(1, 200))
 @tried(max_examples=300, deadline=None)
-def test_as_a_plain_comparison_tells_it(
+def test_a_diff_equals_a_plain_comparison_of_two_dicts(
     before: Night, after: Night, least: int, only: Change, block_bytes: int
 ) -> None:
     """Counts, pairs of types, means and lines are those of a comparison of two dicts, whatever the blocks."""
@@ -261,14 +261,14 @@ def test_as_a_plain_comparison_tells_it(
     ]
 
 
-def test_a_tenth_is_a_tenth() -> None:
+def test_a_change_of_exactly_the_minimum_counts() -> None:
     """From 0.8 to 0.9 it is 0.1 for whoever asks, though the floats are a little less apart; not so from 0.8001."""
     assert 0.9 - 0.8 < 0.1
     before, after = {"a": invoice(8000), "b": invoice(8001)}, {"a": invoice(9000), "b": invoice(9000)}
     assert told(files_of(before), files_of(after))["changes"]["confidence"] == 1
 
 
-def test_many_buckets_and_lines() -> None:
+def test_thousands_of_files_are_compared_through_the_temporary_file() -> None:
     """Thousands of files a side, through the buckets of a big run and its temporary file."""
     before = {f"file-{number}": invoice(number) for number in range(5000)}
     after = {f"file-{number}": invoice(number + 2000 * (number % 2)) for number in range(1000, 6000)}
@@ -278,7 +278,7 @@ def test_many_buckets_and_lines() -> None:
     assert summed["confidence"]["change"] == pytest.approx(0.1)
 
 
-def test_the_same_run_twice() -> None:
+def test_a_run_does_not_differ_from_itself() -> None:
     """A run doesn't differ from itself, and nothing is said of what would."""
     files = files_of({"a": invoice(), "b": failed(), "c": Said("unmatched"), "d": WAITS})
     summed = told(files, files)
@@ -306,7 +306,7 @@ def test_uuids_are_compared_by_value(before: Night, only: Change, data: st.DataO
     assert lines == expected
 
 
-def test_two_spellings_in_a_run_of_an_older_version() -> None:
+def test_of_two_spellings_in_an_older_run_the_answer_counts() -> None:
     """It told them apart and sent both, and one was never answered: the answer counts, and nothing is damaged."""
     file_id = str(UUID(int=0xABC << 96))
     both = {file_id: invoice(), file_id.upper(): failed(FailureCode.NOT_ANSWERED), "b": invoice()}
@@ -319,7 +319,7 @@ def test_two_spellings_in_a_run_of_an_older_version() -> None:
 # --- What is read ---------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_committed_is_not_read() -> None:
+def test_uncommitted_lines_are_not_read() -> None:
     """A line, or half a one, behind the last committed byte is nobody's outcome: its file waits."""
     files = files_of({"a": invoice(), "b": WAITS})
     summed = []
@@ -330,7 +330,7 @@ def test_what_is_not_committed_is_not_read() -> None:
     assert (summed[0]["waiting"], summed[0]["after"]["state"]) == (1, "incomplete")
 
 
-def test_a_run_that_has_not_begun() -> None:
+def test_files_of_a_run_that_has_not_begun_are_waiting() -> None:
     """A run of which only the plan is there waits for everything, and nothing of the other is gone."""
     night = {f"file-{number}": invoice() for number in range(7)}
     planned = files_of(night)
@@ -416,7 +416,7 @@ def torn_plan(files: dict[str, bytes]) -> None:
         (replaced(Log.JOURNAL, b'"classified":2', b'"classified":3'), r"journal\.jsonl in memory, line 5"),
     ],
 )
-def test_damage_is_named(damage: Callable[[dict[str, bytes]], None], words: str) -> None:
+def test_damaged_outcomes_are_named_by_file_and_line(damage: Callable[[dict[str, bytes]], None], words: str) -> None:
     """Committed outcomes that are not there, or are no outcomes, end the comparison: file and line are named."""
     sound = files_of(SOUND)
     sound |= {Log.JOURNAL: sound[Log.JOURNAL] + encode_about_run(10, 1.0, 9, Kind.CLOSED, {"requests": 1})}
@@ -428,7 +428,7 @@ def test_damage_is_named(damage: Callable[[dict[str, bytes]], None], words: str)
         assert refused.value.hint
 
 
-def test_a_damaged_plan_of_an_incomplete_run() -> None:
+def test_a_damaged_plan_of_an_incomplete_run_is_an_error() -> None:
     """The plan is read where it is needed, and must be the one that was written."""
     sound, waiting = files_of(SOUND), files_of({**SOUND, "f": WAITS})
     torn_plan(waiting)
@@ -436,7 +436,7 @@ def test_a_damaged_plan_of_an_incomplete_run() -> None:
         told(sound, waiting)
 
 
-def test_fewer_lines_than_the_journal_says() -> None:
+def test_fewer_lines_than_the_journal_counts_are_an_error() -> None:
     """Two lines that became one, and are valid JSON, are not taken for one outcome."""
     files = files_of({"a": invoice(), "b": invoice()})
     lines = files[Log.RESULTS].splitlines(keepends=True)
@@ -447,7 +447,7 @@ def test_fewer_lines_than_the_journal_says() -> None:
         told(files, files)
 
 
-def test_a_temporary_file_that_can_not_be_written() -> None:
+def test_a_full_temporary_directory_has_a_fitting_hint() -> None:
     """The refusal says what needs the room."""
 
     async def main() -> None:
@@ -485,7 +485,7 @@ class Reopening(MemoryStore):
                 yield block
 
 
-def test_retried_failures() -> None:
+def test_retried_failures_count_as_they_ended() -> None:
     """Failures that were retried are as they ended, in the same directory; a retry beneath the reader is said."""
 
     async def main() -> None:
@@ -509,7 +509,7 @@ def test_retried_failures() -> None:
     in_virtual_time(main)
 
 
-def test_a_run_in_which_the_power_went() -> None:
+def test_after_a_power_cut_what_is_committed_is_compared() -> None:
     """What was committed by then is compared; the other files wait, and are neither new nor gone."""
 
     async def main() -> None:
@@ -545,7 +545,7 @@ def test_a_run_in_which_the_power_went() -> None:
         ("rules", IDENTITY["rules"][::-1], "rules: another order"),  # type: ignore[index]
     ],
 )
-def test_what_the_runs_were_told_differently(name: str, value: object, words: str) -> None:
+def test_differing_settings_are_named_in_one_line(name: str, value: object, words: str) -> None:
     """Another rule, mode or version doesn't stop the comparison, and is named in one line."""
     summed = told(files_of(SOUND), files_of(SOUND, {**IDENTITY, name: value}))
     assert summed["differs"] == {name: {"before": IDENTITY[name], "after": value}}
@@ -556,7 +556,7 @@ def test_what_the_runs_were_told_differently(name: str, value: object, words: st
 
 
 @pytest.mark.parametrize("name", ["ids_sha256", "organization_id"])
-def test_another_set_of_files_is_no_difference_of_the_settings(name: str) -> None:
+def test_another_set_of_files_is_not_a_difference_of_settings(name: str) -> None:
     """The hash of the file IDs in run.json differs from night to night, and is not named; nor is whose they are."""
     sides = [files_of({"a": invoice()}, {**IDENTITY, name: value}) for value in "ab"]
     summed = told(*sides)
@@ -576,7 +576,7 @@ def test_the_table_fits_a_terminal() -> None:
     assert sum(" -> " in line for line in lines) == 20
 
 
-def test_the_table() -> None:
+def test_the_table_has_these_lines() -> None:
     """The whole of it, once."""
     before = {"a": invoice(8000), "b": invoice(), "c": invoice(), "d": failed(), "e": invoice(), "f": invoice()}
     after = {

@@ -161,7 +161,7 @@ outcomes_ = st.one_of(
 @given(st.lists(outcomes_, min_size=1, max_size=8), st.sampled_from([None, *Only]))
 @example([classified("memo", 0.9), classified("memo", 0.8), classified("invoice", None), FAILED], Only.REVIEW)
 @tried(max_examples=300, deadline=None)
-def test_as_a_plain_model_tells_it(outcomes: list[Outcome], only: Only | None) -> None:
+def test_an_export_equals_that_of_a_plain_model(outcomes: list[Outcome], only: Only | None) -> None:
     """The lines as they stand, and the cells of a table, of those and only those that were asked for; results first."""
     files = files_of(outcomes)
     named = [{"file_id": f"f{number}", **outcome} for number, outcome in enumerate(outcomes)]
@@ -184,7 +184,7 @@ def test_as_a_plain_model_tells_it(outcomes: list[Outcome], only: Only | None) -
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_form_of_a_table() -> None:
+def test_a_csv_follows_rfc_4180() -> None:
     """Line ends and quotes of RFC 4180, UTF-8 without a mark, and a header also where there is no row."""
     files = files_of([classified("a", 1.0, reasoning='say "hi", ü')])
     data, _ = exported(files, None, Table(()))
@@ -205,7 +205,7 @@ def test_numbers_stay_numbers() -> None:
     assert {row["confidence"] for row in rows} == {"-0.5"}
 
 
-def test_a_header_is_no_formula() -> None:
+def test_a_column_name_is_never_a_formula() -> None:
     """A carried column's name comes from the input as well."""
     assert Table(["=x"]).encode_header().endswith(b",'=x\r\n")
 
@@ -227,7 +227,7 @@ def test_every_column_has_a_name_of_its_own(carry: list[str], names: list[str]) 
 # --- What is committed ------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_committed_is_not_read() -> None:
+def test_uncommitted_lines_are_not_exported() -> None:
     """A line behind the committed end, and half a one: a run that is on is writing them."""
     files = files_of([classified("a", 1.0), FAILED])
     longer = {**files, "results.jsonl": files["results.jsonl"] * 2, "failures.jsonl": files["failures.jsonl"] + b'{"fi'}
@@ -245,7 +245,7 @@ def test_what_is_not_committed_is_not_read() -> None:
         ("failures.jsonl", b"\n" * 1000, "failures.jsonl in memory, line 1: not an outcome"),
     ],
 )
-def test_damage_is_told(name: str, data: bytes, words: str) -> None:
+def test_damaged_lines_are_named(name: str, data: bytes, words: str) -> None:
     """A committed line that is gone, or is no outcome, is named, and nothing is made up for it."""
     files = {**files_of([classified("a", 1.0), FAILED]), name: data}
     for form in (JsonLines(), Table(CARRY)):
@@ -254,7 +254,7 @@ def test_damage_is_told(name: str, data: bytes, words: str) -> None:
         assert words.replace("memory", MemoryStore().where) in str(told.value)
 
 
-def test_failures_that_went_out_again_meanwhile() -> None:
+def test_failures_reopened_during_the_export_are_an_error() -> None:
     """Where the failed files were taken up again while they were read, that is said, and no damage."""
 
     async def main() -> None:
@@ -275,7 +275,7 @@ def test_failures_that_went_out_again_meanwhile() -> None:
 
 
 @pytest.mark.parametrize("only", [Only.ACCEPTED, Only.REVIEW])
-def test_a_run_without_triage(only: Only) -> None:
+def test_a_run_without_triage_names_the_missing_setting(only: Only) -> None:
     """Nothing says what is accepted: the setting that would is named."""
     with pytest.raises(UsageError) as told:
         exported(files_of([UNMATCHED], triage=None), only)
@@ -283,7 +283,7 @@ def test_a_run_without_triage(only: Only) -> None:
     assert exported(files_of([UNMATCHED], triage=None), Only.UNMATCHED)[1] == 1
 
 
-def test_a_triage_that_is_none() -> None:
+def test_an_invalid_triage_in_run_json_is_damage() -> None:
     """What somebody has made of run.json is damage, named with its file."""
     with pytest.raises(DamagedError, match=r"run\.json in run is damaged: settings\.triage"):
         exported(files_of([UNMATCHED], triage={"accept_above": "much"}), Only.REVIEW)

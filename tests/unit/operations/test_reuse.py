@@ -252,7 +252,7 @@ ALL_KNOWN = [Night(["a", "b"]), Night(["b", "a", "b"], {}, [0]), Night(["a", "b"
 @given(several_nights())
 @example(ALL_KNOWN)
 @tried(deadline=None)
-def test_a_chain_of_nights(nights: list[Night]) -> None:
+def test_each_file_of_a_chain_of_runs_has_its_newest_answer(nights: list[Night]) -> None:
     """Each file has the newest answer of the runs that were reused, as it was but for `chunk` and `reused_from`, or its
     own; failures are never reused; each ID once, in the first spelling of the input; and all that reads a run agrees
     with it."""
@@ -320,7 +320,7 @@ def summed(files: Mapping[str, bytes], run: RunOnDisk) -> Totals:
     return read_totals(lambda start, end: journal[start:end], len(journal), "journal.jsonl", 0, totals)
 
 
-def test_sums_that_a_line_tells_hold_what_was_reused() -> None:
+def test_totals_in_the_journal_include_reused_outcomes() -> None:
     """A journal that is long enough to tell its sums: they are taken as they stand, and nothing is counted twice."""
 
     async def main() -> None:
@@ -371,7 +371,7 @@ def test_an_earlier_run_may_hold_a_file_under_two_spellings() -> None:
 
 
 @given(st.lists(answers, min_size=1, max_size=6), st.sampled_from([{}, {"reused_from": "first"}]))
-def test_a_copied_line_is_the_line(said: list[Said], reused: dict[str, str]) -> None:
+def test_a_copied_line_differs_in_chunk_and_reused_from_only(said: list[Said], reused: dict[str, str]) -> None:
     """Only `chunk` and `reused_from` differ; a line that says already who paid keeps it; and its answer is counted."""
     given_lines = [line_of(f"f{n}", each, n // 2) | reused for n, each in enumerate(said)]
     lines = [encode_line(line)[:-1] for line in given_lines]
@@ -391,7 +391,7 @@ def test_a_copied_line_is_the_line(said: list[Said], reused: dict[str, str]) -> 
     )
 
 
-def test_keys_in_another_order() -> None:
+def test_a_line_with_another_order_of_keys_is_copied() -> None:
     """A line that another program wrote, with `chunk` first or last, is taken over all the same."""
     lines = [b'{"chunk": 1, "file_id": "a", "outcome": "unmatched", "type": null}', b'{"file_id":"b","chunk":2}']
     copied = [json.loads(line) for line in copy_lines(lines, 9, "r").splitlines()]
@@ -401,7 +401,7 @@ def test_keys_in_another_order() -> None:
     ]
 
 
-def test_a_line_gets_another_file_id() -> None:
+def test_rename_changes_the_file_id_of_a_line_only() -> None:
     """Only the ID differs, wherever it stands in the line and whatever else does."""
     lines = [b'{"file_id":"a","reasoning":"\\"file_id\\":\\"a\\"","chunk":1}', b'{"chunk": 1, "file_id": "a"}']
     for line in lines:
@@ -434,19 +434,19 @@ IDENTITY = {"api_version": "v1", "base_url": "https://a", "project_id": "p", "mo
         ({"carry": ["name"]}, ["carried columns"]),
     ],
 )
-def test_which_runs_fit(theirs: dict[str, object], differing: list[str]) -> None:
+def test_runs_that_ask_the_same_fit_each_other(theirs: dict[str, object], differing: list[str]) -> None:
     """What decides the answers must be the same, however it is spelled; how the API is reached need not."""
     assert find_differences(IDENTITY, {**IDENTITY, **theirs}) == differing
     assert find_differences({**IDENTITY, **theirs}, IDENTITY) == differing
 
 
-def test_pages_in_another_order() -> None:
+def test_the_order_of_target_pages_does_not_matter() -> None:
     """Pages are a set."""
     ours, theirs = ({"parsing_configuration": {"target_pages": pages}} for pages in ([2, 0], [0, 2, 2]))
     assert find_differences(ours, theirs) == []
 
 
-def test_more_pages_than_are_read_by_default() -> None:
+def test_an_unset_max_pages_with_many_target_pages_fits_on_v2_only() -> None:
     """Where `max_pages` is unset, v2 is told to read all that are named; what v1 reads of them, nobody says."""
 
     def told(version: str, **max_pages: int) -> dict[str, object]:
@@ -459,7 +459,7 @@ def test_more_pages_than_are_read_by_default() -> None:
         assert find_differences(ours, theirs) == ["parsing configuration"]
 
 
-def test_where_earlier_runs_are(tmp_path: Path) -> None:
+def test_earlier_runs_are_found_once_each_newest_first(tmp_path: Path) -> None:
     """Runs and folders of runs, the newest first whatever they are called; each once, but the new one."""
 
     async def main() -> list[list[str]]:
@@ -490,7 +490,7 @@ async def source_and_reuser() -> tuple[dict[str, bytes], dict[str, bytes]]:
     return first.files, second.files
 
 
-def test_a_damaged_source_is_refused() -> None:
+def test_a_flipped_bit_in_an_earlier_run_is_refused() -> None:
     """Each bit of the results of an earlier run is proven, and all of them must be there; nothing is written then."""
 
     async def main() -> None:
@@ -535,7 +535,7 @@ def test_verify_finds_each_flipped_bit() -> None:
         ("chunks", 1, "line 4: file ID e is not the one that the plan has there"),
     ],
 )
-def test_verify_holds_run_json_against_the_lines(key: str, value: object, words: str) -> None:
+def test_verify_compares_run_json_with_the_reused_lines(key: str, value: object, words: str) -> None:
     """Counts, CRC and chunks that are not those of the lines are found, also before the journal begins."""
 
     async def main() -> list[str]:
@@ -548,7 +548,7 @@ def test_verify_holds_run_json_against_the_lines(key: str, value: object, words:
     assert any(words in fault for fault in anyio.run(main))
 
 
-def test_verify_holds_the_plan_against_the_lines() -> None:
+def test_verify_compares_the_plan_with_the_reused_lines() -> None:
     """A plan whose reused chunks are of other files is found, though every file has its outcome."""
 
     async def main() -> list[str]:
@@ -566,7 +566,7 @@ def test_verify_holds_the_plan_against_the_lines() -> None:
 # --- Writing ------------------------------------------------------------------------------------------------------
 
 
-def test_same_input_same_bytes() -> None:
+def test_the_same_input_plans_the_same_bytes() -> None:
     """Plan and results depend on what is planned and reused, and not on how it is read."""
 
     async def main() -> None:
@@ -586,7 +586,7 @@ def test_same_input_same_bytes() -> None:
     anyio.run(main)
 
 
-def test_jobs_of_one_file_make_no_chunks_of_one() -> None:
+def test_reused_files_stand_in_large_chunks_on_v2() -> None:
     """On v2, where a job takes one file, the reused files stand in large chunks: they go out in no job."""
 
     async def main() -> None:
@@ -600,7 +600,7 @@ def test_jobs_of_one_file_make_no_chunks_of_one() -> None:
     anyio.run(main)
 
 
-def test_nothing_to_reuse_leaves_no_trace() -> None:
+def test_a_plan_without_known_files_is_a_plain_plan() -> None:
     """Runs that know no file of the input change nothing; what a killed planning left of results is emptied."""
 
     async def main() -> None:

@@ -97,14 +97,14 @@ def line_at(data: bytes, byte: int) -> int:
 # --- Sound runs ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_sound_run_has_no_faults(complete: Files) -> None:
+async def test_a_sound_run_has_no_errors(complete: Files) -> None:
     """A complete run is called complete, with its counts, and there is nothing to remark."""
     found = await found_in(complete)
     assert (found.errors, found.notes, found.complete, found.files) == ([], [], True, 3)
     assert found.counts == {"classified": 2, "unmatched": 0, "failed": 1}
 
 
-async def test_an_interrupted_run_is_sound(killed: Files) -> None:
+async def test_an_interrupted_run_is_sound_with_notes(killed: Files) -> None:
     """What is open is a note, and no fault."""
     found = await found_in(killed)
     assert found.errors == []
@@ -114,7 +114,7 @@ async def test_an_interrupted_run_is_sound(killed: Files) -> None:
     assert found.counts["failed"] > 0
 
 
-async def test_at_every_moment_of_a_run_what_a_power_cut_leaves_is_sound() -> None:
+async def test_a_power_cut_at_any_moment_leaves_a_sound_run() -> None:
     """Whatever part of the last group had reached the disk, a run is never called damaged for it."""
     faults, limits = {"partial": 0.3, "error": 0.2}, {"settle_s": 0.05}
     with laboratory(30, files_per_job=3, faults=faults, limits=limits, commit_s=0.03) as lab:
@@ -132,7 +132,7 @@ async def test_at_every_moment_of_a_run_what_a_power_cut_leaves_is_sound() -> No
             tasks.cancel_scope.cancel()
 
 
-async def test_no_run_is_no_verification() -> None:
+async def test_a_directory_without_a_run_has_no_verification() -> None:
     """Where there is no run.json there is nothing to prove."""
     assert await verify_store(MemoryStore({PLAN: b"{}\n"})) is None
 
@@ -166,7 +166,7 @@ async def test_every_flipped_bit_of_the_plan_is_found(complete: Files) -> None:
         assert any(fault.startswith(f"{PLAN} in memory: ") for fault in faults), (byte, faults)
 
 
-async def test_every_committed_byte_of_an_interrupted_run_is_watched(killed: Files) -> None:
+async def test_every_flipped_committed_bit_of_an_interrupted_run_is_found(killed: Files) -> None:
     """A flipped bit in what was committed is found, too.
 
     Behind that it may be a torn tail; so may the last durable line, if what is flipped is the newline between it and
@@ -251,7 +251,7 @@ async def test_a_missing_manifest_of_a_complete_run_is_found(complete: Files) ->
     assert any(fault.startswith("manifest.json") for fault in faults)
 
 
-async def test_another_runs_head_is_found(complete: Files) -> None:
+async def test_a_run_json_of_another_run_is_found(complete: Files) -> None:
     """A run.json that is not the one under which the journal was begun."""
     changed = complete["run.json"].replace(b'"duplicates": 0', b'"duplicates": 1')
     assert changed != complete["run.json"]
@@ -268,7 +268,7 @@ async def test_every_flipped_bit_of_run_json_is_found(complete: Files) -> None:
 # --- One outcome for each ID -----------------------------------------------------------------------------------------
 
 
-async def test_outcomes_are_held_against_the_plan(complete: Files) -> None:
+async def test_missing_and_unplanned_outcomes_are_found(complete: Files) -> None:
     """An ID without an outcome, and an outcome without an ID, are named, where every checksum has been made to fit."""
     plan = complete[PLAN].replace(b"file-1", b"file-7")
     head = complete["run.json"].replace(sha256(complete[PLAN]).hexdigest().encode(), sha256(plan).hexdigest().encode())
@@ -285,7 +285,7 @@ def resealed(line: bytes, run_sha256: str) -> bytes:
     return encode_about_run(entry.seq, entry.at_s, entry.durable, entry.kind, {"run_sha256": run_sha256})
 
 
-async def test_faults_are_limited() -> None:
+async def test_the_number_of_errors_is_limited() -> None:
     """More faults than anybody reads say nothing new."""
     with laboratory(80, files_per_job=2) as lab:
         await lab.run()
@@ -315,7 +315,7 @@ ODD_LINES = st.sampled_from(
 
 @settings(deadline=None)
 @given(st.lists(ODD_LINES, max_size=5), st.sampled_from([b"\n", b""]))
-def test_ids_in_one_pass_are_the_ids_one_by_one(lines: list[bytes], end: bytes) -> None:
+def test_parsing_ids_at_once_equals_parsing_them_one_by_one(lines: list[bytes], end: bytes) -> None:
     """Or there is no such pass: a line that has to be looked at is never passed over."""
     found = outcome_file_ids(b"\n".join(lines) + end)
     if found is not None:
@@ -324,7 +324,7 @@ def test_ids_in_one_pass_are_the_ids_one_by_one(lines: list[bytes], end: bytes) 
     assert not plain or found == ["a"] * len(lines)
 
 
-async def test_a_manifest_holds_whatever_a_server_called_a_type() -> None:
+async def test_a_lone_surrogate_in_a_type_is_escaped_in_the_manifest() -> None:
     """A lone surrogate becomes its JSON escape: a run doesn't break at its very end."""
     with laboratory(20) as lab:
         await lab.run()

@@ -39,7 +39,7 @@ def test_sound_settings_have_no_finding() -> None:
     assert codes() == codes(parsing={"max_pages": 3, "target_pages": [0, 2]}) == codes(parsing={"lang": "de"}) == []
 
 
-def test_descriptions_that_only_look_different() -> None:
+def test_descriptions_that_differ_in_case_and_spaces_are_the_same() -> None:
     """Case and blanks make no difference to a reader."""
     same = [*RULES, {"type": "c", "description": "The  first of THEM"}]
     (finding,) = assess_settings(settings(same))
@@ -57,12 +57,12 @@ def test_descriptions_that_only_look_different() -> None:
         ({"target_pages": []}, ["no_target_pages"]),
     ],
 )
-def test_pages_beyond_the_last(parsing: dict[str, Any], found: list[str]) -> None:
+def test_target_pages_beyond_max_pages_are_a_warning(parsing: dict[str, Any], found: list[str]) -> None:
     """Pages are counted from 0, and without `max_pages` 5 are read."""
     assert codes(parsing=parsing) == found
 
 
-def test_v2_is_told_to_read_as_many_pages_as_are_named() -> None:
+def test_v2_is_sent_as_many_max_pages_as_are_targeted() -> None:
     """So they are read, where they are the first ones; of v1 nobody says whether its 5 hold for them, too."""
     first = {"target_pages": [*range(7)]}
     assert codes(parsing=first, api={"version": "v2"}) == []
@@ -72,7 +72,7 @@ def test_v2_is_told_to_read_as_many_pages_as_are_named() -> None:
     assert "max_pages is 7 (as many as are named)" in finding.message
 
 
-def test_the_least_time() -> None:
+def test_the_least_time_follows_from_the_slower_rate() -> None:
     """It follows from the slower of the two rates; v2's creates have the documented 40 a second unless told."""
     v2 = {"version": "v2"}
     assert estimate_size(1000, 0, settings(limits={"requests_per_s": 2})).least_s == 10
@@ -85,7 +85,7 @@ def test_the_least_time() -> None:
     assert estimate_size(1000, 0, settings(limits={"jobs_in_flight": 0})).times_a_job == 0
 
 
-def test_the_cost_against_the_limit() -> None:
+def test_a_cost_above_max_credits_is_a_warning() -> None:
     """A bound that the run can reach is no finding; one that it can pass is."""
     told = settings(limits={"max_credits": 50})
     assert [*assess_cost(estimate_size(10, 0, told), told)] == []
@@ -93,7 +93,7 @@ def test_the_cost_against_the_limit() -> None:
     assert [*assess_cost(estimate_size(11, 0, settings()), settings())] == []
 
 
-def test_odd_ones_need_nine_others_each() -> None:
+def test_ids_are_odd_where_nine_in_ten_are_uuids() -> None:
     """IDs are opaque: only where at least nine in ten are UUIDs, the others are odd."""
     for uuids, found in ((9, [1]), (8, []), (0, [])):
         odd_ids = OddIds()
@@ -110,7 +110,7 @@ def test_uuids_are_not_odd_in_any_spelling() -> None:
     assert [finding.examples for finding in odd_ids.findings()] == [(uuids[3][:-1],)]
 
 
-def test_a_file_that_the_server_spells_otherwise_is_there() -> None:
+def test_a_file_is_found_in_another_spelling_of_its_id() -> None:
     """Files that the project lists in lower case are found by IDs in upper case, which findings name as given."""
     there, gone, absent = (str(uuid5(NAMESPACE_URL, name)).upper() for name in ("there", "gone", "absent"))
     found = [StoredFile(there.lower()), StoredFile(gone.lower(), expires_at="1970-01-01T00:00:00Z")]
@@ -120,7 +120,7 @@ def test_a_file_that_the_server_spells_otherwise_is_there() -> None:
     assert told == [("not_in_project", (absent, "ODD")), ("expired", (gone,))]
 
 
-def test_examples_are_the_first_in_whatever_order_they_come() -> None:
+def test_examples_are_the_first_ids_whatever_the_order() -> None:
     """Answers come in no order, and the report is the same every time."""
     numbered = [(number, f"f{number}") for number in range(200)]
     random.Random(1).shuffle(numbered)
@@ -130,7 +130,7 @@ def test_examples_are_the_first_in_whatever_order_they_come() -> None:
     assert (seen.count, seen.examples) == (200, tuple(f"f{number}" for number in range(EXAMPLES_MAX)))
 
 
-def test_when_a_file_is_gone() -> None:
+def test_files_expire_at_their_time_and_soon_before() -> None:
     """At its `expires_at`, and in danger until the run can have ended; an unreadable time says nothing."""
     moments = {"gone": "1970-01-01T00:16:40Z", "soon": "1970-01-01T00:16:50Z", "kept": "1970-01-01T00:16:50.001Z"}
     found = [StoredFile(each, expires_at=moment) for each, moment in moments.items()]
@@ -146,7 +146,7 @@ def test_when_a_file_is_gone() -> None:
     assert files.looked_up == 6
 
 
-def test_the_status_is_that_of_the_worst() -> None:
+def test_the_exit_status_is_that_of_the_worst_error() -> None:
     """Only errors count; what waiting can't mend goes before what it can."""
     down = finding_from_error("api", ApiError("list", Verdict.DOWN, "no"))
     refused = finding_from_error("api", ApiError("list", Verdict.KEY_REFUSED, "no"))
@@ -158,7 +158,7 @@ def test_the_status_is_that_of_the_worst() -> None:
     assert exit_status_of([down, refused, bad]) is ExitStatus.USAGE
 
 
-def test_spans_are_read_at_a_glance() -> None:
+def test_durations_have_two_units() -> None:
     """Two units, and never nothing."""
     assert [format_duration(each) for each in (0.01, 59.4, 61, 3599.7, 500_000)] == [
         *("1 s", "59 s", "1 min 1 s", "1 h 0 min", "138 h 53 min")
