@@ -134,7 +134,7 @@ def test_a_run_without_an_api_key_is_refused_with_a_hint(place: Place, environme
     ],
 )
 def test_an_error_in_the_config_names_file_line_and_setting(place: Place, text: str, words: str) -> None:
-    """A fault in the config is named with file, line and setting."""
+    """An error in the config is named with file, line and setting."""
     place.configure(text)
     said = place.refused(*RUN)
     assert words in said
@@ -142,7 +142,7 @@ def test_an_error_in_the_config_names_file_line_and_setting(place: Place, text: 
 
 
 def test_all_errors_of_a_config_are_reported_at_once(place: Place) -> None:
-    """A config with many faults is mended in one go: all are told, each with its line."""
+    """A config with many errors can be fixed in one go: all are reported, each with its line."""
     place.configure('[job]\nmode = "SLOW"\nrules = []\n[plan]\nfiles_per_job = 0\n[nope]\n')
     said = place.refused(*RUN).splitlines()
     assert said[0] == "error: 4 faults in the settings"
@@ -161,7 +161,7 @@ def test_all_errors_of_a_config_are_reported_at_once(place: Place) -> None:
     ],
 )
 def test_an_error_in_the_environment_names_the_variable(place: Place, name: str, value: str) -> None:
-    """A fault in the environment names the variable and blames no file."""
+    """An error in the environment names the variable, and no file."""
     said = place.refused(*RUN, **{name: value})
     assert name in said
     assert "c.toml" not in said

@@ -127,7 +127,7 @@ def test_a_run_goes_on_where_progress_can_not_be_written(tmp_path: Path) -> None
     ids=" ".join,
 )
 def test_a_full_stdout_exits_with_75_and_one_message(finished: Path, tmp_path: Path, arguments: Sequence[str]) -> None:
-    """It is said in one message, with 75: the same command prints it when there is room. It is no fault of ours."""
+    """One message, and 75: the same command prints the result when there is room. It is no bug."""
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     done = under(folder, "IT >/dev/full", *arguments)
@@ -203,7 +203,7 @@ def test_output_waits_for_the_reader_of_a_non_blocking_pipe(finished: Path) -> N
     assert process.returncode == 0
 
 
-# --- Faults of ours, and of the disk --------------------------------------------------------------------------------
+# --- Bugs, and errors of the disk -----------------------------------------------------------------------------------
 
 
 def failing(words: str) -> tuple[str, ...]:
@@ -214,7 +214,7 @@ def failing(words: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("how", ["ulimit -f 0; IT", "ulimit -f 0; IT 2>/dev/full", "ulimit -f 0; IT 2>&-"])
 def test_a_bug_exits_with_70_where_its_traceback_can_not_be_saved(tmp_path: Path, how: str) -> None:
-    """A fault of ours is 70 also where no file can be written; no traceback is shown, and no empty file is left."""
+    """A bug exits with 70 also where no file can be written; no traceback is shown, and no empty file is left."""
     done = under(tmp_path, how, *failing("RuntimeError('odd')"), TMPDIR=str(tmp_path))
     assert done.returncode == 70
     assert "Traceback" not in done.stdout + done.stderr

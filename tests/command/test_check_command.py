@@ -311,7 +311,7 @@ max_credits = 9
 
 
 def test_errors_of_settings_and_input_are_reported_together(check: Check) -> None:
-    """Every fault of the settings at once; an ID that is none by its line, beside what else was found."""
+    """All errors of the settings at once; a bad ID with its line, beside what else was found."""
     with project(Habits(jobs_status=401)) as server:
         settings = check.run("check", "nowhere.toml", "--input", "x")
         done = check(server.base_url, ["good", "two words"])
@@ -325,7 +325,7 @@ def test_errors_of_settings_and_input_are_reported_together(check: Check) -> Non
 
 
 def test_a_missing_carried_column_is_a_finding(check: Check) -> None:
-    """A column that is to be carried and isn't there is a fault of the input; one that is there changes nothing."""
+    """A missing column to carry is an error of the input; one that exists changes nothing."""
     (check.folder / "ids.csv").write_text("file_id,customer\na,1\na,1\nb,2\n")
     with project(Habits(dict.fromkeys(["a", "b"]))) as server:
         check(server.base_url, ["a"])
@@ -374,7 +374,7 @@ def test_a_missing_key_is_reported_beside_the_other_findings(check: Check, monke
     ids=["404", "403", "400", "ignores the filter", "refuses the filter"],
 )
 def test_a_server_that_refuses_lookups_is_a_warning(check: Check, habits: Habits) -> None:
-    """A server that doesn't look files up is no fault of the input: a warning, and nothing is made up."""
+    """A server that doesn't look files up is no error of the input: a warning, and nothing is made up."""
     with project(habits) as server:
         done = check(server.base_url, named(*range(3000)))
     assert (done.status, done.codes) == (0, {"not_looked_up": ("warning", None)})

@@ -1,4 +1,4 @@
-"""`classify-batch check` is one report: all faulty lines, all faults of the settings, and what is known beside them."""
+"""`classify-batch check` is one report: all bad lines, all errors of the settings, and what is known beside them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_all_bad_lines_are_counted_and_the_first_few_shown(folder: Path) -> None
 
 
 def test_many_bad_lines_only_raise_the_count(folder: Path) -> None:
-    """Only the count grows with them, and an input without one good line is no other fault."""
+    """Only the count grows with them, and an input without one good line is no other error."""
     (folder / "bad.txt").write_text("no id\n" * 40_000)
     report = check(folder, "job.toml", "bad.txt")
     assert [each["code"] for each in report["findings"]] == ["input"]
@@ -168,7 +168,7 @@ def test_a_config_that_can_not_be_read_is_a_finding(folder: Path, config: str) -
 
 
 def test_a_missing_documents_folder_is_a_finding_of_the_settings(folder: Path) -> None:
-    """What is wrong with the embedded sandbox's folder is a fault of the settings, beside what the input tells."""
+    """What is wrong with the embedded sandbox's folder is an error of the settings, beside what the input tells."""
     (folder / "empty").mkdir()
     for documents in ("nowhere", "empty"):
         config = f'{CONFIG}\n[sandbox]\ndocuments = "{folder / documents}"\n'

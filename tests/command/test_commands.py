@@ -274,7 +274,7 @@ def test_stdin_is_an_input_and_an_existing_plan_wins(place: Place, quick: str) -
 
 
 def test_the_column_option_names_the_column_of_the_ids(place: Place, quick: str) -> None:
-    """`--column` takes the file IDs from that column, and from there again when the run is taken up."""
+    """`--column` takes the file IDs from that column, and from there again when the run is resumed."""
     place.configure(quick)
     (place.folder / "ids.csv").write_text('\ufeffname,id\r\n"an, invoice",a\r\nx,b\r\n')
     for _ in range(2):
@@ -391,7 +391,7 @@ def test_a_terminal_shows_a_progress_bar_until_the_summary(place: Place, slow: s
 
 
 def test_a_command_ends_quietly_where_nobody_reads_stdout(place: Place, finished: Place) -> None:
-    """Where nobody reads stdout anymore a command ends quietly, with no traceback and no fault of ours."""
+    """Where nobody reads stdout anymore a command ends quietly, with no traceback and no bug."""
     for arguments in (("status", "run"), ("resume", "run", "--json"), ("verify", "run"), ("--help",)):
         theirs, ours = os.pipe()
         os.close(theirs)
@@ -446,7 +446,7 @@ def test_a_signal_before_anything_is_sent_leaves_nothing_behind(
 def test_a_signal_stops_a_run_and_the_same_command_collects_its_jobs(
     place: Place, slow: str, number: signal.Signals
 ) -> None:
-    """A signal with jobs out ends the run with 75 in under 4 s; the same command collects them and sends none again."""
+    """A signal with jobs in flight ends the run with 75 in under 4 s; the same command collects them and sends none again."""
     place.configure(slow)
     before = asked(slow)["creates_accepted"]
     process = place.start(*RUN, "--json")
@@ -484,7 +484,7 @@ def begun_at(place: Place, silent: socket.socket) -> Iterator[subprocess.Popen[s
 
 
 def test_a_signal_ends_a_run_within_4_s_while_a_create_hangs(place: Place, silent: socket.socket) -> None:
-    """Also where the server hangs the run is out within 4 s, and says that creates are in doubt."""
+    """Also where the server hangs the run ends within 4 s, and says that creates are ambiguous."""
     with begun_at(place, silent) as process:
         begun_s = time.monotonic()
         process.send_signal(signal.SIGINT)

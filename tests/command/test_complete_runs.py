@@ -248,7 +248,7 @@ def test_a_bad_webhook_is_refused_without_showing_its_value(place: Place, webhoo
 
 
 def test_a_number_in_quotes_is_an_error_in_a_config_only(place: Place) -> None:
-    """A wrong type in a file is a fault, each with its line; the environment has nothing but text."""
+    """A wrong type in a file is an error, each with its line; the environment has nothing but text."""
     loose = 'jobs_in_flight = "20"\nattempts = 3.0\ndrain_s = "5"\nsettle_s = 1\nmax_credits = 7'
     parsing = 'parsing_configuration = { max_pages = "5", target_pages = [0, "1"] }'
     config = place.config(parsing, f"[limits]\n{loose}")

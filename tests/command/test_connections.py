@@ -136,7 +136,7 @@ async def test_one_connection_is_reused_call_after_call(encrypted: bool) -> None
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_a_closed_connection_is_not_reused(encrypted: bool) -> None:
-    """A server that hangs up after each answer, and says so by closing only, costs a connection each and no doubt."""
+    """A server that hangs up after each answer, and says so by closing only, costs a connection each and makes nothing ambiguous."""
     server = Server(hang_up_after=1)
     async with serving(server.talk, certified() if encrypted else None) as url, calling(url) as api:
         for _ in range(20):
@@ -146,7 +146,7 @@ async def test_a_closed_connection_is_not_reused(encrypted: bool) -> None:
 
 
 async def test_an_idle_connection_is_closed_before_the_server_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers close idle connections after five seconds, and a create in that moment would be in doubt."""
+    """Servers close idle connections after five seconds, and a create in that moment would be ambiguous."""
     assert KEEPALIVE_S < 5
     monkeypatch.setattr("classify_batch.llamacloud.connection.KEEPALIVE_S", 0.1)
     server = Server()

@@ -34,7 +34,7 @@ TUESDAY = {
     "turned.txt": "an agreement between parties with terms",
     "came.txt": "an invoice number, line items and a total",
 }
-"""The documents of two nights; `deleted.txt` is still asked for in the second, and unknown there."""
+"""The documents of two runs; `deleted.txt` is still asked for in the second, and unknown there."""
 
 RULES = """
 rules = [
@@ -68,7 +68,7 @@ def id_of(name: str) -> str:
 
 
 def classify(folder: Path, run: str, texts: Mapping[str, str], asked: tuple[str, ...], mode: str) -> None:
-    """A night: a run of the embedded sandbox on these documents, a file a job."""
+    """A run of the embedded sandbox on these documents, a file a job."""
     documents = folder / f"{run}-documents"
     documents.mkdir()
     for name, text in texts.items():
@@ -84,7 +84,7 @@ def classify(folder: Path, run: str, texts: Mapping[str, str], asked: tuple[str,
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the runs of two nights, `monday` and `tuesday`."""
+    """A folder with two runs, `monday` and `tuesday`."""
     folder = tmp_path_factory.mktemp("nights")
     classify(folder, "monday", MONDAY, ASKED_FIRST, "FAST")
     classify(folder, "tuesday", TUESDAY, ASKED_THEN, "MULTIMODAL")
@@ -165,7 +165,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("change", EXPECTED)
 def test_only_prints_the_files_with_that_change_as_jsonl(nights: Path, change: str) -> None:
-    """The files with one change as JSONL on stdout, each with both its outcomes; the summary is talk."""
+    """The files with one change as JSONL on stdout, each with both its outcomes; the summary goes to stderr."""
     done = diff(nights, "monday", "tuesday", "--only", change)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     name, *outcomes = EXPECTED[change]

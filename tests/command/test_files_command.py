@@ -247,7 +247,7 @@ def test_a_file_that_the_api_refuses_is_named(call: Call, tmp_path: Path, status
     [(401, "check LLAMA_CLOUD_API_KEY"), (402, "buy credits"), (403, "check LLAMA_CLOUD_API_KEY"), (404, "HTTP 404")],
 )
 def test_a_bad_key_ends_an_upload_with_77(call: Call, tmp_path: Path, status: int, words: str) -> None:
-    """Key, credits and address are no file's fault: 77, after what had gone up."""
+    """Key, credits and address concern no single file: 77, after what was uploaded."""
     write(tmp_path / "in", 9)
     with store(upload=lambda number, _name: status if number > 3 else 200) as server:
         done = call(server.base_url, "upload", "--recursive", "--concurrency", "1", "in")
@@ -270,7 +270,7 @@ def test_an_api_that_is_down_ends_an_upload_with_75(call: Call, tmp_path: Path) 
 
 
 def test_an_expired_file_is_uploaded_again(call: Call, tmp_path: Path) -> None:
-    """A file that the API still lists, and will not read any more, is not there."""
+    """A file that the API still lists, but doesn't read anymore, is missing."""
     [path] = write(tmp_path, 1)
     with store(expires_at="2020-01-01T00:00:00Z") as server:
         for _ in range(2):

@@ -37,7 +37,7 @@ STRANGER = Path(__file__).parents[1] / "strangers" / "stranger.py"
 
 @pytest.fixture(scope="module")
 def kind() -> Iterator[str]:
-    """The base URL of a sandbox without misfortunes; a page of results holds two."""
+    """The base URL of a sandbox without faults; a page of results holds two."""
     with sandbox("--results-page-size", "2") as base_url:
         yield base_url
 
@@ -437,7 +437,7 @@ def test_a_create_that_was_not_accepted_is_retried(call: Call) -> None:
 def test_a_signal_ends_a_call_and_says_whether_a_job_may_exist(
     number: signal.Signals, arguments: tuple[str, ...], words: str
 ) -> None:
-    """A call gives up at once, with 75; of a create it says what is in doubt."""
+    """A call gives up at once, with 75; of a create it says that a job may exist."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(PATIENCE_S)
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"

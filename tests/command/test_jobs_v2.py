@@ -40,7 +40,7 @@ SLOW = ("--job-duration-s", "600")
 
 @pytest.fixture(scope="module")
 def kind() -> Iterator[str]:
-    """The base URL of a sandbox without misfortunes."""
+    """The base URL of a sandbox without faults."""
     with sandbox() as base_url:
         yield base_url
 

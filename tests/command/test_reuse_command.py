@@ -106,7 +106,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory, server: str) -> Path:
-    """A folder with the run of one night in `runs/monday`."""
+    """A folder with one run in `runs/monday`."""
     place = Place(tmp_path_factory.mktemp("lived"), server)
     place.night("monday", MONDAY, "--reuse", "runs")  # the first night: the folder holds the new run only
     return place.folder
@@ -171,7 +171,7 @@ def test_a_run_of_another_organization_is_reused(place: Place) -> None:
 
 
 def test_the_failure_limit_ignores_reused_outcomes(place: Place, tmp_path: Path) -> None:
-    """However much was taken over: a night in which all that is asked fails stops."""
+    """However much was reused: a run stops where all that it asks fails."""
     place.night("first", [f"old-{number}" for number in range(2000)])
     options = ("--job-duration-s", "0.05", "--fault", "error=1")
     command = [*COMMAND, "sandbox", "--api-key", KEY, *options]

@@ -52,7 +52,7 @@ def test_the_sandbox_prints_its_url_and_stops_at_a_signal(number: signal.Signals
 
 
 def test_options_reach_the_server(tmp_path: Path) -> None:
-    """Key, documents, page size and misfortunes given on the command line hold."""
+    """Key, documents, page size and faults given on the command line hold."""
     (tmp_path / "letter.txt").write_text("a letter")
     (tmp_path / "faults.toml").write_text("read_503 = 1.0\nretry_after_s = 3\n")
     with running("--api-key", "k", "--documents", str(tmp_path), "--list-page-size-max", "7") as (_, base_url):

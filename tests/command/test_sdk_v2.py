@@ -206,7 +206,7 @@ print(json.dumps([jobs.get(job.id).usage, out.model_dump(), ended.model_dump()])
 
 
 def test_cancel_and_delete(script: Any) -> None:
-    """A job that is out is cancelled, then deleted; each refuses the other's state, and what is gone is 404."""
+    """A job in flight is cancelled, then deleted; each refuses the other's state, and what is gone is 404."""
     cancelled, deleted, errors = script(
         """
 job = create()

@@ -21,7 +21,7 @@ from classify_batch.cli.jobs.options import (
 @api_options
 @json_option
 def get_job_command(job_id: str, as_json: bool, **options: Any) -> int:
-    """Show one job: its status, its rules, and how it was told to read the files.
+    """Show one job: its status, its rules, and how it reads the files.
 
     \b
     Example:

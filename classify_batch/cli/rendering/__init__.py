@@ -1,1 +1,1 @@
-"""What people read: tables, progress, the last words, and the streams that carry them."""
+"""What people read: tables, progress, summaries and warnings, and the streams that carry them."""

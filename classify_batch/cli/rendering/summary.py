@@ -17,7 +17,7 @@ def format_run_summary(manifest: Mapping[str, Any]) -> list[str]:
         lines.append(f"held by     process {holder['pid']} on {holder['host']} since {holder['since']}")
     lines.append(f"files       {done:,} of {files:,} have their outcome")
     if reused := manifest.get("reused"):
-        lines.append(f"reused      {reused:,} of them, taken over from earlier runs")
+        lines.append(f"reused      {reused:,} of them, from earlier runs")
     lines += [f"  {kind:<22}{count:>12,}{format_share(count, done)}" for kind, count in counts.items()]
     lines += format_count_table("types", manifest["types"], counts["classified"])
     lines += format_count_table("failures", manifest["failure_codes"], counts["failed"])

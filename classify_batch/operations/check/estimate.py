@@ -15,7 +15,7 @@ class PlanSize:
 
     Attributes:
         requests: at least; polls come on top.
-        least_s: no run under these limits is faster. It leaves the time that jobs take out, which is unknown.
+        least_s: no run under these limits is faster. The time that jobs take is unknown, and not included.
         follows_from: the limit that `least_s` follows from, as text.
         times_a_job: the run also takes at least this many times as long as a job; 0 without a limit of jobs in flight.
     """

@@ -48,7 +48,7 @@ RUN_DIRS = ("runs/monday", "runs/tuesday")
 
 
 class Said(NamedTuple):
-    """What a night says of a file: an outcome, or that it waits for one. Confidences in ten-thousandths."""
+    """What a run says of a file: an outcome, or that it waits for one. Confidences in ten-thousandths."""
 
     outcome: str
     type: str | None = None
@@ -557,7 +557,7 @@ def test_differing_settings_are_named_in_one_line(name: str, value: object, word
 
 @pytest.mark.parametrize("name", ["ids_sha256", "organization_id"])
 def test_another_set_of_files_is_not_a_difference_of_settings(name: str) -> None:
-    """The hash of the file IDs in run.json differs from night to night, and is not named; nor is whose they are."""
+    """The hash of the file IDs in run.json differs from run to run, and is not named; nor is whose they are."""
     sides = [files_of({"a": invoice()}, {**IDENTITY, name: value}) for value in "ab"]
     summed = told(*sides)
     assert summed["differs"] == {}

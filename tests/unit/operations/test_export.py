@@ -255,7 +255,7 @@ def test_damaged_lines_are_named(name: str, data: bytes, words: str) -> None:
 
 
 def test_failures_reopened_during_the_export_are_an_error() -> None:
-    """Where the failed files were taken up again while they were read, that is said, and no damage."""
+    """Where failed files were reopened while they were read, the error says so, and no damage."""
 
     async def main() -> None:
         files = files_of([classified("a", 1.0), FAILED])

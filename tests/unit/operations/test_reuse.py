@@ -68,7 +68,7 @@ INVOICE = Said(answered=True, type="invoice")
 
 @dataclass
 class Night:
-    """The input of a run, what the API says of it, and which of the nights before are reused."""
+    """The input of a run, what the API says of it, and which of the earlier runs are reused."""
 
     file_ids: Sequence[str]
     said: Mapping[str, Said] = field(default_factory=dict)
@@ -120,7 +120,7 @@ async def planned_night(night: Night, number: int, before: Sequence[MemoryStore]
 
 
 async def spent(night: Night, number: int, before: Sequence[MemoryStore]) -> Stream:
-    """A night from its planning to its end; files that wait are to go out again."""
+    """A run from its planning to its end; files that wait are to go out again."""
     return await carried_out(night, number, await planned_night(night, number, before))
 
 
@@ -296,7 +296,7 @@ async def check(night: Night, stores: Sequence[MemoryStore]) -> None:
 
 
 async def taken_over(night: Night, stores: Sequence[MemoryStore]) -> dict[str, dict[str, Any]]:
-    """By file ID the line that a night must begin with."""
+    """By file ID the line that a run must begin with."""
     expected: dict[str, dict[str, Any]] = {}
     asked = first_spellings(night)
     for each in sorted(night.reuses, reverse=True):
@@ -308,7 +308,7 @@ async def taken_over(night: Night, stores: Sequence[MemoryStore]) -> dict[str, d
 
 
 def first_spellings(night: Night) -> dict[str, str]:
-    """How a night's input spells each file first, by the files' keys."""
+    """How a run's input spells each file first, by the files' keys."""
     return {file_key(file_id): file_id for file_id in reversed(night.file_ids)}
 
 

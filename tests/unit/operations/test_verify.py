@@ -105,7 +105,7 @@ async def test_a_sound_run_has_no_errors(complete: Files) -> None:
 
 
 async def test_an_interrupted_run_is_sound_with_notes(killed: Files) -> None:
-    """What is open is a note, and no fault."""
+    """Open attempts are a note, and no error."""
     found = await found_in(killed)
     assert found.errors == []
     assert not found.complete
@@ -142,7 +142,7 @@ async def test_a_directory_without_a_run_has_no_verification() -> None:
 
 @pytest.mark.parametrize("name", [Log.RESULTS, Log.FAILURES, Log.JOURNAL])
 async def test_every_flipped_bit_of_a_complete_run_is_found(complete: Files, name: str) -> None:
-    """Each single one, and the fault names the file and the line (of a segment: its lines)."""
+    """Each single one, and the error names the file and the line (of a segment: its lines)."""
     for byte, flipped in flips(complete[name]):
         faults = await faults_of({**complete, name: flipped})
         named = [fault for fault in faults if name in fault and ", line" in fault]
@@ -151,7 +151,7 @@ async def test_every_flipped_bit_of_a_complete_run_is_found(complete: Files, nam
 
 
 def names_line(fault: str, line: int) -> bool:
-    """Whether a fault is about a line: `line 3`, or `lines 2 to 4`."""
+    """Whether an error is about a line: `line 3`, or `lines 2 to 4`."""
     words = fault.replace(",", " ").replace(":", " ").split()
     if "lines" in words:
         at = words.index("lines")
@@ -240,7 +240,7 @@ async def test_lines_behind_the_end_of_a_complete_run_are_found(complete: Files,
 
 @pytest.mark.parametrize("name", COMMITTED)
 async def test_a_missing_file_is_found(complete: Files, name: str) -> None:
-    """A file that is gone is a fault, and no crash."""
+    """A missing file is an error, and no crash."""
     faults = await faults_of({other: data for other, data in complete.items() if other != name})
     assert any(fault.startswith(name) for fault in faults)
 
@@ -286,7 +286,7 @@ def resealed(line: bytes, run_sha256: str) -> bytes:
 
 
 async def test_the_number_of_errors_is_limited() -> None:
-    """More faults than anybody reads say nothing new."""
+    """More errors than anybody reads are left out."""
     with laboratory(80, files_per_job=2) as lab:
         await lab.run()
         files = lab.store.files

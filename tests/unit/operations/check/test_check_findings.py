@@ -147,7 +147,7 @@ def test_files_expire_at_their_time_and_soon_before() -> None:
 
 
 def test_the_exit_status_is_that_of_the_worst_error() -> None:
-    """Only errors count; what waiting can't mend goes before what it can."""
+    """Only errors count; what waiting can't fix goes before what it can."""
     down = finding_from_error("api", ApiError("list", Verdict.DOWN, "no"))
     refused = finding_from_error("api", ApiError("list", Verdict.KEY_REFUSED, "no"))
     bad = finding_from_error("input", SourceError("no"))
