@@ -79,7 +79,7 @@ def run_command_line() -> int:  # noqa: PLR0911 - one return for each kind of en
     """Runs the command that `sys.argv` names; prints the error that ends it, if one does."""
     try:
         status = cli.main(prog_name="classify-batch", standalone_mode=False)
-        sys.stdout.flush()
+        sys.stdout.flush()  # here, where an error can still become a message and a status
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "classify-batch"
         return print_error(error.format_message(), f"{path} --help", ExitStatus.USAGE)

@@ -45,7 +45,7 @@ def group_by_section(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     sections: dict[str, dict[str, Any]] = {}
     for key, value in options.items():
         section, _, name = key.partition("__")
-        if value is not None and name:
+        if value is not None and name:  # an option without `section__` is no setting
             sections.setdefault(section, {})[name] = value
     return sections
 
@@ -93,7 +93,7 @@ carry_option = click.option(
     "plan__carry",
     metavar="NAME",
     multiple=True,
-    callback=lambda _ctx, _param, names: names or None,
+    callback=lambda _ctx, _param, names: names or None,  # not given: what the config says
     help="A further column or key that each outcome repeats; may be given several times. Only for a new plan.",
 )
 column_option = click.option("--column", metavar="NAME", help="The column or key of the IDs.  [default: file_id]")

@@ -47,6 +47,7 @@ def run_to_end(
 
     `next_command`: goes on with an incomplete run; it is shown to the user.
     """
+    # Whichever comes first ends the creating.
     ends = [deadline] if deadline is not None else []
     ends += [time.time() + max_runtime] if max_runtime is not None else []
     request = RunRequest(
@@ -64,6 +65,7 @@ def run_to_end(
             result = anyio.run(partial(run_request_until_signal, replace(request, on_progress=show_progress)))
     finally:
         signals.on_first_signal(lambda _name: None)  # the run has ended: a signal must not cut its summary off
+    # An interrupted --submit-only has jobs left to create; a plain `resume` would collect first.
     cut_short = submit_only and result.hint != COLLECT_LATER
     print_summary(result, f"{next_command} --submit-only" if cut_short else next_command)
     if as_json:
@@ -79,7 +81,7 @@ async def run_request_until_signal(request: RunRequest) -> RunResult:
 
     def request_stop(name: str) -> None:
         stop = Stop(f"interrupted by {name}")
-        loop.call_soon_threadsafe(shutdown.ask, stop)
+        loop.call_soon_threadsafe(shutdown.ask, stop)  # a signal handler may not touch the loop directly
 
     signals.on_first_signal(request_stop)
     return await carry_out_request(request, shutdown)

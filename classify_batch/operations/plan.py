@@ -46,12 +46,14 @@ async def plan_if_new(resources: RunResources, store: DiskStore, request: RunReq
             f"{path} holds no run", hint="name the directory of a run, or give its input to begin one"
         )
     await refuse_orphaned_files(store)
+    # Only `project:` needs the API for its plan; every other input is planned without a key.
     pages = FileList((await resources.connect())[0]).read_page if file_ids == PROJECT else None
     batches = open_source(file_ids, column=request.column, carry=settings.plan.carry, pages=pages)
     earlier = await find_earlier_runs(request.reuse, path, settings.identity())
     planned = await plan_reusing(
         store, batches, earlier, settings.files_per_job, triage=settings.triage, directory=path
     )
+    # Last: without run.json there is no run, so a planning that is killed before is simply repeated.
     await write_run_file(store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused)
     return None
 
@@ -89,6 +91,7 @@ async def refuse_orphaned_files(store: DiskStore) -> None:
 async def _is_left_by_planning(store: DiskStore) -> bool:
     """Whether results.jsonl was left by a killed planning: then it holds reused outcomes only, or nothing."""
     size = await store.size(Log.RESULTS) or 0
+    # The last line is enough: reused outcomes come first, so one of the run itself would be behind them.
     tail = await store.read(Log.RESULTS, max(0, size - _LAST_LINE_BYTES_MAX))
     try:
         last = json.loads(tail.splitlines()[-1]) if tail else {"reused_from": None}

@@ -75,7 +75,7 @@ def run(
             `await arun(…)` there); nothing was sent.
         WorldError: another process holds the run, or the disk refuses a write; the same call goes on later.
     """
-    with suppress(RuntimeError):
+    with suppress(RuntimeError):  # which says that no loop runs: the usual case
         asyncio.get_running_loop()
         raise UsageError("run() was called inside a running event loop", hint="use `await arun(…)` there")
 
@@ -135,6 +135,7 @@ async def carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResul
 async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResult:
     path, settings = request.run_dir, request.settings
     async with AsyncExitStack() as stack:
+        # A complete run needs neither key nor call: it is answered before anything else is opened.
         if await claims_complete(path, retry_failed=request.retry_failed):
             key = None
             async with interruptible(shutdown):
@@ -145,6 +146,7 @@ async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResu
             key = read_api_key(settings)
         resources = RunResources(settings, key, path, SystemClock(), stack)
         store, found = await _open_run(request, resources, shutdown, stack)
+        # Without failures there is nothing to retry, and the run stays complete.
         retries = request.retry_failed and found.standing.failures_end > 0
         finished = await result_if_complete(found, store, path)
         if finished is not None and not retries:
@@ -156,7 +158,7 @@ async def _open_run(
     request: RunRequest, resources: RunResources, shutdown: Shutdown, stack: AsyncExitStack
 ) -> tuple[DiskStore, RunOnDisk]:
     """Locks the run directory; returns the run in it, which is planned now if it is new."""
-    refuse_missing_documents(request.settings)
+    refuse_missing_documents(request.settings)  # before the directory is created
     store = await lock_run_directory(request.run_dir, stack)
     await store.remove(TUNE_JSON)  # its limits were meant for an earlier process
     if request.source == PROJECT and await store.size(RUN_JSON) is None:
@@ -173,6 +175,7 @@ async def run_engine(
     """Runs the engine until the run is complete, or has to stop."""
     if webhooks := other_webhooks(found.run, request.settings):
         log.warning("webhooks changed: %s", webhooks)
+    # The whole plan is checked before the first call: a damaged one would classify the wrong files.
     plan = PlanReader(store)
     await plan.scan(found.run.plan_sha256)
     client, gate = await resources.connect()
@@ -249,7 +252,7 @@ async def reporting_progress(
             tasks.start_soon(report_repeatedly, on_progress)
         yield
         tasks.cancel_scope.cancel()
-    if on_progress is not None:
+    if on_progress is not None:  # the last call has the final counts
         on_progress(orchestrator.progress())
 
 
@@ -293,6 +296,7 @@ async def result_if_complete(found: RunOnDisk, store: DiskStore, path: Path) -> 
         return None
     if manifest is None or not found.manifest_complete:
         return None  # a process was killed between the journal's last line and the manifest
+    # Sizes only: hashing the outputs of a big run would take minutes, and `verify` does it.
     for name, output in manifest.get("outputs", {}).items():
         if (size := await store.size(name) or 0) != output.get("bytes"):
             raise DamagedError(

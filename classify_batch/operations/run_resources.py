@@ -28,6 +28,7 @@ SANDBOX_LEDGER = Path("sandbox", "jobs.jsonl")
 def make_api(settings: Settings, client: ApiClient, run_id: str) -> ApiV1 | ApiV2:
     """The API in the version that the settings name."""
     specs = settings.specs
+    # Second looks (`specs.second`) exist on v1 only: v2 has no modes.
     if settings.api.version == "v2":
         bounded = settings.limits.max_credits is not None  # credits that aren't billed are free for the next job
         return ApiV2(client, specs.first, run_id, ask_bill=settings.price.ask_bill or bounded)
@@ -78,6 +79,7 @@ class RunResources:
                 secrets=webhook_secrets(self._settings.job.webhook_configurations),
                 params={name: value for name, value in named.items() if value is not None},
             )
+            # Pushed after the gate, so closed before it: no request is left that waits at a closed gate.
             self._stack.push_async_callback(client.aclose)
             self._connected = client, gate
         return self._connected
@@ -113,6 +115,7 @@ async def lock_run_directory(path: Path, stack: AsyncExitStack) -> DiskStore:
     If no run was planned in it, the files and folders that were created are removed again. That happens while the lock
     is held: a process that didn't get the lock must not remove what its holder is creating.
     """
+    # What is new now, innermost first, so that folders are empty when they are removed.
     new = [
         each for each in (path / PLAN_JSONL, path / Log.RESULTS, path / LOCK, path, *path.parents) if not each.exists()
     ]
@@ -127,7 +130,7 @@ def remove_if_unused(path: Path, new: list[Path]) -> None:
     """Removes the `new` files and folders, unless there is a run."""
     if (path / RUN_JSON).exists():
         return
-    with suppress(OSError):
+    with suppress(OSError):  # tidying up must not replace the error that ended the planning
         for each in new:
             if each.is_dir():
                 each.rmdir()

@@ -63,6 +63,7 @@ def read_journal_totals(path: Path, run: RunFile, manifest: dict[str, Any] | Non
     totals = Totals()
     if run.reused is not None:
         totals.begin_with(run.reused.counts, run.reused.types, run.reused.accepted)
+    # The manifest says how far the journal was: a shorter journal is damaged.
     known = manifest.get("journal_seq") if manifest else None
     try:
         with refusals(path / Log.JOURNAL, but=FileNotFoundError), (path / Log.JOURNAL).open("rb", buffering=0) as file:

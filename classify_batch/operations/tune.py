@@ -36,11 +36,12 @@ def tune(run_dir: str | PathLike[str], tuning: Tuning, *, timeout_s: float = TIM
             f"{path}: no process is at work on this run",
             hint="give the limits to the next start, as settings or as options of `resume`",
         )
+    # One timeout for both waits: for another `tune` to finish, and for the answer.
     ends_s = time.monotonic() + timeout_s
     _link_into_place(path / TUNE_JSON, json.dumps(tuning.told()), ends_s)
     while (path / TUNE_JSON).exists():
         if time.monotonic() > ends_s:
-            (path / TUNE_JSON).unlink(missing_ok=True)
+            (path / TUNE_JSON).unlink(missing_ok=True)  # it must not be applied after the error
             raise WorldError(
                 f"process {holder.pid} on {holder.host} did not answer within {timeout_s:g} seconds",
                 hint="it may be stopping, or reading its input: see `classify-batch status`, then try again",
@@ -56,7 +57,7 @@ def _link_into_place(place: Path, text: str, ends_s: float) -> None:
         beside.write_text(text, "utf-8")
         while True:
             try:
-                place.hardlink_to(beside)
+                place.hardlink_to(beside)  # unlike a rename, it fails where the name is taken
                 return
             except FileExistsError:
                 if time.monotonic() > ends_s:

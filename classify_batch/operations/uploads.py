@@ -188,7 +188,7 @@ async def iterate_pages(read_page: Callable[[str | None], Awaitable[Body]], toke
 
 def refuse_bad_paths(paths: Sequence[Path], *, recursive: bool) -> None:
     """Raises UsageError that names all wrong paths, before anything is sent."""
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not path.exists()]  # a broken link, too
     folders = [] if recursive else [path for path in paths if path.is_dir()]
     if missing:
         raise UsageError(f"there is no {format_paths(missing)}", hint="nothing was sent; check the paths")
@@ -209,6 +209,7 @@ def find_files(paths: Sequence[Path]) -> Iterator[Path | NotUploaded]:
             continue
         unread: list[OSError] = []
         for folder, folders, names in os.walk(path, onerror=unread.append):
+            # Assigned in place: os.walk goes only into the folders that are left in the list.
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
             yield from (NotUploaded(Path(error.filename), error_reason(error)) for error in unread)
@@ -253,6 +254,7 @@ class UploadWorkers:
         try:
             content = await anyio.to_thread.run_sync(hash_file, path, abandon_on_cancel=True)
             stored = await self._store_once(content)
+            # What was sent must be what was hashed, or the external ID would name another content.
             if stored.sent:
                 content.check_unchanged(path.stat())
         except OSError as error:
@@ -273,7 +275,7 @@ class UploadWorkers:
             stored = await self._files.store_file(
                 external_id, printable_file_name(content.path), content.open_unchanged
             )
-        finally:
+        finally:  # also after an error: then the next copy tries
             self._uploading.pop(external_id).set()
         self._known[external_id] = stored.file
         if len(self._known) > _KNOWN_MAX:

@@ -74,6 +74,7 @@ async def verify_store(store: RunStore, directory: Path | None = None) -> Verifi
         return None
     found.files, found.complete = run.run.files, run.standing.complete
     found.counts = counts_of(run.standing.outcomes)
+    # The IDs of all outcomes are collected first, then compared with the plan, a bucket at a time.
     plan = await check_plan(store, run, found)
     note_open_attempts(run, found)
     with Buckets(directory, LIMITS) as outcomes:
@@ -178,9 +179,11 @@ async def check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, o
         journal = Reader(Log.JOURNAL)
         async for block in stream_blocks(store, Log.JOURNAL):
             for entry, _ in journal.feed(block):
+                # From here on failures.jsonl is a new file: the earlier one was renamed.
                 if entry.kind is Kind.REOPENED:
                     generation += 1
                     failures = open_segments(failures_file_name(generation, standing.generation))
+                # Failures of an earlier generation were retried: their files have later outcomes.
                 current = outcomes if generation == standing.generation else None
                 for item in entry.items:
                     if item.results is not None:
@@ -228,7 +231,7 @@ async def check_segment(
         reader.line += len(file_ids)
         return
     lines = data.split(b"\n")
-    if not lines[-1]:
+    if not lines[-1]:  # the empty string behind the last newline
         lines.pop()
     where = f"{reader.name}, lines {reader.line} to {reader.line + max(0, len(lines) - 1)}"
     if len(data) < end - start:
@@ -285,6 +288,7 @@ async def check_manifest(store: RunStore, run: RunOnDisk, found: Verification) -
         if closed is not None:
             found.add_error("manifest.json is missing or can't be read")
         return
+    # A manifest of a running or killed run may be older than the journal, so only its run is checked.
     if manifest.get("run_id") != run.run.run_id:
         found.add_error("manifest.json is another run's")
     if not run.manifest_complete:

@@ -61,7 +61,7 @@ def test_all_bad_lines_are_counted_and_the_first_few_shown(folder: Path) -> None
     assert finding(report, "duplicates")["count"] == 1
     assert (report["files"], report["duplicates"], report["looked_up"]) == (2, 1, 2)
     said = command("check", folder / "job.toml", "--input", folder / "many.txt")
-    assert "many.txt: 3 lines can't be taken: line 2: 'b c' has a space in it; line 4: " in said.stdout
+    assert "many.txt: 3 lines can't be read: line 2: 'b c' has a space in it; line 4: " in said.stdout
 
 
 def test_many_bad_lines_only_raise_the_count(folder: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_config_that_can_not_be_read_is_a_finding(folder: Path, config: str) -
     assert finding(report, "input")["count"] == 3
     said = command("check", folder / config, "--input", folder / "many.txt")
     assert (said.returncode, said.stderr) == (2, "")
-    assert said.stdout.splitlines()[-1] == "result      mend the input or the settings first"
+    assert said.stdout.splitlines()[-1] == "result      fix the input or the settings first"
 
 
 def test_a_missing_documents_folder_is_a_finding_of_the_settings(folder: Path) -> None:

@@ -269,7 +269,7 @@ def test_stdin_is_an_input_and_an_existing_plan_wins(place: Place, quick: str) -
     place.done("plan", "c.toml", *arguments, stdin="a\nb\n")
     done = place.done("run", "c.toml", *arguments, stdin="c\n")
     assert "going on with its plan" in done.stderr
-    assert "new directory" in done.stderr
+    assert "new run directory" in done.stderr
     assert sorted(line["file_id"] for line in place.lines("results.jsonl")) == ["a", "b"]
 
 
@@ -446,7 +446,7 @@ def test_a_signal_before_anything_is_sent_leaves_nothing_behind(
 def test_a_signal_stops_a_run_and_the_same_command_collects_its_jobs(
     place: Place, slow: str, number: signal.Signals
 ) -> None:
-    """A signal with jobs in flight ends the run with 75 in under 4 s; the same command collects them and sends none again."""
+    """A signal with jobs in flight ends the run with 75 within 4 s; the same command collects them, and sends none."""
     place.configure(slow)
     before = asked(slow)["creates_accepted"]
     process = place.start(*RUN, "--json")

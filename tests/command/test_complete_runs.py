@@ -209,7 +209,7 @@ def test_changed_header_values_are_no_difference(place: Place) -> None:
         full = place.config(f"webhook_configurations = [{{ {HOOK}, {HEADERS} }}]", url=server.base_url)
         said(place.begin("plan", full), 0)
         full.write_text(full.read_text().replace(HEADER, f"{HEADER}-new"))
-        assert "other webhooks" not in said(place.call("resume", place.run_dir, "--config", full), 0)
+        assert "webhooks changed" not in said(place.call("resume", place.run_dir, "--config", full), 0)
         assert server.bodies[0]["webhook_configurations"][0]["webhook_headers"] == {"Authorization": f"{HEADER}-new"}
 
 

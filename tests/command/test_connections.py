@@ -136,7 +136,7 @@ async def test_one_connection_is_reused_call_after_call(encrypted: bool) -> None
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_a_closed_connection_is_not_reused(encrypted: bool) -> None:
-    """A server that hangs up after each answer, and says so by closing only, costs a connection each and makes nothing ambiguous."""
+    """A server that closes after each answer without a word costs a connection each, and nothing is ambiguous."""
     server = Server(hang_up_after=1)
     async with serving(server.talk, certified() if encrypted else None) as url, calling(url) as api:
         for _ in range(20):

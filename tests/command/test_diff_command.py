@@ -284,7 +284,7 @@ def test_a_directory_without_a_run_is_a_usage_error(nights: Path) -> None:
         (("monday", ""), "it is empty"),
         (("monday", "tuesday", "--only", "nothing"), "'nothing' is not one of"),
         (("monday", "tuesday", "--min-confidence-change", "1.1"), "1.1 is not in the range"),
-        (("monday", "tuesday", "--min-confidence-change", "nan"), "nan is no number"),
+        (("monday", "tuesday", "--min-confidence-change", "nan"), "nan is not a number"),
     ],
 )
 def test_wrong_usage_is_one_message_with_a_hint(lived: Path, arguments: tuple[str, ...], words: str) -> None:

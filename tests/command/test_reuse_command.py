@@ -120,7 +120,7 @@ def place(lived: Path, tmp_path: Path, server: str) -> Place:
 
 
 def test_reused_files_are_not_sent_again(place: Place) -> None:
-    """What Monday answered is taken over and says so, the rest is sent; status, manifest and run.json tell how many."""
+    """What Monday answered is reused and says so, the rest is sent; status, manifest and run.json tell how many."""
     monday = {line["file_id"]: line for line in place.lines("monday")}
     said = place.night("tuesday", TUESDAY, "--reuse", "runs")
     assert "reused      15 of them" in said
@@ -267,7 +267,7 @@ def test_failed_files_are_sent_again(place: Place, tmp_path: Path) -> None:
 
 
 def test_a_run_of_other_rules_is_not_reused(place: Place, server: str) -> None:
-    """A run under other rules is named with what differs, and nothing of it is taken over."""
+    """A run under other rules is named with what differs, and nothing of it is reused."""
     place.configure(server, OTHER_RULES)
     said = place.night("tuesday", MONDAY, "--reuse", "runs")
     assert "runs/monday is not reused: it differs in rules" in said

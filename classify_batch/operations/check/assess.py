@@ -167,6 +167,7 @@ class FilesInProject:
         for key, numbered in zip(file_keys(file_ids), enumerate(file_ids, first), strict=True):
             if key not in expires:
                 self._absent.add_numbered([numbered])
+            # An expiry time that is missing or can't be read is None: the file is taken to stay.
             elif (at_s := expires[key]) is not None and at_s <= self._ends_s:
                 (self._expired if at_s <= self._now_s else self._expiring).add_numbered([numbered])
                 if at_s > self._now_s:

@@ -176,6 +176,7 @@ async def connect_with_key(settings: Settings, stack: AsyncExitStack) -> ApiClie
     path = Path(stack.enter_context(TemporaryDirectory(prefix="classify-batch-"))) if embedded else Path()
     client, _ = await RunResources(settings, key, path, SystemClock(), stack).connect()
     api = make_api(settings, client, "check")
+    # The cheapest call that needs the key. It also tells the server's clock, which expiry times are compared with.
     await retry_transient(partial(api.list_page, page_size=1), attempts_max=ATTEMPTS_MAX)
     return client
 
@@ -238,6 +239,7 @@ class InputReader:
         )
         unique = distinct(self._count_ids(batches))
         async with anyio.create_task_group() as tasks:
+            # A buffer of no items: reading waits for the lookups, so memory stays flat.
             give, take = anyio.create_memory_object_stream[NumberedIds]()
             async with give, take, closing(unique) as batches, closing(chunked(batches, LOOKUP_IDS_MAX)) as chunks:
                 for _ in range(LOOKUPS_IN_FLIGHT):

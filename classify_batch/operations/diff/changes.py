@@ -119,6 +119,7 @@ async def compare_runs(
         sides = [await read_side(*side, labels, opened, directory, limits) for side in (before, after)]
         comparison = Comparison(labels.answers, found, only)
         for number in range(limits.buckets):
+            # Equal IDs have equal keys, so they are in the same bucket on both sides.
             data = comparison.compare_bucket(*(side.read_bucket(number) for side in sides))
             if data and sink is not None:
                 sink(data)
@@ -180,7 +181,7 @@ class Comparison:
         selected: list[_ChangeLine] = []
         confidences: list[tuple[float, float]] = []
         for key, now in after.items():
-            was = before.pop(key, None)
+            was = before.pop(key, None)  # what is left in `before` at the end is gone
             change = self._classify_change(was, now, confidences)
             changes.append(change)
             if change is self._only:
@@ -214,7 +215,7 @@ class Comparison:
             confidences.append((before, after))
             moved = before != after and abs(after - before) >= self._min
         else:
-            moved = before is not after
+            moved = before is not after  # one of them is None: the confidence came or went
         return Change.CONFIDENCE if moved else Change.UNCHANGED
 
     def _make_change_line(self, file_id: str, change: Change, was: Record | None, now: Record | None) -> _ChangeLine:

@@ -69,6 +69,7 @@ async def read_side(
         StoreError: the temporary files can't be written.
     """
     outcomes = opened.enter_context(OutcomeBuckets(directory, limits))
+    # Results last: where an ID has both (see `read_bucket`), the later record wins.
     for log in (Log.FAILURES, Log.RESULTS):
         async with closing(committed_lines(store, run, log, _reader)) as stream:
             async for _, lines in stream:

@@ -83,7 +83,7 @@ class CreateJobs:
                     job = await calls.create_job(self._settings.job, request, partial(self._note_in_flight, request))
                 except ApiError as error:
                     raise self._error_of_create(error, request, len(requests)) from None
-                self._in_flight = None
+                self._in_flight = None  # answered: an interruption from here on is not ambiguous
                 self._created += 1
                 self._on_job(job)
 
@@ -91,6 +91,7 @@ class CreateJobs:
         self._in_flight = request
 
     def _make_requests(self, file_ids: list[str]) -> list[CreateRequest]:
+        # v1: one job for all files, and no transaction ID, which v1 doesn't have.
         if self._settings.api.capabilities.files_per_job_max > 1:
             return [CreateRequest(tuple(file_ids))]
         if self._transaction_id is not None and len(file_ids) > 1:
@@ -98,6 +99,7 @@ class CreateJobs:
                 f"--transaction-id stands for one job, so for one file, and {len(file_ids)} were given",
                 hint="leave it out: each job then gets its own",
             )
+        # An ID for each job also where none was given: a retry inside this command then creates no second job.
         return [CreateRequest((file_id,), self._transaction_id or uuid4().hex) for file_id in file_ids]
 
     # --- Errors and interruptions --------------------------------------------------------------------------------

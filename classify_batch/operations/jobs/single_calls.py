@@ -52,6 +52,7 @@ def load_single_call_settings(
         SettingsError: names every error in the settings.
         UsageError: the settings mean the embedded sandbox, which exists only inside a run.
     """
+    # An optional section has the default None; setting it to None hides what the config says.
     left_out = {name: None for name, field in Settings.model_fields.items() if field.default is None}
     sections = {**left_out, **options, "job": options.get("job", {}) if job else _NO_JOB}
     settings = Settings(**sections) if config is None else Settings.load(config, **sections)
@@ -152,6 +153,7 @@ async def cancel_job(settings: Settings, job_id: str) -> Body:
             try:
                 return await SingleCallsV2(client).cancel_job(job_id)
             except ApiError as error:
+                # The API refuses to cancel a job that has ended.
                 if error.verdict is Verdict.REFUSED:
                     error.hint = _cancel_refused_hint(job_id)
                 raise

@@ -35,6 +35,7 @@ async def check_reused(store: RunStore, reused: Reused, plan: PlanReader | None,
                     errors += await compare_with_plan(file_ids, planned, waiting, files)
         except DamagedError as error:
             return [*errors, f"reused outcomes: {error}"]
+        # All lines fit the plan so far; are there planned files without a line?
         if plan is not None and not errors and (waiting or await anext(planned, None) is not None):
             errors.append(f"{Log.RESULTS} has {files} reused outcomes, and the plan's reused chunks hold more files")
     if crc != reused.crc:

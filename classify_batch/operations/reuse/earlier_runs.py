@@ -48,7 +48,7 @@ def find_run_directories(reuse: Reuse, run_dir: Path) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in map(Path, given):
         for each in runs_in_folder(path, run_dir):
-            found.setdefault(each.resolve(), each)
+            found.setdefault(each.resolve(), each)  # links to one run count once, as it was named first
     found.pop(run_dir.resolve(), None)
     return list(found.values())
 

@@ -80,7 +80,7 @@ class KnownFiles:
         file_ids = self._buckets.bucket(bucket)
         keys = file_keys(file_ids)
         known = asked.intersection(keys)
-        simple = len(known) == len(keys)
+        simple = len(known) == len(keys)  # each line is known, and none twice: nothing has to be marked
         unknown = set[str]() if simple else set(keys) - known
         self._all_count = self._all_count and simple
         self._counts.append(repeat(True) if simple else marks_of(keys, unknown))

@@ -392,7 +392,7 @@ def test_a_copied_line_differs_in_chunk_and_reused_from_only(said: list[Said], r
 
 
 def test_a_line_with_another_order_of_keys_is_copied() -> None:
-    """A line that another program wrote, with `chunk` first or last, is taken over all the same."""
+    """A line that another program wrote, with `chunk` first or last, is copied all the same."""
     lines = [b'{"chunk": 1, "file_id": "a", "outcome": "unmatched", "type": null}', b'{"file_id":"b","chunk":2}']
     copied = [json.loads(line) for line in copy_lines(lines, 9, "r").splitlines()]
     assert copied == [
@@ -509,7 +509,7 @@ def test_a_flipped_bit_in_an_earlier_run_is_refused() -> None:
 
 
 def test_verify_finds_each_flipped_bit() -> None:
-    """Of the lines that were taken over no bit can turn, and none can be cut off, without being found."""
+    """Of the reused lines no bit can turn, and none can be cut off, without being found."""
 
     async def main() -> None:
         _, files = await source_and_reuser()
