@@ -49,7 +49,7 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("faults", [{}, {"unknown_status": 1.0}], ids=["kind", "unknown words"])
-async def test_a_job_from_its_beginning_to_its_answers(version: str, faults: dict[str, float]) -> None:
+async def test_a_job_is_created_polled_and_answered(version: str, faults: dict[str, float]) -> None:
     """Created, out, finished, and answered in full, over as many pages as it takes; a word that nobody knows means that
     it is out."""
     file_ids = [f"file-{number}" for number in range(5)]
@@ -72,7 +72,7 @@ async def test_a_job_from_its_beginning_to_its_answers(version: str, faults: dic
     assert {each.type for each in by_file.values()} <= {"invoice", "letter", None}
 
 
-async def test_both_versions_answer_alike() -> None:
+async def test_both_versions_give_the_same_answers() -> None:
     """The same file under the same rules has the same answer, word by word, whichever version is asked."""
     file_ids = [f"file-{number}" for number in range(60)]
     said: list[dict[str | None, Answer]] = []
@@ -86,7 +86,7 @@ async def test_both_versions_answer_alike() -> None:
 @pytest.mark.parametrize(
     ("fault", "status", "message"), [("error", "ERROR", "TIMEOUT"), ("cancelled", "CANCELLED", None)]
 )
-async def test_a_job_that_ended_badly_says_why(version: str, fault: str, status: str, message: str | None) -> None:
+async def test_a_failed_job_says_why(version: str, fault: str, status: str, message: str | None) -> None:
     """In one vocabulary, with the job's own message; in the list as well as by its id."""
     async with served({fault: 1.0}) as server, calling(server, version) as (api, _):
         (job,) = await create(api, version, ["a"])
@@ -97,7 +97,7 @@ async def test_a_job_that_ended_badly_says_why(version: str, fault: str, status:
     assert server.billed() == {}
 
 
-async def test_a_file_without_an_answer_is_not_answered(version: str) -> None:
+async def test_a_null_result_is_not_an_answer(version: str) -> None:
     """`result: null` is no verdict: neither a type nor "no rule matched"."""
     async with served({"null_result": 1.0}, job_duration_s=0) as server, calling(server, version) as (api, _):
         by_file = await answers(api, await create(api, version, ["a"]), ["a"])
@@ -109,12 +109,12 @@ async def test_a_file_without_an_answer_is_not_answered(version: str) -> None:
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
-async def test_the_list_shows_each_job_once_with_what_it_was_told(version: str, order: str) -> None:
+async def test_the_list_shows_each_job_once_with_its_configuration(version: str, order: str) -> None:
     """Page by page, in whatever order; with rules, mode, parsing configuration and age, by which v1 knows its own."""
-    told = JobSpec.model_validate(
+    given = JobSpec.model_validate(
         {"rules": RULES, "parsing_configuration": {"lang": "de", "max_pages": 7, "target_pages": [0, 2, 3]}}
     )
-    async with served(list_order=order) as server, calling(server, version, spec=told) as (api, _):
+    async with served(list_order=order) as server, calling(server, version, spec=given) as (api, _):
         made = [await api.create(attempt_at(f"f{number}", chunk=number), nothing) for number in range(25)]
         shown = await pages(api, 10)
     assert [len(page) for page in shown] == [10, 10, 5]
@@ -126,7 +126,7 @@ async def test_the_list_shows_each_job_once_with_what_it_was_told(version: str, 
         assert job.parsing_configuration == {"lang": "de", "max_pages": 7, "target_pages": [0, 2, 3]}
 
 
-async def test_a_list_of_some_jobs_shows_these_and_no_others(version: str) -> None:
+async def test_a_list_by_job_ids_shows_these_jobs_only(version: str) -> None:
     """All of those that were asked for, more than a page holds, with how they stand; ids that the API doesn't know are
     left out."""
     async with served() as server, calling(server, version) as (api, _):
@@ -140,9 +140,9 @@ async def test_a_list_of_some_jobs_shows_these_and_no_others(version: str) -> No
     assert {(job.rules, job.mode) for job in jobs} == {(None, None)}
 
 
-async def test_a_page_that_is_too_large(version: str) -> None:
-    """v2's largest page is documented, and no larger one is asked for; on v1 whoever asks for too much is refused, and
-    may ask for less."""
+async def test_a_page_size_that_is_too_large_is_refused(version: str) -> None:
+    """v2's largest page is documented, and no larger one is asked for. v1 refuses a larger one, and a smaller one may be
+    asked for."""
     async with served() as server, calling(server, version) as (api, _):
         if version == "v1":
             error = await refused(api.list_page(page_size=101))
@@ -156,7 +156,7 @@ async def test_a_page_that_is_too_large(version: str) -> None:
 
 
 @pytest.mark.parametrize("page_size", [2, 100])
-async def test_a_list_from_a_moment_on_shows_all_that_is_younger(version: str, page_size: int) -> None:
+async def test_a_list_from_a_time_on_shows_all_younger_jobs(version: str, page_size: int) -> None:
     """To the millisecond, by the server's own clock. An API that can't filter shows older jobs, too."""
     async with served() as server, calling(server, version) as (api, _):
         made = []
@@ -175,7 +175,7 @@ async def test_a_list_from_a_moment_on_shows_all_that_is_younger(version: str, p
 
 
 @pytest.mark.parametrize("faults", [{}, {"foreign": ["a"]}, {"rate_429": 1.0}, {"lost_create_answer": 1.0}])
-async def test_an_intent_is_written_down_once_before_anything_leaves(version: str, faults: dict[str, Any]) -> None:
+async def test_an_intent_is_written_once_before_the_create_is_sent(version: str, faults: dict[str, Any]) -> None:
     """Whatever comes of the call: exactly one intent, and the server has heard nothing of it by then."""
     async with served(faults) as server, calling(server, version) as (api, _):
         intents = Intents(server)
@@ -187,7 +187,7 @@ async def test_an_intent_is_written_down_once_before_anything_leaves(version: st
         assert (intents.heard, len(server.heard)) == ([0], 1)
 
 
-async def test_an_intent_that_can_not_be_written_down_stops_the_call(version: str) -> None:
+async def test_a_create_is_not_sent_if_its_intent_cannot_be_written(version: str) -> None:
     """The server hears nothing, no request is counted, and the next call goes on."""
 
     async def fail() -> None:
@@ -201,7 +201,7 @@ async def test_an_intent_that_can_not_be_written_down_stops_the_call(version: st
         await api.create(attempt_at("a"), nothing)
 
 
-async def test_the_body_of_a_create(version: str) -> None:
+async def test_a_create_sends_the_documented_body(version: str) -> None:
     """As the server saw it: pages from 0 in a list on v1, from 1 in words on v2; the headers of webhooks in clear."""
     webhook = {
         "webhook_url": "https://example.test/done",
@@ -209,8 +209,8 @@ async def test_the_body_of_a_create(version: str) -> None:
         "webhook_headers": {"X-Token": "a-secret-word"},
     }
     parsing = {"lang": "de", "max_pages": 7, "target_pages": [0, 2, 3, 4]}
-    told: dict[str, Any] = {"rules": RULES, "mode": "FAST", "parsing_configuration": parsing}
-    spec = JobSpec.model_validate({**told, "webhook_configurations": [webhook]})
+    given: dict[str, Any] = {"rules": RULES, "mode": "FAST", "parsing_configuration": parsing}
+    spec = JobSpec.model_validate({**given, "webhook_configurations": [webhook]})
     async with served() as server:
         async with calling(server, version, spec=spec) as (api, _):
             await api.create(attempt_at("a"), nothing)
@@ -219,12 +219,12 @@ async def test_the_body_of_a_create(version: str) -> None:
     full, least = (each.body for each in server.heard)
     assert [each.query for each in server.heard] == [{}, {"project_id": ["p"], "organization_id": ["o"]}]
     if version == "v1":
-        assert full == {**told, "file_ids": ["a"], "webhook_configurations": [webhook]}
+        assert full == {**given, "file_ids": ["a"], "webhook_configurations": [webhook]}
         assert least == {"file_ids": ["a"], "rules": RULES, "mode": "FAST"}
         return
     ids = [body.pop("transaction_id") for body in (full, least)]
     assert len(set(ids)) == 2
-    in_words = {**told, "parsing_configuration": {**parsing, "target_pages": "1,3-5"}}
+    in_words = {**given, "parsing_configuration": {**parsing, "target_pages": "1,3-5"}}
     assert full == {"file_input": "a", "configuration": in_words, "webhook_configurations": [webhook]}
     unlimited = {"rules": RULES, "mode": "FAST", "parsing_configuration": {"max_pages": 5}}  # v1 reads 5 unasked
     assert least == {"file_input": "a", "configuration": unlimited}
@@ -241,7 +241,7 @@ async def test_a_foreign_file_is_refused(version: str) -> None:
     assert error.detail.startswith("File ID a is not in Project ID")
 
 
-async def test_a_refused_key_is_for_a_person(version: str) -> None:
+async def test_a_refused_key_needs_a_person(version: str) -> None:
     """For a create as for a read."""
     async with served() as server, calling(server, version, key="another") as (api, _):
         create_one = partial(api.create, attempt_at("a"), nothing)
@@ -251,7 +251,7 @@ async def test_a_refused_key_is_for_a_person(version: str) -> None:
             assert "LLAMA_CLOUD_API_KEY" in error.hint
 
 
-async def test_rules_that_the_api_refuses_are_for_a_person(version: str) -> None:
+async def test_refused_rules_need_a_person(version: str) -> None:
     """What every create says alike: no other file would fare better."""
     spec = JobSpec.model_validate({"rules": [RULES[0], RULES[0]]})
     async with served() as server, calling(server, version, spec=spec) as (api, _):
@@ -259,7 +259,7 @@ async def test_rules_that_the_api_refuses_are_for_a_person(version: str) -> None
     assert (error.verdict, error.status, error.exit_status) == (Verdict.PERSON, 422, ExitStatus.PERSON)
 
 
-async def test_out_of_credits_leaves_reading(version: str) -> None:
+async def test_reads_go_on_when_credits_run_out(version: str) -> None:
     """402 for a create; what was paid can still be collected."""
     async with served({"credits": 1}, job_duration_s=0) as server, calling(server, version) as (api, _):
         jobs = await create(api, version, ["a"])
@@ -268,8 +268,8 @@ async def test_out_of_credits_leaves_reading(version: str) -> None:
         assert (await answers(api, jobs))["a"].answered
 
 
-async def test_a_full_plan_is_no_rate(version: str) -> None:
-    """429 that counts jobs: nobody else is held up by it."""
+async def test_a_full_plan_does_not_slow_requests_down(version: str) -> None:
+    """A 429 that counts jobs holds up no other request."""
     async with served(jobs_at_once=1) as server, calling(server, version) as (api, gate):
         await create(api, version, ["a"])
         error = await refused(api.create(attempt_at("b", chunk=1), nothing))
@@ -277,17 +277,19 @@ async def test_a_full_plan_is_no_rate(version: str) -> None:
 
 
 @pytest.mark.parametrize(("retry_after_s", "least_s", "most_s"), [(None, 0.0, 0.0), (7.0, 6.5, 7.0)])
-async def test_too_many_requests(version: str, retry_after_s: float | None, least_s: float, most_s: float) -> None:
-    """429: surely not accepted, and nobody sends anything for as long as the API asks, if it does."""
-    told = {} if retry_after_s is None else {"retry_after_s": retry_after_s}
-    async with served({"rate_429": 1.0, **told}) as server, calling(server, version) as (api, gate):
+async def test_a_429_makes_requests_wait_as_long_as_the_api_asks(
+    version: str, retry_after_s: float | None, least_s: float, most_s: float
+) -> None:
+    """The create was certainly not accepted, and nothing is sent for as long as the API asks, if it does."""
+    given = {} if retry_after_s is None else {"retry_after_s": retry_after_s}
+    async with served({"rate_429": 1.0, **given}) as server, calling(server, version) as (api, gate):
         error = await refused(api.create(attempt_at("a"), nothing))
         assert (error.verdict, error.status) == (Verdict.LATER, 429)
         assert least_s <= gate.waiting_s <= most_s
 
 
 async def test_an_unknown_job_is_missing(version: str) -> None:
-    """404 to whatever is asked of it."""
+    """A get and its results are 404."""
     job_id = "never-heard-of"
     async with served() as server, calling(server, version) as (api, _):
         for call in (partial(api.get, job_id), partial(api.results, JobView(job_id, "SUCCESS"), ["a"])):
@@ -295,15 +297,15 @@ async def test_an_unknown_job_is_missing(version: str) -> None:
             assert (error.verdict, error.status) == (Verdict.MISSING, 404)
 
 
-# --- What nobody knows ------------------------------------------------------------------------------------------------
+# --- Lost answers -----------------------------------------------------------------------------------------------------
 
 LOST = ("close", "reset", "cut", "reset_midway", "html", "garbage", "other_shape", "408", "409", "500", "502", "504")
 
 
 @pytest.mark.parametrize("what", [*LOST, "hang"])
-async def test_an_answer_that_is_lost(version: str, what: str) -> None:
-    """A create is in doubt on v1, and its job in the list; on v2 the same call gives the same job, paid once. A read is
-    made again on both."""
+async def test_a_lost_create_answer_leaves_one_job_paid_once(version: str, what: str) -> None:
+    """On v1 it is unknown whether the create was accepted, and the list shows the job; on v2 the same create gives the
+    same job, paid once. A read is sent again on both."""
     lost = {f"create.after.{what}": 1.0, f"read.after.{what}": 1.0}
     async with served(job_duration_s=0) as server, calling(server, version, timeout_s=0.5) as (api, _):
         server.suffer(**lost)
@@ -321,14 +323,14 @@ async def test_an_answer_that_is_lost(version: str, what: str) -> None:
     assert server.billed() == {"a": 1}
 
 
-async def test_a_create_that_is_made_again(version: str) -> None:
+async def test_a_repeated_create_gives_the_same_job_if_idempotent(version: str) -> None:
     """Idempotent or not, as the version says: then the same attempt of the same run under the same rules gives the same
     job, in another process, too; another attempt, run or rule gives another."""
     other = JobSpec.model_validate({"rules": RULES[:1]})
     async with served() as server:
         job_ids = []
-        for told in ({}, {}, {"spec": other}, {"run_id": "another"}):
-            async with calling(server, version, **told) as (api, _):
+        for given in ({}, {}, {"spec": other}, {"run_id": "another"}):
+            async with calling(server, version, **given) as (api, _):
                 assert api.idempotent is (version == "v2")
                 job_ids.append((await api.create(attempt_at("a"), nothing)).job_id)
         async with calling(server, version) as (api, _):
@@ -340,14 +342,14 @@ async def test_a_create_that_is_made_again(version: str) -> None:
     assert sum(1 for _ in server.app.job_table) == len(set(job_ids))
 
 
-async def test_a_transaction_is_told_by_its_id(version: str) -> None:
+async def test_a_job_shows_the_transaction_that_was_sent(version: str) -> None:
     """Where the API knows such a thing: what is sent is what the list shows, and it is the same in another process, as
     long as the same attempt of the same run under the same rules is meant."""
     other = JobSpec.model_validate({"rules": RULES[:1]})
-    told: tuple[dict[str, Any], ...] = ({}, {}, {"spec": other}, {"run_id": "another"})
+    given: tuple[dict[str, Any], ...] = ({}, {}, {"spec": other}, {"run_id": "another"})
     async with served() as server:
         ids = []
-        for each in told:
+        for each in given:
             async with calling(server, version, **each) as (api, _):
                 ids.append(api.transaction_id(attempt_at("a")))
         async with calling(server, version) as (api, _):
@@ -363,7 +365,7 @@ async def test_a_transaction_is_told_by_its_id(version: str) -> None:
     assert len({first, *others}) == 5
 
 
-async def test_a_call_counts_when_it_left(version: str) -> None:
+async def test_a_request_is_counted_when_it_is_sent(version: str) -> None:
     """A refused one, too."""
     async with served() as server, calling(server, version) as (api, _):
         assert api.requests == 0
@@ -376,7 +378,7 @@ async def test_a_call_counts_when_it_left(version: str) -> None:
 # --- Whose files they are ---------------------------------------------------------------------------------------------
 
 
-async def test_a_file_tells_its_project(version: str) -> None:
+async def test_the_project_of_a_file_is_found(version: str) -> None:
     """By one request, whatever else the project holds; a UUID in any spelling. A file that the key's project doesn't
     hold tells nothing."""
     uuid = "0a6b7c1e-3d2f-4a5b-8c9d-0e1f2a3b4c5d"
@@ -405,7 +407,7 @@ TEXTS = {
 }
 
 
-async def test_a_whole_run_ends_alike_on_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_whole_run_ends_the_same_on_both_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same files under the same rules have the same outcomes, failures with their words included: in the results
     and in both manifests."""
     monkeypatch.setenv("LLAMA_CLOUD_API_KEY", "sandbox")
@@ -418,10 +420,10 @@ async def test_a_whole_run_ends_alike_on_both(tmp_path: Path, monkeypatch: pytes
     asked = [*ids.values(), "not-in-the-project"]
     found = [await _outcomes(options, version, asked, tmp_path / version) for version in ("v1", "v2")]
     assert found[0] == found[1]
-    outcomes, told = found[0]
+    outcomes, given = found[0]
     assert outcomes.keys() == set(asked)
-    assert told["counts"] == {"classified": 3, "unmatched": 1, "failed": 3}
-    assert told["failure_codes"] == {"job_error": 1, "rejected": 2}
+    assert given["counts"] == {"classified": 3, "unmatched": 1, "failed": 3}
+    assert given["failure_codes"] == {"job_error": 1, "rejected": 2}
     assert outcomes[ids["second/invoice.txt"]]["type"] == "invoice"
 
 

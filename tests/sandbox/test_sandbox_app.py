@@ -57,7 +57,7 @@ def faults_of(response: httpx.Response) -> list[list[Any]]:
 
 
 def test_a_created_job_has_the_documented_fields() -> None:
-    """The answer to a create is a PENDING ClassifyJob that repeats what was told, and names no file."""
+    """The answer to a create is a PENDING ClassifyJob that repeats the configuration, and names no file."""
 
     async def script(client: httpx.AsyncClient) -> Any:
         parsing = {"lang": "de", "max_pages": 3, "target_pages": [0, 2]}
@@ -165,7 +165,7 @@ def test_all_faults_of_a_create_are_told_at_once() -> None:
     assert faults_of(torn) == [["body"]]
 
 
-def test_a_stranger_rejects_the_whole_create(tmp_path: Path) -> None:
+def test_one_unknown_file_refuses_the_whole_create(tmp_path: Path) -> None:
     """One file that isn't among the documents makes the create 400, named with the project; no job is made."""
     (tmp_path / "a.txt").write_text("a letter with a salutation")
 
@@ -222,7 +222,7 @@ def test_a_page_too_large_can_be_cut_down_instead() -> None:
     assert talk(script, list_page_size_max=4, list_page_size_clamp=True) == (4, True)
 
 
-def test_results_in_pages() -> None:
+def test_results_come_in_pages() -> None:
     """With `results_page_size` the results come in pages that hold each file once, null ones included."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -240,7 +240,7 @@ def test_results_in_pages() -> None:
     assert talk(script, results_page_size=4)[1] == ["abcd", "efgh"]
 
 
-def test_results_before_the_end_are_400() -> None:
+def test_results_of_an_unfinished_job_are_400() -> None:
     """A job that isn't finished has no results yet."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -256,7 +256,7 @@ def test_results_before_the_end_are_400() -> None:
     [("partial", "PARTIAL_SUCCESS", 9), ("null_result", "PARTIAL_SUCCESS", 10), ("error", "ERROR", 0),
      ("cancelled", "CANCELLED", 0)],
 )  # fmt: skip
-def test_jobs_that_end_badly(fault: str, status: str, items: int) -> None:
+def test_a_partial_job_has_gaps_and_a_failed_one_no_results(fault: str, status: str, items: int) -> None:
     """A partial job lacks files or answers null; one that failed says why and has no results."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -272,7 +272,7 @@ def test_jobs_that_end_badly(fault: str, status: str, items: int) -> None:
         assert [item["result"] for item in page] == [None] * items
 
 
-def test_the_file_list(tmp_path: Path) -> None:
+def test_the_file_list_is_paged(tmp_path: Path) -> None:
     """Files are listed in pages of 50 and can be asked for by ID or name; more than 1000 a page is 422."""
     for number in range(60):
         (tmp_path / f"{number:02}.txt").write_text("text")
@@ -325,8 +325,8 @@ def test_jobs_at_once_are_limited() -> None:
     ("fault", "status", "accepted"),
     [("create_503_before", 503, 0), ("create_503_after", 503, 1), ("rate_429", 429, 0), ("lost_create_answer", 0, 1)],
 )
-def test_misfortunes_of_a_create(fault: str, status: int, accepted: int) -> None:
-    """Each misfortune answers as it says, and accepts the job or not as it says."""
+def test_a_create_fault_accepts_the_job_or_not_as_named(fault: str, status: int, accepted: int) -> None:
+    """Each fault answers as its name says, and the job is accepted or not as its name says."""
 
     async def script(client: httpx.AsyncClient) -> Any:
         try:
@@ -338,7 +338,7 @@ def test_misfortunes_of_a_create(fault: str, status: int, accepted: int) -> None
     assert talk(script, faults=Faults.model_validate({fault: 1})) == (status, accepted)
 
 
-def test_misfortunes_of_reads() -> None:
+def test_read_faults_answer_as_named() -> None:
     """`read_503` strikes every read and no create."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -349,7 +349,7 @@ def test_misfortunes_of_reads() -> None:
     assert talk(script, faults=Faults(read_503=1)) == [503] * 4
 
 
-def test_stats_tell_what_was_asked() -> None:
+def test_stats_count_what_was_asked() -> None:
     """Jobs, files, files billed more than once, requests by call and status, and the busiest second."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -374,7 +374,7 @@ def test_stats_tell_what_was_asked() -> None:
 
 
 @pytest.mark.parametrize("what", ["hang", "close", "reset", "cut", "reset_midway"])
-def test_in_process_broken_answers_are_lost(what: str) -> None:
+def test_in_process_a_broken_answer_raises_answer_lost(what: str) -> None:
     """Where there is no connection to break, what would break it is an AnswerLost, after the work was done."""
 
     async def script(client: httpx.AsyncClient) -> Any:

@@ -88,7 +88,7 @@ def test_files_of_the_default_project_are_unknown_in_others(path: str) -> None:
     assert (accepted, jobs) == (200, 1)
 
 
-def test_a_transaction_is_the_projects_own() -> None:
+def test_a_transaction_belongs_to_one_project() -> None:
     """The same one by another key makes another job."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -154,7 +154,7 @@ def test_an_unknown_key_is_401(key: str) -> None:
 
 
 @pytest.mark.parametrize("keys", [{"sandbox": "p"}, {"": "p"}, {"a b": "p"}, {"a": ""}])
-def test_keys_that_cannot_be(keys: dict[str, str]) -> None:
+def test_impossible_further_keys_are_refused(keys: dict[str, str]) -> None:
     """The main key again, none, one with a space, or none of a project."""
     with pytest.raises(SettingsError, match="further_keys"):
         Options.of(further_keys=keys)

@@ -74,7 +74,7 @@ def test_an_answer_of_v2_lags_behind_the_end_of_its_job(shows: str) -> None:
 
 
 @pytest.mark.parametrize("path", [V1_JOBS, JOBS])
-def test_the_list_loses_sight_of_a_job(path: str) -> None:
+def test_the_list_can_hide_a_job_for_a_time(path: str) -> None:
     """It shows at first, is hidden for a time, also where it is asked for by ID, and shows again; a get has it."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -92,7 +92,7 @@ def test_the_list_loses_sight_of_a_job(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [V1_JOBS, JOBS])
-def test_a_list_by_last_change(path: str) -> None:
+def test_the_list_can_be_sorted_by_last_change(path: str) -> None:
     """Newest first by `updated_at`; a job that ends between two pages is missed, and no token is refused."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -159,7 +159,7 @@ def test_a_job_of_v2_shows_failed_before_it_is_completed() -> None:
     assert shown == [*[("FAILED", "TIMEOUT", False, 0)] * 2, ("COMPLETED", None, True, 1)]
 
 
-def test_results_lag_behind_the_end_that_is_the_last() -> None:
+def test_results_lag_counts_from_the_real_end() -> None:
     """An ERROR that passes and results that lag come one after the other."""
 
     async def script(client: httpx.AsyncClient) -> Any:

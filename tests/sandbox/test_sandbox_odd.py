@@ -70,7 +70,7 @@ def inbox(tmp_path: Path) -> Path:
     return folder
 
 
-def test_names_that_are_no_text(inbox: Path) -> None:
+def test_files_with_undecodable_names_are_served(inbox: Path) -> None:
     """Their files are listed, each with an ID of its own that stays the same, and classified by what they hold."""
     documents = Documents(inbox)
     by_name = {entry.name: entry.file_id for entry in documents.files}
@@ -91,7 +91,7 @@ def test_names_that_are_no_text(inbox: Path) -> None:
     assert (len(names), types) == (4, ["invoice"] * 4)
 
 
-def test_a_run_over_names_that_are_no_text(inbox: Path) -> None:
+def test_a_run_over_undecodable_names_ends_well(inbox: Path) -> None:
     """The embedded sandbox takes them, and so does the command by itself."""
     (inbox.parent / "job.toml").write_text(CONFIG)
     told = {name: value for name, value in os.environ.items() if not name.startswith(("CLASSIFY_", "LLAMA_"))}
@@ -151,7 +151,7 @@ def test_the_list_is_ordered_as_asked() -> None:
         ("1001", "Input should be less than or equal to 1000"),
     ],
 )
-def test_a_page_size_that_is_none(size: str, words: str) -> None:
+def test_a_malformed_page_size_is_422(size: str, words: str) -> None:
     """What is wrong with it is said: a negative number is an integer."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -182,7 +182,7 @@ def test_an_upload_has_a_purpose(tmp_path: Path) -> None:
     assert (kept, sound) == (0, list(PURPOSES))
 
 
-def test_uploads_are_for_their_owner_only(tmp_path: Path) -> None:
+def test_the_uploads_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     """What is kept beside the ledger has the ledger's mode, whatever the umask."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -210,7 +210,7 @@ def test_uploads_are_for_their_owner_only(tmp_path: Path) -> None:
         ("POST", "/sandbox/stats"),
     ],
 )
-def test_a_wrong_method_is_told_as_any_other_refusal(method: str, path: str) -> None:
+def test_a_wrong_method_is_refused_in_json(method: str, path: str) -> None:
     """405 with a `detail`, as JSON, and which ones are allowed."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -226,7 +226,7 @@ def test_a_wrong_method_is_told_as_any_other_refusal(method: str, path: str) -> 
 
 
 @pytest.mark.parametrize("name", ["foreign", "poison", "rejected_vaguely"])
-def test_file_ids_of_a_fault(name: str) -> None:
+def test_a_fault_takes_file_ids_as_text_or_list(name: str) -> None:
     """With commas between them or as a list, on a command line as in a file; what is neither is refused."""
     for told in ("B,C", " B , C ", '["B", "C"]', ' ["B","C",]', "['B', 'C']", ["B", "C"]):
         assert getattr(Faults.of({name: told}, "here"), name) == {"B", "C"}
@@ -236,7 +236,7 @@ def test_file_ids_of_a_fault(name: str) -> None:
             Faults.of({name: bad}, "here")
 
 
-def test_a_list_on_the_command_line(tmp_path: Path) -> None:
+def test_a_fault_takes_a_list_on_the_command_line(tmp_path: Path) -> None:
     """It does what it says: the create that holds one of the IDs is refused, and names it."""
 
     async def script(client: httpx.AsyncClient) -> Any:

@@ -31,7 +31,7 @@ async def job_bodies(client: httpx.AsyncClient, path: str) -> list[dict[str, Any
 
 
 @pytest.mark.parametrize("path", [V1_JOBS, JOBS])
-def test_jobs_can_be_silent_about_their_mode(path: str) -> None:
+def test_jobs_can_leave_out_their_mode(path: str) -> None:
     """Nothing else is missing; rules and parsing configuration are as they were."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -46,7 +46,7 @@ def test_jobs_can_be_silent_about_their_mode(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [V1_JOBS, JOBS])
-def test_jobs_can_be_silent_about_when_they_were_created(path: str) -> None:
+def test_jobs_can_leave_out_created_at(path: str) -> None:
     """Nothing else is missing; v2 still filters by it."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -88,7 +88,7 @@ def test_results_can_spell_file_ids_in_upper_case(options: dict[str, bool], uppe
     )
 
 
-def test_an_item_about_no_file_stays_so() -> None:
+def test_a_result_without_a_file_id_stays_so() -> None:
     """`file_id` null has no upper case."""
 
     async def script(client: httpx.AsyncClient) -> Any:

@@ -22,7 +22,7 @@ async def answered(client: httpx.AsyncClient, job: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("mode", [None, "MULTIMODAL"])
-def test_somebody_else_makes_a_job_over_the_same_files(mode: str | None) -> None:
+def test_a_foreign_job_overlaps_the_clients_files(mode: str | None) -> None:
     """Right after ours it is in the list, looks like it but for a mode that is set, and answers some of our files."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -44,7 +44,7 @@ def test_somebody_else_makes_a_job_over_the_same_files(mode: str | None) -> None
     assert stats["files_billed_more_than_once"] == []
 
 
-def test_somebody_else_asks_for_the_same_file_on_v2() -> None:
+def test_on_v2_a_foreign_job_has_the_same_file() -> None:
     """Without the transaction, which still gives our job back."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -58,7 +58,7 @@ def test_somebody_else_asks_for_the_same_file_on_v2() -> None:
     assert (stats["creates_accepted"], stats["files_billed"]) == (1, 1)
 
 
-def test_some_creates_are_overlapped() -> None:
+def test_foreign_jobs_come_with_their_probability() -> None:
     """As many as set; a create that is refused never is."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -72,7 +72,7 @@ def test_some_creates_are_overlapped() -> None:
     assert stats["creates_accepted"] == 100
 
 
-def test_others_spend_none_of_the_credits() -> None:
+def test_foreign_jobs_spend_no_credits() -> None:
     """The client's credits are its own."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -82,7 +82,7 @@ def test_others_spend_none_of_the_credits() -> None:
     assert talk(script, faults=OVERLAP.model_copy(update={"credits": 3})) == [200, 200, 200, 402]
 
 
-def test_others_stay_others_over_a_restart(tmp_path: Path) -> None:
+def test_foreign_jobs_stay_foreign_after_a_restart(tmp_path: Path) -> None:
     """The next sandbox on the ledger shows their jobs as before, and the ledger doesn't bill the client for them."""
     ledger = tmp_path / "jobs.jsonl"
 
@@ -128,7 +128,7 @@ def test_a_create_can_be_answered_with_the_job_before_it(path: str) -> None:
     assert (stats["creates_accepted"], stats["files_billed"]) == (2, 2)
 
 
-def test_some_creates_are_answered_so() -> None:
+def test_repeated_job_ids_come_with_their_probability() -> None:
     """As many as set; a create that is refused is refused, and a transaction still gives its own job back."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -146,7 +146,7 @@ def test_some_creates_are_answered_so() -> None:
     assert (refused, again) == (400, ids[0])
 
 
-def test_somebody_elses_job_is_not_the_one_before() -> None:
+def test_a_foreign_job_is_never_the_job_before() -> None:
     """A client is given one of its own jobs again, also where others make jobs."""
 
     async def script(client: httpx.AsyncClient) -> Any:

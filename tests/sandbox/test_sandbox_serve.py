@@ -73,7 +73,7 @@ def test_a_body_too_large_is_413() -> None:
     assert asyncio.run(main()) == (413, ["detail"], 200)
 
 
-def test_it_stops_at_once_with_connections_open() -> None:
+def test_the_server_stops_at_once_with_connections_open() -> None:
     """An idle keep-alive connection doesn't hold the end up, and nothing listens afterwards."""
 
     async def main() -> tuple[float, int]:
@@ -94,7 +94,7 @@ def test_it_stops_at_once_with_connections_open() -> None:
     assert refused != 0
 
 
-def test_signal_handlers_stay_the_hosts() -> None:
+def test_signal_handlers_of_the_host_are_untouched() -> None:
     """Serving inside a run touches no signal handler."""
 
     async def main() -> Any:
@@ -109,7 +109,7 @@ def test_signal_handlers_stay_the_hosts() -> None:
     assert asyncio.run(main())[1] == signal.getsignal(signal.SIGTERM)
 
 
-def test_what_the_host_raises_comes_out_as_it_is() -> None:
+def test_an_exception_of_the_host_is_not_wrapped() -> None:
     """An exception in the block is not wrapped, and the server has stopped."""
 
     async def main() -> None:
@@ -121,7 +121,7 @@ def test_what_the_host_raises_comes_out_as_it_is() -> None:
         asyncio.run(main())
 
 
-def test_a_cancelled_host_leaves_nothing_behind() -> None:
+def test_a_cancelled_host_leaves_no_socket_open() -> None:
     """When the host is cancelled, the server ends before the cancellation goes on."""
 
     async def main() -> int:
@@ -163,7 +163,7 @@ def test_a_port_in_use_is_refused() -> None:
     assert "another port" in caught.value.hint
 
 
-def test_jobs_live_on_in_the_ledger(tmp_path: Path) -> None:
+def test_jobs_survive_a_restart_in_the_ledger(tmp_path: Path) -> None:
     """A sandbox opened again on the same ledger knows its jobs, their ends and answers; numbers go on."""
     options = Options(ledger=tmp_path / "jobs.jsonl", job_duration_s=0, faults=Faults(null_result=0.5, seed=3))
 

@@ -1,4 +1,4 @@
-"""What a client sees of every misfortune, on a real socket."""
+"""What a client sees of every fault, on a real socket."""
 
 import asyncio
 import time
@@ -107,8 +107,9 @@ async def raw(client: httpx.AsyncClient, name: str, job_id: str) -> tuple[bytes,
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("name", CALLS)
-def test_every_call_can_meet_everything(name: str, moment: str) -> None:
-    """Whatever happens to whichever call, the client sees it, the work is done or not as told, and the next works."""
+def test_every_call_can_meet_every_fault(name: str, moment: str) -> None:
+    """Whatever happens to whichever call, the client sees it, the work is done or not as its name says, and the next
+    works."""
     assert WHATS.keys() < SEEN.keys()
 
     async def meet(what: str) -> tuple[str, int]:
@@ -147,8 +148,8 @@ def test_statuses_come_in_the_documented_shape(status: int) -> None:
             assert detail
 
 
-def test_both_429_are_told_apart_by_their_words() -> None:
-    """One is for the rate, the other for a count of the plan; `Retry-After` comes with both, if told."""
+def test_the_two_kinds_of_429_differ_in_their_message() -> None:
+    """One is for the rate, the other for a count of the plan; `Retry-After` comes with both, if it is set."""
 
     async def script(client: httpx.AsyncClient, app: App) -> httpx.Response:
         return await create(client)
@@ -167,7 +168,7 @@ def test_both_429_are_told_apart_by_their_words() -> None:
 @pytest.mark.parametrize(("what", "half", "rst"), [
     ("close", False, False), ("reset", False, True), ("cut", True, False), ("reset_midway", True, True),
 ])  # fmt: skip
-def test_connections_break_as_told(name: str, moment: str, what: str, half: bool, rst: bool) -> None:
+def test_connections_break_as_the_fault_is_named(name: str, moment: str, what: str, half: bool, rst: bool) -> None:
     """FIN and RST are what they say; half of an answer comes with the length of the whole."""
 
     async def script(client: httpx.AsyncClient, app: App) -> tuple[bytes, bool]:
@@ -184,7 +185,7 @@ def test_connections_break_as_told(name: str, moment: str, what: str, half: bool
         assert len(body) == (length + 1) // 2
 
 
-def test_what_comes_with_200_is_no_answer() -> None:
+def test_a_200_can_hold_something_else_than_an_answer() -> None:
     """HTML says that it is HTML; garbage is neither JSON nor text; the other shape is JSON and nothing we know."""
 
     async def script(client: httpx.AsyncClient, app: App) -> httpx.Response:
@@ -269,7 +270,7 @@ def test_the_server_stops_though_requests_hang() -> None:
     assert asyncio.run(main()) < 2
 
 
-def test_an_outage_strikes_everything_while_it_lasts() -> None:
+def test_an_outage_affects_every_call_while_it_lasts() -> None:
     """During an outage even a wrong key is not looked at; outside, all is well."""
 
     async def script(client: httpx.AsyncClient, app: App) -> Any:
@@ -287,7 +288,7 @@ def test_an_outage_strikes_everything_while_it_lasts() -> None:
     assert talk(script, {"outage_for_s": 60, "outage_what": "slow", "slow_s": 0.001}) == ["401"] * 5
 
 
-def test_outages_come_and_go() -> None:
+def test_an_outage_ends_for_the_same_client() -> None:
     """The same client is answered before an outage, not while it lasts, and again after it."""
     clock_s = 1_700_000_000.0
 
@@ -367,7 +368,7 @@ def test_credits_run_out_and_reads_go_on() -> None:
     assert (reads, spent) == ([200] * 4, 5)
 
 
-def test_jobs_can_be_stuck_and_speak_in_tongues() -> None:
+def test_jobs_can_be_stuck_and_show_unknown_statuses() -> None:
     """A job can show a status that nobody has documented, for ever, and has no results."""
 
     async def script(client: httpx.AsyncClient, app: App) -> Any:
@@ -380,7 +381,7 @@ def test_jobs_can_be_stuck_and_speak_in_tongues() -> None:
     assert talk(script, {"stuck": 1, "unknown_status": 1}) == (["RUNNING"] * 2, 400)
 
 
-def test_odd_items_in_results() -> None:
+def test_results_can_hold_odd_items() -> None:
     """Items come twice, about files that nobody asked for, and about no file at all, each with an answer."""
 
     async def script(client: httpx.AsyncClient, app: App) -> Any:
@@ -397,7 +398,7 @@ def test_odd_items_in_results() -> None:
     assert page["total_size"] == 5
 
 
-def test_results_without_end() -> None:
+def test_results_can_have_no_last_page() -> None:
     """Each page is the first, with a token that is taken and leads to the same; `results_page_size` cuts pages."""
 
     async def script(client: httpx.AsyncClient, app: App) -> Any:
@@ -415,8 +416,8 @@ def test_results_without_end() -> None:
     assert second["next_page_token"] is None
 
 
-def test_a_new_job_can_lag_behind() -> None:
-    """A fresh job is not in the list and can't be read, by the time told for each."""
+def test_a_new_job_can_be_hidden_for_a_time() -> None:
+    """A fresh job is not in the list and can't be read, for the time that is set for each."""
 
     async def script(client: httpx.AsyncClient, app: App) -> Any:
         job = (await create(client)).json()
@@ -427,7 +428,7 @@ def test_a_new_job_can_lag_behind() -> None:
     assert talk(script, {"get_lag_s": 60}) == (1, [404, 404])
 
 
-def test_the_same_seed_brings_the_same_misfortunes() -> None:
+def test_the_same_seed_brings_the_same_faults() -> None:
     """The same requests in the same order meet the same, by the faults' seed."""
 
     async def script(client: httpx.AsyncClient, app: App) -> list[int]:

@@ -54,7 +54,7 @@ def test_a_slow_create_is_accepted_later_and_then_answered(path: str) -> None:
     assert (early in {"PENDING", "RUNNING"}, late in {"SUCCESS", "COMPLETED"}) == (True, True)
 
 
-def test_a_slow_create_can_be_refused_at_last() -> None:
+def test_a_slow_create_can_be_refused_after_its_wait() -> None:
     """What it is refused for is looked at when it would be accepted; a body that is too large at once."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -68,7 +68,7 @@ def test_a_slow_create_can_be_refused_at_last() -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_slow_create_can_meet_something_else(moment: str) -> None:
+def test_a_slow_create_can_meet_another_fault(moment: str) -> None:
     """What happens before the work leaves no job and takes no time, what happens after it hides one."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -81,7 +81,7 @@ def test_a_slow_create_can_meet_something_else(moment: str) -> None:
     assert took_s == pytest.approx(50 if moment == "after" else 0)
 
 
-def test_some_creates_are_slow() -> None:
+def test_slow_creates_come_with_their_probability() -> None:
     """As many as set; a read never is."""
 
     async def script(client: httpx.AsyncClient) -> Any:

@@ -15,7 +15,7 @@ from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, get, lis
 
 
 def test_a_created_job_has_the_documented_fields() -> None:
-    """The answer to a create is a PENDING job that names its file and repeats what was told, without usage."""
+    """The answer to a create is a PENDING job that names its file and repeats the configuration, without usage."""
 
     async def script(client: httpx.AsyncClient) -> Any:
         parsing = {"lang": "de", "max_pages": 3, "target_pages": "1,3-5"}
@@ -61,8 +61,10 @@ def test_a_job_runs_and_ends_with_its_answer() -> None:
         ("stuck", "RUNNING", None, None),
     ],
 )
-def test_jobs_that_end_badly(fault: str, status: str, reason: str | None, billed: float | None) -> None:
-    """Each misfortune of a job has its v2 face: no result, a reason where it failed, and nothing billed."""
+def test_a_failed_job_has_no_result_and_no_bill(
+    fault: str, status: str, reason: str | None, billed: float | None
+) -> None:
+    """A job that failed shows it in v2's words: no result, a reason where there is one, and nothing billed."""
 
     async def script(client: httpx.AsyncClient) -> Any:
         job = await make(client)
@@ -75,7 +77,7 @@ def test_jobs_that_end_badly(fault: str, status: str, reason: str | None, billed
     assert (stats["files_accepted"], stats["files_billed"]) == (1, 0)
 
 
-def test_unknown_words_for_a_job_that_is_out() -> None:
+def test_an_unfinished_job_can_show_unknown_statuses() -> None:
     """A job can show a word that no document has, and what it has become at last."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -86,7 +88,7 @@ def test_unknown_words_for_a_job_that_is_out() -> None:
     assert talk(script, faults=Faults(unknown_status=1)) == ("QUEUED", "COMPLETED")
 
 
-def test_both_versions_answer_a_file_alike() -> None:
+def test_both_versions_give_a_file_the_same_answer() -> None:
     """The same file and rules have the same answer on v1 and v2."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -159,7 +161,7 @@ def test_a_file_of_another_project_is_refused() -> None:
     assert where_of(placed) == [["body", "file_input"]]
 
 
-def test_a_transaction_gives_the_original_back() -> None:
+def test_a_repeated_transaction_gives_the_first_job() -> None:
     """Reused, it makes and bills nothing: the first job comes back as it is now, whatever the new body says."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -240,7 +242,7 @@ def test_creates_a_second_are_limited() -> None:
 
 
 def test_the_limits_count_both_versions() -> None:
-    """Jobs at once, credits and the stats know one world."""
+    """Jobs at once, credits and the stats count the jobs of both versions together."""
 
     async def script(client: httpx.AsyncClient) -> Any:
         old = {"file_ids": ["a", "b"], "rules": RULES}

@@ -1,4 +1,4 @@
-"""v2, called in process: the list, the ends of jobs, misfortunes, and both versions in one world."""
+"""v2, called in process: the list, the ends of jobs, faults, and both versions side by side."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, get, lis
 # --- The list -------------------------------------------------------------------------------------------------------
 
 
-def test_pages_of_jobs() -> None:
+def test_the_list_is_paged() -> None:
     """The list comes in pages of the size asked for, newest first, each job once, with the total."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -71,7 +71,7 @@ def test_the_list_is_filtered() -> None:
         "created_at_on_or_before=",
     ],
 )
-def test_a_list_that_cannot_be_is_422(query: str) -> None:
+def test_a_malformed_list_query_is_422(query: str) -> None:
     """A page size out of range, a made-up token, a word or time that is none: refused with its place in the query,
     however large v1's pages may be."""
 
@@ -111,7 +111,7 @@ def test_the_versions_do_not_show_each_others_jobs() -> None:
 
 
 @pytest.mark.parametrize("faults", [Faults(), Faults(stuck=1)])
-def test_a_job_that_is_out_is_cancelled(faults: Faults) -> None:
+def test_an_unfinished_job_can_be_cancelled(faults: Faults) -> None:
     """It is CANCELLED from that moment, its place and its credits are free, and nothing is billed; once only."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -136,7 +136,7 @@ def test_a_job_that_is_out_is_cancelled(faults: Faults) -> None:
     assert stats["requests"]["cancel"] == {"200": 1, "400": 1}
 
 
-def test_only_a_job_that_ended_is_deleted() -> None:
+def test_only_a_finished_job_can_be_deleted() -> None:
     """Deleted, it is gone from lists and gets for good, and stays paid; deleting names what was deleted."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -158,7 +158,7 @@ def test_only_a_job_that_ended_is_deleted() -> None:
     assert (stats["files_billed"], stats["requests"]["delete"]) == (2, {"200": 1, "400": 1, "404": 1})
 
 
-def test_what_happened_survives_a_restart(tmp_path: Path) -> None:
+def test_cancelled_and_deleted_jobs_survive_a_restart(tmp_path: Path) -> None:
     """Cancelled jobs, deleted ones and transactions are the same for the next sandbox on the same ledger."""
     ledger = tmp_path / "jobs.jsonl"
 
@@ -199,8 +199,8 @@ def test_what_happened_survives_a_restart(tmp_path: Path) -> None:
         *(("create.after.502", 502, 1), ("create.after.garbage", 200, 1), ("create.after.400", 400, 1)),
     ],
 )
-def test_misfortunes_of_a_create(fault: str, status: int, accepted: int) -> None:
-    """Each misfortune answers as on v1, and the job is accepted or not as it says."""
+def test_a_create_fault_accepts_the_job_or_not_as_named(fault: str, status: int, accepted: int) -> None:
+    """Each fault answers as on v1, and the job is accepted or not as its name says."""
 
     async def script(client: httpx.AsyncClient) -> Any:
         try:
@@ -225,7 +225,7 @@ def test_misfortunes_of_a_create(fault: str, status: int, accepted: int) -> None
         ("create.before.500", [500]),
     ],
 )
-def test_misfortunes_strike_the_calls_that_they_name(fault: str, statuses: list[int]) -> None:
+def test_a_fault_affects_the_calls_that_it_names(fault: str, statuses: list[int]) -> None:
     """create, list, get, cancel and delete, before the work or after it; `read` means list and get."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -241,7 +241,7 @@ def test_misfortunes_strike_the_calls_that_they_name(fault: str, statuses: list[
 
 
 def test_a_422_names_the_file_by_its_own_field() -> None:
-    """As a misfortune, too, it names what holds the file in this version's body."""
+    """As a fault, too, it names the field that holds the file in this version's body."""
 
     async def script(client: httpx.AsyncClient) -> Any:
         old = {"file_ids": ["a"], "rules": RULES}
@@ -251,7 +251,7 @@ def test_a_422_names_the_file_by_its_own_field() -> None:
     assert (where_of(new), where_of(old)) == ([["body", "file_input"]], [["body", "file_ids"]])
 
 
-def test_fresh_jobs_show_late() -> None:
+def test_new_jobs_are_hidden_while_they_lag() -> None:
     """`list_lag_s` and `get_lag_s` hold on v2, with filters and without."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -266,7 +266,7 @@ def test_fresh_jobs_show_late() -> None:
     assert talk(script, faults=Faults(list_lag_s=3, get_lag_s=1)) == [(0, 0, 404), (0, 0, 200), (1, 1, 200)]
 
 
-def test_an_outage_takes_both_versions() -> None:
+def test_an_outage_affects_both_versions() -> None:
     """While it lasts every call fails."""
 
     async def script(client: httpx.AsyncClient) -> Any:

@@ -124,8 +124,8 @@ def ambiguous_error(error: ApiError) -> ApiError:
 
 def require_same_create(job: Body, spec: JobSpec, create_request: CreateRequest) -> None:
     """Raises ApiError for a job that another create made before, under the same transaction ID."""
-    told = job.get("configuration")
-    rules = rules_from_body(told.get("rules")) if isinstance(told, dict) else None
+    configuration = job.get("configuration")
+    rules = rules_from_body(configuration.get("rules")) if isinstance(configuration, dict) else None
     if job.get("file_input", create_request.file_ids[0]) != create_request.file_ids[0]:
         raise_transaction_taken(create_request, job, "for another file")
     if rules is not None and rules != {(rule.type, rule.description) for rule in spec.rules}:

@@ -1,1 +1,1 @@
-"""What files the sandbox's project holds, and how they are answered: real texts by a ranking, or any ID by lot."""
+"""What files the sandbox's project holds, and how they are classified: real texts by a ranking, or any ID at random."""

@@ -28,13 +28,13 @@ def parse_create_request(body: v1.CreateBody | v2.CreateBody) -> CreateRequest:
     if isinstance(body, v1.CreateBody):
         config = JobConfig(tuple(body.rules), body.parsing_configuration)
         return CreateRequest(tuple(body.file_ids), config, body.mode or "FAST")
-    told = body.configuration
-    config = JobConfig(tuple(told.rules), _parsing_configuration(told.parsing_configuration), "v2")
-    return CreateRequest((body.file_input,), config, told.mode or "FAST", body.transaction_id)
+    configuration = body.configuration
+    config = JobConfig(tuple(configuration.rules), _parsing_configuration(configuration.parsing_configuration), "v2")
+    return CreateRequest((body.file_input,), config, configuration.mode or "FAST", body.transaction_id)
 
 
-def _parsing_configuration(told: v2.ParsingLimits | None) -> ParsingConfiguration | None:
-    if told is None:
+def _parsing_configuration(configuration: v2.ParsingLimits | None) -> ParsingConfiguration | None:
+    if configuration is None:
         return None
-    pages = None if told.target_pages is None else v2.parse_target_pages(told.target_pages)
-    return ParsingConfiguration(lang=told.lang, max_pages=told.max_pages, target_pages=pages)
+    pages = None if configuration.target_pages is None else v2.parse_target_pages(configuration.target_pages)
+    return ParsingConfiguration(lang=configuration.lang, max_pages=configuration.max_pages, target_pages=pages)

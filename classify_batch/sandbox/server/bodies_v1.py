@@ -62,9 +62,9 @@ def error_message_json(job: SandboxJob, now_s: float) -> str:
 @lru_cache(maxsize=64)
 def config_json(config: JobConfig) -> str:
     parsing = config.parsing_configuration
-    told = None if parsing is None else parsing.model_dump(exclude_none=True)
+    parsing_body = None if parsing is None else parsing.model_dump(exclude_none=True)
     rules = [rule.model_dump() for rule in config.rules]
-    return f'"rules":{to_json(rules)},"parsing_configuration":{to_json(told)}'
+    return f'"rules":{to_json(rules)},"parsing_configuration":{to_json(parsing_body)}'
 
 
 def page_json(items: Iterable[str], next_page_token: str | None, total: int) -> str:

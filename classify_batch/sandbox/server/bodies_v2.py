@@ -49,7 +49,7 @@ def job_json(
     """A classify job as it is now, without the fields that the options leave out.
 
     Args:
-        judge: answers its file; None: no answer is shown.
+        classifier: answers its file; None: no answer is shown.
         usage: whether what was billed is asked for.
     """
     finished = job.is_finished(now_s)
@@ -78,16 +78,16 @@ def deleted_json(job: SandboxJob) -> str:
 @lru_cache(maxsize=64)
 def configuration_json(config: JobConfig, mode: str | None) -> str:
     parsing = config.parsing_configuration
-    told: ParsingBody | None = None
+    parsing_body: ParsingBody | None = None
     if parsing is not None:
         pages = parsing.target_pages
-        told = {
+        parsing_body = {
             "lang": parsing.lang,
             "max_pages": parsing.max_pages,
             "target_pages": None if pages is None else format_target_pages(pages),
         }
     rules = [rule.model_dump() for rule in config.rules]
-    body: ConfigurationBody = {"rules": rules, "parsing_configuration": told}
+    body: ConfigurationBody = {"rules": rules, "parsing_configuration": parsing_body}
     if mode is not None:
         body["mode"] = mode
     return to_json(body)

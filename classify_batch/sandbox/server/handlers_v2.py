@@ -3,7 +3,7 @@
 Where the vendor documents nothing, it does this: a job shows only under the version and the project that it was
 created in; a transaction ID is looked up once the body is well-formed, before anything is asked of the project or the
 plan, and is free again once its job is deleted; `usage` is null in its parts until the job has ended; more than the
-creates a second are 429 before the body is looked at; a bad page token is 422.
+creates a second are 429 before the body is read; a bad page token is 422.
 """
 
 from __future__ import annotations

@@ -113,10 +113,10 @@ def read_status_filter(request: Request) -> str | None:
 
 def read_time_filter_ms(request: Request, name: str) -> float | None:
     """A time in the query, in milliseconds, since the times that jobs show are no finer."""
-    told = request.query_params.get(name)
-    if told is None:
+    text = request.query_params.get(name)
+    if text is None:
         return None
-    moment_s = from_iso(told)
+    moment_s = from_iso(text)
     if moment_s is None:
         raise make_422_refusal((("query", name), "Input should be a valid datetime", "datetime_parsing"))
     return round(moment_s * 1000, 3)

@@ -104,18 +104,18 @@ class UploadStore:
 
     def cached_classifier(self, config: JobConfig) -> Classifier | None:
         classifier = self._project.cached_classifier(config)
-        return None if classifier is None else self._with_uploads_by_lot(classifier, config)
+        return None if classifier is None else self._with_uploads_at_random(classifier, config)
 
     def make_classifier(self, config: JobConfig) -> Classifier:
-        return self._with_uploads_by_lot(self._project.make_classifier(config), config)
+        return self._with_uploads_at_random(self._project.make_classifier(config), config)
 
-    def _with_uploads_by_lot(self, classifier: Classifier, config: JobConfig) -> Classifier:
+    def _with_uploads_at_random(self, classifier: Classifier, config: JobConfig) -> Classifier:
         if not self._uploads:
             return classifier
-        classify_by_lot = OpenProject().make_classifier(config)
+        classify_at_random = OpenProject().make_classifier(config)
 
         def classify_file(file_id: str) -> ResultBody:
-            return classify_by_lot(file_id) if file_id in self._uploads else classifier(file_id)
+            return classify_at_random(file_id) if file_id in self._uploads else classifier(file_id)
 
         return classify_file
 

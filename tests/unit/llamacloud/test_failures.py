@@ -47,7 +47,7 @@ STATUSES: dict[int, tuple[Verdict, Verdict]] = {
 
 
 @pytest.mark.parametrize(("status", "verdicts"), STATUSES.items())
-def test_a_status_means_one_thing_for_creates_and_one_for_reads(status: int, verdicts: tuple[Verdict, Verdict]) -> None:
+def test_a_status_has_one_meaning_for_creates_and_one_for_reads(status: int, verdicts: tuple[Verdict, Verdict]) -> None:
     """A proxy's 5xx may come after the API accepted the job; a read may always be repeated."""
     assert judge_status("create", status, "", ()) is verdicts[0]
     assert {judge_status(call, status, "", ()) for call in READS} == {verdicts[1]}
@@ -55,15 +55,15 @@ def test_a_status_means_one_thing_for_creates_and_one_for_reads(status: int, ver
 
 @patient
 @given(st.integers(300, 999), st.sampled_from(READS), st.text())
-def test_nothing_makes_a_read_doubtful(status: int, call: str, detail: str) -> None:
+def test_a_failed_read_is_never_ambiguous(status: int, call: str, detail: str) -> None:
     """Whatever the answer: who only asks can ask again."""
     assert judge_status(call, status, detail, ()) is not Verdict.DOUBTFUL
 
 
 @patient
 @given(st.integers(500, 999), st.text())
-def test_no_5xx_proves_anything_of_a_create(status: int, detail: str) -> None:
-    """It is never simply sent again."""
+def test_a_create_that_met_a_5xx_is_always_ambiguous(status: int, detail: str) -> None:
+    """It is never simply sent again, since it may have been accepted."""
     assert judge_status("create", status, detail, ()) is Verdict.DOUBTFUL
 
 
@@ -76,7 +76,7 @@ def test_no_5xx_proves_anything_of_a_create(status: int, detail: str) -> None:
         (Symptom.UNREADABLE, Verdict.DOUBTFUL),
     ],
 )
-def test_the_lack_of_an_answer(symptom: Symptom, create: Verdict) -> None:
+def test_a_create_was_surely_not_accepted_only_without_a_connection(symptom: Symptom, create: Verdict) -> None:
     """Only where no connection was made it is sure that a create was not accepted."""
     assert judge_symptom("create", symptom) is create
     assert {judge_symptom(call, symptom) for call in READS} == {Verdict.LATER}
@@ -89,7 +89,7 @@ def test_every_symptom_has_its_row() -> None:
             judge_symptom(call, symptom)
 
 
-def test_a_429_that_counts_things_is_not_one_that_counts_requests() -> None:
+def test_a_429_for_a_full_plan_is_not_one_for_the_rate() -> None:
     """Trying a create again soon is useless then; a read is only told to wait."""
     assert judge_status("create", 429, PLAN_WORDS, ()) is Verdict.PLAN_FULL
     assert judge_status("create", 429, PLAN_WORDS.upper(), ()) is Verdict.PLAN_FULL
@@ -111,14 +111,14 @@ def test_a_429_that_counts_things_is_not_one_that_counts_requests() -> None:
         ((), Verdict.REFUSED),
     ],
 )
-def test_a_422_about_what_all_creates_say_alike_is_for_a_person(
+def test_a_422_about_the_jobs_settings_is_for_a_person(
     places: tuple[tuple[object, ...], ...], verdict: Verdict
 ) -> None:
     """Bisecting would send the same rules a thousand times; about the files it finds the one at fault."""
     assert judge_status("create", 422, "", places) is verdict
 
 
-def test_files_are_named_by_their_index() -> None:
+def test_a_422_names_files_by_their_index() -> None:
     """As `["body", "file_ids", 3]`, and nowhere else."""
     places = (
         ("body", "file_ids", 3),

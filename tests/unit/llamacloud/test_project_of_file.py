@@ -43,7 +43,7 @@ class Listing(httpx.AsyncBaseTransport):
         ([{"id": UUID, "project_id": 7}], None),
     ],
 )
-async def test_only_the_file_itself_tells_its_project(files: list[dict[str, Any]], project_id: str | None) -> None:
+async def test_a_project_is_taken_from_the_same_file_only(files: list[dict[str, Any]], project_id: str | None) -> None:
     """In whatever spelling the server lists it; another file's project, where the server ignores what it was asked
     for, and what is no project's name, say nothing."""
     async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:

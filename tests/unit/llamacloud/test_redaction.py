@@ -1,4 +1,4 @@
-"""What was told in confidence is hidden, however the words that repeat it are written."""
+"""Secrets are hidden, however a text of the server spells them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WRITTEN: list[Callable[[str], str]] = [
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("first", WRITTEN)
 @pytest.mark.parametrize("then", WRITTEN)
-def test_a_secret_is_hidden_however_it_is_written(
+def test_a_secret_is_hidden_in_every_escaped_form(
     secret: str, first: Callable[[str], str], then: Callable[[str], str]
 ) -> None:
     """As a proxy that repeats a request may do it: JSON as text within JSON, or as Python shows it."""
@@ -45,7 +45,7 @@ def test_a_secret_is_hidden_however_it_is_written(
 
 
 @given(st.text())
-def test_words_without_a_secret_stay_as_they_are(words: str) -> None:
+def test_text_without_a_secret_is_unchanged(words: str) -> None:
     """Whatever they are."""
     assert Secrets([]).hide(words) == words
     assert Secrets(["\x00nobody says this\x00"]).hide(words) == words
@@ -61,19 +61,19 @@ def test_any_secret_is_hidden(secret: str, first: Callable[[str], str], then: Ca
     assert MASK in Secrets([secret]).hide(words)
 
 
-def test_of_two_secrets_the_longer_goes_first() -> None:
+def test_the_longer_of_two_secrets_is_hidden_first() -> None:
     """Else its end would be left over."""
     assert Secrets(["secret", "secret word"]).hide("a secret word") == f"a {MASK}"
 
 
-def test_an_errors_json_is_hidden_everywhere() -> None:
+def test_secrets_are_hidden_in_all_of_an_errors_json() -> None:
     """In names as well."""
     body = {"detail": [{"loc": ["body", "SECRET", 3], "msg": "SECRET"}], "SECRET": None, "n": 1.5, "ok": True}
     hidden = Secrets(["SECRET"]).hide_in(body)
     assert hidden == {"detail": [{"loc": ["body", MASK, 3], "msg": MASK}], MASK: None, "n": 1.5, "ok": True}
 
 
-def test_a_jobs_words_are_hidden_and_its_facts_are_not() -> None:
+def test_secrets_are_hidden_in_a_jobs_message_but_not_its_fields() -> None:
     """A header's value may be the same word as a status, or as an ID."""
     job = JobView("SECRET", "SECRET", project_id="SECRET", error_message="no SECRET, no job")
     page = Secrets(["SECRET"]).hide_in_page(JobPage((job, JobView("b", "PENDING")), "SECRET"))

@@ -50,15 +50,15 @@ def test_ids_are_made_of_relative_paths(documents: Documents) -> None:
     assert documents.first_unknown_file([file_id("a.txt")]) is None
 
 
-def test_what_a_text_holds_decides(documents: Documents) -> None:
+def test_the_words_in_a_text_decide_its_type(documents: Documents) -> None:
     """Each text gets the rule whose words it holds; one that holds none gets no type."""
-    judge = documents.make_classifier(JobConfig(RULES))
-    found = {name: judge(file_id(name))["type"] for name in TEXTS}
+    classify = documents.make_classifier(JobConfig(RULES))
+    found = {name: classify(file_id(name))["type"] for name in TEXTS}
     expected = ["invoice", "contract", "recipe", None, None]
     assert list(found.values()) == expected
 
 
-def test_names_decide_nothing(folder: Path, documents: Documents) -> None:
+def test_a_file_name_has_no_effect_on_the_type(folder: Path, documents: Documents) -> None:
     """The same text under a misleading name gets the same type."""
     (folder / "contract.recipe").write_text(TEXTS["a.txt"])
     renamed = Documents(folder)
@@ -66,7 +66,7 @@ def test_names_decide_nothing(folder: Path, documents: Documents) -> None:
     renamed.close()
 
 
-def test_reasoning_names_the_words(documents: Documents) -> None:
+def test_reasoning_names_the_matched_words(documents: Documents) -> None:
     """The reasoning names matched words, and says that it is no language model."""
     result = documents.make_classifier(JobConfig(RULES))(file_id("deep/c"))
     assert '"oven"' in result["reasoning"] or '"bake"' in result["reasoning"]
@@ -74,7 +74,7 @@ def test_reasoning_names_the_words(documents: Documents) -> None:
     assert 0.5 <= result["confidence"] <= 1
 
 
-def test_one_document_can_be_told_apart(tmp_path: Path) -> None:
+def test_a_folder_of_one_document_can_be_ranked(tmp_path: Path) -> None:
     """Ranking works on a folder with one document, where every word is in more than half of all texts."""
     (tmp_path / "only").write_text(TEXTS["deep/b.pdf"] + " There is an invoice too.")
     documents = Documents(tmp_path)
@@ -82,8 +82,8 @@ def test_one_document_can_be_told_apart(tmp_path: Path) -> None:
     documents.close()
 
 
-def test_a_brief_is_judged_once(documents: Documents) -> None:
-    """A judge is made once per brief and is at hand from then on; other pages make another."""
+def test_a_classifier_is_made_once_for_each_config(documents: Documents) -> None:
+    """A classifier is made once for each config and is cached from then on; other pages make another."""
     config = JobConfig(RULES)
     assert documents.cached_classifier(config) is None
     assert documents.make_classifier(config) is documents.make_classifier(config) is documents.cached_classifier(config)
@@ -104,7 +104,7 @@ def test_only_the_pages_asked_for_are_read(folder: Path) -> None:
     documents.close()
 
 
-def test_pages_to_read() -> None:
+def test_pages_to_read_follow_max_pages_and_target_pages() -> None:
     """Five pages by default; target pages are 0-based, each once, ascending, at most `max_pages` of them."""
     assert pages_to_read(None) == (0, 1, 2, 3, 4)
     assert pages_to_read(ParsingConfiguration(max_pages=2)) == (0, 1)
@@ -122,7 +122,7 @@ def test_pages_are_cut_by_characters_not_bytes(tmp_path: Path) -> None:
     assert read_pages(path, [1]) == "ü" * 5
 
 
-def test_what_is_no_text_is_left_out(folder: Path, tmp_path: Path) -> None:
+def test_binaries_hidden_files_and_links_outside_are_left_out(folder: Path, tmp_path: Path) -> None:
     """Binaries, hidden files and folders, and links that lead out of the folder are not in the project."""
     (folder / "binary").write_bytes(b"ELF\0\1")
     (folder / ".hidden").write_text("x")
@@ -135,7 +135,7 @@ def test_what_is_no_text_is_left_out(folder: Path, tmp_path: Path) -> None:
     assert {entry.name for entry in Documents(folder).files} == {*TEXTS, "in", "latin"}
 
 
-def test_a_folder_that_cannot_serve_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_texts_is_refused(tmp_path: Path) -> None:
     """A missing folder, a file, and a folder without texts are UsageErrors with a hint."""
     (tmp_path / "file").write_text("x")
     (tmp_path / "bare").mkdir()
@@ -145,10 +145,10 @@ def test_a_folder_that_cannot_serve_is_refused(tmp_path: Path) -> None:
         assert caught.value.hint
 
 
-def test_an_open_project_answers_any_id_always_the_same() -> None:
+def test_an_open_project_gives_any_id_the_same_answer_each_time() -> None:
     """Any ID is known, about 5 % match no rule, all types occur, and nothing changes between two projects."""
-    judge, again = (OpenProject().make_classifier(JobConfig(RULES)) for _ in range(2))
-    answers = [judge(f"id-{number}") for number in range(2_000)]
+    classify, again = (OpenProject().make_classifier(JobConfig(RULES)) for _ in range(2))
+    answers = [classify(f"id-{number}") for number in range(2_000)]
     assert answers == [again(f"id-{number}") for number in range(2_000)]
     types = [answer["type"] for answer in answers]
     assert 60 < types.count(None) < 140

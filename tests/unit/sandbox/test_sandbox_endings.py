@@ -15,12 +15,12 @@ def endings(faults: Faults, count: int = 1_000) -> list[JobEnding]:
     return [decide_ending(faults, FILE_IDS, random) for _ in range(count)]
 
 
-def test_kind_by_default() -> None:
+def test_without_faults_every_job_succeeds() -> None:
     """Without faults every job succeeds whole."""
     assert set(endings(Faults())) == {JobEnding()}
 
 
-def test_endings_come_as_often_as_told() -> None:
+def test_job_endings_come_with_their_probabilities() -> None:
     """ERROR, CANCELLED and PARTIAL_SUCCESS have their probabilities."""
     counts = Counter(ending.status for ending in endings(Faults(error=0.1, cancelled=0.2, partial=0.3)))
     assert 70 < counts[JobStatus.ERROR] < 130
@@ -28,7 +28,7 @@ def test_endings_come_as_often_as_told() -> None:
     assert 180 < counts[JobStatus.PARTIAL_SUCCESS] < 260
 
 
-def test_partial_leaves_files_null_and_absent() -> None:
+def test_a_partial_job_has_null_and_missing_results() -> None:
     """A job that ends partial has files without a result and files missing, never the same, a tenth in all."""
     for ending in endings(Faults(partial=1), count=50):
         assert ending.status is JobStatus.PARTIAL_SUCCESS
@@ -53,14 +53,14 @@ def test_a_job_of_one_file_can_be_partial() -> None:
     assert (ending.status, ending.null) == (JobStatus.PARTIAL_SUCCESS, (0,))
 
 
-def test_null_results_are_per_file() -> None:
+def test_null_results_are_drawn_for_each_file() -> None:
     """`null_result` strikes single files, and its job is PARTIAL_SUCCESS exactly if one was struck."""
     drawn = endings(Faults(null_result=0.02))
     assert 600 < sum(len(ending.null) for ending in drawn) < 1_000
     assert all((ending.status is JobStatus.PARTIAL_SUCCESS) == bool(ending.null) for ending in drawn)
 
 
-def test_poison_ends_its_job_always() -> None:
+def test_a_poison_file_always_fails_its_job() -> None:
     """Any job that holds a poisonous file ends ERROR, with a message, whatever else was drawn."""
     for faults in (Faults(poison=frozenset({"file-17"}), cancelled=1), Faults(poison_share=0.2)):
         assert {ending.status for ending in endings(faults, 20)} == {JobStatus.ERROR}
@@ -68,7 +68,7 @@ def test_poison_ends_its_job_always() -> None:
     assert decide_ending(Faults(poison=frozenset({"x"})), FILE_IDS, Random(0)) == JobEnding()
 
 
-def test_a_share_of_poison_is_always_the_same_files() -> None:
+def test_poison_share_always_means_the_same_files() -> None:
     """Which files are poison by share depends on their IDs only."""
     faults = Faults(poison_share=0.3)
     bad = [decide_ending(faults, [file_id], Random(0)).status for file_id in FILE_IDS]
@@ -76,14 +76,14 @@ def test_a_share_of_poison_is_always_the_same_files() -> None:
     assert 5 < bad.count(JobStatus.ERROR) < 20
 
 
-def test_stuck_jobs_never_end() -> None:
+def test_a_stuck_job_never_ends() -> None:
     """A job that is stuck is PENDING for ever, whatever else was drawn."""
     assert {ending.status for ending in endings(Faults(stuck=1, error=1, poison_share=1))} == {JobStatus.PENDING}
     assert 70 < [ending.status for ending in endings(Faults(stuck=0.1))].count(JobStatus.PENDING) < 130
 
 
 @pytest.mark.parametrize("oddity", ODDITIES)
-def test_oddities_are_faults_and_leave_the_ending_alone(oddity: Oddity) -> None:
+def test_an_oddity_does_not_change_how_jobs_end(oddity: Oddity) -> None:
     """Each oddity is a fault of its own with its probability, and changes nothing about how jobs end."""
     odd = endings(Faults.model_validate({oddity: 0.2, "partial": 0.3}))
     assert 150 < sum(ending.oddities == (oddity,) for ending in odd) < 250

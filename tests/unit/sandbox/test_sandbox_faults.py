@@ -12,7 +12,7 @@ FILE_IDS = [f"file-{number}" for number in range(1_000)]
 PAGE = (Path(__file__).parents[3] / "classify_batch" / "manual" / "sandbox.md").read_text("utf-8")
 
 
-def test_kind_by_default() -> None:
+def test_all_faults_are_off_by_default() -> None:
     """Without faults nothing happens to any request, no file is refused, and there is no outage."""
     assert {probability for _, probability in Faults().request_probabilities()} == {0.0}
     assert not any(
@@ -21,14 +21,14 @@ def test_kind_by_default() -> None:
     assert not any(Faults().is_in_outage(elapsed_s) for elapsed_s in range(100))
 
 
-def test_short_names_are_faults() -> None:
+def test_each_short_name_is_a_fault_of_its_own() -> None:
     """Each short name of the table is a fault of its own."""
     assert set(SHORT_NAMES) < set(Faults.model_fields)
-    told = Faults.model_validate(dict.fromkeys(SHORT_NAMES, 1))
-    assert dict(told.request_probabilities()) == dict.fromkeys(SHORT_NAMES.values(), 1.0)
+    given = Faults.model_validate(dict.fromkeys(SHORT_NAMES, 1))
+    assert dict(given.request_probabilities()) == dict.fromkeys(SHORT_NAMES.values(), 1.0)
 
 
-def test_any_misfortune_can_be_told_flat_or_nested(tmp_path: Path) -> None:
+def test_request_faults_can_be_given_flat_or_nested(tmp_path: Path) -> None:
     """CALL.MOMENT.WHAT is one name, dotted keys or a table in TOML; beside a file, the one given wins."""
     path = tmp_path / "faults.toml"
     path.write_text('error = 0.5\ncreate.after.502 = 0.1\n"read.before.429" = 0.2\n[any.before]\nreset = 0.3\n')
@@ -39,7 +39,7 @@ def test_any_misfortune_can_be_told_flat_or_nested(tmp_path: Path) -> None:
     assert Faults.of({"list.before.404": 1}, "here") == Faults(request_faults={"list.before.404": 1})
 
 
-def test_a_share_of_files_is_always_the_same_files() -> None:
+def test_a_share_of_files_always_means_the_same_files() -> None:
     """Which files a share means depends on their IDs only, and not on what else is wrong with them."""
     faults = Faults(poison_share=0.3, foreign_share=0.3, foreign=frozenset({"file-7"}))
     poison, foreign = (
@@ -51,11 +51,11 @@ def test_a_share_of_files_is_always_the_same_files() -> None:
     assert len(poison & foreign) < 130
 
 
-def test_outages_come_as_told() -> None:
-    """Outages begin after a time or a period, last as long as told, and come again, once, or not at all."""
+def test_outages_begin_and_last_as_set() -> None:
+    """Outages begin after a time or a period, last as long as set, and come again, once, or not at all."""
 
-    def down(**told: float) -> list[int]:
-        faults = Faults.model_validate(told)
+    def down(**given: float) -> list[int]:
+        faults = Faults.model_validate(given)
         return [elapsed_s for elapsed_s in range(12) if faults.is_in_outage(elapsed_s)]
 
     assert down(outage_every_s=5, outage_for_s=2) == [5, 6, 10, 11]
@@ -92,16 +92,16 @@ def test_wrong_faults_are_refused(tmp_path: Path, text: str) -> None:
     assert "error" in caught.value.hint
 
 
-def test_faults_are_set_by_words(tmp_path: Path) -> None:
+def test_faults_mean_the_same_on_the_command_line_and_in_a_file(tmp_path: Path) -> None:
     """As --fault gives them, and as a file has them: the same faults."""
-    told = {"create_slow": 0.5, "accept_after_s": 70.0, "results_lag_s": 3.0, "results_lag_shows": "half"}
-    told |= {"list_hides_after_s": 1.0, "list_hides_for_s": 2.0, "overlap": 0.25, "overlap_mode": "MULTIMODAL"}
-    told |= {"same_job_id": 0.1, "error_first": 0.2, "error_first_s": 4.0, "created_at_jitter_s": 6.0}
+    given = {"create_slow": 0.5, "accept_after_s": 70.0, "results_lag_s": 3.0, "results_lag_shows": "half"}
+    given |= {"list_hides_after_s": 1.0, "list_hides_for_s": 2.0, "overlap": 0.25, "overlap_mode": "MULTIMODAL"}
+    given |= {"same_job_id": 0.1, "error_first": 0.2, "error_first_s": 4.0, "created_at_jitter_s": 6.0}
     path = tmp_path / "faults.toml"
-    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()))
+    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items()))
     faults = Faults.load(path)
-    assert faults == Faults.of({name: str(value) for name, value in told.items()}, "--fault")
-    assert faults.model_dump(include=set(told)) == told
+    assert faults == Faults.of({name: str(value) for name, value in given.items()}, "--fault")
+    assert faults.model_dump(include=set(given)) == given
 
 
 def test_a_missing_faults_file_is_refused(tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_a_missing_faults_file_is_refused(tmp_path: Path) -> None:
         Faults.load(tmp_path / "nowhere.toml")
 
 
-def test_all_wrong_faults_are_told_at_once() -> None:
-    """Each wrong name is told with what is wrong with it, whichever kind it is of."""
+def test_all_wrong_faults_are_reported_at_once() -> None:
+    """Each wrong name is reported with what is wrong with it, whichever kind it is of."""
     with pytest.raises(SettingsError) as caught:
         Faults.of({"error": 2, "create.after.302": 1, "get.before.reset": 7}, "here")
     said = str(caught.value)

@@ -22,8 +22,8 @@ RULES = [{"type": "invoice", "description": "has line items, a total and “quot
 
 
 def draft(job_table: JobTable, *file_ids: str) -> SandboxJob:
-    told = {"file_ids": file_ids, "rules": RULES, "parsing_configuration": {"max_pages": 2, "target_pages": [0, 3]}}
-    return job_table.draft_job(parse_create_request(CreateBody.model_validate(told)), "p", 1.5)
+    given = {"file_ids": file_ids, "rules": RULES, "parsing_configuration": {"max_pages": 2, "target_pages": [0, 3]}}
+    return job_table.draft_job(parse_create_request(CreateBody.model_validate(given)), "p", 1.5)
 
 
 def fill(path: Path, count: int) -> list[SandboxJob]:
@@ -37,8 +37,8 @@ def fill(path: Path, count: int) -> list[SandboxJob]:
     return jobs
 
 
-def test_jobs_come_back_as_they_were(tmp_path: Path) -> None:
-    """Outcome, duration, gaps and everything told are the same after a restart."""
+def test_jobs_are_read_back_unchanged(tmp_path: Path) -> None:
+    """Ending, duration, gaps and configuration are the same after a restart."""
     jobs = fill(tmp_path / "new" / "jobs.jsonl", 30)
     job_table = JobTable(Options(), seed=99)
     for job in read_jobs(tmp_path / "new" / "jobs.jsonl"):
@@ -50,7 +50,7 @@ def test_jobs_come_back_as_they_were(tmp_path: Path) -> None:
     assert len({job.clock_shift_s for job in jobs}) == len(jobs)
 
 
-def test_a_ledger_from_before_oddities_is_read(tmp_path: Path) -> None:
+def test_a_ledger_without_oddities_can_be_read(tmp_path: Path) -> None:
     """Lines that don't say what is odd about a job, its end or its clock come back as jobs with nothing odd."""
     path = tmp_path / "jobs.jsonl"
     jobs = fill(path, 5)
@@ -64,7 +64,7 @@ def test_a_ledger_from_before_oddities_is_read(tmp_path: Path) -> None:
     assert list(read_jobs(path)) == [replace(job, rank=0) for job in plain]
 
 
-def test_a_ledger_from_before_v2_is_read(tmp_path: Path) -> None:
+def test_a_ledger_without_versions_can_be_read(tmp_path: Path) -> None:
     """Lines that name no version and no transaction are jobs of v1."""
     path = tmp_path / "jobs.jsonl"
     jobs = fill(path, 3)
@@ -77,11 +77,11 @@ def test_a_ledger_from_before_v2_is_read(tmp_path: Path) -> None:
 
 
 def fill_v2(path: Path) -> JobTable:
-    """A world of a cancelled job, a deleted one and one that is neither, and of a job of v1."""
+    """A table of a cancelled job, a deleted one and one that is neither, and a job of v1."""
     job_table, ledger = JobTable(Options(), seed=5), Ledger(path)
     for key in ("a", "b", "c"):
-        told = {"rules": RULES, "parsing_configuration": {"target_pages": "1,3-5", "lang": "de"}}
-        body = v2.CreateBody.model_validate({"file_input": key, "configuration": told, "transaction_id": key})
+        given = {"rules": RULES, "parsing_configuration": {"target_pages": "1,3-5", "lang": "de"}}
+        body = v2.CreateBody.model_validate({"file_input": key, "configuration": given, "transaction_id": key})
         job = job_table.draft_job(parse_create_request(body), "p", 1.5)
         ledger.append_job(job)
         job_table.add_job(job)
@@ -97,7 +97,7 @@ def fill_v2(path: Path) -> JobTable:
     return job_table
 
 
-def test_what_happened_to_v2_jobs_comes_back(tmp_path: Path) -> None:
+def test_cancelled_and_deleted_v2_jobs_are_read_back(tmp_path: Path) -> None:
     """Cancelled, deleted, with their transactions and briefs: the jobs are as they were, and only answers are paid."""
     job_table = fill_v2(tmp_path / "jobs.jsonl")
     again = JobTable(Options(), seed=99)
@@ -112,7 +112,7 @@ def test_what_happened_to_v2_jobs_comes_back(tmp_path: Path) -> None:
     assert read_billed(tmp_path / "jobs.jsonl") == {"b": 1, "c": 1, "d": 1}
 
 
-def test_versions_that_were_told_the_same_stay_apart(tmp_path: Path) -> None:
+def test_jobs_of_both_versions_with_the_same_rules_stay_apart(tmp_path: Path) -> None:
     """Jobs of v1 and v2 with the same rules come back each in its version."""
     job_table, ledger = JobTable(Options(), seed=5), Ledger(tmp_path / "jobs.jsonl")
     old = CreateBody.model_validate({"file_ids": ["a"], "rules": RULES})
@@ -123,7 +123,7 @@ def test_versions_that_were_told_the_same_stay_apart(tmp_path: Path) -> None:
     assert [job.version for job in read_jobs(tmp_path / "jobs.jsonl")] == ["v1", "v2", "v1"]
 
 
-def test_what_happened_to_an_unknown_job_is_damage(tmp_path: Path) -> None:
+def test_a_cancellation_of_an_unknown_job_is_damage(tmp_path: Path) -> None:
     """A cancellation of a job that no line before it holds is not passed over."""
     path = tmp_path / "jobs.jsonl"
     fill_v2(path)
@@ -148,7 +148,7 @@ def test_a_torn_last_line_is_cut_at_every_byte(tmp_path: Path) -> None:
         assert torn.read_bytes() == text
 
 
-def test_a_whole_line_that_is_no_job_is_named(tmp_path: Path) -> None:
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     """Damage is not passed over: file and line are named."""
     path = tmp_path / "jobs.jsonl"
     fill(path, 3)

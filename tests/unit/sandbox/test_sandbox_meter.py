@@ -6,19 +6,19 @@ from classify_batch.sandbox.server.bodies_v1 import decode_page_token, encode_pa
 from classify_batch.sandbox.server.meter import Meter, RateLimit, WindowLimit
 
 
-def test_the_rate_itself_always_passes() -> None:
+def test_a_client_at_exactly_the_rate_is_never_refused() -> None:
     """A client that keeps exactly the rate is never refused."""
     limit = RateLimit(20)
     assert all(limit.try_to_pass(number / 20) for number in range(2_000))
 
 
-def test_beyond_the_rate_is_refused() -> None:
+def test_requests_beyond_the_rate_are_refused() -> None:
     """Over any time no more pass than the rate allows, beside the one second's worth at the start."""
     limit = RateLimit(10)
     assert sum(limit.try_to_pass(number / 1_000) for number in range(5_000)) == pytest.approx(60, abs=1)
 
 
-def test_a_refused_request_takes_nothing() -> None:
+def test_a_refused_request_does_not_delay_the_next() -> None:
     """Hammering doesn't put off the next pass."""
     limit = RateLimit(0.5)
     assert limit.try_to_pass(0.0)
@@ -26,7 +26,7 @@ def test_a_refused_request_takes_nothing() -> None:
     assert limit.try_to_pass(2.0)
 
 
-def test_no_window_of_a_second_holds_more() -> None:
+def test_no_second_lets_more_creates_pass_than_the_limit() -> None:
     """However creates come, no second that begins anywhere lets more pass; and none is refused without need."""
     limit, random = WindowLimit(40), Random(1)
     passed: list[float] = []
@@ -41,13 +41,13 @@ def test_no_window_of_a_second_holds_more() -> None:
 
 
 @pytest.mark.parametrize("start_s", [0.1, 1.7e9])
-def test_exactly_the_window_always_passes(start_s: float) -> None:
+def test_creates_at_exactly_the_limit_always_pass(start_s: float) -> None:
     """A client that keeps exactly the rate is never refused, whatever floats make of its times."""
     limit = WindowLimit(40)
     assert all(limit.try_to_pass(start_s + number / 40) for number in range(2_000))
 
 
-def test_the_busiest_second_is_found() -> None:
+def test_the_meter_finds_the_busiest_second() -> None:
     """The most requests in any window of one second, wherever it begins."""
     meter = Meter()
     for at_s in (0.0, 0.9, 1.1, 1.2, 1.89, 5.0):
@@ -55,7 +55,7 @@ def test_the_busiest_second_is_found() -> None:
     assert meter.per_s_max == 4
 
 
-def test_tokens_are_good_for_their_place_only() -> None:
+def test_a_page_token_is_valid_for_its_own_list_only() -> None:
     """A token gives its position back, and is refused elsewhere or when made up."""
     token = encode_page_token("jobs of p", -(2**70))
     assert decode_page_token("jobs of p", token) == -(2**70)

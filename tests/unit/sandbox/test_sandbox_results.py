@@ -14,8 +14,8 @@ def make_job(*odd: Oddity, **faults: float) -> SandboxJob:
     """A job of the files a, b and c."""
     rule = {"type": "invoice", "description": "has line items and a total"}
     body = CreateBody.model_validate({"file_ids": ["a", "b", "c"], "rules": [rule]})
-    told = Faults.model_validate({**dict.fromkeys(odd, 1), **faults})
-    return JobTable(Options(faults=told), seed=1).draft_job(parse_create_request(body), "p", 0.0)
+    options = Faults.model_validate({**dict.fromkeys(odd, 1), **faults})
+    return JobTable(Options(faults=options), seed=1).draft_job(parse_create_request(body), "p", 0.0)
 
 
 def ids(job: SandboxJob, size: int | None = None) -> list[list[str | None]]:
@@ -29,21 +29,21 @@ def ids(job: SandboxJob, size: int | None = None) -> list[list[str | None]]:
         start = page.next_start
 
 
-def test_pages_hold_each_file_once() -> None:
-    """All in one page, or in pages of the size told, with the total; the last names no next one."""
+def test_pages_of_results_hold_each_file_once() -> None:
+    """All in one page, or in pages of the size that was set, with the total; the last names no next one."""
     assert ids(make_job()) == [["a", "b", "c"]]
     assert ids(make_job(), 2) == [["a", "b"], ["c"]]
     assert ids(make_job(), 3) == [["a", "b", "c"]]
     assert read_results_page(make_job(), 2, 2).total == 3
 
 
-def test_an_item_can_come_twice() -> None:
+def test_a_doubled_result_comes_twice() -> None:
     """The very same item, with the same place, so that its id is the same too."""
     page = read_results_page(make_job("doubled"), 0, None)
     assert page.entries == [*page.entries[:3], ResultEntry(0, "a", "a", True)]
 
 
-def test_items_can_be_about_nobody() -> None:
+def test_results_can_name_no_file_or_an_unasked_one() -> None:
     """An item about a file that nobody asked for and one about no file, beside those asked for, are not billed."""
     job = make_job("unasked", "nameless")
     entries = read_results_page(job, 0, None).entries
@@ -54,7 +54,7 @@ def test_items_can_be_about_nobody() -> None:
     assert count_billed([job]) == {"a": 1, "b": 1, "c": 1}
 
 
-def test_pages_can_have_no_end() -> None:
+def test_endless_results_repeat_the_first_page() -> None:
     """Whatever page is asked for, it is the first, and names a next one."""
     job = make_job("endless_results")
     assert read_results_page(job, 0, 2) == read_results_page(job, 2, 2)
@@ -63,7 +63,7 @@ def test_pages_can_have_no_end() -> None:
         assert read_results_page(job, 0, size).total == 3
 
 
-def test_results_that_lag_are_not_whole() -> None:
+def test_lagging_results_are_incomplete() -> None:
     """No items, items without an answer, or the first half of the items, rounded down; in pages, with their total."""
 
     def shown(lag: ResultsLag | None, job: SandboxJob) -> list[tuple[str | None, bool]]:
@@ -80,7 +80,7 @@ def test_results_that_lag_are_not_whole() -> None:
 
 
 @pytest.mark.parametrize("fault", ["error", "cancelled", "stuck"])
-def test_jobs_without_answers_have_nothing_odd_either(fault: str) -> None:
+def test_a_failed_job_has_no_odd_results(fault: str) -> None:
     """A job that answers nothing has an empty page."""
     job = make_job("doubled", "unasked", "nameless", **{fault: 1.0})
     assert ids(job) == [[]]

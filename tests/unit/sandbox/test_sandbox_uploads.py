@@ -37,7 +37,7 @@ async def send(client: httpx.AsyncClient, name: str = "a.txt", external_id: str 
     return await client.post(FILES, data=fields, files={"file": (name, CONTENT)}, params=params)
 
 
-def test_an_upload_is_answered_and_listed(tmp_path: Path) -> None:
+def test_an_upload_is_listed_and_classified(tmp_path: Path) -> None:
     """It has the documented fields, is found by each filter, in its own project only, and also after a restart."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -70,7 +70,7 @@ def test_an_upload_is_answered_and_listed(tmp_path: Path) -> None:
     ] * 2
 
 
-def test_what_a_create_takes_is_found_by_its_id(tmp_path: Path) -> None:
+def test_a_file_that_a_create_accepts_is_found_by_its_id(tmp_path: Path) -> None:
     """Without documents any ID is known, listed or not, each once; with documents only theirs."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -88,7 +88,7 @@ def test_what_a_create_takes_is_found_by_its_id(tmp_path: Path) -> None:
     assert uploaded in found
 
 
-def test_pages_go_on_from_what_was_held_to_what_was_brought() -> None:
+def test_the_file_list_shows_uploads_behind_the_project_files() -> None:
     """Each file once, whatever the size of a page."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -110,7 +110,7 @@ def test_pages_go_on_from_what_was_held_to_what_was_brought() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 50, 10_000])
-def test_a_body_may_come_in_any_pieces(step: int) -> None:
+def test_an_upload_is_parsed_in_blocks_of_any_size(step: int) -> None:
     """The content is the same wherever it is cut."""
     request = httpx.Request("POST", "http://x", data={"purpose": "p"}, files={"file": ("n", CONTENT)})
     body = request.read()
@@ -122,15 +122,15 @@ def test_a_body_may_come_in_any_pieces(step: int) -> None:
     assert (parts.size, parts.digest.digest()) == (len(CONTENT), hashlib.sha256(CONTENT).digest())
 
 
-def test_what_is_no_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another media type, no file, half a body: 422. Too large: 413. No key: 401."""
     monkeypatch.setattr(module, "UPLOAD_BYTES_MAX", len(CONTENT) - 1)
 
     async def script(client: httpx.AsyncClient) -> Any:
         other = await client.post(FILES, json={})
-        told = {"purpose": "classify"}
-        nothing = await client.post(FILES, data=told, files={"no_file": ("a", b"x")})
-        whole = client.build_request("POST", FILES, data=told, files={"file": ("a", b"x")})
+        fields = {"purpose": "classify"}
+        nothing = await client.post(FILES, data=fields, files={"no_file": ("a", b"x")})
+        whole = client.build_request("POST", FILES, data=fields, files={"file": ("a", b"x")})
         half = await client.post(
             FILES, content=whole.read()[:-10], headers={"Content-Type": whole.headers["content-type"]}
         )
@@ -141,8 +141,8 @@ def test_what_is_no_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert talk(script) == [422, 422, 422, 413, 401]
 
 
-def test_a_slow_upload_is_kept() -> None:
-    """A misfortune that reads the request first leaves it to be read."""
+def test_a_slow_upload_keeps_its_body() -> None:
+    """A fault that reads the request first leaves its body to be read by the handler."""
 
     async def script(client: httpx.AsyncClient) -> Any:
         return (await send(client)).json()["name"]

@@ -23,8 +23,8 @@ from classify_batch.sandbox.faults.request_faults import (
 from classify_batch.sandbox.server.fault_responses import make_fault_response
 
 
-def test_every_name_of_the_grammar_means_what_it_says() -> None:
-    """Each call meets each misfortune at each moment, by a name made of the three."""
+def test_each_fault_name_affects_its_calls_in_its_phase() -> None:
+    """A name CALL.MOMENT.WHAT affects its calls, in its phase, and nothing else."""
     for call, phase, what in product(CALLS, PHASES, [*WHATS, "400", "599"]):
         fault = parse_request_fault(f"{call}.{phase}.{what}")
         assert fault == RequestFault(CALLS[call], phase, what)
@@ -36,19 +36,19 @@ def test_every_name_of_the_grammar_means_what_it_says() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "create", "create.after", "x.after.502", "create.x.502", "create.after.399"])
-def test_other_names_are_refused(name: str) -> None:
+def test_a_malformed_fault_name_is_refused(name: str) -> None:
     """A name that isn't CALL.MOMENT.WHAT is a ValueError that says which part is wrong."""
     with pytest.raises(ValueError, match=r"one of|before or after"):
         parse_request_fault(name)
 
 
-def test_short_names_stand_for_full_ones() -> None:
-    """Each short name is a misfortune, and no two are the same."""
+def test_short_names_stand_for_different_faults() -> None:
+    """Each short name is a fault, and no two are the same."""
     assert len({parse_request_fault(name) for name in SHORT_NAMES.values()}) == len(SHORT_NAMES)
 
 
-def test_misfortunes_come_as_often_as_told() -> None:
-    """Each strikes with its probability; those that are told first go first."""
+def test_request_faults_come_with_their_probabilities() -> None:
+    """Each comes with its probability; those that are given first are drawn first."""
     sampler = FaultSampler([("create.before.503", 0.1), ("any.before.reset", 0.2), ("create.after.close", 1)], seed=5)
     drawn = Counter(sampler.draw_fault("create", "before").what for _ in range(2_000))
     assert 160 < drawn["503"] < 240
@@ -56,13 +56,13 @@ def test_misfortunes_come_as_often_as_told() -> None:
     assert drawn["close"] == 0
 
 
-def test_slow_goes_with_any_other() -> None:
-    """A slow request can meet something else besides, whichever was told first."""
+def test_a_slow_request_can_meet_another_fault_too() -> None:
+    """A slow request can meet another fault as well, whichever was given first."""
     for rows in ([("any.after.slow", 1.0), ("any.after.502", 1.0)], [("get.after.slow", 1.0), ("get.after.cut", 1.0)]):
         assert FaultSampler(rows, seed=1).draw_fault("get", "after") == Draw(True, rows[1][0].rpartition(".")[2])
 
 
-def test_same_seed_same_misfortunes() -> None:
+def test_the_same_seed_draws_the_same_faults() -> None:
     """The seed decides."""
 
     def drawn(seed: int) -> list[Draw]:
@@ -72,7 +72,7 @@ def test_same_seed_same_misfortunes() -> None:
     assert drawn(4) == drawn(4) != drawn(5)
 
 
-def test_faults_of_creates_come_as_often_as_set() -> None:
+def test_create_faults_come_with_their_probabilities() -> None:
     """With their probability, by the seed."""
 
     def drawn(seed: int, **probabilities: float) -> list[bool]:
@@ -85,7 +85,7 @@ def test_faults_of_creates_come_as_often_as_set() -> None:
     assert not any(drawn(4))
 
 
-def test_everything_that_can_happen_has_a_face() -> None:
+def test_every_fault_has_a_response() -> None:
     """Each word and each status has something that a client gets, for reads and for creates, work done or not."""
     for what in (*WHATS.keys() - {SLOW}, *map(str, STATUSES)):
         for call in ("create", "get", "cancel", "delete"):

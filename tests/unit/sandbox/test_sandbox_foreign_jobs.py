@@ -33,34 +33,34 @@ def make_job_v2(job_table: JobTable) -> SandboxJob:
 
 
 @pytest.mark.parametrize(("count", "shared"), [(1, 1), (4, 2), (5, 3), (499, 250)])
-def test_others_order_half_of_the_same_files(count: int, shared: int) -> None:
+def test_a_foreign_job_shares_half_of_the_files(count: int, shared: int) -> None:
     """A random half of them, rounded up, and as many others, all mixed, by the same rules and within the limit."""
     file_ids = [f"file-{number}" for number in range(count)]
     job = make_job(make_job_table(), *file_ids)
-    orders = [overlapping_create_request(job, None, Random(seed)) for seed in range(20)]
-    for order in orders:
-        assert len(order.file_ids) == len(set(order.file_ids)) == 2 * shared <= 500
-        assert len(set(order.file_ids) & set(file_ids)) == shared
-        assert (order.config, order.mode, order.transaction_id) == (job.config, "FAST", None)
+    create_requests = [overlapping_create_request(job, None, Random(seed)) for seed in range(20)]
+    for create_request in create_requests:
+        assert len(create_request.file_ids) == len(set(create_request.file_ids)) == 2 * shared <= 500
+        assert len(set(create_request.file_ids) & set(file_ids)) == shared
+        assert (create_request.config, create_request.mode, create_request.transaction_id) == (job.config, "FAST", None)
     if count > 1:
-        assert len({frozenset(order.file_ids) for order in orders}) > 1
+        assert len({frozenset(create_request.file_ids) for create_request in create_requests}) > 1
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(None, "MULTIMODAL"), ("FAST", "FAST")])
-def test_others_can_order_another_mode(mode: str | None, expected: str) -> None:
+def test_a_foreign_job_can_have_another_mode(mode: str | None, expected: str) -> None:
     """On v1 the one that is set, else the job's."""
     assert (
         overlapping_create_request(make_job(make_job_table(), "a", mode="MULTIMODAL"), mode, Random(1)).mode == expected
     )
 
 
-def test_on_v2_others_order_the_same_file() -> None:
+def test_on_v2_a_foreign_job_has_the_same_file() -> None:
     """In the mode that v2 has, and by no transaction: that is the client's own."""
-    order = overlapping_create_request(make_job_v2(make_job_table()), "MULTIMODAL", Random(1))
-    assert (order.file_ids, order.mode, order.transaction_id) == (("a",), "FAST", None)
+    create_request = overlapping_create_request(make_job_v2(make_job_table()), "MULTIMODAL", Random(1))
+    assert (create_request.file_ids, create_request.mode, create_request.transaction_id) == (("a",), "FAST", None)
 
 
-def test_jobs_of_others_live_as_others_do() -> None:
+def test_foreign_jobs_have_their_own_durations_and_endings() -> None:
     """Each has its own duration and end, half of them with gaps, and the project of the job that it overlaps."""
     job_table = make_job_table()
     jobs = [make_job(job_table, *"abcdefgh") for _ in range(100)]
@@ -74,8 +74,9 @@ def test_jobs_of_others_live_as_others_do() -> None:
     assert {make_job_table(error=1).draft_overlapping_job(jobs[0], 6.0).ending.status} == {JobStatus.ERROR}
 
 
-def test_the_client_pays_only_for_its_own() -> None:
-    """Others' jobs are in the world and its count of unfinished jobs, but not in what was paid; nor once cancelled."""
+def test_the_client_pays_only_for_its_own_jobs() -> None:
+    """Foreign jobs are in the table and count as unfinished, but are never billed to the client, even cancelled
+    ones."""
     job_table = make_job_table()
     job = make_job_v2(job_table)
     others = [job_table.add_job(job_table.draft_overlapping_job(job, 5.0)) for _ in range(10)]
@@ -87,7 +88,7 @@ def test_the_client_pays_only_for_its_own() -> None:
     assert (job_table.credits_spent, job_table.count_unfinished(5.0)) == (1, 1)
 
 
-def test_the_ledger_knows_whose_a_job_is(tmp_path: Path) -> None:
+def test_the_ledger_keeps_which_jobs_are_foreign(tmp_path: Path) -> None:
     """Read back, others' jobs are others' still, and not on the client's bill."""
     path = tmp_path / "jobs.jsonl"
     job_table, ledger = make_job_table(), Ledger(path)
@@ -105,7 +106,7 @@ def test_the_ledger_knows_whose_a_job_is(tmp_path: Path) -> None:
     assert again.credits_spent == job_table.credits_spent == 10
 
 
-def test_a_ledger_from_before_others_is_read(tmp_path: Path) -> None:
+def test_a_ledger_without_foreign_jobs_can_be_read(tmp_path: Path) -> None:
     """Lines that don't say whose a job is are the client's."""
     path = tmp_path / "jobs.jsonl"
     ledger = Ledger(path)
