@@ -60,6 +60,7 @@ class Connection(httpx.AsyncBaseTransport):
 
     async def _connect_if_needed(self) -> httpcore.AsyncHTTPConnection:
         connection = self._connection
+        # A server may have closed the connection while it was idle: a request must not be the first to find out.
         if connection is not None and (connection.has_expired() or not connection.is_idle()):
             await self.aclose()
             connection = None
@@ -90,6 +91,7 @@ def translate_errors() -> Iterator[None]:
     try:
         yield
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, httpcore.ProxyError) as error:
+        # httpx maps these errors itself only in its own transport.
         kind: type[httpx.TransportError] = getattr(httpx, type(error).__name__)
         raise kind(str(error)) from error
 

@@ -37,6 +37,7 @@ _CREATE_STATUSES = {
     401: Verdict.KEY_REFUSED,
     402: Verdict.NO_CREDIT,
     403: Verdict.KEY_REFUSED,
+    # 408 and 409 don't say whether the API had accepted the job by then.
     408: Verdict.DOUBTFUL,
     409: Verdict.DOUBTFUL,
     413: Verdict.REFUSED,
@@ -68,6 +69,7 @@ def judge_symptom(call: str, symptom: Symptom) -> Verdict:
 def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object, ...], ...]) -> Verdict:
     """What an HTTP status other than 2xx means. Statuses that no table has: 5xx proves nothing; the rest (redirects,
     405, 410…) shows that this address doesn't speak the API."""
+    # Both kinds of 429 have the same status: only the message tells a full plan from the request rate.
     if status == 429 and _PLAN_WORDS in detail.lower():
         return Verdict.PLAN_FULL if call == CREATE else Verdict.LATER
     if call == CREATE and status == 422 and places and all(names_the_request(place) for place in places):

@@ -124,6 +124,7 @@ class FileClient:
         found = await self._client.send_request(
             "files", "GET", files.FILES_PATH, files.read_stored_files, params=params
         )
+        # By the server's clock: ours may be wrong, and `expires_at` is the server's time.
         now_s = self._clock.wall_s() + (self._client.clock_skew_s or 0.0)
         return next(
             (
@@ -171,6 +172,7 @@ class FileLookup:
     async def _look_up(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
         if not file_ids:
             return []
+        # httpx raises for a longer URL, and that is no error of the API.
         if len(file_ids) > 1 and len(urlencode({"file_ids": file_ids}, doseq=True)) > _QUERY_CHARACTERS_MAX:
             return await self._look_up_by_halves(file_ids)
         try:
@@ -185,6 +187,7 @@ class FileLookup:
                 raise LookupRefusedError(str(error)) from None
             if len(file_ids) > 1:
                 return await self._look_up_by_halves(file_ids, learn=True)
+            # A server that never served a lookup may refuse all of them: that is not about one ID.
             if not self._ever_served or self._refused_alone == _REFUSED_ALONE_MAX:
                 raise LookupRefusedError(str(error)) from None
             self._refused_alone += 1
@@ -217,6 +220,7 @@ class FileLookup:
             )
             page, next_token = await retry_transient(once, attempts_max=LOOKUP_ATTEMPTS_MAX)
             keys = file_keys([file.id for file in page])  # the server may spell UUIDs in its own way
+            # A server that ignores the filter would list the whole project, page by page.
             if not wanted.issuperset(keys):
                 raise LookupRefusedError("the server ignores file_ids, and lists other files")
             known = len(found)

@@ -33,6 +33,7 @@ class NetworkBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002 - asyncio sets TCP_NODELAY, and nothing else is wanted
     ) -> httpcore.AsyncNetworkStream:
+        # httpcore gives an address, asyncio takes an address and a port.
         local = None if local_address is None else (local_address, 0)
         loop = asyncio.get_running_loop()
         try:
@@ -65,6 +66,7 @@ class _SocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.data += data
+        # Without this a server that sends fast would fill the memory.
         if len(self.data) > _BUFFER_BYTES:
             self.transport.pause_reading()
         self._wake_reader()
@@ -110,6 +112,7 @@ class NetworkStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         protocol = self._protocol
+        # httpcore writes the head and the body, and then reads: so both leave in one write.
         if self._unsent:
             unsent, self._unsent = self._unsent, b""
             protocol.transport.write(unsent)

@@ -43,6 +43,7 @@ class Secrets:
         """An error's JSON without the secrets, in its keys too."""
         if isinstance(body, str):
             return self.hide(body[:_KEPT_MAX])
+        # Keys too: a server may repeat a header as the key of an object.
         if isinstance(body, dict):
             return {self.hide(name): self.hide_in(value) for name, value in body.items()}
         return [self.hide_in(value) for value in body] if isinstance(body, list) else body
@@ -64,6 +65,7 @@ def pattern_of_any_escape(character: str) -> str:
     if character == "\\":
         return f"{_BACKSLASH}{{1,31}}"
     code, utf16 = ord(character), character.encode("utf-16-be", "surrogatepass").hex()
+    # Characters beyond U+FFFF are two UTF-16 units in JSON, each with its own backslash.
     units = f"{_BACKSLASH}{{1,15}}u".join(re.findall("....", utf16))
     behind_backslashes = [f"u{units}", f"U{code:08x}", f"x{code:02x}"]
     if len(short := json.dumps(character)[1:-1]) == 2:  # a line break, as backslash and n

@@ -96,6 +96,7 @@ class CreateBody(BaseModel):
 
 def make_create_body(spec: JobSpec, file_ids: Sequence[str]) -> dict[str, Any]:
     """The body of a create call. Unset optional fields are left out, so that the server's own defaults apply."""
+    # `mode` is always sent, since it decides the price.
     body: dict[str, Any] = {
         "file_ids": list(file_ids),
         "rules": [{"type": rule.type, "description": rule.description} for rule in spec.rules],

@@ -116,6 +116,7 @@ class ParsingLimits(StrictModel):
     @field_validator("target_pages")
     @classmethod
     def _check_target_pages(cls, pages: str | None) -> str | None:
+        # Only checked here: it is parsed again where the numbers are needed.
         if pages is not None:
             parse_target_pages(pages)
         return pages

@@ -68,7 +68,7 @@ class Server:
 
         await self.app(scope, listen, send)
 
-    def suffer(self, **faults: float) -> None:
+    def set_faults(self, **faults: float) -> None:
         """The same jobs from now on with other faults, or with none."""
         options = Options.of(seed=1, faults=Faults.of(faults, "faults"))
         self.app = App(options, self.app.job_table, self.app.project, wall_s=lambda: self.now_s)

@@ -141,8 +141,8 @@ async def test_a_list_by_job_ids_shows_these_jobs_only(version: str) -> None:
 
 
 async def test_a_page_size_that_is_too_large_is_refused(version: str) -> None:
-    """v2's largest page is documented, and no larger one is asked for. v1 refuses a larger one, and a smaller one may be
-    asked for."""
+    """v2's largest page is documented, and no larger one is asked for. v1 refuses a larger one, and a smaller one may
+    be asked for."""
     async with served() as server, calling(server, version) as (api, _):
         if version == "v1":
             error = await refused(api.list_page(page_size=101))
@@ -308,14 +308,14 @@ async def test_a_lost_create_answer_leaves_one_job_paid_once(version: str, what:
     same job, paid once. A read is sent again on both."""
     lost = {f"create.after.{what}": 1.0, f"read.after.{what}": 1.0}
     async with served(job_duration_s=0) as server, calling(server, version, timeout_s=0.5) as (api, _):
-        server.suffer(**lost)
+        server.set_faults(**lost)
         attempt = attempt_at("a")
         error = await refused(api.create(attempt, nothing))
         assert error.verdict is (Verdict.LATER if api.idempotent else Verdict.DOUBTFUL)
         assert error.ambiguous
         read_error = await refused(api.list_page(page_size=10))
         assert (read_error.verdict, read_error.ambiguous) == (Verdict.LATER, False)
-        server.suffer()
+        server.set_faults()
         ((listed,),) = await pages(api, 10)
         assert listed.transaction_id == api.transaction_id(attempt)
         if api.idempotent:

@@ -49,6 +49,7 @@ class ApiV1:
 
     async def get(self, job_id: str) -> JobView:
         job = await self._client.send_request("get", "GET", v1.job_path(job_id), v1.read_job)
+        # Another job's status would be taken for this one's.
         if job.job_id != job_id:
             raise wrong_shape_error("get", ValueError("another job's id"))
         return self._client.secrets.hide_in_job(job)

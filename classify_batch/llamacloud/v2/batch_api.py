@@ -42,6 +42,7 @@ class ApiV2:
         self._transaction_base = json.dumps(
             [
                 run_id,
+                # Sorted: a config whose rules stand in another order means the same job.
                 sorted((rule.type, rule.description) for rule in spec.rules),
                 spec.mode,
                 None if parsing is None else parsing.model_dump(mode="json", exclude_none=True),
@@ -74,6 +75,7 @@ class ApiV2:
 
     async def get(self, job_id: str) -> JobView:
         job = await self._client.send_request("get", "GET", v2.job_path(job_id), v2.read_job, params=_WITH_USAGE)
+        # The answer of another job would be written as the outcome of this one's file.
         if job.job_id != job_id:
             raise wrong_shape_error("get", ValueError("another job's id"))
         return self._client.secrets.hide_in_job(job)
@@ -94,6 +96,7 @@ class ApiV2:
             if created_from_s is not None:
                 params["created_at_on_or_after"] = to_iso(created_from_s)
             return await self._read_jobs_page(v2.read_jobs_page, params)
+        # Page tokens of this list are our own: the index of the first job ID of the page.
         start = 0 if page_token is None else int(page_token)
         wanted = list(job_ids)[start : start + min(page_size, JOB_IDS_PER_REQUEST)]
         page = await self._read_jobs_by_id(wanted)

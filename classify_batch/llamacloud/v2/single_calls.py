@@ -112,6 +112,7 @@ class SingleCallsV2(SingleCalls):
             if error.verdict is not Verdict.REFUSED:
                 raise
             job = await self.get_job(job_id)
+            # One attempt that was refused did nothing; of several, an earlier one may have cancelled the job.
             if len(failures) > 1 and job["status"] == JobStatus.CANCELLED:
                 return job
             raise

@@ -112,6 +112,7 @@ def read_pages(path: Path, pages: Sequence[int]) -> str:
     """The text of some pages; empty for a file that went away or can't be read."""
     bytes_per_character = 4
     last = max(pages, default=-1)
+    # UTF-8 takes up to 4 bytes a character: this is enough for the last page that is wanted.
     size = min(BYTES_READ_MAX, (last + 1) * PAGE_CHARACTERS * bytes_per_character)
     try:
         with path.open("rb") as file:
@@ -150,6 +151,7 @@ def _replace_undecodable(name: str) -> str:
 def find_text_files(root: Path) -> Iterator[str]:
     home = root.resolve()
     for folder, folders, names in os.walk(root):
+        # os.walk descends into what stands in this list, in this order.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder, name)

@@ -97,6 +97,7 @@ class Index:
         rows = self._database.execute(
             "SELECT rowid, bm25(texts) FROM texts WHERE texts MATCH ? ORDER BY rowid", (quoted,)
         ).fetchall()
+        # FTS5's own idf, from bm25's formula: dividing by it leaves the part that saturates with the word's count.
         rarity = (self.size - len(rows) + 0.5) / (len(rows) + 0.5)
         idf = math.log(rarity)
         unit = (idf if idf > 0 else _IDF_FLOOR) * _BM25_PEAK
@@ -136,6 +137,7 @@ def _scores(size: int, hits: Sequence[_Hits]) -> list[float]:
         attainable += weight if shares else 0
         for row, share in shares:
             scores[row] += weight * share
+    # The geometric mean: see the head of this file.
     scale = math.sqrt(attainable * max(scores, default=0.0))
     return [score / scale for score in scores] if scale else scores
 

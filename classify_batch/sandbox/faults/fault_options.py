@@ -221,6 +221,7 @@ class Faults(BaseModel):
         """Whether an outage lasts, so long after the start."""
         first_s = (self.outage_every_s or 0.0) if self.outage_after_s is None else self.outage_after_s
         since_s = elapsed_s - first_s
+        # Outages come again and again: only the time since the last one began counts.
         if since_s >= 0 and self.outage_every_s is not None:
             since_s %= self.outage_every_s
         return 0 <= since_s < self.outage_for_s

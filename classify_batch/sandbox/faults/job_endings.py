@@ -50,6 +50,7 @@ def decide_ending(faults: Faults, file_ids: Sequence[str], random: Random) -> Jo
     if partial < faults.partial:
         nulls.update(gaps[::2])
         absent.update(gaps[1::2])
+    # From here on the order decides: a job that is stuck never fails, and a poison file fails any other.
     if stuck < faults.stuck:
         return JobEnding(JobStatus.PENDING, oddities=oddities)
     if any(True for _ in faults.indexes_with_fault("poison", file_ids)):

@@ -146,6 +146,7 @@ class FaultSampler:
             for call in fault.calls if probability > 0 else ():
                 self._rows.setdefault((call, fault.phase), []).append((probability, fault.what))
         for faults_by_call in self._rows.values():
+            # `slow` is drawn first, since it goes along with whatever is drawn after it.
             faults_by_call.sort(key=lambda row: row[1] != SLOW)
 
     def draw_fault(self, call: Call, phase: Phase) -> Draw:

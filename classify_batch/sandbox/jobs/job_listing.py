@@ -46,6 +46,7 @@ def read_jobs_page(
     if options.list_order == "changed":
         return page_by_last_change([job for job in jobs if is_listed(job, now_s, faults)], size, position or 0, now_s)
     start = 0 if position is None else bisect_right(jobs, position, key=_by_rank)
+    # Without lags every job is listed: no page needs a scan of all jobs.
     if faults.list_lag_s == faults.list_hides_for_s == 0:
         page = jobs[start : start + size + 1]
         total = len(jobs)

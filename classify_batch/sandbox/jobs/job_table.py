@@ -56,6 +56,7 @@ class JobTable:
         """The job that a create makes. It is in the table after `add_job` only, so that the ledger can keep it
         first."""
         faults = self._options.faults
+        # A random stream for each job, by its number: how one job ends doesn't depend on what else is asked.
         number = len(self._jobs) + 1
         random = Random(f"{self.seed}/{number}")  # noqa: S311
         file_ids = tuple(dict.fromkeys(create_request.file_ids))
@@ -104,6 +105,7 @@ class JobTable:
         jobs = self._jobs_in_list_order(job)
         jobs[bisect_left(jobs, job.rank, key=_by_rank)] = cancelled
         self._jobs[job.job_id] = cancelled
+        # A cancelled job is finished now, so its later finish time must no longer count.
         self._finish_times.remove(finish_time_or_never(job))
         heapq.heapify(self._finish_times)
         self.credits_spent += credits_paid_by_client(cancelled) - credits_paid_by_client(job)

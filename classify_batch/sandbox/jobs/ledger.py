@@ -71,6 +71,7 @@ class Ledger:
             written = os.write(self._descriptor, line)
         except OSError as error:
             raise StoreError(f"the ledger {self.path} takes no more: {error.strerror}") from None
+        # A full disk takes a part of a line. It must go, or the next job would be appended to it.
         if written < len(line):
             self._cut_torn_line()
             raise StoreError(f"the ledger {self.path} takes no more: no space left")
@@ -94,6 +95,7 @@ def read_jobs(path: str | os.PathLike[str]) -> Iterator[SandboxJob]:
     jobs: dict[str, SandboxJob] = {}
     with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
+            # A line that is being written, or was torn: nobody was told that its job was accepted.
             if not line.endswith(b"\n"):
                 break
             try:
@@ -139,6 +141,7 @@ def apply_entry(entry: dict[str, Any], jobs: Mapping[str, SandboxJob], configs: 
 
 
 def job_from_entry(entry: dict[str, Any], configs: dict[str, JobConfig]) -> SandboxJob:
+    # Ledgers of older sandboxes lack the later keys: their jobs are of v1, and nothing is odd about them.
     version: Version = "v2" if entry.get("version", "v1") == "v2" else "v1"
     key = json.dumps([entry["rules"], entry["parsing_configuration"], version])
     if (config := configs.get(key)) is None:

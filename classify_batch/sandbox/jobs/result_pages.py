@@ -71,5 +71,6 @@ def read_results_page(job: SandboxJob, start: int, size: int | None, lag: Result
     if endless:
         start = 0
     end = len(entries) if size is None else start + size
+    # An endless job's every page is the first, with a token for a next one.
     following = 0 if endless else end
     return ResultsPage(entries[start:end], following if endless or end < len(entries) else None, len(entries))

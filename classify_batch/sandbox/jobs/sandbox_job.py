@@ -95,6 +95,7 @@ class SandboxJob:
 
     def cancelled_at(self, now_s: float) -> SandboxJob:
         """The job as it is if it is cancelled now, before it is finished."""
+        # The oddities stay: they are about how the job is shown, not about how it ends.
         ending = JobEnding(JobStatus.CANCELLED, oddities=self.ending.oddities)
         return replace(self, duration_s=now_s - self.created_at_s, ending=ending)
 

@@ -145,6 +145,7 @@ class App:
         now_s = self._wall_s()
         self.meter.count_arrival(now_s)
         try:
+            # An outage comes before the key is checked: a server that is down knows no keys.
             if self._faults.is_in_outage(now_s - self._started_s):
                 fault_response = await self._apply_fault(certain_draw(self._faults.outage_what), call, request)
                 if fault_response is not None:
@@ -159,6 +160,7 @@ class App:
             return await self._draw_and_apply_fault(call, "after", request, response) or response
         except Refusal as refusal:
             return refusal.response
+        # The client hung up while its body was read: nothing can be sent, and the request still counts.
         except ClientDisconnect:
             return BrokenResponse("close")
 

@@ -125,6 +125,7 @@ def decode_page_token(list_name: str, token: str) -> int:
         text = base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii")
     except ValueError:
         raise ValueError("not a page token") from None
+    # The checksum makes a token of one list invalid for another.
     checksum, position = text[:8], text[8:]
     if checksum != token_checksum(list_name, position):
         raise ValueError("not a token of these pages")

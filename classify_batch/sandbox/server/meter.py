@@ -19,6 +19,7 @@ class Meter:
     def count_arrival(self, now_s: float) -> None:
         last = self._last_second
         last.append(now_s)
+        # The window is half open: a request exactly a second ago no longer counts.
         while last[0] <= now_s - 1:
             last.popleft()
         self.per_s_max = max(self.per_s_max, len(last))

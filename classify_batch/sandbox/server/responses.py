@@ -64,6 +64,7 @@ class BrokenResponse(Response):
             await send_first_half(self._whole, send)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._end_connection, line)
+            # A response that hangs ends when the client gives up, or when the server stops.
             while (await receive())["type"] != "http.disconnect":
                 pass
             tasks.cancel_scope.cancel()

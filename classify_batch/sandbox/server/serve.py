@@ -151,6 +151,7 @@ class _BreakableProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # uvicorn copies `app_state` into the scope of each request of this connection.
         self.app_state = {**self.app_state, CONNECTION_KEY: _TransportConnection(transport, self.app_state[_STOPPING])}
 
 
@@ -168,6 +169,7 @@ class _Server(uvicorn.Server):
         self.listening.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # First: responses that hang would keep the shutdown waiting.
         self.stopping.set()
         await super().shutdown(sockets)
 

@@ -270,6 +270,7 @@ class MultipartParser:
     def _parse_content(self) -> bool:
         """Takes the bytes that certainly belong to the part; False: more must come first."""
         at = self._buffer.find(self._delimiter)
+        # The delimiter may be cut in two: as many bytes as it has stay in the buffer.
         end = at if at >= 0 else max(0, len(self._buffer) - len(self._delimiter))
         self._take_content(bytes(self._buffer[:end]))
         del self._buffer[: end + len(self._delimiter) if at >= 0 else end]
@@ -277,6 +278,7 @@ class MultipartParser:
         return at >= 0
 
     def _parse_part_head(self) -> bool:
+        # RFC 7578: the last delimiter is followed by two dashes.
         if self._buffer.startswith(b"--"):
             self.is_complete = True
             return False
