@@ -250,7 +250,7 @@ class ApiClient:
 
     def _unreadable(self, call: str, what: str) -> ApiError:
         """The error for a response that is not the API's: it proves as little as no response."""
-        error = _unreadable(call, what)
+        error = unreadable_error(call, what)
         self._gate.failed()
         return ApiError(call, self._down_if_failing_long(error.verdict), str(error), hint=error.hint)
 
@@ -382,7 +382,7 @@ class _BoundedBody:
             raise _TooLargeError
 
 
-def _unreadable(call: str, what: str) -> ApiError:
+def unreadable_error(call: str, what: str) -> ApiError:
     return ApiError(
         call,
         judge_symptom(call, Symptom.UNREADABLE),
@@ -393,4 +393,4 @@ def _unreadable(call: str, what: str) -> ApiError:
 
 def wrong_shape_error(call: str, error: ValueError) -> ApiError:
     """The error for a 2xx response whose JSON has not the documented shape."""
-    return _unreadable(call, str(error))
+    return unreadable_error(call, str(error))

@@ -75,7 +75,7 @@ class RankedType(NamedTuple):
 NO_MATCH = RankedType(None, 0.0, 0.0, ())
 
 
-class _Hits(NamedTuple):
+class PhraseRows(NamedTuple):
     """The rows that hold a phrase, what it weighs, and its share (0 to 1) of that weight in each row."""
 
     weight: float
@@ -92,7 +92,7 @@ class Index:
             self._database.executemany("INSERT INTO texts (rowid, body) VALUES (?, ?)", enumerate(texts))
         self.size: int = self._database.execute("SELECT count(*) FROM texts_docsize").fetchone()[0]
 
-    def hits(self, phrase: str) -> _Hits:
+    def find_rows(self, phrase: str) -> PhraseRows:
         quoted = '"' + phrase.replace('"', "") + '"'
         rows = self._database.execute(
             "SELECT rowid, bm25(texts) FROM texts WHERE texts MATCH ? ORDER BY rowid", (quoted,)
@@ -101,7 +101,7 @@ class Index:
         rarity = (self.size - len(rows) + 0.5) / (len(rows) + 0.5)
         idf = math.log(rarity)
         unit = (idf if idf > 0 else _IDF_FLOOR) * _BM25_PEAK
-        return _Hits(1 + math.log(1 + rarity), [(row, -score / unit) for row, score in rows])
+        return PhraseRows(1 + math.log(1 + rarity), [(row, -score / unit) for row, score in rows])
 
     def close(self) -> None:
         self._database.close()
@@ -122,18 +122,18 @@ def significant_words(rule: Rule) -> list[str]:
 def rank_texts(index: Index, rules: Sequence[Rule]) -> list[RankedType]:
     """The best rule of each row of the index."""
     words = [significant_words(rule) for rule in rules]
-    hits = {word: index.hits(word) for word in dict.fromkeys(word for of_rule in words for word in of_rule)}
-    ranks = [_scores(index.size, [hits[word] for word in of_rule]) for of_rule in words]
-    best = [_best([scores[row] for scores in ranks]) for row in range(index.size)]
-    named = _heaviest_words(best, words, hits)
+    phrase_rows = {word: index.find_rows(word) for word in dict.fromkeys(word for of_rule in words for word in of_rule)}
+    ranks = [score_rows(index.size, [phrase_rows[word] for word in of_rule]) for of_rule in words]
+    best = [best_rule([scores[row] for scores in ranks]) for row in range(index.size)]
+    named = heaviest_words(best, words, phrase_rows)
     return [ranked._replace(words=tuple(named.get(row, ()))) for row, ranked in enumerate(best)]
 
 
-def _scores(size: int, hits: Sequence[_Hits]) -> list[float]:
+def score_rows(size: int, phrase_rows: Sequence[PhraseRows]) -> list[float]:
     """How much of a rule's words each row holds."""
     scores = [0.0] * size
     attainable = 0.0
-    for weight, shares in hits:
+    for weight, shares in phrase_rows:
         attainable += weight if shares else 0
         for row, share in shares:
             scores[row] += weight * share
@@ -142,7 +142,7 @@ def _scores(size: int, hits: Sequence[_Hits]) -> list[float]:
     return [score / scale for score in scores] if scale else scores
 
 
-def _best(scores: Sequence[float]) -> RankedType:
+def best_rule(scores: Sequence[float]) -> RankedType:
     """The best rule; the first of equals."""
     order = sorted(range(len(scores)), key=lambda rule: -scores[rule])
     score = scores[order[0]]
@@ -150,13 +150,13 @@ def _best(scores: Sequence[float]) -> RankedType:
     return RankedType(order[0] if score >= WEAK else None, score, next_score, ())
 
 
-def _heaviest_words(
-    best: Sequence[RankedType], words: Sequence[Sequence[str]], hits: dict[str, _Hits]
+def heaviest_words(
+    best: Sequence[RankedType], words: Sequence[Sequence[str]], phrase_rows: dict[str, PhraseRows]
 ) -> dict[int, list[str]]:
     found: dict[int, list[tuple[float, str]]] = {}
     for rule, of_rule in enumerate(words):
         for word in of_rule:
-            for row, share in hits[word].shares:
+            for row, share in phrase_rows[word].shares:
                 if best[row].rule == rule:
-                    found.setdefault(row, []).append((-hits[word].weight * share, word))
+                    found.setdefault(row, []).append((-phrase_rows[word].weight * share, word))
     return {row: [word for _, word in sorted(pairs)[:WORDS_NAMED_MAX]] for row, pairs in found.items()}
