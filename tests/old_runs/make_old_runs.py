@@ -288,8 +288,8 @@ def slow_the_disk() -> None:
 
 def tell_the_future() -> None:
     """Has words in file IDs decide how long a job takes and how it ends."""
-    world = import_module("classify_batch.sandbox.jobs.job_table").JobTable
-    status = import_module("classify_batch.model").JobStatus
+    world = import_module("classify_batch.sandbox.world").World
+    status = import_module("classify_batch.records").JobStatus
     draft = world.draft
 
     def decided(self: Any, order: Any, project_id: str, now_s: float) -> Any:
@@ -309,7 +309,7 @@ def tell_the_future() -> None:
 
 def hold_creates() -> None:
     """Has creates never be answered whose file IDs hold the word `unanswered`, and never be read with `unheard`."""
-    read_body = import_module("classify_batch.sandbox.server.request_checks").read_body
+    read_body = import_module("classify_batch.sandbox.asking").read_body
     for calls in ("calls_v1.CallsV1", "calls_v2.CallsV2"):
         module, _, name = calls.partition(".")
         kind = getattr(import_module(f"classify_batch.sandbox.{module}"), name)
@@ -331,7 +331,7 @@ def hold_creates() -> None:
 
 def die_at(fatal: Fatal) -> None:
     """Has the process killed when a job was accepted and before anybody is told, as soon as there is enough to lose."""
-    ledger = import_module("classify_batch.sandbox.jobs.ledger").Ledger
+    ledger = import_module("classify_batch.sandbox.ledger").Ledger
     append = ledger.append
 
     def append_and_die(self: Any, job: Any) -> None:
