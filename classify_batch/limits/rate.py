@@ -60,8 +60,10 @@ class Rate:
 
     @property
     def noise_share(self) -> float | None:
-        """Of the requests, those that are answered 429 whatever the rate; None where no experiment showed any."""
-        return self._control.noise.mean if self._control.noise_shown else None
+        """Of the requests, those that are answered 429 whatever the rate: at a slower one there were as many, or so
+        many were left. None before any experiment."""
+        control = self._control
+        return control.noise.mean if control.noise_shown or control.limited else None
 
     @property
     def silences(self) -> int:

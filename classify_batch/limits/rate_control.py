@@ -36,13 +36,16 @@ from __future__ import annotations
 import math
 from enum import Enum, auto
 
+from classify_batch.limits.noise_share import NoiseShare
 from classify_batch.limits.sequential_test import Cusum, SequentialTest, Verdict
 
 FLOOR_SHARE = 0.01
 """Some servers answer 429 whatever the rate: such a one must not bring a run to a halt."""
 
 SETTLE_S = 1.0
-"""So long after going slower answers don't count: a server's window may be full of what was sent before."""
+SETTLE_REQUESTS = 8
+"""So long after going slower answers don't count, or for so many requests where these take longer: a server's window
+may be full of what was sent before."""
 
 ALARM_WEIGHT = 4.0
 ALARM_ANSWERS_MIN = 12
@@ -56,12 +59,18 @@ HEAVY_SHARE = 0.2
 
 SLOWER = 0.92
 BELOW = 0.96
+BELOW_FAR = 0.85
 CUT_MAX = 0.5
 CUT_MAX_MEASURED = 0.1
 """To what share of the rate an experiment goes: by SLOWER, or to BELOW of what is delivered; to no less than CUT_MAX
-unless what is delivered was measured at a rate that had settled."""
+unless what is delivered was measured at a rate that had settled. A far lower rate is known less well, and what is still
+refused at it would be taken for noise: then to BELOW_FAR."""
 
-MEASURED_ANSWERS = 40
+MEASURED_ANSWERS = 20
+SEEN_S = 2.0
+"""For so long requests leave at a slower rate before it is judged: a window that is full lets some through in a row,
+and then none, and a part of that says nothing."""
+
 FELL_TO = 0.25
 FELL_TO_RECHECKED = 0.5
 ODDS = 10
@@ -78,6 +87,9 @@ STEP_ANSWERS = 50
 STEP_DEVIATIONS = 3.0
 """A probe goes up by so much that 50 answers can tell the rise from the noise."""
 
+RETURN_DEVIATIONS = 2.0
+"""A few answers at the slower rate may have been lucky: the share must rise beyond that to show a limit."""
+
 STEP_AFTER_SILENCE = 1.0
 PROBE_ODDS = 12
 PROBE_RISE = 0.7
@@ -86,7 +98,7 @@ PROBE_RISE = 0.7
 HOLD_S_MIN = 1.2
 HOLD_S_MAX = 10.0
 """How long a probe lasts at least: a window of a second must have ended in it. A limit that answered later (a token
-bucket, which has to be emptied first) doubles it."""
+bucket, which has to be emptied first) triples it."""
 
 LATE_S = 20.0
 """A share that rises so soon after a rate was raised rose because of that."""
@@ -104,11 +116,6 @@ SILENCES_AT_RATE = 3
 """So many refusals in a row, with nothing accepted, are waited out; when that was too short so many times, the rate is
 far too high, and is halved."""
 
-MEMORY_ANSWERS = 2000.0
-PRIOR_REFUSED = 0.5
-PRIOR_ANSWERS = 100.0
-PRIOR_ANSWERS_ANEW = 20.0
-
 
 class Phase(Enum):
     """What the rate is doing."""
@@ -117,33 +124,6 @@ class Phase(Enum):
     SLOWED = auto()
     RETURNED = auto()
     RAISED = auto()
-
-
-class NoiseShare:
-    """The share of 429s that doesn't depend on the rate, from the last answers; a beta posterior's mean and spread."""
-
-    def __init__(self) -> None:
-        self._refused, self._answered = PRIOR_REFUSED, PRIOR_ANSWERS
-
-    @property
-    def mean(self) -> float:
-        return self._refused / self._answered
-
-    @property
-    def bound(self) -> float:
-        """One standard deviation above the mean: what isn't known well is given the benefit of the doubt."""
-        return self.mean + math.sqrt(self.mean * (1 - self.mean) / self._answered)
-
-    def add(self, refused: float, answered: float) -> None:
-        """Negative numbers take back what was added."""
-        refused = max(PRIOR_REFUSED * self._answered / MEMORY_ANSWERS, self._refused + refused)
-        answered = max(PRIOR_ANSWERS_ANEW, self._answered + answered)
-        kept = min(1.0, MEMORY_ANSWERS / answered)
-        self._refused, self._answered = kept * min(refused, 0.5 * answered), kept * answered
-
-    def begin_anew(self, refused: int, answered: int) -> None:
-        """Of all that was seen only this counts: a slower rate showed it."""
-        self._refused, self._answered = PRIOR_REFUSED + refused, PRIOR_ANSWERS_ANEW + answered
 
 
 class RateControl:
@@ -220,7 +200,7 @@ class RateControl:
             case Phase.HELD:
                 self._while_held(refused, now_s)
             case Phase.SLOWED:
-                self._while_slowed(refused, now_s)
+                self._while_slowed(refused, left_s, now_s)
             case Phase.RETURNED:
                 self._while_returned(refused, now_s)
             case Phase.RAISED:
@@ -232,7 +212,7 @@ class RateControl:
     def _enter(self, phase: Phase, per_s: float, now_s: float, settle_s: float = 0.0) -> None:
         self._phase = phase
         self.per_s = max(FLOOR_SHARE * self.limit_per_s, min(self.limit_per_s, per_s))
-        self._began_s, self._counts_from_s = now_s, now_s + settle_s
+        self._began_s, self._counts_from_s = now_s, now_s + max(settle_s, settle_s * SETTLE_REQUESTS / self.per_s)
         self._sent = self._sent_limited = 0
         self._refused_run, self._any_accepted = 0, False
 
@@ -261,7 +241,7 @@ class RateControl:
     # --- HELD -------------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        low = self.noise.bound
+        low = self.noise.bound(1)
         self._cusum = Cusum(low, low + max(EXCESS_MIN, low), decisive=ALARM_WEIGHT)
 
     def _while_held(self, refused: bool, now_s: float) -> None:
@@ -270,6 +250,9 @@ class RateControl:
         self.noise.add(refused, 1)
         self._since_check += 1
         if cusum.weight <= 0:
+            self._watch()
+        elif cusum.alarm and self.per_s <= FLOOR_SHARE * self.limit_per_s:
+            self._raise_at_s = min(self._raise_at_s, now_s + RAISE_SOON_S)  # no slower rate to compare with
             self._watch()
         elif cusum.alarm and cusum.answered >= ALARM_ANSWERS_MIN:
             self._suspected = cusum.refused, cusum.answered
@@ -305,12 +288,14 @@ class RateControl:
     def _expect(self, low: float, high: float, odds: float) -> None:
         self._test = SequentialTest(low, high, odds=odds, answers_max=ANSWERS_MAX)
 
-    def _while_slowed(self, refused: bool, now_s: float) -> None:
+    def _while_slowed(self, refused: bool, left_s: float, now_s: float) -> None:
         test = self._test
         test.add(refused=refused)
+        if left_s < self._counts_from_s + SEEN_S:
+            return
         if test.verdict is Verdict.LOW:
             self._slower_helped(now_s)
-        elif test.verdict is Verdict.HIGH and (self._measured or test.share <= HEAVY_SHARE):
+        elif test.verdict is Verdict.HIGH and (test.share <= HEAVY_SHARE or self._is_measured(test.share)):
             known = self.noise.mean
             refused_before, answered_before = self._suspected
             self.noise.add(refused_before + test.refused, answered_before + test.answered)
@@ -320,21 +305,25 @@ class RateControl:
             self._hold(self.held_per_s, now_s)
         elif test.verdict is Verdict.HIGH and test.answered >= MEASURED_ANSWERS:
             self._measured = True
-            delivered = BELOW * (1 - test.share)
+            delivered = BELOW_FAR * (1 - test.share)
             self._slow_to(self.per_s * max(CUT_MAX_MEASURED, delivered), test.share, FELL_TO, now_s)
+
+    def _is_measured(self, share: float) -> bool:
+        """Whether the share that is compared with was itself measured, and is about the same."""
+        return self._measured and share < 1.5 * self._test.high
 
     def _slower_helped(self, now_s: float) -> None:
         test = self._test
         self.noise.begin_anew(test.refused, test.answered)
         late, first = now_s < self._raised_at_s + LATE_S, not self.limited
         if late:
-            self._hold_s = min(HOLD_S_MAX, 2 * self._hold_s)
+            self._hold_s = min(HOLD_S_MAX, 3 * self._hold_s)
         if late or test.high >= HEAVY_SHARE:
             self._hold_limited(self.per_s, now_s)
             if first:  # how much is allowed isn't known well yet
                 self._raise_at_s, self._first_step = now_s + RAISE_SOON_S, 2 * STEP_MIN
         else:
-            self._probe(self._used_per_s / self.per_s - 1)
+            self._probe(self._used_per_s / self.per_s - 1, RETURN_DEVIATIONS)
             self._enter(Phase.RETURNED, self.held_per_s, now_s)
 
     def _while_returned(self, refused: bool, now_s: float) -> None:
@@ -344,6 +333,7 @@ class RateControl:
             self._hold_limited(self._used_per_s / (1 + self._step), now_s, SETTLE_S)
         elif test.verdict is Verdict.LOW and now_s - self._began_s >= self._hold_s:
             self.noise.add(test.refused, test.answered)
+            self.noise_shown = True
             self._raised_at_s = now_s
             self._hold(self.held_per_s, now_s)
 
@@ -354,10 +344,11 @@ class RateControl:
         share, answers = self.noise.mean, max(STEP_ANSWERS, 2.0 * self.held_per_s)
         return max(STEP_MIN, STEP_DEVIATIONS * math.sqrt(share * (1 - share) / answers))
 
-    def _probe(self, step: float) -> None:
+    def _probe(self, step: float, deviations: float = 1) -> None:
         """Expects as many more refusals as a rate that is faster by `step` would cause at the limit."""
-        self._step, low = step, self.noise.bound
-        self._expect(low, low + PROBE_RISE * step / (1 + step), PROBE_ODDS)
+        self._step, low = step, self.noise.bound(deviations)
+        high = low + PROBE_RISE * step / (1 + step)
+        self._test = SequentialTest(low, high, odds=PROBE_ODDS, answers_max=ANSWERS_MAX, undecided=Verdict.HIGH)
 
     def _raise(self, step: float, now_s: float) -> None:
         self._probe(step)
@@ -368,7 +359,10 @@ class RateControl:
         test.add(refused=refused)
         if test.verdict is Verdict.HIGH:
             back = STEP_BACK if self.noise.mean < RECHECK_FROM else STEP_BACK_IN_NOISE
+            coarse = self._step > 1.5 * self._step_min and self._hold_s == HOLD_S_MIN
             self._hold_limited(self.held_per_s * (1 - back * self._step_min), now_s, SETTLE_S)
+            if coarse:  # there may be room for a smaller step
+                self._raise_at_s = now_s + max(RAISE_SOON_S, STEP_ANSWERS / self.held_per_s)
         elif test.verdict is Verdict.LOW and now_s - self._began_s >= self._hold_s:
             if not self._is_used:
                 self._raise(self._step, now_s)

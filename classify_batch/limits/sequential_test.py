@@ -49,19 +49,25 @@ class SequentialTest(_Evidence):
 
     Args:
         odds: how much likelier one must be than the other.
-        answers_max: after so many answers the likelier one is taken.
+        answers_max: after so many answers the likelier one is taken; `undecided`, where it is given.
     """
 
-    def __init__(self, low: float, high: float, *, odds: float, answers_max: int) -> None:
+    def __init__(
+        self, low: float, high: float, *, odds: float, answers_max: int, undecided: Verdict | None = None
+    ) -> None:
         super().__init__(low, high)
+        self._undecided = undecided
         self._decisive = math.log(odds)
         self._answers_max = answers_max
 
     @property
     def verdict(self) -> Verdict | None:
         """None: too early to tell."""
-        if abs(self.weight) < self._decisive and self.answered < self._answers_max:
-            return None
+        if abs(self.weight) < self._decisive:
+            if self.answered < self._answers_max:
+                return None
+            if self._undecided is not None:
+                return self._undecided
         return Verdict.HIGH if self.weight > 0 else Verdict.LOW
 
 

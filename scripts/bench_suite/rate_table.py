@@ -13,15 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench_suite.lab import ROOT, Lab
+from bench_suite.lab import ROOT
 
 SEEDS = 3
 
 
-def rate_table(lab: Lab, options: argparse.Namespace) -> list[dict[str, Any]]:
+def rate_table(options: argparse.Namespace) -> list[dict[str, Any]]:
     """429s by chance and by hidden limits, in virtual time; with --tree before and after (a round: 5 minutes)"""
     seeds = options.rounds if options.rounds > 1 else SEEDS
-    trees = {"now": ROOT} if lab.tree is None else {"before": lab.tree, "now": ROOT}
+    trees = {"now": ROOT} if options.tree is None else {"before": options.tree, "now": ROOT}
     running = {name: _start(tree, seeds) for name, tree in trees.items()}
     measured = {name: json.loads(child.communicate()[0]) for name, child in running.items()}
     print(f"| case | promised | {' | '.join(f'{name}: used, 429s of our own' for name in measured)} |")
@@ -57,7 +57,11 @@ def _measure_all(seeds: int) -> list[dict[str, Any]]:
         gate_class.served = lambda self, turn=Priority.CREATE, _left_s=None: served(self, turn)
         gate_class.discovered_per_s = property(lambda self: self.found_per_s)
         made: Any = RequestGate.__init__
-        gate_class.__init__ = lambda self, *, random, **options: made(self, **options)  # noqa: ARG005, PLW0108
+
+        def make(self: Any, **options: Any) -> None:
+            made(self, **{name: value for name, value in options.items() if name != "random"})
+
+        gate_class.__init__ = make
     sys.path.append(str(ROOT / "tests" / "unit" / "limits"))
     from rate_lab import CASES, measure
 

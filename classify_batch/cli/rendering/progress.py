@@ -20,8 +20,8 @@ SLOTS_SHOWN_MAX = 100_000
 """The highest value of `limits.jobs_in_flight`: more slots than that mean that there is no limit."""
 RATE_OVER_S = 30.0
 
-NOISE_SHOWN_MIN = 0.001
-"""A smaller share of 429s is nobody's business."""
+NOISE_SHOWN_MIN = 0.004
+"""A smaller share of 429s costs nobody anything, and may come of looking for the limit."""
 
 
 class Throughput:
