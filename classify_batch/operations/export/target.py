@@ -20,7 +20,7 @@ def export_suffix(target: Path) -> str:
     suffix = target.suffix.lower()
     if suffix not in (JSONL, CSV):
         raise UsageError(
-            f"{target}: the suffix of an export's name is its format, and this is none",
+            f"{target}: an export is written as JSONL or as CSV, by the suffix of its name",
             hint=f"name a file that ends with {JSONL} or {CSV}, or `-` for JSONL on stdout",
         )
     return suffix
