@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from trio.testing import MockClock
+
+settings.register_profile("patient", deadline=None)  # how long an example takes on a busy machine is no fault
+settings.load_profile("patient")
 
 INTEGRATION = frozenset({"crash", "explorer", "old_runs", "sandbox", "strangers"})
 """Folders whose tests simulate whole runs, kill processes or start servers: for scripts/integration. So are tests that
