@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "_crash.py"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 SEED = "1"
 
 
 @pytest.mark.slow
 def test_runs_that_are_killed_lose_nothing_and_pay_nothing_twice() -> None:
     """Real processes under faults, killed, stopped, cancelled and cut at a sample of all moments: zero, zero, zero."""
-    command = [sys.executable, str(SCRIPT), "--short", "--seed", SEED, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    command = [sys.executable, "-m", "crash_suite", "--short", "--seed", SEED, "--json"]
+    environment = os.environ | {"PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     suites = {line["suite"]: line for line in map(json.loads, done.stdout.splitlines())}
     everything = suites["all"]
