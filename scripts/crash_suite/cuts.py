@@ -133,7 +133,7 @@ class Cuts:
                 app.job_table.add_job(replace(job, number=number))
             self._board.apps[_organization(place)] = app
             await self._go_on(run_dir, place, score)
-            score.requests = sum(sum(by_status.values()) for by_status in app.meter.by_call().values())
+            score.requests = sum(sum(by_status.values()) for by_status in app.meter.responses_by_call().values())
             await self._judge(run_dir, app, place, score)
             del self._board.apps[_organization(place)]
         if not (score.faults and self._lab.keep):
