@@ -1,4 +1,4 @@
-"""Hands events to observers, in a task of its own behind a bounded queue."""
+"""Hands events to observers, each in a task of its own behind a bounded queue."""
 
 from __future__ import annotations
 
@@ -15,63 +15,77 @@ from classify_batch.ports import Observer
 EVENTS_MAX = 10_000
 """An observer that falls back further misses events: commits never wait for it."""
 
-DRAIN_S = 2.0
-"""How long the end of a run waits for observers."""
+DRAIN_S = 1.0
+"""How long the end of a run waits for observers. A run that is told to stop has to leave within 4 s."""
 
 log = logging.getLogger("classify_batch")
 
 
 class EventQueue:
-    """`notify` never waits.
-
-    Attributes:
-        dropped: how many events the observers missed, because they were too slow.
-    """
+    """`notify` never waits, and no observer waits for another."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = list(observers)
-        self._waiting: deque[tuple[Event, list[Observer]]] = deque()
-        self._changed = anyio.Event()
-        self.dropped = 0
+        self._deliveries = [_Delivery(observer) for observer in observers]
 
     def notify(self, event: Event) -> None:
-        if len(self._waiting) >= EVENTS_MAX:
-            self.dropped += 1
-            return
-        self._waiting.append((event, list(self._observers)))
-        self._changed.set()
+        for delivery in self._deliveries:
+            delivery.add_event(event)
+
+    @property
+    def dropped(self) -> int:
+        """How many events observers missed, because they were too slow."""
+        return sum(delivery.dropped for delivery in self._deliveries)
 
     async def work(self) -> None:
-        """Hands events on until it is cancelled."""
-        while True:
-            await self._deliver_waiting()
-            self._changed = anyio.Event()
-            await self._changed.wait()
+        """Delivers events until it is cancelled."""
+        async with anyio.create_task_group() as tasks:
+            for delivery in self._deliveries:
+                tasks.start_soon(delivery.work)
 
     async def drain(self) -> None:
-        """Hands on what still waits, for at most `DRAIN_S`. After `work` was cancelled."""
+        """Delivers what still waits, for at most `DRAIN_S`. After `work` was cancelled."""
         with anyio.move_on_after(DRAIN_S, shield=True):
-            await self._deliver_waiting()
+            async with anyio.create_task_group() as tasks:
+                for delivery in self._deliveries:
+                    tasks.start_soon(delivery.deliver_waiting)
         if self.dropped:
             log.warning("%d events were dropped: an observer was too slow", self.dropped)
 
-    async def _deliver_waiting(self) -> None:
-        while self._waiting:
-            event, observers = self._waiting[0]
-            while observers:
-                await self._deliver_to(observers[0], event)
-                del observers[0]  # whoever was cancelled meanwhile gets it once more, from `drain`
-            self._waiting.popleft()
 
-    async def _deliver_to(self, observer: Observer, event: Event) -> None:
-        """An observer that fails is done without: a run doesn't end for it."""
-        if observer not in self._observers:
+class _Delivery:
+    """What waits for one observer."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer: Observer | None = observer
+        self._waiting: deque[Event] = deque()
+        self._changed = anyio.Event()
+        self.dropped = 0
+
+    def add_event(self, event: Event) -> None:
+        if self._observer is None:
             return
-        try:
-            await observer.observe(event)
-        except Exception:
-            self._observers.remove(observer)
-            log.exception("an observer failed, and is not called any more")
+        if len(self._waiting) >= EVENTS_MAX:
+            self.dropped += 1
+            return
+        self._waiting.append(event)
+        self._changed.set()
+
+    async def work(self) -> None:
+        while self._observer is not None:
+            await self.deliver_waiting()
+            self._changed = anyio.Event()
+            await self._changed.wait()
+
+    async def deliver_waiting(self) -> None:
+        """An observer that fails is done without: a run doesn't end for it."""
+        while self._observer is not None and self._waiting:
+            try:
+                await self._observer.observe(self._waiting[0])
+            except Exception:
+                self._observer = None
+                log.exception("an observer failed, and is not called any more")
+            else:
+                self._waiting.popleft()  # where it was cancelled meanwhile, `drain` delivers the event once more
 
 
 def event_of(fact: Fact) -> Event | None:

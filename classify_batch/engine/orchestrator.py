@@ -41,7 +41,7 @@ from classify_batch.engine.submitter import Submitter
 from classify_batch.engine.time_left import jobs_left_s
 from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
-from classify_batch.events import Stopped
+from classify_batch.events import LimitDiscovered, Stopped
 from classify_batch.lifecycle import Closed, Ended, Fact, Opened
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
@@ -128,6 +128,7 @@ class Orchestrator:
         self._live_limits = LiveLimits(store, self._context, gate, self._budget, UNBOUNDED)
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
+        self._announced_limits = found.standing.found
         self._over = anyio.Event()
         self._taken_over_s = anyio.current_time()
         self._started_at_s = clock.wall_s()
@@ -166,6 +167,12 @@ class Orchestrator:
             StoreError: the disk refused.
             InterruptedEarlyError: a stop was asked for while the failed files were read; the run is as it was.
         """
+        try:
+            return await self._run_to_end(retry_failed=retry_failed, until_s=until_s, submit_only=submit_only)
+        finally:
+            await self._events.drain()
+
+    async def _run_to_end(self, *, retry_failed: bool, until_s: float | None, submit_only: bool) -> Ending:
         await mend(self._store, self._found)
         if self._found.torn_bytes:
             self._context.warn(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
@@ -213,10 +220,10 @@ class Orchestrator:
         said: Closed = {"state": state, "reason": reason, "exit_status": int(status), "requests": self._api.requests}
         self._journal.record_about_run(Kind.CLOSED, said)
         await self._journal.durable()
+        self._announce_limits()
         manifest = await self._write_manifest(state, reason, status)
         if stop is not None and not complete:
             self._events.notify(Stopped(stop.reason, int(status)))
-        await self._events.drain()
         return Ending(state, status, reason, hint, manifest)
 
     async def _write_manifest(
@@ -266,8 +273,8 @@ class Orchestrator:
 
             async def count_what_is_left() -> None:
                 while True:
+                    self._set_over_if_done()  # an attempt may have been left before this task began
                     await self._shutdown.left_another()
-                    self._set_over_if_done()
 
             tasks.start_soon(leave_when_asked)
             tasks.start_soon(end_creating)
@@ -314,8 +321,19 @@ class Orchestrator:
     def _on_fact(self, fact: Fact) -> None:
         if (event := event_of(fact)) is not None:
             self._events.notify(event)
+        self._announce_limits()
         if isinstance(fact, Ended):
             self._account_for_end(fact)
+
+    def _announce_limits(self) -> None:
+        """Tells limits once the journal has written them down: smaller changes are no news."""
+        written, announced = self._standing.found, self._announced_limits
+        if written is announced:
+            return
+        self._announced_limits = written
+        for name, value in written.items():
+            if value != announced.get(name):
+                self._events.notify(LimitDiscovered(name, value))
 
     def _account_for_end(self, fact: Ended) -> None:
         self._budget.settle(fact.tally.sums.get(CREDITS, 0.0))

@@ -6,8 +6,9 @@ import pytest
 
 from classify_batch.cli.rendering.progress import Throughput, format_details
 from classify_batch.engine.progress import Progress
+from classify_batch.events import Event, LimitDiscovered
 from classify_batch.vocabulary import Log
-from tests.sandbox.virtual import Lab, laboratory
+from tests.sandbox.virtual import Lab, ends_well, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -52,3 +53,25 @@ async def test_a_hidden_limit_is_told_and_remembered() -> None:
         lines = await shown_lines(lab)
         assert any("rate limited by the API at 1" in line or "rate limited by the API at 2" in line for line in lines)
         assert remembered(lab)[-1]["requests_per_s"] == pytest.approx(20, rel=0.15)
+
+
+async def test_a_discovered_limit_is_an_event() -> None:
+    """Each time that it is written down, and by its setting's name."""
+
+    class Kept:
+        def __init__(self) -> None:
+            self.limits: list[LimitDiscovered] = []
+
+        async def observe(self, event: Event) -> None:
+            if isinstance(event, LimitDiscovered):
+                self.limits.append(event)
+
+    kept = Kept()
+    with laboratory(60, files_per_job=1, limits={"jobs_in_flight": 20}, jobs_at_once=5) as lab:
+        lab.observers = [kept]
+        await ends_well(lab)
+        written = [found["jobs_in_flight"] for found in remembered(lab) if "jobs_in_flight" in found]
+    assert written
+    assert [(each.name, each.value) for each in kept.limits if each.name == "jobs_in_flight"] == [
+        ("jobs_in_flight", value) for value, before in zip(written, [None, *written], strict=False) if value != before
+    ]

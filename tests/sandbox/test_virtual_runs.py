@@ -14,6 +14,7 @@ import pytest
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
+from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
 from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
 
@@ -386,6 +387,21 @@ async def test_another_project_is_noticed() -> None:
 
         lab.wire.after = elsewhere
         await stops_for_a_person(lab, "elsewhere", "project")
+
+
+async def test_a_warning_reaches_the_log_though_the_disk_refuses(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever ends a run: what was to be said of it is said."""
+    with laboratory(4) as lab:
+        await lab.plan()
+        lab.store = MemoryStore({**lab.store.files, Log.JOURNAL: b'{"seq":1,"torn'})
+        lab.store.fail_after(bytes_written=0)
+        refused = False
+        try:
+            await lab.run()
+        except* StoreError:
+            refused = True
+        assert refused
+        assert "14 torn bytes" in caplog.text
 
 
 async def test_a_full_disk_damages_nothing() -> None:

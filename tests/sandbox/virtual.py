@@ -31,6 +31,7 @@ from classify_batch.llamacloud.client import ApiClient
 from classify_batch.operations.run import PROGRESS_EVERY_S
 from classify_batch.operations.run_resources import make_api, make_request_gate
 from classify_batch.operations.verify import Verification, verify_store
+from classify_batch.ports import Observer
 from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.plan import PlanReader, write_plan
@@ -163,6 +164,7 @@ class Lab:
     stopping: Shutdown = field(default_factory=Shutdown)
     api_key: str | None = None
     on_progress: Callable[[Progress], None] | None = None
+    observers: Sequence[Observer] = ()
 
     async def plan(self) -> None:
         """Plans the run, if that has not been done."""
@@ -192,7 +194,9 @@ class Lab:
                 transport=self.wire.end,
             )
             api = make_api(self.settings, http, found.run.run_id)
-            orchestrator = Orchestrator(self.settings, api, gate, self.store, self.clock, found, plan, self.stopping)
+            orchestrator = Orchestrator(
+                self.settings, api, gate, self.store, self.clock, found, plan, self.stopping, self.observers
+            )
             try:
                 with anyio.fail_after(RUN_S_MAX):
                     async with _reporting(orchestrator, self.on_progress):

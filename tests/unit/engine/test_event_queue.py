@@ -45,7 +45,7 @@ def warned(count: int) -> list[Event]:
     return [Warned(str(number)) for number in range(count)]
 
 
-async def told(queue: EventQueue, events: list[Event]) -> float:
+async def tell_all(queue: EventQueue, events: list[Event]) -> float:
     """Tells all at once, with the queue's task beside; returns the seconds that it took."""
     began_s = anyio.current_time()
     async with anyio.create_task_group() as tasks:
@@ -61,14 +61,14 @@ async def told(queue: EventQueue, events: list[Event]) -> float:
 async def test_every_observer_gets_every_event_in_its_order() -> None:
     """And who tells them waits for none of it."""
     slow, quick = Kept(delay_s=1.0), Kept()
-    assert await told(EventQueue([slow, quick]), warned(20)) == 0.0
+    assert await tell_all(EventQueue([slow, quick]), warned(20)) == 0.0
     assert slow.events == quick.events == warned(20)
 
 
 async def test_an_observer_that_fails_is_called_no_more(caplog: pytest.LogCaptureFixture) -> None:
     """The others are, and its error is written down."""
     failing, kept = Failing(), Kept()
-    await told(EventQueue([failing, kept]), warned(3))
+    await tell_all(EventQueue([failing, kept]), warned(3))
     assert (failing.calls, kept.events) == (1, warned(3))
     assert "an observer failed" in caplog.text
     assert "can't take Warned(message='0')" in caplog.text
@@ -88,6 +88,31 @@ async def test_an_observer_that_falls_back_too_far_misses_events(
     assert "3 events were dropped" in caplog.text
 
 
+async def test_a_slow_observer_keeps_no_other_one_waiting() -> None:
+    """Warnings reach the log at once, whatever somebody else does with an event: also at the end."""
+    hanging, kept = Kept(delay_s=1e9), Kept()
+    queue = EventQueue([hanging, kept])
+    await tell_all(queue, warned(3))
+    assert kept.events == warned(3)
+    queue.notify(Warned("last"))
+    await queue.drain()
+    assert kept.events == [*warned(3), Warned("last")]
+
+
+async def test_who_keeps_up_misses_nothing_that_another_one_misses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each observer has a queue of its own."""
+    monkeypatch.setattr(module, "EVENTS_MAX", 5)
+    hanging, kept = Kept(delay_s=1e9), Kept()
+    queue = EventQueue([hanging, kept])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(queue.work)
+        for event in warned(9):
+            queue.notify(event)
+            await anyio.sleep(0.1)
+        tasks.cancel_scope.cancel()
+    assert kept.events == warned(9)
+
+
 async def test_the_end_waits_for_an_observer_only_so_long() -> None:
     """One that hangs doesn't keep the run from ending."""
     hanging = Kept(delay_s=1e9)
@@ -100,13 +125,13 @@ async def test_the_end_waits_for_an_observer_only_so_long() -> None:
 
 async def test_what_was_cut_off_is_handed_on_at_the_end() -> None:
     """The task that hands on is cancelled before the last events are told."""
-    kept = Kept(delay_s=0.5)
+    kept = Kept(delay_s=0.3)
     queue = EventQueue([kept])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(queue.work)
         for event in warned(3):
             queue.notify(event)
-        await anyio.sleep(0.7)
+        await anyio.sleep(0.4)
         tasks.cancel_scope.cancel()
     await queue.drain()
     assert kept.events == warned(3)
