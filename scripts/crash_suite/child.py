@@ -50,7 +50,7 @@ class Steps:
         self._confirmed: dict[int, int] = {}
         self._paths: dict[int, Path] = {}
         self.kinds: list[str] = []
-        self.cancel: Callable[[], None] = lambda: None
+        self.cancel: Callable[[], object] = lambda: None
 
     def begin(self, order: dict[str, Any]) -> None:
         self.order = order
@@ -115,9 +115,9 @@ def stand_in(steps: Steps) -> None:
         some = lambda share: write(descriptor, data[: int(share * len(data))])  # noqa: E731
         return int(steps.around("write", lambda: write(descriptor, data), some))
 
-    def counted_fsync(descriptor: int) -> None:
-        steps.around("fsync", lambda: fsync(descriptor))
-        steps.synced(descriptor)
+    def counted_fsync(fd: Any) -> None:
+        steps.around("fsync", lambda: fsync(fd))
+        steps.synced(fd)
 
     def noted_open(path: Any, flags: int, *arguments: Any, **named: Any) -> int:
         return steps.opened(open_(path, flags, *arguments, **named), path, flags)
@@ -161,7 +161,7 @@ async def cancelled_command(steps: Steps) -> int:
 
 
 def carry_out(steps: Steps) -> int:
-    from classify_batch.__main__ import main
+    from classify_batch.cli.main import main
 
     sys.argv[1:] = steps.order["words"]
     try:

@@ -139,7 +139,7 @@ class Lab:
         folder = self.folder / f"sandbox-{self._opened}"
         folder.mkdir()
         stack = AsyncExitStack()
-        all_faults = FAULTS | BRISK | faults
+        all_faults = {**FAULTS, **BRISK, **faults}
         making = sandbox(folder, self.seed + self._opened, all_faults, version=self.version, options=options)
         server = await stack.enter_async_context(making)
         return _Place(server, stack)

@@ -182,7 +182,7 @@ class Suites:
         yield Suite("random moments", found.longer, partial(self._at_random, most, found.longer_s))
         at_random = partial(self._at_random, most, found.longer_s + LAG_S)
         lagging = replace(found.longer, files=found.longer.files // 2, settle_s=found.longer.settle_s + LAG_S)
-        faults = {"list_lag_s": LAG_S, "lost_create_answer": 0.2}
+        faults: dict[str, object] = {"list_lag_s": LAG_S, "lost_create_answer": 0.2}
         yield Suite("random, list lags", lagging, at_random, faults, crowded=True)
         yield from self._what_may_not_be_trusted(most)
         yield Suite("SIGTERM", SMALL, self._terms)
