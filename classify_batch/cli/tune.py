@@ -28,9 +28,9 @@ def tune_command(directory: Path, **given: Any) -> int:
     from classify_batch.settings.limit_changes import Tuning
 
     tuning = Tuning.of(**given)
-    if not tuning.told():
+    if not tuning.changes():
         raise click.UsageError("Nothing to change: give --jobs-in-flight, --requests-per-s, --pause, …")
     tune(directory, tuning)
-    changes = ", ".join(f"{name} = {value}" for name, value in tuning.told().items())
+    changes = ", ".join(f"{name} = {value}" for name, value in tuning.changes().items())
     click.echo(f"limits changed: {changes}", err=True)
     return 0

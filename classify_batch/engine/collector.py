@@ -225,7 +225,7 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
     positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
     answered: dict[str, Answer] = {}
     twice = nameless = foreign = 0
-    named, stranger = False, None
+    named, foreign_file_id = False, None
     for answer in answers:
         if answer.file_id is None:
             nameless += 1
@@ -236,7 +236,7 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
                 ours = dict(zip(file_keys(attempt.file_ids), attempt.file_ids, strict=True))
             file_id = ours.get(file_key(answer.file_id))
         if file_id is None:
-            foreign, stranger = foreign + 1, stranger or answer.file_id
+            foreign, foreign_file_id = foreign + 1, foreign_file_id or answer.file_id
             continue
         named = True
         if not answer.answered:
@@ -245,8 +245,8 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
             twice += answered[file_id] != answer
         else:
             answered[file_id] = answer
-    if stranger is not None and not named and not attempt.part.recheck:
-        return Settled(only_foreign=stranger)
+    if foreign_file_id is not None and not named and not attempt.part.recheck:
+        return Settled(only_foreign=foreign_file_id)
     missing = [position for file_id, position in positions.items() if file_id not in answered]
     again = () if withheld else parts_to_requeue(attempt, missing, attempts)
     words = withheld or f"no answer in a job that ended with {clean(view.status)}"

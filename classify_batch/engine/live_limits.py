@@ -57,7 +57,7 @@ class LiveLimits:
             context.warn(f"{TUNE_JSON} says what can't be obeyed: {error.errors(include_url=False)[0]['msg']}")
         else:
             self._set_limits(tuning)
-            changed = tuning.told()
+            changed = tuning.changes()
             context.journal.record_about_run(Kind.TUNED, {"limits": changed})
             await context.journal.durable()
             context.events.notify(LimitsChanged(changed))

@@ -12,6 +12,7 @@ from classify_batch.lifecycle import Ended, Tally
 from classify_batch.model import AnsweredFile, Attempt, Failure, Part, ProvisionalRange, to_ranges
 from classify_batch.ports import Clock, OutcomeSink
 from classify_batch.protocol.sanitize import clean
+from classify_batch.rundir.manifest_json import without_decimal_point
 from classify_batch.rundir.outcome_lines import (
     FIRST,
     SECOND,
@@ -160,11 +161,6 @@ def tally_outcomes(lines: Sequence[ResultLine], failures: Sequence[Failure], sum
     codes = Counter(failure.code.value for failure in failures)
     known = {kind: number for kind, number in types.items() if kind is not None}
     return Tally({kind: n for kind, n in outcomes.items() if n}, known, dict(codes), sums)
-
-
-def without_decimal_point(value: float) -> float:
-    """As it stands in a line: whole numbers without a point."""
-    return int(value) if value == int(value) else round(value, 6)
 
 
 def fail_all(attempt: Attempt, code: FailureCode, message: str) -> list[Failure]:

@@ -1,4 +1,4 @@
-"""How many jobs may be out at once."""
+"""How many jobs may be in flight at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PATIENCE_MAX = 64
 class JobSlots:
     """Jobs take one each.
 
-    A plan may allow fewer than we were told: `full()` takes the limit down to what is out, and when as many jobs as are
-    allowed have ended, one more is tried; after twice as many each time that this was refused.
+    A plan may allow fewer than the limit that was set: `full()` takes the limit down to the jobs in flight. When as
+    many jobs as are allowed have ended, one more is tried; after twice as many each time that this was refused.
     """
 
     def __init__(self, total: int) -> None:
-        self._told = total
+        self._total_set = total
         self._patience = 1
         self._trying = False
         self._ended = 0
@@ -26,20 +26,20 @@ class JobSlots:
 
     @property
     def discovered(self) -> int | None:
-        """What was found to be allowed, where that is less than was told."""
-        return self.total if self.total < self._told else None
+        """How many jobs the plan was found to allow, where that is fewer than was set."""
+        return self.total if self.total < self._total_set else None
 
     def set_limit(self, total: int) -> None:
-        """Another limit is told. What the plan was found to allow holds where it is less."""
+        """Sets another limit. What the plan was found to allow holds where it is less."""
         discovered = self.discovered
-        self._told = total
+        self._total_set = total
         self.total = total if discovered is None else min(total, discovered)
         self._changed.set()
         self._changed = anyio.Event()
 
     def restore(self, discovered: int) -> None:
         """Begins with what an earlier process discovered."""
-        self.total = max(1, min(self._told, discovered))
+        self.total = max(1, min(self._total_set, discovered))
 
     async def acquire(self) -> None:
         while self.taken >= self.total:
@@ -55,7 +55,7 @@ class JobSlots:
         self._ended += 1
         if self._trying and self._ended >= self.total:
             self._patience, self._trying = 1, False  # the one that was tried was let in
-        if self.total < self._told and self._ended >= self.total * self._patience:
+        if self.total < self._total_set and self._ended >= self.total * self._patience:
             self.total, self._ended, self._trying = self.total + 1, 0, True
         self._changed.set()
         self._changed = anyio.Event()

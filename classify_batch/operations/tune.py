@@ -38,7 +38,7 @@ def tune(run_dir: str | PathLike[str], tuning: Tuning, *, timeout_s: float = TIM
         )
     # One timeout for both waits: for another `tune` to finish, and for the answer.
     ends_s = time.monotonic() + timeout_s
-    _link_into_place(path / TUNE_JSON, json.dumps(tuning.told()), ends_s)
+    _link_into_place(path / TUNE_JSON, json.dumps(tuning.changes()), ends_s)
     while (path / TUNE_JSON).exists():
         if time.monotonic() > ends_s:
             (path / TUNE_JSON).unlink(missing_ok=True)  # it must not be applied after the error

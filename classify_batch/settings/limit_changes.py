@@ -1,4 +1,4 @@
-"""What may be told to a run that is on."""
+"""The limits that can change while a run is on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Tuning(BaseModel):
     paused: bool | None = None
 
     @classmethod
-    def of(cls, **told: Any) -> Tuning:
+    def of(cls, **limits: Any) -> Tuning:
         """Raises UsageError naming the first value that can't be."""
         try:
-            return cls(**told)
+            return cls(**limits)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             raise UsageError(
@@ -33,6 +33,6 @@ class Tuning(BaseModel):
                 hint="`classify-batch manual settings` has the range of every limit",
             ) from None
 
-    def told(self) -> dict[str, Any]:
-        """What changes."""
+    def changes(self) -> dict[str, Any]:
+        """The limits that change, by name."""
         return self.model_dump(exclude_none=True)
