@@ -17,7 +17,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -25,6 +24,7 @@ from anyio.abc import TaskGroup
 
 from classify_batch.engine.collector import Collector
 from classify_batch.engine.context import EngineContext
+from classify_batch.engine.deadline import NO_DEADLINE, Deadline
 from classify_batch.engine.earlier_process import earlier_accept_s, known_project
 from classify_batch.engine.event_queue import EventQueue, LogObserver, event_of
 from classify_batch.engine.live_limits import LiveLimits
@@ -36,7 +36,7 @@ from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.project_proof import ProjectProof, server_s_of
 from classify_batch.engine.reconciler import Evidence, JobList, Reconciler
 from classify_batch.engine.retry_failed import read_failures, reopen
-from classify_batch.engine.shutdown import Shutdown, Stop
+from classify_batch.engine.shutdown import Shutdown
 from classify_batch.engine.stop_reasons import broken_off, reason_to_stop, too_many_failures
 from classify_batch.engine.submit_only import SubmitOnly
 from classify_batch.engine.submitter import Submitter
@@ -157,25 +157,25 @@ class Orchestrator:
         )
 
     async def run(
-        self, *, retry_failed: bool = False, until_s: float | None = None, submit_only: bool = False
+        self, *, retry_failed: bool = False, deadline: Deadline = NO_DEADLINE, submit_only: bool = False
     ) -> Ending:
         """Runs until complete or stopped. However it ends, what is committed is whole, and the same directory can go
         on.
 
-        `retry_failed`: failed files are reopened first. `until_s`: the wall time, in seconds since the epoch, at which
-        creating ends; jobs in flight are then collected for at most `limits.drain_s`. `submit_only`: creates as many
-        jobs as may be in flight at once, and leaves them to a later process.
+        `retry_failed`: failed files are reopened first. `deadline`: when creating ends; jobs in flight are then
+        collected for at most `limits.drain_s`. `submit_only`: creates as many jobs as may be in flight at once, and
+        leaves them to a later process.
 
         Raises:
             StoreError: the disk refused.
             InterruptedEarlyError: a stop was asked for while the failed files were read; nothing was changed.
         """
         try:
-            return await self._run_to_end(retry_failed=retry_failed, until_s=until_s, submit_only=submit_only)
+            return await self._run_to_end(retry_failed=retry_failed, deadline=deadline, submit_only=submit_only)
         finally:
             await self._events.drain()
 
-    async def _run_to_end(self, *, retry_failed: bool, until_s: float | None, submit_only: bool) -> Ending:
+    async def _run_to_end(self, *, retry_failed: bool, deadline: Deadline, submit_only: bool) -> Ending:
         await mend(self._store, self._found)
         if self._found.torn_bytes:
             self._context.warn(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
@@ -190,7 +190,7 @@ class Orchestrator:
         self._restore_discovered_limits()
         await self._write_manifest(RunState.RUNNING)
         try:
-            await self._run_stages(until_s, submit_only)
+            await self._run_stages(deadline, submit_only)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._shutdown.ask(broken_off(error))
@@ -243,12 +243,11 @@ class Orchestrator:
 
     # --- The task group ---------------------------------------------------------------------------------------------
 
-    async def _run_stages(self, until_s: float | None, submit_only: bool) -> None:
+    async def _run_stages(self, deadline: Deadline, submit_only: bool) -> None:
         if self._standing.complete:
             return
         async with anyio.create_task_group() as tasks:
-            if until_s is not None:
-                tasks.start_soon(self._stop_at_deadline, until_s)
+            tasks.start_soon(deadline.stop, self._shutdown, self._clock, self._settings.limits.drain_s)
             tasks.start_soon(self._events.work)
             tasks.start_soon(self._journal.work)
             tasks.start_soon(self._live_limits.work)
@@ -280,16 +279,6 @@ class Orchestrator:
             tasks.start_soon(count_what_is_left)
             await self._over.wait()
             tasks.cancel_scope.cancel()
-
-    async def _stop_at_deadline(self, until_s: float) -> None:
-        """Ends creating at a wall time, and collecting `limits.drain_s` later. Reads the wall clock every second: it
-        may be set, and the machine may have slept."""
-        while (left_s := until_s - self._clock.wall_s()) > 0:  # noqa: ASYNC110 - a clock sets no event
-            await anyio.sleep(min(left_s, 1.0))
-        over = Stop("the time that was given is over", collects=True)
-        self._shutdown.ask(over)
-        await anyio.sleep(self._settings.limits.drain_s)
-        self._shutdown.ask(replace(self._shutdown.stop or over, collects=False))
 
     def _stop_at_too_many_failures(self) -> None:
         """Reused outcomes don't count: only what this run asked for itself."""

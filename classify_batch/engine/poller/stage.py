@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from classify_batch.engine.context import EngineContext
-from classify_batch.engine.poller.watch import PollJobs, PollList, PollSchedule, Wait
+from classify_batch.engine.poller.watch import PollJobs, PollList, PollSchedule, Wait, Watched
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.lifecycle import Finished
@@ -27,6 +27,9 @@ PAGE_SIZE_MIN = 10
 PAGE_JOBS = 3
 """Entries of the list that are asked for, for each job in flight: where the list is newest first, few jobs last long
 enough to fall behind so many."""
+
+INHERITED_POLLED_S_MIN = 60.0
+"""How long a process polls another one's job before it may be overdue."""
 
 JOB_POLLS_AT_ONCE = 8
 LIST_ATTEMPTS_MAX = 2
@@ -201,7 +204,7 @@ class Poller:
             self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
             self._slots.release()
             await finished.send(replace(job, finished=view))
-        elif anyio.current_time() - watched.since_s + watched.earlier_s > self._limits.job_timeout_s:
+        elif is_overdue(watched, anyio.current_time(), self._limits.job_timeout_s):
             await self._give_up_overdue(view.job_id, finished)
 
     async def _give_up_overdue(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
@@ -209,6 +212,15 @@ class Poller:
         job, _ = self._schedule.finish(job_id, anyio.current_time())
         self._slots.release()
         await finished.send(job)
+
+
+def is_overdue(watched: Watched, now_s: float, job_timeout_s: float) -> bool:
+    """Whether a job that is in flight takes too long. What it took in another process is known by the wall clock alone,
+    which may have been set since: so it is polled for a while by this one in any case."""
+    here_s = now_s - watched.since_s
+    if watched.earlier_s and here_s < min(job_timeout_s, INHERITED_POLLED_S_MIN):
+        return False
+    return here_s + watched.earlier_s > job_timeout_s
 
 
 def token_to_begin_with(tokens: list[str | None], shown: list[set[str]], expected: int) -> str | None:

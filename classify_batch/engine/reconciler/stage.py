@@ -119,11 +119,14 @@ class Reconciler:
             self._changed.set()
 
     def _make_ambiguous(self, each: AmbiguousCreate) -> AmbiguousAttempt:
-        """The attempt's age comes from the wall clock, which may be wrong: so an attempt is never given up before the
-        list can have been read as often as a proof takes."""
+        """Another process's attempt has its age from the wall clock, which may have been set since: so an attempt is
+        never given up before the list can have been read as often as a proof takes."""
         attempt, now_s = each.attempt, anyio.current_time()
         accept_until_s = each.left_s + each.accept_s
-        age_s = self._clock.wall_s() - max(attempt.since_s, attempt.waits_since_s)
+        if attempt.intended_s is None:
+            age_s = self._clock.wall_s() - max(attempt.since_s, attempt.waits_since_s)
+        else:
+            age_s = now_s - attempt.intended_s
         give_up_s = max(now_s + self._limits.job_timeout_s - max(0.0, age_s), accept_until_s + self._limits.settle_s)
         return AmbiguousAttempt(attempt, accept_until_s, give_up_s, self._api.transaction_id(attempt), each.refusal)
 
