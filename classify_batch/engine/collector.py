@@ -19,6 +19,7 @@ from anyio.abc import ObjectReceiveStream, TaskGroup
 from classify_batch.engine.context import EngineContext
 from classify_batch.engine.outcome_recorder import fail_all
 from classify_batch.engine.shutdown import Stop
+from classify_batch.engine.stop_reasons import stop_for_vanished_job
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.file_keys import file_key, file_keys
 from classify_batch.lifecycle import after_bad_job, after_missing, remainder
@@ -27,10 +28,11 @@ from classify_batch.model import Answer, AnsweredFile, Answers, Attempt, Failure
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import FailureCode, JobStatus, Kind
 
-_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
+_MAY_PASS_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 """A job that the list shows as finished may be 404 elsewhere for a moment."""
 
 RESULTS_ATTEMPTS_MAX = 12
+"""Some minutes of waits: a brief outage of the results alone passes meanwhile."""
 
 READ_AGAIN_S_FIRST = 1.0
 
@@ -68,6 +70,7 @@ class Collector:
         self._specs = context.settings.specs
         self._limits = context.settings.limits
         self._late_slots = anyio.Semaphore(LATE_MAX)
+        self._results_read = 0
 
     async def work(self, finished: ObjectReceiveStream[Job]) -> None:
         """Collects until the stream ends."""
@@ -151,9 +154,35 @@ class Collector:
         return None
 
     async def _read_results(self, view: JobView, asked: Sequence[str]) -> Answers:
-        return await retry_transient(
-            lambda: self._api.results(view, asked), retry_on=_SOON, attempts_max=RESULTS_ATTEMPTS_MAX
-        )
+        """A finished job's results. Where the API hands out other jobs' results and not this one's, its files fail as
+        perhaps paid, and `--retry-failed` reads them again: one job must not stop the run at every start."""
+        read_before = self._results_read
+        try:
+            answers = await retry_transient(
+                lambda: self._api.results(view, asked), retry_on=_MAY_PASS_SOON, attempts_max=RESULTS_ATTEMPTS_MAX
+            )
+        except ApiError as error:
+            if not is_refused_for_this_job(error, others_were_read=self._results_read > read_before):
+                raise
+            await self._check_job_is_there(view)
+            return Answers((), f"the API doesn't hand out the results of job {clean(view.job_id)} ({error})")
+        self._results_read += 1
+        return answers
+
+    async def _check_job_is_there(self, view: JobView) -> None:
+        """Stops the run where the API doesn't show the job itself: then the key may be of another project.
+
+        Raises:
+            ApiError: the job isn't there.
+        """
+        try:
+            await retry_transient(lambda: self._api.get(view.job_id), attempts_max=RESULTS_ATTEMPTS_MAX)
+        except ApiError as error:
+            if error.verdict is Verdict.REFUSED:
+                return  # the list shows it, though the API refuses to show it alone
+            if error.verdict is Verdict.MISSING:
+                self._shutdown.ask(stop_for_vanished_job(view.job_id, error))
+            raise
 
     async def _read_results_of_recheck(self, view: JobView, asked: Sequence[str]) -> Answers:
         """Reads an old job's results: they don't lag any more. Where they can't be had, the run goes on without
@@ -197,6 +226,14 @@ class Collector:
             free=view is not None and view.status == JobStatus.ERROR,  # a cancelled one may be billed: nobody says
             billed=billed,
         )
+
+
+def is_refused_for_this_job(error: ApiError, *, others_were_read: bool) -> bool:
+    """Whether a results call failed for a reason that lies in its job. A 5xx says so only if other jobs' results could
+    be read meanwhile; a 429 never does."""
+    if error.verdict is Verdict.LATER:
+        return others_were_read and error.status not in (None, 429)
+    return error.verdict in (Verdict.MISSING, Verdict.REFUSED)
 
 
 def has_missing_answers(answers: Answers, asked: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Limits that change while a run is on: told by a file in its directory, obeyed within a second, and written down."""
+"""Applies limits that `tune` sends while a run is on: reads tune.json every half second, and journals the change."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ EVERY_S = 0.5
 
 
 class LiveLimits:
-    """Hears what `tune` says.
+    """Watches for the file of `tune`, and applies it.
 
     Attributes:
-        on_rates: called when other rates were told.
+        on_rates: called when the rate limits were changed.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class LiveLimits:
         budget: CreditBudget,
         unbounded: int,
     ) -> None:
-        """`unbounded`: how many slots there are where as many jobs may be out as there are."""
+        """`unbounded`: how many slots there are where any number of jobs may be in flight."""
         self._store = store
         self._context = context
         self._gate = gate
@@ -42,19 +42,22 @@ class LiveLimits:
         self.on_rates: Callable[[], None] = lambda: None
 
     async def work(self) -> None:
-        """Obeys until it is cancelled."""
+        """Applies changes until it is cancelled."""
         while True:
             await anyio.sleep(EVERY_S)
             if await self._store.size(TUNE_JSON) is not None:
                 await self._apply_tune_file()
 
     async def _apply_tune_file(self) -> None:
-        data = await self._store.read(TUNE_JSON)
+        try:
+            data = await self._store.read(TUNE_JSON)
+        except FileNotFoundError:
+            return  # `tune` gave up waiting, and removed its file
         context = self._context
         try:
             tuning = Tuning.model_validate_json(data)
         except ValidationError as error:
-            context.warn(f"{TUNE_JSON} says what can't be obeyed: {error.errors(include_url=False)[0]['msg']}")
+            context.warn(f"{TUNE_JSON} has limits that can't be applied: {error.errors(include_url=False)[0]['msg']}")
         else:
             self._set_limits(tuning)
             changed = tuning.changes()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from classify_batch.engine.shutdown import Stop
-from classify_batch.errors import ClassifyBatchError, ExitStatus, the_cause
+from classify_batch.errors import ApiError, ClassifyBatchError, ExitStatus, the_cause
+from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.manifest_json import failed_percentage
 
 JUDGED_FILES_MIN = 100
@@ -35,3 +36,12 @@ def reason_to_stop(stop: Stop | None) -> tuple[str, str, ExitStatus]:
     if stop is None:
         return "interrupted", "the same command goes on", ExitStatus.INCOMPLETE
     return stop.reason, stop.hint, stop.status
+
+
+def stop_for_vanished_job(job_id: str, error: ApiError) -> Stop:
+    """The API made this job for us, and answers 404 for it now."""
+    return Stop(
+        f"job {clean(job_id)} vanished: the API made it, and now answers 404 ({error})",
+        ExitStatus.PERSON,
+        "use the key and api.project_id that the run was begun with, then give the same command",
+    )

@@ -33,6 +33,10 @@ PLAN_FULL_WAIT_S = 15.0
 PLAN_FULL_ATTEMPTS_MAX = 40
 """That is ten minutes in which none of our jobs made room: others fill the plan, or a monthly count is used up."""
 
+NO_JOB_CREATES_MIN = 5
+"""So many creates in a row without a job show that the API makes none. Fewer may lie hours apart: while all slots are
+taken, nothing is created."""
+
 AMBIGUOUS_CALLS_MAX = 2
 """So often a create is repeated under its transaction ID when its answers get lost. Then the list is read: it may show
 the job, and nothing documents for how long the server remembers a transaction."""
@@ -67,6 +71,7 @@ class Submitter:
         self._plan_full_queue = anyio.Lock()
         self._ambiguity_warned = False
         self._no_job_since: tuple[int, float] | None = None
+        self._creates_without_job = 0
 
     async def work(
         self,
@@ -225,8 +230,10 @@ class Submitter:
         self._ambiguity_warned = True
         made, now_s = self._journal.jobs_made, anyio.current_time()
         if self._no_job_since is None or self._no_job_since[0] != made:
-            self._no_job_since = made, now_s
-        elif now_s - self._no_job_since[1] >= self._limits.patience_s:
+            self._no_job_since, self._creates_without_job = (made, now_s), 0
+        self._creates_without_job += 1
+        lasted_s = now_s - self._no_job_since[1]
+        if lasted_s >= self._limits.patience_s and self._creates_without_job >= NO_JOB_CREATES_MIN:
             words = f"no create call made a job for {self._limits.patience_s:g} s; the last one: {error}"
             hint = "the API can be read, and makes no jobs now; the same command goes on later"
             self._shutdown.ask(Stop(words, hint=hint, collects=True))

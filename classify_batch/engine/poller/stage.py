@@ -15,7 +15,8 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from classify_batch.engine.context import EngineContext
 from classify_batch.engine.poller.watch import PollJobs, PollList, PollSchedule, Wait, Watched
 from classify_batch.engine.shutdown import Stop
-from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.engine.stop_reasons import stop_for_vanished_job
+from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Finished
 from classify_batch.limits import RequestGate
 from classify_batch.limits.retry import retry_transient
@@ -162,6 +163,8 @@ class Poller:
                 except ApiError as error:
                     if error.verdict is Verdict.MISSING:
                         await self._handle_missing_job(job_id, error, finished)
+                    elif error.verdict is Verdict.REFUSED:
+                        await self._handle_refused_poll(job_id, finished)
                     else:
                         errors.append(error)
 
@@ -184,13 +187,15 @@ class Poller:
         if watched.job.reopened:
             await self._give_up_overdue(job_id, finished)
             return
-        self._shutdown.ask(
-            Stop(
-                f"job {clean(job_id)} vanished: the API made it, and now answers 404 ({error})",
-                ExitStatus.PERSON,
-                "use the key and api.project_id that the run was begun with, then give the same command",
-            )
-        )
+        self._shutdown.ask(stop_for_vanished_job(job_id, error))
+
+    async def _handle_refused_poll(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
+        """The API refuses to show this one job by its ID: the list may show it, until it is overdue."""
+        now_s = anyio.current_time()
+        watched = self._schedule.jobs[job_id]
+        self._schedule.record_job_poll(job_id, now_s)
+        if is_overdue(watched, now_s, self._limits.job_timeout_s):
+            await self._give_up_overdue(job_id, finished)
 
     # --- What was seen ----------------------------------------------------------------------------------------------
 

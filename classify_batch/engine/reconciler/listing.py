@@ -85,8 +85,8 @@ class JobList:
             show(page.jobs)
             token = page.next_page_token
             if token is None or any((view.job_id, view.status) in stood for view in page.jobs):
-                break
-        return True
+                return True
+        return False  # jobs change faster than the front can be read: this reading proves nothing
 
     async def _read_page(self, token: str | None, since_s: float | None) -> JobPage:
         while True:

@@ -29,7 +29,7 @@ from classify_batch.vocabulary import Kind
 CANDIDATE_CALLS_AT_ONCE = 8
 """How many calls about single candidates are made side by side: a crowded project has many candidates."""
 
-_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
+_MAY_PASS_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 _ENDS_THE_RUN = frozenset({Verdict.KEY_REFUSED, Verdict.DOWN})
 
 ROUND_S_MIN = 0.25
@@ -277,7 +277,7 @@ class Reconciler:
         """A finished job's answers; None where they can't be had: the job may be somebody else's."""
         try:
             return await retry_transient(
-                lambda: self._api.results(view, ()), retry_on=_SOON, attempts_max=READ_ATTEMPTS_MAX
+                lambda: self._api.results(view, ()), retry_on=_MAY_PASS_SOON, attempts_max=READ_ATTEMPTS_MAX
             )
         except ApiError as error:
             if error.verdict in (Verdict.LATER, Verdict.DOWN):
