@@ -12,7 +12,7 @@ from trio.testing import MockClock
 settings.register_profile("patient", deadline=None)  # how long an example takes on a busy machine is no fault
 settings.load_profile("patient")
 
-INTEGRATION = frozenset({"crash", "explorer", "old_runs", "sandbox", "strangers"})
+INTEGRATION = frozenset({"crash", "explorer", "old_runs", "sandbox", "independent_server"})
 """Folders whose tests simulate whole runs, kill processes or start servers: for scripts/integration. So are tests that
 are marked as driven by the vendor's SDK, or as slow. All others are for scripts/test."""
 

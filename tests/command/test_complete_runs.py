@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.command.commanding import COMMAND, HEADER, asked, environment, mirror, sandbox
+from tests.support.command_line import COMMAND, HEADER, asked, environment, mirror, sandbox
 
 CONFIG = """
 [job]

@@ -16,8 +16,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from tests.command.commanding import COMMAND, Call, calling, environment
 from tests.command.test_diff_command import made
+from tests.support.command_line import COMMAND, Call, calling, environment
 
 DOCUMENTS = {
     "strong.txt": "an invoice number, line items and a total",

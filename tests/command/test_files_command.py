@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from classify_batch.sandbox.server.uploads import read_uploads
-from tests.command.commanding import COMMAND, PATIENCE_S, WIDTH, Call, calling, environment, on_a_terminal, sandbox
+from tests.support.command_line import COMMAND, PATIENCE_S, WIDTH, Call, calling, environment, on_a_terminal, sandbox
 
 PATH = "/api/v1/beta/files"
 BIG_BYTES = 160 * 1024 * 1024

@@ -16,7 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.command.commanding import (
+from tests.support.api_reference import ITEM_FIELDS, JOB_FIELDS, LANGUAGES, MODES, RULE
+from tests.support.command_line import (
     COMMAND,
     HEADER,
     KEY,
@@ -30,9 +31,8 @@ from tests.command.commanding import (
     on_a_terminal,
     sandbox,
 )
-from tests.command.reference import ITEM_FIELDS, JOB_FIELDS, LANGUAGES, MODES, RULE
 
-STRANGER = Path(__file__).parents[1] / "strangers" / "stranger.py"
+STRANGER = Path(__file__).parents[1] / "support" / "independent_server.py"
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ import pytest
 
 from classify_batch.cli.jobs.listing import STATUSES
 from classify_batch.protocol.v2 import Status
-from tests.command.commanding import (
+from tests.support.api_reference import ITEM_FIELDS, JOB_FIELDS_V2, LANGUAGES, RULE, RULES, STATUSES_V2
+from tests.support.command_line import (
     COMMAND,
     HEADER,
     PATIENCE_S,
@@ -32,7 +33,6 @@ from tests.command.commanding import (
     on_a_terminal,
     sandbox,
 )
-from tests.command.reference import ITEM_FIELDS, JOB_FIELDS_V2, LANGUAGES, RULE, RULES, STATUSES_V2
 
 V2 = ("--api-version", "v2")
 SLOW = ("--job-duration-s", "600")

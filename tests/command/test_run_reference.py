@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from classify_batch.sandbox.jobs.ledger import read_jobs
-from tests.command.commanding import HEADER, KEY, Call, Done, calling, mirror, sandbox
-from tests.command.reference import LANGUAGES, MODES, RULES
+from tests.support.api_reference import LANGUAGES, MODES, RULES
+from tests.support.command_line import HEADER, KEY, Call, Done, calling, mirror, sandbox
 
 VERSIONS = ("v1", "v2")
 

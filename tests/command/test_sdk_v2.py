@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.command.judging import documents_served, printed, python_of
+from tests.support.vendor_sdk import documents_served, printed, python_of
 
 SDK = "llama-cloud>=2.16,<3"
 ENVIRONMENT = ".venv-llama-cloud-2"

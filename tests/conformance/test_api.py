@@ -22,7 +22,7 @@ from classify_batch.model import Answer, JobView
 from classify_batch.sandbox import Faults, Options, opened, serving
 from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.settings.job_spec import JobSpec
-from tests.conformance.api_line import (
+from tests.support.served_api import (
     JOB_S,
     NOON_S,
     RULES,

@@ -22,7 +22,7 @@ from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import JobStatus, Log
 from tests.crash.test_state_machine import change_weather, move_on
-from tests.sandbox.virtual import Lab, answer, is_create, laboratory
+from tests.support.simulated_run import Lab, answer, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

@@ -32,8 +32,8 @@ from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Log, earlier_failures_name
-from tests.sandbox.loop_clock import LoopClock
-from tests.sandbox.virtual import Lab, laboratory
+from tests.support.loop_clock import LoopClock
+from tests.support.simulated_run import Lab, laboratory
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from classify_batch.sandbox import read_billed, read_jobs
-from tests.command.commanding import Call, calling
+from tests.support.command_line import Call, calling
 
 HERE = Path(__file__).parent
 LOOKS = {"FAST", "MULTIMODAL"}

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import AnswerLost, Faults, Options, opened
-from tests.sandbox.loop_clock import LoopClock
+from tests.support.loop_clock import LoopClock
 
 JOBS = "/api/v1/classifier/jobs"
 FILES = "/api/v1/beta/files"

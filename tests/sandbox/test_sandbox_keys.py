@@ -9,7 +9,7 @@ import pytest
 from classify_batch.errors import SettingsError
 from classify_batch.sandbox import Options
 from classify_batch.sandbox.documents.project import PROJECT_ID
-from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
+from tests.support.sandbox_client_v2 import JOBS, RULES, V1_JOBS, create_body, talk
 
 FILES = "/api/v1/beta/files"
 OTHER = {"Authorization": "Bearer other-key"}

@@ -9,7 +9,7 @@ import pytest
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults
-from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+from tests.support.sandbox_client_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 
 START_S = 1_700_000_000
 ENDS_S = 10  # each job takes so long

@@ -13,7 +13,7 @@ from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults, Options, opened, serving
 from classify_batch.sandbox.documents.project import JobConfig, OpenProject
 from classify_batch.settings.job_spec import Rule
-from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+from tests.support.sandbox_client_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 
 START_S = 1_700_000_000
 V1_BODY = {"file_ids": ["a", "b"], "rules": RULES, "mode": "MULTIMODAL"}

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from classify_batch.sandbox import Faults, read_billed
-from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+from tests.support.sandbox_client_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
 
 OURS = [f"file-{number}" for number in range(10)]
 OVERLAP = Faults(overlap=1)

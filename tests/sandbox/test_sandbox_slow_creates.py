@@ -13,8 +13,8 @@ from trio.testing import MockClock
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults, Options, opened, serving
-from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
-from tests.sandbox.virtual import laboratory
+from tests.support.sandbox_client_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+from tests.support.simulated_run import laboratory
 
 START_S = 1_700_000_000
 SLOW = Faults(create_slow=1, accept_after_s=50)

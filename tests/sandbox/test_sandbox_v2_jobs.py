@@ -9,7 +9,18 @@ import pytest
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import AnswerLost, Faults, read_billed
-from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, get, listed, make, stats_of, talk, where_of
+from tests.support.sandbox_client_v2 import (
+    JOBS,
+    RULES,
+    V1_JOBS,
+    create_body,
+    get,
+    listed,
+    make,
+    stats_of,
+    talk,
+    where_of,
+)
 
 # --- The list -------------------------------------------------------------------------------------------------------
 

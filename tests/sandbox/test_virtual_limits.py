@@ -14,7 +14,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.vocabulary import TUNE_JSON, Log
-from tests.sandbox.virtual import Lab, answer, is_create, laboratory
+from tests.support.simulated_run import Lab, answer, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

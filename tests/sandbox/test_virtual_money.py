@@ -13,7 +13,7 @@ import pytest
 from classify_batch.cli.rendering.summary import format_run_summary
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.journal.totals import read_totals
-from tests.sandbox.virtual import Lab, is_create, laboratory
+from tests.support.simulated_run import Lab, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,8 @@ import pytest
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.vocabulary import Log
-from tests.sandbox.loop_clock import LoopClock
-from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
+from tests.support.loop_clock import LoopClock
+from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ from classify_batch.cli.rendering.progress import Throughput, format_details
 from classify_batch.engine.progress import Progress
 from classify_batch.events import Event, LimitDiscovered
 from classify_batch.vocabulary import Log
-from tests.sandbox.virtual import Lab, ends_well, laboratory
+from tests.support.simulated_run import Lab, ends_well, laboratory
 
 pytestmark = pytest.mark.anyio
 

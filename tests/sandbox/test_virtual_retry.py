@@ -22,7 +22,7 @@ from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import JobStatus, Log
 from tests.crash.test_reopening import KEPT, Choose, cut_after, retried_well
 from tests.crash.test_state_machine import change_weather, move_on
-from tests.sandbox.virtual import After, Lab, answer, as_it_is, laboratory, nothing
+from tests.support.simulated_run import After, Lab, answer, as_it_is, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
 

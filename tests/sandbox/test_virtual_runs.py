@@ -16,7 +16,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
-from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
+from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

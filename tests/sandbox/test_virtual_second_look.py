@@ -14,7 +14,7 @@ from classify_batch.errors import DamagedError, the_cause
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
-from tests.sandbox.virtual import Lab, is_create, laboratory
+from tests.support.simulated_run import Lab, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ import pytest
 
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.opened_run import read_run
-from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory, nothing
+from tests.support.simulated_run import After, Lab, answer, is_create, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ import pytest
 from classify_batch.cli.rendering.progress import Throughput, format_details
 from classify_batch.engine.progress import Progress
 from classify_batch.vocabulary import TUNE_JSON
-from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory
+from tests.support.simulated_run import After, Lab, answer, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

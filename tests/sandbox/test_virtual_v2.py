@@ -14,7 +14,7 @@ from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.model import Attempt, AttemptKey, Part
 from classify_batch.operations.run_resources import make_api
 from classify_batch.settings.job_spec import ParsingConfiguration
-from tests.sandbox.virtual import answer, ends_well, is_create, laboratory
+from tests.support.simulated_run import answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

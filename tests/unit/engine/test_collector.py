@@ -23,8 +23,8 @@ from classify_batch.limits import JobSlots
 from classify_batch.model import Answer, Answers, Attempt, AttemptKey, Job, JobView, Part, to_ranges
 from classify_batch.settings import Settings
 from classify_batch.vocabulary import Kind, Log
-from tests.sandbox.loop_clock import LoopClock
-from tests.unit.engine.scripted import KeptJournal, ScriptedApi, refusal
+from tests.support.loop_clock import LoopClock
+from tests.support.scripted_ports import KeptJournal, ScriptedApi, refusal
 
 pytestmark = pytest.mark.anyio
 

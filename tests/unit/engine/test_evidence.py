@@ -10,7 +10,16 @@ from classify_batch.engine.reconciler.decisions import GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import Doubt
 from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
-from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, SPREAD_S, EvidenceStage, doubt, job
+from tests.support.evidence_stage import (
+    ACCEPT_UNTIL_S,
+    GIVE_UP_S,
+    SERVER_S,
+    SETTLE_S,
+    SPREAD_S,
+    EvidenceStage,
+    doubt,
+    job,
+)
 
 # --- How long a call may be accepted, and what proves that nothing is left -------------------------------------------
 

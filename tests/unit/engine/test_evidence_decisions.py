@@ -7,7 +7,7 @@ import pytest
 from classify_batch.engine.reconciler import evidence as module
 from classify_batch.engine.reconciler.decisions import Adopt, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import NEVER_READ
-from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, EvidenceStage, doubt, job
+from tests.support.evidence_stage import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, EvidenceStage, doubt, job
 
 # --- When results are read -------------------------------------------------------------------------------------------
 

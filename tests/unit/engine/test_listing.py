@@ -15,7 +15,7 @@ from classify_batch.engine.reconciler import listing as module
 from classify_batch.engine.reconciler.listing import LONG_PAGES, READ_ATTEMPTS_MAX, JobList
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.model import JobPage, JobView
-from tests.unit.engine.scripted import ScriptedApi, refusal
+from tests.support.scripted_ports import ScriptedApi, refusal
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,7 @@ from classify_batch.engine.project_proof import FILE_ATTEMPTS_MAX, KnownProject,
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.model import JobPage, JobView
-from tests.unit.engine.scripted import ScriptedApi, refusal
+from tests.support.scripted_ports import ScriptedApi, refusal
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from classify_batch.limits import Priority, RequestGate
-from tests.unit.limits.rate_lab import CASES, Case, Server, SlidingWindow, keep_busy, measure
+from tests.support.rate_limited_server import CASES, Case, Server, SlidingWindow, keep_busy, measure
 
 pytestmark = pytest.mark.anyio
 

@@ -32,7 +32,7 @@ from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import FailureCode, Kind, Log
-from tests.sandbox.virtual import laboratory
+from tests.support.simulated_run import laboratory
 
 FILES_PER_CHUNK = 3
 IDENTITY: Mapping[str, object] = {

@@ -22,7 +22,7 @@ from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Kind, Log, RunState
-from tests.sandbox.virtual import Lab, laboratory
+from tests.support.simulated_run import Lab, laboratory
 
 pytestmark = pytest.mark.anyio
 

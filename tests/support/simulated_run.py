@@ -41,7 +41,7 @@ from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.settings import Settings
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
-from tests.sandbox.loop_clock import LoopClock
+from tests.support.loop_clock import LoopClock
 
 BASE_URL = "https://sandbox.test"
 RULES = (

@@ -8,7 +8,7 @@ import httpx
 from trio.testing import MockClock
 
 from classify_batch.sandbox import Options, opened
-from tests.sandbox.loop_clock import LoopClock
+from tests.support.loop_clock import LoopClock
 
 JOBS = "/api/v2/classify"
 V1_JOBS = "/api/v1/classifier/jobs"

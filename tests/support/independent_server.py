@@ -4,7 +4,7 @@ It was written from the API's description alone, shares no code and no library w
 sandbox, and takes every liberty that the description leaves: order and size of pages, optional fields, the spelling of
 times and job ids, how it frames its answers. Run it as a process of its own:
 
-    python stranger.py --ledger FILE [--order random] [--lost 0.1] …
+    python independent_server.py --ledger FILE [--order random] [--lost 0.1] …
 
 It prints its base URL once it listens. Each accepted job becomes a line of the ledger before anything is answered, with
 the files that it answers: a file that two lines answer was paid twice. `GET /stranger` (no key) tells how often it

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.strangers.driving import COMMAND, Run, stranger
+from tests.support.real_run import COMMAND, Run, stranger
 
 HABITS = {
     "bare": "--order oldest --omit created_at,mode,parsing_configuration,total_size,Date --chunked",

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.sandbox import read_billed
-from tests.strangers.stranger import KEY, read_paid, right_type
+from tests.support.independent_server import KEY, read_paid, right_type
 
 COMMAND = (sys.executable, "-m", "classify_batch")
-STRANGER = (sys.executable, str(Path(__file__).with_name("stranger.py")))
+STRANGER = (sys.executable, str(Path(__file__).with_name("independent_server.py")))
 PATIENCE_S = 300.0
 TYPES = ("invoice", "contract", "letter")
 

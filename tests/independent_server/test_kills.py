@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.strangers.driving import Run, sandbox, stranger
+from tests.support.real_run import Run, sandbox, stranger
 
 KILLS = 3
 LEAVES_WITHIN_S = 4.0
