@@ -11,8 +11,9 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -110,14 +111,64 @@ def on_a_terminal(*words: str, stderr: bool = False, width: int = WIDTH) -> str:
     return seen.decode()
 
 
-# --- Servers ----------------------------------------------------------------------------------------------------------
+def command(
+    *words: object, folder: Path | None = None, status: int | None = None, **values: str
+) -> subprocess.CompletedProcess[str]:
+    """The command line in this process, to its end, with these environment variables and no other setting.
+
+    Imports are the most of what a process of its own would cost. What is about processes (signals, streams that break,
+    limits on memory) asks for `command_process`.
+
+    Args:
+        folder: where it runs.
+        status: with what it must end, if that is given.
+    """
+    arguments = [*map(str, words)]
+    out, err = (TextIOWrapper(BytesIO(), "utf-8", errors="surrogateescape", newline="") for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name in filter(foreign, list(os.environ)):
+            patch.delenv(name)
+        for name, value in environment(**values).items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["classify-batch", *arguments])
+        patch.chdir(folder or Path.cwd())
+        with pytest.raises(SystemExit) as left:
+            command_line.main()
+    assert isinstance(left.value.code, int)
+    texts = [_text_of(stream) for stream in (out, err)]
+    return _judged(subprocess.CompletedProcess(arguments, left.value.code, *texts), status)
 
 
-def command(*words: object) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, to its end."""
-    return subprocess.run(
-        [*COMMAND, *map(str, words)], capture_output=True, text=True, check=False, timeout=120, env=environment()
+def command_process(
+    *words: object, folder: Path | None = None, status: int | None = None, stdin: str = "", **values: str
+) -> subprocess.CompletedProcess[str]:
+    """`command` in a process of its own."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, words)],
+        cwd=folder,
+        env=environment(**values),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
+    return _judged(done, status)
+
+
+def _judged(done: subprocess.CompletedProcess[str], status: int | None) -> subprocess.CompletedProcess[str]:
+    assert "Traceback" not in done.stderr
+    assert status in (None, done.returncode), done.stderr
+    return done
+
+
+def _text_of(stream: TextIOWrapper) -> str:
+    stream.flush()
+    assert isinstance(stream.buffer, BytesIO)
+    return stream.buffer.getvalue().decode("utf-8", "surrogateescape")
+
+
+# --- Servers ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
