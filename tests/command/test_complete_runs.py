@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.command_line import COMMAND, HEADER, asked, environment, mirror, sandbox
+from tests.support.command_line import HEADER, asked, command, mirror, sandbox
 
 CONFIG = """
 [job]
@@ -45,11 +45,7 @@ class Place(NamedTuple):
     def call(
         self, *words: object, key: bool = True, values: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        env = environment(**(values or {}))
-        if not key:
-            del env["LLAMA_CLOUD_API_KEY"]
-        given = [*COMMAND, *map(str, words)]
-        done = subprocess.run(given, capture_output=True, text=True, check=False, timeout=60, env=env)
+        done = command(*words, environ={**(values or {}), **({} if key else {"LLAMA_CLOUD_API_KEY": None})})
         assert "s3cr3t" not in done.stdout + done.stderr
         return done
 

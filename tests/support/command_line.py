@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import select
@@ -84,10 +85,11 @@ def calling(
     return call
 
 
-def environment(**values: str) -> dict[str, str]:
-    """For a command in a process of its own."""
+def environment(**values: str | None) -> dict[str, str]:
+    """An environment with a key, and with no setting but a high rate and these; None: without that one."""
     inherited = {name: value for name, value in os.environ.items() if not foreign(name)}
-    return {**inherited, "LLAMA_CLOUD_API_KEY": KEY, "CLASSIFY_BATCH_LIMITS__REQUESTS_PER_S": "1000", **values}
+    given = {"LLAMA_CLOUD_API_KEY": KEY, "CLASSIFY_BATCH_LIMITS__REQUESTS_PER_S": "1000", **values}
+    return {**inherited, **{name: value for name, value in given.items() if value is not None}}
 
 
 def on_a_terminal(*words: str, stderr: bool = False, width: int = WIDTH) -> str:
@@ -112,7 +114,10 @@ def on_a_terminal(*words: str, stderr: bool = False, width: int = WIDTH) -> str:
 
 
 def command(
-    *words: object, folder: Path | None = None, status: int | None = None, **values: str
+    *words: object,
+    folder: Path | None = None,
+    status: int | None = None,
+    environ: Mapping[str, str | None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """The command line in this process, to its end, with these environment variables and no other setting.
 
@@ -122,15 +127,17 @@ def command(
     Args:
         folder: where it runs.
         status: with what it must end, if that is given.
+        environ: further variables; None: without that one.
     """
     arguments = [*map(str, words)]
     out, err = (TextIOWrapper(BytesIO(), "utf-8", errors="surrogateescape", newline="") for _ in range(2))
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         for name in filter(foreign, list(os.environ)):
             patch.delenv(name)
-        for name, value in environment(**values).items():
+        for name, value in environment(**(environ or {})).items():
             patch.setenv(name, value)
         patch.setattr(sys, "argv", ["classify-batch", *arguments])
+        patch.setattr(logging.root, "handlers", [])  # pytest's own would keep warnings from stderr
         patch.chdir(folder or Path.cwd())
         with pytest.raises(SystemExit) as left:
             command_line.main()
@@ -140,13 +147,17 @@ def command(
 
 
 def command_process(
-    *words: object, folder: Path | None = None, status: int | None = None, stdin: str = "", **values: str
+    *words: object,
+    folder: Path | None = None,
+    status: int | None = None,
+    stdin: str = "",
+    environ: Mapping[str, str | None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """`command` in a process of its own."""
     done = subprocess.run(
         [*COMMAND, *map(str, words)],
         cwd=folder,
-        env=environment(**values),
+        env=environment(**(environ or {})),
         input=stdin,
         capture_output=True,
         text=True,
@@ -166,6 +177,11 @@ def _text_of(stream: TextIOWrapper) -> str:
     stream.flush()
     assert isinstance(stream.buffer, BytesIO)
     return stream.buffer.getvalue().decode("utf-8", "surrogateescape")
+
+
+def contents(folder: Path) -> Mapping[str, bytes | None]:
+    """All that is in a folder, by path; None for a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 # --- Servers ----------------------------------------------------------------------------------------------------------
