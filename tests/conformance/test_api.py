@@ -434,7 +434,10 @@ async def _outcomes(
     with opened(options) as app:
         async with serving(app) as base_url:
             settings = Settings(
-                api={"version": version, "base_url": base_url}, job={"rules": RULES}, plan={"files_per_job": 3}
+                api={"version": version, "base_url": base_url, "timeout_s": 1},
+                job={"rules": RULES},
+                plan={"files_per_job": 3},
+                limits={"settle_s": 0.5, "accept_s": 0, "clock_spread_s": 1},
             )
             result = await arun(settings, file_ids, run_dir)
         assert result.exit_status is ExitStatus.FAILURES

@@ -14,27 +14,19 @@ import pytest
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
-from classify_batch.operations import verify as verifying
 from classify_batch.operations.verify import verify_store
 from classify_batch.sandbox.faults.job_endings import JobEnding
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.store.memory import MemoryStore
-from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import JobStatus, Log
 from tests.crash.test_state_machine import change_weather, move_on
 from tests.support.simulated_run import Lab, answer, is_create, laboratory
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("few_buckets")]
 
 Choose = Callable[[int, int], int]
 KEPT: dict[str, Choose] = {"nothing": min, "half": lambda least, most: (least + most) // 2, "everything": max}
 """How much of what was pending a power cut leaves."""
-
-
-@pytest.fixture(autouse=True)
-def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of a few files needs no 503 buckets, and there are thousands of verifications here."""
-    monkeypatch.setattr(verifying, "LIMITS", Limits(buckets=3))
 
 
 class Stepwise(MemoryStore):

@@ -24,13 +24,11 @@ from trio.testing import MockClock
 
 from classify_batch.engine.progress import Ending
 from classify_batch.engine.shutdown import Stop
-from classify_batch.operations import verify as verifying
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id
 from classify_batch.sandbox import App, Faults, JobTable, Options
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.store.memory import MemoryStore
-from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Log, earlier_failures_name
 from tests.support.loop_clock import LoopClock
 from tests.support.simulated_run import Lab, laboratory
@@ -285,9 +283,9 @@ class Nights(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_any_order_of_misfortunes_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("few_buckets")
+def test_any_order_of_misfortunes_ends_well() -> None:
     """Whatever is drawn: nothing lost, nothing twice, nothing paid twice, nothing for verify to say."""
-    monkeypatch.setattr(verifying, "LIMITS", Limits(buckets=3))
     register_random(trio._core._run._r)  # the order in which tasks run is drawn, too, and a failure must come again
     run_state_machine_as_test(
         Nights,

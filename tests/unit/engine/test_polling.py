@@ -176,7 +176,7 @@ def described(figures: Figures) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("slots", "jobs"), [(20, 2000), (100, 4000)])
+@pytest.mark.parametrize(("slots", "jobs"), [(20, 2000), pytest.param(100, 4000, marks=pytest.mark.slow)])
 def test_sweeps_are_close_to_the_ideal(kind: Callable[[Random], Iterator[float]], slots: int, jobs: int) -> None:
     """A list of pages of 100: about three requests a job, of which two are the floor."""
     figures = simulate(kind, jobs, slots)
@@ -203,11 +203,16 @@ def test_without_a_list_jobs_are_asked_for_when_they_may_end(
         assert figures.requests <= 6.8, described(figures)
 
 
-def test_small_pages_and_many_jobs() -> None:
-    """Pages of 20 and a hundred jobs out; a thousand jobs out: no more requests a job, and still near the ideal."""
+def test_small_pages_cost_few_requests_more() -> None:
+    """Pages of 20 and a hundred jobs in flight: few more requests a job, and still near the ideal."""
     small = simulate(lognormal, 2000, 100, page_size=20)
     assert small.requests <= 3.6, described(small)
     assert small.ratio <= 1.12, described(small)
+
+
+@pytest.mark.slow
+def test_a_thousand_jobs_in_flight_cost_no_more_requests() -> None:
+    """A thousand jobs in flight: no more requests a job, and still near the ideal."""
     many = simulate(lognormal, 10_000, 1000, interval_s=0.0001)
     assert many.requests <= 3.0, described(many)
     assert many.ratio <= 1.15, described(many)

@@ -80,7 +80,7 @@ async def test_an_empty_iterable_is_refused(spec: Any) -> None:
 # --- Files ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.real_time
 async def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     """Missing, a directory, an impossible name: one SourceError that shows the path without its control characters."""
     for path, reason in ((tmp_path / "no\x1bne", "No such file"), (tmp_path, "directory"), ("a\0", "null byte")):

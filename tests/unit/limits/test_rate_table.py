@@ -13,6 +13,7 @@ from tests.support.rate_limited_server import CASES, Case, Server, SlidingWindow
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_what_is_allowed_is_used(case: Case) -> None:
     """So much of it, and with so few 429s of our own making, as the table promises."""

@@ -508,6 +508,7 @@ def test_a_flipped_bit_in_an_earlier_run_is_refused() -> None:
     anyio.run(main)
 
 
+@pytest.mark.usefixtures("few_buckets")
 def test_verify_finds_each_flipped_bit() -> None:
     """Of the reused lines no bit can turn, and none can be cut off, without being found."""
 

@@ -11,12 +11,7 @@ from classify_batch.errors import StoreError
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
 
 
 async def test_a_crash_takes_what_was_not_committed() -> None:
