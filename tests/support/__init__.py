@@ -3,6 +3,8 @@
 | module | what it gives a test |
 |---|---|
 | `command_line` | the command, in this process, in one of its own, or on a terminal; a sandbox and a mirror to call |
+| `jobs_command` | `classify-batch jobs` on either version |
+| `complete_run` | the directory of a complete run of any size |
 | `real_run` | the real command against a real server, and the judgement of what came of it |
 | `simulated_run` | a whole run in virtual time: engine, store in memory, and sandbox in one process |
 | `independent_server` | v1 as a second author would write it: a process that shares no code with the program |

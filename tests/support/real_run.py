@@ -19,7 +19,7 @@ from classify_batch.sandbox import read_billed
 from tests.support.independent_server import KEY, read_paid, right_type
 
 COMMAND = (sys.executable, "-m", "classify_batch")
-STRANGER = (sys.executable, str(Path(__file__).with_name("independent_server.py")))
+INDEPENDENT_SERVER = (sys.executable, str(Path(__file__).with_name("independent_server.py")))
 PATIENCE_S = 300.0
 TYPES = ("invoice", "contract", "letter")
 
@@ -72,7 +72,7 @@ def listening(
 @contextmanager
 def stranger(folder: Path, *options: str) -> Iterator[Server]:
     """The other server, with these habits."""
-    with listening([*STRANGER, *options], folder / "ledger.jsonl", KEY, read_paid) as server:
+    with listening([*INDEPENDENT_SERVER, *options], folder / "ledger.jsonl", KEY, read_paid) as server:
         yield server
 
 
