@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from tests.support.command_line import calling, sandbox
+from tests.support.command_line import calling, sandbox, served
 
 JOBS = "/api/v1/classifier/jobs"
 JOBS_V2 = "/api/v2/classify"
@@ -192,16 +191,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def project(habits: Habits) -> Iterator[Project]:
-    server = Project(habits)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with served(Project(habits)) as server:
         yield server
         assert server.calls["POST"] == 0, "nothing is created"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 # --- What is found ----------------------------------------------------------------------------------------------------

@@ -88,13 +88,7 @@ async def test_power_cuts_at_any_moment(seed: int) -> None:
         limits={"settle_s": 2.0, "attempts": 6},
         faults={"error": 0.1, "partial": 0.1},
     ) as lab:
-
-        async def lose_some(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-            if is_create(request) and random.random() < 0.1:
-                raise httpx.ReadError("lost")
-            return response
-
-        lab.wire.after = lose_some
+        lab.wire.lose_create_answers(random, 0.1)
         await lab.run_through_power_cuts(Random(seed), 1.5, 12)
         assert await lab.judge() == {}
         for line in lab.outcomes().values():

@@ -70,8 +70,8 @@ async def test_doubts_with_a_bound_of_jobs() -> None:
         assert lab.accepted() == 8
 
 
-async def test_a_job_list_that_fails() -> None:
-    """No doubt can be settled without it: that is the later process's matter."""
+async def test_ambiguous_creates_are_left_to_a_later_run_while_the_list_fails() -> None:
+    """Without the list nothing proves whether a create was accepted: a later process reconciles."""
     with laboratory(100, limits={"jobs_in_flight": 0}, latency_s=0.05, job_duration_s=LONG_S) as lab:
 
         async def no_list(request: httpx.Request) -> httpx.Response | None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -217,7 +217,7 @@ def asked(base_url: str) -> dict[str, Any]:
 
 
 class Mirror(ThreadingHTTPServer):
-    """An API that tells what it was told, secrets and all; every job is finished, and no rule ever matches."""
+    """An API that sends back what was sent, secrets and all; every job is finished, and no rule ever matches."""
 
     def __init__(self, refuse: bool = False, **fields: Any) -> None:
         super().__init__(("127.0.0.1", 0), _MirrorHandler)
@@ -287,9 +287,13 @@ def _id_in(path: str) -> str:
     return unquote(path.rpartition("/")[2])
 
 
+ServerT = TypeVar("ServerT", bound=ThreadingHTTPServer)
+
+
 @contextmanager
-def mirror(**options: Any) -> Iterator[Mirror]:
-    with Mirror(**options) as server:
+def served(server: ServerT) -> Iterator[ServerT]:
+    """A server of a test's own, served by a thread."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -297,3 +301,9 @@ def mirror(**options: Any) -> Iterator[Mirror]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def mirror(**options: Any) -> Iterator[Mirror]:
+    with served(Mirror(**options)) as server:
+        yield server

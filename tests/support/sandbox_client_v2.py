@@ -1,44 +1,31 @@
-"""Talking v2 with a sandbox in process, in virtual time."""
+"""Requests of v2 to a sandbox in this process, in virtual time."""
+
+from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio
 import httpx
-from trio.testing import MockClock
 
-from classify_batch.sandbox import Options, opened
-from tests.support.loop_clock import LoopClock
+from tests.support import sandbox_client
+from tests.support.sandbox_client import RULES
 
 JOBS = "/api/v2/classify"
 V1_JOBS = "/api/v1/classifier/jobs"
-RULES = [
-    {"type": "invoice", "description": "has line items and a total"},
-    {"type": "letter", "description": "has a salutation and a signature"},
-]
 STEADY = {"job_duration_s": 10.0, "job_duration_sigma": 0.0}
 
 
-def create_body(file_id: str = "f", *, transaction_id: str | None = None, **told: Any) -> dict[str, Any]:
-    return {"file_input": file_id, "configuration": {"rules": RULES, **told}, "transaction_id": transaction_id}
+def create_body(file_id: str = "f", *, transaction_id: str | None = None, **configuration: Any) -> dict[str, Any]:
+    return {"file_input": file_id, "configuration": {"rules": RULES, **configuration}, "transaction_id": transaction_id}
 
 
-def talk(script: Callable[[httpx.AsyncClient], Awaitable[Any]], **options: Any) -> Any:
-    """Runs a script against a sandbox in trio's virtual time."""
-
-    async def main() -> Any:
-        clock = LoopClock()
-        with opened(Options(**{"seed": 1, **STEADY, **options}), clock.wall_s) as app:
-            headers = {"Authorization": "Bearer sandbox"}
-            transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
-                return await script(client)
-
-    return anyio.run(main, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
+def run_script(script: Callable[[httpx.AsyncClient], Awaitable[Any]], **options: Any) -> Any:
+    """`sandbox_client.run_script`, where each job takes 10 s unless the options say otherwise."""
+    return sandbox_client.run_script(script, **{**STEADY, **options})
 
 
-async def make(client: httpx.AsyncClient, *given: Any, **told: Any) -> Any:
-    response = await client.post(JOBS, json=create_body(*given, **told))
+async def make(client: httpx.AsyncClient, *given: Any, **configuration: Any) -> Any:
+    response = await client.post(JOBS, json=create_body(*given, **configuration))
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -50,15 +37,3 @@ async def get(client: httpx.AsyncClient, job: Any, query: str = "") -> Any:
 async def listed(client: httpx.AsyncClient, **query: Any) -> list[str]:
     """The files of the jobs on a page."""
     return [job["file_input"] for job in (await client.get(JOBS, params=query)).json()["items"]]
-
-
-async def stats_of(client: httpx.AsyncClient) -> Any:
-    return (await client.get("/sandbox/stats")).json()
-
-
-def where_of(response: httpx.Response) -> list[list[Any]]:
-    """Where a 422 says the faults are, once its shape is as documented."""
-    assert response.status_code == 422
-    detail = response.json()["detail"]
-    assert all(set(fault) == {"loc", "msg", "type"} for fault in detail)
-    return [fault["loc"] for fault in detail]

@@ -64,7 +64,7 @@ def test_a_move_is_in_the_table_or_impossible(state: State, kind: Kind) -> None:
             move(state, kind)
 
 
-def test_an_end_is_an_end() -> None:
+def test_nothing_leaves_a_final_state() -> None:
     """Nothing leaves an end, and nothing else is without a way out."""
     assert {state for state in State if not any(start is state for start, _ in MOVES)} == ENDS
 
@@ -326,7 +326,7 @@ def test_a_bad_file_whose_neighbours_have_ended_costs_no_further_attempts(data: 
 
 @patient
 @given(st.integers(1, 64), st.sets(st.integers(0, 63)), st.integers(1, 6))
-def test_any_bad_files_are_told_from_the_good_ones(size: int, bad: set[int], attempts: int) -> None:
+def test_splitting_fails_the_bad_files_and_no_other(size: int, bad: set[int], attempts: int) -> None:
     """However many are bad, each good file is paid once, and each bad one fails after `attempts` bad jobs or more."""
     life = ChunkLife(size, {position for position in bad if position < size}, attempts)
     life.live(lambda _: 0)

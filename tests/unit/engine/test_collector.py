@@ -360,7 +360,7 @@ async def test_a_read_that_fails_for_now_is_made_again(verdict: Verdict) -> None
     assert (rig.answered, rig.stopping.stop, len(server.asked)) == (["a"], None, 2)
 
 
-async def test_what_is_odd_is_told_once_a_job() -> None:
+async def test_odd_answers_are_reported_once_a_job() -> None:
     """By its name, in words that are fit for a terminal."""
     server = Server(results_of={"j\x1b[31m": {0.0: said("a", "foreign")}})
     rig = await Rig(server).collect(job("SUCCESS", "a", job_id="j\x1b[31m"))

@@ -259,7 +259,7 @@ def test_what_others_jobs_hold_is_remembered_from_one_attempt_to_the_next() -> N
     assert world.decide(second, 1000.0) == Take((views[0],))
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_read_first_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read first is forgotten first, and is read again."""
     monkeypatch.setattr(module, "REMEMBERED_DIGESTS_MAX", 10)
     world = EvidenceStage()

@@ -281,7 +281,7 @@ async def test_an_api_that_goes_down_meanwhile_stops_the_run() -> None:
         (Server([LATER, page("p")], file=[None]), 1),
     ],
 )
-async def test_the_first_page_is_told_when_it_was_read(server: Server, pages: int) -> None:
+async def test_the_first_page_carries_the_time_it_was_read(server: Server, pages: int) -> None:
     """Once: its jobs were made before any of this process."""
     assert (await prove(server, INTENDED)).first_pages == pages
 

@@ -125,7 +125,7 @@ async def test_stdin_is_text_that_may_come_in_pieces(monkeypatch: pytest.MonkeyP
 
 
 async def test_stdin_may_be_anything_with_a_buffer_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replaced stdin without a descriptor is read; a closed one is told; faults name the line of stdin."""
+    """A replaced stdin without a descriptor is read; a closed one is reported; errors name the line of stdin."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb\n")))
     assert await read("-") == ["a", "b"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb c\n")))

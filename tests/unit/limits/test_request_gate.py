@@ -196,7 +196,7 @@ async def test_one_cancelled_before_its_turn_holds_nobody_up() -> None:
         assert passing.order == [Priority.POLL, Priority.CREATE]
 
 
-async def test_a_wait_is_everybodys() -> None:
+async def test_a_retry_after_holds_every_request_back() -> None:
     """Nobody passes until `Retry-After` is over: those that waited before, and those that come later."""
     async with RequestGate(requests_in_flight=10, requests_per_s=100.0) as gate:
         passing = Passing(gate)
@@ -243,7 +243,7 @@ async def test_waits_grow_while_nothing_is_accepted() -> None:
         assert gate.waiting_s == 0
 
 
-async def test_one_429_silences_nobody() -> None:
+async def test_a_single_429_stops_no_other_request() -> None:
     """It may have nothing to do with the rate: what waits goes on, one request after the other."""
     async with RequestGate(requests_in_flight=10, requests_per_s=100.0) as gate:
         passing = Passing(gate)
@@ -256,7 +256,7 @@ async def test_one_429_silences_nobody() -> None:
 
 
 async def test_a_later_shorter_wait_does_not_shorten_a_longer_one() -> None:
-    """The longest wait that anybody was told counts."""
+    """The longest `Retry-After` that any answer had counts."""
     async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
         gate.too_fast(20.0, 1.0)
         gate.too_fast(1.0, 2.0)
@@ -395,7 +395,7 @@ def test_found_slots_are_remembered() -> None:
         assert slots.discovered == known
 
 
-def test_another_number_of_slots_is_told() -> None:
+def test_a_changed_number_of_slots_is_taken_over() -> None:
     """What the plan was found to allow holds where it is less."""
     slots = JobSlots(10)
     slots.set_limit(30)

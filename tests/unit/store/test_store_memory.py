@@ -65,7 +65,7 @@ async def test_a_full_medium_takes_no_whole_files() -> None:
     assert store.files == {"run.json": b"{}"}
 
 
-async def test_commits_run_out() -> None:
+async def test_the_medium_fails_after_the_given_number_of_commits() -> None:
     """The medium fails after the given number of commits; what comes after a crash is sound again."""
     store = MemoryStore()
     store.fail_after(commits=1)
