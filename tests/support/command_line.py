@@ -29,7 +29,8 @@ from classify_batch.sandbox import Faults, Options, opened, serving
 COMMAND = [sys.executable, "-m", "classify_batch"]
 KEY = "llx-s3cr3t-key"
 HEADER = "Bearer s3cr3t-header"
-PATIENCE_S = 20
+PATIENCE_S = 60
+"""How long a test waits for what must happen: a machine may be busy, and who waits in vain fails anyway."""
 WIDTH = 80
 
 
