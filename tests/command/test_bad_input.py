@@ -153,7 +153,7 @@ def test_the_key_is_never_sent_over_plain_http_to_another_machine(place: Place) 
 
 
 def test_an_error_in_an_option_names_the_option(place: Place) -> None:
-    """A setting that is wrong as an option is told as one."""
+    """A setting that is wrong as an option is reported as an option."""
     assert "given as an option: plan.files_per_job: " in place.refused(*RUN, "--files-per-job", "501")
 
 
@@ -195,7 +195,7 @@ def test_a_missing_documents_folder_is_an_error_before_planning(place: Place) ->
     ],
 )
 def test_a_bad_input_names_file_line_and_value(place: Place, name: str, data: bytes | None, words: str) -> None:
-    """An input that doesn't hold file IDs is told with file, line and value, and no directory is made for it."""
+    """An input that doesn't hold file IDs is reported with file, line and value, and no directory is made for it."""
     if data is not None:
         (place.folder / name).write_bytes(data)
     said = place.refused("run", "c.toml", "--input", name, "--run-dir", "deep/run")
@@ -434,7 +434,7 @@ def test_a_damaged_complete_run_is_not_called_complete(
 def test_a_wrong_command_line_is_one_message_with_a_hint(
     place: Place, arguments: tuple[str, ...], words: str, hint: str
 ) -> None:
-    """A command line that makes no sense is told in one message; the hint is the help that explains it."""
+    """A command line that makes no sense gets one message; the hint is the help that explains it."""
     said = place.refused(*arguments)
     assert words in said
     assert said.endswith(f"\nhint: {hint}\n")

@@ -1,4 +1,4 @@
-"""`classify-batch check`: what goes wrong later is told before; nothing is created, nothing is left behind."""
+"""`classify-batch check`: what would go wrong later is found before; nothing is created, nothing is left behind."""
 
 from __future__ import annotations
 
@@ -325,7 +325,7 @@ def test_a_refused_key_has_the_exit_status_of_a_run(check: Check, jobs_status: i
 
 
 def test_a_missing_key_is_reported_beside_the_other_findings(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told beside the rest, with status 2 as for a run."""
+    """It is reported beside the rest, with status 2 as for a run."""
     monkeypatch.delenv("LLAMA_CLOUD_API_KEY")
     with project(Habits()) as server:
         done = check(server.base_url, ["a", "a"])

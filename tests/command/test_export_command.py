@@ -290,7 +290,7 @@ def test_an_existing_target_is_replaced_as_a_whole(folder: Path, name: str) -> N
 
 
 def test_a_damaged_run_leaves_the_existing_target(folder: Path) -> None:
-    """A run whose committed lines are not there is told by file, and nothing takes the old target's place."""
+    """A run whose committed lines are not there is reported by file, and nothing takes the old target's place."""
     (folder / "out.csv").write_text("old")
     results = folder / "run" / "results.jsonl"
     data = results.read_bytes()

@@ -261,7 +261,7 @@ def test_a_bad_key_ends_an_upload_with_77(call: Call, tmp_path: Path, status: in
 
 
 def test_an_api_that_is_down_ends_an_upload_with_75(call: Call, tmp_path: Path) -> None:
-    """75 once patience ends; what had gone up is told, and the same command goes on from there."""
+    """75 once patience ends; what had gone up is printed, and the same command goes on from there."""
     write(tmp_path / "in", 5)
     down = [True]
     with store(upload=lambda number, _name: 503 if down[0] and number > 2 else 200) as server:

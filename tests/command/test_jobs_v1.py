@@ -73,7 +73,7 @@ def test_parameters_that_are_not_given_are_not_sent(jobs: JobsCommand, kind: str
 
 
 def test_get_results_prints_all_pages_or_the_one_asked_for(jobs: JobsCommand, kind: str) -> None:
-    """`get-results` prints all pages as one; with `--page-token` that page, as the API told it."""
+    """`get-results` prints all pages as one; with `--page-token` that page, as the API sent it."""
     job = jobs.finish(kind, file_ids=FILES[:5])
     with urllib.request.urlopen(
         urllib.request.Request(

@@ -242,7 +242,7 @@ def test_finished_and_unknown_jobs_can_not_be_cancelled(jobs: JobsCommand, v1: C
 
 
 def test_a_cancel_whose_answer_was_lost_is_repeated(jobs: JobsCommand) -> None:
-    """It is made again, and that the job is cancelled by then is what was wanted; of another's cancel it is told."""
+    """It is made again, and that the job is cancelled by then is what was wanted; a later cancel is refused."""
     with sandbox("--fault", "cancel.after.close=1", *SLOW) as base_url:
         job = jobs.create(base_url)
         done = jobs(base_url, "cancel", job["id"])
@@ -393,7 +393,7 @@ def test_a_create_without_any_answer_names_its_transaction_id(
     jobs: JobsCommand, tmp_path: Path, given: tuple[str, ...], status: int
 ) -> None:
     """Who gives up says under which ID the job may be there; given again with it, the command shows that job. Only
-    where the ID was told does the same command do, and a scheduler may give it again."""
+    where the ID was given does the same command do, and a scheduler may give it again."""
     ledger = ("--ledger", str(tmp_path / "ledger"))
     create = ("create", "--rule", RULE, "--file-id", "a-b")
     with sandbox("--fault", "create.after.503=1", *ledger) as base_url:
@@ -465,7 +465,7 @@ def test_a_signal_during_a_create_names_its_transaction_id(number: signal.Signal
 
 
 def test_a_signal_between_two_creates_says_what_was_created() -> None:
-    """What was made is told, and that it must be left out: 77."""
+    """The created jobs are printed, with the words that they must be left out: 77."""
     files = [word for number in range(500) for word in ("--file-id", f"f{number}")]
     with sandbox() as base_url:
         command = [*COMMAND, "jobs", "create", "--rule", RULE, *files, "--base-url", base_url, *VERSION_OPTIONS["v2"]]

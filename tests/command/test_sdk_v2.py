@@ -62,7 +62,7 @@ def script(sdk_python: Path, tmp_path: Path) -> Any:
 
 
 def test_a_job_is_created_awaited_and_read(script: Any) -> None:
-    """A job is created, waited for, and carries its typed answer; what it was told comes back."""
+    """A job is created, waited for, and carries its typed answer; what it was sent comes back."""
     made, ended, got = script("""
 job = create(transaction_id="once")
 ended = wait(job)
@@ -224,7 +224,7 @@ print(json.dumps([cancelled.status, [deleted.id == job.id, len(list(jobs.list())
 
 
 def test_a_transaction_is_one_job(script: Any) -> None:
-    """The same transaction ID gives the original back, whatever else is told; another project has its own."""
+    """The same transaction ID gives the original back, whatever else is sent; another project has its own."""
     same, file, kept, other, count = script("""
 first = create(transaction_id="t")
 wait(first)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("kept")
 
 @dataclass(frozen=True)
 class Old:
-    """What a directory holds, as version 0.2 told it.
+    """What a directory holds, as version 0.2 showed it.
 
     Attributes:
         codes: of the failed files.

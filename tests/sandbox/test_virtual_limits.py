@@ -178,7 +178,7 @@ async def test_nothing_new_goes_out_while_more_are_out_than_allowed() -> None:
 
 
 async def run_told(lab: Lab, words: list[tuple[float, dict[str, Any]]]) -> None:
-    """A run to its end, that is told something at some moments."""
+    """A run to its end, whose limits change at some moments."""
 
     async def tell() -> None:
         for after_s, tuning in words:
@@ -218,7 +218,7 @@ async def test_a_lowered_rate_holds_for_all_requests() -> None:
 
 @pytest.mark.parametrize("listed", [True, False], ids=["in the list", "by their ids"])
 async def test_more_requests_after_very_few(*, listed: bool) -> None:
-    """A look that was put off for a rate of one request in fifty seconds isn't put off any more."""
+    """A poll that was put off for a rate of one request in fifty seconds isn't put off any more."""
     limits = {"jobs_in_flight": 8, "requests_per_s": 200.0}
     with laboratory(300, version="v2", limits=limits, job_duration_s=3.0, latency_s=0.2) as lab:
 

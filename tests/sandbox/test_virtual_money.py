@@ -114,7 +114,7 @@ async def test_the_bill_of_a_cancelled_job_counts() -> None:
 
 
 async def test_a_cancelled_job_without_a_bill_leaves_the_sum_unknown() -> None:
-    """On v2, where the API tells no bill of such jobs: the most that it can be counts, and no sum of bills is told."""
+    """On v2, where the API tells no bill of such jobs: the most that it can be counts, and no sum of bills is shown."""
     with laboratory(60, version="v2", limits={"attempts": 20}, faults=BADLY) as lab:
 
         async def tell_none_of_cancelled_jobs(request: httpx.Request, response: httpx.Response) -> httpx.Response:
@@ -230,7 +230,7 @@ async def test_what_was_out_when_the_plug_was_pulled_gives_credits_back_too() ->
 
 
 async def test_looks_of_a_retry_give_no_credits_that_were_not_set_aside() -> None:
-    """Two jobs were overdue, and are only looked at again; the next one doesn't fit: the run ends."""
+    """Two jobs were overdue, and are only polled again; the next one doesn't fit: the run ends."""
     limits = {"max_credits": 125, "jobs_in_flight": 1, "job_timeout_s": 10.0}
     with laboratory(40, limits=limits, job_duration_s=100.0, job_duration_sigma=0) as lab:
         assert (await lab.run()).exit_status == ExitStatus.PERSON

@@ -219,7 +219,7 @@ async def test_an_overdue_job_that_failed_gives_its_credits_back(version: str, c
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_retries_never_go_over_whatever_happens(seed: int) -> None:
-    """Overdue, failed and unanswered jobs of v2, retried through power cuts; the bills are told to the credit."""
+    """Overdue, failed and unanswered jobs of v2, retried through power cuts; the bills add up to the credit."""
     random = Random(seed)
     limits = {"max_credits": 90, "jobs_in_flight": 8, "job_timeout_s": 10.0, "attempts": 2}
     faults = {"error": 0.3, "null_result": 0.3}

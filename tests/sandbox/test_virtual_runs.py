@@ -149,7 +149,7 @@ async def test_a_run_whose_files_all_fail_is_complete() -> None:
 
 
 async def test_overdue_jobs_fail_with_their_job_id() -> None:
-    """v1 can't cancel: after `job_timeout_s` the files fail, and the job is named for a later look."""
+    """v1 can't cancel: after `job_timeout_s` the files fail, and the job is named for a later retry."""
     with laboratory(20, job_duration_s=1e7, limits={"job_timeout_s": 600.0}) as lab:
         ending = await lab.run()
         assert (ending.state, ending.exit_status) == ("complete", ExitStatus.FAILURES)
@@ -211,7 +211,7 @@ async def test_a_refused_file_fails_and_the_rest_goes_out(status: int, detail: o
 
 
 async def test_a_429_silences_everybody_for_as_long_as_it_says() -> None:
-    """`Retry-After` is obeyed by creates, looks and results alike."""
+    """`Retry-After` is obeyed by creates, polls and results alike."""
     with laboratory(100, faults={"rate_429": 0.05, "retry_after_s": 7.0}, job_duration_s=1.0) as lab:
         silences: list[float] = []
 
@@ -439,7 +439,7 @@ async def test_creates_end_at_the_deadline_and_jobs_in_flight_are_collected() ->
 
 
 async def test_failed_files_get_a_new_chance() -> None:
-    """What was null last night and isn't tonight: one outcome each, the earlier failures kept."""
+    """What was null in the first run and isn't in the retry: one outcome each, the earlier failures kept."""
     with laboratory(60, limits={"attempts": 1}) as lab:
         hide = True
 

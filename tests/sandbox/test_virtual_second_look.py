@@ -76,7 +76,7 @@ async def test_a_second_look_that_comes_to_nothing_keeps_the_first_answer() -> N
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_power_cuts_at_any_moment(seed: int) -> None:
-    """Also between the two looks: nothing is lost, and no look is paid twice."""
+    """Also between the two answers: nothing is lost, and neither is paid twice."""
     random = Random(seed)
     with laboratory(
         60,

@@ -37,7 +37,7 @@ async def in_doubt(lab: Lab) -> int:
 
 
 async def test_doubts_are_left_to_a_later_process() -> None:
-    """Whose job it is could be told only when the jobs have ended, much later: it leaves now, and says how many; the
+    """Whose job it is could be proven only when the jobs have ended, much later: it leaves now, and says how many; the
     later process settles them, and pays nothing twice."""
     with laboratory(100, limits={"jobs_in_flight": 0}, latency_s=0.05, job_duration_s=LONG_S) as lab:
         lab.wire.after = losing(0.4)
@@ -59,7 +59,7 @@ async def test_doubts_are_left_to_a_later_process() -> None:
 
 
 async def test_doubts_with_a_bound_of_jobs() -> None:
-    """Each holds one of the places: what is out and what is in doubt are together as many as may be out."""
+    """Each holds one of the places: jobs in flight and ambiguous creates together are as many as may be in flight."""
     with laboratory(300, limits={"jobs_in_flight": 8}, latency_s=0.05, job_duration_s=LONG_S) as lab:
         lab.wire.after = losing(0.4)
         began_s = anyio.current_time()

@@ -56,7 +56,7 @@ def spread(parts: Sequence[Part], size: int = 500) -> list[int]:
 
 @pytest.mark.parametrize(("state", "kind"), list(product(State, Kind)), ids=str)
 def test_a_move_is_in_the_table_or_impossible(state: State, kind: Kind) -> None:
-    """Whoever tries a move that the table doesn't have is told that this is a fault of ours."""
+    """A move that the table doesn't have is an internal error."""
     if (state, kind) in MOVES:
         assert move(state, kind) is MOVES[state, kind]
     else:
@@ -129,7 +129,7 @@ def test_a_whole_chunk_is_all_of_it(size: int) -> None:
 @patient
 @given(POSITIONS, PARTS, BAD_JOBS)
 def test_halves_lose_nothing_and_double_nothing(positions: list[int], part: Part, bad_jobs: int) -> None:
-    """Two parts that differ in size by one file at most, or one part of a single file; each counts what it is told to,
+    """Two parts that differ in size by one file at most, or one part of a single file; each counts what it is given,
     and else what the whole part counted."""
     parts = halves(part, positions, bad_jobs=bad_jobs)
     assert spread(parts) == positions
@@ -142,7 +142,7 @@ def test_halves_lose_nothing_and_double_nothing(positions: list[int], part: Part
 @patient
 @given(st.sets(st.integers(0, 499)).map(sorted), PARTS, BAD_JOBS)
 def test_a_remainder_is_what_is_left(positions: list[int], part: Part, unnamed: int) -> None:
-    """One part of just these positions, counted like the whole but for what it is told; none where nothing is left."""
+    """One part of just these positions, counted like the whole but for what is given; none where nothing is left."""
     parts = remainder(part, positions, unnamed=unnamed)
     assert spread(parts) == positions
     assert len(parts) == bool(positions)

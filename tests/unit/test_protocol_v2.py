@@ -108,7 +108,7 @@ def test_a_create_names_its_file_and_key() -> None:
 )
 def test_a_create_always_limits_the_pages(told: dict[str, Any], sent: dict[str, Any]) -> None:
     """`max_pages` is the configured one, else the one given, or as many as `target_pages` names where these are more;
-    `target_pages` is told v2's way."""
+    `target_pages` is written v2's way."""
     body = make_create_body(spec(parsing_configuration=told), "f", "t", max_pages=7)
     assert body["configuration"]["parsing_configuration"] == sent
     CreateBody.model_validate(body)

@@ -456,7 +456,7 @@ def test_limits_are_no_part_of_the_identity() -> None:
     ],
 )
 def test_sections_that_say_what_can_not_be(tmp_path: Path, text: str, words: list[str]) -> None:
-    """A second look at nothing, in the same mode, thresholds of no rule: told by line, all at once."""
+    """A second look at nothing, in the same mode, thresholds of no rule: reported by line, all at once."""
     said = refusal(tmp_path / "c.toml", f'[job]\nmode = "FAST"\nrules = [{TOML_RULE}]\n{text}')
     for each in words:
         assert each in said

@@ -205,7 +205,7 @@ async def test_what_the_api_withholds_is_not_waited_for() -> None:
 
 
 async def test_ids_in_another_spelling_are_answered() -> None:
-    """A UUID in lower case: nothing is waited for, and it is told as it was given."""
+    """A UUID in lower case: nothing is waited for, and it is written as it was given."""
     uuid = "0A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5D"
     rig = await Rig(Server(results_of={"j": {0.0: said(uuid.lower())}})).collect(job("SUCCESS", uuid))
     assert (rig.answered, rig.end[0]) == ([uuid], 0.0)

@@ -194,7 +194,7 @@ def test_sweeps_are_close_to_the_ideal(kind: Callable[[Random], Iterator[float]]
 def test_without_a_list_jobs_are_asked_for_when_they_may_end(
     kind: Callable[[Random], Iterator[float]], slots: int
 ) -> None:
-    """Single looks: what the distribution tells is used."""
+    """Jobs are asked for one by one: what the distribution of durations says is used."""
     figures = simulate(kind, 3000, slots, page_size=0)
     assert figures.ratio <= 1.18, described(figures)
     assert figures.requests <= 8.2, described(figures)
@@ -218,13 +218,13 @@ def test_a_thousand_jobs_in_flight_cost_no_more_requests() -> None:
     assert many.ratio <= 1.15, described(many)
 
 
-def test_a_scarce_rate_is_not_spent_on_looking() -> None:
-    """Twenty requests a minute, five jobs out: the jobs are done before anybody can look, and one look tells of all."""
+def test_a_scarce_rate_is_not_spent_on_polling() -> None:
+    """Twenty requests a minute, five jobs in flight: they are done before anybody can poll, and one poll shows all."""
     figures = simulate(lognormal, 20, 5, interval_s=3.0)
     assert figures.requests <= 2.6, described(figures)
 
 
-def test_a_rate_that_is_used_up_leaves_what_is_over_to_looks() -> None:
+def test_polls_take_what_creates_and_results_leave_of_the_rate() -> None:
     """Where creates and results need most of the rate, sweeps take what they leave: nothing is late for want of it."""
     durations = list(islice(lognormal(Random(1)), 2000))
     needs_per_s = 2 * 20 / (sum(durations) / len(durations))

@@ -98,7 +98,7 @@ async def test_results_go_before_looks_before_creates() -> None:
 
 
 async def test_creates_always_keep_a_share() -> None:
-    """However much there is to collect, one request of four is a look and one a create, if they wait."""
+    """However much there is to collect, one request of four is a poll and one a create, if they wait."""
     async with RequestGate(requests_in_flight=1, requests_per_s=10.0) as gate:
         passing = Passing(gate)
         async with anyio.create_task_group() as tasks:
@@ -386,7 +386,7 @@ def test_a_plan_that_stays_full_is_asked_ever_less() -> None:
 
 
 def test_found_slots_are_remembered() -> None:
-    """A later process begins with what an earlier one found, within what it is told itself."""
+    """A later process begins with what an earlier one found, within its own settings."""
     for found, total, known in ((4, 4, 4), (40, 10, None), (0, 1, 1)):
         slots = JobSlots(10)
         assert slots.discovered is None
@@ -408,7 +408,7 @@ def test_a_changed_number_of_slots_is_taken_over() -> None:
 
 
 async def test_creates_wait_while_the_gate_is_paused() -> None:
-    """Only they: looks and results pass, also those that come behind a create that waits."""
+    """Only they: polls and results pass, also those that come behind a create that waits."""
     passed: list[tuple[str, float]] = []
 
     async def go(name: str, turn: Priority) -> None:
@@ -461,7 +461,7 @@ async def test_an_end_wakes_whoever_waits_for_room() -> None:
 
 @pytest.mark.parametrize("turn", [Priority.POLL, Priority.CREATE])
 async def test_a_higher_rate_is_not_waited_for(turn: Priority) -> None:
-    """What waits for its moment by a very low rate goes by the one that is told meanwhile."""
+    """What waits for its moment by a very low rate goes by the one that is set meanwhile."""
     slow = (0.01, None) if turn is Priority.POLL else (100.0, 0.01)
     async with RequestGate(requests_in_flight=2, requests_per_s=slow[0], creates_per_s=slow[1]) as gate:
         passing = Passing(gate)

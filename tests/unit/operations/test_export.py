@@ -220,7 +220,7 @@ def test_a_column_name_is_never_a_formula() -> None:
     ],
 )
 def test_every_column_has_a_name_of_its_own(carry: list[str], names: list[str]) -> None:
-    """A carried column that is called like another is told apart, and all others keep their names."""
+    """A carried column that is called like another gets a name of its own, and all others keep their names."""
     assert column_names(carry) == [*COLUMNS, *names]
 
 

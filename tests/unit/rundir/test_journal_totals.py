@@ -209,7 +209,7 @@ def test_sums_stand_on_a_line_of_any_kind() -> None:
 @pytest.mark.parametrize(("files", "state"), [(900, "complete"), (901, "incomplete")])
 @pytest.mark.parametrize("left", ["running", "incomplete"])
 def test_status_tells_what_the_journal_says(tmp_path: Path, files: int, state: str, left: str) -> None:
-    """After a kill the manifest is that of the start: counts come from the journal, and stale sizes are not told."""
+    """After a kill the manifest is that of the start: counts come from the journal, and stale sizes are not shown."""
     run = {"format": 1, "run_id": "r", "created_at": "", "settings": {}, "identity": {}, "duplicates": 0, "chunks": 9}
     (tmp_path / "run.json").write_text(json.dumps(run | {"files": files, "plan_sha256": ""}))
     (tmp_path / "journal.jsonl").write_bytes(long_life(9))
