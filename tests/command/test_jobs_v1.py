@@ -24,6 +24,7 @@ from tests.support.command_line import (
     mirror,
     sandbox,
 )
+from tests.support.independent_server import KEY as INDEPENDENT_KEY
 from tests.support.jobs_command import JobsCommand
 from tests.support.real_run import INDEPENDENT_SERVER
 
@@ -103,7 +104,7 @@ def test_results_whose_page_token_is_refused_are_printed_with_a_warning(
         try:
             assert process.stdout is not None
             base_url = process.stdout.readline().strip()
-            monkeypatch.setenv("LLAMA_CLOUD_API_KEY", "llx-stranger")
+            monkeypatch.setenv("LLAMA_CLOUD_API_KEY", INDEPENDENT_KEY)
             job = jobs.finish(base_url, file_ids=FILES[:5])
             done = jobs(base_url, "get-results", job["id"])
         finally:

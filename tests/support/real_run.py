@@ -70,8 +70,8 @@ def listening(
 
 
 @contextmanager
-def stranger(folder: Path, *options: str) -> Iterator[Server]:
-    """The other server, with these habits."""
+def independent_server(folder: Path, *options: str) -> Iterator[Server]:
+    """The independent server, with these habits."""
     with listening([*INDEPENDENT_SERVER, *options], folder / "ledger.jsonl", KEY, read_paid) as server:
         yield server
 

@@ -190,7 +190,7 @@ def test_sweeps_are_close_to_the_ideal(kind: Callable[[Random], Iterator[float]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("slots", [20, 100])
+@pytest.mark.parametrize("slots", [20, pytest.param(100, marks=pytest.mark.slow)])
 def test_without_a_list_jobs_are_asked_for_when_they_may_end(
     kind: Callable[[Random], Iterator[float]], slots: int
 ) -> None:
