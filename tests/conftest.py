@@ -9,28 +9,37 @@ import pytest
 from hypothesis import settings
 from trio.testing import MockClock
 
+from classify_batch.operations import verify
+from classify_batch.streams.spill import Limits
+
 settings.register_profile("patient", deadline=None)  # how long an example takes on a busy machine is no fault
 settings.load_profile("patient")
 
-INTEGRATION = frozenset({"crash", "explorer", "old_runs", "sandbox", "strangers"})
+INTEGRATION = frozenset({"crash", "explorer", "old_runs", "sandbox", "independent_server"})
 """Folders whose tests simulate whole runs, kill processes or start servers: for scripts/integration. So are tests that
 are marked as driven by the vendor's SDK, or as slow. All others are for scripts/test."""
 
 
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> str | tuple[str, dict[str, Any]]:
-    """Virtual time, in which waiting takes none; real time for tests that are marked `real_time`: they use sockets,
-    files in threads, or processes."""
+    """Virtual time, in which waiting takes none; asyncio in real time for tests that are marked `real_time`: they use
+    sockets, files in threads, or processes."""
     if request.node.get_closest_marker("real_time") is not None:
         return "asyncio"
     return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
+@pytest.fixture
+def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For thousands of verifications: a run of a few files needs no 503 buckets."""
+    monkeypatch.setattr(verify, "LIMITS", Limits(buckets=3))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of what must work on either event loop, in real time."""
-    markers = list(metafunc.definition.iter_markers("parametrize"))
-    told = any("anyio_backend" in marker.args[0] for marker in markers)
-    if metafunc.definition.get_closest_marker("any_loop") is not None and not told:
+    """Tests of what must work on either event loop, in real time. In a file of such tests, `real_time` marks one that
+    asyncio alone can run."""
+    marked = metafunc.definition.get_closest_marker
+    if marked("any_loop") is not None and marked("real_time") is None:
         metafunc.parametrize("anyio_backend", ["asyncio", "trio"])
 
 

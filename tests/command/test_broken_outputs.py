@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command.commanding import COMMAND, PATIENCE_S, asked, environment, sandbox
+from tests.support.command_line import COMMAND, PATIENCE_S, asked, environment, sandbox
 
 RULE = "invoice=has an invoice number and a total"
 RUN = ("run", "c.toml", "--input", "ids.txt", "--run-dir", "run")
@@ -140,7 +140,7 @@ def test_a_full_stdout_exits_with_75_and_one_message(finished: Path, tmp_path: P
 
 
 def test_a_stdout_error_is_reported_in_the_systems_words(finished: Path) -> None:
-    """Any other reason is told as the system tells it."""
+    """Any other reason is given in the system's words."""
     done = under(finished, "ulimit -f 0; IT >said", "status", "run")
     (finished / "said").unlink()
     assert (done.returncode, "stdout can't be written (File too large)" in done.stderr) == (75, True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.command.commanding import command
+from tests.support.command_line import command
 
 CONFIG = """
 [api]

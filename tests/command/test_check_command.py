@@ -1,12 +1,8 @@
-"""`classify-batch check`: what goes wrong later is told before; nothing is created, nothing is left behind."""
+"""`classify-batch check`: what would go wrong later is found before; nothing is created, nothing is left behind."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +16,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from classify_batch.cli import main as command_line
+from tests.support.command_line import calling, sandbox, served
 
-COMMAND = [sys.executable, "-m", "classify_batch"]
-KEY = "llx-s3cr3t-key"
 JOBS = "/api/v1/classifier/jobs"
 JOBS_V2 = "/api/v2/classify"
 FILES = "/api/v1/beta/files"
@@ -84,27 +78,16 @@ class Check(NamedTuple):
 
 @pytest.fixture
 def check(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Check:
-    for name in [name for name in os.environ if name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
-    monkeypatch.setenv("CLASSIFY_BATCH_LIMITS__REQUESTS_PER_S", "1000")
-    monkeypatch.setenv("CLASSIFY_BATCH_LIMITS__PATIENCE_S", "0")
     folder, temporary = tmp_path / "here", tmp_path / "temporary"
     folder.mkdir()
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    monkeypatch.chdir(folder)
+    call = calling(capsys, monkeypatch, folder, patience_s="0")
 
     def run(*arguments: str) -> Done:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["classify-batch", *arguments])
-        with pytest.raises(SystemExit) as left:
-            command_line.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        assert KEY not in out + err
+        done = Done(*call(None, *arguments))
         assert list(temporary.iterdir()) == [], "temporary files are taken away"
-        return Done(int(left.value.code or 0), out, err)
+        return done
 
     return Check(folder, run)
 
@@ -208,16 +191,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def project(habits: Habits) -> Iterator[Project]:
-    server = Project(habits)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with served(Project(habits)) as server:
         yield server
         assert server.calls["POST"] == 0, "nothing is created"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 # --- What is found ----------------------------------------------------------------------------------------------------
@@ -349,7 +325,7 @@ def test_a_refused_key_has_the_exit_status_of_a_run(check: Check, jobs_status: i
 
 
 def test_a_missing_key_is_reported_beside_the_other_findings(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told beside the rest, with status 2 as for a run."""
+    """It is reported beside the rest, with status 2 as for a run."""
     monkeypatch.delenv("LLAMA_CLOUD_API_KEY")
     with project(Habits()) as server:
         done = check(server.base_url, ["a", "a"])
@@ -416,20 +392,6 @@ def test_lookups_of_long_ids_are_split_over_requests(check: Check) -> None:
 
 
 # --- The sandbox ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def sandbox(*options: str) -> Iterator[str]:
-    """A sandbox in a process of its own; gives its base URL."""
-    process = subprocess.Popen(
-        [*COMMAND, "sandbox", "--api-key", KEY, *options], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
-    )
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-    finally:
-        process.terminate()
-        process.communicate(timeout=20)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.command.commanding import command, environment
+from tests.support.command_line import command, environment
 
 CONFIG = """
 [api]

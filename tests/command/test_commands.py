@@ -8,9 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,9 +18,8 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from classify_batch.errors import EXIT_STATUS_MEANINGS
+from tests.support.command_line import COMMAND, KEY, PATIENCE_S, asked, command_process, environment, sandbox
 
-COMMAND = [sys.executable, "-m", "classify_batch"]
-KEY = "llx-s3cr3t-key"
 HEADER = "s3cr3t-header"
 IDS = [f"file-{number}" for number in range(25)]
 RULES = '[{ type = "invoice", description = "has an invoice number and a total" }]'
@@ -31,34 +28,6 @@ MANIFEST_KEYS = {
     *("state", "reason", "exit_status", "run_id", "started_at", "stopped_at", "files", "reused", "counts", "types"),
     *("failure_codes", "triage", "second_looks", "credits", "jobs", "requests", "journal_seq", "outputs"),
 }
-PATIENCE_S = 20
-
-
-def environment(**values: str) -> dict[str, str]:
-    """The environment with a key and no setting but the given ones."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))
-    }
-    return {**inherited, "LLAMA_CLOUD_API_KEY": KEY, **values}
-
-
-@contextmanager
-def sandbox(*options: str) -> Iterator[str]:
-    """A sandbox in a process of its own; gives its base URL."""
-    command = [*COMMAND, "sandbox", "--api-key", KEY, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
-
-
-def asked(base_url: str) -> dict[str, Any]:
-    """What a sandbox was asked so far."""
-    with urllib.request.urlopen(f"{base_url}/sandbox/stats") as response:
-        stats: dict[str, Any] = json.load(response)
-    return stats
 
 
 def until(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
@@ -92,24 +61,11 @@ class Place:
             [*COMMAND, *arguments], cwd=self.folder, text=True, **{**pipes, "env": environment(), **options}
         )
 
-    def call(self, *arguments: str, stdin: str = "", **values: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=self.folder,
-            env=environment(**values),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    def done(self, *arguments: str, status: int = 0, **options: str) -> subprocess.CompletedProcess[str]:
+    def done(
+        self, *arguments: str, status: int = 0, stdin: str = "", environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """A call that ends with `status`."""
-        done = self.call(*arguments, **options)
-        assert done.returncode == status, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+        return command_process(*arguments, folder=self.folder, status=status, stdin=stdin, environ=environ)
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.run / name).read_text().splitlines()]
@@ -173,7 +129,7 @@ def test_plan_calls_nothing_and_can_be_resumed(place: Place, quick: str) -> None
     place.configure(quick)
     (place.folder / "ids.txt").write_text("\n".join([*IDS, IDS[0]]))
     before = asked(quick)["requests"]
-    done = place.done("plan", *RUN[1:], LLAMA_CLOUD_API_KEY="")
+    done = place.done("plan", *RUN[1:], environ={"LLAMA_CLOUD_API_KEY": ""})
     assert asked(quick)["requests"] == before
     assert "next: classify-batch resume run" in done.stderr
     told = {line.split()[0]: line for line in done.stdout.splitlines()}
@@ -286,17 +242,17 @@ def test_a_refused_key_exits_with_77_and_a_right_one_resumes(place: Place, quick
     """A refused key ends the run with 77 before anything is paid; the right one from a file takes it up."""
     place.configure(quick)
     (place.folder / "key").write_text(f"{KEY}\n")
-    refused = place.done(*RUN, status=77, LLAMA_CLOUD_API_KEY="llx-wr0ng-key")
+    refused = place.done(*RUN, status=77, environ={"LLAMA_CLOUD_API_KEY": "llx-wr0ng-key"})
     assert "hint: " in refused.stderr
     assert "llx-wr0ng-key" not in refused.stderr + "".join(map(str, place.contents().values()))
-    place.done(*RUN, LLAMA_CLOUD_API_KEY="", LLAMA_CLOUD_API_KEY_FILE="key")
+    place.done(*RUN, environ={"LLAMA_CLOUD_API_KEY": "", "LLAMA_CLOUD_API_KEY_FILE": "key"})
 
 
 def test_options_override_environment_config_and_defaults(place: Place) -> None:
     """Option over CLASSIFY_BATCH_… over LLAMA_CLOUD_BASE_URL over the config over the default."""
 
     def base_url(*options: str, **values: str) -> str:
-        assert place.call("plan", *RUN[1:], *options, **values).returncode == 0
+        place.done("plan", *RUN[1:], *options, environ=values)
         run: dict[str, Any] = json.loads((place.run / "run.json").read_text())
         shutil.rmtree(place.run)
         return str(run["settings"]["api"]["base_url"])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.command.commanding import COMMAND, HEADER, asked, environment, mirror, sandbox
+from tests.support.command_line import HEADER, asked, command, mirror, sandbox
 
 CONFIG = """
 [job]
@@ -45,11 +45,7 @@ class Place(NamedTuple):
     def call(
         self, *words: object, key: bool = True, values: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        env = environment(**(values or {}))
-        if not key:
-            del env["LLAMA_CLOUD_API_KEY"]
-        given = [*COMMAND, *map(str, words)]
-        done = subprocess.run(given, capture_output=True, text=True, check=False, timeout=60, env=env)
+        done = command(*words, environ={**(values or {}), **({} if key else {"LLAMA_CLOUD_API_KEY": None})})
         assert "s3cr3t" not in done.stdout + done.stderr
         return done
 
@@ -109,7 +105,7 @@ def test_a_complete_run_needs_no_writable_disk(place: Place) -> None:
 
 
 def test_retrying_failures_of_a_complete_run_needs_the_key(place: Place) -> None:
-    """Its status is told without a key; a new chance for the failed files takes one, and the headers."""
+    """Its status is shown without a key; a new chance for the failed files takes one, and the headers."""
     (place.folder / "ids.txt").write_text("file-1\nfile-bad\n")
     config = place.config(f"webhook_configurations = [{{ {HOOK}, {HEADERS} }}]")
     said(place.begin("run", config), 1)
@@ -196,7 +192,7 @@ def test_a_run_without_organization_refuses_one(place: Place, older: bool) -> No
     ids=["none", "another URL", "other events", "one more", "headers"],
 )
 def test_changed_webhooks_are_a_warning_that_names_both_sides(place: Place, other: str) -> None:
-    """Who is told of a job may change, and not without a word: both sides are named, headers by their names."""
+    """Webhooks may change, and not without a warning: both sides are named, headers by their names."""
     said(place.begin("plan", place.config(f"webhook_configurations = [{{ {HOOK} }}]")), 0)
     warned = said(place.call("resume", place.run_dir, "--config", place.config(other, name="other.toml")), 0)
     assert 'webhooks changed: the run was planned with [{"webhook_url": "https://hooks.example/x"' in warned

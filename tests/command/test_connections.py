@@ -1,5 +1,5 @@
 """Connections over real sockets, encrypted ones too: made once, kept, never more than needed, and honest in how they
-fail. What breaks after something was sent is never told as a connection that was not made."""
+fail. What breaks after something was sent is never reported as a connection that was not made."""
 
 from __future__ import annotations
 

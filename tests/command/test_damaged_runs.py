@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command.commanding import command
+from tests.support.command_line import command
 
 CONFIG = """
 [api]

@@ -1,12 +1,10 @@
 """`classify-batch diff` as a user meets it: real runs of the embedded sandbox, the real command."""
 
-import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -14,15 +12,10 @@ from zlib import crc32
 
 import pytest
 
-from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
-from classify_batch.model import AttemptKey, Part, Segment
-from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.journal.line import seal
-from classify_batch.rundir.plan import plan_line
-from classify_batch.vocabulary import Kind
+from tests.support.command_line import COMMAND, command, command_process, contents
+from tests.support.complete_run import write_complete_run
 
-COMMAND = [sys.executable, "-m", "classify_batch"]
-SECRET = "llx-s3cr3t"
 MONDAY = {
     "same.txt": "an invoice number, line items and a total",
     "turned.txt": "an invoice number, line items and a total",
@@ -46,23 +39,6 @@ ASKED_FIRST = ("same.txt", "turned.txt", "went.txt", "deleted.txt")
 ASKED_THEN = ("same.txt", "turned.txt", "came.txt", "deleted.txt")
 
 
-def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command, in `folder` and in an environment that holds a key and no setting but the given ones."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))
-    }
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env={**inherited, "LLAMA_CLOUD_API_KEY": SECRET, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 def id_of(name: str) -> str:
     return str(uuid5(NAMESPACE_URL, name))
 
@@ -78,7 +54,7 @@ def classify(folder: Path, run: str, texts: Mapping[str, str], asked: tuple[str,
         "[plan]\nfiles_per_job = 1\n[limits]\nrequests_per_s = 500.0\nsettle_s = 0.5\n"
     )
     (folder / f"{run}.txt").write_text("".join(f"{id_of(name)}\n" for name in asked))
-    done = command(folder, "run", f"{run}.toml", "--input", f"{run}.txt", "--run-dir", run)
+    done = command("run", f"{run}.toml", "--input", f"{run}.txt", "--run-dir", run, folder=folder)
     assert done.returncode in (0, 1), done.stderr
 
 
@@ -99,14 +75,10 @@ def nights(lived: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def contents(folder: Path) -> Mapping[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def diff(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def diff(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A comparison that succeeds, and changes nothing."""
     before = contents(folder)
-    done = command(folder, "diff", *arguments, **environment)
+    done = command("diff", *arguments, folder=folder)
     assert done.returncode == 0, done.stderr
     assert contents(folder) == before
     return done
@@ -114,7 +86,7 @@ def diff(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 def refused(folder: Path, *arguments: str) -> str:
     """What is said of a comparison that ends with status 2."""
-    done = command(folder, "diff", *arguments)
+    done = command("diff", *arguments, folder=folder)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     said = done.stderr.splitlines()
     assert said[0].startswith("error: ")
@@ -226,10 +198,11 @@ def test_a_run_compared_with_itself_has_no_changes(nights: Path) -> None:
 
 def test_lines_have_the_same_order_in_every_process(tmp_path: Path) -> None:
     """The order of the lines is the same in every process, whatever Python's hashes of strings are in it."""
-    made(tmp_path / "a", 300, 100)
-    made(tmp_path / "b", 3, 1)
+    write_complete_run(tmp_path / "a", 300, 100)
+    write_complete_run(tmp_path / "b", 3, 1)
     said = {
-        diff(tmp_path, "a", "b", "--only", "gone", PYTHONHASHSEED=seed, COLUMNS="80").stdout for seed in ("1", "2", "3")
+        command_process("diff", "a", "b", "--only", "gone", folder=tmp_path, environ={"PYTHONHASHSEED": seed}).stdout
+        for seed in ("1", "2", "3")
     }
     assert len(said) == 1
     assert said.pop().count("\n") == 297
@@ -251,7 +224,7 @@ def test_files_of_an_incomplete_run_are_waiting(nights: Path) -> None:
 def test_a_damaged_run_is_named_with_status_2(nights: Path) -> None:
     """A damaged journal, outcomes that are cut off, and a run.json that is none: the file is named, status 2."""
     run = nights / "tuesday"
-    sound = contents(run)
+    sound = {name: data for name, data in contents(run).items() if data is not None}
 
     def damaged(name: str, data: bytes) -> str:
         (run / name).write_bytes(data)
@@ -295,7 +268,7 @@ def test_wrong_usage_is_one_message_with_a_hint(lived: Path, arguments: tuple[st
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks for the open files of a process")
 def test_a_signal_leaves_no_temporary_files(tmp_path: Path) -> None:
     """Ctrl-C in the middle ends with 75, and the run directories hold what they held: no temporary file."""
-    made(tmp_path / "a", 200_000, 500)
+    write_complete_run(tmp_path / "a", 200_000, 500)
     before = sorted(contents(tmp_path))
     with subprocess.Popen(
         [*COMMAND, "diff", "a", "a", "--only", "confidence"],
@@ -339,54 +312,10 @@ finally:
 @pytest.mark.slow
 def test_a_million_files_are_compared_in_150_mib(tmp_path: Path) -> None:
     """Two runs of a million files are compared in 150 MiB; a dict of one of them alone would take twice as much."""
-    made(tmp_path / "a", 1_000_000, 500)
-    made(tmp_path / "b", 1_000_000, 500, confidence=0.5)
+    write_complete_run(tmp_path / "a", 1_000_000, 500)
+    write_complete_run(tmp_path / "b", 1_000_000, 500, confidence=0.5)
     done = subprocess.run(
         [sys.executable, "-c", MEASURED], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True
     )
     assert json.loads(done.stdout)["changes"]["confidence"] == 1_000_000
     assert int(done.stderr) < 150 * 1024
-
-
-def made(run: Path, files: int, files_per_job: int, confidence: float = 0.9) -> None:
-    """The directory of a complete run, written straight to the disk."""
-    run.mkdir()
-    digest = hashlib.sha256()
-    with (run / "plan.jsonl").open("wb") as plan:
-        for number, file_ids in enumerate(chunks_of(files, files_per_job)):
-            line = plan_line(number, file_ids).encode()
-            digest.update(line)
-            plan.write(line)
-    chunks = -(-files // files_per_job)
-    told = {"format": 1, "run_id": "r", "created_at": "2026-11-22T01:00:00Z", "settings": {}, "identity": {}}
-    told |= {"files": files, "duplicates": 0, "chunks": chunks, "plan_sha256": digest.hexdigest()}
-    data = json.dumps(told).encode()
-    (run / "run.json").write_bytes(data)
-    (run / "failures.jsonl").touch()
-    with (run / "journal.jsonl").open("wb") as journal, (run / "results.jsonl").open("wb") as results:
-        journal.write(encode_about_run(1, 1.0, 0, Kind.OPENED, {"run_sha256": hashlib.sha256(data).hexdigest()}))
-        seq = 1
-        for number, file_ids in enumerate(chunks_of(files, files_per_job)):
-            start = results.tell()
-            lines = "".join(RESULT % (file_id, confidence, number) for file_id in file_ids).encode()
-            results.write(lines)
-            for fact in facts_of(number, Segment(start, results.tell(), crc32(lines)), len(file_ids)):
-                seq += 1
-                journal.write(encode_facts(seq, 1.0, seq - 1, [fact]))
-
-
-RESULT = (
-    '{"file_id":"%s","outcome":"classified","type":"invoice","confidence":%s,"reasoning":"line items and a total",'
-    '"mode":"FAST","job_id":"j","chunk":%d,"attempt":1,"classified_at":"2026-11-22T01:00:00Z"}\n'
-)
-
-
-def chunks_of(files: int, files_per_job: int) -> Iterator[list[str]]:
-    for start in range(0, files, files_per_job):
-        yield [f"f11e0000-0000-4000-8000-{n:012d}" for n in range(start, min(files, start + files_per_job))]
-
-
-def facts_of(chunk: int, results: Segment, files: int) -> list[Fact]:
-    key, tally = AttemptKey(chunk, 1), Tally({"classified": files}, {"invoice": files})
-    ended = Ended(key, Kind.COLLECTED, results, tally=tally)
-    return [Submitting(key, Part(chunk), 1.0), Submitted(key, "j", 1.0), Finished(key, "SUCCESS", 1.0), ended]

@@ -9,15 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from tests.command.commanding import COMMAND, Call, calling, environment
-from tests.command.test_diff_command import made
+from tests.support.command_line import COMMAND, Call, calling, command, contents, environment
+from tests.support.complete_run import write_complete_run
 
 DOCUMENTS = {
     "strong.txt": "an invoice number, line items and a total",
@@ -59,40 +58,16 @@ CHOICES = ("classified", "unmatched", "failed", "accepted", "review")
 BIG_FILES = 200_000
 
 
-def command(
-    folder: Path, *arguments: str, status: int = 0, before: Callable[[], object] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """The command, in `folder`; `before`: what its process does first."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        preexec_fn=before,
-    )
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def refused(folder: Path, *arguments: str, status: int = 2, before: Callable[[], object] | None = None) -> str:
+def refused(folder: Path, *arguments: str, status: int = 2) -> str:
     """What is said where nothing is written."""
     there = contents(folder)
-    done = command(folder, "export", *arguments, status=status, before=before)
+    done = command("export", *arguments, folder=folder, status=status)
     said = done.stderr.splitlines()
     assert done.stdout == ""
     assert said[0].startswith("error: ")
     assert said[-1].startswith("hint: ")
     assert contents(folder) == there
     return done.stderr
-
-
-def contents(folder: Path) -> Mapping[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -115,9 +90,21 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "sorted.toml").write_text(CONFIG + SORTED)
     (folder / "plain.toml").write_text(CONFIG)
     told = ("--carry", "path", "--carry", "type")
-    command(folder, "run", "sorted.toml", "--input", "fewer.csv", "--run-dir", "run", *told, status=1)
-    command(folder, "run", "sorted.toml", "--input", "ids.csv", "--run-dir", "then", *told, "--reuse", "run", status=1)
-    command(folder, "run", "plain.toml", "--input", "ids.csv", "--run-dir", "plain", status=1)
+    command("run", "sorted.toml", "--input", "fewer.csv", "--run-dir", "run", *told, folder=folder, status=1)
+    command(
+        "run",
+        "sorted.toml",
+        "--input",
+        "ids.csv",
+        "--run-dir",
+        "then",
+        *told,
+        "--reuse",
+        "run",
+        folder=folder,
+        status=1,
+    )
+    command("run", "plain.toml", "--input", "ids.csv", "--run-dir", "plain", folder=folder, status=1)
     return folder
 
 
@@ -138,7 +125,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fo
 def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a complete run that takes a second to be written as CSV."""
     folder = tmp_path_factory.mktemp("big")
-    made(folder / "run", BIG_FILES, 500)
+    write_complete_run(folder / "run", BIG_FILES, 500)
     return folder
 
 
@@ -148,7 +135,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("run", ["run", "then"])
 def test_each_selection_has_as_many_files_as_status_says(folder: Path, run: str, call: Call) -> None:
     """For each choice as many files as `status` says, in a table and in JSONL, and every choice has some."""
-    status = json.loads(command(folder, "status", run, "--json").stdout)
+    status = json.loads(command("status", run, "--json", folder=folder, status=0).stdout)
     counts = {**status["counts"], **status["triage"]}
     assert 0 not in counts.values()
     assert status["reused" if run == "then" else "second_looks"] > 0
@@ -168,7 +155,7 @@ def test_the_runs_triage_decides_what_is_accepted(folder: Path) -> None:
     """The thresholds of the run decide, by type where it has one of its own; together they are the classified ones."""
     found = {}
     for only in ("accepted", "review", "classified"):
-        command(folder, "export", "run", "out.jsonl", "--only", only)
+        command("export", "run", "out.jsonl", "--only", only, folder=folder, status=0)
         found[only] = lines_of(folder / "out.jsonl")
     least = {"invoice": 0.8, "contract": 0.75}
     assert all(line["confidence"] >= least[line["type"]] for line in found["accepted"])
@@ -182,16 +169,16 @@ def test_without_only_the_runs_own_lines_are_exported(folder: Path) -> None:
     """Without `--only` JSONL is the run's own lines, results first; on stdout as well."""
     run = folder / "then"
     expected = (run / "results.jsonl").read_text() + (run / "failures.jsonl").read_text()
-    done = command(folder, "export", "then", "out.jsonl")
+    done = command("export", "then", "out.jsonl", folder=folder, status=0)
     assert ((folder / "out.jsonl").read_text(), done.stdout) == (expected, "")
-    done = command(folder, "export", "then", "-")
+    done = command("export", "then", "-", folder=folder, status=0)
     assert done.stdout == expected
     assert "6 of 6 files to stdout" in done.stderr
 
 
 def test_a_csv_has_a_column_for_each_key(folder: Path) -> None:
     """A column for each thing that lines tell, and for each that is carried; nothing that is a formula."""
-    command(folder, "export", "then", "out.csv")
+    command("export", "then", "out.csv", folder=folder, status=0)
     lines = {
         line["file_id"]: line for name in ("results", "failures") for line in lines_of(folder / f"then/{name}.jsonl")
     }
@@ -209,9 +196,9 @@ def test_a_csv_has_a_column_for_each_key(folder: Path) -> None:
 
 def test_an_exported_selection_is_an_input_for_a_run(folder: Path) -> None:
     """What is to be reviewed goes into another run, with what it carries."""
-    command(folder, "export", "run", "review.jsonl", "--only", "review")
+    command("export", "run", "review.jsonl", "--only", "review", folder=folder, status=0)
     told = ("--input", "review.jsonl", "--run-dir", "again", "--carry", "path")
-    command(folder, "run", "plain.toml", *told)
+    command("run", "plain.toml", *told, folder=folder, status=0)
     ids = [{line["file_id"] for line in lines_of(folder / name)} for name in ("review.jsonl", "again/results.jsonl")]
     assert ids[0] == ids[1] != set()
 
@@ -223,17 +210,17 @@ def test_an_incomplete_run_exports_what_is_committed(folder: Path) -> None:
     journal = (run / "journal.jsonl").read_bytes().splitlines(keepends=True)
     ends = [number for number, line in enumerate(journal) if b'"results":[' in line]
     (run / "journal.jsonl").write_bytes(b"".join(journal[: ends[-1]]))
-    counts = json.loads(command(folder, "status", "plain", "--json").stdout)["counts"]
+    counts = json.loads(command("status", "plain", "--json", folder=folder, status=0).stdout)["counts"]
     assert 0 < sum(counts.values()) < 6
-    done = command(folder, "export", "plain", "-")
+    done = command("export", "plain", "-", folder=folder, status=0)
     assert done.stdout.count("\n") == sum(counts.values())
     assert f"waiting     {6 - sum(counts.values())} files" in done.stderr
 
 
 def test_an_export_into_the_run_directory_harms_nothing(folder: Path) -> None:
     """A file that isn't the run's own may stand there: the run is as sound as before."""
-    command(folder, "export", "run", "run/out.csv")
-    command(folder, "verify", "run")
+    command("export", "run", "run/out.csv", folder=folder, status=0)
+    command("verify", "run", folder=folder, status=0)
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------
@@ -295,15 +282,15 @@ def test_a_missing_triage_is_named_in_the_hint(lived: Path) -> None:
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
 def test_an_existing_target_is_replaced_as_a_whole(folder: Path, name: str) -> None:
     """Nothing of a longer file that was there is left, and nothing else."""
-    command(folder, "export", "run", f"new.{name}")
+    command("export", "run", f"new.{name}", folder=folder, status=0)
     (folder / name).write_text("old\n" * 10_000)
-    command(folder, "export", "run", name)
+    command("export", "run", name, folder=folder, status=0)
     assert (folder / name).read_bytes() == (folder / f"new.{name}").read_bytes()
     assert [path.name for path in folder.iterdir() if path.name.endswith(".tmp")] == []
 
 
 def test_a_damaged_run_leaves_the_existing_target(folder: Path) -> None:
-    """A run whose committed lines are not there is told by file, and nothing takes the old target's place."""
+    """A run whose committed lines are not there is reported by file, and nothing takes the old target's place."""
     (folder / "out.csv").write_text("old")
     results = folder / "run" / "results.jsonl"
     data = results.read_bytes()
@@ -343,10 +330,22 @@ def until_it_writes(folder: Path) -> None:
 
 def test_a_full_disk_exits_with_75_and_leaves_nothing(big: Path) -> None:
     """Where the disk takes no more it is said, with status 75, and what was begun is gone."""
-    said = refused(
-        big, "run", "full.csv", status=75, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    before = sorted(path.name for path in big.iterdir())
+    done = subprocess.run(
+        [*COMMAND, "export", "run", "full.csv"],
+        cwd=big,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
     )
-    assert "full.csv: File too large" in said
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr.startswith("error: ")
+    assert "full.csv: File too large" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("hint: ")
+    assert sorted(path.name for path in big.iterdir()) == before
 
 
 # --- Size -------------------------------------------------------------------------------------------------------------

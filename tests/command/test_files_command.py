@@ -23,7 +23,17 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from classify_batch.sandbox.server.uploads import read_uploads
-from tests.command.commanding import COMMAND, PATIENCE_S, WIDTH, Call, calling, environment, on_a_terminal, sandbox
+from tests.support.command_line import (
+    COMMAND,
+    PATIENCE_S,
+    WIDTH,
+    Call,
+    calling,
+    environment,
+    on_a_terminal,
+    sandbox,
+    served,
+)
 
 PATH = "/api/v1/beta/files"
 BIG_BYTES = 160 * 1024 * 1024
@@ -134,14 +144,8 @@ class _StoreHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def store(**habits: Any) -> Iterator[Store]:
-    with Store(Habits(**habits)) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(Store(Habits(**habits))) as server:
+        yield server
 
 
 def write(folder: Path, count: int) -> list[Path]:
@@ -257,7 +261,7 @@ def test_a_bad_key_ends_an_upload_with_77(call: Call, tmp_path: Path, status: in
 
 
 def test_an_api_that_is_down_ends_an_upload_with_75(call: Call, tmp_path: Path) -> None:
-    """75 once patience ends; what had gone up is told, and the same command goes on from there."""
+    """75 once patience ends; what had gone up is printed, and the same command goes on from there."""
     write(tmp_path / "in", 5)
     down = [True]
     with store(upload=lambda number, _name: 503 if down[0] and number > 2 else 200) as server:
@@ -451,15 +455,9 @@ def test_list_all_prints_a_line_for_each_file(call: Call, listing: str, tmp_path
 
 def test_a_file_list_that_never_ends_is_an_error(call: Call) -> None:
     """A server that gives out the same token again is not followed for ever."""
-    with Store(Habits()) as server:
+    with store() as server:
         server.RequestHandlerClass = _EndlessHandler
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            done = call(server.base_url, "list", "--all")
-        finally:
-            server.shutdown()
-            thread.join()
+        done = call(server.base_url, "list", "--all")
     assert (done.status, "does not come to an end" in done.err) == (2, True)
 
 

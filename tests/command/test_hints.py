@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.command.commanding import COMMAND, PATIENCE_S, command, environment, mirror, on_a_terminal, sandbox
+from tests.support.command_line import COMMAND, PATIENCE_S, command, environment, mirror, on_a_terminal, sandbox
 
 RULE = "invoice=has an invoice number and a total"
 CREATE = ("jobs", "create", "--rule", RULE)

@@ -1,11 +1,9 @@
 """`--reuse` as a user meets it: the real command against a sandbox over HTTP, killed and damaged on the way."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -15,9 +13,8 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from classify_batch.rundir.journal.line import seal
+from tests.support.command_line import asked, command, environment, sandbox
 
-COMMAND = [sys.executable, "-m", "classify_batch"]
-KEY = "llx-s3cr3t-key"
 RULES = '[{ type = "invoice", description = "has an invoice number and a total" }]'
 OTHER_RULES = '[{ type = "invoice", description = "has an invoice number and no total" }]'
 MONDAY = [f"file-{number}" for number in range(25)]
@@ -27,19 +24,12 @@ TUESDAY = [f"file-{number}" for number in range(10, 40)]
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The base URL of a sandbox whose jobs take no time worth naming."""
-    options = ("--job-duration-s", "0.05", "--job-duration-sigma", "0")
-    command = [*COMMAND, "sandbox", "--api-key", KEY, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    with sandbox("--job-duration-s", "0.05") as base_url:
+        yield base_url
 
 
 def requests_at(server: str) -> object:
-    with urllib.request.urlopen(f"{server}/sandbox/stats") as response:
-        return json.load(response)["requests"]
+    return asked(server)["requests"]
 
 
 class Place:
@@ -56,29 +46,13 @@ class Place:
             f"[limits]\nrequests_per_s = 500.0\nsettle_s = 0.5\n[job]\nrules = {rules}\n"
         )
 
-    def call(self, *arguments: str, prefix: tuple[str, ...] = tuple(COMMAND)) -> subprocess.CompletedProcess[str]:
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("CLASSIFY_BATCH_", "LLAMA_CLOUD_"))
-        }
-        return subprocess.run(
-            [*prefix, *arguments],
-            cwd=self.folder,
-            env={**inherited, "LLAMA_CLOUD_API_KEY": KEY},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
     def done(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        """A call that ends with `status`."""
-        done = self.call(*arguments)
-        assert done.returncode == status, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+        return command(*arguments, folder=self.folder, status=status)
+
+    def killed(self, *arguments: str, step: int) -> int:
+        """The exit status of a command that is killed at a step of planning."""
+        script = [sys.executable, "-c", KILLED, str(step), *arguments]
+        return subprocess.run(script, cwd=self.folder, env=environment(), capture_output=True, check=False).returncode
 
     def words(self, name: str, file_ids: list[str], *options: str, command: str = "run") -> list[str]:
         (self.folder / f"{name}.txt").write_text("\n".join(file_ids) + "\n")
@@ -150,7 +124,7 @@ def test_triage_counts_reused_outcomes(place: Place, server: str) -> None:
     """By the thresholds of the new run."""
     place.configure(server, sandbox="[triage]\naccept_above = 0.9")
     place.night("tuesday", TUESDAY, "--reuse", "runs/monday")
-    status = json.loads(place.call("status", "runs/tuesday", "--json").stdout)
+    status = json.loads(place.done("status", "runs/tuesday", "--json").stdout)
     lines = [json.loads(line) for line in (place.runs / "tuesday" / "results.jsonl").read_text().splitlines()]
     classified = [line for line in lines if line["type"] is not None]
     accepted = sum(line["confidence"] is not None and line["confidence"] >= 0.9 for line in classified)
@@ -173,19 +147,13 @@ def test_a_run_of_another_organization_is_reused(place: Place) -> None:
 def test_the_failure_limit_ignores_reused_outcomes(place: Place, tmp_path: Path) -> None:
     """However much was reused: a run stops where all that it asks fails."""
     place.night("first", [f"old-{number}" for number in range(2000)])
-    options = ("--job-duration-s", "0.05", "--fault", "error=1")
-    command = [*COMMAND, "sandbox", "--api-key", KEY, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        failing = process.stdout.readline().strip()
+    with sandbox("--fault", "error=1") as failing:
         rewrite_base_url(place.runs / "first" / "run.json", failing)
         place.configure(failing)
         ids = [f"old-{number}" for number in range(2000)] + [f"new-{number}" for number in range(400)]
         (tmp_path / "second.txt").write_text("\n".join(ids))
         told = ("--reuse", "runs/first", "--stop-at-failure-percentage", "50", "--attempts", "1")
-        done = place.call("run", "c.toml", "--input", "second.txt", "--run-dir", "runs/second", *told)
-        process.kill()
-    assert done.returncode == 77, done.stderr
+        done = place.done("run", "c.toml", "--input", "second.txt", "--run-dir", "runs/second", *told, status=77)
     assert "% of the files failed" in done.stderr
 
 
@@ -332,8 +300,7 @@ runpy.run_module("classify_batch", run_name="__main__")
 def test_a_killed_planning_begins_again_and_ends_the_same(place: Place, step: int) -> None:
     """SIGKILL before or after each file that planning writes: the same command begins anew, and ends the same."""
     words = place.words("tuesday", TUESDAY, "--reuse", "runs", command="plan")
-    killed = place.call(*words, prefix=(sys.executable, "-c", KILLED, str(step)))
-    assert killed.returncode == -9
+    assert place.killed(*words, step=step) == -9
     left = {path.name for path in (place.runs / "tuesday").iterdir()} & {"results.jsonl", "plan.jsonl", "run.json"}
     assert len(left) == (step + 1) // 2
     place.night("tuesday", TUESDAY, "--reuse", "runs")
@@ -344,7 +311,7 @@ def test_a_killed_planning_begins_again_and_ends_the_same(place: Place, step: in
 def test_results_of_a_killed_planning_are_not_taken_for_outcomes(place: Place) -> None:
     """What it left of results is not taken for outcomes of the new run."""
     words = place.words("tuesday", TUESDAY, "--reuse", "runs", command="plan")
-    assert place.call(*words, prefix=(sys.executable, "-c", KILLED, "2")).returncode == -9
+    assert place.killed(*words, step=2) == -9
     assert (place.runs / "tuesday" / "results.jsonl").stat().st_size > 0
     place.done(*place.words("tuesday", TUESDAY, command="plan"))
     assert (place.runs / "tuesday" / "results.jsonl").read_bytes() == b""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from classify_batch.sandbox.jobs.ledger import read_jobs
-from tests.command.commanding import HEADER, KEY, Call, Done, calling, mirror, sandbox
-from tests.command.reference import LANGUAGES, MODES, RULES
+from tests.support.api_reference import LANGUAGES, MODES, RULES
+from tests.support.command_line import HEADER, KEY, Call, Done, calling, mirror, sandbox
 
 VERSIONS = ("v1", "v2")
 
@@ -97,7 +97,7 @@ def test_a_mode_that_v2_does_not_have_is_refused(run: Runs, tmp_path: Path) -> N
     ],
 )
 def test_a_create_sends_what_the_config_says(run: Runs, parsing: str | None, v1: Any, v2: Any) -> None:
-    """On the wire stands what the config says, in the words of the version; v2 is always told a limit."""
+    """On the wire stands what the config says, in the words of the version; v2 is always sent a limit."""
     job = [] if parsing is None else [f"parsing_configuration = {{ {parsing} }}"]
     with mirror() as server:
         for version in VERSIONS:
@@ -121,7 +121,7 @@ def test_a_create_sends_what_the_config_says(run: Runs, parsing: str | None, v1:
 def test_webhooks_reach_the_api_and_their_headers_stay_secret(
     run: Runs, tmp_path: Path, version: str, refuse: bool
 ) -> None:
-    """They reach the API as they were told, and header values are in no output and in no file of the run directory,
+    """They reach the API as they were given, and header values are in no output and in no file of the run directory,
     also where the API repeats them in its answer, or in its refusal."""
     webhook = (
         '{ webhook_url = "https://hooks.example/x", webhook_events = ["parse.success"], '

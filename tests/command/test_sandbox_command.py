@@ -162,7 +162,7 @@ def test_v2_is_served_beside_v1(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options_exit_2_with_a_hint(options: list[str], words: str) -> None:
-    """What can't be served is told in one message with a hint, and nothing is printed on stdout."""
+    """What can't be served gets one message with a hint, and nothing is printed on stdout."""
     done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.command.judging import documents_served, printed, python_of
+from tests.support.vendor_sdk import documents_served, printed, python_of
 
 SDK = "llama-cloud==1.6.0"
 ENVIRONMENT = ".venv-llama-cloud-1.6.0"
@@ -62,7 +62,7 @@ print(json.dumps([job.model_dump(mode="json"), jobs.get(job.id).status, results.
     assert all(item["classify_job_id"] == job["id"] for item in results["items"])
 
 
-def test_classify(script: Any) -> None:
+def test_the_one_call_helper_answers_each_file(script: Any) -> None:
     """The one-call helper creates, waits and returns the answers."""
     types = script("""
 files = [file.id for file in client.files.list()]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.command.judging import documents_served, printed, python_of
+from tests.support.vendor_sdk import documents_served, printed, python_of
 
 SDK = "llama-cloud>=2.16,<3"
 ENVIRONMENT = ".venv-llama-cloud-2"
@@ -61,8 +61,8 @@ def script(sdk_python: Path, tmp_path: Path) -> Any:
     return run
 
 
-def test_create_wait_and_get(script: Any) -> None:
-    """A job is created, waited for, and carries its typed answer; what it was told comes back."""
+def test_a_job_is_created_awaited_and_read(script: Any) -> None:
+    """A job is created, waited for, and carries its typed answer; what it was sent comes back."""
     made, ended, got = script("""
 job = create(transaction_id="once")
 ended = wait(job)
@@ -109,7 +109,7 @@ print(json.dumps(sorted(set(seen))))
     assert script(text, *options) == ["CANCELLED", "COMPLETED", "PENDING", "RUNNING", "deleted"]
 
 
-def test_run(script: Any) -> None:
+def test_the_one_call_helper_answers_each_file(script: Any) -> None:
     """The one-call helper answers each file by its words; a file that no rule fits has no type."""
     types = script("""
 made = [jobs.run(file_input=file, configuration=told, polling_interval=0.02) for file in files()]
@@ -205,7 +205,7 @@ print(json.dumps([jobs.get(job.id).usage, out.model_dump(), ended.model_dump()])
     assert ended == {"credits": billed, "parse_credits": billed}
 
 
-def test_cancel_and_delete(script: Any) -> None:
+def test_a_job_is_cancelled_and_deleted(script: Any) -> None:
     """A job in flight is cancelled, then deleted; each refuses the other's state, and what is gone is 404."""
     cancelled, deleted, errors = script(
         """
@@ -224,7 +224,7 @@ print(json.dumps([cancelled.status, [deleted.id == job.id, len(list(jobs.list())
 
 
 def test_a_transaction_is_one_job(script: Any) -> None:
-    """The same transaction ID gives the original back, whatever else is told; another project has its own."""
+    """The same transaction ID gives the original back, whatever else is sent; another project has its own."""
     same, file, kept, other, count = script("""
 first = create(transaction_id="t")
 wait(first)

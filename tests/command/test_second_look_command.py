@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.command.commanding import command, sandbox
+from tests.support.command_line import command, sandbox
 
 CONFIG = """
 [job]

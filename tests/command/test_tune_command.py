@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.command.commanding import COMMAND, command, environment, sandbox
+from tests.support.command_line import COMMAND, command, environment, sandbox
 
 CONFIG = """
 [job]

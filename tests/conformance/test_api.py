@@ -22,7 +22,7 @@ from classify_batch.model import Answer, JobView
 from classify_batch.sandbox import Faults, Options, opened, serving
 from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.settings.job_spec import JobSpec
-from tests.conformance.api_line import (
+from tests.support.served_api import (
     JOB_S,
     NOON_S,
     RULES,
@@ -434,7 +434,10 @@ async def _outcomes(
     with opened(options) as app:
         async with serving(app) as base_url:
             settings = Settings(
-                api={"version": version, "base_url": base_url}, job={"rules": RULES}, plan={"files_per_job": 3}
+                api={"version": version, "base_url": base_url, "timeout_s": 1},
+                job={"rules": RULES},
+                plan={"files_per_job": 3},
+                limits={"settle_s": 0.5, "accept_s": 0, "clock_spread_s": 1},
             )
             result = await arun(settings, file_ids, run_dir)
         assert result.exit_status is ExitStatus.FAILURES

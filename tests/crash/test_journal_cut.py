@@ -16,7 +16,7 @@ from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.opened_run import RunOnDisk, mend, read_run
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
-from tests.sandbox.virtual import laboratory
+from tests.support.simulated_run import laboratory
 
 pytestmark = pytest.mark.anyio
 

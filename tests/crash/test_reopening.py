@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from random import Random
@@ -14,27 +14,24 @@ import pytest
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
-from classify_batch.operations import verify as verifying
 from classify_batch.operations.verify import verify_store
 from classify_batch.sandbox.faults.job_endings import JobEnding
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.store.memory import MemoryStore
-from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import JobStatus, Log
-from tests.crash.test_state_machine import change_weather, move_on
-from tests.sandbox.virtual import Lab, answer, is_create, laboratory
+from tests.support.simulated_run import (
+    KEPT,
+    Choose,
+    Lab,
+    answer,
+    change_faults,
+    change_options,
+    is_create,
+    laboratory,
+    retried_well,
+)
 
-pytestmark = pytest.mark.anyio
-
-Choose = Callable[[int, int], int]
-KEPT: dict[str, Choose] = {"nothing": min, "half": lambda least, most: (least + most) // 2, "everything": max}
-"""How much of what was pending a power cut leaves."""
-
-
-@pytest.fixture(autouse=True)
-def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of a few files needs no 503 buckets, and there are thousands of verifications here."""
-    monkeypatch.setattr(verifying, "LIMITS", Limits(buckets=3))
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("few_buckets")]
 
 
 class Stepwise(MemoryStore):
@@ -97,20 +94,12 @@ class Base:
 
 def end_jobs(lab: Lab, status: JobStatus) -> None:
     """Every job in the sandbox gets another end."""
-    move_on(lab, [replace(job, ending=JobEnding(status)) for job in lab.app.job_table])
+    change_options(lab, [replace(job, ending=JobEnding(status)) for job in lab.app.job_table])
 
 
 def failures(lab: Lab, generation: int = 0) -> bytes:
     """The failures that are current, or those that a retry put aside."""
     return lab.store.files[f"failures.{generation}.jsonl" if generation else Log.FAILURES]
-
-
-async def retried_well(lab: Lab) -> None:
-    """All failed files have an answer now, nothing was paid twice, and verify has nothing to say."""
-    ending = await lab.run(retry_failed=True)
-    assert (ending.state, ending.exit_status) == ("complete", ExitStatus.COMPLETE)
-    assert await lab.judge() == {}
-    assert lab.codes() == {}
 
 
 # --- A crash at every step -------------------------------------------------------------------------------------------
@@ -199,7 +188,7 @@ async def test_the_state_between_line_and_truncation() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_retries_through_power_cuts_in_bad_weather(seed: int) -> None:
+async def test_retries_through_power_cuts_and_faults(seed: int) -> None:
     """The same command again and again, each time with the retry in it, under every fault."""
     random = Random(seed)
     faults = {"null_result": 0.3, "error": 0.3, "lost_create_answer": 0.3, "rate_429": 0.1, "read_503": 0.1}
@@ -208,28 +197,11 @@ async def test_retries_through_power_cuts_in_bad_weather(seed: int) -> None:
         await lab.run()
         for _ in range(6):
             cut_s = random.expovariate(1 / 5)
-            await cut_after(lab, cut_s, random.randint)
+            await lab.run_until_power_cut(cut_s, random.randint, retry_failed=True)
             assert (await lab.verify()).errors == []
-        change_weather(lab)
+        change_faults(lab)
         await lab.run()  # a job that was made in bad weather may have used up a file's last attempt
         await retried_well(lab)
-
-
-async def cut_after(lab: Lab, after_s: float, choose: Choose) -> None:
-    """A retry whose power is cut after so long; or its end, if that comes first."""
-    left: list[MemoryStore] = []
-    async with anyio.create_task_group() as tasks:
-
-        async def cut() -> None:
-            await anyio.sleep(after_s)
-            left.append(lab.store.crash(choose))
-            tasks.cancel_scope.cancel()
-
-        tasks.start_soon(cut)
-        await lab.run(retry_failed=True)
-        tasks.cancel_scope.cancel()
-    if left:
-        lab.store = left[0]
 
 
 # --- Overdue: the old job first --------------------------------------------------------------------------------------
@@ -272,7 +244,7 @@ async def test_an_overdue_job_that_ended_badly(status: JobStatus) -> None:
         await ends_overdue(lab)
         end_jobs(lab, status)
         await anyio.sleep(1000)
-        move_on(lab, job_duration_s=1.0)
+        change_options(lab, job_duration_s=1.0)
         await retried_well(lab)
         assert lab.wire.count("POST") == 4
 
@@ -292,7 +264,7 @@ async def test_a_job_that_never_ends_stays_overdue() -> None:
         await ends_overdue(lab)
         for generation in (1, 2):
             earlier, began_s = failures(lab), anyio.current_time()
-            await cut_after(lab, 300.0, max)
+            await lab.run_until_power_cut(300.0, max, retry_failed=True)
             ending = await lab.run()
             assert (ending.state, ending.exit_status) == ("complete", ExitStatus.FAILURES)
             assert 600 < anyio.current_time() - began_s < 700
@@ -335,9 +307,9 @@ async def test_looking_at_old_jobs_through_power_cuts(kept: Choose) -> None:
     """A cut every half a minute while the old jobs are waited for: they are paid once all the same."""
     with overdue(1000.0, commit_s=0.01, latency_s=0.1) as lab:
         await ends_overdue(lab)
-        await cut_after(lab, 0.12, kept)
+        await lab.run_until_power_cut(0.12, kept, retry_failed=True)
         for after_s in (0.3, 40.0, 1.0, 300.0):
-            await cut_after(lab, after_s, kept)
+            await lab.run_until_power_cut(after_s, kept, retry_failed=True)
             assert (await lab.verify()).errors == []
         assert (await lab.run()).exit_status == ExitStatus.COMPLETE
         assert await lab.judge() == {}
@@ -378,7 +350,7 @@ async def test_an_unresolved_file_whose_candidate_failed() -> None:
         await ends_unresolved(lab)
         end_jobs(lab, JobStatus.ERROR)
         await anyio.sleep(1000)
-        change_weather(lab)
+        change_faults(lab)
         ending = await lab.run(retry_failed=True)
         assert ending.state == "complete"
         assert lab.wire.count("POST") == 4
@@ -402,7 +374,7 @@ async def test_unresolved_because_the_list_could_not_be_read(after_s: float) -> 
         lab.wire.before = refuse
         await ends_unresolved(lab)
         broken = False
-        await cut_after(lab, after_s, max)
+        await lab.run_until_power_cut(after_s, max, retry_failed=True)
         await lab.run()
         await retried_well(lab)
         assert lab.wire.count("POST") == 4
@@ -414,8 +386,8 @@ async def test_a_new_job_of_an_unresolved_file_that_vanished_stops_the_run() -> 
         await ends_unresolved(lab)
         end_jobs(lab, JobStatus.ERROR)
         await anyio.sleep(1000)
-        change_weather(lab)
-        await cut_after(lab, 100.0, max)
+        change_faults(lab)
+        await lab.run_until_power_cut(100.0, max, retry_failed=True)
         assert lab.wire.count("POST") == 4
 
         async def vanish(request: httpx.Request) -> httpx.Response | None:
@@ -442,7 +414,7 @@ async def test_a_retry_gives_no_number_of_an_attempt_out_again() -> None:
         await lab.run()
         assert lab.codes() == {"file-3": "rejected"}
         assert {line["attempt"] for line in lab.lines(Log.RESULTS)} == {2}
-        change_weather(lab)
+        change_faults(lab)
         await retried_well(lab)
         assert lab.outcomes()["file-3"]["attempt"] == 3
 
@@ -469,7 +441,7 @@ async def test_nor_does_a_look_at_an_old_job() -> None:
         numbers = {line["attempt"] for line in lab.lines(Log.RESULTS) + lab.lines(Log.FAILURES)}
         end_jobs(lab, JobStatus.ERROR)
         await anyio.sleep(100)
-        change_weather(lab)
+        change_faults(lab)
         await retried_well(lab)
         assert {lab.outcomes()[file_id]["attempt"] for file_id in ("file-0", "file-1")}.isdisjoint(numbers)
 
@@ -477,7 +449,7 @@ async def test_nor_does_a_look_at_an_old_job() -> None:
 # --- Generations -----------------------------------------------------------------------------------------------------
 
 
-async def test_several_generations() -> None:
+async def test_each_retry_keeps_the_failures_of_the_ones_before() -> None:
     """Each retry puts the failures before it aside, and what was put aside never changes."""
     with laboratory(40, files_per_job=4, limits={"attempts": 1}, faults={"null_result": 0.7}, seed=2) as lab:
         await lab.run()
@@ -488,7 +460,7 @@ async def test_several_generations() -> None:
             assert (await lab.run(retry_failed=True)).state == "complete"
             assert await lab.judge() == {}
             assert [failures(lab, number) for number in range(1, len(aside) + 1)] == aside
-        change_weather(lab)
+        change_faults(lab)
         await retried_well(lab)
         again = len(lab.wire.requests)
         await retried_well(lab)
@@ -505,7 +477,7 @@ async def test_every_flipped_bit_in_earlier_failures_is_found(complete: bool) ->
         if complete:
             await lab.run(retry_failed=True)
         else:
-            await cut_after(lab, 10.0, max)
+            await lab.run_until_power_cut(10.0, max, retry_failed=True)
         found = await lab.verify()
         assert (found.errors, found.complete) == ([], complete)
         files = lab.store.files
@@ -551,7 +523,7 @@ async def test_an_incomplete_run_can_be_retried(after_s: float) -> None:
             tasks.cancel_scope.cancel()
         assert ending.state == "incomplete"
         earlier = failures(lab)
-        change_weather(lab)
+        change_faults(lab)
         assert (await lab.run(retry_failed=True)).state == "complete"
         assert await lab.judge() == {}
         if earlier:

@@ -1,8 +1,8 @@
-"""Any order of runs, power cuts, stops, weather, limits and retries ends with one outcome per file, paid once."""
+"""Any order of runs, power cuts, stops, faults, limits and retries ends with one outcome per file, paid once."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,16 +24,12 @@ from trio.testing import MockClock
 
 from classify_batch.engine.progress import Ending
 from classify_batch.engine.shutdown import Stop
-from classify_batch.operations import verify as verifying
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id
-from classify_batch.sandbox import App, Faults, JobTable, Options
-from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.store.memory import MemoryStore
-from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Log, earlier_failures_name
-from tests.sandbox.loop_clock import LoopClock
-from tests.sandbox.virtual import Lab, laboratory
+from tests.support.loop_clock import LoopClock
+from tests.support.simulated_run import Lab, change_faults, change_options, laboratory
 
 T = TypeVar("T")
 
@@ -68,21 +64,7 @@ WEATHER: dict[str, tuple[float, ...]] = {
     "error_first": (0.3,),
     "error_first_s": (3.0,),
 }
-"""What the weather is drawn from; everything else stays kind."""
-
-
-def move_on(lab: Lab, jobs: Iterable[SandboxJob] | None = None, **options: object) -> None:
-    """The same sandbox under other options; with the jobs that it has, or with these in their place."""
-    told = Options.of(**(lab.app.options.model_dump() | {"faults": lab.app.options.faults} | options))
-    job_table = JobTable(told, lab.app.job_table.seed)
-    for job in lab.app.job_table if jobs is None else jobs:
-        job_table.add_job(job)
-    lab.app = lab.wire.app = App(told, job_table, lab.app.project, wall_s=LoopClock().wall_s)
-
-
-def change_weather(lab: Lab, **faults: object) -> None:
-    """Other misfortunes from now on; none, where none is named."""
-    move_on(lab, faults=Faults.of(faults, "faults"))
+"""What the faults are drawn from; there are no others."""
 
 
 def change_limits(lab: Lab, **limits: object) -> None:
@@ -224,12 +206,12 @@ class Nights(RuleBasedStateMachine):
         seed=st.integers(1, 1000),
     )
     def weather(self, names: list[str], data: st.DataObject, list_order: str, seed: int) -> None:
-        """Other misfortunes from now on."""
+        """Other faults from now on."""
         faults = {name: data.draw(st.sampled_from(WEATHER[name]), label=name) for name in names}
 
         async def change() -> None:
-            change_weather(self.lab, seed=seed, **faults)
-            move_on(self.lab, list_order=list_order)
+            change_faults(self.lab, seed=seed, **faults)
+            change_options(self.lab, list_order=list_order)
 
         self._in_virtual_time(change)
 
@@ -269,7 +251,7 @@ class Nights(RuleBasedStateMachine):
         self._seen = now
 
     def teardown(self) -> None:
-        """In kind weather the same command ends the run, whatever came before."""
+        """Without faults the same command ends the run, whatever came before."""
         try:
             if self._lab is not None:
                 self._in_virtual_time(self._end)
@@ -277,7 +259,7 @@ class Nights(RuleBasedStateMachine):
             self._opened.close()
 
     async def _end(self) -> None:
-        change_weather(self.lab)
+        change_faults(self.lab)
         ending = await self.lab.run()
         assert (ending.state, ending.reason) == ("complete", None)
         assert await self.lab.judge() == {}
@@ -285,9 +267,9 @@ class Nights(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_any_order_of_misfortunes_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("few_buckets")
+def test_any_order_of_faults_and_kills_ends_with_one_outcome_each() -> None:
     """Whatever is drawn: nothing lost, nothing twice, nothing paid twice, nothing for verify to say."""
-    monkeypatch.setattr(verifying, "LIMITS", Limits(buckets=3))
     register_random(trio._core._run._r)  # the order in which tasks run is drawn, too, and a failure must come again
     run_state_machine_as_test(
         Nights,

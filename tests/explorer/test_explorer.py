@@ -109,7 +109,7 @@ def test_every_promise_holds_in_every_state(name: str) -> None:
     assert seen.broken is None, str(seen)
 
 
-def test_the_worlds_are_not_empty() -> None:
+def test_each_explored_world_reaches_its_events() -> None:
     """What they are there for does happen in them, and they are as large as they were when they were made."""
     all_seen = [explored(name) for name in WORLDS]
     reached = set().union(*(seen.reached for seen in all_seen))

@@ -108,7 +108,7 @@ def test_old_complete_runs_are_deleted_and_no_others(tmp_path: Path) -> None:
 
 @pytest.fixture
 def night(tmp_path: Path) -> Any:
-    """The script for a night, with a classify-batch that ends as it is told and a mail that keeps what it was given."""
+    """The nightly script, with a classify-batch that ends with given statuses and a mail that keeps its input."""
     ((_, script),) = blocks(section("One script for a night"))
     (tmp_path / "classify-nightly").write_text(script)
     (tmp_path / "classify-batch").write_text(
@@ -149,7 +149,7 @@ def test_a_night_that_ends_75_and_then_77_is_mailed(night: Any, tmp_path: Path) 
 
 
 def test_a_night_that_is_not_complete_in_the_morning_is_mailed(night: Any) -> None:
-    """The last call of a night mails about 75 as well."""
+    """The last call of the script mails about 75 as well."""
     assert night(75) == (75, "")
     status, mail = night(75, "last")
     assert status == 75
@@ -158,7 +158,7 @@ def test_a_night_that_is_not_complete_in_the_morning_is_mailed(night: Any) -> No
 
 @pytest.mark.slow
 def test_two_nights_with_the_real_command(tmp_path: Path) -> None:
-    """The second night takes over what the first has answered, beside the script's own files; a third call is quiet."""
+    """The second run takes over what the first has answered, beside the script's own files; a third call is quiet."""
     ((_, script),) = blocks(section("One script for a night"))
     (tmp_path / "classify-nightly").write_text(script)
     (tmp_path / "date").write_text("#!/bin/sh\ncat night\n")

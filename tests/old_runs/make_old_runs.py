@@ -141,7 +141,7 @@ FAILING_V2 = numbered("file", 24, {3: "foreign", 6: "poison", 9: "null", 12: "nu
 
 
 def faults_of(file_ids: Sequence[str]) -> dict[str, list[str]]:
-    """What the sandbox's own misfortunes are told: the file IDs that they strike."""
+    """The settings of the sandbox's own faults: the file IDs that they hit."""
     marks = {"foreign": "foreign", "poison": "poison", "rejected_vaguely": "vague"}
     return {name: [each for each in file_ids if mark in each] for name, mark in marks.items()}
 

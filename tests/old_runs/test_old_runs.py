@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from classify_batch.sandbox import read_billed, read_jobs
-from tests.command.commanding import Call, calling
+from tests.support.command_line import Call, calling
 
 HERE = Path(__file__).parent
 LOOKS = {"FAST", "MULTIMODAL"}
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("kept")
 
 @dataclass(frozen=True)
 class Old:
-    """What a directory holds, as version 0.2 told it.
+    """What a directory holds, as version 0.2 showed it.
 
     Attributes:
         codes: of the failed files.

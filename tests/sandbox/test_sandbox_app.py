@@ -1,42 +1,22 @@
 """The application, called in process: each answer's status and shape."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
-from trio.testing import MockClock
 
 from classify_batch.clock import from_iso
-from classify_batch.sandbox import AnswerLost, Faults, Options, opened
-from tests.sandbox.loop_clock import LoopClock
+from classify_batch.sandbox import AnswerLost, Faults
+from tests.support.sandbox_client import RULES, run_script, where_of
 
 JOBS = "/api/v1/classifier/jobs"
 FILES = "/api/v1/beta/files"
-RULES = [
-    {"type": "invoice", "description": "has line items and a total"},
-    {"type": "letter", "description": "has a salutation and a signature"},
-]
 
 
 def create_body(*file_ids: str, **over: Any) -> dict[str, Any]:
     return {"file_ids": file_ids or ("a", "b", "c"), "rules": RULES, **over}
-
-
-def talk(script: Callable[[httpx.AsyncClient], Awaitable[Any]], key: str = "sandbox", **options: Any) -> Any:
-    """Runs a script against a sandbox in trio's virtual time."""
-
-    async def main() -> Any:
-        clock = LoopClock()
-        with opened(Options(seed=1, **options), clock.wall_s) as app:
-            headers = {"Authorization": f"Bearer {key}"}
-            transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
-                return await script(client)
-
-    return anyio.run(main, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
 
 
 async def finish(client: httpx.AsyncClient, *file_ids: str) -> Any:
@@ -48,14 +28,6 @@ async def finish(client: httpx.AsyncClient, *file_ids: str) -> Any:
     return job
 
 
-def faults_of(response: httpx.Response) -> list[list[Any]]:
-    """Where a 422 says the faults are, once its shape is as documented."""
-    assert response.status_code == 422
-    detail = response.json()["detail"]
-    assert all(set(fault) == {"loc", "msg", "type"} for fault in detail)
-    return [fault["loc"] for fault in detail]
-
-
 def test_a_created_job_has_the_documented_fields() -> None:
     """The answer to a create is a PENDING ClassifyJob that repeats the configuration, and names no file."""
 
@@ -64,7 +36,7 @@ def test_a_created_job_has_the_documented_fields() -> None:
         body = create_body(mode="MULTIMODAL", parsing_configuration=parsing)
         return (await client.post(JOBS, json=body)).json(), parsing
 
-    job, parsing = talk(script)
+    job, parsing = run_script(script)
     assert (job["status"], job["mode"], job["rules"]) == ("PENDING", "MULTIMODAL", RULES)
     assert job["parsing_configuration"] == parsing
     assert from_iso(job["created_at"]) == pytest.approx(1_700_000_000)
@@ -81,7 +53,7 @@ def test_a_job_ends_and_answers_each_file_once() -> None:
         job = await finish(client)
         return job, (await client.get(f"{JOBS}/{job['id']}/results")).json()
 
-    job, page = talk(script)
+    job, page = run_script(script)
     assert job["status"] == "SUCCESS"
     assert job["created_at"] < job["updated_at"] == page["items"][0]["created_at"]
     assert [item["file_id"] for item in page["items"]] == ["a", "b", "c"]
@@ -102,7 +74,7 @@ def test_a_wrong_key_is_401_on_every_call(key: str) -> None:
         del client.headers["Authorization"]
         return [*answers, await client.post(JOBS, json=create_body())]
 
-    for response in talk(script):
+    for response in run_script(script):
         assert response.status_code == 401
         assert response.json()["detail"].startswith("Invalid API key")
 
@@ -115,7 +87,7 @@ def test_an_unknown_job_is_404() -> None:
         paths = ("/nope", "/nope/results", f"/{job['id']}?project_id=other", f"/{job['id']}/results?project_id=other")
         return [await client.get(f"{JOBS}{path}") for path in paths]
 
-    for response in talk(script):
+    for response in run_script(script):
         assert (response.status_code, response.json()) == (404, {"detail": "Classify job not found"})
 
 
@@ -125,7 +97,7 @@ def test_an_unknown_path_is_404() -> None:
     async def script(client: httpx.AsyncClient) -> Any:
         return await client.get("/api/v3/classify")
 
-    response = talk(script)
+    response = run_script(script)
     assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
 
 
@@ -151,18 +123,18 @@ def test_a_wrong_create_is_422_and_makes_no_job(told: dict[str, Any], where: lis
         assert (await client.get(JOBS)).json()["total_size"] == 0
         return response
 
-    assert faults_of(talk(script)) == [where]
+    assert where_of(run_script(script)) == [where]
 
 
-def test_all_faults_of_a_create_are_told_at_once() -> None:
+def test_all_errors_of_a_create_are_reported_at_once() -> None:
     """A body that is wrong in two places names both; one that is no JSON at all is 422 too."""
 
     async def script(client: httpx.AsyncClient) -> Any:
         return await client.post(JOBS, json={}), await client.post(JOBS, content=b'{"file_ids": [')
 
-    empty, torn = talk(script)
-    assert faults_of(empty) == [["body", "file_ids"], ["body", "rules"]]
-    assert faults_of(torn) == [["body"]]
+    empty, torn = run_script(script)
+    assert where_of(empty) == [["body", "file_ids"], ["body", "rules"]]
+    assert where_of(torn) == [["body"]]
 
 
 def test_one_unknown_file_refuses_the_whole_create(tmp_path: Path) -> None:
@@ -175,13 +147,13 @@ def test_one_unknown_file_refuses_the_whole_create(tmp_path: Path) -> None:
         accepted = await client.post(JOBS, json=create_body(known["id"]))
         return refused, accepted, (await client.get(JOBS)).json()["total_size"]
 
-    refused, accepted, jobs = talk(script, documents=tmp_path)
+    refused, accepted, jobs = run_script(script, documents=tmp_path)
     assert refused.status_code == 400
     assert refused.json() == {"detail": "File ID who is not in Project ID mine"}
     assert (accepted.status_code, jobs) == (200, 1)
 
 
-def test_pages_of_jobs() -> None:
+def test_the_job_list_comes_in_pages_newest_first() -> None:
     """The list comes in pages of the size asked for, newest first, each job once, with the total."""
 
     async def script(client: httpx.AsyncClient) -> Any:
@@ -194,7 +166,7 @@ def test_pages_of_jobs() -> None:
             token = pages[-1]["next_page_token"]
         return made, pages
 
-    made, pages = talk(script)
+    made, pages = run_script(script)
     assert [len(page["items"]) for page in pages] == [3, 3, 1]
     assert [job["id"] for page in pages for job in page["items"]] == made[::-1]
     assert {page["total_size"] for page in pages} == {7}
@@ -207,7 +179,7 @@ def test_a_page_that_cannot_be_is_422(query: str) -> None:
     async def script(client: httpx.AsyncClient) -> Any:
         return await client.get(f"{JOBS}?{query}")
 
-    assert faults_of(talk(script)) == [["query", query.partition("=")[0]]]
+    assert where_of(run_script(script)) == [["query", query.partition("=")[0]]]
 
 
 def test_a_page_too_large_can_be_cut_down_instead() -> None:
@@ -219,7 +191,7 @@ def test_a_page_too_large_can_be_cut_down_instead() -> None:
         page = (await client.get(f"{JOBS}?page_size=1000")).json()
         return len(page["items"]), page["next_page_token"] is not None
 
-    assert talk(script, list_page_size_max=4, list_page_size_clamp=True) == (4, True)
+    assert run_script(script, list_page_size_max=4, list_page_size_clamp=True) == (4, True)
 
 
 def test_results_come_in_pages() -> None:
@@ -236,8 +208,8 @@ def test_results_come_in_pages() -> None:
             if (token := page["next_page_token"]) is None:
                 return job, seen
 
-    assert talk(script, results_page_size=3)[1] == ["abc", "def", "gh"]
-    assert talk(script, results_page_size=4)[1] == ["abcd", "efgh"]
+    assert run_script(script, results_page_size=3)[1] == ["abc", "def", "gh"]
+    assert run_script(script, results_page_size=4)[1] == ["abcd", "efgh"]
 
 
 def test_results_of_an_unfinished_job_are_400() -> None:
@@ -247,7 +219,7 @@ def test_results_of_an_unfinished_job_are_400() -> None:
         job = (await client.post(JOBS, json=create_body())).json()
         return await client.get(f"{JOBS}/{job['id']}/results")
 
-    response = talk(script)
+    response = run_script(script)
     assert (response.status_code, response.json()) == (400, {"detail": "Classify job is not finished"})
 
 
@@ -263,7 +235,7 @@ def test_a_partial_job_has_gaps_and_a_failed_one_no_results(fault: str, status: 
         job = await finish(client, *(f"f{number}" for number in range(20 if fault == "partial" else 10)))
         return job, (await client.get(f"{JOBS}/{job['id']}/results")).json()["items"]
 
-    job, page = talk(script, faults=Faults.model_validate({fault: 1}))
+    job, page = run_script(script, faults=Faults.model_validate({fault: 1}))
     assert job["status"] == status
     assert bool(job["error_message"]) == (status == "ERROR")
     if fault == "partial":
@@ -285,13 +257,13 @@ def test_the_file_list_is_paged(tmp_path: Path) -> None:
         by_name = (await client.get(FILES, params={"file_name": "07.txt", "project_id": "p"})).json()
         return first, rest, by_id, by_name, await client.get(f"{FILES}?page_size=1001")
 
-    first, rest, by_id, by_name, refused = talk(script, documents=tmp_path)
+    first, rest, by_id, by_name, refused = run_script(script, documents=tmp_path)
     assert (len(first["items"]), len(rest["items"]), rest["next_page_token"]) == (50, 10, None)
     assert len({item["id"] for item in first["items"] + rest["items"]}) == 60
     assert [item["name"] for item in by_id["items"]] == ["00.txt", "50.txt"]
     assert [(item["name"], item["project_id"]) for item in by_name["items"]] == [("07.txt", "p")]
     assert {"id", "name", "project_id", "external_file_id", "file_type", "expires_at"} <= set(first["items"][0])
-    assert faults_of(refused) == [["query", "page_size"]]
+    assert where_of(refused) == [["query", "page_size"]]
 
 
 def test_the_rate_is_limited() -> None:
@@ -302,7 +274,7 @@ def test_the_rate_is_limited() -> None:
         await anyio.sleep(0.1)
         return [*burst, await client.get(JOBS)]
 
-    answers = talk(script, requests_per_s=10, faults=Faults(retry_after_s=1.5))
+    answers = run_script(script, requests_per_s=10, faults=Faults(retry_after_s=1.5))
     assert [answer.status_code for answer in answers] == [200] * 10 + [429] * 2 + [200]
     assert answers[10].json()["detail"].startswith("Rate limit exceeded")
     assert answers[10].headers["retry-after"] == "1.5"
@@ -316,7 +288,7 @@ def test_jobs_at_once_are_limited() -> None:
         await anyio.sleep(1)
         return [*first, await client.post(JOBS, json=create_body())]
 
-    answers = talk(script, jobs_at_once=2, job_duration_s=1, job_duration_sigma=0)
+    answers = run_script(script, jobs_at_once=2, job_duration_s=1, job_duration_sigma=0)
     assert [answer.status_code for answer in answers] == [200, 200, 429, 200]
     assert "already reached the maximum number of" in answers[2].json()["detail"]
 
@@ -335,7 +307,7 @@ def test_a_create_fault_accepts_the_job_or_not_as_named(fault: str, status: int,
             got = 0
         return got, (await client.get("/sandbox/stats")).json()["creates_accepted"]
 
-    assert talk(script, faults=Faults.model_validate({fault: 1})) == (status, accepted)
+    assert run_script(script, faults=Faults.model_validate({fault: 1})) == (status, accepted)
 
 
 def test_read_faults_answer_as_named() -> None:
@@ -346,7 +318,7 @@ def test_read_faults_answer_as_named() -> None:
         job_path = f"{JOBS}/{job.json()['id']}"
         return [(await client.get(path)).status_code for path in (JOBS, job_path, f"{job_path}/results", FILES)]
 
-    assert talk(script, faults=Faults(read_503=1)) == [503] * 4
+    assert run_script(script, faults=Faults(read_503=1)) == [503] * 4
 
 
 def test_stats_count_what_was_asked() -> None:
@@ -361,7 +333,7 @@ def test_stats_count_what_was_asked() -> None:
         del client.headers["Authorization"]
         return (await client.get("/sandbox/stats")).json()
 
-    assert talk(script) == {
+    assert run_script(script) == {
         "creates_accepted": 2,
         "creates_waiting": 0,
         "files_accepted": 4,
@@ -382,7 +354,7 @@ def test_in_process_a_broken_answer_raises_answer_lost(what: str) -> None:
             await client.post(JOBS, json=create_body())
         return (await client.get("/sandbox/stats")).json()["creates_accepted"]
 
-    assert talk(script, faults=Faults.of({f"create.after.{what}": 1}, "here")) == 1
+    assert run_script(script, faults=Faults.of({f"create.after.{what}": 1}, "here")) == 1
 
 
 def test_in_process_slow_answers_take_virtual_time() -> None:
@@ -393,4 +365,4 @@ def test_in_process_slow_answers_take_virtual_time() -> None:
         await client.get(JOBS)
         return anyio.current_time() - started_s
 
-    assert talk(script, faults=Faults(slow=1, slow_s=3600)) == pytest.approx(3600)
+    assert run_script(script, faults=Faults(slow=1, slow_s=3600)) == pytest.approx(3600)

@@ -9,17 +9,18 @@ import pytest
 from classify_batch.errors import SettingsError
 from classify_batch.sandbox import Options
 from classify_batch.sandbox.documents.project import PROJECT_ID
-from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, talk
+from tests.support import sandbox_client_v2 as v2
+from tests.support.sandbox_client import RULES
 
 FILES = "/api/v1/beta/files"
 OTHER = {"Authorization": "Bearer other-key"}
 KEYS = {"other-key": "other-project", "third-key": "third-project"}
 OPTIONS = {"further_keys": KEYS, "files_of_project": "ours-"}
-PATHS = pytest.mark.parametrize("path", [V1_JOBS, JOBS])
+PATHS = pytest.mark.parametrize("path", [v2.V1_JOBS, v2.JOBS])
 
 
 def body(path: str, file_id: str) -> dict[str, Any]:
-    return create_body(file_id) if path == JOBS else {"file_ids": ["a", file_id], "rules": RULES}
+    return v2.create_body(file_id) if path == v2.JOBS else {"file_ids": ["a", file_id], "rules": RULES}
 
 
 @PATHS
@@ -30,7 +31,7 @@ def test_a_further_key_sees_its_own_jobs_only(path: str) -> None:
         ours = (await client.post(path, json=body(path, "a"))).json()["id"]
         theirs = (await client.post(path, json=body(path, "a"), headers=OTHER)).json()["id"]
         await anyio.sleep(10)
-        ends = ["", "/results"] if path == V1_JOBS else [""]
+        ends = ["", "/results"] if path == v2.V1_JOBS else [""]
         seen = []
         for headers in ({}, OTHER, {"Authorization": "Bearer third-key"}):
             listed = [job["id"] for job in (await client.get(path, headers=headers)).json()["items"]]
@@ -41,7 +42,7 @@ def test_a_further_key_sees_its_own_jobs_only(path: str) -> None:
             seen.append((listed, *found))
         return ours, theirs, seen
 
-    ours, theirs, seen = talk(script, **OPTIONS)
+    ours, theirs, seen = v2.run_script(script, **OPTIONS)
     assert seen == [([ours], {200}, {404}), ([theirs], {404}, {200}), ([], {404}, {404})]
 
 
@@ -62,7 +63,7 @@ def test_a_further_key_may_name_its_own_project_only(path: str) -> None:
             ]
         return seen
 
-    assert talk(script, **OPTIONS) == {
+    assert v2.run_script(script, **OPTIONS) == {
         "other-project": [200] * 4,
         PROJECT_ID: [403] * 4,
         "": [200] * 4,
@@ -80,7 +81,7 @@ def test_files_of_the_default_project_are_unknown_in_others(path: str) -> None:
         refused.append(await client.post(path, json=told, params={"project_id": "named"}))
         return refused, (await client.post(path, json=told)).status_code, (await client.get(path)).json()["total_size"]
 
-    refused, accepted, jobs = talk(script, **OPTIONS)
+    refused, accepted, jobs = v2.run_script(script, **OPTIONS)
     assert [answer.status_code for answer in refused] == [400, 400]
     assert [answer.json()["detail"] for answer in refused] == [
         f"File ID ours-1 is not in Project ID {project_id}" for project_id in ("other-project", "named")
@@ -92,10 +93,10 @@ def test_a_transaction_belongs_to_one_project() -> None:
     """The same one by another key makes another job."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        told = create_body("a", transaction_id="t")
-        return [(await client.post(JOBS, json=told, headers=key)).json()["id"] for key in ({}, OTHER, {}, OTHER)]
+        told = v2.create_body("a", transaction_id="t")
+        return [(await client.post(v2.JOBS, json=told, headers=key)).json()["id"] for key in ({}, OTHER, {}, OTHER)]
 
-    first, second, *again = talk(script, **OPTIONS)
+    first, second, *again = v2.run_script(script, **OPTIONS)
     assert first != second
     assert again == [first, second]
 
@@ -113,10 +114,12 @@ def test_the_file_list_shows_the_files_of_the_keys_project() -> None:
             seen.append([[item["id"], item["project_id"]] for item in page["items"]])
             assert page["total_size"] == len(page["items"])
             seen.append((await client.get(FILES, headers=headers)).json()["total_size"])
-        taken = [await client.post(V1_JOBS, json=body(V1_JOBS, brought["id"]), headers=key) for key in ({}, OTHER)]
+        taken = [
+            await client.post(v2.V1_JOBS, json=body(v2.V1_JOBS, brought["id"]), headers=key) for key in ({}, OTHER)
+        ]
         return brought, seen, taken
 
-    brought, seen, taken = talk(script, files=3, **OPTIONS)
+    brought, seen, taken = v2.run_script(script, files=3, **OPTIONS)
     assert brought["project_id"] == "other-project"
     assert seen == [
         [["ours-1", PROJECT_ID], ["theirs-1", PROJECT_ID]],
@@ -136,10 +139,10 @@ def test_made_up_files_can_be_of_the_default_project() -> None:
         theirs = (await client.get(FILES, headers=OTHER)).json()["items"]
         return [item["id"] for item in ours], [item["id"] for item in theirs]
 
-    everything, shared = talk(script, files=3, further_keys=KEYS)
+    everything, shared = v2.run_script(script, files=3, further_keys=KEYS)
     assert everything == shared
     prefix = everything[0][:8]
-    assert talk(script, files=3, further_keys=KEYS, files_of_project=prefix) == (everything, everything[1:])
+    assert v2.run_script(script, files=3, further_keys=KEYS, files_of_project=prefix) == (everything, everything[1:])
 
 
 @pytest.mark.parametrize("key", ["other", "other-key ", "sandbox2", "sandbox other-key", ""])
@@ -147,9 +150,9 @@ def test_an_unknown_key_is_401(key: str) -> None:
     """As ever; and the further keys are no part of an error or of what options print."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        return await client.get(JOBS, headers={"Authorization": f"Bearer {key}!"})
+        return await client.get(v2.JOBS, headers={"Authorization": f"Bearer {key}!"})
 
-    assert talk(script, **OPTIONS).status_code == 401
+    assert v2.run_script(script, **OPTIONS).status_code == 401
     assert "other-key" not in repr(Options.of(**OPTIONS))
 
 

@@ -9,12 +9,13 @@ import pytest
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults
-from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+from tests.support import sandbox_client_v2 as v2
+from tests.support.sandbox_client import RULES, stats_of
 
 START_S = 1_700_000_000
 ENDS_S = 10  # each job takes so long
 V1_BODY = {"file_ids": list("abcd"), "rules": RULES}
-BODIES = {V1_JOBS: V1_BODY, JOBS: create_body("a")}
+BODIES = {v2.V1_JOBS: V1_BODY, v2.JOBS: v2.create_body("a")}
 
 # --- Results ----------------------------------------------------------------------------------------------------------
 
@@ -25,7 +26,7 @@ def test_results_lag_behind_the_end_of_their_job(shows: str, more: dict[str, flo
     """For that time they are not whole, although the job shows that it was answered; then they are."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        job_path = f"{V1_JOBS}/{(await client.post(V1_JOBS, json=V1_BODY)).json()['id']}"
+        job_path = f"{v2.V1_JOBS}/{(await client.post(v2.V1_JOBS, json=V1_BODY)).json()['id']}"
         seen = []
         for wait_s in (ENDS_S, 4.9, 0.2):
             await anyio.sleep(wait_s)
@@ -36,7 +37,7 @@ def test_results_lag_behind_the_end_of_their_job(shows: str, more: dict[str, flo
         return seen
 
     faults = Faults.of({"results_lag_s": 5, "results_lag_shows": shows, **more}, "here")
-    at_once, still, whole = talk(script, faults=faults)
+    at_once, still, whole = v2.run_script(script, faults=faults)
     status, answered = whole
     assert status == ("PARTIAL_SUCCESS" if more else "SUCCESS")
     assert answered.keys() <= set("abcd")
@@ -54,32 +55,32 @@ def test_an_answer_of_v2_lags_behind_the_end_of_its_job(shows: str) -> None:
     """COMPLETED with `result: null` in list, get and a repeated create for that time; billed all the same."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        body = create_body("a", transaction_id="t")
-        job_path = f"{JOBS}/{(await client.post(JOBS, json=body)).json()['id']}"
+        body = v2.create_body("a", transaction_id="t")
+        job_path = f"{v2.JOBS}/{(await client.post(v2.JOBS, json=body)).json()['id']}"
         seen = []
         for wait_s in (ENDS_S, 4.9, 0.2):
             await anyio.sleep(wait_s)
             got = (await client.get(f"{job_path}?expand=usage")).json()
             usage = got.pop("usage")
-            assert [got] == (await client.get(JOBS)).json()["items"]
-            assert got == (await client.post(JOBS, json=body)).json()
+            assert [got] == (await client.get(v2.JOBS)).json()["items"]
+            assert got == (await client.post(v2.JOBS, json=body)).json()
             seen.append((got["status"], got["result"] is not None, usage["credits"]))
         return seen
 
     faults = Faults.of({"results_lag_s": 5, "results_lag_shows": shows}, "here")
-    assert talk(script, faults=faults) == [*[("COMPLETED", False, 1)] * 2, ("COMPLETED", True, 1)]
+    assert v2.run_script(script, faults=faults) == [*[("COMPLETED", False, 1)] * 2, ("COMPLETED", True, 1)]
 
 
 # --- The list ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [V1_JOBS, JOBS])
+@pytest.mark.parametrize("path", [v2.V1_JOBS, v2.JOBS])
 def test_the_list_can_hide_a_job_for_a_time(path: str) -> None:
     """It shows at first, is hidden for a time, also where it is asked for by ID, and shows again; a get has it."""
 
     async def script(client: httpx.AsyncClient) -> Any:
         job_id = (await client.post(path, json=BODIES[path])).json()["id"]
-        queries: list[dict[str, str]] = [{}] if path == V1_JOBS else [{}, {"job_ids": job_id}]
+        queries: list[dict[str, str]] = [{}] if path == v2.V1_JOBS else [{}, {"job_ids": job_id}]
         seen = []
         for _ in range(4):
             found = [(await client.get(path, params=query)).json()["total_size"] for query in queries]
@@ -88,10 +89,10 @@ def test_the_list_can_hide_a_job_for_a_time(path: str) -> None:
         return seen
 
     faults = Faults(list_hides_after_s=4, list_hides_for_s=8)
-    assert talk(script, faults=faults) == [({1}, 200), ({0}, 200), ({0}, 200), ({1}, 200)]
+    assert v2.run_script(script, faults=faults) == [({1}, 200), ({0}, 200), ({0}, 200), ({1}, 200)]
 
 
-@pytest.mark.parametrize("path", [V1_JOBS, JOBS])
+@pytest.mark.parametrize("path", [v2.V1_JOBS, v2.JOBS])
 def test_the_list_can_be_sorted_by_last_change(path: str) -> None:
     """Newest first by `updated_at`; a job that ends between two pages is missed, and no token is refused."""
 
@@ -107,7 +108,7 @@ def test_the_list_can_be_sorted_by_last_change(path: str) -> None:
         whole = (await client.get(path)).json()
         return made, [[job["id"] for job in page["items"]] for page in (first, rest)], whole["items"]
 
-    made, seen, whole = talk(script, list_order="changed")
+    made, seen, whole = v2.run_script(script, list_order="changed")
     assert seen == [[made[3], made[2]], [made[2], made[1]]]
     assert [job["id"] for job in whole] == [made[0], *made[:0:-1]]
     changed = [job["updated_at"] for job in whole]
@@ -122,19 +123,19 @@ def test_a_job_shows_error_before_it_is_answered(more: dict[str, float], status:
     """For that time it is as a job that failed: a reason and no results; then it has them all, and is paid."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        job_path = f"{V1_JOBS}/{(await client.post(V1_JOBS, json=V1_BODY)).json()['id']}"
+        job_path = f"{v2.V1_JOBS}/{(await client.post(v2.V1_JOBS, json=V1_BODY)).json()['id']}"
         seen = []
         for wait_s in (ENDS_S, 4.9, 0.2):
             await anyio.sleep(wait_s)
             job = (await client.get(job_path)).json()
-            assert [job] == (await client.get(V1_JOBS)).json()["items"]
+            assert [job] == (await client.get(v2.V1_JOBS)).json()["items"]
             items = (await client.get(f"{job_path}/results")).json()["items"]
             assert {item["created_at"] for item in items} <= {job["updated_at"]}
             since_s = (from_iso(job["updated_at"]) or 0.0) - START_S
             seen.append((job["status"], job["error_message"], since_s, [item["file_id"] for item in items]))
         return seen, await stats_of(client)
 
-    seen, stats = talk(script, faults=Faults.of({"error_first": 1, **more}, "here"))
+    seen, stats = v2.run_script(script, faults=Faults.of({"error_first": 1, **more}, "here"))
     assert seen == [*[("ERROR", "TIMEOUT", 10, [])] * 2, (status, None, 15, list("abcd"))]
     assert (stats["files_billed"] == 4) == (not more)
 
@@ -143,19 +144,19 @@ def test_a_job_of_v2_shows_failed_before_it_is_completed() -> None:
     """FAILED with a reason, without a result and billed nothing; then COMPLETED; its transaction is its own still."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        body = create_body("a", transaction_id="t")
-        job_path = f"{JOBS}/{(await client.post(JOBS, json=body)).json()['id']}"
+        body = v2.create_body("a", transaction_id="t")
+        job_path = f"{v2.JOBS}/{(await client.post(v2.JOBS, json=body)).json()['id']}"
         seen = []
         for wait_s in (ENDS_S, 4.9, 0.2):
             await anyio.sleep(wait_s)
             job = (await client.get(f"{job_path}?expand=usage")).json()
             usage = job.pop("usage")
-            assert [job] == (await client.get(JOBS, params={"status": job["status"]})).json()["items"]
-            assert job == (await client.post(JOBS, json=body)).json()
+            assert [job] == (await client.get(v2.JOBS, params={"status": job["status"]})).json()["items"]
+            assert job == (await client.post(v2.JOBS, json=body)).json()
             seen.append((job["status"], job["error_message"], job["result"] is not None, usage["credits"]))
         return seen
 
-    shown = talk(script, faults=Faults(error_first=1))
+    shown = v2.run_script(script, faults=Faults(error_first=1))
     assert shown == [*[("FAILED", "TIMEOUT", False, 0)] * 2, ("COMPLETED", None, True, 1)]
 
 
@@ -163,7 +164,7 @@ def test_results_lag_counts_from_the_real_end() -> None:
     """An ERROR that passes and results that lag come one after the other."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        job_path = f"{V1_JOBS}/{(await client.post(V1_JOBS, json=V1_BODY)).json()['id']}"
+        job_path = f"{v2.V1_JOBS}/{(await client.post(v2.V1_JOBS, json=V1_BODY)).json()['id']}"
         seen = []
         for wait_s in (ENDS_S, 5, 3):
             await anyio.sleep(wait_s)
@@ -172,13 +173,13 @@ def test_results_lag_counts_from_the_real_end() -> None:
         return seen
 
     faults = Faults(error_first=1, results_lag_s=3, results_lag_shows="half")
-    assert talk(script, faults=faults) == [("ERROR", 0), ("SUCCESS", 2), ("SUCCESS", 4)]
+    assert v2.run_script(script, faults=faults) == [("ERROR", 0), ("SUCCESS", 2), ("SUCCESS", 4)]
 
 
 # --- Clocks -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [V1_JOBS, JOBS])
+@pytest.mark.parametrize("path", [v2.V1_JOBS, v2.JOBS])
 def test_jobs_can_be_stamped_by_several_clocks(path: str, tmp_path: Path) -> None:
     """Each job's times are shifted by the same amount in each of its bodies, also by the next sandbox on the ledger;
     when it ends and shows is by the true time."""
@@ -189,22 +190,22 @@ def test_jobs_can_be_stamped_by_several_clocks(path: str, tmp_path: Path) -> Non
         found = {at_s: await times(client, path, wait_s) for at_s, wait_s in ((9.9, 9.9), (10, 0.1))}
         first = min(made, key=lambda job: str(job["created_at"]))["created_at"]
         query = {"created_at_on_or_before": first}
-        earliest = (await client.get(path, params=query)).json()["total_size"] if path == JOBS else 1
+        earliest = (await client.get(path, params=query)).json()["total_size"] if path == v2.JOBS else 1
         return {job["id"]: from_iso(job["created_at"]) for job in made}, found, earliest
 
     async def again(client: httpx.AsyncClient) -> Any:
         return await times(client, path, 10)
 
-    created, found, earliest = talk(script, ledger=ledger, faults=Faults(created_at_jitter_s=60, list_lag_s=5))
+    created, found, earliest = v2.run_script(script, ledger=ledger, faults=Faults(created_at_jitter_s=60, list_lag_s=5))
     shifts = {job_id: at_s - START_S for job_id, at_s in created.items()}
     assert min(shifts.values()) < -20 < 20 < max(shifts.values())
-    changed_s = 5 if path == JOBS else 0
+    changed_s = 5 if path == v2.JOBS else 0
     for at_s, ended, elapsed_s in ((9.9, False, changed_s), (10, True, 10)):
         for job_id, (is_ended, created_at_s, updated_at_s) in found[at_s].items():
             assert (is_ended, created_at_s) == (ended, created[job_id])
             assert updated_at_s - START_S - shifts[job_id] == pytest.approx(elapsed_s, abs=0.002)
     assert earliest == 1
-    assert talk(again, ledger=ledger) == found[10]
+    assert v2.run_script(again, ledger=ledger) == found[10]
 
 
 async def times(client: httpx.AsyncClient, path: str, wait_s: float) -> dict[str, tuple[bool, float, float]]:

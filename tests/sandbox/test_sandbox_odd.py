@@ -7,18 +7,17 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-import anyio
 import httpx
 import pytest
 
 from classify_batch.errors import SettingsError
-from classify_batch.sandbox import Documents, Faults, Options, opened
+from classify_batch.sandbox import Documents, Faults
 from classify_batch.sandbox.server.uploads import PURPOSES, UPLOADS_SUFFIX
+from tests.support.sandbox_client import run_script
 
 FILES = "/api/v1/beta/files"
 JOBS = "/api/v1/classifier/jobs"
@@ -35,19 +34,6 @@ rules = [{ type = "invoice", description = "an invoice with line items and a tot
 [sandbox]
 documents = "inbox"
 """
-
-
-def talk(script: Callable[[httpx.AsyncClient], Awaitable[Any]], **options: Any) -> Any:
-    """Runs a script against a sandbox."""
-
-    async def main() -> Any:
-        with opened(Options(seed=1, **options)) as app:
-            headers = {"Authorization": "Bearer sandbox"}
-            transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
-                return await script(client)
-
-    return anyio.run(main)
 
 
 def faults_of(response: httpx.Response) -> list[tuple[list[str], str]]:
@@ -87,7 +73,7 @@ def test_files_with_undecodable_names_are_served(inbox: Path) -> None:
         results = await client.get(f"{JOBS}/{job.json()['id']}/results")
         return [each["name"] for each in items], [each["result"]["type"] for each in results.json()["items"]]
 
-    names, types = talk(script, documents=inbox, job_duration_s=0.0)
+    names, types = run_script(script, documents=inbox, job_duration_s=0.0)
     assert (len(names), types) == (4, ["invoice"] * 4)
 
 
@@ -127,7 +113,7 @@ def test_the_list_is_ordered_as_asked() -> None:
         crossed = await client.get(FILES, params={"order_by": "id", "page_token": first})
         return plain, found, other, crossed
 
-    plain, found, other, crossed = talk(script, files=3)
+    plain, found, other, crossed = run_script(script, files=3)
     names = [name for name, _ in found["name"]]
     assert names == sorted(names)
     assert (names[0], names[-1], len(names)) == ("a.txt", "zz.txt", 6)
@@ -157,7 +143,7 @@ def test_a_malformed_page_size_is_422(size: str, words: str) -> None:
     async def script(client: httpx.AsyncClient) -> Any:
         return await client.get(FILES, params={"page_size": size})
 
-    assert faults_of(talk(script)) == [(["query", "page_size"], words)]
+    assert faults_of(run_script(script)) == [(["query", "page_size"], words)]
 
 
 # --- Uploads ----------------------------------------------------------------------------------------------------------
@@ -175,7 +161,7 @@ def test_an_upload_has_a_purpose(tmp_path: Path) -> None:
         sound = [await client.post(FILES, data={"purpose": each}, files=file) for each in PURPOSES]
         return none, other, neither, kept, [each.json()["purpose"] for each in sound]
 
-    none, other, neither, kept, sound = talk(script, ledger=tmp_path / "ledger")
+    none, other, neither, kept, sound = run_script(script, ledger=tmp_path / "ledger")
     assert faults_of(none) == [(["body", "purpose"], "Field required")]
     assert faults_of(other)[0][0] == ["body", "purpose"]
     assert [where for where, _ in faults_of(neither)] == [["body", "file"], ["body", "purpose"]]
@@ -190,7 +176,7 @@ def test_the_uploads_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
 
     before = os.umask(0o022)
     try:
-        assert talk(script, ledger=tmp_path / "ledger").status_code == 200
+        assert run_script(script, ledger=tmp_path / "ledger").status_code == 200
     finally:
         os.umask(before)
     paths = (tmp_path / "ledger", tmp_path / f"ledger{UPLOADS_SUFFIX}")
@@ -216,7 +202,7 @@ def test_a_wrong_method_is_refused_in_json(method: str, path: str) -> None:
     async def script(client: httpx.AsyncClient) -> Any:
         return await client.request(method, path)
 
-    refused = talk(script)
+    refused = run_script(script)
     assert (refused.status_code, refused.json()) == (405, {"detail": "Method Not Allowed"})
     assert refused.headers["content-type"] == "application/json"
     assert method not in refused.headers["allow"].split(", ")
@@ -242,5 +228,5 @@ def test_a_fault_takes_a_list_on_the_command_line(tmp_path: Path) -> None:
     async def script(client: httpx.AsyncClient) -> Any:
         return await client.post(JOBS, json={"file_ids": ["A", "B"], "rules": RULES})
 
-    refused = talk(script, faults=Faults.of({"foreign": '["B"]'}, "--fault"))
+    refused = run_script(script, faults=Faults.of({"foreign": '["B"]'}, "--fault"))
     assert (refused.status_code, "File ID B" in refused.json()["detail"]) == (400, True)

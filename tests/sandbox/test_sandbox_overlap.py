@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from classify_batch.sandbox import Faults, read_billed
-from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
+from tests.support import sandbox_client_v2 as v2
+from tests.support.sandbox_client import RULES, stats_of
 
 OURS = [f"file-{number}" for number in range(10)]
 OVERLAP = Faults(overlap=1)
@@ -17,7 +18,7 @@ OVERLAP = Faults(overlap=1)
 
 async def answered(client: httpx.AsyncClient, job: Any) -> set[str]:
     """The files that a job of v1 answers."""
-    page = (await client.get(f"{V1_JOBS}/{job['id']}/results")).json()
+    page = (await client.get(f"{v2.V1_JOBS}/{job['id']}/results")).json()
     return {item["file_id"] for item in page["items"] if item["result"]}
 
 
@@ -26,14 +27,14 @@ def test_a_foreign_job_overlaps_the_clients_files(mode: str | None) -> None:
     """Right after ours it is in the list, looks like it but for a mode that is set, and answers some of our files."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        made = (await client.post(V1_JOBS, json={"file_ids": OURS, "rules": RULES})).json()
-        other, ours = (await client.get(V1_JOBS)).json()["items"]
+        made = (await client.post(v2.V1_JOBS, json={"file_ids": OURS, "rules": RULES})).json()
+        other, ours = (await client.get(v2.V1_JOBS)).json()["items"]
         assert ours == made
         await anyio.sleep(10)
         return ours, other, await answered(client, ours), await answered(client, other), await stats_of(client)
 
     faults = Faults.model_validate({"overlap": 1, "overlap_mode": mode})
-    ours, other, our_files, other_files, stats = talk(script, faults=faults)
+    ours, other, our_files, other_files, stats = v2.run_script(script, faults=faults)
     alike = ("rules", "parsing_configuration", "project_id", "created_at", "status")
     assert {name: other[name] for name in alike} == {name: ours[name] for name in alike}
     assert (ours["mode"], other["mode"], ours["id"] != other["id"]) == ("FAST", mode or "FAST", True)
@@ -48,11 +49,13 @@ def test_on_v2_a_foreign_job_has_the_same_file() -> None:
     """Without the transaction, which still gives our job back."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        made, again = [(await client.post(JOBS, json=create_body("a", transaction_id="t"))).json() for _ in range(2)]
+        made, again = [
+            (await client.post(v2.JOBS, json=v2.create_body("a", transaction_id="t"))).json() for _ in range(2)
+        ]
         assert made == again
-        return made, (await client.get(JOBS)).json()["items"], await stats_of(client)
+        return made, (await client.get(v2.JOBS)).json()["items"], await stats_of(client)
 
-    ours, (other, listed), stats = talk(script, faults=OVERLAP)
+    ours, (other, listed), stats = v2.run_script(script, faults=OVERLAP)
     assert listed == ours
     assert (other["file_input"], other["transaction_id"], other["configuration"]) == ("a", None, ours["configuration"])
     assert (stats["creates_accepted"], stats["files_billed"]) == (1, 1)
@@ -63,11 +66,11 @@ def test_foreign_jobs_come_with_their_probability() -> None:
 
     async def script(client: httpx.AsyncClient) -> Any:
         for number in range(100):
-            await client.post(V1_JOBS, json={"file_ids": [f"file-{number}"], "rules": RULES})
-            await client.post(V1_JOBS, json={"file_ids": ["foreign"], "rules": RULES})
-        return (await client.get(V1_JOBS)).json()["total_size"], await stats_of(client)
+            await client.post(v2.V1_JOBS, json={"file_ids": [f"file-{number}"], "rules": RULES})
+            await client.post(v2.V1_JOBS, json={"file_ids": ["foreign"], "rules": RULES})
+        return (await client.get(v2.V1_JOBS)).json()["total_size"], await stats_of(client)
 
-    total, stats = talk(script, faults=Faults(overlap=0.3, foreign=frozenset({"foreign"})))
+    total, stats = v2.run_script(script, faults=Faults(overlap=0.3, foreign=frozenset({"foreign"})))
     assert 115 < total < 145
     assert stats["creates_accepted"] == 100
 
@@ -77,9 +80,9 @@ def test_foreign_jobs_spend_no_credits() -> None:
 
     async def script(client: httpx.AsyncClient) -> Any:
         bodies = [{"file_ids": [each], "rules": RULES} for each in "abcd"]
-        return [(await client.post(V1_JOBS, json=body)).status_code for body in bodies]
+        return [(await client.post(v2.V1_JOBS, json=body)).status_code for body in bodies]
 
-    assert talk(script, faults=OVERLAP.model_copy(update={"credits": 3})) == [200, 200, 200, 402]
+    assert v2.run_script(script, faults=OVERLAP.model_copy(update={"credits": 3})) == [200, 200, 200, 402]
 
 
 def test_foreign_jobs_stay_foreign_after_a_restart(tmp_path: Path) -> None:
@@ -88,15 +91,18 @@ def test_foreign_jobs_stay_foreign_after_a_restart(tmp_path: Path) -> None:
 
     async def before(client: httpx.AsyncClient) -> Any:
         for _ in range(3):
-            await client.post(V1_JOBS, json={"file_ids": OURS, "rules": RULES})
+            await client.post(v2.V1_JOBS, json={"file_ids": OURS, "rules": RULES})
         await anyio.sleep(10)
-        return (await client.get(V1_JOBS)).json(), await stats_of(client)
+        return (await client.get(v2.V1_JOBS)).json(), await stats_of(client)
 
     async def after(client: httpx.AsyncClient) -> Any:
         await anyio.sleep(10)
-        return (await client.get(V1_JOBS)).json(), await stats_of(client)
+        return (await client.get(v2.V1_JOBS)).json(), await stats_of(client)
 
-    (page, stats), (same_page, same) = talk(before, faults=OVERLAP, ledger=ledger), talk(after, seed=2, ledger=ledger)
+    (page, stats), (same_page, same) = (
+        v2.run_script(before, faults=OVERLAP, ledger=ledger),
+        v2.run_script(after, seed=2, ledger=ledger),
+    )
     assert same_page == page
     assert page["total_size"] == 6
     sums = ("creates_accepted", "files_accepted", "files_billed", "files_billed_more_than_once")
@@ -107,20 +113,20 @@ def test_foreign_jobs_stay_foreign_after_a_restart(tmp_path: Path) -> None:
 # --- The same job again -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [V1_JOBS, JOBS])
+@pytest.mark.parametrize("path", [v2.V1_JOBS, v2.JOBS])
 def test_a_create_can_be_answered_with_the_job_before_it(path: str) -> None:
     """As it is now, whatever was asked for; no job is made, but where there is none before it in the project."""
 
     async def script(client: httpx.AsyncClient) -> Any:
         made = []
         for file_id, project_id in (("a", "p"), ("b", "p"), ("c", "q"), ("d", "q")):
-            told = create_body(file_id) if path == JOBS else {"file_ids": [file_id], "rules": RULES}
+            told = v2.create_body(file_id) if path == v2.JOBS else {"file_ids": [file_id], "rules": RULES}
             made.append((await client.post(path, json=told, params={"project_id": project_id})).json())
             await anyio.sleep(10)
         shown = (await client.get(f"{path}/{made[0]['id']}", params={"project_id": "p"})).json()
         return made, shown, await stats_of(client)
 
-    (first, again, other, other_again), shown, stats = talk(script, faults=Faults(same_job_id=1))
+    (first, again, other, other_again), shown, stats = v2.run_script(script, faults=Faults(same_job_id=1))
     assert again == shown
     assert again["status"] in {"SUCCESS", "COMPLETED"}
     assert [first["id"], other["id"]] == [again["id"], other_again["id"]]
@@ -134,13 +140,13 @@ def test_repeated_job_ids_come_with_their_probability() -> None:
     async def script(client: httpx.AsyncClient) -> Any:
         ids = []
         for number in range(100):
-            body = create_body(f"file-{number}", transaction_id=f"t-{number}")
-            ids.append((await client.post(JOBS, json=body)).json()["id"])
-        refused = await client.post(JOBS, json=create_body("foreign"))
-        again = await client.post(JOBS, json=create_body("x", transaction_id="t-0"))
+            body = v2.create_body(f"file-{number}", transaction_id=f"t-{number}")
+            ids.append((await client.post(v2.JOBS, json=body)).json()["id"])
+        refused = await client.post(v2.JOBS, json=v2.create_body("foreign"))
+        again = await client.post(v2.JOBS, json=v2.create_body("x", transaction_id="t-0"))
         return ids, refused.status_code, again.json()["id"]
 
-    ids, refused, again = talk(script, faults=Faults(same_job_id=0.3, foreign=frozenset({"foreign"})))
+    ids, refused, again = v2.run_script(script, faults=Faults(same_job_id=0.3, foreign=frozenset({"foreign"})))
     assert 55 < len(set(ids)) < 85
     assert all(one == other or one not in ids[number + 2 :] for number, (one, other) in enumerate(pairwise(ids)))
     assert (refused, again) == (400, ids[0])
@@ -150,6 +156,6 @@ def test_a_foreign_job_is_never_the_job_before() -> None:
     """A client is given one of its own jobs again, also where others make jobs."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        return {(await client.post(JOBS, json=create_body(each))).json()["id"] for each in "aaab"}
+        return {(await client.post(v2.JOBS, json=v2.create_body(each))).json()["id"] for each in "aaab"}
 
-    assert len(talk(script, faults=Faults(overlap=1, same_job_id=1))) == 1
+    assert len(v2.run_script(script, faults=Faults(overlap=1, same_job_id=1))) == 1

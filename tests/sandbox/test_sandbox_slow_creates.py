@@ -13,22 +13,23 @@ from trio.testing import MockClock
 
 from classify_batch.clock import from_iso
 from classify_batch.sandbox import Faults, Options, opened, serving
-from tests.sandbox.talking_v2 import JOBS, RULES, V1_JOBS, create_body, stats_of, talk
-from tests.sandbox.virtual import laboratory
+from tests.support import sandbox_client_v2 as v2
+from tests.support.sandbox_client import RULES, stats_of
+from tests.support.simulated_run import laboratory
 
 START_S = 1_700_000_000
 SLOW = Faults(create_slow=1, accept_after_s=50)
 V1_BODY = {"file_ids": ["a", "b"], "rules": RULES}
-BODIES = {V1_JOBS: V1_BODY, JOBS: create_body("a")}
+BODIES = {v2.V1_JOBS: V1_BODY, v2.JOBS: v2.create_body("a")}
 HEADERS = {"Authorization": "Bearer sandbox"}
 
 CREATE_FOREVER = f"""
 import httpx, sys
-httpx.post(sys.argv[1] + {V1_JOBS!r}, json={V1_BODY!r}, headers={HEADERS!r}, timeout=None)
+httpx.post(sys.argv[1] + {v2.V1_JOBS!r}, json={V1_BODY!r}, headers={HEADERS!r}, timeout=None)
 """
 
 
-@pytest.mark.parametrize("path", [V1_JOBS, JOBS])
+@pytest.mark.parametrize("path", [v2.V1_JOBS, v2.JOBS])
 def test_a_slow_create_is_accepted_later_and_then_answered(path: str) -> None:
     """Until then there is no job; `created_at` is when it was accepted, and its life begins then."""
 
@@ -47,7 +48,7 @@ def test_a_slow_create_is_accepted_later_and_then_answered(path: str) -> None:
         await anyio.sleep(1)
         return *seen, job, early, (await client.get(f"{path}/{job['id']}")).json()["status"], await stats_of(client)
 
-    before, listed, job, early, late, after = talk(script, faults=SLOW)
+    before, listed, job, early, late, after = v2.run_script(script, faults=SLOW)
     assert (before["creates_accepted"], before["creates_waiting"], listed) == (0, 1, 0)
     assert (after["creates_accepted"], after["creates_waiting"]) == (1, 0)
     assert from_iso(job["created_at"]) == pytest.approx(START_S + 50)
@@ -59,10 +60,10 @@ def test_a_slow_create_can_be_refused_after_its_wait() -> None:
 
     async def script(client: httpx.AsyncClient) -> Any:
         started_s = anyio.current_time()
-        refused = await client.post(V1_JOBS, json={"file_ids": ["x"], "rules": RULES})
+        refused = await client.post(v2.V1_JOBS, json={"file_ids": ["x"], "rules": RULES})
         return refused.status_code, anyio.current_time() - started_s, await stats_of(client)
 
-    status, took_s, stats = talk(script, faults=SLOW.model_copy(update={"foreign": frozenset("x")}))
+    status, took_s, stats = v2.run_script(script, faults=SLOW.model_copy(update={"foreign": frozenset("x")}))
     assert (status, took_s) == (400, pytest.approx(50))
     assert (stats["creates_accepted"], stats["creates_waiting"]) == (0, 0)
 
@@ -72,11 +73,11 @@ def test_a_slow_create_can_meet_another_fault(moment: str) -> None:
     """What happens before the work leaves no job and takes no time, what happens after it hides one."""
 
     async def script(client: httpx.AsyncClient) -> Any:
-        status = (await client.post(V1_JOBS, json=V1_BODY)).status_code
+        status = (await client.post(v2.V1_JOBS, json=V1_BODY)).status_code
         return status, (await stats_of(client))["creates_accepted"], anyio.current_time()
 
     faults = Faults.of({"create_slow": 1, "accept_after_s": 50, f"create.{moment}.502": 1}, "here")
-    status, accepted, took_s = talk(script, faults=faults)
+    status, accepted, took_s = v2.run_script(script, faults=faults)
     assert (status, accepted) == (502, 1 if moment == "after" else 0)
     assert took_s == pytest.approx(50 if moment == "after" else 0)
 
@@ -88,17 +89,17 @@ def test_slow_creates_come_with_their_probability() -> None:
         took_s = []
         for _ in range(100):
             started_s = anyio.current_time()
-            await client.post(V1_JOBS, json=V1_BODY)
-            await client.get(V1_JOBS)
+            await client.post(v2.V1_JOBS, json=V1_BODY)
+            await client.get(v2.V1_JOBS)
             took_s.append(round(anyio.current_time() - started_s))
         return took_s
 
-    took_s = talk(script, faults=Faults(create_slow=0.5))
+    took_s = v2.run_script(script, faults=Faults(create_slow=0.5))
     assert set(took_s) == {0, 10}
     assert 30 < took_s.count(10) < 70
 
 
-@pytest.mark.parametrize("path", [V1_JOBS, JOBS])
+@pytest.mark.parametrize("path", [v2.V1_JOBS, v2.JOBS])
 def test_a_caller_that_is_cancelled_does_not_undo_a_slow_create(path: str) -> None:
     """Called in process without a wire, the application finishes what has arrived."""
 
@@ -107,7 +108,7 @@ def test_a_caller_that_is_cancelled_does_not_undo_a_slow_create(path: str) -> No
             await client.post(path, json=BODIES[path])
         return anyio.current_time(), await stats_of(client)
 
-    at_s, stats = talk(script, faults=SLOW)
+    at_s, stats = v2.run_script(script, faults=SLOW)
     assert (at_s, stats["creates_accepted"], stats["creates_waiting"]) == (pytest.approx(50), 1, 0)
 
 
@@ -186,8 +187,8 @@ def test_the_server_stops_though_a_create_waits() -> None:
         async with asyncio.timeout(30), client, asyncio.TaskGroup() as tasks:
             with opened(Options(seed=1, faults=faults)) as app:
                 async with serving(app) as base_url:
-                    asked = tasks.create_task(client.post(base_url + V1_JOBS, json=V1_BODY))
-                    gone = tasks.create_task(client.post(base_url + JOBS, json=create_body("gone")))
+                    asked = tasks.create_task(client.post(base_url + v2.V1_JOBS, json=V1_BODY))
+                    gone = tasks.create_task(client.post(base_url + v2.JOBS, json=v2.create_body("gone")))
                     while app.creates_waiting < 2:
                         await anyio.sleep(0)
                     gone.cancel()

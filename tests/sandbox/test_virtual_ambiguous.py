@@ -13,7 +13,7 @@ import pytest
 
 from classify_batch.errors import ExitStatus
 from classify_batch.vocabulary import Log
-from tests.sandbox.virtual import Before, Lab, answer, ends_well, is_create, laboratory, nothing
+from tests.support.simulated_run import Before, Lab, answer, ends_well, is_create, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ import anyio
 import httpx
 import pytest
 
-from tests.sandbox.loop_clock import LoopClock
-from tests.sandbox.virtual import Lab, ends_well, is_create, laboratory
+from tests.support.loop_clock import LoopClock
+from tests.support.simulated_run import Lab, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

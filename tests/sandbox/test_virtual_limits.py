@@ -14,7 +14,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.vocabulary import TUNE_JSON, Log
-from tests.sandbox.virtual import Lab, answer, is_create, laboratory
+from tests.support.simulated_run import Lab, answer, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -49,8 +49,8 @@ async def test_as_many_as_may_be_out_and_no_more(version: str) -> None:
         assert await lab.judge() == {}
 
 
-async def test_all_at_once() -> None:
-    """0: no bound of ours; collected hours later, with no more out at once than is then allowed."""
+async def test_all_jobs_are_created_at_once_without_a_bound() -> None:
+    """0: no bound of ours; collected hours later, with no more in flight than is then allowed."""
     with laboratory(500, limits={"jobs_in_flight": 0}, job_duration_s=3600.0) as lab:
         ending = await lab.run(submit_only=True)
         assert "50 jobs are in flight" in (ending.reason or "")
@@ -70,7 +70,7 @@ async def test_a_run_without_a_bound_also_collects() -> None:
         assert first[-1] - first[0] < 5
 
 
-async def test_a_plan_that_allows_fewer() -> None:
+async def test_all_jobs_are_submitted_where_the_plan_allows_fewer_at_once() -> None:
     """As many as it takes; nobody waits for room that nothing makes."""
     with laboratory(200, limits={"jobs_in_flight": 0}, jobs_at_once=6, job_duration_s=600.0) as lab:
         ending = await lab.run(submit_only=True)
@@ -104,7 +104,7 @@ async def test_somebody_elses_reason_to_stop_is_told(refusal: int) -> None:
         assert sum(1 for _ in lab.app.job_table) == 3
 
 
-async def test_too_many_failures_end_it() -> None:
+async def test_too_many_refused_files_stop_the_run() -> None:
     """Files that the API refuses one by one."""
     limits = {"jobs_in_flight": 0, "stop_at_failure_percentage": 50.0}
     with laboratory(300, files_per_job=1, limits=limits, job_duration_s=50.0) as lab:
@@ -117,8 +117,8 @@ async def test_too_many_failures_end_it() -> None:
             assert (await lab.run(submit_only=True)).exit_status == ExitStatus.PERSON
 
 
-async def test_more_out_than_may_be_now() -> None:
-    """Nothing to be done: it leaves."""
+async def test_a_run_with_more_jobs_than_allowed_leaves() -> None:
+    """Nothing can be created then, so submit-only leaves."""
     with laboratory(100, limits={"jobs_in_flight": 5}, job_duration_s=500.0) as lab:
         await lab.run(submit_only=True)
         told_to(lab, {"jobs_in_flight": 3})
@@ -178,7 +178,7 @@ async def test_nothing_new_goes_out_while_more_are_out_than_allowed() -> None:
 
 
 async def run_told(lab: Lab, words: list[tuple[float, dict[str, Any]]]) -> None:
-    """A run to its end, that is told something at some moments."""
+    """A run to its end, whose limits change at some moments."""
 
     async def tell() -> None:
         for after_s, tuning in words:
@@ -196,7 +196,7 @@ def tuned(lab: Lab) -> list[dict[str, Any]]:
     return [line["limits"] for line in lab.lines(Log.JOURNAL) if line["kind"] == "tuned"]
 
 
-async def test_more_jobs_at_once() -> None:
+async def test_a_raised_job_limit_holds_within_a_second() -> None:
     """Within a second, and written down."""
     with laboratory(400, limits={"jobs_in_flight": 2}, job_duration_s=100.0, job_duration_sigma=0.0) as lab:
         await run_told(lab, [(50.0, {"jobs_in_flight": 30})])
@@ -207,7 +207,7 @@ async def test_more_jobs_at_once() -> None:
         assert TUNE_JSON not in lab.store.files
 
 
-async def test_fewer_requests() -> None:
+async def test_a_lowered_rate_holds_for_all_requests() -> None:
     """The rate of all requests."""
     with laboratory(600, limits={"jobs_in_flight": 60, "requests_per_s": 50.0}, job_duration_s=20.0) as lab:
         await run_told(lab, [(5.0, {"requests_per_s": 2})])
@@ -218,7 +218,7 @@ async def test_fewer_requests() -> None:
 
 @pytest.mark.parametrize("listed", [True, False], ids=["in the list", "by their ids"])
 async def test_more_requests_after_very_few(*, listed: bool) -> None:
-    """A look that was put off for a rate of one request in fifty seconds isn't put off any more."""
+    """A poll that was put off for a rate of one request in fifty seconds isn't put off any more."""
     limits = {"jobs_in_flight": 8, "requests_per_s": 200.0}
     with laboratory(300, version="v2", limits=limits, job_duration_s=3.0, latency_s=0.2) as lab:
 
@@ -244,8 +244,8 @@ async def test_as_many_jobs_as_there_are() -> None:
         assert tuned(lab) == [{"jobs_in_flight": 0}]
 
 
-async def test_pause_and_resume() -> None:
-    """No create passes; what is out is collected meanwhile."""
+async def test_paused_creates_wait_while_jobs_are_collected() -> None:
+    """No create passes; what is in flight is collected meanwhile."""
     with laboratory(200, limits={"jobs_in_flight": 5}, job_duration_s=2.0) as lab:
         await run_told(lab, [(3.0, {"paused": True}), (500.0, {"paused": False})])
         moments = creates(lab)
@@ -254,14 +254,14 @@ async def test_pause_and_resume() -> None:
         assert tuned(lab) == [{"paused": True}, {"paused": False}]
 
 
-async def test_more_credits() -> None:
+async def test_a_raised_credit_limit_reaches_a_waiting_run() -> None:
     """A run that waits for its last jobs' bills may be given more meanwhile."""
     with laboratory(100, limits={"max_credits": 100, "jobs_in_flight": 2}, job_duration_s=30.0) as lab:
         await run_told(lab, [(5.0, {"max_credits": 500})])
 
 
-async def test_nonsense_is_taken_away() -> None:
-    """Whoever wrote it: it is said to be that, and changes nothing."""
+async def test_unreadable_limits_are_reported_and_change_nothing() -> None:
+    """A file of limits that can't be read is reported and removed, whoever wrote it."""
     with laboratory(100, job_duration_s=20.0) as lab:
         await run_told(lab, [(5.0, {"jobs_in_flight": -1})])
         assert tuned(lab) == []

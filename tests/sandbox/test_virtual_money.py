@@ -13,7 +13,7 @@ import pytest
 from classify_batch.cli.rendering.summary import format_run_summary
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.journal.totals import read_totals
-from tests.sandbox.virtual import Lab, is_create, laboratory
+from tests.support.simulated_run import Lab, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -114,7 +114,7 @@ async def test_the_bill_of_a_cancelled_job_counts() -> None:
 
 
 async def test_a_cancelled_job_without_a_bill_leaves_the_sum_unknown() -> None:
-    """On v2, where the API tells no bill of such jobs: the most that it can be counts, and no sum of bills is told."""
+    """On v2, where the API tells no bill of such jobs: the most that it can be counts, and no sum of bills is shown."""
     with laboratory(60, version="v2", limits={"attempts": 20}, faults=BADLY) as lab:
 
         async def tell_none_of_cancelled_jobs(request: httpx.Request, response: httpx.Response) -> httpx.Response:
@@ -171,7 +171,7 @@ async def test_a_list_that_tells_no_bills(limits: dict[str, object], asks: bool)
         assert told(lab) == {"reserved": 60, "billed": 60}
 
 
-async def test_a_sum_of_some_bills_is_not_told() -> None:
+async def test_a_sum_of_only_some_bills_is_not_shown() -> None:
     """Half of the jobs tell their bill; for the others the most that it can be counts, and the sum isn't known."""
     with laboratory(60, version="v2") as lab:
 
@@ -230,7 +230,7 @@ async def test_what_was_out_when_the_plug_was_pulled_gives_credits_back_too() ->
 
 
 async def test_looks_of_a_retry_give_no_credits_that_were_not_set_aside() -> None:
-    """Two jobs were overdue, and are only looked at again; the next one doesn't fit: the run ends."""
+    """Two jobs were overdue, and are only polled again; the next one doesn't fit: the run ends."""
     limits = {"max_credits": 125, "jobs_in_flight": 1, "job_timeout_s": 10.0}
     with laboratory(40, limits=limits, job_duration_s=100.0, job_duration_sigma=0) as lab:
         assert (await lab.run()).exit_status == ExitStatus.PERSON
@@ -290,13 +290,7 @@ async def test_never_over_whatever_happens(seed: int, version: str) -> None:
         limits={"max_credits": allowed, "jobs_in_flight": 8},
         faults={"error": 0.1},
     ) as lab:
-
-        async def lose_some(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-            if is_create(request) and random.random() < 0.2:
-                raise httpx.ReadError("lost")
-            return response
-
-        lab.wire.after = lose_some
+        lab.wire.lose_create_answers(random, 0.2)
         await lab.run_through_power_cuts(Random(seed), 1.5, 8)
         assert (may_have_cost(lab) if version == "v1" else lab.app.job_table.credits_spent) <= allowed
         assert lab.paid_twice() == []

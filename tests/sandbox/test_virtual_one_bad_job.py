@@ -10,7 +10,7 @@ import pytest
 
 from classify_batch.errors import ExitStatus
 from classify_batch.vocabulary import TUNE_JSON, Log
-from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory, nothing
+from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
 

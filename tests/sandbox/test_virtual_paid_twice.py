@@ -16,8 +16,8 @@ import pytest
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.vocabulary import Log
-from tests.sandbox.loop_clock import LoopClock
-from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
+from tests.support.loop_clock import LoopClock
+from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -99,7 +99,7 @@ async def test_the_date_header_may_come_from_another_clock(version: str, date_ah
 
 
 async def test_servers_whose_clocks_disagree_by_more_than_is_allowed_end_exclusion_by_time() -> None:
-    """A job of ours that is told to be older than one that was there before it: from then on no time excludes a job."""
+    """A job of ours that shows as older than one that was there before it: from then on no time excludes a job."""
     limits = {"clock_spread_s": 2.0, "jobs_in_flight": 3}
     with laboratory(120, files_per_job=5, job_duration_s=5.0, limits=limits) as lab:
         lost = 0
@@ -375,7 +375,7 @@ UUIDS = [str(uuid5(NAMESPACE_URL, str(number))) for number in range(30)]
 async def test_ids_that_the_server_spells_otherwise_are_the_same_files(
     version: str, file_ids: Sequence[str], lost: float
 ) -> None:
-    """UUIDs are matched by value, and told as they were given."""
+    """UUIDs are matched by value, and written as they were given."""
     faults = {"lost_create_answer": lost}
     with laboratory(30, files_per_job=5, version=version, upper_case_ids=True, faults=faults) as lab:
         lab.file_ids = file_ids

@@ -1,4 +1,4 @@
-"""Whole runs against 429s by chance and against a hidden limit, in virtual time: what is told of them."""
+"""Whole runs against 429s by chance and against a hidden limit, in virtual time: what is reported of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from classify_batch.cli.rendering.progress import Throughput, format_details
 from classify_batch.engine.progress import Progress
 from classify_batch.events import Event, LimitDiscovered
 from classify_batch.vocabulary import Log
-from tests.sandbox.virtual import Lab, ends_well, laboratory
+from tests.support.simulated_run import Lab, ends_well, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ def remembered(lab: Lab) -> list[dict[str, float]]:
     return [line["found"] for line in lab.lines(Log.JOURNAL) if line.get("found")]
 
 
-async def test_noise_is_told_as_noise() -> None:
+async def test_random_429s_are_reported_as_noise_and_not_as_a_limit() -> None:
     """5 % of 429s whatever the rate: the line says so, and no half of the rate is remembered as a limit."""
     limits = {"requests_per_s": 40.0, "jobs_in_flight": 200, "requests_in_flight": 40}
     with laboratory(
@@ -44,7 +44,7 @@ async def test_noise_is_told_as_noise() -> None:
         assert sum(5 <= at_s < 30 for at_s, _, _ in lab.wire.requests) > 0.8 * 40 * 25
 
 
-async def test_a_hidden_limit_is_told_and_remembered() -> None:
+async def test_a_discovered_limit_is_reported_and_kept() -> None:
     """Half of the rate that was set: the line names it, and so does the journal."""
     limits = {"requests_per_s": 40.0, "jobs_in_flight": 200, "requests_in_flight": 40}
     with laboratory(

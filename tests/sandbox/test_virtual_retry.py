@@ -20,9 +20,19 @@ from classify_batch.rundir.journal.totals import read_totals
 from classify_batch.sandbox.faults.job_endings import JobEnding
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import JobStatus, Log
-from tests.crash.test_reopening import KEPT, Choose, cut_after, retried_well
-from tests.crash.test_state_machine import change_weather, move_on
-from tests.sandbox.virtual import After, Lab, answer, as_it_is, laboratory, nothing
+from tests.support.simulated_run import (
+    KEPT,
+    After,
+    Choose,
+    Lab,
+    answer,
+    as_it_is,
+    change_faults,
+    change_options,
+    laboratory,
+    nothing,
+    retried_well,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +79,7 @@ async def test_answers_that_are_withheld_are_not_paid_again(cut_s: float | None,
         for free in (7, 7, 8):
             lab.wire.after = first_answers_only(free)
             if cut_s is not None:
-                await cut_after(lab, cut_s, kept)
+                await lab.run_until_power_cut(cut_s, kept, retry_failed=True)
                 assert (await lab.verify()).errors == []
             await fails_unanswered(lab, retry_failed=True)
             assert len(lab.codes()) == 4 * (10 - free)
@@ -101,11 +111,11 @@ async def test_what_a_job_surely_left_out_goes_out_again(version: str, attempts:
     with laboratory(20, version=version, limits=limits, faults={"null_result": 0.4}, seed=3) as lab:
         await fails_unanswered(lab)
         jobs, failed = lab.accepted(), lab.codes()
-        change_weather(lab, null_result=1.0)
+        change_faults(lab, null_result=1.0)
         await fails_unanswered(lab, retry_failed=True)
         assert lab.codes().keys() == failed.keys()
         assert lab.accepted() >= jobs + attempts
-        change_weather(lab)
+        change_faults(lab)
         jobs = lab.accepted()
         await retried_well(lab)
         assert lab.accepted() <= jobs + len(failed)
@@ -115,7 +125,7 @@ async def test_a_job_that_answers_none_of_its_files_goes_out_again_as_one() -> N
     """As many jobs as there were."""
     with laboratory(40, limits={"attempts": 1}, faults={"null_result": 1.0}) as lab:
         await fails_unanswered(lab)
-        change_weather(lab)
+        change_faults(lab)
         await retried_well(lab)
         assert lab.accepted() == 8
         assert {line["attempt"] for line in lab.lines(Log.RESULTS)} == {2}
@@ -195,9 +205,11 @@ async def test_an_overdue_job_that_failed_gives_its_credits_back(version: str, c
         assert (await lab.run()).state == "complete"
         assert manifest(lab)["credits"] == {"reserved": 50, "billed": None}
         await anyio.sleep(100)
-        move_on(lab, [replace(job, ending=JobEnding(JobStatus.ERROR)) for job in lab.app.job_table], job_duration_s=2.0)
+        change_options(
+            lab, [replace(job, ending=JobEnding(JobStatus.ERROR)) for job in lab.app.job_table], job_duration_s=2.0
+        )
         if cut_s is not None:
-            await cut_after(lab, cut_s, max)
+            await lab.run_until_power_cut(cut_s, max, retry_failed=True)
         await lab.run()
         await retried_well(lab)
         billed = None if version == "v1" else 10
@@ -207,7 +219,7 @@ async def test_an_overdue_job_that_failed_gives_its_credits_back(version: str, c
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_retries_never_go_over_whatever_happens(seed: int) -> None:
-    """Overdue, failed and unanswered jobs of v2, retried through power cuts; the bills are told to the credit."""
+    """Overdue, failed and unanswered jobs of v2, retried through power cuts; the bills add up to the credit."""
     random = Random(seed)
     limits = {"max_credits": 90, "jobs_in_flight": 8, "job_timeout_s": 10.0, "attempts": 2}
     faults = {"error": 0.3, "null_result": 0.3}
@@ -215,7 +227,7 @@ async def test_retries_never_go_over_whatever_happens(seed: int) -> None:
     with laboratory(40, version="v2", seed=seed, limits=limits, faults=faults, **options) as lab:
         await lab.run()
         for _ in range(6):
-            await cut_after(lab, random.expovariate(1 / 10), random.randint)
+            await lab.run_until_power_cut(random.expovariate(1 / 10), random.randint, retry_failed=True)
             assert lab.app.job_table.credits_spent <= 90
             assert lab.paid_twice() == []
             assert (await lab.verify()).errors == []
@@ -285,6 +297,6 @@ async def test_a_stop_is_heard_while_the_failures_are_read(monkeypatch: pytest.M
             assert (found.errors, found.notes, found.complete) == ([], [], True)
         assert early > 20
         assert lab.wire.count("POST") == 6
-        change_weather(lab)
+        change_faults(lab)
         assert (await lab.run()).state == "complete"
         await retried_well(lab)

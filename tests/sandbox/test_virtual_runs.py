@@ -1,4 +1,4 @@
-"""Whole runs in virtual time: every misfortune, every kind of stop, and power cuts at any moment."""
+"""Whole runs in virtual time: every fault, every kind of stop, and power cuts at any moment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
-from tests.sandbox.virtual import Lab, answer, ends_well, is_create, laboratory
+from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.anyio
 # --- Undisturbed -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_kind_night() -> None:
-    """A create for each chunk and no more, results for each job, and few looks beside."""
+async def test_a_run_without_faults_creates_each_chunk_once_and_polls_little() -> None:
+    """A create for each chunk and no more, results for each job, and few polls beside."""
     with laboratory(1000, files_per_job=50, job_duration_s=2.0) as lab:
         await ends_well(lab)
         assert lab.wire.count("POST") == lab.accepted() == 20
@@ -35,7 +35,7 @@ async def test_a_kind_night() -> None:
 
 
 async def test_jobs_that_take_hours() -> None:
-    """A night of long jobs is few looks, and no time at all here."""
+    """A run of jobs that take hours polls seldom."""
     with laboratory(200, files_per_job=20, job_duration_s=10_000.0, limits={"job_timeout_s": 1e6}) as lab:
         await ends_well(lab)
         assert anyio.current_time() > 10_000
@@ -139,7 +139,7 @@ async def test_a_poisonous_file_is_found_and_its_neighbours_are_paid_once() -> N
         assert lab.billed() == Counter(set(lab.file_ids) - {"file-77"})
 
 
-async def test_every_file_poisonous() -> None:
+async def test_a_run_whose_files_all_fail_is_complete() -> None:
     """Then each fails, and the run is complete all the same."""
     with laboratory(30, files_per_job=15, faults={"poison_share": 1.0}) as lab:
         ending = await lab.run()
@@ -149,7 +149,7 @@ async def test_every_file_poisonous() -> None:
 
 
 async def test_overdue_jobs_fail_with_their_job_id() -> None:
-    """v1 can't cancel: after `job_timeout_s` the files fail, and the job is named for a later look."""
+    """v1 can't cancel: after `job_timeout_s` the files fail, and the job is named for a later retry."""
     with laboratory(20, job_duration_s=1e7, limits={"job_timeout_s": 600.0}) as lab:
         ending = await lab.run()
         assert (ending.state, ending.exit_status) == ("complete", ExitStatus.FAILURES)
@@ -211,7 +211,7 @@ async def test_a_refused_file_fails_and_the_rest_goes_out(status: int, detail: o
 
 
 async def test_a_429_silences_everybody_for_as_long_as_it_says() -> None:
-    """`Retry-After` is obeyed by creates, looks and results alike."""
+    """`Retry-After` is obeyed by creates, polls and results alike."""
     with laboratory(100, faults={"rate_429": 0.05, "retry_after_s": 7.0}, job_duration_s=1.0) as lab:
         silences: list[float] = []
 
@@ -228,7 +228,7 @@ async def test_a_429_silences_everybody_for_as_long_as_it_says() -> None:
 
 
 async def test_a_server_with_a_rate_limit_is_served_at_its_rate() -> None:
-    """Half of the rate that we were told: nothing is lost, and the shared cool-down keeps the refusals few."""
+    """Half of the rate that we were given: nothing is lost, and the shared cool-down keeps the refusals few."""
     options: dict[str, Any] = {"requests_per_s": 10.0, "job_duration_s": 1.0}
     with laboratory(300, files_per_job=5, limits={"requests_per_s": 20.0}, **options) as lab:
         await ends_well(lab)
@@ -238,7 +238,7 @@ async def test_a_server_with_a_rate_limit_is_served_at_its_rate() -> None:
 
 @pytest.mark.parametrize("jobs_at_once", [1, 5])
 async def test_a_plan_that_allows_fewer_jobs_at_once(jobs_at_once: int) -> None:
-    """Found out and kept to, however many hundreds we were told: no stop, and nothing paid twice."""
+    """Found out and kept to, however many hundreds we were given: no stop, and nothing paid twice."""
     limits = {"jobs_in_flight": 200, "requests_in_flight": 200}
     with laboratory(300, files_per_job=5, jobs_at_once=jobs_at_once, job_duration_s=2.0, limits=limits) as lab:
         await ends_well(lab)
@@ -424,7 +424,7 @@ async def test_a_full_disk_damages_nothing() -> None:
             assert await lab.judge() == {}
 
 
-async def test_no_more_time() -> None:
+async def test_creates_end_at_the_deadline_and_jobs_in_flight_are_collected() -> None:
     """Creates end at the given time, and what is out is collected for as long as it may."""
     with laboratory(100, job_duration_s=20.0, job_duration_sigma=0, limits={"jobs_in_flight": 2}) as lab:
         ending = await lab.run(until_s=lab.clock.wall_s() + 30)
@@ -439,7 +439,7 @@ async def test_no_more_time() -> None:
 
 
 async def test_failed_files_get_a_new_chance() -> None:
-    """What was null last night and isn't tonight: one outcome each, the earlier failures kept."""
+    """What was null in the first run and isn't in the retry: one outcome each, the earlier failures kept."""
     with laboratory(60, limits={"attempts": 1}) as lab:
         hide = True
 

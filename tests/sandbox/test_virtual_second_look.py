@@ -14,7 +14,7 @@ from classify_batch.errors import DamagedError, the_cause
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
-from tests.sandbox.virtual import Lab, is_create, laboratory
+from tests.support.simulated_run import Lab, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -76,7 +76,7 @@ async def test_a_second_look_that_comes_to_nothing_keeps_the_first_answer() -> N
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_power_cuts_at_any_moment(seed: int) -> None:
-    """Also between the two looks: nothing is lost, and no look is paid twice."""
+    """Also between the two answers: nothing is lost, and neither is paid twice."""
     random = Random(seed)
     with laboratory(
         60,
@@ -88,13 +88,7 @@ async def test_power_cuts_at_any_moment(seed: int) -> None:
         limits={"settle_s": 2.0, "attempts": 6},
         faults={"error": 0.1, "partial": 0.1},
     ) as lab:
-
-        async def lose_some(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-            if is_create(request) and random.random() < 0.1:
-                raise httpx.ReadError("lost")
-            return response
-
-        lab.wire.after = lose_some
+        lab.wire.lose_create_answers(random, 0.1)
         await lab.run_through_power_cuts(Random(seed), 1.5, 12)
         assert await lab.judge() == {}
         for line in lab.outcomes().values():

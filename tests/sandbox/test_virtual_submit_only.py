@@ -10,7 +10,7 @@ import pytest
 
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.opened_run import read_run
-from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory, nothing
+from tests.support.simulated_run import After, Lab, answer, is_create, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +37,7 @@ async def in_doubt(lab: Lab) -> int:
 
 
 async def test_ambiguous_creates_are_left_to_a_later_process() -> None:
-    """Whose job it is could be told only when the jobs have ended, much later: it leaves now, and says how many; the
+    """Whose job it is could be proven only when the jobs have ended, much later: it leaves now, and says how many; the
     later process settles them, and pays nothing twice."""
     with laboratory(100, limits={"jobs_in_flight": 0}, latency_s=0.05, job_duration_s=LONG_S) as lab:
         lab.wire.after = losing(0.4)
@@ -59,7 +59,7 @@ async def test_ambiguous_creates_are_left_to_a_later_process() -> None:
 
 
 async def test_ambiguous_creates_with_a_bound_of_jobs() -> None:
-    """Each holds one of the places: jobs in flight and ambiguous creates are together as many as may be in flight."""
+    """Each holds one of the places: jobs in flight and ambiguous creates together are as many as may be in flight."""
     with laboratory(300, limits={"jobs_in_flight": 8}, latency_s=0.05, job_duration_s=LONG_S) as lab:
         lab.wire.after = losing(0.4)
         began_s = anyio.current_time()
@@ -70,8 +70,8 @@ async def test_ambiguous_creates_with_a_bound_of_jobs() -> None:
         assert lab.accepted() == 8
 
 
-async def test_a_job_list_that_fails() -> None:
-    """No ambiguous create can be settled without it: that is the later process's matter."""
+async def test_ambiguous_creates_are_left_to_a_later_run_while_the_list_fails() -> None:
+    """Without the list nothing proves whether a create was accepted: a later process reconciles."""
     with laboratory(100, limits={"jobs_in_flight": 0}, latency_s=0.05, job_duration_s=LONG_S) as lab:
 
         async def no_list(request: httpx.Request) -> httpx.Response | None:

@@ -13,7 +13,7 @@ import pytest
 from classify_batch.cli.rendering.progress import Throughput, format_details
 from classify_batch.engine.progress import Progress
 from classify_batch.vocabulary import TUNE_JSON
-from tests.sandbox.virtual import After, Lab, answer, is_create, laboratory
+from tests.support.simulated_run import After, Lab, answer, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -113,7 +113,7 @@ async def test_a_last_job_that_takes_long(version: str) -> None:
     assert set(watcher.figures(last_s - LONG_S + 20, last_s - 1)) == {None}
 
 
-async def test_jobs_that_all_take_long() -> None:
+async def test_long_jobs_are_not_taken_for_nearly_done() -> None:
     """They end one by one, and the pace of the last half minute would end the run in less than a minute: the last job
     has begun a while ago, and takes 300 s as others did."""
     with laboratory(
@@ -169,7 +169,7 @@ async def test_a_part_that_goes_out_again() -> None:
     assert watcher.longest_too_short_s(create_s(lab, 20)) < SOON_S
 
 
-async def test_an_api_that_is_down() -> None:
+async def test_no_time_left_is_shown_while_the_api_is_down() -> None:
     """Nobody knows for how long: there is no figure until it answers again."""
     with laboratory(200, limits={"jobs_in_flight": 5}, job_duration_s=2.0, latency_s=0.05) as lab:
         began_s = anyio.current_time()
@@ -200,7 +200,7 @@ async def test_an_api_that_wants_no_requests_for_a_while() -> None:
     assert {each.left_s is None for each in watcher.shown if last_s + 1 < each.at_s < last_s + 20} == {False}
 
 
-async def test_creates_that_are_paused() -> None:
+async def test_no_time_left_is_shown_while_creates_are_paused() -> None:
     """Somebody will let them go on, and nobody knows when."""
     with laboratory(200, limits={"jobs_in_flight": 5}, job_duration_s=2.0, latency_s=0.05) as lab:
 

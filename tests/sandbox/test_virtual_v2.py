@@ -14,7 +14,7 @@ from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.model import Attempt, AttemptKey, Part
 from classify_batch.operations.run_resources import make_api
 from classify_batch.settings.job_spec import ParsingConfiguration
-from tests.sandbox.virtual import answer, ends_well, is_create, laboratory
+from tests.support.simulated_run import answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -22,8 +22,8 @@ KEY_OF_VERSION_02 = "224c1d58f0077afe5607104f4326a73489a23cce59eda13ffe64d15baf7
 """Of a file whose `target_pages` are the first seven: with another one, a run of that version would pay it again."""
 
 
-async def test_a_kind_night() -> None:
-    """One create a file; the answers come with the looks, and no results are asked for."""
+async def test_a_run_without_faults_creates_each_job_once_and_asks_for_no_results() -> None:
+    """One create a file; the answers come with the polls, and no results are asked for."""
     with laboratory(200, version="v2", latency_s=0.01, limits={"jobs_in_flight": 100}) as lab:
         await ends_well(lab)
         assert lab.wire.count("POST") == 200
@@ -113,8 +113,8 @@ async def test_jobs_that_fail_are_tried_again_as_new_jobs() -> None:
     [{"list_lag_s": 3.0}, {"rate_429": 0.1}, {"read_503": 0.1}, {"cancelled": 0.2}, {"unknown_status": 0.5}],
     ids=str,
 )
-async def test_misfortunes(faults: dict[str, object]) -> None:
-    """What the sandbox does to v1 it does to v2."""
+async def test_v2_survives_the_faults_of_v1(faults: dict[str, object]) -> None:
+    """Every fault that a run on v1 survives it survives on v2."""
     with laboratory(60, version="v2", latency_s=0.01, faults=faults) as lab:
         ending = await lab.run()
         assert ending.state == "complete"

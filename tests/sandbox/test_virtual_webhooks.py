@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from classify_batch.vocabulary import Log
-from tests.sandbox.virtual import After, Lab, answer, ends_well, is_create, laboratory
+from tests.support.simulated_run import After, Lab, answer, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 

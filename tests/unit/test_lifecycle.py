@@ -56,7 +56,7 @@ def spread(parts: Sequence[Part], size: int = 500) -> list[int]:
 
 @pytest.mark.parametrize(("state", "kind"), list(product(State, Kind)), ids=str)
 def test_a_move_is_in_the_table_or_impossible(state: State, kind: Kind) -> None:
-    """Whoever tries a move that the table doesn't have is told that this is a fault of ours."""
+    """A move that the table doesn't have is an internal error."""
     if (state, kind) in MOVES:
         assert move(state, kind) is MOVES[state, kind]
     else:
@@ -64,7 +64,7 @@ def test_a_move_is_in_the_table_or_impossible(state: State, kind: Kind) -> None:
             move(state, kind)
 
 
-def test_an_end_is_an_end() -> None:
+def test_nothing_leaves_a_final_state() -> None:
     """Nothing leaves an end, and nothing else is without a way out."""
     assert {state for state in State if not any(start is state for start, _ in MOVES)} == ENDS
 
@@ -129,7 +129,7 @@ def test_a_whole_chunk_is_all_of_it(size: int) -> None:
 @patient
 @given(POSITIONS, PARTS, BAD_JOBS)
 def test_halves_lose_nothing_and_double_nothing(positions: list[int], part: Part, bad_jobs: int) -> None:
-    """Two parts that differ in size by one file at most, or one part of a single file; each counts what it is told to,
+    """Two parts that differ in size by one file at most, or one part of a single file; each counts what it is given,
     and else what the whole part counted."""
     parts = halves(part, positions, bad_jobs=bad_jobs)
     assert spread(parts) == positions
@@ -142,7 +142,7 @@ def test_halves_lose_nothing_and_double_nothing(positions: list[int], part: Part
 @patient
 @given(st.sets(st.integers(0, 499)).map(sorted), PARTS, BAD_JOBS)
 def test_a_remainder_is_what_is_left(positions: list[int], part: Part, unnamed: int) -> None:
-    """One part of just these positions, counted like the whole but for what it is told; none where nothing is left."""
+    """One part of just these positions, counted like the whole but for what is given; none where nothing is left."""
     parts = remainder(part, positions, unnamed=unnamed)
     assert spread(parts) == positions
     assert len(parts) == bool(positions)
@@ -326,7 +326,7 @@ def test_a_bad_file_whose_neighbours_have_ended_costs_no_further_attempts(data: 
 
 @patient
 @given(st.integers(1, 64), st.sets(st.integers(0, 63)), st.integers(1, 6))
-def test_any_bad_files_are_told_from_the_good_ones(size: int, bad: set[int], attempts: int) -> None:
+def test_splitting_fails_the_bad_files_and_no_other(size: int, bad: set[int], attempts: int) -> None:
     """However many are bad, each good file is paid once, and each bad one fails after `attempts` bad jobs or more."""
     life = ChunkLife(size, {position for position in bad if position < size}, attempts)
     life.live(lambda _: 0)

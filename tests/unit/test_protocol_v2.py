@@ -52,14 +52,14 @@ def faults_of(**over: Any) -> list[tuple[Any, ...]]:
     ("pages", "told"),
     [([0], "1"), ([0, 2, 3, 4], "1,3-5"), ([4, 3, 0, 3], "1,4-5"), ([0, 1], "1-2"), ([9, 99], "10,100"), ([], "")],
 )
-def test_pages_are_told_from_1_with_ranges(pages: list[int], told: str) -> None:
+def test_pages_are_written_from_1_as_ranges(pages: list[int], told: str) -> None:
     """0-based numbers become the shortest 1-based string."""
     assert format_target_pages(pages) == told
 
 
 @given(st.lists(st.integers(0, TARGET_PAGE_MAX - 1), min_size=1, max_size=60))
-def test_pages_go_there_and_back(pages: list[int]) -> None:
-    """What is told in the one spelling comes back in the other: the same pages, each once."""
+def test_page_ranges_survive_a_round_trip(pages: list[int]) -> None:
+    """What is written in the one spelling comes back in the other: the same pages, each once."""
     assert list(parse_target_pages(format_target_pages(pages))) == sorted(set(pages))
 
 
@@ -108,7 +108,7 @@ def test_a_create_names_its_file_and_key() -> None:
 )
 def test_a_create_always_limits_the_pages(told: dict[str, Any], sent: dict[str, Any]) -> None:
     """`max_pages` is the configured one, else the one given, or as many as `target_pages` names where these are more;
-    `target_pages` is told v2's way."""
+    `target_pages` is written v2's way."""
     body = make_create_body(spec(parsing_configuration=told), "f", "t", max_pages=7)
     assert body["configuration"]["parsing_configuration"] == sent
     CreateBody.model_validate(body)
@@ -140,7 +140,7 @@ def test_webhooks_go_out_as_on_v1() -> None:
         ),
     ],
 )
-def test_what_a_server_refuses(over: dict[str, Any], where: tuple[Any, ...]) -> None:
+def test_a_body_outside_the_documented_limits_is_refused(over: dict[str, Any], where: tuple[Any, ...]) -> None:
     """Each documented limit is checked, and the fault named by its place."""
     assert faults_of(**over) == [where]
 
@@ -171,7 +171,7 @@ def test_the_new_name_of_the_file_wins() -> None:
         ("QUEUED", "QUEUED"),
     ],
 )
-def test_states_are_told_in_our_words(theirs: str, ours: str) -> None:
+def test_statuses_are_read_as_ours(theirs: str, ours: str) -> None:
     """Each word of v2 has one of ours; an unknown one stays as it is."""
     assert read(theirs).status == ours
 
@@ -211,7 +211,7 @@ def test_only_a_completed_job_answers(status: str) -> None:
     [({"credits": 3, "parse_credits": 3}, 3.0), ({"credits": 0.5}, 0.5), ({"credits": None}, None), (None, None),
      ({"credits": "3"}, None), ({"credits": True}, None), ([], None)],
 )  # fmt: skip
-def test_credits_are_read_where_they_are_told(usage: object, billed: float | None) -> None:
+def test_credits_are_read_where_the_answer_has_them(usage: object, billed: float | None) -> None:
     """What was billed, or None where nothing usable is said."""
     assert read(usage=usage).credits == billed
 
@@ -224,7 +224,7 @@ def test_another_shape_is_a_value_error(body: bytes) -> None:
         read_job(body)
 
 
-def test_a_page_says_what_its_jobs_were_told() -> None:
+def test_a_page_shows_the_configuration_of_its_jobs() -> None:
     """Each job of a page with rules, mode, creation and pages from 0, and the token of the next page."""
     parsing = {"max_pages": 5, "target_pages": "1,3-5"}
     configuration = {"rules": [RULE], "mode": "FAST", "parsing_configuration": parsing}
@@ -246,7 +246,7 @@ def test_pages_that_cannot_be_read_stay_as_they_are() -> None:
     assert page.jobs[0].parsing_configuration == {"target_pages": "all"}
 
 
-def test_some_jobs_of_a_page() -> None:
+def test_only_the_jobs_asked_for_are_read_from_a_page() -> None:
     """Only those asked for, with their answers: a sweep needs no other call."""
     items = [job(id=each, result=RESULT) for each in "abc"]
     page = read_jobs_by_id(json.dumps({"items": items, "next_page_token": None}).encode(), {"a", "c", "x"})

@@ -1,4 +1,4 @@
-"""What a run may be told: accepted and refused values, where a fault stands, and that secrets stay masked."""
+"""What settings a run takes: accepted and refused values, where an error stands, and that secrets stay masked."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_any_other_language_is_refused(lang: str) -> None:
         with_job(parsing_configuration={"lang": lang})
 
 
-def test_modes() -> None:
+def test_both_modes_are_accepted_and_fast_is_the_default() -> None:
     """Both modes are accepted, FAST is the default, and no other word is."""
     assert with_job().job.mode == "FAST"
     assert [with_job(mode=mode).job.mode for mode in ("FAST", "MULTIMODAL")] == ["FAST", "MULTIMODAL"]
@@ -112,7 +112,7 @@ def test_rule_types_are_unique() -> None:
 
 
 @pytest.mark.parametrize(("files", "fits"), [(0, False), (1, True), (500, True), (501, False), (True, False)])
-def test_files_per_job(files: int, *, fits: bool) -> None:
+def test_a_job_takes_1_to_500_files(files: int, *, fits: bool) -> None:
     """A job takes 1 to 500 files, and `true` is not the number 1."""
     if fits:
         assert Settings(job=JOB, plan={"files_per_job": files}).plan.files_per_job == files
@@ -189,7 +189,7 @@ def test_webhooks_are_https() -> None:
 # --- Where things come from -----------------------------------------------------------------------------------
 
 
-def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_override_environment_file_and_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Option over CLASSIFY_BATCH_… over LLAMA_CLOUD_BASE_URL over the file over the default."""
     config = tmp_path / "c.toml"
     config.write_text('[job]\nrules = [{ type = "a", description = "0123456789" }]\n')
@@ -248,7 +248,7 @@ def test_a_fault_of_the_environment_names_the_variable(
 
 
 def test_a_fault_of_an_option_is_not_blamed_on_the_file(tmp_path: Path) -> None:
-    """A wrong option is told as one, also where the file and the environment have the same setting."""
+    """A wrong option is reported as one, also where the file and the environment have the same setting."""
     text = '[job]\nrules = [{ type = "a", description = "0123456789" }]\n[plan]\nfiles_per_job = 1\n'
     said = refusal(tmp_path / "c.toml", text, plan={"files_per_job": 0})
     assert said.startswith("given as an option: plan.files_per_job: ")
@@ -315,13 +315,13 @@ plan.files_per_job = 3
         ("", ("job",), None),
     ],
 )
-def test_line_of(text: str, where: tuple[str | int, ...], line: int | None) -> None:
+def test_an_error_names_the_line_of_its_value(text: str, where: tuple[str | int, ...], line: int | None) -> None:
     """The line of a value, in inline arrays and in arrays of tables, as an editor counts it."""
     assert line_of(text, where) == line
 
 
-def test_all_faults_in_one_message(tmp_path: Path) -> None:
-    """Every fault of a config is told at once, each with its line, and none twice."""
+def test_all_errors_of_a_config_are_in_one_message(tmp_path: Path) -> None:
+    """Every error of a config is reported at once, each with its line, and none twice."""
     text = """\
 [api]
 nope = 1
@@ -375,7 +375,7 @@ def test_webhook_headers_are_masked() -> None:
 
 
 def test_a_key_in_the_config_is_refused_and_not_repeated(tmp_path: Path) -> None:
-    """Whoever puts the key into a config is told that it is no setting, without showing it."""
+    """A key in a config is refused as no setting, without showing it."""
     said = refusal(tmp_path / "c.toml", f'[api]\napi_key = "{SECRET}"\n[job]\nkey = "{SECRET}"\n')
     assert "api.api_key: unknown setting" in said
     assert SECRET not in said
@@ -394,7 +394,7 @@ def test_the_key_from_the_variable_or_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", f"{SECRET} {SECRET}", f"{SECRET}\n{SECRET}", f"{SECRET}é", f"{SECRET}\x00"])
-def test_a_key_that_is_none(key: str) -> None:
+def test_an_unusable_key_is_refused_without_showing_it(key: str) -> None:
     """No key, or one that no header can carry, is refused without showing it."""
     with pytest.raises(SettingsError) as caught:
         read_api_key(with_job(), {"LLAMA_CLOUD_API_KEY": key})
@@ -456,7 +456,7 @@ def test_limits_are_no_part_of_the_identity() -> None:
     ],
 )
 def test_sections_that_say_what_can_not_be(tmp_path: Path, text: str, words: list[str]) -> None:
-    """A second look at nothing, in the same mode, thresholds of no rule: told by line, all at once."""
+    """A second look at nothing, in the same mode, thresholds of no rule: reported by line, all at once."""
     said = refusal(tmp_path / "c.toml", f'[job]\nmode = "FAST"\nrules = [{TOML_RULE}]\n{text}')
     for each in words:
         assert each in said

@@ -23,8 +23,8 @@ from classify_batch.limits import JobSlots
 from classify_batch.model import Answer, Answers, Attempt, AttemptKey, Job, JobView, Part, to_ranges
 from classify_batch.settings import Settings
 from classify_batch.vocabulary import Kind, Log
-from tests.sandbox.loop_clock import LoopClock
-from tests.unit.engine.scripted import KeptJournal, ScriptedApi, refusal
+from tests.support.loop_clock import LoopClock
+from tests.support.scripted_ports import KeptJournal, ScriptedApi, refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -205,7 +205,7 @@ async def test_what_the_api_withholds_is_not_waited_for() -> None:
 
 
 async def test_ids_in_another_spelling_are_answered() -> None:
-    """A UUID in lower case: nothing is waited for, and it is told as it was given."""
+    """A UUID in lower case: nothing is waited for, and it is written as it was given."""
     uuid = "0A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5D"
     rig = await Rig(Server(results_of={"j": {0.0: said(uuid.lower())}})).collect(job("SUCCESS", uuid))
     assert (rig.answered, rig.end[0]) == ([uuid], 0.0)
@@ -360,7 +360,7 @@ async def test_a_read_that_fails_for_now_is_made_again(verdict: Verdict) -> None
     assert (rig.answered, rig.stopping.stop, len(server.asked)) == (["a"], None, 2)
 
 
-async def test_what_is_odd_is_told_once_a_job() -> None:
+async def test_odd_answers_are_reported_once_a_job() -> None:
     """By its name, in words that are fit for a terminal."""
     server = Server(results_of={"j\x1b[31m": {0.0: said("a", "foreign")}})
     rig = await Rig(server).collect(job("SUCCESS", "a", job_id="j\x1b[31m"))

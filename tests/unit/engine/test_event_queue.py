@@ -124,7 +124,7 @@ async def test_the_end_waits_for_an_observer_only_so_long() -> None:
 
 
 async def test_what_was_cut_off_is_handed_on_at_the_end() -> None:
-    """The task that hands on is cancelled before the last events are told."""
+    """The task that hands on is cancelled before the last events are handed on."""
     kept = Kept(delay_s=0.3)
     queue = EventQueue([kept])
     async with anyio.create_task_group() as tasks:

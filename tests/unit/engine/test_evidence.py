@@ -10,7 +10,7 @@ from classify_batch.engine.reconciler.decisions import GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import AmbiguousAttempt
 from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
-from tests.unit.engine.seeing import (
+from tests.support.evidence_stage import (
     ACCEPT_UNTIL_S,
     GIVE_UP_S,
     SERVER_S,

@@ -7,7 +7,7 @@ import pytest
 from classify_batch.engine.reconciler import evidence as module
 from classify_batch.engine.reconciler.decisions import Adopt, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import NEVER_READ
-from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, EvidenceStage, ambiguous, job
+from tests.support.evidence_stage import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, EvidenceStage, ambiguous, job
 
 # --- When results are read -------------------------------------------------------------------------------------------
 
@@ -259,7 +259,7 @@ def test_what_others_jobs_hold_is_remembered_from_one_attempt_to_the_next() -> N
     assert world.decide(second, 1000.0) == Take((views[0],))
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_read_first_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read first is forgotten first, and is read again."""
     monkeypatch.setattr(module, "REMEMBERED_DIGESTS_MAX", 10)
     world = EvidenceStage()

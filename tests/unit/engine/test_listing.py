@@ -15,7 +15,7 @@ from classify_batch.engine.reconciler import listing as module
 from classify_batch.engine.reconciler.listing import LONG_PAGES, READ_ATTEMPTS_MAX, JobList
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.model import JobPage, JobView
-from tests.unit.engine.scripted import ScriptedApi, refusal
+from tests.support.scripted_ports import ScriptedApi, refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -300,7 +300,7 @@ async def test_a_page_that_fails_for_now_is_asked_for_again() -> None:
 )
 @pytest.mark.parametrize("at", [0, 1])
 async def test_an_error_ends_the_reading_and_what_was_shown_stays_shown(verdict: Verdict, tries: int, at: int) -> None:
-    """It is told as it is, and nothing is called complete."""
+    """The error is raised as it is, and nothing is called complete."""
     api = ListApi(jobs(150))
     api.errors = [None] * at + [refusal(verdict)] * tries
     shown = Shown(api)

@@ -45,7 +45,7 @@ WORDS = st.text(st.characters(exclude_categories=()) | st.sampled_from("\n\r\x0b
 
 
 class Recorder:
-    """A journal that keeps what it is told."""
+    """A journal that keeps what is recorded."""
 
     def __init__(self) -> None:
         self.logs = dict.fromkeys(Log, b"")

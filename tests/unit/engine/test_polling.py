@@ -176,7 +176,7 @@ def described(figures: Figures) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("slots", "jobs"), [(20, 2000), (100, 4000)])
+@pytest.mark.parametrize(("slots", "jobs"), [(20, 2000), pytest.param(100, 4000, marks=pytest.mark.slow)])
 def test_sweeps_are_close_to_the_ideal(kind: Callable[[Random], Iterator[float]], slots: int, jobs: int) -> None:
     """A list of pages of 100: about three requests a job, of which two are the floor."""
     figures = simulate(kind, jobs, slots)
@@ -190,11 +190,11 @@ def test_sweeps_are_close_to_the_ideal(kind: Callable[[Random], Iterator[float]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("slots", [20, 100])
+@pytest.mark.parametrize("slots", [20, pytest.param(100, marks=pytest.mark.slow)])
 def test_without_a_list_jobs_are_asked_for_when_they_may_end(
     kind: Callable[[Random], Iterator[float]], slots: int
 ) -> None:
-    """Single looks: what the distribution tells is used."""
+    """Jobs are asked for one by one: what the distribution of durations says is used."""
     figures = simulate(kind, 3000, slots, page_size=0)
     assert figures.ratio <= 1.18, described(figures)
     assert figures.requests <= 8.2, described(figures)
@@ -203,23 +203,28 @@ def test_without_a_list_jobs_are_asked_for_when_they_may_end(
         assert figures.requests <= 6.8, described(figures)
 
 
-def test_small_pages_and_many_jobs() -> None:
-    """Pages of 20 and a hundred jobs out; a thousand jobs out: no more requests a job, and still near the ideal."""
+def test_small_pages_cost_few_requests_more() -> None:
+    """Pages of 20 and a hundred jobs in flight: few more requests a job, and still near the ideal."""
     small = simulate(lognormal, 2000, 100, page_size=20)
     assert small.requests <= 3.6, described(small)
     assert small.ratio <= 1.12, described(small)
+
+
+@pytest.mark.slow
+def test_a_thousand_jobs_in_flight_cost_no_more_requests() -> None:
+    """A thousand jobs in flight: no more requests a job, and still near the ideal."""
     many = simulate(lognormal, 10_000, 1000, interval_s=0.0001)
     assert many.requests <= 3.0, described(many)
     assert many.ratio <= 1.15, described(many)
 
 
-def test_a_scarce_rate_is_not_spent_on_looking() -> None:
-    """Twenty requests a minute, five jobs out: the jobs are done before anybody can look, and one look tells of all."""
+def test_a_scarce_rate_is_not_spent_on_polling() -> None:
+    """Twenty requests a minute, five jobs in flight: they are done before anybody can poll, and one poll shows all."""
     figures = simulate(lognormal, 20, 5, interval_s=3.0)
     assert figures.requests <= 2.6, described(figures)
 
 
-def test_a_rate_that_is_used_up_leaves_what_is_over_to_looks() -> None:
+def test_polls_take_what_creates_and_results_leave_of_the_rate() -> None:
     """Where creates and results need most of the rate, sweeps take what they leave: nothing is late for want of it."""
     durations = list(islice(lognormal(Random(1)), 2000))
     needs_per_s = 2 * 20 / (sum(durations) / len(durations))

@@ -17,7 +17,7 @@ from classify_batch.engine.project_proof import FILE_ATTEMPTS_MAX, KnownProject,
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.model import JobPage, JobView
-from tests.unit.engine.scripted import ScriptedApi, refusal
+from tests.support.scripted_ports import ScriptedApi, refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -281,7 +281,7 @@ async def test_an_api_that_goes_down_meanwhile_stops_the_run() -> None:
         (Server([LATER, page("p")], file=[None]), 1),
     ],
 )
-async def test_the_first_page_is_told_when_it_was_read(server: Server, pages: int) -> None:
+async def test_the_first_page_carries_the_time_it_was_read(server: Server, pages: int) -> None:
     """Once: its jobs were made before any of this process."""
     assert (await prove(server, INTENDED)).first_pages == pages
 

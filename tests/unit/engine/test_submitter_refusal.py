@@ -39,7 +39,7 @@ def fates(tried: Attempt, error: ApiError) -> tuple[list[str], list[list[str]]]:
 
 @patient
 @given(st.lists(IDS, min_size=1, max_size=8, unique=True), st.text(max_size=60), st.lists(st.integers(-2, 9)))
-def test_a_refusal_loses_nobody(file_ids: list[str], detail: str, indexes: list[int]) -> None:
+def test_each_refused_file_fails_or_is_sent_again_once(file_ids: list[str], detail: str, indexes: list[int]) -> None:
     """Each file fails or goes out again, once; and each refusal makes the matter smaller, so that it ends."""
     tried = attempt(*file_ids, first=3)
     failed, again = fates(tried, refusal(detail, *indexes))
@@ -85,7 +85,7 @@ def test_all_files_named_leaves_nothing_to_send() -> None:
 
 
 def test_nobody_named_is_found_by_halves() -> None:
-    """Down to one file alone, which is the one at fault, and is told why."""
+    """Down to one file alone, which is the one at fault, and its failure says why."""
     assert fates(attempt("a", "b", "c"), refusal("no")) == ([], [["a", "b"], ["c"]])
     failures, again = settle_refusal(attempt("a"), refusal("too large", status=413))
     assert again == ()

@@ -73,7 +73,9 @@ def test_the_last_of_many_takes_longer_than_one() -> None:
 
 @patient
 @given(KNOWN_S, st.lists(st.floats(0.0, 1.0), max_size=20), st.integers(0, 5))
-def test_what_is_left_has_bounds(known_s: list[float], shares: list[float], new: int) -> None:
+def test_the_time_left_is_between_zero_and_the_longest_known(
+    known_s: list[float], shares: list[float], new: int
+) -> None:
     """Never less than nothing, never more than the longest that is known; another job never makes it shorter."""
     durations, longest_s = Durations(known_s), max(known_s)
     ages = [Age(share * longest_s, share * longest_s) for share in shares]
@@ -84,8 +86,8 @@ def test_what_is_left_has_bounds(known_s: list[float], shares: list[float], new:
     assert more <= longest_s
 
 
-def test_even_odds_are_even() -> None:
-    """Over many runs the jobs end before the time that was told about as often as behind it."""
+def test_jobs_end_before_the_estimate_as_often_as_after_it() -> None:
+    """Over many runs the jobs end before the time that was shown about as often as behind it."""
     random, sooner = Random(7), 0
     for _ in range(400):
         durations = Durations(random.lognormvariate(1.0, 0.6) for _ in range(200))
@@ -128,7 +130,7 @@ def test_a_job_of_an_earlier_process_is_as_old_as_it_is() -> None:
     assert watch.jobs_left_s(60.0, 0, none_follow=True) is None
 
 
-def test_very_many_jobs_are_told_by_the_youngest_and_the_oldest() -> None:
+def test_very_many_jobs_are_estimated_from_the_youngest_and_the_oldest() -> None:
     """So telling takes no longer; the oldest one is asked all the same whether it takes longer than any other."""
     count = 20 * AGES_MAX
     watch = watching([10.0, 10.0], [100.0] * count, 101.0)

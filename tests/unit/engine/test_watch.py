@@ -1,4 +1,4 @@
-"""The watch: pure decisions about which job to look at, held against worlds of jobs and lists."""
+"""The watch: pure decisions about which job to poll, held against worlds of jobs and lists."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def steady(watch: PollSchedule, *, jobs: int, in_flight: int, listed: bool, jobs
 
 
 def test_a_good_list_is_cheap() -> None:
-    """With twenty jobs in flight a sweep tells of all: fewer than four requests a job, hardly any of them single."""
+    """With twenty jobs in flight one list poll shows all: fewer than four requests a job, hardly any of them single."""
     world = steady(PollSchedule(), jobs=400, in_flight=20, listed=True)
     assert world.requests / 400 < 4
     assert world.looks < 0.1 * world.requests

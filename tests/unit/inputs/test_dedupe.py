@@ -121,7 +121,7 @@ async def test_a_disk_that_refuses_is_a_store_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
-async def test_a_full_disk_is_told_once() -> None:
+async def test_a_full_disk_raises_its_own_error_once() -> None:
     """ENOSPC on writing is the error that comes out, not one of closing the file behind it."""
     spool = Spool(None, Limits(1, 1, 1))
     spool.add(["a", "b"])

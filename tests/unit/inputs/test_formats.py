@@ -85,7 +85,7 @@ async def test_only_a_newline_ends_a_line(tmp_path: Path, character: str) -> Non
     ],
 )
 async def test_faults_of_text_name_their_line(tmp_path: Path, data: str | bytes, told: str) -> None:
-    """What is not an ID is told with its file, its line and the value, cut short."""
+    """What is not an ID is reported with its file, its line and the value, cut short."""
     assert told in str(await fault(tmp_path / "ids.txt", data))
 
 
@@ -123,7 +123,7 @@ async def test_the_dead_letters_of_a_run_are_an_input(tmp_path: Path) -> None:
     ],
 )
 async def test_faults_of_jsonl_name_their_line(tmp_path: Path, bad: str, told: str) -> None:
-    """Each way in which a line can fail to hold an ID is told with the line's number."""
+    """Each way in which a line can fail to hold an ID is reported with the line's number."""
     error = await fault(tmp_path / "ids.jsonl", f'{{"file_id": "a"}}\n\n{bad}\n{{"file_id": "z"}}\n')
     assert "ids.jsonl, line 3: " in str(error)
     assert told in str(error)

@@ -80,7 +80,7 @@ async def test_an_empty_iterable_is_refused(spec: Any) -> None:
 # --- Files ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.real_time
 async def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     """Missing, a directory, an impossible name: one SourceError that shows the path without its control characters."""
     for path, reason in ((tmp_path / "no\x1bne", "No such file"), (tmp_path, "directory"), ("a\0", "null byte")):
@@ -125,7 +125,7 @@ async def test_stdin_is_text_that_may_come_in_pieces(monkeypatch: pytest.MonkeyP
 
 
 async def test_stdin_may_be_anything_with_a_buffer_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replaced stdin without a descriptor is read; a closed one is told; faults name the line of stdin."""
+    """A replaced stdin without a descriptor is read; a closed one is reported; errors name the line of stdin."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb\n")))
     assert await read("-") == ["a", "b"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb c\n")))

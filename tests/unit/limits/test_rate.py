@@ -1,4 +1,4 @@
-"""The rate that is found, against servers that allow less than we were told: in virtual time, without a network."""
+"""The rate that is found, against servers that allow less than we were given: in virtual time, without a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from classify_batch.limits import Priority, RequestGate
 from classify_batch.limits.rate import Rate
 from classify_batch.limits.rate_control import FLOOR_SHARE
-from tests.unit.limits.rate_lab import Server, SlidingWindow, TokenBucket, keep_busy
+from tests.support.rate_limited_server import Server, SlidingWindow, TokenBucket, keep_busy
 
 pytestmark = pytest.mark.anyio
 
@@ -132,7 +132,7 @@ def test_a_discovered_rate_is_restored() -> None:
         assert rate.per_s > begins_per_s or begins_per_s == given_per_s
 
 
-def test_another_rate_is_given() -> None:
+def test_a_changed_rate_holds_at_once() -> None:
     """Up or down at once; what was shown to be allowed holds where it is less, and can be climbed from."""
     rate = Rate(10.0)
     rate.set_limit(40.0, 0.0)

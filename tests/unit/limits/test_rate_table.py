@@ -8,11 +8,12 @@ import anyio
 import pytest
 
 from classify_batch.limits import Priority, RequestGate
-from tests.unit.limits.rate_lab import CASES, Case, Server, SlidingWindow, keep_busy, measure
+from tests.support.rate_limited_server import CASES, Case, Server, SlidingWindow, keep_busy, measure
 
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_what_is_allowed_is_used(case: Case) -> None:
     """So much of it, and with so few 429s of our own making, as the table promises."""
@@ -20,7 +21,7 @@ async def test_what_is_allowed_is_used(case: Case) -> None:
     assert figures.hold(case), figures
 
 
-async def test_noise_is_told_from_a_limit() -> None:
+async def test_noise_is_distinguished_from_a_limit() -> None:
     """What is discovered is the limit where there is one, and the noise is known as such."""
     for limit, discovered in ((None, False), (SlidingWindow(20), True)):
         server = Server(limit, 0.05, Random(2))
@@ -31,7 +32,7 @@ async def test_noise_is_told_from_a_limit() -> None:
             assert gate.discovered_per_s is None or gate.discovered_per_s == pytest.approx(20, rel=0.15)
 
 
-async def test_what_noise_once_suggested_is_tried_upwards() -> None:
+async def test_a_rate_that_noise_lowered_rises_again() -> None:
     """600 requests at 5 % of 429s and 5 % of 503s, begun with a hundredth of the rate: done within two minutes."""
     random, done = Random(1), 0
     async with RequestGate(requests_in_flight=50, requests_per_s=500.0) as gate:

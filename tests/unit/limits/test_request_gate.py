@@ -98,7 +98,7 @@ async def test_results_go_before_looks_before_creates() -> None:
 
 
 async def test_creates_always_keep_a_share() -> None:
-    """However much there is to collect, one request of four is a look and one a create, if they wait."""
+    """However much there is to collect, one request of four is a poll and one a create, if they wait."""
     async with RequestGate(requests_in_flight=1, requests_per_s=10.0) as gate:
         passing = Passing(gate)
         async with anyio.create_task_group() as tasks:
@@ -196,7 +196,7 @@ async def test_one_cancelled_before_its_turn_holds_nobody_up() -> None:
         assert passing.order == [Priority.POLL, Priority.CREATE]
 
 
-async def test_a_wait_is_everybodys() -> None:
+async def test_a_retry_after_holds_every_request_back() -> None:
     """Nobody passes until `Retry-After` is over: those that waited before, and those that come later."""
     async with RequestGate(requests_in_flight=10, requests_per_s=100.0) as gate:
         passing = Passing(gate)
@@ -243,7 +243,7 @@ async def test_waits_grow_while_nothing_is_accepted() -> None:
         assert gate.waiting_s == 0
 
 
-async def test_one_429_silences_nobody() -> None:
+async def test_a_single_429_stops_no_other_request() -> None:
     """It may have nothing to do with the rate: what waits goes on, one request after the other."""
     async with RequestGate(requests_in_flight=10, requests_per_s=100.0) as gate:
         passing = Passing(gate)
@@ -256,7 +256,7 @@ async def test_one_429_silences_nobody() -> None:
 
 
 async def test_a_later_shorter_wait_does_not_shorten_a_longer_one() -> None:
-    """The longest wait that anybody was told counts."""
+    """The longest `Retry-After` that any answer had counts."""
     async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
         gate.too_fast(20.0, 1.0)
         gate.too_fast(1.0, 2.0)
@@ -386,7 +386,7 @@ def test_a_plan_that_stays_full_is_asked_ever_less() -> None:
 
 
 def test_found_slots_are_remembered() -> None:
-    """A later process begins with what an earlier one found, within what it is told itself."""
+    """A later process begins with what an earlier one found, within its own settings."""
     for found, total, known in ((4, 4, 4), (40, 10, None), (0, 1, 1)):
         slots = JobSlots(10)
         assert slots.discovered is None
@@ -395,7 +395,7 @@ def test_found_slots_are_remembered() -> None:
         assert slots.discovered == known
 
 
-def test_another_number_of_slots_is_told() -> None:
+def test_a_changed_number_of_slots_is_taken_over() -> None:
     """What the plan was found to allow holds where it is less."""
     slots = JobSlots(10)
     slots.set_limit(30)
@@ -408,7 +408,7 @@ def test_another_number_of_slots_is_told() -> None:
 
 
 async def test_creates_wait_while_the_gate_is_paused() -> None:
-    """Only they: looks and results pass, also those that come behind a create that waits."""
+    """Only they: polls and results pass, also those that come behind a create that waits."""
     passed: list[tuple[str, float]] = []
 
     async def go(name: str, turn: Priority) -> None:
@@ -461,7 +461,7 @@ async def test_an_end_wakes_whoever_waits_for_room() -> None:
 
 @pytest.mark.parametrize("turn", [Priority.POLL, Priority.CREATE])
 async def test_a_higher_rate_is_not_waited_for(turn: Priority) -> None:
-    """What waits for its moment by a very low rate goes by the one that is told meanwhile."""
+    """What waits for its moment by a very low rate goes by the one that is set meanwhile."""
     slow = (0.01, None) if turn is Priority.POLL else (100.0, 0.01)
     async with RequestGate(requests_in_flight=2, requests_per_s=slow[0], creates_per_s=slow[1]) as gate:
         passing = Passing(gate)

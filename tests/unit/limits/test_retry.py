@@ -46,8 +46,8 @@ async def test_it_is_tried_until_it_works() -> None:
     assert max(waits_s) > WAIT_S_MAX / 4
 
 
-async def test_tries_are_limited() -> None:
-    """The last error comes through as it is."""
+async def test_attempts_are_limited_and_the_last_error_is_raised() -> None:
+    """After the last attempt its error is raised as it is."""
     flaky = Flaky(100)
     with pytest.raises(ApiError, match="no") as caught:
         await retry_transient(flaky.call, attempts_max=4)

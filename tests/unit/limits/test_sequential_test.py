@@ -26,8 +26,8 @@ def test_it_is_seldom_wrong_and_soon_done(low: float, high: float) -> None:
         assert sum(test.answered for test in tests) / len(tests) < 150
 
 
-def test_it_ends() -> None:
-    """When the answers are used up, the likelier share is taken."""
+def test_a_test_without_further_answers_takes_the_likelier_share() -> None:
+    """Once the answers are used up, the likelier share is taken."""
     random = Random(1)
     test = SequentialTest(0.01, 0.012, odds=1000, answers_max=50)
     decide(0.0, test, random)

@@ -90,7 +90,7 @@ def test_every_symptom_has_its_row() -> None:
 
 
 def test_a_429_for_a_full_plan_is_not_one_for_the_rate() -> None:
-    """Trying a create again soon is useless then; a read is only told to wait."""
+    """Trying a create again soon is useless then; a read only waits."""
     assert judge_status("create", 429, PLAN_WORDS, ()) is Verdict.PLAN_FULL
     assert judge_status("create", 429, PLAN_WORDS.upper(), ()) is Verdict.PLAN_FULL
     assert judge_status("get", 429, PLAN_WORDS, ()) is Verdict.LATER

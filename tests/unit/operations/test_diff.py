@@ -32,7 +32,7 @@ from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import FailureCode, Kind, Log
-from tests.sandbox.virtual import laboratory
+from tests.support.simulated_run import laboratory
 
 FILES_PER_CHUNK = 3
 IDENTITY: Mapping[str, object] = {
@@ -307,7 +307,7 @@ def test_uuids_are_compared_by_value(before: Night, only: Change, data: st.DataO
 
 
 def test_of_two_spellings_in_an_older_run_the_answer_counts() -> None:
-    """It told them apart and sent both, and one was never answered: the answer counts, and nothing is damaged."""
+    """It took them for two files and sent both, and one was never answered: the answer counts, nothing is damaged."""
     file_id = str(UUID(int=0xABC << 96))
     both = {file_id: invoice(), file_id.upper(): failed(FailureCode.NOT_ANSWERED), "b": invoice()}
     waiting = {file_id.upper(): WAITS, file_id: invoice(), "b": invoice()}

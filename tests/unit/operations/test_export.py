@@ -195,7 +195,7 @@ def test_a_csv_follows_rfc_4180() -> None:
     assert exported(files, Only.FAILED, Table(())) == (head + b"\r\n", 0)
 
 
-def test_numbers_stay_numbers() -> None:
+def test_numbers_are_not_escaped_as_formulas() -> None:
     """A confidence and carried numbers are no formulas, whatever their sign; other carried values are JSON."""
     values = [-5, 10**30, True, {"ü": [1, None]}, "-5", "plain"]
     cells = ["-5", str(10**30), "true", '{"ü":[1,null]}', "'-5", "plain"]
@@ -220,7 +220,7 @@ def test_a_column_name_is_never_a_formula() -> None:
     ],
 )
 def test_every_column_has_a_name_of_its_own(carry: list[str], names: list[str]) -> None:
-    """A carried column that is called like another is told apart, and all others keep their names."""
+    """A carried column that is called like another gets a name of its own, and all others keep their names."""
     assert column_names(carry) == [*COLUMNS, *names]
 
 

@@ -353,7 +353,7 @@ def test_an_outcome_is_reused_under_another_spelling(then: int, now: int) -> Non
 
 
 def test_an_earlier_run_may_hold_a_file_under_two_spellings() -> None:
-    """A run of a version that told them apart has two outcomes for such a file; the first of them is reused."""
+    """A run of a version that took them for two files has two outcomes for such a file; the first of them is reused."""
 
     async def main() -> None:
         file_id, upper = UUIDS[0], UUIDS[0].upper()
@@ -447,7 +447,7 @@ def test_the_order_of_target_pages_does_not_matter() -> None:
 
 
 def test_an_unset_max_pages_with_many_target_pages_fits_on_v2_only() -> None:
-    """Where `max_pages` is unset, v2 is told to read all that are named; what v1 reads of them, nobody says."""
+    """Where `max_pages` is unset, v2 is asked to read all that are named; what v1 reads of them, nobody says."""
 
     def told(version: str, **max_pages: int) -> dict[str, object]:
         parsing = {"target_pages": [*range(7)], **max_pages}
@@ -508,6 +508,7 @@ def test_a_flipped_bit_in_an_earlier_run_is_refused() -> None:
     anyio.run(main)
 
 
+@pytest.mark.usefixtures("few_buckets")
 def test_verify_finds_each_flipped_bit() -> None:
     """Of the reused lines no bit can turn, and none can be cut off, without being found."""
 

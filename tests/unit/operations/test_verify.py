@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 
@@ -20,21 +20,14 @@ from classify_batch.rundir.manifest_json import manifest_of, read_manifest, writ
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.store.memory import MemoryStore
-from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Kind, Log, RunState
-from tests.sandbox.virtual import Lab, laboratory
+from tests.support.simulated_run import Lab, laboratory
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("few_buckets")]
 
 PLAN = "plan.jsonl"
 COMMITTED = (Log.RESULTS, Log.FAILURES, Log.JOURNAL, PLAN)
 Files = dict[str, bytes]
-
-
-@pytest.fixture(autouse=True)
-def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of a few files needs no 503 buckets, and there are thousands of verifications here."""
-    monkeypatch.setattr(verifying, "LIMITS", Limits(buckets=3))
 
 
 def made(script: Callable[[Lab], Awaitable[object]], count: int, **faults: object) -> Files:
@@ -82,12 +75,17 @@ async def faults_of(files: Files) -> list[str]:
     return (await found_in(files)).errors
 
 
-def flips(data: bytes) -> Iterator[tuple[int, bytes]]:
+ALL_BITS, ONE_BIT = range(8), (1,)
+"""Which bits of each byte are flipped."""
+
+
+def flips(data: bytes, bits: Sequence[int] = ALL_BITS) -> Iterator[tuple[int, bytes]]:
     """Each bit flipped once, with the byte that it is in."""
-    for bit in range(8 * len(data)):
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
-        yield bit // 8, bytes(flipped)
+    for byte in range(len(data)):
+        for bit in bits:
+            flipped = bytearray(data)
+            flipped[byte] ^= 1 << bit
+            yield byte, bytes(flipped)
 
 
 def line_at(data: bytes, byte: int) -> int:
@@ -140,10 +138,11 @@ async def test_a_directory_without_a_run_has_no_verification() -> None:
 # --- Bits ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("bits", [ONE_BIT, pytest.param(ALL_BITS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [Log.RESULTS, Log.FAILURES, Log.JOURNAL])
-async def test_every_flipped_bit_of_a_complete_run_is_found(complete: Files, name: str) -> None:
+async def test_every_flipped_bit_of_a_complete_run_is_found(complete: Files, name: str, bits: Sequence[int]) -> None:
     """Each single one, and the error names the file and the line (of a segment: its lines)."""
-    for byte, flipped in flips(complete[name]):
+    for byte, flipped in flips(complete[name], bits):
         faults = await faults_of({**complete, name: flipped})
         named = [fault for fault in faults if name in fault and ", line" in fault]
         assert named, (byte, faults)

@@ -146,7 +146,7 @@ def test_a_line_that_lost_a_byte_is_refused(batch: tuple[float, list[Fact]], whe
     ],
 )
 def test_what_is_no_line_is_refused(line: bytes) -> None:
-    """Garbage is told as such, and never becomes another error."""
+    """Garbage is reported as such, and never becomes another error."""
     with pytest.raises(BadLineError):
         decode(line)
 

@@ -1,4 +1,4 @@
-"""A journal read back: a torn tail is told from damage, and what is replayed is what was lived."""
+"""A journal read back: a torn tail is distinguished from damage, and what is replayed is what was lived."""
 
 from __future__ import annotations
 

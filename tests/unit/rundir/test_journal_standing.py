@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from classify_batch.lifecycle import Adopted, Ended, Finished, Recheck, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Range
 from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts
-from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
+from tests.support.journal_reading import replay
 
 patient = settings(deadline=None)  # a busy machine is no fault
 
@@ -25,14 +25,6 @@ class Still:
 
     def wall_s(self) -> float:
         return 1_700_000_000.0
-
-
-def replay(data: bytes, chunks: int) -> RunSnapshot:
-    standing, reader = RunSnapshot(chunks), Reader("journal.jsonl")
-    for entry, offset in reader.feed(data):
-        standing.read(entry, offset)
-    standing.end_reading()
-    return standing
 
 
 # --- Whose job it is, and whose fault --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The sums of a journal: told now and then by a line, so that `status` reads the end and not the whole."""
+"""The sums of a journal: written now and then as a line, so that `status` reads the end and not the whole."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.operations import status
 from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts
 from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal
-from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES, Totals, read_totals
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
+from tests.support.journal_reading import replay
 
 patient = settings(deadline=None)  # a busy machine is no fault
 
@@ -98,14 +98,6 @@ class Life:
         tally = Tally(counts, {("a", "totals")[self._draw(2)]: answered}, codes, sums)
         self.writer.record(Finished(key, "SUCCESS", None, '"totals":{'))
         self.writer.record(Ended(key, Kind.COLLECTED, results, failures, None, tally))
-
-
-def replay(data: bytes, chunks: int) -> RunSnapshot:
-    standing, reader = RunSnapshot(chunks), Reader("journal.jsonl")
-    for entry, offset in reader.feed(data):
-        standing.read(entry, offset)
-    standing.end_reading()
-    return standing
 
 
 def sums(totals: Totals) -> dict[str, Any]:
@@ -217,7 +209,7 @@ def test_sums_stand_on_a_line_of_any_kind() -> None:
 @pytest.mark.parametrize(("files", "state"), [(900, "complete"), (901, "incomplete")])
 @pytest.mark.parametrize("left", ["running", "incomplete"])
 def test_status_tells_what_the_journal_says(tmp_path: Path, files: int, state: str, left: str) -> None:
-    """After a kill the manifest is that of the start: counts come from the journal, and stale sizes are not told."""
+    """After a kill the manifest is that of the start: counts come from the journal, and stale sizes are not shown."""
     run = {"format": 1, "run_id": "r", "created_at": "", "settings": {}, "identity": {}, "duplicates": 0, "chunks": 9}
     (tmp_path / "run.json").write_text(json.dumps(run | {"files": files, "plan_sha256": ""}))
     (tmp_path / "journal.jsonl").write_bytes(long_life(9))

@@ -250,7 +250,7 @@ async def test_a_job_that_is_looked_at_again_is_ours() -> None:
 
 
 async def test_a_search_goes_on_where_the_last_one_ended() -> None:
-    """What was named before is not told again, and what was recorded by then is."""
+    """What was named before is not named again, and what was recorded by then is."""
     writer = JournalWriter(MemoryStore(), RunSnapshot(CHUNKS), Still())
     found(writer, 0, "a")
     first, place = await writer.named_jobs(["a", "b"], 0)

@@ -88,7 +88,7 @@ async def test_a_source_that_fails_leaves_no_plan() -> None:
     assert store.files == {}
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.real_time
 async def test_a_plan_on_disk_is_read_back(tmp_path: Path) -> None:
     """The real store carries a plan of several blocks, by number and in order."""
     store = DiskStore(tmp_path)

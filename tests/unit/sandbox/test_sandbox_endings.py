@@ -54,7 +54,7 @@ def test_a_job_of_one_file_can_be_partial() -> None:
 
 
 def test_null_results_are_drawn_for_each_file() -> None:
-    """`null_result` strikes single files, and its job is PARTIAL_SUCCESS exactly if one was struck."""
+    """`null_result` hits single files, and a job is PARTIAL_SUCCESS exactly if one was hit."""
     drawn = endings(Faults(null_result=0.02))
     assert 600 < sum(len(ending.null) for ending in drawn) < 1_000
     assert all((ending.status is JobStatus.PARTIAL_SUCCESS) == bool(ending.null) for ending in drawn)

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx
 import pytest
 
-from classify_batch.sandbox import Faults, Options, opened
+from classify_batch.sandbox import Faults
 from classify_batch.sandbox.server import uploads as module
 from classify_batch.sandbox.server.uploads import read_uploads
+from tests.support import sandbox_client
 
 FILES = "/api/v1/beta/files"
+run_script = partial(sandbox_client.run_script, real_time=True)
 CONTENT = b"\r\n--x\r\n\r\n--\r\n" * 9 + bytes(range(256))
-
-
-def talk(script: Callable[[httpx.AsyncClient], Awaitable[Any]], **options: Any) -> Any:
-    """Runs a script against a sandbox."""
-
-    async def main() -> Any:
-        with opened(Options(seed=1, **options)) as app:
-            headers = {"Authorization": "Bearer sandbox"}
-            transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
-                return await script(client)
-
-    return anyio.run(main)
 
 
 async def send(client: httpx.AsyncClient, name: str = "a.txt", external_id: str = "e", **params: str) -> httpx.Response:
@@ -56,7 +44,7 @@ def test_an_upload_is_listed_and_classified(tmp_path: Path) -> None:
     async def look(client: httpx.AsyncClient) -> Any:
         return (await client.get(FILES)).json()["items"]
 
-    file, pages = talk(script, files=3, ledger=tmp_path / "ledger")
+    file, pages = run_script(script, files=3, ledger=tmp_path / "ledger")
     assert {"id", "name", "project_id", "external_file_id", "file_type", "expires_at", "purpose"} <= set(file)
     assert (file["name"], file["external_file_id"], file["file_type"], file["purpose"]) == (
         *("a.txt", "e", "txt", "classify"),
@@ -64,7 +52,7 @@ def test_an_upload_is_listed_and_classified(tmp_path: Path) -> None:
     assert [page["total_size"] for page in pages] == [4, 1, 1, 1, 0, 4]
     assert all(file in page["items"] for page in pages[:4])
     assert file not in pages[5]["items"]
-    assert talk(look, files=3, ledger=tmp_path / "ledger")[3] == file
+    assert run_script(look, files=3, ledger=tmp_path / "ledger")[3] == file
     assert [(each.size_bytes, each.sha256) for each in read_uploads(tmp_path / "ledger")] == [
         (len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
     ] * 2
@@ -80,10 +68,10 @@ def test_a_file_that_a_create_accepts_is_found_by_its_id(tmp_path: Path) -> None
         found = (await client.get(FILES, params={"file_ids": asked})).json()
         return uploaded, set(asked), found["total_size"], {each["id"] for each in found["items"]}
 
-    uploaded, asked, total, found = talk(script, files=2)
+    uploaded, asked, total, found = run_script(script, files=2)
     assert (total, found) == (4, asked)
     (tmp_path / "a.txt").write_text("a")
-    uploaded, asked, total, found = talk(script, documents=tmp_path)
+    uploaded, asked, total, found = run_script(script, documents=tmp_path)
     assert (total, found) == (2, asked - {"any"})
     assert uploaded in found
 
@@ -105,7 +93,7 @@ def test_the_file_list_shows_uploads_behind_the_project_files() -> None:
             found.append(names)
         return found
 
-    for names in talk(script, files=3):
+    for names in run_script(script, files=3):
         assert len(set(names)) == len(names) == 7
 
 
@@ -138,7 +126,7 @@ def test_a_malformed_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         wrong_key = await client.post(FILES, headers={"Authorization": "Bearer no"})
         return [each.status_code for each in (other, nothing, half, large, wrong_key)]
 
-    assert talk(script) == [422, 422, 422, 413, 401]
+    assert run_script(script) == [422, 422, 422, 413, 401]
 
 
 def test_a_slow_upload_keeps_its_body() -> None:
@@ -147,4 +135,4 @@ def test_a_slow_upload_keeps_its_body() -> None:
     async def script(client: httpx.AsyncClient) -> Any:
         return (await send(client)).json()["name"]
 
-    assert talk(script, faults=Faults.of({"files.before.slow": 1, "slow_s": 0.01}, "here")) == "a.txt"
+    assert run_script(script, faults=Faults.of({"files.before.slow": 1, "slow_s": 0.01}, "here")) == "a.txt"

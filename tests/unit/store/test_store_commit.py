@@ -194,7 +194,7 @@ asyncio.run(main())
 """
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_what_was_committed(tmp_path: Path) -> None:
     """Where the system takes no more bytes, what was committed stays and the error names file, reason and hint."""
     answer = subprocess.run(
         [sys.executable, "-c", FILLS_UP, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60

@@ -79,7 +79,7 @@ async def test_reading_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_the_next_holder_sweeps(tmp_path: Path) -> None:
+async def test_the_next_holder_removes_half_written_files(tmp_path: Path) -> None:
     """What a killed process left half-written is gone once the lock is held; other hidden files stay."""
     for name in (".run.json.4711.0123abcd.tmp", ".epoch.1.claim.tmp", ".mine.tmp", ".gitignore", "run.tmp"):
         (tmp_path / name).write_bytes(b"")

@@ -100,8 +100,8 @@ async def test_a_released_lock_says_nothing(tmp_path: Path) -> None:
     assert read_holder(tmp_path) is None
 
 
-async def test_looking_disturbs_nobody(tmp_path: Path) -> None:
-    """Somebody who only asks who holds the run never keeps another from holding it."""
+async def test_reading_the_holder_never_blocks_the_lock(tmp_path: Path) -> None:
+    """Reading who holds a run never keeps a process from holding it."""
     async with hold(tmp_path):
         assert [holder.pid for _ in range(10) if (holder := read_holder(tmp_path))] == [os.getpid()] * 10
         with pytest.raises(LockedError):

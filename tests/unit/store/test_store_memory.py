@@ -11,12 +11,7 @@ from classify_batch.errors import StoreError
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
 
 
 async def test_a_crash_takes_what_was_not_committed() -> None:
@@ -70,7 +65,7 @@ async def test_a_full_medium_takes_no_whole_files() -> None:
     assert store.files == {"run.json": b"{}"}
 
 
-async def test_commits_run_out() -> None:
+async def test_the_medium_fails_after_the_given_number_of_commits() -> None:
     """The medium fails after the given number of commits; what comes after a crash is sound again."""
     store = MemoryStore()
     store.fail_after(commits=1)

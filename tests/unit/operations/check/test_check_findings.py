@@ -73,7 +73,7 @@ def test_v2_is_sent_as_many_max_pages_as_are_targeted() -> None:
 
 
 def test_the_least_time_follows_from_the_slower_rate() -> None:
-    """It follows from the slower of the two rates; v2's creates have the documented 40 a second unless told."""
+    """It follows from the slower of the two rates; v2's creates have the documented 40 a second unless set."""
     v2 = {"version": "v2"}
     assert estimate_size(1000, 0, settings(limits={"requests_per_s": 2})).least_s == 10
     assert estimate_size(1001, 0, settings(limits={"requests_per_s": 2})).least_s == 11

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.sandbox import read_billed
-from tests.strangers.stranger import KEY, read_paid, right_type
+from tests.support.independent_server import KEY, read_paid, right_type
 
 COMMAND = (sys.executable, "-m", "classify_batch")
-STRANGER = (sys.executable, str(Path(__file__).with_name("stranger.py")))
+INDEPENDENT_SERVER = (sys.executable, str(Path(__file__).with_name("independent_server.py")))
 PATIENCE_S = 300.0
 TYPES = ("invoice", "contract", "letter")
 
@@ -70,9 +70,9 @@ def listening(
 
 
 @contextmanager
-def stranger(folder: Path, *options: str) -> Iterator[Server]:
-    """The other server, with these habits."""
-    with listening([*STRANGER, *options], folder / "ledger.jsonl", KEY, read_paid) as server:
+def independent_server(folder: Path, *options: str) -> Iterator[Server]:
+    """The independent server, with these habits."""
+    with listening([*INDEPENDENT_SERVER, *options], folder / "ledger.jsonl", KEY, read_paid) as server:
         yield server
 
 

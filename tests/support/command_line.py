@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import select
@@ -11,20 +12,25 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from classify_batch.cli import main as command_line
+from classify_batch.cli.sandbox import parse_pairs, sandbox_command
+from classify_batch.sandbox import Faults, Options, opened, serving
 
 COMMAND = [sys.executable, "-m", "classify_batch"]
 KEY = "llx-s3cr3t-key"
 HEADER = "Bearer s3cr3t-header"
-PATIENCE_S = 20
+PATIENCE_S = 60
+"""How long a test waits for what must happen: a machine may be busy, and who waits in vain fails anyway."""
 WIDTH = 80
 
 
@@ -80,10 +86,11 @@ def calling(
     return call
 
 
-def environment(**values: str) -> dict[str, str]:
-    """For a command in a process of its own."""
+def environment(**values: str | None) -> dict[str, str]:
+    """An environment with a key, and with no setting but a high rate and these; None: without that one."""
     inherited = {name: value for name, value in os.environ.items() if not foreign(name)}
-    return {**inherited, "LLAMA_CLOUD_API_KEY": KEY, "CLASSIFY_BATCH_LIMITS__REQUESTS_PER_S": "1000", **values}
+    given = {"LLAMA_CLOUD_API_KEY": KEY, "CLASSIFY_BATCH_LIMITS__REQUESTS_PER_S": "1000", **values}
+    return {**inherited, **{name: value for name, value in given.items() if value is not None}}
 
 
 def on_a_terminal(*words: str, stderr: bool = False, width: int = WIDTH) -> str:
@@ -107,26 +114,100 @@ def on_a_terminal(*words: str, stderr: bool = False, width: int = WIDTH) -> str:
     return seen.decode()
 
 
-# --- Servers ----------------------------------------------------------------------------------------------------------
+def command(
+    *words: object,
+    folder: Path | None = None,
+    status: int | None = None,
+    environ: Mapping[str, str | None] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """The command line in this process, to its end, with these environment variables and no other setting.
+
+    Imports are the most of what a process of its own would cost. What is about processes (signals, streams that break,
+    limits on memory) asks for `command_process`.
+
+    Args:
+        folder: where it runs.
+        status: with what it must end, if that is given.
+        environ: further variables; None: without that one.
+    """
+    arguments = [*map(str, words)]
+    out, err = (TextIOWrapper(BytesIO(), "utf-8", errors="surrogateescape", newline="") for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name in filter(foreign, list(os.environ)):
+            patch.delenv(name)
+        for name, value in environment(**(environ or {})).items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["classify-batch", *arguments])
+        patch.setattr(logging.root, "handlers", [])  # pytest's own would keep warnings from stderr
+        patch.chdir(folder or Path.cwd())
+        with pytest.raises(SystemExit) as left:
+            command_line.main()
+    assert isinstance(left.value.code, int)
+    texts = [_text_of(stream) for stream in (out, err)]
+    return _judged(subprocess.CompletedProcess(arguments, left.value.code, *texts), status)
 
 
-def command(*words: object) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, to its end."""
-    return subprocess.run(
-        [*COMMAND, *map(str, words)], capture_output=True, text=True, check=False, timeout=120, env=environment()
+def command_process(
+    *words: object,
+    folder: Path | None = None,
+    status: int | None = None,
+    stdin: str = "",
+    environ: Mapping[str, str | None] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """`command` in a process of its own."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, words)],
+        cwd=folder,
+        env=environment(**(environ or {})),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
+    return _judged(done, status)
+
+
+def _judged(done: subprocess.CompletedProcess[str], status: int | None) -> subprocess.CompletedProcess[str]:
+    assert "Traceback" not in done.stderr
+    assert status in (None, done.returncode), done.stderr
+    return done
+
+
+def _text_of(stream: TextIOWrapper) -> str:
+    stream.flush()
+    assert isinstance(stream.buffer, BytesIO)
+    return stream.buffer.getvalue().decode("utf-8", "surrogateescape")
+
+
+def contents(folder: Path) -> Mapping[str, bytes | None]:
+    """All that is in a folder, by path; None for a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+# --- Servers ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def sandbox(*options: str) -> Iterator[str]:
-    """A sandbox in a process of its own; gives its base URL."""
-    command = [*COMMAND, "sandbox", "--api-key", KEY, "--job-duration-s", "0.02", "--job-duration-sigma", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    """A sandbox by these options of the command, on a socket, served by a thread of this process: a process of its own
+    would cost each test most of a second. Gives its base URL."""
+    quick = ("--api-key", KEY, "--job-duration-s", "0.02", "--job-duration-sigma", "0")
+    with (
+        opened(sandbox_options(*quick, *options)) as app,
+        start_blocking_portal("asyncio") as portal,
+        portal.wrap_async_context_manager(serving(app)) as base_url,
+    ):
+        yield base_url
+
+
+def sandbox_options(*words: str) -> Options:
+    """The options that `classify-batch sandbox` would serve by."""
+    values = sandbox_command.make_context("sandbox", list(words)).params
+    faults = Faults.of(parse_pairs(values.pop("fault"), "--fault", "NAME=VALUE"), "--fault")
+    further_keys = parse_pairs(values.pop("further_key"), "--further-key", "KEY=PROJECT")
+    assert (values.pop("port"), values.pop("faults")) == (0, None), "a test serves on any port, and names its faults"
+    return Options.of(**values, further_keys=further_keys, faults=faults)
 
 
 def asked(base_url: str) -> dict[str, Any]:
@@ -137,7 +218,7 @@ def asked(base_url: str) -> dict[str, Any]:
 
 
 class Mirror(ThreadingHTTPServer):
-    """An API that tells what it was told, secrets and all; every job is finished, and no rule ever matches."""
+    """An API that sends back what was sent, secrets and all; every job is finished, and no rule ever matches."""
 
     def __init__(self, refuse: bool = False, **fields: Any) -> None:
         super().__init__(("127.0.0.1", 0), _MirrorHandler)
@@ -207,9 +288,13 @@ def _id_in(path: str) -> str:
     return unquote(path.rpartition("/")[2])
 
 
+ServerT = TypeVar("ServerT", bound=ThreadingHTTPServer)
+
+
 @contextmanager
-def mirror(**options: Any) -> Iterator[Mirror]:
-    with Mirror(**options) as server:
+def served(server: ServerT) -> Iterator[ServerT]:
+    """A server of a test's own, served by a thread."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -217,3 +302,9 @@ def mirror(**options: Any) -> Iterator[Mirror]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def mirror(**options: Any) -> Iterator[Mirror]:
+    with served(Mirror(**options)) as server:
+        yield server

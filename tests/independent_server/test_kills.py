@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.strangers.driving import Run, sandbox, stranger
+from tests.support.real_run import Run, independent_server, sandbox
 
 KILLS = 3
 LEAVES_WITHIN_S = 4.0
 SOME_BYTES = 1000
 
-STRANGER = (
+HABITS = (
     "--lost 0.03 --late-503 0.02 --busy 0.02 --read-5xx 0.03 --order random --list-lag-s 0.5 --get-lag-s 0.3 --fill"
     " --ids odd --results-page 40 --ahead-s 90 --partial 0.05 --words QUEUED --others 3 --omit created_at"
 )
@@ -43,10 +43,14 @@ def kill_and_finish(run: Run, dice: random.Random) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("server", ["stranger", "sandbox"])
+@pytest.mark.parametrize("server", ["independent_server", "sandbox"])
 def test_killed_three_times_nothing_is_lost_and_nothing_paid_twice(tmp_path: Path, server: str) -> None:
     """5,000 files, SIGKILL at three moments, lost answers on top: one outcome each, and each paid once."""
-    serving = stranger(tmp_path, *STRANGER.split()) if server == "stranger" else sandbox(tmp_path, *SANDBOX.split())
+    serving = (
+        independent_server(tmp_path, *HABITS.split())
+        if server == "independent_server"
+        else sandbox(tmp_path, *SANDBOX.split())
+    )
     with serving as listening:
         run = Run(tmp_path, listening, numbered(5000), files_per_job=100)
         codes = run.judge(*kill_and_finish(run, random.Random(server)))
@@ -57,7 +61,7 @@ def test_killed_three_times_nothing_is_lost_and_nothing_paid_twice(tmp_path: Pat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_first_signal_ends_the_run_in_order(tmp_path: Path, number: signal.Signals) -> None:
     """One signal: status 75 within 4 s, sound, and the same command goes on to the end without paying twice."""
-    with stranger(tmp_path, "--delay-s", "0.15") as server:
+    with independent_server(tmp_path, "--delay-s", "0.15") as server:
         run = Run(tmp_path, server, numbered(240))
         with run.start() as process:
             assert run.wait_for_bytes(process, SOME_BYTES)
@@ -75,7 +79,7 @@ def test_a_first_signal_ends_the_run_in_order(tmp_path: Path, number: signal.Sig
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_ends_the_run_at_once(tmp_path: Path, number: signal.Signals, status: int) -> None:
     """Two signals: 130 or 143 without waiting for the answers on the wire, and still nothing is paid twice."""
-    with stranger(tmp_path, "--delay-s", "0.6", "--results-page", "50") as server:
+    with independent_server(tmp_path, "--delay-s", "0.6", "--results-page", "50") as server:
         run = Run(tmp_path, server, numbered(60))
         with run.start() as process:
             assert run.wait_for(process, lambda: server.ledger.exists() and server.ledger.stat().st_size > 0)

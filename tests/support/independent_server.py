@@ -4,10 +4,10 @@ It was written from the API's description alone, shares no code and no library w
 sandbox, and takes every liberty that the description leaves: order and size of pages, optional fields, the spelling of
 times and job ids, how it frames its answers. Run it as a process of its own:
 
-    python stranger.py --ledger FILE [--order random] [--lost 0.1] …
+    python independent_server.py --ledger FILE [--order random] [--lost 0.1] …
 
 It prints its base URL once it listens. Each accepted job becomes a line of the ledger before anything is answered, with
-the files that it answers: a file that two lines answer was paid twice. `GET /stranger` (no key) tells how often it
+the files that it answers: a file that two lines answer was paid twice. `GET /stats` (no key) tells how often it
 was asked what.
 """
 
@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-KEY = "llx-stranger"
+KEY = "llx-independent"
 JOBS = "/api/v1/classifier/jobs"
 PAID_ENDS = frozenset({"SUCCESS", "PARTIAL_SUCCESS"})
 SOON_S = 0.05
@@ -60,7 +60,7 @@ def read_paid(path: Path) -> Counter[str]:
 
 def parser() -> argparse.ArgumentParser:
     """Every habit with its default: an honest server, only another one."""
-    said = argparse.ArgumentParser(description="a stranger that speaks v1 of the classifier's API")
+    said = argparse.ArgumentParser(description="an independent server of v1 of the classifier's API")
     add = said.add_argument
     add("--port", type=int, default=0)
     add("--seed", type=int, default=0)
@@ -140,7 +140,7 @@ def refusal(status: int, detail: object) -> Reply:
     return Reply(status, {"detail": detail})
 
 
-class Stranger:
+class IndependentServer:
     """The project's jobs and the habits of its server."""
 
     def __init__(self, habits: argparse.Namespace) -> None:
@@ -160,7 +160,7 @@ class Stranger:
     # --- Requests -----------------------------------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Reply:
-        if request.path == "/stranger":
+        if request.path == "/stats":
             return Reply(200, dict(self.asked))
         route = self.route(request)
         self.asked[route[0]] += 1
@@ -443,9 +443,9 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 async def main(habits: argparse.Namespace) -> None:
     """Serves until the process is ended."""
-    stranger = Stranger(habits)
-    server = await asyncio.start_server(stranger.serve, "127.0.0.1", habits.port)
-    crowd = asyncio.create_task(stranger.crowd()) if habits.others else None
+    server_state = IndependentServer(habits)
+    server = await asyncio.start_server(server_state.serve, "127.0.0.1", habits.port)
+    crowd = asyncio.create_task(server_state.crowd()) if habits.others else None
     sys.stdout.write(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await (crowd or server.serve_forever())

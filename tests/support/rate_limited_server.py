@@ -174,7 +174,7 @@ def _nothing() -> Limit | None:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A server, what we were told of it, and what is promised.
+    """A server, the rate that we were given for it, and what is promised.
 
     Attributes:
         used_min: of what is allowed, judged from `from_s` on (30 s; below 5 requests a second 150 requests).

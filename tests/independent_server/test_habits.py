@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.strangers.driving import COMMAND, Run, stranger
+from tests.support.real_run import COMMAND, Run, independent_server
 
 HABITS = {
     "bare": "--order oldest --omit created_at,mode,parsing_configuration,total_size,Date --chunked",
@@ -38,7 +38,7 @@ def numbered(count: int, prefix: str = "file") -> list[str]:
 @pytest.mark.parametrize("habits", HABITS.values(), ids=HABITS.keys())
 def test_any_server_that_keeps_the_contract_will_do(tmp_path: Path, habits: str) -> None:
     """Order, page sizes, optional fields, ids, lags and framing of answers are the server's own affair."""
-    with stranger(tmp_path, *habits.split()) as server:
+    with independent_server(tmp_path, *habits.split()) as server:
         run = Run(tmp_path, server, numbered(300))
         assert run.judge(*run.to_end()) == {}
 
@@ -47,7 +47,7 @@ def test_any_server_that_keeps_the_contract_will_do(tmp_path: Path, habits: str)
 @pytest.mark.parametrize("habits", LOSSES.values(), ids=LOSSES.keys())
 def test_lost_create_answers_cost_nothing(tmp_path: Path, habits: str) -> None:
     """Whatever the list leaves out or spells otherwise, a job whose answer was lost is found and not paid again."""
-    with stranger(tmp_path, *habits.split(), "--seed", "5") as server:
+    with independent_server(tmp_path, *habits.split(), "--seed", "5") as server:
         run = Run(tmp_path, server, numbered(200), files_per_job=10, parsing='parsing_configuration = { lang = "de" }')
         codes = run.judge(*run.to_end())
         assert set(codes.values()) <= {"not_answered", "job_error", "job_cancelled"}
@@ -59,7 +59,7 @@ def test_lost_jobs_without_an_answer_cost_nothing(tmp_path: Path, nameless: floa
     """A job of one file that answers nothing is not the one that was paid, and doesn't hold the run up; nor does one
     whose only answer is about no file."""
     habits = f"--lost 0.4 --partial 0.5 --nameless {nameless} --duration-s 0.05 --seed 3"
-    with stranger(tmp_path, *habits.split()) as server:
+    with independent_server(tmp_path, *habits.split()) as server:
         run = Run(tmp_path, server, numbered(20), files_per_job=1)
         assert set(run.judge(*run.to_end()).values()) <= {"not_answered"}
 
@@ -70,7 +70,7 @@ def test_foreign_files_fail_alone(tmp_path: Path, says: str) -> None:
     file_ids = numbered(60)
     file_ids[7], file_ids[33], file_ids[34] = "x.1", "x.10", "x"
     neighbours = [*file_ids, "file-1.x", "p-1", "File", "not"]
-    with stranger(tmp_path, "--foreign", "x", "--foreign-says", says) as server:
+    with independent_server(tmp_path, "--foreign", "x", "--foreign-says", says) as server:
         run = Run(tmp_path, server, neighbours, files_per_job=32)
         assert run.judge(*run.to_end()) == dict.fromkeys(["x.1", "x.10", "x"], "rejected")
 
@@ -78,7 +78,7 @@ def test_foreign_files_fail_alone(tmp_path: Path, says: str) -> None:
 def test_a_file_that_breaks_its_job_fails_alone(tmp_path: Path) -> None:
     """A job that ends with ERROR is split down to the file at fault; the others are paid once."""
     file_ids = [*numbered(40), "broken", *numbered(40, "more")]
-    with stranger(tmp_path, "--poison", "broken", "--duration-s", "0.05") as server:
+    with independent_server(tmp_path, "--poison", "broken", "--duration-s", "0.05") as server:
         run = Run(tmp_path, server, file_ids, files_per_job=40)
         assert run.judge(*run.to_end()) == {"broken": "job_error"}
 
@@ -86,7 +86,7 @@ def test_a_file_that_breaks_its_job_fails_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tokens", ["ignored", "refused"])
 def test_results_that_cannot_be_read_to_their_end_are_not_paid_again(tmp_path: Path, tokens: str) -> None:
     """What can't be read was paid: its files fail and say why, and are not sent again, not by a retry either."""
-    with stranger(tmp_path, "--results-tokens", tokens, "--results-page", "7") as server:
+    with independent_server(tmp_path, "--results-tokens", tokens, "--results-page", "7") as server:
         run = Run(tmp_path, server, numbered(40), files_per_job=10)
         for command in (run.command, [*COMMAND, "resume", str(run.run_dir), "--retry-failed"]):
             run.command = command
@@ -101,6 +101,6 @@ def test_results_that_cannot_be_read_to_their_end_are_not_paid_again(tmp_path: P
 @pytest.mark.slow
 def test_a_list_that_answers_500_for_ever_is_done_without(tmp_path: Path) -> None:
     """Jobs are then asked for by their ids."""
-    with stranger(tmp_path, "--list-fails", "500") as server:
+    with independent_server(tmp_path, "--list-fails", "500") as server:
         run = Run(tmp_path, server, numbered(200))
         assert run.judge(*run.to_end()) == {}

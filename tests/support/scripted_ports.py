@@ -1,5 +1,5 @@
 """What stands on either side of a stage: an API of which a test says what it answers (the calls that it doesn't script
-must not be made), and a journal that keeps what it is told."""
+must not be made), and a journal that keeps what is recorded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ScriptedApi:
 
 
 class KeptJournal:
-    """ports.Journal, which keeps what it is told.
+    """ports.Journal, which keeps what is recorded.
 
     Attributes:
         recorded: the facts, each with the event loop's time.

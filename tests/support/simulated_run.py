@@ -5,7 +5,7 @@
         assert lab.outcomes().keys() == set(lab.file_ids)
 
 Nothing here waits for the real clock: run it under trio's autojump clock. The wire between the two sides is a `Wire`:
-it takes its time, and a test can put its own misfortunes into it.
+it takes its time, and a test can put faults of its own into it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -29,6 +29,7 @@ from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.planner import chunked
 from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.shutdown import Shutdown
+from classify_batch.errors import ExitStatus
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.operations.run import PROGRESS_EVERY_S
 from classify_batch.operations.run_resources import make_api, make_request_gate
@@ -38,12 +39,13 @@ from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.rundir.run_json import write_run_file
-from classify_batch.sandbox import AnswerLost, App, Faults, Options, opened
+from classify_batch.sandbox import AnswerLost, App, Faults, JobTable, Options, opened
 from classify_batch.sandbox.jobs.job_table import count_billed
+from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.settings import Settings
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
-from tests.sandbox.loop_clock import LoopClock
+from tests.support.loop_clock import LoopClock
 
 BASE_URL = "https://sandbox.test"
 RULES = (
@@ -65,6 +67,11 @@ def answer(status: int, body: object = None, **headers: str) -> httpx.Response:
 
 def is_create(request: httpx.Request) -> bool:
     return request.method == "POST"
+
+
+Choose = Callable[[int, int], int]
+KEPT: dict[str, Choose] = {"nothing": min, "half": lambda least, most: (least + most) // 2, "everything": max}
+"""How much of what was pending a power cut leaves."""
 
 
 async def nothing(request: httpx.Request) -> httpx.Response | None:
@@ -95,6 +102,16 @@ class Wire:
     def end(self) -> httpx.AsyncBaseTransport:
         """The client's end."""
         return _End(self)
+
+    def lose_create_answers(self, random: Random, share: float) -> None:
+        """From now on so many answers to creates get lost on the way."""
+
+        async def lose_some(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if is_create(request) and random.random() < share:
+                raise httpx.ReadError("lost")
+            return response
+
+        self.after = lose_some
 
     def count(self, method: str) -> int:
         return sum(each == method for _, each, _ in self.requests)
@@ -220,7 +237,9 @@ class Lab:
                     await http.aclose()
                 self.store, self.stopping = self.store.crash(), Shutdown()  # what the next process finds
 
-    async def run_until_power_cut(self, after_s: float, choose: Callable[[int, int], int] = min) -> Ending | None:
+    async def run_until_power_cut(
+        self, after_s: float, choose: Choose = min, *, retry_failed: bool = False
+    ) -> Ending | None:
         """Runs, and pulls the plug after so long: the store is then what a disk would show. None: it was pulled."""
         found: list[MemoryStore] = []
         endings: list[Ending] = []
@@ -232,7 +251,7 @@ class Lab:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(cut)
-            endings.append(await self.run())
+            endings.append(await self.run(retry_failed=retry_failed))
             tasks.cancel_scope.cancel()
         if found:
             self.store = found[0]
@@ -315,6 +334,28 @@ async def ends_well(lab: Lab) -> None:
     ending = await lab.run()
     assert (ending.state, ending.reason) == ("complete", None)
     assert await lab.judge() == {}
+
+
+async def retried_well(lab: Lab) -> None:
+    """All failed files have an answer now, nothing was paid twice, and verify has nothing to say."""
+    ending = await lab.run(retry_failed=True)
+    assert (ending.state, ending.exit_status) == ("complete", ExitStatus.COMPLETE)
+    assert await lab.judge() == {}
+    assert lab.codes() == {}
+
+
+def change_options(lab: Lab, jobs: Iterable[SandboxJob] | None = None, **options: object) -> None:
+    """The same sandbox under other options; with the jobs that it has, or with these in their place."""
+    changed = Options.of(**(lab.app.options.model_dump() | {"faults": lab.app.options.faults} | options))
+    job_table = JobTable(changed, lab.app.job_table.seed)
+    for job in lab.app.job_table if jobs is None else jobs:
+        job_table.add_job(job)
+    lab.app = lab.wire.app = App(changed, job_table, lab.app.project, wall_s=LoopClock().wall_s)
+
+
+def change_faults(lab: Lab, **faults: object) -> None:
+    """Other faults from now on; none, where none is named."""
+    change_options(lab, faults=Faults.of(faults, "faults"))
 
 
 @contextmanager

@@ -1,0 +1,58 @@
+"""The directory of a complete run of any size, written straight to the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from zlib import crc32
+
+from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
+from classify_batch.model import AttemptKey, Part, Segment
+from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
+from classify_batch.rundir.plan import plan_line
+from classify_batch.vocabulary import Kind
+
+RESULT = (
+    '{"file_id":"%s","outcome":"classified","type":"invoice","confidence":%s,"reasoning":"line items and a total",'
+    '"mode":"FAST","job_id":"j","chunk":%d,"attempt":1,"classified_at":"2026-11-22T01:00:00Z"}\n'
+)
+
+
+def write_complete_run(run: Path, files: int, files_per_job: int, confidence: float = 0.9) -> None:
+    """So many files in jobs of so many, each classified with the same confidence."""
+    run.mkdir()
+    digest = hashlib.sha256()
+    with (run / "plan.jsonl").open("wb") as plan:
+        for number, file_ids in enumerate(chunks_of(files, files_per_job)):
+            line = plan_line(number, file_ids).encode()
+            digest.update(line)
+            plan.write(line)
+    chunks = -(-files // files_per_job)
+    told = {"format": 1, "run_id": "r", "created_at": "2026-11-22T01:00:00Z", "settings": {}, "identity": {}}
+    told |= {"files": files, "duplicates": 0, "chunks": chunks, "plan_sha256": digest.hexdigest()}
+    data = json.dumps(told).encode()
+    (run / "run.json").write_bytes(data)
+    (run / "failures.jsonl").touch()
+    with (run / "journal.jsonl").open("wb") as journal, (run / "results.jsonl").open("wb") as results:
+        journal.write(encode_about_run(1, 1.0, 0, Kind.OPENED, {"run_sha256": hashlib.sha256(data).hexdigest()}))
+        seq = 1
+        for number, file_ids in enumerate(chunks_of(files, files_per_job)):
+            start = results.tell()
+            lines = "".join(RESULT % (file_id, confidence, number) for file_id in file_ids).encode()
+            results.write(lines)
+            for fact in facts_of(number, Segment(start, results.tell(), crc32(lines)), len(file_ids)):
+                seq += 1
+                journal.write(encode_facts(seq, 1.0, seq - 1, [fact]))
+
+
+def chunks_of(files: int, files_per_job: int) -> Iterator[list[str]]:
+    for start in range(0, files, files_per_job):
+        yield [f"f11e0000-0000-4000-8000-{n:012d}" for n in range(start, min(files, start + files_per_job))]
+
+
+def facts_of(chunk: int, results: Segment, files: int) -> list[Fact]:
+    key, tally = AttemptKey(chunk, 1), Tally({"classified": files}, {"invoice": files})
+    ended = Ended(key, Kind.COLLECTED, results, tally=tally)
+    return [Submitting(key, Part(chunk), 1.0), Submitted(key, "j", 1.0), Finished(key, "SUCCESS", 1.0), ended]

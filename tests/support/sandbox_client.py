@@ -1,0 +1,52 @@
+"""Requests to a sandbox in this process, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import httpx
+from trio.testing import MockClock
+
+from classify_batch.sandbox import Options, opened
+from tests.support.loop_clock import LoopClock
+
+RULES = [
+    {"type": "invoice", "description": "has line items and a total"},
+    {"type": "letter", "description": "has a salutation and a signature"},
+]
+
+
+def run_script(
+    script: Callable[[httpx.AsyncClient], Awaitable[Any]],
+    key: str = "sandbox",
+    *,
+    real_time: bool = False,
+    **options: Any,
+) -> Any:
+    """What a script returns that is given a client of a sandbox with these options."""
+
+    async def main() -> Any:
+        clock = LoopClock()
+        with opened(Options(**{"seed": 1, **options}), clock.wall_s) as app:
+            headers = {"Authorization": f"Bearer {key}"}
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+                return await script(client)
+
+    if real_time:
+        return anyio.run(main)
+    return anyio.run(main, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
+
+
+async def stats_of(client: httpx.AsyncClient) -> Any:
+    return (await client.get("/sandbox/stats")).json()
+
+
+def where_of(response: httpx.Response) -> list[list[Any]]:
+    """Where a 422 says the faults are, once its shape is as documented."""
+    assert response.status_code == 422
+    detail = response.json()["detail"]
+    assert all(set(fault) == {"loc", "msg", "type"} for fault in detail)
+    return [fault["loc"] for fault in detail]
