@@ -1,4 +1,5 @@
-"""What each version of the API can do, one row a version. Nothing else compares versions by their names.
+"""What each version of the API can do, one row a version. Only the places that choose a version's class compare
+versions by their names.
 
 A further version is a row here, its bodies in `protocol`, and its calls in `llamacloud`.
 """

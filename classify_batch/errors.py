@@ -130,7 +130,7 @@ class ApiError(ClassifyBatchError):
     """A call that brought no usable answer.
 
     Attributes:
-        call: "create", "get", "list", "results" or "files".
+        call: "create", "get", "list", "results", "cancel", "files", "upload" …, as in `ApiClient.send_request`.
         verdict: what it means for that call.
         status: the HTTP status, or None where no answer came.
         detail: the server's own words, cleaned of control characters and cut to 500 characters.

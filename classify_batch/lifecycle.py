@@ -1,10 +1,9 @@
 """A chunk's life as one table.
 
-A planned chunk goes out as an attempt. Every attempt that was begun is ended by exactly one fact that disposes of all
-its files at once: `collected` (each file has its outcome, or goes out again), `split` (the job ended badly; its files
-go out again, in other parts) or `rejected` (the API said no; likewise). Files that go out again are named in the very
-fact that ends the attempt, so there is no moment at which a file is in nobody's hands, and replaying the journal never
-has to decide anything anew.
+A planned chunk is sent as an attempt. Exactly one fact ends each attempt and disposes of all its files: `collected`
+(each file has its outcome or is sent again), `split` (the job failed; its files are sent again in other parts) or
+`rejected` (the API refused them; likewise). Files that are sent again are named in the very fact that ends the attempt:
+so at no moment is a file in nobody's hands, and replaying the journal never has to decide anything anew.
 
 `submitting` may be written again under the same attempt: it is the same intent, sent once more after it was proven that
 the first call left no job behind.
@@ -105,7 +104,7 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The job reached an end. `duration_s` is what was learned for the timing of later looks."""
+    """The job reached an end. `duration_s`: seconds; later polls are timed by it."""
 
     key: AttemptKey
     status: str

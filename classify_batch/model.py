@@ -243,9 +243,9 @@ class Job:
 
     Attributes:
         submitted_at_s: wall time at which we learned of it.
-        timed: whether its duration teaches anything: we saw it begin, and looked at it since.
+        timed: whether its duration teaches anything: we saw it begin, and polled it since.
         reopened: whether it was given up as overdue before: if the API forgot it meanwhile, it stays given up.
-        finished: what the API showed when it was finished; None while it is out, and for ever if it is overdue.
+        finished: what the API showed when it was finished; None while it is in flight, and for ever if it is overdue.
     """
 
     attempt: Attempt

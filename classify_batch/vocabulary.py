@@ -14,7 +14,7 @@ RUN_JSON = "run.json"
 PLAN_JSONL = "plan.jsonl"
 MANIFEST_JSON = "manifest.json"
 TUNE_JSON = "tune.json"
-"""By this file a running process is told new limits; the one that holds the run takes it away when it obeys."""
+"""`tune` writes new limits into this file; the running process applies them and removes it."""
 
 
 class Log(StrEnum):

@@ -36,7 +36,7 @@ RESULTS_ATTEMPTS_MAX = 12
 
 READ_AGAIN_S_FIRST = 1.0
 
-LATE_MAX = 1000
+WAITING_JOBS_MAX = 1000
 """How many jobs may wait for late results side by side. Beyond that, the collectors wait for them."""
 
 
@@ -46,15 +46,15 @@ class Settled:
 
     Attributes:
         answers: (file ID, answer) of the answered files.
-        odd: warnings about answers that nobody asked for.
-        only_foreign: one of the answered file IDs, where none of them was asked for. Not for a job that is read again
-            by `--retry-failed`: it held other files, too, which have their outcomes.
+        warnings: about answers that nobody asked for.
+        only_foreign: set if the job answered only files that it wasn't asked for: one of their IDs. Never set for a
+            recheck: that job also held files that have their outcomes by now.
     """
 
     answers: list[tuple[str, Answer]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     again: tuple[Part, ...] = ()
-    odd: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     only_foreign: str | None = None
 
 
@@ -69,7 +69,7 @@ class Collector:
         self._shutdown = context.shutdown
         self._specs = context.settings.specs
         self._limits = context.settings.limits
-        self._late_slots = anyio.Semaphore(LATE_MAX)
+        self._late_slots = anyio.Semaphore(WAITING_JOBS_MAX)
         self._results_read = 0
 
     async def work(self, finished: ObjectReceiveStream[Job]) -> None:
@@ -109,7 +109,7 @@ class Collector:
             if view is not None and not view.answered:
                 await anyio.sleep(self._limits.settle_s)
                 job = replace(job, finished=await self._poll_failed_job_again(view))
-                view, seen_s = job.finished, anyio.current_time()
+                view, seen_s = job.finished, anyio.current_time()  # only now is it known that the job has answers
             if view is None:
                 self._end_attempt(job, Settled(failures=overdue(job)))
             elif view.answered:
@@ -138,8 +138,8 @@ class Collector:
                 return answers
 
     async def _poll_failed_job_again(self, view: JobView) -> JobView | None:
-        """Polls a job once more that was shown as failed. One that is not shown any more stays failed. One that is in
-        flight after all is waited for; None where that takes too long."""
+        """Polls a failed job once more. If the API doesn't show it any more, it stays failed. If it is in flight after
+        all, it is waited for; None: that takes longer than `limits.job_timeout_s`."""
         until_s = anyio.current_time() + self._limits.job_timeout_s
         while anyio.current_time() < until_s:
             try:
@@ -211,19 +211,20 @@ class Collector:
         )
 
     def _end_attempt(self, job: Job, settled: Settled, billed: float | None = None) -> None:
-        for words in settled.odd:
+        for words in settled.warnings:
             self._context.warn(f"job {clean(job.job_id)}: {words}")
         view, mode = job.finished, self._specs.of(job.attempt.part).mode
-        only_again = bool(settled.again) and not settled.answers and not settled.failures
+        all_requeued = bool(settled.again) and not settled.answers and not settled.failures
         bad = view is not None and not view.answered
         self._recorder.end(
             job.attempt,
-            Kind.SPLIT if only_again and bad else Kind.COLLECTED,
+            Kind.SPLIT if all_requeued and bad else Kind.COLLECTED,
             job_id=job.job_id,
             answers=[AnsweredFile(file_id, answer, job.job_id, mode) for file_id, answer in settled.answers],
             failures=settled.failures,
             again=settled.again,
-            free=view is not None and view.status == JobStatus.ERROR,  # a cancelled one may be billed: nobody says
+            free=view is not None
+            and view.status == JobStatus.ERROR,  # the vendor says that ERROR is free, and nothing about CANCELLED
             billed=billed,
         )
 
@@ -264,11 +265,11 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
     ours: dict[str, str] | None = None
     positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
     answered: dict[str, Answer] = {}
-    twice = nameless = foreign = 0
+    conflicting = unnamed = foreign = 0
     named, foreign_file_id = False, None
     for answer in answers:
         if answer.file_id is None:
-            nameless += 1
+            unnamed += 1
             continue
         file_id: str | None = answer.file_id
         if file_id not in positions:
@@ -282,7 +283,7 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
         if not answer.answered:
             continue
         if file_id in answered:
-            twice += answered[file_id] != answer
+            conflicting += answered[file_id] != answer
         else:
             answered[file_id] = answer
     if foreign_file_id is not None and not named and not attempt.part.recheck:
@@ -292,12 +293,12 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
     words = withheld or f"no answer in a job that ended with {clean(view.status)}"
     if view.error_message:
         words += f": {view.error_message}"
-    odd = [
+    warnings = [
         f"{count} {what}"
         for count, what in (
-            (nameless, "answers name no file; they are ignored"),
+            (unnamed, "answers name no file; they are ignored"),
             (foreign, "answers are about files that were not asked for; they are ignored"),
-            (twice, "files have two different answers; the first counts"),
+            (conflicting, "files have two different answers; the first counts"),
         )
         if count
     ]
@@ -305,7 +306,7 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
         list(answered.items()),
         [] if again else [Failure(position, FailureCode.NOT_ANSWERED, words) for position in missing],
         again,
-        odd,
+        warnings,
     )
 
 
@@ -320,7 +321,8 @@ def parts_to_requeue(attempt: Attempt, missing: Sequence[int], attempts: int) ->
 
 
 def settle_bad(attempt: Attempt, view: JobView, attempts: int, *, others_suspect: bool = False) -> Settled:
-    """A job that ended with ERROR or CANCELLED. `others_suspect`: see lifecycle.after_bad_job."""
+    """What follows for a job that ended with ERROR or CANCELLED. `others_suspect`: whether another file of the chunk
+    may have been the reason of the failed jobs that its files shared."""
     again = after_bad_job(attempt.part, attempt.positions, attempts, others_suspect=others_suspect)
     if again:
         return Settled(again=again)

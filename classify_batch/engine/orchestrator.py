@@ -63,10 +63,11 @@ GRACE_S = 2.5
 COLLECTORS_MAX = 16
 
 UNBOUNDED = 1_000_000_000
+"""Slots where `jobs_in_flight` is 0; also the size of a stream whose items each hold a slot, so that it never fills."""
 
 UNCOLLECTED_MAX = 256
-"""How many finished jobs may wait for a collector while the poller goes on. Beyond that it waits, no slot gets free,
-and no more is submitted than can be collected."""
+"""How many finished jobs may wait for a collector. At more, the poller waits: it frees no slot, so nothing new is
+submitted."""
 
 log = logging.getLogger("classify_batch")
 
@@ -336,8 +337,8 @@ class Orchestrator:
             self._over.set()
 
     async def _start_stages(self, tasks: TaskGroup, submit_only: bool) -> None:
-        """Creates the streams, and the tasks that own their ends. Nothing is awaited in between, so that no
-        cancellation leaves a stream without a task that closes it."""
+        """Creates the streams, and the tasks that own their ends. After the first line nothing is awaited: a
+        cancellation in between would leave a stream without a task that closes it."""
         known = await known_project(self._standing, self._plan)
         settings, limits, context = self._settings, self._settings.limits, self._context
         intake_send, intake = anyio.create_memory_object_stream[Attempt](0)

@@ -81,7 +81,7 @@ class OutcomeRecorder:
             job_id: the job that it was; None where it never was one. Each answer names the job that gave it.
             free: whether it cost nothing, where the API doesn't say what was billed.
             billed: credits that the API said were billed.
-            found, created_at_s: see states.Ended.
+            found, created_at_s: see lifecycle.Ended.
         """
         at_s = self._clock.wall_s()
         at = to_iso(at_s)

@@ -35,8 +35,8 @@ from classify_batch.rundir.plan import PlanReader
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import BILLED, CREDITS, UNBILLED, FailureCode, Kind, Log, earlier_failures_name
 
-HEARS_EVERY = 256
-"""Steps of a long loop between two moments in which a stop is heard."""
+CHECK_STOP_EVERY = 256
+"""Steps of a long loop between two checks whether the run was asked to stop."""
 
 Each = TypeVar("Each")
 
@@ -211,7 +211,7 @@ def _learn_from_entry(entry: Entry, failed: _FailedFiles, past: dict[AttemptKey,
             known.learn(entry, item, failed.sizes[item.chunk])
 
 
-# --- Stops are heard --------------------------------------------------------------------------------------------------
+# --- Stops in long loops ----------------------------------------------------------------------------------------------
 
 
 async def _stream_blocks(store: RunStore, log: Log, end: int | None, shutdown: Shutdown) -> AsyncGenerator[bytes, None]:
@@ -224,7 +224,7 @@ async def _stream_blocks(store: RunStore, log: Log, end: int | None, shutdown: S
 
 async def _until_stopped(items: Iterable[Each], shutdown: Shutdown) -> AsyncGenerator[Each, None]:
     for number, item in enumerate(items):
-        if number % HEARS_EVERY == 0:
+        if number % CHECK_STOP_EVERY == 0:
             await checkpoint()
             _raise_if_stopped(shutdown)
         yield item

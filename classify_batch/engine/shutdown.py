@@ -1,7 +1,8 @@
 """How a run ends before it is complete.
 
-A stop either leaves at once (what is being written is finished first), or ends the creates only, so that the jobs that
-are out, and paid, are still collected. The first reason counts; a stop that leaves at once replaces one that collects.
+A stop either leaves at once (what is being written is finished first), or ends the creates only, so that jobs in
+flight, which are paid, are still collected. The first reason counts; a stop that leaves at once replaces one that
+collects.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from classify_batch.model import AttemptKey
 class Stop:
     """Why a run stops, for people (`reason`, `hint`) and for schedulers (`status`).
 
-    `collects`: what is out is still collected.
+    `collects`: jobs in flight are still collected.
     """
 
     reason: str
@@ -73,7 +74,7 @@ class Shutdown:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Marks what should be finished before the run leaves: a create on the wire, a result being committed."""
+        """Marks a create call that is on the wire: the run waits for it before it leaves."""
         self._busy += 1
         try:
             yield

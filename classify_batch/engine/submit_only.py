@@ -19,9 +19,9 @@ from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import Job
 from classify_batch.rundir.journal.replay import RunSnapshot
 
-EVERY_S = 0.05
+CHECK_EVERY_S = 0.05
 
-PATIENCE_S = 5.0
+LAST_CREATES_S = 5.0
 """What is on its way when no more jobs are made has so long to become one, or to be given back."""
 
 AMBIGUOUS_S = 2.0
@@ -61,15 +61,15 @@ class SubmitOnly:
 
     async def _stop_when_submitted(self) -> None:
         while self._shutdown.creating and not self._all_submitted():  # noqa: ASYNC110 - these set no event together
-            await anyio.sleep(EVERY_S)
+            await anyio.sleep(CHECK_EVERY_S)
         with anyio.move_on_after(AMBIGUOUS_S):
             while self._shutdown.creating and not (self._all_submitted() and not self._reconciler.ambiguous_attempts):  # noqa: ASYNC110
-                await anyio.sleep(EVERY_S)
+                await anyio.sleep(CHECK_EVERY_S)
         stop = self._shutdown.stop  # somebody else's reason counts
         self._shutdown.ask(self._stop_reason)  # what waits for room is given back
-        with anyio.move_on_after(PATIENCE_S):
+        with anyio.move_on_after(LAST_CREATES_S):
             while self._jobs_being_created > 0:  # noqa: ASYNC110 - likewise
-                await anyio.sleep(EVERY_S)
+                await anyio.sleep(CHECK_EVERY_S)
         self._shutdown.ask(replace(stop or self._stop_reason, collects=False))
 
     @property

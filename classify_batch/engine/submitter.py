@@ -31,21 +31,22 @@ from classify_batch.vocabulary import FailureCode, Kind
 
 PLAN_FULL_WAIT_S = 15.0
 PLAN_FULL_ATTEMPTS_MAX = 40
-"""That is ten minutes in which none of our jobs made room: others fill the plan, or a monthly count is used up."""
+"""40 waits of 15 s are ten minutes without a job of ours in flight: others fill the plan, or a monthly count is used
+up."""
 
 NO_JOB_CREATES_MIN = 5
 """So many creates in a row without a job show that the API makes none. Fewer may lie hours apart: while all slots are
 taken, nothing is created."""
 
 AMBIGUOUS_CALLS_MAX = 2
-"""So often a create is repeated under its transaction ID when its answers get lost. Then the list is read: it may show
-the job, and nothing documents for how long the server remembers a transaction."""
+"""A create is sent at most twice under its transaction ID when answers get lost. Then the list is read. No document
+says how long the server remembers a transaction ID."""
 
-_VENDORS_WORDS = re.compile(r"\bFile ID (\S+) is not in\b")
+_FILE_NOT_IN_PROJECT = re.compile(r"\bFile ID (\S+) is not in\b")
 """`File ID … is not in Project ID …`: only this word is the file's ID; another word may be the ID of another file."""
 
 _PUNCTUATION = "\"'`.,;:!?()[]{}<>…"
-"""What may stand around an ID in a sentence. An ID may contain any of it, so words are compared as a whole."""
+"""Punctuation around an ID in a message. An ID may contain it, too, so each word is compared with and without it."""
 
 
 class _NoMoreCreatesError(Exception):
@@ -116,11 +117,13 @@ class Submitter:
                     return
                 await submitted.send(job)
                 if not self._api.idempotent:
-                    await self._journal.durable()  # else a later process would have to reconcile it
+                    await (
+                        self._journal.durable()
+                    )  # v1 only: if the job ID is lost in a kill, a later process has to search for the job
 
     def _as_ambiguous_create(self, attempt: Attempt, error: ApiError) -> AmbiguousCreate | None:
         """What the reconciler has to find out after a failed create; None where it was certainly not accepted."""
-        left_s = anyio.current_time()
+        left_s = anyio.current_time()  # a moment late is safe; a moment early would end the wait too soon
         if error.verdict is Verdict.AMBIGUOUS:
             self._note_ambiguous_create(attempt, error)
             return AmbiguousCreate(attempt, left_s, self._accept_s)
@@ -140,8 +143,8 @@ class Submitter:
             return await self._create_when_plan_has_room(intent)
 
     async def _create_when_plan_has_room(self, intent: _Intent) -> JobView:
-        """Tries again whenever one of our jobs has ended, one attempt at a time; gives up when none has for ten
-        minutes."""
+        """Tries again whenever one of our jobs has ended, one attempt at a time. Gives up after ten minutes in which
+        none of our jobs was in flight."""
         tries = 0
         while True:
             try:
@@ -152,9 +155,8 @@ class Submitter:
                 if tries == PLAN_FULL_ATTEMPTS_MAX:
                     words, hint = str(error), "wait for the plan's count, or raise it"
                     raise ApiError("create", Verdict.PERSON, words, status=error.status, hint=hint) from error
-            tries = (
-                0 if await self._wait_for_job_to_end(PLAN_FULL_WAIT_S) or self._journal.jobs_in_flight else tries + 1
-            )
+            ended = await self._wait_for_job_to_end(PLAN_FULL_WAIT_S)
+            tries = 0 if ended or self._journal.jobs_in_flight else tries + 1
 
     async def _wait_for_job_to_end(self, within_s: float) -> bool:
         """Waits for one of our jobs to end, for at most `within_s`, and only while creates may leave. Whether one
@@ -301,6 +303,7 @@ class _Intent:
             self.attempt = replace(self.attempt, ambiguous=True)
 
     async def about_to_send(self) -> None:
+        # Asked here, after all waiting: a create that has not left yet is never ambiguous.
         if not self._shutdown.creating:
             raise _NoMoreCreatesError
         self._unanswered_call.enter_context(self._shutdown.busy())
@@ -330,7 +333,7 @@ def stop_for_shared_job(job_id: str) -> Stop:
     return Stop(
         f"the API answered two creates with the same job ({clean(job_id)})",
         ExitStatus.PERSON,
-        "report it to whoever runs the API; what the other create made is looked for by the same command, later",
+        "report it to the vendor of the API; the same command finds out later what became of the other create",
     )
 
 
@@ -354,8 +357,8 @@ def positions_named_in(attempt: Attempt, error: ApiError) -> list[int]:
     if by_index:
         return sorted(set(by_index))
     pairs = list(zip(attempt.positions, attempt.file_ids, strict=True))
-    named = set(_VENDORS_WORDS.findall(error.detail))
+    named = set(_FILE_NOT_IN_PROJECT.findall(error.detail))
     if positions := [position for position, file_id in pairs if file_id in named]:
         return positions
-    words = {part for word in error.detail.split() for part in (word, word.strip(_PUNCTUATION))}
+    words = {text for word in error.detail.split() for text in (word, word.strip(_PUNCTUATION))}
     return [position for position, file_id in pairs if file_id in words]

@@ -84,6 +84,7 @@ class WorkQueue:
             accept_s: for how long after that one may still be accepted.
         """
         async with submitted, ambiguous:
+            # Accepted ones first: they were paid, and there may be more of them than slots.
             for key, left in sorted(self._standing.open.items(), key=accepted_first):
                 await self._slots.acquire()
                 attempt = await self._resume_attempt(key, left)

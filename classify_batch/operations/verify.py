@@ -179,7 +179,7 @@ async def check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, o
         journal = Reader(Log.JOURNAL)
         async for block in stream_blocks(store, Log.JOURNAL):
             for entry, _ in journal.feed(block):
-                # From here on failures.jsonl is a new file: the earlier one was renamed.
+                # From here on failures.jsonl begins anew: its lines so far were copied to failures.N.jsonl.
                 if entry.kind is Kind.REOPENED:
                     generation += 1
                     failures = open_segments(failures_file_name(generation, standing.generation))
@@ -213,7 +213,8 @@ async def check_uncommitted(
 
 
 def failures_file_name(generation: int, last: int) -> str:
-    """Each `retry_failed` begins a new generation: it renames the failures so far, and begins failures.jsonl anew."""
+    """Each `retry_failed` begins a new generation: its failures so far were copied to
+    failures.N.jsonl, and failures.jsonl begins anew."""
     return Log.FAILURES if generation == last else earlier_failures_name(generation + 1)
 
 

@@ -1,4 +1,4 @@
-"""`plan.jsonl`: who goes out with whom. Written once, read for as long as the run lasts, never changed.
+"""`plan.jsonl`: which files are sent together. Written once, read for as long as the run lasts, never changed.
 
 A line per chunk, numbered from 0 without gaps, as `json.dumps` writes it with `ensure_ascii=False`:
 

@@ -43,6 +43,7 @@ async def run_with_step(lab: Lab, after_s: float, step_s: float, run: Callable[[
 @STEPS_S
 @BOTH
 async def test_jobs_in_flight_are_not_overdue_because_the_clock_was_set(version: str, step_s: float) -> None:
+    """Their ages follow the event loop's clock, which nobody sets."""
     with laboratory(40, files_per_job=4, version=version, job_duration_s=60.0, job_duration_sigma=0) as lab:
         await run_with_step(lab, 20.0, step_s, lambda: ends_well(lab))
         assert lab.codes() == {}

@@ -97,7 +97,7 @@ class Poller:
                     await self._wait_for_news_until(until_s)
         except ApiError as error:
             self._shutdown.ask(Stop.because(error))
-            await anyio.sleep_forever()
+            await anyio.sleep_forever()  # the stop is under way: returning would close the streams under the others
 
     async def _wait_for_news_until(self, until_s: float) -> None:
         self._changed = anyio.Event()
@@ -207,6 +207,7 @@ class Poller:
             job, duration_s = self._schedule.finish(view.job_id, anyio.current_time())
             message = None if view.error_message is None else clean(view.error_message)
             self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
+            # The slot is freed before the send, which waits where the collectors are behind.
             self._slots.release()
             await finished.send(replace(job, finished=view))
         elif is_overdue(watched, anyio.current_time(), self._limits.job_timeout_s):

@@ -24,18 +24,18 @@ from classify_batch.limits.retry import Backoff
 from classify_batch.model import Job
 
 LIST_PAGES_PER_JOB = 0.87
-"""What polling the list may cost, in pages a job."""
+"""What polling the list may cost, in pages a job. With the create and the results call that makes 3 requests a job."""
 
 LIST_POLL_SHARE_MIN = 0.02
 LIST_POLL_SHARE_MAX = 0.075
-"""The gap between two polls of the list, as a share of the mean duration: the end of a job is seen after half of it, in
-the mean."""
+"""Bounds of the gap between two polls of the list, as a share of the mean duration. On average a job's end is seen half
+a gap late."""
 
 LIST_POLL_REST = 1.0
 """After a poll of the list, at least so many times as long as it took are left to other requests."""
 
 PAGE_WORTH = 0.1
-"""A page that is expected to show fewer ends than this costs more than polling its jobs by their IDs."""
+"""So many ended jobs a page must be expected to show at each poll; else polling its jobs by their IDs costs less."""
 
 GAP_S_MIN = 0.005
 GAP_S_MAX = 30.0
@@ -43,7 +43,7 @@ RATE_SHARE = 0.5
 RATE_SHARE_PRESSED = 0.09
 
 AGES_MAX = 1000
-"""The youngest jobs decide when all of them have ended: so many of them are looked at, and the oldest one."""
+"""How many of the youngest jobs an estimate of the time left uses, and the oldest one: the youngest end last."""
 
 LIST_REST_S_MIN = 5.0
 LIST_REST_S_MAX = 300.0
@@ -75,8 +75,8 @@ class Watched:
     """A job in flight. All times are the event loop's, in seconds.
 
     Attributes:
-        since_s: when it was added.
-        in_flight_s: when it was last seen in flight.
+        since_s: when it was added to the schedule.
+        seen_in_flight_s: when it was last seen in flight.
         next_poll_s: when to poll it by its ID; infinite while the list shows it.
         listed: whether the list shows it, as far as is known.
         missing_since_s: since when the API answers 404 for it.
@@ -85,16 +85,17 @@ class Watched:
 
     job: Job
     since_s: float
-    in_flight_s: float
+    seen_in_flight_s: float
     next_poll_s: float = math.inf
     listed: bool = True
     missing_since_s: float | None = None
     earlier_s: float = 0.0
 
     def age(self, now_s: float) -> Age:
-        seen = self.in_flight_s > self.since_s
+        seen = self.seen_in_flight_s > self.since_s
         return Age(
-            self.in_flight_s - self.since_s + self.earlier_s if seen else 0.0, now_s - self.since_s + self.earlier_s
+            self.seen_in_flight_s - self.since_s + self.earlier_s if seen else 0.0,
+            now_s - self.since_s + self.earlier_s,
         )
 
 
@@ -130,7 +131,7 @@ class PollSchedule:
         watched = self.jobs.pop(job_id)
         if not watched.job.timed:
             return watched.job, None
-        duration_s = (watched.in_flight_s + now_s) / 2 - watched.since_s
+        duration_s = (watched.seen_in_flight_s + now_s) / 2 - watched.since_s
         self._durations.learn(duration_s)
         return watched.job, duration_s
 
@@ -154,15 +155,17 @@ class PollSchedule:
         list_poll_s = self._next_list_poll_s() if self._polling_list else math.inf
         if list_poll_s <= now_s and room.backlog_s > room.interval_s:
             most_s = self._list_polled_s + self._pages * room.interval_s / RATE_SHARE_PRESSED
+            # Other requests wait: the poll lets them go first, but keeps its least share of the rate.
             list_poll_s = max(list_poll_s, min(most_s, now_s + room.backlog_s))
         if list_poll_s <= now_s:
+            # After a rest our jobs may have moved far down the list.
             return PollList(self._pages if not self._list_rests else max(1, len(self.jobs) // 4))
         job_poll_s = self._polls[0][0] if self._polls else math.inf
         if job_poll_s <= now_s and room.backlog_s > room.interval_s:
             job_poll_s = min(job_poll_s + room.interval_s / RATE_SHARE_PRESSED, now_s + room.backlog_s)
         if job_poll_s <= now_s and (due := self._due_job_ids(now_s)):
             return PollJobs(due)
-        if job_poll_s <= now_s:
+        if job_poll_s <= now_s:  # only outdated entries were due, and they are gone now
             job_poll_s = self._polls[0][0] if self._polls else math.inf
         return Wait(min(list_poll_s, job_poll_s))
 
@@ -183,7 +186,7 @@ class PollSchedule:
                 continue
             watched.listed = job_id in listed
             if watched.listed:
-                watched.in_flight_s, watched.next_poll_s, watched.missing_since_s = now_s, math.inf, None
+                watched.seen_in_flight_s, watched.next_poll_s, watched.missing_since_s = now_s, math.inf, None
             else:
                 self._unlisted += 1
                 if watched.next_poll_s == math.inf:
@@ -196,7 +199,7 @@ class PollSchedule:
     def record_job_poll(self, job_id: str, now_s: float) -> None:
         """A job was polled by its ID and is still in flight."""
         if (watched := self.jobs.get(job_id)) is not None:
-            watched.in_flight_s, watched.missing_since_s = now_s, None
+            watched.seen_in_flight_s, watched.missing_since_s = now_s, None
             self._schedule_poll(watched, now_s + self._poll_gap_s(watched, now_s))
 
     def record_list_failure(self, now_s: float) -> None:
@@ -215,7 +218,7 @@ class PollSchedule:
         self._room = room
         for watched in self.jobs.values():
             if watched.next_poll_s != math.inf:
-                at_s = watched.in_flight_s + self._poll_gap_s(watched, watched.in_flight_s)
+                at_s = watched.seen_in_flight_s + self._poll_gap_s(watched, watched.seen_in_flight_s)
                 watched.next_poll_s = min(watched.next_poll_s, max(now_s, at_s))
         self._polls = [
             (watched.next_poll_s, job_id) for job_id, watched in self.jobs.items() if watched.next_poll_s != math.inf
@@ -238,9 +241,9 @@ class PollSchedule:
     def _poll_time_of_unlisted(self, watched: Watched, now_s: float) -> float:
         """When to poll a job that the list didn't show: its gap began when it was last seen, not now."""
         gap_s = self._poll_gap_s(watched, now_s)
-        if watched.in_flight_s == watched.since_s or gap_s > GAP_S_MAX:
+        if watched.seen_in_flight_s == watched.since_s or gap_s > GAP_S_MAX:
             return now_s + gap_s
-        return min(now_s + gap_s, max(now_s, watched.in_flight_s + GAP_S_MAX))
+        return min(now_s + gap_s, max(now_s, watched.seen_in_flight_s + GAP_S_MAX))
 
     def _next_list_poll_s(self) -> float:
         mean_s = self._durations.mean_s
@@ -277,7 +280,8 @@ class PollSchedule:
         heapq.heappush(self._polls, (at_s, watched.job.job_id))
 
     def _due_job_ids(self, now_s: float) -> tuple[str, ...]:
-        """The jobs that are due. Older entries for jobs that were polled since are dropped on the way."""
+        """The jobs that are due. Entries that a later schedule replaced are dropped: a heap can't remove them
+        earlier."""
         due: list[str] = []
         while self._polls:
             at_s, job_id = self._polls[0]
@@ -285,7 +289,7 @@ class PollSchedule:
             if watched is not None and watched.next_poll_s == at_s:
                 if at_s > now_s:
                     break
-                watched.next_poll_s = math.inf
+                watched.next_poll_s = math.inf  # until `record_job_poll` schedules it again
                 due.append(job_id)
             heapq.heappop(self._polls)
         return tuple(due)

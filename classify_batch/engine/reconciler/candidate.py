@@ -11,6 +11,7 @@ from classify_batch.vocabulary import JobStatus
 
 READ_AGAIN_S_MIN = 1.0
 READ_AGAIN_S_MAX = 60.0
+"""Later readings come ever further apart: as far as the job's end lies back, within these bounds."""
 
 NAMED_NOWHERE: NamedFor = frozenset()
 

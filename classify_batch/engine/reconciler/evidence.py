@@ -1,16 +1,17 @@
-"""What was seen of creates that may have been accepted, and what follows from it. Pure: no clock, no disk, no network.
+"""Decides what follows for ambiguous creates, from the jobs that the API shows. Pure: no clock, no disk, no network.
 
 The promise "nothing is paid twice" is decided here, by these rules:
 
-- *How long a call may be accepted*: until `accept_until_s`, which lies `limits.accept_s` after the call last can have
-  left, whoever sent it. All times here are the event loop's, which is monotonic; for another process's call they count
-  from when this process took the run over.
+- *How long a call may be accepted*: until `accept_until_s`, which is `limits.accept_s` after the latest moment at which
+  it can have left, whoever sent it. All times here are the event loop's, which is monotonic; for another process's call
+  they count from when this process took the run over.
 - *Which jobs can be an attempt's* (`is_possible`): no clock of ours is asked, nor a `Date` header. A job that the
   server made before `server_s - clock_spread_s`, by its own clock, is older than the intent, and so is a job that was
-  seen before it. A job that the journal names belongs elsewhere. Otherwise only what contradicts our create does.
+  seen before it. A job that the journal names belongs elsewhere. Otherwise a job is excluded only by a
+  field that contradicts our create call.
 - *A candidate stays one until it is decided*: by its results, read at least `settle_s` after its end was first seen,
-  since results may lag; or by having failed, which is not paid, and was seen again `settle_s` later. It doesn't matter
-  whether a later reading of the list leaves it out.
+  since results may lag. A failed job, which isn't paid, is decided when it is still failed `settle_s` later. It doesn't
+  matter whether a later reading of the list leaves it out.
 - *Every job that answers counts*, whoever made it: a file that any of them answers is not sent again.
 - *That nothing is left* takes two complete readings of the list: one begun after `accept_until_s`, one `settle_s`
   later. A job that was accepted is listed within `settle_s`; one that a reading misses (a page shifted, a replica lags)
@@ -86,7 +87,7 @@ class AmbiguousAttempt:
 
 
 class Evidence:
-    """Of all attempts that may have been accepted, together.
+    """What is known about all ambiguous attempts of a run, and about the jobs that may be theirs.
 
     Attributes:
         times_apart: whether the server's clocks disagree by more than is allowed for: no time excludes a job then.
@@ -111,7 +112,8 @@ class Evidence:
 
     @times_apart.setter
     def times_apart(self, apart: bool) -> None:
-        """Jobs that were excluded by their time were forgotten: the list has to show them again."""
+        """If the clocks turn out to disagree, all proofs begin anew: jobs that were excluded by their time were
+        forgotten, and the list has to show them again."""
         if apart and not self._times_apart:
             for ambiguous in self.unsettled.values():
                 ambiguous.first_complete_s, ambiguous.last_complete_s, ambiguous.proven_from_s = None, None, math.inf
@@ -177,7 +179,8 @@ class Evidence:
     def fail_list_reading(self) -> None:
         """Records that the list could not be read."""
         for ambiguous in self.unsettled.values():
-            ambiguous.incomplete_readings += ambiguous.is_read_for and self._reading_s >= ambiguous.accept_until_s
+            if ambiguous.is_read_for and self._reading_s >= ambiguous.accept_until_s:
+                ambiguous.incomplete_readings += 1
 
     def name(self, job_id: str, named_for: NamedFor) -> None:
         """Records for which chunks the journal names a candidate."""
@@ -241,10 +244,12 @@ class Evidence:
         possible = [each for each in self.candidates.values() if self.is_possible(each, ambiguous)]
         holding = sorted((each for each in possible if each.named & ambiguous.digests), key=preference)
         jobs = tuple(each.view for each in holding)
+        # One job that answers all files first: the outcomes of one attempt should name one job.
         if whole := next((each for each in holding if ambiguous.digests <= each.answered), None):
             return Take((whole.view,))
         if ambiguous.digests <= frozenset().union(*(each.answered for each in holding)):
             return Take(jobs)
+        # Only now: a file that no job answers may be sent again.
         undecided = [each for each in possible if self._may_still_answer(each, ambiguous)]
         if self._is_list_proof_complete(ambiguous) and not undecided:
             return Take(jobs) if jobs else SendAgain()
@@ -264,7 +269,7 @@ class Evidence:
             each.first_seen_s <= ambiguous.due_s and each.has_late_answers_to_read(self._settle_s) for each in undecided
         ):
             return None
-        names = ", ".join(each.job_id for each in undecided[:10])
+        names = ", ".join(each.job_id for each in undecided[:10]) + (", …" if len(undecided) > 10 else "")
         return GiveUp(jobs, f"its job may be one of: {names}" if names else NEVER_READ)
 
     def _decide_by_transaction(self, ambiguous: AmbiguousAttempt, now_s: float) -> Decision | None:
@@ -297,7 +302,7 @@ class Evidence:
     def _recall_contents(self, candidate: Candidate) -> None:
         if (remembered := self._remembered.pop(candidate.job_id, None)) is not None:
             self._remembered_digests -= sum(map(len, remembered))
-            candidate.read_s = math.inf  # late enough, whenever its end is seen
+            candidate.read_s = math.inf  # its results were read late enough before
             candidate.named, candidate.answered = map(frozenset, remembered)
 
     # --- Which jobs can be an attempt's -----------------------------------------------------------------------------
@@ -335,11 +340,11 @@ class Evidence:
     def _may_still_answer(self, candidate: Candidate, ambiguous: AmbiguousAttempt) -> bool:
         """Whether it may be the attempt's job, or may answer more of its files."""
         if candidate.named & ambiguous.digests:
-            # the API withholds the rest: it will never answer more
-            can_not = candidate.withheld and candidate.was_read_late_enough(self._settle_s)
+            # The API withholds the rest of its results, and never hands out more.
+            is_excluded = candidate.withheld and candidate.was_read_late_enough(self._settle_s)
         else:
-            can_not = candidate.first_seen_s >= ambiguous.proven_from_s
-        return not can_not and not (candidate.journal_asked and candidate.is_decided(self._settle_s))
+            is_excluded = candidate.first_seen_s >= ambiguous.proven_from_s
+        return not is_excluded and not (candidate.journal_asked and candidate.is_decided(self._settle_s))
 
     def _is_list_proof_complete(self, ambiguous: AmbiguousAttempt) -> bool:
         """Whether two complete readings show all that there can be."""

@@ -296,7 +296,7 @@ class Reconciler:
                     words = clean(self._list_error or decision.why) if isinstance(decision, GiveUp) else ""
                     self._end_with_found_jobs(ambiguous, found, words)
             case SendAgain():
-                self._evidence.remove(ambiguous)
+                self._evidence.remove(ambiguous)  # before the send, which waits: it must not be decided twice
                 unproven = self._api.idempotent or not hands.project_proven
                 await hands.again.send(replace(ambiguous.attempt, ambiguous=unproven))
             case _:

@@ -3,7 +3,7 @@
 The process that writes the journal applies each fact to the very same `RunSnapshot` as one that reads it back. So a
 resumed run can't differ from one that was never interrupted.
 
-Memory: one byte per chunk, and objects only for the chunks that are out.
+Memory: one byte per chunk, and objects only for the chunks that have open attempts or parts to send.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from classify_batch.vocabulary import FailureCode, Kind, OutcomeKind, State
 PLANNED, OPEN, DONE = 0, 1, 2
 
 DURATIONS_KEPT = 256
-"""As many as tell when to look at a job."""
+"""As many as the schedule of polls learns from (`durations.KEPT`)."""
 
 _BAD_JOB_CODES = frozenset({FailureCode.JOB_ERROR.value, FailureCode.JOB_CANCELLED.value})
 
@@ -52,7 +52,7 @@ class RunSnapshot(Totals):
         generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
             that were put aside each time.
         durations: the last jobs', in seconds.
-        found: limits that were found to be lower than told: `requests_per_s`, `jobs_in_flight`.
+        found: limits that were found to be lower than the settings: `requests_per_s`, `jobs_in_flight`.
         job_id: the last one that the API named.
         server_s: the server's own time, as far as it was read: the latest `created_at` of a job of this run.
         server_s_is_listed: whether that is still the time of a listed job, since none of this run has told one.

@@ -76,7 +76,7 @@ def test_what_is_odd_is_said(answers: list[Answer]) -> None:
     """Nameless, foreign and contradicting answers are counted in words, each kind for itself."""
     asked = attempt(*(f"f{number}" for number in range(6)))
     answers = [*answers, null("f0")]
-    odd = " ".join(settle(asked, answers, 3, SUCCESS).odd)
+    odd = " ".join(settle(asked, answers, 3, SUCCESS).warnings)
     assert ("name no file" in odd) == any(answer.file_id is None for answer in answers)
     foreign = [answer for answer in answers if answer.file_id is not None and answer.file_id not in asked.file_ids]
     assert ("not asked for" in odd) == bool(foreign)
@@ -94,7 +94,7 @@ def test_answers_about_other_files_only_are_for_a_person(said: Callable[[str | N
     assert settled == Settled(only_foreign="B")
     known = settle(attempt("a", "b"), [*foreign, null("a")], 1, PARTIAL)
     assert (known.only_foreign, [each.position for each in known.failures]) == (None, [0, 1])
-    assert known.odd[1] == "2 answers are about files that were not asked for; they are ignored"
+    assert known.warnings[1] == "2 answers are about files that were not asked for; they are ignored"
 
 
 def test_a_uuid_is_answered_in_any_spelling() -> None:
@@ -110,7 +110,7 @@ def test_the_first_of_two_answers_counts() -> None:
     answers = [null("a"), yes("a", "first"), yes("a", "second"), yes("b"), yes("b")]
     settled = settle(attempt("a", "b"), answers, 3, SUCCESS)
     assert [(file_id, answer.type) for file_id, answer in settled.answers] == [("a", "first"), ("b", "x")]
-    assert settled.odd == ["1 files have two different answers; the first counts"]
+    assert settled.warnings == ["1 files have two different answers; the first counts"]
 
 
 def test_no_rule_matched_is_an_answer() -> None:
