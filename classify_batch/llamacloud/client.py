@@ -16,7 +16,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import anyio
@@ -37,6 +37,7 @@ from classify_batch.llamacloud.failures import (
 from classify_batch.llamacloud.redaction import Secrets
 from classify_batch.ports import Clock
 from classify_batch.protocol.json_shape import NotJsonError
+from classify_batch.protocol.requests import QueryParams, RequestModel
 from classify_batch.protocol.sanitize import clean, parse_error_detail
 
 Shape = TypeVar("Shape")
@@ -148,8 +149,8 @@ class ApiClient:
         path: str,
         read: Callable[[bytes], Shape],
         *,
-        params: Mapping[str, Any] | None = None,
-        body: object = None,
+        params: QueryParams | None = None,
+        body: RequestModel | None = None,
         form: MultipartForm | None = None,
         about_to_send: Callable[[], Awaitable[None]] | None = None,
     ) -> Shape:
@@ -163,7 +164,7 @@ class ApiClient:
         Raises:
             ApiError: there was no 2xx response that can be read.
         """
-        content = None if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        content = None if body is None else body.to_json()
         async with self._gate.turn(_turn(call)) as left_s:
             with self._borrow_connection() if form is None else self._borrow_upload_transport() as connection:
                 if about_to_send is not None:
@@ -193,7 +194,7 @@ class ApiClient:
         self,
         method: str,
         path: str,
-        params: Mapping[str, Any] | None,
+        params: QueryParams | None,
         content: bytes | None,
         form: MultipartForm | None,
     ) -> httpx.Request:

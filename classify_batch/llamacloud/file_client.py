@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import urlencode
 
 from classify_batch.errors import ApiError, Verdict
@@ -19,7 +19,7 @@ from classify_batch.llamacloud.raw_bodies import Body, make_body_reader
 from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
 from classify_batch.ports import Clock
 from classify_batch.protocol import file_bodies as files
-from classify_batch.protocol.json_shape import text_or_none
+from classify_batch.protocol.requests import QueryParams, QueryValue, UploadFields
 
 PURPOSE = "classify"
 
@@ -78,7 +78,7 @@ class FileClient:
         file_name: str | None = None,
     ) -> Body:
         """One page of the file list, as the server sent it."""
-        params = {
+        params: dict[str, QueryValue | None] = {
             "page_size": page_size,
             "page_token": page_token,
             "file_ids": list(file_ids) or None,
@@ -86,10 +86,11 @@ class FileClient:
         }
         given = {name: value for name, value in params.items() if value is not None}
         read = make_body_reader(files.read_file_ids_page, self._client.secrets)
-        return await retry_transient(
+        page = await retry_transient(
             partial(self._client.send_request, "files", "GET", files.FILES_PATH, read, params=given),
             attempts_max=ATTEMPTS_MAX,
         )
+        return page.body
 
     async def store_file(self, external_id: str, name: str, opened: Callable[[], BinaryIO]) -> Stored:
         """Uploads a file, unless the API has it. `opened` gives its content, from the start, for each attempt.
@@ -106,7 +107,7 @@ class FileClient:
         if found is not None:
             return Stored(found, sent=False)
         with opened() as file:
-            form = MultipartForm({"purpose": PURPOSE, "external_file_id": external_id}, name, file)
+            form = MultipartForm(UploadFields(PURPOSE, external_id)._asdict(), name, file)
             try:
                 stored = await self._client.send_request(
                     "upload", "POST", files.FILES_PATH, files.read_stored_file, form=form
@@ -120,7 +121,7 @@ class FileClient:
     async def _find_by_external_id(self, external_id: str) -> files.StoredFile | None:
         """A file of that content that has not expired. Others are skipped: a server that ignores the filter lists
         them."""
-        params = {"external_file_id": external_id, "page_size": _SAME_ID_MAX}
+        params: QueryParams = {"external_file_id": external_id, "page_size": _SAME_ID_MAX}
         found = await self._client.send_request(
             "files", "GET", files.FILES_PATH, files.read_stored_files, params=params
         )
@@ -214,7 +215,9 @@ class FileLookup:
         found: dict[str, files.StoredFile] = {}
         wanted, token, stale = frozenset(file_keys(file_ids)), "", 0
         while stale < _STALE_PAGES_MAX:
-            params = {"file_ids": list(file_ids), "page_size": len(file_ids)} | ({"page_token": token} if token else {})
+            params: QueryParams = {"file_ids": list(file_ids), "page_size": len(file_ids)}
+            if token:
+                params = {**params, "page_token": token}
             once = partial(
                 self._client.send_request, "files", "GET", files.FILES_PATH, files.read_stored_files_page, params=params
             )
@@ -233,9 +236,9 @@ class FileLookup:
 
 async def find_project_of_file(client: ApiClient, file_id: str) -> str | None:
     """The project that has a file, as the file list says, which both versions share."""
-    params = {"file_ids": [file_id], "page_size": 1}
+    params: QueryParams = {"file_ids": [file_id], "page_size": 1}
     found = await client.send_request("files", "GET", files.FILES_PATH, files.read_stored_files, params=params)
-    here = (text_or_none(each.project_id) for each in found if file_key(each.id) == file_key(file_id))
+    here = (each.project_id for each in found if file_key(each.id) == file_key(file_id))
     return next(here, None)
 
 
@@ -247,9 +250,9 @@ class FileList:
 
     async def read_page(self, token: str | None) -> tuple[list[str], str | None]:
         """The file IDs of a page and the token of the next."""
-        params: dict[str, Any] = {"page_size": files.PAGE_SIZE_MAX}
+        params: QueryParams = {"page_size": files.PAGE_SIZE_MAX}
         if token is not None:
-            params["page_token"] = token
+            params = {**params, "page_token": token}
         return await self._client.send_request(
             "files", "GET", files.FILES_PATH, files.read_file_ids_page, params=params
         )

@@ -9,31 +9,49 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from math import isfinite
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from classify_batch.llamacloud.redaction import MASK, Secrets
 from classify_batch.protocol import v1, v2
+from classify_batch.protocol.answers import AnswerModel, Page, Result, RuleAnswer
+from classify_batch.protocol.file_bodies import StoredFile
 
 Body = dict[str, Any]
+Answer = TypeVar("Answer")
 
-_NEVER_HIDDEN = frozenset(
-    name
-    for body in (v1.JobBody, v1.ItemBody, v1.ResultBody, v1.PageBody, v2.JobBody, v2.ConfigurationBody, v2.ParsingBody)
-    for name in body.__annotations__
-    if name != "error_message"
-) | {"description", "name", "external_file_id", "file_type"}
+_MODELS: tuple[type[AnswerModel], ...] = (
+    v1.Job,
+    v1.ResultItem,
+    Result,
+    RuleAnswer,
+    Page,
+    v2.Job,
+    v2.ConfigurationAnswer,
+    StoredFile,
+)
+_NEVER_HIDDEN = (
+    frozenset(name for model in _MODELS for name in model.model_fields)
+    | frozenset(v2.ParsingBody.__annotations__)
+    | {"file_type"}
+) - {"error_message"}
 """Fields by which a program decides, or which are the answer. They stay as they came, since the value of a webhook's
 header may be the same word."""
 
 
-def make_body_reader(check: Callable[[bytes], object], secrets: Secrets) -> Callable[[bytes], Body]:
-    """A reader that gives the whole body, if `check` raises no ValueError for it."""
+class RawAnswer(NamedTuple, Generic[Answer]):
+    """A body, and what was read from it."""
 
-    def check_and_read(data: bytes) -> Body:
-        check(data)
-        return read_raw_body(data, secrets)
+    answer: Answer
+    body: Body
 
-    return check_and_read
+
+def make_body_reader(read: Callable[[bytes], Answer], secrets: Secrets) -> Callable[[bytes], RawAnswer[Answer]]:
+    """A reader that gives the whole body, too. `read` raises ValueError for a body of another shape."""
+
+    def read_both(data: bytes) -> RawAnswer[Answer]:
+        return RawAnswer(read(data), read_raw_body(data, secrets))
+
+    return read_both
 
 
 def read_raw_body(data: bytes, secrets: Secrets) -> Body:

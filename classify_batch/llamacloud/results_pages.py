@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.protocol.answers import ResultsPage
 from classify_batch.vocabulary import FILES_PER_JOB_MAX
 
 Item = TypeVar("Item")
@@ -20,15 +21,6 @@ RESULTS_PAGES_MAX = 2 * FILES_PER_JOB_MAX
 
 STALE_PAGES_MAX = 5
 """So many pages in a row without a new result are one page, answered for ever; fewer may be results given twice."""
-
-
-@dataclass(frozen=True)
-class ResultsPage(Generic[Item]):
-    """A page of results. The last one has no `next_page_token`; `total_size` is None where the server gives none."""
-
-    items: Sequence[Item]
-    next_page_token: Any
-    total_size: int | None
 
 
 @dataclass(frozen=True)
@@ -42,12 +34,12 @@ class AllResults(Generic[Item]):
 
     items: list[Item]
     incomplete: str = ""
-    next_page_token: Any = None
+    next_page_token: str | None = None
 
 
 async def read_all_pages(
     page: ResultsPage[Item],
-    read_page: Callable[[Any], Awaitable[ResultsPage[Item]]],
+    read_page: Callable[[str], Awaitable[ResultsPage[Item]]],
     identify: Callable[[Item], Hashable],
     is_enough: Callable[[Sequence[Item]], bool] = lambda _: False,
 ) -> AllResults[Item]:

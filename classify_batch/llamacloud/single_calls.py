@@ -6,16 +6,25 @@ A run needs of a job what `ports.Api` gives, and no more. A single call gives th
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
-from classify_batch.llamacloud.raw_bodies import Body, make_body_reader
+from classify_batch.llamacloud.raw_bodies import Body, RawAnswer, make_body_reader
+from classify_batch.llamacloud.results_pages import read_all_pages
+from classify_batch.protocol.answers import ResultsPage
+from classify_batch.protocol.job_reader import JobAnswer, JobReader, PolledJob
+from classify_batch.protocol.requests import NO_PARAMS, QueryParams, QueryValue, RequestModel
 from classify_batch.protocol.sanitize import clean
+
+Answer = TypeVar("Answer")
+Job = TypeVar("Job", bound=JobAnswer)
 
 ATTEMPTS_MAX = 5
 """A person waits for a single call: that the API is down is reported after seconds, and not after a run's patience."""
@@ -39,28 +48,58 @@ class CreateRequest(NamedTuple):
     transaction_id: str = ""
 
 
-class SingleCalls:
-    """What the single calls of both versions are made of. Every method raises ApiError."""
+class SingleCalls(ABC, Generic[Job]):
+    """What the single calls of both versions are made of. Every method raises ApiError.
 
-    def __init__(self, client: ApiClient) -> None:
-        self._client = client
+    Args:
+        jobs: reads the jobs of the version.
+        get_params: of a call that gets one job.
+    """
 
-    def _make_reader(self, check: Callable[[bytes], object]) -> Callable[[bytes], Body]:
-        return make_body_reader(check, self._client.secrets)
+    def __init__(self, client: ApiClient, jobs: JobReader[Job, PolledJob], get_params: QueryParams = NO_PARAMS) -> None:
+        self._client, self._jobs, self._get_params = client, jobs, get_params
+        self._read_job_body = make_body_reader(jobs.job.read, client.secrets)
 
-    async def _read_page(self, call: str, path: str, read: Callable[[bytes], Body], params: Mapping[str, Any]) -> Body:
+    async def get_job(self, job_id: str) -> Body:
+        return (await self._get_job(job_id)).body
+
+    async def list_jobs(self, *, page_size: int | None = None, page_token: str | None = None) -> Body:
+        return await self._list_jobs({"page_size": page_size, "page_token": page_token})
+
+    async def get_results(self, job_id: str) -> Results:
+        """The results of all pages, as far as they can be had. LATER: the job isn't finished."""
+        first = await self._read_results_page(job_id, None)
+        found = await read_all_pages(first, partial(self._read_results_page, job_id), identify_result)
+        page = {"items": found.items, "next_page_token": found.next_page_token, "total_size": first.total_size}
+        return Results(page, found.incomplete)
+
+    @abstractmethod
+    async def _read_results_page(self, job_id: str, page_token: str | None) -> ResultsPage[Body]:
+        """A page of a job's results; None: the first."""
+
+    async def _get_job(self, job_id: str) -> RawAnswer[Job]:
+        path = self._jobs.job_path(job_id)
+        job = await self._read("get", path, self._read_job_body, self._get_params)
+        return require_job_id("get", job, job_id)
+
+    async def _list_jobs(self, params: Mapping[str, QueryValue | None]) -> Body:
+        read = make_body_reader(self._jobs.page.read, self._client.secrets)
+        return (await self._read("list", self._jobs.jobs_path, read, params)).body
+
+    async def _send_create(self, body: RequestModel, about_to_send: Callable[[], Awaitable[None]]) -> RawAnswer[Job]:
+        """Sends a create once."""
+        return await self._client.send_request(
+            "create", "POST", self._jobs.jobs_path, self._read_job_body, body=body, about_to_send=about_to_send
+        )
+
+    async def _read(
+        self, call: str, path: str, read: Callable[[bytes], Answer], params: Mapping[str, QueryValue | None]
+    ) -> Answer:
+        """A read, which may always be tried again. Parameters that are None or empty are left out."""
         given = {name: value for name, value in params.items() if value is not None and value != ()}
         return await retry_transient(
             partial(self._client.send_request, call, "GET", path, read, params=given), attempts_max=ATTEMPTS_MAX
         )
-
-    async def _read_job(
-        self, job_id: str, path: str, read: Callable[[bytes], Body], params: Mapping[str, Any] | None = None
-    ) -> Body:
-        job = await retry_transient(
-            partial(self._client.send_request, "get", "GET", path, read, params=params), attempts_max=ATTEMPTS_MAX
-        )
-        return require_job_id("get", job, job_id)
 
 
 def unfinished_job_error(job_id: str, status: str, message: str = "results: the job is not finished") -> ApiError:
@@ -69,8 +108,13 @@ def unfinished_job_error(job_id: str, status: str, message: str = "results: the 
     return ApiError("results", Verdict.LATER, f"{message}; the job is {clean(status)}", hint=hint)
 
 
-def require_job_id(call: str, job: Body, job_id: str) -> Body:
+def require_job_id(call: str, job: RawAnswer[Job], job_id: str) -> RawAnswer[Job]:
     """The job, if it is the one that was asked for. Raises ApiError."""
-    if job["id"] != job_id:
+    if job.answer.id != job_id:
         raise wrong_shape_error(call, ValueError("another job's id"))
     return job
+
+
+def identify_result(item: Body) -> str:
+    """What tells a result from another: its id, or all of it where the server gives none."""
+    return str(item["id"]) if item.get("id") else json.dumps(item, sort_keys=True)

@@ -2,55 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TypedDict
 
-import msgspec
-
-from classify_batch.clock import from_iso
-from classify_batch.protocol.json_shape import Shape, text_or_none
+from classify_batch.protocol.answers import AnswerModel, AnswerReader, Identity, Lenient, Page, Text, parse_time_s
 
 FILES_PATH = "/api/v1/beta/files"
 PAGE_SIZE_MAX = 1000
 
 
-class _FileId(msgspec.Struct):
+class FileBody(TypedDict):
+    """A file as the server writes it."""
+
     id: str
+    name: str
+    project_id: str
+    external_file_id: str | None
+    file_type: str | None
+    file_size: int
+    purpose: str | None
+    expires_at: str | None
+    last_modified_at: str | None
 
 
-class _FileIdsPage(msgspec.Struct):
-    items: list[_FileId]
-    next_page_token: Any = None
+class StoredFile(AnswerModel):
+    """A file as it is read; fields that a server may leave out are None."""
 
-
-class StoredFile(msgspec.Struct, frozen=True):
-    """A file as the API describes it; fields that a server may leave out are None."""
-
-    id: Annotated[str, msgspec.Meta(min_length=1)]
-    name: Any = None
-    project_id: Any = None
-    external_file_id: Any = None
-    expires_at: Any = None
+    id: Identity
+    name: Lenient[Text] = None
+    project_id: Lenient[Text] = None
+    external_file_id: Lenient[Text] = None
+    expires_at: Lenient[Text] = None
 
     @property
     def expires_at_s(self) -> float | None:
         """Seconds since the epoch; None where the file never expires or the server doesn't say."""
-        moment = text_or_none(self.expires_at)
-        return from_iso(moment) if moment else None
+        return parse_time_s(self.expires_at)
 
 
-class _StoredPage(msgspec.Struct):
-    items: list[StoredFile]
-    next_page_token: Any = None
+class FileId(AnswerModel):
+    """A file of the list of which only the ID is read: a project may have millions."""
+
+    id: Text
 
 
-_FILES = Shape(_FileIdsPage)
-_STORED = Shape(StoredFile)
-_STORED_PAGE = Shape(_StoredPage)
+_FILE = AnswerReader(StoredFile)
+_FILES = AnswerReader(Page[StoredFile])
+_FILE_IDS = AnswerReader(Page[FileId])
 
 
 def read_stored_file(data: bytes) -> StoredFile:
     """The answer to an upload. Raises ValueError for a body of another shape."""
-    return _STORED.read(data)
+    return _FILE.read(data)
 
 
 def read_stored_files(data: bytes) -> list[StoredFile]:
@@ -60,11 +62,11 @@ def read_stored_files(data: bytes) -> list[StoredFile]:
 
 def read_stored_files_page(data: bytes) -> tuple[list[StoredFile], str | None]:
     """The files of a page and the token of the next. Raises ValueError for a body of another shape."""
-    page = _STORED_PAGE.read(data)
-    return page.items, text_or_none(page.next_page_token) or None
+    page = _FILES.read(data)
+    return page.items, page.next_token
 
 
 def read_file_ids_page(data: bytes) -> tuple[list[str], str | None]:
     """The file IDs of a page and the token of the next. Raises ValueError for a body of another shape."""
-    page = _FILES.read(data)
-    return [file.id for file in page.items], text_or_none(page.next_page_token) or None
+    page = _FILE_IDS.read(data)
+    return [file.id for file in page.items], page.next_token

@@ -1,63 +1,90 @@
-"""Reads jobs of either version: one job, a page of them, or those jobs of a page that are asked for."""
+"""The jobs of one version: where they are, and how one job, a page of them, or some jobs of a page are read."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Generic, Protocol, TypeVar
-
-import msgspec
+from typing import Generic, Protocol, TypeVar
+from urllib.parse import quote
 
 from classify_batch.model import JobPage, JobView
-from classify_batch.protocol.json_shape import Shape, text_or_none
+from classify_batch.protocol.answers import AnswerModel, AnswerReader, Identity, Lenient, Page, Text, parse_time_s
+from classify_batch.protocol.quick_readers import QuickPage, QuickReader
 
-Item = TypeVar("Item")
 
+class JobAnswer(AnswerModel):
+    """What a job of either version shows."""
 
-class Page(msgspec.Struct, Generic[Item]):
-    """A page of jobs or of results, as the server sent it."""
-
-    items: list[Item]
-    next_page_token: Any = None
-    total_size: Any = None
+    id: Identity
+    status: Text
+    project_id: Lenient[Text] = None
+    user_id: Lenient[Text] = None
+    created_at: Lenient[Text] = None
+    updated_at: Lenient[Text] = None
+    error_message: Lenient[Text] = None
 
     @property
-    def next_token(self) -> str | None:
-        return text_or_none(self.next_page_token) or None
+    def created_at_s(self) -> float | None:
+        """Seconds since the epoch."""
+        return parse_time_s(self.created_at)
+
+    def summary(self) -> JobView:
+        """The job without its configuration."""
+        raise NotImplementedError
+
+    def to_view(self) -> JobView:
+        """The job with its configuration, by which a job whose create answer was lost is recognised."""
+        raise NotImplementedError
 
 
-class ParsedJob(Protocol):
-    """A job as the server sent it."""
+class PolledJob(Protocol):
+    """A job as it is read again and again: by its model, or quickly."""
 
-    id: str
+    @property
+    def id(self) -> str: ...
 
-    def to_view(self) -> JobView: ...
-
-
-Summary = TypeVar("Summary", bound=ParsedJob)
-Described = TypeVar("Described", bound=ParsedJob)
+    def summary(self) -> JobView: ...
 
 
-class JobReader(Generic[Summary, Described]):
-    """Reads the jobs of one version. Every method raises ValueError for a body of another shape.
+Job_co = TypeVar("Job_co", bound=JobAnswer, covariant=True)
+QuickJob_co = TypeVar("QuickJob_co", bound=PolledJob, covariant=True)
+
+
+class JobReader(Generic[Job_co, QuickJob_co]):
+    """Reads the jobs of one version.
 
     Args:
-        job, jobs: a job, and a page of jobs, without their configuration: what is polled again and again.
-        described: a page of jobs with their configuration.
+        jobs_path: of the list, and of creates.
+
+    Attributes:
+        job, page: read a job, and a page of jobs, with all their fields.
+        quick_page: reads a page of jobs with the few fields that polling needs.
     """
 
-    def __init__(self, job: Shape[Summary], jobs: Shape[Page[Summary]], described: Shape[Page[Described]]) -> None:
-        self._job, self._jobs, self._described = job, jobs, described
+    def __init__(
+        self, jobs_path: str, job: type[Job_co], page: type[Page[Job_co]], quick_page: type[QuickPage[QuickJob_co]]
+    ) -> None:
+        self.jobs_path = jobs_path
+        self.job, self.page = AnswerReader(job), AnswerReader(page)
+        self.quick_page = QuickReader(quick_page, self.page)
+
+    def job_path(self, job_id: str) -> str:
+        """The path of a job. Its ID comes from outside and is quoted, dots too, so that it can't lead to another
+        path."""
+        return f"{self.jobs_path}/{quote(job_id, safe='').replace('.', '%2E')}"
 
     def read_job(self, data: bytes) -> JobView:
-        """A job without its configuration."""
-        return self._job.read(data).to_view()
+        """A job without its configuration. Raises ValueError for a body of another shape."""
+        return self.job.read(data).summary()
 
     def read_jobs_page(self, data: bytes) -> JobPage:
-        """A page of jobs, each with its configuration."""
-        page = self._described.read(data)
+        """A page of jobs, each with its configuration. Raises ValueError for a body of another shape."""
+        page = self.page.read(data)
         return JobPage(tuple(job.to_view() for job in page.items), page.next_token)
 
     def read_jobs_by_id(self, data: bytes, job_ids: Collection[str]) -> JobPage:
-        """The jobs of a page that are in `job_ids`, without their configuration; for the others nothing is built."""
-        page = self._jobs.read(data)
-        return JobPage(tuple(job.to_view() for job in page.items if job.id in job_ids), page.next_token)
+        """The jobs of a page that are in `job_ids`, without their configuration; for the others nothing is built.
+
+        Raises ValueError for a body of another shape.
+        """
+        page = self.quick_page.read(data)
+        return JobPage(tuple(job.summary() for job in page.items if job.id in job_ids), page.next_token)

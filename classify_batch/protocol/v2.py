@@ -3,43 +3,40 @@
 Source: the vendor's SDK 2.19.0 (`client.classify`). This module hides the differences from v1 that would cost money or
 make answers wrong. `max_pages` has no limit by default, so it is always sent. `target_pages` is a string that counts
 pages from 1, and ours are numbers from 0. The words for a job's status are others, and readers translate them into
-those of v1, which all other code uses. As on v1, readers are strict about an ID, a status and the fields of an answer,
-and lenient about all else.
+those of v1, which all other code uses.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
-from urllib.parse import quote
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from classify_batch.model import Answer, JobView
-from classify_batch.protocol.job_reader import JobReader, Page
-from classify_batch.protocol.json_shape import Shape, text_or_none
-from classify_batch.protocol.page_limits import max_pages_of
-from classify_batch.protocol.v1 import (
+from classify_batch.protocol.answers import (
+    AnswerModel,
+    Lenient,
+    Page,
     Result,
-    ResultBody,
-    WebhookBody,
+    RuleAnswer,
+    Text,
     answer_from_result,
     parse_time_s,
-    rules_from_body,
-    webhook_bodies,
+    rules_of_job,
 )
-from classify_batch.settings.job_spec import JobSpec, Language, Rule, StrictModel
+from classify_batch.protocol.job_reader import JobAnswer, JobReader
+from classify_batch.protocol.json_shape import text_or_none
+from classify_batch.protocol.page_limits import max_pages_of
+from classify_batch.protocol.quick_readers import QuickPage, QuickResult, answer_from_quick_result
+from classify_batch.protocol.requests import RequestModel, WebhookBody, webhook_bodies
+from classify_batch.settings.job_spec import JobSpec, Language, ParsingConfiguration, Rule, StrictModel
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT, JobStatus
 
 JOBS_PATH = "/api/v2/classify"
-
-
-def job_path(job_id: str) -> str:
-    """The path of a job. Its ID comes from outside and is quoted, dots too, so that it can't lead to another path."""
-    return f"{JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
-
 
 PAGE_SIZE_MAX = 100
 """The most jobs in one page of the list."""
@@ -49,65 +46,11 @@ TARGET_PAGE_MAX = 100_000
 
 Status = Literal["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
 
-# --- Bodies, as the server speaks them ------------------------------------------------------------------------------
-
-
-class ParsingBody(TypedDict):
-    """How files are read. `target_pages` counts from 1; `max_pages` null: no limit."""
-
-    lang: NotRequired[str | None]
-    max_pages: NotRequired[int | None]
-    target_pages: NotRequired[str | None]
-
-
-class ConfigurationBody(TypedDict):
-    """What a job was asked to do."""
-
-    rules: list[dict[str, str]]
-    mode: NotRequired[str | None]
-    parsing_configuration: NotRequired[ParsingBody | None]
-
-
-class UsageBody(TypedDict):
-    """What was billed; null until that is known."""
-
-    credits: float | None
-    parse_credits: float | None
-
-
-class JobBody(TypedDict):
-    """A classify job. It names its file, and carries the answer once it is COMPLETED."""
-
-    id: str
-    configuration: ConfigurationBody
-    document_input_type: str
-    file_input: str
-    project_id: str
-    status: str
-    user_id: str
-    configuration_id: NotRequired[str | None]
-    created_at: NotRequired[str | None]
-    error_message: NotRequired[str | None]
-    parse_job_id: NotRequired[str | None]
-    result: NotRequired[ResultBody | None]
-    transaction_id: NotRequired[str | None]
-    updated_at: NotRequired[str | None]
-    usage: NotRequired[UsageBody | None]
-    """Only where it was asked for, by `expand=usage`."""
-
-
-class DeletedBody(TypedDict):
-    """Which job was deleted."""
-
-    id: str
-    project_id: str | None
-
-
-# --- Creating -------------------------------------------------------------------------------------------------------
+# --- Requests -------------------------------------------------------------------------------------------------------
 
 
 class ParsingLimits(StrictModel):
-    """How files are read: the documented limits, as a server checks them."""
+    """How files are read. `target_pages` counts from 1; `max_pages` null: no limit."""
 
     lang: Language | None = None
     max_pages: int | None = Field(default=None, ge=1)
@@ -122,25 +65,22 @@ class ParsingLimits(StrictModel):
         return pages
 
 
-class Configuration(BaseModel):
+class Configuration(RequestModel):
     """What a job is asked to do. Modes other than FAST are v1's."""
-
-    model_config = ConfigDict(extra="ignore")
 
     rules: list[Rule] = Field(min_length=1)
     mode: Literal["FAST"] | None = None
     parsing_configuration: ParsingLimits | None = None
 
 
-class CreateBody(BaseModel):
-    """What a create call must hold: the documented limits, as a server checks them."""
-
-    model_config = ConfigDict(extra="ignore")
+class CreateBody(RequestModel):
+    """What a create call must hold."""
 
     file_input: str = Field(min_length=1)
     configuration: Configuration
     transaction_id: str | None = Field(default=None, min_length=1)
     webhook_configurations: list[WebhookBody] | None = None
+    webhook_configuration_ids: list[str] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -155,31 +95,36 @@ class CreateBody(BaseModel):
 
 def make_create_body(
     spec: JobSpec, file_id: str, transaction_id: str, max_pages: int = PAGES_MAX_DEFAULT
-) -> dict[str, Any]:
+) -> CreateBody:
     """The body of a create call.
 
     Args:
         transaction_id: a create with the same one gives the same job back, whatever else the body says.
         max_pages: sent where the job's parsing configuration sets none, and names no more pages than these.
+
+    Raises:
+        ValueError: a mode of v1's.
     """
-    configuration = spec.parsing_configuration
-    parsing: dict[str, Any] = {"max_pages": max_pages_of(configuration, max_pages)}
-    if configuration is not None:
-        parsing |= configuration.model_dump(mode="json", exclude_none=True, exclude={"target_pages"})
-        if configuration.target_pages:
-            parsing["target_pages"] = format_target_pages(configuration.target_pages)
-    body: dict[str, Any] = {
-        "file_input": file_id,
-        "configuration": {
-            "rules": [{"type": rule.type, "description": rule.description} for rule in spec.rules],
-            "mode": spec.mode,
-            "parsing_configuration": parsing,
-        },
-        "transaction_id": transaction_id,
-    }
-    if spec.webhook_configurations:
-        body["webhook_configurations"] = webhook_bodies(spec.webhook_configurations)
-    return body
+    return CreateBody(
+        file_input=file_id,
+        configuration=Configuration(
+            rules=list(spec.rules),
+            mode=spec.mode,
+            parsing_configuration=parsing_limits(spec.parsing_configuration, max_pages),
+        ),
+        transaction_id=transaction_id,
+        webhook_configurations=webhook_bodies(spec.webhook_configurations),
+    )
+
+
+def parsing_limits(parsing: ParsingConfiguration | None, max_pages: int) -> ParsingLimits:
+    """A parsing configuration as v2 spells it, with a limit of pages."""
+    pages = None if parsing is None or not parsing.target_pages else format_target_pages(parsing.target_pages)
+    return ParsingLimits(
+        lang=None if parsing is None else parsing.lang,
+        max_pages=max_pages_of(parsing, max_pages),
+        target_pages=pages,
+    )
 
 
 # --- Page numbers ---------------------------------------------------------------------------------------------------
@@ -229,7 +174,47 @@ def parse_page_range(part: str) -> tuple[int, int]:
     return first, last
 
 
-# --- Reading --------------------------------------------------------------------------------------------------------
+# --- Answers, as the server writes them -----------------------------------------------------------------------------
+
+
+class ParsingBody(TypedDict):
+    """How files are read. `target_pages` counts from 1; `max_pages` null: no limit."""
+
+    lang: NotRequired[str | None]
+    max_pages: NotRequired[int | None]
+    target_pages: NotRequired[str | None]
+
+
+class RuleBody(TypedDict):
+    """A rule, as a job shows it."""
+
+    type: str
+    description: str
+
+
+class ConfigurationBody(TypedDict):
+    """What a job was asked to do."""
+
+    rules: list[RuleBody]
+    mode: NotRequired[str | None]
+    parsing_configuration: NotRequired[ParsingBody | None]
+
+
+class UsageBody(TypedDict):
+    """What was billed; null until that is known."""
+
+    credits: float | None
+    parse_credits: float | None
+
+
+class DeletedBody(TypedDict):
+    """Which job was deleted."""
+
+    id: str
+    project_id: str | None
+
+
+# --- Answers, as they are read --------------------------------------------------------------------------------------
 
 _JOB_STATUSES: Mapping[str, JobStatus] = {
     "PENDING": JobStatus.PENDING,
@@ -249,60 +234,97 @@ def translate_status(status: str) -> str:
     return f"v2 {status}" if status in JobStatus.__members__ else status
 
 
-class _JobSummary(msgspec.Struct):
-    """A job without its configuration, but with its answer: what is polled again and again."""
+class ConfigurationAnswer(AnswerModel):
+    """What a job was asked to do, as the server repeats it."""
+
+    rules: Lenient[list[RuleAnswer]] = None
+    mode: Lenient[Text] = None
+    parsing_configuration: Lenient[dict[str, object]] = None
+
+
+class Usage(AnswerModel):
+    """What was billed; None until that is known."""
+
+    credits: Lenient[float] = None
+    parse_credits: Lenient[float] = None
+
+
+class Job(JobAnswer):
+    """A classify job. It names its file, and carries the answer once it is COMPLETED."""
+
+    configuration: Lenient[ConfigurationAnswer] = None
+    configuration_id: Lenient[Text] = None
+    document_input_type: Lenient[Text] = None
+    file_input: Lenient[Text] = None
+    parse_job_id: Lenient[Text] = None
+    result: Result | None = None
+    transaction_id: Lenient[Text] = None
+    usage: Lenient[Usage] = None
+    """Only where it was asked for, by `expand=usage`."""
+
+    def summary(self) -> JobView:
+        return JobView(
+            job_id=self.id,
+            status=translate_status(self.status),
+            project_id=self.project_id,
+            created_at_s=self.created_at_s,
+            error_message=self.error_message,
+            answer=answer_from_result(self.file_input, self.result) if self.status == "COMPLETED" else None,
+            credits=None if self.usage is None else self.usage.credits,
+            transaction_id=self.transaction_id,
+        )
+
+    def to_view(self) -> JobView:
+        configuration = self.configuration or ConfigurationAnswer()
+        return replace(
+            self.summary(),
+            rules=rules_of_job(configuration.rules),
+            mode=configuration.mode,
+            parsing_configuration=parsing_configuration_of(configuration.parsing_configuration),
+        )
+
+
+def parsing_configuration_of(body: dict[str, object] | None) -> dict[str, object] | None:
+    """A parsing configuration as v1 has it: with page numbers from 0, where they can be read."""
+    pages = None if body is None else body.get("target_pages")
+    if body is None or not isinstance(pages, str):
+        return body
+    try:
+        return body | {"target_pages": list(parse_target_pages(pages))}
+    except ValueError:
+        return body
+
+
+# --- The same, read quickly -----------------------------------------------------------------------------------------
+
+
+class QuickJob(msgspec.Struct):
+    """A job without its configuration, but with its answer, as `Job`."""
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
     status: str
     project_id: Any = None
     error_message: Any = None
     file_input: Any = None
-    result: Result | None = None
+    result: QuickResult | None = None
     usage: Any = None
     transaction_id: Any = None
     created_at: Any = None
 
-    def to_view(self) -> JobView:
+    def summary(self) -> JobView:
         return JobView(
             self.id,
             translate_status(self.status),
             text_or_none(self.project_id),
             parse_time_s(self.created_at),
-            error_message=text_or_none(self.error_message),
-            answer=self.answer(),
+            text_or_none(self.error_message),
+            answer=self._answer(),
             credits=billed_credits(self.usage),
             transaction_id=text_or_none(self.transaction_id),
         )
 
-    def answer(self) -> Answer | None:
-        return answer_from_result(self.file_input, self.result) if self.status == "COMPLETED" else None
-
-
-class _JobWithConfig(_JobSummary):
-    """A job with its configuration."""
-
-    configuration: Any = None
-
-    def to_view(self) -> JobView:
-        configuration = self.configuration if isinstance(self.configuration, dict) else {}
-        return JobView(
-            job_id=self.id,
-            status=translate_status(self.status),
-            project_id=text_or_none(self.project_id),
-            created_at_s=parse_time_s(self.created_at),
-            error_message=text_or_none(self.error_message),
-            rules=rules_from_body(configuration.get("rules")),
-            mode=text_or_none(configuration.get("mode")),
-            parsing_configuration=parsing_configuration_of(configuration.get("parsing_configuration")),
-            answer=self.answer(),
-            credits=billed_credits(self.usage),
-            transaction_id=text_or_none(self.transaction_id),
-        )
-
-
-_JOBS = JobReader(Shape(_JobSummary), Shape(Page[_JobSummary]), Shape(Page[_JobWithConfig]))
-
-read_job, read_jobs_page, read_jobs_by_id = _JOBS.read_job, _JOBS.read_jobs_page, _JOBS.read_jobs_by_id
+    def _answer(self) -> Answer | None:
+        return answer_from_quick_result(self.file_input, self.result) if self.status == "COMPLETED" else None
 
 
 def billed_credits(usage: object) -> float | None:
@@ -310,14 +332,9 @@ def billed_credits(usage: object) -> float | None:
     return float(billed) if isinstance(billed, int | float) and not isinstance(billed, bool) else None
 
 
-def parsing_configuration_of(body: object) -> dict[str, object] | None:
-    """A parsing configuration as v1 has it: with page numbers from 0, where they can be read."""
-    if not isinstance(body, dict):
-        return None
-    pages = body.get("target_pages")
-    if not isinstance(pages, str):
-        return body
-    try:
-        return body | {"target_pages": list(parse_target_pages(pages))}
-    except ValueError:
-        return body
+# --- Readers --------------------------------------------------------------------------------------------------------
+
+JOBS = JobReader(JOBS_PATH, Job, Page[Job], QuickPage[QuickJob])
+
+job_path = JOBS.job_path
+read_job, read_jobs_page, read_jobs_by_id = JOBS.read_job, JOBS.read_jobs_page, JOBS.read_jobs_by_id

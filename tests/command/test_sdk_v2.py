@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.vendor_sdk import documents_served, printed, python_of
+from tests.support.vendor_sdk import documents_served, printed, python_of, recorded_before, recorded_now
 
 SDK = "llama-cloud>=2.16,<3"
 ENVIRONMENT = ".venv-llama-cloud-2"
@@ -276,3 +276,10 @@ print(json.dumps([[error for error in errors if error], len(list(jobs.list()))])
     assert {name for name, _ in errors} == {"RateLimitError"}
     assert all("Rate limit exceeded" in words for _, words in errors)
     assert listed == 10 - len(errors)
+
+
+def test_the_recorded_requests_are_what_the_sdk_sends(sdk_python: Path) -> None:
+    """Nobody wrote them by hand: recorded again, they are the same; what is read, too, unless the SDK is newer."""
+    now, before = recorded_now(sdk_python, "v2"), recorded_before("v2")
+    assert now["requests"] == before["requests"]
+    assert now["answers"] == before["answers"] or now["sdk"] != before["sdk"]

@@ -15,8 +15,9 @@ import httpx
 import pytest
 
 from classify_batch.errors import SettingsError
+from classify_batch.protocol.requests import UPLOAD_PURPOSES
 from classify_batch.sandbox import Documents, Faults
-from classify_batch.sandbox.server.uploads import PURPOSES, UPLOADS_SUFFIX
+from classify_batch.sandbox.server.uploads import UPLOADS_SUFFIX
 from tests.support.sandbox_client import run_script
 
 FILES = "/api/v1/beta/files"
@@ -158,14 +159,14 @@ def test_an_upload_has_a_purpose(tmp_path: Path) -> None:
         other = await client.post(FILES, data={"purpose": "fun"}, files=file)
         neither = await client.post(FILES, files={"no_file": ("a", b"x")})
         kept = (await client.get(FILES)).json()["total_size"]
-        sound = [await client.post(FILES, data={"purpose": each}, files=file) for each in PURPOSES]
+        sound = [await client.post(FILES, data={"purpose": each}, files=file) for each in UPLOAD_PURPOSES]
         return none, other, neither, kept, [each.json()["purpose"] for each in sound]
 
     none, other, neither, kept, sound = run_script(script, ledger=tmp_path / "ledger")
     assert faults_of(none) == [(["body", "purpose"], "Field required")]
     assert faults_of(other)[0][0] == ["body", "purpose"]
     assert [where for where, _ in faults_of(neither)] == [["body", "file"], ["body", "purpose"]]
-    assert (kept, sound) == (0, list(PURPOSES))
+    assert (kept, sound) == (0, list(UPLOAD_PURPOSES))
 
 
 def test_the_uploads_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
+SDK_BODIES = ROOT / "tests" / "conformance" / "sdk_bodies"
 
 RULES = """
 rules = [{"type": "invoice", "description": "an invoice with line items and a total amount"},
@@ -64,3 +65,16 @@ def printed(python: Path, text: str, base_url: str, key: str, flags: Sequence[st
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def recorded_now(python: Path, version: str) -> Any:
+    """What the SDK of an environment sends and reads today, as `tests/conformance/sdk_bodies` records it."""
+    command = [str(python), "-W", "ignore", str(SDK_BODIES / "record_bodies.py"), version]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def recorded_before(version: str) -> Any:
+    """What is kept of it, and judges the models that client and sandbox share."""
+    return json.loads((SDK_BODIES / f"{version}.json").read_text())

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
-from typing import Any
 
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
-from classify_batch.llamacloud.file_client import find_project_of_file
-from classify_batch.llamacloud.results_pages import ResultsPage, read_all_pages
+from classify_batch.llamacloud.batch_api import BatchApi
+from classify_batch.llamacloud.client import ApiClient
+from classify_batch.llamacloud.results_pages import read_all_pages
 from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import v1
+from classify_batch.protocol.answers import ResultsPage
+from classify_batch.protocol.requests import QueryParams
 from classify_batch.settings.job_spec import JobSpec, JobSpecs
 
 PAGE_ATTEMPTS_MAX = 4
 """A page behind the first is tried again by itself: to begin again with the first page might never come to an end."""
 
 
-class ApiV1:
+class ApiV1(BatchApi):
     """Jobs of many files. v1 has no cancel, no filter and no idempotency key."""
 
     def __init__(self, client: ApiClient, spec: JobSpec, second: JobSpec | None = None) -> None:
         """`second`: what jobs of the second look are created with."""
-        self._client = client
+        super().__init__(client, v1.JOBS)
         self._specs = JobSpecs(spec, second)
-
-    @property
-    def requests(self) -> int:
-        return self._client.requests
 
     @property
     def idempotent(self) -> bool:
@@ -37,22 +34,9 @@ class ApiV1:
     def transaction_id(self, attempt: Attempt) -> str | None:  # noqa: ARG002 - v1 has no idempotency key
         return None
 
-    async def project_of_file(self, file_id: str) -> str | None:
-        return await find_project_of_file(self._client, file_id)
-
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         body = v1.make_create_body(self._specs.of(attempt.part), attempt.file_ids)
-        job = await self._client.send_request(
-            "create", "POST", v1.JOBS_PATH, v1.read_job, body=body, about_to_send=about_to_send
-        )
-        return self._client.secrets.hide_in_job(job)
-
-    async def get(self, job_id: str) -> JobView:
-        job = await self._client.send_request("get", "GET", v1.job_path(job_id), v1.read_job)
-        # Another job's status would be taken for this one's.
-        if job.job_id != job_id:
-            raise wrong_shape_error("get", ValueError("another job's id"))
-        return self._client.secrets.hide_in_job(job)
+        return await self._send_create(body, about_to_send)
 
     async def list_page(
         self,
@@ -63,12 +47,11 @@ class ApiV1:
         created_from_s: float | None = None,  # noqa: ARG002 - v1 can't filter
     ) -> JobPage:
         """v1 can't filter: the whole page comes, and jobs that are not in `job_ids` are dropped while it is decoded."""
-        params: dict[str, Any] = {"page_size": page_size}
+        params: QueryParams = {"page_size": page_size}
         if page_token is not None:
-            params["page_token"] = page_token
+            params = {**params, "page_token": page_token}
         read = partial(v1.read_jobs_by_id, job_ids=job_ids) if job_ids else v1.read_jobs_page
-        page = await self._client.send_request("list", "GET", v1.JOBS_PATH, read, params=params)
-        return self._client.secrets.hide_in_page(page)
+        return await self._list_jobs(read, params)
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         """The answers of all pages, as far as they can be had; the pages end early when all that was asked for came."""
@@ -77,11 +60,12 @@ class ApiV1:
             return Answers(tuple(item.answer() for item in page.items))
         missing = set(asked)
 
-        def is_enough(fresh: Sequence[v1.ResultItem]) -> bool:
-            missing.difference_update(item.file_id for item in fresh if item.answer().answered)
+        def is_enough(fresh: Sequence[v1.AnyItem]) -> bool:
+            answers = [item.answer() for item in fresh]
+            missing.difference_update(answer.file_id for answer in answers if answer.answered)
             return bool(asked) and not missing
 
-        async def read_page(token: str) -> ResultsPage[v1.ResultItem]:
+        async def read_page(token: str) -> ResultsPage[v1.AnyItem]:
             return await retry_transient(
                 partial(self._read_results_page, job.job_id, token), attempts_max=PAGE_ATTEMPTS_MAX
             )
@@ -89,8 +73,7 @@ class ApiV1:
         found = await read_all_pages(page, read_page, lambda item: item.identity, is_enough)
         return Answers(tuple(item.answer() for item in found.items), found.incomplete)
 
-    async def _read_results_page(self, job_id: str, token: str | None) -> ResultsPage[v1.ResultItem]:
+    async def _read_results_page(self, job_id: str, token: str | None) -> ResultsPage[v1.AnyItem]:
         params = None if token is None else {"page_token": token}
         path = v1.job_path(job_id) + "/results"
-        page = await self._client.send_request("results", "GET", path, v1.read_result_page, params=params)
-        return ResultsPage(page.items, page.next_page_token, page.total_size)
+        return await self._client.send_request("results", "GET", path, v1.read_result_page, params=params)

@@ -11,30 +11,30 @@ import json
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from hashlib import sha256
-from typing import Any
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
-from classify_batch.llamacloud.file_client import find_project_of_file
+from classify_batch.llamacloud.batch_api import BatchApi
+from classify_batch.llamacloud.client import ApiClient
 from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import v2
+from classify_batch.protocol.requests import QueryParams, QueryValue
 from classify_batch.settings.job_spec import JobSpec
 
 JOB_IDS_PER_REQUEST = 100
 """How many jobs one request polls: the largest page of the API, and a URL that any proxy takes."""
 
-_WITH_USAGE = {"expand": "usage"}
+_WITH_USAGE: QueryParams = {"expand": "usage"}
 
 
-class ApiV2:
+class ApiV2(BatchApi):
     """Jobs of one file. v2 lists jobs by their IDs, and a finished job holds its answer."""
 
     idempotent = True
 
     def __init__(self, client: ApiClient, spec: JobSpec, run_id: str, *, ask_bill: bool = False) -> None:
         """`ask_bill`: get a job by itself where the list doesn't show what was billed."""
-        self._client = client
+        super().__init__(client, v2.JOBS, _WITH_USAGE)
         self._spec = spec
         self._ask_for_bill = ask_bill
         self._bills_in_list = True
@@ -49,36 +49,19 @@ class ApiV2:
             ]
         )
 
-    @property
-    def requests(self) -> int:
-        return self._client.requests
-
     def transaction_id(self, attempt: Attempt) -> str:
         """The idempotency key: the same for the same attempt of the same run by the same rules, in any process."""
         text = json.dumps([self._transaction_base, attempt.file_ids, attempt.key.attempt])
         return sha256(text.encode()).hexdigest()
-
-    async def project_of_file(self, file_id: str) -> str | None:
-        return await find_project_of_file(self._client, file_id)
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         """Creates a job. After a lost response it may be sent again: the same transaction gives the same job."""
         (file_id,) = attempt.file_ids
         body = v2.make_create_body(self._spec, file_id, self.transaction_id(attempt))
         try:
-            job = await self._client.send_request(
-                "create", "POST", v2.JOBS_PATH, v2.read_job, body=body, about_to_send=about_to_send
-            )
+            return await self._send_create(body, about_to_send)
         except ApiError as error:
             raise self._client.as_repeatable(error) from error
-        return self._client.secrets.hide_in_job(job)
-
-    async def get(self, job_id: str) -> JobView:
-        job = await self._client.send_request("get", "GET", v2.job_path(job_id), v2.read_job, params=_WITH_USAGE)
-        # The answer of another job would be written as the outcome of this one's file.
-        if job.job_id != job_id:
-            raise wrong_shape_error("get", ValueError("another job's id"))
-        return self._client.secrets.hide_in_job(job)
 
     async def list_page(
         self,
@@ -90,12 +73,12 @@ class ApiV2:
     ) -> JobPage:
         """A page of jobs. With `job_ids`, a page holds some of these, and the next page the next of them."""
         if not job_ids:
-            params: dict[str, Any] = {"page_size": min(page_size, v2.PAGE_SIZE_MAX)}
+            params: dict[str, QueryValue] = {"page_size": min(page_size, v2.PAGE_SIZE_MAX)}
             if page_token is not None:
                 params["page_token"] = page_token
             if created_from_s is not None:
                 params["created_at_on_or_after"] = to_iso(created_from_s)
-            return await self._read_jobs_page(v2.read_jobs_page, params)
+            return await self._list_jobs(v2.read_jobs_page, params)
         # Page tokens of this list are our own: the index of the first job ID of the page.
         start = 0 if page_token is None else int(page_token)
         wanted = list(job_ids)[start : start + min(page_size, JOB_IDS_PER_REQUEST)]
@@ -106,21 +89,16 @@ class ApiV2:
     async def _read_jobs_by_id(self, job_ids: list[str]) -> JobPage:
         """Jobs with what was billed, if the server shows it in lists: `expand` is documented for single jobs only."""
         read = partial(v2.read_jobs_by_id, job_ids=frozenset(job_ids))
-        params = {"page_size": len(job_ids), "job_ids": job_ids}
+        params: QueryParams = {"page_size": len(job_ids), "job_ids": job_ids}
         if self._bills_in_list:
             try:
-                return await self._read_jobs_page(read, params | _WITH_USAGE)
+                return await self._list_jobs(read, {**params, **_WITH_USAGE})
             except ApiError as error:
                 if error.verdict is not Verdict.REFUSED:
                     raise
-        page = await self._read_jobs_page(read, params)
+        page = await self._list_jobs(read, params)
         self._bills_in_list = False  # the same request without `expand` was served: so `expand` was refused
         return page
-
-    async def _read_jobs_page(self, read: Callable[[bytes], JobPage], params: dict[str, Any]) -> JobPage:
-        return self._client.secrets.hide_in_page(
-            await self._client.send_request("list", "GET", v2.JOBS_PATH, read, params=params)
-        )
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:  # noqa: ARG002 - there is one file
         """The answer that came with the job. Where it or a wanted bill is missing, gets the job once more. What came

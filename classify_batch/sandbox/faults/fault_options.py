@@ -174,7 +174,7 @@ class Faults(BaseModel):
         return str(value) if isinstance(value, int) else value
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], source: str) -> Self:
+    def of(cls, values: Mapping[str, object], source: str) -> Self:
         """Checked faults. Raises SettingsError, which names every error in them."""
         try:
             return cls.model_validate(values)
@@ -237,7 +237,7 @@ def split_file_ids(text: str) -> object:
         raise ValueError('write file IDs with commas between them, or as a list: ["a", "b"]') from None
 
 
-def flatten_tables(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_tables(values: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
     """Tables within tables as names with dots."""
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -246,7 +246,7 @@ def flatten_tables(values: Mapping[str, Any], above: str = "") -> Iterator[tuple
             yield above + name, value
 
 
-def gather_dotted_names(values: Mapping[str, Any]) -> dict[str, Any]:
+def gather_dotted_names(values: Mapping[str, object]) -> dict[str, object]:
     """Puts the names with dots together under `request_faults`; `misfortunes` is its former name."""
     plain = {name: value for name, value in values.items() if not isinstance(value, Mapping) and "." not in name}
     dotted = dict(flatten_tables({name: value for name, value in values.items() if name not in plain}))

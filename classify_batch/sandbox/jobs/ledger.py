@@ -19,18 +19,68 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, final
 
 from classify_batch.errors import DamagedError, StoreError, UsageError
 from classify_batch.sandbox.documents.project import JobConfig, Version
-from classify_batch.sandbox.faults.job_endings import JobEnding
+from classify_batch.sandbox.faults.job_endings import JobEnding, Oddity
 from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.settings.job_spec import ParsingConfiguration, Rule
 from classify_batch.vocabulary import JobStatus
+
+
+class RuleEntry(TypedDict):
+    """A rule of a job."""
+
+    type: str
+    description: str
+
+
+@final
+class JobEntry(TypedDict):
+    """A job as a line of the ledger. Ledgers of older sandboxes lack what isn't required."""
+
+    number: int
+    job_id: str
+    project_id: str
+    created_at_s: float
+    duration_s: float
+    status: str
+    error_message: str | None
+    null: Sequence[int]
+    absent: Sequence[int]
+    oddities: NotRequired[Sequence[Oddity]]
+    error_first_s: NotRequired[float]
+    mode: str
+    rules: list[RuleEntry]
+    parsing_configuration: dict[str, object] | None
+    file_ids: Sequence[str]
+    version: NotRequired[Version]
+    transaction_id: NotRequired[str | None]
+    clock_shift_s: NotRequired[float]
+    by_other: NotRequired[bool]
+
+
+@final
+class CancelledEntry(TypedDict):
+    """That a job was cancelled, and when."""
+
+    cancelled: str
+    at_s: float
+
+
+@final
+class DeletedEntry(TypedDict):
+    """That a job was deleted."""
+
+    deleted: str
+
+
+LedgerEntry = JobEntry | CancelledEntry | DeletedEntry
 
 
 class Ledger:
@@ -65,7 +115,7 @@ class Ledger:
     def close(self) -> None:
         os.close(self._descriptor)
 
-    def _append_line(self, entry: dict[str, Any]) -> None:
+    def _append_line(self, entry: LedgerEntry) -> None:
         line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         try:
             written = os.write(self._descriptor, line)
@@ -112,7 +162,7 @@ def read_billed(path: str | os.PathLike[str]) -> Counter[str]:
     return count_billed(read_jobs(path))
 
 
-def job_to_entry(job: SandboxJob) -> dict[str, Any]:
+def job_to_entry(job: SandboxJob) -> JobEntry:
     parsing = job.config.parsing_configuration
     return {
         "number": job.number,
@@ -120,9 +170,14 @@ def job_to_entry(job: SandboxJob) -> dict[str, Any]:
         "project_id": job.project_id,
         "created_at_s": job.created_at_s,
         "duration_s": job.duration_s,
-        **job.ending._asdict(),
+        "status": job.ending.status,
+        "error_message": job.ending.error_message,
+        "null": job.ending.null,
+        "absent": job.ending.absent,
+        "oddities": job.ending.oddities,
+        "error_first_s": job.ending.error_first_s,
         "mode": job.mode,
-        "rules": [rule.model_dump() for rule in job.config.rules],
+        "rules": [{"type": rule.type, "description": rule.description} for rule in job.config.rules],
         "parsing_configuration": None if parsing is None else parsing.model_dump(exclude_none=True),
         "file_ids": job.file_ids,
         "version": job.version,
@@ -132,7 +187,7 @@ def job_to_entry(job: SandboxJob) -> dict[str, Any]:
     }
 
 
-def apply_entry(entry: dict[str, Any], jobs: Mapping[str, SandboxJob], configs: dict[str, JobConfig]) -> SandboxJob:
+def apply_entry(entry: LedgerEntry, jobs: Mapping[str, SandboxJob], configs: dict[str, JobConfig]) -> SandboxJob:
     if "cancelled" in entry:
         return jobs[entry["cancelled"]].cancelled_at(entry["at_s"])
     if "deleted" in entry:
@@ -140,7 +195,7 @@ def apply_entry(entry: dict[str, Any], jobs: Mapping[str, SandboxJob], configs: 
     return job_from_entry(entry, configs)
 
 
-def job_from_entry(entry: dict[str, Any], configs: dict[str, JobConfig]) -> SandboxJob:
+def job_from_entry(entry: JobEntry, configs: dict[str, JobConfig]) -> SandboxJob:
     # Ledgers of older sandboxes lack the later keys: their jobs are of v1, and nothing is odd about them.
     version: Version = "v2" if entry.get("version", "v1") == "v2" else "v1"
     key = json.dumps([entry["rules"], entry["parsing_configuration"], version])

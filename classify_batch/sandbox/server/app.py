@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from email.utils import formatdate
-from typing import Any
+from typing import TypedDict
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -50,6 +50,20 @@ from classify_batch.sandbox.server.responses import (
 from classify_batch.sandbox.server.uploads import UploadStore
 
 Handler = Callable[[Request, float], Awaitable[str]]
+
+
+class Stats(TypedDict):
+    """What was asked of a sandbox: the body of `/sandbox/stats`."""
+
+    creates_accepted: int
+    creates_waiting: int
+    files_accepted: int
+    files_billed: int
+    files_billed_more_than_once: list[str]
+    requests: dict[str, dict[str, int]]
+    """By call, and then by what was answered."""
+    requests_429: int
+    requests_per_s_max: int
 
 
 class App:
@@ -206,7 +220,7 @@ class App:
     async def _respond_with_stats(self, request: Request) -> Response:  # noqa: ARG002
         return JsonResponse(bodies.to_json(self.stats()))
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Stats:
         """What was asked so far: jobs and files since the ledger began, requests since the start. Foreign jobs are not
         counted."""
         jobs = [job for job in self.job_table if not job.by_other]

@@ -12,10 +12,10 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
 from uuid import UUID
 
 from classify_batch.clock import to_iso
+from classify_batch.protocol.file_bodies import FileBody
 from classify_batch.protocol.v1 import ItemBody
 from classify_batch.sandbox.documents.project import Classifier, FileEntry, JobConfig
 from classify_batch.sandbox.jobs.result_pages import ResultEntry
@@ -90,7 +90,7 @@ def shown_file_id(file_id: str, options: Options) -> str:
     return file_id.upper() if options.upper_case_ids and _UUID.fullmatch(file_id) else file_id
 
 
-def file_body(entry: FileEntry, project_id: str, expires_at_s: float | None = None) -> dict[str, Any]:
+def file_body(entry: FileEntry, project_id: str, expires_at_s: float | None = None) -> FileBody:
     """A line of the file list."""
     return {
         "id": entry.file_id,

@@ -10,6 +10,7 @@ from classify_batch.protocol.v2 import (
     ConfigurationBody,
     DeletedBody,
     ParsingBody,
+    RuleBody,
     Status,
     UsageBody,
     format_target_pages,
@@ -86,7 +87,7 @@ def configuration_json(config: JobConfig, mode: str | None) -> str:
             "max_pages": parsing.max_pages,
             "target_pages": None if pages is None else format_target_pages(pages),
         }
-    rules = [rule.model_dump() for rule in config.rules]
+    rules: list[RuleBody] = [{"type": rule.type, "description": rule.description} for rule in config.rules]
     body: ConfigurationBody = {"rules": rules, "parsing_configuration": parsing_body}
     if mode is not None:
         body["mode"] = mode

@@ -6,22 +6,19 @@ so that it can be listed and put into jobs after a restart. It is classified at 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
-from email.message import Message
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from starlette.requests import Request
 
-from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX
+from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, FileBody
+from classify_batch.protocol.requests import UPLOAD_PURPOSES
 from classify_batch.protocol.v1 import ResultBody
 from classify_batch.sandbox.documents.project import Classifier, FileEntry, JobConfig, OpenProject, Project
 from classify_batch.sandbox.options import Options
@@ -32,19 +29,14 @@ from classify_batch.sandbox.server.request_checks import (
     read_page_size,
     read_project_id,
 )
-from classify_batch.sandbox.server.responses import RequestError, make_422_refusal, make_refusal
+from classify_batch.sandbox.server.responses import RequestError, make_422_refusal
+from classify_batch.sandbox.server.upload_form import UploadForm
 
-UPLOAD_BYTES_MAX = 300 * 1024 * 1024
-FIELD_BYTES_MAX = 10_000
 UPLOADS_SUFFIX = ".files"
 """Uploads are kept beside the ledger, in a file of its name with this suffix."""
 
-PURPOSES = ("user_data", "parse", "extract", "split", "classify", "sheet", "agent_app")
-
 ORDERS = ("name", "id", "created_at")
 """By what the list can be ordered: names and IDs ascending, times with the newest first."""
-
-_NAME = re.compile(rb'\bname="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +51,10 @@ class Upload:
     size_bytes: int
     sha256: str
 
-    def to_body(self, expires_at_s: float | None) -> dict[str, Any]:
-        bodies_of_page = bodies.file_body(
-            FileEntry(self.file_id, self.name, self.size_bytes), self.project_id, expires_at_s
-        )
-        return {**bodies_of_page, "external_file_id": self.external_file_id, "purpose": self.purpose}
+    def to_body(self, expires_at_s: float | None) -> FileBody:
+        body = bodies.file_body(FileEntry(self.file_id, self.name, self.size_bytes), self.project_id, expires_at_s)
+        body["external_file_id"], body["purpose"] = self.external_file_id, self.purpose
+        return body
 
 
 def read_uploads(ledger: Path) -> list[Upload]:
@@ -158,24 +149,23 @@ class UploadStore:
         return held, uploaded
 
     async def upload_file(self, request: Request, now_s: float) -> str:  # noqa: ARG002
-        parts = MultipartParser(read_multipart_boundary(request.headers.get("content-type", "")))
+        form = UploadForm(request.headers.get("content-type", ""))
         body_already_read: bytes | None = getattr(request.state, "body_read", None)  # a slow request was read before
         if body_already_read is not None:
-            parts.feed_block(body_already_read)
+            form.feed_block(body_already_read)
         else:
             async with aclosing(request.stream()) as blocks:
                 async for block in blocks:
-                    parts.feed_block(block)
-        fields = {name: bytes(value).decode("utf-8", "replace") for name, value in parts.fields.items()}
-        name = upload_file_name(parts, fields.get("purpose"))
+                    form.feed_block(block)
+        purpose = form.field_text("purpose")
         upload = Upload(
             str(uuid4()),
-            name,
+            upload_file_name(form, purpose),
             self._project_id(request),
-            fields.get("external_file_id"),
-            fields.get("purpose"),
-            parts.size,
-            parts.digest.hexdigest(),
+            form.field_text("external_file_id"),
+            purpose,
+            form.size_bytes,
+            form.digest.hexdigest(),
         )
         self._keep_upload(upload)
         return bodies.to_json(upload.to_body(self._expires_at_s))
@@ -222,88 +212,15 @@ def sort_files(files: list[FileEntry | Upload], order: str) -> list[FileEntry | 
     return sorted(files, key=(lambda each: each.name) if order == "name" else (lambda each: each.file_id))
 
 
-def upload_file_name(parts: MultipartParser, purpose: str | None) -> str:
+def upload_file_name(form: UploadForm, purpose: str | None) -> str:
     """The file name of an upload. Raises `Refusal` where anything that is required is missing."""
     faults: list[RequestError] = []
-    if not parts.is_complete or parts.file_name is None:
+    if not form.is_complete or form.file_name is None:
         faults.append((("body", "file"), "Field required", "missing"))
     if purpose is None:
         faults.append((("body", "purpose"), "Field required", "missing"))
-    elif purpose not in PURPOSES:
-        faults.append((("body", "purpose"), f"Input should be one of {', '.join(PURPOSES)}", "enum"))
-    if faults or parts.file_name is None:
+    elif purpose not in UPLOAD_PURPOSES:
+        faults.append((("body", "purpose"), f"Input should be one of {', '.join(UPLOAD_PURPOSES)}", "enum"))
+    if faults or form.file_name is None:
         raise make_422_refusal(*faults)
-    return parts.file_name
-
-
-# --- Multipart (RFC 7578) ---------------------------------------------------------------------------------------------
-
-
-def read_multipart_boundary(content_type: str) -> bytes:
-    head = Message()
-    head["content-type"] = content_type
-    boundary = head.get_boundary()
-    if head.get_content_type() != "multipart/form-data" or not boundary:
-        raise make_422_refusal((("body",), "Expected multipart/form-data with a boundary", "value_error"))
-    return boundary.encode()
-
-
-class MultipartParser:
-    """Parses a multipart body as it comes. Keeps small fields, and of the file its name, size and digest."""
-
-    def __init__(self, boundary: bytes) -> None:
-        self._delimiter = b"\r\n--" + boundary
-        self._buffer = bytearray(b"\r\n")  # before the first delimiter there is no line end
-        self._field: str | None = None
-        self._in_head = False
-        self.fields: dict[str, bytearray] = {}
-        self.file_name: str | None = None
-        self.size = 0
-        self.digest = hashlib.sha256()
-        self.is_complete = False
-
-    def feed_block(self, block: bytes) -> None:
-        self._buffer += block
-        while not self.is_complete and (self._parse_part_head() if self._in_head else self._parse_content()):
-            pass
-
-    def _parse_content(self) -> bool:
-        """Takes the bytes that certainly belong to the part; False: more must come first."""
-        at = self._buffer.find(self._delimiter)
-        # The delimiter may be cut in two: as many bytes as it has stay in the buffer.
-        end = at if at >= 0 else max(0, len(self._buffer) - len(self._delimiter))
-        self._take_content(bytes(self._buffer[:end]))
-        del self._buffer[: end + len(self._delimiter) if at >= 0 else end]
-        self._in_head = at >= 0
-        return at >= 0
-
-    def _parse_part_head(self) -> bool:
-        # RFC 7578: the last delimiter is followed by two dashes.
-        if self._buffer.startswith(b"--"):
-            self.is_complete = True
-            return False
-        at = self._buffer.find(b"\r\n\r\n")
-        if at < 0:
-            if len(self._buffer) > FIELD_BYTES_MAX:
-                raise make_refusal(400, "There was an error parsing the body")
-            return False
-        head = bytes(self._buffer[:at])
-        del self._buffer[: at + 4]
-        named = _NAME.search(head)
-        self._field = named[1].decode("utf-8", "replace") if named else None
-        if (file := re.search(rb'\bfilename="([^"]*)"', head)) is not None and self._field == "file":
-            self.file_name = file[1].decode("utf-8", "replace")
-        self._in_head = False
-        return True
-
-    def _take_content(self, content: bytes) -> None:
-        if self._field == "file":
-            self.size += len(content)
-            if self.size > UPLOAD_BYTES_MAX:
-                raise make_refusal(413, f"File is larger than {UPLOAD_BYTES_MAX} bytes")
-            self.digest.update(content)
-        elif self._field is not None:
-            kept = self.fields.setdefault(self._field, bytearray())
-            kept += content
-            if len(kept) > FIELD_BYTES_MAX:
-                raise make_refusal(400, "There was an error parsing the body")
+    return form.file_name

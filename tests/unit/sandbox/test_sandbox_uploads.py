@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from classify_batch.sandbox import Faults
-from classify_batch.sandbox.server import uploads as module
+from classify_batch.sandbox.server import upload_form as module
+from classify_batch.sandbox.server.responses import Refusal
+from classify_batch.sandbox.server.upload_form import FIELD_BYTES_MAX, FIELDS_MAX, UploadForm
 from classify_batch.sandbox.server.uploads import read_uploads
 from tests.support import sandbox_client
 
@@ -100,14 +102,52 @@ def test_the_file_list_shows_uploads_behind_the_project_files() -> None:
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 50, 10_000])
 def test_an_upload_is_parsed_in_blocks_of_any_size(step: int) -> None:
     """The content is the same wherever it is cut."""
-    request = httpx.Request("POST", "http://x", data={"purpose": "p"}, files={"file": ("n", CONTENT)})
+    request = httpx.Request("POST", "http://x", data={"purpose": "p", "empty": ""}, files={"file": ("ñ", CONTENT)})
     body = request.read()
-    parts = module.MultipartParser(module.read_multipart_boundary(request.headers["content-type"]))
+    form = UploadForm(request.headers["content-type"])
     for start in range(0, len(body), step):
-        parts.feed_block(body[start : start + step])
-    assert parts.is_complete
-    assert (parts.file_name, bytes(parts.fields["purpose"])) == ("n", b"p")
-    assert (parts.size, parts.digest.digest()) == (len(CONTENT), hashlib.sha256(CONTENT).digest())
+        form.feed_block(body[start : start + step])
+    form.feed_block(b"what follows the end")
+    assert form.is_complete
+    assert (form.file_name, form.field_text("purpose"), form.field_text("empty")) == ("ñ", "p", "")
+    assert form.field_text("file") is form.field_text("nothing") is None
+    assert (form.size_bytes, form.digest.digest()) == (len(CONTENT), hashlib.sha256(CONTENT).digest())
+
+
+def part(head: str, content: bytes = b"") -> bytes:
+    return b"--b\r\n" + head.encode() + b"\r\n\r\n" + content + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"no delimiter",
+        b"--other\r\n",
+        part('Content-Disposition: form-data; name="purpose"', b"x" * (FIELD_BYTES_MAX + 1)),
+        part("X: " + "x" * (FIELD_BYTES_MAX + 1)),
+        b"".join(part(f'Content-Disposition: form-data; name="{number}"') for number in range(FIELDS_MAX + 1)),
+        b"--b\r\nno colon\r\n\r\n",
+    ],
+    ids=["no delimiter", "another delimiter", "a long field", "a long head", "many fields", "a bad head"],
+)
+def test_what_is_no_form_is_refused(body: bytes) -> None:
+    """400, in the words of the vendor's framework; nothing grows without a limit."""
+    form = UploadForm("multipart/form-data; boundary=b")
+    with pytest.raises(Refusal) as caught:
+        form.feed_block(body)
+    assert caught.value.response.status_code == 400
+    assert caught.value.response.body == b'{"detail":"There was an error parsing the body"}'
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "text/plain", "multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=b"],
+)
+def test_another_media_type_is_refused(content_type: str) -> None:
+    """422, as it says that a form was expected."""
+    with pytest.raises(Refusal) as caught:
+        UploadForm(content_type)
+    assert caught.value.response.status_code == 422
 
 
 def test_a_malformed_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,9 +113,9 @@ def test_uuids_are_not_odd_in_any_spelling() -> None:
 def test_a_file_is_found_in_another_spelling_of_its_id() -> None:
     """Files that the project lists in lower case are found by IDs in upper case, which findings name as given."""
     there, gone, absent = (str(uuid5(NAMESPACE_URL, name)).upper() for name in ("there", "gone", "absent"))
-    found = [StoredFile(there.lower()), StoredFile(gone.lower(), expires_at="1970-01-01T00:00:00Z")]
+    found = [StoredFile(id=there.lower()), StoredFile(id=gone.lower(), expires_at="1970-01-01T00:00:00Z")]
     files = FilesInProject(1000.0, 10.0)
-    files.add_lookup(0, [there, gone, absent, "ODD"], [*found, StoredFile("odd")])
+    files.add_lookup(0, [there, gone, absent, "ODD"], [*found, StoredFile(id="odd")])
     told = [(each.code, each.examples) for each in files.findings()]
     assert told == [("not_in_project", (absent, "ODD")), ("expired", (gone,))]
 
@@ -133,8 +133,8 @@ def test_examples_are_the_first_ids_whatever_the_order() -> None:
 def test_files_expire_at_their_time_and_soon_before() -> None:
     """At its `expires_at`, and in danger until the run can have ended; an unreadable time says nothing."""
     moments = {"gone": "1970-01-01T00:16:40Z", "soon": "1970-01-01T00:16:50Z", "kept": "1970-01-01T00:16:50.001Z"}
-    found = [StoredFile(each, expires_at=moment) for each, moment in moments.items()]
-    found += [StoredFile("null"), StoredFile("odd", expires_at=7)]
+    found = [StoredFile(id=each, expires_at=moment) for each, moment in moments.items()]
+    found += [StoredFile(id="null"), StoredFile.model_validate({"id": "odd", "expires_at": 7})]
     files = FilesInProject(1000.0, 10.0)
     files.add_lookup(0, [*moments, "null", "odd", "absent"], found)
     told = [(each.severity, each.code, each.examples) for each in files.findings()]

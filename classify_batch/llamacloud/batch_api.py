@@ -1,0 +1,50 @@
+"""What both versions of the API behind ports.Api share: a job is created, got and listed, and secrets are hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
+from classify_batch.llamacloud.file_client import find_project_of_file
+from classify_batch.model import JobPage, JobView
+from classify_batch.protocol.job_reader import JobAnswer, JobReader, PolledJob
+from classify_batch.protocol.requests import NO_PARAMS, QueryParams, RequestModel
+
+
+class BatchApi:
+    """The calls that a run makes. Every method raises ApiError.
+
+    Args:
+        jobs: reads the jobs of the version.
+        get_params: of a call that gets one job.
+    """
+
+    def __init__(
+        self, client: ApiClient, jobs: JobReader[JobAnswer, PolledJob], get_params: QueryParams = NO_PARAMS
+    ) -> None:
+        self._client, self._jobs, self._get_params = client, jobs, get_params
+
+    @property
+    def requests(self) -> int:
+        return self._client.requests
+
+    async def project_of_file(self, file_id: str) -> str | None:
+        return await find_project_of_file(self._client, file_id)
+
+    async def get(self, job_id: str) -> JobView:
+        path = self._jobs.job_path(job_id)
+        job = await self._client.send_request("get", "GET", path, self._jobs.read_job, params=self._get_params)
+        # The status and the answer of another job would be taken for this one's.
+        if job.job_id != job_id:
+            raise wrong_shape_error("get", ValueError("another job's id"))
+        return self._client.secrets.hide_in_job(job)
+
+    async def _send_create(self, body: RequestModel, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
+        job = await self._client.send_request(
+            "create", "POST", self._jobs.jobs_path, self._jobs.read_job, body=body, about_to_send=about_to_send
+        )
+        return self._client.secrets.hide_in_job(job)
+
+    async def _list_jobs(self, read: Callable[[bytes], JobPage], params: QueryParams) -> JobPage:
+        page = await self._client.send_request("list", "GET", self._jobs.jobs_path, read, params=params)
+        return self._client.secrets.hide_in_page(page)

@@ -1,0 +1,151 @@
+"""What the server answers, read leniently.
+
+What everything rests on must be there: an ID, a status, the fields of an answer. Anything else may be missing or odd,
+and is then None. Fields and statuses that nobody knows pass. A body that doesn't fit is refused, and the error says
+which field is missing or wrong, without its value: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, InstanceOf, ValidationError
+from pydantic_core import CoreSchema, core_schema
+
+from classify_batch.clock import from_iso
+from classify_batch.model import Answer
+from classify_batch.protocol.json_shape import NotJsonError, text_or_none
+
+Kind_co = TypeVar("Kind_co", bound=BaseModel, covariant=True)
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+_ERRORS_SAID_MAX = 5
+
+
+class NoneIfUnusable:
+    """Marks a field that is None where a server leaves it out or fills it with something else."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_default_schema(handler(source), default=None, on_error="default")
+
+
+Text = InstanceOf[str]
+"""Any text. pydantic's own check refuses a lone surrogate, which JSON can spell and servers do send."""
+
+Identity = Annotated[Text, Field(min_length=1)]
+"""A text that isn't empty."""
+
+Lenient = Annotated[Value | None, NoneIfUnusable()]
+"""A field on which nothing rests."""
+
+
+class AnswerModel(BaseModel):
+    """A JSON object of the server. Types are not converted: a number in place of a text is an error."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, strict=True)
+
+
+class Page(AnswerModel, Generic[Item]):
+    """A page of jobs, results or files."""
+
+    items: list[Item]
+    next_page_token: Lenient[Text] = None
+    total_size: Lenient[int] = None
+
+    @property
+    def next_token(self) -> str | None:
+        """The token of the next page; None: this page is the last."""
+        return self.next_page_token or None
+
+    @property
+    def total(self) -> int | None:
+        return self.total_size
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsPage(Generic[Item]):
+    """A page of a job's results, as it is handed on. The last one has no `next_page_token`."""
+
+    items: Sequence[Item]
+    next_page_token: str | None
+    total_size: int | None
+
+
+class RuleAnswer(AnswerModel):
+    """A rule that a job was created with, as the server repeats it."""
+
+    type: Text
+    description: Text
+
+
+class Result(AnswerModel):
+    """What a job answers about a file; `type` None: no rule matched."""
+
+    type: Text | None = None
+    confidence: int | float | None = None
+    reasoning: Lenient[Text] = None
+
+    def answer_about(self, file_id: str | None) -> Answer:
+        return Answer(file_id, True, self.type, self.confidence, self.reasoning)
+
+
+def answer_from_result(file_id: str | None, result: Result | None) -> Answer:
+    """The answer about a file. A null result means that the file was not classified."""
+    return Answer(file_id, answered=False) if result is None else result.answer_about(file_id)
+
+
+def rules_of_job(rules: list[RuleAnswer] | None) -> frozenset[tuple[str, str]] | None:
+    """A job's rules as a set; None where the server doesn't show them."""
+    return None if rules is None else frozenset((rule.type, rule.description) for rule in rules)
+
+
+def parse_time_s(moment: object) -> float | None:
+    """Seconds since the epoch from a time of the server; None for what is no time."""
+    words = text_or_none(moment)
+    return from_iso(words) if words else None
+
+
+class AnswerReader(Generic[Kind_co]):
+    """Reads the bodies of one kind."""
+
+    def __init__(self, model: type[Kind_co]) -> None:
+        self._model = model
+
+    def read(self, data: bytes) -> Kind_co:
+        """Raises NotJsonError, or ValueError for JSON of another shape."""
+        try:
+            return self._model.model_validate_json(data)
+        except ValidationError as error:
+            if error.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
+                raise ValueError(say_what_is_wrong(error)) from None
+        return self._read_by_json(data)
+
+    def _read_by_json(self, data: bytes) -> Kind_co:
+        """Reads what `json` takes and pydantic refuses: a lone surrogate, or values nested deeply."""
+        try:
+            body = json.loads(data)
+        except (ValueError, RecursionError):
+            raise NotJsonError("not JSON") from None
+        try:
+            return self._model.model_validate(body)
+        except ValidationError as error:
+            raise ValueError(say_what_is_wrong(error)) from None
+
+
+def say_what_is_wrong(error: ValidationError) -> str:
+    """Which fields of a body are missing or wrong, and why; never what they hold.
+
+    >>> try:
+    ...     Result.model_validate({"confidence": "high"})
+    ... except ValidationError as error:
+    ...     print(say_what_is_wrong(error).partition(";")[0])
+    confidence.int: Input should be a valid integer
+    """
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    said = [f"{'.'.join(map(str, each['loc'])) or 'the body'}: {each['msg']}" for each in errors[:_ERRORS_SAID_MAX]]
+    more = [f"and {len(errors) - len(said)} more"] if len(errors) > len(said) else []
+    return "; ".join(said + more)

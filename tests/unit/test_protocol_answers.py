@@ -1,0 +1,271 @@
+"""Answers are read leniently, say what is missing, and are the same however they are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from classify_batch.model import Answer
+from classify_batch.protocol import v1, v2
+from classify_batch.protocol.answers import AnswerReader, Page, parse_time_s
+from classify_batch.protocol.file_bodies import StoredFile, read_file_ids_page, read_stored_file, read_stored_files_page
+from classify_batch.protocol.json_shape import NotJsonError
+
+SURROGATE = "\ud800"
+DEEP: list[Any] = [[]]  # deeper than pydantic reads, and not than `json` does
+for _ in range(300):
+    DEEP = [DEEP]
+
+
+def encode(body: object) -> bytes:
+    return json.dumps(body).encode()
+
+
+# --- What passes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [v1, v2])
+def test_unknown_fields_and_states_pass(module: Any) -> None:
+    """What the vendor adds tomorrow stops nothing; an unknown state is not finished."""
+    job = module.read_job(encode({"id": "j", "status": "QUEUED", "tomorrow": {"a": [1]}}))
+    assert (job.job_id, job.status, job.finished) == ("j", "QUEUED", False)
+
+
+@pytest.mark.parametrize("odd", [None, 7, True, [], {}, ["x"], 1.5])
+@pytest.mark.parametrize(("module", "name"), [
+    *((v1, name) for name in v1.Job.model_fields), *((v2, name) for name in v2.Job.model_fields)
+])  # fmt: skip
+def test_only_what_everything_rests_on_must_be_right(module: Any, name: str, odd: object) -> None:
+    """A field that is missing or odd is None, but for an ID, a state and an answer."""
+    if name in ("id", "status") or (name == "result" and odd is not None and odd != {}):
+        with pytest.raises(ValueError, match=name):
+            module.JOBS.job.read(encode({"id": "j", "status": "s", name: odd}))
+        return
+    job = module.JOBS.job.read(encode({"id": "j", "status": "s", name: odd}))
+    assert job.to_view().job_id == "j"
+    if isinstance(odd, bool | float):
+        assert getattr(job, name) is None
+
+
+def test_a_lone_surrogate_is_read() -> None:
+    """JSON can spell it, and servers send it: in a text that decides, too."""
+    item = {"file_id": "f", "result": {"type": SURROGATE, "confidence": 0.5, "reasoning": SURROGATE}}
+    (read,) = v1.read_result_page(encode({"items": [item]})).items
+    assert read.answer() == Answer("f", True, SURROGATE, 0.5, SURROGATE)
+    for module in (v1, v2):
+        job = module.read_job(encode({"id": SURROGATE, "status": SURROGATE, "error_message": SURROGATE}))
+        assert (job.job_id, job.status, job.error_message) == (SURROGATE, SURROGATE, SURROGATE)
+    assert read_stored_file(encode({"id": SURROGATE, "name": SURROGATE})).name == SURROGATE
+
+
+def test_a_number_that_is_none_is_read() -> None:
+    """NaN and infinity are no JSON, and come all the same."""
+    data = b'{"items":[{"file_id":"f","result":{"type":"t","confidence":NaN}}],"total_size":Infinity}'
+    page = v1.read_result_page(data)
+    assert repr(page.items[0].answer().confidence) == "nan"
+    assert page.total_size is None
+    job = v2.read_job(b'{"id":"j","status":"COMPLETED","usage":{"credits":Infinity}}')
+    assert job.credits == float("inf")
+
+
+def test_values_nested_deeply_are_read() -> None:
+    """Where they are in a field that nobody needs."""
+    assert v1.read_job(encode({"id": "j", "status": "s", "deep": DEEP})).job_id == "j"
+    data = encode({"items": [{"id": "j", "status": "s", "deep": DEEP}]})
+    assert [job.job_id for job in v2.read_jobs_by_id(data, {"j"}).jobs] == ["j"]
+
+
+def test_whole_numbers_stay_whole() -> None:
+    """A confidence of 1 is written to the results as 1, as it came."""
+    data = encode({"items": [{"file_id": "f", "result": {"confidence": 1}}]})
+    for read in (v1.read_result_page, v1.RESULTS.read):
+        page: Any = read(data)
+        assert repr(page.items[0].answer().confidence) == "1"
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+READERS: list[Callable[[bytes], object]] = [
+    v1.read_job,
+    v1.read_jobs_page,
+    lambda data: v1.read_jobs_by_id(data, {"j"}),
+    v1.read_result_page,
+    v2.read_job,
+    v2.read_jobs_page,
+    lambda data: v2.read_jobs_by_id(data, {"j"}),
+    read_stored_file,
+    read_stored_files_page,
+    read_file_ids_page,
+]
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("data", [b"", b"<html>", b"\xff\xfe\x00", b'{"id":', b"[" * 100_000])
+def test_what_is_no_json_is_told_apart(read: Callable[[bytes], object], data: bytes) -> None:
+    """An error of its own, since something between here and the API may have answered."""
+    with pytest.raises(NotJsonError):
+        read(data)
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("data", [b"[]", b"7", b"null", b"{}", b'{"items":{}}'])
+def test_json_of_another_shape_is_refused(read: Callable[[bytes], object], data: bytes) -> None:
+    """As an error of another kind."""
+    with pytest.raises(ValueError, match=r"Field required|Input should be") as caught:
+        read(data)
+    assert not isinstance(caught.value, NotJsonError)
+
+
+@pytest.mark.parametrize(
+    ("read", "body", "words"),
+    [
+        (v1.read_job, {"id": "j"}, "status: Field required"),
+        (v1.read_job, {"status": "s"}, "id: Field required"),
+        (v2.read_job, {"id": "", "status": "s"}, "id: "),
+        (v1.read_jobs_page, {"items": [{"id": "j", "status": "s"}, {"id": "j"}]}, r"items\.1\.status: Field required"),
+        (v1.read_result_page, {"items": [{"result": {"type": 7}}]}, r"items\.0\.result\.type: Input should be"),
+        (v1.read_result_page, {}, "items: Field required"),
+        (read_file_ids_page, {"items": [{}]}, r"items\.0\.id: Field required"),
+        (read_stored_file, [], "the body: Input should be"),
+    ],
+)
+def test_what_is_missing_is_said(read: Callable[[bytes], object], body: object, words: str) -> None:
+    """The field and the reason."""
+    with pytest.raises(ValueError, match=words):
+        read(encode(body))
+
+
+def test_an_error_says_no_value_and_ends() -> None:
+    """What a field holds may be a secret, and a page may hold a thousand errors."""
+    page = {"items": [{"id": "j", "status": {"x": "a-secret-word"}}] * 1000}
+    with pytest.raises(ValueError, match="and 995 more") as caught:
+        v1.read_jobs_page(encode(page))
+    assert "secret" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+# --- Quickly or by the model ------------------------------------------------------------------------------------------
+
+TEXTS = st.sampled_from(["", "a", "ñ\U0001f600", "2026-01-01T00:00:00Z", "COMPLETED", "SUCCESS"]) | st.text(max_size=9)
+NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.just(1.0)
+SCALARS = st.none() | st.booleans() | NUMBERS | TEXTS
+HARD = st.sampled_from([SURROGATE, float("nan"), float("-inf"), 2**64, 10**30])
+"""What msgspec leaves to the model, wherever it stands: so it is no part of most bodies."""
+ANYTHING = st.recursive(
+    SCALARS | HARD, lambda each: st.lists(each, max_size=3) | st.dictionaries(TEXTS, each, max_size=3)
+)
+
+
+def pages(items: st.SearchStrategy[Any]) -> Any:
+    return st.fixed_dictionaries(
+        {"items": st.lists(items, max_size=4)}, optional={"next_page_token": SCALARS, "total_size": SCALARS}
+    )
+
+
+def objects(strict: dict[str, st.SearchStrategy[Any]], lenient: str, odd: st.SearchStrategy[Any] | None = None) -> Any:
+    """Objects whose fields may be missing. Lenient ones hold anything; strict ones what they should, or `odd`."""
+    fields = {name: each if odd is None else each | odd for name, each in strict.items()}
+    return st.fixed_dictionaries({}, optional={**fields, **dict.fromkeys([*lenient.split(), "tomorrow"], SCALARS)})
+
+
+def bodies(odd: st.SearchStrategy[Any] | None) -> tuple[Any, Any]:
+    """Pages of jobs, and pages of results: that can be read, or with `odd` things where everything rests on them."""
+    result = st.none() | objects({"type": st.none() | TEXTS, "confidence": st.none() | NUMBERS}, "reasoning", odd)
+    named = {"id": st.sampled_from(["j", "k"]), "status": TEXTS}
+    lenient = "project_id created_at error_message file_input transaction_id"
+    usage = st.fixed_dictionaries({}, optional={"credits": SCALARS, "parse_credits": SCALARS})
+    rest = objects({"result": result, "usage": usage}, lenient, odd)
+    job = st.builds(
+        lambda needed, more: {**more, **needed},
+        objects(named, "", odd) if odd is not None else st.fixed_dictionaries(named),
+        rest,
+    )
+    return pages(job), pages(objects({"result": result}, "id file_id", odd))
+
+
+READABLE_JOBS, READABLE_RESULTS = bodies(None)
+ODD_JOBS, ODD_RESULTS = bodies(ANYTHING)
+
+
+def page_of(value: object, result: object) -> dict[str, Any]:
+    """A page in which each field that may be odd has this value; it fits jobs and results."""
+    names = ("project_id", "created_at", "error_message", "file_input", "transaction_id", "file_id", "configuration")
+    usage = {"credits": value, "parse_credits": value}
+    item = {**dict.fromkeys(names, value), "id": "j", "status": "COMPLETED", "usage": usage, "result": result}
+    return {"items": [item], "next_page_token": value, "total_size": value}
+
+
+def outcome(read: Callable[[], object]) -> str:
+    """What a reader gives, spelled out so that NaN equals NaN and 1 differs from 1.0; or that it refuses."""
+    try:
+        return repr(read())
+    except ValueError as error:
+        return f"refused: {isinstance(error, NotJsonError)}"
+
+
+@settings(max_examples=200, deadline=None)
+@example(page_of(True, {"type": None, "confidence": 1, "reasoning": False}))
+@example(page_of(3, {"type": "t", "confidence": 1.0, "reasoning": 7}))
+@example(page_of("3", {"type": "t", "confidence": "high"}))
+@example(page_of(None, {"type": "t", "confidence": True}))
+@given(READABLE_JOBS | ODD_JOBS | ANYTHING)
+def test_jobs_are_the_same_quickly_and_by_their_model(body: object) -> None:
+    """Whatever a server sends: the same jobs, the same token, or refused by both."""
+    data = encode(body)
+    for module in (v1, v2):
+        model: AnswerReader[Page[Any]] = module.JOBS.page
+
+        def by_model(model: AnswerReader[Page[Any]] = model) -> object:
+            page = model.read(data)
+            return tuple(job.summary() for job in page.items if job.id == "j"), page.next_token
+
+        def quickly(module: Any = module) -> object:
+            page = module.read_jobs_by_id(data, ("j",))
+            return page.jobs, page.next_page_token
+
+        assert outcome(quickly) == outcome(by_model)
+
+
+@settings(max_examples=200, deadline=None)
+@example(page_of(True, {"type": None, "confidence": 1, "reasoning": False}))
+@example(page_of(3, {"type": "t", "confidence": 1.0, "reasoning": 7}))
+@example(page_of("3", {"type": "t", "confidence": "high"}))
+@example(page_of(None, {"type": "t", "confidence": True}))
+@given(READABLE_RESULTS | ODD_RESULTS | ANYTHING)
+def test_results_are_the_same_quickly_and_by_their_model(body: object) -> None:
+    """Whatever a server sends: the same answers, token and total, or refused by both."""
+    data = encode(body)
+
+    def by_model() -> object:
+        page = v1.RESULTS.read(data)
+        return [(item.identity, item.answer()) for item in page.items], page.next_token, page.total
+
+    def quickly() -> object:
+        page = v1.read_result_page(data)
+        return [(item.identity, item.answer()) for item in page.items], page.next_page_token, page.total_size
+
+    assert outcome(quickly) == outcome(by_model)
+
+
+def test_the_quick_readers_read_something() -> None:
+    """A page of the usual kind is not left to the model."""
+    job, item = {"id": "j", "status": "PENDING"}, {"id": "i", "file_id": "f", "result": {"type": "t", "confidence": 1}}
+    for module in (v1, v2):
+        assert type(module.JOBS.quick_page.read(encode({"items": [job]})).items[0]).__name__ == "QuickJob"
+    assert type(v1.read_result_page(encode({"items": [item]})).items[0]).__name__ == "QuickItem"
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_read_with_what_it_says() -> None:
+    """An odd name or time is None."""
+    file = read_stored_file(encode({"id": "f", "name": 7, "expires_at": "2026-01-01T00:00:00Z"}))
+    assert file == StoredFile(id="f", expires_at="2026-01-01T00:00:00Z")
+    assert file.expires_at_s == parse_time_s("2026-01-01T00:00:00Z") == 1767225600.0
+    assert read_stored_file(encode({"id": "f", "expires_at": "soon"})).expires_at_s is None
