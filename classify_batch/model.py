@@ -275,3 +275,22 @@ class Segment(NamedTuple):
     start: int
     end: int
     crc: int
+
+
+# --- Who is at work -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds a run; `pid` is 0 in the instant between winning the lock and saying so.
+
+    Attributes:
+        since: RFC 3339.
+    """
+
+    host: str = ""
+    pid: int = 0
+    since: str = ""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}" if self.pid else "another process"

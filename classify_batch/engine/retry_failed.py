@@ -143,7 +143,7 @@ async def reopen(store: RunStore, journal: JournalWriter, failed: Reopened) -> N
     """
     journal.record_about_run(Kind.REOPENED, failed)
     await journal.durable()
-    await store.truncate(Log.FAILURES, 0)
+    await store.open_log(Log.FAILURES, 0)
 
 
 async def _read_failed_files(store: RunStore, end: int, plan: PlanReader, shutdown: Shutdown) -> _FailedFiles:

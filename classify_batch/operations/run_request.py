@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from classify_batch.engine.progress import Progress
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.operations.reuse.earlier_runs import Reuse
-from classify_batch.ports import Observer
+from classify_batch.ports import Observer, RunPlace
 from classify_batch.settings import Settings
 
 
@@ -19,13 +18,14 @@ class RunRequest:
 
     Attributes:
         source: where the file IDs come from; None: the directory holds the run already.
+        place: where the run is, or will be.
         until_s: seconds since the epoch.
         observers: each is given every event (see events.py).
     """
 
     settings: Settings
     source: SourceSpec | None
-    run_dir: Path
+    place: RunPlace
     column: str | None = None
     reuse: Reuse = ()
     retry_failed: bool = False

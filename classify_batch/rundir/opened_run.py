@@ -84,15 +84,16 @@ def _apply_block(block: bytes, reader: Reader, standing: RunSnapshot, run_sha256
 
 
 async def mend(store: RunStore, found: RunOnDisk) -> None:
-    """Cuts torn and uncommitted tails off, before anything is appended. Only for the lock's holder.
+    """Opens the logs behind what is committed of them, so that torn and uncommitted tails are gone. Only for the lock's
+    holder, before anything is appended.
 
     Raises:
         DamagedError: a file is shorter than what was committed of it.
     """
-    await store.truncate(Log.JOURNAL, found.journal_end)
-    await store.truncate(Log.RESULTS, found.standing.results_end)
-    await store.truncate(Log.FAILURES, found.standing.failures_end)
-    await store.truncate(Log.PROVISIONAL, found.standing.provisional_end)
+    await store.open_log(Log.JOURNAL, found.journal_end)
+    await store.open_log(Log.RESULTS, found.standing.results_end)
+    await store.open_log(Log.FAILURES, found.standing.failures_end)
+    await store.open_log(Log.PROVISIONAL, found.standing.provisional_end)
     for log in (Log.RESULTS, Log.FAILURES):
         if await store.size(log) is None:
             await store.create(log, b"")  # whoever reads a run finds both, also where one is empty

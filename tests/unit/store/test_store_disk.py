@@ -75,7 +75,7 @@ async def test_reading_creates_nothing(tmp_path: Path) -> None:
     store = DiskStore(tmp_path / "nowhere")
     assert await store.names() == frozenset()
     assert await store.size("run.json") is None
-    assert store.holder() is None
+    assert await store.holder() is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,9 +181,9 @@ async def test_names_are_plain(tmp_path: Path) -> None:
             await DiskStore(tmp_path).read(name)
 
 
-async def test_truncate_makes_durable_what_it_keeps(tmp_path: Path) -> None:
-    """Cutting a log back to the size it has still fsyncs it: a killed process's bytes may be in memory only."""
+async def test_opening_a_log_makes_durable_what_it_keeps(tmp_path: Path) -> None:
+    """Opening a log at the size it has still fsyncs it: a killed process's bytes may be in memory only."""
     synced: list[int] = []
     (tmp_path / "journal.jsonl").write_bytes(b"fact\n")
-    await DiskStore(tmp_path, fsync=synced.append).truncate(Log.JOURNAL, 5)
+    await DiskStore(tmp_path, fsync=synced.append).open_log(Log.JOURNAL, 5)
     assert len(synced) == 1

@@ -80,6 +80,7 @@ async def test_commits_run_out() -> None:
     with pytest.raises(StoreError):
         await store.commit()
     found = store.crash()
+    await found.open_log(Log.JOURNAL, 4)
     found.append(Log.JOURNAL, b"again\n")
     await found.commit()
     assert found.files == {"journal.jsonl": b"one\nagain\n"}
