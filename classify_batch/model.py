@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, FailureCode
 
@@ -118,7 +118,7 @@ class Attempt:
     waits_since_s: float = 0.0
     credits: float = 0.0
     first_answers: Mapping[str, FirstAnswer] = field(default_factory=dict)
-    carried: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    carried: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     server_s: float | None = None
     intended_s: float | None = None
     ambiguous: bool = False
@@ -275,6 +275,63 @@ class Segment(NamedTuple):
     start: int
     end: int
     crc: int
+
+
+# --- What a run is, as it stands in run.json ------------------------------------------------------------------------
+
+
+class StoredWebhook(TypedDict, total=False):
+    """A webhook, with its secrets left out."""
+
+    webhook_url: str
+    webhook_events: list[str] | None
+    webhook_output_format: str | None
+    webhook_headers: dict[str, str] | None
+
+
+class StoredParsing(TypedDict, total=False):
+    lang: str | None
+    max_pages: int | None
+    target_pages: list[int] | None
+
+
+class StoredApi(TypedDict, total=False):
+    organization_id: str | None
+    timeout_s: float
+
+
+class StoredJob(TypedDict, total=False):
+    webhook_configurations: list[StoredWebhook] | None
+
+
+class StoredPlan(TypedDict, total=False):
+    carry: list[str]
+
+
+class StoredSettings(TypedDict, total=False):
+    """The settings that a run was planned with, as far as they are asked for one by one; all of them are for
+    `Settings.from_stored`."""
+
+    api: StoredApi
+    job: StoredJob
+    plan: StoredPlan
+    triage: object
+
+
+class RunIdentity(TypedDict, total=False):
+    """What decides a run's answers, and whose files they are about. Older versions wrote fewer keys."""
+
+    api_version: str
+    base_url: str
+    project_id: str | None
+    organization_id: str | None
+    mode: str | None
+    rules: list[dict[str, str]]
+    parsing_configuration: StoredParsing | None
+    escalation: dict[str, object] | None
+    triage: dict[str, object] | None
+    carry: list[str] | None
+    ids_sha256: str
 
 
 # --- Who is at work -------------------------------------------------------------------------------------------------

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from classify_batch.model import StoredSettings
 from classify_batch.operations.status import no_run_error
 from classify_batch.ports import RunStore
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
@@ -11,7 +10,7 @@ from classify_batch.rundir.run_json import read_run_file
 from classify_batch.store import Location, open_store
 
 
-async def read_run_settings(run_dir: Location) -> dict[str, Any]:
+async def read_run_settings(run_dir: Location) -> StoredSettings:
     """The settings that a run was planned with. Raises RunDirectoryError where there is no run."""
     store = open_store(run_dir)
     found = await read_run_file(store)

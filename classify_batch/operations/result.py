@@ -10,6 +10,7 @@ from typing import Any
 
 from classify_batch.errors import ExitStatus
 from classify_batch.ports import RunPlace, RunReader
+from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.vocabulary import Log, RunState
 
 _BLOCK_BYTES = 1 << 18
@@ -33,7 +34,7 @@ class RunResult:
     exit_status: ExitStatus
     reason: str
     hint: str
-    manifest: dict[str, Any]
+    manifest: Manifest
     called: bool = True
 
     @property

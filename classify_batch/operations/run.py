@@ -185,9 +185,7 @@ async def run_engine(
         ending = await orchestrator.run(
             retry_failed=request.retry_failed, until_s=request.until_s, submit_only=request.submit_only
         )
-    return RunResult(
-        request.place, ending.state, ending.exit_status, ending.reason or "", ending.hint, dict(ending.manifest)
-    )
+    return RunResult(request.place, ending.state, ending.exit_status, ending.reason or "", ending.hint, ending.manifest)
 
 
 async def make_plan(
@@ -266,10 +264,9 @@ async def claims_complete(place: RunPlace, *, retry_failed: bool) -> bool:
     """Whether a run's manifest says that it is complete: then no key and no call is needed. With `retry_failed`, failed
     files need both."""
     manifest = await read_manifest(place.open())
-    if manifest is None or manifest.get("state") != RunState.COMPLETE:
+    if manifest is None or manifest["state"] != RunState.COMPLETE:
         return False
-    counts = manifest.get("counts")
-    return not retry_failed or (isinstance(counts, dict) and counts.get(OutcomeKind.FAILED) == 0)
+    return not retry_failed or manifest["counts"].get(OutcomeKind.FAILED) == 0
 
 
 async def read_complete_run(place: RunPlace, settings: Settings) -> RunResult | None:
@@ -295,10 +292,10 @@ async def result_if_complete(found: RunOnDisk, store: RunStore, place: RunPlace)
     if manifest is None or not found.manifest_complete:
         return None  # a process was killed between the journal's last line and the manifest
     # Sizes only: hashing the outputs of a big run would take minutes, and `verify` does it.
-    for name, output in manifest.get("outputs", {}).items():
-        if (size := await store.size(name) or 0) != output.get("bytes"):
+    for name, output in (manifest.get("outputs") or {}).items():
+        if (size := await store.size(name) or 0) != output["bytes"]:
             raise DamagedError(
-                f"{name} in {store.where} has {size} bytes, and the manifest says {output.get('bytes')}",
+                f"{name} in {store.where} has {size} bytes, and the manifest says {output['bytes']}",
                 hint="restore the file from a copy, or begin again in a new run directory",
             )
     status = ExitStatus(closed["exit_status"])

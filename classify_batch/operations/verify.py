@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 from anyio.lowlevel import checkpoint
@@ -288,14 +287,13 @@ async def check_manifest(store: RunStore, run: RunOnDisk, found: Verification) -
             found.add_error("manifest.json is missing or can't be read")
         return
     # A manifest of a running or killed run may be older than the journal, so only its run is checked.
-    if manifest.get("run_id") != run.run.run_id:
+    if manifest["run_id"] != run.run.run_id:
         found.add_error("manifest.json is another run's")
     if not run.manifest_complete:
         return
-    if manifest.get("counts") != found.counts or manifest.get("files") != run.run.files:
+    if manifest["counts"] != found.counts or manifest["files"] != run.run.files:
         found.add_error("manifest.json: its counts are not those of the journal")
-    outputs: dict[str, Any] = manifest.get("outputs", {})
-    for name, output in outputs.items():
+    for name, output in (manifest.get("outputs") or {}).items():
         if await sha256_of(store, name) != output.get("sha256"):
             found.add_error(f"{name}: its SHA-256 is not the one in manifest.json")
 

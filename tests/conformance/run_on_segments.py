@@ -17,8 +17,9 @@ from classify_batch.settings import Settings
 from tests.conformance.segment_store import SegmentPlace
 
 
-async def run(config: str, ids: str, bucket: str, kill_at: str) -> int:
+async def run(*words: str) -> int:
     """Returns the exit status. See `Bucket` for `kill_at`."""
+    config, ids, bucket, kill_at = words
     request = RunRequest(Settings.load(config), Path(ids), SegmentPlace(Path(bucket), int(kill_at)))
     return int((await carry_out_request(request, Shutdown())).exit_status)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from classify_batch.clock import from_iso
 from classify_batch.errors import UsageError
+from classify_batch.model import RunIdentity
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
 from classify_batch.operations.reuse.run_differences import find_differences
 from classify_batch.ports import RunPlace
@@ -23,7 +24,7 @@ Reuse: TypeAlias = "Location | Iterable[Location]"
 log = logging.getLogger("classify_batch")
 
 
-async def find_earlier_runs(reuse: Reuse, new_run: Location, identity: Mapping[str, Any]) -> list[EarlierRun]:
+async def find_earlier_runs(reuse: Reuse, new_run: Location, identity: RunIdentity) -> list[EarlierRun]:
     """The runs whose outcomes a run of this identity may reuse, the newest first. Logs a warning for each other run.
 
     Raises:
