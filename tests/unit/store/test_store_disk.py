@@ -79,6 +79,26 @@ async def test_reading_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_what_was_made_for_nothing_is_taken_away(tmp_path: Path) -> None:
+    """Folders and the lock, where no file was added while it was held; what was there before stays."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").touch()
+    for run in (tmp_path / "nights" / "monday", mine):
+        async with DiskStore(run) as store:
+            await store.prepare()
+            async with store.lock():
+                await store.create("plan.jsonl", b"")
+                await store.remove("plan.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert [path.name for path in mine.iterdir()] == ["notes.txt"]
+    async with DiskStore(mine) as store:
+        await store.prepare()
+        async with store.lock():
+            await store.create("run.json", b"{}")
+    assert {path.name for path in mine.iterdir()} == {"notes.txt", "run.json", "lock"}
+
+
 async def test_the_next_holder_sweeps(tmp_path: Path) -> None:
     """What a killed process left half-written is gone once the lock is held; other hidden files stay."""
     for name in (".run.json.4711.0123abcd.tmp", ".epoch.1.claim.tmp", ".mine.tmp", ".gitignore", "run.tmp"):
