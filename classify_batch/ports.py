@@ -14,7 +14,8 @@ from typing import Protocol, Self
 
 from classify_batch.events import Event
 from classify_batch.lifecycle import AboutRun, Fact
-from classify_batch.model import Answers, Attempt, AttemptKey, Holder, JobPage, JobView, Segment
+from classify_batch.model import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
+from classify_batch.run_records import Holder
 from classify_batch.vocabulary import Kind, Log
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from classify_batch.model import StoredSettings
 from classify_batch.operations.status import no_run_error
 from classify_batch.ports import RunStore
+from classify_batch.run_records import StoredSettings
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.run_json import read_run_file
 from classify_batch.store import Location, open_store

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import DamagedError, RunDirectoryError
-from classify_batch.model import RunIdentity, StoredSettings, StoredWebhook
+from classify_batch.run_records import RunIdentity, StoredSettings, StoredWebhook
 from classify_batch.rundir.typed_json import find_misfit
 from classify_batch.vocabulary import RUN_JSON
 

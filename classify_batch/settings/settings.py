@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from classify_batch.errors import SettingsError
-from classify_batch.model import RunIdentity, StoredParsing, StoredSettings
+from classify_batch.run_records import RunIdentity, StoredParsing, StoredSettings
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile, read_toml
 from classify_batch.settings.consistency import refuse_misfits
 from classify_batch.settings.error_places import ENV_PREFIX, VENDOR_URL, not_json, refusal, refuse_unknown_variables

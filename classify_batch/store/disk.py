@@ -17,7 +17,7 @@ from typing import Self
 from anyio import to_thread
 
 from classify_batch.errors import DamagedError, InternalError, RunDirectoryError
-from classify_batch.model import Holder
+from classify_batch.run_records import Holder
 from classify_batch.store.atomic_file import (
     TEMPORARY,
     Fsync,

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import cast
 
-from classify_batch.model import Holder
+from classify_batch.run_records import Holder
 from classify_batch.store.os_errors import refusals
 
 LOCK = "lock"

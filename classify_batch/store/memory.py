@@ -19,7 +19,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError, InternalError, StoreError
-from classify_batch.model import Holder
+from classify_batch.run_records import Holder
 from classify_batch.store.lock import holder_here, locked
 from classify_batch.store.os_errors import other_writer, refused
 from classify_batch.vocabulary import DATA_LOGS, Log

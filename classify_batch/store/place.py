@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from classify_batch.model import Holder
+from classify_batch.run_records import Holder
 from classify_batch.store.holder import read_holder
 from classify_batch.store.os_errors import refusals
 

@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 from classify_batch.clock import from_iso
 from classify_batch.errors import UsageError
-from classify_batch.model import RunIdentity
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
 from classify_batch.operations.reuse.run_differences import find_differences
 from classify_batch.ports import RunPlace
+from classify_batch.run_records import RunIdentity
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.run_json import read_run_file
 from classify_batch.store import Location, open_store, place_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from classify_batch.capabilities import CAPABILITIES
-from classify_batch.model import RunIdentity
+from classify_batch.run_records import RunIdentity
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NotRequired, Required, TypedDict, cast
+from typing import TYPE_CHECKING, NotRequired, Required, TypedDict, cast
 
 from classify_batch.errors import DamagedError
-from classify_batch.lifecycle import Recheck
 from classify_batch.rundir.journal.line import DAMAGED_HINT, BadLineError, refuse_unsound
 from classify_batch.vocabulary import ACCEPTED, BILLED, CREDITS, UNBILLED, Kind, OutcomeKind
+
+if TYPE_CHECKING:
+    from classify_batch.lifecycle import Recheck
 
 TOTALS_EVERY_BYTES = 1 << 16
 """How much of a journal is written without its sums: what they cost (half a percent) against what `status` reads."""

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from classify_batch.errors import DamagedError
 from classify_batch.file_keys import file_key
 from classify_batch.lifecycle import Ended, Finished, Submitted, Submitting, Tally
-from classify_batch.model import AttemptKey, Part, RunIdentity, Segment, StoredParsing, to_ranges
+from classify_batch.model import AttemptKey, Part, Segment, to_ranges
 from classify_batch.operations.reuse.copied_lines import copy_lines, rename_file_in_line
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
 from classify_batch.operations.reuse.earlier_runs import Reuse, find_earlier_runs
@@ -33,6 +33,7 @@ from classify_batch.operations.reuse.outcome_answers import (
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.reuse.run_differences import find_differences
 from classify_batch.operations.verify import Verification, verify_store
+from classify_batch.run_records import RunIdentity, StoredParsing
 from classify_batch.rundir.journal.totals import Totals, read_totals
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
