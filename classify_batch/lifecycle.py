@@ -160,12 +160,21 @@ class Tuned(TypedDict):
     limits: Mapping[str, object]
 
 
-class RequeuedPart(TypedDict, total=False):
+class WrittenPart(TypedDict, total=False):
+    """What a line says of a part beside its chunk: nothing of a whole chunk that was in no bad job."""
+
+    ranges: Sequence[tuple[int, int]]
+    bad_jobs: int
+    first: tuple[int, int]
+    shared: int
+    unnamed: int
+
+
+class RequeuedPart(WrittenPart, total=False):
     """A part of a chunk whose files failed, and get a new chance. `attempts`: that the chunk had so far."""
 
     chunk: int
     attempts: int
-    ranges: Sequence[tuple[int, int]]
 
 
 class Recheck(RequeuedPart, total=False):
@@ -173,7 +182,6 @@ class Recheck(RequeuedPart, total=False):
     aside again."""
 
     attempt: int
-    bad_jobs: int
     job_id: str
     since: str
     server_s: float

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, FailureCode
 
@@ -118,7 +118,7 @@ class Attempt:
     waits_since_s: float = 0.0
     credits: float = 0.0
     first_answers: Mapping[str, FirstAnswer] = field(default_factory=dict)
-    carried: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    carried: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     server_s: float | None = None
     intended_s: float | None = None
     ambiguous: bool = False

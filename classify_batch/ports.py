@@ -1,18 +1,21 @@
 """What the stages need of the world, and nothing more.
 
-Each port has more than one implementation (a server over HTTP and its twin in virtual time; a disk and a memory), and
-one conformance suite that all of them must pass.
+Each port has more than one implementation (a server over HTTP and its twin in virtual time; a disk, a memory, and in
+the tests objects that never change), and one conformance suite that all of them must pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
 
 from classify_batch.events import Event
 from classify_batch.lifecycle import AboutRun, Fact
 from classify_batch.model import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
+from classify_batch.run_records import Holder
 from classify_batch.vocabulary import Kind, Log
 
 
@@ -72,17 +75,42 @@ class Api(Protocol):
 
 
 class RunStore(Protocol):
-    """A run directory: everything that touches one goes through here.
+    """A run's files on a medium, to read and to write: everything that touches them goes through here.
 
-    Raises StoreError where the medium refuses; after a failed append or commit every later one fails too.
+    Names are opaque: a medium gives none of them a meaning, but that bytes which are appended to other logs are durable
+    before those that are appended to the journal later. Offsets are logical: they count a name's bytes from its
+    beginning, however the medium keeps them (as one file, or as objects that never change). So no method changes bytes
+    in place, and only `open_log` takes any away.
+
+    Reading needs no ceremony, and is safe while a run is on. Who writes opens the store with `async with`, calls
+    `prepare`, holds `lock()` meanwhile, and says by `open_log` where each log goes on. Raises StoreError where the
+    medium refuses; after a failed append or commit every later one fails too.
     """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Commits what is left, unless a commit failed before."""
 
     @property
     def where(self) -> str:
         """How a person names this place."""
 
+    # --- Who may write ----------------------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Makes the place, where it isn't there, and tries to write to it. What is made is taken away again at the end
+        of `lock()`, where no file was added meanwhile. Raises RunDirectoryError."""
+
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Holds the run for one process at a time; raises LockedError naming host and pid of the holder."""
+
+    async def holder(self) -> Holder | None:
+        """Who holds the run at this moment."""
+
+    # --- Reading ----------------------------------------------------------------------------------------------------
 
     async def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes from `start` to `end` (exclusive). Raises FileNotFoundError."""
@@ -96,6 +124,8 @@ class RunStore(Protocol):
     async def names(self) -> frozenset[str]:
         """The files that are there."""
 
+    # --- Files that are written whole -------------------------------------------------------------------------------
+
     async def replace(self, name: str, blocks: AsyncIterator[bytes]) -> None:
         """Writes a file whole: afterwards, also after a power loss, either the old one or the new one is there."""
 
@@ -105,18 +135,70 @@ class RunStore(Protocol):
     async def remove(self, name: str) -> None:
         """Takes a file away; nothing happens where there is none."""
 
-    async def truncate(self, log: Log, end: int) -> None:
-        """Cuts a log back to `end` bytes, durably. Only before the first append."""
+    # --- Logs -------------------------------------------------------------------------------------------------------
+
+    async def open_log(self, log: Log, end: int) -> None:
+        """Lets a log go on behind its first `end` bytes, which are durable afterwards: what stands behind them (a
+        killed process left it) is no part of it any more. Before the first append to it.
+
+        Raises:
+            DamagedError: the log has fewer bytes.
+        """
 
     def append(self, log: Log, data: bytes) -> int:
         """Puts bytes behind a log's end, in the order of the calls, and returns the offset at which they begin.
 
         Returns at once; they are durable after the next `commit`. What is appended to the other logs is durable
         before what is appended to the journal later: a journal line never speaks of bytes that can still be lost.
+        A log that was not opened begins at 0; the commit fails where there was one.
         """
 
     async def commit(self) -> None:
         """Returns when everything that was appended before the call is durable. Calls that wait together share one."""
+
+
+class RunReader(Protocol):
+    """A run's files, to look at: at once, and without loading what it takes to run or to write one. Safe while a run
+    is on. Raises StoreError where the medium refuses."""
+
+    @property
+    def where(self) -> str:
+        """How a person names this place."""
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes | None:
+        """The bytes from `start` to `end` (exclusive); None where there is no such file."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes, or None where there is no such file."""
+
+    def holder(self) -> Holder | None:
+        """Who holds the run at this moment."""
+
+
+class RunPlace(Protocol):
+    """Where a run is, or will be: a directory, or what another medium has in its place."""
+
+    @property
+    def where(self) -> str:
+        """How a person names this place."""
+
+    @property
+    def canonical(self) -> str:
+        """The same for one place, however it was named; with a slash between levels."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of this machine that it is, for temporary files and the embedded sandbox; None on a medium that
+        has none."""
+
+    def open(self) -> RunStore:
+        """Its files, to read and to write. Nothing is touched yet."""
+
+    def reader(self) -> RunReader:
+        """Its files, to look at."""
+
+    def inside(self) -> Sequence[RunPlace] | None:
+        """The places inside it, in the order of their names; None where it isn't there. Raises StoreError."""
 
 
 NamedFor = frozenset[int] | None

@@ -27,6 +27,10 @@ class Log(StrEnum):
     """First answers that wait for a second look."""
 
 
+DATA_LOGS = tuple(log for log in Log if log is not Log.JOURNAL)
+"""What the journal speaks of: durable before it."""
+
+
 def earlier_failures_name(generation: int) -> str:
     """The file of the failures that the `generation`-th `--retry-failed` put aside."""
     return f"failures.{generation}.jsonl"

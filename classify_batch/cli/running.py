@@ -25,6 +25,7 @@ from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.settings import Settings
+from classify_batch.store import place_of
 from classify_batch.vocabulary import RunState
 
 
@@ -49,7 +50,7 @@ def run_to_end(
     request = RunRequest(
         settings,
         source,
-        run_dir,
+        place_of(run_dir),
         column=column,
         reuse=reuse,
         retry_failed=retry_failed,

@@ -24,13 +24,15 @@ def tune_command(directory: Path, **given: Any) -> int:
     Example:
       classify-batch tune runs/today --jobs-in-flight 50 --requests-per-s 10
     """
+    import anyio
+
     from classify_batch.operations.tune import tune
     from classify_batch.settings.limit_changes import Tuning
 
     tuning = Tuning.of(**given)
     if not tuning.changes():
         raise click.UsageError("Nothing to change: give --jobs-in-flight, --requests-per-s, --pause, …")
-    tune(directory, tuning)
+    anyio.run(tune, directory, tuning)
     changes = ", ".join(f"{name} = {value}" for name, value in tuning.changes().items())
     click.echo(f"limits changed: {changes}", err=True)
     return 0

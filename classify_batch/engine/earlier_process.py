@@ -27,5 +27,5 @@ def earlier_accept_s(settings: Settings, standing: RunSnapshot, run: RunFile) ->
         return 0.0
     theirs = standing.accept_s
     if theirs is None:  # no process of this version has worked on the run
-        theirs = float(run.settings.get("api", {}).get("timeout_s", 0.0))
+        theirs = run.settings.get("api", {}).get("timeout_s", 0.0)
     return max(settings.accept_s, theirs)

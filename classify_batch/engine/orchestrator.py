@@ -51,7 +51,7 @@ from classify_batch.model import AmbiguousCreate, Attempt, Job, JobPage
 from classify_batch.ports import Api, Clock, Observer, RunStore
 from classify_batch.rundir.cost import Price
 from classify_batch.rundir.journal.writer import JournalWriter
-from classify_batch.rundir.manifest_json import exit_status_of, manifest_of, write_manifest
+from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manifest_of, write_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, mend
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.settings import Settings
@@ -228,7 +228,7 @@ class Orchestrator:
 
     async def _write_manifest(
         self, state: RunState, reason: str | None = None, status: ExitStatus | None = None
-    ) -> dict[str, object]:
+    ) -> Manifest:
         await self._journal.durable()
         manifest = manifest_of(
             self._run,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from classify_batch.errors import ExitStatus
+from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.vocabulary import RunState
 
 
@@ -48,4 +49,4 @@ class Ending:
     exit_status: ExitStatus
     reason: str | None
     hint: str
-    manifest: dict[str, object]
+    manifest: Manifest

@@ -17,14 +17,14 @@ from array import array
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypedDict, TypeVar, cast
 
 from anyio.lowlevel import checkpoint
 
 from classify_batch.clock import to_iso
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import InterruptedEarlyError
-from classify_batch.lifecycle import Reopened
+from classify_batch.lifecycle import Recheck, Reopened, RequeuedPart, WrittenPart
 from classify_batch.model import AttemptKey, Part, to_ranges
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.entry import Entry, Item, write_part
@@ -39,6 +39,16 @@ CHECK_STOP_EVERY = 256
 """Steps of a long loop between two checks whether the run was asked to stop."""
 
 Each = TypeVar("Each")
+
+
+class _FailureLine(TypedDict):
+    """A line of failures.jsonl, as far as it decides what becomes of its file."""
+
+    file_id: str
+    code: str
+    job_id: str | None
+    chunk: int
+    attempt: int
 
 
 class _OldAttempt(NamedTuple):
@@ -58,7 +68,7 @@ class _FailedFiles:
     old: dict[_OldAttempt, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
     sizes: dict[int, int] = field(default_factory=dict)
 
-    def part(self, chunk: int, positions: array[int], recheck: bool = False) -> dict[str, Any]:
+    def part(self, chunk: int, positions: array[int], recheck: bool = False) -> WrittenPart:
         whole = len(positions) == self.sizes[chunk]
         return write_part(Part(chunk, None if whole else to_ranges(sorted(positions)), recheck=recheck))
 
@@ -83,19 +93,22 @@ class _PastOfAttempt:
         for name in self.sums.keys() & (item.sums or {}).keys():
             self.sums[name] += (item.sums or {})[name]
 
-    def known_then(self) -> dict[str, Any]:
-        """What was known before the intent."""
-        known = {"server_s": self.server_s, "project_id": self.project_id}
-        return {name: value for name, value in known.items() if value is not None}
+    def add_known_then(self, look: Recheck) -> None:
+        """Adds what was known before the intent."""
+        if self.server_s is not None:
+            look["server_s"] = self.server_s
+        if self.project_id is not None:
+            look["project_id"] = self.project_id
 
     def look_again(self) -> None:
         """Its bill was taken out of the sums: the look's end tells it anew."""
         self.sums |= {BILLED: 0.0, UNBILLED: 0.0}
 
-    def share(self, files: int) -> dict[str, float]:
-        """What the sums have for so many of its files; a job that tells its bill has one."""
+    def add_share(self, look: Recheck, files: int) -> None:
+        """Adds what the sums have for so many of its files; a job that tells its bill has one."""
         share = files / self.files if self.files else 0.0
-        return {name: round(value * share, 6) for name, value in self.sums.items() if value}
+        shares = {name: round(value * share, 6) for name, value in self.sums.items() if value}
+        look |= cast(Recheck, shares)
 
 
 async def read_failures(
@@ -115,24 +128,27 @@ async def read_failures(
     await store.replace(earlier_failures_name(generation), _stream_blocks(store, Log.FAILURES, end, shutdown))
     failed = await _read_failed_files(store, end, plan, shutdown)
     past = await _read_past_of_attempts(store, failed, shutdown)
-    again: list[Any] = [
+    again: list[RequeuedPart] = [
         {"chunk": chunk, "attempts": failed.attempts[chunk], **failed.part(chunk, positions)}
         async for chunk, positions in _until_stopped(sorted(failed.again.items()), shutdown)
     ]
-    looks: list[Any] = [
-        {
-            "chunk": old.key.chunk,
-            "attempt": old.key.attempt,
-            "attempts": failed.attempts[old.key.chunk],
-            **failed.part(old.key.chunk, positions, old.recheck),
-            **({} if old.job_id is None else {"job_id": old.job_id}),
-            "since": to_iso((past[old.key].since_s or 0.0) if old.job_id is None else 0.0),
-            **past[old.key].known_then(),
-            **past[old.key].share(len(positions)),
-        }
+    looks = [
+        _make_recheck(old, failed, past[old.key], positions)
         async for old, positions in _until_stopped(sorted(failed.old.items(), key=lambda item: item[0].key), shutdown)
     ]
     return {"generation": generation, "again": again, "looks": looks}
+
+
+def _make_recheck(old: _OldAttempt, failed: _FailedFiles, past: _PastOfAttempt, positions: array[int]) -> Recheck:
+    chunk, attempt = old.key
+    recheck: Recheck = {"chunk": chunk, "attempt": attempt, "attempts": failed.attempts[chunk]}
+    recheck |= cast(Recheck, failed.part(chunk, positions, old.recheck))
+    if old.job_id is not None:
+        recheck["job_id"] = old.job_id
+    recheck["since"] = to_iso((past.since_s or 0.0) if old.job_id is None else 0.0)
+    past.add_known_then(recheck)
+    past.add_share(recheck, len(positions))
+    return recheck
 
 
 async def reopen(store: RunStore, journal: JournalWriter, failed: Reopened) -> None:
@@ -143,7 +159,7 @@ async def reopen(store: RunStore, journal: JournalWriter, failed: Reopened) -> N
     """
     journal.record_about_run(Kind.REOPENED, failed)
     await journal.durable()
-    await store.truncate(Log.FAILURES, 0)
+    await store.open_log(Log.FAILURES, 0)
 
 
 async def _read_failed_files(store: RunStore, end: int, plan: PlanReader, shutdown: Shutdown) -> _FailedFiles:
@@ -176,7 +192,7 @@ def attempt_to_look_at(key: AttemptKey, code: str, job_id: str | None) -> _OldAt
             return None
 
 
-async def _read_failure_lines(store: RunStore, end: int, shutdown: Shutdown) -> AsyncGenerator[dict[str, Any], None]:
+async def _read_failure_lines(store: RunStore, end: int, shutdown: Shutdown) -> AsyncGenerator[_FailureLine, None]:
     rest = b""
     async with closing(_stream_blocks(store, Log.FAILURES, end, shutdown)) as blocks:
         async for block in blocks:
@@ -200,7 +216,7 @@ async def _read_past_of_attempts(
 
 
 def _learn_from_entry(entry: Entry, failed: _FailedFiles, past: dict[AttemptKey, _PastOfAttempt]) -> None:
-    for recheck in (entry.about_run or {}).get("looks", ()):
+    for recheck in () if entry.reopened is None else entry.reopened["looks"]:
         if (known := past.get(AttemptKey(recheck["chunk"], recheck["attempt"]))) is not None:
             known.look_again()
     for item in entry.items:

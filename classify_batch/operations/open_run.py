@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from os import PathLike
-from pathlib import Path
-from typing import Any
-
 from classify_batch.operations.status import no_run_error
+from classify_batch.ports import RunStore
+from classify_batch.run_records import StoredSettings
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.run_json import read_run_file
-from classify_batch.store.disk import DiskStore
+from classify_batch.store import Location, open_store
 
 
-async def read_run_settings(run_dir: str | PathLike[str]) -> dict[str, Any]:
+async def read_run_settings(run_dir: Location) -> StoredSettings:
     """The settings that a run was planned with. Raises RunDirectoryError where there is no run."""
-    path = Path(run_dir)
-    found = await read_run_file(DiskStore(path)) if path.is_dir() else None
+    store = open_store(run_dir)
+    found = await read_run_file(store)
     if found is None:
-        raise no_run_error(path)
+        raise no_run_error(store.where)
     return found[0].settings
 
 
-async def open_run(run_dir: str | PathLike[str]) -> tuple[DiskStore, RunOnDisk]:
+async def open_run(run_dir: Location) -> tuple[RunStore, RunOnDisk]:
     """The run in a directory, and its store. Raises RunDirectoryError where there is no run."""
-    path = Path(run_dir)
-    store = DiskStore(path)
-    run = await read_run(store) if path.is_dir() else None
+    store = open_store(run_dir)
+    run = await read_run(store)
     if run is None:
-        raise no_run_error(path)
+        raise no_run_error(store.where)
     return store, run

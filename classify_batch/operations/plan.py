@@ -16,11 +16,11 @@ from classify_batch.operations.reuse.earlier_runs import find_earlier_runs
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources
+from classify_batch.ports import RunStore
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader, hash_ids
 from classify_batch.rundir.run_json import RunFile, refuse_other_run, write_run_file
 from classify_batch.settings import Settings
-from classify_batch.store.disk import DiskStore
 from classify_batch.vocabulary import Log
 
 _LAST_LINE_BYTES_MAX = 1 << 20
@@ -28,30 +28,30 @@ _LAST_LINE_BYTES_MAX = 1 << 20
 log = logging.getLogger("classify_batch")
 
 
-async def plan_if_new(resources: RunResources, store: DiskStore, request: RunRequest) -> RunOnDisk | None:
+async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequest) -> RunOnDisk | None:
     """Plans a new run, or refuses a run in the directory that doesn't fit the request.
 
     Returns the existing run, so that it needn't be read twice: nobody else writes while the lock is held. It keeps its
     plan, so `request.reuse` counts for a new run only. None: the run is new.
     """
-    settings, path, file_ids = request.settings, request.run_dir, request.source
+    settings, place, file_ids = request.settings, request.place, request.source
     found = await read_run(store)
     if found is not None:
         refuse_other_run(found.run, settings.identity(), store.where)
         if file_ids is not None:
-            await refuse_other_file_ids(found.run, store, path, file_ids, request.column)
+            await refuse_other_file_ids(found.run, store, place.folder, file_ids, request.column)
         return found
     if file_ids is None:
         raise RunDirectoryError(
-            f"{path} holds no run", hint="name the directory of a run, or give its input to begin one"
+            f"{store.where} holds no run", hint="name the directory of a run, or give its input to begin one"
         )
     await refuse_orphaned_files(store)
     # Only `project:` needs the API for its plan; every other input is planned without a key.
     pages = FileList((await resources.connect())[0]).read_page if file_ids == PROJECT else None
     batches = open_source(file_ids, column=request.column, carry=settings.plan.carry, pages=pages)
-    earlier = await find_earlier_runs(request.reuse, path, settings.identity())
+    earlier = await find_earlier_runs(request.reuse, place, settings.identity())
     planned = await plan_reusing(
-        store, batches, earlier, settings.files_per_job, triage=settings.triage, directory=path
+        store, batches, earlier, settings.files_per_job, triage=settings.triage, directory=place.folder
     )
     # Last: without run.json there is no run, so a planning that is killed before is simply repeated.
     await write_run_file(store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused)
@@ -76,7 +76,7 @@ def refuse_unbounded_credits(found: RunOnDisk, settings: Settings) -> None:
         )
 
 
-async def refuse_orphaned_files(store: DiskStore) -> None:
+async def refuse_orphaned_files(store: RunStore) -> None:
     """Raises RunDirectoryError for outcomes or a journal without run.json: they belong to a run, and stay."""
     orphans = sorted(await store.names() & {log.value for log in Log})
     if orphans == [Log.RESULTS] and await _is_left_by_planning(store):
@@ -88,7 +88,7 @@ async def refuse_orphaned_files(store: DiskStore) -> None:
         )
 
 
-async def _is_left_by_planning(store: DiskStore) -> bool:
+async def _is_left_by_planning(store: RunStore) -> bool:
     """Whether results.jsonl was left by a killed planning: then it holds reused outcomes only, or nothing."""
     size = await store.size(Log.RESULTS) or 0
     # The last line is enough: reused outcomes come first, so one of the run itself would be behind them.
@@ -101,9 +101,12 @@ async def _is_left_by_planning(store: DiskStore) -> bool:
 
 
 async def refuse_other_file_ids(
-    run: RunFile, store: DiskStore, path: Path, file_ids: SourceSpec, column: str | None
+    run: RunFile, store: RunStore, directory: Path | None, file_ids: SourceSpec, column: str | None
 ) -> None:
-    """Raises RunDirectoryError where the input has other IDs than the plan. Stdin is not read: it can be read once."""
+    """Raises RunDirectoryError where the input has other IDs than the plan. Stdin is not read: it can be read once.
+
+    `directory`: where temporary files go.
+    """
     if not is_repeatable(file_ids):
         log.warning(
             "%s: going on with its plan; the input is not read again (a new input needs a new run directory)",
@@ -111,13 +114,13 @@ async def refuse_other_file_ids(
         )
         return
     if not isinstance(file_ids, Iterator):  # it can be read twice: a hash takes a third of the time of a comparison
-        same_order = await hash_ids(aiter(distinct(open_source(file_ids, column=column), directory=path)))
+        same_order = await hash_ids(aiter(distinct(open_source(file_ids, column=column), directory=directory)))
         if same_order == run.identity.get("ids_sha256"):
             return
     plan = PlanReader(store)
     await plan.scan(run.plan_sha256)
-    given = aiter(distinct(open_source(file_ids, column=column), directory=path))
-    difference = await compare_ids(plan.file_id_batches(), given, directory=path)
+    given = aiter(distinct(open_source(file_ids, column=column), directory=directory))
+    difference = await compare_ids(plan.file_id_batches(), given, directory=directory)
     if difference:
         raise RunDirectoryError(
             f"{store.where} holds a run of other file IDs: {difference.new} of the given ones are not in its plan"

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from os import PathLike
-from pathlib import Path
 
 import anyio
 
@@ -26,13 +24,13 @@ from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
-from classify_batch.ports import Observer
+from classify_batch.ports import Observer, RunPlace, RunStore
 from classify_batch.rundir.manifest_json import read_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import RunFile, other_webhooks, refuse_other_run
 from classify_batch.settings import Settings, read_api_key
-from classify_batch.store.disk import DiskStore
+from classify_batch.store import Location, place_of
 from classify_batch.vocabulary import RUN_JSON, TUNE_JSON, OutcomeKind, RunState
 
 PROGRESS_EVERY_S = 0.5
@@ -43,7 +41,7 @@ log = logging.getLogger("classify_batch")
 def run(
     settings: Settings,
     file_ids: SourceSpec | None = None,
-    run_dir: str | PathLike[str] = "run",
+    run_dir: Location = "run",
     *,
     column: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -100,7 +98,7 @@ def run(
 async def arun(
     settings: Settings,
     file_ids: SourceSpec | None = None,
-    run_dir: str | PathLike[str] = "run",
+    run_dir: Location = "run",
     *,
     column: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -115,7 +113,7 @@ async def arun(
         RunRequest(
             settings,
             file_ids,
-            Path(run_dir),
+            place_of(run_dir),
             column,
             reuse,
             retry_failed,
@@ -134,22 +132,22 @@ async def carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResul
 
 
 async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResult:
-    path, settings, deadline = request.run_dir, request.settings, request.deadline_from(anyio.current_time())
+    place, settings, deadline = request.place, request.settings, request.deadline_from(anyio.current_time())
     async with AsyncExitStack() as stack:
         # A complete run needs neither key nor call: it is answered before anything else is opened.
-        if await claims_complete(path, retry_failed=request.retry_failed):
+        if await claims_complete(place, retry_failed=request.retry_failed):
             key = None
             async with interruptible(shutdown):
-                before = await read_complete_run(path, settings) if request.source is None else None
+                before = await read_complete_run(place, settings) if request.source is None else None
             if before is not None:
                 return before
         else:
             key = read_api_key(settings)
-        resources = RunResources(settings, key, path, SystemClock(), stack)
+        resources = RunResources(settings, key, place.folder, SystemClock(), stack)
         store, found = await _open_run(request, resources, shutdown, stack)
         # Without failures there is nothing to retry, and the run stays complete.
         retries = request.retry_failed and found.standing.failures_end > 0
-        finished = await result_if_complete(found, store, path)
+        finished = await result_if_complete(found, store, place)
         if finished is not None and not retries:
             return finished
         return await run_engine(replace(request, retry_failed=retries), deadline, resources, shutdown, store, found)
@@ -157,10 +155,10 @@ async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResu
 
 async def _open_run(
     request: RunRequest, resources: RunResources, shutdown: Shutdown, stack: AsyncExitStack
-) -> tuple[DiskStore, RunOnDisk]:
+) -> tuple[RunStore, RunOnDisk]:
     """Locks the run directory; returns the run in it, which is planned now if it is new."""
     refuse_missing_documents(request.settings)  # before the directory is created
-    store = await lock_run_directory(request.run_dir, stack)
+    store = await lock_run_directory(request.place, stack)
     await store.remove(TUNE_JSON)  # its limits were meant for an earlier process
     if request.source == PROJECT and await store.size(RUN_JSON) is None:
         await resources.connect()  # here, since the block below cancels what is opened inside it
@@ -175,7 +173,7 @@ async def run_engine(
     deadline: Deadline,
     resources: RunResources,
     shutdown: Shutdown,
-    store: DiskStore,
+    store: RunStore,
     found: RunOnDisk,
 ) -> RunResult:
     """Runs the engine until the run is complete, or has to stop."""
@@ -193,29 +191,27 @@ async def run_engine(
         ending = await orchestrator.run(
             retry_failed=request.retry_failed, deadline=deadline, submit_only=request.submit_only
         )
-    return RunResult(
-        request.run_dir, ending.state, ending.exit_status, ending.reason or "", ending.hint, dict(ending.manifest)
-    )
+    return RunResult(request.place, ending.state, ending.exit_status, ending.reason or "", ending.hint, ending.manifest)
 
 
 async def make_plan(
     settings: Settings,
     file_ids: SourceSpec,
-    run_dir: str | PathLike[str],
+    run_dir: Location,
     *,
     column: str | None = None,
     reuse: Reuse = (),
 ) -> RunFile:
     """Writes the plan and run.json. It calls nothing but, for `project:`, the file list."""
-    request = RunRequest(settings, file_ids, Path(run_dir), column, reuse)
+    request = RunRequest(settings, file_ids, place_of(run_dir), column, reuse)
 
     async def plan_in_directory() -> RunFile:
         async with AsyncExitStack() as stack:
             if file_ids == PROJECT:
                 read_api_key(settings)  # a missing key is an error before anything is created
-            resources = RunResources(settings, None, request.run_dir, SystemClock(), stack)
+            resources = RunResources(settings, None, request.place.folder, SystemClock(), stack)
             refuse_missing_documents(settings)
-            store = await lock_run_directory(request.run_dir, stack)
+            store = await lock_run_directory(request.place, stack)
             found = await plan_if_new(resources, store, request) or await read_existing_run(store)
             return found.run
 
@@ -262,7 +258,7 @@ async def reporting_progress(
         on_progress(orchestrator.progress())
 
 
-async def read_existing_run(store: DiskStore) -> RunOnDisk:
+async def read_existing_run(store: RunStore) -> RunOnDisk:
     """The run in a directory. Raises RunDirectoryError where there is none."""
     found = await read_run(store)
     if found is None:
@@ -270,28 +266,27 @@ async def read_existing_run(store: DiskStore) -> RunOnDisk:
     return found
 
 
-async def claims_complete(path: Path, *, retry_failed: bool) -> bool:
+async def claims_complete(place: RunPlace, *, retry_failed: bool) -> bool:
     """Whether a run's manifest says that it is complete: then no key and no call is needed. With `retry_failed`, failed
     files need both."""
-    manifest = await read_manifest(DiskStore(path)) if path.is_dir() else None
-    if manifest is None or manifest.get("state") != RunState.COMPLETE:
+    manifest = await read_manifest(place.open())
+    if manifest is None or manifest["state"] != RunState.COMPLETE:
         return False
-    counts = manifest.get("counts")
-    return not retry_failed or (isinstance(counts, dict) and counts.get(OutcomeKind.FAILED) == 0)
+    return not retry_failed or manifest["counts"].get(OutcomeKind.FAILED) == 0
 
 
-async def read_complete_run(path: Path, settings: Settings) -> RunResult | None:
+async def read_complete_run(place: RunPlace, settings: Settings) -> RunResult | None:
     """The result of a run that is complete already; None of any other. It is not locked: its disk may be read-only."""
-    store = DiskStore(path)
+    store = place.open()
     found = await read_run(store)
     if found is None:
         return None
     refuse_other_run(found.run, settings.identity(), store.where)
     refuse_unbounded_credits(found, settings)
-    return await result_if_complete(found, store, path)
+    return await result_if_complete(found, store, place)
 
 
-async def result_if_complete(found: RunOnDisk, store: DiskStore, path: Path) -> RunResult | None:
+async def result_if_complete(found: RunOnDisk, store: RunStore, place: RunPlace) -> RunResult | None:
     """The result of a run that is complete already, without any call or write; None of any other.
 
     Raises:
@@ -303,11 +298,11 @@ async def result_if_complete(found: RunOnDisk, store: DiskStore, path: Path) -> 
     if manifest is None or not found.manifest_complete:
         return None  # a process was killed between the journal's last line and the manifest
     # Sizes only: hashing the outputs of a big run would take minutes, and `verify` does it.
-    for name, output in manifest.get("outputs", {}).items():
-        if (size := await store.size(name) or 0) != output.get("bytes"):
+    for name, output in (manifest.get("outputs") or {}).items():
+        if (size := await store.size(name) or 0) != output["bytes"]:
             raise DamagedError(
-                f"{path / name} has {size} bytes, and the manifest says {output.get('bytes')}",
+                f"{name} in {store.where} has {size} bytes, and the manifest says {output['bytes']}",
                 hint="restore the file from a copy, or begin again in a new run directory",
             )
     status = ExitStatus(closed["exit_status"])
-    return RunResult(path, RunState.COMPLETE, status, "", "", manifest, called=False)
+    return RunResult(place, RunState.COMPLETE, status, "", "", manifest, called=False)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.progress import Progress
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.operations.reuse.earlier_runs import Reuse
-from classify_batch.ports import Observer
+from classify_batch.ports import Observer, RunPlace
 from classify_batch.settings import Settings
 
 
@@ -23,12 +22,13 @@ class RunRequest:
         source: where the file IDs come from; None: the directory holds the run already.
         until_s: when creating jobs ends, in seconds since the epoch: a time of day, that follows the wall clock.
         max_runtime_s: after how many seconds creating jobs ends, whatever becomes of the wall clock.
+        place: where the run is, or will be.
         observers: each is given every event (see events.py).
     """
 
     settings: Settings
     source: SourceSpec | None
-    run_dir: Path
+    place: RunPlace
     column: str | None = None
     reuse: Reuse = ()
     retry_failed: bool = False

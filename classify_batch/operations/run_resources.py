@@ -7,18 +7,17 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio.to_thread
+from anyio import CancelScope
 from pydantic import SecretStr
 
-from classify_batch.errors import SettingsError
+from classify_batch.errors import SettingsError, StoreError
 from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.llamacloud.v2.batch_api import ApiV2
-from classify_batch.ports import Clock
+from classify_batch.ports import Clock, RunPlace, RunStore
 from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.settings import SANDBOX, Settings, read_api_key
-from classify_batch.store.disk import DiskStore
-from classify_batch.store.holder import LOCK
 from classify_batch.vocabulary import PLAN_JSONL, RUN_JSON, Log
 
 SANDBOX_LEDGER = Path("sandbox", "jobs.jsonl")
@@ -49,12 +48,13 @@ class RunResources:
     """Opens the sandbox, the request gate and the client: only when they are needed, and once."""
 
     def __init__(
-        self, settings: Settings, key: SecretStr | None, path: Path, clock: Clock, stack: AsyncExitStack
+        self, settings: Settings, key: SecretStr | None, folder: Path | None, clock: Clock, stack: AsyncExitStack
     ) -> None:
-        """`key`: the API key; None: it is read when the client is opened, which may never happen."""
+        """`key`: the API key; None: it is read when the client is opened, which may never happen. `folder`: where the
+        embedded sandbox keeps its jobs; None: nowhere."""
         self._settings = settings
         self._key = key
-        self._path = path
+        self._folder = folder
         self._stack = stack
         self._connected: tuple[ApiClient, RequestGate] | None = None
         self.clock = clock
@@ -65,7 +65,7 @@ class RunResources:
             api, limits = self._settings.api, self._settings.limits
             base_url = api.base_url
             if base_url == SANDBOX:
-                base_url = await self._stack.enter_async_context(embedded_sandbox(self._settings, self._path))
+                base_url = await self._stack.enter_async_context(embedded_sandbox(self._settings, self._folder))
             gate = make_request_gate(self._settings)
             await self._stack.enter_async_context(gate)
             named = {"project_id": api.project_id, "organization_id": api.organization_id}
@@ -86,11 +86,16 @@ class RunResources:
 
 
 @asynccontextmanager
-async def embedded_sandbox(settings: Settings, path: Path) -> AsyncIterator[str]:
-    """Serves a sandbox that keeps its jobs in the run directory `path`; yields its base URL."""
+async def embedded_sandbox(settings: Settings, folder: Path | None) -> AsyncIterator[str]:
+    """Serves a sandbox that keeps its jobs in `folder`; yields its base URL."""
     from classify_batch.sandbox import Options, opened, serving  # noqa: PLC0415 - importing a server is slow, and rarely needed
 
-    options = Options.of(documents=settings.sandbox.documents, ledger=path / SANDBOX_LEDGER)
+    if folder is None:
+        raise SettingsError(
+            "the embedded sandbox keeps its jobs in the run directory, and this one is on no disk",
+            hint="name a run directory on a disk, or start `classify-batch sandbox` and give its URL",
+        )
+    options = Options.of(documents=settings.sandbox.documents, ledger=folder / SANDBOX_LEDGER)
     sandbox = opened(options)
     app = await anyio.to_thread.run_sync(sandbox.__enter__)  # reads documents and ledger: that may take long
     try:
@@ -109,30 +114,22 @@ def refuse_missing_documents(settings: Settings) -> None:
         )
 
 
-async def lock_run_directory(path: Path, stack: AsyncExitStack) -> DiskStore:
-    """Creates, opens and locks the run directory; `stack` closes it.
+async def lock_run_directory(place: RunPlace, stack: AsyncExitStack) -> RunStore:
+    """Opens and locks the run directory, which is created where it isn't there; `stack` closes it.
 
-    If no run was planned in it, the files and folders that were created are removed again. That happens while the lock
-    is held: a process that didn't get the lock must not remove what its holder is creating.
+    If no run was planned in it, what was created is removed again. That happens while the lock is held: a process that
+    didn't get the lock must not remove what its holder is creating.
     """
-    # What is new now, innermost first, so that folders are empty when they are removed.
-    new = [
-        each for each in (path / PLAN_JSONL, path / Log.RESULTS, path / LOCK, path, *path.parents) if not each.exists()
-    ]
-    store = await stack.enter_async_context(DiskStore(path))
+    store = await stack.enter_async_context(place.open())
     await store.prepare()
     await stack.enter_async_context(store.lock())
-    stack.callback(remove_if_unused, path, new)
+    stack.push_async_callback(remove_if_unused, store, await store.names())
     return store
 
 
-def remove_if_unused(path: Path, new: list[Path]) -> None:
-    """Removes the `new` files and folders, unless there is a run."""
-    if (path / RUN_JSON).exists():
-        return
-    with suppress(OSError):  # tidying up must not replace the error that ended the planning
-        for each in new:
-            if each.is_dir():
-                each.rmdir()
-            else:
-                each.unlink(missing_ok=True)
+async def remove_if_unused(store: RunStore, before: frozenset[str]) -> None:
+    """Removes what planning has written, unless there is a run. `before`: the files that were there."""
+    with CancelScope(shield=True), suppress(StoreError):  # tidying up must not replace the error of the planning
+        if RUN_JSON not in await store.names():
+            for name in {PLAN_JSONL, str(Log.RESULTS)} - before:
+                await store.remove(name)

@@ -5,14 +5,11 @@ Everything is streamed: memory holds one bucket of file IDs, whatever the run's 
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from os import PathLike
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 from anyio.lowlevel import checkpoint
@@ -20,6 +17,7 @@ from anyio.lowlevel import checkpoint
 from classify_batch.errors import DamagedError
 from classify_batch.operations.reuse.check_reused import check_reused
 from classify_batch.operations.status import no_run_error
+from classify_batch.operations.temporary_files import folder_for_temporary_files
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.entry import Item
 from classify_batch.rundir.journal.reader import Reader
@@ -27,7 +25,7 @@ from classify_batch.rundir.manifest_json import counts_of, sha256_of
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.store.disk import DiskStore
+from classify_batch.store import Location, open_store, place_of
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, Buckets
 from classify_batch.vocabulary import Kind, Log, earlier_failures_name
@@ -290,23 +288,21 @@ async def check_manifest(store: RunStore, run: RunOnDisk, found: Verification) -
             found.add_error("manifest.json is missing or can't be read")
         return
     # A manifest of a running or killed run may be older than the journal, so only its run is checked.
-    if manifest.get("run_id") != run.run.run_id:
+    if manifest["run_id"] != run.run.run_id:
         found.add_error("manifest.json is another run's")
     if not run.manifest_complete:
         return
-    if manifest.get("counts") != found.counts or manifest.get("files") != run.run.files:
+    if manifest["counts"] != found.counts or manifest["files"] != run.run.files:
         found.add_error("manifest.json: its counts are not those of the journal")
-    outputs: dict[str, Any] = manifest.get("outputs", {})
-    for name, output in outputs.items():
+    for name, output in (manifest.get("outputs") or {}).items():
         if await sha256_of(store, name) != output.get("sha256"):
             found.add_error(f"{name}: its SHA-256 is not the one in manifest.json")
 
 
-async def verify_run(run_dir: str | PathLike[str]) -> Verification:
+async def verify_run(run_dir: Location) -> Verification:
     """Verifies a run directory. Raises RunDirectoryError where there is no run."""
-    path = Path(run_dir)
-    spill = path if os.access(path, os.W_OK) else None  # the system's temporary directory may be in memory
-    found = await verify_store(DiskStore(path), spill) if path.is_dir() else None
+    place = place_of(run_dir)
+    found = await verify_store(open_store(place), folder_for_temporary_files([place]))
     if found is None:
-        raise no_run_error(path)
+        raise no_run_error(place.where)
     return found

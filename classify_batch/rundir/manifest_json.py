@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.journal.totals import Totals
 from classify_batch.rundir.run_json import RunFile
+from classify_batch.rundir.typed_json import find_misfit
 from classify_batch.vocabulary import (
     ACCEPTED,
     BILLED,
@@ -33,6 +34,67 @@ if TYPE_CHECKING:
     from classify_batch.rundir.journal.replay import RunSnapshot
 
 
+class Output(TypedDict):
+    """A file of the run. `sha256`: once the run is complete."""
+
+    lines: int
+    bytes: int
+    sha256: NotRequired[str]
+
+
+class Credits(TypedDict):
+    """`reserved`: what the run can have cost at most; `billed`: None where a bill isn't known."""
+
+    reserved: float
+    billed: float | None
+
+
+class HolderKeys(TypedDict):
+    """The process that holds a run."""
+
+    host: str
+    pid: int
+    since: str
+
+
+class Manifest(TypedDict):
+    """The keys of manifest.json. Older versions wrote fewer of them.
+
+    `outputs` are the run's files, by name: known at a stop. `holder` is told by `status` only.
+    """
+
+    state: str
+    reason: str | None
+    exit_status: int | None
+    run_id: str
+    started_at: str | None
+    stopped_at: str | None
+    files: int
+    reused: NotRequired[int]
+    counts: dict[str, int]
+    types: dict[str, int]
+    failure_codes: dict[str, int]
+    triage: NotRequired[dict[str, int] | None]
+    second_looks: NotRequired[int]
+    credits: NotRequired[Credits]
+    jobs: int
+    requests: int
+    journal_seq: int
+    outputs: NotRequired[dict[str, Output] | None]
+    holder: NotRequired[HolderKeys]
+
+
+def parse_manifest(data: bytes) -> Manifest | None:
+    """The manifest in the bytes of a manifest.json; None where they are none. It only repeats what the journal says, so
+    that nobody needs it."""
+    try:
+        values = json.loads(data)
+    except ValueError:
+        return None
+    sound = isinstance(values, dict) and find_misfit(values, Manifest) is None
+    return cast(Manifest, values) if sound else None
+
+
 def counts_of(outcomes: Mapping[str, int]) -> dict[str, int]:
     """Counts by outcome, each named, also where it is 0."""
     return {kind: outcomes.get(kind, 0) for kind in map(str, OutcomeKind)}
@@ -48,7 +110,7 @@ def keys_of(
     stopped_at: str | None = None,
     reason: str | None = None,
     exit_status: int | None = None,
-) -> dict[str, Any]:
+) -> Manifest:
     """The manifest's keys, but for those of the files."""
     return {
         "state": state,
@@ -117,7 +179,7 @@ def manifest_of(
     stopped_at_s: float | None = None,
     reason: str | None = None,
     exit_status: ExitStatus | None = None,
-) -> dict[str, Any]:
+) -> Manifest:
     """The manifest's keys, but for those of the files."""
     return keys_of(
         run,
@@ -131,9 +193,7 @@ def manifest_of(
     )
 
 
-async def write_manifest(
-    store: RunStore, run: RunFile, standing: RunSnapshot, manifest: Mapping[str, Any]
-) -> dict[str, Any]:
+async def write_manifest(store: RunStore, run: RunFile, standing: RunSnapshot, manifest: Manifest) -> Manifest:
     """Adds each file's lines and bytes (and, once complete, its SHA-256) and puts the manifest in place."""
     lines = {
         PLAN_JSONL: run.chunks,
@@ -144,12 +204,12 @@ async def write_manifest(
     if standing.provisional_end:
         lines[Log.PROVISIONAL.value] = int(standing.sums[SECOND_LOOKS])
     complete = manifest["state"] == RunState.COMPLETE
-    outputs: dict[str, dict[str, Any]] = {}
+    outputs: dict[str, Output] = {}
     for name, count in lines.items():
         outputs[name] = {"lines": count, "bytes": await store.size(name) or 0}
         if complete:
             outputs[name]["sha256"] = await sha256_of(store, name)
-    whole = {**manifest, "outputs": outputs}
+    whole: Manifest = {**manifest, "outputs": outputs}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     await store.replace(
         MANIFEST_JSON, _single_block(text.encode("utf-8", "backslashreplace"))
@@ -157,13 +217,12 @@ async def write_manifest(
     return whole
 
 
-async def read_manifest(store: RunStore) -> dict[str, Any] | None:
-    """The manifest; None where there is none, or none that can be read (it only repeats what the journal says)."""
+async def read_manifest(store: RunStore) -> Manifest | None:
+    """The manifest; None where there is none, or none that can be read."""
     try:
-        manifest = json.loads(await store.read(MANIFEST_JSON))
-    except (FileNotFoundError, ValueError):
+        return parse_manifest(await store.read(MANIFEST_JSON))
+    except FileNotFoundError:
         return None
-    return manifest if isinstance(manifest, dict) else None
 
 
 async def sha256_of(store: RunStore, name: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from classify_batch.errors import DamagedError, InternalError
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.line import DAMAGED_HINT
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import RunSnapshot
-from classify_batch.rundir.manifest_json import read_manifest
+from classify_batch.rundir.manifest_json import Manifest, read_manifest
 from classify_batch.rundir.run_json import RunFile, read_run_file
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log, RunState
@@ -30,13 +29,13 @@ class RunOnDisk:
     standing: RunSnapshot
     journal_end: int
     torn_bytes: int
-    manifest: dict[str, Any] | None
+    manifest: Manifest | None
 
     @property
     def manifest_complete(self) -> bool:
         """Whether the manifest vouches for every byte: it says so last of all, and takes it back before anything else
         is written."""
-        return self.manifest is not None and self.manifest.get("state") == RunState.COMPLETE
+        return self.manifest is not None and self.manifest["state"] == RunState.COMPLETE
 
 
 async def read_run(store: RunStore) -> RunOnDisk | None:
@@ -61,8 +60,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
                 _apply_block(block, reader, standing, run_sha256, store)
     except FileNotFoundError:
         pass
-    known = manifest.get("journal_seq") if manifest else None
-    torn_bytes = reader.finish(known if isinstance(known, int) else 0)
+    torn_bytes = reader.finish(manifest["journal_seq"] if manifest else 0)
     standing.end_reading()
     return RunOnDisk(run, run_sha256, standing, reader.good_end, torn_bytes, manifest)
 
@@ -77,22 +75,23 @@ def _apply_block(block: bytes, reader: Reader, standing: RunSnapshot, run_sha256
                 f"{reader.name}, line {entry.seq}, byte {offset}: what it says can't follow what came before ({error})",
                 hint=DAMAGED_HINT,
             ) from None
-        if entry.about_run is not None and entry.about_run.get("run_sha256", run_sha256) != run_sha256:
+        if entry.opened is not None and entry.opened.get("run_sha256", run_sha256) != run_sha256:
             raise DamagedError(
                 f"run.json in {store.where} is not the one that the journal was begun with", hint=DAMAGED_HINT
             )
 
 
 async def mend(store: RunStore, found: RunOnDisk) -> None:
-    """Cuts torn and uncommitted tails off, before anything is appended. Only for the lock's holder.
+    """Opens the logs behind what is committed of them, so that torn and uncommitted tails are gone. Only for the lock's
+    holder, before anything is appended.
 
     Raises:
         DamagedError: a file is shorter than what was committed of it.
     """
-    await store.truncate(Log.JOURNAL, found.journal_end)
-    await store.truncate(Log.RESULTS, found.standing.results_end)
-    await store.truncate(Log.FAILURES, found.standing.failures_end)
-    await store.truncate(Log.PROVISIONAL, found.standing.provisional_end)
+    await store.open_log(Log.JOURNAL, found.journal_end)
+    await store.open_log(Log.RESULTS, found.standing.results_end)
+    await store.open_log(Log.FAILURES, found.standing.failures_end)
+    await store.open_log(Log.PROVISIONAL, found.standing.provisional_end)
     for log in (Log.RESULTS, Log.FAILURES):
         if await store.size(log) is None:
             await store.create(log, b"")  # whoever reads a run finds both, also where one is empty

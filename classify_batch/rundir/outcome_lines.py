@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -54,7 +53,7 @@ class ResultLine(msgspec.Struct):
     classified_at: str
     counts: str | UnsetType = UNSET
     other: Other | UnsetType = UNSET
-    carried: dict[str, Any] | UnsetType = UNSET
+    carried: dict[str, object] | UnsetType = UNSET
 
 
 FIRST, SECOND = "first", "second"

@@ -213,7 +213,7 @@ class PlanReader:
         data = await self._store.read(PLAN_JSONL, self._offsets[entry], end)
         return data.split(b"\n")[chunk - self._first_chunks[entry]]
 
-    async def carried(self, chunk: int) -> dict[str, dict[str, Any]]:
+    async def carried(self, chunk: int) -> dict[str, dict[str, object]]:
         """What is carried along with each file ID of a chunk, by column; nothing where nothing is.
 
         Raises:

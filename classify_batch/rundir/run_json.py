@@ -9,11 +9,13 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import DamagedError, RunDirectoryError
+from classify_batch.run_records import RunIdentity, StoredSettings, StoredWebhook
+from classify_batch.rundir.typed_json import find_misfit
 from classify_batch.vocabulary import RUN_JSON
 
 if TYPE_CHECKING:
@@ -27,6 +29,14 @@ would cut off, and where there are second looks, which it would take for first o
 its journal may name several jobs for one attempt, which whoever knows 2 only would forget."""
 
 
+class ReusedRun(TypedDict):
+    """An earlier run, and how many files were taken over from it."""
+
+    run_id: str
+    run_dir: str
+    files: int
+
+
 @dataclass(frozen=True, slots=True)
 class Reused:
     """What a run took over from earlier ones when it was planned.
@@ -35,7 +45,7 @@ class Reused:
         chunks: the plan's first ones, which hold the reused files and are done from the beginning.
         bytes: of results.jsonl, which begins with their outcomes; crc: the CRC-32 of these.
         counts, types: files by outcome, and by type; accepted: those that triage accepts, where it was asked for.
-        runs: whose outcomes they were: `run_id`, `run_dir`, `files`.
+        runs: whose outcomes they were.
     """
 
     chunks: int
@@ -45,7 +55,7 @@ class Reused:
     counts: dict[str, int]
     types: dict[str, int]
     accepted: int
-    runs: list[dict[str, Any]]
+    runs: list[ReusedRun]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,8 @@ class RunFile:
     format: int
     run_id: str
     created_at: str
-    settings: dict[str, Any]
-    identity: dict[str, Any]
+    settings: StoredSettings
+    identity: RunIdentity
     files: int
     duplicates: int
     chunks: int
@@ -79,11 +89,6 @@ class RunFile:
     def reused_bytes(self) -> int:
         """With how much of results.jsonl the run began."""
         return 0 if self.reused is None else self.reused.bytes
-
-
-_KINDS = {"int": int, "str": str, "dict[str, Any]": dict, "dict[str, int]": dict, "list[dict[str, Any]]": list}
-_TYPES = {field.name: _KINDS[str(field.type)] for field in fields(RunFile) if field.name != "reused"}
-_REUSED_TYPES = {field.name: _KINDS[str(field.type)] for field in fields(Reused)}
 
 
 def parse_run_file(data: bytes, where: str) -> RunFile:
@@ -103,20 +108,23 @@ def parse_run_file(data: bytes, where: str) -> RunFile:
             f"{where} has format {written_format}, and this version reads up to {FORMAT}",
             hint="go on with the version of classify-batch that began the run, or a newer one",
         )
-    told = _values_of_types(values, _TYPES, where)
     reused = values.get("reused")
+    run = _read_record(RunFile, {**values, "reused": None}, where)
     if reused is None:
-        return RunFile(**told)
+        return run
     if not isinstance(reused, dict):
         raise damaged_error(where, "reused: not what it must be")
-    return RunFile(**told, reused=Reused(**_values_of_types(reused, _REUSED_TYPES, where, "reused.")))
+    return replace(run, reused=_read_record(Reused, reused, where, "reused."))
 
 
-def _values_of_types(values: dict[str, Any], kinds: dict[str, type], where: str, prefix: str = "") -> dict[str, Any]:
-    for name, kind in kinds.items():
-        if not isinstance(values.get(name), kind):
-            raise damaged_error(where, f"{prefix}{name}: {'missing' if name not in values else 'not what it must be'}")
-    return {name: values[name] for name in kinds}
+Record = TypeVar("Record", bound="RunFile | Reused")
+
+
+def _read_record(kind: type[Record], values: Mapping[str, object], where: str, prefix: str = "") -> Record:
+    if (misfit := find_misfit(values, kind)) is not None:
+        raise damaged_error(where, prefix + misfit)
+    known: dict[str, Any] = {field.name: values[field.name] for field in fields(kind)}
+    return kind(**known)
 
 
 def damaged_error(where: str, why: str) -> DamagedError:
@@ -153,7 +161,7 @@ async def write_run_file(
         run_id=str(uuid.uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings.to_stored(),
-        identity={**settings.identity(), "ids_sha256": plan.ids_sha256},
+        identity=settings.identity() | {"ids_sha256": plan.ids_sha256},
         files=plan.files,
         duplicates=duplicates,
         chunks=plan.chunks,
@@ -188,7 +196,7 @@ async def read_run_file(store: RunStore) -> tuple[RunFile, str] | None:
     return parse_run_file(data, f"{RUN_JSON} in {store.where}"), hashlib.sha256(data).hexdigest()
 
 
-def refuse_other_run(run: RunFile, identity: Mapping[str, Any], where: str) -> None:
+def refuse_other_run(run: RunFile, identity: Mapping[str, object], where: str) -> None:
     """Raises RunDirectoryError naming everything in which a command differs from the run."""
     ours = identity_of_run(run)
     differences = [
@@ -203,7 +211,7 @@ def refuse_other_run(run: RunFile, identity: Mapping[str, Any], where: str) -> N
         )
 
 
-def identity_of_run(run: RunFile) -> Mapping[str, Any]:
+def identity_of_run(run: RunFile) -> Mapping[str, object]:
     """A run's identity. Version 0.2 kept the organization among the settings only."""
     return {"organization_id": run.settings.get("api", {}).get("organization_id"), **run.identity}
 
@@ -211,9 +219,10 @@ def identity_of_run(run: RunFile) -> Mapping[str, Any]:
 def other_webhooks(run: RunFile, settings: Settings) -> str:
     """In what the command's webhooks differ from those that the run was planned with; empty where they don't. The
     values of headers are stored nowhere, so only their names are compared."""
-    ours = run.settings.get("job", {}).get("webhook_configurations") or ()
-    planned = [comparable_webhook(webhook) for webhook in ours]
-    given = [comparable_webhook(webhook) for webhook in settings.to_stored()["job"]["webhook_configurations"]]
+    planned, given = (
+        [comparable_webhook(webhook) for webhook in stored.get("job", {}).get("webhook_configurations") or ()]
+        for stored in (run.settings, settings.to_stored())
+    )
     return (
         ""
         if planned == given
@@ -221,8 +230,8 @@ def other_webhooks(run: RunFile, settings: Settings) -> str:
     )
 
 
-def comparable_webhook(webhook: Mapping[str, Any]) -> dict[str, Any]:
-    told = {**webhook, "webhook_headers": sorted(webhook.get("webhook_headers") or ())}
+def comparable_webhook(webhook: StoredWebhook) -> dict[str, object]:
+    told: dict[str, object] = {**webhook, "webhook_headers": sorted(webhook.get("webhook_headers") or ())}
     return {name: value for name, value in told.items() if value}
 
 

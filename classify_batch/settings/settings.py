@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from classify_batch.errors import SettingsError
+from classify_batch.run_records import RunIdentity, StoredParsing, StoredSettings
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile, read_toml
 from classify_batch.settings.consistency import refuse_misfits
 from classify_batch.settings.error_places import ENV_PREFIX, VENDOR_URL, not_json, refusal, refuse_unknown_variables
@@ -111,29 +111,29 @@ class Settings(BaseSettings):
         return init_settings, env_settings, vendor, InitSettingsSource(settings_cls, dict(CONFIG_FILE.get().values))
 
     @classmethod
-    def from_stored(cls, stored: Mapping[str, Any], **options: Any) -> Self:
+    def from_stored(cls, stored: StoredSettings, **options: Any) -> Self:
         """The settings in a run.json; the environment and `options` win over them.
 
         Raises:
             SettingsError: the run has webhook headers, which are stored nowhere.
         """
-        webhooks = stored.get("job", {}).get("webhook_configurations", ())
+        webhooks = stored.get("job", {}).get("webhook_configurations") or ()
         if any(webhook.get("webhook_headers") for webhook in webhooks):
             raise SettingsError(
                 "the run has webhook headers, and secrets are not stored in a run directory",
                 hint="name the config that the run was begun with: --config FILE",
             )
-        token = CONFIG_FILE.set(ConfigFile(values=stored))
+        token = CONFIG_FILE.set(ConfigFile(values=dict(stored)))
         try:
             return cls(**options)
         finally:
             CONFIG_FILE.reset(token)
 
-    def to_stored(self) -> dict[str, Any]:
+    def to_stored(self) -> StoredSettings:
         """What run.json keeps: everything but secrets."""
-        return self.model_dump(mode="json", exclude_none=True)
+        return cast(StoredSettings, self.model_dump(mode="json", exclude_none=True))
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> RunIdentity:
         """What decides the answers and whose files they are about, besides the file IDs: a run directory holds one of
         these only."""
         parsing = self.job.parsing_configuration
@@ -144,7 +144,9 @@ class Settings(BaseSettings):
             "organization_id": self.api.organization_id,
             "mode": self.job.mode,
             "rules": [rule.model_dump() for rule in self.job.rules],
-            "parsing_configuration": None if parsing is None else parsing.model_dump(mode="json", exclude_none=True),
+            "parsing_configuration": None
+            if parsing is None
+            else cast(StoredParsing, parsing.model_dump(mode="json", exclude_none=True)),
             "escalation": None if self.escalation is None else self.escalation.model_dump(mode="json"),
             "triage": None if self.triage is None else self.triage.model_dump(mode="json"),
             "carry": list(self.plan.carry) or None,

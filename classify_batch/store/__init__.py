@@ -1,1 +1,34 @@
-"""The run directory behind `ports.RunStore`: on disk, and in memory for tests in virtual time."""
+"""The media that a run can live on, behind `ports.RunStore`: a disk, and memory for tests in virtual time.
+
+`open_store` is the one way to a store, and `open_reader` to what only looks. Free of heavy imports: `status` comes by
+here.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from classify_batch.store.place import DiskPlace
+
+if TYPE_CHECKING:
+    from classify_batch.ports import RunPlace, RunReader, RunStore
+
+Location: TypeAlias = "str | PathLike[str] | RunPlace"
+"""What names a place: a path, or the place itself, which may be on any medium."""
+
+
+def place_of(location: Location) -> RunPlace:
+    """The place that is meant."""
+    return DiskPlace(Path(location)) if isinstance(location, str | PathLike) else location
+
+
+def open_store(location: Location) -> RunStore:
+    """A run's files, to read and to write. Nothing is touched yet."""
+    return place_of(location).open()
+
+
+def open_reader(location: Location) -> RunReader:
+    """A run's files, to look at."""
+    return place_of(location).reader()

@@ -13,6 +13,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -63,6 +64,20 @@ async def written_beside(path: Path, blocks: AsyncIterator[bytes], fsync: Fsync)
             temporary.unlink()
 
 
+async def replace_file(path: Path, blocks: AsyncIterator[bytes], fsync: Fsync = os.fsync) -> None:
+    """Writes a file whole, in place of an older one if there is one. Raises StoreError."""
+    async with written_beside(path, blocks, fsync) as temporary:
+        with refusals(path):
+            await to_thread.run_sync(publish, temporary.replace, path, fsync)
+
+
+async def create_file(path: Path, data: bytes, fsync: Fsync = os.fsync) -> None:
+    """Like `replace_file`, but raises FileExistsError where the name is taken, also when two race for it."""
+    async with written_beside(path, _single_block(data), fsync) as temporary:
+        with refusals(path, but=FileExistsError):
+            await to_thread.run_sync(publish, partial(give_new_name, temporary), path, fsync)
+
+
 def publish(give_name: Callable[[Path], object], path: Path, fsync: Fsync) -> None:
     """Lets `give_name` name a finished file `path`, and makes the name durable."""
     give_name(path)
@@ -97,6 +112,10 @@ def sync_directory(directory: Path, fsync: Fsync) -> None:
         fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+async def _single_block(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 async def _fill_temporary(temporary: Path, path: Path, blocks: AsyncIterator[bytes], fsync: Fsync) -> None:

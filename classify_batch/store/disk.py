@@ -1,14 +1,14 @@
 """A run directory on a disk.
 
-Files that are written whole go through `whole.py`, the three logs through the group commit of `commit.py`;
-reading is a cold path and goes through aiofiles.
+Files that are written whole go through `atomic_file.py`, the logs through the group commit of `group_commit.py`;
+reading is a cold path and goes through aiofiles. A log is one file, and a logical offset is the offset in it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,18 +17,18 @@ from typing import Self
 from anyio import to_thread
 
 from classify_batch.errors import DamagedError, InternalError, RunDirectoryError
+from classify_batch.run_records import Holder
 from classify_batch.store.atomic_file import (
     TEMPORARY,
     Fsync,
     beside,
-    give_new_name,
+    create_file,
     opened,
-    publish,
+    replace_file,
     sync_directory,
-    written_beside,
 )
 from classify_batch.store.group_commit import Committer, LogWriter
-from classify_batch.store.holder import LOCK, Holder, read_holder
+from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.lock import hold
 from classify_batch.store.os_errors import refusals, unusable
 from classify_batch.vocabulary import Log
@@ -40,15 +40,17 @@ BLOCK_BYTES = 1 << 18
 class DiskStore:
     """`ports.RunStore` on the directory `path`; bound to asyncio.
 
-    Reading needs no ceremony. Who writes opens it with `async with`, which commits what is left and ends the
-    thread; calls `prepare`, and holds `lock()` meanwhile. `fsync` can be replaced, to count or slow it down.
+    `async with` commits what is left at its end, and ends the thread. `fsync` can be replaced, to count or slow it
+    down.
     """
 
     def __init__(self, path: Path, *, fsync: Fsync = os.fsync) -> None:
         self._path = path
         self._fsync = fsync
         self._committer = Committer(LogWriter(path, fsync=fsync))
+        self._opened: dict[Log, int] = {}
         self._ends: dict[Log, int] = {}
+        self._made: list[Path] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,7 +73,8 @@ class DiskStore:
     async def prepare(self) -> None:
         """Creates the directory and its missing parents, for their owner only, and tries to write to it.
 
-        Directories that exist stay as they are. Raises RunDirectoryError.
+        Directories that exist stay as they are. What is made is removed again at the end of `lock()`, where no file
+        was added meanwhile. Raises RunDirectoryError.
         """
         await to_thread.run_sync(self._prepare_directory)
 
@@ -79,10 +82,13 @@ class DiskStore:
     async def lock(self) -> AsyncIterator[None]:
         async with hold(self._path):
             await self.sweep()
-            yield
+            names = self._list_names()
+            try:
+                yield
+            finally:  # while the lock is held: who didn't get it must not remove what its holder is making
+                self._remove_what_was_made(names)
 
-    def holder(self) -> Holder | None:
-        """Who holds the run at this moment. Safe while a run is on."""
+    async def holder(self) -> Holder | None:
         return read_holder(self._path)
 
     async def sweep(self) -> None:
@@ -99,19 +105,22 @@ class DiskStore:
 
     async def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         path = self._path_of(name)
-        async with opened(path, "rb", but=FileNotFoundError) as file:
-            with refusals(path):
-                await file.seek(start)
-                while block := await file.read(_next_block_bytes(start, end)):
-                    start += len(block)
-                    yield block
+        try:
+            async with opened(path, "rb", but=_MISSING) as file:
+                with refusals(path):
+                    await file.seek(start)
+                    while block := await file.read(_next_block_bytes(start, end)):
+                        start += len(block)
+                        yield block
+        except NotADirectoryError as error:
+            raise FileNotFoundError(*error.args) from error
 
     async def size(self, name: str) -> int | None:
         path = self._path_of(name)
         with refusals(path):
             try:
                 return (await to_thread.run_sync(path.stat)).st_size
-            except FileNotFoundError:
+            except _MISSING:
                 return None
 
     async def names(self) -> frozenset[str]:
@@ -122,16 +131,10 @@ class DiskStore:
     # --- Files that are written whole -----------------------------------------------------------------------
 
     async def replace(self, name: str, blocks: AsyncIterator[bytes]) -> None:
-        path = self._path_of(name)
-        async with written_beside(path, blocks, self._fsync) as temporary:
-            with refusals(path):
-                await to_thread.run_sync(publish, temporary.replace, path, self._fsync)
+        await replace_file(self._path_of(name), blocks, self._fsync)
 
     async def create(self, name: str, data: bytes) -> None:
-        path = self._path_of(name)
-        async with written_beside(path, _single_block(data), self._fsync) as temporary:
-            with refusals(path, but=FileExistsError):
-                await to_thread.run_sync(publish, partial(give_new_name, temporary), path, self._fsync)
+        await create_file(self._path_of(name), data, self._fsync)
 
     async def remove(self, name: str) -> None:
         path = self._path_of(name)
@@ -140,19 +143,20 @@ class DiskStore:
 
     # --- Logs -----------------------------------------------------------------------------------------------
 
-    async def truncate(self, log: Log, end: int) -> None:
-        """Cuts a log back to `end` bytes. One of just that size is still made durable: what a killed process
-        wrote may be readable and yet not on the disk. Raises DamagedError where the log is shorter.
+    async def open_log(self, log: Log, end: int) -> None:
+        """Cuts the file back. One of just that size is still made durable: what a killed process wrote may be readable
+        and yet not on the disk.
         """
         if log in self._ends:
-            raise InternalError(f"{log} can't be cut back after the first append to it")
+            raise InternalError(f"{log} can't be opened after the first append to it")
         with refusals(self._path / log):
-            await to_thread.run_sync(self._truncate_file, log, end)
+            await to_thread.run_sync(self._cut_file, log, end)
+        self._opened[log] = end
 
     def append(self, log: Log, data: bytes) -> int:
         start = self._ends.get(log)
         if start is None:
-            start = self._ends[log] = self._size_now(log)
+            start = self._ends[log] = self._opened.get(log, 0)
         if data:
             self._committer.append(log, data, start)
             self._ends[log] = start + len(data)
@@ -168,12 +172,9 @@ class DiskStore:
             raise InternalError(f"{name!r} is not the plain name of a file")
         return self._path / name
 
-    def _size_now(self, log: Log) -> int:
-        path = self._path / log
-        with refusals(path):
-            return path.stat().st_size if path.exists() else 0
-
     def _prepare_directory(self) -> None:
+        # Innermost first, so that folders are empty when they are removed.
+        self._made = [each for each in (self._path / LOCK, self._path, *self._path.parents) if not each.exists()]
         try:
             if self._path.exists() and not self._path.is_dir():
                 raise RunDirectoryError(f"{self._path} is a file", hint="name another run directory")
@@ -187,6 +188,12 @@ class DiskStore:
         except OSError as error:
             raise unusable(self._path, error) from error
 
+    def _remove_what_was_made(self, names: frozenset[str]) -> None:
+        with suppress(OSError):  # tidying up must not replace the error that ended the planning
+            if self._list_names() <= names:
+                for each in self._made:
+                    each.rmdir() if each.is_dir() else each.unlink(missing_ok=True)
+
     def _remove_leftovers(self) -> None:
         for entry in self._path.iterdir():
             if TEMPORARY.fullmatch(entry.name):
@@ -195,13 +202,13 @@ class DiskStore:
     def _list_names(self) -> frozenset[str]:
         try:
             files = [entry.name for entry in os.scandir(self._path) if entry.is_file()]
-        except FileNotFoundError:
+        except _MISSING:
             return frozenset()
         return frozenset(name for name in files if name != LOCK and not TEMPORARY.fullmatch(name))
 
-    def _truncate_file(self, log: Log, end: int) -> None:
+    def _cut_file(self, log: Log, end: int) -> None:
         path = self._path / log
-        if (size := self._size_now(log)) < end:
+        if (size := path.stat().st_size if path.exists() else 0) < end:
             raise DamagedError(
                 f"{path} has {size} bytes, but {end} were committed",
                 hint="restore the file from a copy, or begin again in a new run directory",
@@ -212,9 +219,9 @@ class DiskStore:
                 self._fsync(file.fileno())
 
 
+_MISSING = (FileNotFoundError, NotADirectoryError)
+"""A path below a file holds nothing either."""
+
+
 def _next_block_bytes(start: int, end: int | None) -> int:
     return BLOCK_BYTES if end is None else max(0, min(BLOCK_BYTES, end - start))
-
-
-async def _single_block(data: bytes) -> AsyncIterator[bytes]:
-    yield data

@@ -41,14 +41,13 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import InternalError, StoreError
 from classify_batch.store.atomic_file import Fsync, sync_directory
-from classify_batch.store.os_errors import refusals
-from classify_batch.vocabulary import Log
+from classify_batch.store.os_errors import other_writer, refusals
+from classify_batch.vocabulary import DATA_LOGS, Log
 
 Write = Callable[[int, memoryview], int]
 
 LAZY_S = 0.1
 
-_DATA = (Log.RESULTS, Log.FAILURES, Log.PROVISIONAL)
 _OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
@@ -95,7 +94,7 @@ class LogWriter:
 
     def put(self, group: _Group) -> None:
         """Makes a group durable, data before journal. Raises StoreError."""
-        data = [log for log in _DATA if log in group.blocks]
+        data = [log for log in DATA_LOGS if log in group.blocks]
         for log in data:
             self._append_group(log, group)
         for log in data:
@@ -115,10 +114,7 @@ class LogWriter:
         with refusals(path):
             descriptor = self._open_log(log)
             if (size := os.fstat(descriptor).st_size) != (start := group.starts[log]):
-                raise StoreError(
-                    f"{path} has {size} bytes where {start} were expected: somebody else writes to it",
-                    hint="let nothing else touch the run directory, then the same command goes on",
-                )
+                raise other_writer(path, size, start)
             rest = memoryview(b"".join(group.blocks[log]))
             while rest:
                 rest = rest[self._write(descriptor, rest) :]

@@ -5,31 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from classify_batch.run_records import Holder
 from classify_batch.store.os_errors import refusals
 
 LOCK = "lock"
 
 _WORDS_BYTES_MAX = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds a run; `pid` is 0 in the instant between winning the lock and saying so.
-
-    Attributes:
-        since: RFC 3339.
-    """
-
-    host: str = ""
-    pid: int = 0
-    since: str = ""
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host} since {self.since}" if self.pid else "another process"
 
 
 def read_holder(directory: Path) -> Holder | None:

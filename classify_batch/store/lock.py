@@ -28,7 +28,8 @@ from filelock import Timeout, UnixFileLock
 
 from classify_batch.clock import SystemClock, to_iso
 from classify_batch.errors import ClassifyBatchError, LockedError, RunDirectoryError
-from classify_batch.store.holder import LOCK, Holder, read_holder
+from classify_batch.run_records import Holder
+from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.os_errors import unusable
 
 _ATTEMPTS_MAX = 5

@@ -19,10 +19,10 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError, InternalError, StoreError
-from classify_batch.store.holder import Holder
+from classify_batch.run_records import Holder
 from classify_batch.store.lock import holder_here, locked
-from classify_batch.store.os_errors import refused
-from classify_batch.vocabulary import Log
+from classify_batch.store.os_errors import other_writer, refused
+from classify_batch.vocabulary import DATA_LOGS, Log
 
 
 class MemoryStore:
@@ -38,7 +38,9 @@ class MemoryStore:
         self._commit_s = commit_s
         self._pending: list[tuple[Log, bytes]] = []
         self._settled = 0
+        self._opened: dict[Log, int] = {}
         self._ends: dict[Log, int] = {}
+        self._durable_ends: dict[Log, int] = {}
         self._bytes_left: int | None = None
         self._commits_left: int | None = None
         self._failure: StoreError | None = None
@@ -82,7 +84,7 @@ class MemoryStore:
             pending[log] += len(data)
         kept = {Log.JOURNAL: choose(0, pending[Log.JOURNAL])}
         owed = self._uncommitted_bytes(kept[Log.JOURNAL])
-        for log in (Log.RESULTS, Log.FAILURES, Log.PROVISIONAL):
+        for log in DATA_LOGS:
             kept[log] = choose(owed[log], pending[log])
         found = self.files
         for log, count in kept.items():
@@ -97,6 +99,9 @@ class MemoryStore:
 
     # --- ports.RunStore -------------------------------------------------------------------------------------
 
+    async def prepare(self) -> None:
+        await checkpoint()
+
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
         if self._holder is not None:
@@ -107,7 +112,8 @@ class MemoryStore:
         finally:
             self._holder = None
 
-    def holder(self) -> Holder | None:
+    async def holder(self) -> Holder | None:
+        await checkpoint()
         return self._holder
 
     async def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
@@ -145,18 +151,19 @@ class MemoryStore:
         await checkpoint()
         self._files.pop(name, None)
 
-    async def truncate(self, log: Log, end: int) -> None:
+    async def open_log(self, log: Log, end: int) -> None:
         if log in self._ends:
-            raise InternalError(f"{log} can't be cut back after the first append to it")
+            raise InternalError(f"{log} can't be opened after the first append to it")
         await checkpoint()
         if (size := len(self._files.get(log, b""))) < end:
             raise DamagedError(f"{log} has {size} bytes, but {end} were committed", hint="begin again")
         if log in self._files:
             del self._files[log][end:]
+        self._opened[log] = end
 
     def append(self, log: Log, data: bytes) -> int:
         self._refuse_over_capacity()
-        start = self._ends.setdefault(log, len(self._files.get(log, b"")))
+        start = self._ends.setdefault(log, self._opened.get(log, 0))
         if data:
             self._pending.append((log, data))
             self._ends[log] = start + len(data)
@@ -187,8 +194,12 @@ class MemoryStore:
 
     def _write_at_once(self, log: Log, data: bytes) -> None:
         """Like a full disk: takes what fits, and what comes behind is never written."""
-        self._files.setdefault(log.value, bytearray()).extend(data[: self._bytes_left])
+        file = self._files.setdefault(log.value, bytearray())
         try:
+            if len(file) != (end := self._durable_ends.setdefault(log, self._opened.get(log, 0))):
+                raise other_writer(Path(log), len(file), end)
+            file.extend(data[: self._bytes_left])
+            self._durable_ends[log] = len(file)
             self._charge_space(log, len(data))
         except StoreError as failure:
             self._bytes_left = 0

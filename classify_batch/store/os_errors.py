@@ -19,6 +19,14 @@ def refused(path: Path, error: OSError) -> StoreError:
     return StoreError(f"{path}: {error.strerror or error}", hint=hint_for(error))
 
 
+def other_writer(path: Path, size: int, expected: int) -> StoreError:
+    """A log has grown, though we didn't write to it."""
+    return StoreError(
+        f"{path} has {size} bytes where {expected} were expected: somebody else writes to it",
+        hint="let nothing else touch the run directory, then the same command goes on",
+    )
+
+
 def unusable(path: Path, error: OSError) -> ClassifyBatchError:
     """`path` can't serve as a run directory: a person's to mend, unless the medium is full or failing."""
     if error.errno in _FAILING:

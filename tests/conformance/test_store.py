@@ -1,23 +1,26 @@
-"""What every RunStore must do: one suite, run on the disk, and in memory under both event loops."""
+"""What every RunStore must do: one suite, on the disk; in memory and on objects that never change, on both loops."""
 
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
 import pytest
 
+import classify_batch
 from classify_batch.errors import DamagedError, InternalError, LockedError, StoreError
 from classify_batch.ports import RunStore
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
+from tests.conformance.segment_store import Bucket, SegmentPlace, SegmentStore
 
 pytestmark = pytest.mark.anyio
 
-Store = DiskStore | MemoryStore
+Store = DiskStore | MemoryStore | SegmentStore
 
 
 def broken_fsync(descriptor: int) -> None:
@@ -70,10 +73,35 @@ class Memory:
         return []
 
 
-Medium = Disk | Memory
+class Objects:
+    """Makes stores on objects that never change."""
+
+    def __init__(self, root: Path) -> None:
+        self.place = SegmentPlace(root)
+
+    def open(self) -> Store:
+        return self.place.open()
+
+    def open_full(self) -> Store:
+        return SegmentStore(Bucket(self.place.root, full=True), self.place.where)
+
+    def rival(self, store: Store) -> Store:
+        return self.place.open()
+
+    async def again(self, store: Store) -> Store:
+        await store.aclose()
+        return self.place.open()
+
+    def leftovers(self) -> list[str]:
+        return []
 
 
-@pytest.fixture(params=[("disk", "asyncio"), ("memory", "asyncio"), ("memory", "trio")], ids="-".join)
+Medium = Disk | Memory | Objects
+
+PLACES = [("disk", "asyncio"), *((kind, loop) for kind in ("memory", "objects") for loop in ("asyncio", "trio"))]
+
+
+@pytest.fixture(params=PLACES, ids="-".join)
 def place(request: pytest.FixtureRequest) -> tuple[str, str]:
     kind, backend = request.param
     return kind, backend
@@ -86,7 +114,13 @@ def anyio_backend(place: tuple[str, str]) -> str:
 
 @pytest.fixture
 def medium(place: tuple[str, str], tmp_path: Path) -> Medium:
-    return Disk(tmp_path) if place[0] == "disk" else Memory()
+    match place[0]:
+        case "disk":
+            return Disk(tmp_path)
+        case "memory":
+            return Memory()
+        case _:
+            return Objects(tmp_path / "bucket")
 
 
 @pytest.fixture
@@ -134,9 +168,10 @@ async def test_offsets_count_what_is_not_yet_durable(store: Store) -> None:
 
 
 async def test_offsets_go_on_after_reopening(store: Store, medium: Medium) -> None:
-    """The first append of the next process begins where the last one ended."""
+    """The first append of the next process begins where it opens the log."""
     store.append(Log.JOURNAL, b"one\n")
     async with await medium.again(store) as again:
+        await again.open_log(Log.JOURNAL, 4)
         assert again.append(Log.JOURNAL, b"two\n") == 4
         await again.commit()
         assert await again.read(Log.JOURNAL) == b"one\ntwo\n"
@@ -215,30 +250,60 @@ async def test_a_closed_store_takes_nothing(store: Store) -> None:
         await store.commit()
 
 
-async def test_truncate_cuts_a_log_back(store: Store, medium: Medium) -> None:
+async def test_a_log_that_was_not_opened_is_a_new_one(store: Store, medium: Medium) -> None:
+    """It begins at 0; and where there was one, its bytes stay, and the commit fails."""
+    store.append(Log.JOURNAL, b"one\n")
+    async with await medium.again(store) as again:
+        assert again.append(Log.JOURNAL, b"two\n") == 0
+        with pytest.raises(StoreError, match="somebody else writes to it"):
+            await again.commit()
+        assert await again.read(Log.JOURNAL) == b"one\n"
+
+
+async def test_a_log_goes_on_behind_a_whole_file(store: Store) -> None:
+    """What was written whole is the beginning of a log, once the log is opened behind it."""
+    await store.replace(Log.RESULTS, blocks(b"reused\n", b"torn"))
+    await store.open_log(Log.RESULTS, 7)
+    assert store.append(Log.RESULTS, b"new\n") == 7
+    await store.commit()
+    assert await store.read(Log.RESULTS) == b"reused\nnew\n"
+
+
+async def test_a_log_is_opened_anew_until_it_is_appended_to(store: Store, medium: Medium) -> None:
+    """What counts is the last end before the first append."""
+    store.append(Log.FAILURES, b"one\ntwo\n")
+    async with await medium.again(store) as again:
+        await again.open_log(Log.FAILURES, 8)
+        await again.open_log(Log.FAILURES, 0)
+        assert again.append(Log.FAILURES, b"three\n") == 0
+        await again.commit()
+        assert await again.read(Log.FAILURES) == b"three\n"
+
+
+async def test_opening_cuts_a_log_back(store: Store, medium: Medium) -> None:
     """A log is cut back to the end that is asked for, and appending goes on from there."""
     store.append(Log.RESULTS, b"kept\ntorn")
     async with await medium.again(store) as again:
-        await again.truncate(Log.RESULTS, 5)
+        await again.open_log(Log.RESULTS, 5)
         assert await again.size(Log.RESULTS) == 5
         assert again.append(Log.RESULTS, b"new\n") == 5
         await again.commit()
         assert await again.read(Log.RESULTS) == b"kept\nnew\n"
 
 
-async def test_truncate_is_for_the_beginning(store: Store) -> None:
-    """A log that was appended to is not cut back."""
+async def test_opening_is_for_the_beginning(store: Store) -> None:
+    """A log that was appended to is not opened again."""
     store.append(Log.RESULTS, b"one\n")
     with pytest.raises(InternalError):
-        await store.truncate(Log.RESULTS, 0)
+        await store.open_log(Log.RESULTS, 0)
 
 
-async def test_truncate_never_lengthens(store: Store) -> None:
-    """A log shorter than what was committed is damage; one that never was can be cut back to nothing."""
-    await store.truncate(Log.FAILURES, 0)
+async def test_opening_never_lengthens(store: Store) -> None:
+    """A log shorter than what was committed is damage; one that never was is opened at its beginning."""
+    await store.open_log(Log.FAILURES, 0)
     assert await store.size(Log.FAILURES) is None
     with pytest.raises(DamagedError):
-        await store.truncate(Log.FAILURES, 1)
+        await store.open_log(Log.FAILURES, 1)
 
 
 # --- Whole files --------------------------------------------------------------------------------------------
@@ -354,13 +419,13 @@ async def test_names_and_sizes(store: Store) -> None:
 async def test_a_held_run_is_refused_and_free_afterwards(store: Store, medium: Medium) -> None:
     """While one holds the run all others are refused, in the holder's words; afterwards it is free."""
     async with store.lock():
-        assert store.holder() is not None
+        assert await store.holder() is not None
         for _ in range(2):
             with pytest.raises(LockedError, match=r"is in use by process \d+ on .+ since 20") as raised:
                 async with medium.rival(store).lock():
                     pass
             assert raised.value.hint
-    assert store.holder() is None
+    assert await store.holder() is None
     async with medium.rival(store).lock():
         pass
 
@@ -378,7 +443,20 @@ async def test_the_lock_is_free_after_an_error(store: Store, medium: Medium) -> 
         pass
 
 
-def test_both_fit_the_port(tmp_path: Path) -> None:
-    """The type checker, and this line, hold both stores against the port."""
-    makers: list[Callable[[], RunStore]] = [lambda: DiskStore(tmp_path), MemoryStore]
+# --- The port -----------------------------------------------------------------------------------------------
+
+
+def test_all_fit_the_port(tmp_path: Path) -> None:
+    """The type checker, and this line, hold the stores against the port."""
+    makers: list[Callable[[], RunStore]] = [lambda: DiskStore(tmp_path), MemoryStore, SegmentPlace(tmp_path).open]
     assert all(maker().where for maker in makers)
+
+
+def test_there_is_one_way_to_a_store() -> None:
+    """Nobody outside the medium's own room makes a store: they open the place that they are given."""
+    package = Path(classify_batch.__file__).parent
+    others = [path for path in package.rglob("*.py") if path.parent.name != "store"]
+    makers = [
+        path.name for path in others if re.search(r"\b(DiskStore|DiskReader|DiskPlace|MemoryStore)\b", path.read_text())
+    ]
+    assert makers == []

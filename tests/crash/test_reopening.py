@@ -66,9 +66,9 @@ class Stepwise(MemoryStore):
         self._step(f"create {name}")
         await super().create(name, data)
 
-    async def truncate(self, log: Log, end: int) -> None:
-        self._step(f"truncate {log}")
-        await super().truncate(log, end)
+    async def open_log(self, log: Log, end: int) -> None:
+        self._step(f"open {log}")
+        await super().open_log(log, end)
 
 
 @dataclass(frozen=True)
@@ -160,9 +160,9 @@ async def test_a_crash_at_every_step_of_a_retry(kept: Choose, retry_failed: bool
     cut_at = 0
     while (steps := await cut_and_taken_up(base, cut_at, kept, retry_failed=retry_failed)) is not None:
         seen, cut_at = steps, cut_at + 1
-    truncated = seen.index("truncate failures.jsonl", seen.index("replace failures.1.jsonl"))
-    assert seen[truncated - 2 : truncated] == ["append journal.jsonl", "commit"]
-    assert "append results.jsonl" in seen[truncated:]
+    opened = seen.index("open failures.jsonl", seen.index("replace failures.1.jsonl"))
+    assert seen[opened - 2 : opened] == ["append journal.jsonl", "commit"]
+    assert "append results.jsonl" in seen[opened:]
 
 
 async def test_the_state_between_line_and_truncation() -> None:
@@ -171,7 +171,7 @@ async def test_the_state_between_line_and_truncation() -> None:
     with base.again(**SMALL) as lab:
         store = lab.store = Stepwise(base.files, 10**6, max)
         await lab.run(retry_failed=True)
-        cut_at = store.steps.index("truncate failures.jsonl", store.steps.index("replace failures.1.jsonl"))
+        cut_at = store.steps.index("open failures.jsonl", store.steps.index("replace failures.1.jsonl"))
     with base.again(**SMALL) as lab:
         store = lab.store = Stepwise(base.files, cut_at, min)
         with pytest.raises((StoreError, ExceptionGroup)):

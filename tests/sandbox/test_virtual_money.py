@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx
@@ -13,6 +13,7 @@ import pytest
 from classify_batch.cli.rendering.summary import format_run_summary
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.journal.totals import read_totals
+from classify_batch.rundir.manifest_json import Manifest
 from tests.support.simulated_run import Lab, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
@@ -185,7 +186,7 @@ async def test_a_sum_of_only_some_bills_is_not_shown() -> None:
         lab.wire.after = tell_some
         assert (await lab.run()).state == "complete"
         assert bills_not_told(lab) == read_sums(lab)["unbilled"] == read_sums(lab)["billed"] == 30
-        assert "(the bill is not known)" in "".join(format_run_summary(manifest(lab)))
+        assert "(the bill is not known)" in "".join(format_run_summary(cast(Manifest, manifest(lab))))
 
 
 async def test_a_bill_is_asked_for_and_the_answer_that_came_stays() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from classify_batch.rundir.manifest_json import Manifest
 
 TYPES_SHOWN_MAX = 20
 
 
-def format_run_summary(manifest: Mapping[str, Any]) -> list[str]:
+def format_run_summary(manifest: Manifest) -> list[str]:
     """A manifest as lines for a person."""
     files, counts = manifest["files"], manifest["counts"]
     done = sum(counts.values())
@@ -29,12 +30,14 @@ def format_run_summary(manifest: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def format_credits(manifest: Mapping[str, Any]) -> str:
+def format_credits(manifest: Manifest) -> str:
     """What the run cost: the bill where the API tells it, else the most that it can have cost."""
-    credits = manifest.get("credits") or {}
-    if credits.get("billed") is not None:
+    credits = manifest.get("credits")
+    if credits is None:
+        return ""
+    if credits["billed"] is not None:
         return f", {credits['billed']:,} credits billed"
-    return f", at most {credits['reserved']:,} credits (the bill is not known)" if credits.get("reserved") else ""
+    return f", at most {credits['reserved']:,} credits (the bill is not known)" if credits["reserved"] else ""
 
 
 def format_count_table(title: str, rows: Mapping[str, int], total: int) -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from classify_batch.errors import ExitStatus
 from classify_batch.inputs.ids import shorten
@@ -68,7 +67,7 @@ def format_duration(seconds: float) -> str:
     return f"{hours[0]:,} h {hours[1]} min"
 
 
-def summarize_report(report: Report) -> dict[str, Any]:
+def summarize_report(report: Report) -> Mapping[str, object]:
     """The report as one object."""
     size = report.size
     return {

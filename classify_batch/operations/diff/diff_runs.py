@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from os import PathLike
-from pathlib import Path
 
 from classify_batch.operations.diff.changes import Change, Diff, compare_runs
 from classify_batch.operations.open_run import open_run
+from classify_batch.operations.temporary_files import folder_for_temporary_files
+from classify_batch.store import Location, place_of
 
 
 async def diff_runs(
-    before: str | PathLike[str],
-    after: str | PathLike[str],
+    before: Location,
+    after: Location,
     *,
     min_confidence_change: float = 0.1,
     only: Change | None = None,
@@ -28,14 +27,13 @@ async def diff_runs(
         DamagedError: what was committed is not there as it was written.
         WorldError: `retry_failed` reopened a run while it was read, or temporary files can't be written.
     """
-    directories = [Path(before), Path(after)]
-    first, second = [await open_run(path) for path in directories]
-    writable = (path for path in reversed(directories) if os.access(path, os.W_OK))
+    places = [place_of(before), place_of(after)]
+    first, second = [await open_run(place) for place in places]
     return await compare_runs(
         first,
         second,
         min_confidence_change=min_confidence_change,
         only=only,
         sink=sink,
-        directory=next(writable, None),  # the system's temporary directory may be in memory
+        directory=folder_for_temporary_files(reversed(places)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 from classify_batch.operations.diff.changes import CHANGES, Change, Confidence, Diff
 from classify_batch.protocol.sanitize import clean
@@ -36,7 +36,64 @@ _ROWS = {
 }
 
 
-def summarize_diff(found: Diff, run_dirs: tuple[str, str]) -> dict[str, Any]:
+class RunSummary(TypedDict):
+    """One of the two runs."""
+
+    run_dir: str
+    run_id: str
+    created_at: str
+    state: str
+    files: int
+    counts: dict[str, int]
+
+
+class BeforeAfter(TypedDict):
+    """What a key of the identity was, and is."""
+
+    before: object
+    after: object
+
+
+class TypeChange(TypedDict):
+    """Files whose answer changed in the same way: types, or outcomes where there is no type."""
+
+    change: str
+    before: str
+    after: str
+    files: int
+
+
+class MeanConfidences(TypedDict):
+    """Of the files that have the same answer in both runs; null where there is none."""
+
+    files: int
+    before: float | None
+    after: float | None
+    change: float | None
+    absolute_change: float | None
+
+
+class ConfidenceChange(MeanConfidences):
+    """`min_change`: from where on a file counts as changed."""
+
+    min_change: float
+
+
+class DiffSummary(TypedDict):
+    """What `diff --json` prints. `files`: of either run, or both."""
+
+    before: RunSummary
+    after: RunSummary
+    differs: dict[str, BeforeAfter]
+    files: int
+    unchanged: int
+    changes: dict[str, int]
+    waiting: int
+    types: list[TypeChange]
+    confidence: ConfidenceChange
+
+
+def summarize_diff(found: Diff, run_dirs: tuple[str, str]) -> DiffSummary:
     """The summary as one object. `run_dirs`: the two directories, as the user gave them."""
     counts = found.counts
     return {
@@ -55,7 +112,7 @@ def summarize_diff(found: Diff, run_dirs: tuple[str, str]) -> dict[str, Any]:
     }
 
 
-def format_diff(values: Mapping[str, Any]) -> list[str]:
+def format_diff(values: DiffSummary) -> list[str]:
     """The summary as lines."""
     lines = [
         *format_run("before", values["before"]),
@@ -67,7 +124,7 @@ def format_diff(values: Mapping[str, Any]) -> list[str]:
     return [*lines, *format_mean_confidences(values["confidence"])]
 
 
-def summarize_run(run: RunOnDisk, run_dir: str) -> dict[str, Any]:
+def summarize_run(run: RunOnDisk, run_dir: str) -> RunSummary:
     return {
         "run_dir": run_dir,
         "run_id": run.run.run_id,
@@ -78,8 +135,9 @@ def summarize_run(run: RunOnDisk, run_dir: str) -> dict[str, Any]:
     }
 
 
-def identity_differences(found: Diff) -> dict[str, Any]:
-    before, after = found.before.run.identity, found.after.run.identity
+def identity_differences(found: Diff) -> dict[str, BeforeAfter]:
+    before: Mapping[str, object] = found.before.run.identity
+    after: Mapping[str, object] = found.after.run.identity
     return {
         name: {"before": before.get(name), "after": after.get(name)}
         for name in _IDENTITY
@@ -87,7 +145,7 @@ def identity_differences(found: Diff) -> dict[str, Any]:
     }
 
 
-def mean_confidences(sums: Confidence) -> dict[str, Any]:
+def mean_confidences(sums: Confidence) -> MeanConfidences:
     """Null where there is no file. Rounded, since the last digits of a sum of floats depend on their order."""
     if not sums.files:
         return {"files": 0, "before": None, "after": None, "change": None, "absolute_change": None}
@@ -100,13 +158,13 @@ def mean_confidences(sums: Confidence) -> dict[str, Any]:
     }
 
 
-def format_run(title: str, run: Mapping[str, Any]) -> Iterator[str]:
+def format_run(title: str, run: RunSummary) -> Iterator[str]:
     yield f"{title:<12}{clean(run['run_dir'])}"
     done = sum(run["counts"].values())
     yield f"            {run['state']}: {done:,} of {run['files']:,} files have their outcome"
 
 
-def format_differences(differs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def format_differences(differs: Mapping[str, BeforeAfter]) -> Iterator[str]:
     for name, values in differs.items():
         before, after = values["before"], values["after"]
         if name == "rules":
@@ -130,7 +188,7 @@ def descriptions_by_type(rules: object) -> dict[str, object]:
     return {str(rule.get("type")): rule.get("description") for rule in rows if isinstance(rule, dict)}
 
 
-def format_counts(values: Mapping[str, Any]) -> Iterator[str]:
+def format_counts(values: DiffSummary) -> Iterator[str]:
     total = values["files"]
     yield f"files       {total:,} in either run, or both"
     counts = {Change.UNCHANGED: values["unchanged"], **values["changes"], Change.WAITING: values["waiting"]}
@@ -141,17 +199,17 @@ def format_counts(values: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {words + least:<36}{counts[change]:>12,}{share}"
 
 
-def format_type_changes(pairs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def format_type_changes(pairs: Sequence[TypeChange]) -> Iterator[str]:
     if pairs:
         yield "types"
     for pair in pairs[:PAIRS_SHOWN_MAX]:
-        before, after = (clean(pair[side], _NAME_CHARACTERS) for side in ("before", "after"))
+        before, after = (clean(side, _NAME_CHARACTERS) for side in (pair["before"], pair["after"]))
         yield f"  {before:<{_NAME_CHARACTERS}} -> {after:<{_NAME_CHARACTERS}}{pair['files']:>12,}"
     if len(pairs) > PAIRS_SHOWN_MAX:
         yield f"  … and {len(pairs) - PAIRS_SHOWN_MAX} more pairs"
 
 
-def format_mean_confidences(means: Mapping[str, Any]) -> Iterator[str]:
+def format_mean_confidences(means: MeanConfidences) -> Iterator[str]:
     if means["files"]:
         before, after, change, either_way = (means[key] for key in ("before", "after", "change", "absolute_change"))
         yield f"confidence  of {means['files']:,} files with the same answer in both runs"

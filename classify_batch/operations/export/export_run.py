@@ -13,7 +13,8 @@ from classify_batch.operations.export.selection import Only, make_selection
 from classify_batch.operations.export.target import CSV, export_suffix, refuse_bad_target
 from classify_batch.operations.open_run import open_run
 from classify_batch.rundir.opened_run import RunOnDisk
-from classify_batch.store.disk import DiskStore
+from classify_batch.store import Location
+from classify_batch.store.atomic_file import replace_file
 from classify_batch.streams.closing import closing
 
 
@@ -32,9 +33,7 @@ class Exported:
     waiting: int
 
 
-async def export_run(
-    run_dir: str | PathLike[str], target: str | PathLike[str], *, only: Only | None = None
-) -> Exported:
+async def export_run(run_dir: Location, target: str | PathLike[str], *, only: Only | None = None) -> Exported:
     """Writes the committed outcomes of a run to the file `target`, as JSONL or CSV by its suffix.
 
     The file is written whole or not at all; an existing one is replaced.
@@ -55,13 +54,11 @@ async def export_run(
     )
     export = OutcomeExport(store, run, make_selection(only, run.run, store.where), output_format)
     async with closing(export.encoded_blocks()) as blocks:
-        await DiskStore(path.parent).replace(path.name, blocks)
+        await replace_file(path, blocks)
     return _count_exported(export, run)
 
 
-async def export_lines(
-    run_dir: str | PathLike[str], sink: Callable[[bytes], object], *, only: Only | None = None
-) -> Exported:
+async def export_lines(run_dir: Location, sink: Callable[[bytes], object], *, only: Only | None = None) -> Exported:
     """Calls `sink` with the committed outcomes of a run, some lines (JSONL) at a time. Raises as `export_run`."""
     store, run = await open_run(run_dir)
     export = OutcomeExport(store, run, make_selection(only, run.run, store.where), JsonLines())

@@ -24,7 +24,7 @@ class TableRow(OutcomeLine):
     failed_at: str | None = None
     counts: str | None = None
     reused_from: str | None = None
-    carried: dict[str, Any] | None = None
+    carried: dict[str, object] | None = None
 
 
 COLUMNS = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import msgspec
 from anyio.lowlevel import checkpoint
@@ -42,5 +41,4 @@ def decode_lines(data: bytes) -> list[_Line]:
     try:
         return _decoder.decode_lines(data)
     except (msgspec.MsgspecError, ValueError):  # json wrote something that msgspec refuses, like a lone surrogate
-        found: list[dict[str, Any]] = [json.loads(line) for line in data.split(b"\n")]
-        return [_Line(line["type"], line["confidence"]) for line in found]
+        return [msgspec.convert(json.loads(line), _Line) for line in data.split(b"\n")]

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from os import PathLike
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import TypeAlias
 
 from classify_batch.clock import from_iso
 from classify_batch.errors import UsageError
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
 from classify_batch.operations.reuse.run_differences import find_differences
+from classify_batch.ports import RunPlace
+from classify_batch.run_records import RunIdentity
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.run_json import read_run_file
-from classify_batch.store.disk import DiskStore
-from classify_batch.store.os_errors import refusals
+from classify_batch.store import Location, open_store, place_of
 from classify_batch.vocabulary import RUN_JSON
 
-Reuse = str | PathLike[str] | Iterable[str | PathLike[str]]
+Reuse: TypeAlias = "Location | Iterable[Location]"
 """Run directories, and folders of run directories."""
 
 log = logging.getLogger("classify_batch")
 
 
-async def find_earlier_runs(reuse: Reuse, run_dir: Path, identity: Mapping[str, Any]) -> list[EarlierRun]:
+async def find_earlier_runs(reuse: Reuse, new_run: Location, identity: RunIdentity) -> list[EarlierRun]:
     """The runs whose outcomes a run of this identity may reuse, the newest first. Logs a warning for each other run.
 
     Raises:
@@ -32,45 +32,46 @@ async def find_earlier_runs(reuse: Reuse, run_dir: Path, identity: Mapping[str, 
         DamagedError: a run's run.json or journal is not there as it was written.
     """
     found: list[EarlierRun] = []
-    for path in find_run_directories(reuse, run_dir):
-        store = DiskStore(path)
+    for place in find_run_places(reuse, place_of(new_run)):
+        store = open_store(place)
         run_file = await read_run_file(store)
         if run_file is not None and (differing := find_differences(identity, run_file[0].identity)):
-            log.warning("%s is not reused: it differs in %s", path, ", ".join(differing))
+            log.warning("%s is not reused: it differs in %s", place.where, ", ".join(differing))
         elif (run := await read_run(store)) is not None:
             found.append(EarlierRun(store, run))
     return sorted(found, key=lambda earlier: from_iso(earlier.run.run.created_at) or 0.0, reverse=True)
 
 
-def find_run_directories(reuse: Reuse, run_dir: Path) -> list[Path]:
+def find_run_places(reuse: Reuse, new_run: RunPlace) -> list[RunPlace]:
     """Each given run directory once, without that of the new run."""
-    given = [reuse] if isinstance(reuse, str | PathLike) else list(reuse)
-    found: dict[Path, Path] = {}
-    for path in map(Path, given):
-        for each in runs_in_folder(path, run_dir):
-            found.setdefault(each.resolve(), each)  # links to one run count once, as it was named first
-    found.pop(run_dir.resolve(), None)
+    given = list(reuse) if isinstance(reuse, Iterable) and not isinstance(reuse, str) else [reuse]
+    found: dict[str, RunPlace] = {}
+    for place in map(place_of, given):
+        for each in runs_in_folder(place, new_run):
+            found.setdefault(each.canonical, each)  # links to one run count once, as it was named first
+    found.pop(new_run.canonical, None)
     return list(found.values())
 
 
-def runs_in_folder(path: Path, run_dir: Path) -> list[Path]:
-    """The run directories that a path means: itself, or all in it."""
-    if (path / RUN_JSON).is_file():
-        return [path]
-    if not path.is_dir():
-        raise no_runs_error(path)
-    with refusals(path):
-        inside = sorted(path.iterdir())
-    runs = [each for each in inside if (each / RUN_JSON).is_file()]
-    if (
-        not runs and path.resolve() != run_dir.resolve().parent
-    ):  # the folder of the new run may be empty: it is the first
-        raise no_runs_error(path)
+def runs_in_folder(place: RunPlace, new_run: RunPlace) -> list[RunPlace]:
+    """The run directories that a place means: itself, or all in it."""
+    if holds_run(place):
+        return [place]
+    inside = place.inside()
+    if inside is None:
+        raise no_runs_error(place)
+    runs = [each for each in inside if holds_run(each)]
+    if not runs and PurePosixPath(new_run.canonical).parent != PurePosixPath(place.canonical):
+        raise no_runs_error(place)  # but the folder of the new run may be empty: it is the first
     return runs
 
 
-def no_runs_error(path: Path) -> UsageError:
+def holds_run(place: RunPlace) -> bool:
+    return place.reader().size(RUN_JSON) is not None
+
+
+def no_runs_error(place: RunPlace) -> UsageError:
     return UsageError(
-        f"{path} is neither a run directory nor a folder of run directories",
+        f"{place.where} is neither a run directory nor a folder of run directories",
         hint="name a run, or a folder that holds some, to --reuse",
     )

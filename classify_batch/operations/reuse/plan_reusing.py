@@ -87,7 +87,7 @@ async def plan_reusing(
                 await store.replace(Log.RESULTS, copies.copied_blocks(runs))
                 reused = copies.summarize(await count_accepted(store, triage))
             elif await store.size(Log.RESULTS):
-                await store.truncate(Log.RESULTS, 0)  # a killed planning left it
+                await store.remove(Log.RESULTS)  # a killed planning left it
             plan = await write_plan(store, plan_chunks(copied_ids, per_chunk, first, new_batches, files_per_job))
     return ReusingPlan(plan, new.duplicates, reused)
 

@@ -23,21 +23,33 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
 from classify_batch.clock import to_iso
-from classify_batch.lifecycle import AboutRun, Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally, kind_of
+from classify_batch.lifecycle import (
+    AboutRun,
+    Adopted,
+    Closed,
+    Ended,
+    Fact,
+    Finished,
+    Opened,
+    Reopened,
+    Submitted,
+    Submitting,
+    Tally,
+    Tuned,
+    WrittenPart,
+    kind_of,
+)
 from classify_batch.model import AttemptKey, Part, ProvisionalRange, Range, Segment
 from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal
+from classify_batch.rundir.journal.totals import WrittenTotals
 from classify_batch.vocabulary import Kind
 
 _RECHECK = -1
 """`bad_jobs` of a part whose job is to be read once more before anything goes out again: see `model.Part.recheck`."""
-
-_ABOUT_RUN = frozenset({Kind.OPENED, Kind.REOPENED, Kind.TUNED, Kind.CLOSED})
-_OF_EVERY_LINE = frozenset({"seq", "at", "kind", "durable", "crc"})
 
 
 class AgainItem(msgspec.Struct, gc=False):
@@ -96,7 +108,7 @@ class Entry(msgspec.Struct, gc=False):
     Attributes:
         at: when it was written.
         items: what it says of attempts; empty for the facts about the run.
-        about_run: the keys of opened, reopened and closed.
+        opened, closed, tuned, reopened: what it says of the run as a whole, if it is of that kind.
         requests: requests that this process had sent by then, where the line says so.
         found: limits that were found to be lower than told, where the line says so.
         server_s: the server's own time, where it was known: before the line's intents, or with the jobs that it names.
@@ -112,7 +124,10 @@ class Entry(msgspec.Struct, gc=False):
     found: dict[str, float] | None = None
     server_s: float | None = None
     times_apart: bool = False
-    about_run: dict[str, Any] | None = None
+    opened: Opened | None = None
+    closed: Closed | None = None
+    tuned: Tuned | None = None
+    reopened: Reopened | None = None
 
     @property
     def at_s(self) -> float:
@@ -133,7 +148,7 @@ def encode_facts(
     durable: int,
     facts: Iterable[Fact],
     requests: int | None = None,
-    totals: Mapping[str, Any] | None = None,
+    totals: WrittenTotals | None = None,
     found: Mapping[str, float] | None = None,
     *,
     server_s: float | None = None,
@@ -142,7 +157,7 @@ def encode_facts(
     """A line for facts of one kind. `totals`, the sums of all lines before it, need `requests` beside them. `server_s`:
     the latest time of a job that is named so far; intents have their own."""
     listed = list(facts)
-    body: dict[str, Any] = {"seq": seq, "at": to_iso(at_s), "kind": kind_of(listed[0]), "durable": durable}
+    body: dict[str, object] = {"seq": seq, "at": to_iso(at_s), "kind": kind_of(listed[0]), "durable": durable}
     if requests is not None:
         body["requests"] = requests
     if totals is not None:
@@ -176,11 +191,19 @@ def encode_about_run(seq: int, at_s: float, durable: int, kind: Kind, values: Ab
     return _seal_line({"seq": seq, "at": to_iso(at_s), "kind": kind, "durable": durable, **values})
 
 
-def _seal_line(body: Mapping[str, Any]) -> bytes:
+def _seal_line(body: Mapping[str, object]) -> bytes:
     return seal(json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode("ascii"))
 
 
 _decode = msgspec.json.Decoder(Entry).decode
+
+_ABOUT_RUN: Mapping[Kind, tuple[str, msgspec.json.Decoder[AboutRun]]] = {
+    Kind.OPENED: ("opened", msgspec.json.Decoder(Opened)),
+    Kind.CLOSED: ("closed", msgspec.json.Decoder(Closed)),
+    Kind.TUNED: ("tuned", msgspec.json.Decoder(Tuned)),
+    Kind.REOPENED: ("reopened", msgspec.json.Decoder(Reopened)),
+}
+"""The kinds of lines about the run as a whole: where in an entry their keys go, and as what."""
 
 
 def decode(line: bytes) -> Entry:
@@ -193,10 +216,22 @@ def decode(line: bytes) -> Entry:
     kind = entry.kind
     if kind in _ABOUT_RUN:
         entry.items = ()
-        entry.about_run = {key: value for key, value in json.loads(line).items() if key not in _OF_EVERY_LINE}
+        name, decoder = _ABOUT_RUN[kind]
+        setattr(entry, name, _decode_about_run(line, decoder))
     elif not entry.items:
         raise BadLineError(f"not a journal line: {kind} of nothing")
     return entry
+
+
+def _decode_about_run(line: bytes, decoder: msgspec.json.Decoder[AboutRun]) -> AboutRun:
+    try:
+        return decoder.decode(line)
+    except (msgspec.MsgspecError, ValueError):
+        pass
+    try:
+        return msgspec.convert(json.loads(line), decoder.type)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise BadLineError(f"not a journal line: {error!r}") from None
 
 
 def _decode_by_json(line: bytes) -> Entry:
@@ -210,11 +245,11 @@ def _decode_by_json(line: bytes) -> Entry:
 # --- Facts as JSON and back -------------------------------------------------------------------------------------------
 
 
-def _write_item(fact: Fact) -> dict[str, Any]:
-    item: dict[str, Any] = {"chunk": fact.key.chunk, "attempt": fact.key.attempt}
+def _write_item(fact: Fact) -> dict[str, object]:
+    item: dict[str, object] = {"chunk": fact.key.chunk, "attempt": fact.key.attempt}
     match fact:
         case Submitting():
-            item |= write_part(fact.part)
+            item |= {**write_part(fact.part)}
             if fact.credits:
                 item["credits"] = fact.credits
             if fact.project_id is not None:
@@ -234,7 +269,7 @@ def _write_item(fact: Fact) -> dict[str, Any]:
     return item
 
 
-def _write_end(fact: Ended) -> dict[str, Any]:
+def _write_end(fact: Ended) -> dict[str, object]:
     tally = fact.tally
     return {
         name: value
@@ -253,16 +288,21 @@ def _write_end(fact: Ended) -> dict[str, Any]:
     }
 
 
-def write_part(part: Part) -> dict[str, Any]:
+def write_part(part: Part) -> WrittenPart:
     """A part's keys beside its chunk: none for a whole chunk that was in no bad job."""
-    item: dict[str, Any] = {} if part.ranges is None else {"ranges": part.ranges}
-    bad_jobs = _RECHECK if part.recheck else part.bad_jobs
-    counts = (("bad_jobs", bad_jobs), ("shared", part.shared_bad_jobs), ("unnamed", part.unnamed))
-    item |= {name: count for name, count in counts if count}
-    return item | ({"first": part.first} if part.first is not None else {})
+    item: WrittenPart = {} if part.ranges is None else {"ranges": part.ranges}
+    if bad_jobs := _RECHECK if part.recheck else part.bad_jobs:
+        item["bad_jobs"] = bad_jobs
+    if part.shared_bad_jobs:
+        item["shared"] = part.shared_bad_jobs
+    if part.unnamed:
+        item["unnamed"] = part.unnamed
+    if part.first is not None:
+        item["first"] = part.first
+    return item
 
 
-def read_part(chunk: int, item: Mapping[str, Any]) -> Part:
+def read_part(chunk: int, item: WrittenPart) -> Part:
     """What `write_part` wrote."""
     return make_part(
         chunk,

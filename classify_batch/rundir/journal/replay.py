@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, cast
 
 from classify_batch.clock import from_iso
 from classify_batch.errors import InternalError
@@ -154,8 +153,8 @@ class RunSnapshot(Totals):
     def read(self, entry: Entry, offset: int) -> None:
         """Applies a line of the journal, which begins at `offset`."""
         self.seq = entry.seq
-        if entry.about_run is not None:
-            self._apply_about_run(entry.kind, entry.about_run, entry.at_s)
+        if not entry.items:
+            self._apply_about_run(entry)
             return
         self._tell(entry.requests)
         if entry.found is not None:
@@ -187,21 +186,18 @@ class RunSnapshot(Totals):
                 self._apply_ended((item.chunk, item.attempt), kind, segments, item.parts_again, item.failure_codes)
                 self._count(item.counts, item.types, item.failure_codes, item.sums)
 
-    def _apply_about_run(self, kind: Kind, values: Mapping[str, Any], at_s: float) -> None:
-        match kind:
-            case Kind.OPENED:
-                self.end_reading()
-                self.opened, self.closed = cast(Opened, dict(values)), None
-                accept_s = values.get("accept_s")
-                if isinstance(accept_s, int | float):
-                    self.accept_s = max(accept_s, self.accept_s or 0.0)
-            case Kind.CLOSED:
-                self.closed = cast(Closed, dict(values))
-                self._close(values.get("requests"))
-            case Kind.REOPENED:
-                self.reopen(cast(Reopened, values), at_s)
-            case _:
-                pass  # limits may change again; only the process that was told knows them
+    def _apply_about_run(self, entry: Entry) -> None:
+        if (opened := entry.opened) is not None:
+            self.end_reading()
+            self.opened, self.closed = opened, None
+            if (accept_s := opened.get("accept_s")) is not None:
+                self.accept_s = max(accept_s, self.accept_s or 0.0)
+        elif (closed := entry.closed) is not None:
+            self.closed = closed
+            self._close(closed.get("requests"))
+        elif entry.reopened is not None:
+            self.reopen(entry.reopened, entry.at_s)
+        # Of limits that were changed only the process knows that was told: the next one may be told others.
 
     def end_reading(self) -> None:
         super().end_reading()
@@ -251,7 +247,7 @@ class RunSnapshot(Totals):
         self._reopen(values["looks"])
         for item in values["again"]:
             part = read_part(item["chunk"], item)
-            self._reopen_chunk(part.chunk, item["attempts"]).waiting.append(part)
+            self._reopen_chunk(part.chunk, item.get("attempts", 0)).waiting.append(part)
         for item in values["looks"]:
             key = AttemptKey(item["chunk"], item["attempt"])
             self._reopen_chunk(key.chunk, item.get("attempts", key.attempt)).open_attempts += 1

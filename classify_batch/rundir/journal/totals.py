@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, NotRequired, Required, TypedDict, cast
 
 from classify_batch.errors import DamagedError
-from classify_batch.lifecycle import Recheck
 from classify_batch.rundir.journal.line import DAMAGED_HINT, BadLineError, refuse_unsound
 from classify_batch.vocabulary import ACCEPTED, BILLED, CREDITS, UNBILLED, Kind, OutcomeKind
+
+if TYPE_CHECKING:
+    from classify_batch.lifecycle import Recheck
 
 TOTALS_EVERY_BYTES = 1 << 16
 """How much of a journal is written without its sums: what they cost (half a percent) against what `status` reads."""
@@ -28,6 +30,39 @@ _BLOCK_BYTES = 1 << 20
 
 Read = Callable[[int, int], bytes]
 """Gives a file's bytes from one offset to another."""
+
+
+class WrittenTotals(TypedDict):
+    """The sums as they stand in a line. Older versions wrote no `sums`."""
+
+    counts: dict[str, int]
+    types: dict[str, int]
+    failure_codes: dict[str, int]
+    sums: NotRequired[dict[str, float]]
+    jobs: int
+    requests: int
+
+
+class WrittenItem(TypedDict, total=False):
+    """What a line says of an attempt, as far as it is summed up."""
+
+    credits: float
+    counts: dict[str, int]
+    types: dict[str, int]
+    failure_codes: dict[str, int]
+    sums: dict[str, float]
+
+
+class WrittenLine(TypedDict, total=False):
+    """A line of the journal, as far as it is summed up. Which keys it has depends on its kind."""
+
+    seq: Required[int]
+    kind: Required[str]
+    durable: int
+    requests: int
+    totals: WrittenTotals
+    items: list[WrittenItem]
+    looks: list[Recheck]
 
 
 class Totals:
@@ -50,7 +85,7 @@ class Totals:
         self._session_requests = 0
         self.seq = 0
 
-    def totals(self, session_requests: int) -> dict[str, Any]:
+    def totals(self, session_requests: int) -> WrittenTotals:
         """The sums as they stand in a line, with the requests that the writing process sent."""
         return {
             "counts": self.outcomes,
@@ -111,7 +146,7 @@ class Totals:
         if credits:
             self.sums[CREDITS] += credits
 
-    def read_line(self, values: Mapping[str, Any]) -> None:
+    def read_line(self, values: WrittenLine) -> None:
         """Adds a line, as parsed."""
         self.seq = values["seq"]
         kind = values["kind"]
@@ -132,7 +167,7 @@ class Totals:
                     self._reserve(item.get("credits", 0.0))
                     self._count(item.get("counts"), item.get("types"), item.get("failure_codes"), item.get("sums"))
 
-    def _start_from_totals(self, values: Mapping[str, Any]) -> None:
+    def _start_from_totals(self, values: WrittenLine) -> None:
         """Begins with what a line says of all before it."""
         if (sums := values.get("totals")) is not None:
             self.outcomes, self.types = Counter(sums["counts"]), Counter(sums["types"])
@@ -162,14 +197,15 @@ def read_totals(read: Read, size: int, name: str, known_durable: int = 0, totals
     durable = known_durable
     for offset, line in _lines_backwards(read, start, size):
         values = _parse_line(line)
-        durable = max(durable, values.get("durable", 0))
-        if bad is None and values.get("seq") == totals.seq + 1:
+        durable = durable if values is None else max(durable, values.get("durable", 0))
+        if bad is not None:
+            continue
+        if values is None:
+            bad = offset, "not a line as it was written"
+        elif values["seq"] != totals.seq + 1:
+            bad = offset, f"seq {values['seq']} follows seq {totals.seq}"
+        else:
             totals.read_line(values)
-        elif bad is None:
-            bad = (
-                offset,
-                f"seq {values.get('seq')} follows seq {totals.seq}" if values else "not a line as it was written",
-            )
     if totals.seq < durable:
         offset, why = bad or (size, f"cut off; {durable} lines were known to be on the disk")
         raise DamagedError(f"{name}, line {totals.seq + 1}, byte {offset}: {why}", hint=DAMAGED_HINT)
@@ -185,7 +221,7 @@ def _find_last_totals(read: Read, size: int) -> tuple[int, int]:
         offset = size - len(rest)
         for line in reversed(lines):
             offset -= len(line) + 1
-            if _MARK in line and "totals" in (values := _parse_line(line)):
+            if _MARK in line and (values := _parse_line(line)) is not None and "totals" in values:
                 return offset, values["seq"] - 1
         if not start:
             break
@@ -202,11 +238,11 @@ def _lines_backwards(read: Read, start: int, size: int) -> Iterator[tuple[int, b
             start += len(line) + 1
 
 
-def _parse_line(line: bytes) -> dict[str, Any]:
-    """A line's members; none for what is not as it was written."""
+def _parse_line(line: bytes) -> WrittenLine | None:
+    """A line's members; None for what is not as it was written."""
     try:
         refuse_unsound(line)
         values = json.loads(line)
     except (BadLineError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
+        return None
+    return cast(WrittenLine, values) if isinstance(values, dict) and {"seq", "kind"} <= values.keys() else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from enum import IntEnum
 from itertools import groupby
-from typing import Any, cast
+from typing import cast
 from zlib import crc32
 
 import anyio
@@ -17,7 +17,7 @@ from classify_batch.model import AttemptKey, Segment
 from classify_batch.ports import Clock, NamedFor, RunStore
 from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
 from classify_batch.rundir.journal.replay import RunSnapshot
-from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES
+from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES, WrittenTotals
 from classify_batch.vocabulary import Kind, Log
 
 NEWS_SHARE = 0.1
@@ -81,7 +81,7 @@ class JournalWriter:
         self._bytes_since_totals = totals_every_bytes if standing.seq else 0  # whoever wrote before may have told none
         self._waiting: list[list[Fact]] = [[] for _ in _Rank]
         self._ranks: dict[int, _Rank] = {}
-        self._totals: tuple[int, dict[str, Any]] | None = None
+        self._totals: tuple[int, WrittenTotals] | None = None
         self._any = anyio.Event()
         self.standing = standing
 
@@ -263,6 +263,6 @@ def add_named_jobs(named: dict[str, NamedFor], wanted: frozenset[str], entry: En
         for job_id in wanted.intersection(item.jobs):
             chunks = named.get(job_id, frozenset())
             named[job_id] = None if chunks is None else chunks | {item.chunk}
-    for look in (entry.about_run or {}).get("looks", ()):
-        if look.get("job_id") in wanted:
-            named[look["job_id"]] = None
+    for look in () if entry.reopened is None else entry.reopened["looks"]:
+        if (old_job := look.get("job_id")) is not None and old_job in wanted:
+            named[old_job] = None

@@ -22,7 +22,7 @@ from classify_batch.errors import DamagedError, StoreError, WorldError
 from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.model import Answer, Attempt, AttemptKey, Failure, Part, Segment, to_ranges
 from classify_batch.operations.diff.changes import CHANGES, Change, Diff, compare_runs
-from classify_batch.operations.diff.summary import format_diff, summarize_diff
+from classify_batch.operations.diff.summary import DiffSummary, format_diff, summarize_diff
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.journal.line import seal
 from classify_batch.rundir.opened_run import read_run
@@ -158,10 +158,10 @@ async def compared(
     return found, [json.loads(line) for line in b"".join(blocks).decode().splitlines()]
 
 
-def told(before: Mapping[str, bytes], after: Mapping[str, bytes], **options: Any) -> dict[str, Any]:
+def told(before: Mapping[str, bytes], after: Mapping[str, bytes], **options: Any) -> DiffSummary:
     """The summary."""
 
-    async def main() -> dict[str, Any]:
+    async def main() -> DiffSummary:
         found, _ = await compared(MemoryStore(before), MemoryStore(after), **options)
         return summarize_diff(found, RUN_DIRS)
 

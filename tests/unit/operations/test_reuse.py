@@ -33,6 +33,7 @@ from classify_batch.operations.reuse.outcome_answers import (
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.reuse.run_differences import find_differences
 from classify_batch.operations.verify import Verification, verify_store
+from classify_batch.run_records import RunIdentity, StoredParsing
 from classify_batch.rundir.journal.totals import Totals, read_totals
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
@@ -411,7 +412,13 @@ def test_rename_changes_the_file_id_of_a_line_only() -> None:
 # --- Which runs fit -----------------------------------------------------------------------------------------------
 
 RULES = [{"type": "invoice", "description": "has a total"}, {"type": "memo", "description": "is short"}]
-IDENTITY = {"api_version": "v1", "base_url": "https://a", "project_id": "p", "mode": "FAST", "rules": RULES}
+IDENTITY: RunIdentity = {
+    "api_version": "v1",
+    "base_url": "https://a",
+    "project_id": "p",
+    "mode": "FAST",
+    "rules": RULES,
+}
 
 
 @pytest.mark.parametrize(
@@ -434,7 +441,7 @@ IDENTITY = {"api_version": "v1", "base_url": "https://a", "project_id": "p", "mo
         ({"carry": ["name"]}, ["carried columns"]),
     ],
 )
-def test_runs_that_ask_the_same_fit_each_other(theirs: dict[str, object], differing: list[str]) -> None:
+def test_runs_that_ask_the_same_fit_each_other(theirs: RunIdentity, differing: list[str]) -> None:
     """What decides the answers must be the same, however it is spelled; how the API is reached need not."""
     assert find_differences(IDENTITY, {**IDENTITY, **theirs}) == differing
     assert find_differences({**IDENTITY, **theirs}, IDENTITY) == differing
@@ -442,18 +449,18 @@ def test_runs_that_ask_the_same_fit_each_other(theirs: dict[str, object], differ
 
 def test_the_order_of_target_pages_does_not_matter() -> None:
     """Pages are a set."""
-    ours, theirs = ({"parsing_configuration": {"target_pages": pages}} for pages in ([2, 0], [0, 2, 2]))
+    ours: RunIdentity = {"parsing_configuration": {"target_pages": [2, 0]}}
+    theirs: RunIdentity = {"parsing_configuration": {"target_pages": [0, 2, 2]}}
     assert find_differences(ours, theirs) == []
 
 
 def test_an_unset_max_pages_with_many_target_pages_fits_on_v2_only() -> None:
     """Where `max_pages` is unset, v2 is asked to read all that are named; what v1 reads of them, nobody says."""
 
-    def told(version: str, **max_pages: int) -> dict[str, object]:
-        parsing = {"target_pages": [*range(7)], **max_pages}
-        return {**IDENTITY, "api_version": version, "parsing_configuration": parsing}
+    def told(version: str, parsing: StoredParsing) -> RunIdentity:
+        return {**IDENTITY, "api_version": version, "parsing_configuration": {"target_pages": [*range(7)], **parsing}}
 
-    v1, v2, five, seven = told("v1"), told("v2"), told("v1", max_pages=5), told("v1", max_pages=7)
+    v1, v2, five, seven = told("v1", {}), told("v2", {}), told("v1", {"max_pages": 5}), told("v1", {"max_pages": 7})
     assert find_differences(v1, v1) == find_differences(v2, v2) == find_differences(v2, seven) == []
     for ours, theirs in ((v1, v2), (v1, five), (v1, seven), (v2, five), (five, seven)):
         assert find_differences(ours, theirs) == ["parsing configuration"]

@@ -30,6 +30,28 @@ KEYS = st.builds(AttemptKey, st.integers(0, 10_000_000), st.integers(1, 1000))
 CREDITS = st.integers(-1000, 1000) | st.sampled_from([0.0, 0.25, -7.5])
 
 
+COUNT = st.integers(0, 1000)
+LIMITS = st.dictionaries(WORDS, st.none() | COUNT | WORDS, max_size=3)
+AGAIN = {"attempts": COUNT, "ranges": st.lists(st.tuples(COUNT, COUNT), max_size=2), "bad_jobs": st.just(-1)}
+LOOKED_AT = {"job_id": WORDS, "since": WORDS, "server_s": MILLISECONDS, "project_id": WORDS, "credits": MILLISECONDS}
+ABOUT_RUN: dict[Kind, st.SearchStrategy[dict[str, object]]] = {
+    Kind.OPENED: st.fixed_dictionaries({}, optional={"run_sha256": WORDS, "accept_s": MILLISECONDS, "limits": LIMITS}),
+    Kind.TUNED: st.fixed_dictionaries({"limits": LIMITS}),
+    Kind.CLOSED: st.fixed_dictionaries(
+        {}, optional={"state": WORDS, "reason": st.none() | WORDS, "exit_status": COUNT, "requests": COUNT}
+    ),
+    Kind.REOPENED: st.fixed_dictionaries(
+        {
+            "generation": COUNT,
+            "again": st.lists(st.fixed_dictionaries({"chunk": COUNT}, optional=AGAIN), max_size=2),
+            "looks": st.lists(
+                st.fixed_dictionaries({"chunk": COUNT, "attempt": COUNT}, optional=AGAIN | LOOKED_AT), max_size=2
+            ),
+        }
+    ),
+}
+
+
 @st.composite
 def parts(draw: st.DrawFn, chunk: int) -> Part:
     positions = sorted(draw(st.sets(st.integers(0, 499), max_size=8)))
@@ -86,12 +108,19 @@ def test_facts_are_read_back_as_they_were_written(
 
 
 @patient
-@given(st.sampled_from([Kind.OPENED, Kind.REOPENED, Kind.CLOSED]), st.dictionaries(st.text("abc_"), WORDS, max_size=4))
-def test_what_is_said_of_the_run_is_read_back(kind: Kind, values: dict[str, str]) -> None:
-    """The facts about the run as a whole keep their own keys."""
-    entry = decode(encode_about_run(7, 1.5, 6, kind, values)[:-1])
+@given(st.data(), st.sampled_from(list(ABOUT_RUN)))
+def test_what_is_said_of_the_run_is_read_back(data: st.DataObject, kind: Kind) -> None:
+    """The facts about the run as a whole keep their own keys, whatever other versions write beside them."""
+    values = data.draw(ABOUT_RUN[kind])
+    entry = decode(encode_about_run(7, 1.5, 6, kind, values | {"from": "another version"})[:-1])
     assert (entry.seq, entry.at_s, entry.durable, entry.kind) == (7, 1.5, 6, kind)
-    assert entry.about_run == values
+    read = {
+        Kind.OPENED: entry.opened,
+        Kind.CLOSED: entry.closed,
+        Kind.TUNED: entry.tuned,
+        Kind.REOPENED: entry.reopened,
+    }
+    assert {name: each for name, each in read.items() if each is not None} == {kind: values}
     assert entry.facts == ()
 
 

@@ -213,7 +213,15 @@ def test_status_tells_what_the_journal_says(tmp_path: Path, files: int, state: s
     run = {"format": 1, "run_id": "r", "created_at": "", "settings": {}, "identity": {}, "duplicates": 0, "chunks": 9}
     (tmp_path / "run.json").write_text(json.dumps(run | {"files": files, "plan_sha256": ""}))
     (tmp_path / "journal.jsonl").write_bytes(long_life(9))
-    manifest = {"state": left, "started_at": "then", "journal_seq": 4, "counts": {}, "outputs": {"plan.jsonl": {}}}
+    manifest = {
+        **dict.fromkeys(("files", "jobs", "requests", "journal_seq"), 4),
+        **dict.fromkeys(("reason", "exit_status", "stopped_at")),
+        **{name: dict[str, int]() for name in ("counts", "types", "failure_codes")},
+        "state": left,
+        "run_id": "r",
+        "started_at": "then",
+        "outputs": {"plan.jsonl": {"lines": 9, "bytes": 9}},
+    }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     told = status.read_status(tmp_path)
     assert (told["state"], told["counts"], told["jobs"]) == (state, {"classified": 900, "unmatched": 0, "failed": 0}, 9)

@@ -75,8 +75,28 @@ async def test_reading_creates_nothing(tmp_path: Path) -> None:
     store = DiskStore(tmp_path / "nowhere")
     assert await store.names() == frozenset()
     assert await store.size("run.json") is None
-    assert store.holder() is None
+    assert await store.holder() is None
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_was_made_for_nothing_is_taken_away(tmp_path: Path) -> None:
+    """Folders and the lock, where no file was added while it was held; what was there before stays."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").touch()
+    for run in (tmp_path / "nights" / "monday", mine):
+        async with DiskStore(run) as store:
+            await store.prepare()
+            async with store.lock():
+                await store.create("plan.jsonl", b"")
+                await store.remove("plan.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert [path.name for path in mine.iterdir()] == ["notes.txt"]
+    async with DiskStore(mine) as store:
+        await store.prepare()
+        async with store.lock():
+            await store.create("run.json", b"{}")
+    assert {path.name for path in mine.iterdir()} == {"notes.txt", "run.json", "lock"}
 
 
 async def test_the_next_holder_removes_half_written_files(tmp_path: Path) -> None:
@@ -181,9 +201,9 @@ async def test_names_are_plain(tmp_path: Path) -> None:
             await DiskStore(tmp_path).read(name)
 
 
-async def test_truncate_makes_durable_what_it_keeps(tmp_path: Path) -> None:
-    """Cutting a log back to the size it has still fsyncs it: a killed process's bytes may be in memory only."""
+async def test_opening_a_log_makes_durable_what_it_keeps(tmp_path: Path) -> None:
+    """Opening a log at the size it has still fsyncs it: a killed process's bytes may be in memory only."""
     synced: list[int] = []
     (tmp_path / "journal.jsonl").write_bytes(b"fact\n")
-    await DiskStore(tmp_path, fsync=synced.append).truncate(Log.JOURNAL, 5)
+    await DiskStore(tmp_path, fsync=synced.append).open_log(Log.JOURNAL, 5)
     assert len(synced) == 1

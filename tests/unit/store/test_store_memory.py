@@ -75,6 +75,7 @@ async def test_the_medium_fails_after_the_given_number_of_commits() -> None:
     with pytest.raises(StoreError):
         await store.commit()
     found = store.crash()
+    await found.open_log(Log.JOURNAL, 4)
     found.append(Log.JOURNAL, b"again\n")
     await found.commit()
     assert found.files == {"journal.jsonl": b"one\nagain\n"}
