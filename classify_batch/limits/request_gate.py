@@ -36,6 +36,9 @@ BREAK_AFTER = 5
 PROBE_WAIT_S_FIRST = 0.5
 PROBE_WAIT_S_MAX = 30.0
 
+NOISE_SHARE_MIN = 0.004
+"""A smaller share of 429s costs nobody anything, and may come of looking for the limit."""
+
 OTHERS_MAX = 3
 """So many others in a row may go before a poll or a create that waits: without polls nothing more would be known to be
 finished, and without creates no slot would be filled."""
@@ -153,9 +156,10 @@ class RequestGate:
 
     @property
     def noise_share(self) -> float | None:
-        """Of the requests, those that are answered 429 however slowly they are sent; None where none were seen."""
+        """Of the requests, those that are answered 429 however slowly they are sent; None where there are hardly any,
+        or none were seen."""
         shares = (rate.noise_share for rate in (self._reads, self._creates) if rate is not None)
-        return max((share for share in shares if share is not None), default=None)
+        return max((share for share in shares if share is not None and share >= NOISE_SHARE_MIN), default=None)
 
     def restore(self, discovered_per_s: float | None, discovered_creates_per_s: float | None = None) -> None:
         """Begins with the rates that an earlier process discovered."""

@@ -68,6 +68,7 @@ def keys_of(
             "reserved": without_decimal_point(totals.sums[CREDITS]),
             "billed": billed_credits(totals.sums),
         },
+        "discovered": dict(totals.found),
         "jobs": totals.jobs,
         "requests": requests,
         "journal_seq": totals.seq,

@@ -36,6 +36,7 @@ class Totals:
     Attributes:
         outcomes, types, codes: what was committed so far.
         sums: what else is added up, by name; `credits` with those of the jobs that are out.
+        found: limits of the API below those that were set, by the setting's name, and `noise_share` of its 429s.
         jobs: accepted jobs; requests: sent by processes that are gone, as far as they could write it down.
         seq: of the last line.
     """
@@ -45,6 +46,7 @@ class Totals:
         self.types: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
         self.sums: dict[str, float] = defaultdict(float)
+        self.found: dict[str, float] = {}
         self.jobs = 0
         self.requests = 0
         self._session_requests = 0
@@ -52,7 +54,8 @@ class Totals:
 
     def totals(self, session_requests: int) -> dict[str, Any]:
         """The sums as they stand in a line, with the requests that the writing process sent."""
-        return {
+        told: dict[str, Any] = {"found": self.found} if self.found else {}
+        return told | {
             "counts": self.outcomes,
             "types": self.types,
             "failure_codes": self.codes,
@@ -126,6 +129,7 @@ class Totals:
                 pass
             case _:
                 self._start_from_totals(values)
+                self.found = values.get("found", self.found)
                 self._tell(values.get("requests"))
                 self.jobs += len(values["items"]) if kind in (Kind.SUBMITTED, Kind.ADOPTED) else 0
                 for item in values["items"]:
@@ -138,6 +142,7 @@ class Totals:
             self.outcomes, self.types = Counter(sums["counts"]), Counter(sums["types"])
             self.codes, self.jobs = Counter(sums["failure_codes"]), sums["jobs"]
             self.sums = defaultdict(float, sums.get("sums", {}))
+            self.found = sums.get("found", {})
             self.requests = sums["requests"] - values["requests"]
 
 
