@@ -63,6 +63,20 @@ class LimitDiscovered:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimited:
+    """What 429s come of has changed, as an experiment showed.
+
+    Attributes:
+        per_s: the API allows so many requests, or creates, a second (the lower of both), which is less than was set.
+            None: it allows what was set.
+        noise_share: of the requests, those that are answered 429 whatever our rate. None: none.
+    """
+
+    per_s: float | None
+    noise_share: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """The run was asked to stop before it was complete."""
 
@@ -78,5 +92,13 @@ class Warned:
 
 
 Event = (
-    JobSubmitted | JobFinished | FilesCommitted | CreateAmbiguous | LimitsChanged | LimitDiscovered | Stopped | Warned
+    JobSubmitted
+    | JobFinished
+    | FilesCommitted
+    | CreateAmbiguous
+    | LimitsChanged
+    | LimitDiscovered
+    | RateLimited
+    | Stopped
+    | Warned
 )

@@ -109,6 +109,8 @@ BILLED = "billed"
 """Credits that the API said were billed."""
 UNBILLED = "unbilled"
 """Jobs that may have been billed, and the API didn't say so."""
+NOISE_SHARE = "noise_share"
+"""Beside discovered limits: of the requests, those that are answered 429 whatever our rate."""
 
 # --- The API --------------------------------------------------------------------------------------------------------
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import anyio
 
-from classify_batch.events import Event, FilesCommitted, JobFinished, JobSubmitted, Warned
+from classify_batch.events import (
+    Event,
+    FilesCommitted,
+    JobFinished,
+    JobSubmitted,
+    LimitDiscovered,
+    RateLimited,
+    Warned,
+)
 from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted
 from classify_batch.ports import Observer
+from classify_batch.vocabulary import NOISE_SHARE
 
 EVENTS_MAX = 10_000
 """An observer that falls back further misses events: commits never wait for it."""
@@ -102,6 +111,22 @@ def event_of(fact: Fact) -> Event | None:
             return FilesCommitted(chunk, attempt, dict(fact.tally.outcomes))
         case _:
             return None
+
+
+def events_of_limits(before: Mapping[str, float], now: Mapping[str, float]) -> Iterator[Event]:
+    """What is new of the limits that were found, in the journal's words (see rundir.journal.totals)."""
+    for name, value in now.items():
+        if name != NOISE_SHARE and value != before.get(name):
+            yield LimitDiscovered(name, value)
+    cause_before, cause = (
+        RateLimited(
+            min((found[name] for name in ("requests_per_s", "creates_per_s") if name in found), default=None),
+            found.get(NOISE_SHARE),
+        )
+        for found in (before, now)
+    )
+    if cause != cause_before:
+        yield cause
 
 
 class LogObserver:

@@ -26,7 +26,7 @@ from classify_batch.engine.collector import Collector
 from classify_batch.engine.context import EngineContext
 from classify_batch.engine.deadline import NO_DEADLINE, Deadline
 from classify_batch.engine.earlier_process import earlier_accept_s, known_project
-from classify_batch.engine.event_queue import EventQueue, LogObserver, event_of
+from classify_batch.engine.event_queue import EventQueue, LogObserver, event_of, events_of_limits
 from classify_batch.engine.live_limits import LiveLimits
 from classify_batch.engine.outcome_recorder import OutcomeRecorder
 from classify_batch.engine.poller import Poller
@@ -43,7 +43,7 @@ from classify_batch.engine.submitter import Submitter
 from classify_batch.engine.time_left import jobs_left_s
 from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
-from classify_batch.events import LimitDiscovered, Stopped
+from classify_batch.events import Stopped
 from classify_batch.lifecycle import Closed, Ended, Fact, Opened
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
@@ -55,7 +55,7 @@ from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manife
 from classify_batch.rundir.opened_run import RunOnDisk, mend
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.settings import Settings
-from classify_batch.vocabulary import CREDITS, Kind, RunState
+from classify_batch.vocabulary import CREDITS, NOISE_SHARE, Kind, RunState
 
 GRACE_S = 2.5
 """How long a stop waits for calls that are on the wire. With what is written after it, a process ends within 4 s."""
@@ -293,13 +293,15 @@ class Orchestrator:
         self._budget.restore(self._standing.sums[CREDITS], len(self._standing.open))
 
     def _discovered_limits(self) -> dict[str, float]:
-        """The limits of the API that were found to be lower than the configured ones."""
+        """The limits of the API that were found to be lower than the configured ones, and the share of 429s that don't
+        depend on our rate."""
         limits = {
             "requests_per_s": self._gate.discovered_per_s,
             "creates_per_s": self._gate.discovered_creates_per_s,
             "jobs_in_flight": self._slots.discovered,
+            NOISE_SHARE: self._gate.noise_share,
         }
-        return {name: round(value, 3) for name, value in limits.items() if value is not None}
+        return {name: round(value, 4) for name, value in limits.items() if value is not None}
 
     def _restore_discovered_limits(self) -> None:
         found = self._standing.found
@@ -320,9 +322,8 @@ class Orchestrator:
         if written is announced:
             return
         self._announced_limits = written
-        for name, value in written.items():
-            if value != announced.get(name):
-                self._events.notify(LimitDiscovered(name, value))
+        for event in events_of_limits(announced, written):
+            self._events.notify(event)
 
     def _account_for_end(self, fact: Ended) -> None:
         self._budget.settle(fact.tally.sums.get(CREDITS, 0.0))

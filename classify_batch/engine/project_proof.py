@@ -18,7 +18,7 @@ import anyio
 
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
-from classify_batch.limits.retry import retry_transient
+from classify_batch.limits.retry import Backoff, retry_transient
 from classify_batch.model import JobPage
 from classify_batch.ports import Api
 from classify_batch.protocol.sanitize import clean
@@ -27,7 +27,8 @@ TENTH = 10
 """The server's time is taken from the tenth-newest of the listed jobs: a few may have been stamped by a wrong clock."""
 
 FILE_ATTEMPTS_MAX = 4
-AGAIN_S = 1.0
+AGAIN_S_FIRST = 1.0
+AGAIN_S_MAX = 8.0
 
 _HINT = "use the key, api.project_id and api.organization_id that the run was begun with, then give the same command"
 
@@ -120,6 +121,7 @@ class ProjectProof:
         """What can't be read for now says nothing: it is read again, until the API is down or tells."""
         known = self._known
         self._proven = True
+        backoff, reads = Backoff(AGAIN_S_FIRST, AGAIN_S_MAX), 0
         while project_id not in projects_on_page(page):
             if known.job_id is not None:
                 return await self._prove_by_known_job(known.job_id, project_id)
@@ -133,27 +135,32 @@ class ProjectProof:
                 return self._stop_for_other_project(
                     f"the run's creates went to project {clean(project_id)}, and {words}"
                 )
-            await anyio.sleep(AGAIN_S)
+            reads += 1
+            await anyio.sleep(backoff.wait_s(reads))
             page = await self._read_list_front()
         return None
 
     async def _prove_by_known_job(self, job_id: str, project_id: str) -> Stop | None:
         """A job that was made a moment ago may be 404 for as long as it may be missing in the list."""
         until_s = anyio.current_time() + self._settle_s
+        backoff, reads = Backoff(AGAIN_S_FIRST, AGAIN_S_MAX), 0
         while True:
             try:
                 view = await retry_transient(lambda: self._api.get(job_id))
             except ApiError as error:
                 if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                     raise
-                if anyio.current_time() >= until_s:
+                left_s = until_s - anyio.current_time()
+                if left_s <= 0:
                     if await self._find_project_of_file() == project_id:
                         return None  # it is the project, and the job was deleted
                     if not self._files_fail:
                         return self._stop_for_other_project(
                             f"the run's job {clean(job_id)} isn't there for this key ({error})"
                         )
-                await anyio.sleep(AGAIN_S)
+                reads += 1
+                wait_s = backoff.wait_s(reads)
+                await anyio.sleep(min(wait_s, left_s) if left_s > 0 else wait_s)
             else:
                 if view.project_id in (None, project_id):
                     return None

@@ -13,6 +13,7 @@ again when we go back?** Congestion control met the same question when links beg
   rate at which its request *left*, and the rates are judged by what came of them. Taken: the experiment.
 - CUBIC and the up-down staircase of psychophysics (Kaernbach 1991) stay near a threshold that answers by chance: a
   probe that fails takes a quarter of a step back, one that succeeds a whole step forward, and steps in a row grow.
+  CUBIC's memory of where it last failed (W_max) is taken as well: near it steps don't grow.
 - Adaptive client throttling (Google's SRE book, AWS SDKs) sheds by the share of refusals, whatever their cause, and
   Netflix's concurrency-limits go by latency, which a rate limiter doesn't change. Neither knows noise. Not taken.
 
@@ -27,94 +28,69 @@ sent too slowly, or is refused. The life of a rate:
              └─ the share rises: a limit ──▶ HELD (a little slower)
 
 The share that doesn't depend on the rate (`noise`) is learned from what is refused while nothing is suspected; it is no
-more than a slower rate showed, and is checked again by slowing down while it isn't negligible. Only while nothing at
-all is accepted, nothing is sent.
+more than a slower rate showed, and is checked again by slowing down while it isn't negligible. If an experiment ends
+with "noise", all of its answers count, whichever way they went: to count only those that agree would bias the share.
+Where chance begins an experiment every minute, being wrong once in ten times would soon leave a false limit: so the
+second half, RETURNED, asks for far better odds. Only while nothing at all is accepted, nothing is sent.
 """
 
 from __future__ import annotations
 
 import math
+from copy import copy
 from enum import Enum, auto
 
 from classify_batch.limits.noise_share import NoiseShare
+from classify_batch.limits.rate_constants import (
+    ALARM_ANSWERS_MIN,
+    ALARM_WEIGHT,
+    ANSWERS_MAX,
+    BELOW,
+    BELOW_FAR,
+    CUT_MAX,
+    CUT_MAX_MEASURED,
+    EXCESS_MIN,
+    FELL_TO,
+    FELL_TO_RECHECKED,
+    FLOOR_SHARE,
+    HEAVY_SHARE,
+    HOLD_S_MAX,
+    HOLD_S_MIN,
+    LATE_S,
+    MEASURED_ANSWERS,
+    NOISE_SHARE_MAX,
+    ODDS,
+    ODDS_HEAVY,
+    PROBE_ODDS,
+    PROBE_RISE,
+    RAISE_EVERY_REQUESTS,
+    RAISE_EVERY_S,
+    RAISE_SOON_S,
+    RECHECK_EVERY_ANSWERS,
+    RECHECK_EVERY_S,
+    RECHECK_EVERY_S_MAX,
+    RECHECK_FROM,
+    REFILLED,
+    REFUSED_RUN,
+    REST_MIN,
+    RETURN_ANSWERS_MAX,
+    RETURN_DEVIATIONS,
+    RETURN_ODDS,
+    RETURN_RISE,
+    SEEN_S,
+    SETTLE_REQUESTS,
+    SETTLE_S,
+    SILENCES_AT_RATE,
+    SLOWER,
+    STEP_AFTER_SILENCE,
+    STEP_ANSWERS,
+    STEP_BACK,
+    STEP_BACK_IN_NOISE,
+    STEP_DEVIATIONS,
+    STEP_MAX,
+    STEP_MIN,
+)
 from classify_batch.limits.sequential_test import Cusum, SequentialTest, Verdict
-
-FLOOR_SHARE = 0.01
-"""Some servers answer 429 whatever the rate: such a one must not bring a run to a halt."""
-
-SETTLE_S = 1.0
-SETTLE_REQUESTS = 8
-"""So long after going slower answers don't count, or for so many requests where these take longer: a server's window
-may be full of what was sent before."""
-
-ALARM_WEIGHT = 4.0
-ALARM_ANSWERS_MIN = 12
-"""A share that is known from fewer answers is known too badly to be compared with."""
-
-EXCESS_MIN = 0.02
-"""A smaller rise of the share of 429s isn't looked for; it costs less than the looking."""
-
-HEAVY_SHARE = 0.2
-"""From here on slowing down a little shows nothing, and a share that fell needs no second proof."""
-
-SLOWER = 0.92
-BELOW = 0.96
-BELOW_FAR = 0.85
-CUT_MAX = 0.5
-CUT_MAX_MEASURED = 0.1
-"""To what share of the rate an experiment goes: by SLOWER, or to BELOW of what is delivered; to no less than CUT_MAX
-unless what is delivered was measured at a rate that had settled. A far lower rate is known less well, and what is still
-refused at it would be taken for noise: then to BELOW_FAR."""
-
-MEASURED_ANSWERS = 20
-SEEN_S = 2.0
-"""For so long requests leave at a slower rate before it is judged: a window that is full lets some through in a row,
-and then none, and a part of that says nothing."""
-
-FELL_TO = 0.25
-FELL_TO_RECHECKED = 0.5
-ODDS = 10
-ODDS_HEAVY = 50
-ANSWERS_MAX = 200
-
-STEP_MIN = 0.04
-STEP_MAX = 0.25
-STEP_BACK = 0.25
-STEP_BACK_IN_NOISE = 0.5
-"""What a probe that fails takes back: more where a probe that succeeds may have done so by chance."""
-
-STEP_ANSWERS = 50
-STEP_DEVIATIONS = 3.0
-"""A probe goes up by so much that 50 answers can tell the rise from the noise."""
-
-RETURN_DEVIATIONS = 2.0
-"""A few answers at the slower rate may have been lucky: the share must rise beyond that to show a limit."""
-
-STEP_AFTER_SILENCE = 1.0
-PROBE_ODDS = 12
-PROBE_RISE = 0.7
-"""A probe looks for so much of the rise that it would cause at the limit: the rate held is a little below it."""
-
-HOLD_S_MIN = 1.2
-HOLD_S_MAX = 10.0
-"""How long a probe lasts at least: a window of a second must have ended in it. A limit that answered later (a token
-bucket, which has to be emptied first) triples it."""
-
-LATE_S = 20.0
-"""A share that rises so soon after a rate was raised rose because of that."""
-
-RAISE_EVERY_S = 10.0
-RAISE_EVERY_REQUESTS = 250
-RAISE_SOON_S = 2.0
-
-RECHECK_FROM = 0.01
-RECHECK_EVERY_S = 40.0
-RECHECK_EVERY_ANSWERS = 1000
-
-REFUSED_RUN = 5
-SILENCES_AT_RATE = 3
-"""So many refusals in a row, with nothing accepted, are waited out; when that was too short so many times, the rate is
-far too high, and is halved."""
 
 
 class Phase(Enum):
@@ -152,7 +128,10 @@ class RateControl:
         self._raise_at_s, self._raised_at_s = 0.0, -math.inf
         self._hold_s = HOLD_S_MIN
         self._step = self._first_step = 0.0
-        self._checked_s, self._since_check = 0.0, 0
+        self._checked_s, self._since_check, self._recheck_every_s = 0.0, 0, RECHECK_EVERY_S
+        self._ceiling_per_s = math.inf
+        self._learns, self._shown_bound, self._returned_until_s = True, 1.0, 0.0
+        self._noise_before = self.noise
         self._used_per_s = limit_per_s
         self._suspected = (0, 0)
         self._measured = False
@@ -223,8 +202,12 @@ class RateControl:
 
     def _hold_limited(self, per_s: float, now_s: float, settle_s: float = 0.0) -> None:
         self.limited = True
-        self._raise_at_s = now_s + max(RAISE_EVERY_S, RAISE_EVERY_REQUESTS / per_s)
         self._hold(per_s, now_s, settle_s)
+        self._raise_at_s = now_s + self._raise_every_s
+
+    @property
+    def _raise_every_s(self) -> float:
+        return max(RAISE_EVERY_S, RAISE_EVERY_REQUESTS / self.held_per_s)
 
     @property
     def _is_used(self) -> bool:
@@ -241,8 +224,13 @@ class RateControl:
     # --- HELD -------------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        low = self.noise.bound(1)
+        low = self._noise_bound(1)
         self._cusum = Cusum(low, low + max(EXCESS_MIN, low), decisive=ALARM_WEIGHT)
+
+    def _noise_bound(self, deviations: float) -> float:
+        """No more than an experiment showed: at a rate that is a little too fast it would be learned as noise."""
+        bound = self.noise.bound(deviations)
+        return bound if self._learns else min(bound, self._shown_bound)
 
     def _while_held(self, refused: bool, now_s: float) -> None:
         cusum = self._cusum
@@ -259,12 +247,13 @@ class RateControl:
             self.noise.add(-cusum.refused, -cusum.answered)
             self._slow_down((cusum.refused - 1) / cusum.answered, FELL_TO, now_s)  # the last one made it an alarm
             return
-        if self.held_per_s < self.limit_per_s and now_s >= self._raise_at_s and self._is_used:
+        rising = 2 * cusum.weight > ALARM_WEIGHT  # then it is seen first what comes of that
+        if self.held_per_s < self.limit_per_s and now_s >= self._raise_at_s and self._is_used and not rising:
             self._raise(max(self._first_step, self._step_min), now_s)
             self._first_step = 0.0
         elif (
             self.noise.mean > RECHECK_FROM
-            and now_s > self._checked_s + RECHECK_EVERY_S
+            and now_s > self._checked_s + self._recheck_every_s
             and self._since_check > RECHECK_EVERY_ANSWERS
         ):
             self._suspected = 0, 0
@@ -293,47 +282,68 @@ class RateControl:
         test.add(refused=refused)
         if left_s < self._counts_from_s + SEEN_S:
             return
-        if test.verdict is Verdict.LOW:
+        if test.verdict is Verdict.LOW and (test.share <= NOISE_SHARE_MAX or self._is_measured(test.share)):
             self._slower_helped(now_s)
-        elif test.verdict is Verdict.HIGH and (test.share <= HEAVY_SHARE or self._is_measured(test.share)):
+        elif test.verdict is Verdict.HIGH and (test.share <= NOISE_SHARE_MAX or self._is_measured(test.share)):
             known = self.noise.mean
-            refused_before, answered_before = self._suspected
-            self.noise.add(refused_before + test.refused, answered_before + test.answered)
-            self.noise_shown = True
+            self._recheck_every_s = min(RECHECK_EVERY_S_MAX, 2 * self._recheck_every_s)
+            self._learn_noise(test)
             if self.noise.mean > 2 * known:  # what was shown before was shown under another assumption
                 self._raise_at_s = min(self._raise_at_s, now_s + RAISE_SOON_S)
             self._hold(self.held_per_s, now_s)
-        elif test.verdict is Verdict.HIGH and test.answered >= MEASURED_ANSWERS:
+        elif test.verdict is not None and test.answered >= MEASURED_ANSWERS:
             self._measured = True
             delivered = BELOW_FAR * (1 - test.share)
             self._slow_to(self.per_s * max(CUT_MAX_MEASURED, delivered), test.share, FELL_TO, now_s)
+
+    def _learn_noise(self, *tests: SequentialTest) -> None:
+        """It was noise: what began the experiment and what came of it counts, whichever way it went. Were only those
+        counted that agreed, the share would be wrong by that."""
+        for refused, answered in (self._suspected, *((test.refused, test.answered) for test in tests)):
+            self.noise.add(refused, answered)
+        self.noise_shown = self._learns = True
 
     def _is_measured(self, share: float) -> bool:
         """Whether the share that is compared with was itself measured, and is about the same."""
         return self._measured and share < 1.5 * self._test.high
 
     def _slower_helped(self, now_s: float) -> None:
-        test = self._test
-        self.noise.begin_anew(test.refused, test.answered)
-        late, first = now_s < self._raised_at_s + LATE_S, not self.limited
-        if late:
+        test = self._slowed = self._test
+        self._noise_before = copy(self.noise)
+        rest = test.refused >= REST_MIN and test.share > self._noise_bound(RETURN_DEVIATIONS)
+        if not rest:
+            self.noise.begin_anew(test.refused, test.answered)
+        self._learns, self._shown_bound = False, self.noise.bound(RETURN_DEVIATIONS)
+        soon_after_raise = now_s < self._raised_at_s + LATE_S
+        in_noise = test.refused or (self.noise_shown and self._noise_before.mean >= RECHECK_FROM)
+        late, first = soon_after_raise and not in_noise, not self.limited
+        if soon_after_raise:
             self._hold_s = min(HOLD_S_MAX, 3 * self._hold_s)
-        if late or test.high >= HEAVY_SHARE:
+        if (late and not rest) or test.high >= HEAVY_SHARE:
+            self._ceiling_per_s = self._used_per_s
             self._hold_limited(self.per_s, now_s)
-            if first:  # how much is allowed isn't known well yet
+            if rest:  # not noise yet: the limit may be lower still
+                self._suspected = test.refused, test.answered
+                self._slow_down(test.share, FELL_TO, now_s)
+            elif first:  # how much is allowed isn't known well yet
                 self._raise_at_s, self._first_step = now_s + RAISE_SOON_S, 2 * STEP_MIN
         else:
-            self._probe(self._used_per_s / self.per_s - 1, RETURN_DEVIATIONS)
+            if rest:
+                self.noise.begin_anew(test.refused, test.answered)
+            self._returned_until_s = now_s + max(self._hold_s, REFILLED * (now_s - self._began_s))
+            low, high = self._expect_rise(self._used_per_s / self.per_s - 1, RETURN_DEVIATIONS, RETURN_RISE)
+            self._test = SequentialTest(low, high, odds=RETURN_ODDS, answers_max=RETURN_ANSWERS_MAX, revisable=True)
             self._enter(Phase.RETURNED, self.held_per_s, now_s)
 
     def _while_returned(self, refused: bool, now_s: float) -> None:
         test = self._test
         test.add(refused=refused)
         if test.verdict is Verdict.HIGH:
+            self._ceiling_per_s = self._used_per_s
             self._hold_limited(self._used_per_s / (1 + self._step), now_s, SETTLE_S)
-        elif test.verdict is Verdict.LOW and now_s - self._began_s >= self._hold_s:
-            self.noise.add(test.refused, test.answered)
-            self.noise_shown = True
+        elif test.verdict is Verdict.LOW and now_s >= self._returned_until_s:
+            self.noise = self._noise_before
+            self._learn_noise(self._slowed, test)
             self._raised_at_s = now_s
             self._hold(self.held_per_s, now_s)
 
@@ -344,14 +354,14 @@ class RateControl:
         share, answers = self.noise.mean, max(STEP_ANSWERS, 2.0 * self.held_per_s)
         return max(STEP_MIN, STEP_DEVIATIONS * math.sqrt(share * (1 - share) / answers))
 
-    def _probe(self, step: float, deviations: float = 1) -> None:
-        """Expects as many more refusals as a rate that is faster by `step` would cause at the limit."""
-        self._step, low = step, self.noise.bound(deviations)
-        high = low + PROBE_RISE * step / (1 + step)
-        self._test = SequentialTest(low, high, odds=PROBE_ODDS, answers_max=ANSWERS_MAX, undecided=Verdict.HIGH)
+    def _expect_rise(self, step: float, deviations: float, rise: float) -> tuple[float, float]:
+        """The share of 429s without a limit, and with as many more as a rate that is faster by `step` would cause."""
+        self._step, low = step, self._noise_bound(deviations)
+        return low, low + rise * step / (1 + step)
 
     def _raise(self, step: float, now_s: float) -> None:
-        self._probe(step)
+        low, high = self._expect_rise(step, 1, PROBE_RISE)
+        self._test = SequentialTest(low, high, odds=PROBE_ODDS, answers_max=ANSWERS_MAX, undecided=Verdict.HIGH)
         self._enter(Phase.RAISED, self.held_per_s * (1 + step), now_s)
 
     def _while_raised(self, refused: bool, now_s: float) -> None:
@@ -360,17 +370,26 @@ class RateControl:
         if test.verdict is Verdict.HIGH:
             back = STEP_BACK if self.noise.mean < RECHECK_FROM else STEP_BACK_IN_NOISE
             coarse = self._step > 1.5 * self._step_min and self._hold_s == HOLD_S_MIN
+            self._ceiling_per_s = self.per_s
             self._hold_limited(self.held_per_s * (1 - back * self._step_min), now_s, SETTLE_S)
             if coarse:  # there may be room for a smaller step
                 self._raise_at_s = now_s + max(RAISE_SOON_S, STEP_ANSWERS / self.held_per_s)
         elif test.verdict is Verdict.LOW and now_s - self._began_s >= self._hold_s:
+            self._raised_at_s = now_s
             if not self._is_used:
                 self._raise(self._step, now_s)
-                return
-            self.noise.add(test.refused, test.answered)
-            self._raised_at_s = now_s
-            self._hold(self.per_s, now_s)
-            if self.held_per_s < self.limit_per_s:
-                self._raise(min(STEP_MAX, 2 * self._step), now_s)
             else:
-                self.limited, self._hold_s = False, HOLD_S_MIN
+                self._go_on_from(self.per_s, now_s)
+
+    def _go_on_from(self, per_s: float, now_s: float) -> None:
+        """A probe succeeded: the next one goes further, but not twice as far into what refused the last one."""
+        step = min(STEP_MAX, self._step * (2 if self._hold_s == HOLD_S_MIN else 1.5))
+        self._hold(per_s, now_s)
+        if self.held_per_s >= self.limit_per_s:
+            self.limited, self._hold_s = False, HOLD_S_MIN
+        elif self.held_per_s >= self._ceiling_per_s or self.held_per_s * (1 + step) < self._ceiling_per_s:
+            self._raise(step, now_s)
+        elif self.noise.mean < RECHECK_FROM:
+            self._raise(self._step_min, now_s)
+        else:
+            self._raise_at_s = now_s + self._raise_every_s / 2

@@ -36,6 +36,9 @@ BREAK_AFTER = 5
 PROBE_WAIT_S_FIRST = 0.5
 PROBE_WAIT_S_MAX = 30.0
 
+NOISE_SHARE_MIN = 0.004
+"""A smaller share of 429s costs nobody anything, and may come of looking for the limit."""
+
 OTHERS_MAX = 3
 """So many others in a row may go before a poll or a create that waits: without polls nothing more would be known to be
 finished, and without creates no slot would be filled."""
@@ -94,7 +97,7 @@ class RequestGate:
             self._limit_apart(creates_per_s)
         self._waiting: dict[Priority, deque[_Waiter]] = {turn: deque() for turn in Priority}
         self._passed_by = dict.fromkeys((Priority.POLL, Priority.CREATE), 0)
-        self._cool_until_s = 0.0
+        self._cool_until_s = self._creates_cool_until_s = 0.0
         self._refused_wait = Backoff(COOL_DOWN_S_MIN, COOL_DOWN_S_MAX, random)
         self._probe_wait = Backoff(PROBE_WAIT_S_FIRST, PROBE_WAIT_S_MAX, random)
         self._failures = 0
@@ -153,9 +156,10 @@ class RequestGate:
 
     @property
     def noise_share(self) -> float | None:
-        """Of the requests, those that are answered 429 however slowly they are sent; None where none were seen."""
+        """Of the requests, those that are answered 429 however slowly they are sent; None where there are hardly any,
+        or none were seen."""
         shares = (rate.noise_share for rate in (self._reads, self._creates) if rate is not None)
-        return max((share for share in shares if share is not None), default=None)
+        return max((share for share in shares if share is not None and share >= NOISE_SHARE_MIN), default=None)
 
     def restore(self, discovered_per_s: float | None, discovered_creates_per_s: float | None = None) -> None:
         """Begins with the rates that an earlier process discovered."""
@@ -229,6 +233,14 @@ class RequestGate:
         if wait_s is not None:
             self._cool_until_s = max(self._cool_until_s, now + min(wait_s, RETRY_AFTER_S_MAX))
 
+    def wait_as_asked(self, retry_after_s: float, *, creates_only: bool = False) -> None:
+        """An answer that is no 429 of the rate carried a `Retry-After`: nobody passes until then, or no create, where
+        the answer was about creates (a full plan): reads are what frees it."""
+        until_s = anyio.current_time() + min(retry_after_s, RETRY_AFTER_S_MAX)
+        self._creates_cool_until_s = max(self._creates_cool_until_s, until_s)
+        if not creates_only:
+            self._cool_until_s = max(self._cool_until_s, until_s)
+
     def served(self, turn: Priority = Priority.POLL, left_s: float | None = None) -> None:
         """The API answered a request that left at `left_s`, and not with a 429."""
         self.ever_served, self._failures = True, 0
@@ -271,7 +283,8 @@ class RequestGate:
         """From when on one may pass."""
         if turn is Priority.CREATE and self._paused:
             return math.inf
-        return max(self._cool_until_s, *(rate.due_s for rate in self._rates_of(turn)))
+        cool_until_s = max(self._cool_until_s, self._creates_cool_until_s if turn is Priority.CREATE else 0.0)
+        return max(cool_until_s, *(rate.due_s for rate in self._rates_of(turn)))
 
     def _has_lane(self) -> bool:
         return self._free_lanes >= (self._lanes if self.broken else 1)
@@ -289,7 +302,8 @@ class RequestGate:
             while waiters and waiters[0].left:
                 waiters.popleft()
         waiting = [turn for turn, waiters in self._waiting.items() if waiters]
-        if self._paused and Priority.CREATE in waiting:
+        creates_wait = self._paused or (len(waiting) > 1 and now < self._creates_cool_until_s)
+        if creates_wait and Priority.CREATE in waiting:
             waiting.remove(Priority.CREATE)
         ready = [turn for turn in waiting if self._judged(turn) is self._all or self._judged(turn).due_s <= now]
         for turn, others in self._passed_by.items():

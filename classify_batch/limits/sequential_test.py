@@ -50,15 +50,30 @@ class SequentialTest(_Evidence):
     Args:
         odds: how much likelier one must be than the other.
         answers_max: after so many answers the likelier one is taken; `undecided`, where it is given.
+        revisable: no more evidence for the lower share is kept than a verdict takes. Who doesn't act on one at once
+            sees it revised when the share rises (a token bucket that runs empty).
     """
 
     def __init__(
-        self, low: float, high: float, *, odds: float, answers_max: int, undecided: Verdict | None = None
+        self,
+        low: float,
+        high: float,
+        *,
+        odds: float,
+        answers_max: int,
+        undecided: Verdict | None = None,
+        revisable: bool = False,
     ) -> None:
         super().__init__(low, high)
         self._undecided = undecided
         self._decisive = math.log(odds)
         self._answers_max = answers_max
+        self._revisable = revisable
+
+    def add(self, *, refused: bool) -> None:
+        super().add(refused=refused)
+        if self._revisable:
+            self.weight = max(-self._decisive, self.weight)
 
     @property
     def verdict(self) -> Verdict | None:

@@ -12,8 +12,6 @@ import json
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib.metadata import version
 from typing import BinaryIO, NamedTuple, TypeVar
@@ -34,6 +32,7 @@ from classify_batch.llamacloud.failures import (
     judge_symptom,
     named_file_indexes,
 )
+from classify_batch.llamacloud.http_time import parse_http_date, parse_retry_after_s
 from classify_batch.llamacloud.redaction import Secrets
 from classify_batch.ports import Clock
 from classify_batch.protocol.json_shape import NotJsonError
@@ -291,6 +290,8 @@ class ApiClient:
             self._gate.too_fast(retry_after_s, left_s, _turn(call))
         else:
             self._gate.served(_turn(call), left_s)
+        if retry_after_s is not None:  # of whatever status: RFC 9110 names 503 first
+            self._gate.wait_as_asked(retry_after_s, creates_only=verdict is Verdict.PLAN_FULL)
         return ApiError(
             call,
             verdict,
@@ -303,14 +304,8 @@ class ApiClient:
         )
 
     def _read_retry_after_s(self, headers: httpx.Headers) -> float | None:
-        """`Retry-After` in seconds, or as a date by the server's own clock."""
-        words = headers.get("retry-after", "").strip()
-        if words.isascii() and words.isdigit():
-            return float(words[:9])
-        moment_s = parse_http_date(words)
-        if moment_s is None:
-            return None
-        return max(0.0, moment_s - self._clock.wall_s() - (self.clock_skew_s or 0.0))
+        server_s = self._clock.wall_s() + (self.clock_skew_s or 0.0)
+        return parse_retry_after_s(headers.get("retry-after", ""), server_s)
 
     def _learn_clock_skew(self, headers: httpx.Headers) -> None:
         date = headers.get("date", "")
@@ -325,15 +320,6 @@ class ApiClient:
 
 def _turn(call: str) -> Priority:
     return _TURNS.get(call, Priority.POLL)
-
-
-def parse_http_date(words: str) -> float | None:
-    """Seconds since the epoch, or None for what is no HTTP date. One without a zone is in UTC, as all of them are."""
-    try:
-        moment = parsedate_to_datetime(words)
-        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    except (ValueError, OverflowError):
-        return None
 
 
 class UploadTransport(httpx.AsyncBaseTransport):

@@ -81,6 +81,7 @@ class Manifest(TypedDict):
     requests: int
     journal_seq: int
     outputs: NotRequired[dict[str, Output] | None]
+    discovered: NotRequired[dict[str, float]]
     holder: NotRequired[HolderKeys]
 
 
@@ -130,6 +131,7 @@ def keys_of(
             "reserved": without_decimal_point(totals.sums[CREDITS]),
             "billed": billed_credits(totals.sums),
         },
+        "discovered": dict(totals.found),
         "jobs": totals.jobs,
         "requests": requests,
         "journal_seq": totals.seq,

@@ -23,6 +23,7 @@ from bench_suite.clients import CLIENTS
 from bench_suite.compare import CASES, compare
 from bench_suite.growth import growth
 from bench_suite.lab import SCRIPTS, Lab, Server, environment, pin_clients, spread_clients
+from bench_suite.rate import rate
 from bench_suite.rate_table import rate_table
 from bench_suite.singles import journal, plan, resume, reuse, server, start
 from bench_suite.v2 import v2
@@ -44,7 +45,8 @@ SUITES: dict[str, Callable[[Lab, argparse.Namespace], Rows]] = {
 DRAWN = {*CASES, "growth"}
 
 WITHOUT_SERVER = frozenset({"plan", "reuse"})
-IN_VIRTUAL_TIME = {"rate-table": rate_table}
+BY_THEMSELVES = {"rate": rate, "rate-table": rate_table}
+"""Suites that start what they need."""
 
 
 def main() -> None:
@@ -60,8 +62,8 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> Rows:
-    if options.suite in IN_VIRTUAL_TIME:
-        return IN_VIRTUAL_TIME[options.suite](options)
+    if options.suite in BY_THEMSELVES:
+        return BY_THEMSELVES[options.suite](options)
     core = pin_clients()
     if options.suite in WITHOUT_SERVER:
         spread_clients(core)
@@ -77,13 +79,13 @@ def draw(suite: str, rows: Rows, path: Path) -> None:
 
 
 def parse() -> argparse.Namespace:
-    told = "\n".join(f"  {name:12} {suite.__doc__}" for name, suite in {**SUITES, **CASES, **IN_VIRTUAL_TIME}.items())
+    told = "\n".join(f"  {name:12} {suite.__doc__}" for name, suite in {**SUITES, **CASES, **BY_THEMSELVES}.items())
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description=f"{__doc__}\nSuites, with how long they take:\n{told}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("suite", nargs="?", choices=[*SUITES, *IN_VIRTUAL_TIME], default="run", metavar="SUITE")
+    parser.add_argument("suite", nargs="?", choices=[*SUITES, *BY_THEMSELVES], default="run", metavar="SUITE")
     parser.add_argument(
         "--quick", action="store_true", help="the same as the suite `quick`: under two minutes; `v2` with few files"
     )
@@ -95,11 +97,12 @@ def parse() -> argparse.Namespace:
     work.add_argument("--jobs-in-flight", type=numbers, help="one, or more with commas between them")
     work.add_argument("--job-duration-s", type=float, help="median; lognormal, sigma 0.6")
     work.add_argument("--seed", type=int, help="of the durations")
-    work.add_argument("--seconds", type=int, default=70, help="how long `rate` looks at a rate")
+    work.add_argument("--cases", type=lambda words: words.split(","), help="of `rate`: those with such words in them")
+    work.add_argument("--at-once", type=int, help="of `rate`: so many cases")
     limits = parser.add_argument_group("what the server allows")
     limits.add_argument("--requests-per-s", type=float, metavar="R", help="429 beyond")
     limits.add_argument("--creates-per-s", type=float, metavar="R", help="429 for a create beyond")
-    limits.add_argument("--rate-window", choices=["sliding", "bucket"])
+    limits.add_argument("--rate-window", choices=["sliding", "bucket", "fixed"])
     limits.add_argument("--jobs-at-once", type=int, metavar="N", help="429 for a create beyond")
     limits.add_argument("--list-status", type=int, metavar="STATUS", help="404 or 500: the list is unusable")
     limits.add_argument("--list-order", choices=["newest", "oldest", "shuffled"])

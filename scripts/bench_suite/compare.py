@@ -32,8 +32,6 @@ class Case:
 
 ALL = tuple(CLIENTS)
 STEADY_FROM_S = 5
-LEARNED_FROM_S = 30
-"""A client that wasn't told the rate may take this long to find it."""
 
 
 def closeness(_options: argparse.Namespace) -> list[Case]:
@@ -53,25 +51,6 @@ def single_gets(_options: argparse.Namespace) -> list[Case]:
         Case(f"{slots} out, no list", Work(jobs_in_flight=slots, list_status=500), ("ours", "sdk"))
         for slots in (20, 100)
     ]
-
-
-def rate(options: argparse.Namespace) -> list[Case]:
-    """ours under a limit of 20 and 200 requests a second, told and untold (a round: 7 minutes)"""
-    # Enough jobs that even two requests each take the time; few files each, since files aren't what is limited.
-    cases = []
-    for per_s in (20.0, 200.0) if options.requests_per_s is None else (options.requests_per_s,):
-        for known in (True, False):
-            from_s = STEADY_FROM_S if known else LEARNED_FROM_S
-            jobs = int((from_s + options.seconds) * per_s / 2)
-            work = Work(
-                files=10 * jobs,
-                files_per_job=10,
-                jobs_in_flight=max(100, int(2.5 * per_s)),
-                requests_per_s=per_s,
-                told_requests_per_s=per_s if known else 10 * per_s,
-            )
-            cases.append(Case(f"{per_s:g}/s {'known' if known else 'unknown'}", work, from_s=from_s))
-    return cases
 
 
 def free_tier(_options: argparse.Namespace) -> list[Case]:
@@ -109,7 +88,6 @@ CASES: dict[str, Callable[[argparse.Namespace], list[Case]]] = {
     "closeness": closeness,
     "cpu": cpu,
     "single-gets": single_gets,
-    "rate": rate,
     "free-tier": free_tier,
     "quick": quick,
 }

@@ -13,40 +13,53 @@ from typing import Any
 from bench_suite.world import JobTable
 
 
-class SlidingWindow:
-    """At most so many requests in any window of a second; below one a second, in any minute. A request that is
-    refused doesn't count."""
+class Window:
+    """At most so many requests in any window of a second, or (`fixed`) in each second of the clock; below one a second,
+    in any minute. A request that is refused doesn't count."""
 
-    def __init__(self, requests_per_s: float) -> None:
+    def __init__(self, requests_per_s: float, *, fixed: bool = False) -> None:
         self._window_s = 1.0 if requests_per_s >= 1 else 60.0
-        self._most = max(1, math.floor(requests_per_s * self._window_s + 1e-9))
+        self._most = requests_per_s * self._window_s + 1e-9
+        self._fixed = fixed
         self._passed: deque[float] = deque()
 
-    def admit(self, now_s: float) -> bool:
+    def admit(self, now_s: float, share: float = 1.0) -> bool:
+        """`share`: how much of the limit others leave."""
         passed = self._passed
-        while passed and passed[0] <= now_s - self._window_s:
+        from_s = now_s // self._window_s * self._window_s if self._fixed else now_s - self._window_s + 1e-12
+        while passed and passed[0] < from_s:
             passed.popleft()
-        if len(passed) >= self._most:
+        if len(passed) >= max(1, math.floor(share * self._most)):
             return False
         passed.append(now_s)
         return True
 
 
 class Bucket:
-    """Holds one second's worth of requests (at least one), and fills at the rate."""
+    """Holds so many seconds' worth of requests (at least one), and fills at the rate."""
 
-    def __init__(self, requests_per_s: float) -> None:
+    def __init__(self, requests_per_s: float, burst_s: float = 1.0) -> None:
         self._per_s = requests_per_s
-        self._room = self._level = max(1.0, requests_per_s)
+        self._room = self._level = max(1.0, burst_s * requests_per_s)
         self._at_s = -math.inf
 
-    def admit(self, now_s: float) -> bool:
-        self._level = min(self._room, self._level + (now_s - self._at_s) * self._per_s)
+    def admit(self, now_s: float, share: float = 1.0) -> bool:
+        """`share`: how much of the limit others leave."""
+        self._level = min(self._room, self._level + (now_s - self._at_s) * share * self._per_s)
         self._at_s = now_s
         if self._level < 0.999:  # so that exactly the rate passes, whatever floats make of it
             return False
         self._level -= 1
         return True
+
+
+def make_limit(requests_per_s: float | None, rate_window: str, burst_s: float) -> Window | Bucket | None:
+    """The limit that a server was told to have."""
+    if requests_per_s is None:
+        return None
+    if rate_window == "bucket":
+        return Bucket(requests_per_s, burst_s)
+    return Window(requests_per_s, fixed=rate_window == "fixed")
 
 
 class Meter:
@@ -59,6 +72,7 @@ class Meter:
         self.first_s: float | None = None
         self.first_create_s: float | None = None
         self.last_create_s = self.last_results_s = 0.0
+        self.seconds: dict[str, Counter[int]] = {}
         self.per_s_max = 0
         self.connections = self.connections_max = 0
         self._last_second: deque[float] = deque()
@@ -70,9 +84,12 @@ class Meter:
         if call == "create" and self.first_create_s is None:
             self.first_create_s, self._cpu_from_s = now_s, time.process_time()
 
-    def count(self, call: str, status: int, now_s: float) -> None:
+    def count(self, call: str, status: int, now_s: float, cause: str = "") -> None:
+        """`cause`: of a 429 of the rate, `limit` or `noise`."""
         self.by_call.setdefault(call, Counter())[status] += 1
         second = int(now_s - (self.first_s or now_s))
+        what = "accepted" if status != 429 else cause or "full"
+        self.seconds.setdefault(f"{'create' if call == 'create' else 'read'} {what}", Counter())[second] += 1
         if status == 429:
             self.refused[second] += 1
             return
@@ -107,6 +124,7 @@ class Meter:
             "server_cpu_s": cpu_s,
             "server_busy": cpu_s / makespan_s if makespan_s else 0.0,
             "accepted_per_s": [self.accepted[second] for second in seconds],
+            "seconds": {name: [counted[second] for second in seconds] for name, counted in self.seconds.items()},
             "refused_per_s": [self.refused[second] for second in seconds],
             "last_create_s": self.last_create_s - (self.first_s or 0.0),
             "creating_s": max(0.0, self.last_create_s - first_s),

@@ -62,8 +62,8 @@ def _measure_all(seeds: int) -> list[dict[str, Any]]:
             made(self, **{name: value for name, value in options.items() if name != "random"})
 
         gate_class.__init__ = make
-    sys.path.append(str(ROOT / "tests" / "unit" / "limits"))
-    from rate_lab import CASES, measure
+    sys.path.append(str(ROOT))
+    from tests.support.rate_limited_server import CASES, measure
 
     rows = []
     for case in CASES:

@@ -19,10 +19,11 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from email.utils import formatdate
+from random import Random
 from typing import Any
 from urllib.parse import parse_qs
 
-from bench_suite.meter import Bucket, Meter, SlidingWindow
+from bench_suite.meter import Meter, make_limit
 from bench_suite.world import JobTable, RefusedError, invalid
 from bench_suite.world_v2 import WorldV2
 
@@ -40,7 +41,10 @@ class Options:
         version: of the API; the other's paths are 404.
         list_status: anything but 200 makes the list unusable.
         requests_per_s: 429 beyond, counted as `rate_window` says; None: no limit.
-        creates_per_s: the same for creates alone.
+        creates_per_s, reads_per_s: the same for creates alone, and for all others.
+        burst_s: how many seconds' worth a bucket holds.
+        halved_from_s, halved_to_s: since the first request; others take half of these limits meanwhile.
+        noise: so many of all requests are answered 429, whatever the rate.
         jobs_at_once: 429 for a create that would be one more.
     """
 
@@ -54,10 +58,23 @@ class Options:
     page_size_clamp: bool = False
     requests_per_s: float | None = None
     creates_per_s: float | None = None
+    reads_per_s: float | None = None
     rate_window: str = "sliding"
+    burst_s: float = 1.0
+    halved_from_s: float | None = None
+    halved_to_s: float | None = None
+    noise: float = 0.0
     jobs_at_once: int | None = None
     gzip: bool = False
     key: str = ""
+
+
+class TooFastError(RefusedError):
+    """A 429 of the rate. `cause`: `limit`, or `noise`, which a slower client would have got as well."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(429, "Rate limit exceeded. Try again later.")
+        self.cause = cause
 
 
 class Service:
@@ -78,9 +95,11 @@ class Service:
             jobs_at_once=options.jobs_at_once,
         )
         self.meter = Meter()
-        limit = SlidingWindow if options.rate_window == "sliding" else Bucket
-        self._limit = None if options.requests_per_s is None else limit(options.requests_per_s)
-        self._creates = None if options.creates_per_s is None else limit(options.creates_per_s)
+        self._limit, self._creates, self._reads = (
+            make_limit(per_s, options.rate_window, options.burst_s)
+            for per_s in (options.requests_per_s, options.creates_per_s, options.reads_per_s)
+        )
+        self._noise = Random(options.seed)
         self._key = f"bearer {options.key}".lower().encode() if options.key else b""
 
     def answer(self, method: bytes, target: str, head: bytes, body: bytes) -> bytes:
@@ -91,20 +110,25 @@ class Service:
         now_s = time.monotonic()
         call, job_id = _route(method, path, self._path)
         self.meter.arrive(call, now_s)
+        cause = ""
         try:
             status, data = 200, self._call(call, job_id, query, head, body, now_s)
         except RefusedError as error:
             status, data = error.status, json.dumps({"detail": error.detail}).encode()
-        self.meter.count(call, status, now_s)
+            cause = error.cause if isinstance(error, TooFastError) else ""
+        self.meter.count(call, status, now_s, cause)
         packed = self.options.gzip and len(data) >= GZIP_BYTES_MIN and b"gzip" in head
         return self._wrap(status, gzip.compress(data, 1) if packed else data, b"gzip" if packed else b"")
 
     def _call(self, call: str, job_id: str, query: str, head: bytes, body: bytes, now_s: float) -> bytes:
         if self._key and self._key not in head:
             raise RefusedError(401, "Invalid API key. Please check your API key and try again.")
-        limits = (self._limit, self._creates if call == "create" else None)
-        if any(limit is not None and not limit.admit(now_s) for limit in limits):
-            raise RefusedError(429, "Rate limit exceeded. Try again later.")
+        if self.options.noise and self._noise.random() < self.options.noise:
+            raise TooFastError("noise")
+        share = self._share(now_s)
+        for limit in (self._limit, self._creates if call == "create" else self._reads):
+            if limit is not None and not limit.admit(now_s, share):
+                raise TooFastError("limit")
         match call:
             case "create":
                 return self.world.create(body, now_s, time.time())
@@ -115,6 +139,13 @@ class Service:
             case "results":
                 return self.world.results(job_id, now_s)
         raise RefusedError(404, "Not Found")
+
+    def _share(self, now_s: float) -> float:
+        """How much of the limits others leave."""
+        from_s, to_s = self.options.halved_from_s, self.options.halved_to_s
+        if from_s is None or to_s is None:
+            return 1.0
+        return 0.5 if from_s <= now_s - (self.meter.first_s or now_s) < to_s else 1.0
 
     def _list(self, query: str, now_s: float) -> bytes:
         options = self.options
@@ -237,7 +268,7 @@ def parse() -> argparse.Namespace:
     choices = {
         "version": [*JOBS_PATHS],
         "list_order": ["newest", "oldest", "shuffled"],
-        "rate_window": ["sliding", "bucket"],
+        "rate_window": ["sliding", "bucket", "fixed"],
     }
     for field in fields(Options):
         flag = f"--{field.name.replace('_', '-')}"

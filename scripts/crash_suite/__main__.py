@@ -40,6 +40,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/crash", description=__doc__)
     parser.add_argument("--seed", type=int, help="of the strikes and the faults; drawn and printed if not given")
     parser.add_argument("--version", choices=["v1", "v2"], default="v1", help="of the API")
+    parser.add_argument(
+        "--noise", type=float, metavar="SHARE", help="of 429s without Retry-After (0.02), instead of 5 %% with one"
+    )
     parser.add_argument("--short", action="store_true", help="a sample of everything, in less than half a minute")
     parser.add_argument("--only", default="", metavar="WORD", help="suites with this word in their names")
     parser.add_argument("--kills", type=int, help="SIGKILLs at random moments; 600, or 9 with --short")
@@ -71,7 +74,7 @@ async def prove(options: argparse.Namespace, folder: Path, seed: int) -> bool:
     share = SHORT_SHARE if options.short else 1.0
     until_s = time.monotonic() + 60 * options.minutes
 
-    here = Lab(folder, seed, options.lanes, until_s, options.keep, options.version)
+    here = Lab(folder, seed, options.lanes, until_s, options.keep, options.version, options.noise)
     async with here as lab, forks(here.lanes) as made:
 
         async def tell(name: str, carrying_out: Awaitable[Score]) -> None:

@@ -23,6 +23,13 @@ FAULTS = {"lost_create_answer": 0.05, "rate_429": 0.05, "read_503": 0.05}
 BRISK = {"retry_after_s": 0.1}
 """So that a run of a second isn't made of waiting: without it a 429 costs a second and more."""
 
+
+def faults_of_requests(noise: float | None) -> dict[str, object]:
+    """What every sandbox of the proof does. `noise`: this share of 429s without `Retry-After`, which tell nothing of
+    when to come back, instead of the usual ones."""
+    return {**FAULTS, **BRISK} if noise is None else {**FAULTS, "rate_429": noise}
+
+
 CASES_A_SANDBOX = 60
 """A new sandbox after so many: its ledger is read after each case."""
 
@@ -91,6 +98,7 @@ class Lab:
         until_s: by the monotonic clock; no case is begun later.
         keep: whether the directories of what went wrong are kept.
         version: of the API.
+        noise: the share of 429s without `Retry-After`; None: 5 % with one.
     """
 
     folder: Path
@@ -99,6 +107,7 @@ class Lab:
     until_s: float
     keep: bool
     version: str = "v1"
+    noise: float | None = None
     _places: dict[str, _Place] = field(default_factory=dict)
     _opened: int = 0
     _requests: int = 0
@@ -139,7 +148,7 @@ class Lab:
         folder = self.folder / f"sandbox-{self._opened}"
         folder.mkdir()
         stack = AsyncExitStack()
-        all_faults = {**FAULTS, **BRISK, **faults}
+        all_faults = {**faults_of_requests(self.noise), **faults}
         making = sandbox(folder, self.seed + self._opened, all_faults, version=self.version, options=options)
         server = await stack.enter_async_context(making)
         return _Place(server, stack)

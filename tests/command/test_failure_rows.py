@@ -19,7 +19,6 @@ from pydantic import SecretStr
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.limits import RequestGate
-from classify_batch.limits.request_gate import RETRY_AFTER_S_MAX
 from classify_batch.llamacloud import client as http_module
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import ApiV1
@@ -313,43 +312,6 @@ async def test_a_body_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatc
         assert error.verdict is Verdict.AMBIGUOUS
         assert "1000000 bytes" in str(error)
         assert (await judged(server.url, "results")).verdict is Verdict.LATER
-
-
-@pytest.mark.parametrize(
-    ("retry_after", "low_s", "high_s"),
-    [
-        ("7", 6.5, 7.0),
-        ("0", 0.0, 0.0),
-        ("99999999999999", RETRY_AFTER_S_MAX - 1, RETRY_AFTER_S_MAX),
-        (formatdate(2_000_000_000, usegmt=True), RETRY_AFTER_S_MAX - 1, RETRY_AFTER_S_MAX),
-        (formatdate(0, usegmt=True), 0.0, 0.0),
-        ("soon", 0.0, 0.0),
-        ("-5", 0.0, 0.0),
-        ("1.5", 0.0, 0.0),
-        ("\u00b2", 0.0, 0.0),
-        ("Mon, 99999999999999999999 Jan 2020 00:00:00 GMT", 0.0, 0.0),
-        ("Mon, 01 Jan 0001 00:00:00 -0000", 0.0, 1.0),
-        ("", 0.0, 0.0),
-    ],
-)
-async def test_retry_after_is_obeyed_up_to_a_limit(retry_after: str, low_s: float, high_s: float) -> None:
-    """In seconds or as a date; what is neither silences nobody."""
-    data = b"HTTP/1.1 429 Too Many\r\nContent-Length: 0\r\nRetry-After: " + retry_after.encode("latin-1") + b"\r\n\r\n"
-    async with serving(raw(data)) as server, calling(server.url) as (api, gate):
-        with pytest.raises(ApiError) as caught:
-            await api.get("j")
-        assert caught.value.verdict is Verdict.LATER
-        assert low_s <= gate.waiting_s <= high_s
-
-
-async def test_a_429_of_a_full_plan_delays_no_other_call() -> None:
-    """This 429 counts jobs: whoever looks and collects need not wait."""
-    words = "You have already reached the maximum number of classify jobs at once (5)."
-    async with serving(raw(answer(429, {"detail": words}))) as server, calling(server.url) as (api, gate):
-        with pytest.raises(ApiError) as caught:
-            await api.create(sending(["a"]), nothing)
-        assert caught.value.verdict is Verdict.PLAN_FULL
-        assert gate.waiting_s == 0
 
 
 @pytest.mark.parametrize("date", ["", "nonsense", "Mon, 99999999999999999999 Jan 2020 00:00:00 GMT"])

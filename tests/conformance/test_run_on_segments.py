@@ -24,8 +24,8 @@ from classify_batch.operations.verify import verify_run
 from classify_batch.ports import RunPlace
 from classify_batch.settings.limit_changes import Tuning
 from classify_batch.store import place_of
-from tests.support.command_line import KEY, asked, environment, sandbox
 from tests.conformance.segment_store import Bucket, SegmentPlace, Segments
+from tests.support.command_line import KEY, asked, environment, sandbox
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time, pytest.mark.slow]
 

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from classify_batch.cli.rendering.progress import Throughput, format_details
+from classify_batch.cli.rendering.summary import format_run_summary
 from classify_batch.engine.progress import Progress
-from classify_batch.events import Event, LimitDiscovered
-from classify_batch.vocabulary import Log
+from classify_batch.events import Event, LimitDiscovered, RateLimited
+from classify_batch.vocabulary import MANIFEST_JSON, Log
 from tests.support.simulated_run import Lab, ends_well, laboratory
 
 pytestmark = pytest.mark.anyio
+
+
+class Kept:
+    """Keeps the events of limits."""
+
+    def __init__(self) -> None:
+        self.limits: list[LimitDiscovered] = []
+        self.causes: list[RateLimited] = []
+
+    async def observe(self, event: Event) -> None:
+        match event:
+            case LimitDiscovered():
+                self.limits.append(event)
+            case RateLimited():
+                self.causes.append(event)
 
 
 async def shown_lines(lab: Lab) -> list[str]:
@@ -28,6 +46,11 @@ async def shown_lines(lab: Lab) -> list[str]:
     return lines
 
 
+def shown_by_status(lab: Lab) -> str:
+    """What `status` shows of a run that has ended: its manifest's keys."""
+    return "\n".join(format_run_summary(json.loads(lab.store.files[MANIFEST_JSON])))
+
+
 def remembered(lab: Lab) -> list[dict[str, float]]:
     return [line["found"] for line in lab.lines(Log.JOURNAL) if line.get("found")]
 
@@ -38,10 +61,13 @@ async def test_random_429s_are_reported_as_noise_and_not_as_a_limit() -> None:
     with laboratory(
         900, files_per_job=1, limits=limits, faults={"rate_429": 0.05}, job_duration_s=5.0, latency_s=0.05
     ) as lab:
+        lab.observers = [kept := Kept()]
         lines = await shown_lines(lab)
+        assert any(cause.noise_share == pytest.approx(0.05, abs=0.02) for cause in kept.causes)
         assert any("429s that don't depend on our rate" in line for line in lines)
         assert all(found.get("requests_per_s", 40.0) > 30.0 for found in remembered(lab)[-1:])
         assert sum(5 <= at_s < 30 for at_s, _, _ in lab.wire.requests) > 0.8 * 40 * 25
+        assert "429s that don't depend on our rate (" in shown_by_status(lab)
 
 
 async def test_a_discovered_limit_is_reported_and_kept() -> None:
@@ -50,21 +76,16 @@ async def test_a_discovered_limit_is_reported_and_kept() -> None:
     with laboratory(
         400, files_per_job=1, limits=limits, requests_per_s=20.0, job_duration_s=5.0, latency_s=0.05
     ) as lab:
+        lab.observers = [kept := Kept()]
         lines = await shown_lines(lab)
+        assert kept.causes[-1].per_s == pytest.approx(20, rel=0.15)
         assert any("rate limited by the API at 1" in line or "rate limited by the API at 2" in line for line in lines)
         assert remembered(lab)[-1]["requests_per_s"] == pytest.approx(20, rel=0.15)
+        assert "discovered  rate limited by the API at " in shown_by_status(lab)
 
 
 async def test_a_discovered_limit_is_an_event() -> None:
     """Each time that it is written down, and by its setting's name."""
-
-    class Kept:
-        def __init__(self) -> None:
-            self.limits: list[LimitDiscovered] = []
-
-        async def observe(self, event: Event) -> None:
-            if isinstance(event, LimitDiscovered):
-                self.limits.append(event)
 
     kept = Kept()
     with laboratory(60, files_per_job=1, limits={"jobs_in_flight": 20}, jobs_at_once=5) as lab:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
+
 if TYPE_CHECKING:
     from classify_batch.engine.progress import Progress
 
@@ -19,9 +21,6 @@ LINE_EVERY_S = 5.0
 SLOTS_SHOWN_MAX = 100_000
 """The highest value of `limits.jobs_in_flight`: more slots than that mean that there is no limit."""
 RATE_OVER_S = 30.0
-
-NOISE_SHOWN_MIN = 0.004
-"""A smaller share of 429s costs nobody anything, and may come of looking for the limit."""
 
 
 class Throughput:
@@ -111,10 +110,7 @@ def format_details(progress: Progress, throughput: Throughput) -> str:
     if progress.waiting_s >= 1:
         why = "the API is down" if progress.down else "the API's rate limit"
         parts.append(f"waiting {progress.waiting_s:.0f} s: {why}")
-    if progress.limited_per_s is not None:
-        parts.append(f"rate limited by the API at {progress.limited_per_s:.3g}/s")
-    if progress.noise_share is not None and progress.noise_share >= NOISE_SHOWN_MIN:
-        parts.append(f"429s that don't depend on our rate ({100 * progress.noise_share:.2g} %)")
+    parts += format_causes_of_429s(progress.limited_per_s, progress.noise_share)
     parts += [
         f"{progress.in_flight}{f' of {progress.slots}' if progress.slots <= SLOTS_SHOWN_MAX else ''} jobs in flight",
         f"{outcomes.get('classified', 0):,} classified",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
 from classify_batch.rundir.manifest_json import Manifest
+from classify_batch.vocabulary import NOISE_SHARE
 
 TYPES_SHOWN_MAX = 20
 
@@ -26,8 +28,18 @@ def format_run_summary(manifest: Manifest) -> list[str]:
         lines.append(f"triage      {triage['accepted']:,} accepted, {triage['review']:,} to review")
     if seconds := manifest.get("second_looks"):
         lines.append(f"second look {seconds:,} files")
+    if discovered := format_discovered(manifest.get("discovered") or {}):
+        lines.append(f"discovered  {', '.join(discovered)}")
     lines.append(f"used        {manifest['jobs']:,} jobs, {manifest['requests']:,} requests{format_credits(manifest)}")
     return lines
+
+
+def format_discovered(discovered: Mapping[str, float]) -> list[str]:
+    """What the API was found to allow, where that is less than was set, and why it answers 429."""
+    rates = [discovered[name] for name in ("requests_per_s", "creates_per_s") if name in discovered]
+    phrases = format_causes_of_429s(min(rates, default=None), discovered.get(NOISE_SHARE))
+    jobs = discovered.get("jobs_in_flight")
+    return phrases if jobs is None else [*phrases, f"no more than {jobs:.0f} jobs at once"]
 
 
 def format_credits(manifest: Manifest) -> str:

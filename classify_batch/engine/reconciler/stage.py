@@ -21,7 +21,7 @@ from classify_batch.engine.reconciler.listing import READ_ATTEMPTS_MAX, JobList
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Adopted
-from classify_batch.limits.retry import retry_transient
+from classify_batch.limits.retry import Backoff, retry_transient
 from classify_batch.model import AmbiguousCreate, Answers, Attempt, Job, JobView
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import Kind
@@ -93,16 +93,19 @@ class Reconciler:
         async with ambiguous, again, adopted, anyio.create_task_group() as tasks:
             tasks.start_soon(self._receive_ambiguous, ambiguous)
             hands = _Outlets(again, adopted, await self._project.ready())
+            backoff, failed = Backoff(ROUND_S_MIN, ROUND_S_MAX), 0
             while True:
                 await self._changed.wait()
                 began_s = anyio.current_time()
                 try:
                     await self._reconcile_once(hands)
+                    failed = 0
                 except ApiError as error:
                     if error.verdict in _ENDS_THE_RUN:
                         self._shutdown.ask(Stop.because(error))
                         await anyio.sleep_forever()
-                    await anyio.sleep(ROUND_S_MAX)
+                    failed += 1
+                    await anyio.sleep(backoff.wait_s(failed))
                 if self.ambiguous_attempts:
                     gap_s = min(ROUND_S_MAX, max(ROUND_S_MIN, self._limits.settle_s / 8))
                     if not self._evidence.needs_complete_reading(began_s):  # a search leaves others half of the rate

@@ -110,7 +110,7 @@ class Entry(msgspec.Struct, gc=False):
         items: what it says of attempts; empty for the facts about the run.
         opened, closed, tuned, reopened: what it says of the run as a whole, if it is of that kind.
         requests: requests that this process had sent by then, where the line says so.
-        found: limits that were found to be lower than told, where the line says so.
+        found: limits that were found to be lower than told (see totals.py), where the line says so.
         server_s: the server's own time, where it was known: before the line's intents, or with the jobs that it names.
         times_apart: whether the server's clocks were seen to disagree.
     """

@@ -51,7 +51,6 @@ class RunSnapshot(Totals):
         generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
             that were put aside each time.
         durations: the last jobs', in seconds.
-        found: limits that were found to be lower than the settings: `requests_per_s`, `jobs_in_flight`.
         job_id: the last one that the API named.
         server_s: the server's own time, as far as it was read: the latest `created_at` of a job of this run.
         server_s_is_listed: whether that is still the time of a listed job, since none of this run has told one.
@@ -76,7 +75,6 @@ class RunSnapshot(Totals):
         self.earlier_failures: list[tuple[int, int]] = []
         self.project_id: str | None = None
         self.durations: deque[float] = deque(maxlen=DURATIONS_KEPT)
-        self.found: dict[str, float] = {}
         self.opened: Opened | None = None
         self.closed: Closed | None = None
         self.job_id: str | None = None

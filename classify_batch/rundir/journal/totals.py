@@ -39,6 +39,7 @@ class WrittenTotals(TypedDict):
     types: dict[str, int]
     failure_codes: dict[str, int]
     sums: NotRequired[dict[str, float]]
+    found: NotRequired[dict[str, float]]
     jobs: int
     requests: int
 
@@ -61,6 +62,7 @@ class WrittenLine(TypedDict, total=False):
     durable: int
     requests: int
     totals: WrittenTotals
+    found: dict[str, float]
     items: list[WrittenItem]
     looks: list[Recheck]
 
@@ -71,6 +73,7 @@ class Totals:
     Attributes:
         outcomes, types, codes: what was committed so far.
         sums: what else is added up, by name; `credits` with those of the jobs that are out.
+        found: limits of the API below those that were set, by the setting's name, and `noise_share` of its 429s.
         jobs: accepted jobs; requests: sent by processes that are gone, as far as they could write it down.
         seq: of the last line.
     """
@@ -80,6 +83,7 @@ class Totals:
         self.types: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
         self.sums: dict[str, float] = defaultdict(float)
+        self.found: dict[str, float] = {}
         self.jobs = 0
         self.requests = 0
         self._session_requests = 0
@@ -87,7 +91,7 @@ class Totals:
 
     def totals(self, session_requests: int) -> WrittenTotals:
         """The sums as they stand in a line, with the requests that the writing process sent."""
-        return {
+        sums: WrittenTotals = {
             "counts": self.outcomes,
             "types": self.types,
             "failure_codes": self.codes,
@@ -95,6 +99,9 @@ class Totals:
             "jobs": self.jobs,
             "requests": self.requests + session_requests,
         }
+        if self.found:
+            sums["found"] = self.found
+        return sums
 
     def begin_with(self, outcomes: Mapping[str, int], types: Mapping[str, int], accepted: int) -> None:
         """Adds what stands before the journal's first line: reused outcomes. All sums that are told later hold them."""
@@ -161,6 +168,7 @@ class Totals:
                 pass
             case _:
                 self._start_from_totals(values)
+                self.found = values.get("found", self.found)
                 self._tell(values.get("requests"))
                 self.jobs += len(values["items"]) if kind in (Kind.SUBMITTED, Kind.ADOPTED) else 0
                 for item in values["items"]:
@@ -173,6 +181,7 @@ class Totals:
             self.outcomes, self.types = Counter(sums["counts"]), Counter(sums["types"])
             self.codes, self.jobs = Counter(sums["failure_codes"]), sums["jobs"]
             self.sums = defaultdict(float, sums.get("sums", {}))
+            self.found = sums.get("found", {})
             self.requests = sums["requests"] - values["requests"]
 
 

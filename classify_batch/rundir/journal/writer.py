@@ -18,10 +18,11 @@ from classify_batch.ports import Clock, NamedFor, RunStore
 from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES, WrittenTotals
-from classify_batch.vocabulary import Kind, Log
+from classify_batch.vocabulary import NOISE_SHARE, Kind, Log
 
 NEWS_SHARE = 0.1
-"""A found limit that changed by less is not written again."""
+NEWS_SHARES = {NOISE_SHARE: 0.5}
+"""A found limit that changed by less is not written again; nor the share of 429s, which is known less well."""
 
 TOGETHER_S = 0.05
 TOGETHER_MAX = 1000
@@ -158,7 +159,7 @@ class JournalWriter:
         """The limits that were found, where a later process should know better than by what was written last."""
         known, found = self.standing.found, self._found()
         if found.keys() == known.keys() and all(
-            abs(value - known[name]) <= NEWS_SHARE * known[name] for name, value in found.items()
+            abs(value - known[name]) <= NEWS_SHARES.get(name, NEWS_SHARE) * known[name] for name, value in found.items()
         ):
             return None
         self.standing.found = found

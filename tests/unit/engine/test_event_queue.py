@@ -8,8 +8,17 @@ import anyio
 import pytest
 
 from classify_batch.engine import event_queue as module
-from classify_batch.engine.event_queue import EventQueue, LogObserver, event_of
-from classify_batch.events import CreateAmbiguous, Event, FilesCommitted, JobFinished, JobSubmitted, Warned
+from classify_batch.engine.event_queue import EventQueue, LogObserver, event_of, events_of_limits
+from classify_batch.events import (
+    CreateAmbiguous,
+    Event,
+    FilesCommitted,
+    JobFinished,
+    JobSubmitted,
+    LimitDiscovered,
+    RateLimited,
+    Warned,
+)
 from classify_batch.lifecycle import Adopted, Ended, Finished, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part
 from classify_batch.vocabulary import Kind
@@ -154,3 +163,18 @@ def test_facts_of_the_journal_are_events() -> None:
     assert event_of(Finished(KEY, "SUCCESS", 3.0)) == JobFinished(7, 2, "SUCCESS", 3.0)
     ended = Ended(KEY, Kind.COLLECTED, tally=Tally({"classified": 4}))
     assert event_of(ended) == FilesCommitted(7, 2, {"classified": 4})
+
+
+def test_what_429s_come_of_is_an_event() -> None:
+    """A limit, noise, both; and their end. What didn't change is no news."""
+    limited, both = {"requests_per_s": 30.0, "creates_per_s": 18.0}, {"creates_per_s": 18.0, "noise_share": 0.02}
+    assert list(events_of_limits({}, limited)) == [
+        LimitDiscovered("requests_per_s", 30.0),
+        LimitDiscovered("creates_per_s", 18.0),
+        RateLimited(18.0, None),
+    ]
+    assert list(events_of_limits(limited, both)) == [RateLimited(18.0, 0.02)]
+    assert list(events_of_limits(both, {"noise_share": 0.02})) == [RateLimited(None, 0.02)]
+    assert list(events_of_limits(both, {})) == [RateLimited(None, None)]
+    assert list(events_of_limits(both, both)) == []
+    assert list(events_of_limits({}, {"jobs_in_flight": 5})) == [LimitDiscovered("jobs_in_flight", 5)]

@@ -9,7 +9,7 @@ import pytest
 
 from classify_batch.limits import Priority, RequestGate
 from classify_batch.limits.rate import Rate
-from classify_batch.limits.rate_control import FLOOR_SHARE
+from classify_batch.limits.rate_constants import FLOOR_SHARE
 from tests.support.rate_limited_server import Server, SlidingWindow, TokenBucket, keep_busy
 
 pytestmark = pytest.mark.anyio

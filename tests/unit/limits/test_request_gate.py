@@ -11,7 +11,7 @@ import pytest
 
 from classify_batch.limits import JobSlots, Priority, RequestGate
 from classify_batch.limits.job_slots import PATIENCE_MAX
-from classify_batch.limits.rate_control import REFUSED_RUN
+from classify_batch.limits.rate_constants import REFUSED_RUN
 from classify_batch.limits.request_gate import (
     BREAK_AFTER,
     COOL_DOWN_S_MAX,

@@ -59,7 +59,12 @@ class Life:
         data = self.journal() if hasattr(self, "writer") else b""
         self.standing = replay(data, len(self.standing.chunk_states))
         self.writer = JournalWriter(
-            self.store, self.standing, Still(), lambda: self.sent, totals_every_bytes=self._every
+            self.store,
+            self.standing,
+            Still(),
+            lambda: self.sent,
+            found=lambda: ({}, {"requests_per_s": 18.0}, {"jobs_in_flight": 5, "noise_share": 0.02})[self._draw(3)],
+            totals_every_bytes=self._every,
         )
         self.writer.record_about_run(Kind.OPENED, {"limits": {}})
 
@@ -102,7 +107,13 @@ class Life:
 
 def sums(totals: Totals) -> dict[str, Any]:
     counts = (+totals.outcomes, +totals.types, +totals.codes, dict(totals.sums))
-    return {"counts": counts, "jobs": totals.jobs, "requests": totals.requests, "seq": totals.seq}
+    return {
+        "counts": counts,
+        "found": totals.found,
+        "jobs": totals.jobs,
+        "requests": totals.requests,
+        "seq": totals.seq,
+    }
 
 
 def of(data: bytes, known_durable: int = 0) -> Totals:
@@ -146,9 +157,9 @@ def without_sums(line: bytes) -> bytes:
     return seal(json.dumps(kept, separators=(",", ":")).encode())
 
 
-def long_life(jobs: int) -> bytes:
+def long_life(jobs: int, found: dict[str, float] | None = None) -> bytes:
     store, standing = MemoryStore(), RunSnapshot(jobs)
-    writer = JournalWriter(store, standing, Still())
+    writer = JournalWriter(store, standing, Still(), found=lambda: found or {})
     for chunk in range(jobs):
         key = AttemptKey(chunk, 1)
         facts: list[Fact] = [Submitting(key, Part(chunk), 1.0), Submitted(key, f"job-{chunk}", 1.0, "project")]
@@ -204,6 +215,14 @@ def test_sums_stand_on_a_line_of_any_kind() -> None:
     assert decode(line[:-1]).facts == (fact,)
     found = of(b"x" * 40 + b"\n" + line)
     assert (found.seq, found.jobs, found.outcomes, found.requests) == (9, 2, {"classified": 200}, 5)
+
+
+def test_status_knows_what_was_found_long_ago() -> None:
+    """A limit that was written down once, at the beginning, is among the sums at the end."""
+    found = {"creates_per_s": 18.0, "noise_share": 0.021}
+    data = long_life(3000, found)
+    assert data.count(b'"creates_per_s"') <= 2 + len(data) // TOTALS_EVERY_BYTES
+    assert of(data).found == found
 
 
 @pytest.mark.parametrize(("files", "state"), [(900, "complete"), (901, "incomplete")])
