@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from classify_batch.model import Answer
 from classify_batch.protocol import v1, v2
-from classify_batch.protocol.answers import AnswerReader, Page, parse_time_s
+from classify_batch.protocol.answers import AnswerModel, AnswerReader, Page, Result, RuleAnswer, parse_time_s
 from classify_batch.protocol.file_bodies import StoredFile, read_file_ids_page, read_stored_file, read_stored_files_page
 from classify_batch.protocol.json_shape import NotJsonError
 
@@ -258,6 +258,21 @@ def test_the_quick_readers_read_something() -> None:
     for module in (v1, v2):
         assert type(module.JOBS.quick_page.read(encode({"items": [job]})).items[0]).__name__ == "QuickJob"
     assert type(v1.read_result_page(encode({"items": [item]})).items[0]).__name__ == "QuickItem"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (v1.ResultBody, Result),
+        (v1.ItemBody, v1.ResultItem),
+        (v2.RuleBody, RuleAnswer),
+        (v2.ConfigurationBody, v2.ConfigurationAnswer),
+        (v2.UsageBody, v2.Usage),
+    ],
+)
+def test_what_the_sandbox_writes_is_what_is_read(written: Any, read: type[AnswerModel]) -> None:
+    """Field by field, by the same names."""
+    assert set(written.__annotations__) == set(read.model_fields)
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
