@@ -108,7 +108,7 @@ class Verdict(StrEnum):
 
     LATER = "later"
     """Surely not accepted (or a read, which may always be repeated): the same call again, later."""
-    DOUBTFUL = "doubtful"
+    AMBIGUOUS = "ambiguous"
     """A create that was perhaps accepted: never simply sent again."""
     REFUSED = "refused"
     """The API said no to what was sent (400, 413, 422): the same call would be refused again."""
@@ -153,7 +153,7 @@ class ApiError(ClassifyBatchError):
         ambiguous: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
-        self.ambiguous = ambiguous or verdict is Verdict.DOUBTFUL
+        self.ambiguous = ambiguous or verdict is Verdict.AMBIGUOUS
         self.call = call
         self.verdict = verdict
         self.status = status

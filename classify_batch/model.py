@@ -125,7 +125,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Ambiguous:
+class AmbiguousCreate:
     """An attempt one of whose calls may have been accepted.
 
     Attributes:

@@ -50,7 +50,7 @@ class Api(Protocol):
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         """Creates an attempt's job. `about_to_send` is awaited after all waiting for a turn, right before the first
-        byte leaves: the intent is made durable there, so that what waits for its turn is never in doubt."""
+        byte leaves: the intent is made durable there, so that an attempt that waits for its turn is never ambiguous."""
 
     async def get(self, job_id: str) -> JobView:
         """One job. A job created a moment ago may be MISSING for a short while."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -47,9 +46,6 @@ def run_to_end(
 
     `next_command`: goes on with an incomplete run; it is shown to the user.
     """
-    # Whichever comes first ends the creating.
-    ends = [deadline] if deadline is not None else []
-    ends += [time.time() + max_runtime] if max_runtime is not None else []
     request = RunRequest(
         settings,
         source,
@@ -57,7 +53,8 @@ def run_to_end(
         column=column,
         reuse=reuse,
         retry_failed=retry_failed,
-        until_s=min(ends, default=None),
+        until_s=deadline,
+        max_runtime_s=max_runtime,
         submit_only=submit_only,
     )
     try:

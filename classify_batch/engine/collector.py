@@ -1,11 +1,11 @@
-"""Takes the answers of finished jobs and commits one outcome per file: set arithmetic on file IDs.
+"""Reads the answers of finished jobs, and commits one outcome per file: set arithmetic on file IDs.
 
-What came is committed; what is missing goes out again in a smaller part, within the attempts; a job that ended badly
-goes out once more as it is, and is then split. All of that is one fact in the journal.
+Answered files are committed. Files without an answer are sent again in a smaller part, within `limits.attempts`. A job
+that failed is sent once more as it is, and then split. All that follows from one job is one line of the journal.
 
-Results may lag behind the end of a job, and what is asked for again is paid again. So a job that leaves a file without
-an answer is read again until `settle_s` after its end was seen, and one that ended badly is asked once more then. Such
-jobs wait beside the others, and hold nobody up.
+Results may lag behind the end of a job, and a file that is sent again is paid again. So a job that leaves a file
+without an answer is read again until `settle_s` after its end was seen, and a failed job is polled once more then. Such
+jobs wait beside the others, and delay none of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RESULTS_ATTEMPTS_MAX = 12
 READ_AGAIN_S_FIRST = 1.0
 
 LATE_MAX = 1000
-"""Jobs that wait for late results side by side; beyond, collecting waits for them."""
+"""How many jobs may wait for late results side by side. Beyond that, the collectors wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class Settled:
     """What follows from a job's answers.
 
     Attributes:
-        answers: (file ID, answer) of the files that have their outcome.
-        odd: what the API said beyond what was asked, in words.
-        only_foreign: a file ID that was answered and not asked for, where all answers are like that. A job that is
-            looked at again held other files, too, which have their outcomes.
+        answers: (file ID, answer) of the answered files.
+        odd: warnings about answers that nobody asked for.
+        only_foreign: one of the answered file IDs, where none of them was asked for. Not for a job that is read again
+            by `--retry-failed`: it held other files, too, which have their outcomes.
     """
 
     answers: list[tuple[str, Answer]] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Settled:
 
 
 class Collector:
-    """One of several workers over the same stream."""
+    """One for all collecting tasks of a run: each runs `work` over its own clone of the stream."""
 
     def __init__(self, context: EngineContext) -> None:
         self._context = context
@@ -121,7 +121,7 @@ class Collector:
             self._late_slots.release()
 
     async def _wait_for_missing_answers(self, view: JobView, asked: Sequence[str], seen_s: float) -> Answers:
-        """Reads a job until all is answered; the last time when everything that lags must have come."""
+        """Reads a job's results until all files are answered, at last `settle_s` after its end was seen."""
         final_s = seen_s + self._limits.settle_s
         backoff = Backoff(READ_AGAIN_S_FIRST, max(READ_AGAIN_S_FIRST, self._limits.settle_s), jitter=0.0)
         attempt = 0
@@ -135,8 +135,8 @@ class Collector:
                 return answers
 
     async def _poll_failed_job_again(self, view: JobView) -> JobView | None:
-        """A job that was shown as failed, asked for by itself. One that shows itself no more stays failed; one that
-        goes on after all is waited for (None: it takes too long)."""
+        """Polls a job once more that was shown as failed. One that is not shown any more stays failed. One that is in
+        flight after all is waited for; None where that takes too long."""
         until_s = anyio.current_time() + self._limits.job_timeout_s
         while anyio.current_time() < until_s:
             try:
@@ -156,7 +156,8 @@ class Collector:
         )
 
     async def _read_results_of_recheck(self, view: JobView, asked: Sequence[str]) -> Answers:
-        """An old job's results are not late. Where they can't be had any more, the run goes on without them."""
+        """Reads an old job's results: they don't lag any more. Where they can't be had, the run goes on without
+        them."""
         try:
             return await retry_transient(lambda: self._api.results(view, asked), attempts_max=RESULTS_ATTEMPTS_MAX)
         except ApiError as error:
@@ -217,9 +218,11 @@ def stop_for_foreign_answers(job: Job, foreign: str) -> Stop:
 
 
 def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: JobView, withheld: str = "") -> Settled:
-    """Asked, answered, missing, never asked, answered twice, nameless: every case has its outcome or its warning.
+    """What follows from a job's answers. Each file that was asked for is answered, failed or sent again; answers
+    without a file ID, about other files, or different ones about the same file become warnings.
 
-    `withheld`: why there may be more answers that can't be had. What is missing then was perhaps paid: it fails.
+    `withheld`: why the API may have more answers than it hands out. Files without an answer were perhaps paid then, so
+    they fail.
     """
     ours: dict[str, str] | None = None
     positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
@@ -270,8 +273,8 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
 
 
 def parts_to_requeue(attempt: Attempt, missing: Sequence[int], attempts: int) -> tuple[Part, ...]:
-    """What goes out again after a job that was read to its end. A retry is a new beginning, as it is for files that
-    failed otherwise."""
+    """What is sent again after a job that was read to its end. After the recheck of an old job, counting attempts
+    begins anew, as it does for all files of a retry."""
     if not attempt.part.recheck:
         return after_missing(attempt.part, len(attempt.positions), missing, attempts)
     if len(missing) == len(attempt.positions):
@@ -291,12 +294,13 @@ def settle_bad(attempt: Attempt, view: JobView, attempts: int, *, others_suspect
 
 
 def overdue(job: Job) -> list[Failure]:
-    """v1 can't cancel: the job goes on, and is named, so that a later retry can look at it first."""
+    """The failures of an overdue job. v1 can't cancel it: it is named, so that a retry reads it first."""
     words = f"job {clean(job.job_id)} was not finished within limits.job_timeout_s"
     return fail_all(job.attempt, FailureCode.OVERDUE, words)
 
 
 def gone(job: Job) -> list[Failure]:
-    """A job that left files unanswered, and shows itself no more: perhaps they were paid, so they fail again."""
+    """The failures of a job that left files unanswered and is not shown any more: perhaps they were paid, so they
+    fail."""
     words = f"the API doesn't show job {clean(job.job_id)} as finished any more, so it can't be read again"
     return fail_all(job.attempt, FailureCode.NOT_ANSWERED, words)

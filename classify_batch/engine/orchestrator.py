@@ -1,12 +1,14 @@
-"""The one task group: lays the streams, feeds them, and knows when a run is over.
+"""Starts the stages of a run in one task group, connects them by streams, and decides when the run is over.
 
-    plan ─ feed ─▶ submitters ─▶ poller ─▶ collectors ─▶ journal, results, failures
-      ▲              │     ▲        ▲          │
-      └── again ─────┘     └ reconciler        └── again ──▶ (the feed)
+    plan ─▶ work queue ─▶ submitters ─▶ poller ─▶ collectors ─▶ journal, results, failures
+                ▲           │     ▲        ▲          │
+                │           └▶ reconciler ─┘          │
+                └── parts to send again ◀─────────────┘
 
-The streams go round, so they can't end by closing alone: the run is over when the journal's standing says so, or when
-it was stopped. A slot is taken before an attempt goes to the submitters and is free when its job is seen to be
-finished; the poller waits for the collectors, so that no more is submitted than can be collected.
+The streams form a circle, so the run can't end by closing them: it is over when the journal says that every file has
+its outcome, or when the run was stopped. An attempt takes a slot before it goes to the submitters, and the slot is free
+again when the end of its job was seen. The poller waits for the collectors, so that no more is submitted than can be
+collected.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -23,6 +24,7 @@ from anyio.abc import TaskGroup
 
 from classify_batch.engine.collector import Collector
 from classify_batch.engine.context import EngineContext
+from classify_batch.engine.deadline import NO_DEADLINE, Deadline
 from classify_batch.engine.earlier_process import earlier_accept_s, known_project
 from classify_batch.engine.event_queue import EventQueue, LogObserver, event_of
 from classify_batch.engine.live_limits import LiveLimits
@@ -34,8 +36,8 @@ from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.project_proof import ProjectProof, server_s_of
 from classify_batch.engine.reconciler import Evidence, JobList, Reconciler
 from classify_batch.engine.retry_failed import read_failures, reopen
-from classify_batch.engine.shutdown import Shutdown, Stop
-from classify_batch.engine.stop_reasons import broken_off, too_many_failures
+from classify_batch.engine.shutdown import Shutdown
+from classify_batch.engine.stop_reasons import broken_off, reason_to_stop, too_many_failures
 from classify_batch.engine.submit_only import SubmitOnly
 from classify_batch.engine.submitter import Submitter
 from classify_batch.engine.time_left import jobs_left_s
@@ -45,7 +47,7 @@ from classify_batch.events import LimitDiscovered, Stopped
 from classify_batch.lifecycle import Closed, Ended, Fact, Opened
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
-from classify_batch.model import Ambiguous, Attempt, Job, JobPage
+from classify_batch.model import AmbiguousCreate, Attempt, Job, JobPage
 from classify_batch.ports import Api, Clock, Observer, RunStore
 from classify_batch.rundir.cost import Price
 from classify_batch.rundir.journal.writer import JournalWriter
@@ -56,23 +58,23 @@ from classify_batch.settings import Settings
 from classify_batch.vocabulary import CREDITS, Kind, RunState
 
 GRACE_S = 2.5
-"""How long a stop waits for what is on the wire; with the writing after it a run is out within 4 s."""
+"""How long a stop waits for calls that are on the wire. With what is written after it, a process ends within 4 s."""
 
 COLLECTORS_MAX = 16
 
 UNBOUNDED = 1_000_000_000
 
 UNCOLLECTED_MAX = 256
-"""Finished jobs that may wait for a collector, so that the poller goes on looking meanwhile; beyond, it waits, no slot
-gets free, and no more is submitted than can be collected."""
+"""How many finished jobs may wait for a collector while the poller goes on. Beyond that it waits, no slot gets free,
+and no more is submitted than can be collected."""
 
 log = logging.getLogger("classify_batch")
 
 
 class Orchestrator:
-    """Takes a planned run from where it stands to its end, or to a stop.
+    """Brings a planned run from where earlier processes left it to its end, or to a stop.
 
-    Everything that it touches is given: an open store whose lock is held, an open gate, an API.
+    It opens nothing itself: it is given an open store whose lock is held, an open request gate, and an API.
     """
 
     def __init__(
@@ -143,7 +145,7 @@ class Orchestrator:
             jobs=self._standing.jobs,
             in_flight=self._slots.taken,
             slots=self._slots.total,
-            in_doubt=0 if self._reconciler is None else self._reconciler.doubts,
+            ambiguous=0 if self._reconciler is None else self._reconciler.ambiguous_attempts,
             requests=self._api.requests,
             waiting_s=self._gate.waiting_s,
             down=self._gate.broken,
@@ -155,30 +157,31 @@ class Orchestrator:
         )
 
     async def run(
-        self, *, retry_failed: bool = False, until_s: float | None = None, submit_only: bool = False
+        self, *, retry_failed: bool = False, deadline: Deadline = NO_DEADLINE, submit_only: bool = False
     ) -> Ending:
-        """Runs until complete or stopped. However it ends, what is committed is whole and the directory goes on.
+        """Runs until complete or stopped. However it ends, what is committed is whole, and the same directory can go
+        on.
 
-        `retry_failed`: the failed files get a new chance first. `until_s`: the wall time at which creating ends and
-        what is out is collected, for at most `limits.drain_s`. `submit_only`: makes as many jobs as may be out at once,
-        and leaves them to a later process.
+        `retry_failed`: failed files are reopened first. `deadline`: when creating ends; jobs in flight are then
+        collected for at most `limits.drain_s`. `submit_only`: creates as many jobs as may be in flight at once, and
+        leaves them to a later process.
 
         Raises:
             StoreError: the disk refused.
-            InterruptedEarlyError: a stop was asked for while the failed files were read; the run is as it was.
+            InterruptedEarlyError: a stop was asked for while the failed files were read; nothing was changed.
         """
         try:
-            return await self._run_to_end(retry_failed=retry_failed, until_s=until_s, submit_only=submit_only)
+            return await self._run_to_end(retry_failed=retry_failed, deadline=deadline, submit_only=submit_only)
         finally:
             await self._events.drain()
 
-    async def _run_to_end(self, *, retry_failed: bool, until_s: float | None, submit_only: bool) -> Ending:
+    async def _run_to_end(self, *, retry_failed: bool, deadline: Deadline, submit_only: bool) -> Ending:
         await mend(self._store, self._found)
         if self._found.torn_bytes:
             self._context.warn(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
         failed = await read_failures(self._store, self._standing, self._plan, self._shutdown) if retry_failed else None
         if self._found.manifest_complete:
-            await self._write_manifest(RunState.RUNNING)  # from here on it vouches for nothing
+            await self._write_manifest(RunState.RUNNING)  # a reader must not take the old one for the run's end
         self._record_opened()
         if failed is not None:
             await reopen(self._store, self._journal, failed)
@@ -187,7 +190,7 @@ class Orchestrator:
         self._restore_discovered_limits()
         await self._write_manifest(RunState.RUNNING)
         try:
-            await self._run_stages(until_s, submit_only)
+            await self._run_stages(deadline, submit_only)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._shutdown.ask(broken_off(error))
@@ -209,14 +212,10 @@ class Orchestrator:
     async def _record_closed(self) -> Ending:
         complete = self._standing.complete
         state = RunState.COMPLETE if complete else RunState.INCOMPLETE
-        stop = self._shutdown.stop
-        if complete:
-            status = exit_status_of(self._standing.outcomes, self._settings.limits.tolerated_failure_percentage)
-            reason, hint = None, ""
-        else:
-            status = ExitStatus.INCOMPLETE if stop is None else stop.status
-            reason = "interrupted" if stop is None else stop.reason
-            hint = "the same command goes on" if stop is None else stop.hint
+        stop, tolerated = self._shutdown.stop, self._settings.limits.tolerated_failure_percentage
+        reason, hint, status = None, "", exit_status_of(self._standing.outcomes, tolerated)
+        if not complete:
+            reason, hint, status = reason_to_stop(stop)
         said: Closed = {"state": state, "reason": reason, "exit_status": int(status), "requests": self._api.requests}
         self._journal.record_about_run(Kind.CLOSED, said)
         await self._journal.durable()
@@ -244,12 +243,11 @@ class Orchestrator:
 
     # --- The task group ---------------------------------------------------------------------------------------------
 
-    async def _run_stages(self, until_s: float | None, submit_only: bool) -> None:
+    async def _run_stages(self, deadline: Deadline, submit_only: bool) -> None:
         if self._standing.complete:
             return
         async with anyio.create_task_group() as tasks:
-            if until_s is not None:
-                tasks.start_soon(self._stop_at_deadline, until_s)
+            tasks.start_soon(deadline.stop, self._shutdown, self._clock, self._settings.limits.drain_s)
             tasks.start_soon(self._events.work)
             tasks.start_soon(self._journal.work)
             tasks.start_soon(self._live_limits.work)
@@ -282,18 +280,8 @@ class Orchestrator:
             await self._over.wait()
             tasks.cancel_scope.cancel()
 
-    async def _stop_at_deadline(self, until_s: float) -> None:
-        """Ends creating, and the rest after the time to drain. Looks at the wall clock again and again: it may be set,
-        and the machine may have slept."""
-        while (left_s := until_s - self._clock.wall_s()) > 0:  # noqa: ASYNC110 - a clock sets no event
-            await anyio.sleep(min(left_s, 1.0))
-        over = Stop("the time that was given is over", collects=True)
-        self._shutdown.ask(over)
-        await anyio.sleep(self._settings.limits.drain_s)
-        self._shutdown.ask(replace(self._shutdown.stop or over, collects=False))
-
     def _stop_at_too_many_failures(self) -> None:
-        """Judged by what this run asked itself."""
+        """Reused outcomes don't count: only what this run asked for itself."""
         reused = self._run.reused
         outcomes = self._standing.outcomes - Counter({} if reused is None else reused.counts)
         stop = too_many_failures(outcomes, self._settings.limits.stop_at_failure_percentage)
@@ -304,7 +292,7 @@ class Orchestrator:
         self._budget.restore(self._standing.sums[CREDITS], len(self._standing.open))
 
     def _discovered_limits(self) -> dict[str, float]:
-        """The limits that the API was found to have below those that we were told."""
+        """The limits of the API that were found to be lower than the configured ones."""
         limits = {
             "requests_per_s": self._gate.discovered_per_s,
             "creates_per_s": self._gate.discovered_creates_per_s,
@@ -326,7 +314,7 @@ class Orchestrator:
             self._account_for_end(fact)
 
     def _announce_limits(self) -> None:
-        """Tells limits once the journal has written them down: smaller changes are no news."""
+        """Notifies observers of limits that the journal has written down; it leaves small changes out."""
         written, announced = self._standing.found, self._announced_limits
         if written is announced:
             return
@@ -348,13 +336,14 @@ class Orchestrator:
             self._over.set()
 
     async def _start_stages(self, tasks: TaskGroup, submit_only: bool) -> None:
-        """Makes the streams and the tasks between them: without a pause, so that each stream has a task to close it."""
+        """Creates the streams, and the tasks that own their ends. Nothing is awaited in between, so that no
+        cancellation leaves a stream without a task that closes it."""
         known = await known_project(self._standing, self._plan)
         settings, limits, context = self._settings, self._settings.limits, self._context
         intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
         submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
         finished_send, finished = anyio.create_memory_object_stream[Job](UNCOLLECTED_MAX)
-        ambiguous_send, ambiguous = anyio.create_memory_object_stream[Ambiguous](float("inf"))  # bounded by the slots
+        ambiguous_send, ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](UNBOUNDED)  # each holds a slot
 
         evidence = Evidence(settings.specs, settle_s=limits.settle_s, clock_spread_s=limits.clock_spread_s)
         job_list = JobList(self._api)
@@ -393,7 +382,7 @@ class Orchestrator:
         finished.close()
 
     def _learn_from_first_page(self, evidence: Evidence, page: JobPage) -> None:
-        """What is listed before this process has made a job tells the server's time, and is no job of this process."""
+        """Jobs that are listed before this process created any tell the server's time, and are none of its own."""
         evidence.record_listed_before_creates((view.job_id for view in page.jobs), anyio.current_time())
         if (server_s := server_s_of(page)) is not None:
             self._journal.learn_listed_s(server_s)

@@ -14,7 +14,7 @@ class Progress:
 
     Attributes:
         outcomes: committed files by outcome; types: by type.
-        in_flight: jobs that hold a slot; in_doubt: attempts that are being reconciled.
+        in_flight: jobs that hold a slot; ambiguous: creates of which it is unknown whether they were accepted.
         jobs_left_s: seconds that all of these still take, by what the run learned; None where nobody knows.
         waiting_s: seconds for which nothing is sent; down: because the API answers nothing, and not because it asked
             for fewer requests; paused: because somebody asked for no new jobs.
@@ -29,7 +29,7 @@ class Progress:
     jobs: int
     in_flight: int
     slots: int
-    in_doubt: int
+    ambiguous: int
     requests: int
     waiting_s: float
     down: bool

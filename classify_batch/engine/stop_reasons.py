@@ -1,4 +1,4 @@
-"""Stops that the run itself is the reason for."""
+"""Why a run stops or ended, where no signal and no deadline asked for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from classify_batch.errors import ClassifyBatchError, ExitStatus, the_cause
 from classify_batch.rundir.manifest_json import failed_percentage
 
 JUDGED_FILES_MIN = 100
-"""Fewer files say nothing about a percentage."""
+"""With fewer files, a percentage says nothing."""
 
 
 def too_many_failures(outcomes: Mapping[str, int], allowed_percentage: float) -> Stop | None:
@@ -23,8 +23,15 @@ def too_many_failures(outcomes: Mapping[str, int], allowed_percentage: float) ->
 
 
 def broken_off(error: Exception) -> Stop:
-    """The stop that a manifest tells of after an error that nobody caught."""
+    """The stop that is recorded after an error that nothing handled."""
     cause = the_cause(error) if isinstance(error, BaseExceptionGroup) else error
     if isinstance(cause, ClassifyBatchError):
         return Stop.because(cause)
-    return Stop(f"a fault of classify-batch itself ({type(cause).__name__})", ExitStatus.BUG, "report it")
+    return Stop(f"an internal error of classify-batch ({type(cause).__name__})", ExitStatus.BUG, "report it")
+
+
+def reason_to_stop(stop: Stop | None) -> tuple[str, str, ExitStatus]:
+    """Why a run ended incomplete, a hint what to do, and its exit status. None: its task was cancelled."""
+    if stop is None:
+        return "interrupted", "the same command goes on", ExitStatus.INCOMPLETE
+    return stop.reason, stop.hint, stop.status

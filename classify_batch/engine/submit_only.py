@@ -1,7 +1,7 @@
-"""Submit now, collect later: makes as many jobs as may be out at once, and leaves them to a later process.
+"""Submit now, collect later: creates as many jobs as may be in flight at once, and leaves them to a later process.
 
-A create whose answer was lost holds a slot, and may be a job: which it is can often be told only when that job has
-ended, hours later. So nobody waits for that here; a later process finds the doubt in the journal, and settles it.
+An ambiguous create holds a slot, and may have made a job. Which job often shows only in that job's results, hours
+later. So this process doesn't wait for it: a later one finds the create in the journal, and reconciles it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ EVERY_S = 0.05
 PATIENCE_S = 5.0
 """What is on its way when no more jobs are made has so long to become one, or to be given back."""
 
-DOUBTS_S = 2.0
-"""So long creates in doubt are waited for when all else is out: some are settled at once, and may go out again."""
+AMBIGUOUS_S = 2.0
+"""How long ambiguous creates are waited for when all others have made their jobs: some are reconciled at once, and sent
+again."""
 
 
 COLLECT_LATER = "`classify-batch resume DIR` collects, any hour later"
@@ -61,8 +62,8 @@ class SubmitOnly:
     async def _stop_when_submitted(self) -> None:
         while self._shutdown.creating and not self._all_submitted():  # noqa: ASYNC110 - these set no event together
             await anyio.sleep(EVERY_S)
-        with anyio.move_on_after(DOUBTS_S):
-            while self._shutdown.creating and not (self._all_submitted() and not self._reconciler.doubts):  # noqa: ASYNC110
+        with anyio.move_on_after(AMBIGUOUS_S):
+            while self._shutdown.creating and not (self._all_submitted() and not self._reconciler.ambiguous_attempts):  # noqa: ASYNC110
                 await anyio.sleep(EVERY_S)
         stop = self._shutdown.stop  # somebody else's reason counts
         self._shutdown.ask(self._stop_reason)  # what waits for room is given back
@@ -73,19 +74,19 @@ class SubmitOnly:
 
     @property
     def _stop_reason(self) -> Stop:
-        words = f"{self._standing.jobs_out:,} jobs are out, and are left to a later process"
-        if doubts := self._reconciler.doubts:
-            words += f"; {doubts:,} more creates are in doubt, since their answers were lost: it finds out about them"
+        words = f"{self._standing.jobs_out:,} jobs are in flight, and are left to a later process"
+        if ambiguous := self._reconciler.ambiguous_attempts:
+            words += f"; of {ambiguous:,} more creates it is unknown whether they were accepted: that process finds out"
         return Stop(words, hint=COLLECT_LATER, collects=True)
 
     @property
     def _jobs_being_created(self) -> int:
-        """Attempts on their way to a job; one that waits for credits is on no way, and one in doubt is on none of
-        ours."""
-        return self._slots.taken - self._standing.jobs_out - self._reconciler.doubts - self._budget.waiting
+        """Attempts on their way to a job; without those that wait for credits, and without ambiguous ones: this process
+        doesn't wait for either."""
+        return self._slots.taken - self._standing.jobs_out - self._reconciler.ambiguous_attempts - self._budget.waiting
 
     def _all_submitted(self) -> bool:
         """Whether no more jobs can be made for now. Where the plan allows no more, the rest waits for room in vain."""
-        if self._standing.jobs_out + self._reconciler.doubts >= self._slots.total:
+        if self._standing.jobs_out + self._reconciler.ambiguous_attempts >= self._slots.total:
             return self._jobs_being_created <= 0 or self._slots.discovered is not None
         return self._jobs_being_created <= 0 and (self._feed.exhausted or self._budget.waiting)

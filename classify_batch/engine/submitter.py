@@ -1,11 +1,11 @@
-"""Makes jobs of attempts: the one place that may cost money.
+"""Creates a job for each attempt: the one place that may cost money.
 
-The intent is durable before the POST leaves. After that an attempt is in one of four hands: the poller's (accepted),
-the reconciler's (perhaps accepted), the plan's again (surely refused), or still ours (surely not accepted, or repeated
-under its transaction ID: tried again under the same attempt).
+The intent is durable before the POST leaves. After the call, an attempt goes to the poller (accepted), to the
+reconciler (unknown whether accepted), back to the work queue (refused), or it is tried again here under the same
+attempt (certainly not accepted, or repeated under its transaction ID).
 
-Once one of an attempt's calls may have been accepted, the attempt may have been: that a later call is refused proves
-nothing of the earlier one.
+Once one call of an attempt may have been accepted, the attempt may have been: a later call that is refused proves
+nothing about the earlier one.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.events import CreateAmbiguous
 from classify_batch.lifecycle import Submitted, Submitting, halves, remainder
 from classify_batch.limits.retry import retry_transient
-from classify_batch.model import Ambiguous, Attempt, Failure, Job, JobView, Part
+from classify_batch.model import AmbiguousCreate, Attempt, Failure, Job, JobView, Part
 from classify_batch.ports import Clock, Journal
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import FailureCode, Kind
 
 PLAN_FULL_WAIT_S = 15.0
 PLAN_FULL_ATTEMPTS_MAX = 40
-"""Ten minutes in which none of our jobs made room: others fill the plan, or a count by the month is used up."""
+"""That is ten minutes in which none of our jobs made room: others fill the plan, or a monthly count is used up."""
 
 AMBIGUOUS_CALLS_MAX = 2
-"""So often in a row a create is repeated under its transaction ID though its answers get lost. Then the list is looked
-at: it may show the job, and for how long a server knows a transaction again, nobody says."""
+"""So often a create is repeated under its transaction ID when its answers get lost. Then the list is read: it may show
+the job, and nothing documents for how long the server remembers a transaction."""
 
 _VENDORS_WORDS = re.compile(r"\bFile ID (\S+) is not in\b")
-"""`File ID … is not in Project ID …`: any other word of it may be some file's ID, too."""
+"""`File ID … is not in Project ID …`: only this word is the file's ID; another word may be the ID of another file."""
 
 _PUNCTUATION = "\"'`.,;:!?()[]{}<>…"
-"""What may stand around an ID in a sentence. An ID may hold any of it: it is compared as a whole, never looked for."""
+"""What may stand around an ID in a sentence. An ID may contain any of it, so words are compared as a whole."""
 
 
 class _NoMoreCreatesError(Exception):
@@ -49,10 +49,10 @@ class _NoMoreCreatesError(Exception):
 
 
 class Submitter:
-    """One of several workers over the same streams."""
+    """One for all submitting tasks of a run: each runs `work` over its own clones of the streams."""
 
     def __init__(self, context: EngineContext, project: ProvenProject, project_id: str | None) -> None:
-        """`project`: that of the key; `project_id`: that of the run's jobs so far; None: none is known."""
+        """`project`: the project of the key; `project_id`: that of the run's jobs so far, None where none is known."""
         self._context = context
         self._api = context.api
         self._journal = context.journal
@@ -64,24 +64,24 @@ class Submitter:
         self._accept_s = context.settings.accept_s
         self._project = project
         self._project_id = project_id
-        self._place_queue = anyio.Lock()
-        self._ambiguity_told = False
+        self._plan_full_queue = anyio.Lock()
+        self._ambiguity_warned = False
         self._no_job_since: tuple[int, float] | None = None
 
     async def work(
         self,
         intake: ObjectReceiveStream[Attempt],
         submitted: ObjectSendStream[Job],
-        ambiguous: ObjectSendStream[Ambiguous],
+        ambiguous: ObjectSendStream[AmbiguousCreate],
     ) -> None:
-        """Takes attempts, each of which holds a slot, until the stream ends."""
+        """Submits attempts, each of which holds a slot, until the stream ends."""
         async with intake, submitted, ambiguous:
             await self._wait_for_project()
             async for attempt in intake:
                 await self._submit_attempt(attempt, submitted, ambiguous)
 
     async def _wait_for_project(self) -> None:
-        """Waits until creates may leave; in a run that stops they are given back."""
+        """Waits until the project is proven, or the run stops: then the attempts are returned unsent."""
         async with anyio.create_task_group() as tasks:
 
             async def give_up() -> None:
@@ -93,7 +93,7 @@ class Submitter:
             tasks.cancel_scope.cancel()
 
     async def _submit_attempt(
-        self, attempt: Attempt, submitted: ObjectSendStream[Job], ambiguous: ObjectSendStream[Ambiguous]
+        self, attempt: Attempt, submitted: ObjectSendStream[Job], ambiguous: ObjectSendStream[AmbiguousCreate]
     ) -> None:
         with _Intent(self._journal, self._clock, self._shutdown, attempt, self._project.project_id) as intent:
             try:
@@ -101,8 +101,8 @@ class Submitter:
             except _NoMoreCreatesError:
                 self._return_unsent(intent.attempt)
             except ApiError as error:
-                if (doubt := self._ambiguity_after(intent.attempt, error)) is not None:
-                    await ambiguous.send(doubt)
+                if (create := self._as_ambiguous_create(intent.attempt, error)) is not None:
+                    await ambiguous.send(create)
                 else:
                     self._end_refused(intent.attempt, error)
             else:
@@ -111,31 +111,32 @@ class Submitter:
                     return
                 await submitted.send(job)
                 if not self._api.idempotent:
-                    await self._journal.durable()  # or a later process has to ask the API whose job it is
+                    await self._journal.durable()  # else a later process would have to reconcile it
 
-    def _ambiguity_after(self, attempt: Attempt, error: ApiError) -> Ambiguous | None:
-        """What the reconciler has to find out after a create that made no job for certain, if anything."""
+    def _as_ambiguous_create(self, attempt: Attempt, error: ApiError) -> AmbiguousCreate | None:
+        """What the reconciler has to find out after a failed create; None where it was certainly not accepted."""
         left_s = anyio.current_time()
-        if error.verdict is Verdict.DOUBTFUL:
+        if error.verdict is Verdict.AMBIGUOUS:
             self._note_ambiguous_create(attempt, error)
-            return Ambiguous(attempt, left_s, self._accept_s)
+            return AmbiguousCreate(attempt, left_s, self._accept_s)
         if error.verdict is Verdict.REFUSED and attempt.ambiguous and self._api.idempotent:
-            return Ambiguous(attempt, left_s, self._accept_s, refusal=str(error))
+            return AmbiguousCreate(attempt, left_s, self._accept_s, refusal=str(error))
         return None
 
     async def _create_job(self, intent: _Intent) -> JobView:
-        """A create call; patient with a plan that allows no more jobs at once."""
+        """Creates the job. Where the plan allows no more jobs at once, it waits for one to end."""
         try:
             return await self._call_create(intent)
         except ApiError as error:
             if error.verdict is not Verdict.PLAN_FULL:
                 raise
         self._slots.full()
-        async with self._place_queue:
+        async with self._plan_full_queue:
             return await self._create_when_plan_has_room(intent)
 
     async def _create_when_plan_has_room(self, intent: _Intent) -> JobView:
-        """Tries again whenever one of our jobs has ended, one attempt at a time; gives up where none has for long."""
+        """Tries again whenever one of our jobs has ended, one attempt at a time; gives up when none has for ten
+        minutes."""
         tries = 0
         while True:
             try:
@@ -147,11 +148,12 @@ class Submitter:
                     words, hint = str(error), "wait for the plan's count, or raise it"
                     raise ApiError("create", Verdict.PERSON, words, status=error.status, hint=hint) from error
             tries = (
-                0 if await self._wait_for_a_free_place(PLAN_FULL_WAIT_S) or self._journal.jobs_in_flight else tries + 1
+                0 if await self._wait_for_job_to_end(PLAN_FULL_WAIT_S) or self._journal.jobs_in_flight else tries + 1
             )
 
-    async def _wait_for_a_free_place(self, within_s: float) -> bool:
-        """Waits for one of our jobs to end; no longer when no more are to be made, so that whoever waits gives up."""
+    async def _wait_for_job_to_end(self, within_s: float) -> bool:
+        """Waits for one of our jobs to end, for at most `within_s`, and only while creates may leave. Whether one
+        ended."""
         ended = False
         with anyio.move_on_after(within_s):
             async with anyio.create_task_group() as tasks:
@@ -176,7 +178,8 @@ class Submitter:
             raise
 
     def _record_accepted(self, attempt: Attempt, view: JobView) -> Job | None:
-        """The attempt's job; None where the API named one that another attempt has."""
+        """Records the attempt's job. None where the API returned a job that belongs to another attempt: the run
+        stops."""
         holder = self._journal.holder_of(view.job_id)
         if holder not in (None, attempt.key):
             self._leave_to_later_process(attempt)
@@ -199,27 +202,27 @@ class Submitter:
         return Job(attempt, view.job_id, at_s)
 
     def _check_server_clocks(self, attempt: Attempt, view: JobView) -> None:
-        """A job that is older than one that was read before its create left was stamped by another clock of the
-        server's. By more than is allowed for: then no time can exclude a job."""
+        """Our job can't be older than a job that was read before its create left. If it is, by more than
+        `limits.clock_spread_s`, the server's clocks disagree, and no time excludes a job from now on."""
         created_at_s, server_s = view.created_at_s, attempt.server_s
         if created_at_s is None or server_s is None or created_at_s >= server_s - self._limits.clock_spread_s:
             return
         if not self._journal.times_apart:
             self._context.warn(
                 f"the server's clocks disagree by more than limits.clock_spread_s ({self._limits.clock_spread_s:g} s): "
-                f"job {clean(view.job_id)} is told to be older than a job that was there before it"
+                f"job {clean(view.job_id)} seems older than a job that was there before it"
             )
         self._journal.tell_times_apart()
 
     def _note_ambiguous_create(self, attempt: Attempt, error: ApiError) -> None:
-        """Doubts are settled one by one; creates that bring nothing else are an API that is down for creates, though it
-        may be read."""
+        """Single ambiguous creates are reconciled. Where for long no create makes a job, the API is down for creates,
+        though it can be read: the run stops."""
         self._context.events.notify(CreateAmbiguous(attempt.key.chunk, attempt.key.attempt, str(error)))
-        if not self._ambiguity_told:
+        if not self._ambiguity_warned:
             self._context.warn(
                 f"it is unknown whether a create was accepted: its job is looked for before it is sent again ({error})"
             )
-        self._ambiguity_told = True
+        self._ambiguity_warned = True
         made, now_s = self._journal.jobs_made, anyio.current_time()
         if self._no_job_since is None or self._no_job_since[0] != made:
             self._no_job_since = made, now_s
@@ -248,8 +251,8 @@ class Submitter:
         self._shutdown.ask(Stop.because(error, collects=collects))
 
     def _return_unsent(self, attempt: Attempt) -> None:
-        """It goes out no more in this process. Where none of its calls can have been accepted, a later process sends it
-        without having to ask the API first; otherwise it stays open, and that process finds out."""
+        """Ends an attempt that this process doesn't send any more. Where none of its calls can have been accepted, its
+        files are planned again; otherwise it stays open, and a later process reconciles it."""
         if attempt.ambiguous or self._api.idempotent:
             self._leave_to_later_process(attempt)
             return
@@ -264,7 +267,7 @@ class Submitter:
 
 
 class _Intent:
-    """An attempt on its way out: written down once, durably, right before the first byte of the first call leaves."""
+    """Makes an attempt's intent durable once, right before the first byte of its first call leaves."""
 
     def __init__(
         self, journal: Journal, clock: Clock, shutdown: Shutdown, attempt: Attempt, project_id: str | None
@@ -284,7 +287,7 @@ class _Intent:
         self.mark_answered(ambiguous=False)
 
     def mark_answered(self, *, ambiguous: bool) -> None:
-        """`ambiguous`: whether the call that has come back may have been accepted."""
+        """The call has returned. `ambiguous`: whether it may have been accepted all the same."""
         self._unanswered_call.close()
         if ambiguous:
             self.ambiguous_calls += 1
@@ -310,8 +313,10 @@ class _Intent:
 
 
 def as_ambiguous(error: ApiError) -> ApiError:
-    """The same error of a call that is no longer simply repeated."""
-    return ApiError(error.call, Verdict.DOUBTFUL, str(error), status=error.status, detail=error.detail, hint=error.hint)
+    """The same error, of a call that must not be repeated any more."""
+    return ApiError(
+        error.call, Verdict.AMBIGUOUS, str(error), status=error.status, detail=error.detail, hint=error.hint
+    )
 
 
 def stop_for_shared_job(job_id: str) -> Stop:
@@ -323,8 +328,8 @@ def stop_for_shared_job(job_id: str) -> Stop:
 
 
 def settle_refusal(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tuple[Part, ...]]:
-    """What follows when the API said no: the files that it named fail and the rest goes out again; where it named none,
-    the halves do, down to the file at fault."""
+    """What follows a refusal: the files that it names fail, and the rest is sent again. Where it names none, both
+    halves are sent again, down to the single file that is refused."""
     words = f"HTTP {error.status}: {error.detail}"
     named = positions_named_in(attempt, error)
     if not named and len(attempt.positions) == 1:

@@ -25,7 +25,7 @@ def jobs_left_s(
     """
     if poller is None or reconciler is None or gate.broken:
         return None
-    ambiguous = reconciler.doubts
+    ambiguous = reconciler.ambiguous_attempts
     to_be_made = max(0, slots.taken - poller.jobs_in_flight - ambiguous) + (not feed.exhausted)
     if gate.paused and to_be_made:
         return None

@@ -1,4 +1,4 @@
-"""What goes in: what an earlier process left open, what goes out again, and then the plan."""
+"""Makes attempts of what is to be sent: open attempts of earlier processes, parts to send again, and then the plan."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import DamagedError, ExitStatus
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
-from classify_batch.model import Ambiguous, Attempt, AttemptKey, FirstAnswer, Job, Part
+from classify_batch.model import AmbiguousCreate, Attempt, AttemptKey, FirstAnswer, Job, Part
 from classify_batch.ports import RunStore
 from classify_batch.rundir.cost import Price
 from classify_batch.rundir.journal.line import DAMAGED_HINT
@@ -29,7 +29,7 @@ class WorkQueue:
     """Makes attempts of parts, each with its slot and its credits.
 
     Attributes:
-        exhausted: whether there is nothing to go out at the moment.
+        exhausted: whether nothing waits to be sent at the moment.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class WorkQueue:
         self.exhausted = False
 
     def again(self, parts: Iterable[Part]) -> None:
-        """Takes parts that go out again: before what was never out."""
+        """Queues parts that are sent again, before all that was never sent."""
         self._requeued.extend(parts)
         self.exhausted = False
         self._news.set()
@@ -68,15 +68,15 @@ class WorkQueue:
     async def take_up(
         self,
         submitted: ObjectSendStream[Job],
-        ambiguous: ObjectSendStream[Ambiguous],
+        ambiguous: ObjectSendStream[AmbiguousCreate],
         *,
         left_s: float,
         accept_s: float,
     ) -> None:
-        """Hands the attempts that an earlier process left open to those who go on with them.
+        """Sends the attempts that an earlier process left open to the poller or to the reconciler.
 
-        There may be more than are allowed to be out now: each waits for its slot, so that memory holds the files of no
-        more jobs than that, and nothing new goes out before all have one.
+        There may be more of them than may be in flight now: each waits for a slot, so that memory holds the files of no
+        more jobs than that, and nothing new is sent before each has one.
 
         Args:
             left_s: the event loop's time from which on no call of an earlier process can leave: when this one took the
@@ -88,14 +88,14 @@ class WorkQueue:
                 await self._slots.acquire()
                 attempt = await self._resume_attempt(key, left)
                 if left.job_id is None:
-                    await ambiguous.send(Ambiguous(attempt, left_s, accept_s))
+                    await ambiguous.send(AmbiguousCreate(attempt, left_s, accept_s))
                 else:
                     since_s = left.submitted_at_s or left.since_s
                     await submitted.send(Job(attempt, left.job_id, since_s, timed=False, reopened=left.reopened))
         self._all_taken_up.set()
 
     async def work(self, intake: ObjectSendStream[Attempt]) -> None:
-        """Sends attempts for as long as the run lasts, or creates."""
+        """Sends attempts to the submitters for as long as the run creates jobs."""
         async with intake, aclosing(self._parts_to_send()) as parts:
             await self._all_taken_up.wait()
             async for part, chunk_file_ids in parts:
@@ -110,7 +110,7 @@ class WorkQueue:
                 await intake.send(await self._new_attempt(key, part, chunk_file_ids, credits))
 
     async def _parts_to_send(self) -> AsyncGenerator[tuple[Part, list[str]], None]:
-        """What goes out, with its whole chunk's file IDs: parts that go out again first, then the plan."""
+        """What is to be sent, with the file IDs of its whole chunk: queued parts first, then the plan."""
         async with aclosing(self._plan.stream(wanted=self._standing.is_planned)) as chunks:
             async for number, chunk_file_ids in chunks:
                 while self._requeued:
@@ -151,7 +151,7 @@ class WorkQueue:
         """What the first look said of each file of a second one.
 
         Raises:
-            DamagedError: it isn't there as it was written.
+            DamagedError: the first answers are not there as they were written.
         """
         if part.first is None:
             return {}
@@ -169,7 +169,7 @@ class WorkQueue:
 
 
 def accepted_first(item: tuple[AttemptKey, OpenAttempt]) -> bool:
-    """Jobs that may have ended give their slots back soon; those behind them wait for that."""
+    """Sorts accepted attempts first: their jobs may have ended, and give their slots to the others soon."""
     return item[1].job_id is None
 
 

@@ -257,7 +257,7 @@ class ApiClient:
 
     def as_repeatable(self, error: ApiError) -> ApiError:
         """The error of a create that may be sent again, though it is unknown whether it was accepted."""
-        if error.verdict is not Verdict.DOUBTFUL:
+        if error.verdict is not Verdict.AMBIGUOUS:
             return error
         return ApiError(
             error.call,

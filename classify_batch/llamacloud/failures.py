@@ -27,9 +27,9 @@ class Symptom(StrEnum):
 
 _CREATE_SYMPTOMS = {
     Symptom.NO_CONNECTION: Verdict.LATER,
-    Symptom.NO_ANSWER: Verdict.DOUBTFUL,
-    Symptom.TIMEOUT: Verdict.DOUBTFUL,
-    Symptom.UNREADABLE: Verdict.DOUBTFUL,
+    Symptom.NO_ANSWER: Verdict.AMBIGUOUS,
+    Symptom.TIMEOUT: Verdict.AMBIGUOUS,
+    Symptom.UNREADABLE: Verdict.AMBIGUOUS,
 }
 
 _CREATE_STATUSES = {
@@ -38,8 +38,8 @@ _CREATE_STATUSES = {
     402: Verdict.NO_CREDIT,
     403: Verdict.KEY_REFUSED,
     # 408 and 409 don't say whether the API had accepted the job by then.
-    408: Verdict.DOUBTFUL,
-    409: Verdict.DOUBTFUL,
+    408: Verdict.AMBIGUOUS,
+    409: Verdict.AMBIGUOUS,
     413: Verdict.REFUSED,
     422: Verdict.REFUSED,
     425: Verdict.LATER,
@@ -78,7 +78,7 @@ def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object
     if status in statuses:
         return statuses[status]
     if status >= 500:
-        return Verdict.DOUBTFUL if call == CREATE else Verdict.LATER
+        return Verdict.AMBIGUOUS if call == CREATE else Verdict.LATER
     return Verdict.PERSON
 
 

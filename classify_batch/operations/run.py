@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 
 from classify_batch.clock import SystemClock
+from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.progress import Progress
 from classify_batch.engine.shutdown import Shutdown
@@ -119,9 +120,9 @@ async def arun(
             reuse,
             retry_failed,
             until_s,
-            submit_only,
-            on_progress,
-            observers,
+            submit_only=submit_only,
+            on_progress=on_progress,
+            observers=observers,
         ),
         Shutdown(),
     )
@@ -133,7 +134,7 @@ async def carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResul
 
 
 async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResult:
-    path, settings = request.run_dir, request.settings
+    path, settings, deadline = request.run_dir, request.settings, request.deadline_from(anyio.current_time())
     async with AsyncExitStack() as stack:
         # A complete run needs neither key nor call: it is answered before anything else is opened.
         if await claims_complete(path, retry_failed=request.retry_failed):
@@ -151,7 +152,7 @@ async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResu
         finished = await result_if_complete(found, store, path)
         if finished is not None and not retries:
             return finished
-        return await run_engine(replace(request, retry_failed=retries), resources, shutdown, store, found)
+        return await run_engine(replace(request, retry_failed=retries), deadline, resources, shutdown, store, found)
 
 
 async def _open_run(
@@ -170,7 +171,12 @@ async def _open_run(
 
 
 async def run_engine(
-    request: RunRequest, resources: RunResources, shutdown: Shutdown, store: DiskStore, found: RunOnDisk
+    request: RunRequest,
+    deadline: Deadline,
+    resources: RunResources,
+    shutdown: Shutdown,
+    store: DiskStore,
+    found: RunOnDisk,
 ) -> RunResult:
     """Runs the engine until the run is complete, or has to stop."""
     if webhooks := other_webhooks(found.run, request.settings):
@@ -185,7 +191,7 @@ async def run_engine(
     )
     async with reporting_progress(orchestrator, request.on_progress):
         ending = await orchestrator.run(
-            retry_failed=request.retry_failed, until_s=request.until_s, submit_only=request.submit_only
+            retry_failed=request.retry_failed, deadline=deadline, submit_only=request.submit_only
         )
     return RunResult(
         request.run_dir, ending.state, ending.exit_status, ending.reason or "", ending.hint, dict(ending.manifest)

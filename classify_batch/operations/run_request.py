@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.progress import Progress
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.operations.reuse.earlier_runs import Reuse
@@ -19,7 +21,8 @@ class RunRequest:
 
     Attributes:
         source: where the file IDs come from; None: the directory holds the run already.
-        until_s: seconds since the epoch.
+        until_s: when creating jobs ends, in seconds since the epoch: a time of day, that follows the wall clock.
+        max_runtime_s: after how many seconds creating jobs ends, whatever becomes of the wall clock.
         observers: each is given every event (see events.py).
     """
 
@@ -30,6 +33,14 @@ class RunRequest:
     reuse: Reuse = ()
     retry_failed: bool = False
     until_s: float | None = None
+    max_runtime_s: float | None = None
     submit_only: bool = False
     on_progress: Callable[[Progress], None] | None = None
     observers: Sequence[Observer] = ()
+
+    def deadline_from(self, began_s: float) -> Deadline:
+        """`began_s`: when the request began, by the event loop's clock."""
+        return Deadline(
+            math.inf if self.until_s is None else self.until_s,
+            math.inf if self.max_runtime_s is None else began_s + self.max_runtime_s,
+        )

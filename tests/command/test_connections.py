@@ -190,7 +190,7 @@ async def test_a_create_is_ambiguous_where_the_server_hangs_up(encrypted: bool) 
 
     for talk in (listen_and_leave, listen_and_reset, be_silent):
         async with serving(talk, certified() if encrypted else None) as url, calling(url, timeout_s=0.3) as api:
-            assert await refused(api.create(sending(["a"]), nothing)) is Verdict.DOUBTFUL
+            assert await refused(api.create(sending(["a"]), nothing)) is Verdict.AMBIGUOUS
             assert await refused(api.get("j")) is Verdict.LATER
 
 

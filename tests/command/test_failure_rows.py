@@ -159,7 +159,7 @@ PERHAPS_ACCEPTED: dict[str, Write] = {
 async def test_a_create_is_ambiguous_where_the_answer_says_nothing(write: Write) -> None:
     """It may have been accepted, and is never simply sent again; whatever only reads is asked again."""
     async with serving(write) as server:
-        assert (await judged(server.url, "create")).verdict is Verdict.DOUBTFUL
+        assert (await judged(server.url, "create")).verdict is Verdict.AMBIGUOUS
         assert len(server.requests) == 1
         for call in ("get", "list", "results"):
             assert (await judged(server.url, call)).verdict is Verdict.LATER
@@ -169,7 +169,7 @@ async def test_a_create_is_ambiguous_where_the_answer_says_nothing(write: Write)
 async def test_a_create_is_ambiguous_where_no_answer_comes_in_time(write: Write) -> None:
     """Neither a server that is silent nor one that stops in the middle holds a call up for ever."""
     async with serving(write) as server:
-        assert (await judged(server.url, "create", timeout_s=0.15)).verdict is Verdict.DOUBTFUL
+        assert (await judged(server.url, "create", timeout_s=0.15)).verdict is Verdict.AMBIGUOUS
         assert (await judged(server.url, "get", timeout_s=0.15)).verdict is Verdict.LATER
 
 
@@ -190,15 +190,15 @@ async def test_a_refused_connection_is_not_ambiguous() -> None:
         (402, Verdict.NO_CREDIT, Verdict.NO_CREDIT, ExitStatus.PERSON),
         (403, Verdict.KEY_REFUSED, Verdict.KEY_REFUSED, ExitStatus.PERSON),
         (404, Verdict.PERSON, Verdict.MISSING, None),
-        (408, Verdict.DOUBTFUL, Verdict.LATER, ExitStatus.INCOMPLETE),
-        (409, Verdict.DOUBTFUL, Verdict.LATER, ExitStatus.INCOMPLETE),
+        (408, Verdict.AMBIGUOUS, Verdict.LATER, ExitStatus.INCOMPLETE),
+        (409, Verdict.AMBIGUOUS, Verdict.LATER, ExitStatus.INCOMPLETE),
         (413, Verdict.REFUSED, Verdict.REFUSED, ExitStatus.INCOMPLETE),
         (422, Verdict.REFUSED, Verdict.REFUSED, ExitStatus.INCOMPLETE),
         (429, Verdict.LATER, Verdict.LATER, ExitStatus.INCOMPLETE),
-        (500, Verdict.DOUBTFUL, Verdict.LATER, ExitStatus.INCOMPLETE),
-        (502, Verdict.DOUBTFUL, Verdict.LATER, ExitStatus.INCOMPLETE),
-        (503, Verdict.DOUBTFUL, Verdict.LATER, ExitStatus.INCOMPLETE),
-        (504, Verdict.DOUBTFUL, Verdict.LATER, ExitStatus.INCOMPLETE),
+        (500, Verdict.AMBIGUOUS, Verdict.LATER, ExitStatus.INCOMPLETE),
+        (502, Verdict.AMBIGUOUS, Verdict.LATER, ExitStatus.INCOMPLETE),
+        (503, Verdict.AMBIGUOUS, Verdict.LATER, ExitStatus.INCOMPLETE),
+        (504, Verdict.AMBIGUOUS, Verdict.LATER, ExitStatus.INCOMPLETE),
     ],
 )
 async def test_each_http_status_has_its_verdict(
@@ -310,7 +310,7 @@ async def test_a_body_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatc
             assert tracemalloc.get_traced_memory()[1] < 100_000_000
         finally:
             tracemalloc.stop()
-        assert error.verdict is Verdict.DOUBTFUL
+        assert error.verdict is Verdict.AMBIGUOUS
         assert "1000000 bytes" in str(error)
         assert (await judged(server.url, "results")).verdict is Verdict.LATER
 

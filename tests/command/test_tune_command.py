@@ -118,7 +118,7 @@ def test_submit_only_creates_jobs_that_resume_collects(work: Path) -> None:
     told = ("--submit-only", "--jobs-in-flight", "0", "--json")
     done = command("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir, *told)
     assert done.returncode == 75, done.stderr
-    assert "200 jobs are out" in done.stderr
+    assert "200 jobs are in flight" in done.stderr
     assert f"classify-batch resume {run_dir}" in done.stderr
     manifest = json.loads(done.stdout.splitlines()[-1])
     assert (manifest["state"], manifest["jobs"], sum(manifest["counts"].values())) == ("incomplete", 200, 0)

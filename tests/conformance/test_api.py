@@ -311,7 +311,7 @@ async def test_a_lost_create_answer_leaves_one_job_paid_once(version: str, what:
         server.set_faults(**lost)
         attempt = attempt_at("a")
         error = await refused(api.create(attempt, nothing))
-        assert error.verdict is (Verdict.LATER if api.idempotent else Verdict.DOUBTFUL)
+        assert error.verdict is (Verdict.LATER if api.idempotent else Verdict.AMBIGUOUS)
         assert error.ambiguous
         read_error = await refused(api.list_page(page_size=10))
         assert (read_error.verdict, read_error.ambiguous) == (Verdict.LATER, False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain
-from classify_batch.engine.reconciler.evidence import Doubt, Evidence
+from classify_batch.engine.reconciler.evidence import AmbiguousAttempt, Evidence
 from classify_batch.engine.reconciler.match import digests_of
 from classify_batch.model import Attempt, AttemptKey, JobView
 from classify_batch.ports import NamedFor
@@ -53,25 +53,27 @@ class Evidence02(Evidence):
 
     # --- What happens -----------------------------------------------------------------------------------------------
 
-    def add(self, doubt: Doubt) -> None:
-        self.doubts[doubt.attempt.key] = doubt
-        self._old[doubt.attempt.key] = OldDoubt(doubt.attempt)
+    def add(self, ambiguous: AmbiguousAttempt) -> None:
+        self.unsettled[ambiguous.attempt.key] = ambiguous
+        self._old[ambiguous.attempt.key] = OldDoubt(ambiguous.attempt)
 
-    def remove(self, doubt: Doubt) -> None:
-        del self.doubts[doubt.attempt.key]
-        del self._old[doubt.attempt.key]
-        if not self.doubts:
+    def remove(self, ambiguous: AmbiguousAttempt) -> None:
+        del self.unsettled[ambiguous.attempt.key]
+        del self._old[ambiguous.attempt.key]
+        if not self.unsettled:
             self._dismissed.clear()
 
     def begin_list_reading(self, now_s: float) -> None:
         self._reading_s = now_s
         self.candidates.clear()
-        for doubt in self._old.values():
-            if doubt.first_look_s is None:
-                doubt.first_look_s, doubt.until_s = now_s, now_s + self._wall_offset_s
+        for ambiguous in self._old.values():
+            if ambiguous.first_look_s is None:
+                ambiguous.first_look_s, ambiguous.until_s = now_s, now_s + self._wall_offset_s
 
     def show(self, view: JobView, now_s: float) -> None:
-        if view.job_id not in self._dismissed and any(self._could_be(view, doubt) for doubt in self._old.values()):
+        if view.job_id not in self._dismissed and any(
+            self._could_be(view, ambiguous) for ambiguous in self._old.values()
+        ):
             self.candidates[view.job_id] = Candidate(view, now_s, now_s)
 
     def end_list_reading(self, *, complete: bool) -> None:
@@ -86,11 +88,11 @@ class Evidence02(Evidence):
 
     def candidates_to_poll(self) -> Iterator[Candidate]:
         """The list alone was believed. When the journal was asked, the readings are counted."""
-        for doubt in self._old.values():
-            if doubt.first_look_s is None:
+        for ambiguous in self._old.values():
+            if ambiguous.first_look_s is None:
                 continue
-            if doubt.shown is None and self._settled(doubt, self._reading_s):
-                doubt.shown = frozenset(self.candidates)
+            if ambiguous.shown is None and self._settled(ambiguous, self._reading_s):
+                ambiguous.shown = frozenset(self.candidates)
         return iter(())
 
     def candidates_to_read(self, now_s: float) -> list[Candidate]:
@@ -101,8 +103,8 @@ class Evidence02(Evidence):
         for candidate in due:
             if candidate.job_id in self._answered:
                 self._hold_against(candidate.job_id, self._answered[candidate.job_id])
-        for doubt in self._old.values():
-            doubt.last_look_s = self._reading_s if doubt.first_look_s is not None else None
+        for ambiguous in self._old.values():
+            ambiguous.last_look_s = self._reading_s if ambiguous.first_look_s is not None else None
         due = [candidate for candidate in due if candidate.job_id not in self._answered]
         return sorted(due, key=lambda each: (each.view.created_at_s or math.inf, each.job_id))
 
@@ -120,8 +122,8 @@ class Evidence02(Evidence):
         self.candidates[job_id].answered = digests_of(files)
         self._hold_against(job_id, files)
 
-    def decide(self, doubt: Doubt, now_s: float) -> Decision | None:
-        old = self._old[doubt.attempt.key]
+    def decide(self, ambiguous: AmbiguousAttempt, now_s: float) -> Decision | None:
+        old = self._old[ambiguous.attempt.key]
         best = self._best(old)
         if best is not None and old.found[best] == len(old.attempt.file_ids):
             return self._adopt(best)
@@ -131,50 +133,54 @@ class Evidence02(Evidence):
             if view.job_id not in self._dismissed | old.found.keys() and self._could_be(view, old)
         ]
         if undecided:
-            return self._give_up_when_due(doubt, now_s)
+            return self._give_up_when_due(ambiguous, now_s)
         if self._settled(old, old.last_look_s):
             return SendAgain() if best is None else self._adopt(best)
         return None
 
-    def _give_up_when_due(self, doubt: Doubt, now_s: float) -> GiveUp | None:
-        attempt = doubt.attempt
+    def _give_up_when_due(self, ambiguous: AmbiguousAttempt, now_s: float) -> GiveUp | None:
+        attempt = ambiguous.attempt
         began_s = max(attempt.since_s, attempt.waits_since_s)
         late = now_s + self._wall_offset_s - began_s > self._job_timeout_s
         return GiveUp((), "its job may be one of them") if late else None
 
     # --- Whose job is it --------------------------------------------------------------------------------------------
 
-    def _could_be(self, view: JobView, doubt: OldDoubt) -> bool:
-        if view.job_id in doubt.others or (doubt.shown is not None and view.job_id not in doubt.shown):
+    def _could_be(self, view: JobView, ambiguous: OldDoubt) -> bool:
+        if view.job_id in ambiguous.others or (ambiguous.shown is not None and view.job_id not in ambiguous.shown):
             return False
         if view.created_at_s is not None:
-            earliest_s = doubt.attempt.since_s + self._clock_skew_s - TIME_MARGIN_S
-            latest_s = doubt.until_s + self._clock_skew_s + self._settle_s + TIME_MARGIN_S
+            earliest_s = ambiguous.attempt.since_s + self._clock_skew_s - TIME_MARGIN_S
+            latest_s = ambiguous.until_s + self._clock_skew_s + self._settle_s + TIME_MARGIN_S
             if not earliest_s <= view.created_at_s <= latest_s:
                 return False
-        return view.mode is None or view.mode == self._specs.of(doubt.attempt.part).mode
+        return view.mode is None or view.mode == self._specs.of(ambiguous.attempt.part).mode
 
     def _asking(self, view: JobView) -> Iterator[OldDoubt]:
-        return (doubt for doubt in self._old.values() if self._could_be(view, doubt) and view.job_id not in doubt.found)
+        return (
+            ambiguous
+            for ambiguous in self._old.values()
+            if self._could_be(view, ambiguous) and view.job_id not in ambiguous.found
+        )
 
     def _hold_against(self, job_id: str, files: frozenset[str]) -> None:
-        for doubt in list(self._asking(self.candidates[job_id].view)):
-            if count := len(files.intersection(doubt.attempt.file_ids)):
-                doubt.found[job_id] = count
+        for ambiguous in list(self._asking(self.candidates[job_id].view)):
+            if count := len(files.intersection(ambiguous.attempt.file_ids)):
+                ambiguous.found[job_id] = count
                 self._found[job_id] = self.candidates[job_id].view
             else:
-                doubt.others.add(job_id)
+                ambiguous.others.add(job_id)
 
-    def _best(self, doubt: OldDoubt) -> str | None:
-        found = doubt.found.keys() - self._dismissed
-        return max(sorted(found), key=lambda job_id: doubt.found[job_id], default=None)
+    def _best(self, ambiguous: OldDoubt) -> str | None:
+        found = ambiguous.found.keys() - self._dismissed
+        return max(sorted(found), key=lambda job_id: ambiguous.found[job_id], default=None)
 
     def _adopt(self, job_id: str) -> Adopt:
         self._dismissed.add(job_id)
         return Adopt(self._found[job_id])
 
-    def _settled(self, doubt: OldDoubt, last_s: float | None) -> bool:
-        first_s = doubt.first_look_s
+    def _settled(self, ambiguous: OldDoubt, last_s: float | None) -> bool:
+        first_s = ambiguous.first_look_s
         return first_s is not None and last_s is not None and last_s > first_s and last_s - first_s >= self._settle_s
 
 

@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from classify_batch.engine.collector import Settled, settle, settle_bad
-from classify_batch.engine.reconciler.evidence import Doubt
+from classify_batch.engine.reconciler.evidence import AmbiguousAttempt
 from classify_batch.model import AnsweredFile, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
 from tests.explorer.decisions import SPECS
@@ -44,7 +44,7 @@ class Work:
     def tasks(self) -> list[Callable[[], None]]:
         """What can happen now. Where things are not interleaved, a round is not interrupted, and goes last."""
         process, scenario = self.process, self.scenario
-        late = scenario.takes_up_late and bool(process.evidence.doubts)
+        late = scenario.takes_up_late and bool(process.evidence.unsettled)
         taken_up = [self._take_up] if process.to_take_up and late else []
         others = self._other_tasks(takes_up=not late)
         reconciles = Rounds(self).tasks()
@@ -55,7 +55,7 @@ class Work:
 
     def _other_tasks(self, *, takes_up: bool) -> list[Callable[[], None]]:
         process = self.process
-        is_over = not process.written.open and not process.written.waiting and not process.evidence.doubts
+        is_over = not process.written.open and not process.written.waiting and not process.evidence.unsettled
         possible = (
             (process.to_take_up and takes_up, self._take_up),
             (process.undurable, self.make_durable),
@@ -68,7 +68,7 @@ class Work:
         return [task for is_due, task in possible if is_due]
 
     def waits(self) -> bool:
-        return bool(self.process.evidence.doubts or self.process.watched)
+        return bool(self.process.evidence.unsettled or self.process.watched)
 
     # --- The journal ------------------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Work:
         accept_until_s = left_s + self.decisions.accept_s(scenario)
         age_s = max(0.0, now + self.process.wall_offset_s - max(attempt.since_s, attempt.waits_since_s))
         give_up_s = max(now + scenario.job_timeout_s - age_s, accept_until_s + scenario.settle_s)
-        self.process.evidence.add(Doubt(attempt, accept_until_s, give_up_s))
+        self.process.evidence.add(AmbiguousAttempt(attempt, accept_until_s, give_up_s))
         for job_id, call in self.state.calls.items():
             if not set(attempt.file_ids).isdisjoint(call.files):
                 self.state.calls[job_id] = call._replace(shown=False, end_shown=False)
@@ -276,9 +276,9 @@ class Work:
         found: Sequence[str] = (),
         *,
         gave_up: bool = False,
-        shown_until_s: float = inf,
+        proven_from_s: float = inf,
     ) -> None:
-        self.step.check(broken_by_end(self.state, End(attempt, answers, failures, again, gave_up, shown_until_s)))
+        self.step.check(broken_by_end(self.state, End(attempt, answers, failures, again, gave_up, proven_from_s)))
         written, key = self.process.written, attempt.key
         opened = next(each for each in written.open if each.key == key)
         if opened.job_id is None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
-from classify_batch.engine.reconciler.evidence import Doubt
+from classify_batch.engine.reconciler.evidence import AmbiguousAttempt
 from classify_batch.engine.reconciler.found import FoundJob
 from classify_batch.model import Answer, Answers, AttemptKey, JobView
 from classify_batch.ports import NamedFor
@@ -40,7 +40,7 @@ class Rounds:
         process = self.process
         if process.round is not None:
             return [self.go_on]
-        return [self.begin] if process.evidence.doubts and self.now >= process.round_due_s else []
+        return [self.begin] if process.evidence.unsettled and self.now >= process.round_due_s else []
 
     def begin(self) -> None:
         state, process = self.state, self.process
@@ -120,14 +120,14 @@ class Rounds:
         if candidate is None or not evidence.is_read_due(candidate, self.now):
             return
         self._answers_of(job_id)
-        for doubt in list(evidence.doubts.values()):
-            if not doubt.digests & candidate.answered:
+        for ambiguous in list(evidence.unsettled.values()):
+            if not ambiguous.digests & candidate.answered:
                 continue
-            decision = evidence.decide(doubt, self.now)
+            decision = evidence.decide(ambiguous, self.now)
             if isinstance(decision, Adopt):
-                self._act(doubt, decision)
+                self._act(ambiguous, decision)
             elif isinstance(decision, Take) and all(view.job_id in process.answers for view in decision.jobs):
-                self._take(doubt, self._found(decision.jobs))
+                self._take(ambiguous, self._found(decision.jobs))
 
     def _answers_of(self, job_id: str) -> tuple[Answer, ...]:
         items = self.server.results(self.state.calls[job_id], self.choose)
@@ -139,25 +139,25 @@ class Rounds:
         return items
 
     def _doubts(self) -> tuple[str, Iterable[object]]:
-        return "decisions", list(self.process.evidence.doubts)
+        return "decisions", list(self.process.evidence.unsettled)
 
     def _decide(self, key: AttemptKey) -> None:
-        doubt = self.process.evidence.doubts[key]
-        self._act(doubt, self.process.evidence.decide(doubt, self.now))
+        ambiguous = self.process.evidence.unsettled[key]
+        self._act(ambiguous, self.process.evidence.decide(ambiguous, self.now))
 
-    def _act(self, doubt: Doubt, decision: Decision | None) -> None:
+    def _act(self, ambiguous: AmbiguousAttempt, decision: Decision | None) -> None:
         match decision:
             case Adopt(view):
-                self._adopt(doubt, view)
+                self._adopt(ambiguous, view)
             case Take(jobs) | GiveUp(jobs):
                 found = self._found(jobs)
-                if self.process.evidence.decide(doubt, self.now) == decision:
-                    self._take(doubt, found, decision if isinstance(decision, GiveUp) else None)
+                if self.process.evidence.decide(ambiguous, self.now) == decision:
+                    self._take(ambiguous, found, decision if isinstance(decision, GiveUp) else None)
             case SendAgain():
-                self.step.note("attempt {} is sent again", doubt.attempt.key)
+                self.step.note("attempt {} is sent again", ambiguous.attempt.key)
                 self.choose.reach("sent again")
-                self.process.evidence.remove(doubt)
-                self.process.to_send[doubt.attempt.key] = replace(doubt.attempt, ambiguous=False)
+                self.process.evidence.remove(ambiguous)
+                self.process.to_send[ambiguous.attempt.key] = replace(ambiguous.attempt, ambiguous=False)
             case _:
                 pass
 
@@ -169,16 +169,16 @@ class Rounds:
             found.append(FoundJob(view, Answers(items)))
         return found
 
-    def _adopt(self, doubt: Doubt, view: JobView) -> None:
-        self.step.note("attempt {} adopts {}", doubt.attempt.key, view.job_id)
+    def _adopt(self, ambiguous: AmbiguousAttempt, view: JobView) -> None:
+        self.step.note("attempt {} adopts {}", ambiguous.attempt.key, view.job_id)
         self.choose.reach("found")
-        self.process.evidence.remove(doubt)
-        self.work.name_job(doubt.attempt, view.job_id)
-        self.process.watched[doubt.attempt.key] = Watched(doubt.attempt, view.job_id, self.now)
+        self.process.evidence.remove(ambiguous)
+        self.work.name_job(ambiguous.attempt, view.job_id)
+        self.process.watched[ambiguous.attempt.key] = Watched(ambiguous.attempt, view.job_id, self.now)
 
-    def _take(self, doubt: Doubt, found: list[FoundJob], given_up: GiveUp | None = None) -> None:
-        attempt = doubt.attempt
-        self.process.evidence.remove(doubt)
+    def _take(self, ambiguous: AmbiguousAttempt, found: list[FoundJob], given_up: GiveUp | None = None) -> None:
+        attempt = ambiguous.attempt
+        self.process.evidence.remove(ambiguous)
         if given_up is not None:
             self.choose.reach("given up")
         if found:
@@ -194,7 +194,7 @@ class Rounds:
             settlement.again,
             [each.view.job_id for each in found],
             gave_up=given_up is not None,
-            shown_until_s=doubt.shown_until_s,
+            proven_from_s=ambiguous.proven_from_s,
         )
 
 

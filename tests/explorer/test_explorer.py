@@ -15,7 +15,7 @@ from dataclasses import replace
 import pytest
 
 from classify_batch.engine.reconciler.candidate import Candidate
-from classify_batch.engine.reconciler.evidence import Doubt, Evidence
+from classify_batch.engine.reconciler.evidence import AmbiguousAttempt, Evidence
 from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
 from classify_batch.model import Attempt
 from tests.explorer.decisions import PRESENT, SPECS, Decisions
@@ -161,8 +161,8 @@ def test_the_old_decisions_pay_twice_there_too(name: str) -> None:
 class OneReading(Evidence):
     """Believes the first complete reading."""
 
-    def _is_list_proof_complete(self, doubt: Doubt) -> bool:
-        return doubt.first_s is not None
+    def _is_list_proof_complete(self, ambiguous: AmbiguousAttempt) -> bool:
+        return ambiguous.first_complete_s is not None
 
 
 class Forgetful(Evidence):
@@ -187,23 +187,23 @@ class Credulous(Evidence):
 class ByTheSendersClock(Evidence):
     """Takes a job for too old that was made before the intent, as the sender's clock had it."""
 
-    def is_possible(self, candidate: Candidate, doubt: Doubt) -> bool:
+    def is_possible(self, candidate: Candidate, ambiguous: AmbiguousAttempt) -> bool:
         made_s = candidate.view.created_at_s
-        too_old = made_s is not None and made_s < doubt.attempt.since_s - self._clock_spread_s
-        return not too_old and super().is_possible(candidate, doubt)
+        too_old = made_s is not None and made_s < ambiguous.attempt.since_s - self._clock_spread_s
+        return not too_old and super().is_possible(candidate, ambiguous)
 
 
 class WithoutSpread(Evidence):
     """Takes the server's clocks for one."""
 
-    def _earliest_created_s(self, doubt: Doubt) -> float | None:
-        return doubt.attempt.server_s
+    def _earliest_created_s(self, ambiguous: AmbiguousAttempt) -> float | None:
+        return ambiguous.attempt.server_s
 
 
 class WaitsForAll(Evidence):
     """Waits for jobs that come when it is known that there is none of its own."""
 
-    def _may_still_answer(self, candidate: Candidate, doubt: Doubt) -> bool:
+    def _may_still_answer(self, candidate: Candidate, ambiguous: AmbiguousAttempt) -> bool:
         return not candidate.journal_asked or not candidate.is_decided(self._settle_s)
 
 

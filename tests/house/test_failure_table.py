@@ -11,7 +11,7 @@ FAILURES = (Path(__file__).parents[2] / "classify_batch" / "manual" / "failures.
 
 WORDS = {
     Verdict.LATER: "later",
-    Verdict.DOUBTFUL: "perhaps accepted",
+    Verdict.AMBIGUOUS: "perhaps accepted",
     Verdict.REFUSED: "refused for good",
     Verdict.MISSING: "not there, or not yet",
     Verdict.KEY_REFUSED: "a person must act",

@@ -40,7 +40,7 @@ async def test_as_many_as_may_be_out_and_no_more(version: str) -> None:
     with laboratory(20 * files_per_job, version=version, limits={"jobs_in_flight": 7}, job_duration_s=600.0) as lab:
         ending = await lab.run(submit_only=True)
         assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
-        assert "7 jobs are out" in (ending.reason or "")
+        assert "7 jobs are in flight" in (ending.reason or "")
         assert (lab.wire.count("POST"), lab.wire.count("GET")) == (7, 2)  # which project it is, two reads have told
         again = await lab.run(submit_only=True)
         assert again.exit_status == ExitStatus.INCOMPLETE
@@ -53,7 +53,7 @@ async def test_all_at_once() -> None:
     """0: no bound of ours; collected hours later, with no more out at once than is then allowed."""
     with laboratory(500, limits={"jobs_in_flight": 0}, job_duration_s=3600.0) as lab:
         ending = await lab.run(submit_only=True)
-        assert "50 jobs are out" in (ending.reason or "")
+        assert "50 jobs are in flight" in (ending.reason or "")
         told_to(lab, {"jobs_in_flight": 5})
         await anyio.sleep(10 * 3600)
         before = lab.wire.count("POST")
@@ -85,7 +85,7 @@ async def test_credits_that_do_not_suffice() -> None:
     with laboratory(100, limits={"max_credits": 120, "jobs_in_flight": 0}, job_duration_s=5.0) as lab:
         with anyio.fail_after(FOR_EVER_S):
             ending = await lab.run(submit_only=True)
-        assert "2 jobs are out" in (ending.reason or "")
+        assert "2 jobs are in flight" in (ending.reason or "")
 
 
 @pytest.mark.parametrize("refusal", [402, 401])
@@ -123,7 +123,7 @@ async def test_more_out_than_may_be_now() -> None:
         await lab.run(submit_only=True)
         told_to(lab, {"jobs_in_flight": 3})
         with anyio.fail_after(FOR_EVER_S):
-            assert "5 jobs are out" in ((await lab.run(submit_only=True)).reason or "")
+            assert "5 jobs are in flight" in ((await lab.run(submit_only=True)).reason or "")
         assert lab.wire.count("POST") == 5
 
 
@@ -131,7 +131,7 @@ async def test_a_limit_that_was_found_is_used() -> None:
     """An earlier process found the plan's limit: as many as that are made, and what was refused is given back."""
     with laboratory(200, limits={"jobs_in_flight": 10}, job_duration_s=50.0, jobs_at_once=4) as lab:
         first = await lab.run(submit_only=True)
-        assert "4 jobs are out" in (first.reason or "")
+        assert "4 jobs are in flight" in (first.reason or "")
         left = await read_run(lab.store)
         assert left is not None
         assert len(left.standing.open) == left.standing.jobs_out == 4
@@ -147,7 +147,7 @@ async def test_a_limit_that_was_found_is_used() -> None:
         before = sum(1 for _ in lab.app.job_table)
         again = await lab.run(submit_only=True)
         assert sum(1 for _ in lab.app.job_table) - before >= 3
-        assert f"{sum(1 for _ in lab.app.job_table) - before} jobs are out" in (again.reason or "")
+        assert f"{sum(1 for _ in lab.app.job_table) - before} jobs are in flight" in (again.reason or "")
 
 
 async def test_a_complete_run_has_nothing_to_submit() -> None:

@@ -36,7 +36,7 @@ async def in_doubt(lab: Lab) -> int:
     return len(left.standing.open) - left.standing.jobs_out
 
 
-async def test_doubts_are_left_to_a_later_process() -> None:
+async def test_ambiguous_creates_are_left_to_a_later_process() -> None:
     """Whose job it is could be told only when the jobs have ended, much later: it leaves now, and says how many; the
     later process settles them, and pays nothing twice."""
     with laboratory(100, limits={"jobs_in_flight": 0}, latency_s=0.05, job_duration_s=LONG_S) as lab:
@@ -47,19 +47,19 @@ async def test_doubts_are_left_to_a_later_process() -> None:
         assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
         doubts = await in_doubt(lab)
         assert 0 < doubts < 10
-        assert f"{10 - doubts} jobs are out" in (ending.reason or "")
-        assert f"{doubts} more creates are in doubt" in (ending.reason or "")
+        assert f"{10 - doubts} jobs are in flight" in (ending.reason or "")
+        assert f"{doubts} more creates it is unknown" in (ending.reason or "")
         assert lab.accepted() == 10
         again = await lab.run(submit_only=True)
-        assert f"{doubts} more creates are in doubt" in (again.reason or "")
+        assert f"{doubts} more creates it is unknown" in (again.reason or "")
         assert lab.accepted() == 10
         assert (await lab.run()).state == "complete"
         assert lab.accepted() == 10
         assert await lab.judge() == {}
 
 
-async def test_doubts_with_a_bound_of_jobs() -> None:
-    """Each holds one of the places: what is out and what is in doubt are together as many as may be out."""
+async def test_ambiguous_creates_with_a_bound_of_jobs() -> None:
+    """Each holds one of the places: jobs in flight and ambiguous creates are together as many as may be in flight."""
     with laboratory(300, limits={"jobs_in_flight": 8}, latency_s=0.05, job_duration_s=LONG_S) as lab:
         lab.wire.after = losing(0.4)
         began_s = anyio.current_time()
@@ -71,7 +71,7 @@ async def test_doubts_with_a_bound_of_jobs() -> None:
 
 
 async def test_a_job_list_that_fails() -> None:
-    """No doubt can be settled without it: that is the later process's matter."""
+    """No ambiguous create can be settled without it: that is the later process's matter."""
     with laboratory(100, limits={"jobs_in_flight": 0}, latency_s=0.05, job_duration_s=LONG_S) as lab:
 
         async def no_list(request: httpx.Request) -> httpx.Response | None:
@@ -82,11 +82,11 @@ async def test_a_job_list_that_fails() -> None:
         ending = await lab.run(submit_only=True)
         assert anyio.current_time() - began_s < 6 * SOON_S  # creates wait for each other while nothing else is answered
         assert ending.exit_status == ExitStatus.INCOMPLETE
-        assert "in doubt" in (ending.reason or "")
+        assert "it is unknown whether" in (ending.reason or "")
         assert lab.accepted() == 10
 
 
-async def test_doubts_that_are_settled_at_once() -> None:
+async def test_ambiguous_creates_that_are_settled_at_once() -> None:
     """Creates that were lost on their way there are sent again before it leaves, where that is proven soon."""
     limits = {"jobs_in_flight": 0, "settle_s": 0.3, "accept_s": 0.2}
     with laboratory(100, limits=limits, timeout_s=0.2, job_duration_s=LONG_S, latency_s=0.02) as lab:
@@ -102,7 +102,7 @@ async def test_doubts_that_are_settled_at_once() -> None:
             ending = await lab.run(submit_only=True)
         doubts = await in_doubt(lab)
         assert lab.wire.count("POST") > 10
-        assert f"{10 - doubts} jobs are out" in (ending.reason or "")
+        assert f"{10 - doubts} jobs are in flight" in (ending.reason or "")
         lab.wire.before = nothing
         assert (await lab.run()).state == "complete"
         assert await lab.judge() == {}

@@ -32,7 +32,8 @@ async def test_a_kind_night() -> None:
 
 
 async def test_answers_that_are_lost_cost_nothing() -> None:
-    """A create whose answer is lost is made again under the same key, and gives the same job: no doubt, no wait."""
+    """A create whose answer is lost is made again under the same key, and gives the same job: nothing to reconcile, no
+    wait."""
     random = Random(1)
     with laboratory(100, version="v2", latency_s=0.01) as lab:
 

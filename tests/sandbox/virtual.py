@@ -11,6 +11,7 @@ it takes its time, and a test can put its own misfortunes into it.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -23,6 +24,7 @@ import httpx
 import trio
 from pydantic import SecretStr
 
+from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.planner import chunked
 from classify_batch.engine.progress import Ending, Progress
@@ -173,7 +175,12 @@ class Lab:
             await write_run_file(self.store, self.settings, await write_plan(self.store, chunks), 0, self.clock)
 
     async def run(
-        self, *, retry_failed: bool = False, until_s: float | None = None, submit_only: bool = False
+        self,
+        *,
+        retry_failed: bool = False,
+        until_s: float | None = None,
+        max_runtime_s: float | None = None,
+        submit_only: bool = False,
     ) -> Ending:
         """Takes the run from where the store says that it stands to its end, or to a stop."""
         await self.plan()
@@ -201,7 +208,12 @@ class Lab:
                 with anyio.fail_after(RUN_S_MAX):
                     async with _reporting(orchestrator, self.on_progress):
                         return await orchestrator.run(
-                            retry_failed=retry_failed, until_s=until_s, submit_only=submit_only
+                            retry_failed=retry_failed,
+                            deadline=Deadline(
+                                math.inf if until_s is None else until_s,
+                                math.inf if max_runtime_s is None else anyio.current_time() + max_runtime_s,
+                            ),
+                            submit_only=submit_only,
                         )
             finally:
                 with anyio.CancelScope(shield=True):

@@ -121,6 +121,6 @@ def format_details(progress: Progress, throughput: Throughput) -> str:
         f"{outcomes.get('unmatched', 0):,} unmatched",
         f"{outcomes.get('failed', 0):,} failed",
     ]
-    if progress.in_doubt:
-        parts.append(f"{progress.in_doubt} ambiguous creates")
+    if progress.ambiguous:
+        parts.append(f"{progress.ambiguous} ambiguous creates")
     return ", ".join(parts)

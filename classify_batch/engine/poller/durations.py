@@ -1,9 +1,9 @@
-"""What was learned of how long jobs take: pure.
+"""Learns how long jobs take, and derives when to poll them. Pure.
 
-When to look at a job next follows from the jobs before it: the look pays where the delay that it is likely to save is
-worth a request. With F the share of the known jobs that took longer than this one's age and ended within a gap g, the
-next look is due when F times g reaches a fixed share of the mean. Simulated against a fixed gap with as many requests,
-the delay is the same for lognormal durations, a third less for heavy tails, and half for two kinds of jobs.
+When to poll a job next follows from the jobs before it: a poll is worth its request where it is likely to save enough
+delay. With F the share of the known jobs that took longer than this one's age and ended within a gap g, the next poll
+is due when F times g reaches a fixed share of the mean. Simulated against a fixed gap with as many requests, the delay
+is the same for lognormal durations, a third less for heavy tails, and half for two kinds of jobs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import NamedTuple
 
 KEPT = 256
 KNOWN_FROM = 16
-"""Fewer durations say how long, but not when."""
+"""From fewer durations the mean is known, but no distribution."""
 
-LOOK_PRICE = 0.044
-"""What a look is worth, as a share of the mean duration: with more, fewer looks and longer delays."""
+POLL_PRICE = 0.044
+"""What a poll costs, as a share of the mean duration: with more, there are fewer polls and longer delays."""
 
-LOOK_SHARE = 0.15
+POLL_SHARE = 0.15
 """The gap as a share of what is expected, where no distribution is known."""
 
 LATE_SHARE = 0.05
 """The gap as a share of the age of a job that takes longer than all that are known."""
 
-FIRST_LOOK_SHARE = 0.3
+FIRST_POLL_SHARE = 0.3
 """Hardly any job is finished before this share of the mean duration."""
 
 AGE_SHARE_MAX = 0.5
@@ -37,7 +37,7 @@ LEARN_SHARE_MIN = 0.05
 """What the newest duration counts for once twenty have been seen: the mean follows a drift."""
 
 UNKNOWN_S = 1.0
-"""What a job is taken to last until one has finished."""
+"""How long a job is expected to take until one has finished."""
 
 EVEN_ODDS = 0.5
 HALVINGS = 12
@@ -114,11 +114,11 @@ class Durations:
         return max(0, bisect_right(self._sorted, age_s) - ruled_out) / (len(self._sorted) - ruled_out)
 
     def poll_gap_s(self, age_s: float) -> float:
-        """How long to wait before the next look at a job that is out for `age_s`."""
+        """How long to wait before the next poll of a job that is in flight for `age_s`."""
         if self.mean_s is None or len(self._order) < KNOWN_FROM:
             expected_s = max(UNKNOWN_S, age_s) if self.mean_s is None else self.mean_s
-            return (LOOK_SHARE if age_s else FIRST_LOOK_SHARE) * expected_s
-        price_s = LOOK_PRICE * self.mean_s
+            return (POLL_SHARE if age_s else FIRST_POLL_SHARE) * expected_s
+        price_s = POLL_PRICE * self.mean_s
         most_s = AGE_SHARE_MAX * max(self.mean_s, age_s)
         start = bisect_right(self._sorted, age_s)
         longer = len(self._sorted) - start

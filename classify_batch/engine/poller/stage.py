@@ -1,6 +1,6 @@
-"""Does what the watch decides, and hands finished jobs on.
+"""Polls jobs as the schedule decides, and sends finished ones to the collectors.
 
-Handing on waits where the collector is behind: nothing is looked at meanwhile, no slot gets free, and so no more is
+Sending waits where the collectors are behind: nothing is polled meanwhile, no slot gets free, and so no more is
 submitted than can be collected.
 """
 
@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from classify_batch.engine.context import EngineContext
-from classify_batch.engine.poller.watch import PollJobs, PollList, PollSchedule, Wait
+from classify_batch.engine.poller.watch import PollJobs, PollList, PollSchedule, Wait, Watched
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.lifecycle import Finished
@@ -25,16 +25,20 @@ from classify_batch.protocol.sanitize import clean
 PAGE_SIZE = 100
 PAGE_SIZE_MIN = 10
 PAGE_JOBS = 3
-"""So many jobs for each that is out: with newest first, few jobs last long enough to fall behind them."""
+"""Entries of the list that are asked for, for each job in flight: where the list is newest first, few jobs last long
+enough to fall behind so many."""
 
-LOOKS_AT_ONCE = 8
+INHERITED_POLLED_S_MIN = 60.0
+"""How long a process polls another one's job before it may be overdue."""
+
+JOB_POLLS_AT_ONCE = 8
 LIST_ATTEMPTS_MAX = 2
-"""A list that fails so often in a row is done without for a while: whether the API is down, the single looks will tell.
-It is not waited for: meanwhile nobody would look at anything."""
+"""After so many failures in a row, jobs are polled one by one for a while: those polls show whether the API is down.
+Retrying the list instead would leave every job unpolled meanwhile."""
 
 
 class Poller:
-    """One for all jobs of a run."""
+    """Polls all jobs of a run that are in flight."""
 
     def __init__(self, context: EngineContext, schedule: PollSchedule, gate: RequestGate) -> None:
         self._api = context.api
@@ -53,7 +57,7 @@ class Poller:
 
     @property
     def jobs_in_flight(self) -> int:
-        """How many jobs are watched."""
+        """How many jobs are polled."""
         return len(self._schedule.jobs)
 
     def jobs_left_s(self, to_be_made: int, *, none_follow: bool) -> float | None:
@@ -61,12 +65,12 @@ class Poller:
         return self._schedule.jobs_left_s(anyio.current_time(), to_be_made, none_follow=none_follow)
 
     def rates_changed(self) -> None:
-        """Other rates are told: when to look next is to be thought over."""
+        """The rate limits were changed: the schedule is computed anew."""
         self._rates_have_changed = True
         self._changed.set()
 
     async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
-        """Watches what comes until it is cancelled: only the orchestrator knows when no job will come any more."""
+        """Polls the jobs that come, until it is cancelled: only the orchestrator knows when no more will come."""
         async with submitted, finished, anyio.create_task_group() as tasks:
             tasks.start_soon(self._receive_submitted, submitted)
             while True:
@@ -99,7 +103,7 @@ class Poller:
         with anyio.CancelScope(deadline=until_s):
             await self._changed.wait()
 
-    # --- Sweeps -----------------------------------------------------------------------------------------------------
+    # --- The job list -----------------------------------------------------------------------------------------------
 
     async def _poll_list(self, pages_max: int, finished: ObjectSendStream[Job]) -> None:
         began_s = anyio.current_time()
@@ -131,8 +135,8 @@ class Poller:
             self._schedule.rest_from_list(anyio.current_time())
 
     async def _read_list_page(self, token: str | None, job_ids: Collection[str]) -> JobPage | None:
-        """A page of the list; None where the API refuses to list, or fails to. A page size that is refused is halved,
-        and kept."""
+        """A page of the list; None where the API refuses to list, or fails. A page size that is refused is halved, and
+        stays so."""
         while True:
             size = min(self._page_size, max(PAGE_SIZE_MIN, PAGE_JOBS * len(job_ids)))
             try:
@@ -144,10 +148,10 @@ class Poller:
                     return None
                 self._page_size //= 2
 
-    # --- Single looks -----------------------------------------------------------------------------------------------
+    # --- Single jobs ------------------------------------------------------------------------------------------------
 
     async def _poll_jobs(self, job_ids: tuple[str, ...], finished: ObjectSendStream[Job]) -> None:
-        limiter = anyio.CapacityLimiter(LOOKS_AT_ONCE)
+        limiter = anyio.CapacityLimiter(JOB_POLLS_AT_ONCE)
         errors: list[ApiError] = []
 
         async def poll_job(job_id: str) -> None:
@@ -168,7 +172,8 @@ class Poller:
             raise errors[0]
 
     async def _handle_missing_job(self, job_id: str, error: ApiError, finished: ObjectSendStream[Job]) -> None:
-        """404 to a job that the API gave us: not there yet, or the wrong project or key. Never a reason to resend."""
+        """A 404 for a job that the API has made for us: it is not shown yet, or the key is of another project. It is
+        never a reason to send its files again."""
         now_s = anyio.current_time()
         watched = self._schedule.jobs[job_id]
         since_s = now_s if watched.missing_since_s is None else watched.missing_since_s
@@ -181,7 +186,7 @@ class Poller:
             return
         self._shutdown.ask(
             Stop(
-                f"job {clean(job_id)} vanished: the API gave it to us, and now answers 404 ({error})",
+                f"job {clean(job_id)} vanished: the API made it, and now answers 404 ({error})",
                 ExitStatus.PERSON,
                 "use the key and api.project_id that the run was begun with, then give the same command",
             )
@@ -199,21 +204,31 @@ class Poller:
             self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
             self._slots.release()
             await finished.send(replace(job, finished=view))
-        elif anyio.current_time() - watched.since_s + watched.earlier_s > self._limits.job_timeout_s:
+        elif is_overdue(watched, anyio.current_time(), self._limits.job_timeout_s):
             await self._give_up_overdue(view.job_id, finished)
 
     async def _give_up_overdue(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
-        """Hands an overdue job on: without what the API showed of it, since it shows no end."""
+        """Sends an overdue job on without a view: none has shown its end."""
         job, _ = self._schedule.finish(job_id, anyio.current_time())
         self._slots.release()
         await finished.send(job)
 
 
-def token_to_begin_with(tokens: list[str | None], shown: list[set[str]], expected: int) -> str | None:
-    """The token with which the next sweep begins: that of the first page that showed a watched job. Where no page did,
-    the sweeps go on down the list, until they find ours or its end; a list may begin with what is oldest.
+def is_overdue(watched: Watched, now_s: float, job_timeout_s: float) -> bool:
+    """Whether a job that is in flight takes too long. What it took in another process is known by the wall clock alone,
+    which may have been set since: so it is polled for a while by this one in any case."""
+    here_s = now_s - watched.since_s
+    if watched.earlier_s and here_s < min(job_timeout_s, INHERITED_POLLED_S_MIN):
+        return False
+    return here_s + watched.earlier_s > job_timeout_s
 
-    `tokens`: those that the pages were asked for with, and that of the page behind them.
+
+def token_to_begin_with(tokens: list[str | None], shown: list[set[str]], expected: int) -> str | None:
+    """The page token with which the next reading of the list begins: that of the first page that showed a watched job.
+    Where no page did, the next readings go on down the list until they find ours, or its end: a list may be oldest
+    first.
+
+    `tokens`: those of the pages that were read, and that of the page behind them.
     """
     first = next((at for at, page in enumerate(shown) if page), None)
     if first is None:

@@ -1,12 +1,13 @@
-"""Which job to look at next: pure, no clock and no I/O.
+"""Decides when to poll what: the job list, or single jobs. Pure: no clock and no I/O.
 
-A sweep of the job list tells the states of a page of jobs with one request, so it is the first choice while more than a
-few jobs are out. Its gap is such that about one job ends in it for each page that it reads: then a look costs about one
-request a job, however many jobs are out. A further page is read only while it shows several watched jobs; those that
-the pages don't show are asked for by their id, and so are all where the list is of no use.
+One request for a page of the job list tells the states of many jobs, so the list is polled while more than a few jobs
+are in flight. The gap between two polls of the list is such that about one job ends in it for each page that is read:
+then polling costs about one request a job, however many jobs are in flight. A further page is read only while it shows
+several watched jobs. Jobs that the pages don't show are polled by their IDs, and so are all jobs where the list is of
+no use.
 
-Looking leaves room for the rest: it may use half of the request rate. While other requests wait for theirs it lets them
-go first, because then a slot that is found free sooner has to wait, too; but a part of the rate is always its own.
+Polling may use half of the request rate. While other requests wait for their turn it lets them go first, because a slot
+that is found free sooner would have to wait as well; but a part of the rate is always left to it.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ from classify_batch.limits.retry import Backoff
 from classify_batch.model import Job
 
 LIST_PAGES_PER_JOB = 0.87
-"""What sweeps may cost, in pages a job, where a job has many files."""
+"""What polling the list may cost, in pages a job."""
 
 LIST_POLL_SHARE_MIN = 0.02
 LIST_POLL_SHARE_MAX = 0.075
-"""The gap between sweeps as a share of the mean duration: an end is found after half of that, in the mean."""
+"""The gap between two polls of the list, as a share of the mean duration: the end of a job is seen after half of it, in
+the mean."""
 
 LIST_POLL_REST = 1.0
-"""After a sweep, that many times as long as it took belong to others."""
+"""After a poll of the list, at least so many times as long as it took are left to other requests."""
 
 PAGE_WORTH = 0.1
-"""A page that is expected to show fewer ends than this costs more than asking for its jobs by their ids."""
+"""A page that is expected to show fewer ends than this costs more than polling its jobs by their IDs."""
 
 GAP_S_MIN = 0.005
 GAP_S_MAX = 30.0
@@ -41,7 +43,7 @@ RATE_SHARE = 0.5
 RATE_SHARE_PRESSED = 0.09
 
 AGES_MAX = 1000
-"""The youngest jobs decide when all of them have ended: beside these only the oldest one is asked for its age."""
+"""The youngest jobs decide when all of them have ended: so many of them are looked at, and the oldest one."""
 
 LIST_REST_S_MIN = 5.0
 LIST_REST_S_MAX = 300.0
@@ -49,52 +51,55 @@ LIST_REST_S_MAX = 300.0
 
 @dataclass(frozen=True, slots=True)
 class PollList:
-    """Read the list, at most `pages_max` pages of it."""
+    """Poll the list, at most `pages_max` pages of it."""
 
     pages_max: int
 
 
 @dataclass(frozen=True, slots=True)
 class PollJobs:
-    """Ask for these jobs by id."""
+    """Poll these jobs by their IDs."""
 
     job_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do before `until_s`; never, where it is infinite."""
+    """Nothing is to be polled before `until_s`; where it is infinite, nothing at all."""
 
     until_s: float
 
 
 @dataclass(slots=True)
 class Watched:
-    """A job that is out. All times are the event loop's.
+    """A job in flight. All times are the event loop's, in seconds.
 
     Attributes:
-        out_s: when it was last known to be out.
-        next_look_s: when to ask for it by its id; infinite while the list tells.
-        listed: whether sweeps tell of it, as far as is known.
-        missing_since_s: since when the API says 404 to it.
-        earlier_s: for how many seconds it was in flight before it was watched.
+        since_s: when it was added.
+        in_flight_s: when it was last seen in flight.
+        next_poll_s: when to poll it by its ID; infinite while the list shows it.
+        listed: whether the list shows it, as far as is known.
+        missing_since_s: since when the API answers 404 for it.
+        earlier_s: for how many seconds it had been in flight when it was added.
     """
 
     job: Job
     since_s: float
-    out_s: float
+    in_flight_s: float
     next_poll_s: float = math.inf
     listed: bool = True
     missing_since_s: float | None = None
     earlier_s: float = 0.0
 
     def age(self, now_s: float) -> Age:
-        seen = self.out_s > self.since_s
-        return Age(self.out_s - self.since_s + self.earlier_s if seen else 0.0, now_s - self.since_s + self.earlier_s)
+        seen = self.in_flight_s > self.since_s
+        return Age(
+            self.in_flight_s - self.since_s + self.earlier_s if seen else 0.0, now_s - self.since_s + self.earlier_s
+        )
 
 
 class PollSchedule:
-    """The jobs that are out, and what was learned from those that are not any more."""
+    """The jobs in flight, and what was learned from those that have ended."""
 
     def __init__(self, durations: Durations | None = None) -> None:
         self._durations = Durations() if durations is None else durations
@@ -120,20 +125,20 @@ class PollSchedule:
             self._schedule_poll(watched, first_s)
 
     def finish(self, job_id: str, now_s: float) -> tuple[Job, float | None]:
-        """Takes a finished job out; returns it with its duration in seconds, where that teaches anything: it ended
-        somewhere between the last two looks."""
+        """Removes a finished job. Returns it with its duration in seconds, taking its end to lie in the middle between
+        the last two polls; None for a job that another process made."""
         watched = self.jobs.pop(job_id)
         if not watched.job.timed:
             return watched.job, None
-        duration_s = (watched.out_s + now_s) / 2 - watched.since_s
+        duration_s = (watched.in_flight_s + now_s) / 2 - watched.since_s
         self._durations.learn(duration_s)
         return watched.job, duration_s
 
     def jobs_left_s(self, now_s: float, to_be_made: int, *, none_follow: bool) -> float | None:
-        """How long the watched jobs, and so many new ones, will still take; None where nobody knows.
+        """How many seconds the watched jobs and `to_be_made` new ones will still take; None where that is unknown.
 
-        `none_follow`: no other jobs will come. Before that a job that takes longer than all that are known is no reason
-        to say nothing: in a long run there always is one, and the rest of the run takes longer.
+        `none_follow`: no other jobs will come. Until then, jobs that take longer than every known duration are left
+        out: in a long run there always is one, and the rest of the run takes longer than it.
         """
         asked = [*islice(reversed(self.jobs.values()), AGES_MAX)]
         asked += islice(self.jobs.values(), min(1, len(self.jobs) - len(asked)))
@@ -143,28 +148,28 @@ class PollSchedule:
         return self._durations.all_end_in_s(ages, to_be_made)
 
     def next(self, now_s: float, room: Headroom) -> PollList | PollJobs | Wait:
-        """What to do now. `room`: what the request rate leaves."""
+        """What to do now. `room`: what the request rate leaves to polling."""
         self._room = room
         self._choose_list_or_jobs(now_s)
-        sweep_s = self._next_list_poll_s() if self._polling_list else math.inf
-        if sweep_s <= now_s and room.backlog_s > room.interval_s:
+        list_poll_s = self._next_list_poll_s() if self._polling_list else math.inf
+        if list_poll_s <= now_s and room.backlog_s > room.interval_s:
             most_s = self._list_polled_s + self._pages * room.interval_s / RATE_SHARE_PRESSED
-            sweep_s = max(sweep_s, min(most_s, now_s + room.backlog_s))
-        if sweep_s <= now_s:
+            list_poll_s = max(list_poll_s, min(most_s, now_s + room.backlog_s))
+        if list_poll_s <= now_s:
             return PollList(self._pages if not self._list_rests else max(1, len(self.jobs) // 4))
-        look_s = self._polls[0][0] if self._polls else math.inf
-        if look_s <= now_s and room.backlog_s > room.interval_s:
-            look_s = min(look_s + room.interval_s / RATE_SHARE_PRESSED, now_s + room.backlog_s)
-        if look_s <= now_s and (due := self._due_job_ids(now_s)):
+        job_poll_s = self._polls[0][0] if self._polls else math.inf
+        if job_poll_s <= now_s and room.backlog_s > room.interval_s:
+            job_poll_s = min(job_poll_s + room.interval_s / RATE_SHARE_PRESSED, now_s + room.backlog_s)
+        if job_poll_s <= now_s and (due := self._due_job_ids(now_s)):
             return PollJobs(due)
-        if look_s <= now_s:
-            look_s = self._polls[0][0] if self._polls else math.inf
-        return Wait(min(sweep_s, look_s))
+        if job_poll_s <= now_s:
+            job_poll_s = self._polls[0][0] if self._polls else math.inf
+        return Wait(min(list_poll_s, job_poll_s))
 
     def record_list_poll(
         self, shown: Sequence[Collection[str]], expected: Collection[str], now_s: float, took_s: float
     ) -> None:
-        """Learns from a sweep: the watched jobs that each page showed, and those that were expected."""
+        """Learns from a poll of the list: the watched jobs that each page showed, and those that were expected."""
         listed = {job_id for page in shown for job_id in page}
         self._list_polled_s, self._list_poll_took_s = now_s, took_s
         jobs_worth = PAGE_WORTH / self._list_poll_share()
@@ -178,20 +183,20 @@ class PollSchedule:
                 continue
             watched.listed = job_id in listed
             if watched.listed:
-                watched.out_s, watched.next_poll_s, watched.missing_since_s = now_s, math.inf, None
+                watched.in_flight_s, watched.next_poll_s, watched.missing_since_s = now_s, math.inf, None
             else:
                 self._unlisted += 1
                 if watched.next_poll_s == math.inf:
-                    self._schedule_poll(watched, self._seconds_unseen(watched, now_s))
+                    self._schedule_poll(watched, self._poll_time_of_unlisted(watched, now_s))
         if expected and len(listed) < len(shown):
             self.rest_from_list(now_s)
         else:
             self._list_rests = 0
 
     def record_job_poll(self, job_id: str, now_s: float) -> None:
-        """A job was asked for by its id and is still out."""
+        """A job was polled by its ID and is still in flight."""
         if (watched := self.jobs.get(job_id)) is not None:
-            watched.out_s, watched.missing_since_s = now_s, None
+            watched.in_flight_s, watched.missing_since_s = now_s, None
             self._schedule_poll(watched, now_s + self._poll_gap_s(watched, now_s))
 
     def record_list_failure(self, now_s: float) -> None:
@@ -199,18 +204,18 @@ class PollSchedule:
         self._list_polled_s = now_s
 
     def rest_from_list(self, now_s: float) -> None:
-        """The list can't be read, or isn't worth its pages: asked again after a rest that grows."""
+        """The list can't be read, or isn't worth its pages: it is polled again after a rest that grows each time."""
         self._list_rests += 1
         self._no_list_poll_before_s = now_s + self._list_rest.wait_s(self._list_rests)
         self._pages = 1
 
     def rates_changed(self, now_s: float, room: Headroom) -> None:
-        """Other rates are told: a look that was put off for the old ones isn't put off any more. One that comes too
-        early now waits for its turn like every request."""
+        """The rate limits were changed: polls that were put off for the old rates come earlier. One that is too early
+        for a lower rate waits for its turn like every request."""
         self._room = room
         for watched in self.jobs.values():
             if watched.next_poll_s != math.inf:
-                at_s = watched.out_s + self._poll_gap_s(watched, watched.out_s)
+                at_s = watched.in_flight_s + self._poll_gap_s(watched, watched.in_flight_s)
                 watched.next_poll_s = min(watched.next_poll_s, max(now_s, at_s))
         self._polls = [
             (watched.next_poll_s, job_id) for job_id, watched in self.jobs.items() if watched.next_poll_s != math.inf
@@ -220,21 +225,22 @@ class PollSchedule:
     # --- When ---------------------------------------------------------------------------------------------------------
 
     def _choose_list_or_jobs(self, now_s: float) -> None:
-        """Sweeps, or single looks at all? A job that no sweep will tell of any more is looked at by its own time."""
+        """Polls the list or single jobs. When the list is not polled any more, each of its jobs gets a time of its
+        own."""
         rests = self._no_list_poll_before_s > now_s and self._list_rests > 0
-        sweeping = len(self.jobs) > 2 * self._pages and not rests
-        if self._polling_list and not sweeping:
+        worthwhile = len(self.jobs) > 2 * self._pages and not rests
+        if self._polling_list and not worthwhile:
             for watched in self.jobs.values():
                 if watched.next_poll_s == math.inf:
                     self._schedule_poll(watched, max(now_s, watched.since_s + self._durations.poll_gap_s(0.0)))
-        self._polling_list = sweeping
+        self._polling_list = worthwhile
 
-    def _seconds_unseen(self, watched: Watched, now_s: float) -> float:
-        """When to look at a job that a sweep didn't show: its gap began when it was last seen, not now."""
+    def _poll_time_of_unlisted(self, watched: Watched, now_s: float) -> float:
+        """When to poll a job that the list didn't show: its gap began when it was last seen, not now."""
         gap_s = self._poll_gap_s(watched, now_s)
-        if watched.out_s == watched.since_s or gap_s > GAP_S_MAX:
+        if watched.in_flight_s == watched.since_s or gap_s > GAP_S_MAX:
             return now_s + gap_s
-        return min(now_s + gap_s, max(now_s, watched.out_s + GAP_S_MAX))
+        return min(now_s + gap_s, max(now_s, watched.in_flight_s + GAP_S_MAX))
 
     def _next_list_poll_s(self) -> float:
         mean_s = self._durations.mean_s
@@ -245,12 +251,13 @@ class PollSchedule:
         )
 
     def _list_poll_share(self) -> float:
-        """The gap between two sweeps as a share of the mean duration."""
+        """The gap between two polls of the list, as a share of the mean duration."""
         share = self._pages / (LIST_PAGES_PER_JOB * max(1, len(self.jobs)))
         return min(LIST_POLL_SHARE_MAX, max(LIST_POLL_SHARE_MIN, share))
 
     def _oldest_job_s(self) -> float:
-        """How old the oldest job was at the last sweep; jobs are kept in the order in which they came."""
+        """How old the oldest job was at the last poll of the list; jobs are kept in the order in which they were
+        added."""
         first = next(iter(self.jobs.values()))
         return max(UNKNOWN_S, self._list_polled_s - first.since_s)
 
@@ -260,17 +267,17 @@ class PollSchedule:
         return self._within_rate_share_s(gap_s, self._unlisted if self._polling_list else len(self.jobs), share)
 
     def _within_rate_share_s(self, gap_s: float, requests: int, share: float) -> float:
-        """A gap in which so many requests are made, within a share of the rate."""
+        """A gap in which so many requests fit into a share of the rate."""
         return max(min(GAP_S_MAX, max(GAP_S_MIN, gap_s)), requests * self._room.interval_s / share)
 
-    # --- Single looks -------------------------------------------------------------------------------------------------
+    # --- Single jobs --------------------------------------------------------------------------------------------------
 
     def _schedule_poll(self, watched: Watched, at_s: float) -> None:
         watched.next_poll_s = at_s
         heapq.heappush(self._polls, (at_s, watched.job.job_id))
 
     def _due_job_ids(self, now_s: float) -> tuple[str, ...]:
-        """The jobs whose time has come. What else lies before the next one is forgotten: it was looked at since."""
+        """The jobs that are due. Older entries for jobs that were polled since are dropped on the way."""
         due: list[str] = []
         while self._polls:
             at_s, job_id = self._polls[0]

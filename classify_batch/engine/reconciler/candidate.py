@@ -58,8 +58,8 @@ class Candidate:
 
     @property
     def names_its_files(self) -> bool:
-        """Whether its results say whose it is. A job that ended well has answers: where none of them names a file, they
-        say nothing. One that ended half well may have answered nothing at all."""
+        """Whether its results say whose it is. A job that ended with SUCCESS has answers: where none of them names a
+        file, they prove nothing. One that ended with PARTIAL_SUCCESS may have answered nothing at all."""
         return bool(self.named) or self.view.status == JobStatus.PARTIAL_SUCCESS
 
     def is_decided(self, settle_s: float) -> bool:

@@ -35,13 +35,13 @@ class Settlement:
 
 
 def settle_found(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unresolved: str = "") -> Settlement:
-    """Takes what any of the jobs answers, the first that does.
+    """Takes, for each file, the answer of the first job that has one.
 
     A file that a job names without an answer was in it: that was an attempt. One that none of them names was perhaps in
-    no job at all: it goes out again, and after as many such rounds as there are attempts it is unresolved.
+    no job at all: it is sent again, and after `attempts` such rounds it is unresolved.
 
     Args:
-        unresolved: why a file without an answer may be in a job that nobody has found: then it doesn't go out again.
+        unresolved: why a file without an answer may be in a job that was not found: then it isn't sent again.
     """
     answers, named = gather_answers(attempt, found)
     missing = [at for at, file_id in enumerate(attempt.file_ids) if file_id not in answers]

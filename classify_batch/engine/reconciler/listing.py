@@ -1,5 +1,4 @@
-"""Reads the job list: to its end where something has to be proven, no further than it pays where something is looked
-for."""
+"""Reads the job list: to its end where absence has to be proven, else only as far as it can hold what is looked for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Does what the evidence asks for, until each attempt is adopted, answered, sent again, or given up.
+"""Carries out what the evidence asks for, until each ambiguous attempt is adopted, answered, sent again or given up.
 
-The list is read for all of them together. Nothing is decided before the project is proven: the empty list of another
-project says nothing.
+One reading of the list serves all of them. Nothing is decided before it is proven that the key speaks for the run's
+project: another project's list holds none of our jobs, and that says nothing.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from classify_batch.engine.context import EngineContext, ProvenProject
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
-from classify_batch.engine.reconciler.evidence import Doubt, Evidence
+from classify_batch.engine.reconciler.evidence import AmbiguousAttempt, Evidence
 from classify_batch.engine.reconciler.found import FoundJob, settle_found
 from classify_batch.engine.reconciler.listing import READ_ATTEMPTS_MAX, JobList
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Adopted
 from classify_batch.limits.retry import retry_transient
-from classify_batch.model import Ambiguous, Answers, Attempt, Job, JobView
+from classify_batch.model import AmbiguousCreate, Answers, Attempt, Job, JobView
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import Kind
 
-AT_ONCE = 8
-"""Calls about single candidates side by side: in a crowded project there are many of them."""
+CANDIDATE_CALLS_AT_ONCE = 8
+"""How many calls about single candidates are made side by side: a crowded project has many candidates."""
 
 _SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 _ENDS_THE_RUN = frozenset({Verdict.KEY_REFUSED, Verdict.DOWN})
@@ -38,7 +38,8 @@ ROUND_S_MAX = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Outlets:
-    """Into whose hands attempts go, and whether the key is proven to speak for the run's project."""
+    """The streams into which settled attempts go, and whether it is proven that the key speaks for the run's
+    project."""
 
     again: ObjectSendStream[Attempt]
     adopted: ObjectSendStream[Job]
@@ -46,7 +47,7 @@ class _Outlets:
 
 
 class Reconciler:
-    """One for all attempts of a run whose acceptance is unknown."""
+    """Finds out, for all ambiguous attempts of a run together, whether their creates were accepted."""
 
     def __init__(self, context: EngineContext, evidence: Evidence, job_list: JobList, project: ProvenProject) -> None:
         self._context = context
@@ -68,23 +69,23 @@ class Reconciler:
         self._changed = anyio.Event()
 
     @property
-    def doubts(self) -> int:
+    def ambiguous_attempts(self) -> int:
         """Attempts that are being reconciled."""
-        return len(self._evidence.doubts)
+        return len(self._evidence.unsettled)
 
     def left_s(self, job_s: float) -> float | None:
-        """How long until all of these have ended, where a job takes so long: until it is known that there is none, and
-        then one is made. None where that has taken longer already: one waits for candidates.
+        """How many seconds until all ambiguous attempts have ended, where a job takes `job_s`: the worst case is that
+        no job is found, and one is made then. None where it has taken longer than that already.
         """
         now_s = anyio.current_time()
-        known_in_s = [each.accept_until_s + self._limits.settle_s - now_s for each in self._evidence.doubts.values()]
+        known_in_s = [each.accept_until_s + self._limits.settle_s - now_s for each in self._evidence.unsettled.values()]
         if min(known_in_s, default=0.0) < -job_s:
             return None
         return job_s + max(0.0, max(known_in_s, default=0.0))
 
     async def work(
         self,
-        ambiguous: ObjectReceiveStream[Ambiguous],
+        ambiguous: ObjectReceiveStream[AmbiguousCreate],
         again: ObjectSendStream[Attempt],
         adopted: ObjectSendStream[Job],
     ) -> None:
@@ -102,7 +103,7 @@ class Reconciler:
                         self._shutdown.ask(Stop.because(error))
                         await anyio.sleep_forever()
                     await anyio.sleep(ROUND_S_MAX)
-                if self.doubts:
+                if self.ambiguous_attempts:
                     gap_s = min(ROUND_S_MAX, max(ROUND_S_MIN, self._limits.settle_s / 8))
                     if not self._evidence.needs_complete_reading(began_s):  # a search leaves others half of the rate
                         gap_s = max(gap_s, anyio.current_time() - began_s)
@@ -112,23 +113,27 @@ class Reconciler:
                     self._failing.clear()
                     self._changed = anyio.Event()
 
-    async def _receive_ambiguous(self, ambiguous: ObjectReceiveStream[Ambiguous]) -> None:
+    async def _receive_ambiguous(self, ambiguous: ObjectReceiveStream[AmbiguousCreate]) -> None:
         async for each in ambiguous:
-            self._evidence.add(self._make_doubt(each))
+            self._evidence.add(self._make_ambiguous(each))
             self._changed.set()
 
-    def _make_doubt(self, each: Ambiguous) -> Doubt:
-        """How old an attempt is, a wall clock may tell wrongly: it ends nothing before all was read that proves it."""
+    def _make_ambiguous(self, each: AmbiguousCreate) -> AmbiguousAttempt:
+        """Another process's attempt has its age from the wall clock, which may have been set since: so an attempt is
+        never given up before the list can have been read as often as a proof takes."""
         attempt, now_s = each.attempt, anyio.current_time()
         accept_until_s = each.left_s + each.accept_s
-        age_s = self._clock.wall_s() - max(attempt.since_s, attempt.waits_since_s)
+        if attempt.intended_s is None:
+            age_s = self._clock.wall_s() - max(attempt.since_s, attempt.waits_since_s)
+        else:
+            age_s = now_s - attempt.intended_s
         give_up_s = max(now_s + self._limits.job_timeout_s - max(0.0, age_s), accept_until_s + self._limits.settle_s)
-        return Doubt(attempt, accept_until_s, give_up_s, self._api.transaction_id(attempt), each.refusal)
+        return AmbiguousAttempt(attempt, accept_until_s, give_up_s, self._api.transaction_id(attempt), each.refusal)
 
     # --- One round --------------------------------------------------------------------------------------------------
 
     async def _reconcile_once(self, hands: _Outlets) -> None:
-        """A call that fails keeps nobody waiting but those whom it concerns.
+        """Makes every call that is due. One that fails delays only the attempts that it concerns.
 
         Raises:
             ApiError: the first of them, when all the others were made.
@@ -140,9 +145,9 @@ class Reconciler:
         await self._look_up_in_journal()
         errors += await self._call_for_each(evidence.candidates_to_poll(), self._poll_candidate)
         errors += await self._call_for_each(evidence.candidates_to_read(anyio.current_time()), self._read_candidate)
-        for doubt in list(evidence.doubts.values()):
+        for ambiguous in list(evidence.unsettled.values()):
             try:
-                await self._carry_out(doubt, evidence.decide(doubt, anyio.current_time()), hands)
+                await self._carry_out(ambiguous, evidence.decide(ambiguous, anyio.current_time()), hands)
             except ApiError as error:
                 errors.append(error)
         self._answers.clear()
@@ -150,7 +155,7 @@ class Reconciler:
             raise errors[0]
 
     async def _read_list(self, errors: list[ApiError]) -> None:
-        """Where it can't be read, nothing can be proven, and what is unknown waits."""
+        """Where the list can't be read, nothing is proven, and the attempts go on waiting."""
         evidence = self._evidence
         to_the_end = evidence.needs_complete_reading(anyio.current_time())
         try:
@@ -175,7 +180,8 @@ class Reconciler:
             self._evidence.show(view, now_s)
 
     async def _look_up_in_journal(self) -> None:
-        """A job that the journal names is no candidate. One that was asked about before may have been named since."""
+        """A job that the journal names for another chunk is no candidate. The journal may have named one since it was
+        searched last."""
         candidates = self._evidence.candidates
         fresh = [each for each in candidates.values() if not each.journal_asked]
         start = self._searched_to
@@ -186,22 +192,22 @@ class Reconciler:
             return
         named, self._searched_to = await self._journal.named_jobs(candidates.keys(), start)
         for job_id, candidate in candidates.items():
-            told = named.get(job_id, frozenset())
+            newly_named = named.get(job_id, frozenset())
             known = candidate.named_for
-            self._evidence.name(job_id, None if told is None or known is None else known | told)
+            self._evidence.name(job_id, None if newly_named is None or known is None else known | newly_named)
 
     def _journal_search_from_s(self, fresh: Iterable[Candidate]) -> float | None:
-        """From which server's time on the journal has to be searched. All of it, where a candidate tells no time, and
-        for second looks: what a first look's job answers, a second's does."""
-        second = any(doubt.attempt.part.first is not None for doubt in self._evidence.doubts.values())
+        """The server's time from which on the journal has to be searched. None: all of it, where a candidate has no
+        time, and for second looks, which a job of the first look may answer as well."""
+        second = any(ambiguous.attempt.part.first is not None for ambiguous in self._evidence.unsettled.values())
         untimed = any(each.view.created_at_s is None for each in fresh)
         return None if second or untimed else self._evidence.since_s()
 
     async def _call_for_each(
         self, candidates: Iterable[Candidate], call: Callable[[Candidate], Awaitable[None]]
     ) -> list[ApiError]:
-        """Several side by side, in their order, but those last with which it failed before: no single job keeps the
-        others waiting. The first error ends it; what was seen by then stays seen."""
+        """Calls for several candidates side by side, in their order. Those whose last call failed come last, so that no
+        single job keeps the others waiting. The first error ends it; what was seen until then counts."""
         waiting = iter(sorted(candidates, key=lambda each: each.job_id in self._failing))
         errors: list[ApiError] = []
 
@@ -217,7 +223,7 @@ class Reconciler:
                     return
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(AT_ONCE):
+            for _ in range(CANDIDATE_CALLS_AT_ONCE):
                 tasks.start_soon(work)
         for error in errors:
             if error.verdict in _ENDS_THE_RUN:
@@ -225,7 +231,7 @@ class Reconciler:
         return errors
 
     async def _poll_candidate(self, candidate: Candidate) -> None:
-        """A candidate that the list leaves out. A 404 says nothing: it was shown before."""
+        """Asks for a candidate that the list left out. A 404 proves nothing: the job was shown before."""
         try:
             view = await retry_transient(lambda: self._api.get(candidate.job_id), attempts_max=READ_ATTEMPTS_MAX)
         except ApiError as error:
@@ -235,20 +241,22 @@ class Reconciler:
             self._evidence.show(view, anyio.current_time())
 
     async def _read_candidate(self, candidate: Candidate) -> None:
-        """Reads a candidate's results; takes them at once for an attempt all of whose files have an answer now, so that
-        a process that doesn't live long makes way."""
+        """Reads a candidate's results. An attempt all of whose files have an answer then ends at once, so that a
+        process that is killed soon has made progress."""
         if not self._evidence.is_read_due(candidate, anyio.current_time()):
             return  # the attempt that it was read for is settled
         if await self._read_answers(candidate.view) is None:
             return
         now_s = anyio.current_time()
-        for doubt in list(self._evidence.doubts.values()):
-            decision = self._evidence.decide(doubt, now_s) if doubt.digests & candidate.answered else None
+        for ambiguous in list(self._evidence.unsettled.values()):
+            decision = self._evidence.decide(ambiguous, now_s) if ambiguous.digests & candidate.answered else None
             if isinstance(decision, Take) and all(view.job_id in self._answers for view in decision.jobs):
-                self._end_with_found_jobs(doubt, [FoundJob(view, self._answers[view.job_id]) for view in decision.jobs])
+                self._end_with_found_jobs(
+                    ambiguous, [FoundJob(view, self._answers[view.job_id]) for view in decision.jobs]
+                )
 
     async def _read_answers(self, view: JobView) -> Answers | None:
-        """A finished job's answers, which become evidence; None where they can't be had."""
+        """Reads a finished job's answers, and records them as evidence. None where they can't be had."""
         begun_s = anyio.current_time()
         try:
             answers = await self._request_results(view)
@@ -266,7 +274,7 @@ class Reconciler:
         return answers
 
     async def _request_results(self, view: JobView) -> Answers | None:
-        """A finished job's answers; None where they can't be had: perhaps it is somebody else's, and not for us."""
+        """A finished job's answers; None where they can't be had: the job may be somebody else's."""
         try:
             return await retry_transient(
                 lambda: self._api.results(view, ()), retry_on=_SOON, attempts_max=READ_ATTEMPTS_MAX
@@ -278,25 +286,25 @@ class Reconciler:
 
     # --- What follows -----------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, doubt: Doubt, decision: Decision | None, hands: _Outlets) -> None:
+    async def _carry_out(self, ambiguous: AmbiguousAttempt, decision: Decision | None, hands: _Outlets) -> None:
         match decision:
             case Adopt(view):
-                await self._adopt_job(doubt, view, hands)
+                await self._adopt_job(ambiguous, view, hands)
             case Take(jobs) | GiveUp(jobs):
                 found = await self._read_all_answers(jobs)
-                if found is not None and self._evidence.decide(doubt, anyio.current_time()) == decision:
+                if found is not None and self._evidence.decide(ambiguous, anyio.current_time()) == decision:
                     words = clean(self._list_error or decision.why) if isinstance(decision, GiveUp) else ""
-                    self._end_with_found_jobs(doubt, found, words)
+                    self._end_with_found_jobs(ambiguous, found, words)
             case SendAgain():
-                self._evidence.remove(doubt)
+                self._evidence.remove(ambiguous)
                 unproven = self._api.idempotent or not hands.project_proven
-                await hands.again.send(replace(doubt.attempt, ambiguous=unproven))
+                await hands.again.send(replace(ambiguous.attempt, ambiguous=unproven))
             case _:
                 pass
 
     async def _read_all_answers(self, jobs: tuple[JobView, ...]) -> list[FoundJob] | None:
-        """None: the results of one of them can't be had now. What is read anew is evidence as well: results that lag
-        may be there and then not, and a file that was answered would go out again."""
+        """The answers of all jobs; None where one job's can't be had now. What is read here is evidence, too: results
+        that lag may be there and vanish again, and an answered file would be sent again."""
         found: list[FoundJob] = []
         for view in jobs:
             answers = self._answers.get(view.job_id) or await self._read_answers(view)
@@ -305,19 +313,19 @@ class Reconciler:
             found.append(FoundJob(view, answers))
         return found
 
-    async def _adopt_job(self, doubt: Doubt, view: JobView, hands: _Outlets) -> None:
-        attempt, at_s = doubt.attempt, self._clock.wall_s()
-        self._evidence.remove(doubt)
+    async def _adopt_job(self, ambiguous: AmbiguousAttempt, view: JobView, hands: _Outlets) -> None:
+        attempt, at_s = ambiguous.attempt, self._clock.wall_s()
+        self._evidence.remove(ambiguous)
         self._journal.record(Adopted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
         await hands.adopted.send(Job(attempt, view.job_id, at_s, timed=False))
 
-    def _end_with_found_jobs(self, doubt: Doubt, found: list[FoundJob], unresolved: str = "") -> None:
-        """Ends the attempt by what the found jobs say. Nothing is awaited: an attempt is ended once."""
-        attempt = doubt.attempt
-        told = [each.view for each in found if not each.answers.withheld]
+    def _end_with_found_jobs(self, ambiguous: AmbiguousAttempt, found: list[FoundJob], unresolved: str = "") -> None:
+        """Ends the attempt by the answers of the found jobs. Nothing is awaited here, so that it can't end twice."""
+        attempt = ambiguous.attempt
+        read_to_end = [each.view for each in found if not each.answers.withheld]
         if unresolved:
-            told = [view for view in told if self._evidence.has_answered_all_it_will(view.job_id)]
-        self._evidence.remove(doubt)
+            read_to_end = [view for view in read_to_end if self._evidence.has_answered_all_it_will(view.job_id)]
+        self._evidence.remove(ambiguous)
         settlement = settle_found(attempt, found, self._limits.attempts, unresolved)
         if settlement.mode_unproven and not self._mode_warned:
             self._mode_warned = True
@@ -333,7 +341,7 @@ class Reconciler:
             answers=settlement.answers,
             failures=settlement.failures,
             again=settlement.again,
-            found=tuple(view.job_id for view in told),
+            found=tuple(view.job_id for view in read_to_end),
             created_at_s=max(times, default=None),
         )
         self._slots.release()

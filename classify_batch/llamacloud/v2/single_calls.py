@@ -37,7 +37,7 @@ class SingleCallsV2(SingleCalls[v2.Job]):
     async def create_job(
         self, spec: JobSpec, create_request: CreateRequest, about_to_send: Callable[[], Awaitable[None]]
     ) -> Body:
-        """Creates the job of one file. DOUBTFUL where it may have been accepted, and no attempt got the job back."""
+        """Creates the job of one file. AMBIGUOUS where it may have been accepted, and no attempt got the job back."""
         (file_id,) = create_request.file_ids
         ambiguous: list[ApiError] = []
         body = v2.make_create_body(spec, file_id, create_request.transaction_id)
@@ -46,7 +46,7 @@ class SingleCallsV2(SingleCalls[v2.Job]):
             try:
                 return await self._send_create(body, about_to_send)
             except ApiError as error:
-                if error.verdict is Verdict.DOUBTFUL:
+                if error.verdict is Verdict.AMBIGUOUS:
                     ambiguous.append(error)
                 raise self._client.as_repeatable(error) from error
 
@@ -115,7 +115,7 @@ class SingleCallsV2(SingleCalls[v2.Job]):
 
 def ambiguous_error(error: ApiError) -> ApiError:
     """The error of the last attempt, as one that leaves unknown whether a create was accepted."""
-    return ApiError(error.call, Verdict.DOUBTFUL, str(error), status=error.status, detail=error.detail)
+    return ApiError(error.call, Verdict.AMBIGUOUS, str(error), status=error.status, detail=error.detail)
 
 
 def require_same_create(job: v2.Job, spec: JobSpec, create_request: CreateRequest) -> None:

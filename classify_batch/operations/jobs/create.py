@@ -114,7 +114,7 @@ class CreateJobs:
         return InterruptedEarlyError(f"interrupted by {signal_name}", hint="the same command begins again")
 
     def _error_of_create(self, error: ApiError, request: CreateRequest, requests: int) -> ClassifyBatchError:
-        if request.transaction_id and error.verdict is Verdict.DOUBTFUL:
+        if request.transaction_id and error.verdict is Verdict.AMBIGUOUS:
             ambiguous = self._ambiguous_error(str(error), request)
             if self._transaction_id is None:  # the same command would send another ID, and pay again
                 ambiguous.exit_status = ExitStatus.PERSON

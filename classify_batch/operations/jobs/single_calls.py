@@ -184,13 +184,13 @@ def ending_single_call() -> Iterator[None]:
 def final_error(error: ApiError) -> ApiError:
     """The error as it ends a single call: its exit status and hint say what a person does next."""
     message, hint = str(error), error.hint
-    if error.verdict is Verdict.DOUBTFUL:
+    if error.verdict is Verdict.AMBIGUOUS:
         message, hint = f"{message}; {PERHAPS_ACCEPTED}", LIST_JOBS_FIRST
     elif error.verdict is Verdict.REFUSED:
         hint = _REFUSED_HINTS.get(error.call, hint)
     elif error.verdict is Verdict.MISSING:
         hint = _MISSING_HINT
     final = ApiError(error.call, error.verdict, message, status=error.status, detail=error.detail, hint=hint)
-    if error.verdict in (Verdict.REFUSED, Verdict.MISSING, Verdict.DOUBTFUL):  # a scheduler must not repeat it
+    if error.verdict in (Verdict.REFUSED, Verdict.MISSING, Verdict.AMBIGUOUS):  # a scheduler must not repeat it
         final.exit_status = ExitStatus.PERSON
     return final

@@ -242,7 +242,7 @@ class RunSnapshot(Totals):
         """Gives the failed files a new chance: from here the failures begin at 0 again.
 
         `again` are parts that go out; `looks` are attempts whose old jobs are looked at first, as if their create calls
-        had just been made (with a `job_id`) or were still in doubt (without). What was set aside for them still is:
+        had just been made (with a `job_id`) or were still ambiguous (without). What was set aside for them still is:
         their `credits` say how much; a journal that says nothing gives nothing back.
         """
         self.generation = values["generation"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from classify_batch.engine.reconciler.evidence import Doubt, Evidence
+from classify_batch.engine.reconciler.evidence import AmbiguousAttempt, Evidence
 from classify_batch.model import Attempt, AttemptKey, JobView, Part, ProvisionalRange
 from classify_batch.ports import NamedFor
 from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule
@@ -18,15 +18,15 @@ SPEC = JobSpec(rules=(Rule(type="x", description="anything at all"),))
 SPECS = JobSpecs(SPEC, SPEC.model_copy(update={"mode": "MULTIMODAL"}))
 
 
-def doubt(
+def ambiguous(
     *file_ids: str, chunk: int = 0, second: bool = False, transaction_id: str | None = None, **told: Any
-) -> Doubt:
+) -> AmbiguousAttempt:
     """An attempt whose call may be accepted until 100 s, and which is given up at 7200 s."""
     part = Part(chunk, first=ProvisionalRange(0, 1) if second else None)
     attempt_told = {name: told.pop(name) for name in ("server_s", "intended_s") if name in told}
     attempt = Attempt(AttemptKey(chunk, 1), part, file_ids, tuple(range(len(file_ids))), **attempt_told)
     times = {"accept_until_s": ACCEPT_UNTIL_S, "give_up_s": GIVE_UP_S} | told
-    return Doubt(attempt, transaction_id=transaction_id, **times)
+    return AmbiguousAttempt(attempt, transaction_id=transaction_id, **times)
 
 
 def job(job_id: str = "j", status: str = "PENDING", **shown: Any) -> JobView:
@@ -36,10 +36,10 @@ def job(job_id: str = "j", status: str = "PENDING", **shown: Any) -> JobView:
 class EvidenceStage(Evidence):
     """Evidence, and the stage beside it in a few words: the journal names nothing but what it is told."""
 
-    def __init__(self, *doubts: Doubt, named: dict[str, NamedFor] | None = None) -> None:
+    def __init__(self, *ambiguous_attempts: AmbiguousAttempt, named: dict[str, NamedFor] | None = None) -> None:
         super().__init__(SPECS, settle_s=SETTLE_S, clock_spread_s=SPREAD_S)
         self._named = named or {}
-        for each in doubts:
+        for each in ambiguous_attempts:
             self.add(each)
 
     def read_list(self, now_s: float, *views: JobView, complete: bool = True) -> None:

@@ -7,10 +7,19 @@ from typing import Any
 import pytest
 
 from classify_batch.engine.reconciler.decisions import GiveUp, SendAgain, Take
-from classify_batch.engine.reconciler.evidence import Doubt
+from classify_batch.engine.reconciler.evidence import AmbiguousAttempt
 from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
-from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, SPREAD_S, EvidenceStage, doubt, job
+from tests.unit.engine.seeing import (
+    ACCEPT_UNTIL_S,
+    GIVE_UP_S,
+    SERVER_S,
+    SETTLE_S,
+    SPREAD_S,
+    EvidenceStage,
+    ambiguous,
+    job,
+)
 
 # --- How long a call may be accepted, and what proves that nothing is left -------------------------------------------
 
@@ -32,7 +41,7 @@ from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE
 )
 def test_nothing_is_sent_again_before_two_complete_readings(readings: list[tuple[float, bool]], sent: bool) -> None:
     """One begun when no call can be accepted any more, and one a settling time later."""
-    asked = doubt("a")
+    asked = ambiguous("a")
     world = EvidenceStage(asked)
     for now_s, complete in readings:
         world.read_list(now_s, complete=complete)
@@ -41,14 +50,14 @@ def test_nothing_is_sent_again_before_two_complete_readings(readings: list[tuple
 
 def test_the_list_is_read_to_its_end_when_it_has_to_prove_something() -> None:
     """From the moment at which the first of several calls can't be accepted any more."""
-    world = EvidenceStage(doubt("a"), doubt("b", chunk=1, accept_until_s=70.0))
+    world = EvidenceStage(ambiguous("a"), ambiguous("b", chunk=1, accept_until_s=70.0))
     assert [world.needs_complete_reading(now_s) for now_s in (0.0, 69.9, 70.0)] == [False, False, True]
     assert not EvidenceStage().needs_complete_reading(1e9)
 
 
 def test_readings_serve_all_attempts_that_wait() -> None:
     """Each by its own time: what one proves for an early call it doesn't prove for a later one."""
-    early, late = doubt("a"), doubt("b", chunk=1, accept_until_s=ACCEPT_UNTIL_S + 1.0)
+    early, late = ambiguous("a"), ambiguous("b", chunk=1, accept_until_s=ACCEPT_UNTIL_S + 1.0)
     world = EvidenceStage(early, late)
     now_s = world.read_twice()
     assert (world.decide(early, now_s), world.decide(late, now_s)) == (SendAgain(), None)
@@ -59,7 +68,7 @@ def test_readings_serve_all_attempts_that_wait() -> None:
 def test_jobs_that_come_after_the_proof_keep_nobody_waiting() -> None:
     """They are others': these may make jobs by the same rules without end. What one of them answers is taken all the
     same, and waited for where it names a file."""
-    asked = doubt("a", "b")
+    asked = ambiguous("a", "b")
     world = EvidenceStage(asked)
     now_s = world.read_twice(job("early"))
     world.read_list(now_s + 1.0, job("early", "ERROR"), job("later"))
@@ -73,7 +82,7 @@ def test_jobs_that_come_after_the_proof_keep_nobody_waiting() -> None:
 
 def test_what_excluded_jobs_by_a_time_that_says_nothing_proves_nothing() -> None:
     """When the server's clocks are seen apart the list is read anew: a job that a time excluded was forgotten."""
-    asked = doubt("a", server_s=SERVER_S)
+    asked = ambiguous("a", server_s=SERVER_S)
     world = EvidenceStage(asked)
     old = job(created_at_s=SERVER_S - 1000.0)
     now_s = world.read_twice(old)
@@ -87,10 +96,10 @@ def test_what_excluded_jobs_by_a_time_that_says_nothing_proves_nothing() -> None
 def test_a_reading_proves_nothing_for_an_attempt_that_came_in_its_middle(repeatable: bool) -> None:
     """What was shown before was not held against it, and was not asked for as far back as it wants."""
     transaction_id = "t" if repeatable else None
-    world = EvidenceStage(doubt("a", server_s=SERVER_S))
+    world = EvidenceStage(ambiguous("a", server_s=SERVER_S))
     world.begin_list_reading(ACCEPT_UNTIL_S)
     world.show(job(created_at_s=SERVER_S - 500.0, transaction_id="t"), ACCEPT_UNTIL_S)  # too old for the first one
-    later = doubt("b", chunk=1, server_s=SERVER_S - 500.0, transaction_id=transaction_id)
+    later = ambiguous("b", chunk=1, server_s=SERVER_S - 500.0, transaction_id=transaction_id)
     world.add(later)
     world.end_list_reading(complete=True)
     if not repeatable:
@@ -101,7 +110,9 @@ def test_a_reading_proves_nothing_for_an_attempt_that_came_in_its_middle(repeata
 # --- Which jobs can be an attempt's ----------------------------------------------------------------------------------
 
 
-def is_left(asked: Doubt, view: JobView, named: NamedFor = frozenset(), *, times_apart: bool = False) -> bool:
+def is_left(
+    asked: AmbiguousAttempt, view: JobView, named: NamedFor = frozenset(), *, times_apart: bool = False
+) -> bool:
     """Whether a job that is out keeps an attempt from being sent again."""
     world = EvidenceStage(asked, named={view.job_id: named})
     world.times_apart = times_apart
@@ -127,13 +138,13 @@ def test_a_job_is_excluded_by_the_servers_own_times_only(
     """What was made before the last job that was read before the intent, but for the spread of the server's clocks, is
     older than it. Where one of the two times isn't known nothing is excluded, nor where the clocks were seen apart."""
     view = job(created_at_s=created_at_s)
-    assert is_left(doubt("a", server_s=server_s), view) is left
-    assert is_left(doubt("a", server_s=server_s), view, times_apart=True)
+    assert is_left(ambiguous("a", server_s=server_s), view) is left
+    assert is_left(ambiguous("a", server_s=server_s), view, times_apart=True)
 
 
 def test_a_job_may_be_one_attempts_and_not_anothers() -> None:
     """Each is held against its own time: what is too old for a later one may be an earlier one's."""
-    early, late = doubt("a", server_s=SERVER_S - 1000.0), doubt("b", chunk=1, server_s=SERVER_S)
+    early, late = ambiguous("a", server_s=SERVER_S - 1000.0), ambiguous("b", chunk=1, server_s=SERVER_S)
     world = EvidenceStage(early, late)
     now_s = world.read_twice(job(created_at_s=SERVER_S - 500.0))
     assert (world.decide(early, now_s), world.decide(late, now_s)) == (None, SendAgain())
@@ -143,8 +154,8 @@ def test_a_job_may_be_one_attempts_and_not_anothers() -> None:
 @pytest.mark.parametrize("early", [True, False])
 def test_a_job_that_was_seen_before_the_intent_is_older(intended_s: float | None, left: bool, early: bool) -> None:
     """On the first page that this process read, or since. An intent of another process has no time to compare with."""
-    asked = doubt("a", intended_s=intended_s)
-    world = EvidenceStage(doubt("z", chunk=9))
+    asked = ambiguous("a", intended_s=intended_s)
+    world = EvidenceStage(ambiguous("z", chunk=9))
     if early:
         world.record_listed_before_creates(["j"], 10.0)
         world.record_listed_before_creates(["j"], 50.0)  # what counts is the first time
@@ -167,12 +178,12 @@ def test_a_job_that_was_seen_before_the_intent_is_older(intended_s: float | None
 def test_a_job_that_the_journal_names_belongs_elsewhere(named: NamedFor, left: bool) -> None:
     """One of our own creates was answered with it, or an earlier attempt of the chunk has taken what it answers. What
     another chunk found in it says nothing of this one's files."""
-    assert is_left(doubt("a"), job(), named) is left
+    assert is_left(ambiguous("a"), job(), named) is left
 
 
 def test_a_job_of_which_the_journal_was_not_asked_decides_nothing() -> None:
     """It may be another chunk's; until that is known, it is neither read nor passed over."""
-    asked = doubt("a")
+    asked = ambiguous("a")
     world = EvidenceStage(asked)
     world.begin_list_reading(ACCEPT_UNTIL_S)
     world.show(job(status="PARTIAL_SUCCESS"), ACCEPT_UNTIL_S)
@@ -188,14 +199,14 @@ def test_a_job_of_which_the_journal_was_not_asked_decides_nothing() -> None:
 def test_what_contradicts_our_create_is_not_ours() -> None:
     """The first look's create, or the second's: they differ in their mode."""
     for second, mode, left in ((False, "FAST", True), (False, "MULTIMODAL", False), (True, "MULTIMODAL", True)):
-        assert is_left(doubt("a", second=second), job(mode=mode)) is left
-    assert not is_left(doubt("a", second=True), job(mode="FAST"))
-    assert is_left(doubt("a", second=True), job())
+        assert is_left(ambiguous("a", second=second), job(mode=mode)) is left
+    assert not is_left(ambiguous("a", second=True), job(mode="FAST"))
+    assert is_left(ambiguous("a", second=True), job())
 
 
 def test_only_what_may_concern_an_attempt_is_remembered() -> None:
     """Most of a large project's jobs are not: too old, or of other rules."""
-    world = EvidenceStage(doubt("a", server_s=SERVER_S))
+    world = EvidenceStage(ambiguous("a", server_s=SERVER_S))
     others = job("k", rules=frozenset({("y", "other rules")}))
     world.read_list(0.0, job("old", created_at_s=SERVER_S - 1000.0), others, job("j", created_at_s=SERVER_S))
     assert world.candidates.keys() == {"j"}
@@ -203,11 +214,11 @@ def test_only_what_may_concern_an_attempt_is_remembered() -> None:
 
 def test_the_list_is_wanted_from_the_earliest_attempt_on() -> None:
     """All of it, where one of them knows no time, or where times say nothing."""
-    world = EvidenceStage(doubt("a", server_s=SERVER_S), doubt("b", chunk=1, server_s=SERVER_S - 10.0))
+    world = EvidenceStage(ambiguous("a", server_s=SERVER_S), ambiguous("b", chunk=1, server_s=SERVER_S - 10.0))
     assert world.since_s() == SERVER_S - 10.0 - SPREAD_S
     world.times_apart = True
     assert world.since_s() is None
-    assert EvidenceStage(doubt("a", server_s=SERVER_S), doubt("b", chunk=1)).since_s() is None
+    assert EvidenceStage(ambiguous("a", server_s=SERVER_S), ambiguous("b", chunk=1)).since_s() is None
     assert EvidenceStage().since_s() is None
 
 
@@ -216,7 +227,7 @@ def test_the_list_is_wanted_from_the_earliest_attempt_on() -> None:
 
 def test_a_candidate_that_is_out_is_waited_for() -> None:
     """However often the list leaves it out: then it is asked for by itself; when time runs out, it is named."""
-    asked = doubt("a")
+    asked = ambiguous("a")
     world = EvidenceStage(asked)
     world.read_list(90.0, job())
     assert world.asked() == []
@@ -231,7 +242,7 @@ def test_a_candidate_that_is_out_is_waited_for() -> None:
 def test_a_candidate_that_failed_is_seen_again_before_it_counts_as_not_paid() -> None:
     """A settling time later: some show an error first, and then answers."""
     for status in ("ERROR", "CANCELLED"):
-        asked = doubt("a")
+        asked = ambiguous("a")
         world = EvidenceStage(asked)
         world.read_list(100.0, job(status=status))
         world.read_list(119.0, job(status=status))
@@ -247,7 +258,7 @@ def test_a_candidate_that_failed_is_seen_again_before_it_counts_as_not_paid() ->
 def test_an_error_that_becomes_an_answer_begins_anew() -> None:
     """As failed as it was: it may hold the files. And the other way round: from when it fails. So does one that goes on
     after all."""
-    asked = doubt("a")
+    asked = ambiguous("a")
     world = EvidenceStage(asked)
     world.read_list(100.0, job(status="ERROR"))
     world.read_list(121.0, job(status="SUCCESS"))
@@ -266,7 +277,7 @@ def test_an_error_that_becomes_an_answer_begins_anew() -> None:
 
 def test_results_are_read_late_enough_to_believe_what_is_missing() -> None:
     """They may lag: what a job of ours leaves out counts only a settling time after its end was first seen."""
-    asked = doubt("a", "b")
+    asked = ambiguous("a", "b")
     world = EvidenceStage(asked)
     view = job(status="PARTIAL_SUCCESS")
     now_s = world.read_twice(view)  # its end was seen at 100 s
@@ -279,7 +290,7 @@ def test_results_are_read_late_enough_to_believe_what_is_missing() -> None:
 def test_results_that_name_no_file_say_nothing() -> None:
     """A job that ended well has answers: whose it is, is not known. One that ended half well may have none."""
     for status, decision in (("SUCCESS", None), ("PARTIAL_SUCCESS", SendAgain())):
-        asked = doubt("a")
+        asked = ambiguous("a")
         world = EvidenceStage(asked)
         now_s = world.read_twice(job(status=status))
         world.answer("j", now_s, [])
@@ -288,7 +299,7 @@ def test_results_that_name_no_file_say_nothing() -> None:
 
 def test_another_files_job_is_nobodys_here() -> None:
     """Its results, read late enough, prove that."""
-    asked = doubt("a")
+    asked = ambiguous("a")
     world = EvidenceStage(asked)
     now_s = world.read_twice(job(status="SUCCESS"))
     world.answer("j", now_s, ["others'"])
@@ -297,7 +308,7 @@ def test_another_files_job_is_nobodys_here() -> None:
 
 def test_what_the_list_showed_of_a_job_stays_known() -> None:
     """A job that is asked for by itself shows how it stands, and not what it was told to do."""
-    world = EvidenceStage(doubt("a"))
+    world = EvidenceStage(ambiguous("a"))
     told: dict[str, Any] = {"created_at_s": SERVER_S, "project_id": "p", "mode": "FAST", "transaction_id": None}
     told |= {"parsing_configuration": {"lang": "en"}}
     rules = frozenset({("x", "anything at all")})

@@ -7,14 +7,14 @@ import pytest
 from classify_batch.engine.reconciler import evidence as module
 from classify_batch.engine.reconciler.decisions import Adopt, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import NEVER_READ
-from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, EvidenceStage, doubt, job
+from tests.unit.engine.seeing import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, EvidenceStage, ambiguous, job
 
 # --- When results are read -------------------------------------------------------------------------------------------
 
 
 def test_results_are_read_at_once_and_then_at_growing_distances() -> None:
     """Until all is said, where they concern an attempt; the last time when everything that lags must have come."""
-    asked = doubt("a", "b")
+    asked = ambiguous("a", "b")
     world = EvidenceStage(asked)
     world.read_list(10.0, job(status="PARTIAL_SUCCESS"))
     read_at: list[float] = []
@@ -27,7 +27,7 @@ def test_results_are_read_at_once_and_then_at_growing_distances() -> None:
 
 def test_others_results_are_read_twice() -> None:
     """At once, and when everything that lags must have come."""
-    world = EvidenceStage(doubt("a"))
+    world = EvidenceStage(ambiguous("a"))
     world.read_list(10.0, job(status="SUCCESS"))
     read_at: list[float] = []
     for tenth in range(100, 400):
@@ -39,7 +39,7 @@ def test_others_results_are_read_twice() -> None:
 
 def test_results_that_stay_nameless_are_read_now_and_then() -> None:
     """They may name their files later: at growing distances, and no more than once a minute in the end."""
-    world = EvidenceStage(doubt("a"))
+    world = EvidenceStage(ambiguous("a"))
     world.read_list(0.0, job(status="SUCCESS"))
     read_at: list[float] = []
     for now_s in range(600):
@@ -53,7 +53,7 @@ def test_results_that_stay_nameless_are_read_now_and_then() -> None:
 
 def test_results_are_read_in_the_order_of_their_jobs() -> None:
     """Those first that were made after what was known before the intent; those without a time at last."""
-    world = EvidenceStage(doubt("a", server_s=SERVER_S))
+    world = EvidenceStage(ambiguous("a", server_s=SERVER_S))
     made = {"old": -30.0, "older": -40.0, "second": 5.0, "first": 1.0, "timeless": None}
     views = [
         job(job_id, "SUCCESS", created_at_s=None if after_s is None else SERVER_S + after_s)
@@ -65,7 +65,7 @@ def test_results_are_read_in_the_order_of_their_jobs() -> None:
 
 def test_nothing_is_read_for_an_attempt_that_is_settled() -> None:
     """Nor asked for: only what concerns those that are left."""
-    first, second = doubt("a"), doubt("b", chunk=1, second=True)
+    first, second = ambiguous("a"), ambiguous("b", chunk=1, second=True)
     world = EvidenceStage(first, second)
     world.read_list(0.0, job("j", "SUCCESS", mode="FAST"), job("k", mode="FAST"), job("l", mode="MULTIMODAL"))
     world.begin_list_reading(1.0)
@@ -79,7 +79,7 @@ def test_nothing_is_read_for_an_attempt_that_is_settled() -> None:
 
 def test_a_job_that_answers_all_files_is_taken_at_once() -> None:
     """Whoever made it, before anything is proven of others; of several, one whose mode is known, then the oldest."""
-    asked = doubt("a", "b")
+    asked = ambiguous("a", "b")
     world = EvidenceStage(asked)
     views = [
         job("modeless", "SUCCESS", created_at_s=1.0),
@@ -95,7 +95,7 @@ def test_a_job_that_answers_all_files_is_taken_at_once() -> None:
 
 def test_jobs_that_answer_all_files_together_are_taken_at_once() -> None:
     """With all that name any of them."""
-    asked = doubt("a", "b", "c")
+    asked = ambiguous("a", "b", "c")
     world = EvidenceStage(asked)
     one, other, empty = (job(job_id, "PARTIAL_SUCCESS", mode="FAST") for job_id in ("1", "2", "3"))
     world.read_list(0.0, one, other, empty, job("out"), complete=False)
@@ -108,7 +108,7 @@ def test_jobs_that_answer_all_files_together_are_taken_at_once() -> None:
 
 def test_what_jobs_answer_is_taken_when_no_other_can_be_left() -> None:
     """Not before: another job may answer the rest. Those that are about other files are not among them."""
-    asked = doubt("a", "b")
+    asked = ambiguous("a", "b")
     world = EvidenceStage(asked)
     ours, others = job("1", "PARTIAL_SUCCESS"), job("2", "SUCCESS")
     world.read_list(100.0, ours, others)
@@ -121,7 +121,7 @@ def test_what_jobs_answer_is_taken_when_no_other_can_be_left() -> None:
 
 def test_a_job_that_names_our_files_without_an_answer_held_them() -> None:
     """It is taken: what became of them is known."""
-    asked = doubt("a")
+    asked = ambiguous("a")
     world = EvidenceStage(asked)
     view = job(status="PARTIAL_SUCCESS")
     now_s = world.read_twice(view)
@@ -131,7 +131,7 @@ def test_a_job_that_names_our_files_without_an_answer_held_them() -> None:
 
 def test_a_job_some_of_whose_results_are_withheld_may_hold_any_file() -> None:
     """It is waited for, and asked again; where it names one of the files it has told what it will."""
-    asked, other = doubt("a", "b"), doubt("c", chunk=1)
+    asked, other = ambiguous("a", "b"), ambiguous("c", chunk=1)
     world = EvidenceStage(asked, other)
     view = job(status="SUCCESS")
     now_s = world.read_twice(view)
@@ -152,7 +152,7 @@ def test_a_job_some_of_whose_results_are_withheld_may_hold_any_file() -> None:
 
 def test_when_time_runs_out_found_answers_are_taken_and_the_rest_is_given_up() -> None:
     """Naming those of whom it isn't known, as many as anybody reads."""
-    asked = doubt("a", "b")
+    asked = ambiguous("a", "b")
     world = EvidenceStage(asked)
     found = job("found", "PARTIAL_SUCCESS")
     out = [job(f"out-{number}") for number in range(12)]
@@ -166,7 +166,7 @@ def test_when_time_runs_out_found_answers_are_taken_and_the_rest_is_given_up() -
 def test_time_alone_gives_nothing_up() -> None:
     """How old an attempt is, a wall clock may tell wrongly: first the list is read as for a proof. One that never comes
     to its end proves nothing, and ends it."""
-    asked = doubt("a", give_up_s=0.0)
+    asked = ambiguous("a", give_up_s=0.0)
     world = EvidenceStage(asked)
     world.read_list(99.0, job(), complete=False)
     world.read_list(100.0, job())
@@ -179,7 +179,7 @@ def test_time_alone_gives_nothing_up() -> None:
 
 def test_without_a_list_an_attempt_is_given_up_when_its_time_is_over() -> None:
     """And not before, nor because the list could not be read once."""
-    asked = doubt("a")
+    asked = ambiguous("a")
     world = EvidenceStage(asked)
     world.begin_list_reading(ACCEPT_UNTIL_S)
     world.fail_list_reading()
@@ -192,7 +192,7 @@ def test_without_a_list_an_attempt_is_given_up_when_its_time_is_over() -> None:
 
 def test_without_a_list_found_answers_are_taken_all_the_same() -> None:
     """When time runs out only the rest is unresolved."""
-    asked = doubt("a", "b")
+    asked = ambiguous("a", "b")
     world = EvidenceStage(asked)
     found = job(status="PARTIAL_SUCCESS")
     world.answer("j", world.read_twice(found, job("out")), ["a"])
@@ -206,7 +206,7 @@ def test_without_a_list_found_answers_are_taken_all_the_same() -> None:
 
 def test_a_transaction_tells_its_job() -> None:
     """Whatever else the list shows of it, and however old it is: it is watched like any other."""
-    asked = doubt("a", transaction_id="t", server_s=SERVER_S, intended_s=50.0)
+    asked = ambiguous("a", transaction_id="t", server_s=SERVER_S, intended_s=50.0)
     world = EvidenceStage(asked, named={"ours": None})
     ours = job("ours", mode="MULTIMODAL", created_at_s=SERVER_S, transaction_id="t")
     world.read_list(0.0, job("another", transaction_id="u"), job("silent"), ours, complete=False)
@@ -216,7 +216,7 @@ def test_a_transaction_tells_its_job() -> None:
 
 def test_without_its_job_a_call_is_made_again_under_its_transaction() -> None:
     """Once the list was looked at: a second call gives the same job."""
-    asked = doubt("a", transaction_id="t")
+    asked = ambiguous("a", transaction_id="t")
     world = EvidenceStage(asked)
     assert world.decide(asked, 0.0) is None
     world.read_list(0.0, job("another", transaction_id="u"), complete=False)
@@ -226,7 +226,7 @@ def test_without_its_job_a_call_is_made_again_under_its_transaction() -> None:
 def test_a_refusal_after_a_call_that_may_have_been_accepted_proves_nothing() -> None:
     """Its job is looked for as long as a call may be accepted, and a settling time longer; then it is unresolved: paid,
     perhaps."""
-    asked = doubt("a", transaction_id="t", refusal="HTTP 400: the file expired")
+    asked = ambiguous("a", transaction_id="t", refusal="HTTP 400: the file expired")
     world = EvidenceStage(asked)
     world.read_list(50.0)
     world.read_list(100.0)
@@ -244,17 +244,17 @@ def test_a_refusal_after_a_call_that_may_have_been_accepted_proves_nothing() -> 
 
 def test_what_others_jobs_hold_is_remembered_from_one_attempt_to_the_next() -> None:
     """Once it was read late enough: in a crowded project they are candidates again and again."""
-    world = EvidenceStage(first := doubt("a"))
+    world = EvidenceStage(first := ambiguous("a"))
     views = [job("decided", "SUCCESS"), job("read early", "SUCCESS"), job("failed", "ERROR"), job("out")]
     world.read_list(0.0, *views)
     world.answer("decided", SETTLE_S, ["others'", "b"])
     world.answer("read early", 0.0, ["others'"])
     world.remove(first)
     assert not world.candidates
-    world.add(doubt("c", chunk=1))
+    world.add(ambiguous("c", chunk=1))
     world.read_list(1000.0, *views)
     assert world.due(1000.0) == ["read early"]
-    second = doubt("b", chunk=2)
+    second = ambiguous("b", chunk=2)
     world.add(second)
     assert world.decide(second, 1000.0) == Take((views[0],))
 
@@ -265,12 +265,12 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     world = EvidenceStage()
     views = [job(f"j{number}", "SUCCESS") for number in range(5)]
     for view in views:  # four digests each
-        world.add(asked := doubt("a"))
+        world.add(asked := ambiguous("a"))
         world.read_list(0.0, view)
         world.answer(view.job_id, SETTLE_S, ["x", "y"])
         world.remove(asked)
     assert world._remembered_digests == 8
-    world.add(doubt("a"))
+    world.add(ambiguous("a"))
     world.read_list(1000.0, *views)
     assert world.due(1000.0) == ["j0", "j1", "j2"]
     assert world._remembered_digests == 0
@@ -278,11 +278,11 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_job_that_is_recalled_is_out_until_its_end_is_seen() -> None:
     """What it holds is known; that it has ended is for the server to say."""
-    world = EvidenceStage(first := doubt("a"))
+    world = EvidenceStage(first := ambiguous("a"))
     world.read_list(0.0, job(status="SUCCESS"))
     world.answer("j", SETTLE_S, ["others'"])
     world.remove(first)
-    world.add(second := doubt("b", chunk=1))
+    world.add(second := ambiguous("b", chunk=1))
     now_s = world.read_twice(job(), from_s=1000.0)
     assert (world.decide(second, now_s), world.due(now_s)) == (None, [])
     world.read_list(1030.0, job(status="SUCCESS"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.poller.durations import FIRST_LOOK_SHARE, KEPT, KNOWN_FROM, LOOK_SHARE, UNKNOWN_S, Durations
+from classify_batch.engine.poller.durations import FIRST_POLL_SHARE, KEPT, KNOWN_FROM, POLL_SHARE, UNKNOWN_S, Durations
 from classify_batch.engine.poller.watch import (
     GAP_S_MAX,
     LIST_REST_S_MAX,
@@ -246,7 +246,7 @@ def test_a_known_mean_decides_when_to_look_first() -> None:
     """A run that goes on knows how long jobs take, and doesn't look at a new one before a good part of that is over."""
     watch = PollSchedule(Durations([1000.0]))
     watch.add(job(1), 0.0)
-    assert watch.next(0.0, FREE) == Wait(1000.0 * FIRST_LOOK_SHARE)
+    assert watch.next(0.0, FREE) == Wait(1000.0 * FIRST_POLL_SHARE)
 
 
 def test_a_job_that_was_taken_up_is_looked_at_at_once() -> None:
@@ -294,7 +294,7 @@ def test_unknown_durations_are_looked_for_ever_more_seldom() -> None:
         now_s += durations.poll_gap_s(now_s)
         looks += 1
     assert looks < 70
-    assert durations.poll_gap_s(1000.0) == LOOK_SHARE * 1000
+    assert durations.poll_gap_s(1000.0) == POLL_SHARE * 1000
 
 
 def test_old_durations_are_forgotten() -> None:

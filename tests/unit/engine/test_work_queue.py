@@ -13,7 +13,7 @@ from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.lifecycle import Submitted, Submitting
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
-from classify_batch.model import Ambiguous, Attempt, AttemptKey, Job, Part
+from classify_batch.model import AmbiguousCreate, Attempt, AttemptKey, Job, Part
 from classify_batch.rundir.cost import Price
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
@@ -48,7 +48,7 @@ async def test_memory_holds_the_files_of_no_more_jobs_than_may_be_out() -> None:
         journal.record(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0))
     feed = await feed_of(journal, store, slots)
     out, submitted = anyio.create_memory_object_stream[Job](99)
-    ambiguous, _ambiguous = anyio.create_memory_object_stream[Ambiguous](99)
+    ambiguous, _ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](99)
     new, intake = anyio.create_memory_object_stream[Attempt](99)
     take_up = partial(feed.take_up, left_s=0.0, accept_s=60.0)
     with out, submitted, ambiguous, _ambiguous, new, intake:
@@ -76,7 +76,7 @@ async def test_what_may_have_been_accepted_is_reconciled_after_what_was() -> Non
     journal.record(Submitting(AttemptKey(2, 1), Part(2), 8.0))
     feed = await feed_of(journal, store, slots)
     out, submitted = anyio.create_memory_object_stream[Job](9)
-    doubtful, ambiguous = anyio.create_memory_object_stream[Ambiguous](9)
+    doubtful, ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](9)
     with submitted, ambiguous:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(feed.take_up, left_s=11.0, accept_s=90.0), out, doubtful)

@@ -29,20 +29,20 @@ STATUSES: dict[int, tuple[Verdict, Verdict]] = {
     403: (Verdict.KEY_REFUSED, Verdict.KEY_REFUSED),
     404: (Verdict.PERSON, Verdict.MISSING),
     405: (Verdict.PERSON, Verdict.PERSON),
-    408: (Verdict.DOUBTFUL, Verdict.LATER),
-    409: (Verdict.DOUBTFUL, Verdict.LATER),
+    408: (Verdict.AMBIGUOUS, Verdict.LATER),
+    409: (Verdict.AMBIGUOUS, Verdict.LATER),
     410: (Verdict.PERSON, Verdict.PERSON),
     413: (Verdict.REFUSED, Verdict.REFUSED),
     418: (Verdict.PERSON, Verdict.PERSON),
     422: (Verdict.REFUSED, Verdict.REFUSED),
     429: (Verdict.LATER, Verdict.LATER),
-    500: (Verdict.DOUBTFUL, Verdict.LATER),
-    501: (Verdict.DOUBTFUL, Verdict.LATER),
-    502: (Verdict.DOUBTFUL, Verdict.LATER),
-    503: (Verdict.DOUBTFUL, Verdict.LATER),
-    504: (Verdict.DOUBTFUL, Verdict.LATER),
-    520: (Verdict.DOUBTFUL, Verdict.LATER),
-    599: (Verdict.DOUBTFUL, Verdict.LATER),
+    500: (Verdict.AMBIGUOUS, Verdict.LATER),
+    501: (Verdict.AMBIGUOUS, Verdict.LATER),
+    502: (Verdict.AMBIGUOUS, Verdict.LATER),
+    503: (Verdict.AMBIGUOUS, Verdict.LATER),
+    504: (Verdict.AMBIGUOUS, Verdict.LATER),
+    520: (Verdict.AMBIGUOUS, Verdict.LATER),
+    599: (Verdict.AMBIGUOUS, Verdict.LATER),
 }
 
 
@@ -57,23 +57,23 @@ def test_a_status_has_one_meaning_for_creates_and_one_for_reads(status: int, ver
 @given(st.integers(300, 999), st.sampled_from(READS), st.text())
 def test_a_failed_read_is_never_ambiguous(status: int, call: str, detail: str) -> None:
     """Whatever the answer: who only asks can ask again."""
-    assert judge_status(call, status, detail, ()) is not Verdict.DOUBTFUL
+    assert judge_status(call, status, detail, ()) is not Verdict.AMBIGUOUS
 
 
 @patient
 @given(st.integers(500, 999), st.text())
 def test_a_create_that_met_a_5xx_is_always_ambiguous(status: int, detail: str) -> None:
     """It is never simply sent again, since it may have been accepted."""
-    assert judge_status("create", status, detail, ()) is Verdict.DOUBTFUL
+    assert judge_status("create", status, detail, ()) is Verdict.AMBIGUOUS
 
 
 @pytest.mark.parametrize(
     ("symptom", "create"),
     [
         (Symptom.NO_CONNECTION, Verdict.LATER),
-        (Symptom.NO_ANSWER, Verdict.DOUBTFUL),
-        (Symptom.TIMEOUT, Verdict.DOUBTFUL),
-        (Symptom.UNREADABLE, Verdict.DOUBTFUL),
+        (Symptom.NO_ANSWER, Verdict.AMBIGUOUS),
+        (Symptom.TIMEOUT, Verdict.AMBIGUOUS),
+        (Symptom.UNREADABLE, Verdict.AMBIGUOUS),
     ],
 )
 def test_a_create_was_surely_not_accepted_only_without_a_connection(symptom: Symptom, create: Verdict) -> None:

@@ -1,4 +1,4 @@
-"""Creates in doubt, in virtual time: whose job is it, and how long does it take to find out?"""
+"""Ambiguous creates, in virtual time: whose job is it, and how long does it take to find out?"""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ async def test_creates_that_were_not_accepted_are_sent_again() -> None:
         assert anyio.current_time() > 30
 
 
-async def test_all_chunks_in_doubt_at_once() -> None:
-    """Every first answer is lost: twenty doubts, one reading of the list for all of them, no second payment."""
+async def test_all_chunks_ambiguous_at_once() -> None:
+    """Every first answer is lost: twenty ambiguous creates, one reading of the list for all of them, no second
+    payment."""
     with laboratory(100, files_per_job=5, faults={"lost_create_answer": 1.0}, job_duration_s=0.1) as lab:
         await ends_well(lab)
         assert lab.accepted() == 20
@@ -68,13 +69,13 @@ async def test_a_server_whose_clock_is_wrong(skew_s: float, says_so: bool) -> No
         assert lab.accepted() == 12
 
 
-async def test_an_answer_that_is_late_while_others_are_in_doubt() -> None:
-    """A create that times out after a minute finds its job, though that was looked at for other doubts before."""
+async def test_an_answer_that_is_late_while_others_are_ambiguous() -> None:
+    """A create that times out after a minute finds its job, though that was read for other attempts before."""
     with laboratory(60, files_per_job=5, job_duration_s=0.5, limits={"settle_s": 40.0}) as lab:
         posts = Counter[str]()
 
         async def refused_before(request: httpx.Request) -> httpx.Response | None:
-            """The even ones are in doubt for long, because they left no job at all."""
+            """The even ones stay ambiguous for long, because they left no job at all."""
             if is_create(request) and _chunk(request) % 2 == 0:
                 posts[request.content.decode()] += 1
                 return answer(503) if posts[request.content.decode()] == 1 else None
@@ -140,7 +141,8 @@ READ_S = 0.5
 
 @pytest.mark.parametrize("taken", [True, False], ids=["accepted", "not accepted"])
 async def test_a_crowded_project_is_read_side_by_side(*, taken: bool) -> None:
-    """Hundreds of jobs that others make by the same rules don't keep a doubt waiting one after the other."""
+    """Hundreds of jobs that others make by the same rules don't keep an ambiguous create waiting one after the
+    other."""
     limits = {"accept_s": 5.0}
     with laboratory(5, files_per_job=5, job_duration_s=1.0, limits=limits, timeout_s=5.0) as lab:
         crowded(lab, taken=taken)
