@@ -23,6 +23,8 @@ class Capabilities:
         answers_in_job: whether a finished job carries its answer, so that no call asks for results.
         reports_bill: whether it tells what a job was billed.
         can_cancel: whether a job can be stopped.
+        stored_webhooks: whether a job can name webhooks that the API keeps, by their IDs.
+        description_max: characters of a rule's description, by the most generous of the vendor's references.
         can_filter_jobs: whether the job list can be asked for some jobs only.
         creates_per_s: the documented limit of creates; None: none is documented.
         unset_pages_max: how many pages of a file are read where nothing is set; None: all of them, so that a run always
@@ -36,6 +38,8 @@ class Capabilities:
     reports_bill: bool
     can_cancel: bool
     can_filter_jobs: bool
+    stored_webhooks: bool
+    description_max: int
     creates_per_s: float | None
     unset_pages_max: int | None
 
@@ -49,6 +53,8 @@ CAPABILITIES: Mapping[str, Capabilities] = {
         reports_bill=False,
         can_cancel=False,
         can_filter_jobs=False,
+        stored_webhooks=False,
+        description_max=2000,
         creates_per_s=None,
         unset_pages_max=PAGES_MAX_DEFAULT,
     ),
@@ -60,6 +66,8 @@ CAPABILITIES: Mapping[str, Capabilities] = {
         reports_bill=True,
         can_cancel=True,
         can_filter_jobs=True,
+        stored_webhooks=True,
+        description_max=500,
         creates_per_s=40.0,
         unset_pages_max=None,
     ),

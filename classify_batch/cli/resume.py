@@ -24,7 +24,7 @@ from classify_batch.cli.options import (
 @click.option(
     "--config",
     type=PATH,
-    help="The run's config; needed only for webhook headers, which are stored nowhere.",
+    help="The run's config; needed only for webhooks' secrets, which are stored nowhere.",
 )
 @click.option("--retry-failed", is_flag=True, help="Try the failed files again first.")
 @deadline_option

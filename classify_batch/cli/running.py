@@ -86,10 +86,10 @@ async def run_request_until_signal(request: RunRequest) -> RunResult:
 
 
 def resume_command_for(run_dir: Path, settings: Settings, config: Path | None) -> str:
-    """The command that goes on with a run. It needs the config only for webhook headers, which are secrets and stored
+    """The command that goes on with a run. It needs the config only for the secrets of webhooks, which are stored
     nowhere."""
     command = ["classify-batch", "resume", str(run_dir)]
-    if config is not None and any(each.webhook_headers for each in settings.job.webhook_configurations):
+    if config is not None and any(each.secrets for each in settings.job.webhook_configurations):
         command += ["--config", str(config)]
     return shlex.join(command)
 

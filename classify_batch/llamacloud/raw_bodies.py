@@ -73,9 +73,11 @@ def _finite_or_null(text: str) -> float | None:
 
 
 def hide_secrets(name: str, value: Any, secrets: Secrets) -> Any:
-    """A value without secrets, and without webhook headers: a server may show those of any job, and not only ours."""
+    """A value without secrets, and without those of webhooks: a server may show those of any job, and not only ours."""
     if name == "webhook_headers" and value is not None:
         return dict.fromkeys(value, MASK) if isinstance(value, dict) else MASK
+    if name == "webhook_signing_secret" and value is not None:
+        return MASK
     if isinstance(value, str):
         return value if name in _NEVER_HIDDEN else secrets.hide(value)
     if isinstance(value, dict):

@@ -42,7 +42,7 @@ class WebhookBody(RequestModel):
 
 
 def webhook_bodies(webhooks: Sequence[WebhookConfiguration]) -> list[WebhookBody] | None:
-    """The webhooks of a create call; None where there are none. The only place that reads the secret header values."""
+    """The webhooks of a create call, with their secrets in clear; None where there are none."""
     if not webhooks:
         return None
     return [
@@ -52,6 +52,10 @@ def webhook_bodies(webhooks: Sequence[WebhookConfiguration]) -> list[WebhookBody
             webhook_headers=None
             if webhook.webhook_headers is None
             else {name: value.get_secret_value() for name, value in webhook.webhook_headers.items()},
+            webhook_signing_secret=None
+            if webhook.webhook_signing_secret is None
+            else webhook.webhook_signing_secret.get_secret_value(),
+            webhook_output_format=webhook.webhook_output_format,
         )
         for webhook in webhooks
     ]

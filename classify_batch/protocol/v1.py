@@ -63,8 +63,8 @@ def make_create_body(spec: JobSpec, file_ids: Sequence[str]) -> CreateBody:
 
 
 def webhook_secrets(webhooks: Sequence[WebhookConfiguration]) -> frozenset[str]:
-    """The header values that are hidden wherever a server repeats them."""
-    values = (value.get_secret_value() for webhook in webhooks for value in (webhook.webhook_headers or {}).values())
+    """The values that are hidden wherever a server repeats them."""
+    values = (value for webhook in webhooks for value in webhook.secrets)
     return frozenset(value for value in values if len(value) >= SECRET_CHARACTERS_MIN)
 
 

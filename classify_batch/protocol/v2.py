@@ -33,7 +33,14 @@ from classify_batch.protocol.json_shape import text_or_none
 from classify_batch.protocol.page_limits import max_pages_of
 from classify_batch.protocol.quick_readers import QuickPage, QuickResult, answer_from_quick_result
 from classify_batch.protocol.requests import RequestModel, WebhookBody, webhook_bodies
-from classify_batch.settings.job_spec import JobSpec, Language, ParsingConfiguration, Rule, StrictModel
+from classify_batch.settings.job_spec import (
+    DESCRIPTION_SURE_MAX,
+    JobSpec,
+    Language,
+    ParsingConfiguration,
+    Rule,
+    StrictModel,
+)
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT, JobStatus
 
 JOBS_PATH = "/api/v2/classify"
@@ -65,10 +72,16 @@ class ParsingLimits(StrictModel):
         return pages
 
 
+class ShortRule(Rule):
+    """A rule as v2 takes it."""
+
+    description: str = Field(min_length=10, max_length=DESCRIPTION_SURE_MAX)
+
+
 class Configuration(RequestModel):
     """What a job is asked to do. Modes other than FAST are v1's."""
 
-    rules: list[Rule] = Field(min_length=1)
+    rules: list[ShortRule] = Field(min_length=1)
     mode: Literal["FAST"] | None = None
     parsing_configuration: ParsingLimits | None = None
 
@@ -108,12 +121,13 @@ def make_create_body(
     return CreateBody(
         file_input=file_id,
         configuration=Configuration(
-            rules=list(spec.rules),
+            rules=[ShortRule.model_validate(rule.model_dump()) for rule in spec.rules],
             mode=spec.mode,
             parsing_configuration=parsing_limits(spec.parsing_configuration, max_pages),
         ),
         transaction_id=transaction_id,
         webhook_configurations=webhook_bodies(spec.webhook_configurations),
+        webhook_configuration_ids=list(spec.webhook_configuration_ids) or None,
     )
 
 

@@ -59,6 +59,25 @@ def single_values(values: Any, taken_as: Any, where: tuple[str | int, ...] = ())
         yield where, values, taken_as
 
 
+def find_misfits_with_version(settings: Settings) -> Iterator[_Misfit]:
+    """What one version of the API takes, and the other doesn't."""
+    job = settings.job
+    if job.webhook_configuration_ids and not settings.api.capabilities.stored_webhooks:
+        yield _Misfit(
+            ("job", "webhook_configuration_ids"),
+            f"{settings.api.version} of the API keeps no webhooks",
+            'give job.webhook_configurations, or set api.version = "v2"',
+        )
+    description_max = settings.api.capabilities.description_max
+    for index, rule in enumerate(job.rules):
+        if len(rule.description) > description_max:
+            yield _Misfit(
+                ("job", "rules", index, "description"),
+                f"{len(rule.description):,} characters, and {settings.api.version} of the API allows {description_max}",
+                "say it in fewer words",
+            )
+
+
 def find_misfits(settings: Settings) -> Iterator[_Misfit]:
     modes, job = settings.api.capabilities.modes, settings.job
     if job.mode not in modes:
@@ -67,6 +86,7 @@ def find_misfits(settings: Settings) -> Iterator[_Misfit]:
             f"{settings.api.version} of the API knows {' and '.join(modes)} only (given: {job.mode!r})",
             'set job.mode = "FAST", or api.version = "v1", which knows MULTIMODAL',
         )
+    yield from find_misfits_with_version(settings)
     if (escalation := settings.escalation) is not None:
         if len(modes) == 1:
             yield _Misfit(

@@ -34,11 +34,18 @@ class StrictModel(BaseModel):
         return value
 
 
+DESCRIPTION_MAX = 2000
+"""Characters of a rule's description: what one of the vendor's v1 references allows. Another one, and v2, allow
+`DESCRIPTION_SURE_MAX`."""
+
+DESCRIPTION_SURE_MAX = 500
+
+
 class Rule(StrictModel):
     """One type and the description by which files are recognised as it."""
 
     type: str = Field(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9 _-]+$")
-    description: str = Field(min_length=10, max_length=500)
+    description: str = Field(min_length=10, max_length=DESCRIPTION_MAX)
 
 
 class ParsingConfiguration(StrictModel):
@@ -51,11 +58,25 @@ class ParsingConfiguration(StrictModel):
 
 
 class WebhookConfiguration(StrictModel):
-    """Whom the API tells when a job ends. The headers are secrets: masked in every repr, stored nowhere."""
+    """Whom the API tells when a job ends. Headers and the signing secret are secrets: masked in every repr, stored
+    nowhere.
+
+    Attributes:
+        webhook_signing_secret: the API signs what it sends with it (HMAC-SHA256, in the header `LC-Signature`).
+        webhook_output_format: of the results in what it sends; None: the API's default, `string`.
+    """
 
     webhook_url: str
     webhook_events: tuple[str, ...] | None = None
     webhook_headers: dict[str, SecretStr] | None = None
+    webhook_signing_secret: SecretStr | None = None
+    webhook_output_format: Literal["string", "json"] | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The secret values themselves."""
+        signing = () if self.webhook_signing_secret is None else (self.webhook_signing_secret,)
+        return tuple(value.get_secret_value() for value in (*(self.webhook_headers or {}).values(), *signing))
 
     @field_serializer("webhook_headers")
     def _hide_headers(self, headers: dict[str, SecretStr] | None) -> dict[str, str] | None:
@@ -69,6 +90,8 @@ class JobSpec(StrictModel):
     rules: tuple[Rule, ...] = Field(min_length=1)
     parsing_configuration: ParsingConfiguration | None = None
     webhook_configurations: tuple[WebhookConfiguration, ...] = ()
+    webhook_configuration_ids: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """v2 only: webhooks that the API keeps, by their IDs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ class JobSettings(JobSpec):
             for name, value in (webhook.webhook_headers or {}).items():
                 if not name or _CONTROL.search(name) or _CONTROL.search(value.get_secret_value()):
                     raise ValueError("webhook_headers: a header is one line, and has a name")
+            if webhook.webhook_signing_secret is not None and not webhook.webhook_signing_secret.get_secret_value():
+                raise ValueError("webhook_signing_secret: an empty secret signs nothing")
         return webhooks
 
 

@@ -115,12 +115,12 @@ class Settings(BaseSettings):
         """The settings in a run.json; the environment and `options` win over them.
 
         Raises:
-            SettingsError: the run has webhook headers, which are stored nowhere.
+            SettingsError: the run has webhook headers or a signing secret, which are stored nowhere.
         """
         webhooks = stored.get("job", {}).get("webhook_configurations") or ()
-        if any(webhook.get("webhook_headers") for webhook in webhooks):
+        if any(webhook.get("webhook_headers") or webhook.get("webhook_signing_secret") for webhook in webhooks):
             raise SettingsError(
-                "the run has webhook headers, and secrets are not stored in a run directory",
+                "the run has webhook headers or a signing secret, and secrets are not stored in a run directory",
                 hint="name the config that the run was begun with: --config FILE",
             )
         token = CONFIG_FILE.set(ConfigFile(values=dict(stored)))

@@ -121,7 +121,10 @@ def test_a_create_always_limits_the_pages(told: dict[str, Any], limits: dict[str
 
 def test_webhooks_go_out_as_on_v1() -> None:
     """Both versions send the same webhooks, with their headers in clear."""
-    webhook = {"webhook_url": "https://x", "webhook_events": ["e"], "webhook_headers": {"k": "secret"}}
+    webhook = {"webhook_url": "https://x", "webhook_events": ["e"], "webhook_headers": {"k": "secret"}} | {
+        "webhook_signing_secret": "signed",
+        "webhook_output_format": "json",
+    }
     told = spec(webhook_configurations=[webhook, {"webhook_url": "https://y"}])
     on_v1 = json.loads(v1.make_create_body(told, ["f"]).to_json())
     on_v2 = sent(told, "f", "t")

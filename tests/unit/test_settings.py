@@ -1,5 +1,6 @@
 """What settings a run takes: accepted and refused values, where an error stands, and that secrets stay masked."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -91,7 +92,8 @@ def test_both_modes_are_accepted_and_fast_is_the_default() -> None:
         ({"description": "d" * 500}, True),
         ({"description": "é" * 500}, True),
         ({"description": "d" * 9}, False),
-        ({"description": "d" * 501}, False),
+        ({"description": "d" * 2000}, True),
+        ({"description": "d" * 2001}, False),
         ({"colour": "red"}, False),
     ],
 )
@@ -103,6 +105,44 @@ def test_the_documented_limits_of_a_rule(rule: Mapping[str, str], *, fits: bool)
     else:
         with pytest.raises(SettingsError, match=r"job\.rules\.0"):
             Settings(job=job)
+
+
+def test_v2_allows_shorter_descriptions() -> None:
+    """One reference of v1 allows 2,000 characters, those of v2 allow 500."""
+    with pytest.raises(SettingsError, match=r"job\.rules\.0\.description.*501 characters.*500"):
+        Settings(api={"version": "v2"}, job={"rules": [{**RULE, "description": "d" * 501}]})
+    Settings(api={"version": "v2"}, job={"rules": [{**RULE, "description": "d" * 500}]})
+
+
+def test_a_signing_secret_is_shown_and_stored_nowhere() -> None:
+    """It is a secret like a header: masked in every repr and dump, and a stored run asks for the config again."""
+    webhook = {"webhook_url": "https://hooks.test/in", "webhook_signing_secret": "s3cr3t-of-ours"}
+    settings = Settings(job={**JOB, "webhook_configurations": [webhook]})
+    for shown in (repr(settings), json.dumps(settings.to_stored())):
+        assert "s3cr3t-of-ours" not in shown
+    with pytest.raises(SettingsError, match="not stored in a run directory"):
+        Settings.from_stored(settings.to_stored())
+
+
+@pytest.mark.parametrize(
+    ("webhook", "named"),
+    [
+        ({"webhook_signing_secret": ""}, "webhook_signing_secret"),
+        ({"webhook_output_format": "xml"}, "webhook_output_format"),
+        ({"webhook_secret": "x"}, "webhook_secret"),
+    ],
+)
+def test_webhooks_that_the_api_would_refuse(webhook: Mapping[str, str], named: str) -> None:
+    """What the API documents no such field or value for is refused before it is sent."""
+    with pytest.raises(SettingsError, match=named):
+        Settings(job={**JOB, "webhook_configurations": [{"webhook_url": "https://hooks.test/in", **webhook}]})
+
+
+def test_only_v2_keeps_webhooks() -> None:
+    """v1 has no such field: it would ignore the IDs, and nobody would be told."""
+    Settings(api={"version": "v2"}, job={**JOB, "webhook_configuration_ids": ["whk-1"]})
+    with pytest.raises(SettingsError, match=r"job\.webhook_configuration_ids.*v1.*keeps no webhooks"):
+        Settings(job={**JOB, "webhook_configuration_ids": ["whk-1"]})
 
 
 def test_rule_types_are_unique() -> None:

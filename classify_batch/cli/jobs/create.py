@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     metavar="NAME=VALUE",
     help="A secret, never shown; others on this machine may see a command line, and a config not.",
 )
+@click.option("--webhook-signing-secret", metavar="SECRET", help="What the API signs its reports with; a secret, too.")
+@click.option(
+    "--webhook-output-format", metavar="string|json", help="Of the results in its reports.  [default: string]"
+)
+@click.option("--webhook-id", "webhook_ids", multiple=True, metavar="ID", help="v2: a webhook that the API keeps.")
 @click.option("--transaction-id", metavar="ID", callback=validate_id, help="v2: the same ID again gives the same job.")
 @api_version_option
 @api_options
@@ -118,7 +123,8 @@ def job_section(options: dict[str, Any]) -> dict[str, Any]:
         parsing["target_pages"] = list(options["target_pages"])
     if parsing:
         job["parsing_configuration"] = parsing
-    webhook = {name: options[name] for name in ("webhook_url",) if options[name] is not None}
+    names = ("webhook_url", "webhook_signing_secret", "webhook_output_format")
+    webhook = {name: options[name] for name in names if options[name] is not None}
     if options["webhook_events"]:
         webhook["webhook_events"] = list(options["webhook_events"])
     if options["webhook_headers"]:
@@ -127,6 +133,8 @@ def job_section(options: dict[str, Any]) -> dict[str, Any]:
         )
     if webhook:
         job["webhook_configurations"] = [webhook]
+    if options["webhook_ids"]:
+        job["webhook_configuration_ids"] = list(options["webhook_ids"])
     return job
 
 

@@ -15,7 +15,7 @@ from classify_batch.operations.check.findings import CountedExamples, Finding, S
 from classify_batch.protocol.file_bodies import StoredFile
 from classify_batch.protocol.page_limits import max_pages_of
 from classify_batch.settings import Settings
-from classify_batch.settings.job_spec import Rule
+from classify_batch.settings.job_spec import DESCRIPTION_SURE_MAX, Rule
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 
 UUIDS_SHARE_MIN = 0.9
@@ -34,6 +34,7 @@ def assess_settings(settings: Settings) -> Iterator[Finding]:
             f"the rules {types} have the same description: which of them a file gets is random",
             "say in each description how its files differ from those of the other rules",
         )
+    yield from assess_descriptions(settings.job.rules)
     yield from assess_target_pages(settings)
     limits = settings.limits
     if limits.stop_at_failure_percentage < limits.tolerated_failure_percentage:
@@ -54,6 +55,19 @@ def find_same_descriptions(rules: Sequence[Rule]) -> Iterator[str]:
     for types in by_description.values():
         if len(types) > 1:
             yield " and ".join(map(repr, types))
+
+
+def assess_descriptions(rules: Sequence[Rule]) -> Iterator[Finding]:
+    """Descriptions that one of the vendor's references allows, and another one doesn't."""
+    for rule in rules:
+        if len(rule.description) > DESCRIPTION_SURE_MAX:
+            yield Finding(
+                Severity.WARNING,
+                "long_description",
+                f"the description of the rule {rule.type!r} has {len(rule.description):,} characters; one of the API's "
+                f"references allows {DESCRIPTION_SURE_MAX}, another one more",
+                f"say it in {DESCRIPTION_SURE_MAX} characters, or try a few files first",
+            )
 
 
 def assess_target_pages(settings: Settings) -> Iterator[Finding]:

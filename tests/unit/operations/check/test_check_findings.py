@@ -48,6 +48,14 @@ def test_descriptions_that_differ_in_case_and_spaces_are_the_same() -> None:
 
 
 @pytest.mark.parametrize(
+    ("characters", "found"), [(500, []), (501, ["long_description"]), (2000, ["long_description"])]
+)
+def test_descriptions_of_which_the_vendor_says_two_things(characters: int, found: list[str]) -> None:
+    """One reference of v1 allows 500 characters, another one 2,000."""
+    assert codes(rules=[{"type": "a", "description": "d" * characters}]) == found
+
+
+@pytest.mark.parametrize(
     ("parsing", "found"),
     [
         ({"target_pages": [4]}, []),
