@@ -129,7 +129,7 @@ class Ended:
     failures: Segment | None = None
     provisional: Segment | None = None
     tally: Tally = field(default_factory=Tally)
-    again: tuple[Part, ...] = ()
+    requeued: tuple[Part, ...] = ()
     found: tuple[str, ...] = ()
     created_at_s: float | None = None
 

@@ -79,7 +79,7 @@ async def run_request_until_signal(request: RunRequest) -> RunResult:
 
     def request_stop(name: str) -> None:
         stop = Stop(f"interrupted by {name}")
-        loop.call_soon_threadsafe(shutdown.ask, stop)  # a signal handler may not touch the loop directly
+        loop.call_soon_threadsafe(shutdown.request_stop, stop)  # a signal handler may not touch the loop directly
 
     signals.on_first_signal(request_stop)
     return await carry_out_request(request, shutdown)

@@ -53,7 +53,7 @@ class Settled:
 
     answers: list[tuple[str, Answer]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    again: tuple[Part, ...] = ()
+    requeued: tuple[Part, ...] = ()
     warnings: list[str] = field(default_factory=list)
     only_foreign: str | None = None
 
@@ -79,7 +79,7 @@ class Collector:
                 try:
                     await self._collect_job(job, tasks)
                 except ApiError as error:
-                    self._shutdown.ask(Stop.because(error))
+                    self._shutdown.request_stop(Stop.because(error))
 
     async def _collect_job(self, job: Job, tasks: TaskGroup) -> None:
         view = job.finished
@@ -119,7 +119,7 @@ class Collector:
             else:
                 self._settle_failed_job(job, view)
         except ApiError as error:
-            self._shutdown.ask(Stop.because(error))
+            self._shutdown.request_stop(Stop.because(error))
         finally:
             self._late_slots.release()
 
@@ -181,7 +181,7 @@ class Collector:
             if error.verdict is Verdict.REFUSED:
                 return  # the list shows it, though the API refuses to show it alone
             if error.verdict is Verdict.MISSING:
-                self._shutdown.ask(stop_for_vanished_job(view.job_id, error))
+                self._shutdown.request_stop(stop_for_vanished_job(view.job_id, error))
             raise
 
     async def _read_results_of_recheck(self, view: JobView, asked: Sequence[str]) -> Answers:
@@ -197,24 +197,24 @@ class Collector:
     # --- The end of an attempt --------------------------------------------------------------------------------------
 
     def _settle_answered_job(self, job: Job, view: JobView, answers: Answers) -> None:
-        settled = settle(job.attempt, answers.items, self._limits.attempts, view, answers.withheld)
+        settled = decide_answered_job(job.attempt, answers.items, self._limits.attempts, view, answers.withheld)
         if settled.only_foreign is None:
             self._end_attempt(job, settled, answers.billed)
             return
         self._shutdown.leave_open(job.attempt.key)
-        self._shutdown.ask(stop_for_foreign_answers(job, settled.only_foreign))
+        self._shutdown.request_stop(stop_for_foreign_answers(job, settled.only_foreign))
 
     def _settle_failed_job(self, job: Job, view: JobView) -> None:
         suspect = self._journal.others_suspect(job.attempt.key)
         self._end_attempt(
-            job, settle_bad(job.attempt, view, self._limits.attempts, others_suspect=suspect), view.credits
+            job, decide_failed_job(job.attempt, view, self._limits.attempts, others_suspect=suspect), view.credits
         )
 
     def _end_attempt(self, job: Job, settled: Settled, billed: float | None = None) -> None:
         for words in settled.warnings:
             self._context.warn(f"job {clean(job.job_id)}: {words}")
         view, mode = job.finished, self._specs.of(job.attempt.part).mode
-        all_requeued = bool(settled.again) and not settled.answers and not settled.failures
+        all_requeued = bool(settled.requeued) and not settled.answers and not settled.failures
         bad = view is not None and not view.answered
         self._recorder.end(
             job.attempt,
@@ -222,7 +222,7 @@ class Collector:
             job_id=job.job_id,
             answers=[AnsweredFile(file_id, answer, job.job_id, mode) for file_id, answer in settled.answers],
             failures=settled.failures,
-            again=settled.again,
+            requeued=settled.requeued,
             free=view is not None
             and view.status == JobStatus.ERROR,  # the vendor says that ERROR is free, and nothing about CANCELLED
             billed=billed,
@@ -255,7 +255,9 @@ def stop_for_foreign_answers(job: Job, foreign: str) -> Stop:
     )
 
 
-def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: JobView, withheld: str = "") -> Settled:
+def decide_answered_job(
+    attempt: Attempt, answers: Sequence[Answer], attempts: int, view: JobView, withheld: str = ""
+) -> Settled:
     """What follows from a job's answers. Each file that was asked for is answered, failed or sent again; answers
     without a file ID, about other files, or different ones about the same file become warnings.
 
@@ -289,7 +291,7 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
     if foreign_file_id is not None and not named and not attempt.part.recheck:
         return Settled(only_foreign=foreign_file_id)
     missing = [position for file_id, position in positions.items() if file_id not in answered]
-    again = () if withheld else parts_to_requeue(attempt, missing, attempts)
+    requeued = () if withheld else parts_to_requeue(attempt, missing, attempts)
     words = withheld or f"no answer in a job that ended with {clean(view.status)}"
     if view.error_message:
         words += f": {view.error_message}"
@@ -304,8 +306,8 @@ def settle(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: Job
     ]
     return Settled(
         list(answered.items()),
-        [] if again else [Failure(position, FailureCode.NOT_ANSWERED, words) for position in missing],
-        again,
+        [] if requeued else [Failure(position, FailureCode.NOT_ANSWERED, words) for position in missing],
+        requeued,
         warnings,
     )
 
@@ -320,12 +322,12 @@ def parts_to_requeue(attempt: Attempt, missing: Sequence[int], attempts: int) ->
     return remainder(attempt.part, missing)
 
 
-def settle_bad(attempt: Attempt, view: JobView, attempts: int, *, others_suspect: bool = False) -> Settled:
+def decide_failed_job(attempt: Attempt, view: JobView, attempts: int, *, others_suspect: bool = False) -> Settled:
     """What follows for a job that ended with ERROR or CANCELLED. `others_suspect`: whether another file of the chunk
     may have been the reason of the failed jobs that its files shared."""
-    again = after_bad_job(attempt.part, attempt.positions, attempts, others_suspect=others_suspect)
-    if again:
-        return Settled(again=again)
+    requeued = after_bad_job(attempt.part, attempt.positions, attempts, others_suspect=others_suspect)
+    if requeued:
+        return Settled(requeued=requeued)
     cancelled = view.status == JobStatus.CANCELLED
     code = FailureCode.JOB_CANCELLED if cancelled else FailureCode.JOB_ERROR
     words = view.error_message or f"the job ended with {clean(view.status)} and gave no reason"

@@ -34,9 +34,9 @@ class Deadline:
         while (left_s := self.left_s(clock)) > 0:  # noqa: ASYNC110 - a clock sets no event
             await anyio.sleep(min(left_s, READ_CLOCK_EVERY_S))
         over = Stop("the time that was given is over", collects=True)
-        shutdown.ask(over)
+        shutdown.request_stop(over)
         await anyio.sleep(drain_s)
-        shutdown.ask(replace(shutdown.stop or over, collects=False))
+        shutdown.request_stop(replace(shutdown.stop or over, collects=False))
 
 
 NO_DEADLINE = Deadline()

@@ -10,22 +10,22 @@ from classify_batch.rundir.run_json import RunFile
 from classify_batch.settings import SANDBOX, Settings
 
 
-async def known_project(standing: RunSnapshot, plan: PlanReader) -> KnownProject:
+async def known_project(snapshot: RunSnapshot, plan: PlanReader) -> KnownProject:
     """What the journal says of the run's project, and a file by which it can be told: one whose create is ambiguous,
     where there is any."""
-    ambiguous = {key: left for key, left in standing.open.items() if left.job_id is None}
+    ambiguous = {key: left for key, left in snapshot.open.items() if left.job_id is None}
     intended = next((left.project_id for left in ambiguous.values() if left.project_id is not None), None)
     chunk, part = next(((key.chunk, left.part) for key, left in ambiguous.items()), (0, Part(0)))
     file_ids = part.pick(await plan.file_ids(chunk))
-    return KnownProject(standing.project_id or intended, standing.job_id, file_ids[0], bool(ambiguous))
+    return KnownProject(snapshot.project_id or intended, snapshot.job_id, file_ids[0], bool(ambiguous))
 
 
-def earlier_accept_s(settings: Settings, standing: RunSnapshot, run: RunFile) -> float:
+def earlier_accept_s(settings: Settings, snapshot: RunSnapshot, run: RunFile) -> float:
     """For how long a call that an earlier process sent may still be accepted: for as long as that process would have
     given it, or this one, whichever is longer. One to the embedded sandbox died with its process."""
     if settings.api.base_url == SANDBOX:
         return 0.0
-    theirs = standing.accept_s
+    theirs = snapshot.accept_s
     if theirs is None:  # no process of this version has worked on the run
         theirs = run.settings.get("api", {}).get("timeout_s", 0.0)
     return max(settings.accept_s, theirs)

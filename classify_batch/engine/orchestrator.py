@@ -99,9 +99,9 @@ class Orchestrator:
         self._plan = plan
         self._shutdown = shutdown
         self._run = found.run
-        self._standing = found.standing
+        self._snapshot = found.snapshot
         self._journal = JournalWriter(
-            store, found.standing, clock, lambda: api.requests, self._on_fact, self._discovered_limits
+            store, found.snapshot, clock, lambda: api.requests, self._on_fact, self._discovered_limits
         )
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
         self._budget = CreditBudget(settings.limits.max_credits)
@@ -131,9 +131,9 @@ class Orchestrator:
         self._live_limits = LiveLimits(store, self._context, gate, self._budget, UNBOUNDED)
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
-        self._announced_limits = found.standing.found
+        self._announced_limits = found.snapshot.found
         self._over = anyio.Event()
-        self._taken_over_s = anyio.current_time()
+        self._lock_held_since_s = anyio.current_time()
         self._started_at_s = clock.wall_s()
 
     # --- From outside -----------------------------------------------------------------------------------------------
@@ -141,9 +141,9 @@ class Orchestrator:
     def progress(self) -> Progress:
         return Progress(
             files=self._run.files,
-            outcomes=dict(self._standing.outcomes),
-            types=dict(self._standing.types),
-            jobs=self._standing.jobs,
+            outcomes=dict(self._snapshot.outcomes),
+            types=dict(self._snapshot.types),
+            jobs=self._snapshot.jobs,
             in_flight=self._slots.taken,
             slots=self._slots.total,
             ambiguous=0 if self._reconciler is None else self._reconciler.ambiguous_attempts,
@@ -180,21 +180,21 @@ class Orchestrator:
         await mend(self._store, self._found)
         if self._found.torn_bytes:
             self._context.warn(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
-        failed = await read_failures(self._store, self._standing, self._plan, self._shutdown) if retry_failed else None
+        failed = await read_failures(self._store, self._snapshot, self._plan, self._shutdown) if retry_failed else None
         if self._found.manifest_complete:
             await self._write_manifest(RunState.RUNNING)  # a reader must not take the old one for the run's end
         self._record_opened()
         if failed is not None:
             await reopen(self._store, self._journal, failed)
             self._restore_budget()
-        self._work_queue.again(self._standing.waiting_parts())
+        self._work_queue.requeue(self._snapshot.waiting_parts())
         self._restore_discovered_limits()
         await self._write_manifest(RunState.RUNNING)
         try:
             await self._run_stages(deadline, submit_only)
         except BaseException as error:
             if isinstance(error, Exception):
-                self._shutdown.ask(broken_off(error))
+                self._shutdown.request_stop(broken_off(error))
             with anyio.CancelScope(shield=True), suppress(StoreError):
                 await self._record_closed()
             raise
@@ -211,10 +211,10 @@ class Orchestrator:
         self._journal.record_about_run(Kind.OPENED, values)
 
     async def _record_closed(self) -> Ending:
-        complete = self._standing.complete
+        complete = self._snapshot.complete
         state = RunState.COMPLETE if complete else RunState.INCOMPLETE
         stop, tolerated = self._shutdown.stop, self._settings.limits.tolerated_failure_percentage
-        reason, hint, status = None, "", exit_status_of(self._standing.outcomes, tolerated)
+        reason, hint, status = None, "", exit_status_of(self._snapshot.outcomes, tolerated)
         if not complete:
             reason, hint, status = reason_to_stop(stop)
         said: Closed = {"state": state, "reason": reason, "exit_status": int(status), "requests": self._api.requests}
@@ -232,20 +232,20 @@ class Orchestrator:
         await self._journal.durable()
         manifest = manifest_of(
             self._run,
-            self._standing,
+            self._snapshot,
             state=state,
-            requests=self._standing.requests + self._api.requests,
+            requests=self._snapshot.requests + self._api.requests,
             started_at_s=self._started_at_s,
             stopped_at_s=None if state is RunState.RUNNING else self._clock.wall_s(),
             reason=reason,
             exit_status=status,
         )
-        return await write_manifest(self._store, self._run, self._standing, manifest)
+        return await write_manifest(self._store, self._run, self._snapshot, manifest)
 
     # --- The task group ---------------------------------------------------------------------------------------------
 
     async def _run_stages(self, deadline: Deadline, submit_only: bool) -> None:
-        if self._standing.complete:
+        if self._snapshot.complete:
             return
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(deadline.stop, self._shutdown, self._clock, self._settings.limits.drain_s)
@@ -260,20 +260,20 @@ class Orchestrator:
         async with anyio.create_task_group() as tasks:
 
             async def leave_when_asked() -> None:
-                await self._shutdown.leave.wait()
+                await self._shutdown.leave_requested.wait()
                 with anyio.move_on_after(GRACE_S):
-                    await self._shutdown.idle()
+                    await self._shutdown.wait_until_idle()
                 tasks.cancel_scope.cancel()
 
             async def end_creating() -> None:
-                await self._shutdown.no_creates.wait()
+                await self._shutdown.creating_ended.wait()
                 self._gate.pause(False)  # what waits for its turn is given back
                 self._set_over_if_done()
 
             async def count_what_is_left() -> None:
                 while True:
                     self._set_over_if_done()  # an attempt may have been left before this task began
-                    await self._shutdown.left_another()
+                    await self._shutdown.wait_for_left_open()
 
             tasks.start_soon(leave_when_asked)
             tasks.start_soon(end_creating)
@@ -284,13 +284,13 @@ class Orchestrator:
     def _stop_at_too_many_failures(self) -> None:
         """Reused outcomes don't count: only what this run asked for itself."""
         reused = self._run.reused
-        outcomes = self._standing.outcomes - Counter({} if reused is None else reused.counts)
+        outcomes = self._snapshot.outcomes - Counter({} if reused is None else reused.counts)
         stop = too_many_failures(outcomes, self._settings.limits.stop_at_failure_percentage)
         if stop is not None:
-            self._shutdown.ask(stop)
+            self._shutdown.request_stop(stop)
 
     def _restore_budget(self) -> None:
-        self._budget.restore(self._standing.sums[CREDITS], len(self._standing.open))
+        self._budget.restore(self._snapshot.sums[CREDITS], len(self._snapshot.open))
 
     def _discovered_limits(self) -> dict[str, float]:
         """The limits of the API that were found to be lower than the configured ones, and the share of 429s that don't
@@ -304,7 +304,7 @@ class Orchestrator:
         return {name: round(value, 4) for name, value in limits.items() if value is not None}
 
     def _restore_discovered_limits(self) -> None:
-        found = self._standing.found
+        found = self._snapshot.found
         self._gate.restore(found.get("requests_per_s"), found.get("creates_per_s"))
         if (jobs := found.get("jobs_in_flight")) is not None:
             self._slots.restore(int(jobs))
@@ -318,7 +318,7 @@ class Orchestrator:
 
     def _announce_limits(self) -> None:
         """Notifies observers of limits that the journal has written down; it leaves small changes out."""
-        written, announced = self._standing.found, self._announced_limits
+        written, announced = self._snapshot.found, self._announced_limits
         if written is announced:
             return
         self._announced_limits = written
@@ -326,21 +326,21 @@ class Orchestrator:
             self._events.notify(event)
 
     def _account_for_end(self, fact: Ended) -> None:
-        self._budget.settle(fact.tally.sums.get(CREDITS, 0.0))
+        self._budget.release_unspent(fact.tally.sums.get(CREDITS, 0.0))
         self._stop_at_too_many_failures()
-        if fact.again:
-            self._work_queue.again(fact.again)
+        if fact.requeued:
+            self._work_queue.requeue(fact.requeued)
         self._set_over_if_done()
 
     def _set_over_if_done(self) -> None:
-        drained = not self._shutdown.creating and len(self._standing.open) == len(self._shutdown.left_open)
-        if self._standing.complete or drained:
+        drained = not self._shutdown.creating and len(self._snapshot.open) == len(self._shutdown.left_open)
+        if self._snapshot.complete or drained:
             self._over.set()
 
     async def _start_stages(self, tasks: TaskGroup, submit_only: bool) -> None:
         """Creates the streams, and the tasks that own their ends. After the first line nothing is awaited: a
         cancellation in between would leave a stream without a task that closes it."""
-        known = await known_project(self._standing, self._plan)
+        known = await known_project(self._snapshot, self._plan)
         settings, limits, context = self._settings, self._settings.limits, self._context
         intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
         submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
@@ -357,8 +357,8 @@ class Orchestrator:
             on_first_page=partial(self._learn_from_first_page, evidence),
             settle_s=limits.settle_s,
         )
-        submitter = Submitter(context, project, self._standing.project_id)
-        schedule = PollSchedule(Durations(self._standing.durations))
+        submitter = Submitter(context, project, self._snapshot.project_id)
+        schedule = PollSchedule(Durations(self._snapshot.durations))
         poller = self._poller = Poller(context, schedule, self._gate)
         collector = Collector(context)
         reconciler = self._reconciler = Reconciler(context, evidence, job_list, project)
@@ -369,16 +369,18 @@ class Orchestrator:
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
             tasks.start_soon(collector.work, finished.clone())
         if submit_only:
-            leaving = SubmitOnly(
-                self._standing, self._slots, self._budget, self._work_queue, self._shutdown, reconciler
+            submit_only_stage = SubmitOnly(
+                self._snapshot, self._slots, self._budget, self._work_queue, self._shutdown, reconciler
             )
-            tasks.start_soon(leaving.work, submitted, finished_send)
+            tasks.start_soon(submit_only_stage.work, submitted, finished_send)
         else:
             tasks.start_soon(poller.work, submitted, finished_send)
         tasks.start_soon(reconciler.work, ambiguous, intake_send.clone(), submitted_send.clone())
-        accept_s = earlier_accept_s(settings, self._standing, self._run)
-        take_up = partial(self._work_queue.take_up, left_s=self._taken_over_s, accept_s=accept_s)
-        tasks.start_soon(take_up, submitted_send, ambiguous_send)
+        accept_s = earlier_accept_s(settings, self._snapshot, self._run)
+        resume_open_attempts = partial(
+            self._work_queue.resume_open_attempts, left_s=self._lock_held_since_s, accept_s=accept_s
+        )
+        tasks.start_soon(resume_open_attempts, submitted_send, ambiguous_send)
         tasks.start_soon(self._work_queue.work, intake_send)
         intake.close()
         finished.close()

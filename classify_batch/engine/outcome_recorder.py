@@ -69,7 +69,7 @@ class OutcomeRecorder:
         job_id: str | None = None,
         answers: Sequence[AnsweredFile] = (),
         failures: Sequence[Failure] = (),
-        again: tuple[Part, ...] = (),
+        requeued: tuple[Part, ...] = (),
         free: bool = False,
         billed: float | None = None,
         found: tuple[str, ...] = (),
@@ -100,7 +100,10 @@ class OutcomeRecorder:
             lines = list(compress(lines, [not flag for flag in flags]))
         provisional = self._journal.append(Log.PROVISIONAL, encode_results(weak))
         if provisional is not None:
-            again = (*again, second_look_part(attempt, weak, ProvisionalRange(provisional.start, provisional.end)))
+            requeued = (
+                *requeued,
+                second_look_part(attempt, weak, ProvisionalRange(provisional.start, provisional.end)),
+            )
         results = self._journal.append(Log.RESULTS, encode_results(lines))
         lost = self._journal.append(Log.FAILURES, failure_lines(attempt, job_id, failures, at_s))
         unbilled = self._bills and billed is None and not free and job_id is not None
@@ -114,7 +117,7 @@ class OutcomeRecorder:
         tally = tally_outcomes(
             lines, failures, {name: without_decimal_point(value) for name, value in sums.items() if value}
         )
-        self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, again, found, created_at_s))
+        self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, requeued, found, created_at_s))
 
     def _result_of_second_look(self, attempt: Attempt, line: ResultLine) -> ResultLine:
         """An answer of the second look: it counts."""

@@ -97,7 +97,7 @@ class ProjectProof:
         except ApiError as error:
             stop = Stop.because(error)
         if stop is not None:
-            self._shutdown.ask(stop)
+            self._shutdown.request_stop(stop)
         else:
             self._made.set()
 

@@ -63,7 +63,7 @@ class _OldAttempt(NamedTuple):
 class _FailedFiles:
     """The failed files, as positions in their chunks, whose sizes are told."""
 
-    again: dict[int, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
+    requeued: dict[int, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
     attempts: dict[int, int] = field(default_factory=dict)
     old: dict[_OldAttempt, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
     sizes: dict[int, int] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class _PastOfAttempt:
 
 
 async def read_failures(
-    store: RunStore, standing: RunSnapshot, plan: PlanReader, shutdown: Shutdown
+    store: RunStore, snapshot: RunSnapshot, plan: PlanReader, shutdown: Shutdown
 ) -> Reopened | None:
     """Copies and reads the failures: what `reopen` makes true. None where there are none. Only after the directory was
     mended.
@@ -121,22 +121,22 @@ async def read_failures(
         InterruptedEarlyError: a stop was asked for; the run is as it was.
         StoreError: the disk refused; the run is as it was.
     """
-    end = standing.failures_end
+    end = snapshot.failures_end
     if not end:
         return None
-    generation = standing.generation + 1
+    generation = snapshot.generation + 1
     await store.replace(earlier_failures_name(generation), _stream_blocks(store, Log.FAILURES, end, shutdown))
     failed = await _read_failed_files(store, end, plan, shutdown)
     past = await _read_past_of_attempts(store, failed, shutdown)
-    again: list[RequeuedPart] = [
+    requeued: list[RequeuedPart] = [
         {"chunk": chunk, "attempts": failed.attempts[chunk], **failed.part(chunk, positions)}
-        async for chunk, positions in _until_stopped(sorted(failed.again.items()), shutdown)
+        async for chunk, positions in _until_stopped(sorted(failed.requeued.items()), shutdown)
     ]
     looks = [
         _make_recheck(old, failed, past[old.key], positions)
         async for old, positions in _until_stopped(sorted(failed.old.items(), key=lambda item: item[0].key), shutdown)
     ]
-    return {"generation": generation, "again": again, "looks": looks}
+    return {"generation": generation, "again": requeued, "looks": looks}
 
 
 def _make_recheck(old: _OldAttempt, failed: _FailedFiles, past: _PastOfAttempt, positions: array[int]) -> Recheck:
@@ -174,7 +174,7 @@ async def _read_failed_files(store: RunStore, end: int, plan: PlanReader, shutdo
                 failed.sizes[chunk] = len(positions)
             position, key = positions[failure["file_id"]], AttemptKey(chunk, failure["attempt"])
             old = attempt_to_look_at(key, failure["code"], failure["job_id"])
-            (failed.again[chunk] if old is None else failed.old[old]).append(position)
+            (failed.requeued[chunk] if old is None else failed.old[old]).append(position)
             failed.attempts[chunk] = max(failed.attempts.get(chunk, 0), key.attempt)
     return failed
 

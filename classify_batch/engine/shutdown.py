@@ -43,8 +43,8 @@ class Shutdown:
 
     def __init__(self) -> None:
         self.stop: Stop | None = None
-        self.no_creates = anyio.Event()
-        self.leave = anyio.Event()
+        self.creating_ended = anyio.Event()
+        self.leave_requested = anyio.Event()
         self.left_open: set[AttemptKey] = set()
         self._left_another = anyio.Event()
         self._busy = 0
@@ -55,12 +55,12 @@ class Shutdown:
         """Whether new jobs may be made."""
         return self.stop is None
 
-    def ask(self, stop: Stop) -> None:
+    def request_stop(self, stop: Stop) -> None:
         if self.stop is None or (self.stop.collects and not stop.collects):
             self.stop = stop
-        self.no_creates.set()
+        self.creating_ended.set()
         if not stop.collects:
-            self.leave.set()
+            self.leave_requested.set()
 
     def leave_open(self, key: AttemptKey) -> None:
         """Leaves an attempt to a later process, which finds out what became of it."""
@@ -68,7 +68,7 @@ class Shutdown:
         self._left_another.set()
         self._left_another = anyio.Event()
 
-    async def left_another(self) -> None:
+    async def wait_for_left_open(self) -> None:
         """Returns when a further attempt was left open."""
         await self._left_another.wait()
 
@@ -84,7 +84,7 @@ class Shutdown:
                 self._idle.set()
                 self._idle = anyio.Event()
 
-    async def idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Returns when nobody is busy."""
         while self._busy:
             await self._idle.wait()

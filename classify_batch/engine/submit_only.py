@@ -38,17 +38,17 @@ class SubmitOnly:
 
     def __init__(
         self,
-        standing: RunSnapshot,
+        snapshot: RunSnapshot,
         slots: JobSlots,
         budget: CreditBudget,
-        feed: WorkQueue,
+        work_queue: WorkQueue,
         shutdown: Shutdown,
         reconciler: Reconciler,
     ) -> None:
-        self._standing = standing
+        self._snapshot = snapshot
         self._slots = slots
         self._budget = budget
-        self._feed = feed
+        self._work_queue = work_queue
         self._shutdown = shutdown
         self._reconciler = reconciler
 
@@ -66,15 +66,15 @@ class SubmitOnly:
             while self._shutdown.creating and not (self._all_submitted() and not self._reconciler.ambiguous_attempts):  # noqa: ASYNC110
                 await anyio.sleep(CHECK_EVERY_S)
         stop = self._shutdown.stop  # somebody else's reason counts
-        self._shutdown.ask(self._stop_reason)  # what waits for room is given back
+        self._shutdown.request_stop(self._stop_reason)  # what waits for room is given back
         with anyio.move_on_after(LAST_CREATES_S):
             while self._jobs_being_created > 0:  # noqa: ASYNC110 - likewise
                 await anyio.sleep(CHECK_EVERY_S)
-        self._shutdown.ask(replace(stop or self._stop_reason, collects=False))
+        self._shutdown.request_stop(replace(stop or self._stop_reason, collects=False))
 
     @property
     def _stop_reason(self) -> Stop:
-        words = f"{self._standing.jobs_out:,} jobs are in flight, and are left to a later process"
+        words = f"{self._snapshot.jobs_in_flight:,} jobs are in flight, and are left to a later process"
         if ambiguous := self._reconciler.ambiguous_attempts:
             words += f"; of {ambiguous:,} more creates it is unknown whether they were accepted: that process finds out"
         return Stop(words, hint=COLLECT_LATER, collects=True)
@@ -83,10 +83,15 @@ class SubmitOnly:
     def _jobs_being_created(self) -> int:
         """Attempts on their way to a job; without those that wait for credits, and without ambiguous ones: this process
         doesn't wait for either."""
-        return self._slots.taken - self._standing.jobs_out - self._reconciler.ambiguous_attempts - self._budget.waiting
+        return (
+            self._slots.taken
+            - self._snapshot.jobs_in_flight
+            - self._reconciler.ambiguous_attempts
+            - self._budget.waiting
+        )
 
     def _all_submitted(self) -> bool:
         """Whether no more jobs can be made for now. Where the plan allows no more, the rest waits for room in vain."""
-        if self._standing.jobs_out + self._reconciler.ambiguous_attempts >= self._slots.total:
+        if self._snapshot.jobs_in_flight + self._reconciler.ambiguous_attempts >= self._slots.total:
             return self._jobs_being_created <= 0 or self._slots.discovered is not None
-        return self._jobs_being_created <= 0 and (self._feed.exhausted or self._budget.waiting)
+        return self._jobs_being_created <= 0 and (self._work_queue.exhausted or self._budget.waiting)

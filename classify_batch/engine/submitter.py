@@ -91,7 +91,7 @@ class Submitter:
         async with anyio.create_task_group() as tasks:
 
             async def give_up() -> None:
-                await self._shutdown.no_creates.wait()
+                await self._shutdown.creating_ended.wait()
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(give_up)
@@ -166,7 +166,7 @@ class Submitter:
             async with anyio.create_task_group() as tasks:
 
                 async def give_up() -> None:
-                    await self._shutdown.no_creates.wait()
+                    await self._shutdown.creating_ended.wait()
                     tasks.cancel_scope.cancel()
 
                 tasks.start_soon(give_up)
@@ -190,7 +190,7 @@ class Submitter:
         holder = self._journal.holder_of(view.job_id)
         if holder not in (None, attempt.key):
             self._leave_to_later_process(attempt)
-            self._shutdown.ask(stop_for_shared_job(view.job_id))
+            self._shutdown.request_stop(stop_for_shared_job(view.job_id))
             return None
         at_s = self._clock.wall_s()
         self._check_server_clocks(attempt, view)
@@ -198,7 +198,7 @@ class Submitter:
         if self._project_id is None:
             self._project_id = view.project_id
         elif view.project_id not in (None, self._project_id):
-            self._shutdown.ask(
+            self._shutdown.request_stop(
                 Stop(
                     f"job {view.job_id} was made in project {view.project_id}, and the run's jobs are in project "
                     f"{self._project_id}",
@@ -238,7 +238,7 @@ class Submitter:
         if lasted_s >= self._limits.patience_s and self._creates_without_job >= NO_JOB_CREATES_MIN:
             words = f"no create call made a job for {self._limits.patience_s:g} s; the last one: {error}"
             hint = "the API can be read, and makes no jobs now; the same command goes on later"
-            self._shutdown.ask(Stop(words, hint=hint, collects=True))
+            self._shutdown.request_stop(Stop(words, hint=hint, collects=True))
 
     def _end_refused(self, attempt: Attempt, error: ApiError) -> None:
         if error.verdict is Verdict.REFUSED and attempt.ambiguous:
@@ -248,8 +248,8 @@ class Submitter:
             self._slots.release()
             return
         if error.verdict is Verdict.REFUSED:
-            failures, again = settle_refusal(attempt, error)
-            self._recorder.end(attempt, Kind.REJECTED, failures=failures, again=again, free=True)
+            failures, requeued = decide_refused_create(attempt, error)
+            self._recorder.end(attempt, Kind.REJECTED, failures=failures, requeued=requeued, free=True)
             self._slots.release()
             return
         if error.ambiguous:
@@ -257,7 +257,7 @@ class Submitter:
         else:
             self._return_unsent(attempt)
         collects = error.verdict in (Verdict.NO_CREDIT, Verdict.PERSON)
-        self._shutdown.ask(Stop.because(error, collects=collects))
+        self._shutdown.request_stop(Stop.because(error, collects=collects))
 
     def _return_unsent(self, attempt: Attempt) -> None:
         """Ends an attempt that this process doesn't send any more. Where none of its calls can have been accepted, its
@@ -267,7 +267,7 @@ class Submitter:
             return
         self._slots.release()
         if attempt.since_s:
-            self._recorder.end(attempt, Kind.REJECTED, again=(attempt.part,), free=True)
+            self._recorder.end(attempt, Kind.REJECTED, requeued=(attempt.part,), free=True)
 
     def _leave_to_later_process(self, attempt: Attempt) -> None:
         self._slots.release()
@@ -337,7 +337,7 @@ def stop_for_shared_job(job_id: str) -> Stop:
     )
 
 
-def settle_refusal(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tuple[Part, ...]]:
+def decide_refused_create(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tuple[Part, ...]]:
     """What follows a refusal: the files that it names fail, and the rest is sent again. Where it names none, both
     halves are sent again, down to the single file that is refused."""
     words = f"HTTP {error.status}: {error.detail}"

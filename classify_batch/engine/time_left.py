@@ -15,7 +15,7 @@ from classify_batch.limits import JobSlots, RequestGate
 
 
 def jobs_left_s(
-    poller: Poller | None, reconciler: Reconciler | None, feed: WorkQueue, slots: JobSlots, gate: RequestGate
+    poller: Poller | None, reconciler: Reconciler | None, work_queue: WorkQueue, slots: JobSlots, gate: RequestGate
 ) -> float | None:
     """Seconds until all of these jobs have ended, with even odds.
 
@@ -26,11 +26,11 @@ def jobs_left_s(
     if poller is None or reconciler is None or gate.broken:
         return None
     ambiguous = reconciler.ambiguous_attempts
-    to_be_made = max(0, slots.taken - poller.jobs_in_flight - ambiguous) + (not feed.exhausted)
+    to_be_made = max(0, slots.taken - poller.jobs_in_flight - ambiguous) + (not work_queue.exhausted)
     if gate.paused and to_be_made:
         return None
-    left_s = poller.jobs_left_s(to_be_made + ambiguous, none_follow=feed.exhausted)
+    left_s = poller.jobs_left_s(to_be_made + ambiguous, none_follow=work_queue.exhausted)
     if left_s is not None and ambiguous:
         settled_s = reconciler.left_s(left_s)
-        left_s = left_s if settled_s is None and not feed.exhausted else settled_s
+        left_s = left_s if settled_s is None and not work_queue.exhausted else settled_s
     return None if left_s is None else max(left_s, gate.waiting_s)

@@ -48,7 +48,7 @@ class WorkQueue:
         self._store = store
         self._plan = plan
         self._journal = journal
-        self._standing = journal.standing
+        self._snapshot = journal.snapshot
         self._slots = slots
         self._shutdown = shutdown
         self._budget = budget
@@ -56,16 +56,16 @@ class WorkQueue:
         self._carries = carries
         self._requeued: deque[Part] = deque()
         self._news = anyio.Event()
-        self._all_taken_up = anyio.Event()
+        self._all_resumed = anyio.Event()
         self.exhausted = False
 
-    def again(self, parts: Iterable[Part]) -> None:
+    def requeue(self, parts: Iterable[Part]) -> None:
         """Queues parts that are sent again, before all that was never sent."""
         self._requeued.extend(parts)
         self.exhausted = False
         self._news.set()
 
-    async def take_up(
+    async def resume_open_attempts(
         self,
         submitted: ObjectSendStream[Job],
         ambiguous: ObjectSendStream[AmbiguousCreate],
@@ -85,7 +85,7 @@ class WorkQueue:
         """
         async with submitted, ambiguous:
             # Accepted ones first: they were paid, and there may be more of them than slots.
-            for key, left in sorted(self._standing.open.items(), key=accepted_first):
+            for key, left in sorted(self._snapshot.open.items(), key=accepted_first):
                 await self._slots.acquire()
                 attempt = await self._resume_attempt(key, left)
                 if left.job_id is None:
@@ -93,17 +93,17 @@ class WorkQueue:
                 else:
                     since_s = left.submitted_at_s or left.since_s
                     await submitted.send(Job(attempt, left.job_id, since_s, timed=False, reopened=left.reopened))
-        self._all_taken_up.set()
+        self._all_resumed.set()
 
     async def work(self, intake: ObjectSendStream[Attempt]) -> None:
         """Sends attempts to the submitters for as long as the run creates jobs."""
         async with intake, aclosing(self._parts_to_send()) as parts:
-            await self._all_taken_up.wait()
+            await self._all_resumed.wait()
             async for part, chunk_file_ids in parts:
                 await self._slots.acquire()
                 credits = self._price.of(part, len(part.positions(len(chunk_file_ids))))
                 if self._shutdown.creating and not await self._budget.reserve(credits):
-                    self._shutdown.ask(stop_for_max_credits(credits, self._budget))
+                    self._shutdown.request_stop(stop_for_max_credits(credits, self._budget))
                 if not self._shutdown.creating:
                     self._slots.release()
                     return
@@ -112,7 +112,7 @@ class WorkQueue:
 
     async def _parts_to_send(self) -> AsyncGenerator[tuple[Part, list[str]], None]:
         """What is to be sent, with the file IDs of its whole chunk: queued parts first, then the plan."""
-        async with aclosing(self._plan.stream(wanted=self._standing.is_planned)) as chunks:
+        async with aclosing(self._plan.stream(wanted=self._snapshot.is_planned)) as chunks:
             async for number, chunk_file_ids in chunks:
                 while self._requeued:
                     yield await self._next_requeued()

@@ -49,7 +49,7 @@ class CreditBudget:
         self._max = max_credits
         self._notify()
 
-    def settle(self, change: float) -> None:
+    def release_unspent(self, change: float) -> None:
         """An attempt has ended, and changed what is reserved by `change`: what it didn't cost comes back."""
         self.reserved += change
         self._in_flight -= 1

@@ -146,7 +146,7 @@ async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResu
         resources = RunResources(settings, key, place.folder, SystemClock(), stack)
         store, found = await _open_run(request, resources, shutdown, stack)
         # Without failures there is nothing to retry, and the run stays complete.
-        retries = request.retry_failed and found.standing.failures_end > 0
+        retries = request.retry_failed and found.snapshot.failures_end > 0
         finished = await result_if_complete(found, store, place)
         if finished is not None and not retries:
             return finished
@@ -228,7 +228,7 @@ async def interruptible(shutdown: Shutdown) -> AsyncIterator[None]:
     async with anyio.create_task_group() as tasks:
 
         async def cancel_on_stop() -> None:
-            await shutdown.no_creates.wait()
+            await shutdown.creating_ended.wait()
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(cancel_on_stop)
@@ -292,7 +292,7 @@ async def result_if_complete(found: RunOnDisk, store: RunStore, place: RunPlace)
     Raises:
         DamagedError: outcomes that were committed are gone.
     """
-    closed, manifest = found.standing.closed, found.manifest
+    closed, manifest = found.snapshot.closed, found.manifest
     if closed is None or closed.get("state") != RunState.COMPLETE:
         return None
     if manifest is None or not found.manifest_complete:

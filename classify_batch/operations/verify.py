@@ -70,8 +70,8 @@ async def verify_store(store: RunStore, directory: Path | None = None) -> Verifi
         return found
     if run is None:
         return None
-    found.files, found.complete = run.run.files, run.standing.complete
-    found.counts = counts_of(run.standing.outcomes)
+    found.files, found.complete = run.run.files, run.snapshot.complete
+    found.counts = counts_of(run.snapshot.outcomes)
     # The IDs of all outcomes are collected first, then compared with the plan, a bucket at a time.
     plan = await check_plan(store, run, found)
     note_open_attempts(run, found)
@@ -101,14 +101,14 @@ async def check_plan(store: RunStore, run: RunOnDisk, found: Verification) -> Pl
 
 def note_open_attempts(run: RunOnDisk, found: Verification) -> None:
     """Notes what an interrupted run leaves behind, and the next one goes on with."""
-    accepted = [attempt for attempt in run.standing.open.values() if attempt.job_id is not None]
+    accepted = [attempt for attempt in run.snapshot.open.values() if attempt.job_id is not None]
     if accepted:
         found.notes.append(f"{len(accepted)} jobs were accepted and are not collected yet")
-    if len(accepted) < len(run.standing.open):
-        ambiguous = len(run.standing.open) - len(accepted)
+    if len(accepted) < len(run.snapshot.open):
+        ambiguous = len(run.snapshot.open) - len(accepted)
         found.notes.append(f"{ambiguous} creates are ambiguous (accepted or not); the next run reconciles them")
     if run.torn_bytes:
-        message = f"{Log.JOURNAL} has {run.torn_bytes} torn bytes behind line {run.standing.seq}"
+        message = f"{Log.JOURNAL} has {run.torn_bytes} torn bytes behind line {run.snapshot.seq}"
         if run.manifest_complete:  # a run that has ended: no process was interrupted while it wrote
             found.add_error(message)
         else:
@@ -163,7 +163,7 @@ async def stream_blocks(store: RunStore, name: str, start: int = 0) -> AsyncGene
 async def check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, outcomes: Buckets) -> None:
     """Checks every committed segment, and collects the IDs of the outcomes. Failures that `retry_failed` set aside have
     checksums that must fit, but are no outcomes anymore."""
-    standing = run.standing
+    snapshot = run.snapshot
     async with AsyncExitStack() as opened:
 
         def open_segments(name: str, start: int = 0, line: int = 1) -> SegmentReader:
@@ -172,7 +172,7 @@ async def check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, o
             return segments
 
         results, generation = open_segments(Log.RESULTS, run.run.reused_bytes, run.run.reused_files + 1), 0
-        failures = open_segments(failures_file_name(generation, standing.generation))
+        failures = open_segments(failures_file_name(generation, snapshot.generation))
         provisional = open_segments(Log.PROVISIONAL)
         journal = Reader(Log.JOURNAL)
         async for block in stream_blocks(store, Log.JOURNAL):
@@ -180,9 +180,9 @@ async def check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, o
                 # From here on failures.jsonl begins anew: its lines so far were copied to failures.N.jsonl.
                 if entry.kind is Kind.REOPENED:
                     generation += 1
-                    failures = open_segments(failures_file_name(generation, standing.generation))
+                    failures = open_segments(failures_file_name(generation, snapshot.generation))
                 # Failures of an earlier generation were retried: their files have later outcomes.
-                current = outcomes if generation == standing.generation else None
+                current = outcomes if generation == snapshot.generation else None
                 for item in entry.items:
                     if item.results is not None:
                         await check_segment(results, item.results, item, found, outcomes)
@@ -190,7 +190,7 @@ async def check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, o
                         await check_segment(failures, item.failures, item, found, current)
                     if item.provisional is not None:
                         await check_segment(provisional, item.provisional, item, found, None)
-    ends = ((results, standing.results_end), (failures, standing.failures_end), (provisional, standing.provisional_end))
+    ends = ((results, snapshot.results_end), (failures, snapshot.failures_end), (provisional, snapshot.provisional_end))
     await check_uncommitted(store, run, found, ends)
 
 
@@ -198,13 +198,13 @@ async def check_uncommitted(
     store: RunStore, run: RunOnDisk, found: Verification, ends: Iterable[tuple[SegmentReader, int]]
 ) -> None:
     """Checks that nothing stands behind the last committed byte; an interrupted run may have left something there."""
-    for number, (lines, end) in enumerate(run.standing.earlier_failures, 1):
+    for number, (lines, end) in enumerate(run.snapshot.earlier_failures, 1):
         name = earlier_failures_name(number)
         if (spare := (await store.size(name) or 0) - end) > 0:
             found.add_error(f"{name}, line {lines + 1}: {spare} bytes that were never committed")
     for log, end in ends:
         spare = (await store.size(log.name) or 0) - end
-        if spare > 0 and run.standing.complete:
+        if spare > 0 and run.snapshot.complete:
             found.add_error(f"{log.name}, line {log.line}: {spare} bytes that were never committed")
         elif spare > 0:
             found.notes.append(f"{log.name} has {spare} bytes that are not committed yet; the next run cuts them off")
@@ -281,7 +281,7 @@ def check_bucket(answered: list[str], planned: set[str], found: Verification) ->
 
 async def check_manifest(store: RunStore, run: RunOnDisk, found: Verification) -> None:
     """Checks that the manifest fits the journal, and its hashes the outputs."""
-    closed = run.standing.closed
+    closed = run.snapshot.closed
     manifest = run.manifest
     if manifest is None:
         if closed is not None:

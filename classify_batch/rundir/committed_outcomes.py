@@ -100,11 +100,11 @@ async def committed_lines(
 
 async def _raise_if_reopened(store: RunStore, run: RunOnDisk) -> None:
     """failures.jsonl begins anew at a retry, which puts its lines aside first: only then is there more to ask."""
-    generation = run.standing.generation
+    generation = run.snapshot.generation
     if await store.size(earlier_failures_name(generation + 1)) is None:
         return
     now = await read_run(store)
-    if now is None or now.standing.generation != generation:
+    if now is None or now.snapshot.generation != generation:
         raise WorldError(
             f"the run in {store.where} took its failed files up again while it was read", hint="the same command again"
         )
@@ -140,11 +140,11 @@ async def _stream_committed_lines(
 
 def committed_bytes_and_lines(run: RunOnDisk, log: Log) -> tuple[int, int]:
     """The bytes of a file that are committed, and the outcomes in them."""
-    standing = run.standing
-    failed = standing.outcomes[OutcomeKind.FAILED]
+    snapshot = run.snapshot
+    failed = snapshot.outcomes[OutcomeKind.FAILED]
     if log is Log.FAILURES:
-        return standing.failures_end, failed
-    return standing.results_end, standing.outcomes.total() - failed
+        return snapshot.failures_end, failed
+    return snapshot.results_end, snapshot.outcomes.total() - failed
 
 
 async def _check_crc(checker: CrcChecker, block: bytes) -> None:
@@ -165,7 +165,7 @@ async def _stream_segments(store: RunStore, run: RunOnDisk, log: Log) -> AsyncGe
             for reopened, start, end, crc in _SEGMENTS[log].findall(whole + newline):
                 if reopened:
                     generation += 1
-                elif log is Log.RESULTS or generation == run.standing.generation:
+                elif log is Log.RESULTS or generation == run.snapshot.generation:
                     yield Segment(int(start), int(end), int(crc))
 
 

@@ -173,7 +173,7 @@ def exit_status_of(outcomes: Mapping[str, int], tolerated_percentage: float) -> 
 
 def manifest_of(
     run: RunFile,
-    standing: RunSnapshot,
+    snapshot: RunSnapshot,
     *,
     state: RunState,
     requests: int,
@@ -185,7 +185,7 @@ def manifest_of(
     """The manifest's keys, but for those of the files."""
     return keys_of(
         run,
-        standing,
+        snapshot,
         state=state.value,
         requests=requests,
         started_at=to_iso(started_at_s),
@@ -195,16 +195,16 @@ def manifest_of(
     )
 
 
-async def write_manifest(store: RunStore, run: RunFile, standing: RunSnapshot, manifest: Manifest) -> Manifest:
+async def write_manifest(store: RunStore, run: RunFile, snapshot: RunSnapshot, manifest: Manifest) -> Manifest:
     """Adds each file's lines and bytes (and, once complete, its SHA-256) and puts the manifest in place."""
     lines = {
         PLAN_JSONL: run.chunks,
-        Log.JOURNAL.value: standing.seq,
-        Log.RESULTS.value: sum(standing.outcomes.values()) - standing.outcomes[OutcomeKind.FAILED],
-        Log.FAILURES.value: standing.outcomes[OutcomeKind.FAILED],
-    } | {earlier_failures_name(number): count for number, (count, _) in enumerate(standing.earlier_failures, 1)}
-    if standing.provisional_end:
-        lines[Log.PROVISIONAL.value] = int(standing.sums[SECOND_LOOKS])
+        Log.JOURNAL.value: snapshot.seq,
+        Log.RESULTS.value: sum(snapshot.outcomes.values()) - snapshot.outcomes[OutcomeKind.FAILED],
+        Log.FAILURES.value: snapshot.outcomes[OutcomeKind.FAILED],
+    } | {earlier_failures_name(number): count for number, (count, _) in enumerate(snapshot.earlier_failures, 1)}
+    if snapshot.provisional_end:
+        lines[Log.PROVISIONAL.value] = int(snapshot.sums[SECOND_LOOKS])
     complete = manifest["state"] == RunState.COMPLETE
     outputs: dict[str, Output] = {}
     for name, count in lines.items():

@@ -26,7 +26,7 @@ class RunOnDisk:
 
     run: RunFile
     run_sha256: str
-    standing: RunSnapshot
+    snapshot: RunSnapshot
     journal_end: int
     torn_bytes: int
     manifest: Manifest | None
@@ -50,26 +50,26 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
         return None
     run, run_sha256 = found
     manifest = await read_manifest(store)
-    standing = RunSnapshot(run.chunks)
+    snapshot = RunSnapshot(run.chunks)
     if (reused := run.reused) is not None:
-        standing.begin(reused.chunks, reused.bytes, reused.counts, reused.types, reused.accepted)
+        snapshot.begin(reused.chunks, reused.bytes, reused.counts, reused.types, reused.accepted)
     reader = Reader(f"{Log.JOURNAL} in {store.where}")
     try:
         async with closing(store.stream(Log.JOURNAL)) as blocks:
             async for block in blocks:
-                _apply_block(block, reader, standing, run_sha256, store)
+                _apply_block(block, reader, snapshot, run_sha256, store)
     except FileNotFoundError:
         pass
     torn_bytes = reader.finish(manifest["journal_seq"] if manifest else 0)
-    standing.end_reading()
-    return RunOnDisk(run, run_sha256, standing, reader.good_end, torn_bytes, manifest)
+    snapshot.end_reading()
+    return RunOnDisk(run, run_sha256, snapshot, reader.good_end, torn_bytes, manifest)
 
 
-def _apply_block(block: bytes, reader: Reader, standing: RunSnapshot, run_sha256: str, store: RunStore) -> None:
+def _apply_block(block: bytes, reader: Reader, snapshot: RunSnapshot, run_sha256: str, store: RunStore) -> None:
     """Applies the block's lines: the loop through which 400,000 lines of a big run come by."""
     for entry, offset in reader.feed(block):
         try:
-            standing.read(entry, offset)
+            snapshot.read(entry, offset)
         except (InternalError, LookupError, ValueError) as error:
             raise DamagedError(
                 f"{reader.name}, line {entry.seq}, byte {offset}: what it says can't follow what came before ({error})",
@@ -89,9 +89,9 @@ async def mend(store: RunStore, found: RunOnDisk) -> None:
         DamagedError: a file is shorter than what was committed of it.
     """
     await store.open_log(Log.JOURNAL, found.journal_end)
-    await store.open_log(Log.RESULTS, found.standing.results_end)
-    await store.open_log(Log.FAILURES, found.standing.failures_end)
-    await store.open_log(Log.PROVISIONAL, found.standing.provisional_end)
+    await store.open_log(Log.RESULTS, found.snapshot.results_end)
+    await store.open_log(Log.FAILURES, found.snapshot.failures_end)
+    await store.open_log(Log.PROVISIONAL, found.snapshot.provisional_end)
     for log in (Log.RESULTS, Log.FAILURES):
         if await store.size(log) is None:
             await store.create(log, b"")  # whoever reads a run finds both, also where one is empty

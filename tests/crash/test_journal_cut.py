@@ -48,11 +48,11 @@ async def found_in(store: MemoryStore) -> RunOnDisk:
     return found
 
 
-def standing_after(lines: list[bytes], chunks: int) -> RunSnapshot:
-    standing = RunSnapshot(chunks)
+def snapshot_after(lines: list[bytes], chunks: int) -> RunSnapshot:
+    snapshot = RunSnapshot(chunks)
     for entry, offset in Reader("journal.jsonl").feed(b"".join(lines)):
-        standing.read(entry, offset)
-    return standing
+        snapshot.read(entry, offset)
+    return snapshot
 
 
 def has_both_kinds_of_outcome(files: dict[str, bytes]) -> bool:
@@ -69,18 +69,18 @@ async def test_a_cut_journal_is_a_prefix_and_goes_on(files: dict[str, bytes]) ->
         store = MemoryStore({**head, Log.JOURNAL: journal[:cut]})
         found = await found_in(store)
         whole = journal[:cut].count(b"\n")
-        assert found.standing.seq == whole
+        assert found.snapshot.seq == whole
         assert found.journal_end == sum(map(len, lines[:whole]))
         assert found.torn_bytes == cut - found.journal_end
         await mend(store, found)
-        writer = JournalWriter(store, found.standing, Fixed())
+        writer = JournalWriter(store, found.snapshot, Fixed())
         writer.record_about_run(Kind.OPENED, {"run_sha256": found.run_sha256})
         await writer.durable()
         again = await found_in(store)
-        assert (again.standing.seq, again.torn_bytes) == (whole + 1, 0)
-        assert again.standing.outcomes == found.standing.outcomes
-        assert store.files[Log.RESULTS] == files[Log.RESULTS][: found.standing.results_end]
-        assert store.files[Log.FAILURES] == files[Log.FAILURES][: found.standing.failures_end]
+        assert (again.snapshot.seq, again.torn_bytes) == (whole + 1, 0)
+        assert again.snapshot.outcomes == found.snapshot.outcomes
+        assert store.files[Log.RESULTS] == files[Log.RESULTS][: found.snapshot.results_end]
+        assert store.files[Log.FAILURES] == files[Log.FAILURES][: found.snapshot.failures_end]
 
 
 async def test_a_prefix_stands_where_the_run_stood(files: dict[str, bytes]) -> None:
@@ -88,8 +88,8 @@ async def test_a_prefix_stands_where_the_run_stood(files: dict[str, bytes]) -> N
     lines = files[Log.JOURNAL].splitlines(keepends=True)
     for count in range(len(lines) + 1):
         head = {name: data for name, data in files.items() if name != "manifest.json"}
-        found = (await found_in(MemoryStore({**head, Log.JOURNAL: b"".join(lines[:count])}))).standing
-        lived = standing_after(lines[:count], len(found.chunk_states))
+        found = (await found_in(MemoryStore({**head, Log.JOURNAL: b"".join(lines[:count])}))).snapshot
+        lived = snapshot_after(lines[:count], len(found.chunk_states))
         assert found.open == lived.open
         assert found.waiting_parts() == lived.waiting_parts()
         assert (found.results_end, found.failures_end) == (lived.results_end, lived.failures_end)
@@ -122,9 +122,9 @@ async def test_sound_lines_that_contradict_each_other_are_damage(files: dict[str
     writer.write()
     sound = store.crash(max).files[Log.JOURNAL].splitlines(keepends=True)
     other = MemoryStore({**files, Log.JOURNAL: b""})
-    standing = RunSnapshot(3)
-    standing.seq = 3
-    liar = JournalWriter(other, standing, Fixed())
+    snapshot = RunSnapshot(3)
+    snapshot.seq = 3
+    liar = JournalWriter(other, snapshot, Fixed())
     liar.record(Submitting(AttemptKey(0, 2), Part(0), 1.0))
     liar.write()
     lie = other.crash(max).files[Log.JOURNAL]

@@ -515,7 +515,7 @@ async def test_an_incomplete_run_can_be_retried(after_s: float) -> None:
 
         async def interrupt() -> None:
             await anyio.sleep(after_s)
-            lab.stopping.ask(Stop("interrupted"))
+            lab.stopping.request_stop(Stop("interrupted"))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(interrupt)

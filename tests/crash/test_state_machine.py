@@ -112,11 +112,11 @@ async def committed(lab: Lab) -> Seen:
     """What a run directory at rest holds for good."""
     found = await read_run(lab.store)
     assert found is not None
-    files, standing = lab.store.files, found.standing
+    files, snapshot = lab.store.files, found.snapshot
     return Seen(
-        files.get(Log.RESULTS, b"")[: standing.results_end],
-        files.get(Log.FAILURES, b"")[: standing.failures_end],
-        tuple(files[earlier_failures_name(number + 1)] for number in range(standing.generation)),
+        files.get(Log.RESULTS, b"")[: snapshot.results_end],
+        files.get(Log.FAILURES, b"")[: snapshot.failures_end],
+        tuple(files[earlier_failures_name(number + 1)] for number in range(snapshot.generation)),
     )
 
 
@@ -193,7 +193,7 @@ class Nights(RuleBasedStateMachine):
         lab = self.lab
 
         def ask() -> None:
-            lab.stopping.ask(Stop("interrupted", collects=collects))
+            lab.stopping.request_stop(Stop("interrupted", collects=collects))
 
         ending = self._in_virtual_time(lambda: run_for(lab, for_s, ask, retry_failed=retry_failed))
         assert ending is not None

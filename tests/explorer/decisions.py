@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from classify_batch.engine.reconciler.evidence import Evidence
-from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
+from classify_batch.engine.reconciler.found import FoundJob, Settlement, decide_found_jobs
 from classify_batch.model import Attempt
 from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule
 from tests.explorer.server_model import Scenario
@@ -32,7 +32,7 @@ class Decisions:
     evidence: Callable[[Scenario, int, int], Evidence]
     accept_s: Callable[[Scenario], int] = lambda scenario: scenario.accept_s
     answers_late_s: Callable[[Scenario, str], int] = lambda scenario, _status: scenario.settle_s
-    settle_found: Callable[[Attempt, Sequence[FoundJob], int, str], Settlement] = settle_found
+    decide_found_jobs: Callable[[Attempt, Sequence[FoundJob], int, str], Settlement] = decide_found_jobs
     durable_intents: bool = True
     decides_again: bool = True
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
-from classify_batch.engine.collector import Settled, settle, settle_bad
+from classify_batch.engine.collector import Settled, decide_answered_job, decide_failed_job
 from classify_batch.engine.reconciler.evidence import AmbiguousAttempt
 from classify_batch.model import AnsweredFile, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
@@ -250,20 +250,20 @@ class Work:
             if self.now < final_s and {each.file_id for each in answers if each.answered} < set(call.files):
                 process.watched[key] = watched._replace(due_s=final_s, final_s=final_s)
             else:
-                self._commit(watched, settle(watched.attempt, answers, self.scenario.attempts, view))
+                self._commit(watched, decide_answered_job(watched.attempt, answers, self.scenario.attempts, view))
 
     def _watch_failed(self, watched: Watched, view: JobView, late_s: int) -> None:
         if late_s and not watched.failed:
             self.process.watched[watched.attempt.key] = watched._replace(due_s=self.now + late_s, failed=True)
         else:
-            self._commit(watched, settle_bad(watched.attempt, view, self.scenario.attempts))
+            self._commit(watched, decide_failed_job(watched.attempt, view, self.scenario.attempts))
 
     def _commit(self, watched: Watched, settled: Settled) -> None:
         attempt = watched.attempt
         mode = SPECS.of(attempt.part).mode
         answers = [AnsweredFile(file_id, answer, watched.job_id, mode) for file_id, answer in settled.answers]
         del self.process.watched[attempt.key]
-        self.end(attempt, answers, settled.failures, settled.again)
+        self.end(attempt, answers, settled.failures, settled.requeued)
 
     # --- The end of an attempt --------------------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """The protocol as a model: processes that die, a journal that survives them, and the program's own decisions.
 
-The decisions are the real ones: `Evidence`, `settle_found`, `settle`, `settle_bad`, and through them `states.after_*`.
-What the stages do around them is in process_model.py and rounds_model.py, what the API does in server_model.py. Every
-step of a process is a step of the model, and a kill may come between any two. What it leaves are the server and the
-journal.
+The decisions are the real ones: `Evidence`, `decide_found_jobs`, `decide_answered_job`, `decide_failed_job`, and
+through them `states.after_*`. What the stages do around them is in process_model.py and rounds_model.py, what the API
+does in server_model.py. Every step of a process is a step of the model, and a kill may come between any two. What it
+leaves are the server and the journal.
 
 The promises are checked where they could be broken: when a create leaves, when an attempt ends, and when the run does
 (see promises.py).

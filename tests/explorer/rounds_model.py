@@ -184,14 +184,14 @@ class Rounds:
         if found:
             self.choose.reach("found")
         unresolved = "" if given_up is None else given_up.why
-        settlement = self.decisions.settle_found(attempt, found, self.scenario.attempts, unresolved)
+        settlement = self.decisions.decide_found_jobs(attempt, found, self.scenario.attempts, unresolved)
         for each in found:
             self.work.learn(each.view.created_at_s)
         self.work.end(
             attempt,
             settlement.answers,
             settlement.failures,
-            settlement.again,
+            settlement.requeued,
             [each.view.job_id for each in found],
             gave_up=given_up is not None,
             proven_from_s=ambiguous.proven_from_s,

@@ -16,7 +16,7 @@ import pytest
 
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.evidence import AmbiguousAttempt, Evidence
-from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
+from classify_batch.engine.reconciler.found import FoundJob, Settlement, decide_found_jobs
 from classify_batch.model import Attempt
 from tests.explorer.decisions import PRESENT, SPECS, Decisions
 from tests.explorer.decisions_0_2 import DECISIONS_0_2
@@ -226,12 +226,12 @@ def by(kind: type[Evidence]) -> Decisions:
 
 def best_only(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unresolved: str = "") -> Settlement:
     """Takes the answers of one job."""
-    return settle_found(attempt, found[-1:], attempts, unresolved)
+    return decide_found_jobs(attempt, found[-1:], attempts, unresolved)
 
 
 def told_mode(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unresolved: str = "") -> Settlement:
     """Tells the mode that was asked for."""
-    settlement = settle_found(attempt, found, attempts, unresolved)
+    settlement = decide_found_jobs(attempt, found, attempts, unresolved)
     mode = SPECS.of(attempt.part).mode
     return replace(settlement, answers=[each._replace(mode=mode) for each in settlement.answers])
 
@@ -250,10 +250,10 @@ WITHOUT = {
     "mistrust of the server's clocks": ("the server has several clocks", by(WithoutSpread), PAID_ONCE),
     "all jobs that answer": (
         "a stranger's job answers more",
-        replace(PRESENT, settle_found=best_only),
+        replace(PRESENT, decide_found_jobs=best_only),
         PAID_ONCE,
     ),
-    "a mode that is null": ("a mode that is not shown", replace(PRESENT, settle_found=told_mode), PROVEN_MODE),
+    "a mode that is null": ("a mode that is not shown", replace(PRESENT, decide_found_jobs=told_mode), PROVEN_MODE),
     "an end of waiting for others": ("others make jobs without end", by(WaitsForAll), OPEN_ONLY),
     "a second look at failures": ("an error that becomes an answer", by(EarlyFailures), PAID_ONCE),
 }

@@ -205,7 +205,7 @@ def make(recipe: Recipe) -> str:
     clean(folder)
     failures = Counter(line["code"] for line in lines_of(folder / "run" / "failures.jsonl"))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    told = {"files": len(recipe.file_ids), **vars(standing(folder / "run")), **dict(sorted(failures.items()))}
+    told = {"files": len(recipe.file_ids), **vars(snapshot(folder / "run")), **dict(sorted(failures.items()))}
     return f"{recipe.name}: {', '.join(f'{name} {value}' for name, value in told.items() if value)}; {size:,} bytes"
 
 
@@ -226,7 +226,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
-def standing(run_dir: Path) -> Fatal:
+def snapshot(run_dir: Path) -> Fatal:
     """What there is in a run directory, by its journal and the sandbox's ledger."""
     jobs: dict[tuple[int, int], str | None] = {}
     known: set[str] = set()
@@ -336,7 +336,7 @@ def die_at(fatal: Fatal) -> None:
 
     def append_and_die(self: Any, job: Any) -> None:
         append(self, job)
-        if fatal.is_reached_by(standing(self.path.parents[1])):
+        if fatal.is_reached_by(snapshot(self.path.parents[1])):
             os.kill(os.getpid(), signal.SIGKILL)
 
     ledger.append = append_and_die

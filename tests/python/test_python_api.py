@@ -204,13 +204,13 @@ def test_the_same_uuids_in_upper_case_are_the_same_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("jobs_out", [0, 2])
-def test_a_cancelled_task_leaves_a_run_that_goes_on(tmp_path: Path, jobs_out: int) -> None:
+def test_a_cancelled_task_leaves_a_run_that_goes_on(tmp_path: Path, jobs_in_flight: int) -> None:
     """After `task.cancel()` the same call goes on where it was: every file has one outcome, and none was sent twice."""
     settings = settings_with(plan={"files_per_job": 1}, limits={"jobs_in_flight": 3, "requests_per_s": 500.0})
 
     async def main() -> None:
         def observe(seen: Progress) -> None:
-            if seen.jobs >= jobs_out:
+            if seen.jobs >= jobs_in_flight:
                 task.cancel()
 
         task = asyncio.create_task(arun(settings, IDS, tmp_path / "run", on_progress=observe))
@@ -218,7 +218,7 @@ def test_a_cancelled_task_leaves_a_run_that_goes_on(tmp_path: Path, jobs_out: in
             await task
 
     asyncio.run(main())
-    if jobs_out:
+    if jobs_in_flight:
         assert json.loads((tmp_path / "run" / "manifest.json").read_text())["state"] == "incomplete"
     result = run(settings, IDS, tmp_path / "run")
     assert outcome_ids(result) == sorted(IDS)

@@ -134,12 +134,12 @@ async def test_a_limit_that_was_found_is_used() -> None:
         assert "4 jobs are in flight" in (first.reason or "")
         left = await read_run(lab.store)
         assert left is not None
-        assert len(left.standing.open) == left.standing.jobs_out == 4
+        assert len(left.snapshot.open) == left.snapshot.jobs_in_flight == 4
         await anyio.sleep(1000)
 
         async def stop() -> None:
             await anyio.sleep(1)
-            lab.stopping.ask(Stop("a deadline", collects=True))
+            lab.stopping.request_stop(Stop("a deadline", collects=True))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop)
@@ -283,7 +283,7 @@ async def test_a_stop_comes_through_a_pause() -> None:
             await told_slow.wait()
             await lab.store.create(TUNE_JSON, b'{"paused": true}')
             await anyio.sleep(30)
-            lab.stopping.ask(Stop("too many failures", collects=True))
+            lab.stopping.request_stop(Stop("too many failures", collects=True))
 
         lab.wire.before = slow_once
         async with anyio.create_task_group() as tasks:

@@ -53,7 +53,7 @@ async def test_a_create_on_the_wire_is_waited_for_when_its_process_is_gone(
 
                 async def stop() -> None:
                     await anyio.sleep(2.2)
-                    lab.stopping.ask(Stop("interrupted"))
+                    lab.stopping.request_stop(Stop("interrupted"))
 
                 tasks.start_soon(stop)
                 assert (await lab.run()).exit_status == ExitStatus.INCOMPLETE

@@ -253,7 +253,7 @@ class Watched(MemoryStore):
     def _note(self) -> None:
         self.reads += self.since
         if self.reads == self._stop_at:
-            self._lab.stopping.ask(Stop("interrupted by SIGTERM"))
+            self._lab.stopping.request_stop(Stop("interrupted by SIGTERM"))
 
     async def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         self._note()

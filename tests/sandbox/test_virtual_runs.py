@@ -256,7 +256,7 @@ async def test_a_stop_is_obeyed_within_four_seconds_and_can_be_gone_on_from() ->
             async def interrupt(lab: Lab, after_s: float) -> None:
                 nonlocal left_s
                 await anyio.sleep(after_s)
-                lab.stopping.ask(Stop("interrupted"))
+                lab.stopping.request_stop(Stop("interrupted"))
                 left_s = anyio.current_time()
 
             async with anyio.create_task_group() as tasks:

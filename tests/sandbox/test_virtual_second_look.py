@@ -109,7 +109,7 @@ async def test_first_answers_that_nobody_committed_are_cut_off() -> None:
                 break
             found = await read_run(lab.store)
             assert found is not None
-            left_over += len(lab.store.files.get(Log.PROVISIONAL, b"")) - found.standing.provisional_end
+            left_over += len(lab.store.files.get(Log.PROVISIONAL, b"")) - found.snapshot.provisional_end
         assert left_over > 0
         assert (await lab.run()).state == "complete"
         assert await lab.judge() == {}

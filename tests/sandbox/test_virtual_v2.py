@@ -76,7 +76,7 @@ async def test_a_lost_create_outlives_a_stop(kind: str) -> None:
             if is_create(request) and b'"file-0"' in request.content and not lost:
                 lost.append(request)
                 if kind == "deadline":
-                    lab.stopping.ask(Stop("a deadline", collects=True))
+                    lab.stopping.request_stop(Stop("a deadline", collects=True))
                 raise httpx.ReadError("lost")
             return response
 

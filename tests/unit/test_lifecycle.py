@@ -185,7 +185,7 @@ def test_a_planned_chunk_goes_out_once_more_as_it_is(size: int, attempts: int, o
 
 
 class ChunkLife:
-    """The jobs of a chunk, side by side in whatever order, as the journal's standing counts them.
+    """The jobs of a chunk, side by side in whatever order, as the journal's snapshot counts them.
 
     Attributes:
         paid: how often each file was answered; failed: the files that failed, each with its attempts.
@@ -193,7 +193,7 @@ class ChunkLife:
     """
 
     def __init__(self, size: int, poison: Collection[int], attempts: int) -> None:
-        self.standing = RunSnapshot(1)
+        self.snapshot = RunSnapshot(1)
         self.size = size
         self.poison = frozenset(poison)
         self.attempts = attempts
@@ -204,20 +204,20 @@ class ChunkLife:
     @property
     def choices(self) -> list[Part | AttemptKey]:
         """What can happen next: a part goes out, or a job ends."""
-        standing = self.standing
-        return [*([Part(0)] if standing.is_planned(0) else []), *standing.waiting_parts(), *standing.open]
+        snapshot = self.snapshot
+        return [*([Part(0)] if snapshot.is_planned(0) else []), *snapshot.waiting_parts(), *snapshot.open]
 
     @property
     def state(self) -> object:
         """What its future depends on, and what is judged."""
-        standing = self.standing
-        parts = [left.part for left in standing.open.values()], standing.waiting_parts()
+        snapshot = self.snapshot
+        parts = [left.part for left in snapshot.open.values()], snapshot.waiting_parts()
         counts = [sorted(each.items()) for each in (self.own, self.used_up, self.failed)]
-        guilty = not standing.is_done(0) and not standing.is_planned(0) and standing._in_hand[0].guilty
+        guilty = not snapshot.is_done(0) and not snapshot.is_planned(0) and snapshot._in_hand[0].guilty
         return repr(([sorted(map(repr, each)) for each in parts], counts, guilty))
 
     def positions(self, choice: Part | AttemptKey) -> list[int]:
-        part = choice if isinstance(choice, Part) else self.standing.open[choice].part
+        part = choice if isinstance(choice, Part) else self.snapshot.open[choice].part
         return part.positions(self.size)
 
     def go_on(self, choice: Part | AttemptKey, accident: str = "") -> None:
@@ -226,10 +226,10 @@ class ChunkLife:
         if isinstance(choice, Part):
             self._send(choice)
             return
-        positions, part = self.positions(choice), self.standing.open[choice].part
+        positions, part = self.positions(choice), self.snapshot.open[choice].part
         explained = not self.poison.isdisjoint(positions)
         if explained or accident == "bad":
-            suspect = self.standing.others_suspect(choice)
+            suspect = self.snapshot.others_suspect(choice)
             used_up, again = positions, after_bad_job(part, positions, self.attempts, others_suspect=suspect)
         else:
             used_up = positions[::2] if accident == "null" else []
@@ -242,14 +242,14 @@ class ChunkLife:
     def _end(self, key: AttemptKey, failed: Sequence[int], again: tuple[Part, ...]) -> None:
         self.failed |= {position: self.used_up[position] for position in failed}
         tally = Tally(codes={"job_error": len(failed)} if failed else {})
-        self.standing.apply(Ended(key, Kind.COLLECTED, tally=tally, again=again), 0)
+        self.snapshot.apply(Ended(key, Kind.COLLECTED, tally=tally, requeued=again), 0)
 
     def _send(self, part: Part) -> None:
-        key = AttemptKey(0, self.standing.next_attempt(0))
+        key = AttemptKey(0, self.snapshot.next_attempt(0))
         self.jobs += 1
-        self.standing.apply(Submitting(key, part, 0.0), 0)
-        self.standing.apply(Submitted(key, f"job-{key.attempt}", 0.0), 0)
-        self.standing.apply(Finished(key, "ERROR"), 0)
+        self.snapshot.apply(Submitting(key, part, 0.0), 0)
+        self.snapshot.apply(Submitted(key, f"job-{key.attempt}", 0.0), 0)
+        self.snapshot.apply(Finished(key, "ERROR"), 0)
 
     def live(self, choose: Callable[[int], int], accident: Callable[[], str] = str) -> None:
         """To its end. `choose`: which of so many choices comes next."""

@@ -96,7 +96,7 @@ class Poller:
                 case Wait(until_s):
                     await self._wait_for_news_until(until_s)
         except ApiError as error:
-            self._shutdown.ask(Stop.because(error))
+            self._shutdown.request_stop(Stop.because(error))
             await anyio.sleep_forever()  # the stop is under way: returning would close the streams under the others
 
     async def _wait_for_news_until(self, until_s: float) -> None:
@@ -187,7 +187,7 @@ class Poller:
         if watched.job.reopened:
             await self._give_up_overdue(job_id, finished)
             return
-        self._shutdown.ask(stop_for_vanished_job(job_id, error))
+        self._shutdown.request_stop(stop_for_vanished_job(job_id, error))
 
     async def _handle_refused_poll(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
         """The API refuses to show this one job by its ID: the list may show it, until it is overdue."""

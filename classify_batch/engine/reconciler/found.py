@@ -30,11 +30,11 @@ class Settlement:
 
     answers: list[AnsweredFile] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    again: tuple[Part, ...] = ()
+    requeued: tuple[Part, ...] = ()
     mode_unproven: bool = False
 
 
-def settle_found(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unresolved: str = "") -> Settlement:
+def decide_found_jobs(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unresolved: str = "") -> Settlement:
     """Takes, for each file, the answer of the first job that has one.
 
     A file that a job names without an answer was in it: that was an attempt. One that none of them names was perhaps in
@@ -54,10 +54,10 @@ def settle_found(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unr
     empty = {attempt.positions[at]: named[attempt.file_ids[at]] for at in missing if attempt.file_ids[at] in named}
     unnamed = [attempt.positions[at] for at in missing if attempt.file_ids[at] not in named]
     withheld = next((each.answers.withheld for each in found if each.answers.withheld), "")
-    again = () if withheld else after_missing(attempt.part, len(attempt.positions), list(empty), attempts)
-    failures = [] if again else [not_answered_failure(position, jobs, withheld) for position, jobs in empty.items()]
+    requeued = () if withheld else after_missing(attempt.part, len(attempt.positions), list(empty), attempts)
+    failures = [] if requeued else [not_answered_failure(position, jobs, withheld) for position, jobs in empty.items()]
     more, failed = settle_unnamed(attempt, unnamed, attempts, withheld)
-    return Settlement(settled, failures + failed, again + more, unproven)
+    return Settlement(settled, failures + failed, requeued + more, unproven)
 
 
 def gather_answers(attempt: Attempt, found: Sequence[FoundJob]) -> tuple[dict[str, AnsweredFile], dict[str, list[str]]]:

@@ -16,7 +16,7 @@ from classify_batch.engine.context import EngineContext, ProvenProject
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import AmbiguousAttempt, Evidence
-from classify_batch.engine.reconciler.found import FoundJob, settle_found
+from classify_batch.engine.reconciler.found import FoundJob, decide_found_jobs
 from classify_batch.engine.reconciler.listing import READ_ATTEMPTS_MAX, JobList
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, Verdict
@@ -41,7 +41,7 @@ class _Outlets:
     """The streams into which settled attempts go, and whether it is proven that the key speaks for the run's
     project."""
 
-    again: ObjectSendStream[Attempt]
+    resend: ObjectSendStream[Attempt]
     adopted: ObjectSendStream[Job]
     project_proven: bool
 
@@ -86,23 +86,23 @@ class Reconciler:
     async def work(
         self,
         ambiguous: ObjectReceiveStream[AmbiguousCreate],
-        again: ObjectSendStream[Attempt],
+        resend: ObjectSendStream[Attempt],
         adopted: ObjectSendStream[Job],
     ) -> None:
         """Reconciles what comes until it is cancelled."""
-        async with ambiguous, again, adopted, anyio.create_task_group() as tasks:
+        async with ambiguous, resend, adopted, anyio.create_task_group() as tasks:
             tasks.start_soon(self._receive_ambiguous, ambiguous)
-            hands = _Outlets(again, adopted, await self._project.ready())
+            outlets = _Outlets(resend, adopted, await self._project.ready())
             backoff, failed = Backoff(ROUND_S_MIN, ROUND_S_MAX), 0
             while True:
                 await self._changed.wait()
                 began_s = anyio.current_time()
                 try:
-                    await self._reconcile_once(hands)
+                    await self._reconcile_once(outlets)
                     failed = 0
                 except ApiError as error:
                     if error.verdict in _ENDS_THE_RUN:
-                        self._shutdown.ask(Stop.because(error))
+                        self._shutdown.request_stop(Stop.because(error))
                         await anyio.sleep_forever()
                     failed += 1
                     await anyio.sleep(backoff.wait_s(failed))
@@ -135,7 +135,7 @@ class Reconciler:
 
     # --- One round --------------------------------------------------------------------------------------------------
 
-    async def _reconcile_once(self, hands: _Outlets) -> None:
+    async def _reconcile_once(self, outlets: _Outlets) -> None:
         """Makes every call that is due. One that fails delays only the attempts that it concerns.
 
         Raises:
@@ -150,7 +150,7 @@ class Reconciler:
         errors += await self._call_for_each(evidence.candidates_to_read(anyio.current_time()), self._read_candidate)
         for ambiguous in list(evidence.unsettled.values()):
             try:
-                await self._carry_out(ambiguous, evidence.decide(ambiguous, anyio.current_time()), hands)
+                await self._carry_out(ambiguous, evidence.decide(ambiguous, anyio.current_time()), outlets)
             except ApiError as error:
                 errors.append(error)
         self._answers.clear()
@@ -289,10 +289,10 @@ class Reconciler:
 
     # --- What follows -----------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, ambiguous: AmbiguousAttempt, decision: Decision | None, hands: _Outlets) -> None:
+    async def _carry_out(self, ambiguous: AmbiguousAttempt, decision: Decision | None, outlets: _Outlets) -> None:
         match decision:
             case Adopt(view):
-                await self._adopt_job(ambiguous, view, hands)
+                await self._adopt_job(ambiguous, view, outlets)
             case Take(jobs) | GiveUp(jobs):
                 found = await self._read_all_answers(jobs)
                 if found is not None and self._evidence.decide(ambiguous, anyio.current_time()) == decision:
@@ -300,8 +300,8 @@ class Reconciler:
                     self._end_with_found_jobs(ambiguous, found, words)
             case SendAgain():
                 self._evidence.remove(ambiguous)  # before the send, which waits: it must not be decided twice
-                unproven = self._api.idempotent or not hands.project_proven
-                await hands.again.send(replace(ambiguous.attempt, ambiguous=unproven))
+                unproven = self._api.idempotent or not outlets.project_proven
+                await outlets.resend.send(replace(ambiguous.attempt, ambiguous=unproven))
             case _:
                 pass
 
@@ -316,11 +316,11 @@ class Reconciler:
             found.append(FoundJob(view, answers))
         return found
 
-    async def _adopt_job(self, ambiguous: AmbiguousAttempt, view: JobView, hands: _Outlets) -> None:
+    async def _adopt_job(self, ambiguous: AmbiguousAttempt, view: JobView, outlets: _Outlets) -> None:
         attempt, at_s = ambiguous.attempt, self._clock.wall_s()
         self._evidence.remove(ambiguous)
         self._journal.record(Adopted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
-        await hands.adopted.send(Job(attempt, view.job_id, at_s, timed=False))
+        await outlets.adopted.send(Job(attempt, view.job_id, at_s, timed=False))
 
     def _end_with_found_jobs(self, ambiguous: AmbiguousAttempt, found: list[FoundJob], unresolved: str = "") -> None:
         """Ends the attempt by the answers of the found jobs. Nothing is awaited here, so that it can't end twice."""
@@ -329,7 +329,7 @@ class Reconciler:
         if unresolved:
             read_to_end = [view for view in read_to_end if self._evidence.has_answered_all_it_will(view.job_id)]
         self._evidence.remove(ambiguous)
-        settlement = settle_found(attempt, found, self._limits.attempts, unresolved)
+        settlement = decide_found_jobs(attempt, found, self._limits.attempts, unresolved)
         if settlement.mode_unproven and not self._mode_warned:
             self._mode_warned = True
             self._context.warn(
@@ -343,7 +343,7 @@ class Reconciler:
             job_id=found[0].view.job_id if found else None,
             answers=settlement.answers,
             failures=settlement.failures,
-            again=settlement.again,
+            requeued=settlement.requeued,
             found=tuple(view.job_id for view in read_to_end),
             created_at_s=max(times, default=None),
         )

@@ -77,7 +77,7 @@ async def read_side(
                     [(line.file_id, labels[line.outcome, line.type, line.code], line.confidence) for line in lines]
                 )
     planned = None
-    if not run.standing.complete:
+    if not run.snapshot.complete:
         planned = opened.enter_context(OutcomeBuckets(directory, limits))
         await read_planned_files(store, run.run.plan_sha256, planned)
     return Side(store, run, outcomes, planned)

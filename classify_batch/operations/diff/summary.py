@@ -129,9 +129,9 @@ def summarize_run(run: RunOnDisk, run_dir: str) -> RunSummary:
         "run_dir": run_dir,
         "run_id": run.run.run_id,
         "created_at": run.run.created_at,
-        "state": "complete" if run.standing.complete else "incomplete",
+        "state": "complete" if run.snapshot.complete else "incomplete",
         "files": run.run.files,
-        "counts": counts_of(run.standing.outcomes),
+        "counts": counts_of(run.snapshot.outcomes),
     }
 
 

@@ -69,4 +69,4 @@ async def export_lines(run_dir: Location, sink: Callable[[bytes], object], *, on
 
 
 def _count_exported(export: OutcomeExport, run: RunOnDisk) -> Exported:
-    return Exported(export.files, run.run.files, run.run.files - run.standing.outcomes.total())
+    return Exported(export.files, run.run.files, run.run.files - run.snapshot.outcomes.total())

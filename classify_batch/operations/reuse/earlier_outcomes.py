@@ -52,15 +52,15 @@ async def read_proven_lines(earlier: EarlierRun) -> AsyncGenerator[ResultLines, 
     Raises:
         DamagedError: what was committed is not there as it was written.
     """
-    store, standing = earlier.store, earlier.run.standing
+    store, snapshot = earlier.store, earlier.run.snapshot
     where, lines = f"{Log.RESULTS} in {store.where}", 0
     async with closing(committed_segments(earlier)) as segments:
         checker = CrcChecker(segments, where, _HINT)
-        async with closing(read_whole_lines(store, standing.results_end, parse_file_ids, checker)) as stream:
+        async with closing(read_whole_lines(store, snapshot.results_end, parse_file_ids, checker)) as stream:
             async for some in stream:
                 lines += len(some.file_ids)
                 yield some
-    count = standing.outcomes.total() - standing.outcomes[OutcomeKind.FAILED]
+    count = snapshot.outcomes.total() - snapshot.outcomes[OutcomeKind.FAILED]
     if lines != count:
         raise DamagedError(f"{where} has {lines} lines, and the journal says {count}", hint=_HINT)
 

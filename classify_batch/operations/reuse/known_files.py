@@ -94,7 +94,7 @@ class KnownFiles:
     async def sorted_lines(self, number: int, earlier: EarlierRun) -> AsyncGenerator[SortedLines, None]:
         """The lines of the run with this number. Called for each run, in order."""
         held: list[bytes] = []
-        async with closing(read_whole_lines(earlier.store, earlier.run.standing.results_end)) as stream:
+        async with closing(read_whole_lines(earlier.store, earlier.run.snapshot.results_end)) as stream:
             for file_ids in islice(self._replay, self._batches[number]):
                 while len(held) < len(file_ids):
                     if (more := await anext(stream, None)) is None:

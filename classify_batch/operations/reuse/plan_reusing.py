@@ -134,9 +134,9 @@ class ReusedLines:
             lines: list[bytes] = []
             file_ids: list[str] = []
             if self._most:
-                standing = earlier.run.standing
-                answered = {kind: n for kind, n in standing.outcomes.items() if kind != OutcomeKind.FAILED}
-                self._answers.add_sums(answered, standing.types)
+                snapshot = earlier.run.snapshot
+                answered = {kind: n for kind, n in snapshot.outcomes.items() if kind != OutcomeKind.FAILED}
+                self._answers.add_sums(answered, snapshot.types)
             async with closing(self._known.sorted_lines(number, earlier)) as stream:
                 async for some in stream:
                     self._count_answers(earlier, some)

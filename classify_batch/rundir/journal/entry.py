@@ -281,7 +281,7 @@ def _write_end(fact: Ended) -> dict[str, object]:
             ("types", tally.types),
             ("failure_codes", tally.codes),
             ("sums", tally.sums),
-            ("again", [write_part(part) for part in fact.again]),
+            ("again", [write_part(part) for part in fact.requeued]),
             ("jobs", fact.found),
         )
         if value

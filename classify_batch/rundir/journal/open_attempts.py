@@ -1,4 +1,4 @@
-"""What a run's standing holds of the chunks that are begun and not done."""
+"""What a run's snapshot holds of the chunks that are begun and not done."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class RunSnapshot(Totals):
     """Where a run stands: its sums (see Totals), and what is known of its chunks.
 
     Attributes:
-        open: the attempts that have not ended; jobs_out: those of them that have a job.
+        open: the attempts that have not ended; jobs_in_flight: those of them that have a job.
         results_end, failures_end, provisional_end: bytes of the outcome files that are committed.
         generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
             that were put aside each time.
@@ -66,7 +66,7 @@ class RunSnapshot(Totals):
         self.chunk_states = bytearray(chunks)
         self.done_chunks = 0
         self.open: dict[AttemptKey, OpenAttempt] = {}
-        self.jobs_out = 0
+        self.jobs_in_flight = 0
         self._in_hand: dict[int, ChunkInHand] = {}
         self.results_end = 0
         self.failures_end = 0
@@ -229,7 +229,7 @@ class RunSnapshot(Totals):
                 tally = fact.tally
                 self.learn_server_s(fact.created_at_s)
                 segments = (fact.results, fact.failures, fact.provisional)
-                self._apply_ended(fact.key, fact.kind, segments, fact.again, tally.codes)
+                self._apply_ended(fact.key, fact.kind, segments, fact.requeued, tally.codes)
                 self._count(tally.outcomes, tally.types, tally.codes, tally.sums)
 
     def reopen(self, values: Reopened, at_s: float) -> None:
@@ -253,7 +253,7 @@ class RunSnapshot(Totals):
             job_id = item.get("job_id")
             state = State.SUBMITTING if job_id is None else State.SUBMITTED
             part = read_part(key.chunk, item)
-            self.jobs_out += job_id is not None
+            self.jobs_in_flight += job_id is not None
             self.open[key] = OpenAttempt(
                 part,
                 at_s if since_s is None else since_s,
@@ -320,7 +320,7 @@ class RunSnapshot(Totals):
         attempt = self._open_attempt(key)
         attempt.state = move(attempt.state, kind)
         self.jobs += 1
-        self.jobs_out += attempt.job_id is None
+        self.jobs_in_flight += attempt.job_id is None
         attempt.job_id, attempt.submitted_at_s = job_id, at_s
         attempt.reopened = False  # a new job, or one that the list showed: it is there
         self._holders[job_id] = AttemptKey(*key)
@@ -338,7 +338,7 @@ class RunSnapshot(Totals):
         key: tuple[int, int],
         kind: Kind,
         segments: tuple[_Segment | None, _Segment | None, _Segment | None],
-        again: tuple[Part, ...],
+        requeued: tuple[Part, ...],
         codes: Mapping[str, int] | None,
     ) -> None:
         attempt = self._open_attempt(key)
@@ -349,13 +349,13 @@ class RunSnapshot(Totals):
         self.provisional_end = end_after_segment(self.provisional_end, provisional)
         del self.open[key]  # type: ignore[arg-type]
         if attempt.job_id is not None:
-            self.jobs_out -= 1
+            self.jobs_in_flight -= 1
             self._holders.pop(attempt.job_id, None)
         chunk, _ = key
         in_hand = self._in_hand[chunk]
         in_hand.guilty |= bool(codes and attempt.part.shared_bad_jobs and not _BAD_JOB_CODES.isdisjoint(codes))
         in_hand.open_attempts -= 1
-        in_hand.waiting += again
+        in_hand.waiting += requeued
         if not in_hand.open_attempts and not in_hand.waiting:
             del self._in_hand[chunk]
             self.chunk_states[chunk] = DONE

@@ -64,7 +64,7 @@ class JournalWriter:
     def __init__(
         self,
         store: RunStore,
-        standing: RunSnapshot,
+        snapshot: RunSnapshot,
         clock: Clock,
         requests: Callable[[], int] = lambda: 0,
         on_fact: Callable[[Fact], None] = lambda _fact: None,
@@ -77,18 +77,18 @@ class JournalWriter:
         self._on_fact = on_fact
         self._found = found
         self._numbered: dict[int, int] = {}
-        self._durable_seq = standing.seq
+        self._durable_seq = snapshot.seq
         self._totals_every_bytes = totals_every_bytes
-        self._bytes_since_totals = totals_every_bytes if standing.seq else 0  # whoever wrote before may have told none
+        self._bytes_since_totals = totals_every_bytes if snapshot.seq else 0  # whoever wrote before may have told none
         self._waiting: list[list[Fact]] = [[] for _ in _Rank]
         self._ranks: dict[int, _Rank] = {}
         self._totals: tuple[int, WrittenTotals] | None = None
         self._any = anyio.Event()
-        self.standing = standing
+        self.snapshot = snapshot
 
     def next_attempt(self, chunk: int) -> int:
         """Numbers are given out before they are written: two parts of a chunk may be on their way at once."""
-        number = max(self.standing.next_attempt(chunk), self._numbered.get(chunk, 0) + 1)
+        number = max(self.snapshot.next_attempt(chunk), self._numbered.get(chunk, 0) + 1)
         self._numbered[chunk] = number
         return number
 
@@ -100,17 +100,17 @@ class JournalWriter:
             self.write()
 
     def record(self, fact: Fact) -> None:
-        standing, rank, chunk = self.standing, rank_of_fact(fact), fact.key.chunk
+        snapshot, rank, chunk = self.snapshot, rank_of_fact(fact), fact.key.chunk
         if rank < self._ranks.get(chunk, rank) or len(self._ranks) >= TOGETHER_MAX:
             self.write()
         if not self._ranks:
             self._begin_lines()
-        if isinstance(fact, Submitting | Submitted | Adopted) and fact.project_id == standing.project_id:
+        if isinstance(fact, Submitting | Submitted | Adopted) and fact.project_id == snapshot.project_id:
             fact = replace(fact, project_id=None)  # it is known
-        standing.apply(fact, 0)
+        snapshot.apply(fact, 0)
         self._waiting[rank].append(fact)
         self._ranks[chunk] = rank
-        if isinstance(fact, Ended) and standing.is_done(chunk):
+        if isinstance(fact, Ended) and snapshot.is_done(chunk):
             self._numbered.pop(chunk, None)
         self._on_fact(fact)
 
@@ -118,7 +118,7 @@ class JournalWriter:
         """The next lines begin here: what a line says of all before it has to be taken down now."""
         if self._bytes_since_totals >= self._totals_every_bytes:
             requests = self._requests()
-            self._totals = requests, copy.deepcopy(self.standing.totals(requests))
+            self._totals = requests, copy.deepcopy(self.snapshot.totals(requests))
         self._any.set()
 
     def write(self) -> None:
@@ -133,47 +133,47 @@ class JournalWriter:
                 self._write_line(list(of_a_kind))
 
     def _write_line(self, facts: list[Fact]) -> None:
-        standing, ends = self.standing, isinstance(facts[0], Ended)
+        snapshot, ends = self.snapshot, isinstance(facts[0], Ended)
         requests, totals = self._totals or (self._requests() if ends else None, None)
         found = self._limits_to_report() if ends else None
-        standing.seq += 1
+        snapshot.seq += 1
         line = encode_facts(
-            standing.seq,
+            snapshot.seq,
             self._clock.wall_s(),
             self._durable_seq,
             facts,
             requests,
             totals,
             found,
-            server_s=standing.server_s,
-            times_apart=standing.times_apart,
+            server_s=snapshot.server_s,
+            times_apart=snapshot.times_apart,
         )
         self._bytes_since_totals = len(line) + (0 if totals is not None else self._bytes_since_totals)
         self._totals = None
         offset = self._store.append(Log.JOURNAL, line)
         for fact in facts:
-            if isinstance(fact, Submitting) and (left := standing.open.get(fact.key)) is not None and not left.offset:
+            if isinstance(fact, Submitting) and (left := snapshot.open.get(fact.key)) is not None and not left.offset:
                 left.offset = offset
 
     def _limits_to_report(self) -> dict[str, float] | None:
         """The limits that were found, where a later process should know better than by what was written last."""
-        known, found = self.standing.found, self._found()
+        known, found = self.snapshot.found, self._found()
         if found.keys() == known.keys() and all(
             abs(value - known[name]) <= NEWS_SHARES.get(name, NEWS_SHARE) * known[name] for name, value in found.items()
         ):
             return None
-        self.standing.found = found
+        self.snapshot.found = found
         return found
 
     def record_about_run(self, kind: Kind, values: AboutRun) -> None:
         """Appends a fact about the run as a whole."""
         self.write()
-        standing = self.standing
-        standing.seq += 1
+        snapshot = self.snapshot
+        snapshot.seq += 1
         at_s = self._clock.wall_s()
-        self._store.append(Log.JOURNAL, encode_about_run(standing.seq, at_s, self._durable_seq, kind, values))
+        self._store.append(Log.JOURNAL, encode_about_run(snapshot.seq, at_s, self._durable_seq, kind, values))
         if kind is Kind.REOPENED:
-            standing.reopen(cast(Reopened, values), at_s)
+            snapshot.reopen(cast(Reopened, values), at_s)
 
     def append(self, log: Log, lines: bytes) -> Segment | None:
         if not lines:
@@ -183,36 +183,36 @@ class JournalWriter:
 
     @property
     def server_s(self) -> float | None:
-        return None if self.standing.times_apart else self.standing.server_s
+        return None if self.snapshot.times_apart else self.snapshot.server_s
 
     @property
     def times_apart(self) -> bool:
-        return self.standing.times_apart
+        return self.snapshot.times_apart
 
     def learn_listed_s(self, created_at_s: float) -> None:
-        if self.standing.server_s is None:
-            self.standing.server_s, self.standing.server_s_is_listed = created_at_s, True
+        if self.snapshot.server_s is None:
+            self.snapshot.server_s, self.snapshot.server_s_is_listed = created_at_s, True
 
     def tell_times_apart(self) -> None:
-        self.standing.times_apart = True
+        self.snapshot.times_apart = True
 
     @property
     def jobs_made(self) -> int:
-        return self.standing.jobs
+        return self.snapshot.jobs
 
     @property
     def jobs_in_flight(self) -> int:
-        return self.standing.jobs_out
+        return self.snapshot.jobs_in_flight
 
     def others_suspect(self, key: AttemptKey) -> bool:
-        return self.standing.others_suspect(key)
+        return self.snapshot.others_suspect(key)
 
     def holder_of(self, job_id: str) -> AttemptKey | None:
-        return self.standing.holder_of(job_id)
+        return self.snapshot.holder_of(job_id)
 
     async def durable(self) -> None:
         self.write()
-        seq = self.standing.seq
+        seq = self.snapshot.seq
         await self._store.commit()
         self._durable_seq = max(self._durable_seq, seq)
 
@@ -227,7 +227,7 @@ class JournalWriter:
         these lines.
         """
         await self.durable()
-        if self.standing.names_untimed:
+        if self.snapshot.names_untimed:
             return 0
         end, step = await self._store.size(Log.JOURNAL) or 0, _BACK_BYTES
         offset = end

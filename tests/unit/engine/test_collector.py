@@ -159,7 +159,7 @@ async def test_what_is_answered_is_committed_at_once(status: str) -> None:
     """By one read of the results."""
     rig = await Rig(Server(results_of={"j": {0.0: said("b", "a")}})).collect(job(status, "a", "b"))
     assert (rig.answered, rig.end[0], rig.server.asked) == (["b", "a"], 0.0, [("results", "j", 0.0)])
-    assert (rig.end[1].kind, rig.end[1].again) == (Kind.COLLECTED, ())
+    assert (rig.end[1].kind, rig.end[1].requeued) == (Kind.COLLECTED, ())
 
 
 @pytest.mark.parametrize("status", ["SUCCESS", "PARTIAL_SUCCESS"])
@@ -177,7 +177,7 @@ async def test_results_that_lag_are_waited_for(status: str, early: Answers, lag_
     server = Server(results_of={"j": {0.0: early, lag_s: said("a", "b")}})
     rig = await Rig(server).collect(job(status, "a", "b"))
     assert server.times("results") == read_at
-    assert (rig.answered, rig.failed, rig.end[1].again) == (["a", "b"], {}, ())
+    assert (rig.answered, rig.failed, rig.end[1].requeued) == (["a", "b"], {}, ())
 
 
 async def test_what_is_missing_at_the_end_goes_out_again() -> None:
@@ -185,7 +185,7 @@ async def test_what_is_missing_at_the_end_goes_out_again() -> None:
     server = Server(results_of={"j": {0.0: said("a"), SETTLE_S + 0.1: said("a", "b")}})
     rig = await Rig(server).collect(job("SUCCESS", "a", "b"))
     assert server.times("results")[-1] == rig.end[0] == SETTLE_S
-    assert rig.end[1].again == (Part(0, to_ranges([1]), 1),)
+    assert rig.end[1].requeued == (Part(0, to_ranges([1]), 1),)
     assert rig.answered == ["a"]
 
 
@@ -224,7 +224,7 @@ async def test_late_results_hold_nobody_up() -> None:
 
 async def test_only_so_many_jobs_wait_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond, collecting waits: there is a limit to everything."""
-    monkeypatch.setattr(module, "LATE_MAX", 2)
+    monkeypatch.setattr(module, "WAITING_JOBS_MAX", 2)
     ids = ["1", "2", "3", "4"]
     server = Server(results_of={each: {0.0: said(each) if each == "4" else said()} for each in ids})
     jobs = [job("SUCCESS", each, job_id=each, chunk=int(each)) for each in ids]
@@ -251,7 +251,7 @@ async def test_a_bad_job_that_fails_nobody_is_a_split() -> None:
     """Its files go out again in halves, and nothing is written down of them."""
     rig = await Rig(Server(status={"j": {0.0: "ERROR"}})).collect(job("ERROR", "a", "b", "c"))
     assert rig.end[1].kind is Kind.SPLIT
-    assert rig.end[1].again == (Part(0, to_ranges([0, 1]), shared_bad_jobs=1), Part(0, to_ranges([2]), 0, None, 1))
+    assert rig.end[1].requeued == (Part(0, to_ranges([0, 1]), shared_bad_jobs=1), Part(0, to_ranges([2]), 0, None, 1))
     assert set(rig.journal.lines.values()) == {b""}
 
 
@@ -277,7 +277,7 @@ async def test_an_error_that_becomes_an_answer_is_collected(lag_s: float) -> Non
         results_of={"j": {0.0: said(), SETTLE_S + lag_s: said("a", "b")}},
     )
     rig = await Rig(server).collect(job("ERROR", "a", "b", bad_jobs=9, shared=9))
-    assert (rig.answered, rig.failed, rig.end[1].again) == (["a", "b"], {}, ())
+    assert (rig.answered, rig.failed, rig.end[1].requeued) == (["a", "b"], {}, ())
     assert rig.end[1].tally.sums == {}  # it is paid
     assert rig.lines(Log.RESULTS)[0]["mode"] == "FAST"
 
@@ -287,7 +287,7 @@ async def test_an_error_that_becomes_half_an_answer_is_waited_for_like_any_other
     server = Server(status={"j": {0.0: "ERROR", 5.0: "PARTIAL_SUCCESS"}}, results_of={"j": {0.0: said("a")}})
     rig = await Rig(server).collect(job("ERROR", "a", "b"))
     assert rig.end[0] == server.times("results")[-1] == 2 * SETTLE_S
-    assert rig.end[1].again == (Part(0, to_ranges([1]), 1),)
+    assert rig.end[1].requeued == (Part(0, to_ranges([1]), 1),)
 
 
 async def test_a_job_that_goes_on_after_its_error_is_waited_for() -> None:
@@ -381,7 +381,7 @@ async def test_an_old_jobs_results_are_not_late() -> None:
     """What it left out goes out again at once, as for the first time."""
     server = Server(results_of={"j": {0.0: said("a"), 1.0: said("a", "b")}})
     rig = await Rig(server, attempts=1).collect(job("SUCCESS", "a", "b", recheck=True))
-    assert (rig.end[0], rig.answered, rig.end[1].again) == (0.0, ["a"], (Part(0, to_ranges([1])),))
+    assert (rig.end[0], rig.answered, rig.end[1].requeued) == (0.0, ["a"], (Part(0, to_ranges([1])),))
 
 
 async def test_an_old_jobs_results_that_are_gone_leave_it_as_it_was() -> None:
@@ -389,7 +389,7 @@ async def test_an_old_jobs_results_that_are_gone_leave_it_as_it_was() -> None:
     these are nothing odd."""
     gone = Server(results_of={"j": {0.0: refusal(Verdict.MISSING, "results", 404)}})
     rig = await Rig(gone).collect(job("SUCCESS", "a", recheck=True))
-    assert (rig.failed, rig.end[1].again) == ({"a": "not_answered"}, ())
+    assert (rig.failed, rig.end[1].requeued) == ({"a": "not_answered"}, ())
     others = Server(results_of={"j": {0.0: said("b", "c")}})
     rig = await Rig(others).collect(job("SUCCESS", "a", recheck=True))
-    assert (rig.stopping.stop, rig.end[1].again) == (None, (Part(0, to_ranges([0])),))
+    assert (rig.stopping.stop, rig.end[1].requeued) == (None, (Part(0, to_ranges([0])),))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.collector import Settled, gone, overdue, settle, settle_bad
+from classify_batch.engine.collector import Settled, decide_answered_job, decide_failed_job, gone, overdue
 from classify_batch.model import Answer, Attempt, AttemptKey, Job, JobView, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
 
@@ -52,7 +52,7 @@ def test_each_file_that_was_asked_for_has_one_fate(
     """An answer, a failure, or another chance: exactly one, and nobody else has any. Only where all answers are about
     other files there is none: the server spells IDs in its own way, and a person has to look."""
     asked = attempt(*(f"f{number}" for number in range(size)), first=first, bad_jobs=bad_jobs)
-    settled = settle(asked, answers, attempts, PARTIAL)
+    settled = decide_answered_job(asked, answers, attempts, PARTIAL)
     named = {answer.file_id for answer in answers} - {None}
     if named and named.isdisjoint(asked.file_ids):
         assert settled == Settled(only_foreign=settled.only_foreign)
@@ -62,11 +62,11 @@ def test_each_file_that_was_asked_for_has_one_fate(
     ids = dict(zip(asked.positions, asked.file_ids, strict=True))
     fates = [file_id for file_id, _ in settled.answers]
     fates += [ids[failure.position] for failure in settled.failures]
-    fates += [ids[position] for part in settled.again for position in part.positions(100)]
+    fates += [ids[position] for part in settled.requeued for position in part.positions(100)]
     assert sorted(fates) == sorted(asked.file_ids)
     answered = {answer.file_id for answer in answers if answer.answered} & set(asked.file_ids)
     assert {file_id for file_id, _ in settled.answers} == answered
-    assert not (settled.again and settled.failures)
+    assert not (settled.requeued and settled.failures)
     assert bool(settled.failures) == (len(answered) < size and bad_jobs + 1 >= attempts)
 
 
@@ -76,7 +76,7 @@ def test_what_is_odd_is_said(answers: list[Answer]) -> None:
     """Nameless, foreign and contradicting answers are counted in words, each kind for itself."""
     asked = attempt(*(f"f{number}" for number in range(6)))
     answers = [*answers, null("f0")]
-    odd = " ".join(settle(asked, answers, 3, SUCCESS).warnings)
+    odd = " ".join(decide_answered_job(asked, answers, 3, SUCCESS).warnings)
     assert ("name no file" in odd) == any(answer.file_id is None for answer in answers)
     foreign = [answer for answer in answers if answer.file_id is not None and answer.file_id not in asked.file_ids]
     assert ("not asked for" in odd) == bool(foreign)
@@ -90,9 +90,9 @@ def test_answers_about_other_files_only_are_for_a_person(said: Callable[[str | N
     """Nothing is asked for again, and nothing fails: each file may have been answered under another name. One ID that
     is named tells that the server spells them as we do."""
     foreign = [null(None), said("B"), said("C")]
-    settled = settle(attempt("a", "b"), foreign, 1, PARTIAL)
+    settled = decide_answered_job(attempt("a", "b"), foreign, 1, PARTIAL)
     assert settled == Settled(only_foreign="B")
-    known = settle(attempt("a", "b"), [*foreign, null("a")], 1, PARTIAL)
+    known = decide_answered_job(attempt("a", "b"), [*foreign, null("a")], 1, PARTIAL)
     assert (known.only_foreign, [each.position for each in known.failures]) == (None, [0, 1])
     assert known.warnings[1] == "2 answers are about files that were not asked for; they are ignored"
 
@@ -100,34 +100,36 @@ def test_answers_about_other_files_only_are_for_a_person(said: Callable[[str | N
 def test_a_uuid_is_answered_in_any_spelling() -> None:
     """And the outcome tells the ID as it was given."""
     upper, lower = "0A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5D", "1b6b7c1e-3d2f-4a5b-8c9d-0e1f2a3b4c5d"
-    settled = settle(attempt(upper, lower, "A"), [yes(upper.lower()), yes(lower.upper()), yes("a")], 3, SUCCESS)
+    settled = decide_answered_job(
+        attempt(upper, lower, "A"), [yes(upper.lower()), yes(lower.upper()), yes("a")], 3, SUCCESS
+    )
     assert [file_id for file_id, _ in settled.answers] == [upper, lower]
-    assert settled.again == (Part(0, to_ranges([2]), 1),)
+    assert settled.requeued == (Part(0, to_ranges([2]), 1),)
 
 
 def test_the_first_of_two_answers_counts() -> None:
     """And an answer wins over null, whichever comes first."""
     answers = [null("a"), yes("a", "first"), yes("a", "second"), yes("b"), yes("b")]
-    settled = settle(attempt("a", "b"), answers, 3, SUCCESS)
+    settled = decide_answered_job(attempt("a", "b"), answers, 3, SUCCESS)
     assert [(file_id, answer.type) for file_id, answer in settled.answers] == [("a", "first"), ("b", "x")]
     assert settled.warnings == ["1 files have two different answers; the first counts"]
 
 
 def test_no_rule_matched_is_an_answer() -> None:
     """A null type is no failure, and is not asked for again."""
-    settled = settle(attempt("a"), [yes("a", None)], 3, SUCCESS)
-    assert (len(settled.answers), settled.failures, settled.again) == (1, [], ())
+    settled = decide_answered_job(attempt("a"), [yes("a", None)], 3, SUCCESS)
+    assert (len(settled.answers), settled.failures, settled.requeued) == (1, [], ())
 
 
 def test_missing_files_go_out_again_in_a_smaller_part() -> None:
     """Also after a plain SUCCESS: what counts is what came."""
-    settled = settle(attempt("a", "b", "c", first=4), [yes("b")], 3, SUCCESS)
-    assert settled.again == (Part(0, to_ranges([4, 6]), 1),)
+    settled = decide_answered_job(attempt("a", "b", "c", first=4), [yes("b")], 3, SUCCESS)
+    assert settled.requeued == (Part(0, to_ranges([4, 6]), 1),)
 
 
 def test_a_file_that_stays_unanswered_says_why() -> None:
     """With the job's own status and words."""
-    settled = settle(attempt("a", bad_jobs=2), [null("a")], 3, PARTIAL)
+    settled = decide_answered_job(attempt("a", bad_jobs=2), [null("a")], 3, PARTIAL)
     (failure,) = settled.failures
     assert failure.code is FailureCode.NOT_ANSWERED
     assert "PARTIAL_SUCCESS: two pages were blank" in failure.message
@@ -147,20 +149,20 @@ def test_a_file_alone_fails_with_its_jobs_words(
     """After as many bad jobs as it may have, with those that it shared where no other file is suspect; before that it
     goes out again."""
     view = JobView("j", status, error_message=message)
-    assert settle_bad(attempt("a", bad_jobs=1), view, 3).again
-    assert settle_bad(attempt("a", bad_jobs=1, shared=9), view, 3, others_suspect=True).again
+    assert decide_failed_job(attempt("a", bad_jobs=1), view, 3).requeued
+    assert decide_failed_job(attempt("a", bad_jobs=1, shared=9), view, 3, others_suspect=True).requeued
     for bad_jobs, shared, suspect in ((2, 0, True), (1, 1, False), (0, 2, False)):
         asked = attempt("a", first=7, bad_jobs=bad_jobs, shared=shared)
-        settled = settle_bad(asked, view, 3, others_suspect=suspect)
+        settled = decide_failed_job(asked, view, 3, others_suspect=suspect)
         assert [(one.position, one.code, one.message) for one in settled.failures] == [(7, code, words)]
-        assert settled.again == ()
+        assert settled.requeued == ()
 
 
 def test_a_bad_job_of_many_fails_nobody() -> None:
     """Its files go out in halves, however many bad jobs they were in."""
-    settled = settle_bad(attempt("a", "b", "c", bad_jobs=50, shared=50), JobView("j", "ERROR"), 1)
+    settled = decide_failed_job(attempt("a", "b", "c", bad_jobs=50, shared=50), JobView("j", "ERROR"), 1)
     assert settled.failures == []
-    assert [len(part.positions(9)) for part in settled.again] == [2, 1]
+    assert [len(part.positions(9)) for part in settled.requeued] == [2, 1]
 
 
 def test_an_overdue_job_is_named() -> None:
@@ -177,30 +179,30 @@ def test_an_overdue_job_is_named() -> None:
 def test_what_an_old_job_surely_left_out_begins_anew(attempts: int) -> None:
     """The old job counts for nothing, and what is missing stays one part."""
     old = attempt("a", "b", "c", recheck=True)
-    some = settle(old, [yes("b")], attempts, SUCCESS)
-    assert (some.failures, some.again) == ([], (Part(0, to_ranges((0, 2))),))
-    assert settle(old, [], attempts, SUCCESS).again == (Part(0, to_ranges((0, 1, 2))),)
+    some = decide_answered_job(old, [yes("b")], attempts, SUCCESS)
+    assert (some.failures, some.requeued) == ([], (Part(0, to_ranges((0, 2))),))
+    assert decide_answered_job(old, [], attempts, SUCCESS).requeued == (Part(0, to_ranges((0, 1, 2))),)
     whole = Attempt(AttemptKey(0, 1), Part(0, recheck=True), ("a", "b"), (0, 1), 1.0)
-    assert settle(whole, [], attempts, SUCCESS).again == (Part(0),)
+    assert decide_answered_job(whole, [], attempts, SUCCESS).requeued == (Part(0),)
 
 
 def test_what_an_old_job_still_withholds_fails_again() -> None:
     """It may have been paid."""
-    settled = settle(attempt("a", "b", recheck=True), [yes("b")], 3, SUCCESS, "no")
-    assert settled.again == ()
+    settled = decide_answered_job(attempt("a", "b", recheck=True), [yes("b")], 3, SUCCESS, "no")
+    assert settled.requeued == ()
     assert [(each.position, each.code) for each in settled.failures] == [(0, FailureCode.NOT_ANSWERED)]
 
 
 def test_an_old_job_of_one_file_that_ended_badly_begins_anew() -> None:
     """The old job counts for nothing."""
     old = attempt("a", first=3, recheck=True)
-    assert settle_bad(old, JobView("j", "ERROR"), 1).again == (Part(0, to_ranges([3])),)
+    assert decide_failed_job(old, JobView("j", "ERROR"), 1).requeued == (Part(0, to_ranges([3])),)
 
 
 def test_an_old_job_of_many_files_that_ended_badly_begins_anew() -> None:
     """It is an old job no more: what goes out again is judged like any other."""
     old = attempt("a", "b", "c", recheck=True)
-    again = settle_bad(old, JobView("j", "ERROR"), 3).again
+    again = decide_failed_job(old, JobView("j", "ERROR"), 3).requeued
     assert sorted(position for part in again for position in part.positions(9)) == [0, 1, 2]
     assert {(part.bad_jobs, part.recheck) for part in again} == {(0, False)}
 

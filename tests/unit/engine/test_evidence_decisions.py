@@ -160,7 +160,7 @@ def test_when_time_runs_out_found_answers_are_taken_and_the_rest_is_given_up() -
     world.answer("found", now_s, ["a"])
     assert world.decide(asked, GIVE_UP_S - 1.0) is None
     listed = ", ".join(each.job_id for each in out[:10])
-    assert world.decide(asked, GIVE_UP_S) == GiveUp((found,), f"its job may be one of: {listed}")
+    assert world.decide(asked, GIVE_UP_S) == GiveUp((found,), f"its job may be one of: {listed}, …")
 
 
 def test_time_alone_gives_nothing_up() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.reconciler.found import FoundJob, Settlement, settle_found
+from classify_batch.engine.reconciler.found import FoundJob, Settlement, decide_found_jobs
 from classify_batch.model import Answer, AnsweredFile, Answers, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
 
@@ -67,11 +67,11 @@ def test_each_file_has_one_fate(
     """An answer, a failure, or another turn: exactly one, and the one that the jobs prove. Whatever they say of other
     files changes nothing."""
     asked = attempt(*FILE_IDS[:size], first=first, bad_jobs=bad_jobs, unnamed=unnamed)
-    settled = settle_found(asked, jobs, attempts, unresolved)
+    settled = decide_found_jobs(asked, jobs, attempts, unresolved)
     ids = dict(zip(asked.positions, asked.file_ids, strict=True))
     fates = [each.file_id for each in settled.answers]
     fates += [ids[failure.position] for failure in settled.failures]
-    fates += [ids[position] for position in positions(settled.again)]
+    fates += [ids[position] for position in positions(settled.requeued)]
     assert sorted(fates) == sorted(asked.file_ids)
 
     said = [(each, answer) for each in jobs for answer in each.answers.items if answer.file_id in asked.file_ids]
@@ -89,35 +89,35 @@ def test_each_file_has_one_fate(
         return FailureCode.UNRESOLVED if withheld or unnamed + 1 >= attempts else (bad_jobs, unnamed + 1)
 
     found: dict[str, FailureCode | tuple[int, int]] = {ids[each.position]: each.code for each in settled.failures}
-    found |= {ids[at]: (part.bad_jobs, part.unnamed) for part in settled.again for at in part.positions(99)}
+    found |= {ids[at]: (part.bad_jobs, part.unnamed) for part in settled.requeued for at in part.positions(99)}
     assert found == {file_id: expected(file_id) for file_id in asked.file_ids if file_id not in firsts}
 
 
 def test_what_any_job_answers_is_taken() -> None:
     """Whoever made it, in the order of the plan: the first one that answers a file, with its own mode."""
     one, other = job("1", yes("a", "first"), null("b"), null("c")), job("2", yes("b"), yes("a", "second"), mode=None)
-    settled = settle_found(attempt("c", "b", "a"), [one, other], 3)
+    settled = decide_found_jobs(attempt("c", "b", "a"), [one, other], 3)
     assert settled.answers == [
         AnsweredFile("b", yes("b"), "2", None),
         AnsweredFile("a", yes("a", "first"), "1", "FAST"),
     ]
-    assert settled.again == (Part(0, to_ranges([0]), 1),)
+    assert settled.requeued == (Part(0, to_ranges([0]), 1),)
 
 
 @pytest.mark.parametrize(("modes", "unproven"), [(("FAST", "FAST"), False), (("FAST", None), True)])
 def test_a_mode_that_is_not_proven_is_said(modes: tuple[str, str | None], unproven: bool) -> None:
     """Where an answer was taken from a job that doesn't tell its own; one of which nothing was taken is no matter."""
     jobs = [job(str(mode), yes(file_id), mode=mode) for mode, file_id in zip(modes, "ab", strict=True)]
-    assert settle_found(attempt("a", "b"), jobs, 3).mode_unproven is unproven
-    assert not settle_found(attempt("a", "b"), [*jobs[:1], job("j", null("b"), mode=None)], 3).mode_unproven
+    assert decide_found_jobs(attempt("a", "b"), jobs, 3).mode_unproven is unproven
+    assert not decide_found_jobs(attempt("a", "b"), [*jobs[:1], job("j", null("b"), mode=None)], 3).mode_unproven
 
 
 def test_a_job_that_held_a_file_is_an_attempt_and_one_that_did_not_is_none() -> None:
     """What was named goes out as after a job of ours that ended well, cleared of what it shared; what nobody named goes
     out apart, counted as it was, and as once more looked for in vain."""
     asked = attempt("a", "b", "c", "d", "e", first=4, bad_jobs=1, shared=2, unnamed=1)
-    settled = settle_found(asked, [job("j", yes("a"), null("b"), null("c"))], 3)
-    assert settled.again == (
+    settled = decide_found_jobs(asked, [job("j", yes("a"), null("b"), null("c"))], 3)
+    assert settled.requeued == (
         Part(0, to_ranges([5, 6]), bad_jobs=2, shared_bad_jobs=0, unnamed=0),
         Part(0, to_ranges([7, 8]), bad_jobs=1, shared_bad_jobs=2, unnamed=2),
     )
@@ -126,8 +126,8 @@ def test_a_job_that_held_a_file_is_an_attempt_and_one_that_did_not_is_none() -> 
 
 def test_a_job_that_names_all_and_answers_none_is_split() -> None:
     """As it is where the job is known to be ours."""
-    settled = settle_found(attempt("a", "b", "c", whole=True), [job("j", null("a"), null("b"), null("c"))], 3)
-    assert settled.again == (Part(0, to_ranges([0, 1]), 1), Part(0, to_ranges([2]), 1))
+    settled = decide_found_jobs(attempt("a", "b", "c", whole=True), [job("j", null("a"), null("b"), null("c"))], 3)
+    assert settled.requeued == (Part(0, to_ranges([0, 1]), 1), Part(0, to_ranges([2]), 1))
 
 
 def test_files_that_no_job_ever_named_are_unresolved_after_as_many_rounds_as_attempts() -> None:
@@ -136,20 +136,20 @@ def test_files_that_no_job_ever_named_are_unresolved_after_as_many_rounds_as_att
     while True:
         at = part.positions(2)
         asked = Attempt(AttemptKey(0, 1), part, part.pick(("a", "b")), tuple(at))
-        settled = settle_found(asked, [job("j", yes("others'"))], 3)
+        settled = decide_found_jobs(asked, [job("j", yes("others'"))], 3)
         rounds += 1
-        if not settled.again:
+        if not settled.requeued:
             break
-        (part,) = settled.again
-        assert positions(settled.again) == [0, 1]
+        (part,) = settled.requeued
+        assert positions(settled.requeued) == [0, 1]
     words = "3 times a create was not answered, and no job that was found names the file"
     assert (rounds, settled.failures) == (3, [Failure(each, FailureCode.UNRESOLVED, words) for each in (0, 1)])
 
 
 def test_what_a_job_withholds_is_not_paid_again() -> None:
     """Neither what it named without an answer, nor what it may hold behind the pages that can't be had."""
-    settled = settle_found(attempt("a", "b", "c"), [job("j", yes("a"), null("b"), withheld="no more pages")], 3)
-    assert settled.again == ()
+    settled = decide_found_jobs(attempt("a", "b", "c"), [job("j", yes("a"), null("b"), withheld="no more pages")], 3)
+    assert settled.requeued == ()
     assert settled.failures == [
         Failure(1, FailureCode.NOT_ANSWERED, "no more pages", "j"),
         Failure(2, FailureCode.UNRESOLVED, "no more pages"),
@@ -158,17 +158,17 @@ def test_what_a_job_withholds_is_not_paid_again() -> None:
 
 def test_when_time_runs_out_answers_are_taken_and_the_rest_is_unresolved() -> None:
     """Also what a job named without an answer: another one may still answer it."""
-    settled = settle_found(attempt("a", "b", "c"), [job("j", yes("a"), null("b"))], 3, "its job may be one of: k")
+    settled = decide_found_jobs(attempt("a", "b", "c"), [job("j", yes("a"), null("b"))], 3, "its job may be one of: k")
     words = "perhaps paid, and it could not be proven; its job may be one of: k"
     assert [each.file_id for each in settled.answers] == ["a"]
     assert settled.failures == [Failure(each, FailureCode.UNRESOLVED, words) for each in (1, 2)]
-    assert settled.again == ()
+    assert settled.requeued == ()
 
 
 def test_who_fails_names_the_jobs_that_held_it() -> None:
     """As many as anybody reads, in words that are fit for a terminal."""
     jobs = [job(f"j{number}\x1b[31m", null("a")) for number in range(5)]
-    settled = settle_found(attempt("a", bad_jobs=2), jobs, 3)
+    settled = decide_found_jobs(attempt("a", bad_jobs=2), jobs, 3)
     assert settled.failures == [
         Failure(
             0, FailureCode.NOT_ANSWERED, "no answer in the jobs that held it (j0 [31m, j1 [31m, j2 [31m)", "j0\x1b[31m"
@@ -178,7 +178,7 @@ def test_who_fails_names_the_jobs_that_held_it() -> None:
 
 def test_who_fails_names_no_job_that_did_not_hold_it() -> None:
     """A retry looks at the job that is named, before the file goes out again."""
-    settled = settle_found(attempt("a", "b", bad_jobs=2), [job("i", yes("a")), job("j", null("b"))], 3)
+    settled = decide_found_jobs(attempt("a", "b", bad_jobs=2), [job("i", yes("a")), job("j", null("b"))], 3)
     assert settled.failures == [
         Failure(1, FailureCode.NOT_ANSWERED, "no answer in the jobs that held it (j)", job_id="j")
     ]
@@ -186,11 +186,11 @@ def test_who_fails_names_no_job_that_did_not_hold_it() -> None:
 
 def test_a_uuid_is_found_in_any_spelling() -> None:
     """And its outcome tells it as it was given; any other ID is what it is."""
-    settled = settle_found(attempt(UUID.upper(), "A", whole=True), [job("j", yes(UUID), yes("a"))], 3)
+    settled = decide_found_jobs(attempt(UUID.upper(), "A", whole=True), [job("j", yes(UUID), yes("a"))], 3)
     assert settled.answers == [AnsweredFile(UUID.upper(), yes(UUID), "j", "FAST")]
-    assert settled.again == (Part(0, to_ranges([1]), unnamed=1),)
+    assert settled.requeued == (Part(0, to_ranges([1]), unnamed=1),)
 
 
 def test_without_jobs_there_is_nothing_but_another_turn() -> None:
     """The list proved that none was there."""
-    assert settle_found(attempt("a"), [], 3) == Settlement(again=(Part(0, to_ranges([0]), unnamed=1),))
+    assert decide_found_jobs(attempt("a"), [], 3) == Settlement(requeued=(Part(0, to_ranges([0]), unnamed=1),))

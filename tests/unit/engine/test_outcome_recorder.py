@@ -257,7 +257,7 @@ def test_a_first_answer_without_a_mode_stays_without() -> None:
 def test_a_second_look_begins_with_no_bad_jobs() -> None:
     """Whatever the first one went through: it has all its attempts."""
     tried = replace(ATTEMPT, part=Part(3, None, bad_jobs=2, shared_bad_jobs=4, unnamed=1))
-    (again,) = end(tried, WEAK, answers=[Answer("a", True, None), Answer("b", True, "x", 0.9)]).ended.again
+    (again,) = end(tried, WEAK, answers=[Answer("a", True, None), Answer("b", True, "x", 0.9)]).ended.requeued
     assert (again.bad_jobs, again.shared_bad_jobs, again.unnamed) == (0, 0, 0)
 
 
@@ -319,12 +319,12 @@ def test_weak_answers_wait_for_a_second_look() -> None:
     assert ended.tally.sums == {"second_looks": 2}
     assert ended.provisional is not None
     first = ProvisionalRange(ended.provisional.start, ended.provisional.end)
-    assert ended.again == (Part(3, (Range(0, 1), Range(2, 3)), 0, first),)
+    assert ended.requeued == (Part(3, (Range(0, 1), Range(2, 3)), 0, first),)
 
 
 def second_look(journal: Recorder) -> Attempt:
     """The attempt that follows the first look."""
-    (part,) = journal.ended.again
+    (part,) = journal.ended.requeued
     return Attempt(
         AttemptKey(3, 3),
         part,
@@ -357,7 +357,7 @@ def test_the_second_look_counts_and_keeps_the_first_answer_beside_it() -> None:
     }
     assert (b["outcome"], b["type"], b["other"]["type"]) == ("classified", "x", None)
     assert journal.logs[Log.PROVISIONAL] == b""  # there is no third look
-    assert journal.ended.again == ()
+    assert journal.ended.requeued == ()
 
 
 def test_a_second_look_that_fails_leaves_the_first_answer() -> None:

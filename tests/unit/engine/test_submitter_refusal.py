@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.submitter import settle_refusal
+from classify_batch.engine.submitter import decide_refused_create
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.model import Attempt, AttemptKey, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
@@ -28,7 +28,7 @@ def refusal(detail: str = "", *indexes: int, status: int = 400) -> ApiError:
 
 def fates(tried: Attempt, error: ApiError) -> tuple[list[str], list[list[str]]]:
     """The file IDs that fail, and the parts that go out again."""
-    failures, again = settle_refusal(tried, error)
+    failures, again = decide_refused_create(tried, error)
     ids = dict(zip(tried.positions, tried.file_ids, strict=True))
     assert all(failure.code is FailureCode.REJECTED for failure in failures)
     assert all(part.bad_jobs == tried.part.bad_jobs for part in again), "a refusal is no bad job"
@@ -87,6 +87,6 @@ def test_all_files_named_leaves_nothing_to_send() -> None:
 def test_nobody_named_is_found_by_halves() -> None:
     """Down to one file alone, which is the one at fault, and its failure says why."""
     assert fates(attempt("a", "b", "c"), refusal("no")) == ([], [["a", "b"], ["c"]])
-    failures, again = settle_refusal(attempt("a"), refusal("too large", status=413))
+    failures, again = decide_refused_create(attempt("a"), refusal("too large", status=413))
     assert again == ()
     assert [failure.message for failure in failures] == ["HTTP 413: too large"]

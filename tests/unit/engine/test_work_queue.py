@@ -50,10 +50,10 @@ async def test_memory_holds_the_files_of_no_more_jobs_than_may_be_out() -> None:
     out, submitted = anyio.create_memory_object_stream[Job](99)
     ambiguous, _ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](99)
     new, intake = anyio.create_memory_object_stream[Attempt](99)
-    take_up = partial(feed.take_up, left_s=0.0, accept_s=60.0)
+    resume_open_attempts = partial(feed.resume_open_attempts, left_s=0.0, accept_s=60.0)
     with out, submitted, ambiguous, _ambiguous, new, intake:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(take_up, out, ambiguous)
+            tasks.start_soon(resume_open_attempts, out, ambiguous)
             tasks.start_soon(feed.work, new)
             for known in (2, 3, 4, 5):
                 await anyio.wait_all_tasks_blocked()
@@ -79,7 +79,7 @@ async def test_what_may_have_been_accepted_is_reconciled_after_what_was() -> Non
     doubtful, ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](9)
     with submitted, ambiguous:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(feed.take_up, left_s=11.0, accept_s=90.0), out, doubtful)
+            tasks.start_soon(partial(feed.resume_open_attempts, left_s=11.0, accept_s=90.0), out, doubtful)
             await anyio.wait_all_tasks_blocked()
             assert submitted.receive_nowait().job_id == "job"
             slots.release()

@@ -134,7 +134,7 @@ def lived(
         Segment(results_end, results_end + len(result), crc32(result)) if answers else None,
         Segment(failures_end, failures_end + len(failure), crc32(failure)) if bad else None,
         tally=Tally(dict(outcomes), dict(types), dict(Counter(failure.code.value for failure in bad))),
-        again=(Part(number, to_ranges(waiting)),) if waiting else (),
+        requeued=(Part(number, to_ranges(waiting)),) if waiting else (),
     )
     begun: list[Fact] = [Submitting(key, Part(number), 1.0), Submitted(key, "job", 1.0), Finished(key, "SUCCESS", 1.0)]
     return [*begun, ended], result, failure
@@ -518,7 +518,7 @@ def test_after_a_power_cut_what_is_committed_is_compared() -> None:
             halfway = MemoryStore(lab.store.files)
             run = await read_run(halfway)
             assert run is not None
-            done = run.standing.outcomes.total()
+            done = run.snapshot.outcomes.total()
             assert 0 < done < 60
             await lab.run()
             for sides in ((halfway, lab.store), (lab.store, halfway)):

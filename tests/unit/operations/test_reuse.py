@@ -136,11 +136,11 @@ async def carried_out(night: Night, number: int, store: MemoryStore) -> Stream:
     run = await run_of(store)
     plan = PlanReader(store)
     await plan.scan(run.run.plan_sha256)
-    writer = JournalWriter(store, run.standing, At(1000.0 * number), totals_every_bytes=600)
+    writer = JournalWriter(store, run.snapshot, At(1000.0 * number), totals_every_bytes=600)
     writer.record_about_run(Kind.OPENED, {"run_sha256": run.run_sha256})
     for log in (Log.RESULTS, Log.FAILURES):
         store.append(log, b"")
-    async for chunk, file_ids in plan.stream(wanted=run.standing.is_planned):
+    async for chunk, file_ids in plan.stream(wanted=run.snapshot.is_planned):
         live(store, writer, chunk, {file_id: night.of(file_id) for file_id in file_ids})
         await writer.durable()
     await writer.durable()
@@ -168,7 +168,7 @@ def live(store: MemoryStore, writer: JournalWriter, chunk: int, said: Mapping[st
         segment_of(store, Log.RESULTS, results),
         segment_of(store, Log.FAILURES, failures),
         tally=Tally(dict(counts), dict(types)),
-        again=(Part(chunk, to_ranges(waiting)),) if waiting else (),
+        requeued=(Part(chunk, to_ranges(waiting)),) if waiting else (),
     )
     writer.record(ended)
 
@@ -291,9 +291,9 @@ async def check(night: Night, stores: Sequence[MemoryStore]) -> None:
     assert found.counts["failed"] == len(failed)
     assert sum(found.counts.values()) == len(results) + len(failed)
     assert run.run.reused_files == len(expected)
-    assert run.standing.types == Counter(line["type"] for line in results if line["type"] is not None)
-    assert summed(files, run).outcomes == run.standing.outcomes
-    assert summed(files, run).types == run.standing.types
+    assert run.snapshot.types == Counter(line["type"] for line in results if line["type"] is not None)
+    assert summed(files, run).outcomes == run.snapshot.outcomes
+    assert summed(files, run).types == run.snapshot.types
 
 
 async def taken_over(night: Night, stores: Sequence[MemoryStore]) -> dict[str, dict[str, Any]]:

@@ -173,7 +173,7 @@ async def test_every_flipped_committed_bit_of_an_interrupted_run_is_found(killed
     """
     found = await read_run(MemoryStore(killed))
     assert found is not None
-    ends = {Log.RESULTS: found.standing.results_end, Log.FAILURES: found.standing.failures_end}
+    ends = {Log.RESULTS: found.snapshot.results_end, Log.FAILURES: found.snapshot.failures_end}
     ends[Log.JOURNAL] = sum(map(len, killed[Log.JOURNAL].splitlines(keepends=True)[: durable_lines(killed)])) - 1
     assert all(ends.values())
     for log, end in ends.items():
@@ -329,9 +329,9 @@ async def test_a_lone_surrogate_in_a_type_is_escaped_in_the_manifest() -> None:
         await lab.run()
         run = await read_run(lab.store)
         assert run is not None
-        run.standing.types["\ud800"] = 1
-        manifest = manifest_of(run.run, run.standing, state=RunState.COMPLETE, requests=0, started_at_s=0.0)
-        await write_manifest(lab.store, run.run, run.standing, manifest)
+        run.snapshot.types["\ud800"] = 1
+        manifest = manifest_of(run.run, run.snapshot, state=RunState.COMPLETE, requests=0, started_at_s=0.0)
+        await write_manifest(lab.store, run.run, run.snapshot, manifest)
         written = await read_manifest(lab.store)
         assert written is not None
         assert written["types"]["\ud800"] == 1

@@ -161,39 +161,39 @@ class Ticking:
         return self.now_s
 
 
-def stands(standing: RunSnapshot) -> dict[str, Any]:
+def stands(snapshot: RunSnapshot) -> dict[str, Any]:
     """All that a resumed process goes on from; times to the second: facts wait for each other."""
     return {
-        "states": bytes(standing.chunk_states),
-        "done": (standing.done_chunks, standing.complete),
+        "states": bytes(snapshot.chunk_states),
+        "done": (snapshot.done_chunks, snapshot.complete),
         "open": {
             key: (
                 *(left.part, left.state, left.job_id, left.offset, left.credits, left.project_id),
                 pytest.approx(left.since_s, abs=1.0),
             )
-            for key, left in standing.open.items()
+            for key, left in snapshot.open.items()
         },
-        "holders": {left.job_id: standing.holder_of(left.job_id) for left in standing.open.values() if left.job_id},
-        "suspects": {key: standing.others_suspect(key) for key in standing.open},
-        "waiting": sorted(standing.waiting_parts(), key=repr),
-        "counts": (+standing.outcomes, +standing.types, +standing.codes, dict(standing.sums)),
-        "ends": (standing.results_end, standing.failures_end, standing.provisional_end),
-        "jobs": (standing.jobs, standing.jobs_out, standing.job_id, standing.project_id),
-        "times apart": standing.times_apart,
-        "durations": [round(each, 2) for each in standing.durations],
-        "found": standing.found,
-        "seq": standing.seq,
-        "next": [standing.next_attempt(chunk) for chunk in range(len(standing.chunk_states))],
+        "holders": {left.job_id: snapshot.holder_of(left.job_id) for left in snapshot.open.values() if left.job_id},
+        "suspects": {key: snapshot.others_suspect(key) for key in snapshot.open},
+        "waiting": sorted(snapshot.waiting_parts(), key=repr),
+        "counts": (+snapshot.outcomes, +snapshot.types, +snapshot.codes, dict(snapshot.sums)),
+        "ends": (snapshot.results_end, snapshot.failures_end, snapshot.provisional_end),
+        "jobs": (snapshot.jobs, snapshot.jobs_in_flight, snapshot.job_id, snapshot.project_id),
+        "times apart": snapshot.times_apart,
+        "durations": [round(each, 2) for each in snapshot.durations],
+        "found": snapshot.found,
+        "seq": snapshot.seq,
+        "next": [snapshot.next_attempt(chunk) for chunk in range(len(snapshot.chunk_states))],
     }
 
 
 def replay(data: bytes, chunks: int) -> RunSnapshot:
-    standing, reader = RunSnapshot(chunks), Reader("journal.jsonl")
+    snapshot, reader = RunSnapshot(chunks), Reader("journal.jsonl")
     for entry, offset in reader.feed(data):
-        standing.read(entry, offset)
+        snapshot.read(entry, offset)
     assert reader.finish() == 0
-    standing.end_reading()
-    return standing
+    snapshot.end_reading()
+    return snapshot
 
 
 class Life:
@@ -203,16 +203,16 @@ class Life:
         self.store = MemoryStore()
         self.clock = Ticking()
         self.writer = JournalWriter(self.store, RunSnapshot(chunks), self.clock)
-        self.standing = self.writer.standing
+        self.snapshot = self.writer.snapshot
         self._draw = draw
         self.writer.record_about_run(Kind.OPENED, {"limits": {}})
 
     def step(self) -> None:
         if not self._draw(3):
             self.writer.write()  # so that what waits together is now a line each, now all of it
-        standing = self.standing
-        fresh = [Part(chunk) for chunk in range(len(standing.chunk_states)) if standing.is_planned(chunk)]
-        choices: list[Part | AttemptKey] = [*fresh, *standing.waiting_parts(), *standing.open]
+        snapshot = self.snapshot
+        fresh = [Part(chunk) for chunk in range(len(snapshot.chunk_states)) if snapshot.is_planned(chunk)]
+        choices: list[Part | AttemptKey] = [*fresh, *snapshot.waiting_parts(), *snapshot.open]
         if choices:
             if not self._draw(50):
                 self.writer.tell_times_apart()
@@ -227,7 +227,7 @@ class Life:
                 self._go_on(choice)
 
     def _go_on(self, key: AttemptKey) -> None:
-        left = self.standing.open[key]
+        left = self.snapshot.open[key]
         at_s = self.clock.wall_s()
         if left.state is State.SUBMITTING:
             job_id, made_s = f"job-{key.chunk}-{key.attempt}", (None, at_s - self._draw(90))[self._draw(2)]
@@ -254,10 +254,10 @@ class Life:
         steps[self._draw(len(steps))]()
 
     def _positions(self, key: AttemptKey) -> list[int]:
-        return self.standing.open[key].part.positions(FILES)
+        return self.snapshot.open[key].part.positions(FILES)
 
     def _collect(self, key: AttemptKey, found: tuple[str, ...] = (), made_s: float | None = None) -> None:
-        part, positions = self.standing.open[key].part, self._positions(key)
+        part, positions = self.snapshot.open[key].part, self._positions(key)
         missing = positions[: self._draw(len(positions))]
         again = after_missing(part, len(positions), missing, 100)
         if found:
@@ -265,7 +265,7 @@ class Life:
         self._end(key, Kind.COLLECTED, answered=len(positions) - len(missing), again=again, found=found, made_s=made_s)
 
     def _split(self, key: AttemptKey) -> None:
-        part, suspect = self.standing.open[key].part, self.standing.others_suspect(key)
+        part, suspect = self.snapshot.open[key].part, self.snapshot.others_suspect(key)
         again = after_bad_job(part, self._positions(key), 4, others_suspect=suspect)
         if again:
             self._end(key, Kind.SPLIT, again=again)
@@ -289,7 +289,7 @@ class Life:
         outcomes = {"classified": answered} if answered else {}
         codes = {code: failed} if failed else {}
         outcomes |= {"failed": failed} if failed else {}
-        sums = {"credits": -self.standing.open[key].credits, "accepted": answered}
+        sums = {"credits": -self.snapshot.open[key].credits, "accepted": answered}
         tally = Tally(outcomes, {"a": answered} if answered else {}, codes, sums)
         self.writer.record(Ended(key, kind, results, failures, provisional, tally, again, found, made_s))
 
@@ -306,7 +306,7 @@ def test_a_replayed_run_stands_where_the_living_one_stands(chunks: int, lots: li
     life = Life(chunks, lambda size: next(draw, 0) % size)
     for _ in lots:
         life.step()
-    assert stands(replay(life.journal(), chunks)) == stands(life.standing)
+    assert stands(replay(life.journal(), chunks)) == stands(life.snapshot)
 
 
 @patient
@@ -317,11 +317,11 @@ def test_no_file_is_in_nobodys_hands(chunks: int, lots: list[int]) -> None:
     life = Life(chunks, lambda size: next(draw, 0) % size)
     for _ in lots:
         life.step()
-        standing = life.standing
-        planned = sum(standing.is_planned(chunk) for chunk in range(chunks))
-        out = sum(len(left.part.positions(FILES)) for left in standing.open.values())
-        waiting = sum(len(part.positions(FILES)) for part in standing.waiting_parts())
-        assert FILES * planned + out + waiting + standing.outcomes.total() == FILES * chunks
+        snapshot = life.snapshot
+        planned = sum(snapshot.is_planned(chunk) for chunk in range(chunks))
+        out = sum(len(left.part.positions(FILES)) for left in snapshot.open.values())
+        waiting = sum(len(part.positions(FILES)) for part in snapshot.waiting_parts())
+        assert FILES * planned + out + waiting + snapshot.outcomes.total() == FILES * chunks
 
 
 @patient
@@ -356,7 +356,7 @@ def test_a_job_is_held_by_its_open_attempt(chunks: int, lots: list[int]) -> None
     named: set[str] = set()
     for _ in lots:
         life.step()
-        holding = {left.job_id: key for key, left in life.standing.open.items() if left.job_id is not None}
+        holding = {left.job_id: key for key, left in life.snapshot.open.items() if left.job_id is not None}
         named |= holding.keys()
         assert {job_id: life.writer.holder_of(job_id) for job_id in named} == dict.fromkeys(named) | holding
 
@@ -370,29 +370,29 @@ def test_no_attempt_is_thought_to_be_younger_than_it_was(chunks: int, lots: list
     for _ in lots:
         life.step()
     read_back = replay(life.journal(), chunks)
-    for key, left in life.standing.open.items():
+    for key, left in life.snapshot.open.items():
         known_s, read_s = left.server_s, read_back.open[key].server_s
         assert read_s is None or (known_s is not None and read_s <= known_s)
-    assert read_back.times_apart is life.standing.times_apart
+    assert read_back.times_apart is life.snapshot.times_apart
 
 
 def test_requests_of_killed_processes_are_counted() -> None:
     """A process that was killed is counted with what it had written down last, and one that ended with all it sent."""
-    standing = RunSnapshot(1)
+    snapshot = RunSnapshot(1)
     submitting = Submitting(AttemptKey(0, 1), Part(0), 1.0)
     lines = [
         encode_about_run(1, 1.0, 0, Kind.OPENED, {}),
         encode_facts(2, 1.0, 0, [submitting]),
-        encode_facts(3, 1.0, 0, [Ended(submitting.key, Kind.REJECTED, again=(Part(0),))], requests=5),
+        encode_facts(3, 1.0, 0, [Ended(submitting.key, Kind.REJECTED, requeued=(Part(0),))], requests=5),
         encode_about_run(4, 1.0, 0, Kind.OPENED, {}),  # killed after 5
         encode_about_run(5, 1.0, 0, Kind.CLOSED, {"requests": 7}),
         encode_about_run(6, 1.0, 0, Kind.OPENED, {}),
     ]
     for entry, offset in Reader("journal.jsonl").feed(b"".join(lines)):
-        standing.read(entry, offset)
-    standing.end_reading()
-    assert standing.requests == 12
-    assert standing.closed is None
+        snapshot.read(entry, offset)
+    snapshot.end_reading()
+    assert snapshot.requests == 12
+    assert snapshot.closed is None
 
 
 # --- What can't follow, and what follows -----------------------------------------------------------------------------
@@ -413,19 +413,19 @@ BEGUN = Submitting(AttemptKey(0, 1), Part(0), 1.0)
 )
 def test_what_can_not_follow_is_refused(facts: list[Fact]) -> None:
     """Sound lines in an order that no run can have written."""
-    standing = RunSnapshot(1)
+    snapshot = RunSnapshot(1)
     *before, last = facts
     for fact in before:
-        standing.apply(fact, 0)
+        snapshot.apply(fact, 0)
     with pytest.raises(InternalError):
-        standing.apply(last, 0)
+        snapshot.apply(last, 0)
 
 
 def test_found_limits_are_written_when_they_are_news() -> None:
     """A limit that was found, that moved by a tenth, or that is none any more is on the next line that ends an attempt;
     and a later process begins with it."""
-    store, standing, found = MemoryStore(), RunSnapshot(9), dict[str, float]()
-    writer = JournalWriter(store, standing, Ticking(), found=lambda: dict(found))
+    store, snapshot, found = MemoryStore(), RunSnapshot(9), dict[str, float]()
+    writer = JournalWriter(store, snapshot, Ticking(), found=lambda: dict(found))
     said: list[dict[str, float] | None] = []
     for chunk, now in enumerate(
         [{}, {"requests_per_s": 20.0}, {"requests_per_s": 20.5}, {"requests_per_s": 15.0, "jobs_in_flight": 5}, {}, {}]
@@ -440,5 +440,5 @@ def test_found_limits_are_written_when_they_are_news() -> None:
         writer.write()
         line = store.crash(max).files[Log.JOURNAL].splitlines()[-1]
         said.append(decode(line).found)
-        assert replay(store.crash(max).files[Log.JOURNAL], 9).found == standing.found
+        assert replay(store.crash(max).files[Log.JOURNAL], 9).found == snapshot.found
     assert said == [None, {"requests_per_s": 20.0}, None, {"requests_per_s": 15.0, "jobs_in_flight": 5}, {}, None]

@@ -40,7 +40,7 @@ class Life:
     def __init__(self, chunks: int, lots: list[int], every: int) -> None:
         self._lots: Iterator[int] = iter(lots)
         self.store = MemoryStore()
-        self.standing = RunSnapshot(chunks)
+        self.snapshot = RunSnapshot(chunks)
         self.sent = 0
         self._every = every
         self._begin()
@@ -57,10 +57,10 @@ class Life:
     def _begin(self) -> None:
         self.sent = 0
         data = self.journal() if hasattr(self, "writer") else b""
-        self.standing = replay(data, len(self.standing.chunk_states))
+        self.snapshot = replay(data, len(self.snapshot.chunk_states))
         self.writer = JournalWriter(
             self.store,
-            self.standing,
+            self.snapshot,
             Still(),
             lambda: self.sent,
             found=lambda: ({}, {"requests_per_s": 18.0}, {"jobs_in_flight": 5, "noise_share": 0.02})[self._draw(3)],
@@ -72,21 +72,21 @@ class Life:
         self.sent += 1
         if lot % 3 == 0:
             self.writer.write()
-        fresh = [chunk for chunk in range(len(self.standing.chunk_states)) if self.standing.is_planned(chunk)]
+        fresh = [chunk for chunk in range(len(self.snapshot.chunk_states)) if self.snapshot.is_planned(chunk)]
         if lot % 11 == 0:
             if lot % 2:
                 self.writer.record_about_run(Kind.CLOSED, {"requests": self.sent})
             self._begin()  # or after a kill
-        elif lot % 13 == 0 and not self.standing.open:
-            generation = self.standing.generation + 1
-            looks = [self._look(chunk) for chunk in range(lot % 3) if self.standing.is_done(chunk)]
+        elif lot % 13 == 0 and not self.snapshot.open:
+            generation = self.snapshot.generation + 1
+            looks = [self._look(chunk) for chunk in range(lot % 3) if self.snapshot.is_done(chunk)]
             self.writer.record_about_run(Kind.REOPENED, {"generation": generation, "again": [], "looks": looks})
         elif lot % 2 and fresh:
             key = AttemptKey(fresh[0], 1)
             self.writer.record(Submitting(key, Part(fresh[0]), 1.0, self._draw(3) / 4))
             self.writer.record((Submitted, Adopted)[self._draw(2)](key, "j", 1.0))
-        elif self.standing.open:
-            self._end(next(iter(self.standing.open)))
+        elif self.snapshot.open:
+            self._end(next(iter(self.snapshot.open)))
 
     def _look(self, chunk: int) -> Recheck:
         job: Recheck = {"chunk": chunk, "attempt": 1, "attempts": 1, "job_id": "j", "since": "2026-11-22T02:04:16.123Z"}
@@ -95,7 +95,7 @@ class Life:
 
     def _end(self, key: AttemptKey) -> None:
         failed, answered = self._draw(3), 1 + self._draw(3)
-        ends = ((self.standing.results_end, answered), (self.standing.failures_end, failed))
+        ends = ((self.snapshot.results_end, answered), (self.snapshot.failures_end, failed))
         results, failures = (Segment(end, end + size, 0) for end, size in ends)
         counts = {"classified": answered} | ({"failed": failed} if failed else {})
         codes = {("overdue", "rejected")[self._draw(2)]: failed} if failed else {}
@@ -158,8 +158,8 @@ def without_sums(line: bytes) -> bytes:
 
 
 def long_life(jobs: int, found: dict[str, float] | None = None) -> bytes:
-    store, standing = MemoryStore(), RunSnapshot(jobs)
-    writer = JournalWriter(store, standing, Still(), found=lambda: found or {})
+    store, snapshot = MemoryStore(), RunSnapshot(jobs)
+    writer = JournalWriter(store, snapshot, Still(), found=lambda: found or {})
     for chunk in range(jobs):
         key = AttemptKey(chunk, 1)
         facts: list[Fact] = [Submitting(key, Part(chunk), 1.0), Submitted(key, f"job-{chunk}", 1.0, "project")]
@@ -210,8 +210,8 @@ def test_lines_that_were_durable_and_are_gone_are_damage(lines: list[bytes], kno
 def test_sums_stand_on_a_line_of_any_kind() -> None:
     """They are what all lines before it add up to, and readers of single lines don't mind them."""
     fact = Submitting(AttemptKey(0, 1), Part(0), 1_700_000_000.0)
-    standing = replay(long_life(2), 2)
-    line = encode_facts(9, fact.since_s, 8, [fact], 5, standing.totals(5))
+    snapshot = replay(long_life(2), 2)
+    line = encode_facts(9, fact.since_s, 8, [fact], 5, snapshot.totals(5))
     assert decode(line[:-1]).facts == (fact,)
     found = of(b"x" * 40 + b"\n" + line)
     assert (found.seq, found.jobs, found.outcomes, found.requests) == (9, 2, {"classified": 200}, 5)

@@ -62,11 +62,11 @@ class Life:
 
     def take_over(self) -> None:
         """Another process goes on."""
-        standing, reader = RunSnapshot(CHUNKS), Reader(Log.JOURNAL)
+        snapshot, reader = RunSnapshot(CHUNKS), Reader(Log.JOURNAL)
         for entry, offset in reader.feed(self.journal()):
-            standing.read(entry, offset)
-        standing.end_reading()
-        self.writer = JournalWriter(self.store, standing, Still())
+            snapshot.read(entry, offset)
+        snapshot.end_reading()
+        self.writer = JournalWriter(self.store, snapshot, Still())
         self.begin()
 
     def journal(self) -> bytes:
@@ -78,8 +78,8 @@ class Life:
         (self._intend, self._accept, self._find, self.writer.write)[self.draw(4)]()
 
     def _intend(self) -> None:
-        standing = self.writer.standing
-        if (chunk := next(filter(standing.is_planned, range(CHUNKS)), None)) is not None:
+        snapshot = self.writer.snapshot
+        if (chunk := next(filter(snapshot.is_planned, range(CHUNKS)), None)) is not None:
             key = AttemptKey(chunk, 1)
             self.writer.record(Submitting(key, Part(chunk), 1.0, server_s=self.writer.server_s))
 
@@ -89,7 +89,7 @@ class Life:
         return job_id, made_s
 
     def _waiting(self) -> AttemptKey | None:
-        return next((key for key, left in self.writer.standing.open.items() if left.job_id is None), None)
+        return next((key for key, left in self.writer.snapshot.open.items() if left.job_id is None), None)
 
     def _accept(self) -> None:
         if (key := self._waiting()) is not None:
@@ -160,10 +160,10 @@ def test_the_same_holds_where_an_older_version_wrote_before() -> None:
     life.writer.record(Submitting(key, Part(0), 1.0))
     life.writer.record(Submitted(key, "old", 1.0))
     life.made_s["old"] = life.server_s = 2000.0
-    standing = RunSnapshot(CHUNKS)
+    snapshot = RunSnapshot(CHUNKS)
     for entry, offset in Reader(Log.JOURNAL).feed(life.journal()):
-        standing.read(entry, offset)
-    life.writer = JournalWriter(life.store, standing, Still())
+        snapshot.read(entry, offset)
+    life.writer = JournalWriter(life.store, snapshot, Still())
     life.writer.learn_listed_s(1500.0)
     for _ in range(9):
         life._intend()
@@ -180,7 +180,7 @@ async def test_a_long_journal_is_searched_from_near_its_end() -> None:
         part = Part(0) if number == 0 else Part(0, (Range(0, 1),))
         life.writer.record(Submitting(key, part, 1.0, server_s=life.writer.server_s))
         life.writer.record(Submitted(key, f"job-{number}", 1.0, None, life.server_s))
-        life.writer.record(Ended(key, Kind.COLLECTED, again=(Part(0, (Range(0, 1),)),)))
+        life.writer.record(Ended(key, Kind.COLLECTED, requeued=(Part(0, (Range(0, 1),)),)))
         life.writer.write()
     end = len(life.journal())
     recent = await life.writer.line_before(life.server_s - 60.0)
@@ -206,7 +206,7 @@ def begun(writer: JournalWriter, chunk: int) -> AttemptKey:
 def found(writer: JournalWriter, chunk: int, *job_ids: str) -> None:
     """A chunk's create was not answered, and these jobs held its files; one of these goes out again."""
     again = (Part(chunk, (Range(0, 1),)),)
-    writer.record(Ended(begun(writer, chunk), Kind.COLLECTED, again=again, found=job_ids))
+    writer.record(Ended(begun(writer, chunk), Kind.COLLECTED, requeued=again, found=job_ids))
 
 
 @pytest.mark.parametrize("kind", [Submitted, Adopted])

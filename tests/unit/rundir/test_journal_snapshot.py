@@ -32,11 +32,11 @@ class Still:
 
 def test_a_job_that_is_looked_at_again_is_held_again() -> None:
     """After a reopening, by the attempt that is looked at; one that is only looked for has none."""
-    standing = RunSnapshot(2)
+    snapshot = RunSnapshot(2)
     for chunk in range(2):
-        standing.apply(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0), 0)
-        standing.apply(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0), 0)
-        standing.apply(Ended(AttemptKey(chunk, 1), Kind.COLLECTED), 0)
+        snapshot.apply(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0), 0)
+        snapshot.apply(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0), 0)
+        snapshot.apply(Ended(AttemptKey(chunk, 1), Kind.COLLECTED), 0)
     old: Recheck = {
         "attempt": 1,
         "attempts": 1,
@@ -45,9 +45,9 @@ def test_a_job_that_is_looked_at_again_is_held_again() -> None:
         "project_id": "p",
     }
     looks: list[Recheck] = [{"chunk": 0, "job_id": "job-0", **old}, {"chunk": 1, **old}]
-    standing.reopen({"generation": 1, "again": [], "looks": looks}, 2.0)
-    assert (standing.holder_of("job-0"), standing.holder_of("job-1")) == (AttemptKey(0, 1), None)
-    assert {(left.server_s, left.project_id) for left in standing.open.values()} == {(7.5, "p")}
+    snapshot.reopen({"generation": 1, "again": [], "looks": looks}, 2.0)
+    assert (snapshot.holder_of("job-0"), snapshot.holder_of("job-1")) == (AttemptKey(0, 1), None)
+    assert {(left.server_s, left.project_id) for left in snapshot.open.values()} == {(7.5, "p")}
 
 
 FIRST, OURS, NEIGHBOURS, LATER = (AttemptKey(0, number) for number in (1, 2, 3, 4))
@@ -55,20 +55,20 @@ OUR_PART = Part(0, (Range(0, 1),), shared_bad_jobs=2)
 NEIGHBOUR, CLEARED = Part(0, (Range(1, 2),), shared_bad_jobs=2), Part(0, (Range(1, 2),), bad_jobs=1)
 
 
-def send(standing: RunSnapshot, key: AttemptKey, part: Part) -> None:
+def send(snapshot: RunSnapshot, key: AttemptKey, part: Part) -> None:
     """An attempt whose job has ended, and is not collected yet."""
-    standing.apply(Submitting(key, part, 1.0), 0)
-    standing.apply(Submitted(key, f"job-{key.attempt}", 1.0), 0)
-    standing.apply(Finished(key, "ERROR"), 0)
+    snapshot.apply(Submitting(key, part, 1.0), 0)
+    snapshot.apply(Submitted(key, f"job-{key.attempt}", 1.0), 0)
+    snapshot.apply(Finished(key, "ERROR"), 0)
 
 
 def split(neighbour: Part) -> RunSnapshot:
     """Two files that were in one job: ours is out by itself, and the neighbour waits."""
-    standing = RunSnapshot(1)
-    send(standing, FIRST, Part(0))
-    standing.apply(Ended(FIRST, Kind.SPLIT, again=(OUR_PART, neighbour)), 0)
-    send(standing, OURS, OUR_PART)
-    return standing
+    snapshot = RunSnapshot(1)
+    send(snapshot, FIRST, Part(0))
+    snapshot.apply(Ended(FIRST, Kind.SPLIT, requeued=(OUR_PART, neighbour)), 0)
+    send(snapshot, OURS, OUR_PART)
+    return snapshot
 
 
 def failed(code: str) -> Ended:
@@ -77,18 +77,18 @@ def failed(code: str) -> Ended:
 
 def test_a_neighbour_is_suspect_while_it_waits_or_is_out() -> None:
     """It may have been the reason of the bad jobs that a file shared with it."""
-    standing = split(NEIGHBOUR)
-    assert standing.others_suspect(OURS)
-    send(standing, NEIGHBOURS, NEIGHBOUR)
-    assert standing.others_suspect(OURS)
+    snapshot = split(NEIGHBOUR)
+    assert snapshot.others_suspect(OURS)
+    send(snapshot, NEIGHBOURS, NEIGHBOUR)
+    assert snapshot.others_suspect(OURS)
 
 
 @pytest.mark.parametrize(
     ("end", "suspect"),
     [
-        (Ended(NEIGHBOURS, Kind.SPLIT, again=(NEIGHBOUR,)), True),
+        (Ended(NEIGHBOURS, Kind.SPLIT, requeued=(NEIGHBOUR,)), True),
         (Ended(NEIGHBOURS, Kind.COLLECTED), False),
-        (Ended(NEIGHBOURS, Kind.COLLECTED, again=(CLEARED,)), False),
+        (Ended(NEIGHBOURS, Kind.COLLECTED, requeued=(CLEARED,)), False),
         (failed("job_error"), True),
         (failed("job_cancelled"), True),
         (failed("not_answered"), False),
@@ -97,23 +97,23 @@ def test_a_neighbour_is_suspect_while_it_waits_or_is_out() -> None:
 def test_a_neighbour_is_suspect_until_it_ended_well(end: Ended, suspect: bool) -> None:
     """Who was answered, or was left without an answer by a job that ended well, was not the reason; whoever failed by
     itself was, for as long as the chunk lasts."""
-    standing = split(NEIGHBOUR)
-    send(standing, NEIGHBOURS, NEIGHBOUR)
-    standing.apply(end, 0)
-    assert standing.others_suspect(OURS) is suspect
-    if CLEARED in standing.waiting_parts():
-        send(standing, LATER, CLEARED)
-        standing.apply(Ended(LATER, Kind.COLLECTED), 0)
-    assert standing.others_suspect(OURS) is suspect
+    snapshot = split(NEIGHBOUR)
+    send(snapshot, NEIGHBOURS, NEIGHBOUR)
+    snapshot.apply(end, 0)
+    assert snapshot.others_suspect(OURS) is suspect
+    if CLEARED in snapshot.waiting_parts():
+        send(snapshot, LATER, CLEARED)
+        snapshot.apply(Ended(LATER, Kind.COLLECTED), 0)
+    assert snapshot.others_suspect(OURS) is suspect
 
 
 def test_who_failed_without_shared_bad_jobs_explains_none() -> None:
     """Its own jobs were bad for its own sake."""
-    standing = split(CLEARED)
-    send(standing, NEIGHBOURS, CLEARED)
-    assert not standing.others_suspect(OURS)
-    standing.apply(failed("job_error"), 0)
-    assert not standing.others_suspect(OURS)
+    snapshot = split(CLEARED)
+    send(snapshot, NEIGHBOURS, CLEARED)
+    assert not snapshot.others_suspect(OURS)
+    snapshot.apply(failed("job_error"), 0)
+    assert not snapshot.others_suspect(OURS)
 
 
 # --- The server's own time -------------------------------------------------------------------------------------------
