@@ -45,7 +45,7 @@ def read_api_key(settings: Settings, environ: Mapping[str, str] = os.environ) ->
     if not key:
         raise SettingsError(f"no API key: neither {API_KEY} nor {API_KEY_FILE} holds one", hint=_KEY)
     if (odd := find_key_error(key)) is not None:
-        raise SettingsError(f"the API key from {came_from} {odd[0]}", hint=f"{odd[1]}: {_KEY}" if odd[1] else _KEY)
+        raise SettingsError(f"the API key from {came_from} {odd[0]}", hint=f"{_KEY}; {odd[1]}" if odd[1] else _KEY)
     return SecretStr(key)
 
 
