@@ -31,6 +31,7 @@ class ExitStatus(IntEnum):
     BUG = 70
     INCOMPLETE = 75
     PERSON = 77
+    SIGHUP_TWICE = 129
     SIGINT_TWICE = 130
     SIGTERM_TWICE = 143
 
@@ -42,6 +43,7 @@ EXIT_STATUS_MEANINGS: dict[ExitStatus, str] = {
     ExitStatus.BUG: "a fault of ours; the run can still be resumed",
     ExitStatus.INCOMPLETE: "incomplete; the same command goes on",
     ExitStatus.PERSON: "incomplete; a person must act first (key, credits, too many failures)",
+    ExitStatus.SIGHUP_TWICE: "second SIGHUP: left at once, still resumable",
     ExitStatus.SIGINT_TWICE: "second Ctrl-C: left at once, still resumable",
     ExitStatus.SIGTERM_TWICE: "second SIGTERM: left at once, still resumable",
 }
@@ -116,6 +118,8 @@ class Verdict(StrEnum):
     """404: no such thing, or not yet."""
     KEY_REFUSED = "key_refused"
     """401, 403: a person must act."""
+    BLOCKED = "blocked"
+    """No call reaches the API until a person acts: the proxy refuses it, or the server's certificate isn't trusted."""
     NO_CREDIT = "no_credit"
     """402: no more creates; reads stay allowed."""
     PLAN_FULL = "plan_full"
@@ -159,7 +163,7 @@ class ApiError(ClassifyBatchError):
         self.status = status
         self.detail = detail
         self.file_indexes = file_indexes
-        if verdict in (Verdict.KEY_REFUSED, Verdict.NO_CREDIT, Verdict.PERSON):
+        if verdict in (Verdict.KEY_REFUSED, Verdict.BLOCKED, Verdict.NO_CREDIT, Verdict.PERSON):
             self.exit_status = ExitStatus.PERSON
 
 

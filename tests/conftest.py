@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ settings.load_profile("patient")
 INTEGRATION = frozenset({"crash", "explorer", "old_runs", "sandbox", "independent_server"})
 """Folders whose tests simulate whole runs, kill processes or start servers: for scripts/integration. So are tests that
 are marked as driven by the vendor's SDK, or as slow. All others are for scripts/test."""
+
+
+def pytest_configure() -> None:
+    """Commands that tests start have to hear Ctrl-C. A shell ignores it for all that it starts in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

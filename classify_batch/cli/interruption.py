@@ -1,4 +1,4 @@
-"""Work that Ctrl-C or SIGTERM cancels at once. The error that ends it says what the interruption means."""
+"""Work that Ctrl-C, SIGTERM or SIGHUP cancels at once. The error that ends it says what the interruption means."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ async def _cancel_on_signal(
             names.append(name)
             loop.call_soon_threadsafe(scope.cancel)  # a signal handler may not touch the loop directly
 
-        signals.on_first_signal(cancel_work)
+        signals.on_first_signal(cancel_work, lambda name: _describe_error(make_error(name)))
         return await work()
     raise make_error(names[0])
+
+
+def _describe_error(error: ClassifyBatchError) -> tuple[int, str]:
+    """The exit status and the message of a process that can't wait for the error to be raised."""
+    return int(error.exit_status), f"error: {error}\nhint: {complete_commands(error.hint)}"

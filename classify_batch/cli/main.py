@@ -71,7 +71,7 @@ def main() -> NoReturn:
     """Runs the command line and leaves with its exit status."""
     outputs.install_streams()
     status = run_command_line()
-    signals.ignore_late_signals()
+    signals.ignore_late_signals(status)
     sys.exit(status)
 
 

@@ -1,10 +1,17 @@
-"""What Ctrl-C and SIGTERM do, from the first moment on: this file imports next to nothing, and is imported first.
+"""What Ctrl-C, SIGTERM and SIGHUP do, from the first moment on: this file imports next to nothing, and is imported
+first. SIGHUP comes when the terminal is closed, and means the same as SIGTERM.
 
 The first signal asks the run to stop; where there is no run yet, there is nothing to lose, and the process leaves with
-75. The second leaves at once with 130 or 143: what is committed stays, and the run goes on from there.
+75. The second leaves at once with 128 and its number: what is committed stays, and the run goes on from there. A signal
+that was ignored when the process began stays ignored: that is how `nohup` and shells protect what they start.
 
 `timeout` and others signal a process and then its whole group, so one request to stop may arrive as several signals:
-those within a tenth of a second of the first count as the same one. A person who presses Ctrl-C again takes longer.
+those within a tenth of a second of the first count as the same one. A person who presses Ctrl-C again takes longer. A
+terminal that is closed sends SIGHUP up to three times, by the shell and by the system, as far apart as the shell is
+slow.
+
+What was asked to stop may hang in the operating system: a resolver that nobody answers, a disk that is gone. So the
+process leaves by itself where it is still there after `LEAVES_WITHIN_S`.
 """
 
 from __future__ import annotations
@@ -19,47 +26,80 @@ from types import FrameType
 INCOMPLETE = 75
 
 SAME_WITHIN_S = 0.1
+SAME_HANGUP_WITHIN_S = 1.0
+
+LEAVES_WITHIN_S = 3.6
+"""From the first signal on; the engine itself takes 2.5 s at most for what is on the wire."""
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+LastWords = Callable[[str], tuple[int, str]]
+"""Given a signal's name: the exit status and the message of a process that has to leave before its work has ended."""
 
 _callback: Callable[[str], None] | None = None
-_first_s: float | None = None
+_last_words: LastWords | None = None
+_first: tuple[int, float] | None = None
+_status: int | None = None
 
 
 def install_handlers() -> None:
-    """Handles SIGINT and SIGTERM from now on. Call it in the main thread only, as Python demands."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _on_signal)
+    """Handles the signals that ask to stop from now on. Call it in the main thread only, as Python demands."""
+    for number in _STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _on_signal)
 
 
-def on_first_signal(callback: Callable[[str], None] | None) -> None:
-    """Sets what the first signal calls, with its name. None: there is no run to stop, so the process leaves."""
-    global _callback
-    _callback = callback
+def on_first_signal(callback: Callable[[str], None] | None, last_words: LastWords | None = None) -> None:
+    """Sets what the first signal calls, with its name. None: there is no run to stop, so the process leaves.
+
+    `last_words`: for work that is not simply gone on with by the same command.
+    """
+    global _callback, _last_words
+    _callback, _last_words = callback, last_words
 
 
-def ignore_late_signals() -> None:
+def ignore_late_signals(status: int) -> None:
     """Call it last: a process that was asked to stop, and knows its exit status, keeps that status.
 
     While Python shuts down it restores the default handlers, and a signal that arrives then would kill the process.
     """
-    if _first_s is not None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+    global _status
+    _status = status
+    if _first is not None:
+        for number in _STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:
-    global _first_s
+    global _first
     name, now_s = signal.Signals(number).name, time.monotonic()
-    if _first_s is not None:
-        if now_s - _first_s <= SAME_WITHIN_S:
+    if _first is not None:
+        first, first_s = _first
+        within_s = SAME_HANGUP_WITHIN_S if number == first == signal.SIGHUP else SAME_WITHIN_S
+        if now_s - first_s <= within_s:
             return
         _exit_at_once(128 + number, f"error: {name} again: left at once\nhint: the same command goes on")
-    _first_s = now_s
+    _first = number, now_s
     if _callback is None:
         _exit_at_once(
             INCOMPLETE, f"error: interrupted by {name} before anything was sent\nhint: the same command begins again"
         )
     else:
+        signal.signal(signal.SIGALRM, _on_alarm)
+        signal.setitimer(signal.ITIMER_REAL, LEAVES_WITHIN_S)
         _callback(name)
+
+
+def _on_alarm(_number: int, _frame: FrameType | None) -> None:
+    if _status is not None:  # all was said, and only a thread of the process doesn't end
+        os._exit(_status)
+    name = "a signal" if _first is None else signal.Signals(_first[0]).name
+    status, message = INCOMPLETE, f"error: interrupted by {name}\nhint: the same command goes on"
+    try:
+        if _last_words is not None:
+            status, message = _last_words(name)
+    finally:
+        _exit_at_once(status, message)
 
 
 def _exit_at_once(status: int, message: str) -> None:

@@ -177,7 +177,7 @@ class ProjectProof:
         try:
             page = await self._read_first_page()
         except ApiError as error:
-            if error.verdict in (Verdict.KEY_REFUSED, Verdict.DOWN):
+            if error.verdict in (Verdict.KEY_REFUSED, Verdict.BLOCKED, Verdict.DOWN):
                 raise
             self._list_is_refused = error.verdict is not Verdict.LATER
             return None
@@ -191,7 +191,7 @@ class ProjectProof:
                 lambda: self._api.project_of_file(self._known.file_id), attempts_max=FILE_ATTEMPTS_MAX
             )
         except ApiError as error:
-            if error.verdict is Verdict.DOWN:
+            if error.verdict in (Verdict.BLOCKED, Verdict.DOWN):
                 raise
             self._files_fail = error.verdict is Verdict.LATER
             return None

@@ -1,4 +1,4 @@
-"""One HTTP client for all calls: the only import of httpx.
+"""One HTTP client for all calls.
 
 The client keeps its connections itself, without httpcore's pool: a large pool rescans every connection at each request
 and closes live ones as "surplus idle" (measured: 177 requests/s at 50 concurrent, against thousands without it).
@@ -9,10 +9,10 @@ decompression.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from importlib.metadata import version
 from typing import BinaryIO, NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits import Priority, RequestGate
-from classify_batch.llamacloud.connection import KEEPALIVE_S, connection_factory
+from classify_batch.llamacloud.connection import Route
 from classify_batch.llamacloud.failures import (
     CREATE,
     Symptom,
@@ -34,6 +34,7 @@ from classify_batch.llamacloud.failures import (
 )
 from classify_batch.llamacloud.http_time import parse_http_date, parse_retry_after_s
 from classify_batch.llamacloud.redaction import Secrets
+from classify_batch.llamacloud.symptoms import find_symptom
 from classify_batch.ports import Clock
 from classify_batch.protocol.json_shape import NotJsonError
 from classify_batch.protocol.requests import QueryParams, RequestModel
@@ -60,16 +61,8 @@ _HINTS = {
     Verdict.PERSON: "check api.base_url and the [job] settings, then give the same command",
 }
 
-_SYMPTOMS: tuple[tuple[type[httpx.HTTPError], Symptom], ...] = (
-    (httpx.ConnectError, Symptom.NO_CONNECTION),
-    (httpx.ConnectTimeout, Symptom.NO_CONNECTION),
-    (httpx.PoolTimeout, Symptom.NO_CONNECTION),
-    (httpx.ProxyError, Symptom.NO_CONNECTION),
-    (httpx.UnsupportedProtocol, Symptom.NO_CONNECTION),
-    (httpx.TimeoutException, Symptom.TIMEOUT),
-    (httpx.DecodingError, Symptom.UNREADABLE),
-    (httpx.HTTPError, Symptom.NO_ANSWER),
-)
+_PATH_OF_OURS = re.compile(r"/(?:api(?:/v[0-9]+)?|v[0-9]+)(?:/.*)?$")
+"""What a base URL may end in that the paths of the calls begin with."""
 
 _TURNS = {"create": Priority.CREATE, "results": Priority.RESULTS}
 
@@ -116,8 +109,12 @@ class ApiClient:
         self._clock = clock
         self._params = dict(params)
         self._patience_s = patience_s
-        self._make_connection = transport or connection_factory(base_url)
-        self._make_upload_transport = transport or partial(UploadTransport, base_url)
+        if transport is None:
+            route = Route(base_url)
+            self._make_connection: Callable[[], httpx.AsyncBaseTransport] = route.make_connection
+            self._make_upload_transport: Callable[[], httpx.AsyncBaseTransport] = route.make_upload_transport
+        else:
+            self._make_connection = self._make_upload_transport = transport
         self._headers = httpx.Headers(
             {
                 "Host": httpx.URL(base_url).netloc.decode("ascii"),
@@ -132,6 +129,7 @@ class ApiClient:
         self._transports: list[httpx.AsyncBaseTransport] = []
         self._upload_transport: httpx.AsyncBaseTransport | None = None
         self._date = ""
+        self._ever_answered = False
         self.requests = 0
         self.clock_skew_s: float | None = None
 
@@ -187,6 +185,7 @@ class ApiClient:
             words = f"not JSON: {self._body_excerpt(data, 80)!r}" if not_json else self.secrets.hide(str(error))
             raise self._unreadable(call, words) from None
         self._gate.served(_turn(call), left_s)
+        self._ever_answered = True
         return found
 
     def _build_request(
@@ -238,14 +237,14 @@ class ApiClient:
         yield self._upload_transport
 
     def _no_answer_error(self, call: str, error: httpx.HTTPError) -> ApiError:
-        symptom = next(symptom for kind, symptom in _SYMPTOMS if isinstance(error, kind))
+        symptom, hint = find_symptom(error)
         words = clean(self.secrets.hide(str(error))) or type(error).__name__
         self._gate.failed()
         return ApiError(
             call,
             self._down_if_failing_long(judge_symptom(call, symptom)),
             f"{call}: {symptom} ({words})",
-            hint="the API can't be reached now; the same command goes on later",
+            hint=hint,
         )
 
     def _unreadable(self, call: str, what: str) -> ApiError:
@@ -283,6 +282,10 @@ class ApiClient:
             detail, places = self._body_excerpt(data, 400), ()
         retry_after_s = self._read_retry_after_s(headers)
         verdict = judge_status(call, status, detail, places)
+        hint = _HINTS.get(verdict, "the same command goes on later")
+        if doubled := self._find_doubled_path(status):
+            verdict = Verdict.PERSON
+            hint = f"leave {doubled} out of api.base_url: it is added to it; then give the same command"
         if status >= 500:
             self._gate.failed()
             verdict = self._down_if_failing_long(verdict)
@@ -300,8 +303,14 @@ class ApiClient:
             detail=detail,
             file_indexes=named_file_indexes(places),
             ambiguous=call == CREATE and answered_by_another(status),
-            hint=_HINTS.get(verdict, "the same command goes on later"),
+            hint=hint,
         )
+
+    def _find_doubled_path(self, status: int) -> str:
+        """What a base URL ends in that the paths of the calls begin with, if that may be why this address never gave
+        anything but errors; else empty."""
+        end = None if self._ever_answered or status not in (404, 405) else _PATH_OF_OURS.search(self._base_url)
+        return "" if end is None else end[0]
 
     def _read_retry_after_s(self, headers: httpx.Headers) -> float | None:
         server_s = self._clock.wall_s() + (self.clock_skew_s or 0.0)
@@ -320,20 +329,6 @@ class ApiClient:
 
 def _turn(call: str) -> Priority:
     return _TURNS.get(call, Priority.POLL)
-
-
-class UploadTransport(httpx.AsyncBaseTransport):
-    """httpx's own client, through the proxies that the environment names; none for an address on this machine."""
-
-    def __init__(self, base_url: str) -> None:
-        limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S)
-        self._client = httpx.AsyncClient(trust_env=not base_url.startswith("http:"), limits=limits)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._client.send(request, stream=True)
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
 
 async def send_and_read_body(

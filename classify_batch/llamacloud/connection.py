@@ -7,17 +7,19 @@ server that hangs up after a request as a connection that was never made: the cr
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
 
 from classify_batch.errors import SettingsError
 from classify_batch.llamacloud.network import NetworkBackend
+from classify_batch.llamacloud.proxies import choose_proxy
+from classify_batch.llamacloud.tls import make_ssl_context
+from classify_batch.llamacloud.tunnel import TunnelBackend
 
 KEEPALIVE_S = 4.0
 """Shorter than the 5 s after which common servers close an idle connection. Of a create that meets a closed connection
@@ -25,15 +27,17 @@ it is unknown whether it was accepted."""
 
 
 _BACKEND = NetworkBackend()
+_PORTS = {"http": 80, "https": 443}
 
 
 class Connection(httpx.AsyncBaseTransport):
     """A connection that is made when it is first used, and anew when it was closed or idle for too long."""
 
-    def __init__(self, base_url: httpx.URL, context: ssl.SSLContext) -> None:
-        port = base_url.port or {"http": 80, "https": 443}[base_url.scheme]
+    def __init__(self, base_url: httpx.URL, context: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
+        port = base_url.port or _PORTS[base_url.scheme]
         self._origin = httpcore.Origin(base_url.raw_scheme, base_url.raw_host, port)
         self._context = context
+        self._backend = backend
         self._connection: httpcore.AsyncHTTPConnection | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -41,17 +45,7 @@ class Connection(httpx.AsyncBaseTransport):
         url = httpcore.URL(
             scheme=self._origin.scheme, host=self._origin.host, port=self._origin.port, target=request.url.raw_path
         )
-        with translate_errors():
-            response = await connection.handle_async_request(
-                httpcore.Request(
-                    request.method,
-                    url,
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions=request.extensions,
-                )
-            )
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
+        return await send_by(connection, request, url)
 
     async def aclose(self) -> None:
         if self._connection is not None:
@@ -66,9 +60,26 @@ class Connection(httpx.AsyncBaseTransport):
             connection = None
         if connection is None:
             connection = self._connection = httpcore.AsyncHTTPConnection(
-                self._origin, self._context, keepalive_expiry=KEEPALIVE_S, network_backend=_BACKEND
+                self._origin, self._context, keepalive_expiry=KEEPALIVE_S, network_backend=self._backend
             )
         return connection
+
+
+async def send_by(
+    sender: httpcore.AsyncHTTPConnection | httpcore.AsyncConnectionPool, request: httpx.Request, url: httpcore.URL
+) -> httpx.Response:
+    """Sends an httpx request by a connection, or a pool, of httpcore."""
+    with translate_errors():
+        response = await sender.handle_async_request(
+            httpcore.Request(
+                request.method,
+                url,
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+    return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
 
 
 class _Body(httpx.AsyncByteStream):
@@ -91,36 +102,55 @@ def translate_errors() -> Iterator[None]:
     try:
         yield
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, httpcore.ProxyError) as error:
-        # httpx maps these errors itself only in its own transport.
-        kind: type[httpx.TransportError] = getattr(httpx, type(error).__name__)
+        # httpx maps these errors itself only in its own transport. The cause is kept: certificates are judged by it.
+        name = "ProxyError" if isinstance(error, httpcore.ProxyError) else type(error).__name__
+        kind: type[httpx.TransportError] = getattr(httpx, name)
         raise kind(str(error)) from error
 
 
-def connection_factory(base_url: str) -> Callable[[], httpx.AsyncBaseTransport]:
-    """A function that makes connections to a URL, through the proxy that the environment names for it, if any.
+class UploadTransport(httpx.AsyncBaseTransport):
+    """For bodies of any size: it sends a body block by block, as fast as the server takes it. A `Connection` keeps a
+    whole body in memory until its response is awaited."""
+
+    def __init__(self, context: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            context, max_connections=None, keepalive_expiry=KEEPALIVE_S, network_backend=backend
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        return await send_by(self._pool, request, target)
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+class Route:
+    """The way to the API, the same for all calls: which certificates are trusted, and which proxy is used, if any.
 
     Raises:
-        SettingsError: the proxy is no HTTP proxy.
+        SettingsError: the environment names a proxy, certificates or a key log that can't be used.
     """
-    url = httpx.URL(base_url)
-    is_local = url.scheme == "http"  # settings allow plain HTTP for this machine only, where no proxy is needed
-    # One context for all connections: it takes 25 ms to make. Plain HTTP needs no certificates.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_local else httpx.create_ssl_context()
-    proxy = None if is_local else find_proxy(url)
-    if proxy is None:
-        return lambda: Connection(url, context)
-    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S)
-    return lambda: httpx.AsyncHTTPTransport(verify=context, proxy=proxy, limits=limits)
 
+    def __init__(self, base_url: str, environ: Mapping[str, str] = os.environ) -> None:
+        try:
+            self._url = httpx.URL(base_url)
+        except httpx.InvalidURL as error:
+            raise SettingsError(f"api.base_url: not a URL: {error}", hint="give the address of the API") from None
+        # Settings allow plain HTTP for this machine only, where neither a proxy nor certificates are needed.
+        is_local = self._url.scheme == "http"
+        port = self._url.port or _PORTS[self._url.scheme]
+        self._proxy = None if is_local else choose_proxy(self._url.host, port, environ)
+        # One context for all connections: it takes 25 ms to make.
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_local else make_ssl_context(environ)
 
-def find_proxy(url: httpx.URL) -> str | None:
-    proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(url.host):
-        return None
-    if urlsplit(proxy).scheme not in ("http", "https"):
-        raise SettingsError(
-            f"the environment names a proxy for {url.host} that is no HTTP proxy",
-            hint="set HTTPS_PROXY to one like http://host:port, or NO_PROXY to that host",
-        )
-    return proxy
+    def make_connection(self) -> Connection:
+        return Connection(self._url, self._context, self._through_proxy(_BACKEND))
+
+    def make_upload_transport(self) -> UploadTransport:
+        # httpcore's own backend waits until the server takes what is written.
+        return UploadTransport(self._context, self._through_proxy(httpcore.AnyIOBackend()))
+
+    def _through_proxy(self, backend: httpcore.AsyncNetworkBackend) -> httpcore.AsyncNetworkBackend:
+        return backend if self._proxy is None else TunnelBackend(self._proxy, self._context, backend)

@@ -1,8 +1,9 @@
 """What each failure of a call means: one table for all of them.
 
-A read may always be repeated, so whatever is wrong with the network means "later". A create may have been accepted,
-unless it is certain that it was not: because no connection was made, or because the API itself refused it. A proxy's
-502, 503 or 504 can come after the API accepted the job, so it proves nothing.
+A read may always be repeated, so what is wrong with the network means "later", unless only a person can change it: a
+certificate that isn't trusted, a proxy that refuses. A create may have been accepted, unless it is certain that it was
+not: because no connection was made, or because the API itself refused it. A proxy's 502, 503 or 504 can come after the
+API accepted the job, so it proves nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ class Symptom(StrEnum):
     """What was seen where no usable answer came."""
 
     NO_CONNECTION = "no connection was made"
+    UNTRUSTED = "the server's certificate is not trusted"
+    PROXY_REFUSED = "the proxy refuses the connection"
     NO_ANSWER = "the connection broke before the answer was complete"
     TIMEOUT = "no answer in time"
     UNREADABLE = "the answer can't be read"
@@ -27,6 +30,8 @@ class Symptom(StrEnum):
 
 _CREATE_SYMPTOMS = {
     Symptom.NO_CONNECTION: Verdict.LATER,
+    Symptom.UNTRUSTED: Verdict.BLOCKED,
+    Symptom.PROXY_REFUSED: Verdict.BLOCKED,
     Symptom.NO_ANSWER: Verdict.AMBIGUOUS,
     Symptom.TIMEOUT: Verdict.AMBIGUOUS,
     Symptom.UNREADABLE: Verdict.AMBIGUOUS,
@@ -63,7 +68,8 @@ _READ_STATUSES = {
 
 def judge_symptom(call: str, symptom: Symptom) -> Verdict:
     """What the lack of a usable answer means."""
-    return _CREATE_SYMPTOMS[symptom] if call == CREATE else Verdict.LATER
+    verdict = _CREATE_SYMPTOMS[symptom]
+    return verdict if call == CREATE or verdict is Verdict.BLOCKED else Verdict.LATER
 
 
 def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object, ...], ...]) -> Verdict:

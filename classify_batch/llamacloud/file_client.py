@@ -179,7 +179,7 @@ class FileLookup:
         try:
             found = await self._read_all_pages(file_ids)
         except ApiError as error:
-            if error.verdict in (Verdict.LATER, Verdict.DOWN, Verdict.NO_CREDIT):
+            if error.verdict in (Verdict.LATER, Verdict.BLOCKED, Verdict.DOWN, Verdict.NO_CREDIT):
                 raise
             if named := set(error.file_indexes) & set(range(len(file_ids))):
                 self.refused += len(named)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpcore
@@ -23,7 +23,7 @@ _BUFFER_BYTES = 1 << 18
 
 
 class NetworkBackend(httpcore.AsyncNetworkBackend):
-    """Makes connections; for asyncio only."""
+    """Makes connections; for asyncio's event loops only, uvloop among them."""
 
     async def connect_tcp(
         self,
@@ -41,7 +41,7 @@ class NetworkBackend(httpcore.AsyncNetworkBackend):
                 _, protocol = await loop.create_connection(_SocketProtocol, host, port, local_addr=local)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"no connection within {timeout} s") from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: for the resolver it is no host name
             raise httpcore.ConnectError(str(error)) from error
         return NetworkStream(protocol)
 
@@ -61,8 +61,8 @@ class _SocketProtocol(asyncio.Protocol):
         self._reader: asyncio.Future[bool] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self.transport = transport
+        # A TCP transport of any event loop; uvloop's has the methods of asyncio.Transport without being one.
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.data += data

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -15,7 +16,14 @@ from classify_batch.settings.settings import Settings
 API_KEY = "LLAMA_CLOUD_API_KEY"
 API_KEY_FILE = "LLAMA_CLOUD_API_KEY_FILE"
 SANDBOX_API_KEY = "sandbox"
+_NOT_UTF_8 = "it is not UTF-8"
 _KEY = f"export {API_KEY}=llx-…, or put the key into a file and its path into {API_KEY_FILE}"
+
+
+_ASSIGNMENT = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*[^\s=]")
+_QUOTES = ("'", '"', "`")
+_NO_KEY_HAS = frozenset("\"'`{}<>$\\")
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_api_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> SecretStr:
@@ -31,11 +39,39 @@ def read_api_key(settings: Settings, environ: Mapping[str, str] = os.environ) ->
         came_from = f"the file {file}"
         try:
             key = Path(file).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that no file can have
+            reason = error.strerror if isinstance(error, OSError) else _NOT_UTF_8
             raise SettingsError(f"{API_KEY_FILE} names {file}, which can't be read: {reason}", hint=_KEY) from None
     if not key:
         raise SettingsError(f"no API key: neither {API_KEY} nor {API_KEY_FILE} holds one", hint=_KEY)
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        raise SettingsError(f"the API key from {came_from} has characters that no key has", hint=_KEY)
+    if (odd := find_key_error(key)) is not None:
+        raise SettingsError(f"the API key from {came_from} {odd[0]}", hint=f"{_KEY}; {odd[1]}" if odd[1] else _KEY)
     return SecretStr(key)
+
+
+def find_key_error(key: str) -> tuple[str, str] | None:
+    """What a text is in place of a key, and what to do; None where it may be one. The API would only say 401."""
+    return next(((words, hint) for is_so, words, hint in _NO_KEYS if is_so(key)), None)
+
+
+_ALONE = "keep nothing but the key itself"
+_NO_KEYS: tuple[tuple[Callable[[str], bool], str, str], ...] = (
+    (
+        lambda key: key.startswith(_BYTE_ORDER_MARK),
+        "begins with a byte-order mark",
+        "save the file as UTF-8 without one",
+    ),
+    (lambda key: _ASSIGNMENT.match(key) is not None, "is an assignment (NAME=…), and no key alone", _ALONE),
+    (
+        lambda key: key.startswith(_QUOTES) or key.endswith(_QUOTES),
+        "stands in quotes",
+        "leave them out; files and Docker's --env-file keep them",
+    ),
+    (lambda key: key.lower().startswith("bearer "), 'begins with "Bearer"', _ALONE),
+    (lambda key: len(key.split()) > 1, "has spaces or several lines", _ALONE),
+    (
+        lambda key: not (key.isascii() and key.isprintable() and _NO_KEY_HAS.isdisjoint(key)),
+        "has characters that no key has",
+        "",
+    ),
+)

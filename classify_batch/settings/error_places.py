@@ -4,41 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings
 
 from classify_batch.errors import SettingsError
 from classify_batch.settings.config_file import ConfigFile, line_of
-
-ENV_PREFIX = "CLASSIFY_BATCH_"
-VENDOR_URL = "LLAMA_CLOUD_BASE_URL"
-
-
-def not_json() -> Iterator[str]:
-    """The variables that should hold JSON, and don't."""
-    for name, value in sorted(os.environ.items()):
-        if name.upper().startswith(ENV_PREFIX) and ("__" not in name or value.lstrip()[:1] in ("[", "{")):
-            try:
-                json.loads(value)
-            except ValueError:
-                yield name
-
-
-def refuse_unknown_variables(settings_cls: type[BaseSettings]) -> None:
-    sections = {name.upper() for name in settings_cls.model_fields}
-    unknown = [
-        name
-        for name in sorted(os.environ)
-        if name.upper().startswith(ENV_PREFIX) and name.upper()[len(ENV_PREFIX) :].split("__")[0] not in sections
-    ]
-    if unknown:
-        raise SettingsError(
-            f"unknown setting in the environment: {', '.join(unknown)}",
-            hint=f"settings are named {ENV_PREFIX}SECTION__NAME, with SECTION one of {', '.join(sorted(sections))}",
-        )
+from classify_batch.settings.environment import ENV_PREFIX, VENDOR_URL, given_variables
 
 
 def refusal(error: ValidationError, file: ConfigFile, options: Mapping[str, Any]) -> SettingsError:
@@ -65,7 +38,7 @@ def place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, 
 
 def _variable_of(where: tuple[str | int, ...]) -> str | None:
     """The environment variable that gave a value, or None."""
-    names = {name.upper(): name for name in os.environ}
+    names = {name.upper(): name for name, _ in given_variables()}
     for length in range(len(where), 1, -1):
         if name := names.get(ENV_PREFIX + "__".join(map(str, where[:length])).upper()):
             return name

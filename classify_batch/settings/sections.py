@@ -13,6 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
 from classify_batch.capabilities import CAPABILITIES, Capabilities
 from classify_batch.model import Answer
+from classify_batch.settings.host_names import find_host_error
 from classify_batch.settings.job_spec import JobSpec, Mode, Rule, StrictModel
 from classify_batch.vocabulary import FILES_PER_JOB_MAX
 
@@ -46,11 +47,15 @@ class ApiSettings(_Section):
             return value
         try:
             parts = urlsplit(value)
-            _ = parts.port
+            port = parts.port
         except ValueError as error:
             raise ValueError(f"not a URL: {error}") from None
         if parts.scheme not in ("https", "http") or not parts.hostname:
             raise ValueError('neither "sandbox" nor a URL like "https://api.cloud.llamaindex.ai"')
+        if (host_error := find_host_error(parts.hostname)) is not None or port == 0:
+            raise ValueError(f"not a URL: {host_error or 'there is no port 0'}")
+        if not value.isprintable() or " " in value:
+            raise ValueError("not a URL: it has spaces or control characters")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("a base URL has no user, query or fragment")
         if parts.scheme == "http" and parts.hostname not in _HOME_HOSTS:

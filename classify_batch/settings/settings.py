@@ -14,7 +14,8 @@ from classify_batch.errors import SettingsError
 from classify_batch.run_records import RunIdentity, StoredParsing, StoredSettings
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile, read_toml
 from classify_batch.settings.consistency import refuse_misfits
-from classify_batch.settings.error_places import ENV_PREFIX, VENDOR_URL, not_json, refusal, refuse_unknown_variables
+from classify_batch.settings.environment import ENV_PREFIX, VENDOR_URL, not_json, refuse_unknown_variables
+from classify_batch.settings.error_places import refusal
 from classify_batch.settings.job_spec import JobSpecs
 from classify_batch.settings.sections import (
     ApiSettings,
@@ -40,6 +41,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
+        env_ignore_empty=True,
         extra="forbid",
         frozen=True,
         allow_inf_nan=False,

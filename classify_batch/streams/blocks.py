@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import select
+import stat
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,15 +21,25 @@ BLOCK_BYTES = 1 << 18
 
 _NO_STDIN = "give the path of a file instead of -"
 _PATIENCE_S = 0.2
-"""How long a thread waits for stdin before it looks whether anybody still wants it: Ctrl-C waits as long."""
+"""How long a thread waits for bytes before it looks whether anybody still wants them: Ctrl-C waits as long."""
 
 
 async def read_file(path: Path) -> AsyncIterator[bytes]:
-    """A file's blocks. Raises SourceError for one that is missing, a directory or can't be read."""
+    """A file's blocks. A FIFO, or a device, may be silent for as long as it likes: no thread waits in it.
+
+    Raises:
+        SourceError: the file is missing, a directory, or can't be read.
+    """
     try:
-        async with aiofiles.open(path, "rb", buffering=0) as file:
-            while block := await file.read(BLOCK_BYTES):
-                yield block
+        async with aiofiles.open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+            descriptor = file.fileno()
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                while block := await file.read(BLOCK_BYTES):
+                    yield block
+            else:
+                while (piece := await anyio.to_thread.run_sync(_read_descriptor_if_ready, descriptor)) != b"":
+                    if piece is not None:
+                        yield piece
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise SourceError(
@@ -47,6 +59,23 @@ async def read_stdin() -> AsyncIterator[bytes]:
                 yield block
     except (OSError, ValueError) as error:
         raise SourceError(f"stdin can't be read: {error}", hint=_NO_STDIN) from None
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Opens also a FIFO at once: otherwise the thread would wait until somebody else opens it for writing."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _read_descriptor_if_ready(descriptor: int) -> bytes | None:
+    """What is there, b"" at the end, None while nothing has come, or nobody has opened a FIFO for writing."""
+    ready = select.poll()
+    ready.register(descriptor, select.POLLIN)
+    if not ready.poll(_PATIENCE_S * 1000):
+        return None
+    try:
+        return os.read(descriptor, BLOCK_BYTES)
+    except BlockingIOError:  # another reader was faster
+        return None
 
 
 def _read_if_ready(stdin: BinaryIO) -> bytes | None:

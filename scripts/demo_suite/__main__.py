@@ -91,6 +91,7 @@ def environment() -> dict[str, str]:
 
 def interrupted(run: list[str], at_files: int) -> int:
     """Starts the run, presses Ctrl-C when so many files are done, and returns the exit status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it, and so would a run
     process = subprocess.Popen([*COMMAND, *run], env=environment())
     results = RUN / "results.jsonl"
     give_up = time.monotonic() + SECONDS_MAX

@@ -70,7 +70,7 @@ def place(tmp_path: Path, server: socket.socket) -> Place:
     ("environment", "words"),
     [
         ({"LLAMA_CLOUD_API_KEY": ""}, "no API key"),
-        ({"LLAMA_CLOUD_API_KEY": f"{KEY} {KEY}"}, "the API key from LLAMA_CLOUD_API_KEY has characters"),
+        ({"LLAMA_CLOUD_API_KEY": f"{KEY} {KEY}"}, "the API key from LLAMA_CLOUD_API_KEY has spaces"),
         ({"LLAMA_CLOUD_API_KEY": "", "LLAMA_CLOUD_API_KEY_FILE": "absent"}, "absent, which can't be read"),
         ({"LLAMA_CLOUD_API_KEY": "", "LLAMA_CLOUD_API_KEY_FILE": "empty"}, "no API key"),
     ],

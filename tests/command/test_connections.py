@@ -20,12 +20,19 @@ from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, SettingsError, Verdict
 from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.client import ApiClient
-from classify_batch.llamacloud.connection import KEEPALIVE_S, connection_factory
+from classify_batch.llamacloud.connection import KEEPALIVE_S, Route
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.model import Attempt, AttemptKey, JobView, Part
 from classify_batch.settings.job_spec import JobSpec, Rule
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Both event loops that programs run this under: uvicorn[standard] brings uvloop."""
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
 
 SPEC = JobSpec(rules=(Rule(type="invoice", description="has line items and a total"),))
 JOB = {"id": "j", "status": "PENDING", "project_id": "p", "rules": [], "user_id": "u"}
@@ -214,10 +221,10 @@ async def test_a_tls_failure_sends_nothing_and_is_not_ambiguous(
             await reader.read()
         writer.close()
 
-    speaks_tls = talk in ("nobody we trust", "another host")
-    context = certified("elsewhere.test" if talk == "another host" else "127.0.0.1") if speaks_tls else None
+    untrusted = talk in ("nobody we trust", "another host")
+    context = certified("elsewhere.test" if talk == "another host" else "127.0.0.1") if untrusted else None
     async with serving(speak, context) as url, calling(url.replace("http:", "https:"), timeout_s=0.5) as api:
-        assert await refused(api.create(sending(["a"]), nothing)) is Verdict.LATER
+        assert await refused(api.create(sending(["a"]), nothing)) is (Verdict.BLOCKED if untrusted else Verdict.LATER)
     assert not any(b"Bearer" in each or b"POST" in each for each in heard)
 
 
@@ -253,7 +260,7 @@ async def test_https_goes_through_the_proxy_of_the_environment(monkeypatch: pyte
         monkeypatch.setenv("HTTPS_PROXY", url)
         monkeypatch.delenv("NO_PROXY", raising=False)
         async with calling("https://classify.test", timeout_s=2.0) as api:
-            assert await refused(api.create(sending(["a"]), nothing)) is Verdict.LATER
+            assert await refused(api.create(sending(["a"]), nothing)) is Verdict.BLOCKED
         assert asked[0].startswith(b"CONNECT classify.test:443")
         assert b"Bearer" not in b"".join(asked)
         asked.clear()
@@ -262,5 +269,40 @@ async def test_https_goes_through_the_proxy_of_the_environment(monkeypatch: pyte
             await refused(api.create(sending(["a"]), nothing))
         assert not any(each.startswith(b"CONNECT") for each in asked)
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
-    with pytest.raises(SettingsError, match="no HTTP proxy"):
-        connection_factory("https://classify.test")
+    with pytest.raises(SettingsError, match="HTTPS_PROXY"):
+        Route("https://classify.test")
+
+
+@pytest.mark.parametrize("proxy_over_tls", [False, True])
+async def test_a_tunnel_that_does_not_come_about_is_not_ambiguous(
+    proxy_over_tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that hangs up, is silent, speaks no HTTP, or answers 502: no connection was made."""
+    CERTIFICATES.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("NO_PROXY", "")
+
+    for answer in (b"", None, b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"x" * 70_000):
+
+        async def proxy(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes | None = answer
+        ) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            if answer is None:
+                await reader.read()
+            else:
+                writer.write(answer)
+            writer.close()
+
+        async with serving(proxy, certified() if proxy_over_tls else None) as url:
+            monkeypatch.setenv("HTTPS_PROXY", url)
+            async with calling("https://classify.test", timeout_s=0.5) as api:
+                with pytest.raises(ApiError, match=url.rpartition("/")[2]) as caught:
+                    await api.create(sending(["a"]), nothing)
+            assert caught.value.verdict is Verdict.LATER, answer
+
+
+async def test_a_host_that_no_resolver_takes_is_not_ambiguous() -> None:
+    """Names are checked in the settings; where one gets by, it is a connection that was not made."""
+    async with calling("http://ex..ample.test", timeout_s=0.5) as api:
+        assert await refused(api.create(sending(["a"]), nothing)) is Verdict.LATER

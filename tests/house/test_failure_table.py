@@ -15,6 +15,7 @@ WORDS = {
     Verdict.REFUSED: "refused for good",
     Verdict.MISSING: "not there, or not yet",
     Verdict.KEY_REFUSED: "a person must act",
+    Verdict.BLOCKED: "a person must act",
     Verdict.NO_CREDIT: "no more creates",
     Verdict.PLAN_FULL: "later, with fewer jobs",
     Verdict.PERSON: "a person must act",

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
+import uvloop
 
 from classify_batch import (
     ClassifyBatchError,
@@ -21,6 +22,15 @@ from classify_batch import (
     run,
 )
 from classify_batch.events import Event, FilesCommitted, JobSubmitted
+
+
+@pytest.fixture(params=["asyncio", "uvloop"], autouse=True)
+def _event_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whoever imports the package runs either loop: uvicorn[standard], and so FastAPI, brings uvloop."""
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy() if request.param == "uvloop" else None)
+    yield
+    asyncio.set_event_loop_policy(None)
+
 
 RULES = [{"type": "invoice", "description": "has an invoice number and a total"}]
 IDS = [f"file-{number}" for number in range(25)]

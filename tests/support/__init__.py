@@ -15,5 +15,6 @@
 | `scripted_ports` | an API and a journal of which a test says what they answer |
 | `evidence_stage` | attempts, jobs, and the reconciler's evidence step by step |
 | `rate_limited_server` | servers that answer 429 by a limit, and callers that keep the request gate busy |
+| `networking` | a proxy that tunnels, and servers with certificates of an authority of their own |
 | `loop_clock` | a wall clock that follows virtual time |
 """

@@ -30,7 +30,7 @@ CANDIDATE_CALLS_AT_ONCE = 8
 """How many calls about single candidates are made side by side: a crowded project has many candidates."""
 
 _MAY_PASS_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
-_ENDS_THE_RUN = frozenset({Verdict.KEY_REFUSED, Verdict.DOWN})
+_ENDS_THE_RUN = frozenset({Verdict.KEY_REFUSED, Verdict.BLOCKED, Verdict.DOWN})
 
 ROUND_S_MIN = 0.25
 ROUND_S_MAX = 5.0
@@ -283,7 +283,7 @@ class Reconciler:
                 lambda: self._api.results(view, ()), retry_on=_MAY_PASS_SOON, attempts_max=READ_ATTEMPTS_MAX
             )
         except ApiError as error:
-            if error.verdict in (Verdict.LATER, Verdict.DOWN):
+            if error.verdict in (Verdict.LATER, Verdict.BLOCKED, Verdict.DOWN):
                 raise
             return None
 

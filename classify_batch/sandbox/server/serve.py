@@ -99,8 +99,11 @@ async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
 
 
 async def serve_until_stopped(app: ASGIApp, port: int, announce: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM. Calls `announce` with the base URL once it listens."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    """Serves until SIGINT, SIGTERM or SIGHUP; one that was ignored before (by `nohup`) stays ignored. Calls `announce`
+    with the base URL once it listens."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    with anyio.open_signal_receiver(*heard) as signals:
         async with serving(app, port) as base_url:
             announce(base_url)
             async for _ in signals:

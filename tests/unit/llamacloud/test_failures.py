@@ -71,6 +71,8 @@ def test_a_create_that_met_a_5xx_is_always_ambiguous(status: int, detail: str) -
     ("symptom", "create"),
     [
         (Symptom.NO_CONNECTION, Verdict.LATER),
+        (Symptom.UNTRUSTED, Verdict.BLOCKED),
+        (Symptom.PROXY_REFUSED, Verdict.BLOCKED),
         (Symptom.NO_ANSWER, Verdict.AMBIGUOUS),
         (Symptom.TIMEOUT, Verdict.AMBIGUOUS),
         (Symptom.UNREADABLE, Verdict.AMBIGUOUS),
@@ -79,7 +81,7 @@ def test_a_create_that_met_a_5xx_is_always_ambiguous(status: int, detail: str) -
 def test_a_create_was_surely_not_accepted_only_without_a_connection(symptom: Symptom, create: Verdict) -> None:
     """Only where no connection was made it is sure that a create was not accepted."""
     assert judge_symptom("create", symptom) is create
-    assert {judge_symptom(call, symptom) for call in READS} == {Verdict.LATER}
+    assert {judge_symptom(call, symptom) for call in READS} == {create if create is Verdict.BLOCKED else Verdict.LATER}
 
 
 def test_every_symptom_has_its_row() -> None:

@@ -1,0 +1,135 @@
+"""Which proxy leads to the API: one decision, which all calls share.
+
+It is read from the environment, as curl and Python's urllib read it: `HTTPS_PROXY` before `ALL_PROXY`, lower case
+before upper case, and hosts in `NO_PROXY` are reached without one. Pure: nothing is opened here.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import unquote, urlsplit
+
+from classify_batch.errors import SettingsError
+from classify_batch.settings.host_names import find_host_error, format_address
+
+_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_PORT_BEHIND = re.compile(r"(\[[^\]]*\]|[^:]*):([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy, to which tunnels through it are asked for (`CONNECT`).
+
+    Attributes:
+        scheme: "http", or "https" for a proxy that is itself reached over TLS.
+        variable: the environment variable that names it.
+        authorization: the value of `Proxy-Authorization`; None where the URL has no user. A secret.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    variable: str
+    authorization: bytes | None = field(default=None, repr=False)
+
+    @property
+    def address(self) -> str:
+        """Host and port, and never the password: for messages."""
+        return format_address(self.host, self.port)
+
+
+def choose_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | None:
+    """The proxy for an HTTPS address; None where it is reached without one.
+
+    Raises:
+        SettingsError: the variable that counts names no HTTP proxy. The message has no password.
+    """
+    if needs_no_proxy(host, port, environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
+        return None
+    variable = next((name for name in _VARIABLES if environ.get(name, "").strip()), None)
+    return None if variable is None else read_proxy(environ[variable].strip(), variable)
+
+
+def read_proxy(url: str, variable: str) -> Proxy:
+    """The proxy that a URL names; one without a scheme, such as `proxy.example.com:3128`, is an HTTP proxy."""
+    url = url if _SCHEME.match(url) else f"http://{url}"
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname or "", parts.port
+    except ValueError:
+        raise _unusable_proxy_error(variable, "is no URL of a proxy: its host or port can't be read") from None
+    if "@" in parts.path + parts.query + parts.fragment:  # what looks like a host is then a part of the password
+        raise _unusable_proxy_error(variable, "has a user or password whose special characters must be written as %XX")
+    if scheme not in _DEFAULT_PORTS:
+        raise _unusable_proxy_error(variable, f"names a {scheme} proxy, and only HTTP proxies can be used")
+    if (error := find_host_error(host)) is not None or port == 0:
+        raise _unusable_proxy_error(variable, f"is no URL of a proxy: {error or 'there is no port 0'}")
+    authorization = None
+    if parts.username or parts.password:
+        pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        authorization = b"Basic " + b64encode(pair.encode())
+    return Proxy(scheme, host, port or _DEFAULT_PORTS[scheme], variable, authorization)
+
+
+def _unusable_proxy_error(variable: str, what: str) -> SettingsError:
+    return SettingsError(
+        f"{variable} in the environment {what}",
+        hint=f"set {variable} to a URL like http://proxy.example.com:3128, or the API's host in NO_PROXY",
+    )
+
+
+def needs_no_proxy(host: str, port: int, no_proxy: str) -> bool:
+    """Whether `NO_PROXY` names an address. Its entries are separated by commas or spaces, and each is one of these:
+
+    - `*`: all hosts
+    - `example.com`, `.example.com` or `*.example.com`: that host, and all hosts below it
+    - an IP address; IPv6 with or without brackets
+    - a network such as `10.0.0.0/8` or `fe80::/10`, for hosts that are given as IP addresses
+    - any of them but a network with `:PORT` behind it, for that port only
+    """
+    host = host.rstrip(".").lower()
+    return any(_names_address(entry, host, port) for entry in _split_entries(no_proxy))
+
+
+def _split_entries(no_proxy: str) -> Iterator[str]:
+    for entry in re.split(r"[,\s]+", no_proxy.lower()):
+        if entry:
+            yield _SCHEME.sub("", entry, count=1)
+
+
+def _names_address(entry: str, host: str, port: int) -> bool:
+    if (behind := _PORT_BEHIND.fullmatch(entry)) is not None:
+        entry = behind[1]
+        if int(behind[2]) != port:
+            return False
+    if (network := _read_network(entry)) is not None:
+        address = _read_ip(host)
+        return address is not None and address in network
+    domain = entry.removeprefix("*.").strip(".")
+    if entry == "*" or ("*" in domain and fnmatchcase(host, domain)):
+        return True
+    return bool(domain) and (host == domain or host.endswith("." + domain))
+
+
+def _read_network(entry: str) -> IPv4Network | IPv6Network | None:
+    """The network that an entry is; a single address is one, too."""
+    try:
+        return ip_network(entry.replace("[", "").replace("]", ""), strict=False)
+    except ValueError:
+        return None
+
+
+def _read_ip(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    # ::ffff:10.0.0.1 is the same machine as 10.0.0.1.
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,0 +1,52 @@
+"""What was seen where no usable answer came, told from httpx's errors and their causes; and what to do about it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+
+import httpx
+
+from classify_batch.llamacloud.failures import Symptom
+from classify_batch.llamacloud.tls import CERTIFICATES_FILE
+from classify_batch.llamacloud.tunnel import ProxyRefusedError
+
+_BY_ERROR: tuple[tuple[type[httpx.HTTPError], Symptom], ...] = (
+    (httpx.ConnectError, Symptom.NO_CONNECTION),
+    (httpx.ConnectTimeout, Symptom.NO_CONNECTION),
+    (httpx.PoolTimeout, Symptom.NO_CONNECTION),
+    (httpx.ProxyError, Symptom.NO_CONNECTION),
+    (httpx.UnsupportedProtocol, Symptom.NO_CONNECTION),
+    (httpx.TimeoutException, Symptom.TIMEOUT),
+    (httpx.DecodingError, Symptom.UNREADABLE),
+    (httpx.HTTPError, Symptom.NO_ANSWER),
+)
+
+_LATER_HINT = "the API can't be reached now; the same command goes on later"
+_UNTRUSTED_HINT = (
+    f"let {CERTIFICATES_FILE} name a file with the certificate of the authority that signed it (a company's proxy "
+    "often has its own); check api.base_url and this machine's clock, then give the same command"
+)
+_LOGIN_HINT = "put user and password into its URL (http://user:password@host:port), then give the same command"
+_DENIED_HINT = "let the proxy allow the API's host, or name that host in NO_PROXY, then give the same command"
+
+
+def find_symptom(error: httpx.HTTPError) -> tuple[Symptom, str]:
+    """What an error shows, and the hint that follows."""
+    if isinstance(error, httpx.ConnectError) and _has_cause(error, ssl.SSLCertVerificationError):
+        return Symptom.UNTRUSTED, _UNTRUSTED_HINT
+    for cause in _causes_of(error):
+        if isinstance(cause, ProxyRefusedError):
+            return Symptom.PROXY_REFUSED, _LOGIN_HINT if cause.status == 407 else _DENIED_HINT
+    return next(symptom for kind, symptom in _BY_ERROR if isinstance(error, kind)), _LATER_HINT
+
+
+def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
+    return any(isinstance(cause, kind) for cause in _causes_of(error))
+
+
+def _causes_of(error: BaseException) -> Iterator[BaseException]:
+    cause = error.__cause__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

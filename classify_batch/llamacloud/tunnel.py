@@ -1,0 +1,106 @@
+"""Connections through an HTTP proxy: a tunnel to the API (`CONNECT`), which is then used like any connection.
+
+The tunnel is made where connections are made, so every failure up to its end is an error of connecting: nothing of a
+request has left, and it is certain that no create was accepted.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+import anyio
+import httpcore
+
+from classify_batch.llamacloud.proxies import Proxy
+from classify_batch.settings.host_names import format_address
+
+_HEAD_BYTES_MAX = 64 * 1024
+_FOR_LATER = frozenset({408, 425, 429})
+"""Statuses of a proxy below 500 that pass by themselves."""
+
+
+class ProxyRefusedError(httpcore.ProxyError):
+    """The proxy makes no tunnel, and will make none until a person changes something.
+
+    Attributes:
+        status: the proxy's HTTP status.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class TunnelBackend(httpcore.AsyncNetworkBackend):
+    """Makes connections through a proxy. `backend` makes those to the proxy itself."""
+
+    def __init__(self, proxy: Proxy, context: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
+        self._proxy = proxy
+        self._context = context
+        self._backend = backend
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        proxy = self._proxy
+        name = f"the proxy {proxy.address}, which {proxy.variable} names"
+        try:
+            with anyio.fail_after(timeout):
+                stream = await self._backend.connect_tcp(
+                    proxy.host, proxy.port, local_address=local_address, socket_options=socket_options
+                )
+                return await self._open_tunnel(stream, host, port, name)
+        except (TimeoutError, httpcore.TimeoutException) as error:
+            raise httpcore.ConnectTimeout(f"{name}: nothing came within {timeout} s") from error
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            raise httpcore.ConnectError(f"{name}: {str(error) or 'it closed the connection'}") from error
+
+    async def sleep(self, seconds: float) -> None:
+        await self._backend.sleep(seconds)
+
+    async def _open_tunnel(
+        self, stream: httpcore.AsyncNetworkStream, host: str, port: int, name: str
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            if self._proxy.scheme == "https":
+                stream = await stream.start_tls(self._context, self._proxy.host)
+            await stream.write(self._build_connect(format_address(host, port)))
+            status, reason = await _read_answer(stream)
+            if not 200 <= status < 300:
+                message = f"{name}, answers {status} {reason}".rstrip()
+                if status >= 500 or status in _FOR_LATER:
+                    raise httpcore.ProxyError(message)
+                raise ProxyRefusedError(message, status)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await stream.aclose()
+            raise
+        return stream
+
+    def _build_connect(self, address: str) -> bytes:
+        lines = [f"CONNECT {address} HTTP/1.1".encode(), f"Host: {address}".encode()]
+        if self._proxy.authorization is not None:
+            lines.append(b"Proxy-Authorization: " + self._proxy.authorization)
+        return b"\r\n".join([*lines, b"", b""])
+
+
+async def _read_answer(stream: httpcore.AsyncNetworkStream) -> tuple[int, str]:
+    """The proxy's status and its reason. Behind the head nothing may come: in a tunnel, we speak first."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        block = await stream.read(_HEAD_BYTES_MAX)
+        head += block
+        if not block or len(head) > _HEAD_BYTES_MAX:
+            raise httpcore.RemoteProtocolError("it closed the connection, or doesn't speak HTTP")
+    version, _, rest = head.split(b"\r\n", 1)[0].partition(b" ")
+    status, _, reason = rest.partition(b" ")
+    if not (version.startswith(b"HTTP/1.") and len(status) == 3 and status.isdigit()):
+        raise httpcore.RemoteProtocolError("it doesn't speak HTTP")
+    return int(status), reason.decode("latin-1")

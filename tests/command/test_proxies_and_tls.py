@@ -1,0 +1,321 @@
+"""Commands behind real proxies and before real TLS servers, on 127.0.0.1: what is wrong with the machine's network is
+told with the variable that a person changes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.support.command_line import Call, Done, asked, calling, sandbox
+from tests.support.networking import ConnectProxy, server_context, tls_front, write_authority
+
+CONFIG = """
+[job]
+rules = [{ type = "invoice", description = "has line items and a total" }]
+[limits]
+settle_s = 0.5
+accept_s = 0
+patience_s = 3
+"""
+
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+TLS_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+
+Command = Callable[[str], Done]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """The command line, with no proxy, and one authority that is trusted."""
+    for name in (*PROXY_VARIABLES, *map(str.lower, PROXY_VARIABLES), *TLS_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", write_authority(tmp_path / "authority.pem"))
+    (tmp_path / "c.toml").write_text(CONFIG)
+    (tmp_path / "ids.txt").write_text("a\nb\nc\n")
+    (tmp_path / "document.txt").write_text("an invoice")
+    return calling(capsys, monkeypatch, tmp_path, patience_s="1")
+
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "run": ("run", "c.toml", "--input", "ids.txt", "--run-dir", "run"),
+    "check": ("check", "c.toml", "--input", "ids.txt"),
+    "jobs list": ("jobs", "list", "--json"),
+    "jobs create": ("jobs", "create", "--config", "c.toml", "--file-id", "a"),
+    "files list": ("files", "list", "--json"),
+    "files upload": ("files", "upload", "document.txt"),
+}
+
+
+@pytest.fixture(params=list(COMMANDS))
+def command(request: pytest.FixtureRequest, call: Call) -> Command:
+    """Each command that calls the API, given the base URL."""
+    return lambda base_url: call(base_url, *COMMANDS[request.param])
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[str]:
+    """A sandbox that speaks HTTP."""
+    with sandbox() as base_url:
+        yield base_url
+
+
+@pytest.fixture(scope="module")
+def secure_api(api: str) -> Iterator[str]:
+    """The same sandbox over TLS."""
+    with tls_front(api) as base_url:
+        yield base_url
+
+
+def told(done: Done) -> str:
+    """What a command says to a person: on stderr, and `check` on stdout."""
+    return done.out + done.err
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+# --- Proxies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+def test_all_calls_go_through_the_proxy(
+    command: Command, secure_api: str, over_tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs, single calls and uploads go through the proxy that HTTPS_PROXY names, over TLS too, with its password."""
+    proxy = ConnectProxy(user="user:p@ss")
+    with proxy.serving(server_context() if over_tls else None) as address:
+        monkeypatch.setenv("HTTPS_PROXY", f"{'https' if over_tls else 'http'}://user:p%40ss@{address}")
+        done = command(secure_api)
+    assert done.status == 0 or "not in the project" in told(done) or "rejected" in told(done), told(done)
+    assert set(proxy.asked) == {secure_api.removeprefix("https://")}
+    assert not any(b"Bearer" in head for head in proxy.heads)
+
+
+def test_a_run_of_many_jobs_goes_through_the_proxy(
+    call: Call, secure_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections through a proxy are kept like any others."""
+    (tmp_path / "ids.txt").write_text("".join(f"file-{number}\n" for number in range(300)))
+    proxy = ConnectProxy()
+    with proxy.serving() as address:
+        monkeypatch.setenv("all_proxy", address)  # without a scheme, as curl takes it
+        done = call(secure_api, *COMMANDS["run"], "--files-per-job", "5")
+    assert done.status == 0, done.err
+    assert len((tmp_path / "run" / "results.jsonl").read_text().splitlines()) == 300
+    assert len(proxy.asked) <= 20
+
+
+@pytest.mark.parametrize("excluded", ["127.0.0.0/8", "127.0.0.1", "*", "fe80::/10,[::1],127.0.0.1", "10.0.0.0/8 127.*"])
+def test_no_proxy_counts_for_all_calls(
+    command: Command, secure_api: str, excluded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host in NO_PROXY is reached without a proxy, even where the variable names one that can't be used."""
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", excluded)
+    done = command(secure_api)
+    assert done.status in (0, 1, 2), told(done)
+    assert "PROXY" not in told(done)
+
+
+@pytest.mark.parametrize("url", ["socks5h://127.0.0.1:9", "socks5://127.0.0.1:9", "http://127.0.0.1:port", "ftp://p:1"])
+def test_an_unusable_proxy_is_2_with_the_name_of_its_variable(
+    command: Command, secure_api: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A SOCKS proxy, or a port that is no number: a person changes the variable, and nothing was sent."""
+    for variable in ("HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(variable, url)
+        done = command(secure_api)
+        assert done.status == 2, told(done)
+        assert variable in told(done)
+        assert "hint: " in told(done)
+        monkeypatch.delenv(variable)
+
+
+@pytest.mark.parametrize("status", [403, 407])
+def test_a_proxy_that_refuses_is_for_a_person(
+    command: Command, secure_api: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """403 and 407 don't pass by themselves: 77, with the proxy's address and without its password."""
+    proxy = ConnectProxy(status=status) if status == 403 else ConnectProxy(user="user:right")
+    with proxy.serving() as address:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:wr0ng@{address}")
+        done = command(secure_api)
+    assert done.status == 77, told(done)
+    assert address in told(done)
+    assert str(status) in told(done)
+    assert "HTTPS_PROXY" in told(done)
+    assert "wr0ng" not in told(done)
+
+
+def test_a_dead_proxy_is_named(command: Command, secure_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """75, and the message has host and port of the proxy, and never its password."""
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cr3t-pass@{address}")
+    done = command(secure_api)
+    assert done.status == 75, told(done)
+    assert address in told(done)
+    assert "HTTPS_PROXY" in told(done)
+    assert "s3cr3t-pass" not in told(done)
+
+
+def test_a_proxy_that_fails_before_the_tunnel_stands_makes_no_create_ambiguous(
+    call: Call, secure_api: str, api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the request had left: the same create goes out later, and nothing has to be looked for."""
+    before = asked(api)["creates_accepted"]
+    with ConnectProxy(status=503).serving() as address:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
+        assert call(secure_api, *COMMANDS["run"]).status == 75
+    monkeypatch.delenv("HTTPS_PROXY")
+    journal = (tmp_path / "run" / "journal.jsonl").read_text()
+    assert '"ambiguous":true' not in journal.replace(" ", "")
+    assert call(secure_api, *COMMANDS["run"]).status == 0
+    assert asked(api)["creates_accepted"] == before + 1
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_an_authority_of_the_environment_is_trusted(
+    command: Command, secure_api: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of authorities, or a folder of them, counts for all calls."""
+    if variable == "SSL_CERT_DIR":
+        monkeypatch.delenv("SSL_CERT_FILE")
+        folder = tmp_path / "authorities"
+        folder.mkdir()
+        pem = (tmp_path / "authority.pem").read_text()
+        name = hash_of_authority(tmp_path / "authority.pem")
+        (folder / f"{name}.0").write_text(pem)
+        monkeypatch.setenv("SSL_CERT_DIR", str(folder))
+    assert command(secure_api).status in (0, 1, 2)
+
+
+def hash_of_authority(path: Path) -> str:
+    """The name under which OpenSSL looks for an authority in a folder."""
+    import subprocess
+
+    words = ["openssl", "x509", "-hash", "-noout", "-in", str(path)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("case", ["another authority", "another host", "expired"])
+def test_an_untrusted_certificate_is_for_a_person(
+    command: Command, api: str, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It doesn't pass by itself: 77, and the hint names SSL_CERT_FILE."""
+    context = server_context("elsewhere.test" if case == "another host" else "127.0.0.1")
+    if case == "another authority":
+        monkeypatch.setenv("SSL_CERT_FILE", write_authority(tmp_path / "other.pem", trustme.CA()))
+    if case == "expired":
+        context = expired_context()
+    with tls_front(api, context) as base_url:
+        done = command(base_url)
+    assert done.status == 77, told(done)
+    assert "certificate is not trusted" in told(done)
+    hints = [line for line in told(done).splitlines() if line.lstrip().startswith(("hint:", "→", "fix"))]
+    assert "SSL_CERT_FILE" in "".join(hints), told(done)
+
+
+def expired_context() -> ssl.SSLContext:
+    import datetime
+
+    from tests.support.networking import AUTHORITY
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ended = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    AUTHORITY.issue_cert("127.0.0.1", not_after=ended).configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("what", ["missing", "a folder", "no certificate", "empty", "unreadable path"])
+def test_an_unusable_certificate_file_is_2_with_its_variable(
+    command: Command, secure_api: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing, a folder, no certificate: a person changes SSL_CERT_FILE, and nothing was sent."""
+    place = tmp_path / "certificates.pem"
+    if what == "a folder":
+        place.mkdir()
+    elif what == "no certificate":
+        place.write_text("no certificate")
+    elif what == "empty":
+        place.write_text("")
+    elif what == "unreadable path":
+        place = tmp_path / "c.toml" / "certificates.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(place))
+    done = command(secure_api)
+    assert done.status == 2, told(done)
+    assert "SSL_CERT_FILE" in told(done)
+    assert str(place) in told(done)
+
+
+@pytest.mark.parametrize(("variable", "name"), [("SSLKEYLOGFILE", "absent/keys.log"), ("SSL_CERT_DIR", "absent")])
+def test_other_variables_of_tls_are_2_with_their_name(
+    command: Command, secure_api: str, variable: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key log in a folder that isn't there, a folder of authorities that isn't there."""
+    if variable == "SSL_CERT_DIR":
+        monkeypatch.delenv("SSL_CERT_FILE")
+    monkeypatch.setenv(variable, str(tmp_path / name))
+    done = command(secure_api)
+    assert done.status == 2, told(done)
+    assert variable in told(done)
+    assert str(tmp_path / name) in told(done)
+
+
+def test_variables_of_tls_mean_nothing_for_plain_http(
+    command: Command, api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server on this machine, without TLS, needs neither certificates nor a proxy."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent"))
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "absent" / "log"))
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
+    assert command(api).status in (0, 1, 2)
+
+
+# --- Addresses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "ex..ample.com",
+        "a" * 64 + ".com",
+        "\u00ad",
+        "ex\u00adample.com",
+        "256.1.1.1",
+        "exa%6dple.com",
+        "a.com:0",
+        ".com",
+    ],
+)
+def test_an_address_that_cannot_be_asked_for_is_2(command: Command, host: str) -> None:
+    """Before anything is resolved or sent."""
+    done = command(f"https://{host}")
+    assert done.status == 2, told(done)
+    assert "base_url" in told(done)
+
+
+@pytest.mark.parametrize("end", ["/api/v1", "/api/v1/", "/api", "/api/v2"])
+def test_a_base_url_that_ends_like_the_paths_is_told(command: Command, api: str, end: str) -> None:
+    """404 from everywhere, and the hint says which part of base_url is too much."""
+    done = command(api + end)
+    assert done.status == 77, told(done)
+    assert f"leave {end.rstrip('/')} out of api.base_url" in told(done)
+
+
+def test_the_hint_about_paths_is_also_in_json(call: Call, api: str) -> None:
+    """Programs get it, too."""
+    done = call(f"{api}/api/v1", *COMMANDS["check"], "--json")
+    assert "leave /api/v1 out of api.base_url" in json.dumps(json.loads(done.out))

@@ -1,0 +1,143 @@
+"""Real things between a command and its server, on 127.0.0.1: a proxy that makes tunnels, and a server that speaks TLS
+before one that doesn't."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import trustme
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+AUTHORITY = trustme.CA()
+
+
+def write_authority(path: Path, authority: trustme.CA = AUTHORITY) -> str:
+    """Writes the certificate of an authority; returns the path."""
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+def server_context(host: str = "127.0.0.1") -> ssl.SSLContext:
+    """The context of a server whose certificate `AUTHORITY` has signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert(host).configure_cert(context)
+    return context
+
+
+@contextmanager
+def listening(talk: Talk, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[int]:
+    """Serves in a thread of its own; gives the port."""
+    loop = asyncio.new_event_loop()
+    ports: list[int] = []
+    ready = threading.Event()
+    stop = asyncio.Event()
+
+    async def talk_quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(talk_quietly, host, 0, ssl=context, limit=1 << 20)
+        ports.append(server.sockets[0].getsockname()[1])
+        ready.set()
+        await stop.wait()
+        server.close()
+        talks = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in talks:
+            each.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield ports[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while block := await reader.read(65536):
+        writer.write(block)
+        await writer.drain()
+
+
+async def connect_both(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int) -> None:
+    """Carries bytes both ways until either side ends."""
+    their_reader, their_writer = await asyncio.open_connection(host, port)
+    ways = [asyncio.ensure_future(pump(reader, their_writer)), asyncio.ensure_future(pump(their_reader, writer))]
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        their_writer.transport.abort()
+
+
+@contextmanager
+def tls_front(base_url: str, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """HTTPS before a server that speaks HTTP; gives the base URL."""
+    port_behind = urlsplit(base_url).port
+    assert port_behind is not None
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await connect_both(reader, writer, "127.0.0.1", port_behind)
+
+    with listening(talk, context or server_context()) as port:
+        yield f"https://127.0.0.1:{port}"
+
+
+class ConnectProxy:
+    """A proxy that makes tunnels to this machine, whatever host is asked for.
+
+    Args:
+        user: "user:password" that a client has to give, else it is answered 407.
+        status: what it answers to everything, if not 200.
+
+    Attributes:
+        asked: the addresses for which tunnels were asked.
+    """
+
+    def __init__(self, user: str | None = None, status: int = 200) -> None:
+        self._login = None if user is None else b"Basic " + b64encode(user.encode())
+        self._status = status
+        self.asked: list[str] = []
+        self.heads: list[bytes] = []
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.heads.append(head)
+        method, address, _ = head.split(b" ", 2)
+        self.asked.append(address.decode())
+        if method != b"CONNECT":
+            writer.write(b"HTTP/1.1 405 Method Not Allowed\r\n\r\n")
+        elif self._login is not None and b"Proxy-Authorization: " + self._login not in head:
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        elif self._status != 200:
+            writer.write(b"HTTP/1.1 %d Said So\r\nContent-Length: 0\r\n\r\n" % self._status)
+        else:
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            await writer.drain()
+            await connect_both(reader, writer, "127.0.0.1", int(address.rpartition(b":")[2]))
+        await writer.drain()
+
+    @contextmanager
+    def serving(self, context: ssl.SSLContext | None = None) -> Iterator[str]:
+        """Gives host and port."""
+        with listening(self.talk, context) as port:
+            yield f"127.0.0.1:{port}"

@@ -1,0 +1,136 @@
+"""Which proxy is used, read from the environment."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+import pytest
+
+from classify_batch.errors import SettingsError
+from classify_batch.llamacloud.proxies import choose_proxy, needs_no_proxy, read_proxy
+
+HOST = "api.cloud.llamaindex.ai"
+
+
+def address_of(environ: dict[str, str], host: str = HOST, port: int = 443) -> str | None:
+    proxy = choose_proxy(host, port, environ)
+    return None if proxy is None else proxy.address
+
+
+def test_the_variables_count_in_the_order_that_curl_has() -> None:
+    """HTTPS_PROXY before ALL_PROXY, lower case before upper case; HTTP_PROXY and empty ones don't count."""
+    assert address_of({}) is None
+    assert address_of({"HTTP_PROXY": "http://a:1", "HTTPS_PROXY": "", "all_proxy": " "}) is None
+    environ = {"ALL_PROXY": "http://d:4"}
+    for name, url in (("all_proxy", "http://c:3"), ("HTTPS_PROXY", "http://b:2"), ("https_proxy", "http://a:1")):
+        assert address_of(environ) != (address := url.removeprefix("http://"))
+        environ[name] = url
+        assert address_of(environ) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "scheme"),
+    [
+        ("http://proxy.example.com:3128", "proxy.example.com:3128", "http"),
+        ("proxy.example.com:3128", "proxy.example.com:3128", "http"),
+        ("user:pass@proxy:3128/", "proxy:3128", "http"),
+        ("http://proxy", "proxy:80", "http"),
+        ("HTTPS://proxy", "proxy:443", "https"),
+        ("http://[::1]:8080", "[::1]:8080", "http"),
+    ],
+)
+def test_a_proxy_is_read_from_its_url(url: str, address: str, scheme: str) -> None:
+    """With or without scheme, user and port."""
+    proxy = read_proxy(url, "HTTPS_PROXY")
+    assert (proxy.address, proxy.scheme) == (address, scheme)
+
+
+def test_user_and_password_are_sent_decoded_and_shown_nowhere() -> None:
+    """They stand in the URL as %XX, and go out as they are."""
+    proxy = read_proxy("http://us%40er:p%3Ass%C3%A9@proxy:1", "HTTPS_PROXY")
+    assert proxy.authorization == b"Basic " + b64encode("us@er:p:ssé".encode())
+    assert "Basic" not in repr(proxy)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:s3cret@proxy:abc",
+        "http://user:s3cret@proxy:99999",
+        "http://user:s3cret@proxy:0",
+        "http://user:s3cret@",
+        "http://user:s3cret@ex..ample.com:1",
+        "http://user:s3cret@256.1.1.1:1",
+        "http://user:12/s3cret@proxy:1",
+        "http://user:12#s3cret@proxy:1",
+        "http://user:12?s3cret@proxy:1",
+        "http://[::1:80",
+        "socks5://user:s3cret@proxy:1",
+        "socks5h://proxy:1",
+        "socks4://proxy:1",
+        "ftp://proxy:1",
+    ],
+)
+def test_an_unusable_proxy_is_an_error_that_names_its_variable(url: str) -> None:
+    """A wrong port, host or scheme: status 2 with the variable's name, and never the password."""
+    for variable in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        with pytest.raises(SettingsError, match=variable) as caught:
+            choose_proxy(HOST, 443, {variable: url})
+        assert "s3cret" not in str(caught.value) + caught.value.hint
+        assert caught.value.hint
+        assert choose_proxy(HOST, 443, {variable: url, "NO_PROXY": HOST}) is None
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "host"),
+    [
+        ("*", HOST),
+        (HOST, HOST),
+        (HOST.upper(), HOST),
+        ("llamaindex.ai", HOST),
+        (".llamaindex.ai", HOST),
+        ("*.llamaindex.ai", HOST),
+        ("a.test, .llamaindex.ai ,b.test", HOST),
+        ("a.test .llamaindex.ai", HOST),
+        (f"{HOST}:443", HOST),
+        (f"https://{HOST}", HOST),
+        (HOST, f"{HOST}."),
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.0/8", "127.0.0.1"),
+        ("10.1.2.3/8", "10.200.0.1"),
+        ("10.*", "10.200.0.1"),
+        ("10.0.0.0/8", "::ffff:10.1.1.1"),
+        ("::1", "::1"),
+        ("[::1]", "::1"),
+        ("[::1]:443", "::1"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("fe80::/10", "fe80::1"),
+        ("localhost,127.0.0.1,[::1],fe80::/10", "fe80::1"),
+    ],
+)
+def test_no_proxy_names_hosts_addresses_and_networks(no_proxy: str, host: str) -> None:
+    """Hosts with all below them, IPv6 with and without brackets, networks, and ports."""
+    assert needs_no_proxy(host, 443, no_proxy)
+    for name in ("no_proxy", "NO_PROXY"):
+        assert choose_proxy(host, 443, {"ALL_PROXY": "socks5h://127.0.0.1:1", name: no_proxy}) is None
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "host"),
+    [
+        ("", HOST),
+        (",, ,", HOST),
+        ("index.ai", HOST),
+        ("api", HOST),
+        (f"{HOST}:444", HOST),
+        ("[::1]:444", "::1"),
+        ("10.0.0.0/8", "11.0.0.1"),
+        ("10.0.0.0/8", HOST),
+        ("fe80::/10", "::1"),
+        ("10.0.0.0/99", "10.0.0.1"),
+        (".", HOST),
+    ],
+)
+def test_no_proxy_names_nothing_else(no_proxy: str, host: str) -> None:
+    """Neither a part of a name, nor another port or network."""
+    assert not needs_no_proxy(host, 443, no_proxy)
