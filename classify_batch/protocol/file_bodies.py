@@ -22,6 +22,11 @@ class _FileIdsPage(msgspec.Struct):
     next_page_token: Any = None
 
 
+class _ObjectsPage(msgspec.Struct):
+    items: list[dict[str, Any]]
+    next_page_token: Any = None
+
+
 class StoredFile(msgspec.Struct, frozen=True):
     """A file as the API describes it; fields that a server may leave out are None."""
 
@@ -44,6 +49,7 @@ class _StoredPage(msgspec.Struct):
 
 
 _FILES = Shape(_FileIdsPage)
+_OBJECTS = Shape(_ObjectsPage)
 _STORED = Shape(StoredFile)
 _STORED_PAGE = Shape(_StoredPage)
 
@@ -68,3 +74,9 @@ def read_file_ids_page(data: bytes) -> tuple[list[str], str | None]:
     """The file IDs of a page and the token of the next. Raises ValueError for a body of another shape."""
     page = _FILES.read(data)
     return [file.id for file in page.items], text_or_none(page.next_page_token) or None
+
+
+def read_file_objects_page(data: bytes) -> tuple[list[dict[str, Any]], str | None]:
+    """The files of a page, whole, and the token of the next. Raises ValueError for a body of another shape."""
+    page = _OBJECTS.read(data)
+    return page.items, text_or_none(page.next_page_token) or None

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from classify_batch.rundir.plan import PlanSummary
     from classify_batch.settings import Settings
 
-FORMAT = 3
+FORMAT = 4
 """What this version reads. 2 is written where whoever knows 1 only would go wrong: where outcomes were reused, which it
 would cut off, and where there are second looks, which it would take for first ones. 3 is written for v1: one line of
-its journal may name several jobs for one attempt, which whoever knows 2 only would forget."""
+its journal may name several jobs for one attempt, which whoever knows 2 only would forget. 4 is written where a file
+carries more than one object, of which whoever knows 3 only would write the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class RunFile:
         identity: what a command must share with the run to go on with it.
         files: distinct file IDs; duplicates: repeated ones that were left out.
         reused: what was taken over from earlier runs; None where nothing was.
+        inputs: how each text among the inputs was read; None: a version planned the run that didn't write it down.
     """
 
     format: int
@@ -69,6 +71,7 @@ class RunFile:
     chunks: int
     plan_sha256: str
     reused: Reused | None = None
+    inputs: list[dict[str, Any]] | None = None
 
     @property
     def reused_files(self) -> int:
@@ -82,7 +85,7 @@ class RunFile:
 
 
 _KINDS = {"int": int, "str": str, "dict[str, Any]": dict, "dict[str, int]": dict, "list[dict[str, Any]]": list}
-_TYPES = {field.name: _KINDS[str(field.type)] for field in fields(RunFile) if field.name != "reused"}
+_TYPES = {field.name: _KINDS[str(field.type)] for field in fields(RunFile) if field.name not in ("reused", "inputs")}
 _REUSED_TYPES = {field.name: _KINDS[str(field.type)] for field in fields(Reused)}
 
 
@@ -104,6 +107,9 @@ def parse_run_file(data: bytes, where: str) -> RunFile:
             hint="go on with the version of classify-batch that began the run, or a newer one",
         )
     told = _values_of_types(values, _TYPES, where)
+    inputs = values.get("inputs")
+    if isinstance(inputs, list) and all(isinstance(each, dict) for each in inputs):
+        told["inputs"] = inputs
     reused = values.get("reused")
     if reused is None:
         return RunFile(**told)
@@ -146,10 +152,11 @@ async def write_run_file(
     duplicates: int,
     clock: Clock,
     reused: Reused | None = None,
+    inputs: list[dict[str, Any]] | None = None,
 ) -> tuple[RunFile, str]:
     """Makes the run be. Returns it with the SHA-256 of its file."""
     run = RunFile(
-        format=lowest_format_for(settings, reused),
+        format=lowest_format_for(settings, reused, carries_lists=plan.carries_lists),
         run_id=str(uuid.uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings.to_stored(),
@@ -159,6 +166,7 @@ async def write_run_file(
         chunks=plan.chunks,
         plan_sha256=plan.sha256,
         reused=reused,
+        inputs=inputs,
     )
     told = {name: value for name, value in asdict(run).items() if value is not None}
     text = json.dumps(told, indent=2, ensure_ascii=False)
@@ -167,10 +175,12 @@ async def write_run_file(
     return run, hashlib.sha256(data).hexdigest()
 
 
-def lowest_format_for(settings: Settings, reused: Reused | None) -> int:
+def lowest_format_for(settings: Settings, reused: Reused | None, *, carries_lists: bool) -> int:
     """The lowest that no older version would misread."""
-    if not settings.api.capabilities.idempotent_creates:
+    if carries_lists:
         return FORMAT
+    if not settings.api.capabilities.idempotent_creates:
+        return 3
     return 1 if reused is None and settings.escalation is None else 2
 
 

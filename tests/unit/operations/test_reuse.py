@@ -22,7 +22,12 @@ from classify_batch.errors import DamagedError
 from classify_batch.file_keys import file_key
 from classify_batch.lifecycle import Ended, Finished, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Segment, to_ranges
-from classify_batch.operations.reuse.copied_lines import copy_lines, rename_file_in_line
+from classify_batch.operations.reuse.copied_lines import (
+    add_carried,
+    copy_lines,
+    rename_file_in_line,
+    strip_carried,
+)
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
 from classify_batch.operations.reuse.earlier_runs import Reuse, find_earlier_runs
 from classify_batch.operations.reuse.outcome_answers import (
@@ -431,7 +436,7 @@ IDENTITY = {"api_version": "v1", "base_url": "https://a", "project_id": "p", "mo
         ({"parsing_configuration": {"lang": "en"}}, ["parsing configuration"]),
         ({"parsing_configuration": {"target_pages": [0]}}, ["parsing configuration"]),
         ({"escalation": {"unmatched": True}}, ["second look"]),
-        ({"carry": ["name"]}, ["carried columns"]),
+        ({"carry": ["name"]}, []),
     ],
 )
 def test_runs_that_ask_the_same_fit_each_other(theirs: dict[str, object], differing: list[str]) -> None:
@@ -614,3 +619,33 @@ def test_a_plan_without_known_files_is_a_plain_plan() -> None:
         assert "reused" not in json.loads(plain.files["run.json"])
 
     anyio.run(main)
+
+
+@given(
+    carried=st.recursive(
+        st.none()
+        | st.integers()
+        | st.text(max_size=5)
+        | st.sampled_from(['"carried":', ',"reused_from":"x"}', "\ud800"]),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["a", "carried", "reused_from", "chunk"]), inner, max_size=3)
+        ),
+        max_leaves=6,
+    ).filter(lambda value: isinstance(value, dict | list)),
+    reused_from=st.sampled_from([None, "run-1"]),
+)
+def test_what_is_carried_is_exchanged_and_nothing_else(carried: Any, reused_from: str | None) -> None:
+    """Whatever stands in it, and whether the line was copied before; as a version wrote it or as this one does."""
+    answered = {"file_id": "a", "outcome": "classified", "reasoning": ',"carried":{"x":1}', "chunk": 1}
+    last = {} if reused_from is None else {"reused_from": reused_from}
+    for values in (answered | {"carried": carried} | last, answered | last | {"carried": carried}, answered | last):
+        stripped = strip_carried(encode_line(values)[:-1])
+        assert json.loads(stripped) == answered | last
+        again = add_carried(stripped + b"\n" + stripped + b"\n", [json.dumps(carried), '{"b":1}'])
+        lines = again.split(b"\n")
+        assert [json.loads(line) for line in lines[:2]] == [
+            answered | last | {"carried": json.loads(json.dumps(carried))},
+            answered | last | {"carried": {"b": 1}},
+        ]
+        assert lines[2:] == [b""]
