@@ -58,6 +58,7 @@ def keys_of(
         "started_at": started_at,
         "stopped_at": stopped_at,
         "files": run.files,
+        "duplicates": run.duplicates,
         "reused": run.reused_files,
         "counts": counts_of(totals.outcomes),
         "types": dict(totals.types.most_common()),
