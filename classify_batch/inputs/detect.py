@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from classify_batch.errors import SourceError
@@ -40,12 +40,10 @@ class Detected:
     Attributes:
         reading: with a format, and for a table with its delimiter.
         lines_before: how many lines stand before a table's header.
-        strict: whether lines are looked at for what is no file ID, since nobody said that they are lines.
     """
 
     reading: Reading
     lines_before: int = 0
-    strict: bool = False
 
 
 def is_enough(head: bytes) -> bool:
@@ -71,10 +69,10 @@ def detect(head: bytes, name: str, asked: Reading, carry: Sequence[str] = ()) ->
     if asked.format is Format.LINES and carry:
         raise _no_columns_error(name, carry)
     if asked.format in (Format.LINES, Format.JSONL, Format.JSON) or not lines:
-        return Detected(_with_format(asked, asked.format or Format.LINES))
+        return Detected(replace(asked, format=asked.format or Format.LINES))
     number, line = next(_candidates(lines, asked), (0, ""))
     if not number and asked.format is None and _suffix(name) not in _TABLE_SUFFIXES:
-        return Detected(_with_format(asked, Format.LINES), strict=True)  # comments only, as far as can be seen
+        return Detected(_as_strict_lines(asked))  # comments only, as far as can be seen
     number, line = (number, line) if number else lines[0]
     if asked.format is None:
         if _JSON_OBJECT.match(line):
@@ -108,7 +106,7 @@ def _detect_table(number: int, line: str, name: str, asked: Reading, carry: Sequ
         )
     if carry:
         raise _no_columns_error(name, carry)
-    return Detected(_with_format(asked, Format.LINES), strict=True)
+    return Detected(_as_strict_lines(asked))
 
 
 def _no_columns_error(name: str, carry: Sequence[str]) -> SourceError:
@@ -158,6 +156,10 @@ def _suffix(name: str) -> str:
     """The suffix that tells the format: that of `ids.csv.gz` is `.csv`."""
     path = PurePath(name)
     return (path.with_suffix("") if path.suffix.lower() in _PACKED_SUFFIXES else path).suffix.lower()
+
+
+def _as_strict_lines(asked: Reading) -> Reading:
+    return Reading(Format.LINES, None, asked.column, strict=True)
 
 
 def _with_format(asked: Reading, found: Format) -> Reading:

@@ -27,7 +27,7 @@ async def to_utf8(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[byte
     """
     async with closing(blocks) as stream:
         peeked = Peeked(stream)
-        encoding = find_encoding(await peeked.peek(lambda held: len(held) >= _BYTES_THAT_TELL or held[-1:] == b"\n"))
+        encoding = find_encoding(await peeked.peek(_is_enough))
         if encoding is None:
             async for block in peeked:
                 yield block
@@ -40,6 +40,12 @@ async def to_utf8(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[byte
         except UnicodeError as error:
             reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
             raise SourceError(f"{name} is not {encoding}: {reason}", hint="save the file as UTF-8") from None
+
+
+def _is_enough(head: bytes) -> bool:
+    """Whether the encoding can be told: after a short line in UTF-8, too, since a pipe may give no more for a while."""
+    is_line = len(head) > 1 and head.endswith(b"\n") and head[0] not in b"\0\xfe\xff" and b"\0" not in head
+    return is_line or len(head) >= _BYTES_THAT_TELL
 
 
 def find_encoding(head: bytes) -> str | None:

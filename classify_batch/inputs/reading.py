@@ -39,11 +39,14 @@ class Reading:
         format: None: its content tells.
         delimiter: what stands between the columns of a table; None: its header tells.
         column: of the file IDs; None: "file_id".
+        strict: of lines that nobody called lines: quotes around a value are taken off, and what looks like a row of a
+            table, JSON or a web page is an error.
     """
 
     format: Format | None = None
     delimiter: str | None = None
     column: str | None = None
+    strict: bool = False
 
     @property
     def id_column(self) -> str:
@@ -55,19 +58,22 @@ class Reading:
         if self.format is not None and self.format is not other.format:
             return replace(self, column=self.column if self.column is not None else other.column)
         pairs = ((getattr(self, name), getattr(other, name)) for name in ("format", "delimiter", "column"))
-        return Reading(*(other_value if value is None else value for value, other_value in pairs))
+        told, delimiter, column = (theirs if ours is None else ours for ours, theirs in pairs)
+        return Reading(told, delimiter, column, self.format is None and other.strict)
 
-    def to_stored(self) -> dict[str, str]:
+    def to_stored(self) -> dict[str, Any]:
         """What run.json keeps of it."""
         told = {"format": self.format, "delimiter": self.delimiter, "column": self.column}
-        return {name: str(value) for name, value in told.items() if value is not None}
+        stored: dict[str, Any] = {name: str(value) for name, value in told.items() if value is not None}
+        return stored | ({"strict": True} if self.strict else {})
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> Self:
         """Reads what run.json keeps; what a newer version may have added, or written otherwise, is left out."""
         known = {name: value for name in ("delimiter", "column") if isinstance(value := stored.get(name), str)}
         written = stored.get("format")
-        return cls(Format(written) if written in list(Format) else None, **known)
+        read_as = Format(written) if written in list(Format) else None
+        return cls(read_as, **known, strict=stored.get("strict") is True)
 
 
 def parse_reading(input_format: str | None, delimiter: str | None, column: str | None) -> Reading:
@@ -96,7 +102,7 @@ class NamedReading(NamedTuple):
     name: str
     reading: Reading
 
-    def to_stored(self) -> dict[str, str]:
+    def to_stored(self) -> dict[str, Any]:
         """An item of `inputs` in run.json."""
         return {"source": self.name, **self.reading.to_stored()}
 

@@ -56,4 +56,4 @@ def _read_format(blocks: AsyncIterator[bytes], detected: Detected, reader: Objec
         case Format.JSON:
             return read_json_array(blocks, replace(reader, unit="item", bare=True))
         case _:
-            return read_plain_lines(blocks, reader.name, reader.took_fault, strict=detected.strict)
+            return read_plain_lines(blocks, reader.name, reader.took_fault, strict=reading.strict)

@@ -279,6 +279,7 @@ class ProgressCallback:
         self._failed = False
 
     async def call(self, progress: Progress) -> None:
+        """Calls it, and awaits what it returns, if that can be awaited."""
         try:
             returned = self._on_progress(progress)
             if inspect.isawaitable(returned):

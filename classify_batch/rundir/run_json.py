@@ -207,10 +207,10 @@ def refuse_other_run(run: RunFile, identity: Mapping[str, Any], where: str) -> N
         if (value := identity.get(name)) != ours.get(name)
     ]
     if differences:
-        raise RunDirectoryError(
-            f"{where} holds another run:\n  " + "\n  ".join(differences),
-            hint="give the settings that the run was begun with, or name a new run directory",
-        )
+        hint = "give the settings that the run was begun with, or name a new run directory"
+        if identity.get("carry") != ours.get("carry"):
+            hint += f"; there, `--reuse {where}` pays nothing again for other carried columns"
+        raise RunDirectoryError(f"{where} holds another run:\n  " + "\n  ".join(differences), hint=hint)
 
 
 def identity_of_run(run: RunFile) -> Mapping[str, Any]:

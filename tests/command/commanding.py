@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -110,10 +110,17 @@ def on_a_terminal(*words: str, stderr: bool = False, width: int = WIDTH) -> str:
 # --- Servers ----------------------------------------------------------------------------------------------------------
 
 
-def command(*words: object) -> subprocess.CompletedProcess[str]:
+def command(*words: object, cwd: Path | None = None, stdin: BinaryIO | None = None) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own, to its end."""
     return subprocess.run(
-        [*COMMAND, *map(str, words)], capture_output=True, text=True, check=False, timeout=120, env=environment()
+        [*COMMAND, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment(),
+        cwd=cwd,
+        stdin=stdin,
     )
 
 

@@ -124,7 +124,9 @@ def test_columns_that_are_carried_later_cost_nothing(place: Place, server: str) 
     has its own columns, and a repeated ID all of them."""
 
     before = requests_at(server)
-    rows = [{"file_id": each, "path": f"in/{each}", "n": [number]} for number, each in enumerate(MONDAY)]
+    rows: list[dict[str, Any]] = [
+        {"file_id": each, "path": f"in/{each}", "n": [number]} for number, each in enumerate(MONDAY)
+    ]
     rows += [{"file_id": MONDAY[3], "path": "ü/again", "n": None}]
     (place.folder / "named.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     named = ["run", "c.toml", "--input", "named.jsonl", "--run-dir", "runs/named", "--carry", "path", "--carry", "n"]

@@ -229,7 +229,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_in_run_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     """It stops as the command does, within 4 s, and raises KeyboardInterrupt; the same call goes on."""
     (tmp_path / "script.py").write_text(INTERRUPTED)
-    words = [sys.executable, tmp_path / "script.py", tmp_path / "run"]
+    words = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "run")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"

@@ -165,6 +165,12 @@ async def test_a_run_keeps_the_reading_it_was_planned_with(tmp_path: Path) -> No
     path.write_text("id;x\na;1\n")
     stored = [{"source": str(path), "format": "csv", "delimiter": ";", "column": "id", "later": 1}]
     assert await read(path, planned=PlannedReadings(stored)) == ["a"]
+    found: list[NamedReading] = []
+    quoted = tmp_path / "quoted"
+    quoted.write_text('"a"\n')
+    assert await read(quoted, took_reading=found.append) == ["a"]
+    assert await read(quoted, planned=PlannedReadings([each.to_stored() for each in found])) == ["a"]
+    assert await read(quoted, planned=PlannedReadings([]), reading=Reading(Format.LINES)) == ['"a"']
     asked = Reading(Format.CSV, column="x")
     assert await read(path, planned=PlannedReadings(stored), reading=asked) == ["1"]
     assert await read(path, planned=lines, reading=asked) == ["1"]
