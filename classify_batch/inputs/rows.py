@@ -19,6 +19,9 @@ CARRIED_BYTES_MAX = 1 << 14
 
 _TAB = "\t"
 
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+"""json.dumps would make an encoder for each of tens of millions of rows."""
+
 
 class Line(NamedTuple):
     """What a line, or an item, of the input says of a file: its ID, and what is to be carried."""
@@ -47,7 +50,7 @@ class _UnfitError(ValueError):
 
 def _to_row(file_id: str, carried: Mapping[str, Any]) -> str:
     try:
-        told = json.dumps(carried, separators=(",", ":"), allow_nan=False)
+        told = _encode(carried)
     except ValueError:
         raise _UnfitError(
             f"file ID {file_id} carries a number that JSON doesn't have (NaN or Infinity)", "write null in its place"
