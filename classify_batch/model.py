@@ -90,6 +90,10 @@ class AttemptKey(NamedTuple):
     attempt: int
 
 
+Carried = dict[str, object] | list[dict[str, object]]
+"""What the input says of a file, by column; of a file that comes in it more than once, each time, in their order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One intent to have a part classified.
@@ -107,7 +111,7 @@ class Attempt:
         ambiguous: whether one of its calls may have been accepted, and nothing has proven that it was not.
         credits: the most that it can cost.
         first_answers: of a second look: what the first one said of each file.
-        carried: by file ID, the columns of the input that are told beside its outcome.
+        carried: by file ID, the columns of the input that are written beside its outcome.
     """
 
     key: AttemptKey
@@ -118,7 +122,7 @@ class Attempt:
     waits_since_s: float = 0.0
     credits: float = 0.0
     first_answers: Mapping[str, FirstAnswer] = field(default_factory=dict)
-    carried: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    carried: Mapping[str, Carried] = field(default_factory=dict)
     server_s: float | None = None
     intended_s: float | None = None
     ambiguous: bool = False

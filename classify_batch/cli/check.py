@@ -9,23 +9,24 @@ import click
 
 from classify_batch.cli.options import (
     carry_option,
-    column_option,
     config_argument,
     group_by_section,
     input_option,
     json_option,
+    reading_options,
     settings_options,
+    take_reading,
 )
 
 
 @click.command("check")
 @config_argument
 @input_option
-@column_option
+@reading_options
 @carry_option
 @json_option
 @settings_options
-def check_command(config: Path, source: str, column: str | None, as_json: bool, **options: Any) -> int:
+def check_command(config: Path, sources: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Find out what will go wrong with a run, before a credit is spent.
 
     Checks the settings, the input, the key and the files in the project; estimates the run's size, time and cost.
@@ -41,6 +42,7 @@ def check_command(config: Path, source: str, column: str | None, as_json: bool, 
     from classify_batch.cli.interruption import run_until_signal
     from classify_batch.cli.rendering.outputs import printing_result
     from classify_batch.errors import SettingsError
+    from classify_batch.inputs.open import make_sources
     from classify_batch.operations.check.check_input import check_input, check_run
     from classify_batch.operations.check.report import format_report, summarize_report
     from classify_batch.settings import Settings
@@ -48,13 +50,14 @@ def check_command(config: Path, source: str, column: str | None, as_json: bool, 
     def print_lookups(looked_up: int, files: int) -> None:
         click.echo(f"looked up {looked_up:,} of {files:,} files …", err=True)
 
+    source, reading = make_sources(sources), take_reading(options)
     given = group_by_section(options)
     try:
         settings = Settings.load(config, **given)
     except SettingsError as error:
-        check = partial(check_input, error, source, column=column, carry=given.get("plan", {}).get("carry", ()))
+        check = partial(check_input, error, source, reading=reading, carry=given.get("plan", {}).get("carry", ()))
     else:
-        check = partial(check_run, settings, source, column=column, on_progress=print_lookups)
+        check = partial(check_run, settings, source, reading=reading, on_progress=print_lookups)
     report = run_until_signal(check)
     with printing_result(report.exit_status):
         click.echo(json.dumps(summarize_report(report)) if as_json else "\n".join(format_report(report)))

@@ -12,6 +12,7 @@ import click
 
 from classify_batch.cli import signals
 from classify_batch.cli.rendering import outputs
+from classify_batch.cli.subcommands import CommandGroup
 from classify_batch.errors import EXIT_STATUS_MEANINGS, ClassifyBatchError, ExitStatus
 
 COMMANDS = (
@@ -37,7 +38,7 @@ EPILOG = "\b\nExit statuses:\n" + "\n".join(
 )
 
 
-class LazyCommands(click.Group):
+class LazyCommands(CommandGroup):
     """Imports a command's file only when that command is given: `--help` loads no library that a run needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from classify_batch.cli.time_options import parse_deadline_option, parse_duration_option
+
+if TYPE_CHECKING:
+    from classify_batch.inputs.reading import Reading
+
+INPUT_FORMATS = ("auto", "lines", "csv", "tsv", "jsonl", "json")
+"""As inputs/reading.py has them, which `--help` doesn't import."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -68,11 +74,12 @@ directory_argument = click.argument("directory", metavar="DIR", type=PATH)
 run_dir_option = click.option("--run-dir", required=True, metavar="DIR", type=PATH, help="The run directory.")
 input_option = click.option(
     "--input",
-    "source",
+    "sources",
     required=True,
+    multiple=True,
     metavar="SOURCE",
     type=NonEmptyPath(),
-    help='A path (.txt, .jsonl, .csv), "-" for stdin, or "project:" for all files of the project.',
+    help='A path, "-" for stdin, or "project:" for all files of the project. Repeated, one after the other.',
 )
 deadline_option = click.option(
     "--deadline",
@@ -97,6 +104,30 @@ carry_option = click.option(
     help="A further column or key that each outcome repeats; may be given several times. Only for a new plan.",
 )
 column_option = click.option("--column", metavar="NAME", help="The column or key of the IDs.  [default: file_id]")
+format_option = click.option(
+    "--format",
+    "input_format",
+    metavar="|".join(INPUT_FORMATS),
+    type=click.Choice(INPUT_FORMATS),
+    help="How the input is written. Unset, its content tells. lines: each line is a file ID.",
+)
+delimiter_option = click.option(
+    "--delimiter", metavar="CHARACTER", help="What stands between the columns of a table (tab: a tab)."
+)
+
+
+def reading_options(command: Command) -> Command:
+    """Adds the options that say how an input is read."""
+    return column_option(format_option(delimiter_option(command)))
+
+
+def take_reading(options: dict[str, Any]) -> Reading:
+    """What the options say of how an input is read; takes them out of `options`."""
+    from classify_batch.inputs.reading import parse_reading
+
+    return parse_reading(options.pop("input_format"), options.pop("delimiter"), options.pop("column"))
+
+
 reuse_option = click.option(
     "--reuse",
     multiple=True,

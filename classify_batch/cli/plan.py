@@ -9,13 +9,14 @@ import click
 
 from classify_batch.cli.options import (
     carry_option,
-    column_option,
     config_argument,
     group_by_section,
     input_option,
+    reading_options,
     reuse_option,
     run_dir_option,
     settings_options,
+    take_reading,
 )
 
 
@@ -23,11 +24,11 @@ from classify_batch.cli.options import (
 @config_argument
 @input_option
 @run_dir_option
-@column_option
+@reading_options
 @carry_option
 @reuse_option
 @settings_options
-def plan_command(config: Path, source: str, run_dir: Path, column: str | None, **options: Any) -> int:
+def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **options: Any) -> int:
     """Write the plan of a run, and send nothing; `run` or `resume` then carries it out.
 
     \b
@@ -39,13 +40,15 @@ def plan_command(config: Path, source: str, run_dir: Path, column: str | None, *
 
     import anyio
 
+    from classify_batch.inputs.open import make_sources
     from classify_batch.operations.run import make_plan
     from classify_batch.protocol.page_limits import max_pages_of
     from classify_batch.rundir.cost import cost_of
     from classify_batch.settings import Settings
 
     settings = Settings.load(config, **group_by_section(options))
-    run = anyio.run(partial(make_plan, settings, source, run_dir, column=column, reuse=options["reuse"]))
+    source, reading = make_sources(sources), take_reading(options)
+    run = anyio.run(partial(make_plan, settings, source, run_dir, reading=reading, reuse=options["reuse"]))
     chunks = run.chunks - (run.reused.chunks if run.reused is not None else 0)
     cost = cost_of(run.files - run.reused_files, settings)
     rates = ", then ".join(f"{rate:g}" for rate in cost.credits_per_page)

@@ -9,17 +9,18 @@ import click
 
 from classify_batch.cli.options import (
     carry_option,
-    column_option,
     config_argument,
     deadline_option,
     group_by_section,
     input_option,
     json_option,
     max_runtime_option,
+    reading_options,
     reuse_option,
     run_dir_option,
     settings_options,
     submit_only_option,
+    take_reading,
 )
 
 
@@ -27,7 +28,7 @@ from classify_batch.cli.options import (
 @config_argument
 @input_option
 @run_dir_option
-@column_option
+@reading_options
 @carry_option
 @reuse_option
 @deadline_option
@@ -35,7 +36,7 @@ from classify_batch.cli.options import (
 @submit_only_option
 @json_option
 @settings_options
-def run_command(config: Path, source: str, run_dir: Path, column: str | None, as_json: bool, **options: Any) -> int:
+def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: bool, **options: Any) -> int:
     """Classify the files of SOURCE; the same command goes on after an interruption.
 
     \b
@@ -51,7 +52,9 @@ def run_command(config: Path, source: str, run_dir: Path, column: str | None, as
         resume_command_for,
         run_to_end,
     )
+    from classify_batch.inputs.open import make_sources
 
+    source, reading = make_sources(sources), take_reading(options)
     next_command = resume_command_for(run_dir, settings, config)
     return run_to_end(
         settings,
@@ -59,7 +62,7 @@ def run_command(config: Path, source: str, run_dir: Path, column: str | None, as
         run_dir,
         next_command=next_command,
         as_json=as_json,
-        column=column,
+        reading=reading,
         reuse=options["reuse"],
         deadline=options["deadline"],
         max_runtime=options["max_runtime"],

@@ -21,6 +21,8 @@ from classify_batch.cli.rendering.warnings import printing_warnings
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.engine.submit_only import COLLECT_LATER
 from classify_batch.errors import ExitStatus
+from classify_batch.inputs.open import SourceSpec
+from classify_batch.inputs.reading import Reading
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request
 from classify_batch.operations.run_request import RunRequest
@@ -31,14 +33,14 @@ from classify_batch.vocabulary import RunState
 
 def run_to_end(
     settings: Settings,
-    source: str | None,
+    source: SourceSpec | None,
     run_dir: Path,
     *,
     next_command: str,
     as_json: bool,
     deadline: float | None,
     max_runtime: float | None,
-    column: str | None = None,
+    reading: Reading | None = None,
     reuse: Sequence[Path] = (),
     retry_failed: bool = False,
     submit_only: bool = False,
@@ -51,7 +53,7 @@ def run_to_end(
         settings,
         source,
         place_of(run_dir),
-        column=column,
+        reading=reading or Reading(),
         reuse=reuse,
         retry_failed=retry_failed,
         until_s=deadline,

@@ -1,15 +1,49 @@
-"""A command with subcommands: each has a file of its own, which is imported only when the subcommand is given."""
+"""Groups of commands: each command has a file of its own, which is imported only when it is given.
+
+An option that takes one value and is given twice is refused, for every command: which of the two is meant nobody knows,
+and click would silently take the last.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 import click
 
 
-class LazySubcommands(click.Group):
+class CommandGroup(click.Group):
+    """A group whose commands take no option twice."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is given, with its arguments."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            refuse_repeated_options(click.Context(command, info_name=name, parent=ctx), rest)
+        return name, command, rest
+
+
+def refuse_repeated_options(ctx: click.Context, args: list[str]) -> None:
+    """Raises UsageError where an option that takes one value is given more than once."""
+    given: list[click.Parameter] = []
+    with suppress(click.UsageError):  # whatever else is wrong is said when the command is run
+        _, _, given = ctx.command.make_parser(ctx).parse_args(list(args))
+    times = Counter(each for each in given if isinstance(each, click.Option) and takes_one_value(each))
+    if repeated := [option.opts[0] for option, count in times.items() if count > 1]:
+        raise click.UsageError(f"{', '.join(repeated)}: given more than once, and takes one value", ctx)
+
+
+def takes_one_value(option: click.Option) -> bool:
+    """Whether a second value would replace the first. A flag that is given twice says the same twice."""
+    return not (option.multiple or option.is_flag or option.count)
+
+
+class LazySubcommands(CommandGroup):
     """A group of subcommands.
 
     Args:

@@ -15,16 +15,19 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from itertools import chain, compress, count, repeat
 from operator import eq
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from anyio.lowlevel import checkpoint
 
 from classify_batch.file_keys import file_key, file_keys
-from classify_batch.inputs.rows import ids_of
+from classify_batch.inputs.rows import ids_of, merge_rows
 from classify_batch.streams.closing import closing
-from classify_batch.streams.spill import LIMITS, Buckets, Limits, Spool
+from classify_batch.streams.spill import LIMITS, BucketQueues, Buckets, Limits, Spool
 
 EXAMPLES_MAX = 5
+
+_ROWS_HELD = 16
+"""So many rows of each bucket are in memory at once: a row may have 16 KiB."""
 
 _TO_DIGITS = bytes([48, 49]) + bytes(254)
 _BITS = [tuple(bool(byte & bit) for bit in (128, 64, 32, 16, 8, 4, 2, 1)) for byte in range(256)]
@@ -33,10 +36,10 @@ _BITS = [tuple(bool(byte & bit) for bit in (128, 64, 32, 16, 8, 4, 2, 1)) for by
 class Known(Protocol):
     """IDs that are taken care of elsewhere; spread over as many buckets as the input, by the same hash."""
 
-    def among(self, bucket: int, asked: set[str], spellings: Mapping[str, str]) -> Collection[str]:
+    def among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> Collection[str]:
         """Those of the keys of a bucket's IDs that are known. Asked once for each bucket, in their order.
 
-        `spellings`: how the input spells an ID first, by its key; a key that isn't in it is spelled as it is.
+        `rows`: the row of an ID, in the spelling that came first, by its key; a key that isn't in it is the row.
         """
 
 
@@ -61,39 +64,80 @@ class Distinct:
         self.examples: tuple[str, ...] = ()
 
     async def __aiter__(self) -> AsyncIterator[list[str]]:
-        with Spool(self._directory, self._limits) as spool, Buckets(self._directory, self._limits) as buckets:
+        with (
+            Spool(self._directory, self._limits) as spool,
+            Buckets(self._directory, self._limits) as buckets,
+            RepeatedRows(self._directory, self._limits) as repeated,
+        ):
             async with closing(self._batches) as stream:
                 async for batch in stream:
                     if batch:
                         spool.add(batch)
-                        buckets.add(ids_of(batch))
+                        buckets.add(ids_of(batch), batch)
                     await checkpoint()
-            stays = await self._judge_buckets(buckets)
+            stays = await self._judge_buckets(buckets, repeated)
             for batch in spool.replay():
                 kept = _keep_first_appearances(batch, buckets, stays) if self.duplicates or self.known else batch
                 if not self.known and len(kept) < len(batch) and len(self.examples) < EXAMPLES_MAX:
-                    left_out = Counter(batch) - Counter(kept)
+                    left_out = Counter(ids_of(batch)) - Counter(ids_of(kept))
                     self.examples = _one_spelling_each((*self.examples, *left_out))[:EXAMPLES_MAX]
                 if kept:
-                    yield kept
+                    yield repeated.put_in(kept, buckets) if repeated else kept
                 await checkpoint()
 
-    async def _judge_buckets(self, buckets: Buckets) -> list[Iterator[bool]]:
+    async def _judge_buckets(self, buckets: Buckets, repeated: RepeatedRows) -> list[Iterator[bool]]:
         """For each bucket, whether its IDs stay, one after the other."""
         stays: list[Iterator[bool]] = []
         for number in range(len(buckets)):
-            file_ids = buckets.bucket(number)
+            rows = buckets.bucket(number)
+            file_ids = ids_of(rows)
             keys = file_keys(file_ids)
             asked = set(keys)
-            known = (
-                self._known.among(number, asked, _spellings_left_out(keys, file_ids)) if self._known is not None else ()
-            )
+            carries = file_ids is not rows
+            merged = merge_rows(keys, rows) if carries and len(asked) < len(keys) else {}
+            known: Collection[str] = ()
+            if self._known is not None:
+                firsts = dict(zip(reversed(keys), reversed(rows), strict=True)) | merged if carries else None
+                known = self._known.among(number, asked, firsts or _spellings_left_out(keys, file_ids))
             self.known += len(known)
             self.duplicates += len(keys) - len(asked)
+            if merged:
+                repeated.add_bucket(number, [key for key in dict.fromkeys(keys) if key not in known], merged)
             simple = not known and len(asked) == len(keys)
             stays.append(repeat(True) if simple else marks_of(keys, known))
             await checkpoint()
         return stays
+
+
+class RepeatedRows:
+    """The rows of IDs that came more than once: each carries all that came with its ID."""
+
+    def __init__(self, directory: Path | None, limits: Limits) -> None:
+        self._rows = BucketQueues(directory, limits, _ROWS_HELD)
+        self._is_repeated: dict[int, Iterator[bool]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._rows.__exit__(*error)
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def add_bucket(self, number: int, stay: Sequence[str], merged: Mapping[str, str]) -> None:
+        """Adds the rows of a bucket. `stay`: the keys of its IDs that stay, each once, in their order."""
+        if rows := [merged[key] for key in stay if key in merged]:
+            self._rows.add_bucket(number, rows)
+            self._is_repeated[number] = _unpack_flags(_pack_flags(bytes(key in merged for key in stay)))
+
+    def put_in(self, rows: list[str], buckets: Buckets) -> list[str]:
+        """The rows that stay, with all that is carried. Called with all of them, in order."""
+        for place, number in enumerate(buckets.numbers(ids_of(rows))):
+            flags = self._is_repeated.get(number)
+            if flags is not None and next(flags) and (row := self._rows.next_row(number)) is not None:
+                rows[place] = row
+        return rows
 
 
 def distinct(
@@ -106,7 +150,7 @@ def distinct(
     """The same IDs, each where it appears first.
 
     Args:
-        batches: file IDs, or rows; none of them has a newline inside.
+        batches: file IDs, or rows; none of them has a newline inside. The row of a repeated ID carries all that came.
         directory: where temporary files go that outgrow memory (twice the input's size); None is the system's own
             place for them.
         known: IDs that are left out.

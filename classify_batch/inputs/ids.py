@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, NoReturn
+from uuid import UUID
 
 from classify_batch.errors import SourceError
 from classify_batch.vocabulary import FILE_ID_CHARACTERS_MAX
@@ -79,14 +80,28 @@ def only_valid(
 
 def shorten(value: object) -> str:
     """A value for a message: one short line, and no control character reaches the terminal."""
-    text = repr(value[: _SHOWN_CHARACTERS_MAX + 1] if isinstance(value, str) else value)
+    text = repr(str(value[: _SHOWN_CHARACTERS_MAX + 1])) if isinstance(value, str) else _repr_as_line(value)
     return text if len(text) <= _SHOWN_CHARACTERS_MAX + 2 else text[:_SHOWN_CHARACTERS_MAX] + "…'"
+
+
+def _repr_as_line(value: object) -> str:
+    """The repr of a foreign object: numpy's has several lines, and anybody's may raise."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # noqa: BLE001 - the message is about something else
+        text = ""
+    return text if text.isprintable() and text else f"<{type(value).__name__}>"
+
+
+def list_columns(columns: Sequence[str]) -> str:
+    """The first few names, for a message."""
+    return (", ".join(map(shorten, columns[:10])) + (", …" if len(columns) > 10 else "")) or "none"
 
 
 def reason_not_a_file_id(value: object) -> tuple[str, str] | None:
     """What is wrong with a value, and what to do about it; None for a file ID."""
     if not isinstance(value, str):
-        return f"{shorten(value)} is not a string", "file IDs are strings; put them in quotes"
+        return f"{shorten(value)} is not a string", _hint_not_a_string(value)
     if not value:
         return "an empty file ID", "give every row a file ID, or leave the row out"
     if len(value) > FILE_ID_CHARACTERS_MAX:
@@ -102,3 +117,15 @@ def reason_not_a_file_id(value: object) -> tuple[str, str] | None:
             "remove it, or save the file as UTF-8",
         )
     return None
+
+
+def _hint_not_a_string(value: object) -> str:
+    if isinstance(value, UUID):
+        return "file IDs are strings: give str(id)"
+    if isinstance(value, tuple | list):
+        return "give the file ID of each row alone: str(id) for (id,) in rows"
+    if isinstance(value, bytes):
+        return "file IDs are strings: give id.decode()"
+    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN, pandas' empty cell
+        return "leave rows without a file ID out"
+    return "file IDs are strings: put them in quotes, or give str(id)"

@@ -1,43 +1,63 @@
-"""File IDs that the calling program already holds, or makes as it goes."""
+"""File IDs that the calling program already holds, or makes as it goes; or objects that have them, as a row has."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 from anyio.lowlevel import checkpoint
 
-from classify_batch.inputs.ids import TookFault, all_valid, only_valid, refuse
+from classify_batch.errors import SourceError
+from classify_batch.inputs.formats.objects import ObjectReader
+from classify_batch.inputs.ids import all_valid
 from classify_batch.streams.closing import closing
 
 NAME = "the given file IDs"
 BATCH_IDS = 4096
 
+Item = str | Mapping[str, Any]
+"""A file ID, or a mapping that has one under `file_id`, or under the column that the caller names."""
 
-async def from_iterable(values: Iterable[str], took_fault: TookFault = refuse) -> AsyncIterator[list[str]]:
-    """A source over any iterable: a list, a generator, a database cursor."""
+
+def refuse_no_list(values: object, column: str) -> None:
+    """Raises SourceError for what can be iterated over, and doesn't give its file IDs then: a table gives the names of
+    its columns, an object its keys."""
+    if hasattr(values, "columns"):
+        raise SourceError(
+            f"{NAME}: a {type(values).__name__} gives its columns, not its rows",
+            hint=f'give a column, frame["{column}"], or its rows, frame.to_dict("records")',
+        )
+    if isinstance(values, Mapping) and column in values:
+        raise SourceError(f"{NAME}: one mapping, where a list of them is expected", hint="give [mapping]")
+    if isinstance(values, bytes | bytearray):
+        raise SourceError(f"{NAME}: bytes, where a list of file IDs is expected", hint="give a list of strings")
+
+
+async def from_iterable(values: Iterable[Item], reader: ObjectReader) -> AsyncIterator[list[str]]:
+    """A source over any iterable: a list, a generator, a database cursor, a column of pandas or NumPy."""
     rest = iter(values)
     first = 1
     while batch := list(islice(rest, BATCH_IDS)):
-        yield checked(batch, NAME, first, took_fault)
+        yield read_items(batch, first, reader)
         first += len(batch)
         await checkpoint()
 
 
-async def from_async_iterable(values: AsyncIterable[str], took_fault: TookFault = refuse) -> AsyncIterator[list[str]]:
+async def from_async_iterable(values: AsyncIterable[Item], reader: ObjectReader) -> AsyncIterator[list[str]]:
     """A source over any asynchronous iterable."""
-    batch: list[str] = []
+    batch: list[Item] = []
     first = 1
     async with closing(values) as stream:
         async for value in stream:
             batch.append(value)
             if len(batch) == BATCH_IDS:
-                yield checked(batch, NAME, first, took_fault)
+                yield read_items(batch, first, reader)
                 first, batch = first + len(batch), []
     if batch:
-        yield checked(batch, NAME, first, took_fault)
+        yield read_items(batch, first, reader)
 
 
-def checked(batch: list[str], name: str, first: int, took_fault: TookFault = refuse) -> list[str]:
-    """The batch itself, or what is sound of it. A fault names the item, counted from 1, that is no file ID."""
-    return batch if all_valid(batch) else only_valid(name, enumerate(batch, first), took_fault, unit="item")
+def read_items(batch: list[Any], first: int, reader: ObjectReader) -> list[str]:
+    """The rows of the items. A fault names the item, counted from 1, that has no file ID."""
+    return batch if not reader.carry and all_valid(batch) else reader.read_rows(enumerate(batch, first))

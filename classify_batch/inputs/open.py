@@ -1,102 +1,147 @@
-"""What a person or a program names as the input → the source that reads it."""
+"""What a person or a program names as the input → the source that reads it.
+
+A new kind of input is a file of its own that gives blocks of bytes (then `text.py` reads them) or rows, and a line in
+`_open_spec`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+import stat
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
 from classify_batch.errors import SourceError
-from classify_batch.inputs import iterables as memory
-from classify_batch.inputs import project
-from classify_batch.inputs.formats import read_csv, read_jsonl, read_text
-from classify_batch.inputs.ids import COLUMN, Fault, TookFault, refuse
+from classify_batch.inputs import iterables, project
+from classify_batch.inputs.formats.objects import ObjectReader
+from classify_batch.inputs.ids import Fault, TookFault, refuse
+from classify_batch.inputs.reading import PlannedReadings, Reading, TookReading
+from classify_batch.inputs.text import read_any_text
 from classify_batch.streams.blocks import read_file, read_stdin
 from classify_batch.streams.closing import closing
 
 STDIN = "-"
+STDIN_NAME = "stdin"
 PROJECT = project.NAME
 
-SourceSpec = str | PathLike[str] | Iterable[str] | AsyncIterable[str]
-"""A path, `-`, `project:`, or the file IDs themselves."""
+
+@dataclass(frozen=True, slots=True)
+class SeveralSources:
+    """Several inputs, which are read in order as if they were one. A list of strings is a list of file IDs."""
+
+    specs: tuple[str | PathLike[str], ...]
 
 
-def open_source(
-    spec: SourceSpec,
-    *,
-    column: str | None = None,
-    carry: Sequence[str] = (),
-    pages: project.Pages | None = None,
-    took_fault: TookFault = refuse,
-) -> AsyncIterator[list[str]]:
-    """The source behind `spec`; nothing is read before its first batch is asked for.
+SourceSpec = str | PathLike[str] | SeveralSources | Iterable[iterables.Item] | AsyncIterable[iterables.Item]
+"""A path, `-`, `project:`, several of these, or the file IDs themselves."""
 
-    Args:
-        spec: a path (its suffix tells the format: `.csv`, `.jsonl`, `.ndjson`, anything else is one file ID a
-            line), `-` for stdin (one a line), `project:`, or an iterable of file IDs, asynchronous or not.
-        column: the CSV column or JSON key of the file IDs; "file_id" if None. Other formats have no columns.
+
+@dataclass(frozen=True, slots=True)
+class InputOptions:
+    """How inputs are read.
+
+    Attributes:
+        reading: what the caller says of them; what it leaves open, the content tells.
         carry: further columns that are told along with each file ID: batches are then rows, see rows.py.
         pages: the project's file list; `project:` needs it.
         took_fault: hears of each line, or item, that holds no file ID; as it is, the first of them is raised.
+        planned: how a run that exists was planned to read them; None: nothing was planned.
+        took_reading: hears how each text is read.
+    """
+
+    reading: Reading = field(default_factory=Reading)
+    carry: Sequence[str] = ()
+    pages: project.Pages | None = None
+    took_fault: TookFault = refuse
+    planned: PlannedReadings | None = None
+    took_reading: TookReading = lambda _reading: None
+
+    @property
+    def wants_columns(self) -> bool:
+        """Whether more is wanted of the project's files than their IDs."""
+        return bool(self.carry) or self.reading.column not in (None, project.ID_COLUMN)
+
+
+def make_sources(specs: Sequence[str]) -> SourceSpec:
+    """One source of what a command line names. Raises SourceError where stdin is named twice."""
+    if specs.count(STDIN) > 1:
+        raise SourceError("stdin is named twice, and can be read once", hint="give - once")
+    return specs[0] if len(specs) == 1 else SeveralSources(tuple(specs))
+
+
+def open_source(spec: SourceSpec, options: InputOptions = InputOptions()) -> AsyncIterator[list[str]]:
+    """The source behind `spec`; nothing is read before its first batch is asked for.
 
     Raises:
         SourceError: at once for a format that can't be read; while reading for a value that is no file ID, a
             file that can't be read, and a source without file IDs and without faults.
     """
-    hearing = _Hearing(took_fault)
-    batches, name = _open_spec(spec, column, carry, pages, hearing.take)
+    if isinstance(spec, SeveralSources):
+        return _one_after_the_other([open_source(each, options) for each in spec.specs])
+    hearing = _Hearing(options.took_fault)
+    batches, name = _open_spec(spec, replace(options, took_fault=hearing.take))
     return _refuse_empty(batches, name, hearing)
+
+
+def needs_project(spec: object) -> bool:
+    """Whether the input is, or has in it, the project's file list. Any object may be asked about: NumPy's compare
+    themselves with a string item by item."""
+    if isinstance(spec, SeveralSources):
+        return any(map(needs_project, spec.specs))
+    return isinstance(spec, str) and spec == PROJECT
 
 
 def is_repeatable(spec: SourceSpec) -> bool:
     """Whether the spec can be read again, so that a resumed run can compare its file IDs with the plan's."""
+    if isinstance(spec, SeveralSources):
+        return all(map(is_repeatable, spec.specs))
     return spec not in (STDIN, PROJECT) if isinstance(spec, str) else isinstance(spec, PathLike | Iterable)
 
 
-def _open_spec(
-    spec: SourceSpec, column: str | None, carry: Sequence[str], pages: project.Pages | None, took_fault: TookFault
-) -> tuple[AsyncIterator[list[str]], str]:
-    if isinstance(spec, str | PathLike) and spec not in (STDIN, PROJECT):
-        return _open_file(Path(spec), column, carry, took_fault)
-    if column is not None or carry:
-        raise _no_columns_error("this input")
-    if spec == STDIN:
-        return read_text(read_stdin(), "stdin", took_fault), "stdin"
-    if spec == PROJECT:
-        if pages is None:
+def is_read_once(spec: SourceSpec) -> bool:
+    """Whether what the spec gives is gone when it was read: a generator, or a pipe with a name."""
+    if isinstance(spec, SeveralSources):
+        return any(map(is_read_once, spec.specs))
+    if not isinstance(spec, str | PathLike):
+        return isinstance(spec, Iterator)
+    try:
+        return not stat.S_ISREG(Path(spec).stat().st_mode)
+    except (OSError, ValueError):
+        return False  # whoever reads it says what is wrong with it
+
+
+def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[list[str]], str]:
+    column, carry, took_fault = options.reading.column, options.carry, options.took_fault
+    if isinstance(spec, str) and spec == PROJECT:
+        if options.pages is None:
             raise SourceError("project: needs the API", hint="give a file of file IDs, or the IDs themselves")
-        return project.from_project(pages, took_fault), PROJECT
+        id_column = column if column not in (None, "file_id") else project.ID_COLUMN
+        reader = ObjectReader(PROJECT, id_column, carry, took_fault, "item", True, project.OPTIONAL_COLUMNS)
+        return project.from_project(options.pages, reader), PROJECT
+    if isinstance(spec, str | PathLike):
+        return _open_text(spec, options)
+    reader = ObjectReader(iterables.NAME, options.reading.id_column, carry, took_fault, "item", bare=True)
+    iterables.refuse_no_list(spec, reader.column)
     if isinstance(spec, AsyncIterable):
-        return memory.from_async_iterable(spec, took_fault), memory.NAME
-    if isinstance(spec, PathLike):
-        raise AssertionError("paths were opened above")
-    return memory.from_iterable(spec, took_fault), memory.NAME
+        return iterables.from_async_iterable(spec, reader), reader.name
+    if isinstance(spec, SeveralSources):
+        raise AssertionError("several sources were opened one by one")
+    return iterables.from_iterable(spec, reader), reader.name
 
 
-def _no_columns_error(name: str) -> SourceError:
-    return SourceError(
-        f"{name}: a column was named, but only .csv and .jsonl files have columns",
-        hint="leave --column and --carry out",
-    )
-
-
-def _open_file(
-    path: Path, column: str | None, carry: Sequence[str], took_fault: TookFault
-) -> tuple[AsyncIterator[list[str]], str]:
-    name = str(path) if str(path).isprintable() else repr(str(path))
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
+def _open_text(spec: str | PathLike[str], options: InputOptions) -> tuple[AsyncIterator[list[str]], str]:
+    path = Path(spec)
+    name = STDIN_NAME if spec == STDIN else str(path) if str(path).isprintable() else repr(str(path))
+    if path.suffix.lower() == ".parquet":
         raise SourceError(
             f"{name}: Parquet is not supported in this version",
             hint="convert it to CSV or JSONL with a file_id column",
         )
-    if suffix == ".csv":
-        return read_csv(read_file(path), name, column or COLUMN, carry, took_fault), name
-    if suffix in (".jsonl", ".ndjson"):
-        return read_jsonl(read_file(path), name, column or COLUMN, carry, took_fault), name
-    if column is not None or carry:
-        raise _no_columns_error(name)
-    return read_text(read_file(path), name, took_fault), name
+    asked = options.reading if options.planned is None else options.planned.reading_of(name, options.reading)
+    reader = ObjectReader(name, asked.id_column, options.carry, options.took_fault)
+    blocks = read_stdin() if spec == STDIN else read_file(path)
+    return read_any_text(blocks, asked, reader, options.took_reading), name
 
 
 class _Hearing:
@@ -109,6 +154,13 @@ class _Hearing:
     def take(self, fault: Fault) -> None:
         self.any = True
         self._took_fault(fault)
+
+
+async def _one_after_the_other(sources: Sequence[AsyncIterator[list[str]]]) -> AsyncIterator[list[str]]:
+    for source in sources:
+        async with closing(source) as batches:
+            async for batch in batches:
+                yield batch
 
 
 async def _refuse_empty(batches: AsyncIterator[list[str]], name: str, hearing: _Hearing) -> AsyncIterator[list[str]]:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from classify_batch.errors import SourceError
-from classify_batch.inputs.ids import TookFault, refuse
-from classify_batch.inputs.iterables import checked
+from classify_batch.inputs.formats.objects import ObjectReader
+from classify_batch.inputs.iterables import read_items
 
 NAME = "project:"
+ID_COLUMN = "id"
 
-Pages = Callable[[str | None], Awaitable[tuple[list[str], str | None]]]
-"""Gives the page behind a token (None: the first) and the token of the next (None: there is none)."""
+OPTIONAL_COLUMNS = frozenset(
+    {"name", "external_file_id", "file_type", "project_id", "expires_at", "purpose", "created_at", "updated_at"}
+    | {"last_modified_at", "file_size", "data_source_id"}
+)
+"""What the file list may tell of a file, and a server may leave out: it is then carried as null."""
+
+Pages = Callable[[str | None], Awaitable[tuple[list[Any], str | None]]]
+"""Gives the page behind a token (None: the first) and the token of the next (None: there is none). A page's items are
+file IDs, or, where more of them is wanted, objects."""
 
 _EMPTY_PAGES_MAX = 100
 """Pages in a row without a file that a server may send before we stop believing that one will come."""
 
 
-async def from_project(pages: Pages, took_fault: TookFault = refuse) -> AsyncIterator[list[str]]:
+async def from_project(pages: Pages, reader: ObjectReader) -> AsyncIterator[list[str]]:
     """A source over the project's file list.
 
     Raises:
@@ -25,7 +34,7 @@ async def from_project(pages: Pages, took_fault: TookFault = refuse) -> AsyncIte
     """
     token: str | None = None
     circle = _Circle()
-    before: list[str] = []
+    before: list[Any] = []
     first = 1
     empty = 0
     while True:
@@ -36,7 +45,7 @@ async def from_project(pages: Pages, took_fault: TookFault = refuse) -> AsyncIte
         if empty > _EMPTY_PAGES_MAX:
             raise _endless_list_error(f"{empty} pages in a row were empty")
         if page:
-            yield checked(page, NAME, first, took_fault)
+            yield read_items(page, first, reader)
         if token is None:
             return
         if circle.closes_with(token):

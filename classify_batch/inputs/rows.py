@@ -1,15 +1,17 @@
 """A file ID, and what is carried along with it, on their way through the sources.
 
 A *row* is the file ID alone, or the file ID, a tab and a JSON object of the carried columns: one string without a line
-break either way. No file ID has a tab in it, so rows of both kinds pass through the same spools.
+break either way. No file ID has a tab in it, so rows of both kinds pass through the same spools. The row of an ID that
+came more than once has a list of objects, in the order in which they came.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from classify_batch.errors import SourceError
 from classify_batch.inputs.ids import Fault, TookFault, refuse
 
 CARRIED_BYTES_MAX = 1 << 14
@@ -17,23 +19,26 @@ CARRIED_BYTES_MAX = 1 << 14
 
 _TAB = "\t"
 
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+"""json.dumps would make an encoder for each of tens of millions of rows."""
+
 
 class Line(NamedTuple):
-    """What a line of the input says of a file: its ID, and what is to be carried."""
+    """What a line, or an item, of the input says of a file: its ID, and what is to be carried."""
 
     number: int
     file_id: str
     carried: Mapping[str, Any]
 
 
-def to_rows(lines: Iterable[Line], name: str, took_fault: TookFault = refuse) -> list[str]:
+def to_rows(lines: Iterable[Line], name: str, took_fault: TookFault = refuse, unit: str = "line") -> list[str]:
     """Lines as rows. A fault is what a plan can't hold."""
     rows = []
     for number, file_id, carried in lines:
         try:
             rows.append(_to_row(file_id, carried))
         except _UnfitError as error:
-            took_fault(Fault(name, f"line {number}", str(error), error.hint))
+            took_fault(Fault(name, f"{unit} {number}", str(error), error.hint))
     return rows
 
 
@@ -45,10 +50,14 @@ class _UnfitError(ValueError):
 
 def _to_row(file_id: str, carried: Mapping[str, Any]) -> str:
     try:
-        told = json.dumps(carried, separators=(",", ":"), allow_nan=False)
+        told = _encode(carried)
     except ValueError:
         raise _UnfitError(
             f"file ID {file_id} carries a number that JSON doesn't have (NaN or Infinity)", "write null in its place"
+        ) from None
+    except (TypeError, RecursionError) as error:
+        raise _UnfitError(
+            f"file ID {file_id} carries a value that JSON doesn't have ({error})", "give its str(), or a number"
         ) from None
     if len(told) > CARRIED_BYTES_MAX:
         raise _UnfitError(
@@ -65,9 +74,41 @@ def ids_of(rows: list[str]) -> list[str]:
     return [row.partition(_TAB)[0] for row in rows]
 
 
-def columns_of(rows: list[str]) -> dict[str, list[Any]]:
-    """What is carried, by column; nothing where nothing is."""
-    if not rows or _TAB not in rows[0]:
-        return {}
-    carried = [json.loads(row.partition(_TAB)[2]) for row in rows]
-    return {column: [columns[column] for columns in carried] for column in carried[0]}
+def carried_of(rows: Sequence[str]) -> list[str] | None:
+    """What is carried, as JSON, by row; None where nothing is."""
+    return None if not rows or _TAB not in rows[0] else [row.partition(_TAB)[2] for row in rows]
+
+
+def columns_of(rows: Sequence[str]) -> tuple[dict[str, list[Any]], dict[str, list[dict[str, Any]]]]:
+    """What is carried, by column, and the further objects of the rows that have several, by the row's place; nothing
+    where nothing is."""
+    if (texts := carried_of(rows)) is None:
+        return {}, {}
+    carried = list(map(json.loads, texts))
+    further = {str(place): each[1:] for place, each in enumerate(carried) if isinstance(each, list)}
+    first = [each[0] if isinstance(each, list) else each for each in carried]
+    return {column: [columns[column] for columns in first] for column in first[0]}, further
+
+
+def merge_rows(keys: Sequence[str], rows: Sequence[str]) -> dict[str, str]:
+    """One row for each key that comes more than once: with the spelling that came first, and all that is carried.
+
+    Raises:
+        SourceError: it is more than what may go with one file ID.
+    """
+    by_key: dict[str, list[str]] = {}
+    for key, row in zip(keys, rows, strict=True):
+        by_key.setdefault(key, []).append(row)
+    return {key: _merge_row(several) for key, several in by_key.items() if len(several) > 1}
+
+
+def _merge_row(rows: Sequence[str]) -> str:
+    file_id = rows[0].partition(_TAB)[0]
+    told = ",".join(carried_of(rows) or ())
+    if len(told) > CARRIED_BYTES_MAX:
+        raise SourceError(
+            f"file ID {file_id} comes {len(rows):,} times, and carries {len(told):,} bytes in all; "
+            f"{CARRIED_BYTES_MAX:,} are the most",
+            hint="carry less, or leave the repetitions out",
+        )
+    return f"{file_id}{_TAB}[{told}]"

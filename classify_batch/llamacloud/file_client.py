@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from classify_batch.errors import ApiError, Verdict
@@ -20,6 +20,8 @@ from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
 from classify_batch.ports import Clock
 from classify_batch.protocol import file_bodies as files
 from classify_batch.protocol.requests import QueryParams, QueryValue, UploadFields
+
+Page = TypeVar("Page")
 
 PURPOSE = "classify"
 
@@ -250,9 +252,14 @@ class FileList:
 
     async def read_page(self, token: str | None) -> tuple[list[str], str | None]:
         """The file IDs of a page and the token of the next."""
+        return await self._read(token, files.read_file_ids_page)
+
+    async def read_objects(self, token: str | None) -> tuple[list[dict[str, object]], str | None]:
+        """The files of a page, with all that the server tells of them, and the token of the next."""
+        return await self._read(token, files.read_file_objects_page)
+
+    async def _read(self, token: str | None, read_body: Callable[[bytes], Page]) -> Page:
         params: QueryParams = {"page_size": files.PAGE_SIZE_MAX}
         if token is not None:
             params = {**params, "page_token": token}
-        return await self._client.send_request(
-            "files", "GET", files.FILES_PATH, files.read_file_ids_page, params=params
-        )
+        return await self._client.send_request("files", "GET", files.FILES_PATH, read_body, params=params)

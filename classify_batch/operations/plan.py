@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from classify_batch.errors import RunDirectoryError
 from classify_batch.inputs.compare import compare_ids
 from classify_batch.inputs.dedupe import distinct
-from classify_batch.inputs.open import PROJECT, SourceSpec, is_repeatable, open_source
+from classify_batch.inputs.open import (
+    InputOptions,
+    SourceSpec,
+    is_read_once,
+    is_repeatable,
+    needs_project,
+    open_source,
+)
+from classify_batch.inputs.reading import NamedReading, PlannedReadings, Reading
 from classify_batch.llamacloud.file_client import FileList
 from classify_batch.operations.reuse.earlier_runs import find_earlier_runs
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
@@ -39,7 +47,7 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
     if found is not None:
         refuse_other_run(found.run, settings.identity(), store.where)
         if file_ids is not None:
-            await refuse_other_file_ids(found.run, store, place.folder, file_ids, request.column)
+            await refuse_other_file_ids(found.run, store, place.folder, file_ids, request.reading)
         return found
     if file_ids is None:
         raise RunDirectoryError(
@@ -47,14 +55,19 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
         )
     await refuse_orphaned_files(store)
     # Only `project:` needs the API for its plan; every other input is planned without a key.
-    pages = FileList((await resources.connect())[0]).read_page if file_ids == PROJECT else None
-    batches = open_source(file_ids, column=request.column, carry=settings.plan.carry, pages=pages)
+    readings: list[NamedReading] = []
+    options = InputOptions(request.reading, settings.plan.carry, took_reading=readings.append)
+    if needs_project(file_ids):
+        files = FileList((await resources.connect())[0])
+        options = replace(options, pages=files.read_objects if options.wants_columns else files.read_page)
+    batches = open_source(file_ids, options)
     earlier = await find_earlier_runs(request.reuse, place, settings.identity())
     planned = await plan_reusing(
         store, batches, earlier, settings.files_per_job, triage=settings.triage, directory=place.folder
     )
     # Last: without run.json there is no run, so a planning that is killed before is simply repeated.
-    await write_run_file(store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused)
+    inputs = [each.to_stored() for each in readings]
+    await write_run_file(store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused, inputs)
     return None
 
 
@@ -101,7 +114,7 @@ async def _is_left_by_planning(store: RunStore) -> bool:
 
 
 async def refuse_other_file_ids(
-    run: RunFile, store: RunStore, directory: Path | None, file_ids: SourceSpec, column: str | None
+    run: RunFile, store: RunStore, directory: Path | None, file_ids: SourceSpec, reading: Reading
 ) -> None:
     """Raises RunDirectoryError where the input has other IDs than the plan. Stdin is not read: it can be read once.
 
@@ -113,13 +126,14 @@ async def refuse_other_file_ids(
             store.where,
         )
         return
-    if not isinstance(file_ids, Iterator):  # it can be read twice: a hash takes a third of the time of a comparison
-        same_order = await hash_ids(aiter(distinct(open_source(file_ids, column=column), directory=directory)))
+    options = InputOptions(reading, planned=PlannedReadings(run.inputs))
+    if not is_read_once(file_ids):  # it can be read twice: a hash takes a third of the time of a comparison
+        same_order = await hash_ids(aiter(distinct(open_source(file_ids, options), directory=directory)))
         if same_order == run.identity.get("ids_sha256"):
             return
     plan = PlanReader(store)
     await plan.scan(run.plan_sha256)
-    given = aiter(distinct(open_source(file_ids, column=column), directory=directory))
+    given = aiter(distinct(open_source(file_ids, options), directory=directory))
     difference = await compare_ids(plan.file_id_batches(), given, directory=directory)
     if difference:
         raise RunDirectoryError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -17,12 +18,13 @@ from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.progress import Progress
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
-from classify_batch.inputs.open import PROJECT, SourceSpec
+from classify_batch.inputs.open import SourceSpec, needs_project
+from classify_batch.inputs.reading import Reading, parse_reading
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.plan import plan_if_new, refuse_unbounded_credits
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
-from classify_batch.operations.run_request import RunRequest
+from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
 from classify_batch.ports import Observer, RunPlace, RunStore
 from classify_batch.rundir.manifest_json import read_manifest
@@ -34,6 +36,8 @@ from classify_batch.store import Location, place_of
 from classify_batch.vocabulary import RUN_JSON, TUNE_JSON, OutcomeKind, RunState
 
 PROGRESS_EVERY_S = 0.5
+LAST_PROGRESS_S = 1.0
+"""So long the last call of an asynchronous `on_progress` may take: the run has ended, and its caller waits."""
 
 log = logging.getLogger("classify_batch")
 
@@ -44,7 +48,9 @@ def run(
     run_dir: Location = "run",
     *,
     column: str | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    input_format: str | None = None,
+    delimiter: str | None = None,
+    on_progress: OnProgress | None = None,
     retry_failed: bool = False,
     until_s: float | None = None,
     reuse: Reuse = (),
@@ -55,11 +61,14 @@ def run(
 
     Args:
         settings: see `Settings.load`.
-        file_ids: an iterable of IDs (asynchronous or not), or a source as on the command line: a path, "-" or
-            "project:". None: the run in the directory goes on.
+        file_ids: an iterable (asynchronous or not) of IDs or of mappings that have them, or a source as on the command
+            line: a path, "-" or "project:". None: the run in the directory goes on.
         run_dir: the run directory; created if it doesn't exist.
-        column: the CSV column or JSON key of the IDs; "file_id" if None.
-        on_progress: called every half second.
+        column: the column or key of the IDs; "file_id" if None.
+        input_format: "lines", "csv", "tsv", "jsonl" or "json"; None: the content tells.
+        delimiter: what stands between the columns of a table; None: its header tells.
+        on_progress: called every half second, and awaited if it returns an awaitable. What it raises is logged once,
+            and the run goes on.
         retry_failed: tries the failed files of the run again first.
         until_s: when creating jobs ends, in seconds since the epoch; jobs in flight are collected for
             `limits.drain_s` more.
@@ -84,6 +93,8 @@ def run(
             file_ids,
             run_dir,
             column=column,
+            input_format=input_format,
+            delimiter=delimiter,
             on_progress=on_progress,
             retry_failed=retry_failed,
             until_s=until_s,
@@ -101,7 +112,9 @@ async def arun(
     run_dir: Location = "run",
     *,
     column: str | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    input_format: str | None = None,
+    delimiter: str | None = None,
+    on_progress: OnProgress | None = None,
     retry_failed: bool = False,
     until_s: float | None = None,
     reuse: Reuse = (),
@@ -109,12 +122,13 @@ async def arun(
     observers: Sequence[Observer] = (),
 ) -> RunResult:
     """Like `run`, inside a running asyncio loop. After a cancellation, the same call resumes the run."""
+    refuse_no_settings(settings)
     return await carry_out_request(
         RunRequest(
             settings,
             file_ids,
             place_of(run_dir),
-            column,
+            parse_reading(input_format, delimiter, column),
             reuse,
             retry_failed,
             until_s,
@@ -160,7 +174,7 @@ async def _open_run(
     refuse_missing_documents(request.settings)  # before the directory is created
     store = await lock_run_directory(request.place, stack)
     await store.remove(TUNE_JSON)  # its limits were meant for an earlier process
-    if request.source == PROJECT and await store.size(RUN_JSON) is None:
+    if needs_project(request.source) and await store.size(RUN_JSON) is None:
         await resources.connect()  # here, since the block below cancels what is opened inside it
     async with interruptible(shutdown):
         found = await plan_if_new(resources, store, request) or await read_existing_run(store)
@@ -199,15 +213,15 @@ async def make_plan(
     file_ids: SourceSpec,
     run_dir: Location,
     *,
-    column: str | None = None,
+    reading: Reading | None = None,
     reuse: Reuse = (),
 ) -> RunFile:
     """Writes the plan and run.json. It calls nothing but, for `project:`, the file list."""
-    request = RunRequest(settings, file_ids, place_of(run_dir), column, reuse)
+    request = RunRequest(settings, file_ids, place_of(run_dir), reading or Reading(), reuse)
 
     async def plan_in_directory() -> RunFile:
         async with AsyncExitStack() as stack:
-            if file_ids == PROJECT:
+            if needs_project(file_ids):
                 read_api_key(settings)  # a missing key is an error before anything is created
             resources = RunResources(settings, None, request.place.folder, SystemClock(), stack)
             refuse_missing_documents(settings)
@@ -239,23 +253,52 @@ async def interruptible(shutdown: Shutdown) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def reporting_progress(
-    orchestrator: Orchestrator, on_progress: Callable[[Progress], None] | None
-) -> AsyncIterator[None]:
+async def reporting_progress(orchestrator: Orchestrator, on_progress: OnProgress | None) -> AsyncIterator[None]:
     """Calls `on_progress` every half second inside the block, and once after it."""
+    if on_progress is None:
+        yield
+        return
+    callback = ProgressCallback(on_progress)
 
-    async def report_repeatedly(callback: Callable[[Progress], None]) -> None:
+    async def report_repeatedly() -> None:
         while True:
-            callback(orchestrator.progress())
+            await callback.call(orchestrator.progress())
             await anyio.sleep(PROGRESS_EVERY_S)
 
     async with anyio.create_task_group() as tasks:
-        if on_progress is not None:
-            tasks.start_soon(report_repeatedly, on_progress)
+        tasks.start_soon(report_repeatedly)
         yield
         tasks.cancel_scope.cancel()
-    if on_progress is not None:  # the last call has the final counts
-        on_progress(orchestrator.progress())
+    with anyio.move_on_after(LAST_PROGRESS_S):
+        await callback.call(orchestrator.progress())  # the last call has the final counts
+
+
+class ProgressCallback:
+    """A caller's `on_progress`, which may be asynchronous, and may fail: the run is worth more than its display."""
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._on_progress = on_progress
+        self._failed = False
+
+    async def call(self, progress: Progress) -> None:
+        """Calls it, and awaits what it returns, if that can be awaited."""
+        try:
+            returned = self._on_progress(progress)
+            if inspect.isawaitable(returned):
+                await returned
+        except Exception:
+            if not self._failed:
+                log.exception("on_progress raised an error; the run goes on, and later errors of it are not logged")
+            self._failed = True
+
+
+def refuse_no_settings(settings: object) -> None:
+    """Raises UsageError for a path or a dict in the place of settings."""
+    if not isinstance(settings, Settings):
+        raise UsageError(
+            f"the settings are {type(settings).__name__}, and must be Settings",
+            hint='Settings.load("job.toml") reads a config, Settings.load(api={…}, job={…}) takes sections',
+        )
 
 
 async def read_existing_run(store: RunStore) -> RunOnDisk:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.progress import Progress
 from classify_batch.inputs.open import SourceSpec
+from classify_batch.inputs.reading import Reading
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.ports import Observer, RunPlace
 from classify_batch.settings import Settings
+
+OnProgress = Callable[[Progress], object]
+"""Is given the progress of a run; what it returns is awaited where that can be."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,6 +24,7 @@ class RunRequest:
 
     Attributes:
         source: where the file IDs come from; None: the directory holds the run already.
+        reading: what the caller says of how the source is read.
         until_s: when creating jobs ends, in seconds since the epoch: a time of day, that follows the wall clock.
         max_runtime_s: after how many seconds creating jobs ends, whatever becomes of the wall clock.
         place: where the run is, or will be.
@@ -29,13 +34,13 @@ class RunRequest:
     settings: Settings
     source: SourceSpec | None
     place: RunPlace
-    column: str | None = None
+    reading: Reading = field(default_factory=Reading)
     reuse: Reuse = ()
     retry_failed: bool = False
     until_s: float | None = None
     max_runtime_s: float | None = None
     submit_only: bool = False
-    on_progress: Callable[[Progress], None] | None = None
+    on_progress: OnProgress | None = None
     observers: Sequence[Observer] = ()
 
     def deadline_from(self, began_s: float) -> Deadline:

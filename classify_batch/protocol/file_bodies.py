@@ -48,6 +48,7 @@ class FileId(AnswerModel):
 _FILE = AnswerReader(StoredFile)
 _FILES = AnswerReader(Page[StoredFile])
 _FILE_IDS = AnswerReader(Page[FileId])
+_OBJECTS = AnswerReader(Page[dict[Text, object]])
 
 
 def read_stored_file(data: bytes) -> StoredFile:
@@ -70,3 +71,9 @@ def read_file_ids_page(data: bytes) -> tuple[list[str], str | None]:
     """The file IDs of a page and the token of the next. Raises ValueError for a body of another shape."""
     page = _FILE_IDS.read(data)
     return [file.id for file in page.items], page.next_token
+
+
+def read_file_objects_page(data: bytes) -> tuple[list[dict[str, object]], str | None]:
+    """The files of a page, whole, and the token of the next. Raises ValueError for a body of another shape."""
+    page = _OBJECTS.read(data)
+    return page.items, page.next_token

@@ -82,6 +82,7 @@ class Manifest(TypedDict):
     journal_seq: int
     outputs: NotRequired[dict[str, Output] | None]
     discovered: NotRequired[dict[str, float]]
+    duplicates: NotRequired[int]
     holder: NotRequired[HolderKeys]
 
 
@@ -121,6 +122,7 @@ def keys_of(
         "started_at": started_at,
         "stopped_at": stopped_at,
         "files": run.files,
+        "duplicates": run.duplicates,
         "reused": run.reused_files,
         "counts": counts_of(totals.outcomes),
         "types": dict(totals.types.most_common()),

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from classify_batch.clock import to_iso
-from classify_batch.model import Answer, Attempt, Failure, FirstAnswer
+from classify_batch.model import Answer, Attempt, Carried, Failure, FirstAnswer
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import OutcomeKind
 
@@ -53,7 +53,7 @@ class ResultLine(msgspec.Struct):
     classified_at: str
     counts: str | UnsetType = UNSET
     other: Other | UnsetType = UNSET
-    carried: dict[str, object] | UnsetType = UNSET
+    carried: Carried | UnsetType = UNSET
 
 
 FIRST, SECOND = "first", "second"
@@ -94,7 +94,7 @@ def result_line(attempt: Attempt, job_id: str, mode: str | None, file_id: str, a
     _, _, kind, confidence, reasoning = answer
     outcome = OutcomeKind.UNMATCHED.value if kind is None else OutcomeKind.CLASSIFIED.value
     chunk, number = attempt.key
-    carried = dict(attempt.carried[file_id]) if attempt.carried else UNSET
+    carried = attempt.carried[file_id] if attempt.carried else UNSET
     return ResultLine(
         file_id,
         outcome,
@@ -126,7 +126,7 @@ def failure_lines(attempt: Attempt, job_id: str | None, failures: Iterable[Failu
                 "attempt": attempt.key.attempt,
                 "failed_at": at,
             }
-            | ({"carried": dict(attempt.carried[file_id])} if attempt.carried else {})
+            | ({"carried": attempt.carried[file_id]} if attempt.carried else {})
         )
         for failure in failures
     )

@@ -4,7 +4,9 @@ A line per chunk, numbered from 0 without gaps, as `json.dumps` writes it with `
 
     {"chunk": 0, "file_ids": ["…", "…"]}
 
-Where columns of the input are carried, each has a list beside these: `"carried": {"path": ["…", "…"]}`.
+Where columns of the input are carried, each has a list beside these: `"carried": {"path": ["…", "…"]}`. An ID that came
+more than once carries more than one object: the further ones follow, by its place in the chunk:
+`"carried_again": {"1": [{"path": "…"}]}`.
 
 A line's number *is* its chunk's number, so chunks are found by counting newlines. A scan reads the file once:
 it takes the SHA-256 and remembers, for every 64 KiB of the file, where a line begins and which one. No line
@@ -17,7 +19,7 @@ import hashlib
 import json
 from array import array
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Any
@@ -27,6 +29,7 @@ from anyio.lowlevel import checkpoint
 from classify_batch.errors import DamagedError
 from classify_batch.inputs.ids import all_valid, shorten
 from classify_batch.inputs.rows import columns_of, ids_of
+from classify_batch.model import Carried
 from classify_batch.ports import RunStore
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import PLAN_JSONL
@@ -52,6 +55,7 @@ class PlanSummary:
         sha256: of the file.
         bytes: the file's size.
         ids_sha256: of the IDs in their order, each with a newline behind it; chunk sizes don't matter to it.
+        carries_lists: whether an ID carries more than one object.
     """
 
     files: int
@@ -59,6 +63,7 @@ class PlanSummary:
     sha256: str
     bytes: int
     ids_sha256: str
+    carries_lists: bool = False
 
 
 async def write_plan(store: RunStore, chunks: AsyncIterable[list[str]]) -> PlanSummary:
@@ -73,7 +78,12 @@ async def write_plan(store: RunStore, chunks: AsyncIterable[list[str]]) -> PlanS
     return writing.summary()
 
 
-def plan_line(chunk: int, file_ids: list[str], carried: Mapping[str, list[Any]] | None = None) -> str:
+def plan_line(
+    chunk: int,
+    file_ids: Sequence[str],
+    carried: Mapping[str, list[Any]] | None = None,
+    carried_again: Mapping[str, list[dict[str, Any]]] | None = None,
+) -> str:
     """A chunk's line, with its newline: what `json.dumps` would write, in a third of its time.
 
     No file ID has a space or a control character in it: a space can stand between the IDs while they are handled
@@ -83,7 +93,12 @@ def plan_line(chunk: int, file_ids: list[str], carried: Mapping[str, list[Any]] 
     if '"' in text or "\\" in text:
         text = encode_basestring(text)[1:-1]
     further = f', "carried": {json.dumps(carried)}' if carried else ""
+    further += f', "carried_again": {json.dumps(carried_again)}' if carried_again else ""
     return f'{{"chunk": {chunk}, "file_ids": ["{text.replace(" ", _BETWEEN)}"]{further}}}\n'
+
+
+def _spell_line(chunk: int, file_ids: Sequence[str], record: Mapping[str, Any]) -> str:
+    return plan_line(chunk, file_ids, record.get("carried"), record.get("carried_again"))
 
 
 async def hash_ids(batches: AsyncIterable[list[str]]) -> str:
@@ -94,7 +109,7 @@ async def hash_ids(batches: AsyncIterable[list[str]]) -> str:
     return digest.hexdigest()
 
 
-def _hash_file_ids(digest: hashlib._Hash, file_ids: list[str]) -> None:
+def _hash_file_ids(digest: hashlib._Hash, file_ids: Sequence[str]) -> None:
     digest.update("\n".join([*file_ids, ""]).encode())
 
 
@@ -106,6 +121,7 @@ class _Writing:
         self._hash = hashlib.sha256()
         self._ids_hash = hashlib.sha256()
         self._files = self._stream_lines = self._bytes = 0
+        self._carries_lists = False
 
     async def blocks(self) -> AsyncIterator[bytes]:
         lines: list[str] = []
@@ -114,7 +130,9 @@ class _Writing:
         async with closing(self._chunks) as stream:
             async for chunk in stream:
                 ids = ids_of(chunk)
-                line = plan_line(self._stream_lines, ids, columns_of(chunk))
+                columns, again = columns_of(chunk)
+                self._carries_lists = self._carries_lists or bool(again)
+                line = plan_line(self._stream_lines, ids, columns, again)
                 lines.append(line)
                 file_ids += ids
                 self._stream_lines += 1
@@ -135,7 +153,12 @@ class _Writing:
 
     def summary(self) -> PlanSummary:
         return PlanSummary(
-            self._files, self._stream_lines, self._hash.hexdigest(), self._bytes, self._ids_hash.hexdigest()
+            self._files,
+            self._stream_lines,
+            self._hash.hexdigest(),
+            self._bytes,
+            self._ids_hash.hexdigest(),
+            self._carries_lists,
         )
 
 
@@ -213,19 +236,23 @@ class PlanReader:
         data = await self._store.read(PLAN_JSONL, self._offsets[entry], end)
         return data.split(b"\n")[chunk - self._first_chunks[entry]]
 
-    async def carried(self, chunk: int) -> dict[str, dict[str, object]]:
-        """What is carried along with each file ID of a chunk, by column; nothing where nothing is.
+    async def carried(self, chunk: int) -> dict[str, Carried]:
+        """What is carried along with each file ID of a chunk; nothing where nothing is.
 
         Raises:
             DamagedError: its line is not what a plan's line is.
         """
         line = await self._read_line(chunk)
         file_ids = self._parse_line(line, chunk)
-        carried = json.loads(line).get("carried") or {}
+        record = json.loads(line)
+        carried, again = record.get("carried") or {}, record.get("carried_again") or {}
         try:
             columns = [dict(zip(carried, cells, strict=True)) for cells in zip(*carried.values(), strict=True)]
-            return dict(zip(file_ids, columns, strict=True)) if carried else {}
-        except (TypeError, ValueError, AttributeError):
+            told: dict[str, Carried] = dict(zip(file_ids, columns, strict=True)) if carried else {}
+            for place, further in again.items():
+                told[file_ids[int(place)]] = [columns[int(place)], *further]
+            return told
+        except (TypeError, ValueError, AttributeError, IndexError):
             raise self._damaged_error(f"line {chunk + 1} doesn't carry as much as it has file IDs") from None
 
     async def stream(
@@ -278,7 +305,7 @@ class PlanReader:
             async for first, lines in stream:
                 for number, line in enumerate(lines, first):
                     file_ids = self._parse_line(line, number)
-                    if plan_line(number, file_ids, json.loads(line).get("carried")).encode() != line + b"\n":
+                    if _spell_line(number, file_ids, json.loads(line)).encode() != line + b"\n":
                         raise self._damaged_error(f"line {number + 1} is not spelled as it was written")
 
     def _parse_line(self, line: bytes, number: int) -> list[str]:

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from classify_batch.rundir.plan import PlanSummary
     from classify_batch.settings import Settings
 
-FORMAT = 3
+FORMAT = 4
 """What this version reads. 2 is written where whoever knows 1 only would go wrong: where outcomes were reused, which it
 would cut off, and where there are second looks, which it would take for first ones. 3 is written for v1: one line of
-its journal may name several jobs for one attempt, which whoever knows 2 only would forget."""
+its journal may name several jobs for one attempt, which whoever knows 2 only would forget. 4 is written where a file
+carries more than one object, of which whoever knows 3 only would write the first."""
 
 
 class ReusedRun(TypedDict):
@@ -67,6 +68,7 @@ class RunFile:
         identity: what a command must share with the run to go on with it.
         files: distinct file IDs; duplicates: repeated ones that were left out.
         reused: what was taken over from earlier runs; None where nothing was.
+        inputs: how each text among the inputs was read; None: a version planned the run that didn't write it down.
     """
 
     format: int
@@ -79,6 +81,7 @@ class RunFile:
     chunks: int
     plan_sha256: str
     reused: Reused | None = None
+    inputs: list[dict[str, object]] | None = None
 
     @property
     def reused_files(self) -> int:
@@ -109,7 +112,7 @@ def parse_run_file(data: bytes, where: str) -> RunFile:
             hint="go on with the version of classify-batch that began the run, or a newer one",
         )
     reused = values.get("reused")
-    run = _read_record(RunFile, {**values, "reused": None}, where)
+    run = _read_record(RunFile, {"inputs": None, **values, "reused": None}, where)
     if reused is None:
         return run
     if not isinstance(reused, dict):
@@ -154,10 +157,11 @@ async def write_run_file(
     duplicates: int,
     clock: Clock,
     reused: Reused | None = None,
+    inputs: list[dict[str, Any]] | None = None,
 ) -> tuple[RunFile, str]:
     """Makes the run be. Returns it with the SHA-256 of its file."""
     run = RunFile(
-        format=lowest_format_for(settings, reused),
+        format=lowest_format_for(settings, reused, carries_lists=plan.carries_lists),
         run_id=str(uuid.uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings.to_stored(),
@@ -167,6 +171,7 @@ async def write_run_file(
         chunks=plan.chunks,
         plan_sha256=plan.sha256,
         reused=reused,
+        inputs=inputs,
     )
     told = {name: value for name, value in asdict(run).items() if value is not None}
     text = json.dumps(told, indent=2, ensure_ascii=False)
@@ -175,10 +180,12 @@ async def write_run_file(
     return run, hashlib.sha256(data).hexdigest()
 
 
-def lowest_format_for(settings: Settings, reused: Reused | None) -> int:
+def lowest_format_for(settings: Settings, reused: Reused | None, *, carries_lists: bool) -> int:
     """The lowest that no older version would misread."""
-    if not settings.api.capabilities.idempotent_creates:
+    if carries_lists:
         return FORMAT
+    if not settings.api.capabilities.idempotent_creates:
+        return 3
     return 1 if reused is None and settings.escalation is None else 2
 
 
@@ -205,10 +212,10 @@ def refuse_other_run(run: RunFile, identity: Mapping[str, object], where: str) -
         if (value := identity.get(name)) != ours.get(name)
     ]
     if differences:
-        raise RunDirectoryError(
-            f"{where} holds another run:\n  " + "\n  ".join(differences),
-            hint="give the settings that the run was begun with, or name a new run directory",
-        )
+        hint = "give the settings that the run was begun with, or name a new run directory"
+        if identity.get("carry") != ours.get("carry"):
+            hint += f"; there, `--reuse {where}` pays nothing again for other carried columns"
+        raise RunDirectoryError(f"{where} holds another run:\n  " + "\n  ".join(differences), hint=hint)
 
 
 def identity_of_run(run: RunFile) -> Mapping[str, object]:

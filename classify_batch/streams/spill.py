@@ -16,12 +16,15 @@ from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import accumulate
+from itertools import accumulate, chain, pairwise, starmap
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from classify_batch.errors import StoreError
 from classify_batch.file_keys import file_keys
+
+_HELD_CHARACTERS_MAX = 1 << 25
+"""Rows that wait in memory may be long, so they are not counted only."""
 
 
 class Limits(NamedTuple):
@@ -113,7 +116,7 @@ class Buckets(_Temporary):
         super().__init__(directory, limits)
         self._number_of_hash = limits.buckets.__rmod__
         self._held: list[list[str]] = [[] for _ in range(limits.buckets)]
-        self._held_ids = 0
+        self._held_ids = self._held_characters = 0
         self._held_ids_max = limits.held_ids
         self._segments: list[array[int]] = []
         """For each write: where every bucket's part begins, and where the last one ends."""
@@ -125,15 +128,18 @@ class Buckets(_Temporary):
         """The bucket of each ID."""
         return map(self._number_of_hash, map(hash, file_keys(file_ids)))
 
-    def add(self, file_ids: Sequence[str]) -> None:
-        put = map(list.append, map(self._held.__getitem__, self.numbers(file_ids)), file_ids)
+    def add(self, file_ids: Sequence[str], rows: Sequence[str] | None = None) -> None:
+        """Adds IDs, or in the place of each its row."""
+        put = map(list.append, map(self._held.__getitem__, self.numbers(file_ids)), rows or file_ids)
         deque(put, maxlen=0)  # a loop without a line of Python in it: 10 million IDs come by here
         self._held_ids += len(file_ids)
-        if self._held_ids >= self._held_ids_max:
+        if rows is not None and rows is not file_ids:
+            self._held_characters += sum(map(len, rows))
+        if self._held_ids >= self._held_ids_max or self._held_characters >= _HELD_CHARACTERS_MAX:
             self._spill_to_files()
 
     def bucket(self, number: int) -> list[str]:
-        """A bucket's IDs, in the order in which they were added."""
+        """A bucket's IDs or rows, in the order in which they were added."""
         file_ids: list[str] = []
         for starts in self._segments:
             if data := self.read(starts[number], starts[number + 1] - starts[number]):
@@ -146,4 +152,37 @@ class Buckets(_Temporary):
         self._segments.append(array("Q", accumulate(map(len, parts), initial=start)))
         for file_ids in self._held:
             file_ids.clear()
-        self._held_ids = 0
+        self._held_ids = self._held_characters = 0
+
+
+class BucketQueues:
+    """For some buckets, a row for each of their IDs, which are taken out one by one. All but a few wait in a temporary
+    file."""
+
+    def __init__(self, directory: Path | None, limits: Limits, held_rows: int) -> None:
+        self._file = Spool(directory, limits)
+        self._held_rows = held_rows
+        self._of_bucket: dict[int, Iterator[str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
+
+    def __bool__(self) -> bool:
+        return bool(self._of_bucket)
+
+    def add_bucket(self, bucket: int, rows: Sequence[str]) -> None:
+        """Adds the rows of a bucket, all of them."""
+        parts = ["\n".join(rows[at : at + self._held_rows]).encode() for at in range(0, len(rows), self._held_rows)]
+        ends = array("Q", accumulate(map(len, parts), initial=self._file.append(b"".join(parts))))
+        self._of_bucket[bucket] = chain.from_iterable(starmap(self._read_part, pairwise(ends)))
+
+    def next_row(self, bucket: int) -> str | None:
+        """The row for the next ID of a bucket; None where the bucket has no rows."""
+        rows = self._of_bucket.get(bucket)
+        return None if rows is None else next(rows)
+
+    def _read_part(self, start: int, end: int) -> list[str]:
+        return self._file.read(start, end - start).decode().split("\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ def carried(run_dir: Path) -> dict[str, Any]:
 
 
 def test_csv_columns_are_carried_to_the_outcomes(tmp_path: Path, config: Path) -> None:
-    """Quoted cells and all; of a repeated ID the first row counts."""
-    rows = ["id,path,note"] + [f'f{n},"in/{n}, ""x"".pdf",ü\u2028{n}' for n in range(8)] + ["f3,elsewhere,later"]
+    """Quoted cells and all."""
+    rows = ["id,path,note"] + [f'f{n},"in/{n}, ""x"".pdf",ü\u2028{n}' for n in range(8)]
     (tmp_path / "ids.csv").write_text("\n".join(rows))
     run_dir = tmp_path / "run"
     told = ("--column", "id", "--carry", "path", "--carry", "note")
@@ -47,6 +48,51 @@ def test_csv_columns_are_carried_to_the_outcomes(tmp_path: Path, config: Path) -
     assert done.returncode == 0, done.stderr
     assert carried(run_dir) == {f"f{n}": {"path": f'in/{n}, "x".pdf', "note": f"ü\u2028{n}"} for n in range(8)}
     assert command("verify", run_dir).returncode == 0
+
+
+def test_an_id_that_comes_again_carries_all_that_came_with_it(tmp_path: Path, config: Path) -> None:
+    """One outcome, whose `carried` is a list in the order of the input; the run says how many came again; the outcomes
+    are an input like any other, and a table has the list in its cell."""
+    rows = ["file_id,path", *[f"f{n},in/{n}" for n in range(8)], "f3,b", "f3,a", "missing,m1", "missing,m2"]
+    (tmp_path / "ids.csv").write_text("\n".join(rows))
+    run_dir, documents = tmp_path / "run", tmp_path / "documents"
+    documents.mkdir()
+    planned = command("plan", config, "--input", tmp_path / "ids.csv", "--run-dir", run_dir, "--carry", "path")
+    assert planned.returncode == 0, planned.stderr
+    assert json.loads((run_dir / "run.json").read_text())["format"] == 4
+    done = command("resume", run_dir)
+    assert done.returncode == 0, done.stderr
+    assert "repeated    3 IDs in the input" in done.stderr
+    expected: dict[str, Any] = {f"f{n}": {"path": f"in/{n}"} for n in range(8)}
+    expected["f3"] = [{"path": "in/3"}, {"path": "b"}, {"path": "a"}]
+    expected["missing"] = [{"path": "m1"}, {"path": "m2"}]
+    assert carried(run_dir) == expected
+    assert command("verify", run_dir).returncode == 0
+    assert json.loads((run_dir / "manifest.json").read_text())["duplicates"] == 3
+
+    table = tmp_path / "table.csv"
+    assert command("export", run_dir, table).returncode == 0
+    with table.open(newline="") as file:
+        cells = {row["file_id"]: row["path"] for row in csv.DictReader(file)}
+    assert (cells["f3"], cells["f4"]) == ('["in/3","b","a"]', "in/4")
+    again = command(
+        "run", config, "--input", run_dir / "results.jsonl", "--run-dir", tmp_path / "again", "--carry", "path"
+    )
+    assert again.returncode == 0, again.stderr
+    assert carried(tmp_path / "again") == expected
+
+
+def test_the_file_list_is_carried_too(tmp_path: Path, config: Path) -> None:
+    """`project:` has the names of its files."""
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (documents / name).write_text("an invoice with line items and a total")
+    config.write_text(CONFIG + f"[sandbox]\ndocuments = {str(documents)!r}\n")
+    run_dir = tmp_path / "run"
+    done = command("run", config, "--input", "project:", "--run-dir", run_dir, "--carry", "name")
+    assert done.returncode == 0, done.stderr
+    assert sorted(each["name"] for each in carried(run_dir).values()) == ["a.txt", "b.txt"]
 
 
 def test_jsonl_keys_are_carried_and_carried_on_from_outcomes(tmp_path: Path, config: Path) -> None:
@@ -89,7 +135,7 @@ def test_a_resumed_run_carries_the_planned_columns(tmp_path: Path, config: Path)
             ("p",),
             ["line 1: file ID a carries a number that JSON doesn't have"],
         ),
-        ("ids.txt", "a\n", ("p",), ["only .csv and .jsonl files have columns"]),
+        ("ids.txt", "a\n", ("p",), ["one value on each line, and no columns: 'p' can't be carried"]),
         ("ids.csv", "file_id,path\na,1\n", ("path", "path"), ["plan.carry", "named once"]),
         ("ids.csv", "file_id,path\na," + "x" * 20_000 + "\n", ("path",), ["line 2: file ID a carries", "16,384"]),
     ],

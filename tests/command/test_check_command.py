@@ -234,15 +234,15 @@ def test_absent_expired_and_expiring_files_are_findings(check: Check) -> None:
 def test_repeated_and_odd_ids_are_notes(check: Check) -> None:
     """They are counted, with examples in the order of the input, and stop nothing."""
     file_ids = named(*range(40))
-    given = ["file_id", *file_ids, *file_ids[3:10], file_ids[3]]
-    with project(Habits(dict.fromkeys(["file_id", *file_ids]))) as server:
+    given = ["heading", *file_ids, *file_ids[3:10], file_ids[3]]
+    with project(Habits(dict.fromkeys(["heading", *file_ids]))) as server:
         done = check(server.base_url, given)
         names = check(server.base_url, ["a", "b", *file_ids[:5]])
     assert done.status == 0
     assert done.codes == {"duplicates": ("note", 8), "odd_ids": ("note", 1)}
     assert (done.report["files"], done.report["duplicates"]) == (41, 8)
     assert done.finding("duplicates")["examples"] == file_ids[3:8]
-    assert done.finding("odd_ids")["examples"] == ["file_id"]
+    assert done.finding("odd_ids")["examples"] == ["heading"]
     assert names.codes == {"not_in_project": ("error", 2)}, "where many IDs are no UUIDs, none is odd"
 
 

@@ -93,6 +93,48 @@ def place(lived: Path, tmp_path: Path, server: str) -> Place:
     return Place(tmp_path, server)
 
 
+def test_columns_that_are_carried_later_cost_nothing(place: Place, server: str) -> None:
+    """Monday carried nothing. A run that carries names reuses all of it, and one that carries nothing again, too: each
+    has its own columns, and a repeated ID all of them."""
+
+    before = requests_at(server)
+    rows: list[dict[str, Any]] = [
+        {"file_id": each, "path": f"in/{each}", "n": [number]} for number, each in enumerate(MONDAY)
+    ]
+    rows += [{"file_id": MONDAY[3], "path": "ü/again", "n": None}]
+    (place.folder / "named.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = ["run", "c.toml", "--input", "named.jsonl", "--run-dir", "runs/named", "--carry", "path", "--carry", "n"]
+    assert "reused      25 of them" in place.done(*named, "--reuse", "runs").stderr
+    expected: dict[str, Any] = {row["file_id"]: {"path": row["path"], "n": row["n"]} for row in rows[:-1]}
+    expected[MONDAY[3]] = [expected[MONDAY[3]], {"path": "ü/again", "n": None}]
+    assert {line["file_id"]: line["carried"] for line in place.lines("named")} == expected
+    monday = {line["file_id"]: line for line in place.lines("monday")}
+    for line in place.lines("named"):
+        assert line["reasoning"] == monday[line["file_id"]]["reasoning"]
+    place.done("verify", "runs/named")
+
+    (place.folder / "other.csv").write_text("file_id;n\n" + "".join(f"{each};{each}\n" for each in MONDAY))
+    other = (
+        "run",
+        "c.toml",
+        "--input",
+        "other.csv",
+        "--run-dir",
+        "runs/other",
+        "--carry",
+        "n",
+        "--reuse",
+        "runs/named",
+    )
+    place.done(*other)
+    assert {line["file_id"]: line["carried"] for line in place.lines("other")} == {each: {"n": each} for each in MONDAY}
+    assert {line["reused_from"] for line in place.lines("other")} == {place.told("monday")["run_id"]}
+    place.done("verify", "runs/other")
+    place.night("plain", MONDAY, "--reuse", "runs/other")
+    assert not any("carried" in line for line in place.lines("plain"))
+    assert requests_at(server) == before
+
+
 def test_reused_files_are_not_sent_again(place: Place) -> None:
     """What Monday answered is reused and says so, the rest is sent; status, manifest and run.json tell how many."""
     monday = {line["file_id"]: line for line in place.lines("monday")}

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -145,6 +149,111 @@ def test_progress_is_reported(tmp_path: Path) -> None:
     assert sum(heard[-1].outcomes.values()) == sum(result.counts.values()) == 25
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_failing_display_does_not_end_a_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, asynchronous: bool
+) -> None:
+    """What `on_progress` raises is logged once, with its traceback, and the run goes on to its end."""
+    calls = 0
+
+    def fail(_progress: Progress) -> None:
+        nonlocal calls
+        calls += 1
+        raise ZeroDivisionError("no terminal")
+
+    async def fail_later(progress: Progress) -> None:
+        await asyncio.sleep(0)
+        fail(progress)
+
+    result = run(settings_with(), IDS, tmp_path / "run", on_progress=fail_later if asynchronous else fail)
+    assert (result.state, calls >= 2) == ("complete", True)
+    records = [record for record in caplog.records if "on_progress" in record.getMessage()]
+    assert len(records) == 1
+    assert records[0].exc_info is not None
+
+
+def test_an_asynchronous_on_progress_is_awaited(tmp_path: Path) -> None:
+    """It hears of the end; one that never returns doesn't hold the run up."""
+    heard: list[Progress] = []
+
+    async def hear(progress: Progress) -> None:
+        await asyncio.sleep(0)
+        heard.append(progress)
+
+    async def hang(_progress: Progress) -> None:
+        await asyncio.sleep(3600)
+
+    run(settings_with(), IDS, tmp_path / "run", on_progress=hear)
+    assert sum(heard[-1].outcomes.values()) == 25
+    assert run(settings_with(), IDS, tmp_path / "other", on_progress=hang).state == "complete"
+
+
+@pytest.mark.parametrize("settings", ["job.toml", Path("job.toml"), {"api": {}}, None])
+def test_what_is_no_settings_names_how_they_are_loaded(tmp_path: Path, settings: Any) -> None:
+    """A path or a dict in their place is an error of the caller, and nothing is created."""
+    for call in (run, lambda *arguments: asyncio.run(arun(*arguments))):
+        with pytest.raises(UsageError, match="must be Settings") as caught:
+            call(settings, IDS, tmp_path / "run")
+        assert "Settings.load(" in caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("make", ["numpy.array", "pandas.Series"])
+def test_a_column_of_a_table_is_a_source(tmp_path: Path, make: str) -> None:
+    """NumPy's arrays and pandas' columns compare themselves with anything item by item."""
+    module, _, name = make.partition(".")
+    column = getattr(pytest.importorskip(module), name)(IDS)
+    assert outcome_ids(run(settings_with(), column, tmp_path / "run")) == sorted(IDS)
+    assert not run(settings_with(), column, tmp_path / "run").called
+
+
+def test_rows_of_a_database_carry_their_columns(tmp_path: Path) -> None:
+    """Mappings with the file ID under `column`; the same rows find their run again."""
+    rows = [{"id": file_id, "path": f"in/{file_id}"} for file_id in IDS]
+    settings = settings_with(plan={"files_per_job": 10, "carry": ["path"]})
+    result = run(settings, iter(rows), tmp_path / "run", column="id")
+    assert {each["file_id"]: each["carried"] for each in result.results()} == {
+        file_id: {"path": f"in/{file_id}"} for file_id in IDS
+    }
+    assert not run(settings, rows, tmp_path / "run", column="id").called
+
+
+INTERRUPTED = """
+import sys
+from classify_batch import Settings, run
+
+def show(progress):
+    if progress.jobs:
+        print("running", flush=True)
+
+settings = Settings(api={"base_url": "sandbox"}, job={"rules": [{"type": "a", "description": "any text at all"}]},
+    plan={"files_per_job": 5}, limits={"jobs_in_flight": 2, "requests_per_s": 500.0})
+try:
+    run(settings, [f"file-{n}" for n in range(25)], sys.argv[1], on_progress=show)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_run_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+    """It stops as the command does, within 4 s, and raises KeyboardInterrupt; the same call goes on."""
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    words = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "run")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        sent_s = time.monotonic()
+        told, errors = process.communicate(timeout=30)
+    assert time.monotonic() - sent_s < 4
+    assert told.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in errors
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["state"] == "incomplete"
+    assert manifest["jobs"] >= 1
+
+
 def test_observers_are_given_every_event(tmp_path: Path) -> None:
     """Every job, and every file's end; one that fails doesn't reach the run."""
 
@@ -213,7 +322,7 @@ def test_the_same_uuids_in_upper_case_are_the_same_run(tmp_path: Path) -> None:
         run(settings_with(), [*uuids, other], tmp_path / "run")
 
 
-@pytest.mark.parametrize("jobs_out", [0, 2])
+@pytest.mark.parametrize("jobs_in_flight", [0, 2])
 def test_a_cancelled_task_leaves_a_run_that_goes_on(tmp_path: Path, jobs_in_flight: int) -> None:
     """After `task.cancel()` the same call goes on where it was: every file has one outcome, and none was sent twice."""
     settings = settings_with(plan={"files_per_job": 1}, limits={"jobs_in_flight": 3, "requests_per_s": 500.0})

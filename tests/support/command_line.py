@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -151,7 +151,7 @@ def command_process(
     *words: object,
     folder: Path | None = None,
     status: int | None = None,
-    stdin: str = "",
+    stdin: str | BinaryIO = "",
     environ: Mapping[str, str | None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """`command` in a process of its own."""
@@ -159,7 +159,8 @@ def command_process(
         [*COMMAND, *map(str, words)],
         cwd=folder,
         env=environment(**(environ or {})),
-        input=stdin,
+        input=stdin if isinstance(stdin, str) else None,
+        stdin=None if isinstance(stdin, str) else stdin,
         capture_output=True,
         text=True,
         timeout=120,

@@ -32,8 +32,9 @@ CONCURRENCY_MAX = 64
 def upload_command(paths: tuple[Path, ...], recursive: bool, concurrency: int, **options: Any) -> int:
     """Upload files, each content once, and print a line of JSON for each.
 
-    The lines (path, file_id, external_file_id, name) are an --input for `run`. A file is known by the SHA-256 of
-    its content, so the same command goes on after an interruption and sends only what is missing.
+    The lines (path, file_id, external_file_id, name) are an --input for `run`; with --carry path each answer
+    names its file. A file is known by the SHA-256 of its content, so the same command goes on after an interruption
+    and sends only what is missing.
 
     \b
     Example:
@@ -89,6 +90,8 @@ class UploadReport:
         if self.ended:
             counts = f"{self.sent:,} files uploaded, {self.existing:,} were there already, {self.failed:,} failed"
             click.echo(counts, err=True)
+        if self.sent + self.existing:
+            click.echo("next: `run` with these lines as --input, and --carry path for answers by name", err=True)
 
 
 def upload_interrupted_error(signal_name: str) -> ClassifyBatchError:

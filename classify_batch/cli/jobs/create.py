@@ -14,11 +14,10 @@ from classify_batch.cli.jobs.options import (
     load_call_settings,
     validate_id,
 )
-from classify_batch.cli.options import PATH, column_option
+from classify_batch.cli.options import NonEmptyPath, reading_options, take_reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from classify_batch.errors import WorldError
 
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
 @click.command("create", context_settings={"allow_extra_args": True})
 @click.pass_context
 @click.option("--file-id", "file_ids", multiple=True, metavar="ID", help="A file to classify; may be repeated.")
-@click.option("--input", "source", metavar="SOURCE", type=PATH, help="More files: a source, as `run` takes it.")
-@column_option
+@click.option(
+    "--input", "sources", multiple=True, metavar="SOURCE", type=NonEmptyPath(), help="More files, as `run` takes them."
+)
+@reading_options
 @click.option("--rule", "rules", multiple=True, metavar="TYPE=DESCRIPTION", help="A rule; may be repeated.")
 @click.option("--mode", metavar="FAST|MULTIMODAL", help="1 or 2 credits a page.  [default: FAST]")
 @click.option("--lang", metavar="CODE", help="The language of the files, one of the API's 86 codes.")
@@ -55,8 +56,7 @@ def create_job_command(
     ctx: click.Context,
     /,
     file_ids: tuple[str, ...],
-    source: Path | None,
-    column: str | None,
+    sources: tuple[str, ...],
     transaction_id: str | None,
     as_json: bool,
     **options: Any,
@@ -75,11 +75,13 @@ def create_job_command(
 
     if ctx.args:  # click would print them, and they may be the rest of a secret header
         raise click.UsageError("there are too many words: put a value with spaces into quotes", ctx)
+    reading = take_reading(options)
     settings = load_call_settings(options, job_section(options))
 
     from classify_batch.cli.interruption import run_until_signal
     from classify_batch.cli.rendering.jobs import make_field_table, print_body
     from classify_batch.cli.rendering.outputs import StdoutError
+    from classify_batch.inputs.open import make_sources
     from classify_batch.operations.jobs.create import CreateJobs
 
     def print_job(job: Mapping[str, Any]) -> None:
@@ -89,8 +91,8 @@ def create_job_command(
             raise unprinted_job_error(job, error, pays_again=transaction_id is None) from error
 
     creation = CreateJobs(settings, transaction_id, print_job)
-    source_path = None if source is None else str(source)
-    run_until_signal(partial(creation.run, file_ids, source_path, column), creation.interrupted_error)
+    source = make_sources(sources) if sources else None
+    run_until_signal(partial(creation.run, file_ids, source, reading), creation.interrupted_error)
     return 0
 
 

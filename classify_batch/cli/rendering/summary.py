@@ -19,6 +19,8 @@ def format_run_summary(manifest: Manifest) -> list[str]:
     if holder := manifest.get("holder"):
         lines.append(f"held by     process {holder['pid']} on {holder['host']} since {holder['since']}")
     lines.append(f"files       {done:,} of {files:,} have their outcome")
+    if repeated := manifest.get("duplicates"):
+        lines.append(f"repeated    {repeated:,} IDs in the input; each file is sent once, and has one outcome")
     if reused := manifest.get("reused"):
         lines.append(f"reused      {reused:,} of them, from earlier runs")
     lines += [f"  {kind:<22}{count:>12,}{format_share(count, done)}" for kind, count in counts.items()]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
@@ -20,7 +21,8 @@ from classify_batch.clock import SystemClock
 from classify_batch.engine.planner import chunked
 from classify_batch.errors import ApiError, ExitStatus, SettingsError, SourceError, UsageError
 from classify_batch.inputs.dedupe import distinct
-from classify_batch.inputs.open import PROJECT, SourceSpec, open_source
+from classify_batch.inputs.open import InputOptions, SourceSpec, needs_project, open_source
+from classify_batch.inputs.reading import Reading
 from classify_batch.inputs.rows import ids_of
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient
@@ -84,29 +86,29 @@ async def check_run(
     settings: Settings,
     file_ids: SourceSpec,
     *,
-    column: str | None = None,
+    reading: Reading | None = None,
     on_progress: Callable[[int, int], None] = lambda _looked_up, _files: None,
 ) -> Report:
     """Checks everything that can go wrong with a run, before a credit is spent.
 
     Args:
-        file_ids, column: as for `run`.
+        file_ids, reading: as for `run`.
         on_progress: called every five seconds with how many files were looked up, and of how many.
 
     Raises:
         StoreError: temporary files can't be written.
     """
-    return await run_in_own_task(partial(check_with_settings, settings, file_ids, column, on_progress))
+    return await run_in_own_task(partial(check_with_settings, settings, file_ids, reading or Reading(), on_progress))
 
 
 async def check_input(
-    error: SettingsError, file_ids: SourceSpec, *, column: str | None = None, carry: Sequence[str] = ()
+    error: SettingsError, file_ids: SourceSpec, *, reading: Reading | None = None, carry: Sequence[str] = ()
 ) -> Report:
     """Checks the input alone, where the settings can't be read; the findings begin with the errors in the settings.
 
     Args:
         error: why the settings can't be read.
-        file_ids, column: as for `run`; carry: the further columns, as far as they are known.
+        file_ids, reading: as for `run`; carry: the further columns, as far as they are known.
 
     Raises:
         StoreError: temporary files can't be written.
@@ -114,14 +116,14 @@ async def check_input(
 
     async def check_without_settings() -> Report:
         reader = InputReader(None, None, carry)
-        found = await find_in_input(reader, file_ids, column)
+        found = await find_in_input(reader, file_ids, reading or Reading())
         return make_report([*findings_from_settings_error(error), *found], reader)
 
     return await run_in_own_task(check_without_settings)
 
 
 async def check_with_settings(
-    settings: Settings, file_ids: SourceSpec, column: str | None, on_progress: Callable[[int, int], None]
+    settings: Settings, file_ids: SourceSpec, reading: Reading, on_progress: Callable[[int, int], None]
 ) -> Report:
     """The check of a run whose settings can be read."""
     findings = [*assess_settings(settings)]
@@ -136,21 +138,21 @@ async def check_with_settings(
         except ApiError as error:
             findings.append(finding_from_error("api", error))
         reader = InputReader(settings, client, settings.plan.carry)
-        findings += await find_in_input(reader, file_ids, column, on_progress)
+        findings += await find_in_input(reader, file_ids, reading, on_progress)
         return make_report(findings, reader)
 
 
 async def find_in_input(
     reader: InputReader,
     file_ids: SourceSpec,
-    column: str | None,
+    reading: Reading,
     on_progress: Callable[[int, int], None] = lambda _looked_up, _files: None,
 ) -> list[Finding]:
     """Reads the input, and returns what was found. Without a client, the project's file list is skipped."""
     findings = []
     if reader.can_read_source(file_ids):
         try:
-            await run_in_own_task(partial(reader.read_with_progress, file_ids, column, on_progress))
+            await run_in_own_task(partial(reader.read_with_progress, file_ids, reading, on_progress))
         except SourceError as error:
             findings.append(finding_from_error(INPUT, error))
         except ApiError as error:
@@ -210,10 +212,10 @@ class InputReader:
 
     def can_read_source(self, file_ids: SourceSpec) -> bool:
         """Whether the source can be read: the project's file list needs a client."""
-        return self._client is not None or file_ids != PROJECT
+        return self._client is not None or not needs_project(file_ids)
 
     async def read_with_progress(
-        self, file_ids: SourceSpec, column: str | None, on_progress: Callable[[int, int], None]
+        self, file_ids: SourceSpec, reading: Reading, on_progress: Callable[[int, int], None]
     ) -> None:
         """Like `read_source`, and reports its progress."""
 
@@ -225,18 +227,14 @@ class InputReader:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(report_progress)
-            await self.read_source(file_ids, column)
+            await self.read_source(file_ids, reading)
             tasks.cancel_scope.cancel()
 
-    async def read_source(self, file_ids: SourceSpec, column: str | None) -> None:
+    async def read_source(self, file_ids: SourceSpec, reading: Reading) -> None:
         """Reads the input to its end. Raises SourceError, and for the project's file list ApiError."""
-        batches = open_source(
-            file_ids,
-            column=column,
-            carry=self._carry,
-            pages=self._list_project_files,
-            took_fault=self.bad_lines.add_bad_line,
-        )
+        options = InputOptions(reading, self._carry, took_fault=self.bad_lines.add_bad_line)
+        pages = partial(self._list_project_files, whole=options.wants_columns)
+        batches = open_source(file_ids, replace(options, pages=pages))
         unique = distinct(self._count_ids(batches))
         async with anyio.create_task_group() as tasks:
             # A buffer of no items: reading waits for the lookups, so memory stays flat.
@@ -253,10 +251,12 @@ class InputReader:
                     first += len(chunk)
         self._collect_findings(unique.duplicates, unique.examples)
 
-    async def _list_project_files(self, token: str | None) -> tuple[list[str], str | None]:
+    async def _list_project_files(self, token: str | None, *, whole: bool) -> tuple[list[Any], str | None]:
         if self._client is None:
             raise AssertionError("the project's file list is read only with a client")
-        return await retry_transient(partial(FileList(self._client).read_page, token), attempts_max=ATTEMPTS_MAX)
+        files = FileList(self._client)
+        read = files.read_objects if whole else files.read_page
+        return await retry_transient(partial(read, token), attempts_max=ATTEMPTS_MAX)
 
     async def _count_ids(self, batches: AsyncIterator[list[str]]) -> AsyncIterator[list[str]]:
         async with closing(batches) as stream:

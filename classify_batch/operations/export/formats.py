@@ -24,7 +24,7 @@ class TableRow(OutcomeLine):
     failed_at: str | None = None
     counts: str | None = None
     reused_from: str | None = None
-    carried: dict[str, object] | None = None
+    carried: dict[str, Any] | list[dict[str, Any]] | None = None
 
 
 COLUMNS = (
@@ -84,8 +84,7 @@ class Table:
     def _format_cells(self, line: TableRow) -> list[str | float | None]:
         cells = [value if type(value) is float else escape_formula(value) for value in _values(line)]
         if self._carry:
-            carried = line.carried or {}
-            cells += [format_carried(carried[name]) if name in carried else None for name in self._carry]
+            cells += format_carried_cells(line.carried or {}, self._carry)
         return cells
 
 
@@ -98,6 +97,13 @@ def column_names(carry: Sequence[str]) -> list[str]:
             name = f"carried.{name}"
         names.append(name)
     return names
+
+
+def format_carried_cells(carried: dict[str, Any] | list[dict[str, Any]], carry: Sequence[str]) -> list[str | None]:
+    """The cells of the carried columns. Where the file came more than once in the input, each is a JSON list."""
+    if isinstance(carried, dict):
+        return [format_carried(carried[name]) if name in carried else None for name in carry]
+    return [format_carried([each.get(name) for each in carried]) for name in carry]
 
 
 def format_carried(value: Any) -> str:

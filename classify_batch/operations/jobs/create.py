@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
@@ -23,7 +24,8 @@ from classify_batch.errors import (
     WorldError,
 )
 from classify_batch.file_keys import file_keys
-from classify_batch.inputs.open import PROJECT, open_source
+from classify_batch.inputs.open import InputOptions, SourceSpec, needs_project, open_source
+from classify_batch.inputs.reading import Reading
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.file_client import FileList
 from classify_batch.llamacloud.raw_bodies import Body
@@ -65,18 +67,20 @@ class CreateJobs:
         self._in_flight: CreateRequest | None = None
         self._created = 0
 
-    async def run(self, file_ids: Sequence[str], source: str | None = None, column: str | None = None) -> None:
+    async def run(
+        self, file_ids: Sequence[str], source: SourceSpec | None = None, reading: Reading | None = None
+    ) -> None:
         """Creates a job of `file_ids` and what `source` holds, on v2 a job for each file. Repeated IDs are sent once.
 
         Raises:
             UsageError: settings or IDs don't fit; nothing was sent.
             ApiError, WorldError: the message says how many jobs were created before, and what may have been accepted.
         """
-        await run_in_own_task(partial(self._create_all, file_ids, source, column))
+        await run_in_own_task(partial(self._create_all, file_ids, source, reading or Reading()))
 
-    async def _create_all(self, file_ids: Sequence[str], source: str | None, column: str | None) -> None:
+    async def _create_all(self, file_ids: Sequence[str], source: SourceSpec | None, reading: Reading) -> None:
         async with connect_client(self._settings) as client:
-            requests = self._make_requests(await gather_file_ids(self._settings, client, file_ids, source, column))
+            requests = self._make_requests(await gather_file_ids(self._settings, client, file_ids, source, reading))
             calls = single_calls_for(self._settings, client)
             for request in requests:
                 try:
@@ -147,13 +151,16 @@ class CreateJobs:
 
 
 async def gather_file_ids(
-    settings: Settings, client: ApiClient, file_ids: Sequence[str], source: str | None, column: str | None
+    settings: Settings, client: ApiClient, file_ids: Sequence[str], source: SourceSpec | None, reading: Reading
 ) -> list[str]:
     """The IDs to classify, each once, in its first spelling. Stops reading at more IDs than a job can hold."""
     wanted: dict[str, str] = {}
-    pages = FileList(client).read_page if source == PROJECT else None
+    options = InputOptions(reading)
+    if needs_project(source):
+        files = FileList(client)
+        options = replace(options, pages=files.read_objects if options.wants_columns else files.read_page)
     sources = [open_source(file_ids)] if file_ids else []
-    sources += [open_source(source, column=column, pages=pages)] if source is not None else []
+    sources += [open_source(source, options)] if source is not None else []
     for each in sources:
         async with closing(each) as batches:
             async for batch in batches:

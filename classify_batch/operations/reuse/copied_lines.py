@@ -1,13 +1,15 @@
 """Copies lines of earlier results to a new run, with a new `chunk`, and `reused_from`, which names the run that paid.
 
-Everything else stays: `job_id` and `attempt` are those of the earlier run. A line that was reused before keeps its
-`reused_from`. If the new input spells the UUID of a file differently, the copy uses that spelling.
+Everything else that was answered stays: `job_id` and `attempt` are those of the earlier run. A line that was reused
+before keeps its `reused_from`. If the new input spells the UUID of a file differently, the copy uses that spelling; and
+what is carried comes from the new input.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 from classify_batch.rundir.outcome_lines import encode_line
 
@@ -58,3 +60,31 @@ def rename_file_in_line(line: bytes, file_id: str) -> bytes:
     if (head := _HEAD.match(line)) is not None:
         return b'{"file_id":' + json.dumps(file_id).encode() + line[head.end() :]
     return encode_line(json.loads(line) | {"file_id": file_id})[:-1]
+
+
+_CARRIED = b',"carried":'
+"""It can't occur inside a JSON string either, and no other value of a line has such a key."""
+
+_REUSED_LAST = re.compile(rb',"reused_from":"[^"\\]*"\}\Z')
+
+
+def strip_carried(line: bytes) -> bytes:
+    """The line (without its newline) without what it carries: that is its last value, or only `reused_from` follows."""
+    head, found, _ = line.partition(_CARRIED)
+    if not found:
+        return line
+    last = _REUSED_LAST.search(line)
+    return head + (last[0] if last is not None else b"}")
+
+
+def add_carried(lines: bytes, carried: Sequence[str]) -> bytes:
+    """Lines (with newlines) that carry nothing, with what each is to carry: JSON, as the rows of an input have it."""
+    return b"".join(
+        b"%s%s%s}\n" % (line[:-1], _CARRIED, _as_bytes(each))
+        for line, each in zip(lines.split(b"\n")[:-1], carried, strict=True)
+    )
+
+
+def _as_bytes(carried: str) -> bytes:
+    # A row escapes all that isn't ASCII, and a line doesn't.
+    return encode_line(json.loads(carried))[:-1] if "\\u" in carried else carried.encode()

@@ -16,7 +16,8 @@ from zlib import crc32
 from classify_batch.engine.planner import chunked
 from classify_batch.errors import DamagedError
 from classify_batch.inputs.dedupe import distinct
-from classify_batch.operations.reuse.copied_lines import copy_lines
+from classify_batch.inputs.rows import carried_of
+from classify_batch.operations.reuse.copied_lines import add_carried, copy_lines, strip_carried
 from classify_batch.operations.reuse.count_accepted import count_accepted
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
 from classify_batch.operations.reuse.known_files import KnownFiles, SortedLines
@@ -75,7 +76,7 @@ async def plan_reusing(
     """
     if limits is None:
         limits = _LIMITS if runs else LIMITS
-    with KnownFiles(directory, limits) as known, Spool(directory, limits) as copied_ids:
+    with KnownFiles(directory, limits) as known, Spool(directory, limits) as copied_rows:
         await known.read_runs(runs)
         new = distinct(batches, directory=directory, limits=limits, known=known)
         async with closing(new) as new_batches:
@@ -83,22 +84,22 @@ async def plan_reusing(
             reused = None
             per_chunk = files_per_job if files_per_job > 1 else FILES_PER_JOB_MAX  # reused files go into no job
             if new.known:
-                copies = ReusedLines(known, copied_ids, per_chunk, most=2 * new.known > known.lines)
+                copies = ReusedLines(known, copied_rows, per_chunk, most=2 * new.known > known.lines)
                 await store.replace(Log.RESULTS, copies.copied_blocks(runs))
                 reused = copies.summarize(await count_accepted(store, triage))
             elif await store.size(Log.RESULTS):
                 await store.remove(Log.RESULTS)  # a killed planning left it
-            plan = await write_plan(store, plan_chunks(copied_ids, per_chunk, first, new_batches, files_per_job))
+            plan = await write_plan(store, plan_chunks(copied_rows, per_chunk, first, new_batches, files_per_job))
     return ReusingPlan(plan, new.duplicates, reused)
 
 
 async def plan_chunks(
-    copied_ids: Spool, per_chunk: int, first: list[str], new_batches: AsyncIterator[list[str]], files_per_job: int
+    copied_rows: Spool, per_chunk: int, first: list[str], new_batches: AsyncIterator[list[str]], files_per_job: int
 ) -> AsyncGenerator[list[str], None]:
     """The chunks of the plan: first the reused files, then the new ones."""
-    for file_ids in copied_ids.replay():
-        for start in range(0, len(file_ids), per_chunk):
-            yield file_ids[start : start + per_chunk]
+    for rows in copied_rows.replay():
+        for start in range(0, len(rows), per_chunk):
+            yield rows[start : start + per_chunk]
 
     async def new_file_ids() -> AsyncGenerator[list[str], None]:
         yield first
@@ -117,10 +118,10 @@ class ReusedLines:
     don't are subtracted from the earlier run's own sums.
     """
 
-    def __init__(self, known: KnownFiles, copied_ids: Spool, files_per_chunk: int, *, most: bool) -> None:
+    def __init__(self, known: KnownFiles, copied_rows: Spool, files_per_chunk: int, *, most: bool) -> None:
         self._known = known
         self._most = most
-        self._copied_ids = copied_ids
+        self._copied_rows = copied_rows
         self._per_chunk = files_per_chunk
         self._chunks = self._bytes = self._crc = 0
         self._answers = AnswerCounts()
@@ -132,7 +133,7 @@ class ReusedLines:
         self._runs = runs
         for number, earlier in enumerate(runs):
             lines: list[bytes] = []
-            file_ids: list[str] = []
+            rows: list[str] = []
             if self._most:
                 snapshot = earlier.run.snapshot
                 answered = {kind: n for kind, n in snapshot.outcomes.items() if kind != OutcomeKind.FAILED}
@@ -141,13 +142,13 @@ class ReusedLines:
                 async for some in stream:
                     self._count_answers(earlier, some)
                     lines += some.lines
-                    file_ids += some.file_ids
+                    rows += some.rows
                     if len(lines) >= _COPIED_LINES:
                         whole = len(lines) - len(lines) % self._per_chunk
-                        yield self._copy_chunks(number, lines[:whole], file_ids[:whole])
-                        del lines[:whole], file_ids[:whole]
+                        yield self._copy_chunks(number, lines[:whole], rows[:whole])
+                        del lines[:whole], rows[:whole]
             if lines:
-                yield self._copy_chunks(number, lines, file_ids)
+                yield self._copy_chunks(number, lines, rows)
 
     def _count_answers(self, earlier: EarlierRun, lines: SortedLines) -> None:
         try:
@@ -158,19 +159,25 @@ class ReusedLines:
         except ValueError as error:
             raise _bad_line_error(earlier, error) from None
 
-    def _copy_chunks(self, number: int, lines: list[bytes], file_ids: list[str]) -> bytes:
+    def _copy_chunks(self, number: int, lines: list[bytes], rows: list[str]) -> bytes:
         """Copies whole chunks; only the last one may be shorter."""
         run, chunks = self._runs[number], list[bytes]()
-        self._copied_ids.add(file_ids)
+        self._copied_rows.add(rows)
+        carried = carried_of(rows)
+        if run.run.run.identity.get("carry"):
+            lines = list(map(strip_carried, lines))
         try:
             for start in range(0, len(lines), self._per_chunk):
                 some = lines[start : start + self._per_chunk]
-                chunks.append(copy_lines(some, self._chunks + len(chunks), run.run.run.run_id))
+                copied = copy_lines(some, self._chunks + len(chunks), run.run.run.run_id)
+                if carried is not None:
+                    copied = add_carried(copied, carried[start : start + self._per_chunk])
+                chunks.append(copied)
         except ValueError as error:
             raise _bad_line_error(run, error) from None
         data = b"".join(chunks)
         self._chunks += len(chunks)
-        self._files[number] += len(file_ids)
+        self._files[number] += len(rows)
         self._bytes += len(data)
         self._crc = crc32(data, self._crc)
         return data

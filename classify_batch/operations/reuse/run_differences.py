@@ -12,7 +12,8 @@ from classify_batch.vocabulary import PAGES_MAX_DEFAULT
 def find_differences(ours: RunIdentity, theirs: RunIdentity) -> list[str]:
     """The names of what differs, for a person; none if the outcomes of one run fit the other.
 
-    The API's version, the project and the organization may differ: they don't change what is asked of a file.
+    The API's version, the project and the organization may differ: they don't change what is asked of a file. Nor do
+    carried columns: those of the new run are written beside what is reused.
     """
     return [name for name, normalize in _MUST_AGREE.items() if normalize(ours) != normalize(theirs)]
 
@@ -53,5 +54,4 @@ _MUST_AGREE: Mapping[str, Callable[[RunIdentity], object]] = {
     "parsing configuration": normalize_parsing,
     "base URL": _value_or_none("base_url"),
     "second look": _value_or_none("escalation"),
-    "carried columns": _value_or_none("carry"),
 }

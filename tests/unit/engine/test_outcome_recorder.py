@@ -20,6 +20,7 @@ from classify_batch.model import (
     AnsweredFile,
     Attempt,
     AttemptKey,
+    Carried,
     Failure,
     Part,
     ProvisionalRange,
@@ -391,7 +392,7 @@ def test_a_first_answer_is_read_as_it_was_written(kind: str, reasoning: str) -> 
 
 def test_carried_columns_stand_beside_the_outcome() -> None:
     """Of answered and of failed files, and of first answers."""
-    carried = {"a": {"path": "in/a.pdf"}, "b": {"path": "in/b.pdf"}, "c": {"path": ""}}
+    carried: dict[str, Carried] = {"a": {"path": "in/a.pdf"}, "b": {"path": "in/b.pdf"}, "c": {"path": ""}}
     attempt = Attempt(AttemptKey(3, 2), Part(3), ("a", "b", "c"), (0, 1, 2), 1.0, carried=carried)
     answers = [Answer("a", True, "x", 0.9), Answer("b", True, "x", 0.1)]
     journal = end(attempt, WEAK, answers=answers, failures=[Failure(2, FailureCode.OVERDUE, "late")])

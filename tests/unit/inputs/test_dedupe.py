@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from classify_batch.errors import StoreError
+from classify_batch.errors import SourceError, StoreError
 from classify_batch.file_keys import file_key
 from classify_batch.inputs.compare import IdDifference, compare_ids
 from classify_batch.inputs.dedupe import distinct
@@ -79,11 +79,46 @@ async def test_repeats_are_named_as_they_are_spelled() -> None:
 
 
 async def test_rows_of_one_uuid_are_one_row() -> None:
-    """What is carried along with the first spelling stays; a later one is left out with what it carries."""
+    """The first spelling stays, and carries what came with each of them, in their order."""
     first, second = f'{UUIDS[0].upper()}\t{{"n":1}}', f'{UUIDS[0]}\t{{"n":2}}'
     unique = distinct(as_source([[first, 'x\t{"n":3}'], [second]]))
-    assert [row async for batch in unique for row in batch] == [first, 'x\t{"n":3}']
+    assert [row async for batch in unique for row in batch] == [
+        f'{UUIDS[0].upper()}\t[{{"n":1}},{{"n":2}}]',
+        'x\t{"n":3}',
+    ]
     assert unique.duplicates == 1
+    assert unique.examples == (UUIDS[0],)
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.sets(st.integers(0, 12)), st.integers(1, 7))
+async def test_all_that_came_with_an_id_is_carried(numbers: list[int], known: set[int], size: int) -> None:
+    """As a dictionary of lists would have it, with some files known; whatever is held in memory."""
+
+    class Known:
+        def among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> set[str]:
+            assert {rows[key] for key in asked} == {expected[key] for key in asked}
+            return {key for key in asked if int(key[1:]) in known}
+
+    rows = [f'f{number}\t{{"place":{place}}}' for place, number in enumerate(numbers)]
+    places: dict[str, list[str]] = {}
+    for row in rows:
+        places.setdefault(row.partition("\t")[0], []).append(row.partition("\t")[2])
+    expected = {
+        file_id: f"{file_id}\t{each[0]}" if len(each) == 1 else f"{file_id}\t[{','.join(each)}]"
+        for file_id, each in places.items()
+    }
+    batches = [rows[at : at + size] for at in range(0, len(rows), size)]
+    unique = distinct(as_source(batches), limits=Limits(3, 5, 50), known=Known())
+    found = [row async for batch in unique for row in batch]
+    assert found == [row for file_id, row in expected.items() if int(file_id[1:]) not in known]
+    assert unique.duplicates == len(numbers) - len(places)
+
+
+async def test_an_id_that_carries_too_much_is_refused() -> None:
+    """What goes with one file ID is bounded, also where it came a million times."""
+    row = f'a\t{{"n":"{"x" * 9000}"}}'
+    with pytest.raises(SourceError, match="file ID a comes 2 times, and carries 18,"):
+        _ = [batch async for batch in distinct(as_source([[row], [row]]))]
 
 
 async def test_distinct_knows_its_duplicates_with_the_first_batch() -> None:

@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 
 from classify_batch.errors import ExitStatus, SourceError
 from classify_batch.inputs import lines
-from classify_batch.inputs.formats import read_csv, read_jsonl, read_text
-from classify_batch.inputs.open import open_source
+from classify_batch.inputs.formats.json_array import read_json_array
+from classify_batch.inputs.formats.json_lines import read_json_lines
+from classify_batch.inputs.formats.objects import ObjectReader
+from classify_batch.inputs.formats.plain_lines import read_plain_lines
+from classify_batch.inputs.formats.table import read_table
+from classify_batch.inputs.open import InputOptions, open_source
+from classify_batch.inputs.reading import Reading
 from classify_batch.streams import blocks
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
@@ -22,7 +27,8 @@ CODE_POINTS_THAT_END_LINES_ELSEWHERE = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 
 async def read(path: Path, data: str | bytes, column: str | None = None) -> list[str]:
     path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return [file_id async for batch in open_source(path, column=column) for file_id in batch]
+    options = InputOptions(Reading(column=column))
+    return [file_id async for batch in open_source(path, options) for file_id in batch]
 
 
 async def fault(path: Path, data: str | bytes, column: str | None = None) -> SourceError:
@@ -76,10 +82,10 @@ async def test_only_a_newline_ends_a_line(tmp_path: Path, character: str) -> Non
     ("data", "told"),
     [
         ("a\nb c\n", "line 2: 'b c' has a space"),
-        ("# x\r\n\r\na\tb\r\n", r"line 3: 'a\tb' has a character"),
+        ("# x\r\n\r\na\r\nb\tc\r\n", r"line 4: 'b\tc' looks like a row of a table"),
         ("a\n" + "x" * 201, "line 2: '" + "x" * 59 + "…' has 201 characters"),
         (b"a\nbc\xffd\n", "line 2: not UTF-8: byte 0xff at byte 3 of the line"),
-        (b"\xff\xfea\x00", "line 1: not UTF-8: byte 0xff at byte 1 of the line"),
+        (b"\xffa", "line 1: not UTF-8: byte 0xff at byte 1 of the line"),
         ("", "holds no file IDs"),
         ("\ufeff\n# nothing\n\n", "holds no file IDs"),
     ],
@@ -140,7 +146,7 @@ async def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> Non
             yield b"x" * blocks.BLOCK_BYTES
 
     with pytest.raises(SourceError, match="line 1: longer than"):
-        [batch async for batch in read_jsonl(endless(), "ids", "file_id")]
+        [batch async for batch in read_json_lines(endless(), ObjectReader("ids"))]
     assert taken <= lines.LINE_BYTES_MAX + blocks.BLOCK_BYTES
 
 
@@ -194,8 +200,10 @@ async def test_where_blocks_end_does_not_matter(file_ids: list[str], size: int) 
     objects = "".join(json.dumps({"file_id": file_id}) + "\n" for file_id in file_ids)
     rows = "n,file_id\n" + "".join('"1\n2","{}"\n'.format(file_id.replace('"', '""')) for file_id in file_ids)
     for batches in (
-        read_text(cut(texts), "t"),
-        read_jsonl(cut(objects), "j", "file_id"),
-        read_csv(cut(rows), "c", "file_id"),
+        read_plain_lines(cut(texts), "t"),
+        read_json_lines(cut(objects), ObjectReader("j")),
+        read_json_array(cut(json.dumps(file_ids, ensure_ascii=False)), ObjectReader("a", bare=True)),
+        read_json_array(cut(f"\ufeff[{','.join(objects.splitlines())}]\r\n"), ObjectReader("a", bare=True)),
+        read_table(cut(rows), ObjectReader("c")),
     ):
         assert [file_id async for batch in batches for file_id in batch] == file_ids

@@ -8,19 +8,29 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from classify_batch.errors import SourceError
-from classify_batch.inputs.iterables import BATCH_IDS
-from classify_batch.inputs.open import SourceSpec, is_repeatable, open_source
+from classify_batch.inputs.iterables import BATCH_IDS, Item
+from classify_batch.inputs.open import (
+    InputOptions,
+    SeveralSources,
+    SourceSpec,
+    is_read_once,
+    is_repeatable,
+    needs_project,
+    open_source,
+)
+from classify_batch.inputs.reading import Format, NamedReading, PlannedReadings, Reading
 from classify_batch.streams.closing import closing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
 
 
 async def read(spec: SourceSpec, **options: Any) -> list[str]:
-    return [file_id async for batch in open_source(spec, **options) for file_id in batch]
+    return [file_id async for batch in open_source(spec, InputOptions(**options)) for file_id in batch]
 
 
 async def counted(stop: int) -> AsyncIterator[str]:
@@ -90,22 +100,99 @@ async def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
 
 
 async def test_what_cannot_be_meant_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    """Parquet, a column where there are none, and project: without the API fail at once, each with a hint."""
-    for spec, column, told in (
-        (tmp_path / "a.parquet", None, "Parquet is not supported"),
-        (tmp_path / "a.txt", "id", "only .csv and .jsonl"),
-        ("-", "id", "only .csv and .jsonl"),
-        (["a"], "id", "only .csv and .jsonl"),
-        ("project:", None, "needs the API"),
+    """Parquet by its name, project: without the API, and a table of a program fail at once, each with a hint."""
+
+    class Frame:
+        columns = ("file_id",)
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(self.columns)
+
+    for spec, told in (
+        (tmp_path / "a.parquet", "Parquet is not supported"),
+        ("project:", "needs the API"),
+        (Frame(), "a Frame gives its columns, not its rows"),
+        ({"file_id": "a"}, "one mapping, where a list of them is expected"),
+        (b"abc", "bytes, where a list"),
     ):
         with pytest.raises(SourceError, match=told) as caught:
-            open_source(spec, column=column)
+            open_source(spec)  # type: ignore[arg-type]
         assert caught.value.hint
 
 
 async def test_only_what_can_be_read_again_is_repeatable(tmp_path: Path) -> None:
     """Stdin and the project's list may differ the next time; files and iterables are taken at their word."""
     assert [is_repeatable(spec) for spec in ("-", "project:", tmp_path, "a.txt", ["a"])] == [0, 0, 1, 1, 1]
+    several = [SeveralSources(specs) for specs in (("a", "-"), ("project:", "a"), ("a", "b"))]
+    assert list(map(is_repeatable, several)) == [0, 0, 1]
+    assert list(map(needs_project, [*several, "project:", "a", ["project:"]])) == [0, 1, 0, 1, 0, 0]
+
+
+async def test_a_named_pipe_and_a_generator_are_read_once(tmp_path: Path) -> None:
+    """They are compared with a plan in one reading; a file, and a list, may be read twice."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "ids").write_text("a")
+    specs: list[SourceSpec] = [tmp_path / "pipe", iter("a"), tmp_path / "ids", ["a"], tmp_path / "none", "a\0"]
+    assert list(map(is_read_once, specs)) == [1, 1, 0, 0, 0, 0]
+    assert is_read_once(SeveralSources((tmp_path / "ids", tmp_path / "pipe")))
+
+
+@pytest.mark.real_time
+async def test_several_sources_are_one_input_in_order(tmp_path: Path) -> None:
+    """Each is read in its own format, and an empty one among them is a mistake upstream."""
+    (tmp_path / "a.txt").write_text("a\nb\n")
+    (tmp_path / "b.csv").write_text("n,file_id\n1,c\n")
+    (tmp_path / "c.json").write_text('["d", "a"]')
+    (tmp_path / "none").write_text("")
+    readings: list[NamedReading] = []
+    given = SeveralSources((tmp_path / "a.txt", str(tmp_path / "b.csv"), tmp_path / "c.json"))
+    assert await read(given, took_reading=readings.append) == ["a", "b", "c", "d", "a"]
+    assert [each.reading.format for each in readings] == [Format.LINES, Format.CSV, Format.JSON]
+    with pytest.raises(SourceError, match="none holds no file IDs"):
+        await read(SeveralSources((tmp_path / "a.txt", tmp_path / "none")))
+
+
+# --- A run that exists ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real_time
+async def test_a_run_keeps_the_reading_it_was_planned_with(tmp_path: Path) -> None:
+    """What was written down counts before the content, and an option before what was written down."""
+    path = tmp_path / "ids.txt"
+    path.write_text("a,b\n")
+    lines = PlannedReadings([NamedReading(str(path), Reading(Format.LINES)).to_stored()])
+    assert await read(path, planned=lines) == ["a,b"]
+    path.write_text("id;x\na;1\n")
+    stored = [{"source": str(path), "format": "csv", "delimiter": ";", "column": "id", "later": 1}]
+    assert await read(path, planned=PlannedReadings(stored)) == ["a"]
+    found: list[NamedReading] = []
+    quoted = tmp_path / "quoted"
+    quoted.write_text('"a"\n')
+    assert await read(quoted, took_reading=found.append) == ["a"]
+    assert await read(quoted, planned=PlannedReadings([each.to_stored() for each in found])) == ["a"]
+    assert await read(quoted, planned=PlannedReadings([]), reading=Reading(Format.LINES)) == ['"a"']
+    asked = Reading(Format.CSV, column="x")
+    assert await read(path, planned=PlannedReadings(stored), reading=asked) == ["1"]
+    assert await read(path, planned=lines, reading=asked) == ["1"]
+    for newer in ({"source": str(path), "format": "parquet"}, {"source": "another"}, {"source": 7, "format": []}):
+        assert await read(path, planned=PlannedReadings([newer]), reading=Reading(column="id")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [("ids.txt", "a,b\n", ["a,b"]), ("ids.json", '["a"]\n', ['["a"]']), ("ids.tsv", "file_id\n", ["file_id"])],
+)
+@pytest.mark.real_time
+async def test_a_run_of_an_older_version_keeps_its_reading_by_suffix(
+    tmp_path: Path, name: str, text: str, expected: list[str]
+) -> None:
+    """It wrote down nothing, and took each line of such files for a file ID."""
+    (tmp_path / name).write_text(text)
+    assert await read(tmp_path / name, planned=PlannedReadings(None)) == expected
+    (tmp_path / "ids.csv").write_text("file_id,x\nc,1\n")
+    (tmp_path / "ids.jsonl").write_text('{"file_id": "d"}\n')
+    given = SeveralSources((tmp_path / "ids.csv", tmp_path / "ids.jsonl"))
+    assert await read(given, planned=PlannedReadings(None)) == ["c", "d"]
 
 
 # --- Stdin ------------------------------------------------------------------------------------------------------
@@ -181,3 +268,72 @@ async def test_what_the_server_calls_an_id_is_checked_too() -> None:
 
     with pytest.raises(SourceError, match="project:, item 2: "):
         await read("project:", pages=pages)
+
+
+FILES = [{"id": "a", "name": "x.pdf", "external_file_id": None}, {"id": "b", "name": "y.pdf"}]
+
+
+async def test_the_columns_of_the_file_list_are_carried() -> None:
+    """A field that the server leaves out is null; one that no file list has is an error."""
+
+    async def pages(_: str | None) -> tuple[list[Any], str | None]:
+        return FILES, None
+
+    rows = await read("project:", pages=pages, carry=["name", "external_file_id"])
+    assert rows == [
+        'a\t{"name":"x.pdf","external_file_id":null}',
+        'b\t{"name":"y.pdf","external_file_id":null}',
+    ]
+    assert await read("project:", pages=pages, reading=Reading(column="name")) == ["x.pdf", "y.pdf"]
+    with pytest.raises(SourceError, match="project:, item 1: no column 'nmae'"):
+        await read("project:", pages=pages, carry=["nmae"])
+
+
+# --- What programs give -----------------------------------------------------------------------------------------
+
+
+async def test_mappings_are_items_too() -> None:
+    """Their file ID stands under the column; what else they have is carried."""
+    rows: list[Item] = [{"file_id": "a", "path": "x", "n": 1}, {"file_id": "b", "path": None, "n": 2}]
+    assert await read(rows) == ["a", "b"]
+    assert await read([*rows, "c"]) == ["a", "b", "c"]
+    assert await read(iter(rows), carry=["path"]) == ['a\t{"path":"x"}', 'b\t{"path":null}']
+    assert await read([{"id": "z"}], reading=Reading(column="id")) == ["z"]
+
+
+@pytest.mark.parametrize(
+    ("item", "told", "hint"),
+    [
+        ({"id": "a"}, "no column 'file_id'; there is 'id'", "--column"),
+        ("a", "'a' is a file ID alone, and carries no 'path'", "every item is an object"),
+        ({"file_id": "a", "path": object}, "carries a value that JSON doesn't have", "str()"),
+        ({"file_id": UUID(int=7), "path": 1}, "is not a string", "str(id)"),
+        (("a",), "('a',) is not a string", "str(id)"),
+        (UUID(int=7), "is not a string", "str(id)"),
+        (7, "7 is not a string", "str(id)"),
+        (float("nan"), "nan is not a string", "leave rows"),
+    ],
+)
+async def test_what_an_item_lacks_is_told_with_what_to_do(item: Any, told: str, hint: str) -> None:
+    """UUIDs, rows of a database, numbers, empty cells: the item's number, and the call that makes it right."""
+    with pytest.raises(SourceError) as caught:
+        await read([{"file_id": "z", "path": 1}, item], carry=["path"])
+    assert "the given file IDs, item 2: " in str(caught.value)
+    assert told in str(caught.value)
+    assert hint in caught.value.hint
+
+
+async def test_numpy_and_pandas_are_iterables_like_any_other() -> None:
+    """They compare themselves with a string item by item, so nothing may compare them."""
+    numpy = pytest.importorskip("numpy")
+    array = numpy.array(["a", "b"])
+    assert await read(array) == ["a", "b"]
+    assert [needs_project(array), is_repeatable(array), is_read_once(array)] == [False, True, False]
+    assert await read(numpy.array(["a", "b"], dtype=object)) == ["a", "b"]
+    with pytest.raises(SourceError, match="item 1: ") as caught:
+        await read(numpy.array([["a", "b"], ["c", "d"]] * 9))
+    assert str(caught.value).isprintable()
+    pandas = pytest.importorskip("pandas")
+    assert await read(pandas.Series(["a", "b"])) == ["a", "b"]
+    with pytest.raises(SourceError, match="a DataFrame gives its columns"):
+        await read(pandas.DataFrame({"file_id": ["a"]}))

@@ -22,7 +22,12 @@ from classify_batch.errors import DamagedError
 from classify_batch.file_keys import file_key
 from classify_batch.lifecycle import Ended, Finished, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Segment, to_ranges
-from classify_batch.operations.reuse.copied_lines import copy_lines, rename_file_in_line
+from classify_batch.operations.reuse.copied_lines import (
+    add_carried,
+    copy_lines,
+    rename_file_in_line,
+    strip_carried,
+)
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
 from classify_batch.operations.reuse.earlier_runs import Reuse, find_earlier_runs
 from classify_batch.operations.reuse.outcome_answers import (
@@ -36,7 +41,7 @@ from classify_batch.operations.verify import Verification, verify_store
 from classify_batch.run_records import RunIdentity, StoredParsing
 from classify_batch.rundir.journal.totals import Totals, read_totals
 from classify_batch.rundir.journal.writer import JournalWriter
-from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.opened_run import RunOnDisk, mend, read_run
 from classify_batch.rundir.outcome_lines import encode_line
 from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.rundir.run_json import write_run_file
@@ -136,10 +141,9 @@ async def carried_out(night: Night, number: int, store: MemoryStore) -> Stream:
     run = await run_of(store)
     plan = PlanReader(store)
     await plan.scan(run.run.plan_sha256)
+    await mend(store, run)
     writer = JournalWriter(store, run.snapshot, At(1000.0 * number), totals_every_bytes=600)
     writer.record_about_run(Kind.OPENED, {"run_sha256": run.run_sha256})
-    for log in (Log.RESULTS, Log.FAILURES):
-        store.append(log, b"")
     async for chunk, file_ids in plan.stream(wanted=run.snapshot.is_planned):
         live(store, writer, chunk, {file_id: night.of(file_id) for file_id in file_ids})
         await writer.durable()
@@ -438,7 +442,7 @@ IDENTITY: RunIdentity = {
         ({"parsing_configuration": {"lang": "en"}}, ["parsing configuration"]),
         ({"parsing_configuration": {"target_pages": [0]}}, ["parsing configuration"]),
         ({"escalation": {"unmatched": True}}, ["second look"]),
-        ({"carry": ["name"]}, ["carried columns"]),
+        ({"carry": ["name"]}, []),
     ],
 )
 def test_runs_that_ask_the_same_fit_each_other(theirs: RunIdentity, differing: list[str]) -> None:
@@ -609,7 +613,7 @@ def test_reused_files_stand_in_large_chunks_on_v2() -> None:
 
 
 def test_a_plan_without_known_files_is_a_plain_plan() -> None:
-    """Runs that know no file of the input change nothing; what a killed planning left of results is emptied."""
+    """Runs that know no file of the input change nothing; what a killed planning left of results is removed."""
 
     async def main() -> None:
         first = await spent(Night(["a", "b"], {"b": FAILS}), 0, [])
@@ -618,7 +622,37 @@ def test_a_plan_without_known_files_is_a_plain_plan() -> None:
         earlier = [EarlierRun(first, await run_of(first))]
         planned = await plan_reusing(store, batches(["b", "c", "b"]), earlier, FILES_PER_JOB, limits=TINY)
         assert (planned.reused, planned.duplicates) == (None, 1)
-        assert store.files == {Log.RESULTS.value: b"", "plan.jsonl": plain.files["plan.jsonl"]}
+        assert store.files == {"plan.jsonl": plain.files["plan.jsonl"]}
         assert "reused" not in json.loads(plain.files["run.json"])
 
     anyio.run(main)
+
+
+@given(
+    carried=st.recursive(
+        st.none()
+        | st.integers()
+        | st.text(max_size=5)
+        | st.sampled_from(['"carried":', ',"reused_from":"x"}', "\ud800"]),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["a", "carried", "reused_from", "chunk"]), inner, max_size=3)
+        ),
+        max_leaves=6,
+    ).filter(lambda value: isinstance(value, dict | list)),
+    reused_from=st.sampled_from([None, "run-1"]),
+)
+def test_what_is_carried_is_exchanged_and_nothing_else(carried: Any, reused_from: str | None) -> None:
+    """Whatever stands in it, and whether the line was copied before; as a version wrote it or as this one does."""
+    answered = {"file_id": "a", "outcome": "classified", "reasoning": ',"carried":{"x":1}', "chunk": 1}
+    last = {} if reused_from is None else {"reused_from": reused_from}
+    for values in (answered | {"carried": carried} | last, answered | last | {"carried": carried}, answered | last):
+        stripped = strip_carried(encode_line(values)[:-1])
+        assert json.loads(stripped) == answered | last
+        again = add_carried(stripped + b"\n" + stripped + b"\n", [json.dumps(carried), '{"b":1}'])
+        lines = again.split(b"\n")
+        assert [json.loads(line) for line in lines[:2]] == [
+            answered | last | {"carried": json.loads(json.dumps(carried))},
+            answered | last | {"carried": {"b": 1}},
+        ]
+        assert lines[2:] == [b""]

@@ -1,0 +1,103 @@
+"""Objects (of JSON, of the file list, of a program) → rows: the file ID under one key, the carried under others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from classify_batch.inputs.ids import COLUMN, Fault, TookFault, all_valid, fault_of, list_columns, refuse, shorten
+from classify_batch.inputs.rows import Line, to_rows
+
+CARRY_HINT = "name columns that are there with --carry"
+COLUMN_HINT = "name the column of the file IDs with --column"
+
+Numbered = Iterable[tuple[int, Any]]
+"""Values, each with the number of its line or item."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReader:
+    """Reads the file IDs of objects, and what is carried.
+
+    Attributes:
+        name: of the input, for messages.
+        unit: what the numbers count: lines or items.
+        bare: whether a string may stand in the place of an object: it is the file ID itself, and carries nothing.
+        optional: keys that an object may leave out: they are carried as null.
+    """
+
+    name: str
+    column: str = COLUMN
+    carry: Sequence[str] = ()
+    took_fault: TookFault = refuse
+    unit: str = "line"
+    bare: bool = False
+    optional: frozenset[str] = frozenset()
+
+    def read_ids(self, values: Sequence[Any]) -> list[str] | None:
+        """The file IDs of values that all are as they should be, else None. Nothing may be carried."""
+        try:
+            file_ids = [value if type(value) is str and self.bare else value[self.column] for value in values]
+        except (TypeError, KeyError, IndexError, LookupError, ValueError):
+            return None
+        return file_ids if all_valid(file_ids) else None
+
+    def read_rows(self, values: Numbered) -> list[str]:
+        """The rows of those values that are as they should be; a fault for each other one."""
+        lines = self._lines_of(values)
+        if self.carry:
+            return to_rows(lines, self.name, self.took_fault, self.unit)
+        return [line.file_id for line in lines]
+
+    def _lines_of(self, values: Numbered) -> Iterator[Line]:
+        for number, value in values:
+            if isinstance(value, Mapping):
+                yield from self._lines_of_object(number, value)
+            elif not self.bare:
+                self.took_fault(self.fault(number, f"{shorten(value)} is not a JSON object", self._object_hint))
+            elif (fault := fault_of(self.name, number, value, self.unit)) is not None:
+                self.took_fault(fault)
+            elif self.carry:
+                what = f"{shorten(value)} is a file ID alone, and carries no {', '.join(map(shorten, self.carry))}"
+                self.took_fault(self.fault(number, what, self._object_hint))
+            else:
+                yield Line(number, str(value), {})
+
+    def _lines_of_object(self, number: int, value: Mapping[str, Any]) -> Iterator[Line]:
+        if self.column not in value:
+            self.took_fault(self._missing(number, self.column, value, COLUMN_HINT))
+            return
+        file_id = value[self.column]
+        if (fault := fault_of(self.name, number, file_id, self.unit)) is not None:
+            self.took_fault(fault)
+            return
+        for told in _told_by(value):
+            if missing := [each for each in self.carry if each not in told and each not in self.optional]:
+                self.took_fault(self._missing(number, missing[0], told, CARRY_HINT))
+                return
+            yield Line(number, str(file_id), {each: told.get(each) for each in self.carry})
+            if not self.carry:
+                return
+
+    def fault(self, number: int, what: str, hint: str) -> Fault:
+        """A fault of one line, or item."""
+        return Fault(self.name, f"{self.unit} {number}", what, hint)
+
+    def _missing(self, number: int, key: str, value: Mapping[str, Any], hint: str) -> Fault:
+        return self.fault(number, f"no column {shorten(key)}; there is {list_columns([*map(str, value)])}", hint)
+
+    @property
+    def _object_hint(self) -> str:
+        return f'every {self.unit} is an object such as {{"{self.column}": "…"}}'
+
+
+def _told_by(value: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """What can be carried from an object: its keys, and in the outcomes of a run also what that run carried. A file
+    that came several times in its input carries several objects."""
+    carried = value.get("carried")
+    if isinstance(carried, Mapping):
+        return [{**carried, **value}]
+    if isinstance(carried, list) and carried and all(isinstance(each, Mapping) for each in carried):
+        return [{**each, **value} for each in carried]
+    return [value]

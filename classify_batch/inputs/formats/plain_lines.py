@@ -1,0 +1,52 @@
+"""One file ID a line."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from classify_batch.inputs.ids import Fault, TookFault, all_valid, only_valid, refuse
+from classify_batch.inputs.lines import Lines, read_lines
+from classify_batch.inputs.values import SUSPICIOUS, reason_no_line_of_an_id, unquote
+from classify_batch.streams.closing import closing
+
+_BLANKS = " \t\r"
+_COMMENT = "#"
+_NOT_PLAIN = tuple(_BLANKS + _COMMENT)
+_NOT_PLAIN_OR_SUSPICIOUS = (*_NOT_PLAIN, *sorted(SUSPICIOUS - {"\t"}))
+
+
+async def read_plain_lines(
+    blocks: AsyncIterator[bytes], name: str, took_fault: TookFault = refuse, *, strict: bool = False
+) -> AsyncIterator[list[str]]:
+    """Blank lines and lines that begin with `#` are skipped.
+
+    `strict`: nobody said that the input has one file ID a line, so quotes around a value are taken off, and what looks
+    like a row of a table, JSON or a web page is a fault.
+    """
+    not_plain = _NOT_PLAIN_OR_SUSPICIOUS if strict else _NOT_PLAIN
+    async with closing(read_lines(blocks, name)) as stream:
+        async for lines in stream:
+            # A few searches in C over the whole batch: most batches hold nothing but IDs.
+            if any(map(lines.text.__contains__, not_plain)):
+                numbered = _only_possible(lines, name, took_fault) if strict else values_of_lines(lines)
+                yield only_valid(name, numbered, took_fault)
+                continue
+            file_ids = list(filter(None, lines.split()))
+            yield file_ids if all_valid(file_ids) else only_valid(name, values_of_lines(lines), took_fault)
+
+
+def values_of_lines(lines: Lines) -> Iterator[tuple[int, str]]:
+    """What stands on each line, without the blanks around it."""
+    for number, line in enumerate(lines.split(), lines.first):
+        value = line.strip(_BLANKS)
+        if value and not value.startswith(_COMMENT):
+            yield number, value
+
+
+def _only_possible(lines: Lines, name: str, took_fault: TookFault) -> Iterator[tuple[int, str]]:
+    for number, line in values_of_lines(lines):
+        value = unquote(line)
+        if (reason := reason_no_line_of_an_id(value)) is not None:
+            took_fault(Fault(name, f"line {number}", *reason))
+        else:
+            yield number, value

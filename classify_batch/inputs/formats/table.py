@@ -1,0 +1,128 @@
+"""Rows under a header: CSV, TSV and their kind."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+
+from classify_batch.errors import SourceError
+from classify_batch.inputs.formats.objects import CARRY_HINT, COLUMN_HINT, ObjectReader
+from classify_batch.inputs.ids import all_valid, fault_of, list_columns, shorten
+from classify_batch.inputs.lines import LINE_BYTES_MAX, read_lines
+from classify_batch.inputs.rows import Line, to_rows
+from classify_batch.inputs.values import FORMAT_HINT
+from classify_batch.streams.closing import closing
+
+_COLUMN_HINT = f"{COLUMN_HINT}, or the delimiter with --delimiter; {FORMAT_HINT}"
+
+_Row = tuple[int, list[str]]
+"""A row and the line on which it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """How a table is written.
+
+    Attributes:
+        delimiter: one character.
+        lines_before: how many lines stand before the header: comments, or Excel's `sep=`.
+    """
+
+    delimiter: str = ","
+    lines_before: int = 0
+
+
+async def read_table(
+    blocks: AsyncIterator[bytes],
+    reader: ObjectReader,
+    shape: TableShape = TableShape(),
+) -> AsyncIterator[list[str]]:
+    """Rows under a header that names the reader's column. A fault is told by the first line of its row."""
+    name, column, carry, took_fault = reader.name, reader.column, reader.carry, reader.took_fault
+    place: int | None = None
+    carried: dict[str, int] = {}
+    async with closing(_read_rows(blocks, name, shape)) as stream:
+        async for rows in stream:
+            if place is None:
+                header = rows.pop(0)
+                place = _find_column(header, name, column, _COLUMN_HINT)
+                carried = {each: _find_column(header, name, each, CARRY_HINT) for each in carry}
+            try:
+                file_ids = [row[place] for _, row in rows]
+                valid = all_valid(file_ids)
+            except IndexError:
+                valid = False
+            sound = rows if valid else list(_rows_of_right_width(rows, place, reader))
+            if carry:
+                yield to_rows((_line_of_row(row, place, carried) for row in sound), name, took_fault)
+            else:
+                yield file_ids if valid else [row[place] for _, row in sound]
+
+
+def _rows_of_right_width(rows: list[_Row], place: int, reader: ObjectReader) -> Iterator[_Row]:
+    for line, row in rows:
+        if (fault := fault_of(reader.name, line, "".join(row[place : place + 1]))) is not None:
+            reader.took_fault(fault)
+        else:
+            yield line, row
+
+
+def _line_of_row(numbered: _Row, place: int, carried: Mapping[str, int]) -> Line:
+    line, row = numbered
+    return Line(line, row[place], {each: row[at] if at < len(row) else None for each, at in carried.items()})
+
+
+async def _read_rows(blocks: AsyncIterator[bytes], name: str, shape: TableShape) -> AsyncIterator[list[_Row]]:
+    """Batches of rows, none of them empty. Lines of a row that isn't whole yet wait for the next batch."""
+    waiting: list[str] = []
+    line = 1
+    async with closing(read_lines(blocks, name)) as stream:
+        async for batch in stream:
+            lines = waiting + batch.split()
+            if line <= shape.lines_before:
+                before = min(shape.lines_before - line + 1, len(lines))
+                lines, line = lines[before:], line + before
+            rows, used = _parse_rows(lines, line, name, shape.delimiter, last=False)
+            waiting, line = lines[used:], line + used
+            if sum(map(len, waiting)) > LINE_BYTES_MAX:
+                raise SourceError(
+                    f"{name}, line {line}: a row longer than {LINE_BYTES_MAX} bytes",
+                    hint="is a quote opened and never closed?",
+                )
+            if rows:
+                yield rows
+    if waiting:
+        _parse_rows(waiting, line, name, shape.delimiter, last=True)
+
+
+def _parse_rows(lines: list[str], first: int, name: str, delimiter: str, *, last: bool) -> tuple[list[_Row], int]:
+    """The whole rows in `lines`, and how many of the lines they take up.
+
+    An error at the very last line may only mean that the row goes on; it is raised when `last` says it can't.
+    """
+    rows: list[_Row] = []
+    used = 0
+    reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            if row:
+                rows.append((first + used, row))
+            used = reader.line_num
+    except csv.Error as error:
+        if last or reader.line_num < len(lines):
+            raise SourceError(
+                f"{name}, line {first + used}: not CSV: {error}",
+                hint='quote a value as "…", and a quote inside it as ""',
+            ) from None
+    return rows, used
+
+
+def _find_column(header: _Row, name: str, column: str, hint: str) -> int:
+    line, columns = header
+    if column not in columns:
+        what = f"no column {shorten(column)}; there is {list_columns(columns)}"
+        raise SourceError(f"{name}, line {line}: {what}", hint=hint)
+    if columns.count(column) > 1:
+        raise SourceError(f"{name}, line {line}: more than one column {shorten(column)}", hint="rename all but one")
+    return columns.index(column)

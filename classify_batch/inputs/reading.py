@@ -1,0 +1,130 @@
+"""How an input is read: what the caller says of it, what its content tells, and what a run was planned with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import PurePath
+from typing import Any, NamedTuple, Self
+
+from classify_batch.errors import UsageError
+from classify_batch.inputs.ids import COLUMN
+
+AUTO, TSV = "auto", "tsv"
+_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+"""Delimiters by name: a shell makes it hard to give a tab."""
+
+
+class Format(StrEnum):
+    """The formats of a text that holds file IDs."""
+
+    LINES = "lines"
+    CSV = "csv"
+    JSONL = "jsonl"
+    JSON = "json"
+
+
+FORMATS = (AUTO, Format.LINES, Format.CSV, TSV, Format.JSONL, Format.JSON)
+"""What `--format` takes; `tsv` is `csv` with tabs."""
+
+_BY_SUFFIX = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How one input is read.
+
+    Attributes:
+        format: None: its content tells.
+        delimiter: what stands between the columns of a table; None: its header tells.
+        column: of the file IDs; None: "file_id".
+        strict: of lines that nobody called lines: quotes around a value are taken off, and what looks like a row of a
+            table, JSON or a web page is an error.
+    """
+
+    format: Format | None = None
+    delimiter: str | None = None
+    column: str | None = None
+    strict: bool = False
+
+    @property
+    def id_column(self) -> str:
+        """The column, or key, that holds the file IDs."""
+        return COLUMN if self.column is None else self.column
+
+    def filled_from(self, other: Reading) -> Reading:
+        """This reading, and what it doesn't say from another one."""
+        if self.format is not None and self.format is not other.format:
+            return replace(self, column=self.column if self.column is not None else other.column)
+        pairs = ((getattr(self, name), getattr(other, name)) for name in ("format", "delimiter", "column"))
+        told, delimiter, column = (theirs if ours is None else ours for ours, theirs in pairs)
+        return Reading(told, delimiter, column, self.format is None and other.strict)
+
+    def to_stored(self) -> dict[str, Any]:
+        """What run.json keeps of it."""
+        told = {"format": self.format, "delimiter": self.delimiter, "column": self.column}
+        stored: dict[str, Any] = {name: str(value) for name, value in told.items() if value is not None}
+        return stored | ({"strict": True} if self.strict else {})
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> Self:
+        """Reads what run.json keeps; what a newer version may have added, or written otherwise, is left out."""
+        known = {name: value for name in ("delimiter", "column") if isinstance(value := stored.get(name), str)}
+        written = stored.get("format")
+        read_as = Format(written) if written in list(Format) else None
+        return cls(read_as, **known, strict=stored.get("strict") is True)
+
+
+def parse_reading(input_format: str | None, delimiter: str | None, column: str | None) -> Reading:
+    """What a caller says of an input. Raises UsageError for what no input can be."""
+    if input_format is not None and input_format not in FORMATS:
+        raise UsageError(f"{input_format!r} is no format", hint=f"the formats are {', '.join(FORMATS)}")
+    if column == "":
+        raise UsageError("the name of the column is empty", hint="is a variable not set?")
+    if column is not None and input_format == Format.LINES:
+        raise UsageError("lines have no columns", hint="leave --column out, or give another --format")
+    is_tsv = input_format == TSV
+    named = None if input_format in (None, AUTO) else Format.CSV if is_tsv else Format(input_format)
+    if delimiter is None:
+        return Reading(named, "\t" if is_tsv else None, column)
+    character = _DELIMITERS.get(delimiter, delimiter)
+    if len(character) != 1 or character in '"\r\n' or (is_tsv and character != "\t"):
+        raise UsageError(f"{delimiter!r} can't be the delimiter", hint="give one character, or tab")
+    if named not in (None, Format.CSV):
+        raise UsageError(f"the format {named} has no delimiter", hint="leave --delimiter out, or give --format csv")
+    return Reading(Format.CSV, character, column)
+
+
+class NamedReading(NamedTuple):
+    """How the input of this name was read."""
+
+    name: str
+    reading: Reading
+
+    def to_stored(self) -> dict[str, Any]:
+        """An item of `inputs` in run.json."""
+        return {"source": self.name, **self.reading.to_stored()}
+
+
+TookReading = Callable[[NamedReading], object]
+"""Hears how each input is read, as soon as that is known."""
+
+
+class PlannedReadings:
+    """How the inputs of a run were read when it was planned: they are read so again.
+
+    Args:
+        stored: `inputs` of run.json; None: a version planned the run that read by suffix only, and kept nothing.
+    """
+
+    def __init__(self, stored: Iterable[Mapping[str, Any]] | None) -> None:
+        self._by_suffix = stored is None
+        self._readings = {str(each.get("source")): Reading.from_stored(each) for each in stored or ()}
+
+    def reading_of(self, name: str, asked: Reading) -> Reading:
+        """How an input is read: as the caller says, and otherwise as it was read before."""
+        if not self._by_suffix:
+            return asked.filled_from(self._readings.get(name, Reading()))
+        planned = _BY_SUFFIX.get(PurePath(name).suffix.lower(), Format.LINES)
+        return asked.filled_from(Reading(planned, "," if planned is Format.CSV else None))

@@ -1,0 +1,313 @@
+"""What an input is, told by its content: read right, or refused with what it is and what to do."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import os
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classify_batch.errors import ExitStatus, SourceError, UsageError
+from classify_batch.inputs import decompress
+from classify_batch.inputs.formats.objects import ObjectReader
+from classify_batch.inputs.open import InputOptions, SourceSpec, make_sources, open_source
+from classify_batch.inputs.reading import FORMATS, Format, NamedReading, Reading, parse_reading
+from classify_batch.inputs.text import read_any_text
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
+
+UUID = "{6BA7B810-9DAD-11D1-80B4-00C04FD430C8}"
+
+
+async def read(spec: SourceSpec, options: InputOptions | None = None) -> list[str]:
+    return [row async for batch in open_source(spec, options or InputOptions()) for row in batch]
+
+
+def written(folder: Path, data: str | bytes, name: str = "ids") -> Path:
+    path = folder / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+TEXTS = {
+    "lines": "a\nb\n",
+    "quoted lines": '"a"\r\n"b"\r\n',
+    "single quotes": "'a'\n'b'\n",
+    "json lines": '\n{"x": 1, "file_id": "a"}\n{"file_id": "b"}\n',
+    "json array of IDs": '["a","b"]',
+    "json array over lines": '[\n  "a",\n  "b"\n]\n',
+    "json array of objects": ' [ {"file_id": "a", "n": [1, {}]}, {"file_id": "b"} ]',
+    "csv": "n,file_id\n1,a\n2,b\n",
+    "one column": "file_id\na\nb\n",
+    "one quoted column": '"file_id"\n"a"\n"b"\n',
+    "tsv": "n\tfile_id\n1\ta\n2\tb\n",
+    "an empty first cell": "\tfile_id\nx\ta\n\tb\n",
+    "semicolons": "n;file_id\n1,5;a\n2,5;b\n",
+    "pipes": "n|file_id\n1|a\n2|b\n",
+    "sep=": 'sep=;\r\n"n";"file_id"\r\n"1";"a"\r\n"2";"b"\r\n',
+    "comments before a header": "# made by, a tool\n\n# today\nfile_id,n\na,1\nb,2\n",
+    "header like a comment": "#n,file_id\n1,a\n2,b\n",
+}
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "plain": lambda data: data,
+    "byte-order mark": lambda data: b"\xef\xbb\xbf" + data,
+    "UTF-16": lambda data: data.decode().encode("utf-16"),
+    "UTF-16 without a mark": lambda data: data.decode().encode("utf-16-be"),
+    "UTF-32": lambda data: data.decode().encode("utf-32"),
+    "CR": lambda data: data.replace(b"\r\n", b"\n").replace(b"\n", b"\r"),
+    "gzip": gzip.compress,
+    "gzip of two members": lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:]) + bytes(512),
+    "zstd": zstandard.compress,
+    "zstd of two frames": lambda data: zstandard.compress(data[:9]) + zstandard.compress(data[9:]),
+    "gzip in zstd, UTF-16": lambda data: zstandard.compress(gzip.compress(data.decode().encode("utf-16"))),
+}
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("text", TEXTS)
+async def test_the_content_tells_how_it_is_read(tmp_path: Path, text: str, packed: str) -> None:
+    """Each format in each packing under a name that tells nothing; and the suffix changes nothing of it."""
+    data = PACKED[packed](TEXTS[text].encode())
+    assert await read(written(tmp_path, data)) == ["a", "b"]
+    assert await read(written(tmp_path, data, "ids.txt")) == ["a", "b"]
+    if "lines" not in text and text != "single quotes":
+        assert await read(written(tmp_path, data, "ids.csv.gz")) == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+async def test_a_pipe_and_stdin_are_read_by_their_content(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither has a suffix, and neither can be read twice; its bytes come one by one."""
+    data = TEXTS[text].encode()
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    def write_slowly() -> None:
+        with fifo.open("wb", buffering=0) as pipe:
+            for at in range(len(data)):
+                pipe.write(data[at : at + 1])
+
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    assert await read(fifo) == ["a", "b"]
+    writer.join()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert await read("-") == ["a", "b"]
+
+
+@given(text=st.sampled_from(sorted(TEXTS)), packed=st.sampled_from(sorted(PACKED)), size=st.integers(1, 40))
+async def test_where_blocks_end_does_not_matter_to_what_is_found_out(text: str, packed: str, size: int) -> None:
+    """A block may end in the middle of a mark, a magic number, a header or a compressed frame."""
+    data = PACKED[packed](TEXTS[text].encode())
+
+    async def cut() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), size):
+            yield data[start : start + size]
+
+    found: list[NamedReading] = []
+    batches = read_any_text(cut(), Reading(), ObjectReader("ids"), found.append)
+    assert [row async for batch in batches for row in batch] == ["a", "b"]
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("name", ["json lines", "json array of objects", "csv", "tsv", "sep=", "semicolons"])
+async def test_columns_are_carried_from_every_format_that_has_them(tmp_path: Path, name: str) -> None:
+    """`--column` and `--carry` mean the same everywhere."""
+    text = TEXTS[name].replace('{"file_id": "b"', '{"n": 2, "file_id": "b"').replace('"x": 1', '"n": 1')
+    rows = await read(written(tmp_path, text), InputOptions(carry=["n"]))
+    assert [row.partition("\t")[0] for row in rows] == ["a", "b"]
+    assert [list(json.loads(row.partition("\t")[2])) for row in rows] == [["n"], ["n"]]
+    other = await read(written(tmp_path, text.replace("file_id", "ID")), InputOptions(Reading(column="ID")))
+    assert other == ["a", "b"]
+
+
+# --- What is refused --------------------------------------------------------------------------------------------
+
+
+def tar_of(text: bytes) -> bytes:
+    into = io.BytesIO()
+    with tarfile.open(fileobj=into, mode="w") as archive:
+        info = tarfile.TarInfo("ids.txt")
+        info.size = len(text)
+        archive.addfile(info, io.BytesIO(text))
+    return into.getvalue()
+
+
+def zip_of(text: bytes) -> bytes:
+    into = io.BytesIO()
+    with zipfile.ZipFile(into, "w") as archive:
+        archive.writestr("ids.txt", text)
+    return into.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "told", "hint"),
+    [
+        ("id,name\na,x\n", "line 1: this looks like a table with commas between its columns", "--column"),
+        ("a,b\n", "has no column 'file_id'; there is 'a', 'b'", "--format lines"),
+        ("a\tb\n", "a table with tabs", "--delimiter"),
+        ("a;b\n", "a table with semicolons", "--delimiter"),
+        ("a|b\n", "a table with |", "--delimiter"),
+        ('"a",\n"b",\n', "a table with commas", "--format"),
+        ("a\nb,c\n", "line 2: 'b,c' looks like a row of a table", "--format lines"),
+        ("a\nb;c\n", "line 2: 'b;c' looks like a row of a table", "--format lines"),
+        ('a\n["b"]\n', "line 2: '[\"b\"]' looks like JSON", "--format lines"),
+        ('a\n{"file_id":"b"}\n', 'line 2: \'{"file_id":"b"}\' looks like JSON', "--format lines"),
+        ('a\n"b\n', "line 2: '\"b' has a quote without its end", "--format lines"),
+        ("['a','b']\n", "line 1: \"['a','b']\" looks like JSON", "--format lines"),
+        ("<html>\n", "line 1: '<html>' looks like HTML", "an error saved"),
+        ("FILE_ID\na\n", "line 1: no column 'file_id'; there is 'FILE_ID'", "--column"),
+        ("File_Id;n\na;1\n", "a table with semicolons between its columns, and its header has no", "--column"),
+        ('{\n  "file_ids": ["a"]\n}\n', "line 1: '{' is not JSON", "jq -c"),
+        ('{"file_ids": ["a"]}', "line 1: no column 'file_id'; there is 'file_ids'", "--column"),
+        ('["a", 5]', "item 2: 5 is not a string", "quotes"),
+        ('[{"id": "a"}]', "item 1: no column 'file_id'; there is 'id'", "--column"),
+        ('["a b"]', "item 1: 'a b' has a space", "one file ID"),
+        ('["a",]', "item 2: a comma stands before the array's end", "a JSON array is"),
+        ('["a" "b"]', "no comma behind an item", "a JSON array is"),
+        ('["a","b"', "item 2: the array ends in the middle", "a JSON array is"),
+        ('["a"]\n["b"]\n', "something stands behind the array's end", "a JSON array is"),
+        ("[" * 100_000, "item 1: the array ends in the middle", "a JSON array is"),
+        ('["' + "x" * 3_000_000, "item 1: ", "a JSON array is"),
+        ("[]", "holds no file IDs", "written to its end"),
+        ("[\n]", "holds no file IDs", "written to its end"),
+        ("# a, b\n", "holds no file IDs", "written to its end"),
+        (gzip.compress(b"a\n" * 999)[:-9], "ends in the middle of its gzip data", "once more"),
+        (gzip.compress(b"a\n" * 999)[:10] + b"\xff" * 99, "can't be unpacked (gzip)", "once more"),
+        (zstandard.compress(os.urandom(999).hex().encode())[:-9], "ends in the middle of its zstd data", "once more"),
+        (zstandard.compress(b"a\n" * 999)[:9] + b"x" * 99, "can't be unpacked (zstd)", "once more"),
+        ("a\nb".encode("utf-16")[:-1], "is not UTF-16-LE", "UTF-8"),
+        (bz2.compress(b"a\n"), "is compressed by bzip2", "unpack"),
+        (zip_of(b"a\n"), "an Excel workbook (.xlsx) or a ZIP archive", "CSV UTF-8"),
+        (tar_of(b"a\n"), "is a tar archive", "unpack"),
+        (gzip.compress(tar_of(b"a\n")), "is a tar archive", "unpack"),
+        (b"PAR1\x15\x04", "is Parquet", "CSV or JSONL"),
+        (b"%PDF-1.7\n%\xe2", "is a PDF", "files upload"),
+        (b"SQLite format 3\0", "is an SQLite database", "CSV or JSONL"),
+    ],
+)
+async def test_what_is_no_list_of_ids_is_refused_by_what_it_is(
+    tmp_path: Path, data: str | bytes, told: str, hint: str
+) -> None:
+    """No whole line of JSON, of a table or of quotes is ever a file ID; the hint says what to do."""
+    with pytest.raises(SourceError) as caught:
+        await read(written(tmp_path, data))
+    assert told in str(caught.value)
+    assert hint in caught.value.hint
+    assert str(caught.value).isprintable()
+    assert caught.value.exit_status is ExitStatus.USAGE
+
+
+async def test_lines_always_means_lines(tmp_path: Path) -> None:
+    """With `--format lines` nothing is guessed: commas, quotes and brackets are part of an ID."""
+    lines = ["a,b", '"c"', '["d"]', '{"file_id":"e"}', "f;g", "file_id", "sep=,", "<h>"]
+    path = written(tmp_path, "\n".join(lines), "ids.csv")
+    assert await read(path, InputOptions(parse_reading("lines", None, None))) == lines
+    with pytest.raises(SourceError, match="'p' can't be carried"):
+        await read(path, InputOptions(Reading(Format.LINES), carry=["p"]))
+
+
+async def test_ids_that_only_look_odd_are_ids(tmp_path: Path) -> None:
+    """A UUID in braces, `urn:uuid:`, and letters of magic numbers: nothing of it is taken for a format."""
+    for file_id in (
+        UUID,
+        "urn:uuid:6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+        "PAR1",
+        "ORC-7",
+        "BZh9",
+        "Obj",
+        "a'b",
+        "x[0]",
+    ):
+        assert await read(written(tmp_path, f"{file_id}\n")) == [file_id]
+
+
+async def test_a_format_that_is_named_wins(tmp_path: Path) -> None:
+    """The delimiter, the format and the column of the caller count before the content."""
+    table = written(tmp_path, "a;x,file_id;y\n1;2,3;4\n")
+    with pytest.raises(SourceError, match="has no column 'file_id'"):
+        await read(table)
+    assert await read(table, InputOptions(parse_reading(None, "semicolon", "a"))) == ["1"]
+    assert await read(table, InputOptions(parse_reading("csv", None, "y"))) == ["4"]
+    assert await read(written(tmp_path, "x\tfile_id\n1\ta\n"), InputOptions(parse_reading("tsv", None, None))) == ["a"]
+    assert await read(written(tmp_path, '["a"]'), InputOptions(parse_reading("json", None, None))) == ["a"]
+    with pytest.raises(SourceError, match="is no JSON array"):
+        await read(written(tmp_path, "a\n"), InputOptions(parse_reading("json", None, None)))
+    with pytest.raises(SourceError, match="is not JSON"):
+        await read(written(tmp_path, "a\n"), InputOptions(parse_reading("jsonl", None, None)))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("xml", None, None), "'xml' is no format"),
+        (("lines", ";", None), "the format lines has no delimiter"),
+        (("jsonl", "tab", None), "the format jsonl has no delimiter"),
+        (("tsv", ";", None), "can't be the delimiter"),
+        ((None, ";;", None), "can't be the delimiter"),
+        ((None, '"', None), "can't be the delimiter"),
+        ((None, "", None), "can't be the delimiter"),
+        ((None, None, ""), "the name of the column is empty"),
+        (("lines", None, "id"), "lines have no columns"),
+    ],
+)
+def test_what_no_input_can_be_is_refused(given: tuple[str | None, ...], told: str) -> None:
+    """Before anything is read, with a hint."""
+    with pytest.raises(UsageError, match=told) as caught:
+        parse_reading(*given)
+    assert caught.value.hint
+
+
+def test_every_format_can_be_named() -> None:
+    """`auto` and `tsv` beside the four."""
+    assert {parse_reading(each, None, None).format for each in FORMATS} == {None, *Format}
+
+
+def test_stdin_is_named_once() -> None:
+    """It can be read once."""
+    assert make_sources(["-"]) == "-"
+    with pytest.raises(SourceError, match="stdin is named twice"):
+        make_sources(["-", "a", "-"])
+
+
+# --- Bounds -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_bomb_is_unpacked_piece_by_piece(tmp_path: Path) -> None:
+    """A gigabyte of nothing in a few kilobytes is refused at the longest line allowed, not when memory is full."""
+    empty = bytes(1 << 20)
+    packer = zstandard.ZstdCompressor().compressobj()
+    bomb = b"".join([packer.compress(b"x" * len(empty)) for _ in range(300)] + [packer.flush()])
+    for data in (gzip.compress(b"x" * 300_000_000, 1), bomb):
+        with pytest.raises(SourceError, match="longer than 1048576 bytes"):
+            await read(written(tmp_path, data))
+    nested = b"a\n"
+    for _ in range(9):
+        nested = gzip.compress(nested)
+    with pytest.raises(SourceError, match="compressed more than 3 times"):
+        await read(written(tmp_path, nested))
+
+
+async def test_without_a_library_for_zstd_the_hint_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Python 3.14, zstd needs a package, which is an extra."""
+
+    def not_installed(name: str) -> object:
+        raise ImportError(name)
+
+    monkeypatch.setattr(decompress, "import_module", not_installed)
+    with pytest.raises(SourceError, match="which this installation can't read") as caught:
+        await read(written(tmp_path, zstandard.compress(b"a\n")))
+    assert "classify-batch[zstd]" in caught.value.hint
