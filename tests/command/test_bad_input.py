@@ -393,8 +393,8 @@ def test_a_damaged_incomplete_run_stops_and_nothing_is_overwritten(
             "journal.jsonl in run",
         ),
         (lambda run: cut(run / "journal.jsonl", 300), "journal.jsonl in run"),
-        (lambda run: cut(run / "results.jsonl", 100), "results.jsonl has 100 bytes, and"),
-        (lambda run: (run / "plan.jsonl").unlink(), "plan.jsonl has 0 bytes, and"),
+        (lambda run: cut(run / "results.jsonl", 100), "results.jsonl in run has 100 bytes, and"),
+        (lambda run: (run / "plan.jsonl").unlink(), "plan.jsonl in run has 0 bytes, and"),
     ],
     ids=["a byte of the journal", "the journal is shorter", "results are shorter", "the plan is gone"],
 )

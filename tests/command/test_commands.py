@@ -27,6 +27,7 @@ RUN = ("run", "c.toml", "--input", "ids.txt", "--run-dir", "run")
 MANIFEST_KEYS = {
     *("state", "reason", "exit_status", "run_id", "started_at", "stopped_at", "files", "reused", "counts", "types"),
     *("failure_codes", "triage", "second_looks", "credits", "jobs", "requests", "journal_seq", "outputs"),
+    *("discovered", "duplicates"),
 }
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from classify_batch.protocol import v1, v2
 from classify_batch.sandbox.documents.project import JobConfig
-from classify_batch.settings.job_spec import ParsingConfiguration
+from classify_batch.settings.job_spec import ParsingConfiguration, Rule
 
 
 class CreateRequest(NamedTuple):
@@ -29,7 +29,8 @@ def parse_create_request(body: v1.CreateBody | v2.CreateBody) -> CreateRequest:
         config = JobConfig(tuple(body.rules), body.parsing_configuration)
         return CreateRequest(tuple(body.file_ids), config, body.mode or "FAST")
     configuration = body.configuration
-    config = JobConfig(tuple(configuration.rules), _parsing_configuration(configuration.parsing_configuration), "v2")
+    rules = tuple(Rule(type=rule.type, description=rule.description) for rule in configuration.rules)
+    config = JobConfig(rules, _parsing_configuration(configuration.parsing_configuration), "v2")
     return CreateRequest((body.file_input,), config, configuration.mode or "FAST", body.transaction_id)
 
 
