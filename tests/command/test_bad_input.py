@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from classify_batch.rundir.run_json import FORMAT
 from tests.support.command_line import KEY, command, command_process, contents
 
 IDS = [f"file-{number}" for number in range(30)]
@@ -345,9 +346,9 @@ def test_a_run_of_other_file_ids_is_refused_with_examples(place: Place, planned:
 def test_a_run_of_a_newer_version_is_refused(place: Place, planned: Path) -> None:
     """A run of a newer version is left to that version."""
     shutil.copytree(planned, place.folder / "run")
-    replace(place.folder / "run" / "run.json", b'"format": 3', b'"format": 4')
+    replace(place.folder / "run" / "run.json", b'"format": 3', f'"format": {FORMAT + 1}'.encode())
     for words in (RUN, ("verify", "run")):
-        assert "has format 4" in place.refused(*words)
+        assert f"has format {FORMAT + 1}" in place.refused(*words)
 
 
 DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
