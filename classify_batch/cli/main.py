@@ -105,8 +105,10 @@ def run_command_line() -> int:  # noqa: PLR0911 - one return for each kind of en
 
 def print_error(message: str, hint: str, status: ExitStatus) -> int:
     """Prints an error and its hint on stderr; returns the exit status."""
-    click.echo(f"error: {message}", err=True)
-    click.echo(f"hint: {hint or 'classify-batch --help'}", err=True)
+    from classify_batch.cli.rendering.outputs import printable
+
+    click.echo(printable(f"error: {message}"), err=True)
+    click.echo(printable(f"hint: {hint or 'classify-batch --help'}"), err=True)
     return int(status)
 
 

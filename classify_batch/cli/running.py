@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ import anyio
 import click
 
 from classify_batch.cli import signals
-from classify_batch.cli.rendering.outputs import printing_result
+from classify_batch.cli.rendering.outputs import printable, printing_result, to_json_line
 from classify_batch.cli.rendering.progress import showing_progress
 from classify_batch.cli.rendering.summary import format_run_summary
 from classify_batch.cli.rendering.warnings import printing_warnings
@@ -70,7 +69,7 @@ def run_to_end(
     print_summary(result, f"{next_command} --submit-only" if cut_short else next_command)
     if as_json:
         with printing_result(result.exit_status):
-            click.echo(json.dumps(result.manifest, ensure_ascii=False))
+            click.echo(to_json_line(result.manifest))
     return int(result.exit_status)
 
 
@@ -104,11 +103,11 @@ def print_summary(result: RunResult, next_command: str) -> None:
     if result.counts["failed"]:
         lines.append(f"            {result.run_dir / 'failures.jsonl'}")
     for line in lines:
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
     if result.state is RunState.COMPLETE:
         if result.exit_status is ExitStatus.FAILURES:
             click.echo("hint: `resume DIR --retry-failed` tries the failed files again", err=True)
         click.echo(f"next: {shlex.join(['classify-batch', 'verify', str(result.run_dir)])}", err=True)
     else:
-        click.echo(f"hint: {result.hint}", err=True)
+        click.echo(printable(f"hint: {result.hint}"), err=True)
         click.echo(f"next: {next_command}", err=True)

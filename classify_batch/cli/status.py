@@ -19,14 +19,13 @@ def status_command(directory: Path, as_json: bool) -> int:
     Example:
       classify-batch status runs/today --json
     """
-    import json
-
+    from classify_batch.cli.rendering.outputs import printable, to_json_line
     from classify_batch.cli.rendering.summary import format_run_summary
     from classify_batch.operations.status import read_status
 
     status = read_status(directory)
     if as_json:
-        click.echo(json.dumps(status, ensure_ascii=False))
+        click.echo(to_json_line(status))
     else:
-        click.echo("\n".join(format_run_summary(status)))
+        click.echo(printable("\n".join(format_run_summary(status))))
     return 0

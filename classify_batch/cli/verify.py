@@ -26,7 +26,7 @@ def verify_command(directory: Path) -> int:
     """
     import anyio
 
-    from classify_batch.cli.rendering.outputs import printing_result
+    from classify_batch.cli.rendering.outputs import printable, printing_result
     from classify_batch.errors import ExitStatus
     from classify_batch.operations.verify import verify_run
 
@@ -35,9 +35,9 @@ def verify_command(directory: Path) -> int:
     status = ExitStatus.USAGE if found.errors else undamaged
     with printing_result(status):
         for error in found.errors:
-            click.echo(f"damaged: {error}")
+            click.echo(printable(f"damaged: {error}"))
         for note in found.notes:
-            click.echo(f"note: {note}")
+            click.echo(printable(f"note: {note}"))
         if not found.errors:
             click.echo(format_verdict(found))
     if found.errors:

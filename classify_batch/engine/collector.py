@@ -237,6 +237,10 @@ def is_refused_for_this_job(error: ApiError, *, others_were_read: bool) -> bool:
     return error.verdict in (Verdict.MISSING, Verdict.REFUSED)
 
 
+def has_odd_confidence(answer: Answer) -> bool:
+    return answer.confidence is not None and not 0.0 <= answer.confidence <= 1.0
+
+
 def has_missing_answers(answers: Answers, asked: Sequence[str]) -> bool:
     answered = {answer.file_id for answer in answers.items if answer.answered and answer.file_id is not None}
     if answered.issuperset(asked):
@@ -301,6 +305,7 @@ def decide_answered_job(
             (unnamed, "answers name no file; they are ignored"),
             (foreign, "answers are about files that were not asked for; they are ignored"),
             (conflicting, "files have two different answers; the first counts"),
+            (sum(map(has_odd_confidence, answered.values())), "answers have a confidence outside 0 to 1"),
         )
         if count
     ]

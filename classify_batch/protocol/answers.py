@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, InstanceOf, ValidationError
@@ -90,7 +91,7 @@ class Result(AnswerModel):
     reasoning: Lenient[Text] = None
 
     def answer_about(self, file_id: str | None) -> Answer:
-        return Answer(file_id, True, self.type, self.confidence, self.reasoning)
+        return Answer(file_id, True, self.type, finite_or_none(self.confidence), self.reasoning)
 
 
 def answer_from_result(file_id: str | None, result: Result | None) -> Answer:
@@ -101,6 +102,14 @@ def answer_from_result(file_id: str | None, result: Result | None) -> Answer:
 def rules_of_job(rules: list[RuleAnswer] | None) -> frozenset[tuple[str, str]] | None:
     """A job's rules as a set; None where the server doesn't show them."""
     return None if rules is None else frozenset((rule.type, rule.description) for rule in rules)
+
+
+def finite_or_none(number: float | None) -> float | None:
+    """A number that a float can hold, and any program reads back; None for the others: JSON knows no bound."""
+    try:
+        return number if number is None or isfinite(number) else None
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
 def parse_time_s(moment: object) -> float | None:

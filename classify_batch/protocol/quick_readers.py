@@ -13,7 +13,7 @@ import msgspec
 from pydantic import BaseModel
 
 from classify_batch.model import Answer
-from classify_batch.protocol.answers import AnswerReader
+from classify_batch.protocol.answers import AnswerReader, finite_or_none
 from classify_batch.protocol.json_shape import text_or_none
 
 Item = TypeVar("Item")
@@ -61,7 +61,7 @@ class QuickResult(msgspec.Struct):
     reasoning: Any = None
 
     def answer_about(self, file_id: str | None) -> Answer:
-        return Answer(file_id, True, self.type, self.confidence, text_or_none(self.reasoning))
+        return Answer(file_id, True, self.type, finite_or_none(self.confidence), text_or_none(self.reasoning))
 
 
 def answer_from_quick_result(file_id: object, result: QuickResult | None) -> Answer:

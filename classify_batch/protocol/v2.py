@@ -25,6 +25,7 @@ from classify_batch.protocol.answers import (
     RuleAnswer,
     Text,
     answer_from_result,
+    finite_or_none,
     parse_time_s,
     rules_of_job,
 )
@@ -284,7 +285,7 @@ class Job(JobAnswer):
             created_at_s=self.created_at_s,
             error_message=self.error_message,
             answer=answer_from_result(self.file_input, self.result) if self.status == "COMPLETED" else None,
-            credits=None if self.usage is None else self.usage.credits,
+            credits=None if self.usage is None else finite_or_none(self.usage.credits),
             transaction_id=self.transaction_id,
         )
 
@@ -343,7 +344,8 @@ class QuickJob(msgspec.Struct):
 
 def billed_credits(usage: object) -> float | None:
     billed = usage.get("credits") if isinstance(usage, Mapping) else None
-    return float(billed) if isinstance(billed, int | float) and not isinstance(billed, bool) else None
+    known = finite_or_none(billed) if isinstance(billed, int | float) and not isinstance(billed, bool) else None
+    return None if known is None else float(known)
 
 
 # --- Readers --------------------------------------------------------------------------------------------------------

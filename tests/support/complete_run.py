@@ -15,13 +15,15 @@ from classify_batch.rundir.plan import plan_line
 from classify_batch.vocabulary import Kind
 
 RESULT = (
-    '{"file_id":"%s","outcome":"classified","type":"invoice","confidence":%s,"reasoning":"line items and a total",'
+    '{"file_id":"%s","outcome":"classified","type":%s,"confidence":%s,"reasoning":"line items and a total",'
     '"mode":"FAST","job_id":"j","chunk":%d,"attempt":1,"classified_at":"2026-11-22T01:00:00Z"}\n'
 )
 
 
-def write_complete_run(run: Path, files: int, files_per_job: int, confidence: float = 0.9) -> None:
-    """So many files in jobs of so many, each classified with the same confidence."""
+def write_complete_run(
+    run: Path, files: int, files_per_job: int, confidence: float = 0.9, kind: str = "invoice"
+) -> None:
+    """So many files in jobs of so many, each classified as the same kind with the same confidence."""
     run.mkdir()
     digest = hashlib.sha256()
     with (run / "plan.jsonl").open("wb") as plan:
@@ -40,9 +42,9 @@ def write_complete_run(run: Path, files: int, files_per_job: int, confidence: fl
         seq = 1
         for number, file_ids in enumerate(chunks_of(files, files_per_job)):
             start = results.tell()
-            lines = "".join(RESULT % (file_id, confidence, number) for file_id in file_ids).encode()
+            lines = "".join(RESULT % (file_id, json.dumps(kind), confidence, number) for file_id in file_ids).encode()
             results.write(lines)
-            for fact in facts_of(number, Segment(start, results.tell(), crc32(lines)), len(file_ids)):
+            for fact in facts_of(number, Segment(start, results.tell(), crc32(lines)), len(file_ids), kind):
                 seq += 1
                 journal.write(encode_facts(seq, 1.0, seq - 1, [fact]))
 
@@ -52,7 +54,7 @@ def chunks_of(files: int, files_per_job: int) -> Iterator[list[str]]:
         yield [f"f11e0000-0000-4000-8000-{n:012d}" for n in range(start, min(files, start + files_per_job))]
 
 
-def facts_of(chunk: int, results: Segment, files: int) -> list[Fact]:
-    key, tally = AttemptKey(chunk, 1), Tally({"classified": files}, {"invoice": files})
+def facts_of(chunk: int, results: Segment, files: int, kind: str) -> list[Fact]:
+    key, tally = AttemptKey(chunk, 1), Tally({"classified": files}, {kind: files})
     ended = Ended(key, Kind.COLLECTED, results, tally=tally)
     return [Submitting(key, Part(chunk), 1.0), Submitted(key, "j", 1.0), Finished(key, "SUCCESS", 1.0), ended]

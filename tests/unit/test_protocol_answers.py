@@ -15,6 +15,7 @@ from classify_batch.protocol import v1, v2
 from classify_batch.protocol.answers import AnswerModel, AnswerReader, Page, Result, RuleAnswer, parse_time_s
 from classify_batch.protocol.file_bodies import StoredFile, read_file_ids_page, read_stored_file, read_stored_files_page
 from classify_batch.protocol.json_shape import NotJsonError
+from classify_batch.protocol.quick_readers import QuickReader, QuickResult
 
 SURROGATE = "\ud800"
 DEEP: list[Any] = [[]]  # deeper than pydantic reads, and not than `json` does
@@ -67,10 +68,10 @@ def test_a_number_that_is_none_is_read() -> None:
     """NaN and infinity are no JSON, and come all the same."""
     data = b'{"items":[{"file_id":"f","result":{"type":"t","confidence":NaN}}],"total_size":Infinity}'
     page = v1.read_result_page(data)
-    assert repr(page.items[0].answer().confidence) == "nan"
+    assert page.items[0].answer().confidence is None
     assert page.total_size is None
     job = v2.read_job(b'{"id":"j","status":"COMPLETED","usage":{"credits":Infinity}}')
-    assert job.credits == float("inf")
+    assert job.credits is None
 
 
 def test_values_nested_deeply_are_read() -> None:
@@ -284,3 +285,17 @@ def test_a_file_is_read_with_what_it_says() -> None:
     assert file == StoredFile(id="f", expires_at="2026-01-01T00:00:00Z")
     assert file.expires_at_s == parse_time_s("2026-01-01T00:00:00Z") == 1767225600.0
     assert read_stored_file(encode({"id": "f", "expires_at": "soon"})).expires_at_s is None
+
+
+@pytest.mark.parametrize("digits", ["1" + "0" * 400, "1e400", "-" + "9" * 401])
+def test_a_confidence_that_no_float_holds_is_none(digits: str) -> None:
+    """JSON knows no bound; what is written down must be read back by every command."""
+    body = f'{{"type": "a", "confidence": {digits}, "reasoning": "x"}}'.encode()
+    assert AnswerReader(Result).read(body).answer_about("f").confidence is None
+    assert QuickReader(QuickResult, AnswerReader(Result)).read(body).answer_about("f").confidence is None
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.5, 1.0, 1.5, -0.5, None, 1])
+def test_other_confidences_are_kept_as_they_are(confidence: float | None) -> None:
+    """Also those outside 0 to 1, which are reported."""
+    assert Result(type="a", confidence=confidence).answer_about("f").confidence == confidence

@@ -39,6 +39,7 @@ def get_results_command(job_id: str, page_token: str | None, as_json: bool, **op
 
     from classify_batch.cli.interruption import run_until_signal
     from classify_batch.cli.rendering.jobs import make_item_table, print_body
+    from classify_batch.cli.rendering.outputs import printable
     from classify_batch.errors import ExitStatus
     from classify_batch.operations.jobs.single_calls import get_results
 
@@ -46,7 +47,7 @@ def get_results_command(job_id: str, page_token: str | None, as_json: bool, **op
     headings = ("file id", "type", "sure", "reasoning")
     print_body(page, partial(make_item_table, headings, result_rows(page), whole=("file id", "sure")), as_json=as_json)
     if withheld:
-        click.echo(f"warning: there may be more: {withheld}", err=True)
+        click.echo(printable(f"warning: there may be more: {withheld}"), err=True)
         click.echo("hint: the answers that came are printed; --page-token reads another page", err=True)
         return ExitStatus.FAILURES
     return 0

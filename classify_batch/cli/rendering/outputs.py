@@ -11,6 +11,7 @@ stream is replaced by /dev/null.
 from __future__ import annotations
 
 import io
+import json
 import os
 import select
 import sys
@@ -34,6 +35,19 @@ class StdoutError(WorldError):
             f"stdout can't be written ({reason})",
             hint="make room where stdout goes, then give the same command: it goes on, and prints it again",
         )
+
+
+def printable(text: str) -> str:
+    """A text that may hold words of the server, for a terminal: what isn't printable, like an escape code or half a
+    surrogate pair, is shown as \N{REPLACEMENT CHARACTER}. Lines stay lines."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def to_json_line(value: object) -> str:
+    """A value as a line of JSON that any encoding of stdout takes: half a surrogate pair becomes its JSON escape."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
+from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.vocabulary import NOISE_SHARE
 
@@ -60,7 +61,7 @@ def format_count_table(title: str, rows: Mapping[str, int], total: int) -> list[
         return []
     ranked = sorted(rows.items(), key=lambda row: -row[1])
     shown = ranked[:TYPES_SHOWN_MAX]
-    lines = [title] + [f"  {name[:50]:<22}{count:>12,}{format_share(count, total)}" for name, count in shown]
+    lines = [title] + [f"  {clean(name, 50):<22}{count:>12,}{format_share(count, total)}" for name, count in shown]
     if len(ranked) > TYPES_SHOWN_MAX:
         lines.append(f"  … and {len(ranked) - TYPES_SHOWN_MAX} more")
     return lines

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 
 import click
 
+from classify_batch.cli.rendering.outputs import printable
+
 
 class StderrHandler(logging.Handler):
     """Prints each record as a line like `warning: …`."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+        click.echo(printable(f"{record.levelname.lower()}: {record.getMessage()}"), err=True)
 
 
 @contextmanager

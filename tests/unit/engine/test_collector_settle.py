@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from classify_batch.engine.collector import Settled, decide_answered_job, decide_failed_job, gone, overdue
 from classify_batch.model import Answer, Attempt, AttemptKey, Job, JobView, Part, to_ranges
+from classify_batch.settings.sections import TriageSettings
 from classify_batch.vocabulary import FailureCode
 
 patient = settings(deadline=None)  # a busy machine is no fault
@@ -68,6 +69,15 @@ def test_each_file_that_was_asked_for_has_one_fate(
     assert {file_id for file_id, _ in settled.answers} == answered
     assert not (settled.requeued and settled.failures)
     assert bool(settled.failures) == (len(answered) < size and bad_jobs + 1 >= attempts)
+
+
+@pytest.mark.parametrize(("confidence", "odd"), [(-0.1, 1), (0.0, 0), (1.0, 0), (1.5, 1), (None, 0)])
+def test_a_confidence_outside_0_to_1_is_reported(confidence: float | None, odd: int) -> None:
+    """The answer counts; what triage makes of it is for a person to see."""
+    warnings = decide_answered_job(attempt("a"), [Answer("a", True, "x", confidence)], 3, SUCCESS).warnings
+    assert warnings == ["1 answers have a confidence outside 0 to 1"] * odd
+    triage = TriageSettings(accept_above=0.5)
+    assert triage.accepts("x", confidence) == (confidence == 1.0)
 
 
 @patient

@@ -1,0 +1,54 @@
+"""Words of a server that would control a terminal, or that no encoding of stdout takes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from classify_batch.cli.rendering.outputs import printable, to_json_line
+from classify_batch.cli.rendering.warnings import printing_warnings
+from tests.support.command_line import command, command_process
+from tests.support.complete_run import write_complete_run
+
+TITLE = "inv\x1b]0;owned\x07oice"
+HALF_PAIR = "inv\udc80oice"
+
+
+@pytest.mark.parametrize("kind", [TITLE, HALF_PAIR, "inv\x9b31moice", "inv\u202eoice"])
+@pytest.mark.parametrize("words", [("status",), ("verify",), ("diff", "run")])
+def test_types_that_would_control_a_terminal_are_shown_without_it(
+    tmp_path: Path, kind: str, words: tuple[str, ...]
+) -> None:
+    """Whoever reads it sees printable characters only; the process ends as it should."""
+    write_complete_run(tmp_path / "run", 10, 5, kind=kind)
+    done = command(*words, "run", folder=tmp_path, status=0)
+    assert all(c.isprintable() or c == "\n" for c in done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize("kind", [TITLE, HALF_PAIR])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_json_keeps_the_words_whatever_the_terminals_encoding(tmp_path: Path, kind: str, encoding: str) -> None:
+    """A program reads back what the server said, half a surrogate pair too."""
+    write_complete_run(tmp_path / "run", 10, 5, kind=kind)
+    done = command_process("status", tmp_path / "run", "--json", environ={"PYTHONIOENCODING": encoding}, status=0)
+    assert json.loads(done.stdout)["types"] == {kind: 10}
+
+
+def test_printable_texts_stay_as_they_are() -> None:
+    """Lines, letters of all scripts and symbols."""
+    for text in ("a\nb", "größe 文 ✓ …", ""):
+        assert printable(text) == text
+    assert printable("a\x1b[31mb\tc") == "a\N{REPLACEMENT CHARACTER}[31mb\N{REPLACEMENT CHARACTER}c"
+    assert json.loads(to_json_line({"a": "\ud800", "b": "ü"})) == {"a": "\ud800", "b": "ü"}
+
+
+def test_warnings_and_errors_are_printable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What names a job or a project of the server goes through the same door."""
+    with printing_warnings():
+        logging.getLogger("classify_batch").warning("job %s", TITLE)
+    assert "\x1b" not in capsys.readouterr().err
+    done = command("status", tmp_path / "no\x1b]0;run", status=2)
+    assert "\x1b" not in done.stderr
