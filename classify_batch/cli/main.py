@@ -32,6 +32,7 @@ COMMANDS = (
 )
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
 EPILOG = "\b\nExit statuses:\n" + "\n".join(
     f"  {int(status):>3}  {meaning}" for status, meaning in EXIT_STATUS_MEANINGS.items()
@@ -96,6 +97,9 @@ def run_command_line() -> int:  # noqa: PLR0911 - one return for each kind of en
         discard_output()
         return ExitStatus.INCOMPLETE
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
+        if isinstance(error, OSError) and error.errno in _TOO_MANY_OPEN:
+            hint = "raise the limit of open files (`ulimit -n`); the same command goes on"
+            return print_error(f"{error.strerror}", hint, ExitStatus.INCOMPLETE)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             where = f"{error.filename}: " if error.filename else ""
             return print_error(f"{where}{error.strerror}", "make room; the same command goes on", ExitStatus.INCOMPLETE)

@@ -173,9 +173,9 @@ class DiskStore:
         return self._path / name
 
     def _prepare_directory(self) -> None:
-        # Innermost first, so that folders are empty when they are removed.
-        self._made = [each for each in (self._path / LOCK, self._path, *self._path.parents) if not each.exists()]
         try:
+            # Innermost first, so that folders are empty when they are removed.
+            self._made = [each for each in (self._path / LOCK, self._path, *self._path.parents) if not each.exists()]
             if self._path.exists() and not self._path.is_dir():
                 raise RunDirectoryError(f"{self._path} is a file", hint="name another run directory")
             for level in reversed([self._path, *self._path.parents]):

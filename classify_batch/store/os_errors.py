@@ -1,4 +1,4 @@
-"""How a medium's refusals are told: one translation of OSError, so that no raw errno leaves this room."""
+"""Turns OSErrors into this package's errors, so that no raw errno leaves this room."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from classify_batch.errors import ClassifyBatchError, RunDirectoryError, StoreEr
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_FAILING = _FULL | {errno.EIO}
+_TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
+_FAILING = _FULL | _TOO_MANY_OPEN | {errno.EIO}
+_IMPOSSIBLE_NAME = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ})
+"""No later time makes such a name work."""
 
 
 def refused(path: Path, error: OSError) -> StoreError:
@@ -31,6 +34,11 @@ def unusable(path: Path, error: OSError) -> ClassifyBatchError:
     """`path` can't serve as a run directory: a person's to mend, unless the medium is full or failing."""
     if error.errno in _FAILING:
         return refused(path, error)
+    if error.errno in _IMPOSSIBLE_NAME:
+        return RunDirectoryError(
+            f"{path} can't be a run directory: {error.strerror or error}",
+            hint="name another path: file systems take names of up to 255 bytes, and no circles of links",
+        )
     return RunDirectoryError(
         f"{path} can't be used as a run directory: {error.strerror or error}",
         hint="name a directory that this user may create or write to",
@@ -39,18 +47,23 @@ def unusable(path: Path, error: OSError) -> ClassifyBatchError:
 
 @contextmanager
 def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ()) -> Iterator[None]:
-    """Turns every OSError inside into a StoreError that names `path`; `but` are part of the contract."""
+    """Turns every OSError inside into a StoreError that names `path`, or into a RunDirectoryError where the name itself
+    can't be; `but` are part of the contract."""
     try:
         yield
     except OSError as error:
         if isinstance(error, but):
             raise
+        if error.errno in _IMPOSSIBLE_NAME:
+            raise unusable(path.parent, error) from error
         raise refused(path, error) from error
 
 
 def hint_for(error: OSError) -> str:
     if error.errno in _FULL:
         return "make room (or raise the quota), then the same command goes on"
+    if error.errno in _TOO_MANY_OPEN:
+        return "raise the limit of open files (`ulimit -n`), then the same command goes on"
     if error.errno in _FORBIDDEN:
         return "make it writable for this user, then the same command goes on"
     return "see to the disk, then the same command goes on"
