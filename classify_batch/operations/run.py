@@ -53,6 +53,7 @@ def run(
     on_progress: OnProgress | None = None,
     retry_failed: bool = False,
     until_s: float | None = None,
+    max_runtime_s: float | None = None,
     reuse: Reuse = (),
     submit_only: bool = False,
     observers: Sequence[Observer] = (),
@@ -72,6 +73,8 @@ def run(
         retry_failed: tries the failed files of the run again first.
         until_s: when creating jobs ends, in seconds since the epoch; jobs in flight are collected for
             `limits.drain_s` more.
+        max_runtime_s: the same, as a span in seconds from now: it doesn't follow a clock that is set. Whichever of the
+            two comes first ends creating.
         reuse: run directories, and folders of them, whose outcomes a new run reuses if their rules, mode and parsing
             configuration are the same; only the other files are sent. An existing run keeps its plan.
         submit_only: creates as many jobs as `limits.jobs_in_flight` allows (0: all) and returns; a later call without
@@ -98,6 +101,7 @@ def run(
             on_progress=on_progress,
             retry_failed=retry_failed,
             until_s=until_s,
+            max_runtime_s=max_runtime_s,
             reuse=reuse,
             submit_only=submit_only,
             observers=observers,
@@ -117,6 +121,7 @@ async def arun(
     on_progress: OnProgress | None = None,
     retry_failed: bool = False,
     until_s: float | None = None,
+    max_runtime_s: float | None = None,
     reuse: Reuse = (),
     submit_only: bool = False,
     observers: Sequence[Observer] = (),
@@ -132,6 +137,7 @@ async def arun(
             reuse,
             retry_failed,
             until_s,
+            max_runtime_s,
             submit_only=submit_only,
             on_progress=on_progress,
             observers=observers,

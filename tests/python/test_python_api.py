@@ -405,3 +405,12 @@ def test_an_error_of_the_source_reaches_the_caller(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError, match="mine"):
         run(settings_with(), broken(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_span_ends_creating(tmp_path: Path) -> None:
+    """`max_runtime_s` counts from the call, and leaves a run that goes on."""
+    settings = settings_with(plan={"files_per_job": 5}, limits={"jobs_in_flight": 1, "requests_per_s": 500.0})
+    first = run(settings, IDS, tmp_path / "run", max_runtime_s=0.001)
+    assert (first.state, first.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
+    assert "the time that was given is over" in first.reason
+    assert run(settings, IDS, tmp_path / "run").state == "complete"
