@@ -282,7 +282,7 @@ def test_two_signals_at_once_count_as_one_request_to_stop(tmp_path: Path, slow: 
 def test_gnu_timeout_stops_a_run_in_order(tmp_path: Path, slow: str) -> None:
     """GNU timeout itself."""
     configure(tmp_path, slow)
-    words = ["timeout", "--preserve-status", "6", *COMMAND, *RUN]
+    words = ["timeout", "--preserve-status", "12", *COMMAND, *RUN]
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 75, done.stderr
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["state"] == "incomplete"
