@@ -17,17 +17,17 @@ from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.progress import Progress
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.errors import DamagedError, ExitStatus, InterruptedEarlyError, RunDirectoryError, UsageError
+from classify_batch.errors import DamagedError, InterruptedEarlyError, RunDirectoryError, UsageError
 from classify_batch.inputs.open import SourceSpec, needs_project
 from classify_batch.inputs.reading import Reading, parse_reading
 from classify_batch.operations.own_task import run_in_own_task
-from classify_batch.operations.plan import plan_if_new, refuse_unbounded_credits
+from classify_batch.operations.plan import plan_if_new, refuse_other_file_ids, refuse_unbounded_credits
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
 from classify_batch.ports import Observer, RunPlace, RunStore
-from classify_batch.rundir.manifest_json import read_manifest
+from classify_batch.rundir.manifest_json import exit_status_of, read_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import RunFile, other_webhooks, refuse_other_run
@@ -158,7 +158,7 @@ async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResu
         if await claims_complete(place, retry_failed=request.retry_failed):
             key = None
             async with interruptible(shutdown):
-                before = await read_complete_run(place, settings) if request.source is None else None
+                before = await read_complete_run(request)
             if before is not None:
                 return before
         else:
@@ -167,7 +167,7 @@ async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResu
         store, found = await _open_run(request, resources, shutdown, stack)
         # Without failures there is nothing to retry, and the run stays complete.
         retries = request.retry_failed and found.snapshot.failures_end > 0
-        finished = await result_if_complete(found, store, place)
+        finished = await result_if_complete(found, store, request)
         if finished is not None and not retries:
             return finished
         return await run_engine(replace(request, retry_failed=retries), deadline, resources, shutdown, store, found)
@@ -324,19 +324,28 @@ async def claims_complete(place: RunPlace, *, retry_failed: bool) -> bool:
     return not retry_failed or manifest["counts"].get(OutcomeKind.FAILED) == 0
 
 
-async def read_complete_run(place: RunPlace, settings: Settings) -> RunResult | None:
-    """The result of a run that is complete already; None of any other. It is not locked: its disk may be read-only."""
+async def read_complete_run(request: RunRequest) -> RunResult | None:
+    """The result of a run that is complete already; None of any other. It is not locked: its disk may be read-only.
+
+    Raises:
+        RunDirectoryError: the request's input has other IDs, or its settings are another run's.
+    """
+    place, settings = request.place, request.settings
     store = place.open()
     found = await read_run(store)
     if found is None:
         return None
     refuse_other_run(found.run, settings.identity(), store.where)
     refuse_unbounded_credits(found, settings)
-    return await result_if_complete(found, store, place)
+    result = await result_if_complete(found, store, request)
+    if result is not None and request.source is not None:
+        await refuse_other_file_ids(found.run, store, None, request.source, request.reading)
+    return result
 
 
-async def result_if_complete(found: RunOnDisk, store: RunStore, place: RunPlace) -> RunResult | None:
-    """The result of a run that is complete already, without any call or write; None of any other.
+async def result_if_complete(found: RunOnDisk, store: RunStore, request: RunRequest) -> RunResult | None:
+    """The result of a run that is complete already, without any call or write; None of any other. Its exit status is
+    by the tolerance of these settings, which may differ at each start.
 
     Raises:
         DamagedError: outcomes that were committed are gone.
@@ -353,5 +362,7 @@ async def result_if_complete(found: RunOnDisk, store: RunStore, place: RunPlace)
                 f"{name} in {store.where} has {size} bytes, and the manifest says {output['bytes']}",
                 hint="restore the file from a copy, or begin again in a new run directory",
             )
-    status = ExitStatus(closed["exit_status"])
-    return RunResult(place, RunState.COMPLETE, status, "", "", manifest, called=False)
+    tolerated = request.settings.limits.tolerated_failure_percentage
+    status = exit_status_of(found.snapshot.outcomes, tolerated)
+    manifest = {**manifest, "exit_status": int(status)}
+    return RunResult(request.place, RunState.COMPLETE, status, "", "", manifest, called=False)

@@ -77,7 +77,7 @@ def said(done: subprocess.CompletedProcess[str], status: int) -> str:
 
 
 def test_a_complete_run_needs_no_key(place: Place) -> None:
-    """Both commands say that it is complete, and call and write nothing; `resume` takes not even the lock."""
+    """Both commands say that it is complete, and call and write nothing; they take not even the lock."""
     config = place.config()
     said(place.begin("run", config), 0)
     requests = asked(place.url)
@@ -89,7 +89,7 @@ def test_a_complete_run_needs_no_key(place: Place) -> None:
     assert json.loads(done.stdout.splitlines()[-1])["state"] == "complete"
     assert (place.contents(), place.run_dir.stat().st_mtime_ns) == (before, moment)
     assert "complete already" in said(place.begin("run", config, key=False), 0)
-    assert {name: data for name, data in place.contents().items() if name != "lock"} == before
+    assert (place.contents(), place.run_dir.stat().st_mtime_ns) == (before, moment)
     assert asked(place.url) == requests
 
 
@@ -100,8 +100,19 @@ def test_a_complete_run_needs_no_writable_disk(place: Place) -> None:
     place.run_dir.chmod(0o500)
     try:
         assert "complete already" in said(place.call("resume", place.run_dir, key=False), 0)
+        assert "complete already" in said(place.begin("run", place.config(), key=False), 0)
     finally:
         place.run_dir.chmod(0o700)
+
+
+def test_the_tolerance_of_each_start_decides_the_exit_status(place: Place) -> None:
+    """Also of a run that is complete: its failures are known, and how many are tolerated may differ at each start."""
+    (place.folder / "ids.txt").write_text("file-1\nfile-bad\n")
+    said(place.begin("run", place.config()), 1)
+    done = place.call("resume", place.run_dir, "--tolerated-failure-percentage", "50", "--json")
+    assert "complete already" in said(done, 0)
+    assert json.loads(done.stdout.splitlines()[-1])["exit_status"] == 0
+    assert "complete already" in said(place.call("resume", place.run_dir), 1)
 
 
 def test_retrying_failures_of_a_complete_run_needs_the_key(place: Place) -> None:
