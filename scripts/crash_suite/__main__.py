@@ -96,8 +96,11 @@ async def prove(options: argparse.Namespace, folder: Path, seed: int) -> bool:
             await asyncio.gather(*(tell(suite.name, carry_out(suite, lab, made, lanes=1)) for suite in suites))
             total.requests += lab.requests()
         else:
-            for suite in suites:
+            for left, suite in zip(range(len(suites) + 1, 1, -1), suites, strict=True):
+                now_s = time.monotonic()
+                lab.until_s = now_s + max(0.0, until_s - now_s) / left  # what one doesn't need is the next ones'
                 await tell(suite.name, carry_out(suite, lab, made, lanes=lab.lanes))
+        lab.until_s = until_s
         if options.only in JOURNAL_CUT:
             await tell(JOURNAL_CUT, cut_everywhere(lab, made, share))
         if not options.short and options.only in "faults alone":
@@ -105,6 +108,8 @@ async def prove(options: argparse.Namespace, folder: Path, seed: int) -> bool:
             teller.say(cost)
             total.add(score)
         teller.tell("all", total, time.monotonic() - until_s + 60 * options.minutes)
+    for words in total.left_out:
+        print(f"no time for: {words}", file=sys.stderr)
     for fault in total.faults:
         print(f"fault: {fault}", file=sys.stderr)
     return total.good

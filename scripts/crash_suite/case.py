@@ -72,7 +72,8 @@ class Shape:
 
 @dataclass
 class Score:
-    """What a suite has seen. All of `lost`, `twice`, `paid_twice` and `faults` should stay at nothing."""
+    """What a suite has seen. All of `lost`, `twice`, `paid_twice` and `faults` should stay at nothing. `left_out`: what
+    there was no time for."""
 
     kills: int = 0
     stops: int = 0
@@ -83,11 +84,13 @@ class Score:
     paid_twice: int = 0
     requests: int = 0
     faults: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def add(self, other: Score) -> None:
         for name in ("kills", "stops", "runs", "files", "lost", "twice", "paid_twice", "requests"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.faults += other.faults
+        self.left_out += other.left_out
 
     @property
     def good(self) -> bool:

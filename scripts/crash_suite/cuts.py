@@ -83,7 +83,7 @@ async def cut_everywhere(lab: Lab, forks: Forks, share: float) -> Score:
             for place in chosen:
                 tasks.create_task(cut(place))
     if left_out:
-        score.faults.append(f"journal cut: the time was over before its end; {left_out:,} of {len(chosen):,} are left")
+        score.left_out.append(f"journal cut: {left_out:,} of {len(chosen):,} bytes")
     return score
 
 

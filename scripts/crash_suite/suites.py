@@ -68,7 +68,7 @@ async def carry_out(suite: Suite, lab: Lab, forks: Forks, *, lanes: int) -> Scor
         for _ in range(lanes):
             tasks.create_task(lane())
     if next(strikes, None) is not None:
-        score.faults.append(f"{suite.name}: the time was over before its end")
+        score.left_out.append(f"{suite.name}, after {score.runs:,} runs")
     return score
 
 
