@@ -54,7 +54,7 @@ async def carry_out(suite: Suite, lab: Lab, forks: Forks, *, lanes: int) -> Scor
     async def lane() -> None:
         for turn, strike in strikes:
             async with lab.borrow(suite.faults, suite.options) as server:
-                name = f"{suite.name.replace(' ', '-')}-{turn}"
+                name = f"{suite.name.replace(',', '').replace(' ', '-')}-{turn}"
                 made = forks if suite.forked else None
                 case = Case(lab.folder, server, suite.shape, name, forks=made, crowded=suite.crowded)
                 await strike(case, random.Random(f"{lab.seed}/{name}"))

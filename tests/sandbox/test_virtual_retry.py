@@ -279,7 +279,7 @@ async def interrupted_early(lab: Lab) -> ExitStatus | None:
 
 async def test_a_stop_is_heard_while_the_failures_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """At every read: the run is left as it was, at once, and the same command begins again."""
-    monkeypatch.setattr(reopening, "HEARS_EVERY", 1)
+    monkeypatch.setattr(reopening, "CHECK_STOP_EVERY", 1)
     options: dict[str, Any] = {"files_per_job": 2, "limits": {"attempts": 1}, "commit_s": 0.01}
     with laboratory(12, faults={"null_result": 1.0}, **options) as lab:
         await fails_unanswered(lab)
