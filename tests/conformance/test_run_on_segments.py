@@ -90,24 +90,30 @@ async def test_a_killed_run_goes_on(config: Path, tmp_path: Path) -> None:
     puts = len(Bucket(undisturbed.root).list())
     expected = await outcomes_of(undisturbed)
     assert len(expected) == FILES
-    for kill_at in (3, -puts // 3, 2 * puts // 3, -(puts - 3)):
+    killed = [
         await kill_and_go_on(SegmentPlace(tmp_path / f"killed at {kill_at}"), kill_at, expected)
+        for kill_at in (3, -puts // 3, 2 * puts // 3, -(puts - 3))
+    ]
+    assert killed[:2] == [True, True]
 
 
-async def kill_and_go_on(place: SegmentPlace, kill_at: int, expected: list[tuple[str, str | None]]) -> None:
+async def kill_and_go_on(place: SegmentPlace, kill_at: int, expected: list[tuple[str, str | None]]) -> bool:
+    """Whether it was killed: on a busy machine more is put together, and a run may end with fewer objects."""
     with sandbox("--job-duration-s", "0.1") as url:
         config = write_config(place.root.with_suffix(".work"), url)
-        assert carry_out(config, place.root, kill_at) == -signal.SIGKILL
+        status = carry_out(config, place.root, kill_at)
+        assert status in (-signal.SIGKILL, 0)
         assert place.reader().holder() is None
         if place.reader().size("run.json") is not None:
             found = await verify_run(place)
-            assert (found.errors, found.complete) == ([], False)
+            assert found.errors == []
         assert carry_out(config, place.root) == 0
         stats = asked(url)
     verified = await verify_run(place)
     assert (verified.errors, verified.notes, verified.complete) == ([], [], True)
     assert await outcomes_of(place) == expected
     assert (stats["files_billed"], stats["files_billed_more_than_once"]) == (FILES, [])
+    return status != 0
 
 
 async def test_every_operation_works_on_the_medium(config: Path, tmp_path: Path) -> None:
