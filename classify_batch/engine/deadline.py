@@ -16,7 +16,8 @@ READ_CLOCK_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """
+    """The first of two moments; each is infinite where it isn't set.
+
     Attributes:
         wall_s: a time of day, in seconds since the epoch: it follows the wall clock wherever somebody sets it.
         loop_s: the end of a span, by the event loop's clock, which nobody sets.
@@ -30,7 +31,9 @@ class Deadline:
         return min(self.wall_s - clock.wall_s(), self.loop_s - anyio.current_time())
 
     async def stop(self, shutdown: Shutdown, clock: Clock, drain_s: float) -> None:
-        """Ends creating at the deadline, and collecting `drain_s` later."""
+        """Ends creating at the deadline, and collecting `drain_s` later. Returns at once where there is none."""
+        if self == NO_DEADLINE:
+            return
         while (left_s := self.left_s(clock)) > 0:  # noqa: ASYNC110 - a clock sets no event
             await anyio.sleep(min(left_s, READ_CLOCK_EVERY_S))
         over = Stop("the time that was given is over", collects=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from classify_batch.protocol.answers import AnswerModel, AnswerReader, Identity,
 from classify_batch.protocol.quick_readers import QuickPage, QuickReader
 
 
-class JobAnswer(AnswerModel):
+class JobAnswer(AnswerModel, ABC):
     """What a job of either version shows."""
 
     id: Identity
@@ -27,13 +28,13 @@ class JobAnswer(AnswerModel):
         """Seconds since the epoch."""
         return parse_time_s(self.created_at)
 
+    @abstractmethod
     def summary(self) -> JobView:
         """The job without its configuration."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_view(self) -> JobView:
         """The job with its configuration, by which a job whose create answer was lost is recognised."""
-        raise NotImplementedError
 
 
 class PolledJob(Protocol):
