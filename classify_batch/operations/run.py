@@ -303,7 +303,7 @@ def refuse_no_settings(settings: object) -> None:
     if not isinstance(settings, Settings):
         raise UsageError(
             f"the settings are {type(settings).__name__}, and must be Settings",
-            hint='Settings.load("job.toml") reads a config, Settings.load(api={…}, job={…}) takes sections',
+            hint='Settings.load("job.toml") reads a config, Settings(api={…}, job={…}) takes its sections',
         )
 
 

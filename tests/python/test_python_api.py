@@ -195,6 +195,7 @@ def test_what_is_no_settings_names_how_they_are_loaded(tmp_path: Path, settings:
         with pytest.raises(UsageError, match="must be Settings") as caught:
             call(settings, IDS, tmp_path / "run")
         assert "Settings.load(" in caught.value.hint
+        assert "Settings(api=" in caught.value.hint  # `load` needs a path
     assert not (tmp_path / "run").exists()
 
 
