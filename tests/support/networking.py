@@ -58,6 +58,7 @@ def listening(talk: Talk, context: ssl.SSLContext | None = None, host: str = "12
         for each in talks:
             each.cancel()
         await asyncio.gather(*talks, return_exceptions=True)
+        await asyncio.sleep(0)  # aborted transports close their sockets in the loop's next round
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
@@ -83,10 +84,10 @@ async def connect_both(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        their_writer.transport.abort()  # first: a second cancellation ends the waiting below
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
-        their_writer.transport.abort()
 
 
 @contextmanager
