@@ -53,6 +53,11 @@ class Rate:
         return max(self._next_s, self._sent_s[-most] + WINDOW_S * most / self.per_s)
 
     @property
+    def holds_back(self) -> bool:
+        """Whether most of the last requests had to wait for it."""
+        return 2 * sum(self._waited) >= len(self._waited)
+
+    @property
     def discovered_per_s(self) -> float | None:
         """What an experiment showed to be allowed, where that is less than was given."""
         control = self._control
@@ -91,7 +96,7 @@ class Rate:
         self._next_s = max(self._next_s, now_s - SLACK_S) + self.interval_s
         self._waited.append(waited)
         self._control.sent(waited=waited)
-        if 2 * sum(self._waited) >= len(self._waited):
+        if self.holds_back:
             self._control.demand_per_s = math.inf
         else:
             first_s = self._sent_s[-len(self._waited)]

@@ -44,6 +44,11 @@ OTHERS_MAX = 3
 finished, and without creates no slot would be filled."""
 
 
+LEAD_S_MAX = 0.1
+LEAD_FALLS_BY = 0.005
+"""By so much of an interval the lead falls with each request: less than what the rate's spread leaves free."""
+
+
 class Priority(IntEnum):
     """Who goes first among those that wait."""
 
@@ -100,6 +105,7 @@ class RequestGate:
         self._cool_until_s = self._creates_cool_until_s = 0.0
         self._refused_wait = Backoff(COOL_DOWN_S_MIN, COOL_DOWN_S_MAX, random)
         self._probe_wait = Backoff(PROBE_WAIT_S_FIRST, PROBE_WAIT_S_MAX, random)
+        self._lead_s = 0.0
         self._failures = 0
         self._failing_since_s = 0.0
         self.ever_served = False
@@ -207,6 +213,23 @@ class RequestGate:
         finally:
             self._free_lanes += 1
             self._changed.set()
+
+    async def leave_evenly(self, passed_s: float, turn: Priority) -> float:
+        """Waits until a request that passed at `passed_s` and was then made ready may leave, and gives that moment.
+
+        A create is written down durably before it leaves, which takes now a millisecond and now fifty: what passed
+        evenly would leave in bursts, and be refused by a server that counts. As a player of live sound does, all wait
+        for about as long as the slowest of the last ones took; but only while the rate holds requests back.
+        """
+        now = anyio.current_time()
+        rates = self._rates_of(turn)
+        fallen_s = self._lead_s - LEAD_FALLS_BY * max(rate.interval_s for rate in rates)
+        self._lead_s = min(LEAD_S_MAX, max(now - passed_s, fallen_s))
+        leaves_s = passed_s + self._lead_s
+        if leaves_s > now and any(rate.holds_back for rate in rates):
+            await anyio.sleep_until(leaves_s)
+            return anyio.current_time()
+        return now
 
     async def _wait(self, turn: Priority) -> None:
         waiter = _Waiter()

@@ -1,6 +1,7 @@
 """The client of LlamaCloud's API over HTTP.
 
 client         sends requests through the gate, and turns every failure into an ApiError
+access         where the API is, and who asks
 connection     one connection as an httpx transport; `network` has its sockets
 failures       what each failure means: try again, give up, or unknown whether it was accepted
 redaction      hides the API key and the webhooks' headers in what the server says

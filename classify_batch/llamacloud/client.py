@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import BinaryIO, NamedTuple, TypeVar
@@ -19,10 +19,10 @@ from urllib.parse import urlencode
 
 import anyio
 import httpx
-from pydantic import SecretStr
 
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits import Priority, RequestGate
+from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.connection import Route
 from classify_batch.llamacloud.failures import (
     CREATE,
@@ -47,9 +47,6 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 
 FIRST_ANSWER_S_MAX = 60.0
 """How long to try an API that never answered: its address may be wrong."""
-
-KEY_CHARACTERS_MIN = 12
-"""Shorter keys are words (the sandbox's own is), and no secrets."""
 
 _SHOWN_BYTES_MAX = 16 * 1024
 _ERROR_BYTES_MAX = 1024 * 1024
@@ -91,23 +88,19 @@ class ApiClient:
 
     def __init__(
         self,
-        base_url: str,
-        key: SecretStr,
+        access: ApiAccess,
         gate: RequestGate,
         clock: Clock,
         *,
         timeout_s: float,
-        params: Mapping[str, str],
         patience_s: float = 600.0,
-        secrets: Iterable[str] = (),
         transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
     ) -> None:
-        self._base_url = base_url
-        api_key = key.get_secret_value()
-        self.secrets = Secrets([*secrets, *([api_key] if len(api_key) >= KEY_CHARACTERS_MIN else [])])
+        base_url = self._base_url = access.base_url
+        self.secrets = Secrets(access.secrets)
         self._gate = gate
         self._clock = clock
-        self._params = dict(params)
+        self._params = dict(access.params)
         self._patience_s = patience_s
         if transport is None:
             route = Route(base_url)
@@ -118,7 +111,7 @@ class ApiClient:
         self._headers = httpx.Headers(
             {
                 "Host": httpx.URL(base_url).netloc.decode("ascii"),
-                "Authorization": f"Bearer {api_key}",
+                "Authorization": f"Bearer {access.key.get_secret_value()}",
                 "User-Agent": f"classify-batch/{version('classify-batch')}",
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip",
@@ -162,10 +155,13 @@ class ApiClient:
             ApiError: there was no 2xx response that can be read.
         """
         content = None if body is None else body.to_json()
-        async with self._gate.turn(_turn(call)) as left_s:
+        turn = _turn(call)
+        async with self._gate.turn(turn) as passed_s:
+            left_s = passed_s
             with self._borrow_connection() if form is None else self._borrow_upload_transport() as connection:
                 if about_to_send is not None:
                     await about_to_send()
+                    left_s = await self._gate.leave_evenly(passed_s, turn)
                 self.requests += 1
                 try:
                     status, headers, data = await send_and_read_body(
@@ -184,7 +180,7 @@ class ApiClient:
             not_json = isinstance(error, NotJsonError)
             words = f"not JSON: {self._body_excerpt(data, 80)!r}" if not_json else self.secrets.hide(str(error))
             raise self._unreadable(call, words) from None
-        self._gate.served(_turn(call), left_s)
+        self._gate.served(turn, left_s)
         self._ever_answered = True
         return found
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from classify_batch.errors import SettingsError, StoreError
 from classify_batch.limits import RequestGate
+from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.llamacloud.v2.batch_api import ApiV2
@@ -70,14 +71,16 @@ class RunResources:
             await self._stack.enter_async_context(gate)
             named = {"project_id": api.project_id, "organization_id": api.organization_id}
             client = ApiClient(
-                base_url,
-                read_api_key(self._settings) if self._key is None else self._key,
+                ApiAccess(
+                    base_url,
+                    read_api_key(self._settings) if self._key is None else self._key,
+                    {name: value for name, value in named.items() if value is not None},
+                    webhook_secrets(self._settings.job.webhook_configurations),
+                ),
                 gate,
                 self.clock,
                 timeout_s=api.timeout_s,
                 patience_s=limits.patience_s,
-                secrets=webhook_secrets(self._settings.job.webhook_configurations),
-                params={name: value for name, value in named.items() if value is not None},
             )
             # Pushed after the gate, so closed before it: no request is left that waits at a closed gate.
             self._stack.push_async_callback(client.aclose)

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, SettingsError, Verdict
 from classify_batch.limits import RequestGate
+from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.connection import KEEPALIVE_S, Route
 from classify_batch.llamacloud.v1.batch_api import ApiV1
@@ -104,7 +105,7 @@ async def serving(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIte
 @asynccontextmanager
 async def calling(url: str, timeout_s: float = 5.0, lanes: int = 4) -> AsyncIterator[ApiV1]:
     async with RequestGate(requests_in_flight=lanes, requests_per_s=10_000.0) as gate:
-        http = ApiClient(url, SecretStr("sandbox"), gate, SystemClock(), timeout_s=timeout_s, params={})
+        http = ApiClient(ApiAccess(url, SecretStr("sandbox")), gate, SystemClock(), timeout_s=timeout_s)
         try:
             yield ApiV1(http, SPEC)
         finally:

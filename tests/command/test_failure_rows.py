@@ -20,6 +20,7 @@ from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.limits import RequestGate
 from classify_batch.llamacloud import client as http_module
+from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.model import Attempt, AttemptKey, JobView, Part
@@ -67,7 +68,7 @@ async def serving(write: Write) -> AsyncIterator[Server]:
 @asynccontextmanager
 async def calling(url: str, timeout_s: float = 5.0) -> AsyncIterator[tuple[ApiV1, RequestGate]]:
     async with RequestGate(requests_in_flight=4, requests_per_s=1000.0) as gate:
-        http = ApiClient(url, SecretStr(KEY), gate, SystemClock(), timeout_s=timeout_s, params={})
+        http = ApiClient(ApiAccess(url, SecretStr(KEY)), gate, SystemClock(), timeout_s=timeout_s)
         try:
             yield ApiV1(http, SPEC), gate
         finally:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from classify_batch.clock import SystemClock
 from classify_batch.limits import RequestGate
+from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.file_client import FileClient
 from classify_batch.model import JobView
@@ -231,7 +232,7 @@ def test_our_upload_has_the_fields_that_the_sdk_sends() -> None:
         async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
             clock = SystemClock()
             client = ApiClient(
-                "http://127.0.0.1", SecretStr("key"), gate, clock, timeout_s=5.0, params={}, transport=Recorder
+                ApiAccess("http://127.0.0.1", SecretStr("key")), gate, clock, timeout_s=5.0, transport=Recorder
             )
             await FileClient(client, clock).store_file("e f", 'ein "Brief" ñ.pdf', lambda: io.BytesIO(CONTENT))
 

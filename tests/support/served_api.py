@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError
 from classify_batch.limits import RequestGate
+from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.llamacloud.v2.batch_api import ApiV2
@@ -103,7 +104,7 @@ async def calling(
     **params: str,
 ) -> AsyncIterator[Line]:
     async with RequestGate(requests_in_flight=4, requests_per_s=10_000.0) as gate:
-        http = ApiClient(server.url, SecretStr(key), gate, SystemClock(), timeout_s=timeout_s, params=params)
+        http = ApiClient(ApiAccess(server.url, SecretStr(key), params), gate, SystemClock(), timeout_s=timeout_s)
         try:
             yield Line(ApiV2(http, spec, run_id) if version == "v2" else ApiV1(http, spec), gate)
         finally:

@@ -30,6 +30,7 @@ from classify_batch.engine.planner import chunked
 from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import ExitStatus
+from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.operations.run import PROGRESS_EVERY_S
 from classify_batch.operations.run_resources import make_api, make_request_gate
@@ -207,14 +208,15 @@ class Lab:
         await plan.scan(found.run.plan_sha256)
         async with make_request_gate(self.settings) as gate:
             http = ApiClient(
-                BASE_URL,
-                SecretStr(self.api_key or self.app.options.api_key),
+                ApiAccess(
+                    BASE_URL,
+                    SecretStr(self.api_key or self.app.options.api_key),
+                    more_secrets=webhook_secrets(self.settings.job.webhook_configurations),
+                ),
                 gate,
                 self.clock,
                 timeout_s=self.settings.api.timeout_s,
                 patience_s=self.settings.limits.patience_s,
-                params={},
-                secrets=webhook_secrets(self.settings.job.webhook_configurations),
                 transport=self.wire.end,
             )
             api = make_api(self.settings, http, found.run.run_id)

@@ -49,6 +49,45 @@ class Passing:
         return max(bisect_left(self.times, start + window_s) - at for at, start in enumerate(self.times))
 
 
+class Leaving(Passing):
+    """Requests that are made ready after they passed, for now a millisecond and now fifty."""
+
+    def __init__(self, gate: RequestGate, seed: int) -> None:
+        super().__init__(gate)
+        self.random = Random(seed)
+
+    async def once(self, turn: Priority = Priority.CREATE, hold_s: float = 0.0) -> None:
+        async with self.gate.turn(turn):
+            passed_s = anyio.current_time()
+            await anyio.sleep(self.random.choice((0.001, 0.004, 0.05)))
+            self.times.append(await self.gate.leave_evenly(passed_s, turn))
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_what_is_made_ready_late_leaves_evenly(seed: int) -> None:
+    """A create is written down before it leaves: in no second more leave than the rate says, and not much fewer. It
+    was 42 of 40."""
+    async with RequestGate(requests_in_flight=60, requests_per_s=1000.0, creates_per_s=40.0) as gate:
+        leaving = Leaving(gate, seed)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(1200):
+                tasks.start_soon(leaving.once)
+    leaving.times = sorted(leaving.times)[1:]  # the first one passed before anything was known
+    assert leaving.most_in(1.0) <= 40
+    assert len(leaving.times) / (leaving.times[-1] - leaving.times[0]) >= 0.98 * 40
+
+
+async def test_nothing_waits_to_leave_evenly_where_no_rate_holds_it_back() -> None:
+    """A run whose jobs hold it back loses no time."""
+    async with RequestGate(requests_in_flight=60, requests_per_s=1000.0) as gate:
+        leaving = Leaving(gate, 1)
+        for _ in range(100):
+            await anyio.sleep(1.0)
+            ready_s = anyio.current_time() + 0.05
+            await leaving.once()
+            assert leaving.times[-1] <= ready_s + 1e-9
+
+
 @pytest.mark.parametrize("rate", [0.5, 4.0, 50.0])
 @pytest.mark.parametrize("lanes", [1, 30])
 async def test_the_rate_is_smooth(rate: float, lanes: int) -> None:

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from classify_batch.clock import SystemClock
 from classify_batch.limits import RequestGate
+from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.file_client import find_project_of_file
 
@@ -48,12 +49,10 @@ async def test_a_project_is_taken_from_the_same_file_only(files: list[dict[str, 
     for, and what is no project's name, say nothing."""
     async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
         http = ApiClient(
-            "https://api.test",
-            SecretStr("key"),
+            ApiAccess("https://api.test", SecretStr("key")),
             gate,
             SystemClock(),
             timeout_s=5.0,
-            params={},
             transport=lambda: Listing(files),
         )
         try:
