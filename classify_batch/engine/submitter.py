@@ -138,7 +138,7 @@ class Submitter:
         except ApiError as error:
             if error.verdict is not Verdict.PLAN_FULL:
                 raise
-        self._slots.full()
+        self._slots.record_plan_full()
         async with self._plan_full_queue:
             return await self._create_when_plan_has_room(intent)
 
@@ -170,7 +170,7 @@ class Submitter:
                     tasks.cancel_scope.cancel()
 
                 tasks.start_soon(give_up)
-                await self._slots.one_ended()
+                await self._slots.wait_for_end()
                 ended = True
                 tasks.cancel_scope.cancel()
         return ended

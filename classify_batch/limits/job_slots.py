@@ -18,7 +18,7 @@ class JobSlots:
     def __init__(self, total: int) -> None:
         self._total_set = total
         self._patience = 1
-        self._trying = False
+        self._one_more_tried = False
         self._ended = 0
         self._changed = anyio.Event()
         self.total = total
@@ -53,19 +53,19 @@ class JobSlots:
     def release(self) -> None:
         self.taken -= 1
         self._ended += 1
-        if self._trying and self._ended >= self.total:
-            self._patience, self._trying = 1, False  # the one that was tried was let in
+        if self._one_more_tried and self._ended >= self.total:
+            self._patience, self._one_more_tried = 1, False  # the one that was tried was let in
         if self.total < self._total_set and self._ended >= self.total * self._patience:
-            self.total, self._ended, self._trying = self.total + 1, 0, True
+            self.total, self._ended, self._one_more_tried = self.total + 1, 0, True
         self._changed.set()
         self._changed = anyio.Event()
 
-    async def one_ended(self) -> None:
+    async def wait_for_end(self) -> None:
         """Returns when a job has ended."""
         await self._changed.wait()
 
-    def full(self) -> None:
+    def record_plan_full(self) -> None:
         """The plan allows no more jobs than are out now."""
-        if self._trying:
+        if self._one_more_tried:
             self._patience = min(PATIENCE_MAX, 2 * self._patience)
-        self.total, self._ended, self._trying = max(1, min(self.total, self.taken) - 1), 0, False
+        self.total, self._ended, self._one_more_tried = max(1, min(self.total, self.taken) - 1), 0, False

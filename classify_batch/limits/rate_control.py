@@ -135,8 +135,8 @@ class RateControl:
         self._used_per_s = limit_per_s
         self._suspected = (0, 0)
         self._measured = False
-        self._watch()
-        self._expect(0.0, 1.0, ODDS)
+        self._watch_anew()
+        self._expect_shares(0.0, 1.0, ODDS)
 
     def set_limit(self, limit_per_s: float) -> None:
         """Another rate is given. What was shown to be allowed holds where it is less."""
@@ -146,7 +146,7 @@ class RateControl:
         self.limited = self.limited and self.held_per_s < limit_per_s
         self.per_s = self.held_per_s
         self._phase = Phase.HELD
-        self._watch()
+        self._watch_anew()
 
     def restore(self, per_s: float) -> None:
         """Begins with what an earlier process was shown; it is tried upwards as soon as requests wait for it."""
@@ -188,21 +188,21 @@ class RateControl:
 
     # --- Rates ------------------------------------------------------------------------------------------------------
 
-    def _enter(self, phase: Phase, per_s: float, now_s: float, settle_s: float = 0.0) -> None:
+    def _enter_phase(self, phase: Phase, per_s: float, now_s: float, settle_s: float = 0.0) -> None:
         self._phase = phase
         self.per_s = max(FLOOR_SHARE * self.limit_per_s, min(self.limit_per_s, per_s))
         self._began_s, self._counts_from_s = now_s, now_s + max(settle_s, settle_s * SETTLE_REQUESTS / self.per_s)
         self._sent = self._sent_limited = 0
         self._refused_run, self._any_accepted = 0, False
 
-    def _hold(self, per_s: float, now_s: float, settle_s: float = 0.0) -> None:
-        self._enter(Phase.HELD, per_s, now_s, settle_s)
+    def _hold_rate(self, per_s: float, now_s: float, settle_s: float = 0.0) -> None:
+        self._enter_phase(Phase.HELD, per_s, now_s, settle_s)
         self.held_per_s = self.per_s
-        self._watch()
+        self._watch_anew()
 
     def _hold_limited(self, per_s: float, now_s: float, settle_s: float = 0.0) -> None:
         self.limited = True
-        self._hold(per_s, now_s, settle_s)
+        self._hold_rate(per_s, now_s, settle_s)
         self._raise_at_s = now_s + self._raise_every_s
 
     @property
@@ -210,7 +210,7 @@ class RateControl:
         return max(RAISE_EVERY_S, RAISE_EVERY_REQUESTS / self.held_per_s)
 
     @property
-    def _is_used(self) -> bool:
+    def _is_rate_used(self) -> bool:
         """A rate that nobody uses can't be known to be allowed."""
         return 2 * self._sent_limited >= self._sent
 
@@ -219,11 +219,11 @@ class RateControl:
         self._refused_run = 0
         if self.silences > SILENCES_AT_RATE:
             self._raise_at_s, self._first_step = now_s + RAISE_SOON_S, STEP_AFTER_SILENCE
-            self._hold(CUT_MAX * self.per_s, now_s)
+            self._hold_rate(CUT_MAX * self.per_s, now_s)
 
     # --- HELD -------------------------------------------------------------------------------------------------------
 
-    def _watch(self) -> None:
+    def _watch_anew(self) -> None:
         low = self._noise_bound(1)
         self._cusum = Cusum(low, low + max(EXCESS_MIN, low), decisive=ALARM_WEIGHT)
 
@@ -238,18 +238,18 @@ class RateControl:
         self.noise.add(refused, 1)
         self._since_check += 1
         if cusum.weight <= 0:
-            self._watch()
+            self._watch_anew()
         elif cusum.alarm and self.per_s <= FLOOR_SHARE * self.limit_per_s:
             self._raise_at_s = min(self._raise_at_s, now_s + RAISE_SOON_S)  # no slower rate to compare with
-            self._watch()
+            self._watch_anew()
         elif cusum.alarm and cusum.answered >= ALARM_ANSWERS_MIN:
             self._suspected = cusum.refused, cusum.answered
             self.noise.add(-cusum.refused, -cusum.answered)
             self._slow_down((cusum.refused - 1) / cusum.answered, FELL_TO, now_s)  # the last one made it an alarm
             return
         rising = 2 * cusum.weight > ALARM_WEIGHT  # then it is seen first what comes of that
-        if self.held_per_s < self.limit_per_s and now_s >= self._raise_at_s and self._is_used and not rising:
-            self._raise(max(self._first_step, self._step_min), now_s)
+        if self.held_per_s < self.limit_per_s and now_s >= self._raise_at_s and self._is_rate_used and not rising:
+            self._raise_rate(max(self._first_step, self._step_min), now_s)
             self._first_step = 0.0
         elif (
             self.noise.mean > RECHECK_FROM
@@ -271,10 +271,10 @@ class RateControl:
         low = fell_to * share
         if self.noise.mean < share / 2:
             low = max(low, self.noise.mean)
-        self._expect(low, share, ODDS if share < HEAVY_SHARE else ODDS_HEAVY)
-        self._enter(Phase.SLOWED, per_s, now_s, SETTLE_S)
+        self._expect_shares(low, share, ODDS if share < HEAVY_SHARE else ODDS_HEAVY)
+        self._enter_phase(Phase.SLOWED, per_s, now_s, SETTLE_S)
 
-    def _expect(self, low: float, high: float, odds: float) -> None:
+    def _expect_shares(self, low: float, high: float, odds: float) -> None:
         self._test = SequentialTest(low, high, odds=odds, answers_max=ANSWERS_MAX)
 
     def _while_slowed(self, refused: bool, left_s: float, now_s: float) -> None:
@@ -290,7 +290,7 @@ class RateControl:
             self._learn_noise(test)
             if self.noise.mean > 2 * known:  # what was shown before was shown under another assumption
                 self._raise_at_s = min(self._raise_at_s, now_s + RAISE_SOON_S)
-            self._hold(self.held_per_s, now_s)
+            self._hold_rate(self.held_per_s, now_s)
         elif test.verdict is not None and test.answered >= MEASURED_ANSWERS:
             self._measured = True
             delivered = BELOW_FAR * (1 - test.share)
@@ -333,7 +333,7 @@ class RateControl:
             self._returned_until_s = now_s + max(self._hold_s, REFILLED * (now_s - self._began_s))
             low, high = self._expect_rise(self._used_per_s / self.per_s - 1, RETURN_DEVIATIONS, RETURN_RISE)
             self._test = SequentialTest(low, high, odds=RETURN_ODDS, answers_max=RETURN_ANSWERS_MAX, revisable=True)
-            self._enter(Phase.RETURNED, self.held_per_s, now_s)
+            self._enter_phase(Phase.RETURNED, self.held_per_s, now_s)
 
     def _while_returned(self, refused: bool, now_s: float) -> None:
         test = self._test
@@ -345,7 +345,7 @@ class RateControl:
             self.noise = self._noise_before
             self._learn_noise(self._slowed, test)
             self._raised_at_s = now_s
-            self._hold(self.held_per_s, now_s)
+            self._hold_rate(self.held_per_s, now_s)
 
     # --- RAISED -----------------------------------------------------------------------------------------------------
 
@@ -359,10 +359,10 @@ class RateControl:
         self._step, low = step, self._noise_bound(deviations)
         return low, low + rise * step / (1 + step)
 
-    def _raise(self, step: float, now_s: float) -> None:
+    def _raise_rate(self, step: float, now_s: float) -> None:
         low, high = self._expect_rise(step, 1, PROBE_RISE)
         self._test = SequentialTest(low, high, odds=PROBE_ODDS, answers_max=ANSWERS_MAX, undecided=Verdict.HIGH)
-        self._enter(Phase.RAISED, self.held_per_s * (1 + step), now_s)
+        self._enter_phase(Phase.RAISED, self.held_per_s * (1 + step), now_s)
 
     def _while_raised(self, refused: bool, now_s: float) -> None:
         test = self._test
@@ -376,20 +376,20 @@ class RateControl:
                 self._raise_at_s = now_s + max(RAISE_SOON_S, STEP_ANSWERS / self.held_per_s)
         elif test.verdict is Verdict.LOW and now_s - self._began_s >= self._hold_s:
             self._raised_at_s = now_s
-            if not self._is_used:
-                self._raise(self._step, now_s)
+            if not self._is_rate_used:
+                self._raise_rate(self._step, now_s)
             else:
                 self._go_on_from(self.per_s, now_s)
 
     def _go_on_from(self, per_s: float, now_s: float) -> None:
         """A probe succeeded: the next one goes further, but not twice as far into what refused the last one."""
         step = min(STEP_MAX, self._step * (2 if self._hold_s == HOLD_S_MIN else 1.5))
-        self._hold(per_s, now_s)
+        self._hold_rate(per_s, now_s)
         if self.held_per_s >= self.limit_per_s:
             self.limited, self._hold_s = False, HOLD_S_MIN
         elif self.held_per_s >= self._ceiling_per_s or self.held_per_s * (1 + step) < self._ceiling_per_s:
-            self._raise(step, now_s)
+            self._raise_rate(step, now_s)
         elif self.noise.mean < RECHECK_FROM:
-            self._raise(self._step_min, now_s)
+            self._raise_rate(self._step_min, now_s)
         else:
             self._raise_at_s = now_s + self._raise_every_s / 2

@@ -1,4 +1,4 @@
-"""What every request must pass: a number of lanes, a smooth rate, and one shared wait where the server asks for it.
+"""What every request must pass: a bound on those in flight, a smooth rate, and the waits that the server asks for.
 
 The rate is even (one request every 1/rate seconds, never a burst), and finds what the API allows by itself: a 429 is
 the beginning of an experiment (`rate_control`), and silences nobody by itself. Where creates have a rate of their own,
@@ -94,7 +94,8 @@ class RequestGate:
         creates_per_s: float | None = None,
         random: Random | None = None,
     ) -> None:
-        self._lanes = self._free_lanes = requests_in_flight
+        self._in_flight_max = requests_in_flight
+        self._in_flight = 0
         self._all = Rate(requests_per_s)
         self._creates: Rate | None = None
         self._reads = self._all
@@ -102,13 +103,13 @@ class RequestGate:
             self._limit_apart(creates_per_s)
         self._waiting: dict[Priority, deque[_Waiter]] = {turn: deque() for turn in Priority}
         self._passed_by = dict.fromkeys((Priority.POLL, Priority.CREATE), 0)
-        self._cool_until_s = self._creates_cool_until_s = 0.0
+        self._silent_until_s = self._creates_silent_until_s = 0.0
         self._refused_wait = Backoff(COOL_DOWN_S_MIN, COOL_DOWN_S_MAX, random)
         self._probe_wait = Backoff(PROBE_WAIT_S_FIRST, PROBE_WAIT_S_MAX, random)
         self._lead_s = 0.0
         self._failures = 0
         self._failing_since_s = 0.0
-        self.ever_served = False
+        self.ever_answered = False
         self._paused = False
         self._changed = anyio.Event()
         self._tasks: TaskGroup | None = None
@@ -116,7 +117,7 @@ class RequestGate:
     async def __aenter__(self) -> Self:
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        self._tasks.start_soon(self._call)
+        self._tasks.start_soon(self._call_waiting)
         return self
 
     async def __aexit__(
@@ -130,7 +131,7 @@ class RequestGate:
     @property
     def waiting_s(self) -> float:
         """Seconds for which nothing will pass."""
-        return max(0.0, self._cool_until_s - anyio.current_time())
+        return max(0.0, self._silent_until_s - anyio.current_time())
 
     @property
     def headroom(self) -> Headroom:
@@ -202,16 +203,17 @@ class RequestGate:
 
     @asynccontextmanager
     async def turn(self, turn: Priority) -> AsyncIterator[float]:
-        """Waits for a lane and for its moment, and gives that moment; the lane is held until the block ends."""
+        """Waits until one more request may be in flight, and for its moment; gives that moment. The request is in
+        flight until the block ends."""
         now = anyio.current_time()
-        if any(self._waiting.values()) or not self._has_lane() or now < self._moment(turn):
+        if any(self._waiting.values()) or not self._has_room() or now < self._earliest_s(turn):
             await self._wait(turn)
         else:
-            self._pass(turn, now)
+            self._let_pass(turn, now)
         try:
             yield anyio.current_time()
         finally:
-            self._free_lanes += 1
+            self._in_flight -= 1
             self._changed.set()
 
     async def leave_evenly(self, passed_s: float, turn: Priority) -> float:
@@ -239,48 +241,49 @@ class RequestGate:
             await waiter.called.wait()
         except BaseException:
             if waiter.called.is_set():
-                self._free_lanes += 1
+                self._in_flight -= 1
             waiter.left = True
             self._changed.set()
             raise
 
-    def too_fast(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.POLL) -> None:
+    def record_rate_limited(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.POLL) -> None:
         """A 429 to a request that left at `left_s`. Nobody passes until the server says so, where it says when, or for
         a while where it accepts nothing at all; otherwise the rate finds out whether it is to blame."""
         now = anyio.current_time()
-        rate = self._judged(turn)
+        self._failing_since_s = now  # what counts requests isn't down
+        rate = self._rate_judged(turn)
         wait_s = retry_after_s
         if rate.refused(left_s, now):
             wait_s = self._refused_wait.wait_s(rate.silences) if wait_s is None else wait_s
             rate.silent_until(now + min(wait_s, RETRY_AFTER_S_MAX))
         if wait_s is not None:
-            self._cool_until_s = max(self._cool_until_s, now + min(wait_s, RETRY_AFTER_S_MAX))
+            self._silent_until_s = max(self._silent_until_s, now + min(wait_s, RETRY_AFTER_S_MAX))
 
-    def wait_as_asked(self, retry_after_s: float, *, creates_only: bool = False) -> None:
+    def obey_retry_after(self, retry_after_s: float, *, creates_only: bool = False) -> None:
         """An answer that is no 429 of the rate carried a `Retry-After`: nobody passes until then, or no create, where
         the answer was about creates (a full plan): reads are what frees it."""
         until_s = anyio.current_time() + min(retry_after_s, RETRY_AFTER_S_MAX)
-        self._creates_cool_until_s = max(self._creates_cool_until_s, until_s)
+        self._creates_silent_until_s = max(self._creates_silent_until_s, until_s)
         if not creates_only:
-            self._cool_until_s = max(self._cool_until_s, until_s)
+            self._silent_until_s = max(self._silent_until_s, until_s)
 
-    def served(self, turn: Priority = Priority.POLL, left_s: float | None = None) -> None:
+    def record_answered(self, turn: Priority = Priority.POLL, left_s: float | None = None) -> None:
         """The API answered a request that left at `left_s`, and not with a 429."""
-        self.ever_served, self._failures = True, 0
+        self.ever_answered, self._failures = True, 0
         now = anyio.current_time()
-        self._judged(turn).accepted(now if left_s is None else left_s, now)
+        self._rate_judged(turn).accepted(now if left_s is None else left_s, now)
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         """No answer, or one that says that the API is in trouble."""
         now = anyio.current_time()
         if not self._failures:
             self._failing_since_s = now
-        if self.broken and now < self._cool_until_s:
+        if self.broken and now < self._silent_until_s:
             return  # an answer to a request that left before the breaker opened
         self._failures += 1
         if self.broken:
             wait_s = self._probe_wait.wait_s(self._failures - BREAK_AFTER + 1)
-            self._cool_until_s = max(self._cool_until_s, now + wait_s)
+            self._silent_until_s = max(self._silent_until_s, now + wait_s)
 
     @property
     def broken(self) -> bool:
@@ -289,66 +292,66 @@ class RequestGate:
 
     @property
     def failing_s(self) -> float:
-        """For how long every answer has been a failure."""
+        """For how long nothing but failures came, without a 429 among them either."""
         return anyio.current_time() - self._failing_since_s if self._failures else 0.0
 
     # --- Who is next ------------------------------------------------------------------------------------------------
 
-    def _judged(self, turn: Priority) -> Rate:
+    def _rate_judged(self, turn: Priority) -> Rate:
         """The rate that an answer says something about."""
         return self._creates if turn is Priority.CREATE and self._creates is not None else self._reads
 
     def _rates_of(self, turn: Priority) -> tuple[Rate, ...]:
-        judged = self._judged(turn)
+        judged = self._rate_judged(turn)
         return (judged,) if judged is self._all else (self._all, judged)
 
-    def _moment(self, turn: Priority) -> float:
+    def _earliest_s(self, turn: Priority) -> float:
         """From when on one may pass."""
         if turn is Priority.CREATE and self._paused:
             return math.inf
-        cool_until_s = max(self._cool_until_s, self._creates_cool_until_s if turn is Priority.CREATE else 0.0)
+        cool_until_s = max(self._silent_until_s, self._creates_silent_until_s if turn is Priority.CREATE else 0.0)
         return max(cool_until_s, *(rate.due_s for rate in self._rates_of(turn)))
 
-    def _has_lane(self) -> bool:
-        return self._free_lanes >= (self._lanes if self.broken else 1)
+    def _has_room(self) -> bool:
+        return self._in_flight < (1 if self.broken else self._in_flight_max)
 
-    def _pass(self, turn: Priority, now: float, waited_until: float = 0.0) -> None:
-        self._free_lanes -= 1
+    def _let_pass(self, turn: Priority, now: float, waited_until: float = 0.0) -> None:
+        self._in_flight += 1
         for rate in self._rates_of(turn):
             rate.sent(now, waited=waited_until == rate.due_s)
         for other in self._passed_by:
             self._passed_by[other] = 0 if other is turn else self._passed_by[other] + 1
 
-    def _next(self, now: float) -> Priority | None:
+    def _choose_next(self, now: float) -> Priority | None:
         """Whose turn it is, of those that wait: not one whose own rate holds it back while another could go."""
         for waiters in self._waiting.values():
             while waiters and waiters[0].left:
                 waiters.popleft()
         waiting = [turn for turn, waiters in self._waiting.items() if waiters]
-        creates_wait = self._paused or (len(waiting) > 1 and now < self._creates_cool_until_s)
+        creates_wait = self._paused or (len(waiting) > 1 and now < self._creates_silent_until_s)
         if creates_wait and Priority.CREATE in waiting:
             waiting.remove(Priority.CREATE)
-        ready = [turn for turn in waiting if self._judged(turn) is self._all or self._judged(turn).due_s <= now]
+        ready = [turn for turn in waiting if all(rate.due_s <= now for rate in self._rates_of(turn)[1:])]
         for turn, others in self._passed_by.items():
             if others >= OTHERS_MAX and turn in ready:
                 return turn
-        return ready[0] if ready else min(waiting, key=self._moment, default=None)
+        return ready[0] if ready else min(waiting, key=self._earliest_s, default=None)
 
-    async def _call(self) -> None:
+    async def _call_waiting(self) -> None:
         waited_until = 0.0
         while True:
             now = anyio.current_time()
-            turn = self._next(now)
-            if turn is None or not self._has_lane():
+            turn = self._choose_next(now)
+            if turn is None or not self._has_room():
                 self._changed = anyio.Event()
                 await self._changed.wait()
                 waited_until = 0.0
-            elif (moment := self._moment(turn)) > now:
+            elif (moment := self._earliest_s(turn)) > now:
                 waited_until = moment
                 self._changed = anyio.Event()
                 with anyio.CancelScope(deadline=moment):
                     await self._changed.wait()  # one may come who need not wait as long
             else:
-                self._pass(turn, now, waited_until)
+                self._let_pass(turn, now, waited_until)
                 self._waiting[turn].popleft().called.set()
                 waited_until = 0.0

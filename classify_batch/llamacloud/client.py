@@ -180,7 +180,7 @@ class ApiClient:
             not_json = isinstance(error, NotJsonError)
             words = f"not JSON: {self._body_excerpt(data, 80)!r}" if not_json else self.secrets.hide(str(error))
             raise self._unreadable(call, words) from None
-        self._gate.served(turn, left_s)
+        self._gate.record_answered(turn, left_s)
         self._ever_answered = True
         return found
 
@@ -235,7 +235,7 @@ class ApiClient:
     def _no_answer_error(self, call: str, error: httpx.HTTPError) -> ApiError:
         symptom, hint = find_symptom(error)
         words = clean(self.secrets.hide(str(error))) or type(error).__name__
-        self._gate.failed()
+        self._gate.record_failure()
         return ApiError(
             call,
             self._down_if_failing_long(judge_symptom(call, symptom)),
@@ -246,7 +246,7 @@ class ApiClient:
     def _unreadable(self, call: str, what: str) -> ApiError:
         """The error for a response that is not the API's: it proves as little as no response."""
         error = unreadable_error(call, what)
-        self._gate.failed()
+        self._gate.record_failure()
         return ApiError(call, self._down_if_failing_long(error.verdict), str(error), hint=error.hint)
 
     def as_repeatable(self, error: ApiError) -> ApiError:
@@ -266,7 +266,7 @@ class ApiClient:
     def _down_if_failing_long(self, verdict: Verdict) -> Verdict:
         """LATER becomes DOWN when the API has been failing for longer than `patience_s`. An API that never answered is
         given less time, since its address may be wrong."""
-        patience_s = self._patience_s if self._gate.ever_served else min(self._patience_s, FIRST_ANSWER_S_MAX)
+        patience_s = self._patience_s if self._gate.ever_answered else min(self._patience_s, FIRST_ANSWER_S_MAX)
         return Verdict.DOWN if verdict is Verdict.LATER and self._gate.failing_s >= patience_s else verdict
 
     def _refusal_error(self, call: str, status: int, headers: httpx.Headers, data: bytes, left_s: float) -> ApiError:
@@ -283,14 +283,14 @@ class ApiClient:
             verdict = Verdict.PERSON
             hint = f"leave {doubled} out of api.base_url: it is added to it; then give the same command"
         if status >= 500:
-            self._gate.failed()
+            self._gate.record_failure()
             verdict = self._down_if_failing_long(verdict)
         elif status == 429 and verdict is Verdict.LATER:
-            self._gate.too_fast(retry_after_s, left_s, _turn(call))
+            self._gate.record_rate_limited(retry_after_s, left_s, _turn(call))
         else:
-            self._gate.served(_turn(call), left_s)
+            self._gate.record_answered(_turn(call), left_s)
         if retry_after_s is not None:  # of whatever status: RFC 9110 names 503 first
-            self._gate.wait_as_asked(retry_after_s, creates_only=verdict is Verdict.PLAN_FULL)
+            self._gate.obey_retry_after(retry_after_s, creates_only=verdict is Verdict.PLAN_FULL)
         return ApiError(
             call,
             verdict,

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,24 +45,13 @@ def _start(tree: Path, seeds: int) -> subprocess.Popen[str]:
 
 def _measure_all(seeds: int) -> list[dict[str, Any]]:
     """In a process of its own, whose package may be another checkout's."""
-    import inspect
-
     import trio
     from trio.testing import MockClock
 
-    from classify_batch.limits import Priority, RequestGate
+    if find_spec("classify_batch.limits") is None:
+        from bench_suite.gate_0_2 import install
 
-    if "left_s" not in inspect.signature(RequestGate.served).parameters:  # a gate of before
-        served: Any = RequestGate.served
-        gate_class: Any = RequestGate
-        gate_class.served = lambda self, turn=Priority.CREATE, _left_s=None: served(self, turn)
-        gate_class.discovered_per_s = property(lambda self: self.found_per_s)
-        made: Any = RequestGate.__init__
-
-        def make(self: Any, **options: Any) -> None:
-            made(self, **{name: value for name, value in options.items() if name != "random"})
-
-        gate_class.__init__ = make
+        install()
     sys.path.append(str(ROOT))
     from tests.support.rate_limited_server import CASES, measure
 

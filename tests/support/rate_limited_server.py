@@ -156,9 +156,9 @@ async def keep_busy(
                 accepted = server.ask(anyio.current_time())
                 await anyio.sleep(answered_s - arrives_s)
             if accepted:
-                gate.served(priority, left_s)
+                gate.record_answered(priority, left_s)
             else:
-                gate.too_fast(retry_after_s, left_s, priority)
+                gate.record_rate_limited(retry_after_s, left_s, priority)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(callers):

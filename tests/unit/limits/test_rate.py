@@ -63,7 +63,7 @@ async def test_a_limit_by_the_minute_is_borne() -> None:
 async def test_noise_slows_nobody_who_is_slower_than_the_rate() -> None:
     """A server that refuses one request of fifty, at any rate, and five that ask as fast as they get answers."""
     random = Random(1)
-    served: list[float] = []
+    record_answered: list[float] = []
     async with RequestGate(requests_in_flight=16, requests_per_s=1000.0) as gate:
 
         async def ask() -> None:
@@ -71,17 +71,17 @@ async def test_noise_slows_nobody_who_is_slower_than_the_rate() -> None:
                 async with gate.turn(Priority.POLL) as left_s:
                     await anyio.sleep(0.05)
                 if random.random() < 0.02:
-                    gate.too_fast(None, left_s)
+                    gate.record_rate_limited(None, left_s)
                 else:
-                    gate.served(Priority.POLL, left_s)
-                    served.append(anyio.current_time())
+                    gate.record_answered(Priority.POLL, left_s)
+                    record_answered.append(anyio.current_time())
                 await anyio.sleep(0.1)
 
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
                 tasks.start_soon(ask)
         assert gate.discovered_per_s is None
-    assert len(served) / 100 > 0.92 * 5 / 0.15
+    assert len(record_answered) / 100 > 0.92 * 5 / 0.15
 
 
 def test_no_traffic_teaches_nothing() -> None:

@@ -73,11 +73,11 @@ async def test_a_rate_that_noise_lowered_rises_again() -> None:
                     await anyio.sleep(random.uniform(0.05, 0.3))
                 match random.random():
                     case share if share < 0.05:
-                        gate.too_fast(None, left_s)
+                        gate.record_rate_limited(None, left_s)
                     case share if share < 0.1:
-                        gate.failed()
+                        gate.record_failure()
                     case _:
-                        gate.served(Priority.POLL, left_s)
+                        gate.record_answered(Priority.POLL, left_s)
                         done += 1
 
         with anyio.fail_after(120):

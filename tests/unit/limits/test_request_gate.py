@@ -243,7 +243,7 @@ async def test_a_retry_after_holds_every_request_back() -> None:
             for _ in range(20):
                 tasks.start_soon(passing.once, Priority.RESULTS, 1.0)
             await anyio.sleep(0.5)
-            gate.too_fast(30.0, 0.5)
+            gate.record_rate_limited(30.0, 0.5)
             before, until_s = len(passing.times), anyio.current_time() + 30
             assert gate.waiting_s == 30
             for turn in Priority:
@@ -256,7 +256,7 @@ async def test_a_retry_after_holds_every_request_back() -> None:
 async def test_a_wait_that_the_server_asks_for_is_capped(asked_s: float, waited_s: float) -> None:
     """`Retry-After` is obeyed as it is, and a server that asks for a year is asked again after five minutes."""
     async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
-        gate.too_fast(asked_s, 0.0)
+        gate.record_rate_limited(asked_s, 0.0)
         assert gate.waiting_s == waited_s
 
 
@@ -268,17 +268,17 @@ async def test_waits_grow_while_nothing_is_accepted() -> None:
             left_s = anyio.current_time()
             for _ in range(REFUSED_RUN):
                 assert gate.waiting_s == 0
-                gate.too_fast(None, left_s)
+                gate.record_rate_limited(None, left_s)
             waits.append(gate.waiting_s)
-            gate.too_fast(None, left_s)
+            gate.record_rate_limited(None, left_s)
             assert gate.waiting_s == waits[-1]
             await anyio.sleep(gate.waiting_s)
         for number, wait_s in enumerate(waits):
             least_s = min(COOL_DOWN_S_MAX, COOL_DOWN_S_MIN * 2**number)
             assert least_s <= wait_s <= (1 + JITTER) * least_s
-        gate.served(Priority.POLL, anyio.current_time())
+        gate.record_answered(Priority.POLL, anyio.current_time())
         for _ in range(10 * REFUSED_RUN):
-            gate.too_fast(None, anyio.current_time())
+            gate.record_rate_limited(None, anyio.current_time())
         assert gate.waiting_s == 0
 
 
@@ -290,15 +290,15 @@ async def test_a_single_429_stops_no_other_request() -> None:
             for _ in range(50):
                 tasks.start_soon(passing.once)
             await anyio.sleep(0.2)
-            gate.too_fast(None, anyio.current_time())
+            gate.record_rate_limited(None, anyio.current_time())
         assert max(later - sooner for sooner, later in pairwise(passing.times)) < 0.02
 
 
 async def test_a_later_shorter_wait_does_not_shorten_a_longer_one() -> None:
     """The longest `Retry-After` that any answer had counts."""
     async with RequestGate(requests_in_flight=1, requests_per_s=100.0) as gate:
-        gate.too_fast(20.0, 1.0)
-        gate.too_fast(1.0, 2.0)
+        gate.record_rate_limited(20.0, 1.0)
+        gate.record_rate_limited(1.0, 2.0)
         assert gate.waiting_s == 20
 
 
@@ -311,7 +311,7 @@ async def test_an_api_that_is_down_is_probed_by_one_at_a_time() -> None:
         async def ask() -> None:
             while anyio.current_time() < healthy_from_s + 60:
                 await passing.once(hold_s=0.1)
-                (gate.served if anyio.current_time() > healthy_from_s else gate.failed)()
+                (gate.record_answered if anyio.current_time() > healthy_from_s else gate.record_failure)()
 
         async with anyio.create_task_group() as tasks:
             for _ in range(30):
@@ -333,10 +333,21 @@ async def test_a_single_failure_is_an_accident() -> None:
     async with RequestGate(requests_in_flight=10, requests_per_s=100.0) as gate:
         for _ in range(20):
             for _ in range(BREAK_AFTER - 1):
-                gate.failed()
+                gate.record_failure()
             assert (gate.broken, gate.waiting_s) == (False, 0.0)
-            gate.served()
+            gate.record_answered()
             assert gate.failing_s == 0
+
+
+async def test_an_api_that_counts_requests_is_not_down() -> None:
+    """A 429 among failures begins the time anew after which the API counts as down."""
+    async with RequestGate(requests_in_flight=10, requests_per_s=100.0) as gate:
+        gate.record_failure()
+        await anyio.sleep(300)
+        assert gate.failing_s == pytest.approx(300)
+        gate.record_rate_limited(None, anyio.current_time())
+        await anyio.sleep(10)
+        assert gate.failing_s == pytest.approx(10)
 
 
 # --- JobSlots -------------------------------------------------------------------------------------------------------
@@ -384,7 +395,7 @@ def test_a_full_plan_lowers_the_slots_and_time_raises_them() -> None:
     slots = JobSlots(10)
     for _ in range(6):
         slots.take()
-    slots.full()
+    slots.record_plan_full()
     assert slots.total == 5
     totals: list[int] = []
     for _ in range(200):
@@ -409,11 +420,11 @@ def test_a_plan_that_stays_full_is_asked_ever_less() -> None:
         slots.take()
         if slots.total > allowed:
             slots.take()
-            slots.full()
+            slots.record_plan_full()
             slots.taken -= 1
             tries += 1
 
-    slots.full()
+    slots.record_plan_full()
     for _ in range(4 * 2 * PATIENCE_MAX):
         turn_over()
     assert tries <= 8
@@ -479,21 +490,21 @@ def test_slots_never_go_to_zero() -> None:
     slots = JobSlots(3)
     slots.take()
     for _ in range(5):
-        slots.full()
+        slots.record_plan_full()
     assert slots.total == 1
 
 
 async def test_an_end_wakes_whoever_waits_for_room() -> None:
-    """`one_ended` returns at the next end, and not for one in the past."""
+    """`wait_for_end` returns at the next end, and not for one in the past."""
     slots = JobSlots(2)
     slots.take()
     slots.take()
     slots.release()
     with anyio.move_on_after(5) as waited:
-        await slots.one_ended()
+        await slots.wait_for_end()
     assert waited.cancelled_caught
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(slots.one_ended)
+        tasks.start_soon(slots.wait_for_end)
         await anyio.sleep(1)
         slots.release()
 
