@@ -68,6 +68,10 @@ class Shape:
     """Whether somebody else's jobs may answer files, which we then don't pay."""
     clock_off_s: float = 0.0
     """How far each process's clock may be off, either way."""
+    clock_steps_s: float = 0.0
+    """How far it may step, either way, at a moment of the process's life."""
+    alive_s: float = 1.0
+    """About how long a process lives."""
 
 
 @dataclass
@@ -170,8 +174,12 @@ class Case:
             ended = await run_command(words, after_s, number)
         else:
             told = dict(order or {})
-            if off_s := self.shape.clock_off_s:
-                told["clock_s"] = self._clocks.uniform(-off_s, off_s)
+            if self.shape.clock_off_s or self.shape.clock_steps_s:
+                told["clock"] = {
+                    "ahead_s": self._clocks.uniform(-self.shape.clock_off_s, self.shape.clock_off_s),
+                    "step_s": self._clocks.uniform(-self.shape.clock_steps_s, self.shape.clock_steps_s),
+                    "step_after_s": self._clocks.uniform(0.0, self.shape.alive_s),
+                }
             ended = await self._forks.run(words, self.folder / "said.txt", told, after_s, number)
         if ended.status is None:
             self.fault(f"a process ran into the limit of time (order {order})")

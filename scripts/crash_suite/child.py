@@ -9,14 +9,16 @@ before the package is imported; the package knows nothing of it. At the chosen s
     partial   SIGKILL after some of the bytes of a write or send
     power     the same as before, and what no fsync has confirmed is lost, or was written only in part
     term      SIGTERM, and the program goes on as it sees fit
+    hup       SIGHUP, likewise: the terminal was closed
     cancel    the task of `arun` is cancelled (75 when it was)
 
 To start an interpreter a thousand times takes longer than all that is to be seen. So this process imports everything
 once, then makes a process of its own, by fork, of each order that it reads (a line of JSON: `words` of the command
-line, `said`: a file for its stderr, and `step`, `how`, `seed`, `log`, `clock_s`). It answers with two lines: the PID,
+line, `said`: a file for its stderr, and `step`, `how`, `seed`, `log`, `clock`). It answers with two lines: the PID,
 and the exit status, negative for a signal. A PID that was told stays valid until the next order.
 
-With `clock_s` its wall clock runs so far ahead of the machine's, as on another machine.
+With `clock` its wall clock runs `ahead_s` before the machine's, as on another machine, and steps by `step_s` after
+`step_after_s`, as when it is corrected.
 
 With `log` the kinds of all steps are written to that file at the end: how a walk over all of them learns their number.
 """
@@ -70,8 +72,8 @@ class Steps:
                     act()
                 case "power":
                     self._lose()
-                case "term":
-                    os.kill(os.getpid(), signal.SIGTERM)
+                case "term" | "hup" as name:
+                    os.kill(os.getpid(), signal.SIGTERM if name == "term" else signal.SIGHUP)
                     return act()
                 case "cancel":
                     self.cancel()
@@ -175,14 +177,18 @@ def carry_out(steps: Steps) -> int:
         return 70
 
 
+def set_wall_clock(ahead_s: float, step_s: float, step_after_s: float) -> None:
+    machine_s, steps_at_s = time.time, time.monotonic() + step_after_s
+    time.time = lambda: machine_s() + ahead_s + (step_s if time.monotonic() >= steps_at_s else 0.0)
+
+
 def become(steps: Steps, order: dict[str, Any]) -> NoReturn:
     """The process of an order."""
     nothing, said = os.open(os.devnull, os.O_RDWR), os.open(order["said"], os.O_WRONLY | os.O_CREAT, 0o600)
     for number, descriptor in ((0, nothing), (1, nothing), (2, said)):
         os.dup2(descriptor, number)
-    if clock_s := order.get("clock_s"):
-        machine_s = time.time
-        time.time = lambda: machine_s() + clock_s
+    if clock := order.get("clock"):
+        set_wall_clock(**clock)
     steps.begin(order)
     status = carry_out(steps)
     if order.get("log"):

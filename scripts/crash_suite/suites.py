@@ -95,7 +95,7 @@ async def at_step(case: Case, dice: random.Random, *, step: int, how: str, steps
 
 
 async def stopped_at_step(case: Case, dice: random.Random, *, step: int, how: str) -> None:
-    """SIGTERM, or the task cancelled, at one step."""
+    """SIGTERM, SIGHUP, or the task cancelled, at one step."""
     if await case.start(order={"step": step, "how": how, "seed": dice.random()}) == 75:
         await case.start(order={"step": dice.randint(1, step), "how": how, "seed": dice.random()})
     await case.to_end()
@@ -186,6 +186,7 @@ class Suites:
         yield Suite("random, list lags", lagging, at_random, faults, crowded=True)
         yield from self._what_may_not_be_trusted(most)
         yield Suite("SIGTERM", SMALL, self._terms)
+        yield Suite("SIGHUP", SMALL, partial(self._stops, "hup"))
         yield Suite("task cancelled", SMALL, partial(self._stops, "cancel"))
         if self.version == "v1":  # which has a better mode to look again
             twice = replace(found.longer, second_look=True, attempts=6)
@@ -202,6 +203,8 @@ class Suites:
         at_random = partial(self._at_random, most, found.longer_s / 2)
         clocks = replace(half, clock_off_s=90.0)
         yield Suite("other clocks", clocks, at_random, {"lost_create_answer": 0.3}, ("--date-ahead-s", "40"))
+        stepping = replace(half, clock_steps_s=3 * 3600.0, alive_s=found.longer_s / 2)
+        yield Suite("clock steps", stepping, at_random, {"lost_create_answer": 0.3, "list_lag_s": LAG_S})
         others: dict[str, object] = {"overlap": 0.5, "partial": 0.3, "lost_create_answer": 0.3}
         others |= {
             "results_lag_s": 0.4,
