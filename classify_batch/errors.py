@@ -23,7 +23,7 @@ from enum import IntEnum, StrEnum
 
 
 class ExitStatus(IntEnum):
-    """What a scheduler is told."""
+    """What a scheduler sees."""
 
     COMPLETE = 0
     FAILURES = 1

@@ -114,7 +114,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An attempt's end: outcomes that were appended, and the parts that go out again.
+    """An attempt's end: outcomes that were appended, and the parts that are sent again.
 
     Attributes:
         kind: collected, split or rejected.
@@ -241,9 +241,9 @@ def halves(part: Part, positions: Sequence[int], **counts: Unpack[Counts]) -> tu
 
 
 def after_bad_job(part: Part, positions: Sequence[int], attempts: int, *, others_suspect: bool) -> tuple[Part, ...]:
-    """The parts that go out again after a job that ended with ERROR or CANCELLED; none: the file has failed.
+    """The parts that are sent again after a job that ended with ERROR or CANCELLED; none: the file has failed.
 
-    A planned chunk goes out once more as it is; after that it is halved, and so are the halves, down to the file at
+    A planned chunk is sent once more as it is; after that it is halved, and so are the halves, down to the file at
     fault: at most `2 * ceil(log2(n)) + 1` further jobs for one bad file among n, whose neighbours have ended by then,
     and `attempts` more where they have not.
 
@@ -265,7 +265,7 @@ def after_bad_job(part: Part, positions: Sequence[int], attempts: int, *, others
 
 
 def after_missing(part: Part, asked: int, missing: Sequence[int], attempts: int) -> tuple[Part, ...]:
-    """The parts that go out again after a job that left `missing` positions unanswered; none: they have failed. A job
+    """The parts that are sent again after a job that left `missing` positions unanswered; none: they have failed. A job
     that ended well clears its files of the bad ones before it."""
     counts: Counts = {"bad_jobs": part.bad_jobs + 1, "shared_bad_jobs": 0, "unnamed": 0}
     if not missing or counts["bad_jobs"] >= attempts:

@@ -2,7 +2,7 @@
 
 File IDs → chunks → parts → attempts → jobs → answers → outcomes.
 
-A *chunk* is a line of the plan and never changes. A *part* is what of a chunk still has to go out: the whole of it, or
+A *chunk* is a line of the plan and never changes. A *part* is what of a chunk still has to be sent: the whole of it, or
 index ranges into it after a split or a partial answer. An *attempt* is one intent to have a part classified: one
 create call, repeated as often as the network needs, that becomes at most one job.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, FailureCode
 
-# --- What goes out --------------------------------------------------------------------------------------------------
+# --- What is sent ---------------------------------------------------------------------------------------------------
 
 
 class Range(NamedTuple):
@@ -50,13 +50,13 @@ class ProvisionalRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What of a chunk goes out together.
+    """What of a chunk is sent together.
 
     Attributes:
         chunk: the planned chunk's number; it stays with every part of it.
         ranges: positions in the chunk's file IDs; None is the whole chunk.
         bad_jobs: accepted jobs that ended badly with each of these files inside, whoever else was in them.
-        first: of a part that goes out for a second look: where the first answers are.
+        first: of a part that is sent for second answers: where the first answers are.
         shared_bad_jobs: accepted jobs of several files that ended badly with each of these inside: another file of
             theirs may have been the reason, so they count as attempts only where no other can have been.
         unnamed: how often jobs were found for a create whose answer was lost, none of which named these files.
@@ -100,7 +100,7 @@ class Attempt:
 
     Attributes:
         key: chunk and number.
-        part: what goes out.
+        part: what is sent.
         file_ids: the part's file IDs, in the order in which they are sent.
         positions: where in the chunk each of them stands.
         since_s: wall time of the intent, for people and for `limits.job_timeout_s`; 0.0 before it was written down.
@@ -110,7 +110,7 @@ class Attempt:
         intended_s: the event loop's time of the intent; None where an earlier process wrote it.
         ambiguous: whether one of its calls may have been accepted, and nothing has proven that it was not.
         credits: the most that it can cost.
-        first_answers: of a second look: what the first one said of each file.
+        first_answers: where second answers are asked for: the first one of each file.
         carried: by file ID, the columns of the input that are written beside its outcome.
     """
 
@@ -217,7 +217,7 @@ class AnsweredFile(NamedTuple):
 
 
 class FirstAnswer(NamedTuple):
-    """An answer that waits for a second look."""
+    """An answer that waits for a second one."""
 
     answer: Answer
     mode: str | None

@@ -45,11 +45,11 @@ class Api(Protocol):
         """Whether a create call that is made again for the same attempt gives the same job."""
 
     def transaction_id(self, attempt: Attempt) -> str | None:
-        """By which the attempt's job can be told from all others in the list; None where the API knows no such thing.
+        """What identifies the attempt's job among all others in the list; None where the API has no such thing.
         The same in every process."""
 
     async def project_of_file(self, file_id: str) -> str | None:
-        """The project that holds a file, as the file list tells; None where it doesn't."""
+        """The project that holds a file, by the file list; None where it doesn't."""
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         """Creates an attempt's job. `about_to_send` is awaited after all waiting for a turn, right before the first
@@ -158,7 +158,7 @@ class RunStore(Protocol):
 
 
 class RunReader(Protocol):
-    """A run's files, to look at: at once, and without loading what it takes to run or to write one. Safe while a run
+    """A run's files, read at once, and without loading what it takes to run or to write one. Safe while a run
     is on. Raises StoreError where the medium refuses."""
 
     @property
@@ -195,7 +195,7 @@ class RunPlace(Protocol):
         """Its files, to read and to write. Nothing is touched yet."""
 
     def reader(self) -> RunReader:
-        """Its files, to look at."""
+        """Its files, to read."""
 
     def inside(self) -> Sequence[RunPlace] | None:
         """The places inside it, in the order of their names; None where it isn't there. Raises StoreError."""
@@ -239,7 +239,7 @@ class Journal(OutcomeSink, Protocol):
         """Whether the server's clocks were seen to disagree by more than is allowed for: no time excludes a job."""
 
     def learn_listed_s(self, created_at_s: float) -> None:
-        """Takes a listed job's time, until a job of this run tells one."""
+        """Takes a listed job's time, until a job of this run has one."""
 
     def tell_times_apart(self) -> None:
         """The server's clocks disagree: from now on, and for every later process, no time excludes a job."""

@@ -65,7 +65,7 @@ class JobSlots:
         await self._changed.wait()
 
     def record_plan_full(self) -> None:
-        """The plan allows no more jobs than are out now."""
+        """The plan allows no more jobs than are in flight now."""
         if self._one_more_tried:
             self._patience = min(PATIENCE_MAX, 2 * self._patience)
         self.total, self._ended, self._one_more_tried = max(1, min(self.total, self.taken) - 1), 0, False

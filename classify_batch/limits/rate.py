@@ -8,7 +8,7 @@ from collections import deque
 from classify_batch.limits.rate_control import RateControl
 
 SPREAD = 1.015
-"""Requests go out this much slower than told: what is sent evenly doesn't arrive evenly, and a server that counts by
+"""Requests are sent this much slower than given: what is sent evenly doesn't arrive evenly, and a server that counts by
 the second must not see one too many."""
 
 WINDOW_S = 1.005

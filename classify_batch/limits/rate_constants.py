@@ -15,7 +15,7 @@ ALARM_ANSWERS_MIN = 12
 """A share that is known from fewer answers is known too badly to be compared with."""
 
 EXCESS_MIN = 0.02
-"""A smaller rise of the share of 429s isn't looked for; it costs less than the looking."""
+"""A smaller rise of the share of 429s isn't searched for: it costs less than the search."""
 
 HEAVY_SHARE = 0.2
 """From here on slowing down a little shows nothing, and a share that fell needs no second proof."""
@@ -45,7 +45,8 @@ ODDS_HEAVY = 50
 ANSWERS_MAX = 200
 
 REST_MIN = 3
-"""So many refusals at a rate at which there are fewer, and more than noise was known for, are looked into at once."""
+"""So many refusals at a rate at which there are fewer, and more than noise was known for, begin an experiment at
+once."""
 
 STEP_MIN = 0.04
 STEP_MAX = 0.25

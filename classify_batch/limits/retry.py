@@ -63,7 +63,7 @@ async def retry_transient(
 ) -> Result:
     """Makes a call, and makes it again while it raises an ApiError whose verdict is in `retry_on`.
 
-    A `Retry-After` is not looked at here: the request gate lets nobody pass before it.
+    A `Retry-After` is not handled here: the request gate lets nobody pass before it.
 
     Raises:
         ApiError: with another verdict, or the last of `attempts_max`.

@@ -1,8 +1,8 @@
 """How many answers it takes to know: sequential tests of a share of 429s. Pure.
 
 `SequentialTest` is Wald's (1945): of two shares, which one fits what is seen? It asks for no number of observations in
-advance, and needs about half as many as a test that does. `Cusum` is Page's control chart (1954): it tells that a share
-has risen, soon after it has, and forgets whatever was before.
+advance, and needs about half as many as a test that does. `Cusum` is Page's control chart (1954): it notices that a
+share has risen, soon after it has, and forgets whatever was before.
 """
 
 from __future__ import annotations

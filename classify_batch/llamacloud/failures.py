@@ -75,7 +75,7 @@ def judge_symptom(call: str, symptom: Symptom) -> Verdict:
 def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object, ...], ...]) -> Verdict:
     """What an HTTP status other than 2xx means. Statuses that no table has: 5xx proves nothing; the rest (redirects,
     405, 410…) shows that this address doesn't speak the API."""
-    # Both kinds of 429 have the same status: only the message tells a full plan from the request rate.
+    # Both kinds of 429 have the same status: only the message shows whether the plan is full or the rate too high.
     if status == 429 and _PLAN_WORDS in detail.lower():
         return Verdict.PLAN_FULL if call == CREATE else Verdict.LATER
     if call == CREATE and status == 422 and places and all(names_the_request(place) for place in places):

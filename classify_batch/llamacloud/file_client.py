@@ -255,7 +255,7 @@ class FileList:
         return await self._read(token, files.read_file_ids_page)
 
     async def read_objects(self, token: str | None) -> tuple[list[dict[str, object]], str | None]:
-        """The files of a page, with all that the server tells of them, and the token of the next."""
+        """The files of a page, with everything that the server says about them, and the token of the next."""
         return await self._read(token, files.read_file_objects_page)
 
     async def _read(self, token: str | None, read_body: Callable[[bytes], Page]) -> Page:

@@ -116,5 +116,5 @@ def require_job_id(call: str, job: RawAnswer[Job], job_id: str) -> RawAnswer[Job
 
 
 def identify_result(item: Body) -> str:
-    """What tells a result from another: its id, or all of it where the server gives none."""
+    """What identifies a result: its id, or all of it where the server gives none."""
     return str(item["id"]) if item.get("id") else json.dumps(item, sort_keys=True)

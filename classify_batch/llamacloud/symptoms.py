@@ -1,4 +1,4 @@
-"""What was seen where no usable answer came, told from httpx's errors and their causes; and what to do about it."""
+"""What was seen where no usable answer came, found in httpx's errors and their causes; and what to do about it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 `SSL_CERT_FILE` names a file of authorities, `SSL_CERT_DIR` folders of them; without either, those that come with
 certifi. `SSLKEYLOGFILE` is for people who look into their own traffic. A variable that names something else is an error
-that a person fixes, told before anything is sent.
+that a person fixes, reported before anything is sent.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class RequestModel(BaseModel):
 
 
 class WebhookBody(RequestModel):
-    """Whom the API tells when a job ends, the same on both versions."""
+    """The URL that the API calls when a job ends, the same on both versions."""
 
     webhook_url: str | None = None
     webhook_events: list[str] | None = None

@@ -126,7 +126,7 @@ class ResultItem(AnswerModel):
 
     @property
     def identity(self) -> Hashable:
-        """What tells it from another: its id, or its answer where the server gives none."""
+        """What identifies it: its id, or its answer where the server gives none."""
         return (self.id, self.file_id) if self.id else repr(self.answer())
 
     def answer(self) -> Answer:

@@ -1,4 +1,4 @@
-"""What a run may be told: read once, at the edge, and handed inwards as frozen values.
+"""All settings of a run: read once, at the edge, and handed inwards as frozen values.
 
 Precedence: options, `CLASSIFY_BATCH_…`, `LLAMA_CLOUD_BASE_URL`, the TOML file, defaults. The API key is no setting:
 it comes from `LLAMA_CLOUD_API_KEY` or the file that `LLAMA_CLOUD_API_KEY_FILE` names, so that it can stand in no

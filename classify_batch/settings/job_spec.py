@@ -22,7 +22,7 @@ Language = Literal[
 
 
 class StrictModel(BaseModel):
-    """What we are told by a person: frozen, and strict about what it doesn't know."""
+    """What a person configures: frozen, and unknown names are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,8 +58,8 @@ class ParsingConfiguration(StrictModel):
 
 
 class WebhookConfiguration(StrictModel):
-    """Whom the API tells when a job ends. Headers and the signing secret are secrets: masked in every repr, stored
-    nowhere.
+    """The URL that the API calls when a job ends. Headers and the signing secret are secrets: masked in every repr,
+    stored nowhere.
 
     Attributes:
         webhook_signing_secret: the API signs what it sends with it (HMAC-SHA256, in the header `LC-Signature`).
@@ -96,11 +96,11 @@ class JobSpec(StrictModel):
 
 @dataclass(frozen=True, slots=True)
 class JobSpecs:
-    """What a run's create calls say: at the first look, and at the second, where there is one."""
+    """What a run's create calls contain: for first answers, and for second ones, where there are any."""
 
     first: JobSpec
     second: JobSpec | None = None
 
     def of(self, part: Part) -> JobSpec:
-        """What a part goes out with."""
+        """The specification that a part is sent with."""
         return self.first if part.first is None or self.second is None else self.second

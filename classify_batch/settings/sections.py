@@ -78,7 +78,7 @@ class JobSettings(JobSpec):
     @field_validator("webhook_configurations", mode="before")
     @classmethod
     def _headers_are_words(cls, webhooks: Any) -> Any:
-        """The API takes any map for headers: numbers and truth values go out as the text that JSON has for them."""
+        """The API takes any map for headers: numbers and truth values are sent as the text that JSON has for them."""
         return [_headers_as_text(webhook) for webhook in webhooks] if isinstance(webhooks, list | tuple) else webhooks
 
     @field_validator("webhook_configurations")
@@ -119,7 +119,7 @@ def _require_https_url(url: str) -> None:
 class PlanSettings(_Section):
     files_per_job: int = Field(default=100, ge=1, le=FILES_PER_JOB_MAX)
     carry: tuple[str, ...] = ()
-    """Columns of the input that are told beside each outcome."""
+    """Columns of the input that are written beside each outcome."""
 
     @field_validator("carry")
     @classmethod

@@ -1,4 +1,4 @@
-"""All that a run may be told, in one frozen value."""
+"""All settings of a run, in one frozen value."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _JSON = "a list or a table in the environment is written as JSON"
 
 
 class Settings(BaseSettings):
-    """Everything a run is told. Build it with `Settings.load(path)`, or by keyword: `Settings(job={"rules": […]})`.
+    """All settings of a run. Build it with `Settings.load(path)`, or by keyword: `Settings(job={"rules": […]})`.
 
     Raises:
         SettingsError: names every fault at once.

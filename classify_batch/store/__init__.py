@@ -1,6 +1,6 @@
 """The media that a run can live on, behind `ports.RunStore`: a disk, and memory for tests in virtual time.
 
-`open_store` is the one way to a store, and `open_reader` to what only looks. Free of heavy imports: `status` comes by
+`open_store` is the one way to a store, and `open_reader` to what only reads. Free of heavy imports: `status` comes by
 here.
 """
 
@@ -30,5 +30,5 @@ def open_store(location: Location) -> RunStore:
 
 
 def open_reader(location: Location) -> RunReader:
-    """A run's files, to look at."""
+    """A run's files, to read."""
     return place_of(location).reader()

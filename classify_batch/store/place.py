@@ -1,7 +1,7 @@
 """A directory as a place for a run.
 
 Apart from `disk.py`, and free of heavy imports (anyio, aiofiles, filelock), which are only loaded where a store is
-opened: `status` looks by `DiskReader`.
+opened: `status` reads by `DiskReader`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class ApiV1(BatchApi):
     """Jobs of many files. v1 has no cancel, no filter and no idempotency key."""
 
     def __init__(self, client: ApiClient, spec: JobSpec, second: JobSpec | None = None) -> None:
-        """`second`: what jobs of the second look are created with."""
+        """`second`: what jobs for second answers are created with."""
         super().__init__(client, v1.JOBS)
         self._specs = JobSpecs(spec, second)
 
