@@ -20,6 +20,8 @@ COMMANDS = (
     "resume",
     "plan",
     "check",
+    "config",
+    "init",
     "status",
     "tune",
     "verify",
@@ -29,7 +31,12 @@ COMMANDS = (
     "files",
     "sandbox",
     "manual",
+    "completion",
 )
+
+PROGRAM = "classify-batch"
+COMPLETION_VARIABLE = "_CLASSIFY_BATCH_COMPLETE"
+"""By which a shell asks for completions."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
@@ -58,7 +65,7 @@ class LazyCommands(CommandGroup):
     no_args_is_help=False,  # a usage error like any other: "Missing command."
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="classify-batch", prog_name="classify-batch")
+@click.version_option(None, "-V", "--version", package_name="classify-batch", prog_name=PROGRAM)
 def cli() -> None:
     """Classify very many LlamaCloud files: planned, paced, resumable, nothing lost, nothing paid twice.
 
@@ -77,10 +84,10 @@ def main() -> NoReturn:
     sys.exit(status)
 
 
-def run_command_line() -> int:  # noqa: PLR0911 - one return for each kind of end
+def run_command_line() -> int:  # noqa: C901, PLR0911 - one return for each kind of end
     """Runs the command that `sys.argv` names; prints the error that ends it, if one does."""
     try:
-        status = cli.main(prog_name="classify-batch", standalone_mode=False)
+        status = cli.main(prog_name=PROGRAM, standalone_mode=False, complete_var=COMPLETION_VARIABLE)
         sys.stdout.flush()  # here, where an error can still become a message and a status
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "classify-batch"
@@ -93,8 +100,10 @@ def run_command_line() -> int:  # noqa: PLR0911 - one return for each kind of en
         if error.exit_status is ExitStatus.BUG:
             return report_internal_error(error)
         return print_error(str(error), error.hint, error.exit_status)
-    except (BrokenPipeError, SystemExit):  # click leaves with 1 when a pipe breaks, and 1 would mean failed files
-        discard_output()
+    except (BrokenPipeError, SystemExit):
+        if COMPLETION_VARIABLE in os.environ:
+            return 0  # a shell asked for completions, and has them
+        discard_output()  # click leaves with 1 when a pipe breaks, and 1 would mean failed files
         return ExitStatus.INCOMPLETE
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
         if isinstance(error, OSError) and error.errno in _TOO_MANY_OPEN:

@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from classify_batch.spelling import suggest
+
 
 class CommandGroup(click.Group):
     """A group whose commands take no option twice."""
@@ -22,10 +24,13 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that is given, with its arguments."""
-        name, command, rest = super().resolve_command(ctx, args)
-        if command is not None:
-            refuse_repeated_options(click.Context(command, info_name=name, parent=ctx), rest)
-        return name, command, rest
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            ctx.fail(f"there is no command {name!r}{suggest(name, self.list_commands(ctx))}")
+        given, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            refuse_repeated_options(click.Context(command, info_name=given, parent=ctx), rest)
+        return given, command, rest
 
 
 def refuse_repeated_options(ctx: click.Context, args: list[str]) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import click
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
 def parse_deadline(text: str, now: datetime) -> float:
@@ -29,7 +29,7 @@ def parse_deadline(text: str, now: datetime) -> float:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in `4h`, `1h30m`, `90m`, `45s` or `45`. Raises ValueError."""
+    """Seconds in `4h`, `1h30m`, `90m` or `45s`. Raises ValueError, also for a number without a unit."""
     match = _DURATION.fullmatch(text.strip())
     if match is None or not text.strip():
         raise ValueError(f"{text!r} is no duration")
@@ -52,4 +52,7 @@ def parse_duration_option(_ctx: click.Context, _param: click.Parameter, value: s
     try:
         return None if value is None else parse_duration(value)
     except ValueError:
+        number = value.strip() if value else ""
+        if re.fullmatch(r"\d+(?:\.\d+)?", number):
+            raise click.BadParameter(f"{number}: of what? {number}h, {number}m or {number}s") from None
         raise click.BadParameter(f"{value!r} is no duration like 4h, 1h30m or 45s") from None

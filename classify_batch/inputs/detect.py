@@ -16,6 +16,7 @@ from classify_batch.errors import SourceError
 from classify_batch.inputs.ids import list_columns, shorten
 from classify_batch.inputs.reading import Format, Reading
 from classify_batch.inputs.values import FORMAT_HINT, reason_no_line_of_an_id, unquote
+from classify_batch.spelling import suggest
 
 _DELIMITERS = (",", "\t", ";", "|")
 _DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "|"}
@@ -98,10 +99,11 @@ def _detect_table(number: int, line: str, name: str, asked: Reading, carry: Sequ
     if line.startswith(("[", "{", "<")) and (reason := reason_no_line_of_an_id(line)) is not None:
         raise SourceError(f"{name}, line {number}: {reason[0]}", hint=reason[1])
     if delimiter is not None:
+        cells = split_cells(line, delimiter)
         raise SourceError(
             f"{name}, line {number}: this looks like a table with {_DELIMITER_NAMES.get(delimiter, delimiter)} between "
             f"its columns, and its header has no column {shorten(asked.id_column)}; "
-            f"there is {list_columns(split_cells(line, delimiter))}",
+            f"there is {list_columns(cells)}{suggest(asked.id_column, cells)}",
             hint=f"--column names the column of the file IDs, --delimiter what stands between columns, {FORMAT_HINT}",
         )
     if carry:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from classify_batch.errors import SettingsError
 from classify_batch.settings.config_file import ConfigFile, line_of
 from classify_batch.settings.environment import ENV_PREFIX, VENDOR_URL, given_variables
+from classify_batch.spelling import suggest
 
 
-def refusal(error: ValidationError, file: ConfigFile, options: Mapping[str, Any]) -> SettingsError:
-    """All faults as one error, each with the place where a person mends it."""
+def refusal(
+    error: ValidationError, file: ConfigFile, options: Mapping[str, Any], model: type[BaseModel]
+) -> SettingsError:
+    """All faults as one error, each with the place where a person mends it. `model`: what was to be made."""
     found = error.errors(include_url=False)
     inside = {fault["loc"][:length] for fault in found for length in range(len(fault["loc"]))}
     found = [fault for fault in found if fault["type"] != "too_short" or fault["loc"] not in inside]
-    faults = [place(fault["loc"], file, options) + _describe_error(fault) for fault in found]
+    faults = [place(fault["loc"], file, options) + _describe_error(fault, model) for fault in found]
     said = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults in the settings", *faults])
     in_file = file.path is not None and any(fault.startswith(str(file.path)) for fault in faults)
     where = f"mend {file.path}; " if in_file else ""
@@ -28,27 +31,28 @@ def refusal(error: ValidationError, file: ConfigFile, options: Mapping[str, Any]
 
 def place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, Any]) -> str:
     """Where a value was given; the places in the order of their precedence."""
-    if file.path is not None and _is_set_in(options, where):
+    if file.path is not None and is_set_in(options, where):
         return "given as an option: "
-    if (variable := _variable_of(where)) is not None:
+    if (variable := variable_of(where)) is not None:
         return f"{variable} in the environment: "
     line = line_of(file.text, where)
     return f"{file.path}, line {line}: " if line is not None else f"{file.path}: " if file.path is not None else ""
 
 
-def _variable_of(where: tuple[str | int, ...]) -> str | None:
+def variable_of(where: tuple[str | int, ...]) -> str | None:
     """The environment variable that gave a value, or None."""
     names = {name.upper(): name for name, _ in given_variables()}
     for length in range(len(where), 1, -1):
         if name := names.get(ENV_PREFIX + "__".join(map(str, where[:length])).upper()):
             return name
     section = names.get(f"{ENV_PREFIX}{where[0]}".upper())
-    if section is not None and _is_set_in({where[0]: json.loads(os.environ[section])}, where[:2]):
+    if section is not None and is_set_in({where[0]: json.loads(os.environ[section])}, where[:2]):
         return section
     return VENDOR_URL if where == ("api", "base_url") and os.environ.get(VENDOR_URL) else None
 
 
-def _is_set_in(values: Any, where: Sequence[str | int]) -> bool:
+def is_set_in(values: Any, where: Sequence[str | int]) -> bool:
+    """Whether nested tables and lists hold a value at that place."""
     try:
         for step in where:
             values = values[step]
@@ -61,13 +65,34 @@ _PLAIN_WORDS = {"extra_forbidden": "unknown setting", "missing": "missing", "too
 _PLAIN_WORDS |= {"tuple_type": "must be a list", "dict_type": "must be a table", "model_type": "must be a table"}
 
 
-def _describe_error(fault: Any) -> str:
+def _describe_error(fault: Any, model: type[BaseModel]) -> str:
     """The name, the fault, and the value, cut short: never one that may be a secret, as a key under any name may."""
     where, value = fault["loc"], fault["input"]
     words = _PLAIN_WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
     said = f"{'.'.join(map(str, where))}: {words}"
+    if fault["type"] == "extra_forbidden":
+        said += suggest(str(where[-1]), _names_beside(model, where))
     secret = "webhook_configurations" in where or where[-1:] == ("base_url",) or fault["type"] == "extra_forbidden"
     if secret or isinstance(value, Mapping | list | tuple):
         return said
     text = repr(value)
     return f"{said} (given: {text if len(text) <= 80 else text[:79] + '…'})"
+
+
+def _names_beside(model: type[BaseModel], where: Sequence[str | int]) -> Iterable[str]:
+    """The names that the section of a value has."""
+    for step in where[:-1]:
+        if isinstance(step, str):
+            field = model.model_fields.get(step)
+            inner = next(_models_in(field.annotation), None) if field is not None else None
+            if inner is None:
+                return ()
+            model = inner
+    return model.model_fields
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

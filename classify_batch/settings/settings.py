@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise refusal(error, CONFIG_FILE.get(), values) from None
+            raise refusal(error, CONFIG_FILE.get(), values, type(self)) from None
         except EnvironmentSettingsError as error:
             said = ", ".join(not_json()) or str(error)
             raise SettingsError(f"the environment holds a setting that can't be read: {said}", hint=_JSON) from None

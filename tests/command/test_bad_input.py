@@ -414,7 +414,7 @@ def test_a_damaged_complete_run_is_not_called_complete(
     ("arguments", "words", "hint"),
     [
         ((), "Missing command", "classify-batch --help"),
-        (("nope",), "No such command 'nope'", "classify-batch --help"),
+        (("nope",), "there is no command 'nope'", "classify-batch --help"),
         (("--nope",), "No such option", "classify-batch --help"),
         (("run",), "Missing argument 'CONFIG'", "classify-batch run --help"),
         (("run", "c.toml", "--run-dir", "run"), "Missing option '--input'", "classify-batch run --help"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from classify_batch.inputs.ids import COLUMN, Fault, TookFault, all_valid, fault_of, list_columns, refuse, shorten
 from classify_batch.inputs.rows import Line, to_rows
+from classify_batch.spelling import suggest
 
 CARRY_HINT = "name columns that are there with --carry"
 COLUMN_HINT = "name the column of the file IDs with --column"
@@ -85,7 +86,11 @@ class ObjectReader:
         return Fault(self.name, f"{self.unit} {number}", what, hint)
 
     def _missing(self, number: int, key: str, value: Mapping[str, Any], hint: str) -> Fault:
-        return self.fault(number, f"no column {shorten(key)}; there is {list_columns([*map(str, value)])}", hint)
+        return self.fault(
+            number,
+            f"no column {shorten(key)}; there is {list_columns([*map(str, value)])}{suggest(key, map(str, value))}",
+            hint,
+        )
 
     @property
     def _object_hint(self) -> str:

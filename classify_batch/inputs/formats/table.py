@@ -12,6 +12,7 @@ from classify_batch.inputs.ids import all_valid, fault_of, list_columns, shorten
 from classify_batch.inputs.lines import LINE_BYTES_MAX, read_lines
 from classify_batch.inputs.rows import Line, to_rows
 from classify_batch.inputs.values import FORMAT_HINT
+from classify_batch.spelling import suggest
 from classify_batch.streams.closing import closing
 
 _COLUMN_HINT = f"{COLUMN_HINT}, or the delimiter with --delimiter; {FORMAT_HINT}"
@@ -121,7 +122,7 @@ def _parse_rows(lines: list[str], first: int, name: str, delimiter: str, *, last
 def _find_column(header: _Row, name: str, column: str, hint: str) -> int:
     line, columns = header
     if column not in columns:
-        what = f"no column {shorten(column)}; there is {list_columns(columns)}"
+        what = f"no column {shorten(column)}; there is {list_columns(columns)}{suggest(column, columns)}"
         raise SourceError(f"{name}, line {line}: {what}", hint=hint)
     if columns.count(column) > 1:
         raise SourceError(f"{name}, line {line}: more than one column {shorten(column)}", hint="rename all but one")

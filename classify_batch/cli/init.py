@@ -1,0 +1,81 @@
+"""classify-batch init"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from classify_batch.cli.options import PATH
+
+
+@click.command("init")
+@click.argument("config", type=PATH)
+@click.option(
+    "--rule",
+    "rules",
+    multiple=True,
+    metavar="TYPE=DESCRIPTION",
+    help="A type of file, and how to recognize it; may be given several times.",
+)
+@click.option("--api-version", type=click.Choice(["v1", "v2"]), help="v2, unless many files a job are wanted.")
+@click.option("--mode", type=click.Choice(["FAST", "MULTIMODAL"]), help="MULTIMODAL reads images, too: v1 only.")
+@click.option("--base-url", metavar="URL", help='Another region of the API, or "sandbox" to practise without a key.')
+def init_command(
+    config: Path, rules: tuple[str, ...], api_version: str | None, mode: str | None, base_url: str | None
+) -> int:
+    """Write a config to begin with into the new file CONFIG.
+
+    Asks for what isn't given, where a person is there to answer.
+
+    \b
+    Examples:
+      classify-batch init my.toml
+      classify-batch init my.toml --api-version v2 --rule "invoice=has line items and a total amount"
+    """
+    from classify_batch.cli.rendering.outputs import printable
+    from classify_batch.errors import UsageError
+    from classify_batch.settings.new_config import check_config, format_config, recommend_version, write_new_file
+
+    if config.exists():
+        raise UsageError(f"{config} is there already", hint="name another file, or remove it first")
+    asks = sys.stdin is not None and sys.stdin.isatty()
+    version = api_version or recommend_version(mode)
+    if asks and api_version is None and mode is None:
+        click.echo("v2 repeats a lost create safely; v1 has MULTIMODAL, and up to 500 files a job.", err=True)
+        version = click.prompt("API version", type=click.Choice(["v1", "v2"]), default=version, err=True)
+    pairs = [_split_rule(rule) for rule in rules] or (_ask_for_rules() if asks else [])
+    if not pairs:
+        raise UsageError(
+            "there is no rule, and nobody to ask",
+            hint='name each type and how to recognize it: --rule "invoice=has line items and a total amount"',
+        )
+    text = format_config(config, pairs, version=version, mode=mode, base_url=base_url)
+    check_config(text)
+    write_new_file(config, text)
+    click.echo(printable(f"wrote {config}; next: classify-batch check {config} --input ids.txt"), err=True)
+    return 0
+
+
+def _split_rule(rule: str) -> tuple[str, str]:
+    kind, sign, description = rule.partition("=")
+    if not sign:
+        raise click.BadParameter(f"{rule!r} is not TYPE=DESCRIPTION", param_hint="--rule")
+    return kind.strip(), description.strip()
+
+
+def _ask_for_rules() -> list[tuple[str, str]]:
+    from classify_batch.settings.new_config import find_rule_error
+
+    pairs: list[tuple[str, str]] = []
+    click.echo("Which types of files are there? An empty answer ends the list.", err=True)
+    while True:
+        kind = click.prompt(f"type {len(pairs) + 1}", default="", show_default=False, err=True).strip()
+        if not kind:
+            return pairs
+        description = click.prompt(f"how to recognize {kind}", err=True).strip()
+        if (wrong := find_rule_error(kind, description)) is None:
+            pairs.append((kind, description))
+        else:
+            click.echo(wrong, err=True)

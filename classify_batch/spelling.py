@@ -1,0 +1,14 @@
+"""What somebody may have meant who wrote a name that isn't there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'name'?` to put behind an error; empty where no known name is like the word."""
+    from difflib import get_close_matches  # noqa: PLC0415 - needed only where something is wrong
+
+    lower = {name.lower(): name for name in known}
+    close = get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    return f"; did you mean {lower[close[0]]!r}?" if close else ""
