@@ -21,7 +21,7 @@ def install() -> None:
         POLL = 1
         CREATE = 2
 
-    class RequestGate(base):
+    class RequestGate(base):  # type: ignore[misc]  # another checkout's
         def __init__(self, **options: Any) -> None:
             super().__init__(**{name: value for name, value in options.items() if name != "random"})
 
