@@ -45,7 +45,7 @@ def init_command(
     if asks and api_version is None and mode is None:
         click.echo("v2 repeats a lost create safely; v1 has MULTIMODAL, and up to 500 files a job.", err=True)
         version = click.prompt("API version", type=click.Choice(["v1", "v2"]), default=version, err=True)
-    pairs = [_split_rule(rule) for rule in rules] or (_ask_for_rules() if asks else [])
+    pairs = [split_rule(rule) for rule in rules] or (ask_for_rules() if asks else [])
     if not pairs:
         raise UsageError(
             "there is no rule, and nobody to ask",
@@ -58,14 +58,14 @@ def init_command(
     return 0
 
 
-def _split_rule(rule: str) -> tuple[str, str]:
+def split_rule(rule: str) -> tuple[str, str]:
     kind, sign, description = rule.partition("=")
     if not sign:
         raise click.BadParameter(f"{rule!r} is not TYPE=DESCRIPTION", param_hint="--rule")
     return kind.strip(), description.strip()
 
 
-def _ask_for_rules() -> list[tuple[str, str]]:
+def ask_for_rules() -> list[tuple[str, str]]:
     from classify_batch.settings.new_config import find_rule_error
 
     pairs: list[tuple[str, str]] = []

@@ -28,7 +28,7 @@ def run_until_signal(
     error that is raised then."""
     try:
         with printing_warnings():
-            return anyio.run(_cancel_on_signal, work, make_error)
+            return anyio.run(cancel_on_signal, work, make_error)
     except ClassifyBatchError as error:
         error.hint = complete_commands(error.hint)
         raise
@@ -36,7 +36,7 @@ def run_until_signal(
         signals.on_first_signal(lambda _name: None)  # the work has ended: a signal must not cut its last messages off
 
 
-async def _cancel_on_signal(
+async def cancel_on_signal(
     work: Callable[[], Awaitable[Result]], make_error: Callable[[str], ClassifyBatchError]
 ) -> Result:
     loop = asyncio.get_running_loop()
@@ -47,11 +47,11 @@ async def _cancel_on_signal(
             names.append(name)
             loop.call_soon_threadsafe(scope.cancel)  # a signal handler may not touch the loop directly
 
-        signals.on_first_signal(cancel_work, lambda name: _describe_error(make_error(name)))
+        signals.on_first_signal(cancel_work, lambda name: describe_error(make_error(name)))
         return await work()
     raise make_error(names[0])
 
 
-def _describe_error(error: ClassifyBatchError) -> tuple[int, str]:
+def describe_error(error: ClassifyBatchError) -> tuple[int, str]:
     """The exit status and the message of a process that can't wait for the error to be raised."""
     return int(error.exit_status), f"error: {error}\nhint: {complete_commands(error.hint)}"

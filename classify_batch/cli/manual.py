@@ -97,12 +97,12 @@ def _show(markdown: str) -> None:
         except ImportError:
             pass
         else:
-            Console().print(Markdown(_LINK.sub(_words_of, markdown)))
+            Console().print(Markdown(_LINK.sub(words_of, markdown)))
             return
     _echo(markdown)
 
 
-def _words_of(link: re.Match[str]) -> str:
+def words_of(link: re.Match[str]) -> str:
     """What a terminal shows of a link, which it can't follow: its words, and the page."""
     words, page = link[1], link[2]
     return words if not page or page in words.lower() else f"{words} (`manual {page}`)"

@@ -46,7 +46,7 @@ def install_handlers() -> None:
     """Handles the signals that ask to stop from now on. Call it in the main thread only, as Python demands."""
     for number in _STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _on_signal)
+            signal.signal(number, on_signal)
 
 
 def on_first_signal(callback: Callable[[str], None] | None, last_words: LastWords | None = None) -> None:
@@ -70,7 +70,7 @@ def ignore_late_signals(status: int) -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _on_signal(number: int, _frame: FrameType | None) -> None:
+def on_signal(number: int, _frame: FrameType | None) -> None:
     global _first
     name, now_s = signal.Signals(number).name, time.monotonic()
     if _first is not None:
@@ -78,19 +78,19 @@ def _on_signal(number: int, _frame: FrameType | None) -> None:
         within_s = SAME_HANGUP_WITHIN_S if number == first == signal.SIGHUP else SAME_WITHIN_S
         if now_s - first_s <= within_s:
             return
-        _exit_at_once(128 + number, f"error: {name} again: left at once\nhint: the same command goes on")
+        exit_at_once(128 + number, f"error: {name} again: left at once\nhint: the same command goes on")
     _first = number, now_s
     if _callback is None:
-        _exit_at_once(
+        exit_at_once(
             INCOMPLETE, f"error: interrupted by {name} before anything was sent\nhint: the same command begins again"
         )
     else:
-        signal.signal(signal.SIGALRM, _on_alarm)
+        signal.signal(signal.SIGALRM, on_alarm)
         signal.setitimer(signal.ITIMER_REAL, LEAVES_WITHIN_S)
         _callback(name)
 
 
-def _on_alarm(_number: int, _frame: FrameType | None) -> None:
+def on_alarm(_number: int, _frame: FrameType | None) -> None:
     if _status is not None:  # all was said, and only a thread of the process doesn't end
         os._exit(_status)
     name = "a signal" if _first is None else signal.Signals(_first[0]).name
@@ -99,17 +99,17 @@ def _on_alarm(_number: int, _frame: FrameType | None) -> None:
         if _last_words is not None:
             status, message = _last_words(name)
     finally:
-        _exit_at_once(status, message)
+        exit_at_once(status, message)
 
 
-def _exit_at_once(status: int, message: str) -> None:
+def exit_at_once(status: int, message: str) -> None:
     try:
-        _write_last_message(message)
+        write_last_message(message)
     finally:  # also where stdout or stderr can't be written
         os._exit(status)  # sys.exit would wait for threads, and run what the interrupted code put into `finally`
 
 
-def _write_last_message(message: str) -> None:
+def write_last_message(message: str) -> None:
     try:
         os.write(2, f"\n{message}\n".encode())  # not sys.stderr: the signal may have come in the middle of its write
     finally:

@@ -60,11 +60,11 @@ def line_of(text: str, where: Sequence[str | int]) -> int | None:
         prefix = tuple(where[:length])
         if prefix in lines:
             index = where[length] if length < len(where) else None
-            return _line_of_inline(text, lines[prefix], index) if isinstance(index, int) else lines[prefix]
+            return line_of_inline(text, lines[prefix], index) if isinstance(index, int) else lines[prefix]
     return None
 
 
-def _line_of_inline(text: str, first_line: int, index: int) -> int:
+def line_of_inline(text: str, first_line: int, index: int) -> int:
     """The line of the `index`-th inline table in an array that begins on `first_line`."""
     line, seen, depth = first_line, -1, 0
     for token in _INLINE.finditer("\n".join(text.split("\n")[first_line - 1 :])):

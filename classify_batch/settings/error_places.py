@@ -22,7 +22,7 @@ def refusal(
     found = error.errors(include_url=False)
     inside = {fault["loc"][:length] for fault in found for length in range(len(fault["loc"]))}
     found = [fault for fault in found if fault["type"] != "too_short" or fault["loc"] not in inside]
-    faults = [place(fault["loc"], file, options) + _describe_error(fault, model) for fault in found]
+    faults = [place(fault["loc"], file, options) + describe_error(fault, model) for fault in found]
     said = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults in the settings", *faults])
     in_file = file.path is not None and any(fault.startswith(str(file.path)) for fault in faults)
     where = f"mend {file.path}; " if in_file else ""
@@ -65,13 +65,13 @@ _PLAIN_WORDS = {"extra_forbidden": "unknown setting", "missing": "missing", "too
 _PLAIN_WORDS |= {"tuple_type": "must be a list", "dict_type": "must be a table", "model_type": "must be a table"}
 
 
-def _describe_error(fault: Any, model: type[BaseModel]) -> str:
+def describe_error(fault: Any, model: type[BaseModel]) -> str:
     """The name, the fault, and the value, cut short: never one that may be a secret, as a key under any name may."""
     where, value = fault["loc"], fault["input"]
     words = _PLAIN_WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
     said = f"{'.'.join(map(str, where))}: {words}"
     if fault["type"] == "extra_forbidden":
-        said += suggest(str(where[-1]), _names_beside(model, where))
+        said += suggest(str(where[-1]), names_beside(model, where))
     secret = "webhook_configurations" in where or where[-1:] == ("base_url",) or fault["type"] == "extra_forbidden"
     if secret or isinstance(value, Mapping | list | tuple):
         return said
@@ -79,20 +79,20 @@ def _describe_error(fault: Any, model: type[BaseModel]) -> str:
     return f"{said} (given: {text if len(text) <= 80 else text[:79] + '…'})"
 
 
-def _names_beside(model: type[BaseModel], where: Sequence[str | int]) -> Iterable[str]:
+def names_beside(model: type[BaseModel], where: Sequence[str | int]) -> Iterable[str]:
     """The names that the section of a value has."""
     for step in where[:-1]:
         if isinstance(step, str):
             field = model.model_fields.get(step)
-            inner = next(_models_in(field.annotation), None) if field is not None else None
+            inner = next(models_in(field.annotation), None) if field is not None else None
             if inner is None:
                 return ()
             model = inner
     return model.model_fields
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models_in(part)
+        yield from models_in(part)

@@ -16,11 +16,11 @@ def find_host_error(host: str) -> str | None:
     if not host:
         return "it names no host"
     if ":" in host:
-        return _find_ip_error(IPv6Address, host)
-    return _find_ip_error(IPv4Address, host) if re.fullmatch(r"[0-9.]+", host) else _find_name_error(host)
+        return find_ip_error(IPv6Address, host)
+    return find_ip_error(IPv4Address, host) if re.fullmatch(r"[0-9.]+", host) else find_name_error(host)
 
 
-def _find_ip_error(kind: type[IPv4Address | IPv6Address], host: str) -> str | None:
+def find_ip_error(kind: type[IPv4Address | IPv6Address], host: str) -> str | None:
     try:
         address = kind(host)
     except ValueError:
@@ -29,7 +29,7 @@ def _find_ip_error(kind: type[IPv4Address | IPv6Address], host: str) -> str | No
     return "its host has a zone" if getattr(address, "scope_id", None) else None
 
 
-def _find_name_error(host: str) -> str | None:
+def find_name_error(host: str) -> str | None:
     odd = "its host has characters that no host name has"
     try:
         name = encode_host(host).removesuffix(".")

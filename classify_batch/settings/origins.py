@@ -43,10 +43,10 @@ def list_settings(config: Path, options: Mapping[str, Any]) -> list[SettingOrigi
     """
     settings, file = Settings.load(config, **options), read_toml(config)
     listed = [
-        SettingOrigin(".".join(map(str, where)), value, _find_origin(where, file, options))
+        SettingOrigin(".".join(map(str, where)), value, find_origin(where, file, options))
         for where, value in _flatten(settings)
     ]
-    return [SettingOrigin("key", _describe_key(settings), _key_origin(settings)), *listed]
+    return [SettingOrigin("key", describe_key(settings), key_origin(settings)), *listed]
 
 
 def _flatten(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Any]]:
@@ -64,7 +64,7 @@ def _flatten(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Any]]:
                 yield (section, name), value
 
 
-def _find_origin(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, Any]) -> str:
+def find_origin(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, Any]) -> str:
     if is_set_in(options, where):
         return "option"
     if (variable := variable_of(where)) is not None:
@@ -75,7 +75,7 @@ def _find_origin(where: tuple[str | int, ...], file: ConfigFile, options: Mappin
     return f"{file.path}, line {line}" if line is not None else str(file.path)
 
 
-def _describe_key(settings: Settings) -> str:
+def describe_key(settings: Settings) -> str:
     try:
         read_api_key(settings)
     except SettingsError as error:
@@ -83,7 +83,7 @@ def _describe_key(settings: Settings) -> str:
     return "the sandbox's own" if settings.api.base_url == SANDBOX else "given"
 
 
-def _key_origin(settings: Settings) -> str:
+def key_origin(settings: Settings) -> str:
     if settings.api.base_url == SANDBOX:
         return "default"
     return next((name for name in (API_KEY, API_KEY_FILE) if os.environ.get(name)), "–")
@@ -91,7 +91,7 @@ def _key_origin(settings: Settings) -> str:
 
 def format_settings(listed: list[SettingOrigin]) -> Iterator[str]:
     """A line each: name, value, origin."""
-    texts = [(each.name, _format_value(each.value), each.origin) for each in listed]
+    texts = [(each.name, format_value(each.value), each.origin) for each in listed]
     widths = [max(len(text[column]) for text in texts) for column in (0, 1)]
     for name, value, origin in texts:
         yield f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}".rstrip()
@@ -100,6 +100,6 @@ def format_settings(listed: list[SettingOrigin]) -> Iterator[str]:
 VALUE_CHARACTERS_MAX = 40
 
 
-def _format_value(value: Any) -> str:
+def format_value(value: Any) -> str:
     text = "–" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= VALUE_CHARACTERS_MAX else text[: VALUE_CHARACTERS_MAX - 1] + "…"

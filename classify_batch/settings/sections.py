@@ -79,13 +79,13 @@ class JobSettings(JobSpec):
     @classmethod
     def _headers_are_words(cls, webhooks: Any) -> Any:
         """The API takes any map for headers: numbers and truth values are sent as the text that JSON has for them."""
-        return [_headers_as_text(webhook) for webhook in webhooks] if isinstance(webhooks, list | tuple) else webhooks
+        return [headers_as_text(webhook) for webhook in webhooks] if isinstance(webhooks, list | tuple) else webhooks
 
     @field_validator("webhook_configurations")
     @classmethod
     def _webhooks_can_be_called(cls, webhooks: Any) -> Any:
         for webhook in webhooks:
-            _require_https_url(webhook.webhook_url)
+            require_https_url(webhook.webhook_url)
             for name, value in (webhook.webhook_headers or {}).items():
                 if not name or _CONTROL.search(name) or _CONTROL.search(value.get_secret_value()):
                     raise ValueError("webhook_headers: a header is one line, and has a name")
@@ -94,7 +94,7 @@ class JobSettings(JobSpec):
         return webhooks
 
 
-def _headers_as_text(webhook: Any) -> Any:
+def headers_as_text(webhook: Any) -> Any:
     headers = webhook.get("webhook_headers") if isinstance(webhook, Mapping) else None
     if not isinstance(headers, Mapping):
         return webhook
@@ -104,7 +104,7 @@ def _headers_as_text(webhook: Any) -> Any:
     return {**webhook, "webhook_headers": words}
 
 
-def _require_https_url(url: str) -> None:
+def require_https_url(url: str) -> None:
     if not url.startswith("https://"):
         raise ValueError("webhook_url must begin with https://")
     try:

@@ -136,11 +136,11 @@ def format_field(value: object) -> list[str]:
             _NOTHING
         ]
     if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
-        return [": ".join(format_value(part) for part in _type_first(each)) for each in value]
+        return [": ".join(format_value(part) for part in type_first(each)) for each in value]
     return [format_value(value)]
 
 
-def _type_first(rule: Mapping[str, object]) -> list[object]:
+def type_first(rule: Mapping[str, object]) -> list[object]:
     """A rule's type before its description, however the server orders them."""
     return [rule[name] for name in sorted(rule, key=lambda name: name != "type")]
 

@@ -102,14 +102,14 @@ class ResultStream(io.FileIO):
 
 def install_streams() -> None:
     """Replaces the process's stdout and stderr by streams that behave as the head of this file says."""
-    _occupy_closed_descriptors()
+    occupy_closed_descriptors()
     if sys.stdout is sys.__stdout__:  # leave alone what a test, or an embedding program, put there
-        sys.stdout = _wrap_descriptor(ResultStream, 1, sys.__stdout__)
+        sys.stdout = wrap_descriptor(ResultStream, 1, sys.__stdout__)
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _wrap_descriptor(MessageStream, 2, sys.__stderr__)
+        sys.stderr = wrap_descriptor(MessageStream, 2, sys.__stderr__)
 
 
-def _occupy_closed_descriptors() -> None:
+def occupy_closed_descriptors() -> None:
     """Opens /dev/null for each of stdin, stdout and stderr that is closed.
 
     The system gives a free descriptor to the next file that is opened: messages would end up in the journal.
@@ -121,7 +121,7 @@ def _occupy_closed_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
 
 
-def _wrap_descriptor(kind: type[io.FileIO], number: int, before: TextIO | None) -> TextIO:
+def wrap_descriptor(kind: type[io.FileIO], number: int, before: TextIO | None) -> TextIO:
     if before is None:
         return io.TextIOWrapper(io.BufferedWriter(kind(os.devnull, "wb")), encoding="utf-8")
     return io.TextIOWrapper(

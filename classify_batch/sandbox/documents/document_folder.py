@@ -70,7 +70,7 @@ class Documents:
             pages = pages_to_read(config.parsing_configuration, config.version)
             ranked_types = rank_texts(self._index_of_pages(pages), config.rules)
             made = self._classifier_by_ranking(config, ranked_types)
-            _put_in_cache(self._classifiers, config, made, _CONFIGS_KEPT)
+            put_in_cache(self._classifiers, config, made, _CONFIGS_KEPT)
             return made
 
     def close(self) -> None:
@@ -85,14 +85,14 @@ class Documents:
             row = self._rows.get(file_id)  # a job from before a document went away is answered all the same
             ranked = NO_MATCH if row is None else ranked_types[row]
             kind = None if ranked.rule is None else types[ranked.rule]
-            return {"type": kind, "confidence": ranked.confidence, "reasoning": _explain_answer(kind, ranked)}
+            return {"type": kind, "confidence": ranked.confidence, "reasoning": explain_answer(kind, ranked)}
 
         return classify_file
 
     def _index_of_pages(self, pages: tuple[int, ...]) -> Index:
         if (index := self._indexes.get(pages)) is None:
             index = Index(read_pages(path, pages) for path in self._paths)
-            if (dropped := _put_in_cache(self._indexes, pages, index, _INDEXES_KEPT)) is not None:
+            if (dropped := put_in_cache(self._indexes, pages, index, _INDEXES_KEPT)) is not None:
                 dropped.close()
         return index
 
@@ -130,7 +130,7 @@ def list_documents(root: Path) -> list[tuple[FileEntry, Path]]:
     except OSError as error:
         raise UsageError(f"the documents folder {root} can't be read: {error.strerror}", hint=hint) from None
     entries = [
-        (FileEntry(file_id_of_name(name), _replace_undecodable(name), (root / name).stat().st_size), root / name)
+        (FileEntry(file_id_of_name(name), replace_undecodable(name), (root / name).stat().st_size), root / name)
         for name in find_text_files(root)
     ]
     if not entries:
@@ -144,7 +144,7 @@ def file_id_of_name(name: str) -> str:
     return str(UUID(bytes=digest.digest()[:16], version=5))
 
 
-def _replace_undecodable(name: str) -> str:
+def replace_undecodable(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
@@ -155,11 +155,11 @@ def find_text_files(root: Path) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder, name)
-            if not name.startswith(".") and _stays_inside_folder(path, home) and is_text_file(path):
+            if not name.startswith(".") and stays_inside_folder(path, home) and is_text_file(path):
                 yield path.relative_to(root).as_posix()
 
 
-def _stays_inside_folder(path: Path, home: Path) -> bool:
+def stays_inside_folder(path: Path, home: Path) -> bool:
     return not path.is_symlink() or path.resolve().is_relative_to(home)
 
 
@@ -174,13 +174,13 @@ def is_text_file(path: Path) -> bool:
         return False
 
 
-def _put_in_cache(cache: OrderedDict[K, V], key: K, value: V, most: int) -> V | None:
+def put_in_cache(cache: OrderedDict[K, V], key: K, value: V, most: int) -> V | None:
     """Puts a value into a bounded cache. Gives the oldest value, if it had to be dropped."""
     cache[key] = value
     return cache.popitem(last=False)[1] if len(cache) > most else None
 
 
-def _explain_answer(kind: str | None, ranked: RankedType) -> str:
+def explain_answer(kind: str | None, ranked: RankedType) -> str:
     start = "Stand-in ranking of words, no language model: "
     if kind is None:
         return start + ("the words of the rules match too weakly." if ranked.score else "no rule's words are in it.")
