@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right, insort
 from collections import deque
 
 from classify_batch.limits.rate_control import RateControl
@@ -25,13 +26,32 @@ DEMAND_REQUESTS = 20
 """So many of the last requests tell whether the rate holds anybody back; where it doesn't, how many leave."""
 
 
+def _departed_at(departure: Departure) -> float:
+    return departure.at_s
+
+
+class Departure:
+    """When a request left, as far as its rate knows: when it passed, until `leave` says more."""
+
+    __slots__ = ("_rate", "at_s")
+
+    def __init__(self, rate: Rate, at_s: float) -> None:
+        self._rate = rate
+        self.at_s = at_s
+
+    def leave(self, at_s: float) -> None:
+        """It left later than it passed: the window of a second counts what leaves."""
+        if at_s > self.at_s:
+            self._rate.move_departure(self, at_s)
+
+
 class Rate:
     """Moments in seconds of the event loop's clock, rates in requests a second."""
 
     def __init__(self, limit_per_s: float) -> None:
         self._control = RateControl(limit_per_s)
         self._next_s = 0.0
-        self._sent_s: deque[float] = deque(maxlen=WINDOW_MAX)
+        self._sent: list[Departure] = []  # in the order in which they left
         self._waited: deque[bool] = deque(maxlen=DEMAND_REQUESTS)
 
     @property
@@ -48,9 +68,9 @@ class Rate:
     def due_s(self) -> float:
         """From when on the next request may leave."""
         most = max(1, min(WINDOW_MAX, int(self.per_s)))
-        if len(self._sent_s) < most:
+        if len(self._sent) < most:
             return self._next_s
-        return max(self._next_s, self._sent_s[-most] + WINDOW_S * most / self.per_s)
+        return max(self._next_s, self._sent[-most].at_s + WINDOW_S * most / self.per_s)
 
     @property
     def holds_back(self) -> bool:
@@ -90,17 +110,27 @@ class Rate:
         """The rate that was given."""
         return self._control.limit_per_s
 
-    def sent(self, now_s: float, *, waited: bool) -> None:
-        """A request left. `waited`: until the rate let it."""
-        self._sent_s.append(now_s)
+    def sent(self, now_s: float, *, waited: bool) -> Departure:
+        """A request passed. `waited`: until the rate let it."""
+        departure = Departure(self, now_s)
+        insort(self._sent, departure, key=_departed_at)
+        del self._sent[:-WINDOW_MAX]
         self._next_s = max(self._next_s, now_s - SLACK_S) + self.interval_s
         self._waited.append(waited)
         self._control.sent(waited=waited)
         if self.holds_back:
             self._control.demand_per_s = math.inf
         else:
-            first_s = self._sent_s[-len(self._waited)]
+            first_s = self._sent[-len(self._waited)].at_s
             self._control.demand_per_s = len(self._waited) / max(now_s - first_s, 1e-3)
+        return departure
+
+    def move_departure(self, departure: Departure, at_s: float) -> None:
+        """A request left so late that others may have left before it."""
+        following = bisect_right(self._sent, departure.at_s, key=_departed_at)
+        departure.at_s = at_s
+        if following < len(self._sent) and self._sent[following].at_s < at_s:
+            self._sent.sort(key=_departed_at)  # nearly in order, which takes hardly more than looking
 
     def accepted(self, left_s: float, now_s: float) -> None:
         """An answer that is no 429, to a request that left at `left_s`."""

@@ -22,7 +22,7 @@ from typing import NamedTuple, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from classify_batch.limits.rate import Rate
+from classify_batch.limits.rate import Departure, Rate
 from classify_batch.limits.retry import Backoff
 
 COOL_DOWN_S_MIN = 0.5
@@ -69,14 +69,53 @@ class Headroom(NamedTuple):
     backlog_s: float
 
 
-class _Waiter:
-    """One that waits."""
+class Passage:
+    """A request that passed.
 
-    __slots__ = ("called", "left")
+    Attributes:
+        passed_s: when, by the event loop's clock.
+    """
+
+    __slots__ = ("_departures", "_gate", "_turn", "passed_s")
+
+    def __init__(self, gate: RequestGate, turn: Priority, passed_s: float, departures: list[Departure]) -> None:
+        self.passed_s = passed_s
+        self._gate = gate
+        self._turn = turn
+        self._departures = departures
+
+    def leave(self) -> float:
+        """It leaves now; gives that moment."""
+        return self._set_departure(0.0)
+
+    async def leave_evenly(self) -> float:
+        """Waits until it may leave, having been made ready after it passed; gives that moment.
+
+        A create is written down durably before it leaves, which takes now a millisecond and now fifty: what passed
+        evenly would leave in bursts, and be refused by a server that counts. As a player of live sound does, all wait
+        for about as long as the slowest of the last ones took; but only while the rate holds requests back.
+        """
+        lead_s, is_held_back = self._gate.measure_lead(self._turn, anyio.current_time() - self.passed_s)
+        if is_held_back:
+            await anyio.sleep_until(self.passed_s + lead_s)
+        return self._set_departure(lead_s if is_held_back else 0.0)
+
+    def _set_departure(self, lead_s: float) -> float:
+        now = anyio.current_time()
+        for departure in self._departures:
+            departure.leave(now - lead_s)
+        return now
+
+
+class _Waiter:
+    """One that waits. `passage`: once it may go."""
+
+    __slots__ = ("called", "left", "passage")
 
     def __init__(self) -> None:
         self.called = anyio.Event()
         self.left = False
+        self.passage: Passage | None = None
 
 
 class RequestGate:
@@ -202,38 +241,29 @@ class RequestGate:
         self._changed.set()
 
     @asynccontextmanager
-    async def turn(self, turn: Priority) -> AsyncIterator[float]:
-        """Waits until one more request may be in flight, and for its moment; gives that moment. The request is in
-        flight until the block ends."""
+    async def turn(self, turn: Priority) -> AsyncIterator[Passage]:
+        """Waits until one more request may be in flight, and for its moment. The request is in flight until the block
+        ends."""
         now = anyio.current_time()
         if any(self._waiting.values()) or not self._has_room() or now < self._earliest_s(turn):
-            await self._wait(turn)
+            passage = await self._wait_for_turn(turn)
         else:
-            self._let_pass(turn, now)
+            passage = self._let_pass(turn, now)
         try:
-            yield anyio.current_time()
+            yield passage
         finally:
             self._in_flight -= 1
             self._changed.set()
 
-    async def leave_evenly(self, passed_s: float, turn: Priority) -> float:
-        """Waits until a request that passed at `passed_s` and was then made ready may leave, and gives that moment.
-
-        A create is written down durably before it leaves, which takes now a millisecond and now fifty: what passed
-        evenly would leave in bursts, and be refused by a server that counts. As a player of live sound does, all wait
-        for about as long as the slowest of the last ones took; but only while the rate holds requests back.
-        """
-        now = anyio.current_time()
+    def measure_lead(self, turn: Priority, took_s: float) -> tuple[float, bool]:
+        """For how long what passed waits until it leaves, and whether a rate holds such requests back. `took_s`: how
+        long it took to make one more ready."""
         rates = self._rates_of(turn)
         fallen_s = self._lead_s - LEAD_FALLS_BY * max(rate.interval_s for rate in rates)
-        self._lead_s = min(LEAD_S_MAX, max(now - passed_s, fallen_s))
-        leaves_s = passed_s + self._lead_s
-        if leaves_s > now and any(rate.holds_back for rate in rates):
-            await anyio.sleep_until(leaves_s)
-            return anyio.current_time()
-        return now
+        self._lead_s = min(LEAD_S_MAX, max(took_s, fallen_s))
+        return self._lead_s, any(rate.holds_back for rate in rates)
 
-    async def _wait(self, turn: Priority) -> None:
+    async def _wait_for_turn(self, turn: Priority) -> Passage:
         waiter = _Waiter()
         self._waiting[turn].append(waiter)
         self._changed.set()
@@ -245,6 +275,8 @@ class RequestGate:
             waiter.left = True
             self._changed.set()
             raise
+        assert waiter.passage is not None  # noqa: S101 - set before it was called
+        return waiter.passage
 
     def record_rate_limited(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.POLL) -> None:
         """A 429 to a request that left at `left_s`. Nobody passes until the server says so, where it says when, or for
@@ -315,12 +347,12 @@ class RequestGate:
     def _has_room(self) -> bool:
         return self._in_flight < (1 if self.broken else self._in_flight_max)
 
-    def _let_pass(self, turn: Priority, now: float, waited_until: float = 0.0) -> None:
+    def _let_pass(self, turn: Priority, now: float, waited_until: float = 0.0) -> Passage:
         self._in_flight += 1
-        for rate in self._rates_of(turn):
-            rate.sent(now, waited=waited_until == rate.due_s)
+        departures = [rate.sent(now, waited=waited_until == rate.due_s) for rate in self._rates_of(turn)]
         for other in self._passed_by:
             self._passed_by[other] = 0 if other is turn else self._passed_by[other] + 1
+        return Passage(self, turn, now, departures)
 
     def _choose_next(self, now: float) -> Priority | None:
         """Whose turn it is, of those that wait: not one whose own rate holds it back while another could go."""
@@ -352,6 +384,7 @@ class RequestGate:
                 with anyio.CancelScope(deadline=moment):
                     await self._changed.wait()  # one may come who need not wait as long
             else:
-                self._let_pass(turn, now, waited_until)
-                self._waiting[turn].popleft().called.set()
+                waiter = self._waiting[turn].popleft()
+                waiter.passage = self._let_pass(turn, now, waited_until)
+                waiter.called.set()
                 waited_until = 0.0

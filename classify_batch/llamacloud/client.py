@@ -156,12 +156,13 @@ class ApiClient:
         """
         content = None if body is None else body.to_json()
         turn = _turn(call)
-        async with self._gate.turn(turn) as passed_s:
-            left_s = passed_s
+        async with self._gate.turn(turn) as passage:
             with self._borrow_connection() if form is None else self._borrow_upload_transport() as connection:
                 if about_to_send is not None:
                     await about_to_send()
-                    left_s = await self._gate.leave_evenly(passed_s, turn)
+                    left_s = await passage.leave_evenly()
+                else:
+                    left_s = passage.leave()
                 self.requests += 1
                 try:
                     status, headers, data = await send_and_read_body(

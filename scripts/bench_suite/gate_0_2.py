@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from enum import IntEnum
 from importlib import import_module
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 
@@ -29,9 +30,10 @@ def install() -> None:
         def discovered_per_s(self) -> Any:
             return self.found_per_s
 
-        def turn(self, turn: Priority) -> AbstractAsyncContextManager[float]:
-            passed: AbstractAsyncContextManager[float] = super().turn(turn_of(turn))
-            return passed
+        @asynccontextmanager
+        async def turn(self, turn: Priority) -> AsyncIterator[Any]:
+            async with super().turn(turn_of(turn)) as left_s:
+                yield SimpleNamespace(leave=lambda: left_s)
 
         def record_answered(self, priority: Priority = Priority.POLL, _left_s: float | None = None) -> None:
             self.served(turn_of(priority))

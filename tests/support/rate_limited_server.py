@@ -150,7 +150,8 @@ async def keep_busy(
 
     async def ask() -> None:
         while anyio.current_time() < until_s:
-            async with gate.turn(priority) as left_s:
+            async with gate.turn(priority) as passage:
+                left_s = passage.leave()
                 arrives_s, answered_s = random.uniform(*ARRIVES_S), random.uniform(*ANSWERED_S)
                 await anyio.sleep(arrives_s)
                 accepted = server.ask(anyio.current_time())

@@ -68,7 +68,8 @@ async def test_noise_slows_nobody_who_is_slower_than_the_rate() -> None:
 
         async def ask() -> None:
             while anyio.current_time() < 100:
-                async with gate.turn(Priority.POLL) as left_s:
+                async with gate.turn(Priority.POLL) as passage:
+                    left_s = passage.leave()
                     await anyio.sleep(0.05)
                 if random.random() < 0.02:
                     gate.record_rate_limited(None, left_s)

@@ -69,7 +69,8 @@ async def test_a_rate_that_noise_lowered_rises_again() -> None:
         async def get() -> None:
             nonlocal done
             while done < 600:
-                async with gate.turn(Priority.POLL) as left_s:
+                async with gate.turn(Priority.POLL) as passage:
+                    left_s = passage.leave()
                     await anyio.sleep(random.uniform(0.05, 0.3))
                 match random.random():
                     case share if share < 0.05:
