@@ -16,6 +16,7 @@ process leaves by itself where it is still there after `LEAVES_WITHIN_S`.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -61,11 +62,13 @@ def on_first_signal(callback: Callable[[str], None] | None, last_words: LastWord
 def ignore_late_signals(status: int) -> None:
     """Call it last: a process that was asked to stop, and knows its exit status, keeps that status.
 
-    While Python shuts down it restores the default handlers, and a signal that arrives then would kill the process.
+    While Python shuts down it restores the default handlers, and a signal that arrives then would kill the process. So
+    the alarm ends with the last thread.
     """
     global _status
     _status = status
     if _first is not None:
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)  # is called when all threads have ended
         for number in _STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
