@@ -15,6 +15,9 @@ PLAN_JSONL = "plan.jsonl"
 MANIFEST_JSON = "manifest.json"
 TUNE_JSON = "tune.json"
 """`tune` writes new limits into this file; the running process applies them and removes it."""
+SANDBOX_FOLDER = "sandbox"
+SANDBOX_LEDGER = f"{SANDBOX_FOLDER}/jobs.jsonl"
+"""Where the embedded sandbox keeps its jobs."""
 
 
 class Log(StrEnum):

@@ -92,7 +92,11 @@ def _lock_file_of(directory: Path) -> UnixFileLock:
 
 def _release_lock(lock: UnixFileLock) -> None:
     with suppress(OSError):  # words that stay behind harm nobody: a free lock has no holder
-        os.truncate(lock.lock_file, 0)
+        descriptor = os.open(lock.lock_file, os.O_WRONLY | os.O_NOFOLLOW)  # os.truncate would follow a link
+        try:
+            os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
     lock.release(force=True)
 
 

@@ -58,6 +58,11 @@ def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ())
             raise unusable(path.parent, error) from error
         raise refused(path, error) from error
 
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise RunDirectoryError(
+                f"{path} is a link that is not followed",
+                hint="put the file itself there; if you didn't make the link, somebody else writes to the directory",
+            ) from error
 
 def hint_for(error: OSError) -> str:
     if error.errno in _FULL:

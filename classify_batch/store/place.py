@@ -23,9 +23,14 @@ _MISSING = (FileNotFoundError, NotADirectoryError)
 
 @dataclass(frozen=True, slots=True)
 class DiskPlace:
-    """`ports.RunPlace` on a disk."""
+    """`ports.RunPlace` on a disk.
+
+    Attributes:
+        trusted: whether who runs the command trusts everybody who may write there (see `trust.py`).
+    """
 
     path: Path
+    trusted: bool = False
 
     @property
     def where(self) -> str:
@@ -42,7 +47,7 @@ class DiskPlace:
     def open(self) -> RunStore:
         from classify_batch.store.disk import DiskStore  # noqa: PLC0415 - see the head of this file
 
-        return DiskStore(self.path)
+        return DiskStore(self.path, trusted=self.trusted)
 
     def reader(self) -> DiskReader:
         return DiskReader(self.path)
