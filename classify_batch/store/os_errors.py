@@ -9,6 +9,10 @@ from pathlib import Path
 
 from classify_batch.errors import ClassifyBatchError, RunDirectoryError, StoreError
 
+NOT_SUPPORTED = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, 524})
+"""That a file system lacks something. 524 is the kernel's own ENOTSUPP: of NFS and some others it reaches programs, and
+Python has no name for it."""
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
@@ -54,15 +58,15 @@ def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ())
     except OSError as error:
         if isinstance(error, but):
             raise
-        if error.errno in _IMPOSSIBLE_NAME:
-            raise unusable(path.parent, error) from error
-        raise refused(path, error) from error
-
         if error.errno == errno.ELOOP and path.is_symlink():
             raise RunDirectoryError(
                 f"{path} is a link that is not followed",
                 hint="put the file itself there; if you didn't make the link, somebody else writes to the directory",
             ) from error
+        if error.errno in _IMPOSSIBLE_NAME:
+            raise unusable(path.parent, error) from error
+        raise refused(path, error) from error
+
 
 def hint_for(error: OSError) -> str:
     if error.errno in _FULL:
