@@ -122,6 +122,9 @@ FILES_PER_JOB_MAX = 500
 
 FILE_ID_CHARACTERS_MAX = 200
 
+PARSE_JOB_PREFIX = "pjb-"
+"""With which the ID of a parse job begins: v2 classifies what that job has parsed, in the place of a file."""
+
 
 class JobStatus(StrEnum):
     """The states of a v1 job. Any other word means: not finished."""

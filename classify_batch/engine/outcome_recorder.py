@@ -114,8 +114,11 @@ class OutcomeRecorder:
             BILLED: billed or 0.0,
             UNBILLED: unbilled,
         }
+        told = {name for name, value in sums.items() if value}
+        if billed is not None:
+            told.add(BILLED)  # a bill of nothing is a bill: without it the run's would count as unknown
         tally = tally_outcomes(
-            lines, failures, {name: without_decimal_point(value) for name, value in sums.items() if value}
+            lines, failures, {name: without_decimal_point(value) for name, value in sums.items() if name in told}
         )
         self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, requeued, found, created_at_s))
 
