@@ -432,9 +432,10 @@ def test_a_report_has_aligned_lines_and_ends_with_the_result(check: Check) -> No
     lines = done.out.splitlines()
     assert done.status == 2
     assert [line.split()[0] for line in lines] == [
-        *("files", "chunks", "requests", "time", "cost", "looked", "error", "hint:", "note", "hint:", "result")
+        *("files", "chunks", "requests", "time", "cost", "disk", "(estimated;"),
+        *("looked", "error", "hint:", "note", "hint:", "result"),
     ]
-    assert lines[6].endswith("1 file ID is not in the project: 'b'")
+    assert lines[8].endswith("1 file ID is not in the project: 'b'")
     assert all(line.startswith("  hint: ") or line[11] == " " != line[12] for line in lines)
 
 
