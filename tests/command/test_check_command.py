@@ -209,7 +209,7 @@ def test_a_sound_run_has_no_findings_and_status_0(check: Check, version: str, pa
     size = {"v1": (25, 50, 0.1), "v2": (2500, 2500, 62.5)}[version]
     assert (done.report["chunks"], done.report["requests_at_least"], done.report["least_s"]) == size
     assert (done.report["files"], done.report["looked_up"]) == (2500, 2500)
-    assert done.report["cost"] == {"pages": 12500, "credits": 12500, "dollars": 15.625}
+    assert done.report["cost"] == {"pages": 12500, "credits": 12500, "dollars": 15.625, "parse_jobs": 0}
     assert (server.calls[path], server.calls[FILES]) == (1, 3)
 
 
