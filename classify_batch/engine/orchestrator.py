@@ -54,7 +54,7 @@ from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manife
 from classify_batch.rundir.opened_run import RunOnDisk, mend
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.settings import Settings
-from classify_batch.vocabulary import CREDITS, NOISE_SHARE, Kind, RunState
+from classify_batch.vocabulary import CREDITS, NOISE_SHARE, PARSE_JOBS_BILLED, Kind, RunState
 
 GRACE_S = 2.5
 """How long a stop waits for calls that are on the wire. With what is written after it, a process ends within 4 s."""
@@ -117,6 +117,8 @@ class Orchestrator:
         self._context = EngineContext(
             settings, api, self._journal, recorder, clock, self._slots, shutdown, self._events
         )
+        if found.snapshot.sums[PARSE_JOBS_BILLED]:
+            self._context.price.parse_jobs_are_free = False
         self._work_queue = WorkQueue(
             store,
             plan,

@@ -82,6 +82,15 @@ async def test_a_bill_is_told_once_counts_and_stops_the_run_at_its_bound() -> No
         assert "was billed 1 credits" in said[0]
 
 
+async def test_the_next_process_knows_that_parse_jobs_are_billed() -> None:
+    """A scheduler that gives the same command again after 77 gets no further jobs out of it."""
+    limits = {"max_credits": 20, "jobs_in_flight": 2}
+    with parse_job_laboratory(limits=limits, faults={"parse_jobs_billed": True}) as lab:
+        for _ in range(4):
+            assert (await lab.run()).exit_status == ExitStatus.PERSON
+        assert lab.app.job_table.credits_spent <= 20
+
+
 async def test_without_a_bound_a_bill_is_told_and_counts() -> None:
     """The run goes on: nobody set a bound."""
     with parse_job_laboratory(faults={"parse_jobs_billed": True}) as lab:
