@@ -22,14 +22,26 @@ class ParseJobBody(TypedDict):
     error_message: str | None
 
 
-class ParseJobAnswer(AnswerModel):
+class ParsedBody(TypedDict):
+    """A parse job, beside which its content would stand where it is asked for."""
+
+    job: ParseJobBody
+
+
+class ParseJob(AnswerModel):
     """A parse job, as it is read."""
 
     id: Identity
     project_id: Lenient[Text] = None
 
 
-_READER = AnswerReader(ParseJobAnswer)
+class ParsedAnswer(AnswerModel):
+    """A parse job, beside which its content would stand where it is asked for."""
+
+    job: ParseJob
+
+
+_READER = AnswerReader(ParsedAnswer)
 
 
 def parse_job_path(job_id: str) -> str:
@@ -37,6 +49,6 @@ def parse_job_path(job_id: str) -> str:
     return f"{PARSE_JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
 
 
-def read_parse_job(data: bytes) -> ParseJobAnswer:
+def read_parse_job(data: bytes) -> ParseJob:
     """Raises ValueError for a body of another shape."""
-    return _READER.read(data)
+    return _READER.read(data).job

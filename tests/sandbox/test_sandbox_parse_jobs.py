@@ -81,8 +81,10 @@ def test_a_parse_job_says_whose_it_is(tmp_path: Path) -> None:
         return [await client.get(f"/api/v2/parse/{job_id}") for job_id in (f"pjb-{FILE}", FILE, "pjb-nothing")]
 
     there, no_parse_job, nothing = v2.run_script(script, **documents(tmp_path))
-    assert (there.status_code, there.json()["id"], there.json()["status"]) == (200, f"pjb-{FILE}", "COMPLETED")
-    assert there.json()["project_id"]
+    assert there.status_code == 200
+    job = there.json()["job"]
+    assert (job["id"], job["status"]) == (f"pjb-{FILE}", "COMPLETED")
+    assert job["project_id"]
     assert (no_parse_job.status_code, nothing.status_code) == (404, 404)
 
 

@@ -130,4 +130,5 @@ async def test_the_project_of_a_parse_job_is_asked_of_the_job() -> None:
         lab.wire.before = note
         await lab.run_until_power_cut(0.05, max)
         assert (await lab.run()).state == "complete"
+        assert "/api/v2/parse/pjb-000" in seen
         assert "/api/v1/beta/files" not in seen

@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from classify_batch.file_keys import is_parse_job
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, FileBody
-from classify_batch.protocol.parse_jobs import ParseJobBody
+from classify_batch.protocol.parse_jobs import ParsedBody, ParseJobBody
 from classify_batch.protocol.requests import UPLOAD_PURPOSES
 from classify_batch.protocol.v1 import ResultBody
 from classify_batch.sandbox.documents.project import (
@@ -184,7 +184,8 @@ class UploadStore:
         job_id, project_id = str(request.path_params["job_id"]), self._project_id(request)
         if not is_parse_job(job_id) or self.first_unknown_file([parsed_file(job_id)], project_id) is not None:
             raise make_refusal(404, "Parse job not found")
-        body: ParseJobBody = {"id": job_id, "project_id": project_id, "status": "COMPLETED", "error_message": None}
+        job: ParseJobBody = {"id": job_id, "project_id": project_id, "status": "COMPLETED", "error_message": None}
+        body: ParsedBody = {"job": job}
         return bodies.to_json(body)
 
     def _select_held_files(self, file_ids: Iterable[str], project_id: str) -> Sequence[FileEntry]:
