@@ -40,7 +40,8 @@ _BLOCK_CHARACTERS = 1 << 18
 _STRIDE_BYTES = 1 << 16
 _LINE_BYTES_MAX = 1 << 24
 """Twice what 500 IDs, and what may be carried along with them, can take."""
-_PLANNED_PARSE_JOB = re.compile(rb'\{"chunk": \d+, "file_ids": \["' + PARSE_JOB_PREFIX.encode())
+_PARSE_JOB = b'["' + PARSE_JOB_PREFIX.encode()
+_PLANNED_PARSE_JOB = re.compile(rb'\{"chunk": \d+, "file_ids": ' + re.escape(_PARSE_JOB))
 _HINT = "restore the file from a copy, or begin again in a new run directory"
 
 
@@ -334,9 +335,10 @@ async def count_planned_parse_jobs(store: RunStore, reused_chunks: int) -> int:
     count, number, rest = 0, 0, b""
     async with closing(store.stream(PLAN_JSONL)) as blocks:
         async for block in blocks:
-            whole, _, rest = (rest + block).rpartition(b"\n")
-            lines = whole.split(b"\n") if whole else []
-            count += sum(_PLANNED_PARSE_JOB.match(line) is not None for line in lines[max(0, reused_chunks - number) :])
-            number += len(lines)
+            whole, newline, rest = (rest + block).rpartition(b"\n")
+            if _PARSE_JOB in whole:  # of most plans no block has one
+                lines = whole.split(b"\n")[max(0, reused_chunks - number) :]
+                count += sum(_PLANNED_PARSE_JOB.match(line) is not None for line in lines)
+            number += whole.count(b"\n") + len(newline)
             await checkpoint()
     return count
