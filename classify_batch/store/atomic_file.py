@@ -170,4 +170,4 @@ async def _fill_temporary(temporary: Path, path: Path, blocks: AsyncIterator[byt
 
 
 def _open_for_owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | os.O_NONBLOCK, 0o600)  # else opening a pipe waits for its other end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import UnsupportedOperation
 from pathlib import Path
 
 from classify_batch.errors import ClassifyBatchError, RunDirectoryError, StoreError
@@ -19,6 +20,8 @@ _TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 _FAILING = _FULL | _TOO_MANY_OPEN | {errno.EIO}
 _IMPOSSIBLE_NAME = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ})
 """No later time makes such a name work."""
+_NO_FILE = frozenset({errno.EISDIR, errno.ESPIPE, errno.ENXIO})
+"""What is read is a folder, a pipe or a socket."""
 
 
 def refused(path: Path, error: OSError) -> StoreError:
@@ -62,6 +65,10 @@ def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ())
             raise RunDirectoryError(
                 f"{path} is a link that is not followed",
                 hint="put the file itself there; if you didn't make the link, somebody else writes to the directory",
+            ) from error
+        if error.errno in _NO_FILE or isinstance(error, UnsupportedOperation):
+            raise RunDirectoryError(
+                f"{path} is no plain file", hint="a run's files are plain files: put the file itself there"
             ) from error
         if error.errno in _IMPOSSIBLE_NAME:
             raise unusable(path.parent, error) from error

@@ -6,6 +6,7 @@ opened: `status` looks by `DiskReader`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,10 @@ class DiskPlace:
             return [DiskPlace(each) for each in sorted(self.path.iterdir())]
 
 
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # else opening a pipe waits for its other end
+
+
 @dataclass(frozen=True, slots=True)
 class DiskReader:
     """`ports.RunReader` on a directory."""
@@ -73,7 +78,7 @@ class DiskReader:
         path = self.path / name
         with refusals(path, but=_MISSING):
             try:
-                with path.open("rb", buffering=0) as file:
+                with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
                     file.seek(start)
                     return file.readall() if end is None else file.read(max(0, end - start))
             except _MISSING:

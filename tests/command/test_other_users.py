@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,23 @@ def folder(tmp_path: Path, server: str) -> Path:
     (tmp_path / "c.toml").write_text(CONFIG.format(url=server))
     command("plan", *START, folder=tmp_path, status=0)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a complete run."""
+    path = tmp_path_factory.mktemp("classified")
+    (path / "ids.txt").write_text("file-1\nfile-2\n")
+    (path / "c.toml").write_text(CONFIG.format(url="sandbox"))
+    command("run", *START, folder=path, status=0)
+    return path
+
+
+@pytest.fixture
+def complete(classified: Path, tmp_path: Path) -> Path:
+    """The same, for a test of its own."""
+    shutil.copytree(classified, tmp_path / "copy")
+    return tmp_path / "copy"
 
 
 @pytest.mark.parametrize("words", [("run", *START), ("plan", *START), ("resume", "run")], ids=lambda words: words[0])
@@ -115,3 +132,39 @@ def test_a_run_that_was_copied_is_used_as_before(folder: Path) -> None:
     for path in (folder / "copy").iterdir():
         path.chmod(0o644)
     command("resume", "copy", folder=folder, status=0)
+
+
+READ = {
+    ("verify", "run"): ("run.json", "plan.jsonl", "journal.jsonl"),
+    ("export", "run", "out.csv"): ("run.json", "journal.jsonl", "results.jsonl"),
+    ("diff", "run", "run"): ("run.json", "journal.jsonl", "results.jsonl"),
+    ("resume", "run"): ("run.json", "journal.jsonl", "results.jsonl"),
+    ("run", *START): ("run.json", "journal.jsonl", "results.jsonl"),
+}
+"""Which files of a complete run a command reads."""
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [pytest.param(words, name, id=f"{words[0]}-{name}") for words, names in READ.items() for name in names],
+)
+def test_no_command_waits_for_a_pipe_or_reads_a_folder(
+    complete: Path, words: tuple[str, ...], name: str, make: Callable[[Path], None]
+) -> None:
+    """What is no file, in the place of one, is said with 2 by whoever reads it; a pipe would be waited for."""
+    (complete / "run" / name).unlink()
+    make(complete / "run" / name)
+    done = command(*words, folder=complete, status=2)
+    assert name in done.stderr + done.stdout
+    assert "hint: " in done.stderr
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+@pytest.mark.parametrize("name", ["run.json", "journal.jsonl"])
+def test_status_waits_for_no_pipe(complete: Path, name: str, make: Callable[[Path], None]) -> None:
+    """Nor does `status`, which reads in its own way."""
+    (complete / "run" / name).unlink()
+    make(complete / "run" / name)
+    done = command("status", "run", folder=complete, status=2)
+    assert f"{name} is no plain file" in done.stderr or "damaged" in done.stderr

@@ -10,12 +10,14 @@ import pytest
 import classify_batch
 from classify_batch.capabilities import CAPABILITIES
 from classify_batch.errors import RunDirectoryError
+from classify_batch.llamacloud.v2.batch_api import ApiV2
+from classify_batch.model import Attempt, AttemptKey, Part
 from classify_batch.run_records import RunIdentity, StoredParsing
 from classify_batch.rundir.identity import IDENTITY as PARTS
 from classify_batch.rundir.identity import differing_for_answers, differing_parts
 from classify_batch.rundir.run_json import RunFile, refuse_other_run
 from classify_batch.settings import Settings
-from classify_batch.settings.job_spec import JobSpec, ParsingConfiguration
+from classify_batch.settings.job_spec import JobSpec, ParsingConfiguration, Rule
 
 RULES = [
     {"type": "invoice", "description": "has a grand total"},
@@ -78,6 +80,21 @@ def test_all_that_a_job_is_told_decides_its_answers() -> None:
         differing = names_of_differences(Settings(**USUAL).identity(), Settings(job=parsing).identity())
         assert differing == ["parsing configuration"]
     assert set(ParsingConfiguration.model_fields) == {"lang", "max_pages", "target_pages"}
+
+
+def test_a_transaction_depends_on_all_that_decides_answers() -> None:
+    """v2 gives an old job back for an old transaction ID, so whatever a job is told of answers is part of the ID."""
+    spec = JobSpec(rules=tuple(Rule(**rule) for rule in RULES))
+    others: dict[str, Any] = {
+        "mode": "MULTIMODAL",
+        "rules": spec.rules[:1],
+        "parsing_configuration": ParsingConfiguration(lang="de"),
+    }
+    assert set(others) == {name for name in JobSpec.model_fields if not name.startswith("webhook_")}
+    attempt = Attempt(AttemptKey(0, 1), Part(0), ("file-1",), (0,))
+    specs = [spec, *(spec.model_copy(update={name: value}) for name, value in others.items())]
+    no_client: Any = None
+    assert len({ApiV2(no_client, each, "run").transaction_id(attempt) for each in specs}) == len(specs)
 
 
 def test_the_manual_names_every_part() -> None:
