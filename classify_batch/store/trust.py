@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from classify_batch.errors import RunDirectoryError
+from classify_batch.protocol.sanitize import clean
 from classify_batch.store.holder import LOCK
 from classify_batch.vocabulary import (
     MANIFEST_JSON,
@@ -42,6 +43,7 @@ from classify_batch.vocabulary import (
 _ROOT = 0
 _NAMES = (RUN_JSON, PLAN_JSONL, MANIFEST_JSON, TUNE_JSON, LOCK, *Log, SANDBOX_FOLDER, SANDBOX_LEDGER)
 _EARLIER_FAILURES = re.compile(r"failures\.\d+\.jsonl")
+_TARGET_CHARACTERS = 200
 _TRUST = "if you trust all who may write to this one, give --trust-run-dir (in Python trust_run_dir=True)"
 
 
@@ -126,7 +128,7 @@ def _present_files(directory: Path) -> Iterator[tuple[str, Path, os.stat_result]
 
 
 def _describe_link(name: str, path: Path) -> str:
-    return f"{name} is a link to {path.readlink()}"
+    return f"{name} is a link to {clean(str(path.readlink()), _TARGET_CHARACTERS)}"  # another user may have named it
 
 
 def _refusal(directory: Path, found: list[str], hint: str) -> RunDirectoryError:

@@ -153,6 +153,14 @@ async def test_a_link_to_the_sandboxs_jobs_is_refused(run: Path, tmp_path: Path)
     assert "sandbox/jobs.jsonl is a link to " in await refused(run)
 
 
+async def test_where_a_link_leads_reaches_no_terminal_as_it_is(run: Path) -> None:
+    """Another user may have chosen the words: escape codes and line breaks are replaced."""
+    (run / "plan.jsonl").symlink_to("evil\x1b[2J\nerror: nothing")
+    words = await refused(run)
+    assert words.isprintable()
+    assert "evil [2J error: nothing" in words
+
+
 async def test_all_links_are_named_at_once(run: Path, tmp_path: Path) -> None:
     """One message names all of them."""
     (tmp_path / "target").touch()
