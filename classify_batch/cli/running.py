@@ -88,7 +88,7 @@ async def run_request_until_signal(request: RunRequest) -> RunResult:
     return await carry_out_request(request, shutdown)
 
 
-def resume_command_for(run_dir: Path, settings: Settings, config: Path | None, *, trusted: bool) -> str:
+def resume_command_for(run_dir: Path, settings: Settings, config: Path | None, *, trusted: bool = False) -> str:
     """The command that goes on with a run. It needs the config only for the secrets of webhooks, which are stored
     nowhere."""
     command = ["classify-batch", "resume", str(run_dir)]
