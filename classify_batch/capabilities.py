@@ -23,6 +23,7 @@ class Capabilities:
         answers_in_job: whether a finished job carries its answer, so that no call asks for results.
         reports_bill: whether it tells what a job was billed.
         can_cancel: whether a job can be stopped.
+        takes_parse_jobs: whether a parse job can be classified in the place of a file.
         stored_webhooks: whether a job can name webhooks that the API keeps, by their IDs.
         description_max: characters of a rule's description, by the most generous of the vendor's references.
         can_filter_jobs: whether the job list can be asked for some jobs only.
@@ -38,6 +39,7 @@ class Capabilities:
     reports_bill: bool
     can_cancel: bool
     can_filter_jobs: bool
+    takes_parse_jobs: bool
     stored_webhooks: bool
     description_max: int
     creates_per_s: float | None
@@ -53,6 +55,7 @@ CAPABILITIES: Mapping[str, Capabilities] = {
         reports_bill=False,
         can_cancel=False,
         can_filter_jobs=False,
+        takes_parse_jobs=False,
         stored_webhooks=False,
         description_max=2000,
         creates_per_s=None,
@@ -66,6 +69,7 @@ CAPABILITIES: Mapping[str, Capabilities] = {
         reports_bill=True,
         can_cancel=True,
         can_filter_jobs=True,
+        takes_parse_jobs=True,
         stored_webhooks=True,
         description_max=500,
         creates_per_s=40.0,

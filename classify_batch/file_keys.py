@@ -15,6 +15,8 @@ import re
 from collections.abc import Sequence
 from operator import ne
 
+from classify_batch.vocabulary import PARSE_JOB_PREFIX
+
 _DIGIT = "[0-9a-fA-F]"
 _UUID = rf"{_DIGIT}{{8}}(?:-{_DIGIT}{{4}}-{_DIGIT}{{4}}-{_DIGIT}{{4}}-{_DIGIT}{{12}}|{_DIGIT}{{24}})"
 _SPELLING = re.compile(rf"(?:(\{{)|[uU][rR][nN]:[uU][uU][iI][dD]:)?({_UUID})(?(1)\}})")
@@ -35,6 +37,11 @@ def file_key(file_id: str) -> str:
     """The canonical spelling of a UUID: lower case, with hyphens. Any other file ID is its own key."""
     spelling = _SPELLING.fullmatch(file_id)
     return file_id if spelling is None else canonical_uuid(spelling[2])
+
+
+def is_parse_job(file_id: str) -> bool:
+    """Whether an ID is that of a parse job, which v2 takes in the place of a file's."""
+    return file_id.startswith(PARSE_JOB_PREFIX)
 
 
 def is_uuid(file_id: str) -> bool:

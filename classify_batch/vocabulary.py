@@ -15,6 +15,9 @@ PLAN_JSONL = "plan.jsonl"
 MANIFEST_JSON = "manifest.json"
 TUNE_JSON = "tune.json"
 """`tune` writes new limits into this file; the running process applies them and removes it."""
+SANDBOX_FOLDER = "sandbox"
+SANDBOX_LEDGER = f"{SANDBOX_FOLDER}/jobs.jsonl"
+"""Where the embedded sandbox keeps its jobs."""
 
 
 class Log(StrEnum):
@@ -107,6 +110,8 @@ CREDITS = "credits"
 """Credits: what was billed, and the most that a job can have cost whose bill isn't known."""
 BILLED = "billed"
 """Credits that the API said were billed."""
+PARSE_JOBS_BILLED = "parse_jobs_billed"
+"""Of these, what was billed for classifying parse jobs, which should be free."""
 UNBILLED = "unbilled"
 """Jobs that may have been billed, and the API didn't say so."""
 NOISE_SHARE = "noise_share"
@@ -118,6 +123,9 @@ FILES_PER_JOB_MAX = 500
 """The most file IDs in one v1 create call."""
 
 FILE_ID_CHARACTERS_MAX = 200
+
+PARSE_JOB_PREFIX = "pjb-"
+"""With which the ID of a parse job begins: v2 classifies what that job has parsed, in the place of a file."""
 
 
 class JobStatus(StrEnum):

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from classify_batch.cli.options import (
+    PATH,
     carry_option,
     config_argument,
     group_by_section,
@@ -22,15 +23,16 @@ from classify_batch.cli.options import (
 @click.command("check")
 @config_argument
 @input_option
+@click.option("--run-dir", metavar="DIR", type=PATH, help="Where the run will be, for its disk space.  [default: here]")
 @reading_options
 @carry_option
 @json_option
 @settings_options
-def check_command(config: Path, sources: tuple[str, ...], as_json: bool, **options: Any) -> int:
+def check_command(config: Path, sources: tuple[str, ...], run_dir: Path | None, as_json: bool, **options: Any) -> int:
     """Find out what will go wrong with a run, before a credit is spent.
 
-    Checks the settings, the input, the key and the files in the project; estimates the run's size, time and cost.
-    Writes and creates nothing. Exits with 0 if nothing stops a run; there may be warnings.
+    Checks the settings, the input, the key and the files in the project; estimates the run's size, time, cost and disk
+    space. Writes and creates nothing. Exits with 0 if nothing stops a run; there may be warnings.
 
     \b
     Example:
@@ -57,7 +59,7 @@ def check_command(config: Path, sources: tuple[str, ...], as_json: bool, **optio
     except SettingsError as error:
         check = partial(check_input, error, source, reading=reading, carry=given.get("plan", {}).get("carry", ()))
     else:
-        check = partial(check_run, settings, source, reading=reading, on_progress=print_lookups)
+        check = partial(check_run, settings, source, reading=reading, run_dir=run_dir, on_progress=print_lookups)
     report = run_until_signal(check)
     with printing_result(report.exit_status):
         click.echo(json.dumps(summarize_report(report)) if as_json else "\n".join(format_report(report)))

@@ -72,6 +72,11 @@ PATH = NonEmptyPath(path_type=Path)
 config_argument = click.argument("config", type=PATH)
 directory_argument = click.argument("directory", metavar="DIR", type=PATH)
 run_dir_option = click.option("--run-dir", required=True, metavar="DIR", type=PATH, help="The run directory.")
+trust_option = click.option(
+    "--trust-run-dir",
+    is_flag=True,
+    help="Use the run directory also where other users could misuse it: see `manual run-directory`.",
+)
 input_option = click.option(
     "--input",
     "sources",

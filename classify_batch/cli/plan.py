@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,13 +17,20 @@ from classify_batch.cli.options import (
     run_dir_option,
     settings_options,
     take_reading,
+    trust_option,
 )
+from classify_batch.vocabulary import PLAN_JSONL
+
+if TYPE_CHECKING:
+    from classify_batch.rundir.run_json import RunFile
+    from classify_batch.settings import Settings
 
 
 @click.command("plan")
 @config_argument
 @input_option
 @run_dir_option
+@trust_option
 @reading_options
 @carry_option
 @reuse_option
@@ -43,31 +50,56 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
     from classify_batch.inputs.open import make_sources
     from classify_batch.operations.run import make_plan
     from classify_batch.protocol.page_limits import max_pages_of
-    from classify_batch.rundir.cost import cost_of
+    from classify_batch.rundir.cost import cost_of, format_cost
+    from classify_batch.rundir.plan import count_planned_parse_jobs
     from classify_batch.settings import Settings
+    from classify_batch.store import place_of
 
     settings = Settings.load(config, **group_by_section(options))
+    capabilities = settings.api.capabilities
     source, reading = make_sources(sources), take_reading(options)
-    run = anyio.run(partial(make_plan, settings, source, run_dir, reading=reading, reuse=options["reuse"]))
+    place = place_of(run_dir, trusted=options["trust_run_dir"])
+    run = anyio.run(partial(make_plan, settings, source, place, reading=reading, reuse=options["reuse"]))
     chunks = run.chunks - (run.reused.chunks if run.reused is not None else 0)
-    cost = cost_of(run.files - run.reused_files, settings)
-    rates = ", then ".join(f"{rate:g}" for rate in cost.credits_per_page)
+    parse_jobs = (
+        anyio.run(count_planned_parse_jobs, place.open(), run.chunks - chunks) if capabilities.takes_parse_jobs else 0
+    )
+    cost = cost_of(run.files - run.reused_files, settings, parse_jobs=parse_jobs)
     click.echo(f"files       {run.files:,}  ({run.duplicates:,} repeated IDs left out)")
     if run.reused_files:
         click.echo(f"reused      {run.reused_files:,}  (from earlier runs; not sent)")
     size = settings.files_per_job
     click.echo(f"chunks      {chunks:,}  (of up to {size} {'file' if size == 1 else 'files'})")
-    capabilities = settings.api.capabilities
     if capabilities.answers_in_job:
         click.echo(f"requests    {chunks:,}  at least: a create a file; answers come with polls, which come on top")
     else:
         click.echo(f"requests    {2 * chunks:,}  at least: a create and a results call a job; polls come on top")
-    click.echo(
-        f"cost        at most {cost.credits:,.10g} credits, ${cost.dollars:,.2f}, {cost.pages:,} pages"
-        f"  ({cost.pages_per_file} pages a file, {rates} credits a page)"
-    )
+    click.echo("\n".join(format_cost(cost)))
     if capabilities.unset_pages_max is None:
         pages = max_pages_of(settings.job.parsing_configuration)
         click.echo(f"max_pages   {pages}, sent with every job: {settings.api.version} would read all pages of a file")
-    click.echo(f"next: {shlex.join(['classify-batch', 'resume', str(run_dir)])}", err=True)
+    print_disk_space(run_dir, run, settings)
+    trust = ["--trust-run-dir"] if options["trust_run_dir"] else []
+    click.echo(f"next: {shlex.join(['classify-batch', 'resume', str(run_dir), *trust])}", err=True)
     return 0
+
+
+def print_disk_space(run_dir: Path, run: RunFile, settings: Settings) -> None:
+    """Prints the disk space that a planned run still needs, and warns where there is less."""
+    from classify_batch.rundir.disk_space import (
+        NO_SPACE_HINT,
+        describe_missing_space,
+        estimate_disk_space,
+        format_disk_space,
+        free_disk_space,
+    )
+
+    reused_chunks = 0 if run.reused is None else run.reused.chunks
+    files, jobs = run.files - run.reused_files, run.chunks - reused_chunks
+    # What is carried stands in each outcome once more.
+    carried_bytes = (run_dir / PLAN_JSONL).stat().st_size if settings.plan.carry else 0
+    space = estimate_disk_space(files, jobs, settings, id_bytes=0, carried_bytes=carried_bytes)
+    free = free_disk_space(run_dir)
+    click.echo("\n".join(format_disk_space(space, files, free, planned=True)))
+    if words := describe_missing_space(space.left, free):
+        click.echo(f"warning: {words}\nhint: {NO_SPACE_HINT}", err=True)

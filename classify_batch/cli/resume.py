@@ -16,11 +16,13 @@ from classify_batch.cli.options import (
     max_runtime_option,
     settings_options,
     submit_only_option,
+    trust_option,
 )
 
 
 @click.command("resume")
 @directory_argument
+@trust_option
 @click.option(
     "--config",
     type=PATH,
@@ -50,7 +52,8 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
         settings = Settings.load(config, **given)
     else:
         settings = Settings.from_stored(anyio.run(read_run_settings, directory), **given)
-    next_command = resume_command_for(directory, settings, config)
+    trusted = options["trust_run_dir"]
+    next_command = resume_command_for(directory, settings, config, trusted=trusted)
     return run_to_end(
         settings,
         None,
@@ -61,4 +64,5 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
         max_runtime=options["max_runtime"],
         retry_failed=options["retry_failed"],
         submit_only=options["submit_only"],
+        trusted=trusted,
     )

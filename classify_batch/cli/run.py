@@ -21,6 +21,7 @@ from classify_batch.cli.options import (
     settings_options,
     submit_only_option,
     take_reading,
+    trust_option,
 )
 
 
@@ -28,6 +29,7 @@ from classify_batch.cli.options import (
 @config_argument
 @input_option
 @run_dir_option
+@trust_option
 @reading_options
 @carry_option
 @reuse_option
@@ -55,7 +57,8 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
     from classify_batch.inputs.open import make_sources
 
     source, reading = make_sources(sources), take_reading(options)
-    next_command = resume_command_for(run_dir, settings, config)
+    trusted = options["trust_run_dir"]
+    next_command = resume_command_for(run_dir, settings, config, trusted=trusted)
     return run_to_end(
         settings,
         source,
@@ -67,4 +70,5 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
         deadline=options["deadline"],
         max_runtime=options["max_runtime"],
         submit_only=options["submit_only"],
+        trusted=trusted,
     )

@@ -43,15 +43,17 @@ def run_to_end(
     reuse: Sequence[Path] = (),
     retry_failed: bool = False,
     submit_only: bool = False,
+    trusted: bool = False,
 ) -> int:
     """Runs until complete or stopped; returns the exit status.
 
-    `next_command`: goes on with an incomplete run; it is shown to the user.
+    `next_command`: goes on with an incomplete run; it is shown to the user. `trusted`: whether the run directory is
+    used also where other users could misuse it.
     """
     request = RunRequest(
         settings,
         source,
-        place_of(run_dir),
+        place_of(run_dir, trusted=trusted),
         reading=reading or Reading(),
         reuse=reuse,
         retry_failed=retry_failed,
@@ -86,10 +88,12 @@ async def run_request_until_signal(request: RunRequest) -> RunResult:
     return await carry_out_request(request, shutdown)
 
 
-def resume_command_for(run_dir: Path, settings: Settings, config: Path | None) -> str:
+def resume_command_for(run_dir: Path, settings: Settings, config: Path | None, *, trusted: bool = False) -> str:
     """The command that goes on with a run. It needs the config only for the secrets of webhooks, which are stored
     nowhere."""
     command = ["classify-batch", "resume", str(run_dir)]
+    if trusted:
+        command.append("--trust-run-dir")
     if config is not None and any(each.secrets for each in settings.job.webhook_configurations):
         command += ["--config", str(config)]
     return shlex.join(command)

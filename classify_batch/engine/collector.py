@@ -213,6 +213,11 @@ class Collector:
     def _end_attempt(self, job: Job, settled: Settled, billed: float | None = None) -> None:
         for words in settled.warnings:
             self._context.warn(f"job {clean(job.job_id)}: {words}")
+        if self._context.price.learn_bill(job.attempt.file_ids, billed):
+            self._context.warn(
+                f"job {clean(job.job_id)} of parse job {clean(job.attempt.file_ids[0])} was billed {billed:,.10g} "
+                "credits, though the vendor says that parse jobs cost nothing: from now on each counts like a file"
+            )
         view, mode = job.finished, self._specs.of(job.attempt.part).mode
         all_requeued = bool(settled.requeued) and not settled.answers and not settled.failures
         bad = view is not None and not view.answered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from classify_batch.engine.event_queue import EventQueue
@@ -11,6 +11,7 @@ from classify_batch.engine.shutdown import Shutdown
 from classify_batch.events import Warned
 from classify_batch.limits import JobSlots
 from classify_batch.ports import Api, Clock, Journal
+from classify_batch.rundir.cost import Price
 from classify_batch.settings import Settings
 
 
@@ -26,6 +27,10 @@ class EngineContext:
     slots: JobSlots
     shutdown: Shutdown
     events: EventQueue
+    price: Price = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "price", Price(self.settings))  # the way to set a field of a frozen dataclass
 
     def warn(self, message: str) -> None:
         self.events.notify(Warned(message))

@@ -12,6 +12,7 @@ from classify_batch.events import LimitsChanged
 from classify_batch.limits import RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.ports import RunStore
+from classify_batch.rundir.tune_json import remove_limits
 from classify_batch.settings.limit_changes import Tuning
 from classify_batch.vocabulary import TUNE_JSON, Kind
 
@@ -65,7 +66,7 @@ class LiveLimits:
             await context.journal.durable()
             context.events.notify(LimitsChanged(changed))
             context.warn(f"limits changed: {', '.join(f'{name} = {value}' for name, value in changed.items())}")
-        await self._store.remove(TUNE_JSON)
+        await remove_limits(self._store, data)  # and no other: the next `tune` may have taken the place since
 
     def _set_limits(self, tuning: Tuning) -> None:
         self._gate.set_limits(tuning.requests_per_s, tuning.creates_per_s)

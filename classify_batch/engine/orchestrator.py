@@ -49,13 +49,12 @@ from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import AmbiguousCreate, Attempt, Job, JobPage
 from classify_batch.ports import Api, Clock, Observer, RunStore
-from classify_batch.rundir.cost import Price
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manifest_of, write_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, mend
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.settings import Settings
-from classify_batch.vocabulary import CREDITS, NOISE_SHARE, Kind, RunState
+from classify_batch.vocabulary import CREDITS, NOISE_SHARE, PARSE_JOBS_BILLED, Kind, RunState
 
 GRACE_S = 2.5
 """How long a stop waits for calls that are on the wire. With what is written after it, a process ends within 4 s."""
@@ -106,16 +105,6 @@ class Orchestrator:
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
         self._budget = CreditBudget(settings.limits.max_credits)
         self._restore_budget()
-        self._work_queue = WorkQueue(
-            store,
-            plan,
-            self._journal,
-            self._slots,
-            shutdown,
-            self._budget,
-            Price(settings),
-            carries=bool(settings.plan.carry),
-        )
         self._events = EventQueue([LogObserver(), *observers])
         recorder = OutcomeRecorder(
             self._journal,
@@ -127,6 +116,18 @@ class Orchestrator:
         )
         self._context = EngineContext(
             settings, api, self._journal, recorder, clock, self._slots, shutdown, self._events
+        )
+        if found.snapshot.sums[PARSE_JOBS_BILLED]:
+            self._context.price.parse_jobs_are_free = False
+        self._work_queue = WorkQueue(
+            store,
+            plan,
+            self._journal,
+            self._slots,
+            shutdown,
+            self._budget,
+            self._context.price,
+            carries=bool(settings.plan.carry),
         )
         self._live_limits = LiveLimits(store, self._context, gate, self._budget, UNBOUNDED)
         self._poller: Poller | None = None

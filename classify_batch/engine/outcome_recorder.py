@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import compress
 
 from classify_batch.clock import to_iso
+from classify_batch.file_keys import is_parse_job
 from classify_batch.lifecycle import Ended, Tally
 from classify_batch.model import AnsweredFile, Attempt, Failure, Part, ProvisionalRange, to_ranges
 from classify_batch.ports import Clock, OutcomeSink
@@ -28,6 +29,7 @@ from classify_batch.vocabulary import (
     ACCEPTED,
     BILLED,
     CREDITS,
+    PARSE_JOBS_BILLED,
     SECOND_LOOKS,
     UNBILLED,
     FailureCode,
@@ -112,10 +114,14 @@ class OutcomeRecorder:
             SECOND_LOOKS: len(weak),
             CREDITS: credits_spent(attempt, free, billed) - attempt.credits,  # the most was counted when it went out
             BILLED: billed or 0.0,
+            PARSE_JOBS_BILLED: (billed or 0.0) if self._bills and all(map(is_parse_job, attempt.file_ids)) else 0.0,
             UNBILLED: unbilled,
         }
+        told = {name for name, value in sums.items() if value}
+        if billed is not None:
+            told.add(BILLED)  # a bill of nothing is a bill: without it the run's would count as unknown
         tally = tally_outcomes(
-            lines, failures, {name: without_decimal_point(value) for name, value in sums.items() if value}
+            lines, failures, {name: without_decimal_point(value) for name, value in sums.items() if name in told}
         )
         self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, requeued, found, created_at_s))
 

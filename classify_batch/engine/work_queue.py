@@ -101,7 +101,7 @@ class WorkQueue:
             await self._all_resumed.wait()
             async for part, chunk_file_ids in parts:
                 await self._slots.acquire()
-                credits = self._price.of(part, len(part.positions(len(chunk_file_ids))))
+                credits = self._price.of(part, part.pick(chunk_file_ids))
                 if self._shutdown.creating and not await self._budget.reserve(credits):
                     self._shutdown.request_stop(stop_for_max_credits(credits, self._budget))
                 if not self._shutdown.creating:

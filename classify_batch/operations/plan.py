@@ -18,6 +18,7 @@ from classify_batch.inputs.open import (
     needs_project,
     open_source,
 )
+from classify_batch.inputs.parse_jobs import refuse_parse_jobs
 from classify_batch.inputs.reading import NamedReading, PlannedReadings, Reading
 from classify_batch.llamacloud.file_client import FileList
 from classify_batch.operations.reuse.earlier_runs import find_earlier_runs
@@ -61,6 +62,8 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
         files = FileList((await resources.connect())[0])
         options = replace(options, pages=files.read_objects if options.wants_columns else files.read_page)
     batches = open_source(file_ids, options)
+    if not settings.api.capabilities.takes_parse_jobs:
+        batches = refuse_parse_jobs(batches)
     earlier = await find_earlier_runs(request.reuse, place, settings.identity())
     planned = await plan_reusing(
         store, batches, earlier, settings.files_per_job, triage=settings.triage, directory=place.folder

@@ -57,6 +57,7 @@ def run(
     reuse: Reuse = (),
     submit_only: bool = False,
     observers: Sequence[Observer] = (),
+    trust_run_dir: bool = False,
 ) -> RunResult:
     """Classifies files and waits for the end; the same call resumes an interrupted run.
 
@@ -80,6 +81,8 @@ def run(
         submit_only: creates as many jobs as `limits.jobs_in_flight` allows (0: all) and returns; a later call without
             it collects them.
         observers: each is given every event of the run (`classify_batch.events`), in a task of its own.
+        trust_run_dir: uses the directory also where other users could misuse it: where it is another user's and every
+            user may write to it, and where links stand in the place of its files.
 
     Raises:
         UsageError: settings, input or directory don't fit, or it was called inside a running event loop (use
@@ -105,6 +108,7 @@ def run(
             reuse=reuse,
             submit_only=submit_only,
             observers=observers,
+            trust_run_dir=trust_run_dir,
         )
 
     return anyio.run(run_in_new_loop)
@@ -125,6 +129,7 @@ async def arun(
     reuse: Reuse = (),
     submit_only: bool = False,
     observers: Sequence[Observer] = (),
+    trust_run_dir: bool = False,
 ) -> RunResult:
     """Like `run`, inside a running asyncio loop. After a cancellation, the same call resumes the run."""
     refuse_no_settings(settings)
@@ -132,7 +137,7 @@ async def arun(
         RunRequest(
             settings,
             file_ids,
-            place_of(run_dir),
+            place_of(run_dir, trusted=trust_run_dir),
             parse_reading(input_format, delimiter, column),
             reuse,
             retry_failed,

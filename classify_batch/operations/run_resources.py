@@ -19,10 +19,7 @@ from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.ports import Clock, RunPlace, RunStore
 from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.settings import SANDBOX, Settings, read_api_key
-from classify_batch.vocabulary import PLAN_JSONL, RUN_JSON, Log
-
-SANDBOX_LEDGER = Path("sandbox", "jobs.jsonl")
-"""Where, in a run directory, the embedded sandbox keeps its jobs."""
+from classify_batch.vocabulary import PLAN_JSONL, RUN_JSON, SANDBOX_LEDGER, Log
 
 
 def make_api(settings: Settings, client: ApiClient, run_id: str) -> ApiV1 | ApiV2:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import anyio
 
 from classify_batch.errors import RunDirectoryError, WorldError
 from classify_batch.operations.status import no_run_error
 from classify_batch.ports import RunStore
+from classify_batch.rundir.tune_json import encode_limits, holds_limits, remove_limits
 from classify_batch.settings.limit_changes import Tuning
 from classify_batch.store import Location, open_store
 from classify_batch.vocabulary import RUN_JSON, TUNE_JSON
@@ -20,11 +19,11 @@ _POLL_EVERY_S = 0.05
 async def tune(run_dir: Location, tuning: Tuning, *, timeout_s: float = TIMEOUT_S) -> None:
     """Returns when the process that runs the run has applied the limits, and written them to the journal.
 
-    That process removes the file then; so the file's absence is its answer.
+    That process removes the file then; so the absence of our file is its answer, whatever file stands there since.
 
     Raises:
         RunDirectoryError: there is no run, or no process runs it.
-        WorldError: another `tune` is waiting, or the process doesn't answer in time.
+        WorldError: another `tune` is waiting, or the process ends or doesn't answer in time.
         StoreError: the directory can't be written.
     """
     store = open_store(run_dir)
@@ -38,15 +37,21 @@ async def tune(run_dir: Location, tuning: Tuning, *, timeout_s: float = TIMEOUT_
         )
     # One timeout for both waits: for another `tune` to finish, and for the answer.
     ends_s = anyio.current_time() + timeout_s
-    await _put_in_place(store, json.dumps(tuning.changes()).encode(), ends_s)
-    while await store.size(TUNE_JSON) is not None:
+    data = encode_limits(tuning.changes())
+    await _put_in_place(store, data, ends_s)
+    while await holds_limits(store, data):
         if anyio.current_time() > ends_s:
-            await store.remove(TUNE_JSON)  # it must not be applied after the error
+            await remove_limits(store, data)  # it must not be applied after the error
             raise WorldError(
                 f"process {holder.pid} on {holder.host} did not answer within {timeout_s:g} seconds",
                 hint="it may be stopping, or reading its input: see `classify-batch status`, then try again",
             )
         await anyio.sleep(_POLL_EVERY_S)
+    if holder.pid and await store.holder() != holder:  # a process that starts removes the file, too
+        raise WorldError(
+            f"process {holder.pid} on {holder.host} has ended, perhaps before it took the limits up",
+            hint="if another process is at work now, give the same command; else give the limits to the next start",
+        )
 
 
 async def _put_in_place(store: RunStore, data: bytes, ends_s: float) -> None:

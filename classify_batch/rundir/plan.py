@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from array import array
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
@@ -32,13 +33,15 @@ from classify_batch.inputs.rows import columns_of, ids_of
 from classify_batch.model import Carried
 from classify_batch.ports import RunStore
 from classify_batch.streams.closing import closing
-from classify_batch.vocabulary import PLAN_JSONL
+from classify_batch.vocabulary import PARSE_JOB_PREFIX, PLAN_JSONL
 
 _BETWEEN = '", "'
 _BLOCK_CHARACTERS = 1 << 18
 _STRIDE_BYTES = 1 << 16
 _LINE_BYTES_MAX = 1 << 24
 """Twice what 500 IDs, and what may be carried along with them, can take."""
+_PARSE_JOB = b'["' + PARSE_JOB_PREFIX.encode()
+_PLANNED_PARSE_JOB = re.compile(rb'\{"chunk": \d+, "file_ids": ' + re.escape(_PARSE_JOB))
 _HINT = "restore the file from a copy, or begin again in a new run directory"
 
 
@@ -324,3 +327,18 @@ class PlanReader:
 
     def _damaged_error(self, what: str) -> DamagedError:
         return DamagedError(f"{PLAN_JSONL} in {self._store.where}: {what}", hint=_HINT)
+
+
+async def count_planned_parse_jobs(store: RunStore, reused_chunks: int) -> int:
+    """How many parse jobs a plan of v2 sends. Its chunks hold one file each, but for the first `reused_chunks`, which
+    are not sent."""
+    count, number, rest = 0, 0, b""
+    async with closing(store.stream(PLAN_JSONL)) as blocks:
+        async for block in blocks:
+            whole, newline, rest = (rest + block).rpartition(b"\n")
+            if _PARSE_JOB in whole:  # of most plans no block has one
+                lines = whole.split(b"\n")[max(0, reused_chunks - number) :]
+                count += sum(_PLANNED_PARSE_JOB.match(line) is not None for line in lines)
+            number += whole.count(b"\n") + len(newline)
+            await checkpoint()
+    return count

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from classify_batch.clock import to_iso
 from classify_batch.errors import DamagedError, RunDirectoryError
 from classify_batch.run_records import RunIdentity, StoredSettings, StoredWebhook
+from classify_batch.rundir.identity import differing_for_answers, differing_parts
 from classify_batch.rundir.typed_json import find_misfit
 from classify_batch.vocabulary import RUN_JSON
 
@@ -136,20 +137,6 @@ def damaged_error(where: str, why: str) -> DamagedError:
     )
 
 
-_WHAT_DIFFERS = {
-    "api_version": "API version (api.version)",
-    "base_url": "base URL (api.base_url)",
-    "project_id": "project (api.project_id)",
-    "organization_id": "organization (api.organization_id)",
-    "mode": "mode (job.mode)",
-    "rules": "rules (job.rules)",
-    "parsing_configuration": "parsing configuration (job.parsing_configuration)",
-    "escalation": "second look ([escalation])",
-    "triage": "triage ([triage])",
-    "carry": "carried columns (plan.carry)",
-}
-
-
 async def write_run_file(
     store: RunStore,
     settings: Settings,
@@ -203,22 +190,22 @@ async def read_run_file(store: RunStore) -> tuple[RunFile, str] | None:
     return parse_run_file(data, f"{RUN_JSON} in {store.where}"), hashlib.sha256(data).hexdigest()
 
 
-def refuse_other_run(run: RunFile, identity: Mapping[str, object], where: str) -> None:
+def refuse_other_run(run: RunFile, identity: RunIdentity, where: str) -> None:
     """Raises RunDirectoryError naming everything in which a command differs from the run."""
     ours = identity_of_run(run)
     differences = [
-        f"{what}: the run has {_shorten_json(ours.get(name))}, the command {_shorten_json(value)}"
-        for name, what in _WHAT_DIFFERS.items()
-        if (value := identity.get(name)) != ours.get(name)
+        f"{part.name} ({part.setting}): the run has {_shorten_json(part.value_in(ours))}, "
+        f"the command {_shorten_json(part.value_in(identity))}"
+        for part in differing_parts(ours, identity)
     ]
     if differences:
         hint = "give the settings that the run was begun with, or name a new run directory"
-        if identity.get("carry") != ours.get("carry"):
-            hint += f"; there, `--reuse {where}` pays nothing again for other carried columns"
+        if not differing_for_answers(ours, identity):
+            hint += f"; there, `--reuse {where}` pays nothing again"
         raise RunDirectoryError(f"{where} holds another run:\n  " + "\n  ".join(differences), hint=hint)
 
 
-def identity_of_run(run: RunFile) -> Mapping[str, object]:
+def identity_of_run(run: RunFile) -> RunIdentity:
     """A run's identity. Version 0.2 kept the organization among the settings only."""
     return {"organization_id": run.settings.get("api", {}).get("organization_id"), **run.identity}
 

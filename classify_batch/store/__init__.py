@@ -19,9 +19,9 @@ Location: TypeAlias = "str | PathLike[str] | RunPlace"
 """What names a place: a path, or the place itself, which may be on any medium."""
 
 
-def place_of(location: Location) -> RunPlace:
-    """The place that is meant."""
-    return DiskPlace(Path(location)) if isinstance(location, str | PathLike) else location
+def place_of(location: Location, *, trusted: bool = False) -> RunPlace:
+    """The place that is meant. `trusted`: a directory is used also where other users could misuse it."""
+    return DiskPlace(Path(location), trusted) if isinstance(location, str | PathLike) else location
 
 
 def open_store(location: Location) -> RunStore:

@@ -1,18 +1,20 @@
 """Files that are written whole: at any moment the old one or the new one is there, never a part of one.
 
 A file is written beside its place, made durable, and given its name in one step that happens or doesn't. The
-directory is made durable last, since a file's own fsync doesn't promise its name. What a killed process
-leaves beside is known by its spelling, `.NAME.PID.RANDOM.tmp`, and swept by the next holder of the lock.
+directory is made durable last, where the file system can do that, since a file's own fsync doesn't promise its name.
+What a killed process leaves beside is known by its spelling, `.NAME.PID.RANDOM.tmp`, and swept by the next holder of
+the lock.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
@@ -21,13 +23,18 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 from anyio import CancelScope, to_thread
 
-from classify_batch.store.os_errors import refusals
+from classify_batch.store.os_errors import NOT_SUPPORTED, refusals
 
 Fsync = Callable[[int], None]
 
 TEMPORARY = re.compile(r"\..+\.(\d+\.[0-9a-f]{8}|claim)\.tmp")
 
-_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_NO_HARD_LINKS = NOT_SUPPORTED | {errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK}
+"""What file systems say that have no hard links. Where a name may really not be given (EPERM, EACCES), renaming says so
+again."""
+_NO_DIRECTORY_SYNC = NOT_SUPPORTED | {errno.EBADF, errno.EINVAL}
+"""What file systems say whose directories can't be synced: they keep names in their own way, and there is no other."""
+_CLAIMS_MAX = 100
 
 
 def beside(path: Path) -> Path:
@@ -87,22 +94,53 @@ def publish(give_name: Callable[[Path], object], path: Path, fsync: Fsync) -> No
 def give_new_name(temporary: Path, path: Path, *, link: Callable[[Path, Path], None] = os.link) -> None:
     """Names a finished file `path`, unless that is taken: then FileExistsError, also when two race.
 
-    A hard link is the one step that does both. Without hard links the race is for a claim beside; the claim
-    of a killed winner blocks the name until the next holder of the lock sweeps it.
+    A hard link is the one step that does both. Without hard links the race is for a lock on a claim beside: not for the
+    claim itself, which a killed winner would leave behind, and nobody would ever give the name again.
     """
     try:
         link(temporary, path)
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        claim = path.with_name(f".{path.name}.claim.tmp")
-        os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        try:
-            if path.exists():
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        with _claimed(path):
+            if os.path.lexists(path):
+                raise _taken(path) from None
             temporary.rename(path)
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[None]:
+    """Holds the claim to a name. Raises FileExistsError where somebody else is just giving the name."""
+    claim = path.with_name(f".{path.name}.claim.tmp")
+    for _ in range(_CLAIMS_MAX):
+        descriptor = os.open(claim, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):  # the latter on some network file systems
+                raise _taken(path) from None
+            if not _is_named(descriptor, claim):
+                continue  # its holder has removed it since, and the next one claims another file
+            try:
+                yield
+            finally:
+                claim.unlink(missing_ok=True)
+            return
         finally:
-            claim.unlink()
+            os.close(descriptor)
+    raise _taken(path)
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _taken(path: Path) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 
 def sync_directory(directory: Path, fsync: Fsync) -> None:
@@ -110,6 +148,9 @@ def sync_directory(directory: Path, fsync: Fsync) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_SYNC:
+            raise
     finally:
         os.close(descriptor)
 
@@ -129,4 +170,4 @@ async def _fill_temporary(temporary: Path, path: Path, blocks: AsyncIterator[byt
 
 
 def _open_for_owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | os.O_NONBLOCK, 0o600)  # else opening a pipe waits for its other end

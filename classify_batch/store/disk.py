@@ -31,6 +31,7 @@ from classify_batch.store.group_commit import Committer, LogWriter
 from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.lock import hold
 from classify_batch.store.os_errors import refusals, unusable
+from classify_batch.store.trust import refuse_untrusted
 from classify_batch.vocabulary import Log
 
 BLOCK_BYTES = 1 << 18
@@ -41,13 +42,15 @@ class DiskStore:
     """`ports.RunStore` on the directory `path`; bound to asyncio.
 
     `async with` commits what is left at its end, and ends the thread. `fsync` can be replaced, to count or slow it
-    down.
+    down. `trusted`: links are followed, and other users may write to it (see `trust.py`).
     """
 
-    def __init__(self, path: Path, *, fsync: Fsync = os.fsync) -> None:
+    def __init__(self, path: Path, *, fsync: Fsync = os.fsync, trusted: bool = False) -> None:
         self._path = path
         self._fsync = fsync
-        self._committer = Committer(LogWriter(path, fsync=fsync))
+        self._trusted = trusted
+        self._follow = 0 if trusted else os.O_NOFOLLOW
+        self._committer = Committer(LogWriter(path, fsync=fsync, flags=self._follow))
         self._opened: dict[Log, int] = {}
         self._ends: dict[Log, int] = {}
         self._made: list[Path] = []
@@ -74,7 +77,7 @@ class DiskStore:
         """Creates the directory and its missing parents, for their owner only, and tries to write to it.
 
         Directories that exist stay as they are. What is made is removed again at the end of `lock()`, where no file
-        was added meanwhile. Raises RunDirectoryError.
+        was added meanwhile. Raises RunDirectoryError, also for one that other users could misuse.
         """
         await to_thread.run_sync(self._prepare_directory)
 
@@ -183,8 +186,13 @@ class DiskStore:
                     level.mkdir(mode=0o700, exist_ok=True)
                     sync_directory(level.parent, self._fsync)
             trial = beside(self._path / "trial")
-            os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            trial.unlink()
+            descriptor = os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                own_uid = os.fstat(descriptor).st_uid
+            finally:
+                os.close(descriptor)
+                trial.unlink()
+            refuse_untrusted(self._path, own_uid, trusted=self._trusted)
         except OSError as error:
             raise unusable(self._path, error) from error
 
@@ -208,15 +216,22 @@ class DiskStore:
 
     def _cut_file(self, log: Log, end: int) -> None:
         path = self._path / log
-        if (size := path.stat().st_size if path.exists() else 0) < end:
-            raise DamagedError(
-                f"{path} has {size} bytes, but {end} were committed",
-                hint="restore the file from a copy, or begin again in a new run directory",
-            )
-        if path.exists():
-            with path.open("r+b") as file:
-                file.truncate(end)
-                self._fsync(file.fileno())
+        try:
+            descriptor: int | None = os.open(path, os.O_RDWR | self._follow)
+        except FileNotFoundError:
+            descriptor = None
+        try:
+            if (size := 0 if descriptor is None else os.fstat(descriptor).st_size) < end:
+                raise DamagedError(
+                    f"{path} has {size} bytes, but {end} were committed",
+                    hint="restore the file from a copy, or begin again in a new run directory",
+                )
+            if descriptor is not None:
+                os.ftruncate(descriptor, end)
+                self._fsync(descriptor)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 _MISSING = (FileNotFoundError, NotADirectoryError)

@@ -39,7 +39,7 @@ import anyio
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
-from classify_batch.errors import InternalError, StoreError
+from classify_batch.errors import InternalError, RunDirectoryError, StoreError
 from classify_batch.store.atomic_file import Fsync, sync_directory
 from classify_batch.store.os_errors import other_writer, refusals
 from classify_batch.vocabulary import DATA_LOGS, Log
@@ -84,10 +84,13 @@ class _Group:
 
 
 class LogWriter:
-    """The thread's side: puts groups behind the ends of the logs in `directory`."""
+    """The thread's side: puts groups behind the ends of the logs in `directory`. `flags`: further ones to open with."""
 
-    def __init__(self, directory: Path, *, fsync: Fsync = os.fsync, write: Write = os.write) -> None:
+    def __init__(
+        self, directory: Path, *, fsync: Fsync = os.fsync, write: Write = os.write, flags: int = os.O_NOFOLLOW
+    ) -> None:
         self._directory = directory
+        self._flags = _OPEN | flags
         self._fsync = fsync
         self._write = write
         self._descriptors: dict[Log, int] = {}
@@ -122,7 +125,7 @@ class LogWriter:
     def _open_log(self, log: Log) -> int:
         """The log's descriptor. Its name is made durable once, also where a killed process created it."""
         if log not in self._descriptors:
-            self._descriptors[log] = os.open(self._directory / log, _OPEN, 0o600)
+            self._descriptors[log] = os.open(self._directory / log, self._flags, 0o600)
             sync_directory(self._directory, self._fsync)
         return self._descriptors[log]
 
@@ -185,8 +188,8 @@ class Committer:
         match self._failure:
             case None:
                 raise InternalError("append or commit after the store was closed")
-            case StoreError() as failure:
-                raise StoreError(str(failure), hint=failure.hint) from (failure.__cause__ or failure)
+            case StoreError() | RunDirectoryError() as failure:
+                raise type(failure)(str(failure), hint=failure.hint) from (failure.__cause__ or failure)
             case failure:
                 raise InternalError("the thread that commits died") from failure
 

@@ -30,11 +30,13 @@ from classify_batch.clock import SystemClock, to_iso
 from classify_batch.errors import ClassifyBatchError, LockedError, RunDirectoryError
 from classify_batch.run_records import Holder
 from classify_batch.store.holder import LOCK, read_holder
-from classify_batch.store.os_errors import unusable
+from classify_batch.store.os_errors import NOT_SUPPORTED, unusable
 
 _ATTEMPTS_MAX = 5
 _TRY_AGAIN_S = 0.02
-_NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
+_NO_FLOCK = NOT_SUPPORTED | {errno.ENOLCK, errno.EBADF, errno.EINVAL}
+"""What flock says on file systems without locks. EBADF and EINVAL come from network file systems and from FUSE: the
+descriptor is good, and so are the arguments."""
 
 
 def holder_here() -> Holder:
@@ -92,7 +94,11 @@ def _lock_file_of(directory: Path) -> UnixFileLock:
 
 def _release_lock(lock: UnixFileLock) -> None:
     with suppress(OSError):  # words that stay behind harm nobody: a free lock has no holder
-        os.truncate(lock.lock_file, 0)
+        descriptor = os.open(lock.lock_file, os.O_WRONLY | os.O_NOFOLLOW)  # os.truncate would follow a link
+        try:
+            os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
     lock.release(force=True)
 
 
@@ -105,6 +111,6 @@ def _unlockable_error(directory: Path, error: OSError) -> ClassifyBatchError:
     if error.errno not in _NO_FLOCK:
         return unusable(directory / LOCK, error)
     return RunDirectoryError(
-        f"{directory} can't be locked: its filesystem has no flock ({error.strerror})",
+        f"{directory} can't be locked: its filesystem has no flock ({error.strerror or error})",
         hint="put the run directory on a local disk, or on a network filesystem that is mounted with locks",
     )

@@ -5,9 +5,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import UnsupportedOperation
 from pathlib import Path
 
 from classify_batch.errors import ClassifyBatchError, RunDirectoryError, StoreError
+
+NOT_SUPPORTED = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, 524})
+"""That a file system lacks something. 524 is the kernel's own ENOTSUPP: of NFS and some others it reaches programs, and
+Python has no name for it."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -15,6 +20,8 @@ _TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 _FAILING = _FULL | _TOO_MANY_OPEN | {errno.EIO}
 _IMPOSSIBLE_NAME = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ})
 """No later time makes such a name work."""
+_NO_FILE = frozenset({errno.EISDIR, errno.ESPIPE, errno.ENXIO})
+"""What is read is a folder, a pipe or a socket."""
 
 
 def refused(path: Path, error: OSError) -> StoreError:
@@ -54,6 +61,15 @@ def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ())
     except OSError as error:
         if isinstance(error, but):
             raise
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise RunDirectoryError(
+                f"{path} is a link that is not followed",
+                hint="put the file itself there; if you didn't make the link, somebody else writes to the directory",
+            ) from error
+        if error.errno in _NO_FILE or isinstance(error, UnsupportedOperation):
+            raise RunDirectoryError(
+                f"{path} is no plain file", hint="a run's files are plain files: put the file itself there"
+            ) from error
         if error.errno in _IMPOSSIBLE_NAME:
             raise unusable(path.parent, error) from error
         raise refused(path, error) from error

@@ -6,6 +6,7 @@ opened: `status` reads by `DiskReader`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,14 @@ _MISSING = (FileNotFoundError, NotADirectoryError)
 
 @dataclass(frozen=True, slots=True)
 class DiskPlace:
-    """`ports.RunPlace` on a disk."""
+    """`ports.RunPlace` on a disk.
+
+    Attributes:
+        trusted: whether who runs the command trusts everybody who may write there (see `trust.py`).
+    """
 
     path: Path
+    trusted: bool = False
 
     @property
     def where(self) -> str:
@@ -42,7 +48,7 @@ class DiskPlace:
     def open(self) -> RunStore:
         from classify_batch.store.disk import DiskStore  # noqa: PLC0415 - see the head of this file
 
-        return DiskStore(self.path)
+        return DiskStore(self.path, trusted=self.trusted)
 
     def reader(self) -> DiskReader:
         return DiskReader(self.path)
@@ -52,6 +58,10 @@ class DiskPlace:
             return None
         with refusals(self.path):
             return [DiskPlace(each) for each in sorted(self.path.iterdir())]
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # else opening a pipe waits for its other end
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ class DiskReader:
         path = self.path / name
         with refusals(path, but=_MISSING):
             try:
-                with path.open("rb", buffering=0) as file:
+                with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
                     file.seek(start)
                     return file.readall() if end is None else file.read(max(0, end - start))
             except _MISSING:

@@ -209,7 +209,7 @@ def test_a_sound_run_has_no_findings_and_status_0(check: Check, version: str, pa
     size = {"v1": (25, 50, 0.1), "v2": (2500, 2500, 62.5)}[version]
     assert (done.report["chunks"], done.report["requests_at_least"], done.report["least_s"]) == size
     assert (done.report["files"], done.report["looked_up"]) == (2500, 2500)
-    assert done.report["cost"] == {"pages": 12500, "credits": 12500, "dollars": 15.625}
+    assert done.report["cost"] == {"pages": 12500, "credits": 12500, "dollars": 15.625, "parse_jobs": 0}
     assert (server.calls[path], server.calls[FILES]) == (1, 3)
 
 
@@ -432,9 +432,10 @@ def test_a_report_has_aligned_lines_and_ends_with_the_result(check: Check) -> No
     lines = done.out.splitlines()
     assert done.status == 2
     assert [line.split()[0] for line in lines] == [
-        *("files", "chunks", "requests", "time", "cost", "looked", "error", "hint:", "note", "hint:", "result")
+        *("files", "chunks", "requests", "time", "cost", "disk", "(estimated;"),
+        *("looked", "error", "hint:", "note", "hint:", "result"),
     ]
-    assert lines[6].endswith("1 file ID is not in the project: 'b'")
+    assert lines[8].endswith("1 file ID is not in the project: 'b'")
     assert all(line.startswith("  hint: ") or line[11] == " " != line[12] for line in lines)
 
 

@@ -61,6 +61,26 @@ def script(sdk_python: Path, tmp_path: Path) -> Any:
     return run
 
 
+def test_a_parse_job_stands_in_the_place_of_a_file(script: Any) -> None:
+    """The SDK reads the parse job, classifies it, and is billed nothing: it says itself that `credits` is 0 then."""
+    parsed, ended, of_file = script("""
+job_id = f"pjb-{files()[0]}"
+parsed = client.parsing.get(job_id).job
+ended = wait(jobs.create(file_input=job_id, configuration=told))
+of_file = wait(create())
+got = jobs.get(ended.id, expand=["usage"])
+print(json.dumps([each.model_dump(mode="json") for each in (parsed, got, of_file)]))
+""")
+    assert (parsed["status"], ended["status"]) == ("COMPLETED", "COMPLETED")
+    assert (ended["document_input_type"], ended["file_input"], ended["parse_job_id"]) == (
+        "parse_job_id",
+        *[parsed["id"]] * 2,
+    )
+    assert (ended["usage"]["credits"], ended["usage"]["parse_credits"]) == (0.0, None)
+    assert ended["result"] == of_file["result"]
+    assert parsed["project_id"] == ended["project_id"]
+
+
 def test_a_job_is_created_awaited_and_read(script: Any) -> None:
     """A job is created, waited for, and carries its typed answer; what it was sent comes back."""
     made, ended, got = script("""

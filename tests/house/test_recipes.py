@@ -73,7 +73,7 @@ def test_the_recipes_to_try_run_as_they_stand(tmp_path: Path) -> None:
         said.append(done.stdout + done.stderr)
     assert cpu_s() - before_s < TOGETHER_S
     runs = {path.parent.name for path in tmp_path.glob("*/*/manifest.json")}
-    assert runs == {"practice", "by-name", "monday", "tuesday", "evening", "inbox", "from-python"}
+    assert runs == {"practice", "by-name", "parsed", "monday", "tuesday", "evening", "inbox", "from-python"}
     assert sum("state       complete" in words for words in said) >= 5
     assert (tmp_path / "review.csv").read_text().startswith("file_id,")
     assert len((tmp_path / "review.csv").read_text().splitlines()) > 1, "the recipe shows something to review"

@@ -14,10 +14,12 @@ from hashlib import sha256
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.file_keys import is_parse_job
 from classify_batch.llamacloud.batch_api import BatchApi
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import v2
+from classify_batch.protocol.parse_jobs import parse_job_path, read_parse_job
 from classify_batch.protocol.requests import QueryParams, QueryValue
 from classify_batch.settings.job_spec import JobSpec
 
@@ -109,6 +111,12 @@ class ApiV2(BatchApi):
             answer = answer if answer is not None and answer.answered else job.answer
             billed = billed if job.credits is None else job.credits
         return Answers(() if answer is None else (answer,), billed=billed)
+
+    async def project_of_file(self, file_id: str) -> str | None:
+        if not is_parse_job(file_id):
+            return await super().project_of_file(file_id)
+        job = await self._client.send_request("get", "GET", parse_job_path(file_id), read_parse_job)
+        return job.project_id if job.id == file_id else None
 
     async def cancel(self, job_id: str) -> JobView:
         """Stops a job that is not finished."""

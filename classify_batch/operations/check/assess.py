@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from classify_batch.capabilities import Capabilities
 from classify_batch.clock import to_iso
-from classify_batch.file_keys import file_keys, is_uuid
+from classify_batch.file_keys import file_keys, is_parse_job, is_uuid
+from classify_batch.inputs.parse_jobs import ONLY_V2, find_parse_jobs
 from classify_batch.operations.check.estimate import PlanSize
 from classify_batch.operations.check.findings import CountedExamples, Finding, Severity
 from classify_batch.protocol.file_bodies import StoredFile
 from classify_batch.protocol.page_limits import max_pages_of
+from classify_batch.rundir.disk_space import NO_SPACE_HINT, FreeSpace, describe_missing_space
 from classify_batch.settings import Settings
 from classify_batch.settings.job_spec import DESCRIPTION_SURE_MAX, Rule
 from classify_batch.vocabulary import PAGES_MAX_DEFAULT
@@ -112,6 +115,12 @@ def assess_cost(size: PlanSize, settings: Settings) -> Iterator[Finding]:
         )
 
 
+def assess_disk_space(size: PlanSize, free: FreeSpace | None) -> Iterator[Finding]:
+    """Whether the run may fill the disk."""
+    if words := describe_missing_space(size.disk.bytes, free):
+        yield Finding(Severity.WARNING, "disk_space", words, NO_SPACE_HINT)
+
+
 # --- IDs ------------------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +135,48 @@ def report_duplicates(count: int, examples: tuple[str, ...]) -> Iterator[Finding
             count,
             examples,
         )
+
+
+class ParseJobs:
+    """Finds the parse jobs of the input."""
+
+    def __init__(self) -> None:
+        self._found = CountedExamples()
+
+    @property
+    def count(self) -> int:
+        return self._found.count
+
+    def add_file_ids(self, first: int, file_ids: Sequence[str]) -> list[str]:
+        """Returns those that are none. `first`: the place of the first of them in the input."""
+        if not find_parse_jobs(file_ids):
+            return list(file_ids)
+        self._found.add_numbered((at, each) for at, each in enumerate(file_ids, first) if is_parse_job(each))
+        return [each for each in file_ids if not is_parse_job(each)]
+
+    def findings(self, capabilities: Capabilities | None) -> Iterator[Finding]:
+        """`capabilities`: of the API's version; None: nobody knows which it is."""
+        if not self.count or capabilities is None:
+            return
+        are = "parse job is" if self.count == 1 else "parse jobs are"
+        if capabilities.takes_parse_jobs:
+            yield Finding(
+                Severity.NOTE,
+                "parse_jobs",
+                f"{self.count:,} {are} among the files: whether they are there, and have ended, is not checked",
+                "let them end first; classifying them costs nothing, the vendor says",
+                self.count,
+                self._found.examples,
+            )
+        else:
+            yield Finding(
+                Severity.ERROR,
+                "parse_jobs",
+                f"{self.count:,} {are} among the files, and this version of the API takes files only",
+                ONLY_V2,
+                self.count,
+                self._found.examples,
+            )
 
 
 class OddIds:

@@ -31,7 +31,9 @@ from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
 from classify_batch.operations.check.assess import (
     FilesInProject,
     OddIds,
+    ParseJobs,
     assess_cost,
+    assess_disk_space,
     assess_settings,
     lookup_refused,
     report_duplicates,
@@ -47,6 +49,8 @@ from classify_batch.operations.check.findings import (
 )
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.run_resources import RunResources, make_api, refuse_missing_documents
+from classify_batch.rundir.cost import cost_of
+from classify_batch.rundir.disk_space import FreeSpace, free_disk_space
 from classify_batch.settings import SANDBOX, Settings, read_api_key
 from classify_batch.streams.closing import closing
 
@@ -69,6 +73,7 @@ class Report:
         files, duplicates: different file IDs in the input, and repeated ones; None where the input can't be read.
         size: of the plan; None where the input or the settings can't be read.
         looked_up: how many files were looked up in the project.
+        free: what is free where the run will be; None: nobody knows.
     """
 
     findings: tuple[Finding, ...]
@@ -76,6 +81,7 @@ class Report:
     duplicates: int | None
     size: PlanSize | None
     looked_up: int
+    free: FreeSpace | None = None
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -87,18 +93,22 @@ async def check_run(
     file_ids: SourceSpec,
     *,
     reading: Reading | None = None,
+    run_dir: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda _looked_up, _files: None,
 ) -> Report:
     """Checks everything that can go wrong with a run, before a credit is spent.
 
     Args:
         file_ids, reading: as for `run`.
+        run_dir: where the run will be: there has to be disk space. None: in the working directory.
         on_progress: called every five seconds with how many files were looked up, and of how many.
 
     Raises:
         StoreError: temporary files can't be written.
     """
-    return await run_in_own_task(partial(check_with_settings, settings, file_ids, reading or Reading(), on_progress))
+    free = free_disk_space(run_dir or Path())
+    check = partial(check_with_settings, settings, file_ids, reading or Reading(), free, on_progress)
+    return await run_in_own_task(check)
 
 
 async def check_input(
@@ -123,7 +133,11 @@ async def check_input(
 
 
 async def check_with_settings(
-    settings: Settings, file_ids: SourceSpec, reading: Reading, on_progress: Callable[[int, int], None]
+    settings: Settings,
+    file_ids: SourceSpec,
+    reading: Reading,
+    free: FreeSpace | None,
+    on_progress: Callable[[int, int], None],
 ) -> Report:
     """The check of a run whose settings can be read."""
     findings = [*assess_settings(settings)]
@@ -139,7 +153,9 @@ async def check_with_settings(
             findings.append(finding_from_error("api", error))
         reader = InputReader(settings, client, settings.plan.carry)
         findings += await find_in_input(reader, file_ids, reading, on_progress)
-        return make_report(findings, reader)
+        if reader.size is not None:
+            findings += assess_disk_space(reader.size, free)
+        return replace(make_report(findings, reader), free=free)
 
 
 async def find_in_input(
@@ -200,8 +216,9 @@ class InputReader:
         self._client = client
         self._carry = carry
         self._lookup = FileLookup(client) if client is not None else None
-        self._given = 0
+        self._given = self._id_bytes = self._row_bytes = 0
         self._odd = OddIds()
+        self._parse_jobs = ParseJobs()
         self._lookup_failure: Finding | None = None
         self.files: int | None = None
         self.duplicates: int | None = None
@@ -246,8 +263,10 @@ class InputReader:
                 async for chunk in chunks:
                     if self.files is None:
                         self._begin_lookups(unique.duplicates)
-                    self._odd.add_file_ids(first, chunk)
-                    await give.send((first, chunk))
+                    file_ids = self._parse_jobs.add_file_ids(first, chunk)
+                    self._odd.add_file_ids(first, file_ids)
+                    if file_ids:
+                        await give.send((first, file_ids))
                     first += len(chunk)
         self._collect_findings(unique.duplicates, unique.examples)
 
@@ -261,14 +280,25 @@ class InputReader:
     async def _count_ids(self, batches: AsyncIterator[list[str]]) -> AsyncIterator[list[str]]:
         async with closing(batches) as stream:
             async for batch in stream:
+                file_ids = ids_of(batch)
                 self._given += len(batch)
-                yield ids_of(batch)  # the carried values were read by now, and their errors reported
+                self._id_bytes += sum(map(len, file_ids))
+                if file_ids is not batch:
+                    self._row_bytes += sum(map(len, batch))
+                yield file_ids  # the carried values were read by now, and their errors reported
 
     def _begin_lookups(self, duplicates: int) -> None:
         """Sets what is known once all of the input was read: the size of the plan, and how long it takes."""
         self.files, self.duplicates = self._given - duplicates, duplicates
         if self._settings is not None:
-            self.size = estimate_size(self.files, duplicates, self._settings)
+            share = self.files / self._given if self._given else 0.0  # repeated IDs take no space
+            self.size = estimate_size(
+                self.files,
+                duplicates,
+                self._settings,
+                id_bytes=round(share * self._id_bytes),
+                carried_bytes=round(share * max(0, self._row_bytes - self._id_bytes)),
+            )
         if self._client is not None and self.size is not None:
             now_s = SystemClock().wall_s() + (self._client.clock_skew_s or 0.0)
             self.in_project = FilesInProject(now_s + CLOCK_S, self.size.least_s)
@@ -290,9 +320,12 @@ class InputReader:
     def _collect_findings(self, duplicates: int, examples: tuple[str, ...]) -> None:
         self.findings += report_duplicates(duplicates, examples)
         self.findings += self._odd.findings()
+        self.findings += self._parse_jobs.findings(None if self._settings is None else self._settings.api.capabilities)
         if self.in_project is not None:
             self.findings += self.in_project.findings()
         if self._lookup_failure is not None:
             self.findings.append(self._lookup_failure)
         if self.size is not None and self._settings is not None:
+            cost = cost_of(self.size.files, self._settings, parse_jobs=self._parse_jobs.count)
+            self.size = replace(self.size, cost=cost)
             self.findings += assess_cost(self.size, self._settings)

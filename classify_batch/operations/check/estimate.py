@@ -1,4 +1,4 @@
-"""Estimates a plan: its requests, the least time that it takes, and the most that it can cost."""
+"""Estimates a plan: its requests, the least time that it takes, the most that it can cost, and its disk space."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from classify_batch.rundir.cost import Cost, cost_of
+from classify_batch.rundir.disk_space import DiskSpace, estimate_disk_space
 from classify_batch.settings import Settings
 
 
@@ -29,10 +30,16 @@ class PlanSize:
     follows_from: str
     times_a_job: float
     cost: Cost
+    disk: DiskSpace
 
 
-def estimate_size(files: int, duplicates: int, settings: Settings) -> PlanSize:
-    """A v1 job takes a create and a results call; a v2 job only a create, since its answer comes with a poll."""
+def estimate_size(
+    files: int, duplicates: int, settings: Settings, *, id_bytes: int = 0, carried_bytes: int = 0
+) -> PlanSize:
+    """A v1 job takes a create and a results call; a v2 job only a create, since its answer comes with a poll.
+
+    `id_bytes`, `carried_bytes`: of all file IDs together, and of what they carry.
+    """
     limits, capabilities = settings.limits, settings.api.capabilities
     chunks = ceil(files / settings.files_per_job)
     requests = chunks if capabilities.answers_in_job else 2 * chunks
@@ -50,6 +57,7 @@ def estimate_size(files: int, duplicates: int, settings: Settings) -> PlanSize:
         follows_from=follows_from,
         times_a_job=chunks / limits.jobs_in_flight if limits.jobs_in_flight else 0.0,
         cost=cost_of(files, settings),
+        disk=estimate_disk_space(files, chunks, settings, id_bytes=id_bytes, carried_bytes=carried_bytes),
     )
 
 

@@ -9,6 +9,8 @@ from classify_batch.inputs.ids import shorten
 from classify_batch.operations.check.check_input import Report
 from classify_batch.operations.check.estimate import PlanSize
 from classify_batch.operations.check.findings import INPUT, Finding, Severity
+from classify_batch.rundir.cost import format_cost
+from classify_batch.rundir.disk_space import format_disk_space
 
 _VERDICTS = {
     ExitStatus.COMPLETE: "nothing stops a run",
@@ -24,6 +26,7 @@ def format_report(report: Report) -> Iterator[str]:
         yield f"files       {report.files:,}  ({report.duplicates:,} repeated IDs left out)"
     if report.size is not None:
         yield from format_size(report.size)
+        yield from format_disk_space(report.size.disk, report.size.files, report.free)
         yield f"looked up   {report.looked_up:,} of {report.size.files:,} files in the project"
     for finding in sorted(report.findings, key=lambda each: list(Severity).index(each.severity)):
         yield f"{finding.severity:<12}{finding.message}{format_examples(finding)}"
@@ -34,16 +37,12 @@ def format_report(report: Report) -> Iterator[str]:
 def format_size(size: PlanSize) -> Iterator[str]:
     """The size, time and cost of the plan, as lines."""
     each = "file" if size.files_per_job == 1 else "files"
-    rates = ", then ".join(f"{rate:g}" for rate in size.cost.credits_per_page)
     yield f"chunks      {size.chunks:,}  (of up to {size.files_per_job} {each})"
     yield f"requests    {size.requests:,}  at least; polls come on top"
     yield f"time        at least {format_duration(size.least_s)}  ({size.follows_from})"
     if size.times_a_job > 1:
         yield f"            and at least {size.times_a_job:,.4g} times as long as a job takes  (limits.jobs_in_flight)"
-    yield (
-        f"cost        at most {size.cost.credits:,.10g} credits, ${size.cost.dollars:,.2f}, {size.cost.pages:,} pages"
-        f"  ({size.cost.pages_per_file} pages a file, {rates} credits a page)"
-    )
+    yield from format_cost(size.cost)
 
 
 def format_examples(finding: Finding) -> str:
@@ -79,7 +78,15 @@ def summarize_report(report: Report) -> Mapping[str, object]:
         "least_s": None if size is None else round(size.least_s, 3),
         "cost": None
         if size is None
-        else {"pages": size.cost.pages, "credits": size.cost.credits, "dollars": round(size.cost.dollars, 6)},
+        else {
+            "pages": size.cost.pages,
+            "credits": size.cost.credits,
+            "dollars": round(size.cost.dollars, 6),
+            "parse_jobs": size.cost.parse_jobs,
+        },
+        "disk": None
+        if size is None
+        else {"bytes": size.disk.bytes, "free_bytes": None if report.free is None else report.free.bytes},
         "looked_up": report.looked_up,
         "findings": [
             {

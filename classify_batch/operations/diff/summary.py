@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import TypedDict
 
 from classify_batch.operations.diff.changes import CHANGES, Change, Confidence, Diff
 from classify_batch.protocol.sanitize import clean
+from classify_batch.rundir.identity import IDENTITY, differing_parts
 from classify_batch.rundir.manifest_json import counts_of
 from classify_batch.rundir.opened_run import RunOnDisk
+from classify_batch.rundir.run_json import identity_of_run
 
 PAIRS_SHOWN_MAX = 20
 _NAME_CHARACTERS = 29
-_DIFFERENCE_CHARACTERS = 68
+_LINE_CHARACTERS = 68
+"""Beside the twelve characters of the first column."""
+_DIFFERENCE_LINES_MAX = 6
 
-_IDENTITY = {
-    "api_version": "API version",
-    "base_url": "base URL",
-    "project_id": "project",
-    "mode": "mode",
-    "rules": "rules",
-    "parsing_configuration": "parsing configuration",
-}
-"""What the answers depend on besides the files: keys of `identity` in run.json, and their names for a person."""
+_SETTING_NAMES = {part.key: part.name for part in IDENTITY}
 
 _ROWS = {
     Change.UNCHANGED: "unchanged",
@@ -136,12 +133,11 @@ def summarize_run(run: RunOnDisk, run_dir: str) -> RunSummary:
 
 
 def identity_differences(found: Diff) -> dict[str, BeforeAfter]:
-    before: Mapping[str, object] = found.before.run.identity
-    after: Mapping[str, object] = found.after.run.identity
+    """Everything in which the runs' settings differ, by its key in run.json; the files themselves are compared."""
+    before, after = identity_of_run(found.before.run), identity_of_run(found.after.run)
     return {
-        name: {"before": before.get(name), "after": after.get(name)}
-        for name in _IDENTITY
-        if before.get(name) != after.get(name)
+        part.key: {"before": part.value_in(before), "after": part.value_in(after)}
+        for part in differing_parts(before, after)
     }
 
 
@@ -167,11 +163,22 @@ def format_run(title: str, run: RunSummary) -> Iterator[str]:
 def format_differences(differs: Mapping[str, BeforeAfter]) -> Iterator[str]:
     for name, values in differs.items():
         before, after = values["before"], values["after"]
-        if name == "rules":
-            change = format_rule_changes(before, after)
-        else:
-            change = f"{format_identity_value(before)} -> {format_identity_value(after)}"
-        yield f"differs     {clean(f'{_IDENTITY[name]}: {change}', _DIFFERENCE_CHARACTERS)}"
+        change = format_rule_changes(before, after) if name == "rules" else format_setting_change(before, after)
+        words = clean(f"{_SETTING_NAMES[name]}: {change}", _LINE_CHARACTERS * _DIFFERENCE_LINES_MAX)
+        # In several lines rather than cut: what a setting is now stands last.
+        lines = wrap(words, _LINE_CHARACTERS, break_on_hyphens=False, max_lines=_DIFFERENCE_LINES_MAX, placeholder=" …")
+        yield from (f"{'' if number else 'differs':<12}{line}" for number, line in enumerate(lines))
+
+
+def format_setting_change(before: object, after: object) -> str:
+    """What a setting was, and is; of a table, the values that differ."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return f"{format_identity_value(before)} -> {format_identity_value(after)}"
+    sides = ((key, before.get(key), after.get(key)) for key in {**before, **after})
+    changes = [
+        f"{key} {format_identity_value(was)} -> {format_identity_value(now)}" for key, was, now in sides if was != now
+    ]
+    return ", ".join(changes) or "written in another way"
 
 
 def format_rule_changes(before: object, after: object) -> str:

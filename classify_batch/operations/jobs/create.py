@@ -24,7 +24,9 @@ from classify_batch.errors import (
     WorldError,
 )
 from classify_batch.file_keys import file_keys
+from classify_batch.inputs.ids import shorten
 from classify_batch.inputs.open import InputOptions, SourceSpec, needs_project, open_source
+from classify_batch.inputs.parse_jobs import ONLY_V2, find_parse_jobs
 from classify_batch.inputs.reading import Reading
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.file_client import FileList
@@ -175,4 +177,7 @@ async def gather_file_ids(
                     )
     if not wanted:
         raise SourceError("no file was given", hint="give files by --file-id ID, or by --input SOURCE")
-    return list(wanted.values())
+    given = list(wanted.values())
+    if not settings.api.capabilities.takes_parse_jobs and (parse_jobs := find_parse_jobs(given)):
+        raise SourceError(f"{shorten(parse_jobs[0])} is a parse job, and v1 of the API takes files only", hint=ONLY_V2)
+    return given

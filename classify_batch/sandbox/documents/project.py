@@ -14,6 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from classify_batch.protocol.v1 import ResultBody
 from classify_batch.settings.job_spec import ParsingConfiguration, Rule
+from classify_batch.vocabulary import PARSE_JOB_PREFIX
 
 PROJECT_ID = "5a4db0c5-0000-4000-8000-000000000001"
 """The project of requests without `project_id`."""
@@ -63,6 +64,12 @@ class Project(Protocol):
         """The classifier for a config. May take seconds: not to be called on an event loop."""
 
     def close(self) -> None: ...
+
+
+def parsed_file(file_id: str) -> str:
+    """The file that an ID is about. The parse jobs of a sandbox have parsed one file each, and have its ID with `pjb-`
+    in front."""
+    return file_id.removeprefix(PARSE_JOB_PREFIX)
 
 
 def hash_to_fraction(*parts: object) -> float:

@@ -94,6 +94,9 @@ class Faults(BaseModel):
     credits: int | None = Field(default=None, ge=0)
     """Pages that may be classified (a file is one; MULTIMODAL counts twice); creates beyond are 402, reads go on."""
 
+    parse_jobs_billed: bool = False
+    """Classifying a parse job is billed like classifying a file, though the vendor says that it costs nothing."""
+
     rate_429: Probability = 0.0
     """Per request of any kind: 429."""
     create_503_before: Probability = 0.0

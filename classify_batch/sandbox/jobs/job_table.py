@@ -92,12 +92,15 @@ class JobTable:
         job = replace(job, config=config, rank=list_rank(job, self._options.list_order))
         self._jobs[job.job_id] = job
         heapq.heappush(self._finish_times, finish_time_or_never(job))
-        self.credits_spent += credits_paid_by_client(job)
+        self.credits_spent += self._credits_paid_by_client(job)
         if not job.deleted:
             insort(self._jobs_in_list_order(job), job, key=_by_rank)
             if job.transaction_id is not None:
                 self._transactions[job.project_id, job.transaction_id] = job.job_id
         return job
+
+    def _credits_paid_by_client(self, job: SandboxJob) -> int:
+        return 0 if job.by_other else job.credits_billed(parse_jobs=self._options.faults.parse_jobs_billed)
 
     def cancel_job(self, job: SandboxJob, now_s: float) -> SandboxJob:
         """Cancels a job that isn't finished. Gives the job as the table holds it then."""
@@ -108,7 +111,7 @@ class JobTable:
         # A cancelled job is finished now, so its later finish time must no longer count.
         self._finish_times.remove(finish_time_or_never(job))
         heapq.heapify(self._finish_times)
-        self.credits_spent += credits_paid_by_client(cancelled) - credits_paid_by_client(job)
+        self.credits_spent += self._credits_paid_by_client(cancelled) - self._credits_paid_by_client(job)
         return cancelled
 
     def delete_job(self, job: SandboxJob) -> None:
@@ -191,10 +194,6 @@ def count_billed(jobs: Iterable[SandboxJob]) -> Counter[str]:
     for (file_id, _), times in paid.items():
         times_paid[file_id] = max(times_paid[file_id], times)
     return times_paid
-
-
-def credits_paid_by_client(job: SandboxJob) -> int:
-    return 0 if job.by_other else job.credits
 
 
 def finish_time_or_never(job: SandboxJob) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from classify_batch.file_keys import is_parse_job
 from classify_batch.sandbox.documents.project import JobConfig, Version
 from classify_batch.sandbox.faults.job_endings import JobEnding
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
@@ -101,8 +102,20 @@ class SandboxJob:
 
     @property
     def credits(self) -> int:
-        """What it costs its creator: only files that it answers are billed."""
-        return credits_for_pages(sum(has_result for _, _, has_result in self.answered_files()), self.mode)
+        """What it costs its creator: only files that it answers are billed, and no parse jobs."""
+        return self.credits_billed(parse_jobs=False)
+
+    def credits_billed(self, *, parse_jobs: bool) -> int:
+        """What is billed. `parse_jobs`: whether these are billed like files."""
+        paid = (
+            parse_jobs or not is_parse_job(file_id) for _, file_id, has_result in self.answered_files() if has_result
+        )
+        return credits_for_pages(sum(paid), self.mode)
+
+    @property
+    def is_of_parse_job(self) -> bool:
+        """Whether it classifies a parse job of its creator, and no file."""
+        return any(map(is_parse_job, self.file_ids))
 
     def answered_files(self) -> Iterator[tuple[int, str, bool]]:
         """The files in its results, once finished: position, file ID, and whether `result` is not null."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from classify_batch.capabilities import CAPABILITIES
+from classify_batch.file_keys import is_parse_job
+from classify_batch.sandbox.documents.project import parsed_file
 from classify_batch.sandbox.faults.fault_options import Faults
 from classify_batch.sandbox.jobs.create_request import CreateRequest
 from classify_batch.sandbox.jobs.job_table import JobTable
@@ -36,11 +38,22 @@ def check_files(create_request: CreateRequest, project_id: str, faults: Faults, 
         message = "Value error, no such file in the project"
         raise make_422_refusal(*((file_location(create_request, index), message, "value_error") for index in foreign))
     # A 400 names one file, however many are wrong.
-    named = upload_store.first_unknown_file(file_ids, project_id) or (file_ids[foreign[0]] if foreign else None)
+    named = first_unknown_input(create_request, project_id, upload_store)
+    named = named or (file_ids[foreign[0]] if foreign else None)
     if named is not None:
         raise make_refusal(400, f"File ID {named} is not in Project ID {project_id}")
     if any(True for _ in faults.indexes_with_fault("rejected_vaguely", file_ids)):
         raise make_refusal(400, "Some of the files can't be classified")
+
+
+def first_unknown_input(create_request: CreateRequest, project_id: str, upload_store: UploadStore) -> str | None:
+    """The first ID that the version doesn't take or the project doesn't have: of a file, and on v2 of a parse job."""
+    file_ids = create_request.file_ids
+    if not CAPABILITIES[create_request.config.version].takes_parse_jobs:
+        parse_jobs = filter(is_parse_job, file_ids)
+        return next(parse_jobs, None) or upload_store.first_unknown_file(file_ids, project_id)
+    unknown = upload_store.first_unknown_file([*map(parsed_file, file_ids)], project_id)
+    return next((each for each in file_ids if parsed_file(each) == unknown), None)
 
 
 def file_location(create_request: CreateRequest, index: int) -> tuple[str | int, ...]:
@@ -52,6 +65,7 @@ def file_location(create_request: CreateRequest, index: int) -> tuple[str | int,
 def check_credits(create_request: CreateRequest, faults: Faults, job_table: JobTable) -> None:
     if faults.credits is None:
         return
-    credits_needed = credits_for_pages(len(set(create_request.file_ids)), create_request.mode)
+    billed = [each for each in set(create_request.file_ids) if faults.parse_jobs_billed or not is_parse_job(each)]
+    credits_needed = credits_for_pages(len(billed), create_request.mode)
     if job_table.credits_spent + credits_needed > faults.credits:
         raise make_refusal(402, NO_CREDIT_WORDS)

@@ -21,6 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from classify_batch.protocol import v1, v2
 from classify_batch.protocol.file_bodies import FILES_PATH
+from classify_batch.protocol.parse_jobs import PARSE_JOBS_PATH
 from classify_batch.sandbox.documents.project import Project
 from classify_batch.sandbox.faults.request_faults import (
     Call,
@@ -103,6 +104,7 @@ class App:
                 *self._make_routes_v2(JobHandlersV2(options, job_table, upload_store, ledger, self._create_faults)),
                 self._make_route("GET", FILES_PATH, "files", upload_store.list_files),
                 self._make_route("POST", FILES_PATH, "files", upload_store.upload_file),
+                self._make_route("GET", f"{PARSE_JOBS_PATH}/{{job_id}}", "files", upload_store.get_parse_job),
                 Route("/sandbox/stats", self._respond_with_stats, methods=["GET"]),
             ],
             redirect_slashes=False,

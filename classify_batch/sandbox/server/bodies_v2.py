@@ -15,7 +15,7 @@ from classify_batch.protocol.v2 import (
     UsageBody,
     format_target_pages,
 )
-from classify_batch.sandbox.documents.project import Classifier, JobConfig
+from classify_batch.sandbox.documents.project import Classifier, JobConfig, parsed_file
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server.bodies_v1 import (
@@ -56,13 +56,14 @@ def job_json(
     finished = job.is_finished(now_s)
     shown = job.shown_status(now_s) if not finished and "unknown_status" in job.ending.oddities else None
     status = shown or status_word_of(job, now_s)
-    expanded = f',"usage":{to_json(usage_body(job, now_s))}' if usage else ""
+    expanded = f',"usage":{to_json(usage_body(job, now_s, options))}' if usage else ""
     created_at, updated_at = shown_job_times(job, now_s)
     file_id = shown_file_id(job.file_ids[0], options)
     mode = None if options.silent_mode else job.mode
     return (
         f'{{"id":"{job.job_id}","configuration":{configuration_json(job.config, mode)},"configuration_id":null,'
-        f'"document_input_type":"file_id","file_input":{to_json(file_id)},"parse_job_id":null,'
+        f'"document_input_type":"{"parse_job_id" if job.is_of_parse_job else "file_id"}",'
+        f'"file_input":{to_json(file_id)},"parse_job_id":{to_json(file_id if job.is_of_parse_job else None)},'
         f'"project_id":{to_json(job.project_id)},"status":"{status}","user_id":"{USER_ID}",'
         f'{created_at_json(created_at, options)}"updated_at":"{updated_at}",'
         f'"error_message":{error_message_json(job, now_s)},"result":{to_json(answer_of_job(job, classifier))},'
@@ -97,12 +98,15 @@ def configuration_json(config: JobConfig, mode: str | None) -> str:
 def answer_of_job(job: SandboxJob, classifier: Classifier | None) -> ResultBody | None:
     if classifier is None:
         return None
-    return next((classifier(file_id) for _, file_id, has_result in job.answered_files() if has_result), None)
+    return next(
+        (classifier(parsed_file(file_id)) for _, file_id, has_result in job.answered_files() if has_result), None
+    )
 
 
-def usage_body(job: SandboxJob, now_s: float) -> UsageBody:
+def usage_body(job: SandboxJob, now_s: float, options: Options) -> UsageBody:
     """What was billed: nothing while a job shows ERROR, though it is answered later."""
     billed = None
     if job.is_finished(now_s):
-        billed = float(job.credits) if job.is_answered(now_s) else 0.0
-    return {"credits": billed, "parse_credits": billed}
+        paid = job.credits_billed(parse_jobs=options.faults.parse_jobs_billed)
+        billed = float(paid) if job.is_answered(now_s) else 0.0
+    return {"credits": billed, "parse_credits": None if job.is_of_parse_job else billed}

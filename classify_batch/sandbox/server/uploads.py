@@ -17,10 +17,19 @@ from uuid import uuid4
 
 from starlette.requests import Request
 
+from classify_batch.file_keys import is_parse_job
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, FileBody
+from classify_batch.protocol.parse_jobs import ParsedBody, ParseJobBody
 from classify_batch.protocol.requests import UPLOAD_PURPOSES
 from classify_batch.protocol.v1 import ResultBody
-from classify_batch.sandbox.documents.project import Classifier, FileEntry, JobConfig, OpenProject, Project
+from classify_batch.sandbox.documents.project import (
+    Classifier,
+    FileEntry,
+    JobConfig,
+    OpenProject,
+    Project,
+    parsed_file,
+)
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
 from classify_batch.sandbox.server.request_checks import (
@@ -29,7 +38,7 @@ from classify_batch.sandbox.server.request_checks import (
     read_page_size,
     read_project_id,
 )
-from classify_batch.sandbox.server.responses import RequestError, make_422_refusal
+from classify_batch.sandbox.server.responses import RequestError, make_422_refusal, make_refusal
 from classify_batch.sandbox.server.upload_form import UploadForm
 
 UPLOADS_SUFFIX = ".files"
@@ -169,6 +178,15 @@ class UploadStore:
         )
         self._keep_upload(upload)
         return bodies.to_json(upload.to_body(self._expires_at_s))
+
+    async def get_parse_job(self, request: Request, now_s: float) -> str:  # noqa: ARG002
+        """A parse job: every file that the project has was parsed by one, which is called by the file's ID."""
+        job_id, project_id = str(request.path_params["job_id"]), self._project_id(request)
+        if not is_parse_job(job_id) or self.first_unknown_file([parsed_file(job_id)], project_id) is not None:
+            raise make_refusal(404, "Parse job not found")
+        job: ParseJobBody = {"id": job_id, "project_id": project_id, "status": "COMPLETED", "error_message": None}
+        body: ParsedBody = {"job": job}
+        return bodies.to_json(body)
 
     def _select_held_files(self, file_ids: Iterable[str], project_id: str) -> Sequence[FileEntry]:
         """The files of these IDs that a create would accept, whether the list shows them or not."""

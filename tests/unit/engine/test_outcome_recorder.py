@@ -271,7 +271,7 @@ def test_a_second_look_begins_with_no_bad_jobs() -> None:
         ({}, {}),  # the most was counted when it went out, and stays
         ({"free": True}, {"credits": -15}),
         ({"billed": 4.0}, {"credits": -11, "billed": 4}),
-        ({"billed": 0.0}, {"credits": -15}),
+        ({"billed": 0.0}, {"credits": -15, "billed": 0}),
         ({"billed": 0.5, "free": True}, {"credits": -14.5, "billed": 0.5}),
     ],
 )

@@ -23,11 +23,13 @@ from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submittin
 from classify_batch.model import Answer, Attempt, AttemptKey, Failure, Part, Segment, to_ranges
 from classify_batch.operations.diff.changes import CHANGES, Change, Diff, compare_runs
 from classify_batch.operations.diff.summary import DiffSummary, format_diff, summarize_diff
+from classify_batch.rundir.identity import differing_parts
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.journal.line import seal
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_lines import encode_line, encode_results, failure_lines, result_line
 from classify_batch.rundir.plan import plan_line
+from classify_batch.rundir.run_json import identity_of_run, parse_run_file
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Limits
@@ -543,22 +545,51 @@ def test_after_a_power_cut_what_is_committed_is_compared() -> None:
         ("rules", [{"type": "invoice", "description": "has a sum"}], "rules: - memo, new description of invoice"),
         ("rules", [*IDENTITY["rules"], {"type": "plan", "description": "is one"}], "rules: + plan"),  # type: ignore[misc]
         ("rules", IDENTITY["rules"][::-1], "rules: another order"),  # type: ignore[index]
+        ("organization_id", "o-1", "organization: none -> o-1"),
+        ("escalation", {"unmatched": True}, 'second look: none -> {"unmatched": true}'),
+        ("triage", {"accept_above": 0.9, "by_type": {}}, 'triage: none -> {"accept_above": 0.9, "by_type": {}}'),
+        ("carry", ["name", "path"], 'carried columns: none -> ["name", "path"]'),
     ],
 )
 def test_differing_settings_are_named_in_one_line(name: str, value: object, words: str) -> None:
     """Another rule, mode or version doesn't stop the comparison, and is named in one line."""
     summed = told(files_of(SOUND), files_of(SOUND, {**IDENTITY, name: value}))
-    assert summed["differs"] == {name: {"before": IDENTITY[name], "after": value}}
+    assert summed["differs"] == {name: {"before": IDENTITY.get(name), "after": value}}
     assert summed["unchanged"] == 5
     said = [line for line in format_diff(summed) if line.startswith("differs ")]
     assert len(said) == 1
     assert words in said[0]
 
 
-@pytest.mark.parametrize("name", ["ids_sha256", "organization_id"])
-def test_another_set_of_files_is_not_a_difference_of_settings(name: str) -> None:
-    """The hash of the file IDs in run.json differs from run to run, and is not named; nor is whose they are."""
-    sides = [files_of({"a": invoice()}, {**IDENTITY, name: value}) for value in "ab"]
+def test_of_settings_in_tables_the_changed_values_are_shown() -> None:
+    """Of a second look that has other values than before, these are shown, and nothing is cut off."""
+    weak = {"below_confidence": 0.8, "unmatched": False, "mode": "MULTIMODAL"}
+    sides = [{**IDENTITY, "escalation": weak}, {**IDENTITY, "escalation": {**weak, "below_confidence": 0.7}}]
+    lines = format_diff(told(*(files_of(SOUND, identity) for identity in sides)))
+    assert [line for line in lines if "second look" in line] == ["differs     second look: below_confidence 0.8 -> 0.7"]
+
+
+def test_a_long_difference_takes_several_lines() -> None:
+    """What a setting is now is shown also where it was long before."""
+    before = {**IDENTITY, "carry": [f"column_{number}" for number in range(9)]}
+    lines = format_diff(told(files_of(SOUND, before), files_of(SOUND, {**IDENTITY, "carry": ["only_this"]})))
+    start = next(number for number, line in enumerate(lines) if line.startswith("differs "))
+    assert '-> ["only_this"]' in " ".join(" ".join(lines[start : start + 3]).split())
+    assert [line for line in lines if len(line) > 80] == []
+
+
+def test_an_organization_that_an_older_version_kept_elsewhere_is_no_difference() -> None:
+    """Version 0.2 kept the organization among the settings only: it is the same one."""
+    now, then = (json.loads(files_of(SOUND)["run.json"]) for _ in range(2))
+    now["identity"]["organization_id"] = "o-1"
+    then["settings"] = {"api": {"organization_id": "o-1"}}
+    runs = [parse_run_file(json.dumps(each).encode(), "run.json") for each in (now, then)]
+    assert differing_parts(*map(identity_of_run, runs)) == []
+
+
+def test_another_set_of_files_is_not_a_difference_of_settings() -> None:
+    """The hash of the file IDs in run.json differs from run to run, and is not named."""
+    sides = [files_of({"a": invoice()}, {**IDENTITY, "ids_sha256": value}) for value in "ab"]
     summed = told(*sides)
     assert summed["differs"] == {}
     assert "waiting" not in "".join(format_diff(summed))

@@ -36,9 +36,7 @@ from classify_batch.operations.reuse.outcome_answers import (
     parse_outcome_answers,
 )
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
-from classify_batch.operations.reuse.run_differences import find_differences
 from classify_batch.operations.verify import Verification, verify_store
-from classify_batch.run_records import RunIdentity, StoredParsing
 from classify_batch.rundir.journal.totals import Totals, read_totals
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.opened_run import RunOnDisk, mend, read_run
@@ -413,61 +411,7 @@ def test_rename_changes_the_file_id_of_a_line_only() -> None:
         assert json.loads(rename_file_in_line(line, 'B "c"')) == {**json.loads(line), "file_id": 'B "c"'}
 
 
-# --- Which runs fit -----------------------------------------------------------------------------------------------
-
-RULES = [{"type": "invoice", "description": "has a total"}, {"type": "memo", "description": "is short"}]
-IDENTITY: RunIdentity = {
-    "api_version": "v1",
-    "base_url": "https://a",
-    "project_id": "p",
-    "mode": "FAST",
-    "rules": RULES,
-}
-
-
-@pytest.mark.parametrize(
-    ("theirs", "differing"),
-    [
-        ({}, []),
-        ({"api_version": "v2", "project_id": "another", "ids_sha256": "x"}, []),
-        ({"organization_id": "another"}, []),
-        ({"rules": RULES[::-1]}, []),
-        ({"parsing_configuration": {}}, []),
-        ({"parsing_configuration": {"max_pages": 5, "target_pages": [], "lang": None}}, []),
-        ({"escalation": None, "carry": []}, []),
-        ({"rules": RULES[:1]}, ["rules"]),
-        ({"rules": [RULES[0], {"type": "memo", "description": "is long"}]}, ["rules"]),
-        ({"mode": "MULTIMODAL", "base_url": "https://b"}, ["mode", "base URL"]),
-        ({"parsing_configuration": {"max_pages": 6}}, ["parsing configuration"]),
-        ({"parsing_configuration": {"lang": "en"}}, ["parsing configuration"]),
-        ({"parsing_configuration": {"target_pages": [0]}}, ["parsing configuration"]),
-        ({"escalation": {"unmatched": True}}, ["second look"]),
-        ({"carry": ["name"]}, []),
-    ],
-)
-def test_runs_that_ask_the_same_fit_each_other(theirs: RunIdentity, differing: list[str]) -> None:
-    """What decides the answers must be the same, however it is spelled; how the API is reached need not."""
-    assert find_differences(IDENTITY, {**IDENTITY, **theirs}) == differing
-    assert find_differences({**IDENTITY, **theirs}, IDENTITY) == differing
-
-
-def test_the_order_of_target_pages_does_not_matter() -> None:
-    """Pages are a set."""
-    ours: RunIdentity = {"parsing_configuration": {"target_pages": [2, 0]}}
-    theirs: RunIdentity = {"parsing_configuration": {"target_pages": [0, 2, 2]}}
-    assert find_differences(ours, theirs) == []
-
-
-def test_an_unset_max_pages_with_many_target_pages_fits_on_v2_only() -> None:
-    """Where `max_pages` is unset, v2 is asked to read all that are named; what v1 reads of them, nobody says."""
-
-    def told(version: str, parsing: StoredParsing) -> RunIdentity:
-        return {**IDENTITY, "api_version": version, "parsing_configuration": {"target_pages": [*range(7)], **parsing}}
-
-    v1, v2, five, seven = told("v1", {}), told("v2", {}), told("v1", {"max_pages": 5}), told("v1", {"max_pages": 7})
-    assert find_differences(v1, v1) == find_differences(v2, v2) == find_differences(v2, seven) == []
-    for ours, theirs in ((v1, v2), (v1, five), (v1, seven), (v2, five), (five, seven)):
-        assert find_differences(ours, theirs) == ["parsing configuration"]
+# --- Which runs are found ------------------------------------------------------------------------------------------
 
 
 def test_earlier_runs_are_found_once_each_newest_first(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from classify_batch.engine.planner import chunked
 from classify_batch.errors import DamagedError, SourceError
 from classify_batch.rundir import plan
-from classify_batch.rundir.plan import PlanReader, hash_ids, write_plan
+from classify_batch.rundir.plan import PlanReader, count_planned_parse_jobs, hash_ids, write_plan
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import PLAN_JSONL
@@ -218,3 +218,23 @@ async def test_a_missing_or_torn_plan_is_damage_without_a_hash_too() -> None:
         await PlanReader(MemoryStore()).scan()
     with pytest.raises(DamagedError, match="line 2 has no end"):
         await PlanReader(MemoryStore({PLAN_JSONL: LINES[0] + LINES[1][:-1]})).scan()
+
+
+# --- Parse jobs -------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(
+    file_ids=st.lists(st.sampled_from(["file", "pjb-1", "pjb-", "x-pjb-2", 'a"pjb-'])),
+    reused=st.integers(0, 5),
+    block_bytes=st.integers(1, 200),
+)
+async def test_planned_parse_jobs_are_those_that_are_sent(file_ids: list[str], reused: int, block_bytes: int) -> None:
+    """Chunks of one file each that begin with the prefix, behind those that are reused, wherever a block ends. What is
+    carried doesn't count."""
+    rows = [f'{file_id}\t{{"file_ids":["pjb-9"]}}' for file_id in file_ids]
+    store = Cut()
+    store.block_bytes = block_bytes
+    await write_plan(store, as_source([[row] for row in rows]))
+    expected = sum(file_id.startswith("pjb-") for file_id in file_ids[reused:])
+    assert await count_planned_parse_jobs(store, reused) == expected

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -171,27 +174,86 @@ async def test_the_file_is_durable_before_its_name_and_the_name_before_the_retur
     assert seen == [(False, False), (True, True)]
 
 
-def test_exclusive_names_without_hard_links(tmp_path: Path) -> None:
-    """Where the filesystem has no hard links a taken name, or one being taken, is refused all the same."""
+NO_HARD_LINKS = [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV, 524]
+
+
+def giver(number: int) -> Callable[[Path, Path], None]:
+    """Gives no hard link, for this reason."""
 
     def no_links(old: Path, new: Path) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
+        raise OSError(number, os.strerror(number))
 
-    def temporary() -> Path:
-        path = tmp_path / "temporary"
-        path.write_bytes(b"data")
-        return path
+    return no_links
 
-    name, claim = tmp_path / "epoch.1", tmp_path / ".epoch.1.claim.tmp"
-    claim.touch()
+
+@pytest.mark.parametrize("number", NO_HARD_LINKS)
+def test_exclusive_names_without_hard_links(tmp_path: Path, number: int) -> None:
+    """Where the filesystem has no hard links a taken name, or one being taken, is refused all the same."""
+    name, claim, temporary = tmp_path / "epoch.1", tmp_path / ".epoch.1.claim.tmp", tmp_path / "temporary"
+    temporary.write_bytes(b"data")
+    with claim.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(FileExistsError):
+            give_new_name(temporary, name, link=giver(number))
+    give_new_name(temporary, name, link=giver(number))
+    temporary.write_bytes(b"other data")
     with pytest.raises(FileExistsError):
-        give_new_name(temporary(), name, link=no_links)
-    claim.unlink()
-    give_new_name(temporary(), name, link=no_links)
-    with pytest.raises(FileExistsError):
-        give_new_name(temporary(), name, link=no_links)
+        give_new_name(temporary, name, link=giver(number))
     assert name.read_bytes() == b"data"
     assert not claim.exists()
+    name.unlink()
+    name.symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        give_new_name(temporary, name, link=giver(number))
+
+
+def test_a_killed_claim_blocks_nobody(tmp_path: Path) -> None:
+    """A process that was killed while it gave a name left its claim: the next one gives the name all the same."""
+    name, claim, temporary = tmp_path / "tune.json", tmp_path / ".tune.json.claim.tmp", tmp_path / "temporary"
+    claim.touch()
+    temporary.write_bytes(b"data")
+    give_new_name(temporary, name, link=giver(errno.EPERM))
+    assert name.read_bytes() == b"data"
+    assert not claim.exists()
+
+
+def test_one_of_many_gets_a_name_without_hard_links(tmp_path: Path) -> None:
+    """Of many that race for a name, one gets it, and the bytes under it are that one's."""
+
+    def compete(number: int) -> int:
+        temporary = tmp_path / f"temporary{number}"
+        temporary.write_bytes(b"%d" % number)
+        with suppress(FileExistsError):
+            give_new_name(temporary, tmp_path / f"name{number // 8}", link=giver(errno.EPERM))
+            return number
+        return -1
+
+    with ThreadPoolExecutor(8) as threads:
+        winners = [number for number in threads.map(compete, range(400)) if number >= 0]
+    assert [number // 8 for number in winners] == list(range(50))
+    assert [int((tmp_path / f"name{number // 8}").read_bytes()) for number in winners] == winners
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, 524])
+async def test_a_directory_that_can_not_be_synced_is_used(tmp_path: Path, number: int) -> None:
+    """Some network file systems sync files but no directories; a full disk is an error all the same."""
+
+    def files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+
+    async with DiskStore(tmp_path / "new" / "run", fsync=files_only) as store:
+        await store.prepare()
+        await store.replace("run.json", blocks(b"{}"))
+        store.append(Log.JOURNAL, b"fact\n")
+        await store.commit()
+
+    def full(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(StoreError, match="No space left"):
+        await DiskStore(tmp_path, fsync=full).replace("run.json", blocks(b"{}"))
 
 
 async def test_names_are_plain(tmp_path: Path) -> None:

@@ -131,16 +131,23 @@ async def test_a_holder_that_has_not_spoken_yet(tmp_path: Path) -> None:
                 pass
 
 
-async def test_a_filesystem_without_flock_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel has no flock the run is refused, and not locked by a mere file instead."""
+@pytest.mark.parametrize(
+    "number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EBADF, errno.EINVAL, 524], ids=errno.errorcode.get
+)
+async def test_a_filesystem_without_flock_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Where the file system has no flock, whatever it says, the run is refused and the hint is about file systems; the
+    run is not locked by a mere file instead."""
 
     def missing(descriptor: int, operation: int) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", missing)
-    with pytest.raises(RunDirectoryError, match="no flock"):
+    with pytest.raises(RunDirectoryError, match="no flock") as caught:
         async with hold(tmp_path):
             pass
+    assert "mounted with locks" in caught.value.hint
 
 
 async def test_a_missing_directory_is_not_created(tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""`tune` and the file by which it speaks: each takes its own answer, and removes its own file only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anyio
+import pytest
+
+from classify_batch.errors import WorldError
+from classify_batch.operations.tune import tune
+from classify_batch.rundir.tune_json import encode_limits, holds_limits, remove_limits
+from classify_batch.settings.limit_changes import Tuning
+from classify_batch.store.disk import DiskStore
+from classify_batch.store.lock import hold
+from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import TUNE_JSON
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
+
+FASTER = Tuning(jobs_in_flight=50)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    (tmp_path / "run.json").write_text("{}")
+    return tmp_path
+
+
+async def until_there(path: Path) -> bytes:
+    """The bytes of a file, once it is there."""
+    while not path.exists():
+        await anyio.sleep(0.001)
+    return path.read_bytes()
+
+
+def test_each_file_is_its_own_and_says_what_it_says() -> None:
+    """Two that change the same limits differ in blanks, which readers of JSON pass over."""
+    first, second = encode_limits(FASTER.changes()), encode_limits(FASTER.changes())
+    assert first != second
+    assert json.loads(first) == json.loads(second) == {"jobs_in_flight": 50}
+    assert Tuning.model_validate_json(first) == Tuning.model_validate_json(second) == FASTER
+
+
+async def test_another_file_in_the_place_of_ours_stays() -> None:
+    """What is removed is the file that was read, and no other one that says the same."""
+    ours, theirs = encode_limits(FASTER.changes()), encode_limits(FASTER.changes())
+    store = MemoryStore({TUNE_JSON: theirs})
+    await remove_limits(store, ours)
+    assert await store.read(TUNE_JSON) == theirs
+    assert not await holds_limits(store, ours)
+    await remove_limits(store, theirs)
+    await remove_limits(store, theirs)
+    assert await store.size(TUNE_JSON) is None
+
+
+async def test_tune_takes_the_next_ones_file_for_its_answer(run_dir: Path) -> None:
+    """The process took our limits, and another `tune` put the same ones there at once: we are done, and its file
+    stays. It was waited for, and removed in the end."""
+    async with hold(run_dir), anyio.create_task_group() as tasks:
+        done = anyio.Event()
+
+        async def ours() -> None:
+            await tune(run_dir, FASTER, timeout_s=20)
+            done.set()
+
+        tasks.start_soon(ours)
+        await until_there(run_dir / TUNE_JSON)
+        theirs = encode_limits(FASTER.changes())
+        async with DiskStore(run_dir) as store:
+            # As if both happened between two looks of ours: one step, so that no look falls between them.
+            (run_dir / "next").write_bytes(theirs)
+            (run_dir / "next").replace(run_dir / TUNE_JSON)
+            with anyio.fail_after(5):
+                await done.wait()
+            assert await store.read(TUNE_JSON) == theirs
+
+
+async def test_a_tune_without_an_answer_removes_its_file(run_dir: Path) -> None:
+    """Nobody takes the limits up: an error, and they are not applied later."""
+    async with hold(run_dir):
+        with pytest.raises(WorldError, match="did not answer"):
+            await tune(run_dir, FASTER, timeout_s=0.2)
+    assert not (run_dir / TUNE_JSON).exists()
+
+
+async def test_a_second_tune_waits_for_the_first(run_dir: Path) -> None:
+    """Its limits come in the place of the first one's once these are applied; without that it ends with an error, and
+    the first one's file stays."""
+    theirs = encode_limits({"paused": True})
+    (run_dir / TUNE_JSON).write_bytes(theirs)
+    async with hold(run_dir):
+        with pytest.raises(WorldError, match="another `tune` is waiting"):
+            await tune(run_dir, FASTER, timeout_s=0.2)
+        assert (run_dir / TUNE_JSON).read_bytes() == theirs
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tune, run_dir, FASTER)
+            await anyio.sleep(0.1)
+            (run_dir / TUNE_JSON).unlink()
+            await until_there(run_dir / TUNE_JSON)
+            (run_dir / TUNE_JSON).unlink()
+
+
+async def test_a_process_that_starts_is_not_taken_for_an_answer(run_dir: Path) -> None:
+    """The process ended, and the next one removed the file, as each start does: nobody took the limits up."""
+    async with anyio.create_task_group() as tasks:
+        async with hold(run_dir):
+            failed = anyio.Event()
+
+            async def ask() -> None:
+                with pytest.raises(WorldError, match="has ended, perhaps before it took the limits up"):
+                    await tune(run_dir, FASTER)
+                failed.set()
+
+            tasks.start_soon(ask)
+            await until_there(run_dir / TUNE_JSON)
+        (run_dir / TUNE_JSON).unlink()
+        with anyio.fail_after(5):
+            await failed.wait()
