@@ -15,6 +15,8 @@ PLAN_JSONL = "plan.jsonl"
 MANIFEST_JSON = "manifest.json"
 TUNE_JSON = "tune.json"
 """`tune` writes new limits into this file; the running process applies them and removes it."""
+CANCEL_JSON = "cancel.json"
+"""`cancel` puts this file there; the running process journals that the run is cancelled, and removes it."""
 
 
 class Log(StrEnum):
@@ -65,6 +67,15 @@ class RunState(StrEnum):
     RUNNING = "running"
     INCOMPLETE = "incomplete"
     COMPLETE = "complete"
+
+
+class CancelState(StrEnum):
+    """How far the cancelling of a run is, until the run goes on."""
+
+    ASKED = "asked"
+    """No more jobs are created. Whether the last process reached the end of it isn't written down."""
+    DONE = "done"
+    """What could be cancelled was. The next start goes on with the run."""
 
 
 # --- The journal ----------------------------------------------------------------------------------------------------

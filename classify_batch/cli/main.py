@@ -22,6 +22,7 @@ COMMANDS = (
     "check",
     "status",
     "tune",
+    "cancel",
     "verify",
     "export",
     "diff",
