@@ -196,7 +196,7 @@ class Case:
     async def _look(self, status: int | None, said: str, order: dict[str, Any] | None) -> None:
         """What must hold after every process: a status that was promised, and a sound directory."""
         self.score.kills += status == -signal.SIGKILL
-        self.score.stops += status in (75, -signal.SIGTERM)
+        self.score.stops += status in (75, 77, -signal.SIGTERM)
         promised = {None, -signal.SIGKILL, 0, 75} | ({1} if self.shape.fails else set())
         promised |= {77} if self.shape.cancelled else set()
         if status not in promised and not (status == -signal.SIGTERM and not self.run_dir.exists()):
