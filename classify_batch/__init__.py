@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from classify_batch.errors import ExitStatus as ExitStatus
     from classify_batch.errors import UsageError as UsageError
     from classify_batch.errors import WorldError as WorldError
+    from classify_batch.operations.cancel import acancel as acancel
+    from classify_batch.operations.cancel import cancel as cancel
     from classify_batch.operations.result import RunResult as RunResult
     from classify_batch.operations.run import arun as arun
     from classify_batch.operations.run import run as run
@@ -33,7 +35,9 @@ _HOMES = {
     "Settings": "settings",
     "UsageError": "errors",
     "WorldError": "errors",
+    "acancel": "operations.cancel",
     "arun": "operations.run",
+    "cancel": "operations.cancel",
     "run": "operations.run",
 }
 
@@ -46,7 +50,9 @@ __all__ = [
     "Settings",
     "UsageError",
     "WorldError",
+    "acancel",
     "arun",
+    "cancel",
     "run",
 ]
 

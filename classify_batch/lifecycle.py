@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypedDict, Unpack
+from typing import NotRequired, TypedDict, Unpack
 
 from classify_batch.errors import InternalError
 from classify_batch.model import AttemptKey, Part, Segment, to_ranges
@@ -146,18 +146,21 @@ class Opened(TypedDict, total=False):
 
 
 class Closed(TypedDict, total=False):
-    """A process ended in an orderly way. `requests`: that it sent."""
+    """A process ended in an orderly way. `requests`: that it sent; `cancelled`: whether it had cancelled the run."""
 
     state: str
     reason: str | None
     exit_status: int
     requests: int
+    cancelled: bool
 
 
 class Tuned(TypedDict):
-    """Limits changed while a process was running."""
+    """Limits changed while a process was running. `cancel`: the run was cancelled; versions that don't know it find no
+    limit changed, and go on with the run as this one does after a cancel."""
 
     limits: Mapping[str, object]
+    cancel: NotRequired[bool]
 
 
 class WrittenPart(TypedDict, total=False):

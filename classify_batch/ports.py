@@ -70,6 +70,10 @@ class Api(Protocol):
         to do is left out. An API that can't filter may show none of them on a page, and jobs made before
         `created_from_s` (by the server's own clock), too."""
 
+    async def cancel(self, job_id: str) -> JobView:
+        """Stops a job that isn't finished, where the version can; gives it as it is then. REFUSED: it has ended, or
+        can't be stopped now. May be repeated: a second call changes nothing."""
+
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         """A finished job's answers, all pages of them; no page is read once all files of `asked` have an answer."""
 
@@ -254,6 +258,9 @@ class Journal(OutcomeSink, Protocol):
 
     def others_suspect(self, key: AttemptKey) -> bool:
         """Whether a bad job that an open attempt's file shared may have been another file's doing."""
+
+    def was_cancelled(self, key: AttemptKey) -> bool:
+        """Whether an open attempt was open when the run was cancelled."""
 
     def holder_of(self, job_id: str) -> AttemptKey | None:
         """The open attempt that has this job."""

@@ -18,6 +18,8 @@ TUNE_JSON = "tune.json"
 SANDBOX_FOLDER = "sandbox"
 SANDBOX_LEDGER = f"{SANDBOX_FOLDER}/jobs.jsonl"
 """Where the embedded sandbox keeps its jobs."""
+CANCEL_JSON = "cancel.json"
+"""`cancel` puts this file there; the running process journals that the run is cancelled, and removes it."""
 
 
 class Log(StrEnum):
@@ -68,6 +70,15 @@ class RunState(StrEnum):
     RUNNING = "running"
     INCOMPLETE = "incomplete"
     COMPLETE = "complete"
+
+
+class CancelState(StrEnum):
+    """How far the cancelling of a run is, until the run goes on."""
+
+    ASKED = "asked"
+    """No more jobs are created. Whether the last process reached the end of it isn't written down."""
+    DONE = "done"
+    """What could be cancelled was. The next start goes on with the run."""
 
 
 # --- The journal ----------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ COMMANDS = (
     "init",
     "status",
     "tune",
+    "cancel",
     "verify",
     "export",
     "diff",

@@ -31,7 +31,7 @@ _SETTINGS: tuple[tuple[str, str, type[int] | type[float] | type[str], str], ...]
     ("limits", "job_timeout_s", float, "seconds that a job may take"),
     ("limits", "settle_s", float, "seconds until an accepted job appears in the list"),
     ("limits", "patience_s", float, "seconds without any answer of the API after which the run stops for now"),
-    ("limits", "drain_s", float, "seconds that the run still collects after a deadline"),
+    ("limits", "drain_s", float, "seconds that the run still collects after a deadline or a cancel"),
     ("limits", "max_credits", float, "credits that the run may cost at most; exits with 77 where they don't suffice"),
     ("limits", "stop_at_failure_percentage", float, "failed files, in percent, at which no more jobs are created"),
     ("limits", "tolerated_failure_percentage", float, "failed files, in percent, that still exit with 0"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import Reading
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request
-from classify_batch.operations.run_request import RunRequest
+from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.settings import Settings
 from classify_batch.store import place_of
 from classify_batch.vocabulary import RunState
@@ -61,22 +61,26 @@ def run_to_end(
         max_runtime_s=max_runtime,
         submit_only=submit_only,
     )
-    try:
-        with printing_warnings(), showing_progress() as show_progress:
-            result = anyio.run(partial(run_request_until_signal, replace(request, on_progress=show_progress)))
-    finally:
-        signals.on_first_signal(lambda _name: None)  # the run has ended: a signal must not cut its summary off
+
+    async def carry_out(on_progress: OnProgress, shutdown: Shutdown) -> RunResult:
+        return await carry_out_request(replace(request, on_progress=on_progress), shutdown)
+
+    result = run_until_stopped(carry_out)
     # An interrupted --submit-only has jobs left to create; a plain `resume` would collect first.
     cut_short = submit_only and result.hint != COLLECT_LATER
-    print_summary(result, f"{next_command} --submit-only" if cut_short else next_command)
-    if as_json:
-        with printing_result(result.exit_status):
-            click.echo(to_json_line(result.manifest))
-    return int(result.exit_status)
+    return tell_result(result, f"{next_command} --submit-only" if cut_short else next_command, as_json=as_json)
 
 
-async def run_request_until_signal(request: RunRequest) -> RunResult:
-    """Runs a request; the first signal asks it to stop."""
+def run_until_stopped(carry_out: Callable[[OnProgress, Shutdown], Awaitable[RunResult]]) -> RunResult:
+    """Shows the progress of what is carried out; the first signal asks it to stop."""
+    try:
+        with printing_warnings(), showing_progress() as show_progress:
+            return anyio.run(partial(_stop_on_signal, partial(carry_out, show_progress)))
+    finally:
+        signals.on_first_signal(lambda _name: None)  # the run has ended: a signal must not cut its summary off
+
+
+async def _stop_on_signal(carry_out: Callable[[Shutdown], Awaitable[RunResult]]) -> RunResult:
     shutdown = Shutdown()
     loop = asyncio.get_running_loop()
 
@@ -85,16 +89,26 @@ async def run_request_until_signal(request: RunRequest) -> RunResult:
         loop.call_soon_threadsafe(shutdown.request_stop, stop)  # a signal handler may not touch the loop directly
 
     signals.on_first_signal(request_stop)
-    return await carry_out_request(request, shutdown)
+    return await carry_out(shutdown)
 
 
-def resume_command_for(run_dir: Path, settings: Settings, config: Path | None, *, trusted: bool = False) -> str:
+def tell_result(result: RunResult, next_command: str, *, as_json: bool) -> int:
+    """Prints the summary on stderr, and with `as_json` the manifest on stdout; returns the exit status."""
+    print_summary(result, next_command)
+    if as_json:
+        with printing_result(result.exit_status):
+            click.echo(to_json_line(result.manifest))
+    return int(result.exit_status)
+
+
+def resume_command_for(run_dir: Path, settings: Settings | None, config: Path | None, *, trusted: bool = False) -> str:
     """The command that goes on with a run. It needs the config only for the secrets of webhooks, which are stored
     nowhere."""
     command = ["classify-batch", "resume", str(run_dir)]
     if trusted:
         command.append("--trust-run-dir")
-    if config is not None and any(each.secrets for each in settings.job.webhook_configurations):
+    webhooks = () if settings is None else settings.job.webhook_configurations
+    if config is not None and any(each.secrets for each in webhooks):
         command += ["--config", str(config)]
     return shlex.join(command)
 

@@ -69,6 +69,7 @@ class Collector:
         self._shutdown = context.shutdown
         self._specs = context.settings.specs
         self._limits = context.settings.limits
+        self._can_cancel = context.settings.api.capabilities.can_cancel
         self._late_slots = anyio.Semaphore(WAITING_JOBS_MAX)
         self._results_read = 0
 
@@ -205,6 +206,9 @@ class Collector:
         self._shutdown.request_stop(stop_for_foreign_answers(job, settled.only_foreign))
 
     def _settle_failed_job(self, job: Job, view: JobView) -> None:
+        if view.status == JobStatus.CANCELLED and self._can_cancel and self._journal.was_cancelled(job.attempt.key):
+            self._end_attempt(job, settle_cancelled_job(job.attempt), view.credits)
+            return
         suspect = self._journal.others_suspect(job.attempt.key)
         self._end_attempt(
             job, decide_failed_job(job.attempt, view, self._limits.attempts, others_suspect=suspect), view.credits
@@ -342,6 +346,12 @@ def decide_failed_job(attempt: Attempt, view: JobView, attempts: int, *, others_
     code = FailureCode.JOB_CANCELLED if cancelled else FailureCode.JOB_ERROR
     words = view.error_message or f"the job ended with {clean(view.status)} and gave no reason"
     return Settled(failures=fail_all(attempt, code, words))
+
+
+def settle_cancelled_job(attempt: Attempt) -> Settled:
+    """What follows where it was us who cancelled the job: it says nothing of its files, and is no attempt of theirs. So
+    the same part goes out again, in a later process."""
+    return Settled(requeued=(replace(attempt.part, recheck=False),))
 
 
 def overdue(job: Job) -> list[Failure]:

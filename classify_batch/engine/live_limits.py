@@ -1,8 +1,8 @@
-"""Applies limits that `tune` sends while a run is on: reads tune.json every half second, and journals the change."""
+"""Takes what `tune` and `cancel` send while a run is on: looks for their files every half second, and journals them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 from pydantic import ValidationError
@@ -14,13 +14,13 @@ from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.ports import RunStore
 from classify_batch.rundir.tune_json import remove_limits
 from classify_batch.settings.limit_changes import Tuning
-from classify_batch.vocabulary import TUNE_JSON, Kind
+from classify_batch.vocabulary import CANCEL_JSON, TUNE_JSON, Kind
 
 EVERY_S = 0.5
 
 
 class LiveLimits:
-    """Watches for the file of `tune`, and applies it.
+    """Watches for the files of `tune` and `cancel`, and does what they say.
 
     Attributes:
         on_rates: called when the rate limits were changed.
@@ -33,13 +33,16 @@ class LiveLimits:
         gate: RequestGate,
         budget: CreditBudget,
         unbounded: int,
+        cancel: Callable[[], Awaitable[None]],
     ) -> None:
-        """`unbounded`: how many slots there are where any number of jobs may be in flight."""
+        """`unbounded`: how many slots there are where any number of jobs may be in flight. `cancel`: returns when it is
+        durable that the run is cancelled."""
         self._store = store
         self._context = context
         self._gate = gate
         self._budget = budget
         self._unbounded = unbounded
+        self._cancel = cancel
         self.on_rates: Callable[[], None] = lambda: None
 
     async def work(self) -> None:
@@ -48,6 +51,10 @@ class LiveLimits:
             await anyio.sleep(EVERY_S)
             if await self._store.size(TUNE_JSON) is not None:
                 await self._apply_tune_file()
+            if await self._store.size(CANCEL_JSON) is not None:
+                with anyio.CancelScope(shield=True):  # a run in which nothing is in flight is over at once
+                    await self._cancel()
+                    await self._store.remove(CANCEL_JSON)
 
     async def _apply_tune_file(self) -> None:
         try:

@@ -22,11 +22,13 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
+from classify_batch.engine.canceller import Canceller, describe_cancelled
 from classify_batch.engine.collector import Collector
 from classify_batch.engine.context import EngineContext
 from classify_batch.engine.deadline import NO_DEADLINE, Deadline
+from classify_batch.engine.discovered_limits import DiscoveredLimits
 from classify_batch.engine.earlier_process import earlier_accept_s, known_project
-from classify_batch.engine.event_queue import EventQueue, LogObserver, event_of, events_of_limits
+from classify_batch.engine.event_queue import EventQueue, LogObserver, event_of
 from classify_batch.engine.live_limits import LiveLimits
 from classify_batch.engine.outcome_recorder import OutcomeRecorder
 from classify_batch.engine.poller import Poller
@@ -44,7 +46,7 @@ from classify_batch.engine.time_left import jobs_left_s
 from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.events import Stopped
-from classify_batch.lifecycle import Closed, Ended, Fact, Opened
+from classify_batch.lifecycle import Adopted, Closed, Ended, Fact, Opened, Submitted
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import AmbiguousCreate, Attempt, Job, JobPage
@@ -54,7 +56,7 @@ from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manife
 from classify_batch.rundir.opened_run import RunOnDisk, mend
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.settings import Settings
-from classify_batch.vocabulary import CREDITS, NOISE_SHARE, PARSE_JOBS_BILLED, Kind, RunState
+from classify_batch.vocabulary import CREDITS, PARSE_JOBS_BILLED, CancelState, Kind, RunState
 
 GRACE_S = 2.5
 """How long a stop waits for calls that are on the wire. With what is written after it, a process ends within 4 s."""
@@ -99,13 +101,14 @@ class Orchestrator:
         self._shutdown = shutdown
         self._run = found.run
         self._snapshot = found.snapshot
-        self._journal = JournalWriter(
-            store, found.snapshot, clock, lambda: api.requests, self._on_fact, self._discovered_limits
-        )
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
+        self._events = EventQueue([LogObserver(), *observers])
+        self._limits = DiscoveredLimits(gate, self._slots, found.snapshot, self._events)
+        self._journal = JournalWriter(
+            store, found.snapshot, clock, lambda: api.requests, self._on_fact, self._limits.found
+        )
         self._budget = CreditBudget(settings.limits.max_credits)
         self._restore_budget()
-        self._events = EventQueue([LogObserver(), *observers])
         recorder = OutcomeRecorder(
             self._journal,
             clock,
@@ -129,10 +132,10 @@ class Orchestrator:
             self._context.price,
             carries=bool(settings.plan.carry),
         )
-        self._live_limits = LiveLimits(store, self._context, gate, self._budget, UNBOUNDED)
+        self._canceller = Canceller(self._context, found.snapshot)
+        self._live_limits = LiveLimits(store, self._context, gate, self._budget, UNBOUNDED, self._cancel)
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
-        self._announced_limits = found.snapshot.found
         self._over = anyio.Event()
         self._lock_held_since_s = anyio.current_time()
         self._started_at_s = clock.wall_s()
@@ -159,25 +162,39 @@ class Orchestrator:
         )
 
     async def run(
-        self, *, retry_failed: bool = False, deadline: Deadline = NO_DEADLINE, submit_only: bool = False
+        self,
+        *,
+        retry_failed: bool = False,
+        deadline: Deadline = NO_DEADLINE,
+        submit_only: bool = False,
+        cancel: bool = False,
     ) -> Ending:
         """Runs until complete or stopped. However it ends, what is committed is whole, and the same directory can go
         on.
 
         `retry_failed`: failed files are reopened first. `deadline`: when creating ends; jobs in flight are then
         collected for at most `limits.drain_s`. `submit_only`: creates as many jobs as may be in flight at once, and
-        leaves them to a later process.
+        leaves them to a later process. `cancel`: the run is cancelled. A cancel that an earlier process was asked for,
+        and didn't carry out to its end, is carried out first in any case: the run ends with it, and the next call goes
+        on.
 
         Raises:
             StoreError: the disk refused.
             InterruptedEarlyError: a stop was asked for while the failed files were read; nothing was changed.
         """
         try:
+            if self._snapshot.cancel is CancelState.ASKED and not cancel:
+                self._context.warn("the run was cancelled, and that isn't finished: it is now; then the same command")
+                cancel = True
+            if cancel:
+                return await self._run_to_end(retry_failed=False, deadline=deadline, submit_only=False, cancel=True)
             return await self._run_to_end(retry_failed=retry_failed, deadline=deadline, submit_only=submit_only)
         finally:
             await self._events.drain()
 
-    async def _run_to_end(self, *, retry_failed: bool, deadline: Deadline, submit_only: bool) -> Ending:
+    async def _run_to_end(
+        self, *, retry_failed: bool, deadline: Deadline, submit_only: bool, cancel: bool = False
+    ) -> Ending:
         await mend(self._store, self._found)
         if self._found.torn_bytes:
             self._context.warn(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
@@ -188,8 +205,10 @@ class Orchestrator:
         if failed is not None:
             await reopen(self._store, self._journal, failed)
             self._restore_budget()
+        if cancel and not self._snapshot.complete:
+            self._canceller.request()
         self._work_queue.requeue(self._snapshot.waiting_parts())
-        self._restore_discovered_limits()
+        self._limits.restore()
         await self._write_manifest(RunState.RUNNING)
         try:
             await self._run_stages(deadline, submit_only)
@@ -216,12 +235,17 @@ class Orchestrator:
         state = RunState.COMPLETE if complete else RunState.INCOMPLETE
         stop, tolerated = self._shutdown.stop, self._settings.limits.tolerated_failure_percentage
         reason, hint, status = None, "", exit_status_of(self._snapshot.outcomes, tolerated)
+        cancelled = not complete and self._shutdown.cancelling and self._canceller.finished
         if not complete:
             reason, hint, status = reason_to_stop(stop)
+        if cancelled:
+            reason, hint = describe_cancelled(self._snapshot)
         said: Closed = {"state": state, "reason": reason, "exit_status": int(status), "requests": self._api.requests}
+        if cancelled:
+            said["cancelled"] = True
         self._journal.record_about_run(Kind.CLOSED, said)
         await self._journal.durable()
-        self._announce_limits()
+        self._limits.announce()
         manifest = await self._write_manifest(state, reason, status)
         if stop is not None and not complete:
             self._events.notify(Stopped(stop.reason, int(status)))
@@ -245,8 +269,13 @@ class Orchestrator:
 
     # --- The task group ---------------------------------------------------------------------------------------------
 
+    async def _cancel(self) -> None:
+        """Returns when it is durable that the run is cancelled, and manifest.json says so."""
+        self._canceller.request()
+        await self._write_manifest(RunState.RUNNING)
+
     async def _run_stages(self, deadline: Deadline, submit_only: bool) -> None:
-        if self._snapshot.complete:
+        if self._snapshot.complete or (self._shutdown.cancelling and not self._snapshot.open):
             return
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(deadline.stop, self._shutdown, self._clock, self._settings.limits.drain_s)
@@ -293,38 +322,14 @@ class Orchestrator:
     def _restore_budget(self) -> None:
         self._budget.restore(self._snapshot.sums[CREDITS], len(self._snapshot.open))
 
-    def _discovered_limits(self) -> dict[str, float]:
-        """The limits of the API that were found to be lower than the configured ones, and the share of 429s that don't
-        depend on our rate."""
-        limits = {
-            "requests_per_s": self._gate.discovered_per_s,
-            "creates_per_s": self._gate.discovered_creates_per_s,
-            "jobs_in_flight": self._slots.discovered,
-            NOISE_SHARE: self._gate.noise_share,
-        }
-        return {name: round(value, 4) for name, value in limits.items() if value is not None}
-
-    def _restore_discovered_limits(self) -> None:
-        found = self._snapshot.found
-        self._gate.restore(found.get("requests_per_s"), found.get("creates_per_s"))
-        if (jobs := found.get("jobs_in_flight")) is not None:
-            self._slots.restore(int(jobs))
-
     def _on_fact(self, fact: Fact) -> None:
         if (event := event_of(fact)) is not None:
             self._events.notify(event)
-        self._announce_limits()
+        self._limits.announce()
+        if isinstance(fact, Submitted | Adopted):
+            self._canceller.notice_job()
         if isinstance(fact, Ended):
             self._account_for_end(fact)
-
-    def _announce_limits(self) -> None:
-        """Notifies observers of limits that the journal has written down; it leaves small changes out."""
-        written, announced = self._snapshot.found, self._announced_limits
-        if written is announced:
-            return
-        self._announced_limits = written
-        for event in events_of_limits(announced, written):
-            self._events.notify(event)
 
     def _account_for_end(self, fact: Ended) -> None:
         self._budget.release_unspent(fact.tally.sums.get(CREDITS, 0.0))
@@ -364,11 +369,13 @@ class Orchestrator:
         collector = Collector(context)
         reconciler = self._reconciler = Reconciler(context, evidence, job_list, project)
         self._live_limits.on_rates = poller.rates_changed
+        tasks.start_soon(self._canceller.work, poller.report_view)
         tasks.start_soon(project.work)
         for _ in range(limits.requests_in_flight):
             tasks.start_soon(submitter.work, intake.clone(), submitted_send.clone(), ambiguous_send.clone())
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
             tasks.start_soon(collector.work, finished.clone())
+        self._canceller.jobs_are_polled = not submit_only
         if submit_only:
             submit_only_stage = SubmitOnly(
                 self._snapshot, self._slots, self._budget, self._work_queue, self._shutdown, reconciler

@@ -2,7 +2,7 @@
 
 A stop either leaves at once (what is being written is finished first), or ends the creates only, so that jobs in
 flight, which are paid, are still collected. The first reason counts; a stop that leaves at once replaces one that
-collects.
+collects, and so does a cancel.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from classify_batch.model import AttemptKey
 class Stop:
     """Why a run stops, for people (`reason`, `hint`) and for schedulers (`status`).
 
-    `collects`: jobs in flight are still collected.
+    `collects`: jobs in flight are still collected. `cancels`: the run was cancelled: jobs in flight are, too, where the
+    API can do that.
     """
 
     reason: str
     status: ExitStatus = ExitStatus.INCOMPLETE
     hint: str = "the same command goes on"
     collects: bool = False
+    cancels: bool = False
 
     @classmethod
     def because(cls, error: ClassifyBatchError, *, collects: bool = False) -> Stop:
@@ -55,8 +57,13 @@ class Shutdown:
         """Whether new jobs may be made."""
         return self.stop is None
 
+    @property
+    def cancelling(self) -> bool:
+        """Whether the run stops since it was cancelled."""
+        return self.stop is not None and self.stop.cancels
+
     def request_stop(self, stop: Stop) -> None:
-        if self.stop is None or (self.stop.collects and not stop.collects):
+        if self.stop is None or (self.stop.collects and (stop.cancels or not stop.collects)):
             self.stop = stop
         self.creating_ended.set()
         if not stop.collects:

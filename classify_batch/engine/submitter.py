@@ -105,7 +105,12 @@ class Submitter:
             try:
                 view = await retry_transient(lambda: self._create_job(intent))
             except _NoMoreCreatesError:
-                self._return_unsent(intent.attempt)
+                if self._shutdown.cancelling and intent.attempt.ambiguous and self._api.idempotent:
+                    # Its job, if there is one, is to be cancelled: it is looked for, and the create isn't repeated.
+                    left_s = anyio.current_time()
+                    await ambiguous.send(AmbiguousCreate(intent.attempt, left_s, self._accept_s))
+                else:
+                    self._return_unsent(intent.attempt)
             except ApiError as error:
                 if (create := self._as_ambiguous_create(intent.attempt, error)) is not None:
                     await ambiguous.send(create)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from classify_batch.errors import Verdict
 
 CREATE = "create"
+CANCEL = "cancel"
 _NOT_THE_FILES = frozenset({"configuration", "mode", "parsing_configuration", "rules", "webhook_configurations"})
 _PLAN_WORDS = "already reached the maximum number of"
 
@@ -80,6 +81,8 @@ def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object
         return Verdict.PLAN_FULL if call == CREATE else Verdict.LATER
     if call == CREATE and status == 422 and places and all(names_the_request(place) for place in places):
         return Verdict.PERSON
+    if call == CANCEL and status == 409:
+        return Verdict.REFUSED  # a job that has ended can't be cancelled, however often
     statuses = _CREATE_STATUSES if call == CREATE else _READ_STATUSES
     if status in statuses:
         return statuses[status]

@@ -33,7 +33,7 @@ from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import RunFile, other_webhooks, refuse_other_run
 from classify_batch.settings import Settings, read_api_key
 from classify_batch.store import Location, place_of
-from classify_batch.vocabulary import RUN_JSON, TUNE_JSON, OutcomeKind, RunState
+from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, TUNE_JSON, OutcomeKind, RunState
 
 PROGRESS_EVERY_S = 0.5
 LAST_PROGRESS_S = 1.0
@@ -185,6 +185,7 @@ async def _open_run(
     refuse_missing_documents(request.settings)  # before the directory is created
     store = await lock_run_directory(request.place, stack)
     await store.remove(TUNE_JSON)  # its limits were meant for an earlier process
+    await store.remove(CANCEL_JSON)  # likewise: whoever asked sees that nobody answered
     if needs_project(request.source) and await store.size(RUN_JSON) is None:
         await resources.connect()  # here, since the block below cancels what is opened inside it
     async with interruptible(shutdown):
@@ -214,7 +215,10 @@ async def run_engine(
     )
     async with reporting_progress(orchestrator, request.on_progress):
         ending = await orchestrator.run(
-            retry_failed=request.retry_failed, deadline=deadline, submit_only=request.submit_only
+            retry_failed=request.retry_failed,
+            deadline=deadline,
+            submit_only=request.submit_only,
+            cancel=request.cancel,
         )
     return RunResult(request.place, ending.state, ending.exit_status, ending.reason or "", ending.hint, ending.manifest)
 

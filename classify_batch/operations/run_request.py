@@ -27,6 +27,7 @@ class RunRequest:
         reading: what the caller says of how the source is read.
         until_s: when creating jobs ends, in seconds since the epoch: a time of day, that follows the wall clock.
         max_runtime_s: after how many seconds creating jobs ends, whatever becomes of the wall clock.
+        cancel: cancels the run that is in the place.
         place: where the run is, or will be.
         observers: each is given every event (see events.py).
     """
@@ -40,6 +41,7 @@ class RunRequest:
     until_s: float | None = None
     max_runtime_s: float | None = None
     submit_only: bool = False
+    cancel: bool = False
     on_progress: OnProgress | None = None
     observers: Sequence[Observer] = ()
 

@@ -31,6 +31,7 @@ from classify_batch.errors import RunDirectoryError
 from classify_batch.protocol.sanitize import clean
 from classify_batch.store.holder import LOCK
 from classify_batch.vocabulary import (
+    CANCEL_JSON,
     MANIFEST_JSON,
     PLAN_JSONL,
     RUN_JSON,
@@ -41,7 +42,7 @@ from classify_batch.vocabulary import (
 )
 
 _ROOT = 0
-_NAMES = (RUN_JSON, PLAN_JSONL, MANIFEST_JSON, TUNE_JSON, LOCK, *Log, SANDBOX_FOLDER, SANDBOX_LEDGER)
+_NAMES = (RUN_JSON, PLAN_JSONL, MANIFEST_JSON, TUNE_JSON, CANCEL_JSON, LOCK, *Log, SANDBOX_FOLDER, SANDBOX_LEDGER)
 _EARLIER_FAILURES = re.compile(r"failures\.\d+\.jsonl")
 _TARGET_CHARACTERS = 200
 _TRUST = "if you trust all who may write to this one, give --trust-run-dir (in Python trust_run_dir=True)"

@@ -45,6 +45,7 @@ attempts = {attempts}
 settle_s = {settle_s}
 accept_s = 0
 clock_spread_s = 3
+drain_s = {drain_s}
 """
 
 SECOND_LOOK = "[escalation]\nbelow_confidence = 0.6\nunmatched = true\n"
@@ -72,6 +73,10 @@ class Shape:
     """How far it may step, either way, at a moment of the process's life."""
     alive_s: float = 1.0
     """About how long a process lives."""
+    drain_s: float = 5.0
+    """How long a cancelled run collects what it can't cancel."""
+    cancelled: bool = False
+    """Whether the run is cancelled now and then, and ends with 77 then."""
 
 
 @dataclass
@@ -156,6 +161,14 @@ class Case:
     def retry(self) -> tuple[str, ...]:
         return ("resume", str(self.run_dir), "--retry-failed")
 
+    @property
+    def cancel(self) -> tuple[str, ...]:
+        return ("cancel", str(self.run_dir))
+
+    @property
+    def is_planned(self) -> bool:
+        return (self.run_dir / "run.json").exists()
+
     def fault(self, words: str) -> None:
         self.score.faults.append(f"{self.name}: {words}")
 
@@ -191,8 +204,9 @@ class Case:
     async def _look(self, status: int | None, said: str, order: dict[str, Any] | None) -> None:
         """What must hold after every process: a status that was promised, and a sound directory."""
         self.score.kills += status == -signal.SIGKILL
-        self.score.stops += status in (75, -signal.SIGTERM)
+        self.score.stops += status in (75, 77, -signal.SIGTERM)
         promised = {None, -signal.SIGKILL, 0, 75} | ({1} if self.shape.fails else set())
+        promised |= {77} if self.shape.cancelled else set()
         if status not in promised and not (status == -signal.SIGTERM and not self.run_dir.exists()):
             self.fault(f"exit status {status} (order {order}):\n{said}")
         if "Traceback" in said:
@@ -204,9 +218,21 @@ class Case:
         if found.errors:
             self.fault(f"verify after status {status} (order {order}): {'; '.join(found.errors)}")
 
+    async def cancel_beside(self, after_s: float | None) -> None:
+        """Cancels the run while a process may be running it, by the real command, which is killed after so many
+        seconds."""
+        ended = await run_command(self.cancel, after_s, signal.SIGKILL)
+        self.score.runs += 1
+        self.score.kills += ended.status == -signal.SIGKILL
+        if ended.status not in (0, 75, 77, -signal.SIGKILL) or "Traceback" in ended.said:
+            self.fault(f"cancel: exit status {ended.status}:\n{ended.said}")
+
     async def to_end(self, words: Sequence[str] = ()) -> None:
-        """The same command, undisturbed."""
-        if (status := await self.start(words)) not in (0, 1):
+        """The same command, undisturbed; once more where it first had to carry out what was cancelled."""
+        status = await self.start(words)
+        if status == 77 and self.shape.cancelled:
+            status = await self.start(words)
+        if status not in (0, 1):
             self.fault(f"it doesn't end: exit status {status}")
 
     async def judge(self, *, by_command: bool = False) -> Score:

@@ -20,6 +20,7 @@ ENVIRON = {name: value for name, value in os.environ.items() if not name.startsw
 ENVIRON |= {"LLAMA_CLOUD_API_KEY": "sandbox"}
 
 FAULTS = {"lost_create_answer": 0.05, "rate_429": 0.05, "read_503": 0.05}
+DURATION = "--job-duration-s"
 BRISK = {"retry_after_s": 0.1}
 """So that a run of a second isn't made of waiting: without it a 429 costs a second and more."""
 
@@ -63,7 +64,9 @@ async def sandbox(
     """A sandbox in a process of its own. `options`: further ones of its command line."""
     ledger = folder / "ledger.jsonl"
     misfortunes = [word for name, value in faults.items() for word in ("--fault", f"{name}={value}")]
-    told = ["--port", "0", "--ledger", str(ledger), "--seed", str(seed), "--job-duration-s", str(job_duration_s)]
+    told = ["--port", "0", "--ledger", str(ledger), "--seed", str(seed)]
+    if DURATION not in options:
+        told += [DURATION, str(job_duration_s)]
     process = await asyncio.create_subprocess_exec(
         *COMMAND, "sandbox", *told, *misfortunes, *options, stdout=asyncio.subprocess.PIPE, env=ENVIRON
     )

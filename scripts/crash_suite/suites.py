@@ -13,7 +13,7 @@ from functools import partial
 
 from crash_suite.case import PROCESSES_MAX, Case, Score, Shape
 from crash_suite.forks import Forks
-from crash_suite.sandbox import Lab
+from crash_suite.sandbox import DURATION, Lab
 
 Strike = Callable[[Case, random.Random], Awaitable[None]]
 
@@ -23,6 +23,9 @@ SLOW_S = 1.2
 
 STARTUP_S = 0.7
 """What an interpreter takes to import everything, where nobody measures it."""
+
+LASTING_S = 0.8
+"""What a job lasts where jobs are cancelled."""
 
 RETRY_STEPS = 80
 """About so many steps has a retry of the failed files."""
@@ -119,6 +122,29 @@ async def in_a_retry(case: Case, dice: random.Random, *, steps: int, step: int) 
     await case.to_end(dice.choice([case.retry, case.run]))
 
 
+async def cancelled(case: Case, dice: random.Random, *, expected_s: float, steps: int) -> None:
+    """Killed at a random moment; then cancelled, by commands of which some are killed at a step; twice."""
+    for _ in range(2):
+        if await case.start(after_s=dice.uniform(0.2, expected_s)) != -signal.SIGKILL or not case.is_planned:
+            continue
+        for _turn in range(dice.randint(1, 3)):
+            order = {"step": dice.randint(1, steps), "how": dice.choice(KILLS), "seed": dice.random()}
+            if await case.start(case.cancel, order=order) != -signal.SIGKILL:
+                break
+    await case.to_end()
+
+
+async def cancelled_beside(case: Case, dice: random.Random, *, expected_s: float) -> None:
+    """A process that is asked to cancel its run; it or the one that asks may be killed meanwhile."""
+    killed_s = expected_s + dice.uniform(0.0, 2.0) if dice.random() < 0.5 else None
+    running = asyncio.create_task(case.start(after_s=killed_s))
+    await asyncio.sleep(dice.uniform(0.2, expected_s))
+    if case.is_planned:
+        await case.cancel_beside(dice.uniform(STARTUP_S, 3.0) if dice.random() < 0.3 else None)
+    await running
+    await case.to_end()
+
+
 # --- Suites -----------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +218,7 @@ class Suites:
             twice = replace(found.longer, second_look=True, attempts=6)
             at_random = partial(self._at_random, most, 2 * found.longer_s)
             yield Suite("a second look", twice, at_random, {"lost_create_answer": 0.1, "partial": 0.1})
+        yield from self._cancels(most)
         yield Suite("in --retry-failed", FAILING, self._in_retries, {"error": 0.3, "null_result": 0.2})
 
     def _what_may_not_be_trusted(self, most: int) -> Iterator[Suite]:
@@ -214,6 +241,27 @@ class Suites:
         }
         shape = replace(half, others_answer=True, attempts=8)
         yield Suite("others, late, hidden", shape, at_random, others, ("--list-order", "changed"), crowded=True)
+
+    def _cancels(self, most: int) -> Iterator[Suite]:
+        """Jobs that last, so that there are some to cancel."""
+        found = self.found
+        shape = replace(found.longer, files=found.longer.files // 2, cancelled=True)
+        options, faults = (DURATION, str(LASTING_S)), dict[str, object](lost_create_answer=0.2)
+        jobs = shape.files / (shape.files_per_job if self.version == "v1" else 1)
+        expected_s = found.longer_s + LASTING_S * jobs / shape.jobs_in_flight
+        at_steps = partial(self._cancelled, most, expected_s)
+        yield Suite("cancel", shape, at_steps, faults, options)
+        yield Suite("cancel, beside", shape, partial(self._cancelled_beside, most, expected_s), faults, options)
+
+    def _cancelled(self, most: int, expected_s: float, score: Score) -> Iterator[Strike]:
+        for _ in range(most):
+            if score.kills >= most:
+                return
+            yield partial(cancelled, expected_s=expected_s, steps=len(self.found.steps))
+
+    def _cancelled_beside(self, most: int, expected_s: float, _: Score) -> Iterator[Strike]:
+        for _turn in range(max(1, most // 10)):
+            yield partial(cancelled_beside, expected_s=expected_s)
 
     def _some_of(self, steps: int) -> list[int]:
         return self.dice.sample(range(1, steps + 1), max(1, round(self.share * steps)))

@@ -97,6 +97,25 @@ async def test_a_failed_job_says_why(version: str, fault: str, status: str, mess
     assert server.billed() == {}
 
 
+async def test_a_cancel_stops_what_has_not_ended_where_the_version_can(version: str) -> None:
+    """v2: the job is cancelled then, and a second call or one for an ended job is refused. v1 sends nothing."""
+    async with served() as server, calling(server, version) as (api, _):
+        (job,) = await create(api, version, ["a"])
+        heard = len(server.heard)
+        if version == "v1":
+            assert (await refused(api.cancel(job.job_id))).verdict is Verdict.PERSON
+            assert len(server.heard) == heard
+            return
+        assert (await api.cancel(job.job_id)).status == "CANCELLED"
+        assert (await api.get(job.job_id)).status == "CANCELLED"
+        (other,) = await create(api, version, ["b"])
+        assert (await refused(api.cancel(job.job_id))).verdict is Verdict.REFUSED
+        server.now_s += 2 * JOB_S
+        assert (await refused(api.cancel(other.job_id))).verdict is Verdict.REFUSED
+        assert (await api.get(other.job_id)).answered
+        assert (await refused(api.cancel("never-heard-of"))).verdict is Verdict.MISSING
+
+
 async def test_a_null_result_is_not_an_answer(version: str) -> None:
     """`result: null` is no verdict: neither a type nor "no rule matched"."""
     async with served({"null_result": 1.0}, job_duration_s=0) as server, calling(server, version) as (api, _):

@@ -1,4 +1,4 @@
-"""Any order of runs, power cuts, stops, faults, limits and retries ends with one outcome per file, paid once."""
+"""Any order of runs, cuts, stops, cancels, faults, limits and retries ends with one outcome per file, paid once."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from trio.testing import MockClock
 
 from classify_batch.engine.progress import Ending
 from classify_batch.engine.shutdown import Stop
+from classify_batch.errors import ExitStatus
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id
 from classify_batch.store.memory import MemoryStore
@@ -74,7 +75,9 @@ def change_limits(lab: Lab, **limits: object) -> None:
     lab.settings = lab.settings.model_copy(update={"limits": changed})
 
 
-async def run_for(lab: Lab, for_s: float, leave: Callable[[], object], *, retry_failed: bool = False) -> Ending | None:
+async def run_for(
+    lab: Lab, for_s: float, leave: Callable[[], object], *, retry_failed: bool = False, cancel: bool = False
+) -> Ending | None:
     """Runs, and after so long calls `leave`, which cuts the power by giving the store that is left, or asks to stop.
 
     None: the power was cut.
@@ -91,12 +94,16 @@ async def run_for(lab: Lab, for_s: float, leave: Callable[[], object], *, retry_
                 tasks.cancel_scope.cancel()
 
         tasks.start_soon(later)
-        endings.append(await lab.run(retry_failed=retry_failed))
+        endings.append(await lab.run(retry_failed=retry_failed, cancel=cancel))
         tasks.cancel_scope.cancel()
     if left:
         lab.store = left[0]
         return None
     return endings[0]
+
+
+def creates_sent(lab: Lab) -> int:
+    return sum(method == "POST" and not path.endswith("/cancel") for _, method, path in lab.wire.requests)
 
 
 @dataclass(frozen=True)
@@ -151,8 +158,9 @@ class Nights(RuleBasedStateMachine):
         files_per_job=st.sampled_from([3, 1, 5]),
         job_duration_s=st.sampled_from([1.0, 20.0, 80.0]),
         seed=st.integers(1, 1000),
+        version=st.sampled_from(["v1", "v2"]),
     )
-    def begin(self, files_per_job: int, job_duration_s: float, seed: int) -> None:
+    def begin(self, files_per_job: int, job_duration_s: float, seed: int, version: str) -> None:
         """Plans a run."""
 
         async def plan() -> Lab:
@@ -160,6 +168,7 @@ class Nights(RuleBasedStateMachine):
                 laboratory(
                     FILES,
                     files_per_job=files_per_job,
+                    version=version,
                     job_duration_s=job_duration_s,
                     limits=LIMITS,
                     seed=seed,
@@ -198,6 +207,20 @@ class Nights(RuleBasedStateMachine):
         ending = self._in_virtual_time(lambda: run_for(lab, for_s, ask, retry_failed=retry_failed))
         assert ending is not None
         assert self._in_virtual_time(lab.verify).complete == (ending.state == "complete")
+
+    @rule(for_s=st.floats(0, 60), kept=st.floats(0, 1), cut=st.booleans())
+    def cancelled(self, for_s: float, kept: float, cut: bool) -> None:
+        """A run that is cancelled by who takes it over; the power may be cut meanwhile. No job is created."""
+        lab = self.lab
+        before = creates_sent(lab)
+
+        def leave() -> MemoryStore | None:
+            return lab.store.crash(lambda least, most: least + round((most - least) * kept)) if cut else None
+
+        ending = self._in_virtual_time(lambda: run_for(lab, for_s, leave, cancel=True))
+        assert creates_sent(lab) == before
+        if ending is not None and ending.state != "complete":
+            assert ending.exit_status in (ExitStatus.PERSON, ExitStatus.INCOMPLETE)
 
     @rule(
         names=st.lists(st.sampled_from(sorted(WEATHER)), min_size=1, max_size=4, unique=True),
@@ -261,6 +284,8 @@ class Nights(RuleBasedStateMachine):
     async def _end(self) -> None:
         change_faults(self.lab)
         ending = await self.lab.run()
+        if ending.reason is not None and ending.reason.startswith("cancelled"):  # that had not been carried out
+            ending = await self.lab.run()
         assert (ending.state, ending.reason) == ("complete", None)
         assert await self.lab.judge() == {}
         await self._look()

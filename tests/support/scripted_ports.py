@@ -49,6 +49,9 @@ class ScriptedApi:
     ) -> JobPage:
         raise AssertionError("nobody reads the list")
 
+    async def cancel(self, job_id: str) -> JobView:
+        raise AssertionError("nobody cancels")
+
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         raise AssertionError("nobody reads results")
 
@@ -61,6 +64,7 @@ class KeptJournal:
         lines: what was appended to each log.
         holders: which open attempt has which job.
         suspects: attempts whose shared bad jobs may be another file's doing.
+        cancelled: attempts that were open when the run was cancelled.
     """
 
     server_s: float | None = None
@@ -71,6 +75,7 @@ class KeptJournal:
         self.lines = dict.fromkeys(Log, b"")
         self.holders: dict[str, AttemptKey] = {}
         self.suspects: set[AttemptKey] = set()
+        self.cancelled: set[AttemptKey] = set()
 
     jobs_made = jobs_in_flight = 0
 
@@ -79,6 +84,9 @@ class KeptJournal:
 
     def others_suspect(self, key: AttemptKey) -> bool:
         return key in self.suspects
+
+    def was_cancelled(self, key: AttemptKey) -> bool:
+        return key in self.cancelled
 
     def record_about_run(self, kind: Kind, values: Mapping[str, Any]) -> None:
         """Nothing here is about the run as a whole."""

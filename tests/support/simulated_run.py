@@ -199,6 +199,7 @@ class Lab:
         until_s: float | None = None,
         max_runtime_s: float | None = None,
         submit_only: bool = False,
+        cancel: bool = False,
     ) -> Ending:
         """Takes the run from where the store says that it stands to its end, or to a stop."""
         await self.plan()
@@ -233,6 +234,7 @@ class Lab:
                                 math.inf if max_runtime_s is None else anyio.current_time() + max_runtime_s,
                             ),
                             submit_only=submit_only,
+                            cancel=cancel,
                         )
             finally:
                 with anyio.CancelScope(shield=True):
@@ -240,7 +242,7 @@ class Lab:
                 self.store, self.stopping = self.store.crash(), Shutdown()  # what the next process finds
 
     async def run_until_power_cut(
-        self, after_s: float, choose: Choose = min, *, retry_failed: bool = False
+        self, after_s: float, choose: Choose = min, *, retry_failed: bool = False, cancel: bool = False
     ) -> Ending | None:
         """Runs, and pulls the plug after so long: the store is then what a disk would show. None: it was pulled."""
         found: list[MemoryStore] = []
@@ -253,7 +255,7 @@ class Lab:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(cut)
-            endings.append(await self.run(retry_failed=retry_failed))
+            endings.append(await self.run(retry_failed=retry_failed, cancel=cancel))
             tasks.cancel_scope.cancel()
         if found:
             self.store = found[0]

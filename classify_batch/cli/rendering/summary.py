@@ -11,6 +11,8 @@ from classify_batch.vocabulary import NOISE_SHARE
 
 TYPES_SHOWN_MAX = 20
 
+CANCEL_UNFINISHED = "its process ended before that was finished: `cancel` or `resume` finishes it"
+
 
 def format_run_summary(manifest: Manifest) -> list[str]:
     """A manifest as lines for a person."""
@@ -19,6 +21,9 @@ def format_run_summary(manifest: Manifest) -> list[str]:
     lines = [f"state       {manifest['state']}" + (f": {manifest['reason']}" if manifest.get("reason") else "")]
     if holder := manifest.get("holder"):
         lines.append(f"held by     process {holder['pid']} on {holder['host']} since {holder['since']}")
+    if manifest.get("cancel") == "asked":
+        goes_on = "no more jobs are created, those in flight are cancelled" if holder else CANCEL_UNFINISHED
+        lines.append(f"cancelled   {goes_on}")
     lines.append(f"files       {done:,} of {files:,} have their outcome")
     if repeated := manifest.get("duplicates"):
         lines.append(f"repeated    {repeated:,} IDs in the input; each file is sent once, and has one outcome")

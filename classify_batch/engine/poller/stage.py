@@ -6,6 +6,7 @@ submitted than can be collected.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from classify_batch.limits import RequestGate
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import Job, JobPage, JobView
 from classify_batch.protocol.sanitize import clean
+from classify_batch.vocabulary import JobStatus
 
 PAGE_SIZE = 100
 PAGE_SIZE_MIN = 10
@@ -55,6 +57,7 @@ class Poller:
         self._list_failures = 0
         self._changed = anyio.Event()
         self._rates_have_changed = False
+        self._reported: deque[JobView] = deque()
 
     @property
     def jobs_in_flight(self) -> int:
@@ -68,6 +71,11 @@ class Poller:
     def rates_changed(self) -> None:
         """The rate limits were changed: the schedule is computed anew."""
         self._rates_have_changed = True
+        self._changed.set()
+
+    def report_view(self, view: JobView) -> None:
+        """Takes what another call has shown of a job, as if it had been polled now."""
+        self._reported.append(view)
         self._changed.set()
 
     async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
@@ -87,6 +95,8 @@ class Poller:
         if self._rates_have_changed:
             self._rates_have_changed = False
             self._schedule.rates_changed(anyio.current_time(), self._gate.headroom)
+        while self._reported:
+            await self._handle_view(self._reported.popleft(), finished)
         try:
             match self._schedule.next(anyio.current_time(), self._gate.headroom):
                 case PollList(pages_max):
@@ -101,6 +111,8 @@ class Poller:
 
     async def _wait_for_news_until(self, until_s: float) -> None:
         self._changed = anyio.Event()
+        if self._reported:
+            return
         with anyio.CancelScope(deadline=until_s):
             await self._changed.wait()
 
@@ -205,6 +217,8 @@ class Poller:
             return
         if view.finished:
             job, duration_s = self._schedule.finish(view.job_id, anyio.current_time())
+            if view.status == JobStatus.CANCELLED:
+                duration_s = None  # it doesn't say how long jobs take
             message = None if view.error_message is None else clean(view.error_message)
             self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
             # The slot is freed before the send, which waits where the collectors are behind.

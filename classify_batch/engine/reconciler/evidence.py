@@ -284,6 +284,11 @@ class Evidence:
             return GiveUp((), NEVER_READ)
         return None
 
+    def is_absence_proven(self, ambiguous: AmbiguousAttempt) -> bool:
+        """Whether the list would have shown the attempt's job by now: it was read twice since the job can have been
+        made last."""
+        return self._is_list_proof_complete(ambiguous)
+
     def has_answered_all_it_will(self, job_id: str) -> bool:
         """Whether a candidate will answer no more than it did: later attempts at its files need not ask it again."""
         candidate = self.candidates.get(job_id)

@@ -298,12 +298,21 @@ class Reconciler:
                 if found is not None and self._evidence.decide(ambiguous, anyio.current_time()) == decision:
                     words = clean(self._list_error or decision.why) if isinstance(decision, GiveUp) else ""
                     self._end_with_found_jobs(ambiguous, found, words)
+            case SendAgain() if self._shutdown.cancelling and self._api.idempotent:
+                if self._evidence.is_absence_proven(ambiguous):
+                    self._leave_open(ambiguous)
             case SendAgain():
                 self._evidence.remove(ambiguous)  # before the send, which waits: it must not be decided twice
                 unproven = self._api.idempotent or not outlets.project_proven
                 await outlets.resend.send(replace(ambiguous.attempt, ambiguous=unproven))
             case _:
                 pass
+
+    def _leave_open(self, ambiguous: AmbiguousAttempt) -> None:
+        """No job is left to cancel. A later process sends the create again, under its transaction ID."""
+        self._evidence.remove(ambiguous)
+        self._slots.release()
+        self._shutdown.leave_open(ambiguous.attempt.key)
 
     async def _read_all_answers(self, jobs: tuple[JobView, ...]) -> list[FoundJob] | None:
         """The answers of all jobs; None where one job's can't be had now. What is read here is evidence, too: results

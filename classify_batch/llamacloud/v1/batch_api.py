@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 
+from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.batch_api import BatchApi
 from classify_batch.llamacloud.client import ApiClient
@@ -52,6 +53,9 @@ class ApiV1(BatchApi):
             params = {**params, "page_token": page_token}
         read = partial(v1.read_jobs_by_id, job_ids=job_ids) if job_ids else v1.read_jobs_page
         return await self._list_jobs(read, params)
+
+    async def cancel(self, job_id: str) -> JobView:  # noqa: ARG002 - no job of v1 can be cancelled
+        raise ApiError("cancel", Verdict.PERSON, "v1 of the API can't cancel a job")
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         """The answers of all pages, as far as they can be had; the pages end early when all that was asked for came."""

@@ -16,7 +16,7 @@ from classify_batch.clock import to_iso
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import is_parse_job
 from classify_batch.llamacloud.batch_api import BatchApi
-from classify_batch.llamacloud.client import ApiClient
+from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
 from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import v2
 from classify_batch.protocol.parse_jobs import parse_job_path, read_parse_job
@@ -119,5 +119,7 @@ class ApiV2(BatchApi):
         return job.project_id if job.id == file_id else None
 
     async def cancel(self, job_id: str) -> JobView:
-        """Stops a job that is not finished."""
-        return await self._client.send_request("cancel", "POST", v2.job_path(job_id) + "/cancel", v2.read_job)
+        job = await self._client.send_request("cancel", "POST", v2.job_path(job_id) + "/cancel", v2.read_job)
+        if job.job_id != job_id:
+            raise wrong_shape_error("cancel", ValueError("another job's id"))
+        return self._client.secrets.hide_in_job(job)

@@ -19,6 +19,8 @@ class OpenAttempt:
         credits: the most that it can cost, as it was counted when it went out.
         server_s: the server's own time before the intent; None: unknown.
         project_id: the project that the key spoke for when it was intended; None: unknown.
+        cancelled: whether it was open when the run was cancelled: that its job ends as cancelled says nothing of its
+            files then.
     """
 
     part: Part
@@ -31,6 +33,7 @@ class OpenAttempt:
     credits: float = 0.0
     server_s: float | None = None
     project_id: str | None = None
+    cancelled: bool = False
 
 
 @dataclass(slots=True)

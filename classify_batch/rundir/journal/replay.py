@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from classify_batch.clock import from_iso
 from classify_batch.errors import InternalError
 from classify_batch.lifecycle import (
+    AboutRun,
     Adopted,
     Closed,
     Ended,
@@ -29,7 +30,7 @@ from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import Entry, read_part
 from classify_batch.rundir.journal.open_attempts import ChunkInHand, OpenAttempt
 from classify_batch.rundir.journal.totals import Totals
-from classify_batch.vocabulary import FailureCode, Kind, OutcomeKind, State
+from classify_batch.vocabulary import CancelState, FailureCode, Kind, OutcomeKind, RunState, State
 
 PLANNED, OPEN, DONE = 0, 1, 2
 
@@ -59,6 +60,7 @@ class RunSnapshot(Totals):
         accept_s: the longest that a process of this run gave a create call to be accepted; None: none has said.
         bound_holds: whether every credit that was spent stands in the journal: versions up to 0.2 let v2's creates
             leave before their intents were written.
+        cancel: how far the cancelling of the run is; None: it isn't cancelled, or has gone on since.
     """
 
     def __init__(self, chunks: int) -> None:
@@ -84,6 +86,7 @@ class RunSnapshot(Totals):
         self.times_apart = False
         self.accept_s: float | None = None
         self.bound_holds = True
+        self.cancel: CancelState | None = None
         self._holders: dict[str, AttemptKey] = {}
 
     def begin(
@@ -196,6 +199,19 @@ class RunSnapshot(Totals):
         elif entry.reopened is not None:
             self.reopen(entry.reopened, entry.at_s)
         # Of limits that were changed only the process knows that was told: the next one may be told others.
+        if (values := entry.opened or entry.closed or entry.tuned) is not None:
+            self.follow_cancel(entry.kind, values)
+
+    def follow_cancel(self, kind: Kind, values: AboutRun) -> None:
+        """What a line about the run as a whole says of its cancel: whatever is open then may end as cancelled."""
+        if kind is Kind.TUNED and values.get("cancel"):
+            self.cancel = CancelState.ASKED
+            for attempt in self.open.values():
+                attempt.cancelled = True
+        elif kind is Kind.CLOSED and values.get("cancelled"):
+            self.cancel = CancelState.DONE
+        elif kind is Kind.REOPENED or values.get("state") == RunState.COMPLETE or self.cancel is CancelState.DONE:
+            self.cancel = None  # the run goes on, or nothing is left of it
 
     def end_reading(self) -> None:
         super().end_reading()
@@ -240,6 +256,7 @@ class RunSnapshot(Totals):
         their `credits` say how much; a journal that says nothing gives nothing back.
         """
         self.generation = values["generation"]
+        self.follow_cancel(Kind.REOPENED, values)
         self.earlier_failures.append((self.outcomes[OutcomeKind.FAILED], self.failures_end))
         self.failures_end = 0
         self._reopen(values["looks"])
@@ -298,7 +315,7 @@ class RunSnapshot(Totals):
         attempt.state = move(attempt.state, _SUBMITTING)
 
     def _begin_attempt(self, key: AttemptKey, part: Part, since_s: float, offset: int) -> OpenAttempt:
-        chunk = key.chunk
+        chunk, self.cancel = key.chunk, None  # an older version goes on without knowing of a cancel
         if self.chunk_states[chunk] == PLANNED:
             self.chunk_states[chunk] = OPEN
             if part != Part(chunk):

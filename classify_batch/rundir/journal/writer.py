@@ -174,6 +174,8 @@ class JournalWriter:
         self._store.append(Log.JOURNAL, encode_about_run(snapshot.seq, at_s, self._durable_seq, kind, values))
         if kind is Kind.REOPENED:
             snapshot.reopen(cast(Reopened, values), at_s)
+        else:
+            snapshot.follow_cancel(kind, values)
 
     def append(self, log: Log, lines: bytes) -> Segment | None:
         if not lines:
@@ -206,6 +208,9 @@ class JournalWriter:
 
     def others_suspect(self, key: AttemptKey) -> bool:
         return self.snapshot.others_suspect(key)
+
+    def was_cancelled(self, key: AttemptKey) -> bool:
+        return (left := self.snapshot.open.get(key)) is not None and left.cancelled
 
     def holder_of(self, job_id: str) -> AttemptKey | None:
         return self.snapshot.holder_of(job_id)

@@ -53,6 +53,13 @@ def test_a_status_has_one_meaning_for_creates_and_one_for_reads(status: int, ver
     assert {judge_status(call, status, "", ()) for call in READS} == {verdicts[1]}
 
 
+def test_a_cancel_that_comes_too_late_is_refused_for_good() -> None:
+    """409: the job has ended. All else means what it means for a read."""
+    assert judge_status("cancel", 409, "", ()) is Verdict.REFUSED
+    others = STATUSES.items() - {(409, STATUSES[409])}
+    assert all(judge_status("cancel", status, "", ()) is verdicts[1] for status, verdicts in others)
+
+
 @patient
 @given(st.integers(300, 999), st.sampled_from(READS), st.text())
 def test_a_failed_read_is_never_ambiguous(status: int, call: str, detail: str) -> None:

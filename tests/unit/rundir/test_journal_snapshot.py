@@ -50,6 +50,55 @@ def test_a_job_that_is_looked_at_again_is_held_again() -> None:
     assert {(left.server_s, left.project_id) for left in snapshot.open.values()} == {(7.5, "p")}
 
 
+# --- What a cancel leaves behind --------------------------------------------------------------------------------------
+
+
+def about(kind: Kind, **values: Any) -> bytes:
+    return encode_about_run(1, 1.0, 0, kind, values)
+
+
+CANCEL = about(Kind.TUNED, limits={}, cancel=True)
+
+
+def with_jobs(chunks: int) -> RunSnapshot:
+    """A run whose chunks but the last have a job each."""
+    snapshot = RunSnapshot(chunks)
+    for chunk in range(chunks - 1):
+        snapshot.apply(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0), 0)
+        snapshot.apply(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0), 0)
+    return snapshot
+
+
+@pytest.mark.parametrize(
+    ("lines", "state"),
+    [
+        ([CANCEL], "asked"),
+        ([CANCEL, about(Kind.CLOSED, state="incomplete", exit_status=75)], "asked"),
+        ([CANCEL, about(Kind.OPENED, limits={})], "asked"),
+        ([CANCEL, about(Kind.CLOSED, state="incomplete", cancelled=True)], "done"),
+        ([CANCEL, about(Kind.CLOSED, state="incomplete", cancelled=True), about(Kind.OPENED, limits={})], None),
+        ([CANCEL, about(Kind.CLOSED, state="complete", exit_status=0)], None),
+        ([about(Kind.TUNED, limits={"paused": True})], None),
+    ],
+)
+def test_a_cancel_holds_until_a_process_has_finished_it(lines: list[bytes], state: str | None) -> None:
+    """Whoever is killed or interrupted leaves it to the next; once it is done, the next start goes on."""
+    snapshot = with_jobs(2)
+    for line in lines:
+        snapshot.read(decode(line.rstrip(b"\n")), 0)
+    assert snapshot.cancel == state
+
+
+def test_attempts_that_begin_after_a_cancel_are_not_marked() -> None:
+    """Only what was open then; and who goes on without knowing of a cancel has ended it."""
+    snapshot = with_jobs(3)
+    snapshot.read(decode(CANCEL.rstrip(b"\n")), 0)
+    snapshot.apply(Submitting(AttemptKey(2, 1), Part(2), 1.0), 0)
+    marks = {key.chunk: left.cancelled for key, left in snapshot.open.items()}
+    assert marks == {0: True, 1: True, 2: False}
+    assert snapshot.cancel is None
+
+
 FIRST, OURS, NEIGHBOURS, LATER = (AttemptKey(0, number) for number in (1, 2, 3, 4))
 OUR_PART = Part(0, (Range(0, 1),), shared_bad_jobs=2)
 NEIGHBOUR, CLEARED = Part(0, (Range(1, 2),), shared_bad_jobs=2), Part(0, (Range(1, 2),), bad_jobs=1)

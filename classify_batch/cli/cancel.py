@@ -1,0 +1,59 @@
+"""classify-batch cancel"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from classify_batch.cli.options import PATH, directory_argument, json_option, trust_option
+
+if TYPE_CHECKING:
+    from classify_batch.engine.shutdown import Shutdown
+    from classify_batch.operations.result import RunResult
+    from classify_batch.operations.run_request import OnProgress
+    from classify_batch.run_records import Holder
+
+
+@click.command("cancel")
+@directory_argument
+@click.option(
+    "--config",
+    type=PATH,
+    help="The run's config; needed only for webhooks' secrets, which are stored nowhere.",
+)
+@json_option
+@trust_option
+def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_run_dir: bool) -> int:
+    """Create no more jobs of the run in DIR, and cancel those in flight; v1 can't cancel, so they are collected.
+
+    A process that runs the run is asked to. The exit status is the run's: 77, since a person has to say that it goes
+    on (by `resume`).
+
+    \b
+    Example:
+      classify-batch cancel runs/today
+    """
+    from classify_batch.cli.running import resume_command_for, run_until_stopped, tell_result
+    from classify_batch.operations.cancel import cancel_run
+    from classify_batch.settings import Settings
+    from classify_batch.store import place_of
+
+    settings = None if config is None else Settings.load(config)
+
+    async def carry_out(on_progress: OnProgress, shutdown: Shutdown) -> RunResult:
+        return await cancel_run(
+            place_of(directory, trusted=trust_run_dir),
+            settings,
+            shutdown,
+            on_asked=tell_who_was_asked,
+            on_progress=on_progress,
+        )
+
+    result = run_until_stopped(carry_out)
+    return tell_result(result, resume_command_for(directory, settings, config, trusted=trust_run_dir), as_json=as_json)
+
+
+def tell_who_was_asked(holder: Holder) -> None:
+    click.echo(f"process {holder.pid} on {holder.host} cancels the run: waiting for its end", err=True)

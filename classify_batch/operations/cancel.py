@@ -1,0 +1,188 @@
+"""Cancels a run: asks the process that runs it, through a file in the run directory, or takes the run over itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import anyio
+
+from classify_batch.engine.canceller import describe_cancelled
+from classify_batch.engine.shutdown import Shutdown
+from classify_batch.errors import ExitStatus, LockedError, UsageError, WorldError
+from classify_batch.operations.own_task import run_in_own_task
+from classify_batch.operations.result import RunResult
+from classify_batch.operations.run import carry_out_request, interruptible
+from classify_batch.operations.run_request import OnProgress, RunRequest
+from classify_batch.operations.status import no_run_error
+from classify_batch.operations.tune import TIMEOUT_S
+from classify_batch.ports import Observer, RunPlace, RunStore
+from classify_batch.run_records import Holder
+from classify_batch.rundir.manifest_json import read_manifest
+from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.run_json import read_run_file
+from classify_batch.settings import Settings
+from classify_batch.store import Location, place_of
+from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, CancelState, RunState
+
+_POLL_EVERY_S = 0.1
+
+OnAsked = Callable[[Holder], None]
+"""Is given the process that was asked, once it has written down that the run is cancelled."""
+
+
+def cancel(
+    run_dir: Location,
+    settings: Settings | None = None,
+    *,
+    trust_run_dir: bool = False,
+    on_progress: OnProgress | None = None,
+    observers: Sequence[Observer] = (),
+) -> RunResult:
+    """Cancels a run, and waits for the end: no more jobs are created, and those in flight are cancelled (on v2; on v1,
+    which can't, they are collected for at most `limits.drain_s`). What had finished is collected.
+
+    Where a process runs the run, it is asked, and this returns when it has ended. Otherwise the run is taken over here.
+    `run` goes on with a cancelled run.
+
+    Args:
+        run_dir: the run directory.
+        settings: None: those of its run.json. Only a run that has webhooks with secrets needs them.
+        trust_run_dir, on_progress, observers: see `run`; for a run that is taken over here.
+
+    Returns:
+        How the run has ended: incomplete with status 77; or complete, if nothing was left to cancel.
+
+    Raises:
+        UsageError: there is no run, the settings don't fit, or it was called inside a running event loop (use `await
+            acancel(…)` there).
+        WorldError: the process that runs the run doesn't answer, or another one took the run up again.
+    """
+    with suppress(RuntimeError):  # which says that no loop runs: the usual case
+        asyncio.get_running_loop()
+        raise UsageError("cancel() was called inside a running event loop", hint="use `await acancel(…)` there")
+
+    async def cancel_in_new_loop() -> RunResult:
+        return await acancel(
+            run_dir, settings, trust_run_dir=trust_run_dir, on_progress=on_progress, observers=observers
+        )
+
+    return anyio.run(cancel_in_new_loop)
+
+
+async def acancel(
+    run_dir: Location,
+    settings: Settings | None = None,
+    *,
+    trust_run_dir: bool = False,
+    on_progress: OnProgress | None = None,
+    observers: Sequence[Observer] = (),
+) -> RunResult:
+    """Like `cancel`, inside a running asyncio loop."""
+    place = place_of(run_dir, trusted=trust_run_dir)
+    return await cancel_run(place, settings, Shutdown(), on_progress=on_progress, observers=observers)
+
+
+async def cancel_run(
+    place: RunPlace,
+    settings: Settings | None,
+    shutdown: Shutdown,
+    *,
+    on_asked: OnAsked = lambda _: None,
+    on_progress: OnProgress | None = None,
+    observers: Sequence[Observer] = (),
+) -> RunResult:
+    """Cancels a run, or stops doing so when `shutdown` is asked to: the same call goes on with it then."""
+    store = place.open()
+    if await store.size(RUN_JSON) is None:
+        raise no_run_error(store.where)
+    while True:
+        holder = await store.holder()
+        if holder is None:
+            try:
+                return await _take_over(place, settings, shutdown, on_progress, observers)
+            except LockedError:
+                if await store.holder() is None:
+                    raise
+                continue
+
+        async def ask(holder: Holder = holder) -> RunResult | None:
+            async with interruptible(shutdown):
+                return await _ask(store, place, holder, on_asked)
+
+        if (result := await run_in_own_task(ask)) is not None:
+            return result
+
+
+async def _take_over(
+    place: RunPlace,
+    settings: Settings | None,
+    shutdown: Shutdown,
+    on_progress: OnProgress | None,
+    observers: Sequence[Observer],
+) -> RunResult:
+    if settings is None:
+        found = await read_run_file(place.open())
+        if found is None:
+            raise no_run_error(place.where)
+        settings = Settings.from_stored(found[0].settings)
+    request = RunRequest(settings, None, place, cancel=True, on_progress=on_progress, observers=observers)
+    return await carry_out_request(request, shutdown)
+
+
+# --- Asking the process that runs the run ---------------------------------------------------------------------------
+
+
+async def _ask(store: RunStore, place: RunPlace, holder: Holder, on_asked: OnAsked) -> RunResult | None:
+    """Asks a process, and waits until it has ended. None: it ended without carrying the cancel out."""
+    ends_s = anyio.current_time() + TIMEOUT_S
+    while not (obeys := await _is_cancelling(store)) and await _is_held_by(store, holder):
+        if anyio.current_time() > ends_s:
+            await store.remove(CANCEL_JSON)  # it must not be obeyed after the error
+            raise WorldError(
+                f"process {holder.pid} on {holder.host} did not answer within {TIMEOUT_S:g} seconds",
+                hint="it may be stopping, or reading its input: see `classify-batch status`, then try again",
+            )
+        with suppress(FileExistsError):  # also where it is gone again: a process that begins forgets old requests
+            await store.create(CANCEL_JSON, b"{}")
+        await anyio.sleep(_POLL_EVERY_S)
+    if obeys:
+        on_asked(holder)
+    while await _is_held_by(store, holder):  # noqa: ASYNC110 - another process sets no event
+        await anyio.sleep(_POLL_EVERY_S)
+    found, next_holder = await read_run(store), await store.holder()
+    if next_holder is None:
+        await store.remove(CANCEL_JSON)
+        return None if found is None else _result_of(place, found)
+    if obeys and found is not None and found.snapshot.cancel is None:
+        raise WorldError(
+            f"process {next_holder.pid} on {next_holder.host} took the run up again",
+            hint="stop what starts it, then give the same command",
+        )
+    return None
+
+
+async def _is_cancelling(store: RunStore) -> bool:
+    """Whether a process has written down that the run is cancelled, and is at it."""
+    manifest = await read_manifest(store)
+    return manifest is not None and (manifest["state"], manifest.get("cancel")) == (RunState.RUNNING, CancelState.ASKED)
+
+
+async def _is_held_by(store: RunStore, holder: Holder) -> bool:
+    now = await store.holder()
+    return now is not None and (now.host, now.pid, now.since) == (holder.host, holder.pid, holder.since)
+
+
+def _result_of(place: RunPlace, found: RunOnDisk) -> RunResult | None:
+    """How a process has ended the run; None where it had not cancelled it."""
+    manifest, snapshot = found.manifest, found.snapshot
+    if manifest is None or manifest["exit_status"] is None:
+        return None
+    status = ExitStatus(manifest["exit_status"])
+    if found.manifest_complete:
+        return RunResult(place, RunState.COMPLETE, status, "", "", manifest)
+    if snapshot.cancel is not CancelState.DONE:
+        return None
+    reason, hint = describe_cancelled(snapshot)
+    return RunResult(place, RunState.INCOMPLETE, status, reason, hint, manifest)

@@ -1,0 +1,208 @@
+"""`cancel` from the command line and from Python: real processes, a real server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from classify_batch import ExitStatus, UsageError, cancel
+from tests.support.command_line import COMMAND, command, contents, environment, sandbox
+
+CONFIG = """
+[job]
+rules = [{{ type = "invoice", description = "has line items and a total" }}]
+
+[api]
+base_url = "{url}"
+version = "{version}"
+
+[plan]
+files_per_job = 2
+
+[limits]
+jobs_in_flight = 6
+requests_per_s = 500
+attempts = 1
+settle_s = 0.5
+accept_s = 0
+drain_s = 2
+"""
+WAIT_S = 30.0
+FILES = 30
+
+
+@pytest.fixture(params=["v1", "v2"])
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with sandbox("--job-duration-s", "0.7") as base_url:
+        yield base_url
+
+
+@pytest.fixture
+def work(tmp_path: Path, server: str, version: str) -> Path:
+    (tmp_path / "config.toml").write_text(CONFIG.format(url=server, version=version))
+    (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(FILES)))
+    return tmp_path
+
+
+def run_words(work: Path) -> tuple[object, ...]:
+    return ("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", work / "run")
+
+
+def status(run_dir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(command("status", run_dir, "--json").stdout)
+    return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    ends_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < ends_s, "it never came"
+        time.sleep(0.02)
+
+
+@contextmanager
+def running(work: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run in a process of its own, in the middle of its jobs."""
+    journal = work / "run" / "journal.jsonl"
+    with subprocess.Popen(
+        [*COMMAND, *map(str, run_words(work))], stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        until(lambda: journal.exists() and b'"collected"' in journal.read_bytes())
+        yield process
+
+
+def goes_on_well(work: Path) -> None:
+    done = command(*run_words(work), "--json")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads(done.stdout.splitlines()[-1])
+    assert (manifest["cancel"], sum(manifest["counts"].values()), manifest["counts"]["failed"]) == (None, FILES, 0)
+    assert command("verify", work / "run").returncode == 0
+
+
+def test_cancel_asks_the_process_that_runs_the_run(work: Path, version: str) -> None:
+    """That ends with 77, and so does the command; v2's jobs are cancelled, v1's collected; the same command goes on."""
+    run_dir = work / "run"
+    with running(work) as process:
+        done = command("cancel", run_dir, "--json")
+        _, said = process.communicate(timeout=WAIT_S)
+    assert (done.returncode, process.returncode) == (77, 77), done.stderr + said
+    assert f"process {process.pid} on" in done.stderr
+    assert f"next: classify-batch resume {run_dir}\n" in done.stderr
+    assert "cancelled" in said
+    assert ("v1 of the API can't cancel a job" in said) == (version == "v1")
+    manifest = json.loads(done.stdout.splitlines()[-1])
+    assert (manifest["state"], manifest["cancel"], manifest["exit_status"]) == ("incomplete", "done", 77)
+    assert 0 < sum(manifest["counts"].values()) < FILES
+    assert status(run_dir)["cancel"] == "done"
+    assert "state       incomplete: cancelled" in command("status", run_dir).stdout
+    assert not (run_dir / "cancel.json").exists()
+    assert command("verify", run_dir).returncode == 75
+    statuses = [line for line in (run_dir / "journal.jsonl").read_text().splitlines() if '"CANCELLED"' in line]
+    assert bool(statuses) == (version == "v2")
+    goes_on_well(work)
+
+
+def test_cancel_takes_over_a_run_that_was_killed(work: Path) -> None:
+    """Nobody runs it: the command does it by itself, twice if need be; `resume` goes on."""
+    run_dir = work / "run"
+    with running(work) as process:
+        process.kill()
+        process.wait()
+    for _ in range(2):
+        done = command("cancel", run_dir)
+        assert done.returncode == 77, done.stderr
+        assert "state       incomplete: cancelled" in done.stderr
+        assert status(run_dir)["cancel"] == "done"
+    assert command("resume", run_dir).returncode == 0
+    goes_on_well(work)
+
+
+def test_a_cancel_whose_process_was_killed_is_carried_out_by_the_next(work: Path) -> None:
+    """`status` says so meanwhile; `resume` finishes it, creates nothing and ends with 77."""
+    run_dir = work / "run"
+    with running(work) as process:
+        (run_dir / "cancel.json").write_text("{}")
+        until(lambda: not (run_dir / "cancel.json").exists())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    jobs = status(run_dir)["jobs"]
+    if status(run_dir)["cancel"] == "asked":
+        assert "its process ended before that was finished" in command("status", run_dir).stdout
+        resumed = command("resume", run_dir)
+        assert resumed.returncode == 77
+        assert "that isn't finished" in resumed.stderr
+    assert status(run_dir)["jobs"] == jobs
+    goes_on_well(work)
+
+
+def test_a_complete_run_is_told_to_be_complete(work: Path) -> None:
+    """Nothing is left to cancel: nothing is written, and the status stays the run's."""
+    assert command(*run_words(work)).returncode == 0
+    before = contents(work / "run")
+    done = command("cancel", work / "run", environ={"LLAMA_CLOUD_API_KEY": None})
+    assert done.returncode == 0, done.stderr
+    assert "complete already" in done.stderr
+    assert contents(work / "run") == before
+
+
+def test_cancel_refuses_a_directory_without_a_run(tmp_path: Path) -> None:
+    """Status 2, and no file is left behind."""
+    done = command("cancel", tmp_path)
+    assert (done.returncode, "holds no run" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_does_not_answer_is_named(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """75, with the process's name; nothing is left that would be obeyed later."""
+    monkeypatch.setattr("classify_batch.operations.cancel.TIMEOUT_S", 1.0)
+    run_dir = work / "run"
+    with running(work) as process:
+        process.send_signal(signal.SIGSTOP)
+        done = command("cancel", run_dir)
+        process.send_signal(signal.SIGCONT)
+        assert done.returncode == 75, done.stderr
+        assert f"process {process.pid} on" in done.stderr
+        assert "hint:" in done.stderr
+        assert not (run_dir / "cancel.json").exists()
+        process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0
+
+
+def test_a_request_for_an_earlier_process_is_forgotten(work: Path) -> None:
+    """A `cancel` that was killed before anybody answered cancels nothing later."""
+    assert command("plan", *run_words(work)[1:]).returncode == 0
+    (work / "run" / "cancel.json").write_text("{}")
+    goes_on_well(work)
+    assert not (work / "run" / "cancel.json").exists()
+
+
+def test_python_cancels_as_the_command_does(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cancel` returns how the run has ended; inside a loop it names `acancel`."""
+    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", environment()["LLAMA_CLOUD_API_KEY"])
+    with running(work) as process:
+        result = cancel(work / "run")
+        process.communicate(timeout=WAIT_S)
+    assert (result.state, result.exit_status, result.reason) == ("incomplete", ExitStatus.PERSON, "cancelled")
+    assert "resume" in result.hint
+    assert cancel(work / "run").exit_status == ExitStatus.PERSON
+
+    async def inside_a_loop() -> None:
+        with pytest.raises(UsageError, match="running event loop"):
+            cancel(work / "run")
+
+    anyio.run(inside_a_loop)
+    goes_on_well(work)
