@@ -50,7 +50,7 @@ from classify_batch.lifecycle import Adopted, Closed, Ended, Fact, Opened, Submi
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import AmbiguousCreate, Attempt, Job, JobPage
-from classify_batch.ports import Api, Clock, Observer, RunStore
+from classify_batch.ports import Api, Clock, Observer
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manifest_of, write_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, mend
@@ -84,7 +84,6 @@ class Orchestrator:
         settings: Settings,
         api: Api,
         gate: RequestGate,
-        store: RunStore,
         clock: Clock,
         found: RunOnDisk,
         plan: PlanReader,
@@ -94,7 +93,7 @@ class Orchestrator:
         self._settings = settings
         self._api = api
         self._gate = gate
-        self._store = store
+        store = self._store = found.store
         self._clock = clock
         self._found = found
         self._plan = plan

@@ -210,9 +210,7 @@ async def run_engine(
     await plan.scan(found.run.plan_sha256)
     client, gate = await resources.connect()
     api = make_api(request.settings, client, found.run.run_id)
-    orchestrator = Orchestrator(
-        request.settings, api, gate, store, resources.clock, found, plan, shutdown, request.observers
-    )
+    orchestrator = Orchestrator(request.settings, api, gate, resources.clock, found, plan, shutdown, request.observers)
     async with reporting_progress(orchestrator, request.on_progress):
         ending = await orchestrator.run(
             retry_failed=request.retry_failed,

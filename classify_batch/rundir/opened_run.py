@@ -20,10 +20,12 @@ class RunOnDisk:
     """A run, read.
 
     Attributes:
+        store: what it was read from.
         run_sha256: of run.json.
         journal_end: bytes of the journal that are good; torn_bytes: bytes behind them that are not.
     """
 
+    store: RunStore
     run: RunFile
     run_sha256: str
     snapshot: RunSnapshot
@@ -62,7 +64,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
         pass
     torn_bytes = reader.finish(manifest["journal_seq"] if manifest else 0)
     snapshot.end_reading()
-    return RunOnDisk(run, run_sha256, snapshot, reader.good_end, torn_bytes, manifest)
+    return RunOnDisk(store, run, run_sha256, snapshot, reader.good_end, torn_bytes, manifest)
 
 
 def _apply_block(block: bytes, reader: Reader, snapshot: RunSnapshot, run_sha256: str, store: RunStore) -> None:

@@ -222,7 +222,7 @@ class Lab:
             )
             api = make_api(self.settings, http, found.run.run_id)
             orchestrator = Orchestrator(
-                self.settings, api, gate, self.store, self.clock, found, plan, self.stopping, self.observers
+                self.settings, api, gate, self.clock, found, plan, self.stopping, self.observers
             )
             try:
                 with anyio.fail_after(RUN_S_MAX):
