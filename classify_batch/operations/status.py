@@ -43,8 +43,8 @@ def read_status(run_dir: Location) -> Manifest:
     state = "running" if holder else "complete" if complete else "incomplete"
     started_at = manifest["started_at"] if manifest else None
     now = keys_of(run, totals, state=state, requests=totals.requests, started_at=started_at)
-    if manifest and (not holder or manifest["state"] == "running"):
-        now["cancel"] = manifest.get("cancel")
+    if manifest and "cancel" in manifest and (not holder or manifest["state"] == "running"):
+        now["cancel"] = manifest["cancel"]
     if manifest and not holder:
         now["reason"], now["exit_status"] = manifest["reason"], manifest["exit_status"]
         now["stopped_at"] = manifest["stopped_at"]

@@ -60,8 +60,8 @@ class HolderKeys(TypedDict):
 class Manifest(TypedDict):
     """The keys of manifest.json. Older versions wrote fewer of them.
 
-    `outputs` are the run's files, by name: known at a stop. `holder` is told by `status` only. `cancel`: how far the
-    cancelling of the run is (see `CancelState`); None: it isn't cancelled, or has gone on since.
+    `outputs` are the run's files, by name: known at a stop. `holder` is told by `status` only. `cancel` says how far
+    the cancelling of the run is (see `CancelState`), where it was cancelled and nobody has gone on since.
     """
 
     state: str
@@ -85,7 +85,7 @@ class Manifest(TypedDict):
     discovered: NotRequired[dict[str, float]]
     duplicates: NotRequired[int]
     holder: NotRequired[HolderKeys]
-    cancel: NotRequired[str | None]
+    cancel: NotRequired[str]
 
 
 def parse_manifest(data: bytes) -> Manifest | None:
@@ -114,14 +114,12 @@ def keys_of(
     stopped_at: str | None = None,
     reason: str | None = None,
     exit_status: int | None = None,
-    cancel: str | None = None,
 ) -> Manifest:
     """The manifest's keys, but for those of the files."""
     return {
         "state": state,
         "reason": reason,
         "exit_status": exit_status,
-        "cancel": cancel,
         "run_id": run.run_id,
         "started_at": started_at,
         "stopped_at": stopped_at,
@@ -189,7 +187,7 @@ def manifest_of(
     exit_status: ExitStatus | None = None,
 ) -> Manifest:
     """The manifest's keys, but for those of the files."""
-    return keys_of(
+    manifest = keys_of(
         run,
         snapshot,
         state=state.value,
@@ -198,8 +196,10 @@ def manifest_of(
         stopped_at=None if stopped_at_s is None else to_iso(stopped_at_s),
         reason=reason,
         exit_status=None if exit_status is None else int(exit_status),
-        cancel=None if snapshot.cancel is None else snapshot.cancel.value,
     )
+    if snapshot.cancel is not None:
+        manifest["cancel"] = snapshot.cancel.value
+    return manifest
 
 
 async def write_manifest(store: RunStore, run: RunFile, snapshot: RunSnapshot, manifest: Manifest) -> Manifest:

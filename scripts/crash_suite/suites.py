@@ -138,7 +138,7 @@ async def cancelled_beside(case: Case, dice: random.Random, *, expected_s: float
     """A process that is asked to cancel its run; it or the one that asks may be killed meanwhile."""
     killed_s = expected_s + dice.uniform(0.0, 2.0) if dice.random() < 0.5 else None
     running = asyncio.create_task(case.start(after_s=killed_s))
-    await asyncio.sleep(dice.uniform(0.2, expected_s))
+    await asyncio.sleep(dice.uniform(0.2, max(0.3, expected_s - STARTUP_S)))
     if case.is_planned:
         await case.cancel_beside(dice.uniform(STARTUP_S, 3.0) if dice.random() < 0.3 else None)
     await running
@@ -251,7 +251,9 @@ class Suites:
         expected_s = found.longer_s + LASTING_S * jobs / shape.jobs_in_flight
         at_steps = partial(self._cancelled, most, expected_s)
         yield Suite("cancel", shape, at_steps, faults, options)
-        yield Suite("cancel, beside", shape, partial(self._cancelled_beside, most, expected_s), faults, options)
+        longer = replace(shape, files=2 * found.longer.files)  # the command that asks takes a while to start
+        beside = partial(self._cancelled_beside, most, found.longer_s + 4 * (expected_s - found.longer_s))
+        yield Suite("cancel, beside", longer, beside, faults, options)
 
     def _cancelled(self, most: int, expected_s: float, score: Score) -> Iterator[Strike]:
         for _ in range(most):
