@@ -123,12 +123,14 @@ async def _stream_committed_lines(
         checker = CrcChecker(segments, where, HINT)
         async for block in blocks:
             size += len(block)
-            whole, newline, rest = (rest + block).rpartition(b"\n")
-            lines = reader.read(whole + newline, where, number) if newline else []
+            cut = block.rfind(b"\n") + 1
+            whole = b"".join((rest, memoryview(block)[:cut])) if cut else b""
+            rest = block[cut:] if cut else rest + block
+            lines = reader.read(whole, where, number) if whole else []
             await _check_crc(checker, block)  # a line that is none was told before, by its number
-            if newline:
+            if whole:
                 number += len(lines)
-                yield whole + newline, lines
+                yield whole, lines
             await checkpoint()
     if size < end:
         raise DamagedError(f"{where} has {size} bytes, but {end} were committed", hint=HINT)

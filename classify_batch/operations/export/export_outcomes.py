@@ -37,6 +37,6 @@ class OutcomeExport:
         for log in self._selection.logs:
             async with closing(committed_lines(self._store, self._run, log, self._format.reader)) as stream:
                 async for data, lines in stream:
-                    included = list(map(self._selection.includes, lines))
+                    included = self._selection.select(lines)
                     self.files += sum(included)
                     yield self._format.encode_outcomes(data, lines, included)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -37,6 +38,10 @@ class Selection:
         if self.only is None:
             return (Log.RESULTS, Log.FAILURES)
         return (Log.FAILURES,) if self.only is Only.FAILED else (Log.RESULTS,)
+
+    def select(self, lines: Sequence[OutcomeLine]) -> list[bool]:
+        """For each outcome, whether it is selected."""
+        return [True] * len(lines) if self.only is None else list(map(self.includes, lines))
 
     def includes(self, line: OutcomeLine) -> bool:
         """Whether an outcome is selected."""

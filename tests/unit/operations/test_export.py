@@ -8,6 +8,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 from zlib import crc32
 
@@ -21,7 +22,17 @@ from classify_batch.errors import DamagedError, UsageError, WorldError
 from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.operations.export.export_outcomes import OutcomeExport
-from classify_batch.operations.export.formats import COLUMNS, JsonLines, OutputFormat, Table, column_names
+from classify_batch.operations.export.formats import (
+    COLUMNS,
+    JsonLines,
+    OutputFormat,
+    Table,
+    TableRow,
+    column_names,
+    encode_csv,
+    escape_formula,
+    format_carried_cells,
+)
 from classify_batch.operations.export.selection import Only, make_selection
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
@@ -193,6 +204,36 @@ def test_a_csv_follows_rfc_4180() -> None:
     assert row.decode() == 'f0,classified,a,1.0,"say ""hi"", ü",,,,,,,,'
     assert end == b""
     assert exported(files, Only.FAILED, Table(())) == (head + b"\r\n", 0)
+
+
+cells = st.one_of(texts, st.text("=ab,\"\n\r'", max_size=3))
+rows = st.builds(
+    TableRow,
+    file_id=st.text('=ab,"', max_size=3),
+    outcome=st.just("classified"),
+    type=cells,
+    confidence=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    reasoning=cells,
+    job_id=cells,
+    message=cells,
+    carried=st.none() | st.dictionaries(st.sampled_from(["path", "type"]), cells | st.integers()),
+)
+
+
+@given(st.lists(st.tuples(rows, st.booleans()), max_size=6), st.sampled_from([(), CARRY]))
+@tried(deadline=None)
+def test_a_table_is_what_the_csv_module_writes(lines: list[tuple[TableRow, bool]], carry: Sequence[str]) -> None:
+    """Column by column, to the byte: quotes where they have to be, and nowhere else."""
+    expected = [
+        [
+            *(cell if type(cell) is float else escape_formula(cell) for cell in attrgetter(*COLUMNS)(line)),
+            *format_carried_cells(line.carried or {}, carry),
+        ]
+        for line, included in lines
+        if included
+    ]
+    data = Table(carry).encode_outcomes(b"", [line for line, _ in lines], [included for _, included in lines])
+    assert data == encode_csv(expected)
 
 
 def test_numbers_are_not_escaped_as_formulas() -> None:
