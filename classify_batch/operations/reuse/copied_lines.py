@@ -22,9 +22,18 @@ def copy_lines(lines: list[bytes], chunk: int, run_id: str) -> bytes:
     """Copies lines (without newlines) of the run `run_id` into chunk `chunk` of a new run (with newlines)."""
     ends = _LineEnds(chunk, run_id)
     try:
+        if (copied := _copy_lines_of_a_job(lines, ends)) is not None:
+            return copied
         return b"".join([head + ends[tail] for head, _, tail in [line.rpartition(_CHUNK) for line in lines]])
     except ValueError:  # a line with another order of keys, or with a `chunk` inside another value
         return b"".join([copy_line(line, chunk, run_id) for line in lines])
+
+
+def _copy_lines_of_a_job(lines: list[bytes], ends: _LineEnds) -> bytes | None:
+    """Copies lines that all end alike, as those of one job do, in two passes in C; None where they don't."""
+    tail = lines[0].rpartition(_CHUNK)[2]
+    text, end = b"\n".join([*lines, b""]), b"%s%s\n" % (_CHUNK, tail)
+    return text.replace(end, ends[tail]) if text.count(end) == len(lines) else None
 
 
 class _LineEnds(dict[bytes, bytes]):

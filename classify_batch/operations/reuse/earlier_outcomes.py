@@ -79,9 +79,12 @@ async def read_whole_lines(
             size += len(block)
             if checker is not None:
                 await checker.feed(block)
-            whole, newline, rest = (rest + block).rpartition(b"\n")
-            if newline:
-                data = whole + newline
+            cut = block.rfind(b"\n") + 1
+            if not cut:
+                rest += block
+            else:
+                data = b"".join((rest, memoryview(block)[:cut]))
+                rest = block[cut:]
                 try:
                     lines = parse(data)
                 except _BadLineError as error:
