@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -25,6 +26,9 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 _ERRORS_SAID_MAX = 5
+
+TIME_CHARACTERS_MAX = 40
+"""No honest time is longer; what a server says otherwise is not kept in memory."""
 
 
 class NoneIfUnusable:
@@ -115,7 +119,13 @@ def finite_or_none(number: float | None) -> float | None:
 def parse_time_s(moment: object) -> float | None:
     """Seconds since the epoch from a time of the server; None for what is no time."""
     words = text_or_none(moment)
-    return from_iso(words) if words else None
+    if not words:
+        return None
+    return _known_time_s(words) if len(words) <= TIME_CHARACTERS_MAX else from_iso(words)
+
+
+_known_time_s = lru_cache(maxsize=4096)(from_iso)
+"""Each poll of the list tells the times of all jobs in flight again."""
 
 
 class AnswerReader(Generic[Kind_co]):

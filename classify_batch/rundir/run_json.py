@@ -1,13 +1,12 @@
 """`run.json`: what a run is. Written once, last of all that planning writes: without it there is no run.
 
-Free of heavy imports: `status` reads it in a blink.
+Free of heavy imports: `status` reads it in a blink. What it doesn't need (hashes, random numbers) is imported where it
+is used.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -147,9 +146,11 @@ async def write_run_file(
     inputs: list[dict[str, Any]] | None = None,
 ) -> tuple[RunFile, str]:
     """Makes the run be. Returns it with the SHA-256 of its file."""
+    from uuid import uuid4  # noqa: PLC0415 - see the head of this file
+
     run = RunFile(
         format=lowest_format_for(settings, reused, carries_lists=plan.carries_lists),
-        run_id=str(uuid.uuid4()),
+        run_id=str(uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings.to_stored(),
         identity=settings.identity() | {"ids_sha256": plan.ids_sha256},
@@ -164,7 +165,7 @@ async def write_run_file(
     text = json.dumps(told, indent=2, ensure_ascii=False)
     data = text.encode("utf-8", "backslashreplace") + b"\n"  # a lone surrogate in a type becomes its JSON escape
     await store.create(RUN_JSON, data)
-    return run, hashlib.sha256(data).hexdigest()
+    return run, _sha256_of(data)
 
 
 def lowest_format_for(settings: Settings, reused: Reused | None, *, carries_lists: bool) -> int:
@@ -187,7 +188,13 @@ async def read_run_file(store: RunStore) -> tuple[RunFile, str] | None:
         data = await store.read(RUN_JSON)
     except FileNotFoundError:
         return None
-    return parse_run_file(data, f"{RUN_JSON} in {store.where}"), hashlib.sha256(data).hexdigest()
+    return parse_run_file(data, f"{RUN_JSON} in {store.where}"), _sha256_of(data)
+
+
+def _sha256_of(data: bytes) -> str:
+    from hashlib import sha256  # noqa: PLC0415 - see the head of this file
+
+    return sha256(data).hexdigest()
 
 
 def refuse_other_run(run: RunFile, identity: RunIdentity, where: str) -> None:
