@@ -21,11 +21,12 @@ from typing import Any
 
 from bench_suite.clients import CLIENTS
 from bench_suite.compare import CASES, compare
+from bench_suite.files import export, plan, reuse, verify
 from bench_suite.growth import growth
-from bench_suite.lab import SCRIPTS, Lab, Server, environment, pin_clients, spread_clients
+from bench_suite.lab import SCRIPTS, Lab, NoServer, Server, environment, pin_clients, spread_clients
 from bench_suite.rate import rate
 from bench_suite.rate_table import rate_table
-from bench_suite.singles import journal, plan, resume, reuse, server, start
+from bench_suite.singles import journal, resume, server, start
 from bench_suite.v2 import v2
 
 Rows = list[dict[str, Any]]
@@ -40,11 +41,13 @@ SUITES: dict[str, Callable[[Lab, argparse.Namespace], Rows]] = {
     "plan": plan,
     "resume": resume,
     "reuse": reuse,
+    "verify": verify,
+    "export": export,
     "server": server,
 }
 DRAWN = {*CASES, "growth"}
 
-WITHOUT_SERVER = frozenset({"plan", "reuse"})
+WITHOUT_SERVER = frozenset({"plan", "reuse", "verify", "export"})
 BY_THEMSELVES = {"rate": rate, "rate-table": rate_table}
 """Suites that start what they need."""
 
@@ -67,6 +70,7 @@ def measure(options: argparse.Namespace) -> Rows:
     core = pin_clients()
     if options.suite in WITHOUT_SERVER:
         spread_clients(core)
+        return SUITES[options.suite](Lab(NoServer(), options.tree), options)
     with Server(environment("tools"), core) as bench_server:
         return SUITES[options.suite](Lab(bench_server, options.tree), options)
 
@@ -112,7 +116,11 @@ def parse() -> argparse.Namespace:
     clients.add_argument("--clients", type=names, help=",".join(CLIENTS))
     clients.add_argument("--told-requests-per-s", type=float, help="the rate that ours is told")
     clients.add_argument("--requests-in-flight", type=int, help="of ours")
-    clients.add_argument("--tree", type=Path, help="measure the package in this other checkout instead")
+    clients.add_argument(
+        "--tree",
+        type=Path,
+        help="measure the package in this other checkout instead; `plan`, `reuse`, `verify` and `export`: as well",
+    )
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything, raw")
     parser.add_argument("--picture", type=Path, metavar="FILE.svg")

@@ -2,16 +2,18 @@
 
 The plan, run.json and the journal are written by the package's own encoders. results.jsonl has the right length and
 holds nothing: a resume looks at how long it is, and reads the journal for the rest. With `--whole` all is done, and
-the results are there.
+the results and the manifest are there; run.json tells the first format, so that older versions read it, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from zlib import crc32
@@ -24,10 +26,11 @@ from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES
+from classify_batch.rundir.manifest_json import manifest_of, write_manifest
 from classify_batch.rundir.plan import write_plan
 from classify_batch.rundir.run_json import write_run_file
 from classify_batch.store.disk import DiskStore
-from classify_batch.vocabulary import Kind
+from classify_batch.vocabulary import Kind, RunState
 
 DONE = 0.9
 RESULT_BYTES = 320
@@ -45,7 +48,9 @@ async def build(run_dir: Path, config: Path, files: int, files_per_job: int, who
     async with DiskStore(run_dir) as store:
         await store.prepare()
         plan = await write_plan(store, _chunks(files, files_per_job))
-        _, run_sha256 = await write_run_file(store, settings, plan, 0, SystemClock())
+        run, run_sha256 = await write_run_file(store, settings, plan, 0, SystemClock())
+    if whole:
+        run_sha256 = _tell_first_format(run_dir / "run.json")
     if whole:
         segments = list(_results(run_dir / "results.jsonl", files, files_per_job))
     else:
@@ -65,7 +70,22 @@ async def build(run_dir: Path, config: Path, files: int, files_per_job: int, who
             line = encode_facts(seq, time.time(), seq - 1, (fact,), requests, totals)
             bytes_since = len(line) + (0 if told else bytes_since)
             sums.apply(fact, journal.tell())
+            sums.seq = seq
             journal.write(line)
+    if whole:
+        (run_dir / "failures.jsonl").touch()
+        now_s = time.time()
+        manifest = manifest_of(run, sums, state=RunState.COMPLETE, requests=0, started_at_s=now_s, stopped_at_s=now_s)
+        async with DiskStore(run_dir) as store:
+            await write_manifest(store, run, sums, manifest)
+
+
+def _tell_first_format(path: Path) -> str:
+    """Makes run.json one that older versions read as well: this run has nothing that they don't know. Returns its
+    SHA-256."""
+    data = json.dumps(json.loads(path.read_bytes()) | {"format": 1}, indent=2).encode()
+    path.write_bytes(data)
+    return sha256(data).hexdigest()
 
 
 async def _chunks(files: int, files_per_job: int) -> AsyncIterator[list[str]]:

@@ -106,6 +106,13 @@ class Server:
             return json.load(answer)
 
 
+class NoServer(Server):
+    """For commands that ask nobody."""
+
+    def __init__(self) -> None:
+        self.base_url = "http://127.0.0.1:9"
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What a command took, from its start to its end, by the kernel's books."""

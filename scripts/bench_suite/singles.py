@@ -1,4 +1,4 @@
-"""Suites about one thing each: the journal, the start of the program, the planning, a resume, and the server itself."""
+"""Suites about one thing each: the journal, the start of the program, a resume, and the server itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from bench_suite.table import print_table
 
 Rows = list[dict[str, Any]]
 MANY_FILES = 10_000_000
-NEW_FILES = 10_000
 STARTS = 10
 FIRST_REQUEST_S_MAX = 600.0
 
@@ -53,59 +52,6 @@ def start(lab: Lab, _options: argparse.Namespace) -> Rows:
         [{"command": words, "ms": f"{1000 * s:.0f}", "ratio": f"{s / least_s:.2f}"} for words, s in medians.items()]
     )
     return [{"command": words, "seconds": each} for words, each in taken_s.items()]
-
-
-def plan(lab: Lab, options: argparse.Namespace) -> Rows:
-    """planning 10 million lines with exact de-duplication; 5 % of them repeat an earlier ID"""
-    rows = []
-    for lines in options.files or [MANY_FILES]:
-        with tempfile.TemporaryDirectory(prefix="classify-batch-bench-") as name:
-            folder = Path(name)
-            (folder / "config.toml").write_text(CONFIG)
-            with (folder / "ids.txt").open("w") as file:
-                file.writelines(_repeating_lines(lines))
-            paths = (folder / "config.toml", "--input", folder / "ids.txt", "--run-dir", folder / "run")
-            per_job = options.files_per_job or 100
-            cost = lab.cost(lab.classify_batch("plan", *paths, "--files-per-job", per_job))
-            run = json.loads((folder / "run" / "run.json").read_text())
-        figures = {"lines": lines, "duplicates": run["duplicates"], "chunks": run["chunks"]}
-        rows.append({**figures, "seconds": cost.wall_s, "cpu_s": cost.cpu_s, "rss_mib": cost.rss_mib})
-    forms = {"seconds": ",.1f", "cpu_s": ",.1f", "rss_mib": ",.0f"}
-    print_table([{name: format(value, forms.get(name, ",d")) for name, value in row.items()} for row in rows])
-    return rows
-
-
-def _repeating_lines(lines: int) -> Iterator[str]:
-    distinct = 0
-    for line in range(lines):
-        if line % 20 == 19:
-            yield f"{file_id(line * 7919 % distinct)}\n"
-        else:
-            yield f"{file_id(distinct)}\n"
-            distinct += 1
-
-
-def reuse(lab: Lab, options: argparse.Namespace) -> Rows:
-    """planning with `--reuse` of a run of 10 million files: the same files again, and 10,000 new ones"""
-    rows = []
-    for files in options.files or [MANY_FILES]:
-        with tempfile.TemporaryDirectory(prefix="classify-batch-bench-") as name:
-            folder = Path(name)
-            (folder / "config.toml").write_text(CONFIG)
-            per_job = options.files_per_job or 100
-            words = [folder, "--files", files, "--files-per-job", per_job, "--whole"]
-            lab.cost([sys.executable, SCRIPTS / "build_run.py", *words])
-            with (folder / "ids.txt").open("w") as file:
-                file.writelines(f"{file_id(number)}\n" for number in range(files + NEW_FILES))
-            paths = (folder / "config.toml", "--input", folder / "ids.txt", "--run-dir", folder / "again")
-            told = ("--files-per-job", per_job, "--reuse", folder / "run")
-            cost = lab.cost(lab.classify_batch("plan", *paths, *told))
-            run = json.loads((folder / "again" / "run.json").read_text())
-        figures = {"files": run["files"], "reused": run["reused"]["files"], "MiB": run["reused"]["bytes"] >> 20}
-        rows.append({**figures, "seconds": cost.wall_s, "cpu_s": cost.cpu_s, "rss_mib": cost.rss_mib})
-    forms = {"seconds": ",.1f", "cpu_s": ",.1f", "rss_mib": ",.0f"}
-    print_table([{name: format(value, forms.get(name, ",d")) for name, value in row.items()} for row in rows])
-    return rows
 
 
 def resume(lab: Lab, options: argparse.Namespace) -> Rows:
