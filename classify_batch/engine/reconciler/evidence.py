@@ -100,8 +100,7 @@ class Evidence:
         self._digests = frozenset().union(*(each.digests for each in self.unsettled.values()))
         if not self.unsettled:
             for candidate in self.candidates.values():
-                if candidate.ended_s is None or not candidate.is_decided(self._settle_s):
-                    self._contents.forget(candidate.job_id)
+                self._forget_unless_read_late(candidate)
             self.candidates.clear()
             self._aside.clear()
 
@@ -303,10 +302,17 @@ class Evidence:
         elif candidate.names_files:
             candidate.read_s = candidate.asked_s = None
 
+    def _forget_unless_read_late(self, candidate: Candidate) -> None:
+        """Of a job that is no candidate any more, only results are remembered that were read when all of them must have
+        come. One that failed after it had ended well, or that named nothing, may still show others."""
+        if candidate.failed_s is not None or not candidate.names_files or not candidate.is_decided(self._settle_s):
+            self._contents.forget(candidate.job_id)
+
     def _set_decided_aside(self) -> None:
         for candidate in list(self.candidates.values()):
             if (standing := self._standing_of(candidate)) is not None:
                 del self.candidates[candidate.job_id]
+                self._forget_unless_read_late(candidate)
                 self._aside.put(candidate.job_id, standing, candidate.first_seen_s)
 
     def _standing_of(self, candidate: Candidate) -> Standing | None:

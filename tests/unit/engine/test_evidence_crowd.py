@@ -1,5 +1,4 @@
-"""Projects with more jobs than are held at once: memory stays flat, and no file is sent again that would not be if all
-of them were held."""
+"""Projects with more jobs than are held at once: memory stays flat, and nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -14,11 +13,10 @@ import pytest
 from classify_batch.engine.reconciler import evidence as module
 from classify_batch.engine.reconciler.ambiguous_attempt import AmbiguousAttempt
 from classify_batch.engine.reconciler.decisions import Decision, GiveUp, SendAgain, Take
-from classify_batch.engine.reconciler.match import digests_of
 from classify_batch.engine.reconciler.set_aside import JobsSetAside, Standing
 from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
-from tests.support.evidence_stage import ACCEPT_UNTIL_S, GIVE_UP_S, EvidenceStage, ambiguous, job
+from tests.support.evidence_stage import ACCEPT_UNTIL_S, GIVE_UP_S, SETTLE_S, EvidenceStage, ambiguous, job
 
 MANY = 8_000
 RULES = (("x", "anything at all"),)
@@ -106,99 +104,108 @@ def test_a_crowd_that_is_never_decided_ends_unresolved(monkeypatch: pytest.Monke
     assert isinstance(world.decide(asked, GIVE_UP_S), GiveUp)
 
 
-# --- The same as if all were held ------------------------------------------------------------------------------------
+# --- Nothing is paid twice -------------------------------------------------------------------------------------------
 
 
 class Crowd:
-    """What happens, told to evidence with room for all jobs and to evidence without it."""
+    """Attempts some of which were accepted, among jobs of others that hold the same files.
 
-    def __init__(self, seed: int, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    Attributes:
+        own: by chunk, the job that was made of an attempt.
+    """
+
+    def __init__(self, seed: int) -> None:
         self.random = Random(seed)
-        self.room, self.patch = room, monkeypatch
+        self.made_s: dict[str, float] = {}
+        self.ended_s: dict[str, float] = {}
         self.views: dict[str, JobView] = {}
         self.files: dict[str, list[str]] = {}
         self.named: dict[str, NamedFor] = {}
-        self.held, self.crowded = EvidenceStage(named=self.named), EvidenceStage(named=self.named)
-        self.sides = ((self.held, 10**6), (self.crowded, room))
+        self.own: dict[int, str] = {}
+        self.evidence = EvidenceStage(named=self.named)
         self.chunks = 0
         self.now_s = 50.0
 
     def step(self) -> None:
-        random = self.random
-        self.now_s += random.choice([0.5, 5.0, 21.0, 30.0])
-        if random.random() < 0.35:
+        self.now_s += self.random.choice([0.5, 5.0, 21.0, 30.0])
+        if self.random.random() < 0.35:
             self.add()
-        for _ in range(random.randrange(3)):
-            self.make_job()
-        for job_id in random.sample(sorted(self.views), min(4, len(self.views))):
+        for _ in range(self.random.randrange(4)):
+            self.make_job(self.random.sample("abcdefuvwxyz", self.random.randrange(4)), named=0.1)
+        for job_id in self.random.sample(sorted(self.views), min(4, len(self.views))):
             self.end_job(job_id)
         self.read()
 
     def add(self) -> None:
         file_ids = self.random.sample("abcdef", self.random.randint(1, 3))
         told: dict[str, Any] = {"intended_s": self.now_s - 5.0} if self.random.random() < 0.5 else {}
-        until_s = self.now_s + self.random.choice([0.0, 20.0])
         self.chunks += 1
-        for stage, _ in self.sides:
-            stage.add(ambiguous(*file_ids, chunk=self.chunks, accept_until_s=until_s, **told))
+        if self.random.random() < 0.6:
+            self.own[self.chunks] = self.make_job(file_ids)
+        until_s = self.now_s + self.random.choice([0.0, 20.0])
+        self.evidence.add(ambiguous(*file_ids, chunk=self.chunks, accept_until_s=until_s, give_up_s=1e9, **told))
 
-    def make_job(self) -> None:
+    def make_job(self, file_ids: list[str], named: float = 0.0) -> str:
         job_id = f"j{len(self.views)}"
-        self.views[job_id] = job(job_id)
-        self.files[job_id] = self.random.sample("abcdefuvwxyz", self.random.randrange(4))
-        if self.random.random() < 0.1:
+        self.views[job_id], self.files[job_id], self.made_s[job_id] = job(job_id), file_ids, self.now_s
+        if self.random.random() < named:
             self.named[job_id] = None
+        return job_id
 
     def end_job(self, job_id: str) -> None:
-        self.views[job_id] = job(job_id, self.random.choice(["SUCCESS", "PARTIAL_SUCCESS", "ERROR", "PENDING"]))
+        if job_id not in self.ended_s:
+            self.ended_s[job_id] = self.now_s
+            self.views[job_id] = job(job_id, self.random.choice(["SUCCESS", "PARTIAL_SUCCESS", "ERROR"]))
 
     def read(self) -> None:
-        """A list that leaves some out, and results that lag; both sides are told the same, in what each asks for."""
-        shown = [view for view in self.views.values() if self.random.random() < 0.8]
+        """A complete reading shows what was made `settle_s` ago, if perhaps as it was; results lag as long."""
         complete = self.random.random() < 0.8
-        lagging = {job_id for job_id in self.views if self.random.random() < 0.2}
-        for stage, room in self.sides:
-            self.patch.setattr(module, "CANDIDATES_MAX", room)
-            stage.read_list(self.now_s, *shown, complete=complete)
-            for candidate in list(stage.candidates_to_poll()):
-                stage.show(self.views[candidate.job_id], self.now_s)
-            for candidate in stage.candidates_to_read(self.now_s):
-                files = [] if candidate.job_id in lagging else self.files[candidate.job_id]
-                stage.answer(candidate.job_id, self.now_s, files[:2], null=files[2:])
+        old_s = self.now_s - SETTLE_S
+        shown = [
+            job(job_id) if self.random.random() < 0.05 else view
+            for job_id, view in self.views.items()
+            if (complete and self.made_s[job_id] <= old_s) or self.random.random() < 0.7
+        ]
+        self.evidence.read_list(self.now_s, *shown, complete=complete)
+        for candidate in list(self.evidence.candidates_to_poll()):
+            self.evidence.show(self.views[candidate.job_id], self.now_s)
+        for candidate in self.evidence.candidates_to_read(self.now_s):
+            job_id = candidate.job_id
+            lags = self.ended_s.get(job_id, self.now_s) > old_s and self.random.random() < 0.5
+            files = [] if lags else self.files[job_id]
+            self.evidence.answer(job_id, self.now_s, files[:2], null=files[2:])
 
-    def decisions(self) -> Iterator[tuple[AmbiguousAttempt, Decision | None, Decision | None]]:
-        for key in sorted(self.held.unsettled):
-            yield (
-                self.held.unsettled[key],
-                self.held.decide(self.held.unsettled[key], self.now_s),
-                self.crowded.decide(self.crowded.unsettled[key], self.now_s),
-            )
-
-    def sent_again(self, asked: AmbiguousAttempt, decision: Decision | None) -> frozenset[int]:
+    def sent_again(self, asked: AmbiguousAttempt, decision: Decision | None) -> set[str]:
         match decision:
             case SendAgain():
-                return asked.digests
+                return set(asked.attempt.file_ids)
             case Take(jobs):
-                return asked.digests - digests_of([each for view in jobs for each in self.files[view.job_id][:2]])
+                return set(asked.attempt.file_ids).difference(*(self.files[view.job_id][:2] for view in jobs))
             case _:
-                return frozenset()
+                return set()
+
+    def paid(self, asked: AmbiguousAttempt) -> set[str]:
+        """The files that the attempt's own job has answered, or may still."""
+        own = self.own.get(asked.attempt.key.chunk)
+        if own is None or self.views[own].status == "ERROR":
+            return set()
+        return set(self.files[own][:2] if self.views[own].finished else self.files[own])
 
 
-@pytest.mark.parametrize("room", [1, 4, 12])
-@pytest.mark.parametrize("seed", range(25))
-def test_without_room_nothing_is_sent_again_that_would_not_be_with_room(
-    seed: int, room: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In any order of events; what is sent again with room for all is sent in the end, or stays unresolved."""
-    crowd, settled = Crowd(seed, room, monkeypatch), 0
-    for _ in range(60):
+@pytest.mark.parametrize("room", [1, 4, 12, 1000])
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_that_was_paid_is_sent_again_in_a_crowd(seed: int, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is shown in which order, however little room there is."""
+    monkeypatch.setattr(module, "CANDIDATES_MAX", room)
+    crowd, settled = Crowd(seed), 0
+    for _ in range(80):
         crowd.step()
-        for asked, held, crowded in list(crowd.decisions()):
-            assert crowd.sent_again(asked, crowded) <= crowd.sent_again(asked, held)
-            if crowded is not None:
+        for asked in list(crowd.evidence.unsettled.values()):
+            decision = crowd.evidence.decide(asked, crowd.now_s)
+            assert not crowd.sent_again(asked, decision) & crowd.paid(asked)
+            if decision is not None:
                 settled += 1
-                for stage, _ in crowd.sides:
-                    stage.remove(stage.unsettled[asked.attempt.key])
+                crowd.evidence.remove(asked)
     assert settled or room < 12
 
 
