@@ -44,7 +44,7 @@ from classify_batch.engine.time_left import jobs_left_s
 from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.events import Stopped
-from classify_batch.lifecycle import Closed, Ended, Fact, Opened
+from classify_batch.lifecycle import Closed, Ended, Fact, Opened, Reopened
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import AmbiguousCreate, Attempt, Job, JobPage
@@ -180,7 +180,10 @@ class Orchestrator:
         await mend(self._store, self._found)
         if self._found.torn_bytes:
             self._context.warn(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
-        failed = await read_failures(self._store, self._snapshot, self._plan, self._shutdown) if retry_failed else None
+        failed: Reopened | None = None
+        if retry_failed:
+            files = self._run.files
+            failed = await read_failures(self._store, self._snapshot, self._plan, files, self._shutdown)
         if self._found.manifest_complete:
             await self._write_manifest(RunState.RUNNING)  # a reader must not take the old one for the run's end
         self._record_opened()

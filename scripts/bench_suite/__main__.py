@@ -25,6 +25,7 @@ from bench_suite.growth import growth
 from bench_suite.lab import SCRIPTS, Lab, Server, environment, pin_clients, spread_clients
 from bench_suite.rate import rate
 from bench_suite.rate_table import rate_table
+from bench_suite.retry import retry
 from bench_suite.singles import journal, plan, resume, reuse, server, start
 from bench_suite.v2 import v2
 
@@ -40,6 +41,7 @@ SUITES: dict[str, Callable[[Lab, argparse.Namespace], Rows]] = {
     "plan": plan,
     "resume": resume,
     "reuse": reuse,
+    "retry": retry,
     "server": server,
 }
 DRAWN = {*CASES, "growth"}

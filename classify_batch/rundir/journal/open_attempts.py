@@ -1,4 +1,4 @@
-"""What a run's snapshot holds of the chunks that are begun and not done."""
+"""What a run's snapshot holds of its chunks: objects for those that are begun and not done, a byte for the others."""
 
 from __future__ import annotations
 
@@ -41,3 +41,27 @@ class ChunkInHand:
     open_attempts: int = 0
     waiting: list[Part] = field(default_factory=list)
     guilty: bool = False
+
+
+class AttemptCounts:
+    """How many attempts each chunk had when it was last done: no number is given out twice."""
+
+    def __init__(self, chunks: int) -> None:
+        self._counts = bytearray(chunks)
+        self._many: dict[int, int] = {}
+
+    def of(self, chunk: int) -> int:
+        return self._many.get(chunk, self._counts[chunk])
+
+    def set(self, chunk: int, attempts: int) -> None:
+        self._counts[chunk] = min(attempts, 255)
+        if attempts > 255:
+            self._many[chunk] = attempts
+
+
+@dataclass(slots=True)
+class Untaken:
+    """What of a `retry.N.jsonl` is not in the run's hands yet: from byte `taken` to its `end`."""
+
+    taken: int
+    end: int
