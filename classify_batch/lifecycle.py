@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NotRequired, TypedDict, Unpack
+from typing import NotRequired, Required, TypedDict, Unpack
 
 from classify_batch.errors import InternalError
 from classify_batch.model import AttemptKey, Part, Segment, to_ranges
@@ -194,15 +194,26 @@ class Recheck(RequeuedPart, total=False):
     unbilled: float
 
 
-class Reopened(TypedDict):
-    """The failed files get a new chance. `looks`: the attempts to be looked at first."""
+class Reopened(TypedDict, total=False):
+    """The failed files get a new chance. What that means for each of them stands in `retry.<generation>.jsonl`, which
+    has `retry_bytes`; up to 0.2 it stood here: `looks` are the attempts to be looked at first."""
 
-    generation: int
+    generation: Required[int]
+    retry_bytes: int
     again: list[RequeuedPart]
     looks: list[Recheck]
 
 
-AboutRun = Opened | Closed | Tuned | Reopened
+class Retried(TypedDict):
+    """Some of them are in the run's hands again: what stands in `retry.<generation>.jsonl` up to byte `taken`."""
+
+    generation: int
+    taken: int
+    again: list[RequeuedPart]
+    looks: list[Recheck]
+
+
+AboutRun = Opened | Closed | Tuned | Reopened | Retried
 """Facts about a run as a whole, as they stand in the journal."""
 
 

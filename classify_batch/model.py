@@ -72,6 +72,15 @@ class Part:
     unnamed: int = 0
     recheck: bool = False
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether it is a whole chunk that never went out."""
+        return (
+            self.ranges is None
+            and self.first is None
+            and not (self.bad_jobs or self.shared_bad_jobs or self.unnamed or self.recheck)
+        )
+
     def positions(self, chunk_size: int) -> list[int]:
         ranges = self.ranges if self.ranges is not None else (Range(0, chunk_size),)
         return [position for start, stop in ranges for position in range(start, stop)]

@@ -41,6 +41,11 @@ def earlier_failures_name(generation: int) -> str:
     return f"failures.{generation}.jsonl"
 
 
+def retry_name(generation: int) -> str:
+    """The file of what the `generation`-th `--retry-failed` has still to take into the run's hands."""
+    return f"retry.{generation}.jsonl"
+
+
 # --- Outcomes -------------------------------------------------------------------------------------------------------
 
 
@@ -108,6 +113,7 @@ class Kind(StrEnum):
     SPLIT = "split"
     COLLECTED = "collected"
     REOPENED = "reopened"
+    RETRIED = "retried"
     TUNED = "tuned"
     CLOSED = "closed"
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 from trio.testing import MockClock
 
+from classify_batch.engine import retry_failed
 from classify_batch.operations import verify
 from classify_batch.streams.spill import Limits
 
@@ -40,6 +41,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> str | tuple[str, dict[str, 
 def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     """For thousands of verifications: a run of a few files needs no 503 buckets."""
     monkeypatch.setattr(verify, "LIMITS", Limits(buckets=3))
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a retry of a few files takes more than one line of its file."""
+    monkeypatch.setattr(retry_failed, "PARTS_PER_BATCH", 1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -46,7 +46,7 @@ from classify_batch.engine.time_left import jobs_left_s
 from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.events import Stopped
-from classify_batch.lifecycle import Adopted, Closed, Ended, Fact, Opened, Submitted
+from classify_batch.lifecycle import Adopted, Closed, Ended, Fact, Opened, Reopened, Submitted
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import AmbiguousCreate, Attempt, Job, JobPage
@@ -98,8 +98,7 @@ class Orchestrator:
         self._found = found
         self._plan = plan
         self._shutdown = shutdown
-        self._run = found.run
-        self._snapshot = found.snapshot
+        self._run, self._snapshot = found.run, found.snapshot
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
         self._events = EventQueue([LogObserver(), *observers])
         self._limits = DiscoveredLimits(gate, self._slots, found.snapshot, self._events)
@@ -119,8 +118,7 @@ class Orchestrator:
         self._context = EngineContext(
             settings, api, self._journal, recorder, clock, self._slots, shutdown, self._events
         )
-        if found.snapshot.sums[PARSE_JOBS_BILLED]:
-            self._context.price.parse_jobs_are_free = False
+        self._context.price.parse_jobs_are_free = not found.snapshot.sums[PARSE_JOBS_BILLED]
         self._work_queue = WorkQueue(
             store,
             plan,
@@ -197,7 +195,10 @@ class Orchestrator:
         await mend(self._store, self._found)
         if self._found.torn_bytes:
             self._context.warn(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
-        failed = await read_failures(self._store, self._snapshot, self._plan, self._shutdown) if retry_failed else None
+        failed: Reopened | None = None
+        if retry_failed:
+            files = self._run.files
+            failed = await read_failures(self._store, self._snapshot, self._plan, files, self._shutdown)
         if self._found.manifest_complete:
             await self._write_manifest(RunState.RUNNING)  # a reader must not take the old one for the run's end
         self._record_opened()

@@ -1,52 +1,80 @@
 """A new chance for the failed files of a run, in the same directory.
 
-Their lines are first copied durably to `failures.<generation>.jsonl`, and read; then one line in the journal,
-`reopened`, says which parts go out again, and from there `failures.jsonl` begins at 0. A crash or a stop before that
-line leaves a copy that nobody refers to; a crash after it leaves old failures behind the committed end, which the next
-start cuts off.
+Their lines are first copied durably to `failures.<generation>.jsonl`. What is to become of each of them is written to
+`retry.<generation>.jsonl` (see `rundir.retry_file`). Then one line in the journal, `reopened`, makes both true, and
+from there `failures.jsonl` begins at 0. A crash or a stop before that line leaves files that nobody refers to; a crash
+after it leaves old failures behind the committed end, which the next start cuts off.
 
 Files that failed as `overdue`, `unresolved` or `not_answered` may have been paid: they don't go out again, but back
 into the hands of those who watch their jobs (or look for them), who send them again only when that is proven to be
 safe. What was set aside for their attempts still is, and comes back when it is known what they cost.
+
+Memory doesn't grow with the failures: they are read a few thousand at a time, which is enough to bring together what a
+chunk's attempts left over, since these end soon after each other. The journal is read along with them, where it is
+needed: it tells what became of each attempt in the order in which the failures stand.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
+import re
 from array import array
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypedDict, TypeVar, cast
+from typing import NamedTuple, cast
 
 from anyio.lowlevel import checkpoint
 
-from classify_batch.clock import to_iso
+from classify_batch.clock import from_iso, to_iso
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.errors import InterruptedEarlyError
-from classify_batch.lifecycle import Recheck, Reopened, RequeuedPart, WrittenPart
+from classify_batch.errors import DamagedError, InterruptedEarlyError
+from classify_batch.inputs.ids import shorten
+from classify_batch.lifecycle import ENDS, Recheck, Reopened, RequeuedPart, WrittenPart
 from classify_batch.model import AttemptKey, Part, to_ranges
 from classify_batch.ports import RunStore
-from classify_batch.rundir.journal.entry import Entry, Item, write_part
-from classify_batch.rundir.journal.reader import Reader
+from classify_batch.rundir.committed_outcomes import LineReader, OutcomeLine
+from classify_batch.rundir.journal.entry import Entry, Item, decode, write_part
+from classify_batch.rundir.journal.line import DAMAGED_HINT
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.plan import PlanReader
+from classify_batch.rundir.retry_file import encode_batch
 from classify_batch.streams.closing import closing
-from classify_batch.vocabulary import BILLED, CREDITS, UNBILLED, FailureCode, Kind, Log, earlier_failures_name
+from classify_batch.vocabulary import (
+    BILLED,
+    CREDITS,
+    UNBILLED,
+    FailureCode,
+    Kind,
+    Log,
+    OutcomeKind,
+    earlier_failures_name,
+    retry_name,
+)
 
-CHECK_STOP_EVERY = 256
-"""Steps of a long loop between two checks whether the run was asked to stop."""
+_SAYS_NOTHING_HERE = re.compile(rb'.{1,80}"kind":"(?:submitted|adopted|finished)"').match
+"""The journal was read as a whole already: these lines are half of it."""
 
-Each = TypeVar("Each")
+TOGETHER_MAX = 16_384
+"""So many failed files are brought together by their chunks."""
+
+PARTS_PER_BATCH = 64
+
+_EPOCH = to_iso(0.0)
+
+_KNOWN_CHUNKS_MAX = 64
+
+_ENDS = frozenset(Kind(state.value) for state in ENDS)
+
+_MAY_BE_PAID = frozenset({FailureCode.OVERDUE.value, FailureCode.UNRESOLVED.value, FailureCode.NOT_ANSWERED.value})
 
 
-class _FailureLine(TypedDict):
+class _FailureLine(OutcomeLine, kw_only=True):
     """A line of failures.jsonl, as far as it decides what becomes of its file."""
 
-    file_id: str
     code: str
-    job_id: str | None
+    job_id: str | None = None
     chunk: int
     attempt: int
 
@@ -60,35 +88,32 @@ class _OldAttempt(NamedTuple):
 
 
 @dataclass(slots=True)
-class _FailedFiles:
-    """The failed files, as positions in their chunks, whose sizes are told."""
-
-    requeued: dict[int, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
-    attempts: dict[int, int] = field(default_factory=dict)
-    old: dict[_OldAttempt, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("H")))
-    sizes: dict[int, int] = field(default_factory=dict)
-
-    def part(self, chunk: int, positions: array[int], recheck: bool = False) -> WrittenPart:
-        whole = len(positions) == self.sizes[chunk]
-        return write_part(Part(chunk, None if whole else to_ranges(sorted(positions)), recheck=recheck))
-
-
-@dataclass(slots=True)
 class _PastOfAttempt:
-    """What the journal says of an old attempt: when it was first intended, of how many files, and what it has in the
-    sums."""
+    """What the journal says of an old attempt: when it was first intended, of which part, and what it has in the sums.
+
+    Attributes:
+        files: of the part; None: the whole chunk.
+    """
 
     since_s: float | None = None
     server_s: float | None = None
     project_id: str | None = None
-    files: int = 0
+    files: int | None = None
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys((CREDITS, BILLED, UNBILLED), 0.0))
 
-    def learn(self, entry: Entry, item: Item, size: int) -> None:
+    @classmethod
+    def of_recheck(cls, look: Recheck) -> _PastOfAttempt:
+        """An attempt that an earlier retry looked at. Its bill was taken out of the sums: the look's end tells it
+        anew."""
+        past = cls(from_iso(look["since"]), look.get("server_s"), look.get("project_id"), count_files(look))
+        past.sums[CREDITS] = look.get("credits", 0.0)
+        return past
+
+    def learn(self, entry: Entry, item: Item) -> None:
         if entry.kind is Kind.SUBMITTING:
             if self.since_s is None:
                 self.since_s, self.server_s, self.project_id = entry.at_s, entry.server_s, item.project_id
-            self.files = size if item.ranges is None else sum(stop - start for start, stop in item.ranges)
+            self.files = None if item.ranges is None else sum(stop - start for start, stop in item.ranges)
             self.sums[CREDITS] += item.credits
         for name in self.sums.keys() & (item.sums or {}).keys():
             self.sums[name] += (item.sums or {})[name]
@@ -100,55 +125,38 @@ class _PastOfAttempt:
         if self.project_id is not None:
             look["project_id"] = self.project_id
 
-    def look_again(self) -> None:
-        """Its bill was taken out of the sums: the look's end tells it anew."""
-        self.sums |= {BILLED: 0.0, UNBILLED: 0.0}
-
-    def add_share(self, look: Recheck, files: int) -> None:
+    def add_share(self, look: Recheck, files: int, chunk_size: int) -> None:
         """Adds what the sums have for so many of its files; a job that tells its bill has one."""
-        share = files / self.files if self.files else 0.0
+        share = files / (chunk_size if self.files is None else self.files)
         shares = {name: round(value * share, 6) for name, value in self.sums.items() if value}
         look |= cast(Recheck, shares)
 
 
+def count_files(part: WrittenPart) -> int | None:
+    """None: the whole chunk."""
+    ranges = part.get("ranges")
+    return None if ranges is None else sum(stop - start for start, stop in ranges)
+
+
 async def read_failures(
-    store: RunStore, snapshot: RunSnapshot, plan: PlanReader, shutdown: Shutdown
+    store: RunStore, snapshot: RunSnapshot, plan: PlanReader, files: int, shutdown: Shutdown
 ) -> Reopened | None:
     """Copies and reads the failures: what `reopen` makes true. None where there are none. Only after the directory was
-    mended.
+    mended. `files`: of the whole run.
 
     Raises:
         InterruptedEarlyError: a stop was asked for; the run is as it was.
         StoreError: the disk refused; the run is as it was.
+        DamagedError: what was committed is not there as it was written.
     """
     end = snapshot.failures_end
     if not end:
         return None
     generation = snapshot.generation + 1
     await store.replace(earlier_failures_name(generation), _stream_blocks(store, Log.FAILURES, end, shutdown))
-    failed = await _read_failed_files(store, end, plan, shutdown)
-    past = await _read_past_of_attempts(store, failed, shutdown)
-    requeued: list[RequeuedPart] = [
-        {"chunk": chunk, "attempts": failed.attempts[chunk], **failed.part(chunk, positions)}
-        async for chunk, positions in _until_stopped(sorted(failed.requeued.items()), shutdown)
-    ]
-    looks = [
-        _make_recheck(old, failed, past[old.key], positions)
-        async for old, positions in _until_stopped(sorted(failed.old.items(), key=lambda item: item[0].key), shutdown)
-    ]
-    return {"generation": generation, "again": requeued, "looks": looks}
-
-
-def _make_recheck(old: _OldAttempt, failed: _FailedFiles, past: _PastOfAttempt, positions: array[int]) -> Recheck:
-    chunk, attempt = old.key
-    recheck: Recheck = {"chunk": chunk, "attempt": attempt, "attempts": failed.attempts[chunk]}
-    recheck |= cast(Recheck, failed.part(chunk, positions, old.recheck))
-    if old.job_id is not None:
-        recheck["job_id"] = old.job_id
-    recheck["since"] = to_iso((past.since_s or 0.0) if old.job_id is None else 0.0)
-    past.add_known_then(recheck)
-    past.add_share(recheck, len(positions))
-    return recheck
+    writing = _RetryWriting(store, snapshot, _Positions(plan, files, shutdown), shutdown)
+    await store.replace(retry_name(generation), writing.blocks())
+    return {"generation": generation, "retry_bytes": writing.bytes}
 
 
 async def reopen(store: RunStore, journal: JournalWriter, failed: Reopened) -> None:
@@ -160,23 +168,6 @@ async def reopen(store: RunStore, journal: JournalWriter, failed: Reopened) -> N
     journal.record_about_run(Kind.REOPENED, failed)
     await journal.durable()
     await store.open_log(Log.FAILURES, 0)
-
-
-async def _read_failed_files(store: RunStore, end: int, plan: PlanReader, shutdown: Shutdown) -> _FailedFiles:
-    failed = _FailedFiles()
-    chunk, positions = -1, dict[str, int]()
-    async with closing(_read_failure_lines(store, end, shutdown)) as failures:
-        async for failure in failures:
-            if failure["chunk"] != chunk:
-                _raise_if_stopped(shutdown)
-                chunk = failure["chunk"]
-                positions = {file_id: position for position, file_id in enumerate(await plan.file_ids(chunk))}
-                failed.sizes[chunk] = len(positions)
-            position, key = positions[failure["file_id"]], AttemptKey(chunk, failure["attempt"])
-            old = attempt_to_look_at(key, failure["code"], failure["job_id"])
-            (failed.requeued[chunk] if old is None else failed.old[old]).append(position)
-            failed.attempts[chunk] = max(failed.attempts.get(chunk, 0), key.attempt)
-    return failed
 
 
 def attempt_to_look_at(key: AttemptKey, code: str, job_id: str | None) -> _OldAttempt | None:
@@ -192,42 +183,200 @@ def attempt_to_look_at(key: AttemptKey, code: str, job_id: str | None) -> _OldAt
             return None
 
 
-async def _read_failure_lines(store: RunStore, end: int, shutdown: Shutdown) -> AsyncGenerator[_FailureLine, None]:
-    rest = b""
+def _old_attempt(failure: _FailureLine) -> _OldAttempt | None:
+    return attempt_to_look_at(AttemptKey(failure.chunk, failure.attempt), failure.code, failure.job_id)
+
+
+# --- What becomes of each ---------------------------------------------------------------------------------------------
+
+
+class _RetryWriting:
+    """Makes the lines of a retry.N.jsonl.
+
+    Attributes:
+        bytes: of those so far.
+    """
+
+    def __init__(self, store: RunStore, snapshot: RunSnapshot, positions: _Positions, shutdown: Shutdown) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._positions = positions
+        self._shutdown = shutdown
+        self.bytes = 0
+
+    async def blocks(self) -> AsyncGenerator[bytes, None]:
+        if not _MAY_BE_PAID.isdisjoint(self._snapshot.codes):
+            async with closing(self._looks()) as stream:
+                async for looks in stream:
+                    yield self._encode([], looks)
+        async with closing(self._parts()) as stream_of_parts:
+            async for parts in stream_of_parts:
+                for start in range(0, len(parts), PARTS_PER_BATCH):
+                    yield self._encode(parts[start : start + PARTS_PER_BATCH], [])
+
+    def _encode(self, again: list[RequeuedPart], looks: list[Recheck]) -> bytes:
+        line = encode_batch(again, looks)
+        self.bytes += len(line)
+        return line
+
+    async def _parts(self) -> AsyncGenerator[list[RequeuedPart], None]:
+        """What goes out again: a part of each chunk, as far as its failures stand near each other."""
+        waiting: list[_FailureLine] = []
+        async with closing(_stream_failures(self._store, self._snapshot.failures_end, self._shutdown)) as stream:
+            async for failures in stream:
+                waiting += [each for each in failures if each.code not in _MAY_BE_PAID or _old_attempt(each) is None]
+                if len(waiting) >= TOGETHER_MAX:
+                    yield await self._parts_of(waiting)
+                    waiting = []
+        yield await self._parts_of(waiting)
+
+    async def _parts_of(self, failures: list[_FailureLine]) -> list[RequeuedPart]:
+        if self._positions.one_each:
+            return [{"chunk": failure.chunk} for failure in failures]
+        by_chunk: dict[int, array[int]] = {}
+        sizes: dict[int, int] = {}
+        for failure in failures:
+            by_chunk.setdefault(failure.chunk, array("H")).append(await self._positions.find(failure))
+            sizes[failure.chunk] = await self._positions.size(failure.chunk)
+        parts: list[RequeuedPart] = []
+        for chunk, positions in sorted(by_chunk.items()):
+            part: RequeuedPart = {"chunk": chunk}
+            part |= cast(RequeuedPart, write_positions(chunk, positions, sizes[chunk]))
+            parts.append(part)
+        return parts
+
+    async def _looks(self) -> AsyncGenerator[list[Recheck], None]:
+        """The attempts that are looked at first: read with the journal, in which each ends where its failures are
+        committed."""
+        pasts, looks = dict[AttemptKey, _PastOfAttempt](), list[Recheck]()
+        end, rest, generation = self._snapshot.failures_end, b"", 0
+        async with (
+            closing(_stream_blocks(self._store, Log.JOURNAL, None, self._shutdown)) as blocks,
+            closing(_stream_failures(self._store, end, self._shutdown)) as stream,
+        ):
+            segments = _Segments(stream)
+            async for block in blocks:
+                *lines, rest = (rest + block).split(b"\n")
+                for entry in map(decode, itertools.filterfalse(_SAYS_NOTHING_HERE, lines)):
+                    generation += entry.kind is Kind.REOPENED
+                    for look in entry.looks:
+                        pasts[AttemptKey(look["chunk"], look["attempt"])] = _PastOfAttempt.of_recheck(look)
+                    for item in ended_items(entry, pasts):
+                        past = pasts.pop(AttemptKey(item.chunk, item.attempt))
+                        if generation == self._snapshot.generation and item.failures is not None:
+                            failures = await segments.take((item.counts or {}).get(OutcomeKind.FAILED, 0))
+                            looks += await self._looks_of_attempt(past, failures)
+                            if len(looks) >= PARTS_PER_BATCH:
+                                yield looks
+                                looks = []
+        if looks:
+            yield looks
+
+    async def _looks_of_attempt(self, past: _PastOfAttempt, failures: Iterable[_FailureLine]) -> list[Recheck]:
+        olds: dict[_OldAttempt, array[int]] = {}
+        for failure in failures:
+            if (old := _old_attempt(failure)) is not None:
+                olds.setdefault(old, array("H")).append(await self._positions.find(failure))
+        return [await self._make_recheck(old, past, positions) for old, positions in olds.items()]
+
+    async def _make_recheck(self, old: _OldAttempt, past: _PastOfAttempt, positions: array[int]) -> Recheck:
+        chunk, attempt = old.key
+        recheck: Recheck = {"chunk": chunk, "attempt": attempt}
+        size = await self._positions.size(chunk)
+        recheck |= cast(Recheck, write_positions(chunk, positions, size, old.recheck))
+        if old.job_id is not None:
+            recheck["job_id"] = old.job_id
+        recheck["since"] = to_iso(past.since_s or 0.0) if old.job_id is None else _EPOCH
+        past.add_known_then(recheck)
+        past.add_share(recheck, len(positions), size)
+        return recheck
+
+
+def ended_items(entry: Entry, pasts: dict[AttemptKey, _PastOfAttempt]) -> Iterator[Item]:
+    """Learns from a line what it says of each attempt; yields those that it ends."""
+    ends = entry.kind in _ENDS
+    if not ends and entry.kind is not Kind.SUBMITTING:
+        return
+    for item in entry.items:
+        pasts.setdefault(AttemptKey(item.chunk, item.attempt), _PastOfAttempt()).learn(entry, item)
+        if ends:
+            yield item
+
+
+def write_positions(chunk: int, positions: array[int], chunk_size: int, recheck: bool = False) -> WrittenPart:
+    whole = len(positions) == chunk_size
+    return write_part(Part(chunk, None if whole else to_ranges(sorted(positions)), recheck=recheck))
+
+
+class _Segments:
+    """Failure lines, as many at a time as an attempt has left: they stand in the order in which the attempts ended."""
+
+    def __init__(self, stream: AsyncIterator[list[_FailureLine]]) -> None:
+        self._stream = stream
+        self._lines: list[_FailureLine] = []
+        self._next = 0
+
+    async def take(self, count: int) -> list[_FailureLine]:
+        taken: list[_FailureLine] = []
+        while len(taken) < count:
+            if self._next == len(self._lines):
+                self._lines, self._next = await anext(self._stream, []), 0
+            if not self._lines:
+                raise DamagedError(f"{Log.FAILURES} has fewer lines than {Log.JOURNAL} says", hint=DAMAGED_HINT)
+            some = self._lines[self._next : self._next + count - len(taken)]
+            self._next += len(some)
+            taken += some
+        return taken
+
+
+class _Positions:
+    """Where in their chunks files stand. The chunks that were asked for last are kept.
+
+    Attributes:
+        one_each: whether each chunk has one file: then the plan need not be read.
+    """
+
+    def __init__(self, plan: PlanReader, files: int, shutdown: Shutdown) -> None:
+        self.one_each = files == plan.chunks
+        self._plan = plan
+        self._shutdown = shutdown
+        self._known: OrderedDict[int, dict[str, int]] = OrderedDict()
+
+    async def find(self, failure: _FailureLine) -> int:
+        if self.one_each:
+            return 0
+        position = (await self._of_chunk(failure.chunk)).get(failure.file_id)
+        if position is None:
+            words = f"{Log.FAILURES}: {shorten(failure.file_id)} is no file of chunk {failure.chunk}"
+            raise DamagedError(words, hint=DAMAGED_HINT)
+        return position
+
+    async def size(self, chunk: int) -> int:
+        return 1 if self.one_each else len(await self._of_chunk(chunk))
+
+    async def _of_chunk(self, chunk: int) -> dict[str, int]:
+        known = self._known.get(chunk)
+        if known is None:
+            _raise_if_stopped(self._shutdown)
+            file_ids = await self._plan.file_ids(chunk)
+            known = self._known[chunk] = {file_id: position for position, file_id in enumerate(file_ids)}
+            if len(self._known) > _KNOWN_CHUNKS_MAX:
+                self._known.popitem(last=False)
+        return known
+
+
+# --- Streams that hear a stop -----------------------------------------------------------------------------------------
+
+
+async def _stream_failures(store: RunStore, end: int, shutdown: Shutdown) -> AsyncGenerator[list[_FailureLine], None]:
+    reader, rest, number = LineReader(_FailureLine), b"", 1
     async with closing(_stream_blocks(store, Log.FAILURES, end, shutdown)) as blocks:
         async for block in blocks:
-            *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                yield json.loads(line)
-
-
-async def _read_past_of_attempts(
-    store: RunStore, failed: _FailedFiles, shutdown: Shutdown
-) -> dict[AttemptKey, _PastOfAttempt]:
-    """What became of the old attempts: the journal knows. Also takes from there how many attempts the chunks had, whose
-    other files may have been in later ones: no number is given out twice."""
-    past = {old.key: _PastOfAttempt() for old in failed.old}
-    reader = Reader(Log.JOURNAL)
-    async with closing(_stream_blocks(store, Log.JOURNAL, None, shutdown)) as blocks:
-        async for block in blocks:
-            for entry, _ in reader.feed(block):
-                _learn_from_entry(entry, failed, past)
-    return past
-
-
-def _learn_from_entry(entry: Entry, failed: _FailedFiles, past: dict[AttemptKey, _PastOfAttempt]) -> None:
-    for recheck in () if entry.reopened is None else entry.reopened["looks"]:
-        if (known := past.get(AttemptKey(recheck["chunk"], recheck["attempt"]))) is not None:
-            known.look_again()
-    for item in entry.items:
-        if item.chunk not in failed.attempts:
-            continue
-        failed.attempts[item.chunk] = max(failed.attempts[item.chunk], item.attempt)
-        if (known := past.get(AttemptKey(item.chunk, item.attempt))) is not None:
-            known.learn(entry, item, failed.sizes[item.chunk])
-
-
-# --- Stops in long loops ----------------------------------------------------------------------------------------------
+            whole, newline, rest = (rest + block).rpartition(b"\n")
+            if newline:
+                failures = reader.read(whole + newline, f"{Log.FAILURES} in {store.where}", number)
+                number += len(failures)
+                yield failures
 
 
 async def _stream_blocks(store: RunStore, log: Log, end: int | None, shutdown: Shutdown) -> AsyncGenerator[bytes, None]:
@@ -236,14 +385,6 @@ async def _stream_blocks(store: RunStore, log: Log, end: int | None, shutdown: S
             yield block
             await checkpoint()
             _raise_if_stopped(shutdown)
-
-
-async def _until_stopped(items: Iterable[Each], shutdown: Shutdown) -> AsyncGenerator[Each, None]:
-    for number, item in enumerate(items):
-        if number % CHECK_STOP_EVERY == 0:
-            await checkpoint()
-            _raise_if_stopped(shutdown)
-        yield item
 
 
 def _raise_if_stopped(shutdown: Shutdown) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -12,17 +12,20 @@ from anyio.abc import ObjectSendStream
 
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import DamagedError, ExitStatus
+from classify_batch.lifecycle import Recheck
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import AmbiguousCreate, Attempt, AttemptKey, FirstAnswer, Job, Part
 from classify_batch.ports import RunStore
 from classify_batch.rundir.cost import Price
+from classify_batch.rundir.journal.entry import read_part
 from classify_batch.rundir.journal.line import DAMAGED_HINT
 from classify_batch.rundir.journal.open_attempts import OpenAttempt
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.outcome_lines import read_first_answers
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.vocabulary import Log
+from classify_batch.rundir.retry_file import RetryBatch, untaken_batches
+from classify_batch.vocabulary import Kind, Log, retry_name
 
 
 class WorkQueue:
@@ -83,9 +86,8 @@ class WorkQueue:
                 run over.
             accept_s: for how long after that one may still be accepted.
         """
-        async with submitted, ambiguous:
-            # Accepted ones first: they were paid, and there may be more of them than slots.
-            for key, left in sorted(self._snapshot.open.items(), key=accepted_first):
+        async with submitted, ambiguous, aclosing(self._attempts_to_resume()) as attempts:
+            async for key, left in attempts:
                 await self._slots.acquire()
                 attempt = await self._resume_attempt(key, left)
                 if left.job_id is None:
@@ -94,6 +96,40 @@ class WorkQueue:
                     since_s = left.submitted_at_s or left.since_s
                     await submitted.send(Job(attempt, left.job_id, since_s, timed=False, reopened=left.reopened))
         self._all_resumed.set()
+
+    async def _attempts_to_resume(self) -> AsyncGenerator[tuple[AttemptKey, OpenAttempt], None]:
+        """Accepted ones first: they were paid, and there may be more of them than slots. Then those of failed files
+        that are retried, a batch at a time."""
+        for each in sorted(self._snapshot.open.items(), key=accepted_first):
+            yield each
+        if (generation := self._snapshot.generation) and generation not in self._snapshot.retries:
+            await self._store.remove(retry_name(generation))  # a killed process may have left it
+        async with aclosing(untaken_batches(self._store, self._snapshot, looks_only=True)) as batches:
+            async for batch in batches:
+                for key in await self._take(batch):
+                    yield key, self._snapshot.open[key]
+
+    async def _take(self, batch: RetryBatch) -> list[AttemptKey]:
+        """Takes failed files into the run's hands: queues the parts that go out again, and returns the attempts whose
+        jobs are looked at first."""
+        keys: list[AttemptKey] = []
+        for look in batch.looks:
+            keys.append(self._number_look(look, keys))
+        self._journal.record_about_run(Kind.RETRIED, batch.as_taken())
+        self._budget.resume(len(keys))
+        self._requeued.extend(read_part(item["chunk"], item) for item in batch.again)
+        if batch.generation not in self._snapshot.retries:
+            await self._journal.durable()
+            await self._store.remove(retry_name(batch.generation))
+        return keys
+
+    def _number_look(self, look: Recheck, taken: Sequence[AttemptKey]) -> AttemptKey:
+        """Files of one attempt may have failed in several ways, and each of these is an attempt of its own now."""
+        key = AttemptKey(look["chunk"], look["attempt"])
+        if key in self._snapshot.open or key in taken:
+            key = AttemptKey(key.chunk, self._journal.next_attempt(key.chunk))
+            look["attempt"] = key.attempt
+        return key
 
     async def work(self, intake: ObjectSendStream[Attempt]) -> None:
         """Sends attempts to the submitters for as long as the run creates jobs."""
@@ -111,7 +147,15 @@ class WorkQueue:
                 await intake.send(await self._new_attempt(key, part, chunk_file_ids, credits))
 
     async def _parts_to_send(self) -> AsyncGenerator[tuple[Part, list[str]], None]:
-        """What is to be sent, with the file IDs of its whole chunk: queued parts first, then the plan."""
+        """What is to be sent, with the file IDs of its whole chunk: queued parts first, then the failed files that are
+        retried, then the plan."""
+        async with aclosing(untaken_batches(self._store, self._snapshot)) as batches:
+            while self._requeued:
+                yield await self._next_requeued()
+            async for batch in batches:
+                await self._take(batch)
+                while self._requeued:
+                    yield await self._next_requeued()
         async with aclosing(self._plan.stream(wanted=self._snapshot.is_planned)) as chunks:
             async for number, chunk_file_ids in chunks:
                 while self._requeued:

@@ -31,6 +31,10 @@ class CreditBudget:
         """Begins with what the journal says: the credits reserved so far, and the attempts that are open."""
         self.reserved, self._in_flight = reserved, in_flight
 
+    def resume(self, attempts: int) -> None:
+        """So many attempts are in flight again for which credits are reserved."""
+        self._in_flight += attempts
+
     async def reserve(self, credits: float) -> bool:
         """Reserves credits; waits while a job in flight may cost less than was reserved for it. False: there aren't
         enough, and none will come back."""

@@ -12,7 +12,7 @@ import json
 import re
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import version
 from typing import BinaryIO, NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -23,7 +23,7 @@ import httpx
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits import Priority, RequestGate
 from classify_batch.llamacloud.access import ApiAccess
-from classify_batch.llamacloud.connection import Route
+from classify_batch.llamacloud.connection import Route, close_quietly
 from classify_batch.llamacloud.failures import (
     CREATE,
     Symptom,
@@ -127,10 +127,12 @@ class ApiClient:
         self.clock_skew_s: float | None = None
 
     async def aclose(self) -> None:
-        """Closes all connections, also in a cancelled task."""
+        """Closes all connections, also in a cancelled task, and also where one of them can't be closed in an orderly
+        way: what it was asked has been answered, or never will be."""
         with anyio.CancelScope(shield=True):
-            for connection in self._transports:
-                await connection.aclose()
+            async with AsyncExitStack() as stack:  # closes all of them, whatever one of them raises
+                for transport in self._transports:
+                    stack.push_async_callback(close_quietly, transport)
 
     async def send_request(
         self,

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import anyio
 import httpcore
 import httpx
 
@@ -25,6 +26,18 @@ KEEPALIVE_S = 4.0
 """Shorter than the 5 s after which common servers close an idle connection. Of a create that meets a closed connection
 it is unknown whether it was accepted."""
 
+
+_CLOSING_ERRORS = (
+    OSError,  # ssl.SSLError among them
+    RuntimeError,  # of a transport, or an event loop, that was closed
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpx.TransportError,
+)
+"""What closing a connection may raise that is broken. It says nothing about what was sent by it."""
 
 _BACKEND = NetworkBackend()
 _PORTS = {"http": 80, "https": 443}
@@ -48,9 +61,9 @@ class Connection(httpx.AsyncBaseTransport):
         return await send_by(connection, request, url)
 
     async def aclose(self) -> None:
-        if self._connection is not None:
-            await self._connection.aclose()
-            self._connection = None
+        connection, self._connection = self._connection, None  # one that can't be closed isn't used again
+        if connection is not None:
+            await close_quietly(connection)
 
     async def _connect_if_needed(self) -> httpcore.AsyncHTTPConnection:
         connection = self._connection
@@ -63,6 +76,12 @@ class Connection(httpx.AsyncBaseTransport):
                 self._origin, self._context, keepalive_expiry=KEEPALIVE_S, network_backend=self._backend
             )
         return connection
+
+
+async def close_quietly(connection: httpcore.AsyncHTTPConnection | httpx.AsyncBaseTransport) -> None:
+    """Closes a connection, which may be broken."""
+    with suppress(*_CLOSING_ERRORS):
+        await connection.aclose()
 
 
 async def send_by(

@@ -29,6 +29,7 @@ from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, StoredFile
 from classify_batch.protocol.sanitize import clean
 from classify_batch.settings import Settings
+from classify_batch.streams.closing import closing
 
 PAGES_MAX = 1_000_000
 
@@ -159,8 +160,9 @@ async def for_each_page(
                 file_ids=file_ids,
                 file_name=file_name,
             )
-            async for page in iterate_pages(lambda token: read_page(page_token=token), page_token):
-                on_page(page)
+            async with closing(iterate_pages(lambda token: read_page(page_token=token), page_token)) as pages:
+                async for page in pages:
+                    on_page(page)
 
     await run_in_own_task(read_pages)
 

@@ -175,7 +175,8 @@ async def check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, o
         failures = open_segments(failures_file_name(generation, snapshot.generation))
         provisional = open_segments(Log.PROVISIONAL)
         journal = Reader(Log.JOURNAL)
-        async for block in stream_blocks(store, Log.JOURNAL):
+        blocks = await opened.enter_async_context(closing(stream_blocks(store, Log.JOURNAL)))
+        async for block in blocks:
             for entry, _ in journal.feed(block):
                 # From here on failures.jsonl begins anew: its lines so far were copied to failures.N.jsonl.
                 if entry.kind is Kind.REOPENED:
@@ -254,9 +255,10 @@ async def check_one_outcome_each(
 ) -> None:
     """Checks that each planned ID has one outcome; in an incomplete run, at most one."""
     with Buckets(directory, LIMITS) as planned:
-        async for batch in plan.file_id_batches():
-            planned.add(batch)
-            await checkpoint()
+        async with closing(plan.file_id_batches()) as batches:
+            async for batch in batches:
+                planned.add(batch)
+                await checkpoint()
         for number in range(LIMITS.buckets):
             check_bucket(outcomes.bucket(number), set(planned.bucket(number)), found)
             await checkpoint()

@@ -15,6 +15,7 @@ from classify_batch.errors import ExitStatus
 from classify_batch.rundir.journal.totals import Totals
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.rundir.typed_json import find_misfit
+from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import (
     ACCEPTED,
     BILLED,
@@ -238,8 +239,9 @@ async def sha256_of(store: RunStore, name: str) -> str:
     """The SHA-256 of a file, in hex; that of nothing where there is no such file."""
     digest = hashlib.sha256()
     try:
-        async for block in store.stream(name):
-            digest.update(block)
+        async with closing(store.stream(name)) as blocks:
+            async for block in blocks:
+                digest.update(block)
     except FileNotFoundError:
         pass
     return digest.hexdigest()

@@ -38,6 +38,10 @@ from classify_batch.vocabulary import PARSE_JOB_PREFIX, PLAN_JSONL
 _BETWEEN = '", "'
 _BLOCK_CHARACTERS = 1 << 18
 _STRIDE_BYTES = 1 << 16
+_KNOWN_STRIDES_MAX = 4
+_KNOWN_BYTES_MAX = 1 << 20
+"""What was read last is kept: so many strides, and none that has a line of unusual length."""
+
 _LINE_BYTES_MAX = 1 << 24
 """Twice what 500 IDs, and what may be carried along with them, can take."""
 _PARSE_JOB = b'["' + PARSE_JOB_PREFIX.encode()
@@ -107,8 +111,9 @@ def _spell_line(chunk: int, file_ids: Sequence[str], record: Mapping[str, Any]) 
 async def hash_ids(batches: AsyncIterable[list[str]]) -> str:
     """`PlanSummary.ids_sha256` of any IDs: an input that has the plan's, without repeats, is the plan's input."""
     digest = hashlib.sha256()
-    async for batch in batches:
-        _hash_file_ids(digest, batch)
+    async with closing(batches) as stream:
+        async for batch in stream:
+            _hash_file_ids(digest, batch)
     return digest.hexdigest()
 
 
@@ -180,6 +185,7 @@ class PlanReader:
         self._store = store
         self._offsets = array("Q")
         self._first_chunks = array("Q")
+        self._known_lines: dict[int, list[bytes]] = {}
         self.chunks = 0
         self.sha256 = ""
 
@@ -196,6 +202,7 @@ class PlanReader:
         end = 0
         last = b"\n"
         self._offsets, self._first_chunks, self.chunks = array("Q", [0]), array("Q", [0]), 0
+        self._known_lines.clear()
         try:
             async with closing(self._store.stream(PLAN_JSONL)) as stream:
                 async for block in stream:
@@ -235,9 +242,20 @@ class PlanReader:
 
     async def _read_line(self, chunk: int) -> bytes:
         entry = bisect_right(self._first_chunks, chunk) - 1
-        end = self._offsets[entry + 1] if entry + 1 < len(self._offsets) else None
-        data = await self._store.read(PLAN_JSONL, self._offsets[entry], end)
-        return data.split(b"\n")[chunk - self._first_chunks[entry]]
+        lines = self._known_lines.get(entry)
+        if lines is None:
+            end = self._offsets[entry + 1] if entry + 1 < len(self._offsets) else None
+            lines = (await self._store.read(PLAN_JSONL, self._offsets[entry], end)).split(b"\n")
+            self._remember_lines(entry, lines)
+        return lines[chunk - self._first_chunks[entry]]
+
+    def _remember_lines(self, entry: int, lines: list[bytes]) -> None:
+        """Chunks are asked for nearly in their order: with one file a chunk, a thousand of them stand together."""
+        if sum(map(len, lines)) > _KNOWN_BYTES_MAX:
+            return
+        self._known_lines[entry] = lines
+        while len(self._known_lines) > _KNOWN_STRIDES_MAX:
+            self._known_lines.pop(next(iter(self._known_lines)))
 
     async def carried(self, chunk: int) -> dict[str, Carried]:
         """What is carried along with each file ID of a chunk; nothing where nothing is.

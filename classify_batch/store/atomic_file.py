@@ -24,6 +24,7 @@ from aiofiles.threadpool.binary import AsyncBufferedIOBase
 from anyio import CancelScope, to_thread
 
 from classify_batch.store.os_errors import NOT_SUPPORTED, refusals
+from classify_batch.streams.closing import closing
 
 Fsync = Callable[[int], None]
 
@@ -160,8 +161,8 @@ async def _single_block(data: bytes) -> AsyncIterator[bytes]:
 
 
 async def _fill_temporary(temporary: Path, path: Path, blocks: AsyncIterator[bytes], fsync: Fsync) -> None:
-    async with opened(temporary, "xb") as file:
-        async for block in blocks:  # outside `refusals`: an OSError of the producer is not the disk's
+    async with opened(temporary, "xb") as file, closing(blocks) as stream:
+        async for block in stream:  # outside `refusals`: an OSError of the producer is not the disk's
             with refusals(path):
                 await file.write(block)
         with refusals(path):

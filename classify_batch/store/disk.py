@@ -32,6 +32,7 @@ from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.lock import hold
 from classify_batch.store.os_errors import refusals, unusable
 from classify_batch.store.trust import refuse_untrusted
+from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log
 
 BLOCK_BYTES = 1 << 18
@@ -104,7 +105,8 @@ class DiskStore:
     # --- Reading --------------------------------------------------------------------------------------------
 
     async def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        return b"".join([block async for block in self.stream(name, start, end)])
+        async with closing(self.stream(name, start, end)) as blocks:
+            return b"".join([block async for block in blocks])
 
     async def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         path = self._path_of(name)

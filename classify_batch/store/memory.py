@@ -22,6 +22,7 @@ from classify_batch.errors import DamagedError, InternalError, StoreError
 from classify_batch.run_records import Holder
 from classify_batch.store.lock import holder_here, locked
 from classify_batch.store.os_errors import other_writer, refused
+from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import DATA_LOGS, Log
 
 
@@ -135,7 +136,8 @@ class MemoryStore:
         return frozenset(self._files)
 
     async def replace(self, name: str, blocks: AsyncIterator[bytes]) -> None:
-        data = b"".join([block async for block in blocks])
+        async with closing(blocks) as stream:
+            data = b"".join([block async for block in stream])
         await checkpoint()
         self._charge_space(name, len(data))
         self._files[name] = bytearray(data)

@@ -26,6 +26,7 @@ from bench_suite.growth import growth
 from bench_suite.lab import SCRIPTS, Lab, NoServer, Server, environment, pin_clients, spread_clients
 from bench_suite.rate import rate
 from bench_suite.rate_table import rate_table
+from bench_suite.retry import retry
 from bench_suite.singles import journal, resume, server, start
 from bench_suite.v2 import v2
 
@@ -43,6 +44,7 @@ SUITES: dict[str, Callable[[Lab, argparse.Namespace], Rows]] = {
     "reuse": reuse,
     "verify": verify,
     "export": export,
+    "retry": retry,
     "server": server,
 }
 DRAWN = {*CASES, "growth"}

@@ -47,7 +47,7 @@ async def build(run_dir: Path, config: Path, files: int, files_per_job: int, who
     settings = Settings.load(config, plan={"files_per_job": files_per_job})
     async with DiskStore(run_dir) as store:
         await store.prepare()
-        plan = await write_plan(store, _chunks(files, files_per_job))
+        plan = await write_plan(store, chunks_of(files, files_per_job))
         run, run_sha256 = await write_run_file(store, settings, plan, 0, SystemClock())
     if whole:
         run_sha256 = _tell_first_format(run_dir / "run.json")
@@ -88,7 +88,7 @@ def _tell_first_format(path: Path) -> str:
     return sha256(data).hexdigest()
 
 
-async def _chunks(files: int, files_per_job: int) -> AsyncIterator[list[str]]:
+async def chunks_of(files: int, files_per_job: int) -> AsyncIterator[list[str]]:
     for start in range(0, files, files_per_job):
         yield [file_id(number) for number in range(start, min(files, start + files_per_job))]
 

@@ -64,7 +64,9 @@ def resume(lab: Lab, options: argparse.Namespace) -> Rows:
             words = [folder, "--files", files, "--files-per-job", options.files_per_job or 100]
             lab.cost([sys.executable, SCRIPTS / "build_run.py", *words])
             sizes = {path.name: path.stat().st_size for path in (folder / "run").glob("*.jsonl")}
-            rows.append({"files": files, **_first_request(lab, folder / "run"), "bytes": sizes})
+            lab.server.reset({"job_duration_s": 60.0})
+            figures = until_first_request(lab, lab.classify_batch("resume", folder / "run"))
+            rows.append({"files": files, **figures, "bytes": sizes})
     mib = 1024 * 1024
     print_table(
         [
@@ -81,17 +83,19 @@ def resume(lab: Lab, options: argparse.Namespace) -> Rows:
     return rows
 
 
-def _first_request(lab: Lab, run_dir: Path) -> dict[str, Any]:
-    lab.server.reset({"job_duration_s": 60.0})
+def until_first_request(lab: Lab, command: list[str], work_s: float = 0.0) -> dict[str, Any]:
+    """How long a command takes until its first request, and its peak memory when it has worked for `work_s` more; it
+    is killed then."""
     with tempfile.TemporaryFile("w+") as output:
         began_s = time.monotonic()
-        process = lab.start(lab.classify_batch("resume", run_dir), output, output)
+        process = lab.start(command, output, output)
         try:
             while (first_s := lab.server.first_s()) is None:
                 if process.poll() is not None or time.monotonic() - began_s > FIRST_REQUEST_S_MAX:
                     output.seek(0)
-                    sys.exit(f"resume sent no request:\n{output.read()[-4000:]}")
+                    sys.exit(f"{' '.join(command)} sent no request:\n{output.read()[-4000:]}")
                 time.sleep(0.02)
+            time.sleep(work_s)
             rss_mib = _peak_rss_mib(process)
         finally:
             process.kill()

@@ -7,11 +7,12 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 import trustme
 from pydantic import SecretStr
@@ -307,3 +308,45 @@ async def test_a_host_that_no_resolver_takes_is_not_ambiguous() -> None:
     """Names are checked in the settings; where one gets by, it is a connection that was not made."""
     async with calling("http://ex..ample.test", timeout_s=0.5) as api:
         assert await refused(api.create(sending(["a"]), nothing)) is Verdict.LATER
+
+
+PAGE = b'{"items":[],"next_page_token":null,"total_size":0}'
+
+
+class Stubborn(httpx.AsyncBaseTransport):
+    """A connection that can't be closed."""
+
+    def __init__(self, error: Exception | None, closed: list[Exception | None]) -> None:
+        self._error, self._closed = error, closed
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await anyio.sleep(0.01)  # so that each call has a connection of its own
+        return httpx.Response(200, stream=httpx.ByteStream(PAGE), request=request)
+
+    async def aclose(self) -> None:
+        self._closed.append(self._error)
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.mark.parametrize("unexpected", [None, ValueError("a bug")])
+async def test_all_connections_are_closed_whatever_one_of_them_raises(unexpected: Exception | None) -> None:
+    """A broken one is no error of the run: what it was asked has been answered. A bug is still told, at the end."""
+    errors = [None, anyio.BrokenResourceError(), unexpected, httpx.ReadError("reset"), OSError("gone"), None]
+    waiting, closed = iter(errors), list[Exception | None]()
+    async with RequestGate(requests_in_flight=len(errors), requests_per_s=1000.0) as gate:
+        client = ApiClient(
+            ApiAccess("https://api.example", SecretStr("sk-0123456789")),
+            gate,
+            SystemClock(),
+            timeout_s=5.0,
+            transport=lambda: Stubborn(next(waiting), closed),
+        )
+        api = ApiV1(client, SPEC)
+        async with anyio.create_task_group() as tasks:
+            for _ in errors:
+                tasks.start_soon(lambda: api.list_page(page_size=10))
+        with nullcontext() if unexpected is None else pytest.raises(ValueError, match="a bug"):
+            await client.aclose()
+    assert len(closed) == len(errors)
+    assert set(closed) == set(errors)

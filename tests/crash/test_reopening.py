@@ -31,7 +31,7 @@ from tests.support.simulated_run import (
     retried_well,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("few_buckets")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("few_buckets", "small_batches")]
 
 
 class Stepwise(MemoryStore):

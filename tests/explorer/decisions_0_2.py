@@ -11,9 +11,10 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from classify_batch.engine.reconciler.ambiguous_attempt import AmbiguousAttempt
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain
-from classify_batch.engine.reconciler.evidence import AmbiguousAttempt, Evidence
+from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.engine.reconciler.match import digests_of
 from classify_batch.model import Attempt, AttemptKey, JobView
 from classify_batch.ports import NamedFor

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from classify_batch.engine.reconciler.ambiguous_attempt import AmbiguousAttempt
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
-from classify_batch.engine.reconciler.evidence import AmbiguousAttempt
 from classify_batch.engine.reconciler.found import FoundJob
 from classify_batch.model import Answer, Answers, AttemptKey, JobView
 from classify_batch.ports import NamedFor

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 import pytest
 
+from classify_batch.engine.reconciler.ambiguous_attempt import AmbiguousAttempt
 from classify_batch.engine.reconciler.candidate import Candidate
-from classify_batch.engine.reconciler.evidence import AmbiguousAttempt, Evidence
+from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.engine.reconciler.found import FoundJob, Settlement, decide_found_jobs
 from classify_batch.model import Attempt
 from tests.explorer.decisions import PRESENT, SPECS, Decisions

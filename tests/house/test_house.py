@@ -39,6 +39,8 @@ HEAVY = {
     *("starlette", "tenacity", "uvicorn"),
 }
 FILES_LINES_MAX = 400
+CLOSED_OTHERWISE = {"response.aiter_raw", "self._response.aiter_stream"}
+"""Streams of a response, which is closed itself: one step less for each request."""
 
 
 def named(path: Path) -> str:
@@ -173,6 +175,18 @@ def test_no_room_for_odds_and_ends() -> None:
     """No module or package is called by a name that says nothing."""
     vague = {"utils", "util", "helpers", "helper", "common", "misc"}
     assert [named(path) for path in PYTHON if vague & {path.stem, *path.relative_to(ROOT).parts}] == []
+
+
+def test_streams_are_closed_behind_their_readers() -> None:
+    """Nobody reads a stream where it is made: `closing` has it, so that no file stays open behind an error."""
+    open_streams = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.AsyncFor) and not (isinstance(node, ast.comprehension) and node.is_async):
+                continue
+            if isinstance(made := node.iter, ast.Call) and ast.unparse(made.func) not in CLOSED_OTHERWISE:
+                open_streams.append(f"{named(path)}: {ast.unparse(made)}")
+    assert open_streams == []
 
 
 def test_no_mocks() -> None:

@@ -13,7 +13,6 @@ import anyio
 import httpx
 import pytest
 
-from classify_batch.engine import retry_failed as reopening
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, InterruptedEarlyError, the_cause
 from classify_batch.rundir.journal.totals import read_totals
@@ -34,7 +33,7 @@ from tests.support.simulated_run import (
     retried_well,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("small_batches")]
 
 
 def is_results(request: httpx.Request) -> bool:
@@ -277,9 +276,8 @@ async def interrupted_early(lab: Lab) -> ExitStatus | None:
         return None
 
 
-async def test_a_stop_is_heard_while_the_failures_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_is_heard_while_the_failures_are_read() -> None:
     """At every read: the run is left as it was, at once, and the same command begins again."""
-    monkeypatch.setattr(reopening, "CHECK_STOP_EVERY", 1)
     options: dict[str, Any] = {"files_per_job": 2, "limits": {"attempts": 1}, "commit_s": 0.01}
     with laboratory(12, faults={"null_result": 1.0}, **options) as lab:
         await fails_unanswered(lab)

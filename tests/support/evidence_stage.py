@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from classify_batch.engine.reconciler.evidence import AmbiguousAttempt, Evidence
+from classify_batch.engine.reconciler.ambiguous_attempt import AmbiguousAttempt
+from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.model import Attempt, AttemptKey, JobView, Part, ProvisionalRange
 from classify_batch.ports import NamedFor
 from classify_batch.settings.job_spec import JobSpec, JobSpecs, Rule

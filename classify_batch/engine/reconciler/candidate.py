@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from classify_batch.model import JobView
@@ -27,7 +29,9 @@ class Candidate:
         ended_s: when it was first seen to have ended with answers.
         failed_s: since when it was seen as failed, without a break.
         read_s: when the last reading of its results began; asked_s: the same of one that may have failed.
-        named, answered: the files in its results, and those of them that have an answer, as digests.
+        names_files: whether its results name any file.
+        named, answered: the files of ambiguous attempts in its results, and those of them that have an answer, as
+            digests.
         withheld: whether its results may name more files, which the API doesn't hand out.
     """
 
@@ -40,6 +44,7 @@ class Candidate:
     failed_s: float | None = None
     read_s: float | None = None
     asked_s: float | None = None
+    names_files: bool = False
     named: frozenset[int] = frozenset()
     answered: frozenset[int] = frozenset()
     withheld: bool = False
@@ -49,7 +54,7 @@ class Candidate:
         return self.view.job_id
 
     def show(self, view: JobView, now_s: float) -> None:
-        self.view, self.seen_s = merge_views(view, self.view), now_s
+        self.view, self.seen_s = self.view if view == self.view else merge_views(view, self.view), now_s
         if view.answered:
             self.ended_s, self.failed_s = now_s if self.ended_s is None else self.ended_s, None
         elif view.finished:
@@ -61,7 +66,7 @@ class Candidate:
     def names_its_files(self) -> bool:
         """Whether its results say whose it is. A job that ended with SUCCESS has answers: where none of them names a
         file, they prove nothing. One that ended with PARTIAL_SUCCESS may have answered nothing at all."""
-        return bool(self.named) or self.view.status == JobStatus.PARTIAL_SUCCESS
+        return self.names_files or self.view.status == JobStatus.PARTIAL_SUCCESS
 
     def is_decided(self, settle_s: float) -> bool:
         if self.failed_s is not None:
@@ -89,6 +94,35 @@ class Candidate:
             return final_s
         wait_s = min(READ_AGAIN_S_MAX, max(READ_AGAIN_S_MIN, self.read_s - self.ended_s))
         return min(final_s, self.read_s + wait_s) if self.read_s < final_s else self.read_s + wait_s
+
+
+class SharedValues:
+    """Lets the views of many jobs share what they have in common. The server's words about an error are left out:
+    nobody reads a candidate's."""
+
+    def __init__(self, rules: Iterable[frozenset[tuple[str, str]]]) -> None:
+        self._rules = {each: each for each in rules}
+        self._configuration: dict[str, object] | None = None
+
+    def share(self, view: JobView) -> JobView:
+        configuration = view.parsing_configuration
+        if configuration == self._configuration:
+            configuration = self._configuration
+        else:
+            self._configuration = configuration
+        return replace(
+            view,
+            status=_one_of_each(view.status),
+            project_id=None if view.project_id is None else _one_of_each(view.project_id),
+            error_message=None,
+            rules=view.rules if view.rules is None else self._rules.get(view.rules, view.rules),
+            mode=None if view.mode is None else _one_of_each(view.mode),
+            parsing_configuration=configuration,
+        )
+
+
+def _one_of_each(words: str) -> str:
+    return sys.intern(words) if type(words) is str else words  # an enumeration's values are shared by themselves
 
 
 def merge_views(view: JobView, known: JobView) -> JobView:

@@ -24,15 +24,15 @@ explore this class exhaustively, together with a model of the protocol.
 from __future__ import annotations
 
 import math
-from array import array
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
-from classify_batch.engine.reconciler.candidate import Candidate
+from classify_batch.engine.reconciler.ambiguous_attempt import AmbiguousAttempt
+from classify_batch.engine.reconciler.candidate import Candidate, SharedValues
+from classify_batch.engine.reconciler.contents import JobContents
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
-from classify_batch.engine.reconciler.match import digests_of, may_be_made_by
-from classify_batch.model import Attempt, AttemptKey, JobView
+from classify_batch.engine.reconciler.match import ExpectedJob, digests_of
+from classify_batch.engine.reconciler.set_aside import JobsSetAside, Standing
+from classify_batch.model import AttemptKey, JobView
 from classify_batch.ports import NamedFor
 from classify_batch.settings.job_spec import JobSpecs
 
@@ -42,48 +42,9 @@ their time is up."""
 
 NEVER_READ = "the job list doesn't come to its end"
 
-REMEMBERED_DIGESTS_MAX = 500_000
-"""Which files other people's jobs hold is remembered from one ambiguous create to the next, with 8 bytes a file, for so
-many files: in a crowded project the same jobs are candidates again and again."""
-
-
-@dataclass(slots=True)
-class AmbiguousAttempt:
-    """An attempt one of whose calls may have been accepted.
-
-    Attributes:
-        accept_until_s: after that no call of the attempt can be accepted any more.
-        give_up_s: from then on files that are still undecided fail as unresolved; due_s: when that was first noticed.
-        transaction_id: identifies its job among all others, on an API that has transaction IDs.
-        refusal: on such an API, the error with which a repeated call was refused after an earlier one may have been
-            accepted. Empty: the call is repeated where no job is found.
-        first_complete_s, last_complete_s: when the first and the last complete reading of the list began, of those that
-            began after `accept_until_s`.
-        proven_from_s: when the first reading began after those two had shown every job that can be the attempt's. A job
-            that is first shown later is not its job, though it may answer its files: other people never stop making
-            jobs.
-        incomplete_readings: how many readings began after `accept_until_s` and did not reach the list's end.
-        list_was_read: whether any reading of the list has ended since it was added.
-        is_read_for: whether the current reading began after it was added. A reading that was under way may have shown
-            its job earlier, when nobody asked for it, and forgotten it.
-    """
-
-    attempt: Attempt
-    accept_until_s: float
-    give_up_s: float
-    transaction_id: str | None = None
-    refusal: str = ""
-    first_complete_s: float | None = None
-    last_complete_s: float | None = None
-    proven_from_s: float = math.inf
-    incomplete_readings: int = 0
-    list_was_read: bool = False
-    is_read_for: bool = False
-    due_s: float | None = None
-    digests: frozenset[int] = frozenset()
-
-    def __post_init__(self) -> None:
-        self.digests = digests_of(self.attempt.file_ids)
+CANDIDATES_MAX = 10_000
+"""So many jobs are held at once, with half a kilobyte each. In a more crowded project those that are decided are set
+aside, and the others wait until there is room."""
 
 
 class Evidence:
@@ -95,13 +56,16 @@ class Evidence:
 
     def __init__(self, specs: JobSpecs, *, settle_s: float, clock_spread_s: float) -> None:
         self._specs = specs
+        self._expected = tuple([ExpectedJob.of(each) for each in (specs.first, specs.second or specs.first)])
         self._settle_s = settle_s
         self._clock_spread_s = clock_spread_s
         self._reading_s = -math.inf
         self._since_s: float | None = None
         self._shown_early: dict[str, float] = {}
-        self._remembered: OrderedDict[str, tuple[array[int], array[int]]] = OrderedDict()
-        self._remembered_digests = 0
+        self._contents = JobContents()
+        self._aside = JobsSetAside()
+        self._shared = SharedValues(each.rules for each in self._expected)
+        self._digests: frozenset[int] = frozenset()
         self.unsettled: dict[AttemptKey, AmbiguousAttempt] = {}
         self.candidates: dict[str, Candidate] = {}
         self._times_apart = False
@@ -124,16 +88,21 @@ class Evidence:
     def add(self, ambiguous: AmbiguousAttempt) -> None:
         self.unsettled[ambiguous.attempt.key] = ambiguous
         self._since_s = self.since_s()
+        self._digests |= ambiguous.digests
+        for candidate in self.candidates.values():
+            self._look_for_new_files(candidate)
+        self._aside.look_again(ambiguous.attempt.intended_s)
 
     def remove(self, ambiguous: AmbiguousAttempt) -> None:
         """Forgets a settled attempt. When none is left, only the files that other people's jobs hold are remembered."""
         del self.unsettled[ambiguous.attempt.key]
         self._since_s = self.since_s()
+        self._digests = frozenset().union(*(each.digests for each in self.unsettled.values()))
         if not self.unsettled:
             for candidate in self.candidates.values():
-                if candidate.ended_s is not None and candidate.is_decided(self._settle_s):
-                    self._remember_contents(candidate)
+                self._forget_unless_read_late(candidate)
             self.candidates.clear()
+            self._aside.clear()
 
     def record_listed_before_creates(self, job_ids: Iterable[str], now_s: float) -> None:
         """Jobs that were listed before this process created any: none of them is a later attempt's."""
@@ -144,6 +113,8 @@ class Evidence:
         """A reading of the list begins, from its front."""
         self._reading_s = now_s
         self._since_s = self.since_s()
+        if len(self.candidates) > CANDIDATES_MAX // 2:
+            self._set_decided_aside()
         for ambiguous in self.unsettled.values():
             ambiguous.is_read_for = True
             if self._is_list_proof_complete(ambiguous):
@@ -151,17 +122,14 @@ class Evidence:
 
     def show(self, view: JobView, now_s: float) -> None:
         """Records a job as the server shows it, in the list or alone."""
-        candidate = self.candidates.get(view.job_id)
-        if candidate is None:
-            if not self._is_worth_remembering(view):
-                return
-            first_seen_s = self._shown_early.get(view.job_id, now_s)
-            candidate = self.candidates[view.job_id] = Candidate(view, first_seen_s, now_s)
-            self._recall_contents(candidate)
-        candidate.show(view, now_s)
+        candidate = self.candidates.get(view.job_id) or self._begin_candidate(view, now_s)
+        if candidate is not None:
+            candidate.show(self._shared.share(view), now_s)
 
     def end_list_reading(self, *, complete: bool) -> None:
-        """Records that a reading has ended. `complete`: it reached the list's end, so every listed job was shown."""
+        """Records that a reading has ended. `complete`: it reached the list's end, so every listed job was shown. Where
+        there was no room for one of them it proves nothing."""
+        complete = complete and not self._aside.waiting
         for ambiguous in self.unsettled.values():
             if not ambiguous.is_read_for:
                 continue
@@ -195,8 +163,11 @@ class Evidence:
         if (candidate := self.candidates.get(job_id)) is not None:
             candidate.read_s = begun_s if candidate.read_s is None else max(begun_s, candidate.read_s)
             candidate.asked_s = candidate.read_s
-            candidate.named, candidate.answered = digests_of(named), digests_of(answered)
+            all_named, all_answered = digests_of(named), digests_of(answered)
+            candidate.names_files = bool(all_named)
+            candidate.named, candidate.answered = all_named & self._digests, all_answered & self._digests
             candidate.withheld = withheld
+            self._contents.record(job_id, all_named, all_answered)
 
     def record_unreadable(self, job_id: str, begun_s: float) -> None:
         """Records that a candidate's results can't be had: nothing is known of it that wasn't known before."""
@@ -234,7 +205,9 @@ class Evidence:
         may_settle = list(self.attempts_it_may_settle(candidate))
         if not may_settle or not candidate.journal_asked:
             return False
-        concerns = not candidate.named or any(ambiguous.digests & candidate.named for ambiguous in may_settle)
+        concerns = not candidate.names_files or any(
+            not ambiguous.digests.isdisjoint(candidate.named) for ambiguous in may_settle
+        )
         return now_s >= candidate.read_due_s(self._settle_s, concerns=concerns)
 
     def decide(self, ambiguous: AmbiguousAttempt, now_s: float) -> Decision | None:
@@ -242,7 +215,8 @@ class Evidence:
         if ambiguous.transaction_id is not None:
             return self._decide_by_transaction(ambiguous, now_s)
         possible = [each for each in self.candidates.values() if self.is_possible(each, ambiguous)]
-        holding = sorted((each for each in possible if each.named & ambiguous.digests), key=preference)
+        holding = [each for each in possible if not ambiguous.digests.isdisjoint(each.named)]
+        holding.sort(key=preference)
         jobs = tuple(each.view for each in holding)
         # One job that answers all files first: the outcomes of one attempt should name one job.
         if whole := next((each for each in holding if ambiguous.digests <= each.answered), None):
@@ -294,21 +268,70 @@ class Evidence:
         candidate = self.candidates.get(job_id)
         return candidate is not None and candidate.is_decided(self._settle_s)
 
+    def concerns_an_attempt(self, job_id: str) -> bool:
+        """Whether a candidate was seen to name a file of an attempt."""
+        candidate = self.candidates.get(job_id)
+        return candidate is not None and bool(candidate.named)
+
     # --- What is remembered -----------------------------------------------------------------------------------------
 
-    def _remember_contents(self, candidate: Candidate) -> None:
-        named, answered = array("Q", candidate.named), array("Q", candidate.answered)
-        self._remembered[candidate.job_id] = named, answered
-        self._remembered_digests += len(named) + len(answered)
-        while self._remembered_digests > REMEMBERED_DIGESTS_MAX:
-            _, forgotten = self._remembered.popitem(last=False)
-            self._remembered_digests -= sum(map(len, forgotten))
-
-    def _recall_contents(self, candidate: Candidate) -> None:
-        if (remembered := self._remembered.pop(candidate.job_id, None)) is not None:
-            self._remembered_digests -= sum(map(len, remembered))
+    def _begin_candidate(self, view: JobView, now_s: float) -> Candidate | None:
+        """Holds a job that may be an attempt's; None where it can't, is decided, or has to wait for room."""
+        aside = self._aside.find(view.job_id)
+        if not self._is_worth_remembering(view):
+            if aside is not None and aside.standing is Standing.WAITING:
+                self._aside.remove(view.job_id)
+            return None
+        if aside is not None and aside.needs_no_look(view):
+            return None
+        first_seen_s = self._shown_early.get(view.job_id, now_s) if aside is None else aside.first_seen_s
+        if aside is not None:
+            self._aside.remove(view.job_id)
+        if len(self.candidates) >= CANDIDATES_MAX:
+            self._aside.put(view.job_id, Standing.WAITING, first_seen_s)
+            return None
+        candidate = self.candidates[view.job_id] = Candidate(view, first_seen_s, now_s)
+        if (contents := self._contents.of(view.job_id)) is not None:
             candidate.read_s = math.inf  # its results were read late enough before
-            candidate.named, candidate.answered = map(frozenset, remembered)
+            self._take_contents(candidate, *contents)
+        return candidate
+
+    def _take_contents(self, candidate: Candidate, named: Sequence[int], answered: Sequence[int]) -> None:
+        candidate.names_files = bool(named)
+        candidate.named, candidate.answered = self._digests.intersection(named), self._digests.intersection(answered)
+
+    def _look_for_new_files(self, candidate: Candidate) -> None:
+        """Looks for a new attempt's files in what was read of a candidate. Where that was forgotten it is read anew."""
+        if (contents := self._contents.of(candidate.job_id)) is not None:
+            self._take_contents(candidate, *contents)
+        elif candidate.names_files:
+            candidate.read_s = candidate.asked_s = None
+
+    def _forget_unless_read_late(self, candidate: Candidate) -> None:
+        """Of a job that is no candidate any more, only results are remembered that were read when all of them must have
+        come. One that failed after it had ended well, or that named nothing, may still show others."""
+        if candidate.failed_s is not None or not candidate.names_files or not candidate.is_decided(self._settle_s):
+            self._contents.forget(candidate.job_id)
+
+    def _set_decided_aside(self) -> None:
+        for candidate in list(self.candidates.values()):
+            if (standing := self._standing_of(candidate)) is not None:
+                del self.candidates[candidate.job_id]
+                self._forget_unless_read_late(candidate)
+                self._aside.put(candidate.job_id, standing, candidate.first_seen_s)
+
+    def _standing_of(self, candidate: Candidate) -> Standing | None:
+        """Why a candidate need not be held; None where it must be: it isn't decided, or says something of an attempt's
+        files."""
+        if candidate.named_for is None:
+            return Standing.ELSEWHERE
+        if not candidate.journal_asked or not candidate.is_decided(self._settle_s):
+            return None
+        if not self._digests.isdisjoint(candidate.named):
+            return None
+        if candidate.failed_s is not None:
+            return None if candidate.names_files else Standing.FAILED
+        return Standing.READ if candidate.names_files else Standing.SILENT
 
     # --- Which jobs can be an attempt's -----------------------------------------------------------------------------
 
@@ -321,7 +344,9 @@ class Evidence:
             return False
         if attempt.intended_s is not None and candidate.first_seen_s < attempt.intended_s:
             return False
-        return not self._is_older_than_intent(view, ambiguous) and may_be_made_by(view, self._specs.of(attempt.part))
+        if self._is_older_than_intent(view, ambiguous):
+            return False
+        return self._expected[attempt.part.first is not None].agrees_with(view)
 
     def attempts_it_may_settle(self, candidate: Candidate) -> Iterator[AmbiguousAttempt]:
         return (ambiguous for ambiguous in self.unsettled.values() if self.is_possible(candidate, ambiguous))
@@ -344,7 +369,7 @@ class Evidence:
 
     def _may_still_answer(self, candidate: Candidate, ambiguous: AmbiguousAttempt) -> bool:
         """Whether it may be the attempt's job, or may answer more of its files."""
-        if candidate.named & ambiguous.digests:
+        if not ambiguous.digests.isdisjoint(candidate.named):
             # The API withholds the rest of its results, and never hands out more.
             is_excluded = candidate.withheld and candidate.was_read_late_enough(self._settle_s)
         else:
@@ -354,7 +379,8 @@ class Evidence:
     def _is_list_proof_complete(self, ambiguous: AmbiguousAttempt) -> bool:
         """Whether two complete readings show all that there can be."""
         return (
-            ambiguous.first_complete_s is not None
+            not self._aside.waiting
+            and ambiguous.first_complete_s is not None
             and ambiguous.last_complete_s is not None
             and ambiguous.last_complete_s - ambiguous.first_complete_s >= self._settle_s
         )

@@ -54,15 +54,15 @@ class JobList:
         order = NewestFirst(-math.inf if since_s is None else since_s)
         front: JobPage | None = None
         token: str | None = None
-        seen: dict[str | None, int] = {}
+        seen: dict[int, int] = {}  # by their hashes: a long list has many tokens, which may be long
         for number in range(1, PAGES_MAX):
             page = await self._read_page(token, since_s)
             show(page.jobs)
             front = front or page
             digest = hash(tuple(view.job_id for view in page.jobs))
-            if seen.get(token) == digest:
+            if seen.get(hash(token)) == digest:
                 return True  # the pages go round, and each was shown
-            seen[token] = digest
+            seen[hash(token)] = digest
             token = page.next_page_token
             if token is None:
                 return await self._read_front_again(show, front, since_s) if number > 1 else True

@@ -7,7 +7,8 @@ candidate are the file IDs in its results, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from classify_batch.file_keys import file_key
@@ -22,28 +23,41 @@ DIGEST_BYTES = 8
 
 def digests_of(file_ids: Iterable[str]) -> frozenset[int]:
     """Eight bytes in each file ID's place: enough to tell whose job it is. Outcomes are taken by the IDs themselves."""
-    return frozenset(map(_digest_of, map(file_key, file_ids)))
+    return frozenset(map(digest_of, map(file_key, file_ids)))
 
 
-def _digest_of(key: str) -> int:
+def digest_of(key: str) -> int:
     return int.from_bytes(blake2b(key.encode("utf-8", "backslashreplace"), digest_size=DIGEST_BYTES).digest())
 
 
-def may_be_made_by(view: JobView, spec: JobSpec) -> bool:
-    """Whether nothing that a job shows contradicts what our creates say. Rules are compared as a set."""
-    if view.rules and view.rules != {(rule.type, rule.description) for rule in spec.rules}:
-        return False
-    if view.mode is not None and view.mode != spec.mode:
-        return False
-    return not has_other_configuration(view, spec)
+@dataclass(frozen=True, slots=True, eq=False)
+class ExpectedJob:
+    """What a job shows that a create call of ours made, as far as it shows that at all. Made once for a run: a crowded
+    list has a million jobs to hold against it."""
 
+    rules: frozenset[tuple[str, str]]
+    mode: str | None
+    parsing_configuration: Mapping[str, object]
 
-def has_other_configuration(view: JobView, spec: JobSpec) -> bool:
-    if spec.parsing_configuration is None or view.parsing_configuration is None:
-        return False
-    ours = spec.parsing_configuration.model_dump(mode="json", exclude_none=True)
-    theirs = view.parsing_configuration
-    return any(theirs.get(name) is not None and theirs[name] != value for name, value in ours.items())
+    @classmethod
+    def of(cls, spec: JobSpec) -> ExpectedJob:
+        configuration = spec.parsing_configuration
+        return cls(
+            frozenset((rule.type, rule.description) for rule in spec.rules),
+            spec.mode,
+            {} if configuration is None else configuration.model_dump(mode="json", exclude_none=True),
+        )
+
+    def agrees_with(self, view: JobView) -> bool:
+        """Whether nothing that a job shows contradicts what our creates say. Rules are compared as a set."""
+        if view.rules and view.rules is not self.rules and view.rules != self.rules:
+            return False
+        if view.mode is not None and view.mode != self.mode:
+            return False
+        theirs = view.parsing_configuration
+        return theirs is None or not any(
+            theirs.get(name) is not None and theirs[name] != value for name, value in self.parsing_configuration.items()
+        )
 
 
 class NewestFirst:

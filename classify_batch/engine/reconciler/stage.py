@@ -13,9 +13,10 @@ import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from classify_batch.engine.context import EngineContext, ProvenProject
+from classify_batch.engine.reconciler.ambiguous_attempt import AmbiguousAttempt
 from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
-from classify_batch.engine.reconciler.evidence import AmbiguousAttempt, Evidence
+from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.engine.reconciler.found import FoundJob, decide_found_jobs
 from classify_batch.engine.reconciler.listing import READ_ATTEMPTS_MAX, JobList
 from classify_batch.engine.shutdown import Stop
@@ -194,9 +195,10 @@ class Reconciler:
         if start is None:
             return
         named, self._searched_to = await self._journal.named_jobs(candidates.keys(), start)
-        for job_id, candidate in candidates.items():
-            newly_named = named.get(job_id, frozenset())
-            known = candidate.named_for
+        for each in fresh:
+            self._evidence.name(each.job_id, each.named_for)
+        for job_id, newly_named in named.items():
+            known = candidates[job_id].named_for
             self._evidence.name(job_id, None if newly_named is None or known is None else known | newly_named)
 
     def _journal_search_from_s(self, fresh: Iterable[Candidate]) -> float | None:
@@ -272,7 +274,7 @@ class Reconciler:
         named = [each.file_id for each in answers.items if each.file_id is not None]
         answered = [each.file_id for each in answers.items if each.file_id is not None and each.answered]
         self._evidence.read(view.job_id, begun_s, named, answered, withheld=bool(answers.withheld))
-        if answered:
+        if self._evidence.concerns_an_attempt(view.job_id):  # others' answers may be many, and long
             self._answers[view.job_id] = answers
         return answers
 

@@ -146,7 +146,8 @@ async def committed_segments(earlier: EarlierRun) -> AsyncGenerator[Segment, Non
     if (reused := earlier.run.run.reused) is not None:
         yield Segment(0, reused.bytes, reused.crc)
     rest = b""
-    async for block in earlier.store.stream(Log.JOURNAL):
-        whole, newline, rest = (rest + block).rpartition(b"\n")
-        for start, end, crc in _SEGMENT.findall(whole + newline):
-            yield Segment(int(start), int(end), int(crc))
+    async with closing(earlier.store.stream(Log.JOURNAL)) as blocks:
+        async for block in blocks:
+            whole, newline, rest = (rest + block).rpartition(b"\n")
+            for start, end, crc in _SEGMENT.findall(whole + newline):
+                yield Segment(int(start), int(end), int(crc))

@@ -103,8 +103,9 @@ async def plan_chunks(
 
     async def new_file_ids() -> AsyncGenerator[list[str], None]:
         yield first
-        async for batch in new_batches:
-            yield batch
+        async with closing(new_batches) as batches:
+            async for batch in batches:
+                yield batch
 
     async with closing(chunked(new_file_ids(), files_per_job)) as chunks:
         async for chunk in chunks:

@@ -35,7 +35,9 @@ from classify_batch.lifecycle import (
     Fact,
     Finished,
     Opened,
+    Recheck,
     Reopened,
+    Retried,
     Submitted,
     Submitting,
     Tally,
@@ -99,7 +101,7 @@ class Item(msgspec.Struct, gc=False):
     @property
     def parts_again(self) -> tuple[Part, ...]:
         """What goes out again."""
-        return tuple([part.part(self.chunk) for part in self.again])
+        return tuple([part.part(self.chunk) for part in self.again]) if self.again else ()
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -108,7 +110,7 @@ class Entry(msgspec.Struct, gc=False):
     Attributes:
         at: when it was written.
         items: what it says of attempts; empty for the facts about the run.
-        opened, closed, tuned, reopened: what it says of the run as a whole, if it is of that kind.
+        opened, closed, tuned, reopened, retried: what it says of the run as a whole, if it is of that kind.
         requests: requests that this process had sent by then, where the line says so.
         found: limits that were found to be lower than told (see totals.py), where the line says so.
         server_s: the server's own time, where it was known: before the line's intents, or with the jobs that it names.
@@ -128,6 +130,14 @@ class Entry(msgspec.Struct, gc=False):
     closed: Closed | None = None
     tuned: Tuned | None = None
     reopened: Reopened | None = None
+    retried: Retried | None = None
+
+    @property
+    def looks(self) -> Sequence[Recheck]:
+        """The old attempts that are looked at again from here on."""
+        if self.retried is not None:
+            return self.retried["looks"]
+        return () if self.reopened is None else self.reopened.get("looks", ())
 
     @property
     def at_s(self) -> float:
@@ -202,6 +212,7 @@ _ABOUT_RUN: Mapping[Kind, tuple[str, msgspec.json.Decoder[AboutRun]]] = {
     Kind.CLOSED: ("closed", msgspec.json.Decoder(Closed)),
     Kind.TUNED: ("tuned", msgspec.json.Decoder(Tuned)),
     Kind.REOPENED: ("reopened", msgspec.json.Decoder(Reopened)),
+    Kind.RETRIED: ("retried", msgspec.json.Decoder(Retried)),
 }
 """The kinds of lines about the run as a whole: where in an entry their keys go, and as what."""
 

@@ -1,9 +1,12 @@
-"""What a run's snapshot holds of the chunks that are begun and not done."""
+"""What a run's snapshot holds of its chunks: objects for those that are begun and not done, a byte for the others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
+from classify_batch.clock import from_iso
+from classify_batch.lifecycle import Recheck
 from classify_batch.model import Part
 from classify_batch.vocabulary import State
 
@@ -35,6 +38,23 @@ class OpenAttempt:
     project_id: str | None = None
     cancelled: bool = False
 
+    @classmethod
+    def of_recheck(cls, part: Part, item: Recheck, at_s: float) -> Self:
+        """An attempt whose old job is looked at first; `at_s`: when that was journalled."""
+        since_s, job_id = from_iso(item["since"]), item.get("job_id")
+        return cls(
+            part,
+            at_s if since_s is None else since_s,
+            0,
+            State.SUBMITTING if job_id is None else State.SUBMITTED,
+            job_id,
+            at_s,
+            reopened=True,
+            credits=item.get("credits", 0.0),
+            server_s=item.get("server_s"),
+            project_id=item.get("project_id"),
+        )
+
 
 @dataclass(slots=True)
 class ChunkInHand:
@@ -44,3 +64,27 @@ class ChunkInHand:
     open_attempts: int = 0
     waiting: list[Part] = field(default_factory=list)
     guilty: bool = False
+
+
+class AttemptCounts:
+    """How many attempts each chunk had when it was last done: no number is given out twice."""
+
+    def __init__(self, chunks: int) -> None:
+        self._counts = bytearray(chunks)
+        self._many: dict[int, int] = {}
+
+    def of(self, chunk: int) -> int:
+        return self._many.get(chunk, self._counts[chunk])
+
+    def set(self, chunk: int, attempts: int) -> None:
+        self._counts[chunk] = min(attempts, 255)
+        if attempts > 255:
+            self._many[chunk] = attempts
+
+
+@dataclass(slots=True)
+class Untaken:
+    """What of a `retry.N.jsonl` is not in the run's hands yet: from byte `taken` to its `end`."""
+
+    taken: int
+    end: int

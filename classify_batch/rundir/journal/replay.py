@@ -3,15 +3,15 @@
 The process that writes the journal applies each fact to the very same `RunSnapshot` as one that reads it back. So a
 resumed run can't differ from one that was never interrupted.
 
-Memory: one byte per chunk, and objects only for the chunks that have open attempts or parts to send.
+Memory: two bytes per chunk, and objects only for the chunks that have open attempts or parts to send. Failed files that
+get a new chance are taken into hand a few at a time (see `Untaken`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from classify_batch.clock import from_iso
 from classify_batch.errors import InternalError
 from classify_batch.lifecycle import (
     AboutRun,
@@ -21,16 +21,19 @@ from classify_batch.lifecycle import (
     Fact,
     Finished,
     Opened,
+    Recheck,
     Reopened,
+    RequeuedPart,
+    Retried,
     Submitted,
     Submitting,
     move,
 )
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import Entry, read_part
-from classify_batch.rundir.journal.open_attempts import ChunkInHand, OpenAttempt
+from classify_batch.rundir.journal.open_attempts import AttemptCounts, ChunkInHand, OpenAttempt, Untaken
 from classify_batch.rundir.journal.totals import Totals
-from classify_batch.vocabulary import CancelState, FailureCode, Kind, OutcomeKind, RunState, State
+from classify_batch.vocabulary import CancelState, FailureCode, Kind, OutcomeKind, RunState
 
 PLANNED, OPEN, DONE = 0, 1, 2
 
@@ -51,6 +54,7 @@ class RunSnapshot(Totals):
         results_end, failures_end, provisional_end: bytes of the outcome files that are committed.
         generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
             that were put aside each time.
+        retries: of the failed files that got a new chance, those that are not in hand yet, by generation.
         durations: the last jobs', in seconds.
         job_id: the last one that the API named.
         server_s: the server's own time, as far as it was read: the latest `created_at` of a job of this run.
@@ -75,6 +79,8 @@ class RunSnapshot(Totals):
         self.provisional_end = 0
         self.generation = 0
         self.earlier_failures: list[tuple[int, int]] = []
+        self.retries: dict[int, Untaken] = {}
+        self._attempts = AttemptCounts(chunks)
         self.project_id: str | None = None
         self.durations: deque[float] = deque(maxlen=DURATIONS_KEPT)
         self.opened: Opened | None = None
@@ -105,8 +111,8 @@ class RunSnapshot(Totals):
 
     @property
     def complete(self) -> bool:
-        """Whether every chunk is done."""
-        return self.done_chunks == len(self.chunk_states)
+        """Whether every chunk is done, and none has failed files that are to be retried."""
+        return self.done_chunks == len(self.chunk_states) and not self.retries
 
     def is_planned(self, chunk: int) -> bool:
         """Whether a chunk has never gone out."""
@@ -122,7 +128,7 @@ class RunSnapshot(Totals):
 
     def next_attempt(self, chunk: int) -> int:
         in_hand = self._in_hand.get(chunk)
-        return 1 if in_hand is None else in_hand.attempts + 1
+        return (self._attempts.of(chunk) if in_hand is None else in_hand.attempts) + 1
 
     def holder_of(self, job_id: str) -> AttemptKey | None:
         """The open attempt that has this job."""
@@ -162,7 +168,7 @@ class RunSnapshot(Totals):
             self.found = entry.found
         self.times_apart |= entry.times_apart
         self.server_s = self.server_s if entry.server_s is None else entry.server_s
-        kind = entry.kind
+        kind, at_s = entry.kind, entry.at_s
         if kind is _FINISHED:
             for item in entry.items:
                 self._apply_finished((item.chunk, item.attempt), item.duration_s)
@@ -171,7 +177,7 @@ class RunSnapshot(Totals):
                 self._apply_submitting(
                     (item.chunk, item.attempt),
                     item.part,
-                    entry.at_s,
+                    at_s,
                     offset,
                     item.credits,
                     entry.server_s,
@@ -180,7 +186,7 @@ class RunSnapshot(Totals):
         elif kind is _SUBMITTED or kind is _ADOPTED:
             self.names_untimed |= entry.server_s is None
             for item in entry.items:
-                self._apply_accepted((item.chunk, item.attempt), kind, item.job_id, entry.at_s, item.project_id)
+                self._apply_accepted((item.chunk, item.attempt), kind, item.job_id, at_s, item.project_id)
         else:
             for item in entry.items:
                 segments = (item.results, item.failures, item.provisional)
@@ -198,6 +204,8 @@ class RunSnapshot(Totals):
             self._close(closed.get("requests"))
         elif entry.reopened is not None:
             self.reopen(entry.reopened, entry.at_s)
+        elif entry.retried is not None:
+            self.take_retried(entry.retried, entry.at_s)
         # Of limits that were changed only the process knows that was told: the next one may be told others.
         if (values := entry.opened or entry.closed or entry.tuned) is not None:
             self.follow_cancel(entry.kind, values)
@@ -249,46 +257,43 @@ class RunSnapshot(Totals):
                 self._count(tally.outcomes, tally.types, tally.codes, tally.sums)
 
     def reopen(self, values: Reopened, at_s: float) -> None:
-        """Gives the failed files a new chance: from here the failures begin at 0 again.
-
-        `again` are parts that go out; `looks` are attempts whose old jobs are looked at first, as if their create calls
-        had just been made (with a `job_id`) or were still ambiguous (without). What was set aside for them still is:
-        their `credits` say how much; a journal that says nothing gives nothing back.
-        """
+        """Gives the failed files a new chance: from here the failures begin at 0 again."""
         self.generation = values["generation"]
         self.follow_cancel(Kind.REOPENED, values)
         self.earlier_failures.append((self.outcomes[OutcomeKind.FAILED], self.failures_end))
         self.failures_end = 0
-        self._reopen(values["looks"])
-        for item in values["again"]:
+        self._reopen(())
+        if retry_bytes := values.get("retry_bytes", 0):
+            self.retries[self.generation] = Untaken(0, retry_bytes)
+        self._take_in_hand(values.get("again", ()), values.get("looks", ()), at_s)
+
+    def take_retried(self, values: Retried, at_s: float) -> None:
+        """Takes some of the failed files in hand."""
+        untaken = self.retries[values["generation"]]
+        untaken.taken = values["taken"]
+        if untaken.taken >= untaken.end:
+            del self.retries[values["generation"]]
+        self._take_in_hand(values["again"], values["looks"], at_s)
+
+    def _take_in_hand(self, again: Iterable[RequeuedPart], looks: Sequence[Recheck], at_s: float) -> None:
+        """`again` are parts that go out; `looks` are attempts whose old jobs are looked at first, as if their create
+        calls had just been made (with a `job_id`) or were still ambiguous (without). What was set aside for them still
+        is: their `credits` say how much; a journal that says nothing gives nothing back."""
+        self._take_bills_back(looks)
+        for item in again:
             part = read_part(item["chunk"], item)
             self._reopen_chunk(part.chunk, item.get("attempts", 0)).waiting.append(part)
-        for item in values["looks"]:
+        for item in looks:
             key = AttemptKey(item["chunk"], item["attempt"])
             self._reopen_chunk(key.chunk, item.get("attempts", key.attempt)).open_attempts += 1
-            since_s = from_iso(item["since"])
-            job_id = item.get("job_id")
-            state = State.SUBMITTING if job_id is None else State.SUBMITTED
-            part = read_part(key.chunk, item)
-            self.jobs_in_flight += job_id is not None
-            self.open[key] = OpenAttempt(
-                part,
-                at_s if since_s is None else since_s,
-                0,
-                state,
-                job_id,
-                at_s,
-                reopened=True,
-                credits=item.get("credits", 0.0),
-                server_s=item.get("server_s"),
-                project_id=item.get("project_id"),
-            )
-            if job_id is not None:
-                self._holders[job_id] = key
+            attempt = self.open[key] = OpenAttempt.of_recheck(read_part(key.chunk, item), item, at_s)
+            if attempt.job_id is not None:
+                self.jobs_in_flight += 1
+                self._holders[attempt.job_id] = key
 
     def _reopen_chunk(self, chunk: int, attempts: int) -> ChunkInHand:
         in_hand = self._in_hand.setdefault(chunk, ChunkInHand())
-        in_hand.attempts = max(in_hand.attempts, attempts)
+        in_hand.attempts = max(in_hand.attempts, attempts, self._attempts.of(chunk))
         if self.chunk_states[chunk] == DONE:
             self.chunk_states[chunk] = OPEN
             self.done_chunks -= 1
@@ -318,7 +323,7 @@ class RunSnapshot(Totals):
         chunk, self.cancel = key.chunk, None  # an older version goes on without knowing of a cancel
         if self.chunk_states[chunk] == PLANNED:
             self.chunk_states[chunk] = OPEN
-            if part != Part(chunk):
+            if not part.is_planned:
                 raise ValueError("a part of a chunk that has never gone out")
             in_hand = self._in_hand[chunk] = ChunkInHand()
         else:
@@ -375,6 +380,7 @@ class RunSnapshot(Totals):
         in_hand.waiting += requeued
         if not in_hand.open_attempts and not in_hand.waiting:
             del self._in_hand[chunk]
+            self._attempts.set(chunk, in_hand.attempts)
             self.chunk_states[chunk] = DONE
             self.done_chunks += 1
 

@@ -127,6 +127,9 @@ class Totals:
         """Forgets the failures, and the bills of the jobs that are looked at again: their ends tell them anew."""
         del self.outcomes[OutcomeKind.FAILED]
         self.codes.clear()
+        self._take_bills_back(looks)
+
+    def _take_bills_back(self, looks: Iterable[Recheck]) -> None:
         for look in looks:
             for name, counted in ((BILLED, look.get("billed")), (UNBILLED, look.get("unbilled"))):
                 if counted:  # a sum that is there says that bills are known
@@ -163,7 +166,9 @@ class Totals:
             case Kind.CLOSED:
                 self._close(values.get("requests"))
             case Kind.REOPENED:
-                self._reopen(values["looks"])
+                self._reopen(values.get("looks", ()))
+            case Kind.RETRIED:
+                self._take_bills_back(values["looks"])
             case Kind.TUNED:
                 pass
             case _:

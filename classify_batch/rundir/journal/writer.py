@@ -12,12 +12,24 @@ from zlib import crc32
 
 import anyio
 
-from classify_batch.lifecycle import AboutRun, Adopted, Ended, Fact, Finished, Reopened, Submitted, Submitting, kind_of
+from classify_batch.lifecycle import (
+    AboutRun,
+    Adopted,
+    Ended,
+    Fact,
+    Finished,
+    Reopened,
+    Retried,
+    Submitted,
+    Submitting,
+    kind_of,
+)
 from classify_batch.model import AttemptKey, Segment
 from classify_batch.ports import Clock, NamedFor, RunStore
 from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES, WrittenTotals
+from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import NOISE_SHARE, Kind, Log
 
 NEWS_SHARE = 0.1
@@ -171,9 +183,13 @@ class JournalWriter:
         snapshot = self.snapshot
         snapshot.seq += 1
         at_s = self._clock.wall_s()
-        self._store.append(Log.JOURNAL, encode_about_run(snapshot.seq, at_s, self._durable_seq, kind, values))
+        line = encode_about_run(snapshot.seq, at_s, self._durable_seq, kind, values)
+        self._bytes_since_totals += len(line)
+        self._store.append(Log.JOURNAL, line)
         if kind is Kind.REOPENED:
             snapshot.reopen(cast(Reopened, values), at_s)
+        elif kind is Kind.RETRIED:
+            snapshot.take_retried(cast(Retried, values), at_s)
         else:
             snapshot.follow_cancel(kind, values)
 
@@ -253,12 +269,13 @@ class JournalWriter:
         await self.durable()
         wanted, named = frozenset(job_ids), dict[str, NamedFor]()
         rest, place = b"", start
-        async for block in self._store.stream(Log.JOURNAL, start):
-            *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                place += len(line) + 1
-                if b'"job_id"' in line or b'"jobs":[' in line:
-                    add_named_jobs(named, wanted, decode(line))
+        async with closing(self._store.stream(Log.JOURNAL, start)) as blocks:
+            async for block in blocks:
+                *lines, rest = (rest + block).split(b"\n")
+                for line in lines:
+                    place += len(line) + 1
+                    if b'"job_id"' in line or b'"jobs":[' in line:
+                        add_named_jobs(named, wanted, decode(line))
         return named, place
 
 
@@ -269,6 +286,6 @@ def add_named_jobs(named: dict[str, NamedFor], wanted: frozenset[str], entry: En
         for job_id in wanted.intersection(item.jobs):
             chunks = named.get(job_id, frozenset())
             named[job_id] = None if chunks is None else chunks | {item.chunk}
-    for look in () if entry.reopened is None else entry.reopened["looks"]:
+    for look in entry.looks:
         if (old_job := look.get("job_id")) is not None and old_job in wanted:
             named[old_job] = None

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from classify_batch.engine.reconciler.ambiguous_attempt import AmbiguousAttempt
 from classify_batch.engine.reconciler.decisions import GiveUp, SendAgain, Take
-from classify_batch.engine.reconciler.evidence import AmbiguousAttempt
 from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
 from tests.support.evidence_stage import (

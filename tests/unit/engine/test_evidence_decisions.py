@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from classify_batch.engine.reconciler import evidence as module
+from classify_batch.engine.reconciler import contents as module
 from classify_batch.engine.reconciler.decisions import Adopt, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import NEVER_READ
 from tests.support.evidence_stage import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, EvidenceStage, ambiguous, job
@@ -269,11 +269,11 @@ def test_what_was_read_first_is_forgotten_first(monkeypatch: pytest.MonkeyPatch)
         world.read_list(0.0, view)
         world.answer(view.job_id, SETTLE_S, ["x", "y"])
         world.remove(asked)
-    assert world._remembered_digests == 8
+    assert world._contents.digests == 8
     world.add(ambiguous("a"))
     world.read_list(1000.0, *views)
     assert world.due(1000.0) == ["j0", "j1", "j2"]
-    assert world._remembered_digests == 0
+    assert world._contents.digests == 8
 
 
 def test_a_job_that_is_recalled_is_out_until_its_end_is_seen() -> None:

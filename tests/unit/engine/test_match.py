@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.reconciler.match import ORDER_ITEMS_MIN, NewestFirst, digests_of, may_be_made_by
+from classify_batch.engine.reconciler.match import ORDER_ITEMS_MIN, ExpectedJob, NewestFirst, digests_of
 from classify_batch.model import JobView
 from classify_batch.settings.job_spec import JobSpec, ParsingConfiguration, Rule
 
@@ -23,7 +23,7 @@ PAIRS = frozenset((rule.type, rule.description) for rule in RULES)
 
 
 def may_be(spec: JobSpec = SPEC, **shown: Any) -> bool:
-    return may_be_made_by(JobView("j", "PENDING", **shown), spec)
+    return ExpectedJob.of(spec).agrees_with(JobView("j", "PENDING", **shown))
 
 
 def test_a_server_may_leave_everything_out() -> None:

@@ -10,16 +10,20 @@ import pytest
 
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.engine.work_queue import WorkQueue
-from classify_batch.lifecycle import Submitted, Submitting
+from classify_batch.lifecycle import Ended, Recheck, Submitted, Submitting
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import AmbiguousCreate, Attempt, AttemptKey, Job, Part
 from classify_batch.rundir.cost import Price
+from classify_batch.rundir.journal.open_attempts import OpenAttempt
+from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.plan import PlanReader, write_plan
+from classify_batch.rundir.retry_file import encode_batch
 from classify_batch.settings import Settings
 from classify_batch.store.memory import MemoryStore
+from classify_batch.vocabulary import Kind
 
 pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
 
@@ -92,6 +96,49 @@ async def test_what_may_have_been_accepted_is_reconciled_after_what_was() -> Non
     assert (attempt.since_s, attempt.server_s, attempt.intended_s, attempt.credits) == (7.0, 1234.5, None, 2.5)
     assert attempt.ambiguous
     assert (second.attempt.key, second.attempt.server_s) == (AttemptKey(2, 1), None)
+
+
+async def test_failed_files_are_taken_in_hand_as_they_are_needed() -> None:
+    """Attempts that may have been paid first, then the parts that go out again, and then the plan; of an attempt whose
+    files failed in two ways each is looked at. What no slot is free for waits in its file."""
+    store, slots, snapshot = MemoryStore(), JobSlots(2), RunSnapshot(6)
+    journal = JournalWriter(store, snapshot, Still())
+    for chunk in range(5):
+        journal.record(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0))
+        journal.record(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0))
+        journal.record(Ended(AttemptKey(chunk, 1), Kind.COLLECTED))
+    looks: list[Recheck] = [{"chunk": 0, "attempt": 1, "job_id": name, "since": "1970-01-01"} for name in ("x", "y")]
+    lines = [encode_batch([], looks), *(encode_batch([{"chunk": chunk}], []) for chunk in range(1, 5))]
+    await store.create("retry.1.jsonl", b"".join(lines))
+    journal.record_about_run(Kind.REOPENED, {"generation": 1, "retry_bytes": sum(map(len, lines))})
+    feed = await feed_of(journal, store, slots)
+    out, submitted = anyio.create_memory_object_stream[Job](99)
+    ambiguous, _ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](99)
+    new, intake = anyio.create_memory_object_stream[Attempt](99)
+    with out, submitted, ambiguous, _ambiguous, new, intake:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(feed.resume_open_attempts, left_s=0.0, accept_s=60.0), out, ambiguous)
+            tasks.start_soon(feed.work, new)
+            await anyio.wait_all_tasks_blocked()
+            jobs = [submitted.receive_nowait() for _ in range(2)]
+            assert [(job.job_id, job.attempt.key) for job in jobs] == [("x", (0, 1)), ("y", (0, 2))]
+            assert (len(snapshot.open), snapshot.waiting_parts()) == (2, [Part(1)])
+            for chunk in (1, 2, 3, 4, 5):
+                slots.release()
+                await anyio.wait_all_tasks_blocked()
+                assert intake.receive_nowait().key == (chunk, 2 if chunk < 5 else 1)
+                assert (await store.size("retry.1.jsonl") is None) is (chunk >= 3)  # one is taken ahead
+            tasks.cancel_scope.cancel()
+    await journal.durable()
+    assert replayed(store) == (snapshot.open, snapshot.waiting_parts())
+
+
+def replayed(store: MemoryStore) -> tuple[dict[AttemptKey, OpenAttempt], list[Part]]:
+    """What the next process finds in the journal."""
+    snapshot = RunSnapshot(6)
+    for entry, offset in Reader("journal").feed(store.files["journal.jsonl"]):
+        snapshot.read(entry, offset)
+    return snapshot.open, snapshot.waiting_parts()
 
 
 async def chunks() -> AsyncIterator[list[str]]:

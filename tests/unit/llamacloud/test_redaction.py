@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classify_batch.llamacloud import escapes, redaction
 from classify_batch.llamacloud.redaction import MASK, Secrets
 from classify_batch.model import JobPage, JobView
 
@@ -59,6 +61,63 @@ def test_any_secret_is_hidden(secret: str, first: Callable[[str], str], then: Ca
     except UnicodeEncodeError:
         return  # an address has no lone surrogates
     assert MASK in Secrets([secret]).hide(words)
+
+
+# --- All spellings, as a regular expression says them ----------------------------------------------------------------
+
+BACKSLASH = r"(?:\\|%(?:25){0,3}5[cC])"
+SEMICOLON = "(?:;|%(?:25){0,3}3[bB])"
+AMPERSAND = f"(?:&|%(?:25){{0,3}}26)(?:amp{SEMICOLON}){{0,3}}"
+HASH = "(?:#|%(?:25){0,3}23)"
+
+
+def pattern_of_any_escape(character: str) -> str:
+    """A character, escaped or not, up to four times over. A pattern of a whole secret takes seconds to compile."""
+    if character == "\\":
+        return f"{BACKSLASH}{{1,31}}"
+    code, utf16 = ord(character), character.encode("utf-16-be", "surrogatepass").hex()
+    units = f"{BACKSLASH}{{1,15}}u".join(re.findall("....", utf16))
+    behind_backslashes = [f"u{units}", f"U{code:08x}", f"x{code:02x}"]
+    if len(short := json.dumps(character)[1:-1]) == 2:
+        behind_backslashes.append(re.escape(short[1]))
+    in_html = [f"{HASH}0{{0,4}}{code}", f"{HASH}x0{{0,4}}{code:x}", *re.findall("&(.+);", html.escape(character))]
+    in_address = "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+    others = f"(?i:{in_address}|{AMPERSAND}(?:{'|'.join(in_html)}){SEMICOLON})"
+    escaped = f"{BACKSLASH}{{1,15}}(?i:{'|'.join(behind_backslashes)})"
+    return f"(?:{BACKSLASH}{{0,15}}(?:{re.escape(character)}|{others})|{escaped})"
+
+
+PIECES = ["\\", "%", "25", "5C", "26", "amp;", "&", "#39;", "#x27;", "u", "0041", "x41", "n", "%41", "A", "'", "4", "1"]
+PIECES += ["ö", "%C3%B6", "\\u00f6", "\U0001f600", "\\ud83d", "\\ude00", "%f0%9f", "%98%80", "quot;", "%3B", "%23"]
+patient = settings(deadline=None, max_examples=300)
+
+
+@patient
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4), st.lists(st.sampled_from(PIECES), max_size=16))
+def test_what_is_hidden_is_what_may_be_read_as_the_secret(secret: list[str], words: list[str]) -> None:
+    """Also where what stands before it, or in it, looks like the beginning of an escape."""
+    text, hidden = "".join(words), Secrets(["".join(secret)]).hide("".join(words))
+    pattern = re.compile("".join(map(pattern_of_any_escape, "".join(secret))))
+    assert (MASK in hidden) >= (pattern.search(text) is not None)
+    assert pattern.search(hidden) is None or MASK in hidden
+
+
+def test_hiding_takes_time_in_proportion_to_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the secret is, and however much the text is like it: no place of it is read more than once."""
+    read: list[int] = []
+    spelled_at = escapes.spelled_at
+
+    def counted(text: str, start: int) -> object:
+        read.append(start)
+        return spelled_at(text, start)
+
+    monkeypatch.setattr(redaction, "spelled_at", counted)
+    secrets = Secrets(["x" * 4096])
+    for text in ("x" * 4095 + "\\", ("x" * 4095 + "%78 ") * 4, "%25" * 5000, "\\" * 15000, "&amp;" * 3000):
+        read.clear()
+        secrets.hide(text)
+        assert len(read) <= len(text)
+        assert len(read) == len(set(read))
 
 
 def test_the_longer_of_two_secrets_is_hidden_first() -> None:

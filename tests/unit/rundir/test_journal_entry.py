@@ -34,21 +34,20 @@ COUNT = st.integers(0, 1000)
 LIMITS = st.dictionaries(WORDS, st.none() | COUNT | WORDS, max_size=3)
 AGAIN = {"attempts": COUNT, "ranges": st.lists(st.tuples(COUNT, COUNT), max_size=2), "bad_jobs": st.just(-1)}
 LOOKED_AT = {"job_id": WORDS, "since": WORDS, "server_s": MILLISECONDS, "project_id": WORDS, "credits": MILLISECONDS}
+IN_HAND = {
+    "again": st.lists(st.fixed_dictionaries({"chunk": COUNT}, optional=AGAIN), max_size=2),
+    "looks": st.lists(
+        st.fixed_dictionaries({"chunk": COUNT, "attempt": COUNT}, optional=AGAIN | LOOKED_AT), max_size=2
+    ),
+}
 ABOUT_RUN: dict[Kind, st.SearchStrategy[dict[str, object]]] = {
     Kind.OPENED: st.fixed_dictionaries({}, optional={"run_sha256": WORDS, "accept_s": MILLISECONDS, "limits": LIMITS}),
     Kind.TUNED: st.fixed_dictionaries({"limits": LIMITS}),
     Kind.CLOSED: st.fixed_dictionaries(
         {}, optional={"state": WORDS, "reason": st.none() | WORDS, "exit_status": COUNT, "requests": COUNT}
     ),
-    Kind.REOPENED: st.fixed_dictionaries(
-        {
-            "generation": COUNT,
-            "again": st.lists(st.fixed_dictionaries({"chunk": COUNT}, optional=AGAIN), max_size=2),
-            "looks": st.lists(
-                st.fixed_dictionaries({"chunk": COUNT, "attempt": COUNT}, optional=AGAIN | LOOKED_AT), max_size=2
-            ),
-        }
-    ),
+    Kind.REOPENED: st.fixed_dictionaries({"generation": COUNT}, optional={"retry_bytes": COUNT, **IN_HAND}),
+    Kind.RETRIED: st.fixed_dictionaries({"generation": COUNT, "taken": COUNT, **IN_HAND}),
 }
 
 
@@ -119,6 +118,7 @@ def test_what_is_said_of_the_run_is_read_back(data: st.DataObject, kind: Kind) -
         Kind.CLOSED: entry.closed,
         Kind.TUNED: entry.tuned,
         Kind.REOPENED: entry.reopened,
+        Kind.RETRIED: entry.retried,
     }
     assert {name: each for name, each in read.items() if each is not None} == {kind: values}
     assert entry.facts == ()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import DamagedError
-from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Recheck, Submitted, Submitting, Tally
+from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Recheck, Retried, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.operations import status
 from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts
@@ -80,7 +80,12 @@ class Life:
         elif lot % 13 == 0 and not self.snapshot.open:
             generation = self.snapshot.generation + 1
             looks = [self._look(chunk) for chunk in range(lot % 3) if self.snapshot.is_done(chunk)]
-            self.writer.record_about_run(Kind.REOPENED, {"generation": generation, "again": [], "looks": looks})
+            if lot % 2:
+                self.writer.record_about_run(Kind.REOPENED, {"generation": generation, "again": [], "looks": looks})
+            else:
+                self.writer.record_about_run(Kind.REOPENED, {"generation": generation, "retry_bytes": 9})
+                taken: Retried = {"generation": generation, "taken": 9, "again": [], "looks": looks}
+                self.writer.record_about_run(Kind.RETRIED, taken)
         elif lot % 2 and fresh:
             key = AttemptKey(fresh[0], 1)
             self.writer.record(Submitting(key, Part(fresh[0]), 1.0, self._draw(3) / 4))

@@ -1,0 +1,98 @@
+"""`retry.<generation>.jsonl`: what is to become of the failed files that got a new chance.
+
+Written whole, before the journal says `reopened`; a line per batch of parts, each with a checksum like the journal's:
+
+    {"again":[{…}],"looks":[{…}],"crc":1234567890}
+
+First come the attempts whose old jobs are looked at, since they may have been paid; then the parts that go out again. A
+run takes one line after the other into its hands, and says so in its journal (`retried`): so it holds no more of them
+than it works on, and a killed process has taken a line or hasn't. When all are taken the file is removed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import msgspec
+
+from classify_batch.errors import DamagedError
+from classify_batch.lifecycle import Recheck, RequeuedPart, Retried
+from classify_batch.ports import RunStore
+from classify_batch.rundir.journal.line import DAMAGED_HINT, BadLineError, refuse_unsound, seal
+from classify_batch.rundir.journal.replay import RunSnapshot
+from classify_batch.streams.closing import closing
+from classify_batch.vocabulary import retry_name
+
+
+class _Line(msgspec.Struct):
+    again: list[RequeuedPart]
+    looks: list[Recheck]
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBatch:
+    """A line: it ends at byte `end` of the file."""
+
+    generation: int
+    end: int
+    again: list[RequeuedPart]
+    looks: list[Recheck]
+
+    def as_taken(self) -> Retried:
+        """What the journal says when it is in hand."""
+        return {"generation": self.generation, "taken": self.end, "again": self.again, "looks": self.looks}
+
+
+def encode_batch(again: list[RequeuedPart], looks: list[Recheck]) -> bytes:
+    return seal(json.dumps({"again": again, "looks": looks}, separators=(",", ":")).encode("ascii"))
+
+
+async def untaken_batches(
+    store: RunStore, snapshot: RunSnapshot, *, looks_only: bool = False
+) -> AsyncGenerator[RetryBatch, None]:
+    """What is not in the run's hands yet, in its order; of each generation `looks_only`, those that come first.
+
+    Raises:
+        DamagedError: the file is not as it was written.
+    """
+    for generation in sorted(snapshot.retries):
+        untaken = snapshot.retries[generation]
+        async with closing(_stream_batches(store, generation, untaken.taken, untaken.end)) as batches:
+            async for batch in batches:
+                if looks_only and not batch.looks:
+                    break
+                yield batch
+
+
+async def _stream_batches(store: RunStore, generation: int, start: int, end: int) -> AsyncGenerator[RetryBatch, None]:
+    name = retry_name(generation)
+    place, parts = start, list[bytes]()
+    try:
+        async with closing(store.stream(name, start, end)) as blocks:
+            async for block in blocks:
+                *lines, rest = block.split(b"\n")
+                for line in lines:
+                    whole = b"".join([*parts, line])
+                    parts.clear()
+                    again, looks = _read_line(whole, f"{name} in {store.where}, byte {place}")
+                    place += len(whole) + 1
+                    yield RetryBatch(generation, place, again, looks)
+                parts.append(rest)
+    except FileNotFoundError:
+        pass
+    if place != end:
+        raise DamagedError(f"{name} in {store.where} has no whole line at byte {place}", hint=DAMAGED_HINT)
+
+
+def _read_line(line: bytes, where: str) -> tuple[list[RequeuedPart], list[Recheck]]:
+    try:
+        refuse_unsound(line)
+        read = _decode(line)
+    except (BadLineError, msgspec.MsgspecError, ValueError) as error:
+        raise DamagedError(f"{where}: not as it was written ({error})", hint=DAMAGED_HINT) from None
+    return read.again, read.looks
