@@ -43,7 +43,7 @@ from classify_batch.vocabulary import (
 
 _ROOT = 0
 _NAMES = (RUN_JSON, PLAN_JSONL, MANIFEST_JSON, TUNE_JSON, CANCEL_JSON, LOCK, *Log, SANDBOX_FOLDER, SANDBOX_LEDGER)
-_EARLIER_FAILURES = re.compile(r"failures\.\d+\.jsonl")
+_NUMBERED = re.compile(r"(?:failures|retry)\.\d+\.jsonl")
 _TARGET_CHARACTERS = 200
 _TRUST = "if you trust all who may write to this one, give --trust-run-dir (in Python trust_run_dir=True)"
 
@@ -119,8 +119,8 @@ def name_user(uid: int) -> str:
 
 def _present_files(directory: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
     """The files of a run that are there, links among them, and how they are."""
-    earlier = (each.name for each in os.scandir(directory) if _EARLIER_FAILURES.fullmatch(each.name))
-    for name in (*_NAMES, *sorted(earlier)):
+    numbered = (each.name for each in os.scandir(directory) if _NUMBERED.fullmatch(each.name))
+    for name in (*_NAMES, *sorted(numbered)):
         path = directory / name
         try:
             yield name, path, path.lstat()

@@ -127,7 +127,8 @@ async def test_the_directory_itself_may_be_a_link(run: Path, tmp_path: Path) -> 
 
 # --- Files ----------------------------------------------------------------------------------------------------------
 
-NAMES = ["run.json", "plan.jsonl", "manifest.json", "tune.json", "lock", "failures.12.jsonl", "sandbox", *map(str, Log)]
+NAMES = ["run.json", "plan.jsonl", "manifest.json", "tune.json", "cancel.json", "lock", "failures.12.jsonl"]
+NAMES += ["retry.12.jsonl", "sandbox", *map(str, Log)]
 
 
 @pytest.mark.parametrize("name", NAMES)
