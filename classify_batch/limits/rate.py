@@ -127,10 +127,16 @@ class Rate:
 
     def move_departure(self, departure: Departure, at_s: float) -> None:
         """A request left so late that others may have left before it."""
-        following = bisect_right(self._sent, departure.at_s, key=_departed_at)
+        sent = self._sent
+        if sent and sent[-1] is departure:  # nearly always
+            departure.at_s = at_s
+            return
+        end = bisect_right(sent, departure.at_s, key=_departed_at)
+        at = next((at for at in range(end - 1, -1, -1) if sent[at] is departure), None)
         departure.at_s = at_s
-        if following < len(self._sent) and self._sent[following].at_s < at_s:
-            self._sent.sort(key=_departed_at)  # nearly in order, which takes hardly more than looking
+        if at is not None and end < len(sent):  # else it is forgotten, or still the last
+            del sent[at]
+            insort(sent, departure, key=_departed_at)
 
     def accepted(self, left_s: float, now_s: float) -> None:
         """An answer that is no 429, to a request that left at `left_s`."""
