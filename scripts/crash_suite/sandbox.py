@@ -112,6 +112,7 @@ class Lab:
     version: str = "v1"
     noise: float | None = None
     _places: dict[str, _Place] = field(default_factory=dict)
+    _running: list[_Place] = field(default_factory=list)
     _opened: int = 0
     _requests: int = 0
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -120,7 +121,7 @@ class Lab:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for place in self._places.values():
+        for place in [*self._running]:
             await self._close(place)
 
     @property
@@ -154,12 +155,15 @@ class Lab:
         all_faults = {**faults_of_requests(self.noise), **faults}
         making = sandbox(folder, self.seed + self._opened, all_faults, version=self.version, options=options)
         server = await stack.enter_async_context(making)
-        return _Place(server, stack)
+        place = _Place(server, stack)
+        self._running.append(place)
+        return place
 
     async def _close(self, place: _Place) -> None:
+        self._running.remove(place)
         self._requests += place.server.requests().total()
         await place.stack.aclose()
 
     def requests(self) -> int:
         """What all sandboxes were asked so far."""
-        return self._requests + sum(place.server.requests().total() for place in self._places.values())
+        return self._requests + sum(place.server.requests().total() for place in self._running)
