@@ -42,9 +42,12 @@ their time is up."""
 
 NEVER_READ = "the job list doesn't come to its end"
 
-CANDIDATES_MAX = 10_000
-"""So many jobs are held at once, with half a kilobyte each. In a more crowded project those that are decided are set
-aside, and the others wait until there is room."""
+CANDIDATES_MAX = 100_000
+"""So many jobs are held at once, with half a kilobyte each. In a more crowded project the others wait until there is
+room; and while any job waits, nothing is proven."""
+
+DECIDED_HELD_MAX = 5_000
+"""Where more jobs are held, those that are decided are set aside."""
 
 
 class Evidence:
@@ -113,7 +116,7 @@ class Evidence:
         """A reading of the list begins, from its front."""
         self._reading_s = now_s
         self._since_s = self.since_s()
-        if len(self.candidates) > CANDIDATES_MAX // 2:
+        if len(self.candidates) > min(DECIDED_HELD_MAX, CANDIDATES_MAX // 2):
             self._set_decided_aside()
         for ambiguous in self.unsettled.values():
             ambiguous.is_read_for = True
