@@ -49,7 +49,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--files",
         type=int,
-        help="of the run that bears the faults by itself; 20,000, or 2,000 on v2 (40 creates a second)",
+        help="of the run that bears the faults by itself; 20,000, or 2,000 on v2",
     )
     parser.add_argument("--lanes", type=int, default=3, help="runs at once")
     parser.add_argument("--minutes", type=float, default=60.0, help="no longer than this")
