@@ -35,7 +35,7 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
     Example:
       classify-batch cancel runs/today
     """
-    from classify_batch.cli.running import resume_command_for, run_until_stopped, tell_result
+    from classify_batch.cli.running import print_result, resume_command_for, run_until_stopped
     from classify_batch.operations.cancel import cancel_run
     from classify_batch.settings import Settings
     from classify_batch.store import place_of
@@ -47,13 +47,13 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
             place_of(directory, trusted=trust_run_dir),
             settings,
             shutdown,
-            on_asked=tell_who_was_asked,
+            on_asked=print_who_was_asked,
             on_progress=on_progress,
         )
 
     result = run_until_stopped(carry_out)
-    return tell_result(result, resume_command_for(directory, settings, config, trusted=trust_run_dir), as_json=as_json)
+    return print_result(result, resume_command_for(directory, settings, config, trusted=trust_run_dir), as_json=as_json)
 
 
-def tell_who_was_asked(holder: Holder) -> None:
+def print_who_was_asked(holder: Holder) -> None:
     click.echo(f"process {holder.pid} on {holder.host} cancels the run: waiting for its end", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -36,9 +37,9 @@ def init_command(
     """
     from classify_batch.cli.rendering.outputs import printable
     from classify_batch.errors import UsageError
-    from classify_batch.settings.new_config import check_config, format_config, recommend_version, write_new_file
+    from classify_batch.settings.new_config import check_config, format_config, recommend_version
 
-    if config.exists():
+    if config.is_symlink() or config.exists():
         raise UsageError(f"{config} is there already", hint="name another file, or remove it first")
     asks = sys.stdin is not None and sys.stdin.isatty()
     version = api_version or recommend_version(mode)
@@ -51,11 +52,28 @@ def init_command(
             "there is no rule, and nobody to ask",
             hint='name each type and how to recognize it: --rule "invoice=has line items and a total amount"',
         )
-    text = format_config(config, pairs, version=version, mode=mode, base_url=base_url)
+    name = shlex.quote(str(config))
+    name = name if name.isprintable() else "CONFIG"  # it stands in a comment of one line, in UTF-8
+    text = format_config(name, pairs, version=version, mode=mode, base_url=base_url)
     check_config(text)
     write_new_file(config, text)
-    click.echo(printable(f"wrote {config}; next: classify-batch check {config} --input ids.txt"), err=True)
+    click.echo(printable(f"wrote {config}; next: classify-batch check {name} --input ids.txt"), err=True)
     return 0
+
+
+def write_new_file(path: Path, text: str) -> None:
+    """Writes a file that isn't there yet, whole or not at all. Raises UsageError; StoreError where the disk refuses."""
+    import anyio
+
+    from classify_batch.errors import UsageError
+    from classify_batch.store.atomic_file import create_file
+
+    if not path.parent.is_dir():
+        raise UsageError(f"{path} can't be written: there is no such folder", hint="name a path in one that exists")
+    try:
+        anyio.run(create_file, path, text.encode())
+    except FileExistsError:
+        raise UsageError(f"{path} is there already", hint="name another file, or remove it first") from None
 
 
 def split_rule(rule: str) -> tuple[str, str]:

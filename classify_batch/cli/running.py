@@ -68,7 +68,7 @@ def run_to_end(
     result = run_until_stopped(carry_out)
     # An interrupted --submit-only has jobs left to create; a plain `resume` would collect first.
     cut_short = submit_only and result.hint != COLLECT_LATER
-    return tell_result(result, f"{next_command} --submit-only" if cut_short else next_command, as_json=as_json)
+    return print_result(result, f"{next_command} --submit-only" if cut_short else next_command, as_json=as_json)
 
 
 def run_until_stopped(carry_out: Callable[[OnProgress, Shutdown], Awaitable[RunResult]]) -> RunResult:
@@ -92,7 +92,7 @@ async def _stop_on_signal(carry_out: Callable[[Shutdown], Awaitable[RunResult]])
     return await carry_out(shutdown)
 
 
-def tell_result(result: RunResult, next_command: str, *, as_json: bool) -> int:
+def print_result(result: RunResult, next_command: str, *, as_json: bool) -> int:
     """Prints the summary on stderr, and with `as_json` the manifest on stdout; returns the exit status."""
     print_summary(result, next_command)
     if as_json:

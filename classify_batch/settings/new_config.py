@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import shlex
 import tomllib
-from pathlib import Path
 
 from pydantic import ValidationError
 
-from classify_batch.errors import SettingsError
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile
 from classify_batch.settings.job_spec import Rule
 from classify_batch.settings.settings import Settings
@@ -26,10 +23,9 @@ def recommend_version(mode: str | None) -> str:
 
 
 def format_config(
-    path: Path, rules: list[tuple[str, str]], *, version: str, mode: str | None = None, base_url: str | None = None
+    name: str, rules: list[tuple[str, str]], *, version: str, mode: str | None = None, base_url: str | None = None
 ) -> str:
-    """The text of a config with these rules (type and description)."""
-    name = shlex.quote(str(path))
+    """The text of a config with these rules (type and description). `name`: how a shell names it, in one line."""
     lines = [
         "# A job for classify-batch. Every setting: classify-batch manual settings",
         f"#   classify-batch check {name} --input ids.txt",
@@ -81,16 +77,3 @@ def find_rule_error(kind: str, description: str) -> str | None:
         fault = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, fault['loc']))}: {str(fault['msg']).removeprefix('Value error, ')}"
     return None
-
-
-def write_new_file(path: Path, text: str) -> None:
-    """Writes a file that isn't there yet. Raises SettingsError."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise SettingsError(f"{path} is there already", hint="name another file, or remove it first") from None
-    except OSError as error:
-        raise SettingsError(
-            f"{path} can't be written: {error.strerror}", hint="name a path in a folder that exists"
-        ) from None

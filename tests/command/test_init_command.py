@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import subprocess
 import time
 import tomllib
@@ -84,6 +85,18 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     assert "is there already" in command("init", path, "--rule", INVOICE, status=2).stderr
     assert path.read_text() == "mine"
     assert "can't be written" in command("init", tmp_path / "no" / "my.toml", "--rule", INVOICE, status=2).stderr
+
+
+@pytest.mark.parametrize("name", ["my jobs.toml", "a\nb.toml", "\udcff.toml", "$x'y.toml"], ids=range(4))
+def test_any_name_of_a_file_will_do(tmp_path: Path, name: str) -> None:
+    """It stands in the config's comments and in the next command, for a shell; a name of several lines or of no
+    encoding ended with 70, and left an empty file."""
+    path = tmp_path / name
+    done = command("init", path, "--rule", INVOICE, status=0)
+    assert tomllib.loads(path.read_text())["job"]["rules"][0]["type"] == "invoice"
+    said = done.stderr.partition("next: ")[2]
+    assert shlex.split(said)[2] == (str(path) if str(path).isprintable() else "CONFIG")
+    assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
 def test_a_person_is_asked(tmp_path: Path) -> None:
