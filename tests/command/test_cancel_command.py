@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 
 from classify_batch import ExitStatus, UsageError, cancel
-from tests.support.command_line import COMMAND, command, contents, environment, sandbox
+from tests.support.command_line import COMMAND, command, contents, environment, read_status, sandbox, until
 
 CONFIG = """
 [job]
@@ -62,18 +60,6 @@ def run_words(work: Path) -> tuple[object, ...]:
     return ("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", work / "run")
 
 
-def status(run_dir: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(command("status", run_dir, "--json").stdout)
-    return found
-
-
-def until(condition: Callable[[], bool]) -> None:
-    ends_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < ends_s, "it never came"
-        time.sleep(0.02)
-
-
 @contextmanager
 def running(work: Path) -> Iterator[subprocess.Popen[str]]:
     """A run in a process of its own, in the middle of its jobs."""
@@ -91,7 +77,7 @@ def goes_on_well(work: Path) -> None:
     manifest = json.loads(done.stdout.splitlines()[-1])
     assert (sum(manifest["counts"].values()), manifest["counts"]["failed"]) == (FILES, 0)
     assert "cancel" not in manifest
-    assert "cancel" not in status(work / "run")
+    assert "cancel" not in read_status(work / "run")
     assert command("verify", work / "run").returncode == 0
 
 
@@ -109,7 +95,7 @@ def test_cancel_asks_the_process_that_runs_the_run(work: Path, version: str) -> 
     manifest = json.loads(done.stdout.splitlines()[-1])
     assert (manifest["state"], manifest["cancel"], manifest["exit_status"]) == ("incomplete", "done", 77)
     assert 0 < sum(manifest["counts"].values()) < FILES
-    assert status(run_dir)["cancel"] == "done"
+    assert read_status(run_dir)["cancel"] == "done"
     assert "state       incomplete: cancelled" in command("status", run_dir).stdout
     assert not (run_dir / "cancel.json").exists()
     assert command("verify", run_dir).returncode == 75
@@ -128,7 +114,7 @@ def test_cancel_takes_over_a_run_that_was_killed(work: Path) -> None:
         done = command("cancel", run_dir)
         assert done.returncode == 77, done.stderr
         assert "state       incomplete: cancelled" in done.stderr
-        assert status(run_dir)["cancel"] == "done"
+        assert read_status(run_dir)["cancel"] == "done"
     assert command("resume", run_dir).returncode == 0
     goes_on_well(work)
 
@@ -141,13 +127,13 @@ def test_a_cancel_whose_process_was_killed_is_carried_out_by_the_next(work: Path
         until(lambda: not (run_dir / "cancel.json").exists())
         process.send_signal(signal.SIGKILL)
         process.wait()
-    jobs = status(run_dir)["jobs"]
-    if status(run_dir).get("cancel") == "asked":
+    jobs = read_status(run_dir)["jobs"]
+    if read_status(run_dir).get("cancel") == "asked":
         assert "its process ended before that was finished" in command("status", run_dir).stdout
         resumed = command("resume", run_dir)
         assert resumed.returncode == 77
         assert "that isn't finished" in resumed.stderr
-    assert status(run_dir)["jobs"] == jobs
+    assert read_status(run_dir)["jobs"] == jobs
     goes_on_well(work)
 
 

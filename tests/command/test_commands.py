@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from classify_batch.errors import EXIT_STATUS_MEANINGS
-from tests.support.command_line import COMMAND, KEY, PATIENCE_S, asked, command_process, environment, sandbox
+from tests.support.command_line import COMMAND, KEY, PATIENCE_S, asked, command_process, environment, sandbox, until
 
 HEADER = "s3cr3t-header"
 IDS = [f"file-{number}" for number in range(25)]
@@ -29,15 +29,6 @@ MANIFEST_KEYS = {
     *("failure_codes", "triage", "second_looks", "credits", "jobs", "requests", "journal_seq", "outputs"),
     *("discovered", "duplicates"),
 }
-
-
-def until(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Looks at a running process's traces until something has happened."""
-    end_s = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end_s, "it never happened"
-        time.sleep(0.01)
 
 
 class Place:

@@ -13,13 +13,13 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.command_line import COMMAND, asked, environment, sandbox
+from tests.support.command_line import COMMAND, asked, environment, sandbox, until
 
 pytestmark = pytest.mark.slow
 
@@ -66,14 +66,6 @@ def begin(place: Path, *words: str, ignored: tuple[signal.Signals, ...] = (), **
     return subprocess.Popen(
         [*COMMAND, *words], cwd=place, env=environment(), text=True, preexec_fn=set_signals, **given
     )
-
-
-def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    begun_s = time.monotonic()
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() - begun_s < PATIENCE_S
-        time.sleep(0.01)
 
 
 def ended(process: subprocess.Popen[str], begun_s: float) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.command_line import COMMAND, command, environment, sandbox
+from tests.support.command_line import COMMAND, command, environment, read_status, sandbox, until
 
 CONFIG = """
 [job]
@@ -43,17 +41,6 @@ def work(tmp_path: Path, server: str) -> Path:
     return tmp_path
 
 
-def status(run_dir: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(command("status", run_dir, "--json").stdout)
-    return found
-
-
-def until(condition: Callable[[], bool]) -> None:
-    ends_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < ends_s, "it never came"
-
-
 def test_tune_changes_the_limits_of_a_running_run(work: Path) -> None:
     """Pause, and it makes no more jobs; faster, and it is done."""
     run_dir = work / "run"
@@ -66,12 +53,12 @@ def test_tune_changes_the_limits_of_a_running_run(work: Path) -> None:
         )
         paused = command("tune", run_dir, "--pause")
         assert (paused.returncode, paused.stderr) == (0, "limits changed: paused = True\n")
-        until(lambda: sum(status(run_dir)["counts"].values()) == 2 * status(run_dir)["jobs"])
-        jobs = status(run_dir)["jobs"]
+        until(lambda: sum(read_status(run_dir)["counts"].values()) == 2 * read_status(run_dir)["jobs"])
+        jobs = read_status(run_dir)["jobs"]
         assert jobs < 200
         other = command("tune", run_dir, "--jobs-in-flight", "50", "--requests-per-s", "1000")
         assert other.returncode == 0, other.stderr
-        assert status(run_dir)["jobs"] == jobs
+        assert read_status(run_dir)["jobs"] == jobs
         assert command("tune", run_dir, "--resume").returncode == 0
         _, said = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, said

@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -309,3 +310,18 @@ def served(server: ServerT) -> Iterator[ServerT]:
 def mirror(**options: Any) -> Iterator[Mirror]:
     with served(Mirror(**options)) as server:
         yield server
+
+
+def read_status(run_dir: Path) -> dict[str, Any]:
+    """What `status --json` says."""
+    found: dict[str, Any] = json.loads(command("status", run_dir, "--json").stdout)
+    return found
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    """Waits until something has happened; fails at once if `process`, which is to do it, has ended."""
+    ends_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < ends_s, "it never happened"
+        time.sleep(0.01)
