@@ -33,12 +33,21 @@ def run(tmp_path: Path) -> Path:
     return directory
 
 
+def entries(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Each name's kind, place, owner, size and time of the last write; to look at a link changes only its `atime`."""
+    found = {path.name: path.lstat() for path in directory.iterdir()}
+    return {
+        name: (entry.st_mode, entry.st_ino, entry.st_uid, entry.st_gid, entry.st_size, entry.st_mtime_ns)
+        for name, entry in found.items()
+    }
+
+
 async def refused(directory: Path, *, trusted: bool = False) -> str:
     """What is said of a directory that is refused with 2, and left as it was."""
-    before = {path.name: path.lstat() for path in directory.iterdir()}
+    before = entries(directory)
     with pytest.raises(RunDirectoryError) as caught:
         await DiskStore(directory, trusted=trusted).prepare()
-    assert {path.name: path.lstat() for path in directory.iterdir()} == before
+    assert entries(directory) == before
     assert caught.value.exit_status == ExitStatus.USAGE
     assert caught.value.hint
     return str(caught.value)
