@@ -122,6 +122,10 @@ class RunStore(Protocol):
     def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The same in blocks, in bounded memory. Raises FileNotFoundError at the first step."""
 
+    async def sha256(self, name: str) -> str:
+        """The SHA-256 of a file, in hex; that of nothing where there is no such file. Beside other work: hashing lets
+        go of the interpreter's lock."""
+
     async def size(self, name: str) -> int | None:
         """Bytes, or None where there is no such file."""
 

@@ -1,32 +1,34 @@
 """Verifies a run directory: every committed byte is as it was written, and each file ID has one outcome.
 
-Everything is streamed: memory holds one bucket of file IDs, whatever the run's size.
+Everything is streamed. The IDs of a sound run are compared with the plan's by their sums; where these differ, memory
+holds one bucket of file IDs, whatever the run's size.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
+from anyio import create_task_group
 from anyio.lowlevel import checkpoint
 
-from classify_batch.errors import DamagedError
+from classify_batch.errors import DamagedError, the_cause
 from classify_batch.operations.reuse.check_reused import check_reused
 from classify_batch.operations.status import no_run_error
 from classify_batch.operations.temporary_files import folder_for_temporary_files
 from classify_batch.ports import RunStore
-from classify_batch.rundir.journal.entry import Item
-from classify_batch.rundir.journal.reader import Reader
-from classify_batch.rundir.manifest_json import counts_of, sha256_of
+from classify_batch.rundir.journal.entry import Entry, Item, decode
+from classify_batch.rundir.manifest_json import counts_of
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
-from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
+from classify_batch.rundir.outcome_ids import decode_ids, encode_ids, outcome_file_id, outcome_id_bytes
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.store import Location, open_store, place_of
 from classify_batch.streams.closing import closing
+from classify_batch.streams.id_sums import IdSum
 from classify_batch.streams.spill import LIMITS, Buckets
 from classify_batch.vocabulary import Kind, Log, earlier_failures_name
 
@@ -72,17 +74,18 @@ async def verify_store(store: RunStore, directory: Path | None = None) -> Verifi
         return None
     found.files, found.complete = run.run.files, run.snapshot.complete
     found.counts = counts_of(run.snapshot.outcomes)
-    # The IDs of all outcomes are collected first, then compared with the plan, a bucket at a time.
     plan = await check_plan(store, run, found)
     note_open_attempts(run, found)
-    with Buckets(directory, LIMITS) as outcomes:
-        if run.run.reused is not None:
-            for message in await check_reused(store, run.run.reused, plan, outcomes):
-                found.add_error(message)
-        await check_outcomes(store, run, found, outcomes)
-        if plan is not None:
-            await check_one_outcome_each(plan, outcomes, found, directory)
-    await check_manifest(store, run, found)
+    in_manifest = Verification()
+    try:
+        async with create_task_group() as tasks:
+            # Hashing lets go of the interpreter's lock: a second core does it in the meantime.
+            tasks.start_soon(check_manifest, store, run, in_manifest)
+            await check_outcome_ids(store, run, plan, found, directory)
+    except BaseExceptionGroup as group:
+        raise the_cause(group) from group
+    for message in in_manifest.errors:
+        found.add_error(message)
     return found
 
 
@@ -115,7 +118,53 @@ def note_open_attempts(run: RunOnDisk, found: Verification) -> None:
             found.notes.append(f"{message}; the next run cuts them off")
 
 
+# --- File IDs ---------------------------------------------------------------------------------------------------------
+
+AddIds = Callable[[Sequence[bytes]], None]
+"""Takes the IDs of some outcomes, in UTF-8."""
+
+
+async def check_outcome_ids(
+    store: RunStore, run: RunOnDisk, plan: PlanReader | None, found: Verification, directory: Path | None
+) -> None:
+    """Checks every committed line, and that each planned ID has one outcome; in an incomplete run, at most one."""
+    if plan is not None and found.complete and await check_by_sums(store, run, plan, found):
+        return
+    # The sums differ, so some ID is wrong; or not every ID has its outcome yet. Whatever the lines themselves say of
+    # that was said by the first pass, if there was one.
+    in_lines = Verification() if plan is not None and found.complete else found
+    with Buckets(directory, LIMITS) as outcomes:
+        await check_lines(store, run, plan, in_lines, lambda file_ids: outcomes.add(decode_ids(file_ids)))
+        if plan is not None:
+            await check_one_outcome_each(plan, outcomes, found, directory)
+
+
+async def check_by_sums(store: RunStore, run: RunOnDisk, plan: PlanReader, found: Verification) -> bool:
+    """Checks every committed line; returns whether the IDs of the outcomes are those of the plan, each once."""
+    answered, planned = IdSum(), IdSum()
+    await check_lines(store, run, plan, found, answered.add)
+    async with closing(plan.raw_file_ids()) as batches:
+        async for batch in batches:
+            planned.add(batch)
+            await checkpoint()
+    return answered == planned
+
+
+async def check_lines(
+    store: RunStore, run: RunOnDisk, plan: PlanReader | None, found: Verification, add: AddIds
+) -> None:
+    """Checks the lines that were reused and those that were committed, and gives their IDs to `add`."""
+    if run.run.reused is not None:
+        for message in await check_reused(store, run.run.reused, plan, add):
+            found.add_error(message)
+    await check_outcomes(store, run, found, add)
+
+
 # --- Outcomes ---------------------------------------------------------------------------------------------------------
+
+
+_MARKS_OF_OUTCOMES = (b'"results":[', b'"failures":[', b'"provisional":[', b'"kind":"reopened"')
+"""As the journal spells them. Inside of a string a quote has a backslash before it, so nothing else looks like this."""
 
 
 class SegmentReader:
@@ -149,10 +198,12 @@ class SegmentReader:
         await self._blocks.aclose()
 
 
-async def stream_blocks(store: RunStore, name: str, start: int = 0) -> AsyncGenerator[bytes, None]:
+async def stream_blocks(
+    store: RunStore, name: str, start: int = 0, end: int | None = None
+) -> AsyncGenerator[bytes, None]:
     """The blocks of a file; none where there is no file."""
     try:
-        async with closing(store.stream(name, start)) as blocks:
+        async with closing(store.stream(name, start, end)) as blocks:
             async for block in blocks:
                 yield block
                 await checkpoint()
@@ -160,9 +211,9 @@ async def stream_blocks(store: RunStore, name: str, start: int = 0) -> AsyncGene
         return
 
 
-async def check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, outcomes: Buckets) -> None:
-    """Checks every committed segment, and collects the IDs of the outcomes. Failures that `retry_failed` set aside have
-    checksums that must fit, but are no outcomes anymore."""
+async def check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, add: AddIds) -> None:
+    """Checks every committed segment, and gives the IDs of the outcomes to `add`. Failures that `retry_failed` set
+    aside have checksums that must fit, but are no outcomes anymore."""
     snapshot = run.snapshot
     async with AsyncExitStack() as opened:
 
@@ -174,25 +225,35 @@ async def check_outcomes(store: RunStore, run: RunOnDisk, found: Verification, o
         results, generation = open_segments(Log.RESULTS, run.run.reused_bytes, run.run.reused_files + 1), 0
         failures = open_segments(failures_file_name(generation, snapshot.generation))
         provisional = open_segments(Log.PROVISIONAL)
-        journal = Reader(Log.JOURNAL)
-        blocks = await opened.enter_async_context(closing(stream_blocks(store, Log.JOURNAL)))
-        async for block in blocks:
-            for entry, _ in journal.feed(block):
+        async with closing(entries_with_outcomes(store, run.journal_end)) as entries:
+            async for entry in entries:
                 # From here on failures.jsonl begins anew: its lines so far were copied to failures.N.jsonl.
                 if entry.kind is Kind.REOPENED:
                     generation += 1
                     failures = open_segments(failures_file_name(generation, snapshot.generation))
                 # Failures of an earlier generation were retried: their files have later outcomes.
-                current = outcomes if generation == snapshot.generation else None
+                current = add if generation == snapshot.generation else None
                 for item in entry.items:
                     if item.results is not None:
-                        await check_segment(results, item.results, item, found, outcomes)
+                        await check_segment(results, item.results, item, found, add)
                     if item.failures is not None:
                         await check_segment(failures, item.failures, item, found, current)
                     if item.provisional is not None:
                         await check_segment(provisional, item.provisional, item, found, None)
     ends = ((results, snapshot.results_end), (failures, snapshot.failures_end), (provisional, snapshot.provisional_end))
     await check_uncommitted(store, run, found, ends)
+
+
+async def entries_with_outcomes(store: RunStore, journal_end: int) -> AsyncGenerator[Entry, None]:
+    """The journal's lines that commit outcomes or begin another generation; the others were read by `read_run`, and
+    are not parsed again. Those of a big run are four times as many."""
+    rest = b""
+    async with closing(stream_blocks(store, Log.JOURNAL, end=journal_end)) as blocks:
+        async for block in blocks:
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                if any(map(line.__contains__, _MARKS_OF_OUTCOMES)):
+                    yield decode(line)
 
 
 async def check_uncommitted(
@@ -218,16 +279,16 @@ def failures_file_name(generation: int, last: int) -> str:
 
 
 async def check_segment(
-    reader: SegmentReader, segment: tuple[int, int, int], item: Item, found: Verification, outcomes: Buckets | None
+    reader: SegmentReader, segment: tuple[int, int, int], item: Item, found: Verification, add: AddIds | None
 ) -> None:
     """Checks a segment's length, checksum and lines. The quick way first: nearly all segments are sound."""
     if reader.cut_off:
         return
     start, end, crc = segment
     data = await reader.read_segment(end - start)
-    if len(data) == end - start and crc32(data) == crc and (file_ids := outcome_file_ids(data)) is not None:
-        if outcomes is not None:
-            outcomes.add(file_ids)
+    if len(data) == end - start and crc32(data) == crc and (file_ids := outcome_id_bytes(data)) is not None:
+        if add is not None:
+            add(file_ids)
         reader.line += len(file_ids)
         return
     lines = data.split(b"\n")
@@ -245,8 +306,8 @@ async def check_segment(
             readable.append(outcome_file_id(line))
         except ValueError:
             found.add_error(f"{reader.name}, line {number}: not an outcome")
-    if outcomes is not None:
-        outcomes.add(readable)
+    if add is not None:
+        add(encode_ids(readable))
     reader.line += data.count(b"\n")
 
 
@@ -294,10 +355,10 @@ async def check_manifest(store: RunStore, run: RunOnDisk, found: Verification) -
         found.add_error("manifest.json is another run's")
     if not run.manifest_complete:
         return
-    if manifest["counts"] != found.counts or manifest["files"] != run.run.files:
+    if manifest["counts"] != counts_of(run.snapshot.outcomes) or manifest["files"] != run.run.files:
         found.add_error("manifest.json: its counts are not those of the journal")
     for name, output in (manifest.get("outputs") or {}).items():
-        if await sha256_of(store, name) != output.get("sha256"):
+        if await store.sha256(name) != output.get("sha256"):
             found.add_error(f"{name}: its SHA-256 is not the one in manifest.json")
 
 

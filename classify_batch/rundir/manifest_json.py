@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
@@ -15,7 +14,6 @@ from classify_batch.errors import ExitStatus
 from classify_batch.rundir.journal.totals import Totals
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.rundir.typed_json import find_misfit
-from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import (
     ACCEPTED,
     BILLED,
@@ -218,7 +216,7 @@ async def write_manifest(store: RunStore, run: RunFile, snapshot: RunSnapshot, m
     for name, count in lines.items():
         outputs[name] = {"lines": count, "bytes": await store.size(name) or 0}
         if complete:
-            outputs[name]["sha256"] = await sha256_of(store, name)
+            outputs[name]["sha256"] = await store.sha256(name)
     whole: Manifest = {**manifest, "outputs": outputs}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     await store.replace(
@@ -233,18 +231,6 @@ async def read_manifest(store: RunStore) -> Manifest | None:
         return parse_manifest(await store.read(MANIFEST_JSON))
     except FileNotFoundError:
         return None
-
-
-async def sha256_of(store: RunStore, name: str) -> str:
-    """The SHA-256 of a file, in hex; that of nothing where there is no such file."""
-    digest = hashlib.sha256()
-    try:
-        async with closing(store.stream(name)) as blocks:
-            async for block in blocks:
-                digest.update(block)
-    except FileNotFoundError:
-        pass
-    return digest.hexdigest()
 
 
 async def _single_block(data: bytes) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 _HEAD = b'{"file_id":"'
 
@@ -27,11 +28,27 @@ _PLAIN_LINE = re.compile(rb'\{"file_id":"([^"\\\n]+)".*\}\n|(?s:.+)')
 
 def outcome_file_ids(lines: bytes) -> list[str] | None:
     """The `file_id` of each of some whole lines, in order, as `outcome_file_id` tells them one by one; None where one
-    of them has to be looked at by itself. One pass in C: a big run has ten million lines."""
-    found = _PLAIN_LINE.findall(lines)
-    if not found or not found[-1]:
+    of them has to be looked at by itself."""
+    found = outcome_id_bytes(lines)
+    if found is None:
         return None
     try:
-        return b"\n".join(found).decode().split("\n")
+        return decode_ids(found)
     except UnicodeDecodeError:
         return None
+
+
+def outcome_id_bytes(lines: bytes) -> list[bytes] | None:
+    """The same in UTF-8, which is not checked. One pass in C: a big run has ten million lines."""
+    found = _PLAIN_LINE.findall(lines)
+    return found if found and found[-1] else None
+
+
+def decode_ids(file_ids: Sequence[bytes]) -> list[str]:
+    """IDs out of their UTF-8. Raises UnicodeDecodeError."""
+    return b"\n".join(file_ids).decode().split("\n") if file_ids else []
+
+
+def encode_ids(file_ids: Sequence[str]) -> list[bytes]:
+    """IDs in UTF-8; no ID has a newline."""
+    return "\n".join(file_ids).encode("utf-8", "surrogatepass").split(b"\n") if file_ids else []

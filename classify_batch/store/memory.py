@@ -8,6 +8,7 @@ journal without all bytes that were appended to the other logs before it.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -126,6 +127,10 @@ class MemoryStore:
     async def stream(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         if data := await self.read(name, start, end):
             yield data
+
+    async def sha256(self, name: str) -> str:
+        await checkpoint()
+        return hashlib.sha256(self._files.get(name, b"")).hexdigest()
 
     async def size(self, name: str) -> int | None:
         await checkpoint()

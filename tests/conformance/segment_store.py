@@ -11,6 +11,7 @@ name away. Logical offsets count the bytes that result. A number is given once, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -251,6 +252,13 @@ class SegmentStore:
         for block in self._segments.blocks(name, start, end):
             yield block
             await checkpoint()
+
+    async def sha256(self, name: str) -> str:
+        digest = hashlib.sha256()
+        for block in self._segments.blocks(name, 0, None) if self._segments.size(name) is not None else ():
+            digest.update(block)
+            await checkpoint()
+        return digest.hexdigest()
 
     async def size(self, name: str) -> int | None:
         await checkpoint()

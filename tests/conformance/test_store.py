@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
 from pathlib import Path
 
 import anyio
@@ -400,6 +401,15 @@ async def test_a_missing_file(store: Store) -> None:
         await store.read("run.json")
     with pytest.raises(FileNotFoundError):
         await collect(store, "run.json")
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+async def test_the_hash_of_a_file_is_that_of_its_bytes(store: Store, size: int) -> None:
+    """Whatever its size; a file that isn't there hashes as an empty one."""
+    data = bytes(range(256)) * (size // 256) + b"!" * (size % 256)
+    await store.create("manifest.json", data)
+    assert await store.sha256("manifest.json") == sha256(data).hexdigest()
+    assert await store.sha256("plan.jsonl") == sha256().hexdigest()
 
 
 async def test_names_and_sizes(store: Store) -> None:

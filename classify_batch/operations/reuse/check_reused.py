@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from zlib import crc32
 
 from classify_batch.errors import DamagedError
 from classify_batch.operations.reuse.earlier_outcomes import parse_answers, read_whole_lines
 from classify_batch.operations.reuse.outcome_answers import AnswerCounts
 from classify_batch.ports import RunStore
+from classify_batch.rundir.outcome_ids import encode_ids
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import Reused
 from classify_batch.streams.closing import closing
-from classify_batch.streams.spill import Buckets
 from classify_batch.vocabulary import Log
 
 
-async def check_reused(store: RunStore, reused: Reused, plan: PlanReader | None, outcomes: Buckets) -> list[str]:
-    """The errors in the reused lines. Adds their file IDs to `outcomes`.
+async def check_reused(
+    store: RunStore, reused: Reused, plan: PlanReader | None, add: Callable[[Sequence[bytes]], None]
+) -> list[str]:
+    """The errors in the reused lines. Gives their file IDs, in UTF-8, to `add`.
 
     `plan`: None where it is damaged, which is reported elsewhere.
     """
@@ -30,7 +32,7 @@ async def check_reused(store: RunStore, reused: Reused, plan: PlanReader | None,
             async for data, file_ids, line_answers in stream:
                 crc, files = crc32(data, crc), files + len(file_ids)
                 answers.add_answers(line_answers)
-                outcomes.add(file_ids)
+                add(encode_ids(file_ids))
                 if plan is not None and not errors:
                     errors += await compare_with_plan(file_ids, planned, waiting, files)
         except DamagedError as error:

@@ -119,6 +119,8 @@ async def test_a_reader_is_a_list_that_is_not_in_memory(
     assert reader.chunks == len(chunks)
     assert [await reader.file_ids(number) for number in range(len(chunks))] == chunks
     assert [batch async for batch in reader.file_id_batches()] == chunks
+    raw = [file_id async for batch in reader.raw_file_ids() for file_id in batch]
+    assert raw == [file_id.encode() for chunk in chunks for file_id in chunk]
     for first in range(len(chunks) + 1):
         assert [pair async for pair in reader.stream(first)] == list(enumerate(chunks))[first:]
 
