@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from classify_batch.errors import WorldError as WorldError
     from classify_batch.operations.cancel import acancel as acancel
     from classify_batch.operations.cancel import cancel as cancel
+    from classify_batch.operations.report.write_report import areport as areport
+    from classify_batch.operations.report.write_report import report as report
     from classify_batch.operations.result import RunResult as RunResult
     from classify_batch.operations.run import arun as arun
     from classify_batch.operations.run import run as run
@@ -36,8 +38,10 @@ _HOMES = {
     "UsageError": "errors",
     "WorldError": "errors",
     "acancel": "operations.cancel",
+    "areport": "operations.report.write_report",
     "arun": "operations.run",
     "cancel": "operations.cancel",
+    "report": "operations.report.write_report",
     "run": "operations.run",
 }
 
@@ -51,8 +55,10 @@ __all__ = [
     "UsageError",
     "WorldError",
     "acancel",
+    "areport",
     "arun",
     "cancel",
+    "report",
     "run",
 ]
 

@@ -27,6 +27,7 @@ COMMANDS = (
     "cancel",
     "verify",
     "export",
+    "report",
     "diff",
     "jobs",
     "files",

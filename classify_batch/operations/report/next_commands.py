@@ -1,0 +1,92 @@
+"""What to do next with a run, as commands to paste into a shell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from classify_batch.rundir.manifest_json import Manifest
+from classify_batch.rundir.run_json import RunFile
+from classify_batch.vocabulary import FailureCode
+
+PROGRAM = "classify-batch"
+
+WORTH_A_RETRY = frozenset(FailureCode) - {FailureCode.REJECTED}
+"""What the API refused it will refuse again; everything else may end otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextCommand:
+    """A command, and what it is for."""
+
+    purpose: str
+    command: str
+
+
+def quote(path: str) -> str:
+    """A path as one word of a shell, also one with bytes that can't be printed: those need `$'…'` (bash, zsh, ksh)."""
+    if path.startswith("-"):
+        path = f"./{path}"
+    if path.isprintable():
+        return shlex.quote(path)
+    signs = (chr(byte) if 32 <= byte < 127 and byte not in b"\\'" else f"\\x{byte:02x}" for byte in os.fsencode(path))
+    return f"$'{''.join(signs)}'"
+
+
+def command_of(*words: str | Path) -> str:
+    return " ".join([PROGRAM, *map(quote_path_only, words)])
+
+
+def quote_path_only(word: str | Path) -> str:
+    """Paths are quoted; words of ours stand as they are."""
+    return quote(str(word)) if isinstance(word, Path) else word
+
+
+def next_commands(run: RunFile, manifest: Manifest, run_dir: Path) -> list[NextCommand]:
+    """What a person would do next, the most urgent first."""
+    found: list[NextCommand] = []
+    state, counts = manifest["state"], manifest["counts"]
+    if state == "running":
+        found.append(NextCommand("See how far it is now", command_of("status", run_dir)))
+        found.append(NextCommand("Make this report again", command_of("report", run_dir)))
+    elif state == "incomplete":
+        needs_config = any(hook.get("webhook_headers") for hook in _webhooks(run))
+        config = ("--config", Path("CONFIG")) if needs_config else ()
+        first = "When the reason is mended: go on" if manifest.get("exit_status") == 77 else "Go on where it stopped"
+        found.append(NextCommand(first, command_of("resume", run_dir, *config)))
+    codes = manifest["failure_codes"]
+    retry = sum(files for code, files in codes.items() if code in WORTH_A_RETRY)
+    if state == "complete" and retry:
+        found.append(NextCommand(f"Try {retry:,} failed files again", command_of("resume", run_dir, "--retry-failed")))
+    folder = run_dir
+    if counts["failed"]:
+        found.append(_export("failed", "List the failed files", folder))
+    if (manifest.get("triage") or {}).get("review"):
+        found.append(_export("review", "List the answers that a person should look at", folder))
+    if counts["unmatched"]:
+        found.append(_export("unmatched", "List the files that no rule matched", folder))
+    if state == "complete":
+        found.append(NextCommand("All answers as a table", command_of("export", folder, folder / "all.csv")))
+        found.append(NextCommand("Prove that no file is lost or altered", command_of("verify", folder)))
+    return found
+
+
+def compare_commands(before: Path, after: Path) -> list[NextCommand]:
+    """What to ask about the changes between two runs."""
+    diff = ("diff", before, after)
+    return [
+        NextCommand("The files whose type changed", command_of(*diff, "--only", "type")),
+        NextCommand("The files whose outcome changed", command_of(*diff, "--only", "outcome")),
+    ]
+
+
+def _export(only: str, purpose: str, run_dir: Path) -> NextCommand:
+    return NextCommand(purpose, command_of("export", run_dir, run_dir / f"{only}.csv", "--only", only))
+
+
+def _webhooks(run: RunFile) -> Sequence[dict[str, object]]:
+    hooks = run.settings.get("job", {}).get("webhook_configurations") or ()
+    return [dict(hook) for hook in hooks]

@@ -1,0 +1,148 @@
+"""What a run's outcomes add up to beyond their counts: confidences by type, and some examples. Pure and bounded."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from classify_batch.protocol.sanitize import clean
+from classify_batch.rundir.committed_outcomes import OutcomeLine
+from classify_batch.settings.sections import TriageSettings
+from classify_batch.vocabulary import OutcomeKind
+
+EXAMPLES_MAX = 5
+WEAKEST_MAX = 10
+TYPES_MAX = 50
+"""A run has as many types as rules; a server may answer others. Further ones are counted together."""
+MESSAGES_MAX = 20
+CONFIDENCE_BINS = 20
+OTHER_TYPES = "(other types)"
+OTHER_MESSAGES = "(other messages)"
+_NAME_CHARACTERS = 160
+_WORDS_CHARACTERS = 200
+
+
+class ReportLine(OutcomeLine):
+    """The keys of a line that a report shows."""
+
+    reasoning: str | None = None
+    message: str | None = None
+    job_id: str | None = None
+    carried: dict[str, Any] | list[dict[str, Any]] | None = None
+
+
+@dataclass(slots=True)
+class Example:
+    """A file to show: its name, what it was taken for, and why."""
+
+    name: str
+    type: str = ""
+    confidence: float | None = None
+    reasoning: str = ""
+
+
+@dataclass(slots=True)
+class FailureGroup:
+    """Failures with the same code and message."""
+
+    code: str
+    message: str
+    files: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class OutcomeTotals:
+    """Sums over outcomes.
+
+    Attributes:
+        keeps_examples: whether names, reasonings and the server's messages are kept.
+        confidences: of each type, files by confidence in `CONFIDENCE_BINS` equal steps from 0 to 1; unrated: files
+            whose confidence is missing, or outside of 0 to 1.
+        unmatched: the first unmatched files; failures: by code and message.
+    """
+
+    keeps_examples: bool = True
+    triage: TriageSettings | None = None
+    confidences: dict[str, list[int]] = field(default_factory=dict)
+    unrated: Counter[str] = field(default_factory=Counter)
+    review_types: Counter[str] = field(default_factory=Counter)
+    unmatched: list[Example] = field(default_factory=list)
+    failures: dict[tuple[str, str], FailureGroup] = field(default_factory=dict)
+    _weakest: list[tuple[float, int, Example]] = field(default_factory=list)
+    _seen: int = 0
+
+    def add(self, lines: Iterable[ReportLine]) -> None:
+        """Adds outcomes."""
+        for line in lines:
+            if line.outcome == OutcomeKind.CLASSIFIED:
+                self._add_classified(line)
+            elif line.outcome == OutcomeKind.FAILED:
+                self._add_failed(line)
+            elif self.keeps_examples and len(self.unmatched) < EXAMPLES_MAX:
+                self.unmatched.append(make_example(line))
+
+    def weakest(self) -> list[Example]:
+        """The answers with the lowest confidence, the lowest first."""
+        return [example for _, _, example in sorted(self._weakest, reverse=True)]
+
+    def _add_classified(self, line: ReportLine) -> None:
+        kind = line.type or ""
+        if kind not in self.confidences and len(self.confidences) >= TYPES_MAX:
+            kind = OTHER_TYPES
+        bins = self.confidences.get(kind)
+        if bins is None:
+            bins = self.confidences[kind] = [0] * CONFIDENCE_BINS
+        confidence = line.confidence
+        if confidence is None or not 0 <= confidence <= 1:
+            self.unrated[kind] += 1
+            confidence = None
+        else:
+            bins[min(CONFIDENCE_BINS - 1, int(confidence * CONFIDENCE_BINS))] += 1
+        if self.triage is not None and not self.triage.accepts(line.type or "", line.confidence):
+            self.review_types[kind] += 1
+        if self.keeps_examples:
+            self._keep_if_weak(line, -1.0 if confidence is None else confidence)
+
+    def _keep_if_weak(self, line: ReportLine, confidence: float) -> None:
+        if len(self._weakest) >= WEAKEST_MAX and confidence >= -self._weakest[0][0]:
+            return
+        self._seen += 1
+        heapq.heappush(self._weakest, (-confidence, -self._seen, make_example(line)))
+        if len(self._weakest) > WEAKEST_MAX:
+            heapq.heappop(self._weakest)
+
+    def _add_failed(self, line: ReportLine) -> None:
+        message = ""
+        if self.keeps_examples:
+            message = clean(mask_ids(line), _WORDS_CHARACTERS)
+        key = line.code or "", message
+        if key not in self.failures and len(self.failures) >= MESSAGES_MAX:
+            key = line.code or "", OTHER_MESSAGES
+            if key not in self.failures and len(self.failures) >= 2 * MESSAGES_MAX:
+                key = OTHER_MESSAGES, ""
+        group = self.failures.setdefault(key, FailureGroup(*key))
+        group.files += 1
+        if self.keeps_examples and len(group.examples) < EXAMPLES_MAX:
+            group.examples.append(name_of(line))
+
+
+def mask_ids(line: ReportLine) -> str:
+    """Why a file failed, without its own IDs: else every message would be another."""
+    message = (line.message or "").replace(line.file_id, "FILE_ID")
+    return message.replace(line.job_id, "JOB_ID") if line.job_id else message
+
+
+def make_example(line: ReportLine) -> Example:
+    return Example(name_of(line), line.type or "", line.confidence, clean(line.reasoning or "", _WORDS_CHARACTERS))
+
+
+def name_of(line: ReportLine) -> str:
+    """By what a person knows the file: its carried path or name, else its file ID."""
+    carried = line.carried if isinstance(line.carried, list) else [line.carried or {}]
+    names = [str(name) for each in carried if (name := each.get("path") or each.get("name"))]
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    return clean(names[0] if names else line.file_id, _NAME_CHARACTERS) + more

@@ -1,0 +1,120 @@
+"""The page of a report: gathered numbers into HTML, by a template that escapes every word from outside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from classify_batch.errors import EXIT_STATUS_MEANINGS, ExitStatus
+from classify_batch.operations.diff.summary import DiffSummary
+from classify_batch.operations.report.next_commands import NextCommand
+from classify_batch.operations.report.outcome_totals import CONFIDENCE_BINS, TYPES_MAX
+from classify_batch.operations.report.pictures import HEIGHT, WIDTH, draw_bins, draw_jobs, draw_rate
+from classify_batch.operations.report.run_report import RunReport
+from classify_batch.protocol.sanitize import clean
+
+_WORDS_CHARACTERS = 100
+
+
+def make_page(
+    reports: Sequence[RunReport],
+    *,
+    made_at: str,
+    version: str,
+    examples: bool,
+    changes: DiffSummary | None = None,
+    commands: Sequence[NextCommand] = (),
+) -> bytes:
+    """The page of one run, or of two and what changed between them; in UTF-8."""
+    environment = Environment(
+        loader=PackageLoader("classify_batch.operations.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": format_number,
+        "share": format_share,
+        "span": format_span,
+        "words": format_words,
+        "path": format_path,
+        "moment": lambda text: text[:19].replace("T", " ") + " UTC" if text else "unknown",
+    }
+    text = environment.get_template("report.html.j2").render(
+        reports=[_values_of(report) for report in reports],
+        made_at=made_at,
+        version=version,
+        examples=examples,
+        changes=changes,
+        commands=commands,
+        picture_width=WIDTH,
+        picture_height=HEIGHT,
+    )
+    return text.encode("utf-8", "backslashreplace")  # a lone surrogate in a type becomes its escape
+
+
+def _values_of(report: RunReport) -> dict[str, Any]:
+    outcomes, timeline, manifest = report.outcomes, report.timeline, report.manifest
+    top = max((max(bins) for bins in outcomes.confidences.values()), default=1)
+    status = manifest.get("exit_status")
+    return {
+        "report": report,
+        "manifest": manifest,
+        "types": _type_rows(manifest["types"]),
+        "confidences": {kind: draw_bins(bins, max(1, top)) for kind, bins in sorted(outcomes.confidences.items())},
+        "failures": sorted(outcomes.failures.values(), key=lambda group: -group.files),
+        "meaning": EXIT_STATUS_MEANINGS[ExitStatus(status)] if status in set(ExitStatus) else "",
+        "rate": draw_rate(timeline, report.events.spans),
+        "jobs": draw_jobs(timeline, report.events.spans),
+        "durations": [(f"{share:.0%}", timeline.duration_s(share)) for share in (0.5, 0.95, 0.99)],
+        "jobs_finished": timeline.durations.total(),
+        "bins": CONFIDENCE_BINS,
+    }
+
+
+def _type_rows(types: dict[str, int]) -> list[tuple[str, int]]:
+    rows = sorted(types.items(), key=lambda row: (-row[1], row[0]))
+    rest = sum(files for _, files in rows[TYPES_MAX:])
+    return [*rows[:TYPES_MAX], *([("(other types)", rest)] if rest else [])]
+
+
+def format_number(value: float | None) -> str:
+    """A number for a person, with commas; a word where there is none."""
+    if value is None or not math.isfinite(value):
+        return "unknown"
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:,.2f}"
+
+
+def format_share(part: float, total: float) -> str:
+    """In percent. Some of all are never told as 0 % or 100 %."""
+    if not total:
+        return "–"
+    percent = 100 * part / total
+    if 0 < percent < 0.1:
+        return "< 0.1 %"
+    return "> 99.9 %" if 99.9 < percent < 100 else f"{percent:.1f} %"
+
+
+def format_span(seconds: float | None) -> str:
+    """A span of time, by its two largest units."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def format_words(words: object) -> str:
+    """Words from outside: one line of printable characters, and not many."""
+    return clean(str(words), _WORDS_CHARACTERS)
+
+
+def format_path(path: object) -> str:
+    """A path, whole, with what can't be printed escaped: also signs that would turn the order of the others around."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(path))

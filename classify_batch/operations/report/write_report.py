@@ -1,0 +1,89 @@
+"""Writes the report of a run, or of two. Nothing in their directories is changed, but for the report itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+
+import anyio
+
+from classify_batch.clock import SystemClock, to_iso
+from classify_batch.errors import UsageError
+from classify_batch.operations.diff.diff_runs import diff_runs
+from classify_batch.operations.diff.summary import summarize_diff
+from classify_batch.operations.export.target import refuse_bad_target
+from classify_batch.operations.report.next_commands import compare_commands
+from classify_batch.operations.report.run_report import folder_of, gather_report
+from classify_batch.operations.status import read_status
+from classify_batch.store.atomic_file import replace_file
+
+REPORT_HTML = "report.html"
+SUFFIXES = (".html", ".htm")
+
+RunDirs = str | PathLike[str] | Sequence[str | PathLike[str]]
+
+
+def report(run_dirs: RunDirs, output: str | PathLike[str] | None = None, examples: bool = True) -> Path:
+    """Writes the report of a run, or of two and what changed between them, as one HTML page.
+
+    A run may be incomplete, or still running. The page is written whole or not at all, only its owner can read it, and
+    an existing one is replaced.
+
+    Args:
+        run_dirs: a run directory, or two: the earlier run first.
+        output: where to write the page, with the suffix .html; `report.html` in the (later) run directory if None.
+        examples: whether the page names files and repeats the server's words; False leaves out what may be
+            confidential.
+
+    Returns:
+        The absolute path of the page.
+
+    Raises:
+        UsageError: `output` has another suffix or can't be a file; a directory holds no run, or a damaged one; or there
+            are not one or two directories.
+        WorldError: `retry_failed` reopened a run while it was read, or the page can't be written.
+    """
+    return anyio.run(partial(areport, run_dirs, output, examples))
+
+
+async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None = None, examples: bool = True) -> Path:
+    """`report` inside an event loop."""
+    from classify_batch.operations.report.page import make_page  # noqa: PLC0415 - jinja2 is for this alone
+
+    places = [run_dirs] if isinstance(run_dirs, str | PathLike) else list(run_dirs)
+    if len(places) not in (1, 2):
+        raise UsageError(f"a report is of one run or of two, not of {len(places)}", hint="name one or two directories")
+    for place in places:
+        read_status(place)  # says at once where there is no run
+    folders = [folder_of(place) for place in places]
+    target = _target(output, folders[-1])
+    reports = [await gather_report(place, examples=examples) for place in places]
+    changes = None
+    if len(places) == 2:
+        found = await diff_runs(places[0], places[1])
+        changes = summarize_diff(found, (str(folders[0]), str(folders[1])))
+    page = make_page(
+        reports,
+        made_at=to_iso(SystemClock().wall_s()),
+        version=version("classify-batch"),
+        examples=examples,
+        changes=changes,
+        commands=compare_commands(folders[0], folders[1]) if changes else reports[0].commands,
+    )
+    await replace_file(target, _single_block(page))
+    return target
+
+
+def _target(output: str | PathLike[str] | None, folder: Path) -> Path:
+    target = folder / REPORT_HTML if output is None else Path(output).absolute()
+    if target.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{target}: a report is a page of HTML", hint=f"name a file that ends with {SUFFIXES[0]}")
+    refuse_bad_target(target)
+    return target
+
+
+async def _single_block(data: bytes) -> AsyncIterator[bytes]:
+    yield data

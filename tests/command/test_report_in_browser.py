@@ -1,0 +1,152 @@
+"""The page of a report in a real browser, Debian's Chromium without a window: what a person would see, in both themes.
+
+`scripts/integration` installs Chromium where apt can; without it these tests are left out, and say so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import command
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium on this machine"),
+]
+
+OLD_RUNS = Path(__file__).parents[1] / "old_runs"
+OWN_REQUEST = re.compile(rb"(GET|POST|CONNECT) (https?://)?[\w.-]*\.(google|googleapis|gvt1)\.com[:/ ]")
+"""What Chromium itself asks its maker, whatever page it shows; here it reaches the counting proxy only."""
+PROBE = """
+<script>
+const channel = value => { value /= 255; return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4; };
+const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+const rgb = text => text.match(/[\\d.]+/g).map(Number);
+const behind = each => {
+  for (; each; each = each.parentElement) {
+    const found = rgb(getComputedStyle(each).backgroundColor);
+    if (found.length === 3 || found[3] > 0) return found;
+  }
+  return [255, 255, 255];
+};
+const contrast = (one, other) => {
+  const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+};
+const texts = [...document.querySelectorAll("body *")].filter(each =>
+  !each.closest("svg, script") && [...each.childNodes].some(node => node.nodeType === 3 && node.data.trim()));
+const worst = Math.min(...texts.map(each => contrast(rgb(getComputedStyle(each).color), behind(each))));
+const shapes = [...document.querySelectorAll("rect.good, rect.plain, rect.bad")];
+const faintest = Math.min(99, ...shapes.map(each =>
+  contrast(rgb(getComputedStyle(each).fill), behind(each.ownerSVGElement.parentElement))));
+const unnamed = [...document.querySelectorAll("svg")].filter(each =>
+  each.getAttribute("aria-hidden") !== "true" &&
+  !(each.getAttribute("role") === "img" && each.querySelector(":scope > title"))).length;
+const levels = [...document.querySelectorAll("h1,h2,h3")].map(each => each.tagName[1]).join("");
+const reached = [...document.querySelectorAll("a[href], [tabindex]")].filter(each => {
+  each.focus();
+  return document.activeElement === each;
+}).length;
+const wide = document.documentElement.scrollWidth > innerWidth;
+const drawn = shapes.filter(each => each.getBoundingClientRect().width > 0).length;
+document.title = JSON.stringify({worst, faintest, unnamed, levels, reached, wide, drawn});
+</script>
+"""
+"""Measures the page from inside; only the test's copy has it, and a policy that lets it run."""
+
+
+def browse(page: Path, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """What Chromium says about a page: its tree on stdout, its console on stderr."""
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    call = ["chromium", "--headless", "--disable-gpu", *sandbox, f"--user-data-dir={tmp_path / 'profile'}"]
+    quiet = ["--enable-logging=stderr", "--disable-background-networking", "--no-first-run"]
+    call += [*quiet, "--virtual-time-budget=1000", *options, "--dump-dom", page.as_uri()]
+    return subprocess.run(call, capture_output=True, text=True, timeout=120, check=True)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    """The report of a run with failures of every kind."""
+    target = tmp_path / "report.html"
+    command("report", OLD_RUNS / "failures_v1" / "run", "--output", target, status=0)
+    return target
+
+
+@contextmanager
+def listening() -> Iterator[tuple[int, list[bytes]]]:
+    """A port that counts who calls."""
+    calls: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        over = threading.Event()
+
+        def accept() -> None:
+            while not over.is_set():
+                try:
+                    caller, _ = server.accept()
+                except TimeoutError:
+                    continue
+                with caller:
+                    calls.append(caller.recv(1000))
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield server.getsockname()[1], calls
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_the_console_is_silent_and_no_request_leaves(page: Path, tmp_path: Path) -> None:
+    """Every address goes to a proxy that counts: none is asked for by the page, and the console has no word."""
+    with listening() as (port, calls):
+        proxy = f"--proxy-server=http://127.0.0.1:{port}"
+        done = browse(page, tmp_path, proxy, "--proxy-bypass-list=<-loopback>")
+        assert "CONSOLE" not in done.stderr
+        assert "with an outcome" in done.stdout
+        assert [call for call in calls if not OWN_REQUEST.match(call)] == []
+        tempting = page.with_name("tempting.html")
+        tempting.write_text(page.read_text().replace("</main>", '<img src="http://example.invalid/x"></main>'))
+        done = browse(tempting, tmp_path, proxy, "--proxy-bypass-list=<-loopback>")
+        assert "CONSOLE" in done.stderr, "the policy is in force, and this test sees what it says"
+        assert [call for call in calls if b"example.invalid" in call] == []
+        tempting.write_text(tempting.read_text().replace("default-src 'none'", "default-src *").replace("img-src", "x"))
+        browse(tempting, tmp_path, proxy, "--proxy-bypass-list=<-loopback>")
+        assert [call for call in calls if b"example.invalid" in call], "without the policy the request would be seen"
+
+
+def test_what_the_policy_forbids_does_not_run(page: Path, tmp_path: Path) -> None:
+    """Should markup ever get onto the page, its script would still not run."""
+    page.write_text(page.read_text().replace("</main>", "<script>document.title = 'ran'</script></main>"))
+    assert "<title>Report of a run" in browse(page, tmp_path).stdout
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_is_legible_in_both_themes(theme: str, page: Path, tmp_path: Path) -> None:
+    """Contrasts, names of pictures, order of headings, and what the keyboard reaches, measured by the browser."""
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
+    page.write_text(text.replace("</body>", f"{PROBE}</body>"))
+    chosen = "0" if theme == "dark" else "1"
+    dom = browse(page, tmp_path, f"--blink-settings=preferredColorScheme={chosen}", "--window-size=800,600").stdout
+    found = re.search(r"<title>(\{.*?\})</title>", dom)
+    assert found is not None, dom[:500]
+    seen = json.loads(found[1])
+    assert seen["worst"] >= 4.5
+    assert seen["faintest"] >= 3, "graphics need less contrast than text (WCAG 1.4.11)"
+    assert seen["unnamed"] == 0
+    assert re.fullmatch(r"12[23]*", seen["levels"])
+    assert seen["reached"] >= 8, "the links of the list of sections and every command"
+    assert seen["drawn"] > 10
+    assert not seen["wide"], "nothing has to be scrolled sideways"
