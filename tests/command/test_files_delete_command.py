@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from classify_batch.sandbox.server.uploads import read_uploads
-from tests.support.command_line import Call, asked, calling, sandbox
+from tests.support.command_line import COMMAND, PATIENCE_S, Call, asked, calling, environment, sandbox
 
 
 @pytest.fixture
@@ -100,3 +103,22 @@ def test_a_document_of_the_sandbox_stays(call: Call, tmp_path: Path) -> None:
         assert done.status == 1
         assert "failed: file..7: delete: HTTP 400" in done.err
         assert "1 files deleted" in done.err
+
+
+@pytest.mark.parametrize(("answer", "left"), [(b"y\n", 0), (b"n\n", 2), (b"\n", 2)])
+def test_a_terminal_is_asked(call: Call, tmp_path: Path, answer: bytes, left: int) -> None:
+    """Only a yes deletes."""
+    with sandbox("--ledger", str(tmp_path / "ledger")) as url:
+        upload(call, url, tmp_path, 2)
+        ours, theirs = pty.openpty()
+        words = ("files", "delete", "uploads.jsonl", "--base-url", url)
+        with subprocess.Popen(
+            [*COMMAND, *words], stdin=theirs, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), text=True
+        ) as process:
+            os.write(ours, answer)
+            said = process.communicate(timeout=PATIENCE_S)[1]
+        os.close(theirs)
+        os.close(ours)
+    assert process.returncode == 0, said
+    assert "delete 2 files from the key's project?" in said
+    assert len(read_uploads(tmp_path / "ledger")) == left
