@@ -338,6 +338,18 @@ def test_a_terminal_shows_a_live_view_until_the_summary(place: Place, slow: str)
     assert "━" not in summary
 
 
+def test_quiet_and_verbose_choose_what_is_shown(place: Place, quick: str) -> None:
+    """Quiet shows the summary alone; verbose a line for each job; both at once are refused."""
+    place.configure(quick)
+    assert place.done(*RUN, "-q").stderr.startswith("state       complete")
+    shutil.rmtree(place.run)
+    verbose = place.done(*RUN, "-v").stderr
+    for chunk in range(3):
+        for words in ("created (attempt 1)", "its job ended with SUCCESS", " classified"):
+            assert any(f" chunk {chunk}: " in line and words in line for line in verbose.splitlines()), verbose
+    assert "contradict" in place.done(*RUN, "-q", "-v", status=2).stderr
+
+
 def test_a_command_ends_quietly_where_nobody_reads_stdout(place: Place, finished: Place) -> None:
     """Where nobody reads stdout anymore a command ends quietly, with no traceback and no bug."""
     for arguments in (("status", "run"), ("resume", "run", "--json"), ("verify", "run"), ("--help",)):
