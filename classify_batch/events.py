@@ -6,7 +6,7 @@ Observers get them in the order in which they happened, from a task of their own
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,17 @@ class JobFinished:
 
 @dataclass(frozen=True, slots=True)
 class FilesCommitted:
-    """An attempt has ended. `outcomes`: files by outcome; files that go out again have none yet."""
+    """An attempt has ended.
+
+    Attributes:
+        outcomes: files by outcome; files that go out again have none yet.
+        failures: failed files by what is wrong with them, as `code: message`.
+    """
 
     chunk: int
     attempt: int
     outcomes: Mapping[str, int]
+    failures: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,7 @@ class Ended:
         found: of an attempt whose create was not answered: the jobs in whose results its files were found, and which
             have no more to tell. No later attempt of the chunk takes them for its own.
         created_at_s: the latest time at which one of these was made, by the server's own clock.
+        errors: failed files by code and message, for observers; not in the journal.
     """
 
     key: AttemptKey
@@ -132,6 +133,7 @@ class Ended:
     requeued: tuple[Part, ...] = ()
     found: tuple[str, ...] = ()
     created_at_s: float | None = None
+    errors: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 Fact = Submitting | Submitted | Adopted | Finished | Ended

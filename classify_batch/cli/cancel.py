@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_batch.cli.options import PATH, directory_argument, json_option, trust_option
+from classify_batch.cli.options import (
+    PATH,
+    directory_argument,
+    json_option,
+    take_verbosity,
+    trust_option,
+    verbosity_options,
+)
 
 if TYPE_CHECKING:
+    from classify_batch.cli.rendering.progress import Display
     from classify_batch.engine.shutdown import Shutdown
     from classify_batch.operations.result import RunResult
-    from classify_batch.operations.run_request import OnProgress
     from classify_batch.run_records import Holder
 
 
@@ -25,7 +32,8 @@ if TYPE_CHECKING:
 )
 @json_option
 @trust_option
-def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_run_dir: bool) -> int:
+@verbosity_options
+def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_run_dir: bool, **options: Any) -> int:
     """Create no more jobs of the run in DIR, and cancel those in flight; v1 can't cancel, so they are collected.
 
     A process that runs the run is asked to. The exit status is the run's: 77, since a person has to say that it goes
@@ -42,16 +50,17 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
 
     settings = None if config is None else Settings.load(config)
 
-    async def carry_out(on_progress: OnProgress, shutdown: Shutdown) -> RunResult:
+    async def carry_out(display: Display, shutdown: Shutdown) -> RunResult:
         return await cancel_run(
             place_of(directory, trusted=trust_run_dir),
             settings,
             shutdown,
             on_asked=print_who_was_asked,
-            on_progress=on_progress,
+            on_progress=display.on_progress,
+            observers=display.observers,
         )
 
-    result = run_until_stopped(carry_out)
+    result = run_until_stopped(carry_out, take_verbosity(options))
     return print_result(result, resume_command_for(directory, settings, config, trusted=trust_run_dir), as_json=as_json)
 
 

@@ -120,10 +120,10 @@ def run_command_line() -> int:  # noqa: C901, PLR0911 - one return for each kind
 
 def print_error(message: str, hint: str, status: ExitStatus) -> int:
     """Prints an error and its hint on stderr; returns the exit status."""
-    from classify_batch.cli.rendering.outputs import printable
+    from classify_batch.cli.rendering.outputs import color_label, printable
 
-    click.echo(printable(f"error: {message}"), err=True)
-    click.echo(printable(f"hint: {hint or 'classify-batch --help'}"), err=True)
+    click.echo(f"{color_label('error:', 'red', sys.stderr)} {printable(message)}", err=True)
+    click.echo(f"{color_label('hint:', 'cyan', sys.stderr)} {printable(hint or 'classify-batch --help')}", err=True)
     return int(status)
 
 

@@ -12,6 +12,7 @@ import click
 from classify_batch.cli.time_options import parse_deadline_option, parse_duration_option
 
 if TYPE_CHECKING:
+    from classify_batch.cli.rendering.progress import Verbosity
     from classify_batch.inputs.reading import Reading
 
 INPUT_FORMATS = ("auto", "lines", "csv", "tsv", "jsonl", "json")
@@ -141,3 +142,26 @@ reuse_option = click.option(
     help="A run directory, or a folder of them: their answers are reused. Only for a new plan; may be repeated.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on the last line of stdout.")
+
+
+def verbosity_options(command: Command) -> Command:
+    """Adds the options that say how much is shown while a run is on."""
+    command = click.option(
+        "-v", "--verbose", is_flag=True, help="Also a line for each job: created, ended, collected."
+    )(command)
+    command = click.option("-q", "--quiet", is_flag=True, help="Only errors and the summary.")(command)
+    return click.option(
+        "--progress",
+        type=click.Choice(("auto", "live", "lines", "none")),
+        default="auto",
+        help="What shows how far the run is: a live view on a terminal, a line every few seconds elsewhere.",
+    )(command)
+
+
+def take_verbosity(options: dict[str, Any]) -> Verbosity:
+    """What the options say of how much is shown."""
+    from classify_batch.cli.rendering.progress import Verbosity
+
+    if options["quiet"] and options["verbose"]:
+        raise click.UsageError("--quiet and --verbose contradict each other")
+    return Verbosity(options["progress"], options["quiet"], options["verbose"])

@@ -16,7 +16,9 @@ from classify_batch.cli.options import (
     max_runtime_option,
     settings_options,
     submit_only_option,
+    take_verbosity,
     trust_option,
+    verbosity_options,
 )
 
 
@@ -33,6 +35,7 @@ from classify_batch.cli.options import (
 @max_runtime_option
 @submit_only_option
 @json_option
+@verbosity_options
 @settings_options
 def resume_command(directory: Path, config: Path | None, as_json: bool, **options: Any) -> int:
     """Go on with the run in DIR, with the settings of its run.json.
@@ -65,4 +68,5 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
         retry_failed=options["retry_failed"],
         submit_only=options["submit_only"],
         trusted=trusted,
+        verbosity=take_verbosity(options),
     )

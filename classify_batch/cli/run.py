@@ -21,7 +21,9 @@ from classify_batch.cli.options import (
     settings_options,
     submit_only_option,
     take_reading,
+    take_verbosity,
     trust_option,
+    verbosity_options,
 )
 
 
@@ -37,6 +39,7 @@ from classify_batch.cli.options import (
 @max_runtime_option
 @submit_only_option
 @json_option
+@verbosity_options
 @settings_options
 def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: bool, **options: Any) -> int:
     """Classify the files of SOURCE; the same command goes on after an interruption.
@@ -71,4 +74,5 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
         max_runtime=options["max_runtime"],
         submit_only=options["submit_only"],
         trusted=trusted,
+        verbosity=take_verbosity(options),
     )

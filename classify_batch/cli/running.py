@@ -14,9 +14,8 @@ import click
 
 from classify_batch.cli import signals
 from classify_batch.cli.rendering.outputs import printable, printing_result, to_json_line
-from classify_batch.cli.rendering.progress import showing_progress
+from classify_batch.cli.rendering.progress import Display, Verbosity, showing_run
 from classify_batch.cli.rendering.summary import format_run_summary
-from classify_batch.cli.rendering.warnings import printing_warnings
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.engine.submit_only import COLLECT_LATER
 from classify_batch.errors import ExitStatus
@@ -24,10 +23,12 @@ from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import Reading
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request
-from classify_batch.operations.run_request import OnProgress, RunRequest
+from classify_batch.operations.run_request import RunRequest
 from classify_batch.settings import Settings
 from classify_batch.store import place_of
 from classify_batch.vocabulary import RunState
+
+DEFAULT_VERBOSITY = Verbosity()
 
 
 def run_to_end(
@@ -44,6 +45,7 @@ def run_to_end(
     retry_failed: bool = False,
     submit_only: bool = False,
     trusted: bool = False,
+    verbosity: Verbosity = DEFAULT_VERBOSITY,
 ) -> int:
     """Runs until complete or stopped; returns the exit status.
 
@@ -62,20 +64,23 @@ def run_to_end(
         submit_only=submit_only,
     )
 
-    async def carry_out(on_progress: OnProgress, shutdown: Shutdown) -> RunResult:
-        return await carry_out_request(replace(request, on_progress=on_progress), shutdown)
+    async def carry_out(display: Display, shutdown: Shutdown) -> RunResult:
+        shown = replace(request, on_progress=display.on_progress, observers=display.observers)
+        return await carry_out_request(shown, shutdown)
 
-    result = run_until_stopped(carry_out)
+    result = run_until_stopped(carry_out, verbosity)
     # An interrupted --submit-only has jobs left to create; a plain `resume` would collect first.
     cut_short = submit_only and result.hint != COLLECT_LATER
     return print_result(result, f"{next_command} --submit-only" if cut_short else next_command, as_json=as_json)
 
 
-def run_until_stopped(carry_out: Callable[[OnProgress, Shutdown], Awaitable[RunResult]]) -> RunResult:
+def run_until_stopped(
+    carry_out: Callable[[Display, Shutdown], Awaitable[RunResult]], verbosity: Verbosity = DEFAULT_VERBOSITY
+) -> RunResult:
     """Shows the progress of what is carried out; the first signal asks it to stop."""
     try:
-        with printing_warnings(), showing_progress() as show_progress:
-            return anyio.run(partial(_stop_on_signal, partial(carry_out, show_progress)))
+        with showing_run(verbosity) as display:
+            return anyio.run(partial(_stop_on_signal, partial(carry_out, display)))
     finally:
         signals.on_first_signal(lambda _name: None)  # the run has ended: a signal must not cut its summary off
 

@@ -94,8 +94,7 @@ class Orchestrator:
         self._api = api
         self._gate = gate
         store = self._store = found.store
-        self._clock = clock
-        self._found = found
+        self._clock, self._found = clock, found
         self._plan = plan
         self._shutdown = shutdown
         self._run, self._snapshot = found.run, found.snapshot
@@ -156,6 +155,7 @@ class Orchestrator:
             jobs_left_s=jobs_left_s(self._poller, self._reconciler, self._work_queue, self._slots, self._gate),
             limited_per_s=self._gate.limited_per_s,
             noise_share=self._gate.noise_share,
+            credits=self._budget.credits,
         )
 
     async def run(

@@ -123,7 +123,10 @@ class OutcomeRecorder:
         tally = tally_outcomes(
             lines, failures, {name: without_decimal_point(value) for name, value in sums.items() if name in told}
         )
-        self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, requeued, found, created_at_s))
+        errors = count_errors(attempt, failures)
+        self._journal.record(
+            Ended(attempt.key, kind, results, lost, provisional, tally, requeued, found, created_at_s, errors)
+        )
 
     def _result_of_second_look(self, attempt: Attempt, line: ResultLine) -> ResultLine:
         """An answer of the second look: it counts."""
@@ -170,6 +173,17 @@ def tally_outcomes(lines: Sequence[ResultLine], failures: Sequence[Failure], sum
     codes = Counter(failure.code.value for failure in failures)
     known = {kind: number for kind, number in types.items() if kind is not None}
     return Tally({kind: n for kind, n in outcomes.items() if n}, known, dict(codes), sums)
+
+
+def count_errors(attempt: Attempt, failures: Sequence[Failure]) -> Counter[str]:
+    """Failures by code and message. A file's own ID is left out of it: else each message would be another."""
+    if not failures:
+        return Counter()
+    file_ids = dict(zip(attempt.positions, attempt.file_ids, strict=True))
+    return Counter(
+        f"{failure.code.value}: {clean(failure.message.replace(file_ids[failure.position], '…'))}"
+        for failure in failures
+    )
 
 
 def fail_all(attempt: Attempt, code: FailureCode, message: str) -> list[Failure]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from classify_batch.errors import ExitStatus
+from classify_batch.limits.credit_budget import Credits
 from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.vocabulary import RunState
+
+NO_CREDITS = Credits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class Progress:
         limited_per_s: the lower of the rates that the API was shown to allow, of requests or of creates, where that is
             less than was set; noise_share: of the requests, those that are answered 429 whatever the rate. Each None
             where no experiment showed any.
+        credits: what was spent or is reserved, the bound, and whether the next job waits for what others give back.
     """
 
     files: int
@@ -39,6 +43,7 @@ class Progress:
     jobs_left_s: float | None
     limited_per_s: float | None = None
     noise_share: float | None = None
+    credits: Credits = NO_CREDITS
 
 
 @dataclass(frozen=True, slots=True)

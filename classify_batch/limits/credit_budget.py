@@ -5,10 +5,25 @@ The most that a job can cost is reserved before its create, and what it didn't c
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import anyio
 
 ROUNDING_CREDITS = 1e-6
 """Rates may be fractions, whose sums are never quite what they should be."""
+
+
+class Credits(NamedTuple):
+    """What may still be spent, at a moment.
+
+    Attributes:
+        reserved, waiting: as in `CreditBudget`.
+        bound: credits that may be spent in all; None: any number.
+    """
+
+    reserved: float = 0.0
+    bound: float | None = None
+    waiting: bool = False
 
 
 class CreditBudget:
@@ -34,6 +49,10 @@ class CreditBudget:
     def resume(self, attempts: int) -> None:
         """So many attempts are in flight again for which credits are reserved."""
         self._in_flight += attempts
+
+    @property
+    def credits(self) -> Credits:
+        return Credits(self.reserved, self._max, self.waiting)
 
     async def reserve(self, credits: float) -> bool:
         """Reserves credits; waits while a job in flight may cost less than was reserved for it. False: there aren't

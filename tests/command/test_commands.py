@@ -319,8 +319,8 @@ def test_a_long_run_prints_progress_lines_without_a_terminal(place: Place, slow:
         assert words in lines[0]
 
 
-def test_a_terminal_shows_a_progress_bar_until_the_summary(place: Place, slow: str) -> None:
-    """On a terminal a bar shows outcomes, jobs, rate and time left, and is gone when the summary comes."""
+def test_a_terminal_shows_a_live_view_until_the_summary(place: Place, slow: str) -> None:
+    """On a terminal a view shows outcomes, jobs, rate and time left, and is gone when the summary comes."""
     place.configure(slow)
     ours, theirs = pty.openpty()
     with place.start(*RUN, stderr=theirs, env=environment(TERM="xterm", COLUMNS="160")) as process:
@@ -332,10 +332,22 @@ def test_a_terminal_shows_a_progress_bar_until_the_summary(place: Place, slow: s
     os.close(ours)
     assert process.returncode == 0
     bar, _, summary = shown.decode().rpartition("\x1b[2K")
-    for words in ("━", "0/25", "3 of 20 jobs in flight", "files/s", "left"):
+    for words in ("━", "0/25", "3 of 20 in flight", "files/s", "left"):
         assert words in bar
     assert "state       complete" in summary
     assert "━" not in summary
+
+
+def test_quiet_and_verbose_choose_what_is_shown(place: Place, quick: str) -> None:
+    """Quiet shows the summary alone; verbose a line for each job; both at once are refused."""
+    place.configure(quick)
+    assert place.done(*RUN, "-q").stderr.startswith("state       complete")
+    shutil.rmtree(place.run)
+    verbose = place.done(*RUN, "-v").stderr
+    for chunk in range(3):
+        for words in ("created (attempt 1)", "its job ended with SUCCESS", " classified"):
+            assert any(f" chunk {chunk}: " in line and words in line for line in verbose.splitlines()), verbose
+    assert "contradict" in place.done(*RUN, "-q", "-v", status=2).stderr
 
 
 def test_a_command_ends_quietly_where_nobody_reads_stdout(place: Place, finished: Place) -> None:

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from classify_batch.cli.rendering.progress import Throughput, format_details
+from classify_batch.cli.rendering.progress import format_details
 from classify_batch.cli.rendering.summary import format_run_summary
+from classify_batch.cli.rendering.throughput import Throughput
 from classify_batch.engine.progress import Progress
 from classify_batch.events import Event, LimitDiscovered, RateLimited
 from classify_batch.vocabulary import MANIFEST_JSON, Log

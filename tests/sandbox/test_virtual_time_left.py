@@ -10,7 +10,8 @@ import anyio
 import httpx
 import pytest
 
-from classify_batch.cli.rendering.progress import Throughput, format_details
+from classify_batch.cli.rendering.progress import format_details
+from classify_batch.cli.rendering.throughput import Throughput
 from classify_batch.engine.progress import Progress
 from classify_batch.vocabulary import TUNE_JSON
 from tests.support.simulated_run import After, Lab, answer, is_create, laboratory

@@ -1,4 +1,4 @@
-"""classify-batch files: uploads files to the project, and lists the files that it holds."""
+"""classify-batch files: uploads files to the project, lists the files that it holds, and deletes uploads."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import click
 
 from classify_batch.cli.subcommands import LazySubcommands
 
-SUBCOMMANDS = {"upload": "upload:upload_command", "list": "listing:list_files_command"}
+SUBCOMMANDS = {
+    "upload": "upload:upload_command",
+    "list": "listing:list_files_command",
+    "delete": "delete:delete_command",
+}
 
 
 @click.group("files", cls=LazySubcommands, package=__name__, subcommands=SUBCOMMANDS, no_args_is_help=False)
 def files_command() -> None:
-    """Upload files to the project, and list the files that it holds.
+    """Upload files to the project, list the files that it holds, and delete what was uploaded.
 
     \b
     Example:

@@ -45,6 +45,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def color_label(label: str, color: str, stream: TextIO | None) -> str:
+    """A word that begins a message, like `error:`, in a color where the stream is a terminal that shows colors."""
+    if stream is None or not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") in (None, "dumb"):
+        return label
+    import click
+
+    return click.style(label, fg=color, bold=True)
+
+
 def to_json_line(value: object) -> str:
     """A value as a line of JSON that any encoding of stdout takes: half a surrogate pair becomes its JSON escape."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()

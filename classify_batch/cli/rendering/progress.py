@@ -1,102 +1,117 @@
-"""Shows how far a running run is: a progress bar on a terminal, a plain line every few seconds elsewhere."""
+"""What `run`, `resume` and `cancel` show while a run is on: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-import click
-
+from classify_batch.cli.rendering.event_lines import EventLines
+from classify_batch.cli.rendering.live_view import SLOTS_SHOWN_MAX, RunView
 from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
+from classify_batch.cli.rendering.screen import Screen
+from classify_batch.cli.rendering.throughput import Throughput
+from classify_batch.cli.rendering.warnings import printing_warnings
 
 if TYPE_CHECKING:
     from classify_batch.engine.progress import Progress
+    from classify_batch.operations.run_request import OnProgress
+    from classify_batch.ports import Observer
 
 LINE_EVERY_S = 5.0
 
-SLOTS_SHOWN_MAX = 100_000
-"""The highest value of `limits.jobs_in_flight`: more slots than that mean that there is no limit."""
-RATE_OVER_S = 30.0
+
+class Verbosity(NamedTuple):
+    """What a command was asked to show.
+
+    Attributes:
+        progress: auto, live, lines or none.
+        quiet: no progress and no warnings: errors and the summary only.
+        verbose: also a line for each job that is created, ends, or is collected.
+    """
+
+    progress: str = "auto"
+    quiet: bool = False
+    verbose: bool = False
 
 
-class Throughput:
-    """Measures files a second over the last half minute, and estimates the time left at that rate."""
+class Display(NamedTuple):
+    """What a run calls, so that it is shown."""
 
-    def __init__(self) -> None:
-        self._marks: deque[tuple[float, int]] = deque()
-
-    def record_done(self, now_s: float, done: int) -> None:
-        if self._marks and done < self._marks[-1][1]:  # `retry_failed` took failed files back
-            self._marks.clear()
-        self._marks.append((now_s, done))
-        while now_s - self._marks[0][0] > RATE_OVER_S:
-            self._marks.popleft()
-
-    @property
-    def files_per_s(self) -> float:
-        (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
-        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
-
-    def format_time_left(self, missing: int, jobs_left_s: float | None) -> str:
-        """`jobs_left_s`: how long the jobs in flight still take; the run can't end before. None: unknown."""
-        if not self.files_per_s or jobs_left_s is None:
-            return "-:--:--"
-        minutes, seconds = divmod(int(max(missing / self.files_per_s, jobs_left_s)), 60)
-        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+    on_progress: OnProgress | None = None
+    observers: Sequence[Observer] = ()
 
 
-@contextmanager
-def showing_progress() -> Iterator[Callable[[Progress], None]]:
-    """Yields the `on_progress` callback of a run; what it prints ends with the block."""
-    if sys.stderr.isatty():
-        with progress_bar() as show_progress:
-            yield show_progress
-    else:
-        yield make_line_printer()
+def can_draw(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
+    """Whether a stream is a terminal on which lines can be drawn anew."""
+    return stream is not None and stream.isatty() and environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
 
 
-def make_line_printer() -> Callable[[Progress], None]:
-    """A callback that prints a line every five seconds, however often it is called."""
-    throughput, shown_s = Throughput(), [time.monotonic()]
-
-    def print_line(progress: Progress) -> None:
-        now_s = time.monotonic()
-        done = sum(progress.outcomes.values())
-        throughput.record_done(now_s, done)
-        if now_s - shown_s[0] >= LINE_EVERY_S:
-            shown_s[0] = now_s
-            click.echo(f"{done:,} of {progress.files:,} files; {format_details(progress, throughput)}", err=True)
-
-    return print_line
+def choose_progress(asked: str, stream: TextIO | None, environ: Mapping[str, str]) -> str:
+    """live, lines or none. With `CI` set somebody reads the log later, even where it looks like a terminal."""
+    if asked not in ("auto", "live"):
+        return asked
+    in_ci = environ.get("CI", "").lower() not in ("", "0", "false")
+    return "live" if can_draw(stream, environ) and (asked == "live" or not in_ci) else "lines"
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[Progress], None]]:
-    """Yields a callback that moves a progress bar, which disappears at the end of the block."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
+def showing_run(verbosity: Verbosity) -> Iterator[Display]:
+    """Shows a run and prints its warnings inside the block; yields what the run calls for it."""
+    if verbosity.quiet:
+        with printing_warnings(errors_only=True):
+            yield Display()
+        return
+    how = choose_progress(verbosity.progress, sys.stderr, os.environ)
+    view = RunView() if how == "live" else None
+    screen = Screen(None if view is None else view.lines)
+    observers: list[Observer] = [] if view is None else [view]
+    if verbosity.verbose:
+        observers.append(EventLines(screen.print_line))
+    try:
+        with printing_warnings(screen.print_line):
+            if view is not None:
+                yield Display(LiveProgress(view, screen), observers)
+            else:
+                yield Display(ProgressLines(screen) if how == "lines" else None, observers)
+    finally:
+        screen.close()
 
-    throughput = Throughput()
-    columns = (BarColumn(10), MofNCompleteColumn(), TextColumn("{task.fields[details]}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("files", total=None, details="")
 
-        def update_bar(progress: Progress) -> None:
-            done = sum(progress.outcomes.values())
-            throughput.record_done(time.monotonic(), done)
-            bar.update(task, total=progress.files, completed=done, details=format_details(progress, throughput))
+class LiveProgress:
+    """Hands the progress of a run to the live view."""
 
-        yield update_bar
+    def __init__(self, view: RunView, screen: Screen) -> None:
+        self._view, self._screen = view, screen
+
+    def __call__(self, progress: Progress) -> None:
+        self._view.update(progress)
+        self._screen.redraw()
+
+
+class ProgressLines:
+    """Prints a line every five seconds, however often it is called."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._throughput = Throughput()
+        self._shown_s = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        now_s, done = time.monotonic(), sum(progress.outcomes.values())
+        self._throughput.record_done(now_s, done)
+        if now_s - self._shown_s >= LINE_EVERY_S:
+            self._shown_s = now_s
+            files = f"{done:,} of {progress.files:,} files"
+            details = format_details(progress, self._throughput)
+            self._screen.print_line(f"{time.strftime('%H:%M:%S')} {files}; {details}")
 
 
 def format_details(progress: Progress, throughput: Throughput) -> str:
-    """Time left, rate, what the run waits for, jobs in flight, outcomes: the most wanted first, since a narrow terminal
-    cuts the rest."""
+    """Time left, rate, what the run waits for, jobs in flight, outcomes, credits."""
     outcomes = progress.outcomes
     done = sum(outcomes.values())
     parts = [
@@ -110,6 +125,8 @@ def format_details(progress: Progress, throughput: Throughput) -> str:
     if progress.waiting_s >= 1:
         why = "the API is down" if progress.down else "the API's rate limit"
         parts.append(f"waiting {progress.waiting_s:.0f} s: {why}")
+    if progress.credits.waiting:
+        parts.append("waiting for credits that jobs in flight may give back")
     parts += format_causes_of_429s(progress.limited_per_s, progress.noise_share)
     parts += [
         f"{progress.in_flight}{f' of {progress.slots}' if progress.slots <= SLOTS_SHOWN_MAX else ''} jobs in flight",

@@ -12,7 +12,7 @@ from random import Random
 from typing import Literal, NamedTuple
 
 Call = Literal["create", "list", "get", "results", "files", "cancel", "delete"]
-"""The same names for both versions; `results` is of v1 only, `cancel` and `delete` are of v2."""
+"""The same names for both versions; `results` is of v1 only, `cancel` is of v2; v1 has a `delete` of files only."""
 
 Phase = Literal["before", "after"]
 """The MOMENT of a fault's name: before any work is done, or after it was done and before it is answered."""

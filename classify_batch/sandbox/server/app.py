@@ -104,6 +104,7 @@ class App:
                 *self._make_routes_v2(JobHandlersV2(options, job_table, upload_store, ledger, self._create_faults)),
                 self._make_route("GET", FILES_PATH, "files", upload_store.list_files),
                 self._make_route("POST", FILES_PATH, "files", upload_store.upload_file),
+                self._make_route("DELETE", f"{FILES_PATH}/{{file_id}}", "delete", upload_store.delete_file),
                 self._make_route("GET", f"{PARSE_JOBS_PATH}/{{job_id}}", "files", upload_store.get_parse_job),
                 Route("/sandbox/stats", self._respond_with_stats, methods=["GET"]),
             ],
@@ -172,7 +173,8 @@ class App:
             if call == "create" and self._create_faults.happens_to_next("create_slow"):
                 response = JsonResponse(await self._accept_after_delay(handler, request))
             else:
-                response = JsonResponse(await handler(request, self._wall_s()))
+                body = await handler(request, self._wall_s())
+                response = JsonResponse(body, 200 if body else 204)
             return await self._draw_and_apply_fault(call, "after", request, response) or response
         except Refusal as refusal:
             return refusal.response

@@ -1,4 +1,4 @@
-"""The project's files and those that clients upload: `GET` and `POST /api/v1/beta/files`, the same for both versions.
+"""The project's files and those that clients upload: what is below `/api/v1/beta/files`, the same for both versions.
 
 An upload's content is read as it comes and not kept. Its name, size and digest are a line of a file beside the ledger,
 so that it can be listed and put into jobs after a restart. It is classified at random.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -44,6 +44,9 @@ from classify_batch.sandbox.server.upload_form import UploadForm
 UPLOADS_SUFFIX = ".files"
 """Uploads are kept beside the ledger, in a file of its name with this suffix."""
 
+DELETED = "deleted"
+"""The key of a line of that file that names an upload which is not there any more."""
+
 ORDERS = ("name", "id", "created_at")
 """By what the list can be ordered: names and IDs ascending, times with the newest first."""
 
@@ -67,20 +70,35 @@ class Upload:
 
 
 def read_uploads(ledger: Path) -> list[Upload]:
-    """What was uploaded to the sandbox of a ledger."""
+    """What was uploaded to the sandbox of a ledger, and not deleted."""
+    return list(read_uploads_and_deleted(ledger)[0].values())
+
+
+def read_uploads_and_deleted(ledger: Path) -> tuple[dict[str, Upload], set[str]]:
+    """The uploads that are there by file ID, and the IDs of those that were deleted."""
     path = ledger.with_name(ledger.name + UPLOADS_SUFFIX)
-    return [Upload(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    kept: dict[str, Upload] = {}
+    deleted: set[str] = set()
+    for line in path.read_text().splitlines() if path.exists() else ():
+        values = json.loads(line)
+        if DELETED in values:
+            deleted.add(values[DELETED])
+            kept.pop(values[DELETED], None)
+        else:
+            kept[values["file_id"]] = Upload(**values)
+    return kept, deleted
 
 
 class UploadStore:
-    """The files of all projects, uploads included, and the handlers of the two requests about files."""
+    """The files of all projects, uploads included, and the handlers of the requests about files."""
 
     def __init__(self, project: Project, options: Options, wall_s: Callable[[], float]) -> None:
         self._project, self._options, self._wall_s = project, options, wall_s
         kept_s = options.files_expire_in_s
         self._expires_at_s = None if kept_s is None else wall_s() + kept_s
-        uploads = read_uploads(options.ledger) if options.ledger is not None else []
-        self._uploads = {upload.file_id: upload for upload in uploads}
+        self._uploads, self._deleted = (
+            ({}, set()) if options.ledger is None else read_uploads_and_deleted(options.ledger)
+        )
 
     # --- What creates need of it ----------------------------------------------------------------------------
 
@@ -93,6 +111,8 @@ class UploadStore:
 
     def _is_in_project(self, file_id: str, project_id: str) -> bool:
         """Whether a file that is known is in this project."""
+        if file_id in self._deleted:  # an open project would know it like any other ID
+            return False
         if (upload := self._uploads.get(file_id)) is not None:
             return upload.project_id == project_id
         prefix = self._prefix_missing_in(project_id)
@@ -179,6 +199,19 @@ class UploadStore:
         self._keep_upload(upload)
         return bodies.to_json(upload.to_body(self._expires_at_s))
 
+    async def delete_file(self, request: Request, now_s: float) -> str:  # noqa: ARG002
+        """Deletes an upload. The documents that the sandbox serves are on somebody's disk, and stay."""
+        file_id, project_id = str(request.path_params["file_id"]), self._project_id(request)
+        upload = self._uploads.get(file_id)
+        if upload is not None and upload.project_id == project_id:
+            self._append_line({DELETED: file_id})
+            del self._uploads[file_id]
+            self._deleted.add(file_id)
+            return ""
+        if any(each.file_id == file_id for each in self._select_held_files([file_id], project_id)):
+            raise make_refusal(400, f"File {file_id} is a document of this sandbox, which only deletes uploads")
+        raise make_refusal(404, "File not found")
+
     async def get_parse_job(self, request: Request, now_s: float) -> str:  # noqa: ARG002
         """A parse job: every file that the project has was parsed by one, which is called by the file's ID."""
         job_id, project_id = str(request.path_params["job_id"]), self._project_id(request)
@@ -200,11 +233,14 @@ class UploadStore:
         return {each.file_id: each for each in self._project.files}
 
     def _keep_upload(self, upload: Upload) -> None:
+        self._append_line(asdict(upload))
+        self._uploads[upload.file_id] = upload
+
+    def _append_line(self, values: Mapping[str, object]) -> None:
         if self._options.ledger is not None:
             path = self._options.ledger.with_name(self._options.ledger.name + UPLOADS_SUFFIX)
             with open(path, "a", opener=partial(os.open, mode=0o600)) as file:  # as the ledger is
-                file.write(json.dumps(asdict(upload)) + "\n")
-        self._uploads[upload.file_id] = upload
+                file.write(json.dumps(values) + "\n")
 
     def _project_id(self, request: Request) -> str:
         return read_project_id(request, self._options.project_id)

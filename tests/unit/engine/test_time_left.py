@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.cli.rendering.progress import Throughput
+from classify_batch.cli.rendering.throughput import Throughput
 from classify_batch.engine.poller.durations import Age, Durations
 from classify_batch.engine.poller.watch import AGES_MAX, PollSchedule
 from classify_batch.model import Attempt, AttemptKey, Job, Part

@@ -1,0 +1,224 @@
+"""The live view: what stands in it, for each width and height, and that drawing it keeps nobody waiting."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import termios
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pyte
+import pytest
+
+from classify_batch.cli.rendering.live_view import RunView
+from classify_batch.cli.rendering.progress import choose_progress
+from classify_batch.cli.rendering.screen import CLOSE_WITHIN_S, LINES_WAITING_MAX, Screen
+from classify_batch.cli.rendering.terminal import Terminal
+from classify_batch.engine.progress import Progress
+from classify_batch.events import CreateAmbiguous, FilesCommitted, JobFinished, LimitsChanged
+from classify_batch.limits.credit_budget import Credits
+
+OUTCOMES = {"classified": 8_765_432, "unmatched": 1_234_567, "failed": 1_000_001}
+PROGRESS = Progress(
+    files=12_000_000,
+    outcomes=OUTCOMES,
+    types={},
+    jobs=120_000,
+    in_flight=100,
+    slots=100,
+    ambiguous=2,
+    requests=500_000,
+    waiting_s=12.0,
+    down=False,
+    paused=True,
+    stopping=None,
+    jobs_left_s=3.0,
+    limited_per_s=7.5,
+    credits=Credits(1_000_000, 2_000_000),
+)
+EVENTS = (
+    JobFinished(3, 1, "ERROR", 2.0),
+    CreateAmbiguous(4, 1, "the connection broke"),
+    LimitsChanged({"jobs_in_flight": 50}),
+    FilesCommitted(5, 1, {"failed": 7}, {"job_error: PDF_IS_BROKEN \x1b]0;owned\x07" + 30 * "long ": 7}),
+)
+FACTS = (
+    "1,000,001 failed",
+    "8,765,432 classified",
+    "1,234,567 unmatched",
+    "100 of 100 in flight",
+    "2 ambiguous creates",
+    "1 being collected",
+    "1 ended in error or cancelled",
+    "1,000,000 of 2,000,000",
+    "waiting 12 s: the API's rate limit",
+    "paused",
+    "7.5/s",
+    "jobs_in_flight = 50",
+    "7 × job_error: PDF_IS_BROKEN",
+    "files/s",
+    "left",
+)
+
+
+def make_view(progress: Progress = PROGRESS) -> RunView:
+    view = RunView()
+    view.update(progress)
+    for event in EVENTS:
+        view.record_event(event)
+    return view
+
+
+@pytest.mark.parametrize("width", [59, 79, 199])
+def test_no_figure_is_cut_off_at_any_width(width: int) -> None:
+    """Every fact is there in full, no line is wider than the terminal, and only texts of errors are cut."""
+    lines = make_view().lines(width, 40)
+    assert all(line.cell_len <= width for line in lines)
+    shown = "\n".join(line.plain for line in lines)
+    assert [fact for fact in FACTS if fact not in shown] == []
+    assert "\x1b" not in shown
+
+
+def test_what_matters_least_is_left_out_of_a_low_terminal() -> None:
+    """The failures and what the run waits for stay to the last."""
+    for height in range(3, 20):
+        assert len(make_view().lines(79, height)) <= height
+    low = "\n".join(line.plain for line in make_view().lines(79, 5))
+    assert "1,000,001 failed" in low
+    assert "waiting 12 s" in low
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    """Not one character that it couldn't show."""
+    assert all(line.plain.isascii() for line in make_view().lines(79, 40, True))
+
+
+def test_nothing_is_shown_before_the_run_began() -> None:
+    """There is nothing to say yet."""
+    assert RunView().lines(79, 24) == []
+
+
+def test_errors_are_counted_by_message_and_the_last_stand_first() -> None:
+    """The same message adds up; of many different ones the last are shown."""
+    view = make_view()
+    for number in range(300):
+        view.record_event(FilesCommitted(number, 1, {"failed": 1}, {f"rejected: no {number}": 1}))
+    view.record_event(FilesCommitted(1, 1, {"failed": 2}, {"rejected: no 250": 2}))
+    shown = [line.plain for line in view.lines(79, 40)]
+    errors = next(at for at, line in enumerate(shown) if line.startswith("errors"))
+    assert "3 × rejected: no 250" in shown[errors]
+    assert "1 × rejected: no 299" in shown[errors + 1]
+
+
+class Tty:
+    """Says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("asked", "environ", "expected"),
+    [
+        ("auto", {"TERM": "xterm"}, "live"),
+        ("auto", {"TERM": "xterm", "NO_COLOR": "1"}, "live"),
+        ("auto", {"TERM": "dumb"}, "lines"),
+        ("auto", {}, "lines"),
+        ("auto", {"TERM": "xterm", "CI": "true"}, "lines"),
+        ("auto", {"TERM": "xterm", "CI": "false"}, "live"),
+        ("live", {"TERM": "xterm", "CI": "true"}, "live"),
+        ("live", {"TERM": "dumb"}, "lines"),
+        ("lines", {"TERM": "xterm"}, "lines"),
+        ("none", {"TERM": "xterm"}, "none"),
+    ],
+)
+def test_the_live_view_is_for_terminals_that_can_draw(asked: str, environ: dict[str, str], expected: str) -> None:
+    """Elsewhere lines are printed, also where the view was asked for."""
+    assert choose_progress(asked, Tty(), environ) == expected  # type: ignore[arg-type]
+
+
+def test_where_there_is_no_terminal_lines_are_printed(tmp_path: Path) -> None:
+    """A file is none, and stderr may be closed."""
+    with (tmp_path / "log").open("w") as file:
+        assert choose_progress("live", file, {"TERM": "xterm"}) == "lines"
+    assert choose_progress("auto", None, {"TERM": "xterm"}) == "lines"
+
+
+# --- On a terminal ----------------------------------------------------------------------------------------------------
+
+
+def set_size(terminal: int, columns: int, rows: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def read_waiting(terminal: int) -> bytes:
+    os.set_blocking(terminal, False)
+    data = b""
+    try:
+        while block := os.read(terminal, 65536):
+            data += block
+    except BlockingIOError:
+        return data
+    return data
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_lines_scroll_above_the_view_and_nothing_of_it_stays(
+    columns: int, no_color: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen on a screen: warnings whole and above, one view below, also after a resize; at the end only warnings."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    ours, theirs = pty.openpty()
+    set_size(theirs, columns, 40)
+    screen = pyte.Screen(columns, 40)
+    stream, view, raw = pyte.ByteStream(screen), make_view(), b""
+    try:
+        with os.fdopen(theirs, "w", encoding="utf-8") as file, Terminal(file, reflows=False) as terminal:
+            for number in range(3):
+                view.update(replace(PROGRESS, in_flight=number))
+                terminal.draw(f"warning: {number}", view.lines)
+                raw += (data := read_waiting(ours))
+                stream.feed(data)
+            set_size(file.fileno(), columns + 20, 40)
+            screen.resize(40, columns + 20)
+            terminal.draw("warning: resized", view.lines)
+            stream.feed(read_waiting(ours))
+            shown = [line.rstrip() for line in screen.display]
+            assert shown[:4] == ["warning: 0", "warning: 1", "warning: 2", "warning: resized"]
+            assert sum("1,000,001 failed" in line for line in shown) == 1
+            assert "2 of 100 in flight" in "\n".join(shown)
+            terminal.close()
+            stream.feed(read_waiting(ours))
+        assert [line.rstrip() for line in screen.display if line.strip()] == shown[:4]
+        assert b"?25l" not in raw, "the cursor is hidden"
+        assert (b"\x1b[3" in raw) is not no_color
+    finally:
+        os.close(ours)
+
+
+def test_a_terminal_that_takes_nothing_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-S, or a line that hangs: who prints goes on at once, and so does the end of the run."""
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    file = os.fdopen(theirs, "w", encoding="utf-8")
+    monkeypatch.setattr("sys.stderr", file)
+    began_s = time.monotonic()
+    screen = Screen(make_view().lines)
+    for number in range(3 * LINES_WAITING_MAX):
+        screen.print_line(f"warning: {number} {'x' * 100}")
+        screen.redraw()
+    screen.close()
+    assert time.monotonic() - began_s < CLOSE_WITHIN_S + 2
+    deadline_s = time.monotonic() + 10
+    while screen.is_open and time.monotonic() < deadline_s:  # lets its thread go before the file is closed
+        read_waiting(ours)
+    file.close()
+    os.close(ours)
