@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -94,14 +93,14 @@ class JobsSetAside:
     """By job ID, of which eight bytes of a digest stand for the whole."""
 
     _buckets: dict[int, _Bucket] = field(default_factory=dict)
-    _waiting: Counter[float] = field(default_factory=Counter)  # by when they were first seen: a reading has few times
-    _standings: Counter[int] = field(default_factory=Counter)
+    _waiting: dict[float, int] = field(default_factory=dict)  # by when they were first seen: a reading has few times
+    _standings: dict[int, int] = field(default_factory=dict)
     _other_ids: dict[int, str] = field(default_factory=dict)  # by digest, those that are no UUIDs
 
     @property
     def waiting(self) -> int:
         """How many wait for a look."""
-        return self._waiting.total()
+        return sum(self._waiting.values())
 
     def find(self, job_id: str) -> SetAside | None:
         bucket, place = self._find(digest_of(job_id)) if self._buckets else (None, None)
@@ -196,10 +195,10 @@ class JobsSetAside:
             _count_in(self._waiting, first_seen_s, more)
 
 
-def _count_in(counter: Counter[Any], key: float, more: int) -> None:
-    counter[key] += more
-    if not counter[key]:
-        del counter[key]
+def _count_in(counts: dict[Any, int], key: float, more: int) -> None:
+    counts[key] = counts.get(key, 0) + more
+    if not counts[key]:
+        del counts[key]
 
 
 def _uuid_of(job_id: str) -> int | None:

@@ -238,6 +238,7 @@ class Crowd:
         self.files: dict[str, list[str]] = {}
         self.named: dict[str, NamedFor] = {}
         self.own: dict[int, str] = {}
+        self.unanswered: list[tuple[float, AmbiguousAttempt]] = []
         self.shown: set[str] = set()
         self.left_list: set[str] = set()
         self.evidence = EvidenceStage(named=self.named)
@@ -252,6 +253,7 @@ class Crowd:
 
     def step(self) -> None:
         self.now_s += self.random.choice([0.5, 5.0, 21.0, 30.0])
+        self.notice()
         if self.random.random() < 0.35:
             self.add()
         for _ in range(self.random.randrange(4)):
@@ -263,6 +265,8 @@ class Crowd:
     def drain(self) -> None:
         """Nobody makes jobs any more, all end, and the list shows them as they are."""
         self.stale = 0.0
+        self.now_s += 150.0
+        self.notice()
         for job_id in self.views:
             self.end_job(job_id)
         if self.is_silent:
@@ -280,7 +284,19 @@ class Crowd:
             is_stray = self.random.random() < self.strays and not self.evidence.times_apart
             self.is_stray_unnoticed |= is_stray
             self.own[self.chunks] = self.make_job(file_ids, off_s=-1e4 if is_stray else 0.0)
-        self.evidence.add(ambiguous(*file_ids, chunk=self.chunks, accept_until_s=until_s, give_up_s=1e9, **told))
+        is_late = self.random.random() < 0.3 and "intended_s" in told
+        late_s = self.random.choice([60.0, 150.0]) if is_late else 0.0
+        asked = ambiguous(
+            *file_ids, chunk=self.chunks, accept_until_s=max(until_s, self.now_s + late_s), give_up_s=1e9, **told
+        )
+        self.unanswered.append((self.now_s + late_s, asked))
+        self.notice()
+
+    def notice(self) -> None:
+        """Calls turn out to be ambiguous, some when their jobs have long been listed."""
+        for each in [each for each in self.unanswered if each[0] <= self.now_s]:
+            self.unanswered.remove(each)
+            self.evidence.add(each[1])
 
     def make_job(self, file_ids: list[str], named: float = 0.0, off_s: float = 0.0) -> str:
         job_id = f"j{len(self.views)}"
