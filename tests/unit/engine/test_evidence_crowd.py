@@ -103,16 +103,6 @@ def test_a_job_behind_a_crowd_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decision == Take((ours,))
 
 
-def test_a_crowd_that_is_never_decided_ends_unresolved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When its time is up: nothing is paid on a guess."""
-    monkeypatch.setattr(module, "CANDIDATES_MAX", 20)
-    world = EvidenceStage(asked := ambiguous("a"))
-    for now_s in (100.0, 3000.0, GIVE_UP_S - 1.0):
-        world.read_list(now_s, *[job(f"j{number}") for number in range(200)])
-        assert world.decide(asked, now_s) is None
-    assert isinstance(world.decide(asked, GIVE_UP_S), GiveUp)
-
-
 # --- Nobody waits for ever -------------------------------------------------------------------------------------------
 
 
@@ -189,6 +179,20 @@ def test_who_waited_gets_room_before_who_comes(monkeypatch: pytest.MonkeyPatch) 
             world.answer(job_id, now_s, ["others'"])
 
 
+def test_a_job_that_was_read_before_its_attempt_was_known_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its create was ambiguous only later: then what was set aside as others' is looked at again."""
+    monkeypatch.setattr(module, "CANDIDATES_MAX", 1)
+    world = EvidenceStage(ambiguous("a", chunk=1, accept_until_s=1000.0))
+    ours = job("ours", "SUCCESS")
+    for now_s in (60.0, 81.0, 102.0):
+        world.read_list(now_s, ours)
+        for job_id in world.due(now_s):
+            world.answer(job_id, now_s, ["b"])
+    assert not world.candidates
+    world.add(asked := ambiguous("b", chunk=2, intended_s=55.0, accept_until_s=110.0))
+    assert decided(world, asked, {"ours": ["b"]}, ours) == Take((ours,))
+
+
 def test_what_was_set_aside_is_looked_at_again_when_no_time_excludes_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's clocks disagree: a job that seemed too old may be the attempt's."""
     monkeypatch.setattr(module, "CANDIDATES_MAX", 1)
@@ -209,6 +213,7 @@ def test_an_attempt_that_is_given_up_in_a_crowd_says_why(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "CANDIDATES_MAX", 1)
     world = EvidenceStage(asked := ambiguous("a"))
     for now_s in (100.0, 3000.0, GIVE_UP_S):
+        assert world.decide(asked, now_s - 1.0) is None
         world.read_list(now_s, *[job(f"j{number}") for number in range(3)])
     words = (
         "its job may be one of: j0; its job may be one of 2 jobs of the project that there was no room to look at yet"
