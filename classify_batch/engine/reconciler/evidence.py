@@ -24,17 +24,20 @@ explore this class exhaustively, together with a model of the protocol.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 from classify_batch.engine.reconciler.ambiguous_attempt import AmbiguousAttempt
 from classify_batch.engine.reconciler.candidate import Candidate, SharedValues
 from classify_batch.engine.reconciler.contents import JobContents
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
-from classify_batch.engine.reconciler.match import ExpectedJob, digests_of
-from classify_batch.engine.reconciler.set_aside import JobsSetAside, Standing
-from classify_batch.model import AttemptKey, JobView
+from classify_batch.engine.reconciler.match import digests_of
+from classify_batch.engine.reconciler.set_aside import JobsSetAside, SetAside, Standing
+from classify_batch.engine.reconciler.unsettled import UnsettledAttempts
+from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
 from classify_batch.settings.job_spec import JobSpecs
+from classify_batch.vocabulary import JobStatus
 
 INCOMPLETE_READINGS_MAX = 2
 """A list that so many readings did not read to its end proves nothing: attempts that wait for that are given up when
@@ -43,64 +46,41 @@ their time is up."""
 NEVER_READ = "the job list doesn't come to its end"
 
 CANDIDATES_MAX = 100_000
-"""So many jobs are held at once, with half a kilobyte each. In a more crowded project the others wait until there is
-room; and while any job waits, nothing is proven."""
+"""So many jobs are held at once that an attempt waits for, with half a kilobyte each. In a more crowded project the
+others wait until there is room; and while one waits, nothing is proven for an attempt whose job it can be."""
+
+FOUND_HELD_MAX = 20_000
+"""So many are held besides that are decided, and name files of attempts."""
 
 DECIDED_HELD_MAX = 5_000
-"""Where more jobs are held, those that are decided are set aside."""
+"""Where more jobs are held, those that are decided, or that nobody waits for, are set aside."""
 
 
-class Evidence:
-    """What is known about all ambiguous attempts of a run, and about the jobs that may be theirs.
-
-    Attributes:
-        times_apart: whether the server's clocks disagree by more than is allowed for: no time excludes a job then.
-    """
+class Evidence(UnsettledAttempts):
+    """What is known about all ambiguous attempts of a run, and about the jobs that may be theirs."""
 
     def __init__(self, specs: JobSpecs, *, settle_s: float, clock_spread_s: float) -> None:
-        self._specs = specs
-        self._expected = tuple([ExpectedJob.of(each) for each in (specs.first, specs.second or specs.first)])
-        self._settle_s = settle_s
-        self._clock_spread_s = clock_spread_s
-        self._reading_s = -math.inf
-        self._since_s: float | None = None
+        super().__init__(specs, settle_s=settle_s, clock_spread_s=clock_spread_s)
         self._shown_early: dict[str, float] = {}
         self._contents = JobContents()
         self._aside = JobsSetAside()
         self._shared = SharedValues(each.rules for each in self._expected)
-        self._digests: frozenset[int] = frozenset()
-        self.unsettled: dict[AttemptKey, AmbiguousAttempt] = {}
+        self._room = CANDIDATES_MAX
+        self._is_short_of_room = False
+        self._shows_all_that_waits = False
         self.candidates: dict[str, Candidate] = {}
-        self._times_apart = False
-
-    @property
-    def times_apart(self) -> bool:
-        return self._times_apart
-
-    @times_apart.setter
-    def times_apart(self, apart: bool) -> None:
-        """If the clocks turn out to disagree, all proofs begin anew: jobs that were excluded by their time were
-        forgotten, and the list has to show them again."""
-        if apart and not self._times_apart:
-            for ambiguous in self.unsettled.values():
-                ambiguous.first_complete_s, ambiguous.last_complete_s, ambiguous.proven_from_s = None, None, math.inf
-        self._times_apart = apart
 
     # --- What happens -----------------------------------------------------------------------------------------------
 
     def add(self, ambiguous: AmbiguousAttempt) -> None:
-        self.unsettled[ambiguous.attempt.key] = ambiguous
-        self._since_s = self.since_s()
-        self._digests |= ambiguous.digests
+        super().add(ambiguous)
         for candidate in self.candidates.values():
             self._look_for_new_files(candidate)
-        self._aside.look_again(ambiguous.attempt.intended_s)
+        self._look_again((Standing.READ, Standing.UNAWAITED), ambiguous.attempt.intended_s)
 
     def remove(self, ambiguous: AmbiguousAttempt) -> None:
         """Forgets a settled attempt. When none is left, only the files that other people's jobs hold are remembered."""
-        del self.unsettled[ambiguous.attempt.key]
-        self._since_s = self.since_s()
-        self._digests = frozenset().union(*(each.digests for each in self.unsettled.values()))
+        super().remove(ambiguous)
         if not self.unsettled:
             for candidate in self.candidates.values():
                 self._forget_unless_read_late(candidate)
@@ -114,14 +94,12 @@ class Evidence:
 
     def begin_list_reading(self, now_s: float) -> None:
         """A reading of the list begins, from its front."""
-        self._reading_s = now_s
-        self._since_s = self.since_s()
+        super().begin_list_reading(now_s)
+        self._is_short_of_room = self._aside.advance()
+        self._shows_all_that_waits = True
+        self._room = CANDIDATES_MAX
         if len(self.candidates) > min(DECIDED_HELD_MAX, CANDIDATES_MAX // 2):
-            self._set_decided_aside()
-        for ambiguous in self.unsettled.values():
-            ambiguous.is_read_for = True
-            if self._is_list_proof_complete(ambiguous):
-                ambiguous.proven_from_s = min(now_s, ambiguous.proven_from_s)
+            self._make_room()
 
     def show(self, view: JobView, now_s: float) -> None:
         """Records a job as the server shows it, in the list or alone."""
@@ -130,28 +108,10 @@ class Evidence:
             candidate.show(self._shared.share(view), now_s)
 
     def end_list_reading(self, *, complete: bool) -> None:
-        """Records that a reading has ended. `complete`: it reached the list's end, so every listed job was shown. Where
-        there was no room for one of them it proves nothing."""
-        complete = complete and not self._aside.waiting
-        for ambiguous in self.unsettled.values():
-            if not ambiguous.is_read_for:
-                continue
-            ambiguous.list_was_read = True
-            if self._reading_s < ambiguous.accept_until_s:
-                continue
-            if complete:
-                ambiguous.first_complete_s = (
-                    self._reading_s if ambiguous.first_complete_s is None else ambiguous.first_complete_s
-                )
-                ambiguous.last_complete_s = self._reading_s
-            else:
-                ambiguous.incomplete_readings += 1
-
-    def fail_list_reading(self) -> None:
-        """Records that the list could not be read."""
-        for ambiguous in self.unsettled.values():
-            if ambiguous.is_read_for and self._reading_s >= ambiguous.accept_until_s:
-                ambiguous.incomplete_readings += 1
+        """Records that a reading has ended. `complete`: it reached the list's end, so every listed job was shown."""
+        super().end_list_reading(complete=complete)
+        if complete and self._shows_all_that_waits:
+            self._hold_jobs_that_left_the_list()
 
     def name(self, job_id: str, named_for: NamedFor) -> None:
         """Records for which chunks the journal names a candidate."""
@@ -168,7 +128,10 @@ class Evidence:
             candidate.asked_s = candidate.read_s
             all_named, all_answered = digests_of(named), digests_of(answered)
             candidate.names_files = bool(all_named)
-            candidate.named, candidate.answered = all_named & self._digests, all_answered & self._digests
+            candidate.named, candidate.answered = (
+                all_named & self._digests,
+                all_answered & self._digests,
+            )
             candidate.withheld = withheld
             self._contents.record(job_id, all_named, all_answered)
 
@@ -182,12 +145,6 @@ class Evidence:
     def needs_complete_reading(self, now_s: float) -> bool:
         """Whether it is time to prove that no job is left to find: then the list is read to its end."""
         return any(now_s >= ambiguous.accept_until_s for ambiguous in self.unsettled.values())
-
-    def since_s(self) -> float | None:
-        """The earliest time, by the server's clock, at which a wanted job can have been made; None: any."""
-        floors = [self._earliest_created_s(ambiguous) for ambiguous in self.unsettled.values()]
-        known = [floor_s for floor_s in floors if floor_s is not None]
-        return min(known) if known and len(known) == len(floors) else None
 
     def candidates_to_poll(self) -> Iterator[Candidate]:
         """Candidates that the last reading left out: only a call of their own tells whether they have ended."""
@@ -228,7 +185,7 @@ class Evidence:
             return Take(jobs)
         # Only now: a file that no job answers may be sent again.
         undecided = [each for each in possible if self._may_still_answer(each, ambiguous)]
-        if self._is_list_proof_complete(ambiguous) and not undecided:
+        if not undecided and self.is_absence_proven(ambiguous):
             return Take(jobs) if jobs else SendAgain()
         if now_s >= ambiguous.give_up_s and (
             self._is_list_proof_complete(ambiguous) or ambiguous.incomplete_readings >= INCOMPLETE_READINGS_MAX
@@ -246,8 +203,7 @@ class Evidence:
             each.first_seen_s <= ambiguous.due_s and each.has_late_answers_to_read(self._settle_s) for each in undecided
         ):
             return None
-        names = ", ".join(each.job_id for each in undecided[:10]) + (", …" if len(undecided) > 10 else "")
-        return GiveUp(jobs, f"its job may be one of: {names}" if names else NEVER_READ)
+        return GiveUp(jobs, words_for(undecided, self._jobs_not_looked_at(ambiguous)))
 
     def _decide_by_transaction(self, ambiguous: AmbiguousAttempt, now_s: float) -> Decision | None:
         candidate = next((each for each in self.candidates.values() if self.is_possible(each, ambiguous)), None)
@@ -255,7 +211,7 @@ class Evidence:
             return Adopt(candidate.view)
         if not ambiguous.refusal and ambiguous.list_was_read:
             return SendAgain()
-        if ambiguous.refusal and self._is_list_proof_complete(ambiguous):
+        if ambiguous.refusal and self.is_absence_proven(ambiguous):
             return GiveUp((), f"a call may have been accepted before this one was refused ({ambiguous.refusal})")
         if now_s >= ambiguous.give_up_s and ambiguous.incomplete_readings >= INCOMPLETE_READINGS_MAX:
             return GiveUp((), NEVER_READ)
@@ -264,7 +220,7 @@ class Evidence:
     def is_absence_proven(self, ambiguous: AmbiguousAttempt) -> bool:
         """Whether the list would have shown the attempt's job by now: it was read twice since the job can have been
         made last."""
-        return self._is_list_proof_complete(ambiguous)
+        return self._is_list_proof_complete(ambiguous) and not self._jobs_not_looked_at(ambiguous)
 
     def has_answered_all_it_will(self, job_id: str) -> bool:
         """Whether a candidate will answer no more than it did: later attempts at its files need not ask it again."""
@@ -282,26 +238,71 @@ class Evidence:
         """Holds a job that may be an attempt's; None where it can't, is decided, or has to wait for room."""
         aside = self._aside.find(view.job_id)
         if not self._is_worth_remembering(view):
-            if aside is not None and aside.standing is Standing.WAITING:
+            if aside is not None and aside.standing in (Standing.WAITING, Standing.NEXT):
                 self._aside.remove(view.job_id)
             return None
         if aside is not None and aside.needs_no_look(view):
             return None
         first_seen_s = self._shown_early.get(view.job_id, now_s) if aside is None else aside.first_seen_s
-        if aside is not None:
-            self._aside.remove(view.job_id)
-        if len(self.candidates) >= CANDIDATES_MAX:
-            self._aside.put(view.job_id, Standing.WAITING, first_seen_s)
+        candidate = Candidate(view, first_seen_s, now_s)
+        if (standing := self._standing_without_room(candidate, aside)) is not None:
+            self._aside.put(view.job_id, standing, first_seen_s)
             return None
-        candidate = self.candidates[view.job_id] = Candidate(view, first_seen_s, now_s)
-        if (contents := self._contents.of(view.job_id)) is not None:
-            candidate.read_s = math.inf  # its results were read late enough before
-            self._take_contents(candidate, *contents)
+        self._hold(candidate)
         return candidate
 
+    def _standing_without_room(self, candidate: Candidate, aside: SetAside | None) -> Standing | None:
+        """How a job that is to be held is set aside instead, where it has to be. Where jobs wait that there was no room
+        for, they come first: others never stop making new ones, and a lagging list opens again what was decided."""
+        if not any(self.attempts_it_may_settle(candidate)):
+            return Standing.UNAWAITED
+        is_full = len(self.candidates) >= self._room
+        if not is_full and not self._is_short_of_room:
+            return None
+        if not self._is_awaited(candidate):
+            return Standing.UNAWAITED
+        if aside is None or aside.standing is not Standing.WAITING:
+            return Standing.NEXT
+        return Standing.WAITING if is_full else None
+
+    def _hold(self, candidate: Candidate) -> None:
+        self._aside.remove(candidate.job_id)
+        self.candidates[candidate.job_id] = candidate
+        if (contents := self._contents.of(candidate.job_id)) is not None:
+            candidate.read_s = math.inf  # its results were read late enough before
+            self._take_contents(candidate, *contents)
+
+    def _hold_jobs_that_left_the_list(self) -> None:
+        """A reading has shown every listed job. What waits though there was room was not shown: it is asked for by its
+        ID, like any candidate that a reading leaves out. Nothing is known of it but when it was first seen."""
+        room = max(0, self._room - len(self.candidates))
+        waiting = self._aside.with_standing(Standing.WAITING if self._is_short_of_room else Standing.NEXT)
+        for job_id, first_seen_s in list(islice(waiting, room)):
+            contents = self._contents.of(job_id)
+            candidate = Candidate(JobView(job_id, JobStatus.PENDING), first_seen_s, -math.inf)
+            if contents is not None and self._digests.isdisjoint(contents[0]):
+                self._aside.put(job_id, Standing.READ, first_seen_s)
+            elif not self._is_awaited(candidate):
+                self._aside.put(job_id, Standing.UNAWAITED, first_seen_s)
+            else:
+                self._hold(candidate)
+
+    def _look_again(self, standings: Collection[Standing], since_s: float | None) -> None:
+        self._aside.look_again(standings, since_s)
+        self._shows_all_that_waits = False
+
+    def _look_again_whatever_its_time(self) -> None:
+        self._look_again((Standing.UNAWAITED,), None)
+
+    def _jobs_not_looked_at(self, ambiguous: AmbiguousAttempt) -> int:
+        """How many jobs wait that can be the attempt's: seen after its intent, and before two readings showed all that
+        there can be."""
+        return self._aside.waiting_between(ambiguous.attempt.intended_s, ambiguous.proven_from_s)
+
     def _take_contents(self, candidate: Candidate, named: Sequence[int], answered: Sequence[int]) -> None:
+        wanted = self._digests
         candidate.names_files = bool(named)
-        candidate.named, candidate.answered = self._digests.intersection(named), self._digests.intersection(answered)
+        candidate.named, candidate.answered = wanted.intersection(named), wanted.intersection(answered)
 
     def _look_for_new_files(self, candidate: Candidate) -> None:
         """Looks for a new attempt's files in what was read of a candidate. Where that was forgotten it is read anew."""
@@ -316,77 +317,44 @@ class Evidence:
         if candidate.failed_s is not None or not candidate.names_files or not candidate.is_decided(self._settle_s):
             self._contents.forget(candidate.job_id)
 
-    def _set_decided_aside(self) -> None:
+    def _make_room(self) -> None:
+        """Sets aside what need not be held. What is found and decided takes no room from what is to be looked at."""
+        found = 0
         for candidate in list(self.candidates.values()):
             if (standing := self._standing_of(candidate)) is not None:
                 del self.candidates[candidate.job_id]
                 self._forget_unless_read_late(candidate)
                 self._aside.put(candidate.job_id, standing, candidate.first_seen_s)
+            else:
+                found += bool(candidate.named) and not self._is_awaited(candidate)
+        self._room = CANDIDATES_MAX + min(found, FOUND_HELD_MAX)
 
     def _standing_of(self, candidate: Candidate) -> Standing | None:
-        """Why a candidate need not be held; None where it must be: it isn't decided, or says something of an attempt's
-        files."""
+        """Why a candidate need not be held; None where it must be: somebody waits for it, or it says something of an
+        attempt's files."""
         if candidate.named_for is None:
             return Standing.ELSEWHERE
-        if not candidate.journal_asked or not candidate.is_decided(self._settle_s):
+        if not any(self.attempts_it_may_settle(candidate)):
+            return Standing.UNAWAITED
+        if not candidate.journal_asked or not self._digests.isdisjoint(candidate.named):
             return None
-        if not self._digests.isdisjoint(candidate.named):
-            return None
+        if not candidate.is_decided(self._settle_s):
+            return Standing.UNAWAITED if self._is_short_of_room and not self._is_awaited(candidate) else None
         if candidate.failed_s is not None:
-            return None if candidate.names_files else Standing.FAILED
+            return Standing.FAILED
         return Standing.READ if candidate.names_files else Standing.SILENT
 
-    # --- Which jobs can be an attempt's -----------------------------------------------------------------------------
 
-    def is_possible(self, candidate: Candidate, ambiguous: AmbiguousAttempt) -> bool:
-        """Whether a candidate can be the attempt's job, or answer its files."""
-        view, attempt = candidate.view, ambiguous.attempt
-        if ambiguous.transaction_id is not None:
-            return view.transaction_id == ambiguous.transaction_id
-        if candidate.named_for is None or attempt.key.chunk in candidate.named_for:
-            return False
-        if attempt.intended_s is not None and candidate.first_seen_s < attempt.intended_s:
-            return False
-        if self._is_older_than_intent(view, ambiguous):
-            return False
-        return self._expected[attempt.part.first is not None].agrees_with(view)
-
-    def attempts_it_may_settle(self, candidate: Candidate) -> Iterator[AmbiguousAttempt]:
-        return (ambiguous for ambiguous in self.unsettled.values() if self.is_possible(candidate, ambiguous))
-
-    def _is_worth_remembering(self, view: JobView) -> bool:
-        """Whether a job that is shown for the first time is worth remembering. Most of a large project's are not, and
-        nearly all of these by their time alone."""
-        if self._since_s is not None and view.created_at_s is not None and view.created_at_s < self._since_s:
-            return False
-        fresh = Candidate(view, math.inf, math.inf)
-        return any(self.attempts_it_may_settle(fresh))
-
-    def _is_older_than_intent(self, view: JobView, ambiguous: AmbiguousAttempt) -> bool:
-        floor_s = self._earliest_created_s(ambiguous)
-        return floor_s is not None and view.created_at_s is not None and view.created_at_s < floor_s
-
-    def _earliest_created_s(self, ambiguous: AmbiguousAttempt) -> float | None:
-        server_s = ambiguous.attempt.server_s
-        return None if server_s is None or self._times_apart else server_s - self._clock_spread_s
-
-    def _may_still_answer(self, candidate: Candidate, ambiguous: AmbiguousAttempt) -> bool:
-        """Whether it may be the attempt's job, or may answer more of its files."""
-        if not ambiguous.digests.isdisjoint(candidate.named):
-            # The API withholds the rest of its results, and never hands out more.
-            is_excluded = candidate.withheld and candidate.was_read_late_enough(self._settle_s)
-        else:
-            is_excluded = candidate.first_seen_s >= ambiguous.proven_from_s
-        return not is_excluded and not (candidate.journal_asked and candidate.is_decided(self._settle_s))
-
-    def _is_list_proof_complete(self, ambiguous: AmbiguousAttempt) -> bool:
-        """Whether two complete readings show all that there can be."""
-        return (
-            not self._aside.waiting
-            and ambiguous.first_complete_s is not None
-            and ambiguous.last_complete_s is not None
-            and ambiguous.last_complete_s - ambiguous.first_complete_s >= self._settle_s
-        )
+def words_for(undecided: Sequence[Candidate], not_looked_at: int) -> str:
+    """Why it could not be proven whether an attempt was accepted."""
+    words = list[str]()
+    if undecided:
+        names = ", ".join(each.job_id for each in undecided[:10]) + (", …" if len(undecided) > 10 else "")
+        words.append(f"its job may be one of: {names}")
+    if not_looked_at:
+        jobs = "one job" if not_looked_at == 1 else f"one of {not_looked_at:,} jobs"
+        words.append(f"its job may be {jobs} of the project that there was no room to look at yet")
+    return "; ".join(words) or NEVER_READ
 
 
 def creation_order(candidate: Candidate) -> tuple[float, str]:
