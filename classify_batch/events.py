@@ -77,6 +77,44 @@ class RateLimited:
 
 
 @dataclass(frozen=True, slots=True)
+class ThrottlingBegan:
+    """The API began to answer 429."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottlingEnded:
+    """The API answers 429 no longer. `seconds`: for how long it did; `answers`: how often."""
+
+    seconds: float
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutageBegan:
+    """The API answers nothing, or only that it is in trouble. `seconds`: for how long already."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutageEnded:
+    """The API answers again. `seconds`: for how long it did not."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FilesFailed:
+    """Files of one attempt failed for the same reason. `message`: without the IDs of file and job."""
+
+    chunk: int
+    attempt: int
+    code: str
+    message: str
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """The run was asked to stop before it was complete."""
 
@@ -99,6 +137,11 @@ Event = (
     | LimitsChanged
     | LimitDiscovered
     | RateLimited
+    | ThrottlingBegan
+    | ThrottlingEnded
+    | OutageBegan
+    | OutageEnded
+    | FilesFailed
     | Stopped
     | Warned
 )

@@ -138,11 +138,15 @@ Fact = Submitting | Submitted | Adopted | Finished | Ended
 
 
 class Opened(TypedDict, total=False):
-    """A process takes the run over. Before 0.3 there was no `accept_s`: for how long its creates may be accepted."""
+    """A process takes the run over. Before 0.3 there was no `accept_s`: for how long its creates may be accepted; and
+    no `host`, `pid` and `version`: which process it is."""
 
     run_sha256: str
     accept_s: float
     limits: Mapping[str, object]
+    host: str
+    pid: int
+    version: str
 
 
 class Closed(TypedDict, total=False):
