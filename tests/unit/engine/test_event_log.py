@@ -13,7 +13,7 @@ from classify_batch.engine.event_log import EventLog
 from classify_batch.events import Event, FilesFailed, OutageBegan, OutageEnded, Warned
 from classify_batch.store.memory import MemoryStore
 
-pytestmark = pytest.mark.any_loop
+pytestmark = pytest.mark.anyio
 
 
 def lines_of(data: bytes) -> list[dict[str, Any]]:
