@@ -6,7 +6,7 @@ Observers get them in the order in which they happened, from a task of their own
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +31,11 @@ class JobFinished:
 
 @dataclass(frozen=True, slots=True)
 class FilesCommitted:
-    """An attempt has ended.
-
-    Attributes:
-        outcomes: files by outcome; files that go out again have none yet.
-        failures: failed files by what is wrong with them, as `code: message`.
-    """
+    """An attempt has ended. `outcomes`: files by outcome; files that go out again have none yet."""
 
     chunk: int
     attempt: int
     outcomes: Mapping[str, int]
-    failures: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +77,44 @@ class RateLimited:
 
 
 @dataclass(frozen=True, slots=True)
+class ThrottlingBegan:
+    """The API began to answer 429."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottlingEnded:
+    """The API answers 429 no longer. `seconds`: for how long it did; `answers`: how often."""
+
+    seconds: float
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutageBegan:
+    """The API answers nothing, or only that it is in trouble. `seconds`: for how long already."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutageEnded:
+    """The API answers again. `seconds`: for how long it did not."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FilesFailed:
+    """Files of one attempt failed for the same reason. `message`: without the IDs of file and job."""
+
+    chunk: int
+    attempt: int
+    code: str
+    message: str
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """The run was asked to stop before it was complete."""
 
@@ -105,6 +137,11 @@ Event = (
     | LimitsChanged
     | LimitDiscovered
     | RateLimited
+    | ThrottlingBegan
+    | ThrottlingEnded
+    | OutageBegan
+    | OutageEnded
+    | FilesFailed
     | Stopped
     | Warned
 )

@@ -121,7 +121,6 @@ class Ended:
         found: of an attempt whose create was not answered: the jobs in whose results its files were found, and which
             have no more to tell. No later attempt of the chunk takes them for its own.
         created_at_s: the latest time at which one of these was made, by the server's own clock.
-        errors: failed files by code and message, for observers; not in the journal.
     """
 
     key: AttemptKey
@@ -133,18 +132,21 @@ class Ended:
     requeued: tuple[Part, ...] = ()
     found: tuple[str, ...] = ()
     created_at_s: float | None = None
-    errors: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 Fact = Submitting | Submitted | Adopted | Finished | Ended
 
 
 class Opened(TypedDict, total=False):
-    """A process takes the run over. Before 0.3 there was no `accept_s`: for how long its creates may be accepted."""
+    """A process takes the run over. Before 0.3 there was no `accept_s`: for how long its creates may be accepted; and
+    no `host`, `pid` and `version`: which process it is."""
 
     run_sha256: str
     accept_s: float
     limits: Mapping[str, object]
+    host: str
+    pid: int
+    version: str
 
 
 class Closed(TypedDict, total=False):

@@ -143,6 +143,15 @@ class RunStore(Protocol):
     async def remove(self, name: str) -> None:
         """Takes a file away; nothing happens where there is none."""
 
+    # --- Files that nobody needs ------------------------------------------------------------------------------------
+
+    async def append_undurable(self, name: str, data: bytes) -> int:
+        """Puts bytes behind a file's end, and gives its size then. Nothing makes them durable, so only for what may be
+        lost; a failure here says nothing about the logs."""
+
+    async def rename(self, name: str, new_name: str) -> None:
+        """Gives a file another name, in the place of what had that name. Raises FileNotFoundError."""
+
     # --- Logs -------------------------------------------------------------------------------------------------------
 
     async def open_log(self, log: Log, end: int) -> None:

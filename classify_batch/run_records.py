@@ -47,6 +47,7 @@ class StoredSettings(TypedDict, total=False):
     job: StoredJob
     plan: StoredPlan
     triage: object
+    limits: dict[str, object]
 
 
 class RunIdentity(TypedDict, total=False):
@@ -66,6 +67,23 @@ class RunIdentity(TypedDict, total=False):
 
 
 # --- Who is at work -------------------------------------------------------------------------------------------------
+
+
+class StartKeys(TypedDict):
+    """A process that worked on the run, as its journal says.
+
+    `done`: files that had their outcome before. `host`, `pid` and `version` (of this package) are null where an older
+    version wrote the journal; `stopped_at`, `exit_status` and `reason` while it is at work, and where it was killed.
+    """
+
+    started_at: str
+    host: str | None
+    pid: int | None
+    version: str | None
+    done: int
+    stopped_at: str | None
+    exit_status: int | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,11 @@ SANDBOX_LEDGER = f"{SANDBOX_FOLDER}/jobs.jsonl"
 CANCEL_JSON = "cancel.json"
 """`cancel` puts this file there; the running process journals that the run is cancelled, and removes it."""
 
+EVENTS_JSONL = "events.jsonl"
+"""What happened in the run, for people: nothing else is read from it."""
+EARLIER_EVENTS_JSONL = "events.1.jsonl"
+"""What stood in `events.jsonl` before it grew too large."""
+
 
 class Log(StrEnum):
     """The append-only files of a run directory."""

@@ -128,9 +128,11 @@ def print_summary(result: RunResult, next_command: str) -> None:
     for line in lines:
         click.echo(printable(line), err=True)
     if result.state is RunState.COMPLETE:
+        command = shlex.join(["classify-batch", "verify", str(result.run_dir)])
         if result.exit_status is ExitStatus.FAILURES:
-            click.echo("hint: `resume DIR --retry-failed` tries the failed files again", err=True)
-        click.echo(f"next: {shlex.join(['classify-batch', 'verify', str(result.run_dir)])}", err=True)
+            click.echo(printable(f"hint: {result.manifest.get('hint')}"), err=True)
+            command = result.manifest.get("next", command)
+        click.echo(f"next: {command}", err=True)
     else:
         click.echo(printable(f"hint: {result.hint}"), err=True)
         click.echo(f"next: {next_command}", err=True)

@@ -2,30 +2,73 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from classify_batch.cli.options import directory_argument, json_option
 
+if TYPE_CHECKING:
+    from classify_batch.rundir.manifest_json import Manifest
+
+REFRESH_S = 1.0
+LINE_EVERY_S = 10.0
+"""Without a terminal, a line comes this often, and only where something has changed."""
+
+_CLEAR = "\x1b[H\x1b[2J"
+
 
 @click.command("status")
 @directory_argument
+@click.option("--watch", is_flag=True, help="Show it again and again, until no process works on the run.")
 @json_option
-def status_command(directory: Path, as_json: bool) -> int:
+def status_command(directory: Path, watch: bool, as_json: bool) -> int:
     """Show how far the run in DIR is. Reads only the directory, and is safe while the run is running.
 
     \b
-    Example:
+    Examples:
+      classify-batch status runs/today --watch
       classify-batch status runs/today --json
     """
     from classify_batch.cli.rendering.outputs import printable, to_json_line
-    from classify_batch.cli.rendering.summary import format_run_summary
+    from classify_batch.cli.rendering.status import format_status
     from classify_batch.operations.status import read_status
 
-    status = read_status(directory)
+    status = _watch(directory, quiet=as_json) if watch else read_status(directory)
     if as_json:
         click.echo(to_json_line(status))
     else:
-        click.echo(printable("\n".join(format_run_summary(status))))
+        click.echo(printable("\n".join(format_status(status))))
     return 0
+
+
+def _watch(directory: Path, *, quiet: bool) -> Manifest:
+    """Shows the status until nobody works on the run; gives the last one. `quiet`: shows nothing."""
+    from classify_batch.cli.rendering.outputs import printable
+    from classify_batch.cli.rendering.status import format_progress_line, format_status
+    from classify_batch.operations.status import read_status
+
+    redraws = not quiet and can_redraw()
+    shown, shown_s = "", -LINE_EVERY_S
+    while "holder" in (status := read_status(directory)):
+        if redraws:
+            click.echo(_CLEAR + printable("\n".join(format_status(status))))
+        elif not quiet and time.monotonic() - shown_s >= LINE_EVERY_S:
+            line = format_progress_line(status)
+            if line != shown:
+                click.echo(printable(line))
+            shown, shown_s = line, time.monotonic()
+        time.sleep(REFRESH_S)
+    if redraws:
+        click.echo(_CLEAR, nl=False)
+    return status
+
+
+def can_redraw() -> bool:
+    """Whether stdout is a terminal that can be cleared."""
+    import os
+
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")

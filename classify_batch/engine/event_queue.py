@@ -108,7 +108,7 @@ def event_of(fact: Fact) -> Event | None:
         case Finished():
             return JobFinished(chunk, attempt, fact.status, fact.duration_s)
         case Ended():
-            return FilesCommitted(chunk, attempt, dict(fact.tally.outcomes), fact.errors)
+            return FilesCommitted(chunk, attempt, dict(fact.tally.outcomes))
         case _:
             return None
 

@@ -8,13 +8,14 @@ import anyio
 from pydantic import ValidationError
 
 from classify_batch.engine.context import EngineContext
+from classify_batch.engine.gate_spans import GateSpans
 from classify_batch.events import LimitsChanged
 from classify_batch.limits import RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.ports import RunStore
 from classify_batch.rundir.tune_json import remove_limits
 from classify_batch.settings.limit_changes import Tuning
-from classify_batch.vocabulary import CANCEL_JSON, TUNE_JSON, Kind
+from classify_batch.vocabulary import CANCEL_JSON, TUNE_JSON, Kind, RunState
 
 EVERY_S = 0.5
 
@@ -34,21 +35,25 @@ class LiveLimits:
         budget: CreditBudget,
         unbounded: int,
         cancel: Callable[[], Awaitable[None]],
+        write_manifest: Callable[[RunState], Awaitable[object]],
     ) -> None:
         """`unbounded`: how many slots there are where any number of jobs may be in flight. `cancel`: returns when it is
-        durable that the run is cancelled."""
+        durable that the run is cancelled. `write_manifest`: so that `status` knows the limits in force."""
         self._store = store
         self._context = context
         self._gate = gate
         self._budget = budget
         self._unbounded = unbounded
         self._cancel = cancel
+        self._write_manifest = write_manifest
+        self._spans = GateSpans(gate, context.events)
         self.on_rates: Callable[[], None] = lambda: None
 
     async def work(self) -> None:
         """Applies changes until it is cancelled."""
         while True:
             await anyio.sleep(EVERY_S)
+            self._spans.look()
             if await self._store.size(TUNE_JSON) is not None:
                 await self._apply_tune_file()
             if await self._store.size(CANCEL_JSON) is not None:
@@ -71,6 +76,7 @@ class LiveLimits:
             changed = tuning.changes()
             context.journal.record_about_run(Kind.TUNED, {"limits": changed})
             await context.journal.durable()
+            await self._write_manifest(RunState.RUNNING)
             context.events.notify(LimitsChanged(changed))
             context.warn(f"limits changed: {', '.join(f'{name} = {value}' for name, value in changed.items())}")
         await remove_limits(self._store, data)  # and no other: the next `tune` may have taken the place since

@@ -38,6 +38,7 @@ from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.project_proof import ProjectProof, server_s_of
 from classify_batch.engine.reconciler import Evidence, JobList, Reconciler
 from classify_batch.engine.retry_failed import read_failures, reopen
+from classify_batch.engine.sessions import opened_here
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.engine.stop_reasons import broken_off, reason_to_stop, too_many_failures
 from classify_batch.engine.submit_only import SubmitOnly
@@ -46,7 +47,7 @@ from classify_batch.engine.time_left import jobs_left_s
 from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.events import Stopped
-from classify_batch.lifecycle import Adopted, Closed, Ended, Fact, Opened, Reopened, Submitted
+from classify_batch.lifecycle import Adopted, Closed, Ended, Fact, Reopened, Submitted
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import AmbiguousCreate, Attempt, Job, JobPage
@@ -113,6 +114,7 @@ class Orchestrator:
             settings.escalation,
             settings.triage,
             bills=settings.api.capabilities.reports_bill,
+            events=self._events,
         )
         self._context = EngineContext(
             settings, api, self._journal, recorder, clock, self._slots, shutdown, self._events
@@ -129,7 +131,9 @@ class Orchestrator:
             carries=bool(settings.plan.carry),
         )
         self._canceller = Canceller(self._context, found.snapshot)
-        self._live_limits = LiveLimits(store, self._context, gate, self._budget, UNBOUNDED, self._cancel)
+        self._live_limits = LiveLimits(
+            store, self._context, gate, self._budget, UNBOUNDED, self._cancel, self._write_manifest
+        )
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
         self._over = anyio.Event()
@@ -201,7 +205,7 @@ class Orchestrator:
             failed = await read_failures(self._store, self._snapshot, self._plan, files, self._shutdown)
         if self._found.manifest_complete:
             await self._write_manifest(RunState.RUNNING)  # a reader must not take the old one for the run's end
-        self._record_opened()
+        self._journal.record_about_run(Kind.OPENED, opened_here(self._settings, self._found.run_sha256))
         if failed is not None:
             await reopen(self._store, self._journal, failed)
             self._restore_budget()
@@ -222,14 +226,6 @@ class Orchestrator:
 
     # --- Beginning and end ------------------------------------------------------------------------------------------
 
-    def _record_opened(self) -> None:
-        values: Opened = {
-            "run_sha256": self._found.run_sha256,
-            "accept_s": self._settings.accept_s,
-            "limits": self._settings.limits.model_dump(mode="json"),
-        }
-        self._journal.record_about_run(Kind.OPENED, values)
-
     async def _record_closed(self) -> Ending:
         complete = self._snapshot.complete
         state = RunState.COMPLETE if complete else RunState.INCOMPLETE
@@ -246,13 +242,13 @@ class Orchestrator:
         self._journal.record_about_run(Kind.CLOSED, said)
         await self._journal.durable()
         self._limits.announce()
-        manifest = await self._write_manifest(state, reason, status)
+        manifest = await self._write_manifest(state, reason, status, hint)
         if stop is not None and not complete:
             self._events.notify(Stopped(stop.reason, int(status)))
         return Ending(state, status, reason, hint, manifest)
 
     async def _write_manifest(
-        self, state: RunState, reason: str | None = None, status: ExitStatus | None = None
+        self, state: RunState, reason: str | None = None, status: ExitStatus | None = None, hint: str = ""
     ) -> Manifest:
         await self._journal.durable()
         manifest = manifest_of(
@@ -264,6 +260,8 @@ class Orchestrator:
             stopped_at_s=None if state is RunState.RUNNING else self._clock.wall_s(),
             reason=reason,
             exit_status=status,
+            hint=hint,
+            waits_s=self._gate.waits_s,
         )
         return await write_manifest(self._store, self._run, self._snapshot, manifest)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import compress
 
 from classify_batch.clock import to_iso
+from classify_batch.engine.event_queue import EventQueue
+from classify_batch.events import FilesFailed
 from classify_batch.file_keys import is_parse_job
 from classify_batch.lifecycle import Ended, Tally
 from classify_batch.model import AnsweredFile, Attempt, Failure, Part, ProvisionalRange, to_ranges
 from classify_batch.ports import Clock, OutcomeSink
 from classify_batch.protocol.sanitize import clean
+from classify_batch.rundir.failure_messages import without_ids
 from classify_batch.rundir.manifest_json import without_decimal_point
 from classify_batch.rundir.outcome_lines import (
     FIRST,
@@ -54,8 +57,11 @@ class OutcomeRecorder:
         triage: TriageSettings | None = None,
         *,
         bills: bool = False,
+        events: EventQueue | None = None,
     ) -> None:
-        """`bills`: whether the API tells what it bills: then a job whose bill it doesn't tell is counted."""
+        """`bills`: whether the API tells what it bills: then a job whose bill it doesn't tell is counted. `events`:
+        are told of failures by message."""
+        self._events = events
         self._journal = journal
         self._clock = clock
         self._specs = specs
@@ -123,10 +129,10 @@ class OutcomeRecorder:
         tally = tally_outcomes(
             lines, failures, {name: without_decimal_point(value) for name, value in sums.items() if name in told}
         )
-        errors = count_errors(attempt, failures)
-        self._journal.record(
-            Ended(attempt.key, kind, results, lost, provisional, tally, requeued, found, created_at_s, errors)
-        )
+        self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, requeued, found, created_at_s))
+        if failures and self._events is not None:
+            for event in failures_by_message(attempt, job_id, failures):
+                self._events.notify(event)
 
     def _result_of_second_look(self, attempt: Attempt, line: ResultLine) -> ResultLine:
         """An answer of the second look: it counts."""
@@ -151,6 +157,17 @@ class OutcomeRecorder:
         return self._triage is not None and line.type is not None and self._triage.accepts(line.type, line.confidence)
 
 
+def failures_by_message(attempt: Attempt, job_id: str | None, failures: Sequence[Failure]) -> Iterator[FilesFailed]:
+    """The failures of one attempt, those with the same code and message together."""
+    ids = dict(zip(attempt.positions, attempt.file_ids, strict=True))
+    counts = Counter(
+        (each.code.value, without_ids(clean(each.message), ids.get(each.position), each.job_id or job_id))
+        for each in failures
+    )
+    for (code, message), files in counts.items():
+        yield FilesFailed(attempt.key.chunk, attempt.key.attempt, code, message, files)
+
+
 def credits_spent(attempt: Attempt, free: bool, billed: float | None) -> float:
     """A bill counts, whatever was set aside; where there is none, the most that it can be."""
     return billed if billed is not None else 0.0 if free else attempt.credits
@@ -173,17 +190,6 @@ def tally_outcomes(lines: Sequence[ResultLine], failures: Sequence[Failure], sum
     codes = Counter(failure.code.value for failure in failures)
     known = {kind: number for kind, number in types.items() if kind is not None}
     return Tally({kind: n for kind, n in outcomes.items() if n}, known, dict(codes), sums)
-
-
-def count_errors(attempt: Attempt, failures: Sequence[Failure]) -> Counter[str]:
-    """Failures by code and message. A file's own ID is left out of it: else each message would be another."""
-    if not failures:
-        return Counter()
-    file_ids = dict(zip(attempt.positions, attempt.file_ids, strict=True))
-    return Counter(
-        f"{failure.code.value}: {clean(failure.message.replace(file_ids[failure.position], '…'))}"
-        for failure in failures
-    )
 
 
 def fail_all(attempt: Attempt, code: FailureCode, message: str) -> list[Failure]:

@@ -8,6 +8,8 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ClassifyBatchError, ExitStatus, the_cause
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.manifest_json import failed_percentage
+from classify_batch.rundir.percentages import format_percentage
+from classify_batch.vocabulary import OutcomeKind
 
 JUDGED_FILES_MIN = 100
 """With fewer files, a percentage says nothing."""
@@ -19,7 +21,12 @@ def too_many_failures(outcomes: Mapping[str, int], allowed_percentage: float) ->
     if sum(outcomes.values()) < JUDGED_FILES_MIN or failed <= allowed_percentage:
         return None
     hint = "look at failures.jsonl, mend the cause or raise limits.stop_at_failure_percentage, then the same command"
-    words = f"{failed:.1f} % of the files failed, and {allowed_percentage:g} % are allowed"
+    total = sum(outcomes.values())
+    share = format_percentage(outcomes[OutcomeKind.FAILED], total, apart_from=allowed_percentage)
+    words = (  # what is collected after this changes the share: so the words say what it was a share of
+        f"{outcomes[OutcomeKind.FAILED]:,} of the first {total:,} files that were sent failed ({share}), "
+        f"and {allowed_percentage:g} % are allowed"
+    )
     return Stop(words, ExitStatus.PERSON, hint, collects=True)
 
 

@@ -44,6 +44,8 @@ OTHERS_MAX = 3
 finished, and without creates no slot would be filled."""
 
 
+WAITS_KEPT = 4096
+
 LEAD_S_MAX = 0.1
 LEAD_FALLS_BY = 0.005
 """By so much of an interval the lead falls with each request: less than what the rate's spread leaves free."""
@@ -123,6 +125,10 @@ class RequestGate:
 
     Args:
         creates_per_s: a lower rate for creates, where the API has one.
+
+    Attributes:
+        rate_limited: answers that were a 429 of the rate.
+        waits_s: for how long each of the last requests waited for its turn.
     """
 
     def __init__(
@@ -149,6 +155,8 @@ class RequestGate:
         self._failures = 0
         self._failing_since_s = 0.0
         self.ever_answered = False
+        self.rate_limited = 0
+        self.waits_s: deque[float] = deque(maxlen=WAITS_KEPT)
         self._paused = False
         self._changed = anyio.Event()
         self._tasks: TaskGroup | None = None
@@ -249,6 +257,7 @@ class RequestGate:
             passage = await self._wait_for_turn(turn)
         else:
             passage = self._let_pass(turn, now)
+        self.waits_s.append(passage.passed_s - now)
         try:
             yield passage
         finally:
@@ -282,6 +291,7 @@ class RequestGate:
         """A 429 to a request that left at `left_s`. Nobody passes until the server says so, where it says when, or for
         a while where it accepts nothing at all; otherwise the rate finds out whether it is to blame."""
         now = anyio.current_time()
+        self.rate_limited += 1
         self._failing_since_s = now  # what counts requests isn't down
         rate = self._rate_judged(turn)
         wait_s = retry_after_s

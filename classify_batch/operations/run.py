@@ -14,10 +14,12 @@ import anyio
 
 from classify_batch.clock import SystemClock
 from classify_batch.engine.deadline import Deadline
+from classify_batch.engine.event_log import EventLog
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.progress import Progress
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.errors import DamagedError, InterruptedEarlyError, RunDirectoryError, UsageError
+from classify_batch.errors import DamagedError, InterruptedEarlyError, RunDirectoryError, UsageError, the_cause
+from classify_batch.events import Warned
 from classify_batch.inputs.open import SourceSpec, needs_project
 from classify_batch.inputs.reading import Reading, parse_reading
 from classify_batch.operations.own_task import run_in_own_task
@@ -28,6 +30,7 @@ from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
 from classify_batch.ports import Observer, RunPlace, RunStore
 from classify_batch.rundir.manifest_json import exit_status_of, read_manifest
+from classify_batch.rundir.next_step import TOLERATED, advise
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import RunFile, other_webhooks, refuse_other_run
@@ -203,21 +206,25 @@ async def run_engine(
     found: RunOnDisk,
 ) -> RunResult:
     """Runs the engine until the run is complete, or has to stop."""
-    if webhooks := other_webhooks(found.run, request.settings):
-        log.warning("webhooks changed: %s", webhooks)
     # The whole plan is checked before the first call: a damaged one would classify the wrong files.
     plan = PlanReader(store)
     await plan.scan(found.run.plan_sha256)
     client, gate = await resources.connect()
     api = make_api(request.settings, client, found.run.run_id)
-    orchestrator = Orchestrator(request.settings, api, gate, resources.clock, found, plan, shutdown, request.observers)
-    async with reporting_progress(orchestrator, request.on_progress):
+    events = EventLog(store, resources.clock, client.secrets.hide)
+    observers = (events, *request.observers)
+    orchestrator = Orchestrator(request.settings, api, gate, resources.clock, found, plan, shutdown, observers)
+    async with writing_events(events, found), reporting_progress(orchestrator, request.on_progress):
+        if webhooks := other_webhooks(found.run, request.settings):
+            log.warning("webhooks changed: %s", webhooks)
+            await events.observe(Warned(f"webhooks changed: {webhooks}"))
         ending = await orchestrator.run(
             retry_failed=request.retry_failed,
             deadline=deadline,
             submit_only=request.submit_only,
             cancel=request.cancel,
         )
+        events.set_ending(ending)
     return RunResult(request.place, ending.state, ending.exit_status, ending.reason or "", ending.hint, ending.manifest)
 
 
@@ -263,6 +270,20 @@ async def interruptible(shutdown: Shutdown) -> AsyncIterator[None]:
         tasks.cancel_scope.cancel()
     if shutdown.stop is not None:
         raise InterruptedEarlyError(shutdown.stop.reason, hint="the same command begins again")
+
+
+@asynccontextmanager
+async def writing_events(events: EventLog, found: RunOnDisk) -> AsyncIterator[None]:
+    """Writes to the event log that this process takes the run over, and at the block's end how it leaves it."""
+    await events.begin(found)
+    try:
+        yield
+    except Exception as error:
+        cause = the_cause(error) if isinstance(error, BaseExceptionGroup) else error
+        events.set_error(cause)
+        raise
+    finally:
+        await events.end()
 
 
 @asynccontextmanager
@@ -371,5 +392,6 @@ async def result_if_complete(found: RunOnDisk, store: RunStore, request: RunRequ
             )
     tolerated = request.settings.limits.tolerated_failure_percentage
     status = exit_status_of(found.snapshot.outcomes, tolerated)
-    manifest = {**manifest, "exit_status": int(status)}
+    manifest = {**manifest, "exit_status": int(status), "limits": {**manifest.get("limits", {}), TOLERATED: tolerated}}
+    advise(manifest, found.run, store.where)
     return RunResult(request.place, RunState.COMPLETE, status, "", "", manifest, called=False)

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from classify_batch.clock import SystemClock, from_iso
 from classify_batch.errors import RunDirectoryError
+from classify_batch.rundir.failure_messages import READ_BYTES_MAX
+from classify_batch.rundir.journal.starts import PAUSED
 from classify_batch.rundir.journal.totals import Totals, read_totals
-from classify_batch.rundir.manifest_json import Manifest, keys_of, parse_manifest
+from classify_batch.rundir.manifest_json import Manifest, add_failure_messages, keys_of, parse_manifest
+from classify_batch.rundir.next_step import KILLED_HINT, advise
 from classify_batch.rundir.run_json import RunFile, parse_run_file
 from classify_batch.store import Location, open_reader
-from classify_batch.vocabulary import MANIFEST_JSON, RUN_JSON, Log
+from classify_batch.vocabulary import MANIFEST_JSON, RUN_JSON, Log, OutcomeKind
 
 if TYPE_CHECKING:
-    from classify_batch.ports import RunReader
+    from classify_batch.ports import Clock, RunReader
 
 
-def read_status(run_dir: Location) -> Manifest:
+def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
     """The keys of manifest.json as they stand now, read from the directory only; safe while a run is on.
 
-    Adds `holder` (host, pid, since) while a process holds the run's lock.
+    Adds `holder` (host, pid, since) and `time_left_s` while a process holds the run's lock. `clock`: None takes the
+    machine's.
 
     Raises:
         RunDirectoryError: there is no run, or one of a newer version.
@@ -45,14 +50,46 @@ def read_status(run_dir: Location) -> Manifest:
     now = keys_of(run, totals, state=state, requests=totals.requests, started_at=started_at)
     if manifest and "cancel" in manifest and (not holder or manifest["state"] == "running"):
         now["cancel"] = manifest["cancel"]
-    if manifest and not holder:
-        now["reason"], now["exit_status"] = manifest["reason"], manifest["exit_status"]
-        now["stopped_at"] = manifest["stopped_at"]
-        if manifest["state"] != "running":  # written when the run began; after a kill the files have changed since
-            now["outputs"] = manifest.get("outputs")
+    if manifest:
+        _add_what_only_the_manifest_says(now, manifest, held=holder is not None)
     if holder:
         now["holder"] = {"host": holder.host, "pid": holder.pid, "since": holder.since}
+        now["time_left_s"] = _time_left_s(now, clock or SystemClock())
+    elif manifest and manifest["state"] == "running" and state == "incomplete":
+        now["hint"] = KILLED_HINT
+    if state != "running" or now["counts"][OutcomeKind.FAILED]:
+        add_failure_messages(now, reader.read(Log.FAILURES, 0, READ_BYTES_MAX) or b"")
+    advise(now, run, reader.where)
     return now
+
+
+def _add_what_only_the_manifest_says(now: Manifest, manifest: Manifest, *, held: bool) -> None:
+    """The journal's end has its sums, and nothing about single processes."""
+    if "starts" in manifest:
+        now["starts"], now["start_count"] = manifest["starts"], manifest.get("start_count", len(manifest["starts"]))
+        now["limits"] = manifest.get("limits", {})
+    if held:
+        return
+    now["reason"], now["exit_status"] = manifest["reason"], manifest["exit_status"]
+    now["stopped_at"] = manifest["stopped_at"]
+    if manifest["state"] != "running":  # written when the run began; after a kill the files have changed since
+        now["outputs"] = manifest.get("outputs")
+        now["hint"] = manifest.get("hint")
+        now["waiting_s"] = manifest.get("waiting_s")
+        now["job_s"] = manifest.get("job_s", now.get("job_s"))
+
+
+def _time_left_s(now: Manifest, clock: Clock) -> float | None:
+    """Seconds that the rest takes at the pace of the process that is at work; None where there is no pace yet."""
+    starts, holder = now.get("starts"), now["holder"]
+    if not starts or (last := starts[-1])["stopped_at"] is not None or last["pid"] != holder["pid"]:
+        return None  # it is still opening the run
+    if (started_s := from_iso(last["started_at"])) is None or now.get("limits", {}).get(PAUSED):
+        return None
+    done, took_s = sum(now["counts"].values()), clock.wall_s() - started_s
+    if done <= last["done"] or took_s <= 0:
+        return None
+    return round((now["files"] - done) * took_s / (done - last["done"]), 1)
 
 
 def no_run_error(where: str) -> RunDirectoryError:

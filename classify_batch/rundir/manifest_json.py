@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import ExitStatus
+from classify_batch.run_records import StartKeys
+from classify_batch.rundir.failure_messages import READ_BYTES_MAX, FailureMessage, count_messages
 from classify_batch.rundir.journal.totals import Totals
+from classify_batch.rundir.next_step import advise
+from classify_batch.rundir.percentages import Percentiles, percentiles_of
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.rundir.typed_json import find_misfit
 from classify_batch.vocabulary import (
@@ -59,8 +63,11 @@ class HolderKeys(TypedDict):
 class Manifest(TypedDict):
     """The keys of manifest.json. Older versions wrote fewer of them.
 
-    `outputs` are the run's files, by name: known at a stop. `holder` is told by `status` only. `cancel` says how far
-    the cancelling of the run is (see `CancelState`), where it was cancelled and nobody has gone on since.
+    `outputs` are the run's files, by name: known at a stop, and so are `failure_messages` (of the first `failures_read`
+    failures) and `waiting_s`, which requests waited for their turn. `holder` and `time_left_s` are told by `status`
+    only. `next` is a command, `starts` are the last processes of `start_count`. `job_s` is of the last jobs.
+    `cancel` says how far the cancelling of the run is (see `CancelState`), where it was cancelled and nobody has gone
+    on since.
     """
 
     state: str
@@ -85,6 +92,17 @@ class Manifest(TypedDict):
     duplicates: NotRequired[int]
     holder: NotRequired[HolderKeys]
     cancel: NotRequired[str]
+    hint: NotRequired[str | None]
+    next: NotRequired[str]
+    starts: NotRequired[list[StartKeys]]
+    start_count: NotRequired[int]
+    limits: NotRequired[dict[str, object]]
+    failure_messages: NotRequired[list[FailureMessage]]
+    failures_read: NotRequired[int]
+    failures_worth_a_retry: NotRequired[int]
+    job_s: NotRequired[Percentiles | None]
+    waiting_s: NotRequired[Percentiles | None]
+    time_left_s: NotRequired[float | None]
 
 
 def parse_manifest(data: bytes) -> Manifest | None:
@@ -135,10 +153,18 @@ def keys_of(
             "billed": billed_credits(totals.sums),
         },
         "discovered": dict(totals.found),
+        "job_s": percentiles_of(totals.durations),
         "jobs": totals.jobs,
         "requests": requests,
         "journal_seq": totals.seq,
     }
+
+
+def add_failure_messages(manifest: Manifest, data: bytes) -> None:
+    """Adds what the failures say. `data`: the beginning of failures.jsonl."""
+    messages, read, worth = count_messages(data, manifest["counts"][OutcomeKind.FAILED])
+    manifest["failure_messages"], manifest["failures_read"] = messages, read
+    manifest["failures_worth_a_retry"] = worth
 
 
 def triage_counts(run: RunFile, totals: Totals) -> dict[str, int] | None:
@@ -184,8 +210,10 @@ def manifest_of(
     stopped_at_s: float | None = None,
     reason: str | None = None,
     exit_status: ExitStatus | None = None,
+    hint: str = "",
+    waits_s: Iterable[float] = (),
 ) -> Manifest:
-    """The manifest's keys, but for those of the files."""
+    """The manifest's keys, but for those of the files. `waits_s`: for how long requests waited for their turn."""
     manifest = keys_of(
         run,
         snapshot,
@@ -196,6 +224,10 @@ def manifest_of(
         reason=reason,
         exit_status=None if exit_status is None else int(exit_status),
     )
+    manifest["hint"] = hint or None
+    manifest["starts"], manifest["start_count"] = list(snapshot.starts.kept), snapshot.starts.count
+    manifest["limits"] = dict(snapshot.starts.limits)
+    manifest["waiting_s"] = percentiles_of(waits_s)
     if snapshot.cancel is not None:
         manifest["cancel"] = snapshot.cancel.value
     return manifest
@@ -218,6 +250,10 @@ async def write_manifest(store: RunStore, run: RunFile, snapshot: RunSnapshot, m
         if complete:
             outputs[name]["sha256"] = await store.sha256(name)
     whole: Manifest = {**manifest, "outputs": outputs}
+    if manifest["state"] != RunState.RUNNING:
+        failed = snapshot.outcomes[OutcomeKind.FAILED]
+        add_failure_messages(whole, await store.read(Log.FAILURES, 0, READ_BYTES_MAX) if failed else b"")
+    advise(whole, run, store.where)
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     await store.replace(
         MANIFEST_JSON, _single_block(text.encode("utf-8", "backslashreplace"))

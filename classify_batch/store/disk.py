@@ -155,6 +155,18 @@ class DiskStore:
         with refusals(path):
             await to_thread.run_sync(partial(path.unlink, missing_ok=True))
 
+    # --- Files that nobody needs ----------------------------------------------------------------------------
+
+    async def append_undurable(self, name: str, data: bytes) -> int:
+        path = self._path_of(name)
+        with refusals(path):
+            return await to_thread.run_sync(self._append_to_file, path, data)
+
+    async def rename(self, name: str, new_name: str) -> None:
+        path, new_path = self._path_of(name), self._path_of(new_name)
+        with refusals(path, but=FileNotFoundError):
+            await to_thread.run_sync(os.replace, path, new_path)
+
     # --- Logs -----------------------------------------------------------------------------------------------
 
     async def open_log(self, log: Log, end: int) -> None:
@@ -185,6 +197,17 @@ class DiskStore:
         if Path(name).name != name or name in ("", ".."):
             raise InternalError(f"{name!r} is not the plain name of a file")
         return self._path / name
+
+    def _append_to_file(self, path: Path, data: bytes) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | self._follow  # a pipe must not be waited for
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
 
     def _prepare_directory(self) -> None:
         try:

@@ -158,6 +158,18 @@ class MemoryStore:
         await checkpoint()
         self._files.pop(name, None)
 
+    async def append_undurable(self, name: str, data: bytes) -> int:
+        await checkpoint()
+        self._charge_space(name, len(data))
+        self._files.setdefault(name, bytearray()).extend(data)
+        return len(self._files[name])
+
+    async def rename(self, name: str, new_name: str) -> None:
+        await checkpoint()
+        if name not in self._files:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        self._files[new_name] = self._files.pop(name)
+
     async def open_log(self, log: Log, end: int) -> None:
         if log in self._ends:
             raise InternalError(f"{log} can't be opened after the first append to it")

@@ -32,6 +32,8 @@ from classify_batch.protocol.sanitize import clean
 from classify_batch.store.holder import LOCK
 from classify_batch.vocabulary import (
     CANCEL_JSON,
+    EARLIER_EVENTS_JSONL,
+    EVENTS_JSONL,
     MANIFEST_JSON,
     PLAN_JSONL,
     RUN_JSON,
@@ -42,7 +44,9 @@ from classify_batch.vocabulary import (
 )
 
 _ROOT = 0
-_NAMES = (RUN_JSON, PLAN_JSONL, MANIFEST_JSON, TUNE_JSON, CANCEL_JSON, LOCK, *Log, SANDBOX_FOLDER, SANDBOX_LEDGER)
+_EVENTS = (EVENTS_JSONL, EARLIER_EVENTS_JSONL)
+_FILES = (RUN_JSON, PLAN_JSONL, MANIFEST_JSON, TUNE_JSON, CANCEL_JSON, LOCK, *Log, *_EVENTS)
+_NAMES = (*_FILES, SANDBOX_FOLDER, SANDBOX_LEDGER)
 _NUMBERED = re.compile(r"(?:failures|retry)\.\d+\.jsonl")
 _TARGET_CHARACTERS = 200
 _TRUST = "if you trust all who may write to this one, give --trust-run-dir (in Python trust_run_dir=True)"

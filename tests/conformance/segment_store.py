@@ -288,6 +288,19 @@ class SegmentStore:
         if self._segments.size(name) is not None:
             self._segments.put_next(name, "gone")
 
+    # --- Files that nobody needs ------------------------------------------------------------------------------------
+
+    async def append_undurable(self, name: str, data: bytes) -> int:
+        await checkpoint()
+        size = self._segments.size(name)
+        self._segments.put_next(name, "whole" if size is None else "more", data)
+        return (size or 0) + len(data)
+
+    async def rename(self, name: str, new_name: str) -> None:
+        data = await self.read(name)
+        self._segments.put_next(new_name, "whole", data)
+        self._segments.put_next(name, "gone")
+
     # --- Logs -------------------------------------------------------------------------------------------------------
 
     async def open_log(self, log: Log, end: int) -> None:

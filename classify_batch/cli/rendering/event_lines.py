@@ -10,6 +10,7 @@ from classify_batch.events import (
     CreateAmbiguous,
     Event,
     FilesCommitted,
+    FilesFailed,
     JobFinished,
     JobSubmitted,
     LimitDiscovered,
@@ -41,8 +42,9 @@ def describe_event(event: Event) -> str | None:  # noqa: PLR0911 - one return fo
             return f"chunk {event.chunk}: its job ended with {event.status}{after}"
         case FilesCommitted():
             counts = ", ".join(f"{count:,} {outcome}" for outcome, count in event.outcomes.items())
-            errors = "".join(f"; {count:,} × {message}" for message, count in event.failures.items())
-            return f"chunk {event.chunk}: {counts or 'no outcome yet, its files are sent again'}{errors}"
+            return f"chunk {event.chunk}: {counts or 'no outcome yet, its files are sent again'}"
+        case FilesFailed():
+            return f"chunk {event.chunk}: {event.files:,} × {event.code}: {event.message}"
         case CreateAmbiguous():
             return f"chunk {event.chunk}: unknown whether its create was accepted: {event.reason}"
         case LimitDiscovered():

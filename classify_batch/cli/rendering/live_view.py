@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
 from classify_batch.cli.rendering.throughput import Throughput, format_span
-from classify_batch.events import CreateAmbiguous, Event, FilesCommitted, JobFinished, LimitsChanged
+from classify_batch.events import CreateAmbiguous, Event, FilesCommitted, FilesFailed, JobFinished, LimitsChanged
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import OutcomeKind
 
@@ -93,8 +93,8 @@ class RunView:
                     self._seen.ended_badly += event.status in ("ERROR", "FAILED", "CANCELLED")
                 case FilesCommitted():
                     self._seen.collecting.discard((event.chunk, event.attempt))
-                    for message, count in event.failures.items():
-                        self._count_error(message, count)
+                case FilesFailed():
+                    self._count_error(f"{event.code}: {event.message}", event.files)
                 case CreateAmbiguous():
                     self._ambiguous_reason = event.reason
                 case LimitsChanged():

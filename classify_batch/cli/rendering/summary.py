@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.manifest_json import Manifest
+from classify_batch.rundir.percentages import format_percentage
 from classify_batch.vocabulary import NOISE_SHARE
 
 TYPES_SHOWN_MAX = 20
@@ -73,4 +74,4 @@ def format_count_table(title: str, rows: Mapping[str, int], total: int) -> list[
 
 
 def format_share(count: int, total: int) -> str:
-    return f"  {100 * count / total:5.1f} %" if total else ""
+    return f"  {format_percentage(count, total):>7}" if total else ""

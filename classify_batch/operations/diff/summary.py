@@ -12,6 +12,7 @@ from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.identity import IDENTITY, differing_parts
 from classify_batch.rundir.manifest_json import counts_of
 from classify_batch.rundir.opened_run import RunOnDisk
+from classify_batch.rundir.percentages import format_percentage
 from classify_batch.rundir.run_json import identity_of_run
 
 PAIRS_SHOWN_MAX = 20
@@ -201,7 +202,7 @@ def format_counts(values: DiffSummary) -> Iterator[str]:
     counts = {Change.UNCHANGED: values["unchanged"], **values["changes"], Change.WAITING: values["waiting"]}
     for change, words in _ROWS.items():
         least = f" by {values['confidence']['min_change']:g} or more" if change is Change.CONFIDENCE else ""
-        share = f"  {100 * counts[change] / total:5.1f} %" if total else ""
+        share = f"  {format_percentage(counts[change], total):>7}" if total else ""
         if counts[change] or change is not Change.WAITING:
             yield f"  {words + least:<36}{counts[change]:>12,}{share}"
 

@@ -9,7 +9,6 @@ get a new chance are taken into hand a few at a time (see `Untaken`).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from classify_batch.errors import InternalError
@@ -32,13 +31,11 @@ from classify_batch.lifecycle import (
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import Entry, read_part
 from classify_batch.rundir.journal.open_attempts import AttemptCounts, ChunkInHand, OpenAttempt, Untaken
+from classify_batch.rundir.journal.starts import Starts
 from classify_batch.rundir.journal.totals import Totals
 from classify_batch.vocabulary import CancelState, FailureCode, Kind, OutcomeKind, RunState
 
 PLANNED, OPEN, DONE = 0, 1, 2
-
-DURATIONS_KEPT = 256
-"""As many as the schedule of polls learns from (`durations.KEPT`)."""
 
 _BAD_JOB_CODES = frozenset({FailureCode.JOB_ERROR.value, FailureCode.JOB_CANCELLED.value})
 
@@ -82,7 +79,7 @@ class RunSnapshot(Totals):
         self.retries: dict[int, Untaken] = {}
         self._attempts = AttemptCounts(chunks)
         self.project_id: str | None = None
-        self.durations: deque[float] = deque(maxlen=DURATIONS_KEPT)
+        self.starts = Starts()
         self.opened: Opened | None = None
         self.closed: Closed | None = None
         self.job_id: str | None = None
@@ -208,6 +205,7 @@ class RunSnapshot(Totals):
             self.take_retried(entry.retried, entry.at_s)
         # Of limits that were changed only the process knows that was told: the next one may be told others.
         if (values := entry.opened or entry.closed or entry.tuned) is not None:
+            self.starts.follow(entry.kind, values, entry.at_s, self.outcomes.total())
             self.follow_cancel(entry.kind, values)
 
     def follow_cancel(self, kind: Kind, values: AboutRun) -> None:

@@ -8,7 +8,7 @@ A journal tells its sums now and then (`totals`, on a line of facts: what all li
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NotRequired, Required, TypedDict, cast
 
@@ -27,6 +27,10 @@ _LOOKS_BYTES = (1 << 17, 1 << 21)
 """How far back sums are looked for: they are nearly always near; a journal without any is read from its beginning."""
 
 _BLOCK_BYTES = 1 << 20
+
+DURATIONS_KEPT = 256
+"""Of so many jobs it is remembered how long they took: as many as the schedule of polls learns from
+(`durations.KEPT`)."""
 
 Read = Callable[[int, int], bytes]
 """Gives a file's bytes from one offset to another."""
@@ -48,6 +52,7 @@ class WrittenItem(TypedDict, total=False):
     """What a line says of an attempt, as far as it is summed up."""
 
     credits: float
+    duration_s: float | None
     counts: dict[str, int]
     types: dict[str, int]
     failure_codes: dict[str, int]
@@ -75,6 +80,7 @@ class Totals:
         sums: what else is added up, by name; `credits` with those of the jobs that are out.
         found: limits of the API below those that were set, by the setting's name, and `noise_share` of its 429s.
         jobs: accepted jobs; requests: sent by processes that are gone, as far as they could write it down.
+        durations: how long each of the last jobs took, in seconds, as far as it was read.
         seq: of the last line.
     """
 
@@ -87,6 +93,7 @@ class Totals:
         self.jobs = 0
         self.requests = 0
         self._session_requests = 0
+        self.durations: deque[float] = deque(maxlen=DURATIONS_KEPT)
         self.seq = 0
 
     def totals(self, session_requests: int) -> WrittenTotals:
@@ -178,6 +185,8 @@ class Totals:
                 self.jobs += len(values["items"]) if kind in (Kind.SUBMITTED, Kind.ADOPTED) else 0
                 for item in values["items"]:
                     self._reserve(item.get("credits", 0.0))
+                    if (duration_s := item.get("duration_s")) is not None:
+                        self.durations.append(duration_s)
                     self._count(item.get("counts"), item.get("types"), item.get("failure_codes"), item.get("sums"))
 
     def _start_from_totals(self, values: WrittenLine) -> None:

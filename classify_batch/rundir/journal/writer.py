@@ -191,6 +191,7 @@ class JournalWriter:
         elif kind is Kind.RETRIED:
             snapshot.take_retried(cast(Retried, values), at_s)
         else:
+            snapshot.starts.follow(kind, values, at_s, snapshot.outcomes.total())
             snapshot.follow_cancel(kind, values)
 
     def append(self, log: Log, lines: bytes) -> Segment | None:

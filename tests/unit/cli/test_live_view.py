@@ -19,7 +19,7 @@ from classify_batch.cli.rendering.progress import choose_progress
 from classify_batch.cli.rendering.screen import CLOSE_WITHIN_S, LINES_WAITING_MAX, Screen
 from classify_batch.cli.rendering.terminal import Terminal
 from classify_batch.engine.progress import Progress
-from classify_batch.events import CreateAmbiguous, FilesCommitted, JobFinished, LimitsChanged
+from classify_batch.events import CreateAmbiguous, FilesCommitted, FilesFailed, JobFinished, LimitsChanged
 from classify_batch.limits.credit_budget import Credits
 
 OUTCOMES = {"classified": 8_765_432, "unmatched": 1_234_567, "failed": 1_000_001}
@@ -44,7 +44,8 @@ EVENTS = (
     JobFinished(3, 1, "ERROR", 2.0),
     CreateAmbiguous(4, 1, "the connection broke"),
     LimitsChanged({"jobs_in_flight": 50}),
-    FilesCommitted(5, 1, {"failed": 7}, {"job_error: PDF_IS_BROKEN \x1b]0;owned\x07" + 30 * "long ": 7}),
+    FilesCommitted(5, 1, {"failed": 7}),
+    FilesFailed(5, 1, "job_error", "PDF_IS_BROKEN \x1b]0;owned\x07" + 30 * "long ", 7),
 )
 FACTS = (
     "1,000,001 failed",
@@ -106,8 +107,8 @@ def test_errors_are_counted_by_message_and_the_last_stand_first() -> None:
     """The same message adds up; of many different ones the last are shown."""
     view = make_view()
     for number in range(300):
-        view.record_event(FilesCommitted(number, 1, {"failed": 1}, {f"rejected: no {number}": 1}))
-    view.record_event(FilesCommitted(1, 1, {"failed": 2}, {"rejected: no 250": 2}))
+        view.record_event(FilesFailed(number, 1, "rejected", f"no {number}", 1))
+    view.record_event(FilesFailed(1, 1, "rejected", "no 250", 2))
     shown = [line.plain for line in view.lines(79, 40)]
     errors = next(at for at, line in enumerate(shown) if line.startswith("errors"))
     assert "3 × rejected: no 250" in shown[errors]

@@ -1,0 +1,219 @@
+"""Writes what happens in a run to `events.jsonl`, through the store, as one observer among others.
+
+It is for whoever asks in the morning what the night was like, and the run never waits or ends for it: nothing is made
+durable, and the first write that fails is the last one, and said once. Only the process that holds the run writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+
+import anyio
+
+from classify_batch.clock import to_iso
+from classify_batch.engine.progress import Ending
+from classify_batch.engine.sessions import process_here
+from classify_batch.errors import ClassifyBatchError, ExitStatus
+from classify_batch.events import (
+    CreateAmbiguous,
+    Event,
+    FilesCommitted,
+    FilesFailed,
+    JobFinished,
+    JobSubmitted,
+    LimitDiscovered,
+    LimitsChanged,
+    OutageBegan,
+    OutageEnded,
+    RateLimited,
+    Stopped,
+    ThrottlingBegan,
+    ThrottlingEnded,
+    Warned,
+)
+from classify_batch.ports import Clock, RunStore
+from classify_batch.rundir.events_jsonl import EVENTS_BYTES_MAX, encode_event
+from classify_batch.rundir.opened_run import RunOnDisk
+from classify_batch.rundir.percentages import percentiles_of
+from classify_batch.vocabulary import EARLIER_EVENTS_JSONL, EVENTS_JSONL, RunState
+
+SUMMED_UP_EVERY_S = 10.0
+"""So often at most is written how far the run is, and which failures came by message."""
+
+MESSAGES_MAX = 100
+"""Different messages of failures between two sums; further ones are counted under their code alone."""
+
+END_S = 1.0
+"""How long a stop waits for the last lines: a run that is told to stop has to leave within 4 s."""
+
+log = logging.getLogger("classify_batch")
+
+_WRITTEN_AS_THEY_ARE: Mapping[type, str] = {
+    LimitsChanged: "limits_changed",
+    LimitDiscovered: "limit_discovered",
+    RateLimited: "rate_cause",
+    CreateAmbiguous: "create_ambiguous",
+    Warned: "warning",
+    Stopped: "stopping",
+}
+
+
+class EventLog:
+    """`ports.Observer` that writes. `begin` before the run's first event, `end` after its last one.
+
+    Args:
+        hide_secrets: takes secrets out of a text, as out of every error.
+        bytes_max: at what size the file is put aside.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        clock: Clock,
+        hide_secrets: Callable[[str], str] = lambda text: text,
+        *,
+        bytes_max: int = EVENTS_BYTES_MAX,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._hide_secrets = hide_secrets
+        self._bytes_max = bytes_max
+        self._failed = False
+        self._spans: dict[str, float] = {}
+        self._counts = Counter[str]()
+        self._failures = Counter[tuple[str, str]]()
+        self._durations: list[float] = []
+        self._jobs = Counter[str]()
+        self._ending: dict[str, object] = {"state": RunState.INCOMPLETE.value, "exit_status": None, "reason": None}
+        self._summed_up_s = self._began_s = anyio.current_time()
+
+    async def begin(self, found: RunOnDisk) -> None:
+        """A process takes the run over."""
+        snapshot = found.snapshot
+        self._counts.update(snapshot.outcomes)
+        if await self._ends_torn():
+            await self._write(b"\n")
+        who = {**process_here(), "python": platform.python_version(), "start": snapshot.starts.count + 1}
+        await self._write(self._encode("started", {**who, "files": found.run.files, "done": self._counts.total()}))
+
+    async def observe(self, event: Event) -> None:
+        with anyio.CancelScope(shield=True):  # an event whose observer is cancelled is delivered twice
+            self._add_up(event)
+            lines = b"".join(self._lines_of(event))
+            if anyio.current_time() - self._summed_up_s >= SUMMED_UP_EVERY_S:
+                lines += self._sum_up()
+            await self._write(lines)
+
+    def set_ending(self, ending: Ending) -> None:
+        """How the run stands when the process leaves it."""
+        self._ending = {
+            "state": ending.state.value,
+            "exit_status": int(ending.exit_status),
+            "reason": ending.reason,
+            "counts": ending.manifest["counts"],
+        }
+
+    def set_error(self, error: BaseException) -> None:
+        """The error that ended the process's work."""
+        status = error.exit_status if isinstance(error, ClassifyBatchError) else ExitStatus.BUG
+        reason = str(error) if isinstance(error, ClassifyBatchError) else type(error).__name__
+        self._ending = {"state": RunState.INCOMPLETE.value, "exit_status": int(status), "reason": reason}
+
+    async def end(self) -> None:
+        """The process leaves the run. A task that was cancelled leaves without an exit status."""
+        seconds = round(anyio.current_time() - self._began_s, 3)
+        with anyio.move_on_after(END_S, shield=True):
+            await self._write(self._sum_up() + self._encode("stopped", {**self._ending, "seconds": seconds}))
+
+    def _add_up(self, event: Event) -> None:
+        match event:
+            case JobSubmitted():
+                self._jobs["submitted"] += 1
+            case JobFinished():
+                self._jobs["finished"] += 1
+                if event.duration_s is not None:
+                    self._durations.append(event.duration_s)
+            case FilesCommitted():
+                self._counts.update(event.outcomes)
+            case FilesFailed():
+                key = (event.code, event.message)
+                if key not in self._failures and len(self._failures) >= MESSAGES_MAX:
+                    key = (event.code, "other messages")
+                self._failures[key] += event.files
+
+    def _lines_of(self, event: Event) -> Iterator[bytes]:
+        now_s = self._clock.wall_s()
+        match event:
+            case OutageBegan():
+                yield self._begin_span("outage", now_s - event.seconds)
+            case ThrottlingBegan():
+                yield self._begin_span("rate_limited", now_s)
+            case OutageEnded():
+                yield self._end_span("outage", event.seconds)
+            case ThrottlingEnded():
+                yield self._end_span("rate_limited", event.seconds, answers=event.answers)
+            case _ if (name := _WRITTEN_AS_THEY_ARE.get(type(event))) is not None:
+                yield self._encode(name, asdict(event))
+
+    def _begin_span(self, name: str, from_s: float) -> bytes:
+        self._spans[name] = from_s
+        return self._encode(name, {"from": to_iso(from_s), "to": None, "seconds": None})
+
+    def _end_span(self, name: str, seconds: float, **values: object) -> bytes:
+        from_s = self._spans.pop(name, self._clock.wall_s() - seconds)
+        told = {"from": to_iso(from_s), "to": to_iso(from_s + seconds), "seconds": seconds}
+        return self._encode(name, {**told, **values})
+
+    def _sum_up(self) -> bytes:
+        """The line of how far the run is, and those of its failures since the last one; nothing where nothing ended."""
+        self._summed_up_s = anyio.current_time()
+        lines = [
+            self._encode("files_failed", {"code": code, "message": message, "files": files})
+            for (code, message), files in self._failures.most_common()
+        ]
+        if self._jobs or lines:
+            progress = {
+                "done": self._counts.total(),
+                "counts": dict(self._counts),
+                "jobs_submitted": self._jobs["submitted"],
+                "jobs_finished": self._jobs["finished"],
+                "job_s": percentiles_of(self._durations),
+            }
+            lines.append(self._encode("progress", progress))
+        self._failures.clear()
+        self._durations.clear()
+        self._jobs.clear()
+        return b"".join(lines)
+
+    def _encode(self, event: str, values: Mapping[str, object]) -> bytes:
+        shown = {name: self._hide_secrets(value) if isinstance(value, str) else value for name, value in values.items()}
+        return encode_event(self._clock.wall_s(), event, shown)
+
+    # --- The file ---------------------------------------------------------------------------------------------------
+
+    async def _ends_torn(self) -> bool:
+        """Whether a killed process left half a line: what follows must not be lost with it."""
+        try:
+            size = await self._store.size(EVENTS_JSONL) or 0
+            return size > 0 and await self._store.read(EVENTS_JSONL, size - 1, size) != b"\n"
+        except (ClassifyBatchError, OSError) as error:
+            self._give_up(error)
+            return False
+
+    async def _write(self, lines: bytes) -> None:
+        if self._failed or not lines:
+            return
+        try:
+            if await self._store.append_undurable(EVENTS_JSONL, lines) >= self._bytes_max:
+                await self._store.rename(EVENTS_JSONL, EARLIER_EVENTS_JSONL)
+        except (ClassifyBatchError, OSError) as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        if not self._failed:
+            log.warning("%s is not written any more: %s; the run goes on without it", EVENTS_JSONL, error)
+        self._failed = True

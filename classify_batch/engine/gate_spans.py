@@ -1,0 +1,50 @@
+"""Tells observers when 429s and outages begin and end, by looking at the request gate now and then."""
+
+from __future__ import annotations
+
+import anyio
+
+from classify_batch.engine.event_queue import EventQueue
+from classify_batch.events import OutageBegan, OutageEnded, ThrottlingBegan, ThrottlingEnded
+from classify_batch.limits import RequestGate
+
+QUIET_S = 10.0
+"""429s that are less than this apart belong to one span."""
+
+
+class GateSpans:
+    """What the gate was like when it was last looked at."""
+
+    def __init__(self, gate: RequestGate, events: EventQueue) -> None:
+        self._gate = gate
+        self._events = events
+        self._down_since_s: float | None = None
+        self._seen = self._before = gate.rate_limited
+        self._throttled: tuple[float, float] | None = None
+
+    def look(self) -> None:
+        """Notifies observers of what has changed."""
+        now = anyio.current_time()
+        self._look_for_outage(now)
+        self._look_for_429s(now)
+
+    def _look_for_outage(self, now: float) -> None:
+        if self._gate.broken and self._down_since_s is None:
+            failing_s = self._gate.failing_s
+            self._down_since_s = now - failing_s
+            self._events.notify(OutageBegan(round(failing_s, 3)))
+        elif not self._gate.broken and self._down_since_s is not None:
+            self._events.notify(OutageEnded(round(now - self._down_since_s, 3)))
+            self._down_since_s = None
+
+    def _look_for_429s(self, now: float) -> None:
+        if self._gate.rate_limited > self._seen:
+            if self._throttled is None:
+                self._before = self._seen
+                self._events.notify(ThrottlingBegan())
+            self._throttled = (now if self._throttled is None else self._throttled[0], now)
+            self._seen = self._gate.rate_limited
+        elif self._throttled is not None and now - self._throttled[1] >= QUIET_S:
+            began_s, last_s = self._throttled
+            self._events.notify(ThrottlingEnded(round(last_s - began_s, 3), self._seen - self._before))
+            self._throttled = None

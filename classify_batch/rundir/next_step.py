@@ -1,0 +1,88 @@
+"""What to do about a run: the tolerance in words, which failures are worth a retry, and the next command.
+
+Free of heavy imports, as `status` tells it too.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from classify_batch.errors import ExitStatus
+from classify_batch.rundir.percentages import format_percentage
+from classify_batch.rundir.run_json import RunFile
+from classify_batch.vocabulary import OutcomeKind, RunState
+
+if TYPE_CHECKING:
+    from classify_batch.rundir.manifest_json import Manifest
+
+CONFIG_HINT = "put the path of its config in the place of CONFIG: the secrets of its webhooks are stored nowhere else"
+KILLED_HINT = "its last process ended without a word (killed, or the machine stopped); the same command goes on"
+
+TOLERATED = "tolerated_failure_percentage"
+
+
+def tolerated_percentage(limits: Mapping[str, object], run: RunFile) -> float:
+    """Failed files, in percent, that still exit with 0: by the limits in force, or those that the run was planned
+    with."""
+    value = limits.get(TOLERATED, run.settings.get("limits", {}).get(TOLERATED, 0.0))
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def describe_tolerance(counts: Mapping[str, int], tolerated: float) -> str:
+    """How many files failed against how many may."""
+    failed, total = counts.get(OutcomeKind.FAILED, 0), sum(counts.values())
+    share = format_percentage(failed, total, apart_from=tolerated)
+    return f"{failed:,} of {total:,} files failed ({share}), and {tolerated:g} % are tolerated"
+
+
+def describe_retry(manifest: Manifest) -> str:
+    """Which failures may get an answer at another try."""
+    read, worth = manifest.get("failures_read", 0), manifest.get("failures_worth_a_retry", 0)
+    failed = manifest["counts"].get(OutcomeKind.FAILED, 0)
+    which = f"of the {read:,} failures" if read >= failed else f"of the first {read:,} of the {failed:,} failures"
+    if not worth:
+        return f"{which} none is worth a retry: the API refused the files, or something is wrong with the documents"
+    if worth == read:
+        return f"{which} all are worth a retry"
+    return f"{which} {worth:,} are worth a retry; of the others the API refused the file, or the document has a flaw"
+
+
+def advise(manifest: Manifest, run: RunFile, where: str) -> None:
+    """Puts `next` into a manifest, and where it is complete or has none, `hint`. `where`: the run directory."""
+    state, status = manifest["state"], manifest["exit_status"]
+    if state == RunState.COMPLETE:
+        manifest["hint"] = None
+        if status == ExitStatus.FAILURES:
+            tolerated = tolerated_percentage(manifest.get("limits") or {}, run)
+            manifest["hint"] = f"{describe_tolerance(manifest['counts'], tolerated)}; {describe_retry(manifest)}"
+    manifest["next"] = next_command(manifest, run, where)
+    if needs_config(run) and manifest["next"].endswith("CONFIG"):
+        manifest["hint"] = "; ".join(filter(None, (manifest.get("hint"), CONFIG_HINT)))
+
+
+def next_command(manifest: Manifest, run: RunFile, where: str) -> str:
+    """The whole command, quoted for a shell. The path is absolute, so that it is never taken for an option, and the
+    command works in any folder."""
+    path = str(Path(where).absolute())
+    match manifest["state"]:
+        case RunState.RUNNING:
+            words = ["status", path, "--watch"]
+        case RunState.COMPLETE:
+            retry = manifest["exit_status"] == ExitStatus.FAILURES and manifest.get("failures_worth_a_retry", 0)
+            words = _resume(run, path, "--retry-failed") if retry else ["verify", path]
+        case _:
+            words = _resume(run, path)
+    return shlex.join(["classify-batch", *words])
+
+
+def needs_config(run: RunFile) -> bool:
+    """Whether a resume needs the config, since the run's webhooks have headers."""
+    webhooks = run.settings.get("job", {}).get("webhook_configurations") or ()
+    return any(webhook.get("webhook_headers") for webhook in webhooks)
+
+
+def _resume(run: RunFile, path: str, *options: str) -> list[str]:
+    return ["resume", path, *options, *(["--config", "CONFIG"] if needs_config(run) else [])]

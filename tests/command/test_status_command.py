@@ -1,0 +1,170 @@
+"""`status` and `events.jsonl` after real runs against a real server, and while they are on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command_line import (
+    COMMAND,
+    command,
+    command_process,
+    environment,
+    on_a_terminal,
+    read_status,
+    sandbox,
+    until,
+)
+
+CONFIG = """
+[job]
+rules = [{{ type = "invoice", description = "has line items and a total" }}]
+
+[api]
+base_url = "{url}"
+
+[plan]
+files_per_job = 10
+
+[limits]
+requests_per_s = 500
+jobs_in_flight = 2
+attempts = 1
+settle_s = 0.2
+accept_s = 0
+"""
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Iterator[Path]:
+    with sandbox("--job-duration-s", "0.2") as url:
+        (tmp_path / "config.toml").write_text(CONFIG.format(url=url))
+        (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(200)))
+        yield tmp_path
+
+
+def run_words(work: Path, run_dir: Path, *options: str) -> list[str]:
+    words = ("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir, *options)
+    return [*map(str, words)]
+
+
+def events_of(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+
+
+def started(work: Path, run_dir: Path) -> subprocess.Popen[str]:
+    """A run in a process of its own, which has collected something."""
+    process = subprocess.Popen(
+        [*COMMAND, *run_words(work, run_dir)], stderr=subprocess.DEVNULL, text=True, env=environment()
+    )
+    journal = run_dir / "journal.jsonl"
+    until(lambda: journal.exists() and b'"collected"' in journal.read_bytes(), process)
+    return process
+
+
+def test_status_says_what_happened_and_what_to_do(work: Path) -> None:
+    """After a stop and an end: both processes, the exit status and its meaning, times, limits, the next command; the
+    same keys stand in manifest.json."""
+    run_dir = work / "run"
+    assert command(*run_words(work, run_dir, "--max-runtime", "0.5s")).returncode == 75
+    stopped = command("status", run_dir).stdout
+    assert "exit        75: incomplete; the same command goes on" in stopped
+    assert shlex.split(stopped.splitlines()[-1])[1:] == ["classify-batch", "resume", str(run_dir)]
+    command("resume", run_dir, status=0)
+    told, text = read_status(run_dir), command("status", run_dir).stdout
+    manifest = json.loads((run_dir / "manifest.json").read_text())
+    assert {name: told[name] for name in manifest} == manifest
+    assert [start["exit_status"] for start in told["starts"]] == [75, 0]
+    assert [start["done"] for start in told["starts"]] == [0, told["starts"][1]["done"]] != [0, 0]
+    assert told["job_s"]["p50"] <= told["job_s"]["p95"] <= told["job_s"]["p99"]
+    assert told["waiting_s"]["count"] > 0
+    assert f"started     {told['starts'][0]['started_at']}\n" in text
+    assert f"stopped     {told['stopped_at']}\n" in text
+    assert "exit        0: complete; failures within the tolerance" in text
+    assert "jobs_in_flight 2" in text
+    assert text.endswith(f"next: classify-batch verify {run_dir}\n")
+
+
+def test_a_killed_process_is_named_and_the_run_goes_on(work: Path) -> None:
+    """SIGKILL leaves no words: status says so, and its next command, pasted into a shell, completes the run."""
+    run_dir = work / "a run's $HOME; & directory"
+    with started(work, run_dir) as process:
+        process.kill()
+        process.wait()
+    status = read_status(run_dir)
+    assert (status["state"], status["exit_status"], status["starts"][-1]["stopped_at"]) == ("incomplete", None, None)
+    assert "ended without a word" in status["hint"]
+    words = status["next"].removeprefix("classify-batch ")
+    pasted = f"{shlex.join(COMMAND)} {words}"
+    done = subprocess.run(["sh", "-c", pasted], env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [each["event"] for each in events_of(run_dir) if each["event"] in ("started", "stopped")] == [
+        "started",
+        "started",
+        "stopped",
+    ]
+
+
+def test_time_left_and_pause_are_told_while_a_run_is_on(work: Path) -> None:
+    """A pace gives an estimate; a pause is among the limits in force, and ends the estimate."""
+    run_dir = work / "run"
+    with started(work, run_dir) as process:
+        status = read_status(run_dir)
+        assert 0 < status["time_left_s"] < 600
+        assert status["next"] == f"classify-batch status {run_dir} --watch"
+        command("tune", run_dir, "--pause", "--jobs-in-flight", "3", status=0)
+        status = read_status(run_dir)
+        assert (status["limits"]["paused"], status["limits"]["jobs_in_flight"]) == (True, 3)
+        assert status["time_left_s"] is None
+        assert "limits      paused" in command("status", run_dir).stdout
+        process.kill()
+
+
+def test_watch_ends_by_itself_plain_and_quiet_in_a_pipe(work: Path) -> None:
+    """In a pipe: no escape code, hardly a line while nothing changes, the whole status at the end."""
+    run_dir = work / "run"
+    with started(work, run_dir) as process:
+        watched = command_process("status", run_dir, "--watch", status=0)
+        assert process.wait() == 0
+    assert "\x1b" not in watched.stdout
+    first, *rest = watched.stdout.splitlines()
+    assert first.startswith("running, ")
+    assert first.endswith(" left")
+    assert rest[0] == "state       complete"
+    assert json.loads(command("status", run_dir, "--watch", "--json").stdout)["state"] == "complete"
+    assert "next: classify-batch verify" in on_a_terminal("status", str(run_dir), "--watch")
+
+
+def test_exit_1_names_the_tolerance_and_what_is_worth_a_retry(tmp_path: Path) -> None:
+    """The shares agree with each other, and the next command retries, where a retry may help."""
+    with sandbox("--fault", "error=1") as url:
+        (tmp_path / "config.toml").write_text(CONFIG.format(url=url))
+        (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(30)))
+        run_dir = tmp_path / "run"
+        done = command(*run_words(tmp_path, run_dir, "--tolerated-failure-percentage", "0.5"), status=1)
+    status, text = read_status(run_dir), command("status", run_dir).stdout
+    failed = status["counts"]["failed"]
+    assert f"{failed} of 30 files failed" in status["hint"]
+    assert "0.5 % are tolerated" in status["hint"]
+    assert f"hint: {status['hint']}" in done.stderr
+    assert f"hint: {status['hint']}" in text
+    assert sum(each["files"] for each in status["failure_messages"]) == failed == status["failures_read"]
+    assert len(status["failure_messages"]) < failed
+    assert status["next"].endswith("--retry-failed") == (status["failures_worth_a_retry"] > 0)
+    assert sum(each["files"] for each in events_of(run_dir) if each["event"] == "files_failed") == failed
+
+
+def test_a_complete_run_started_again_writes_no_events(work: Path) -> None:
+    """Who only asks leaves no trace; the file is for its owner only."""
+    run_dir = work / "run"
+    command(*run_words(work, run_dir), status=0)
+    before = (run_dir / "events.jsonl").read_bytes()
+    command(*run_words(work, run_dir), status=0)
+    assert (run_dir / "events.jsonl").read_bytes() == before
+    assert (run_dir / "events.jsonl").stat().st_mode & 0o777 == 0o600

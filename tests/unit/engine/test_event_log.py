@@ -1,0 +1,74 @@
+"""`events.jsonl` as it is written: bounded, after a torn end, on a medium that refuses, with secrets masked."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from classify_batch.clock import SystemClock
+from classify_batch.engine.event_log import EventLog
+from classify_batch.events import Event, FilesFailed, OutageBegan, OutageEnded, Warned
+from classify_batch.store.memory import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+
+def lines_of(data: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in data.splitlines()]
+
+
+async def observed(log: EventLog, *events: Event) -> None:
+    for event in events:
+        await log.observe(event)
+
+
+async def test_a_large_file_is_put_aside_and_one_is_kept() -> None:
+    """No more than twice the bound is ever there, and each line stays whole."""
+    store = MemoryStore()
+    log = EventLog(store, SystemClock(), bytes_max=1000)
+    await observed(log, *(Warned(f"warning {number}") for number in range(100)))
+    files = store.files
+    assert set(files) <= {"events.jsonl", "events.1.jsonl"}
+    assert 1000 <= len(files["events.1.jsonl"]) < 1200
+    told = lines_of(files["events.1.jsonl"]) + lines_of(files.get("events.jsonl", b""))
+    assert told[-1]["message"] == "warning 99"
+
+
+async def test_a_refused_write_is_said_once_and_ends_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The disk is full: the observer raises nothing, and tries no more when there is room again."""
+    store = MemoryStore()
+    log = EventLog(store, SystemClock())
+    store.fail_after(bytes_written=10)
+    with caplog.at_level(logging.WARNING):
+        await observed(log, Warned("one"), Warned("two"))
+        store.fail_after(bytes_written=10_000)
+        await observed(log, Warned("three"))
+    assert [record.message.count("is not written any more") for record in caplog.records] == [1]
+    assert "events.jsonl" not in store.files
+
+
+async def test_secrets_are_masked_in_every_word() -> None:
+    """As in errors: what hides them there is given every text."""
+    store = MemoryStore()
+    log = EventLog(store, SystemClock(), lambda text: text.replace("s3cr3t", "***"))
+    await observed(log, Warned("the key s3cr3t"), FilesFailed(0, 1, "rejected", "no s3cr3t", 2))
+    await log.end()
+    assert b"s3cr3t" not in store.files["events.jsonl"]
+    assert [each["event"] for each in lines_of(store.files["events.jsonl"])] == [
+        "warning",
+        "files_failed",
+        "progress",
+        "stopped",
+    ]
+
+
+async def test_an_outage_is_written_when_it_begins_and_when_it_ends() -> None:
+    """A kill in the middle doesn't hide it; both lines have the same beginning."""
+    store = MemoryStore()
+    log = EventLog(store, SystemClock())
+    await observed(log, OutageBegan(1.5), OutageEnded(60.0))
+    began, ended = lines_of(store.files["events.jsonl"])
+    assert (began["from"], began["to"], ended["from"], ended["seconds"]) == (ended["from"], None, began["from"], 60.0)
