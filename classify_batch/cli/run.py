@@ -11,7 +11,9 @@ from classify_batch.cli.options import (
     carry_option,
     config_argument,
     deadline_option,
+    exclude_option,
     group_by_section,
+    include_option,
     input_option,
     json_option,
     max_runtime_option,
@@ -28,6 +30,8 @@ from classify_batch.cli.options import (
 @click.command("run")
 @config_argument
 @input_option
+@include_option
+@exclude_option
 @run_dir_option
 @trust_option
 @reading_options
@@ -43,6 +47,7 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
 
     \b
     Examples:
+      classify-batch run my.toml --input inbox/ --run-dir runs/today
       classify-batch run my.toml --input ids.txt --run-dir runs/today
       psql -Atc 'select file_id from inbox' | classify-batch run my.toml --input - --run-dir runs/today
     """
@@ -71,4 +76,6 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
         max_runtime=options["max_runtime"],
         submit_only=options["submit_only"],
         trusted=trusted,
+        include=options["include"],
+        exclude=options["exclude"],
     )

@@ -44,6 +44,8 @@ def run_to_end(
     retry_failed: bool = False,
     submit_only: bool = False,
     trusted: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> int:
     """Runs until complete or stopped; returns the exit status.
 
@@ -60,6 +62,8 @@ def run_to_end(
         until_s=deadline,
         max_runtime_s=max_runtime,
         submit_only=submit_only,
+        include=include,
+        exclude=exclude,
     )
 
     async def carry_out(on_progress: OnProgress, shutdown: Shutdown) -> RunResult:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import anyio
 
@@ -20,6 +21,9 @@ from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import DamagedError, InterruptedEarlyError, RunDirectoryError, UsageError
 from classify_batch.inputs.open import SourceSpec, needs_project
 from classify_batch.inputs.reading import Reading, parse_reading
+from classify_batch.llamacloud.file_client import FileClient
+from classify_batch.operations.documents import FolderDocuments
+from classify_batch.operations.folder_request import take_folder
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.plan import plan_if_new, refuse_other_file_ids, refuse_unbounded_credits
 from classify_batch.operations.result import RunResult
@@ -157,6 +161,7 @@ async def carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResul
 
 
 async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResult:
+    request = take_folder(request)
     place, settings, deadline = request.place, request.settings, request.deadline_from(anyio.current_time())
     async with AsyncExitStack() as stack:
         # A complete run needs neither key nor call: it is answered before anything else is opened.
@@ -210,7 +215,13 @@ async def run_engine(
     await plan.scan(found.run.plan_sha256)
     client, gate = await resources.connect()
     api = make_api(request.settings, client, found.run.run_id)
-    orchestrator = Orchestrator(request.settings, api, gate, resources.clock, found, plan, shutdown, request.observers)
+    documents = None
+    if found.run.folder is not None:
+        documents = FolderDocuments(Path(found.run.folder), FileClient(client, resources.clock), store, resources.clock)
+        await documents.open()
+    orchestrator = Orchestrator(
+        request.settings, api, gate, resources.clock, found, plan, shutdown, request.observers, documents
+    )
     async with reporting_progress(orchestrator, request.on_progress):
         ending = await orchestrator.run(
             retry_failed=request.retry_failed,
@@ -228,9 +239,14 @@ async def make_plan(
     *,
     reading: Reading | None = None,
     reuse: Reuse = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> RunFile:
     """Writes the plan and run.json. It calls nothing but, for `project:`, the file list."""
-    request = RunRequest(settings, file_ids, place_of(run_dir), reading or Reading(), reuse)
+    request = take_folder(
+        RunRequest(settings, file_ids, place_of(run_dir), reading or Reading(), reuse, include=include, exclude=exclude)
+    )
+    settings = request.settings
 
     async def plan_in_directory() -> RunFile:
         async with AsyncExitStack() as stack:
@@ -346,7 +362,7 @@ async def read_complete_run(request: RunRequest) -> RunResult | None:
     refuse_unbounded_credits(found, settings)
     result = await result_if_complete(found, store, request)
     if result is not None and request.source is not None:
-        await refuse_other_file_ids(found.run, store, None, request.source, request.reading)
+        await refuse_other_file_ids(found.run, store, None, request)
     return result
 
 
