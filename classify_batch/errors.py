@@ -99,6 +99,10 @@ class InterruptedEarlyError(WorldError):
     """A signal came before anything was sent."""
 
 
+class NotUploadableError(Exception):
+    """A document can't be brought to the project; the message says why. It fails one file, and not the run."""
+
+
 class InternalError(ClassifyBatchError):
     """A state that the code calls impossible. Never the user's fault."""
 

@@ -70,6 +70,8 @@ class Submitting:
         credits: the most that it can cost.
         server_s: the server's own time, as it was known then; None: unknown.
         project_id: the project that the key was seen to speak for; None: unknown.
+        sent_ids: see model.Attempt. Where the input is a folder, an intent without any was never sent: it only names
+            documents that could not be brought to the project, and ends in the same breath.
     """
 
     key: AttemptKey
@@ -78,6 +80,7 @@ class Submitting:
     credits: float = 0.0
     server_s: float | None = None
     project_id: str | None = None
+    sent_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,7 @@ class Recheck(RequeuedPart, total=False):
     credits: float
     billed: float
     unbilled: float
+    sent_ids: Sequence[str]
 
 
 class Reopened(TypedDict, total=False):

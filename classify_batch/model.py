@@ -121,6 +121,8 @@ class Attempt:
         credits: the most that it can cost.
         first_answers: where second answers are asked for: the first one of each file.
         carried: by file ID, the columns of the input that are written beside its outcome.
+        sent_ids: where the input is a folder: the project's file ID of each of `file_ids`, in their order. Every call
+            of the attempt sends exactly these; empty before the documents were brought to the project.
     """
 
     key: AttemptKey
@@ -135,6 +137,12 @@ class Attempt:
     server_s: float | None = None
     intended_s: float | None = None
     ambiguous: bool = False
+    sent_ids: tuple[str, ...] = ()
+
+    @property
+    def api_ids(self) -> tuple[str, ...]:
+        """The IDs by which the API knows the files, in the order of `file_ids`."""
+        return self.sent_ids or self.file_ids
 
 
 @dataclass(frozen=True, slots=True)

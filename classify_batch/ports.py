@@ -78,6 +78,14 @@ class Api(Protocol):
         """A finished job's answers, all pages of them; no page is read once all files of `asked` have an answer."""
 
 
+class Documents(Protocol):
+    """The documents that a run's file IDs stand for, where its input is a folder."""
+
+    async def bring(self, file_id: str, paths: Sequence[str]) -> str:
+        """The project's file ID of a content, which is uploaded if the project doesn't have it. `paths`: where the
+        folder has the content. Raises NotUploadableError for this document, ApiError and StoreError."""
+
+
 class RunStore(Protocol):
     """A run's files on a medium, to read and to write: everything that touches them goes through here.
 

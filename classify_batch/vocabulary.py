@@ -35,6 +35,8 @@ class Log(StrEnum):
     FAILURES = "failures.jsonl"
     PROVISIONAL = "provisional.jsonl"
     """First answers that wait for a second look."""
+    UPLOADS = "uploads.jsonl"
+    """Every file ID that a document of a folder ever had in the project."""
 
 
 DATA_LOGS = tuple(log for log in Log if log is not Log.JOURNAL)
@@ -71,6 +73,8 @@ class FailureCode(StrEnum):
     """Missing or null in the results of every job that it was in."""
     OVERDUE = "overdue"
     """Its job took longer than `limits.job_timeout_s`."""
+    NOT_UPLOADABLE = "not_uploadable"
+    """A document that can't be brought to the project."""
     UNRESOLVED = "unresolved"
     """Perhaps paid, and it could not be proven."""
     STOPPED = "stopped"

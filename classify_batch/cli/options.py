@@ -85,7 +85,14 @@ input_option = click.option(
     multiple=True,
     metavar="SOURCE",
     type=NonEmptyPath(),
-    help='A path, "-" for stdin, or "project:" for all files of the project. Repeated, one after the other.',
+    help='A path, a folder of documents, "-" for stdin, or "project:" for all files of the project. Files may be '
+    "repeated, one after the other.",
+)
+include_option = click.option(
+    "--include", multiple=True, metavar="GLOB", help="Of a folder, only documents that it matches; may be repeated."
+)
+exclude_option = click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Of a folder, no documents that it matches; may be repeated."
 )
 deadline_option = click.option(
     "--deadline",

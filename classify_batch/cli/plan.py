@@ -10,7 +10,9 @@ import click
 from classify_batch.cli.options import (
     carry_option,
     config_argument,
+    exclude_option,
     group_by_section,
+    include_option,
     input_option,
     reading_options,
     reuse_option,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 @click.command("plan")
 @config_argument
 @input_option
+@include_option
+@exclude_option
 @run_dir_option
 @trust_option
 @reading_options
@@ -59,7 +63,8 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
     capabilities = settings.api.capabilities
     source, reading = make_sources(sources), take_reading(options)
     place = place_of(run_dir, trusted=options["trust_run_dir"])
-    run = anyio.run(partial(make_plan, settings, source, place, reading=reading, reuse=options["reuse"]))
+    chosen = {"include": options["include"], "exclude": options["exclude"]}
+    run = anyio.run(partial(make_plan, settings, source, place, reading=reading, reuse=options["reuse"], **chosen))
     chunks = run.chunks - (run.reused.chunks if run.reused is not None else 0)
     parse_jobs = (
         anyio.run(count_planned_parse_jobs, place.open(), run.chunks - chunks) if capabilities.takes_parse_jobs else 0

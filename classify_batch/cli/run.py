@@ -11,7 +11,9 @@ from classify_batch.cli.options import (
     carry_option,
     config_argument,
     deadline_option,
+    exclude_option,
     group_by_section,
+    include_option,
     input_option,
     json_option,
     max_runtime_option,
@@ -30,6 +32,8 @@ from classify_batch.cli.options import (
 @click.command("run")
 @config_argument
 @input_option
+@include_option
+@exclude_option
 @run_dir_option
 @trust_option
 @reading_options
@@ -46,6 +50,7 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
 
     \b
     Examples:
+      classify-batch run my.toml --input inbox/ --run-dir runs/today
       classify-batch run my.toml --input ids.txt --run-dir runs/today
       psql -Atc 'select file_id from inbox' | classify-batch run my.toml --input - --run-dir runs/today
     """
@@ -75,4 +80,6 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
         submit_only=options["submit_only"],
         trusted=trusted,
         verbosity=take_verbosity(options),
+        include=options["include"],
+        exclude=options["exclude"],
     )

@@ -46,6 +46,8 @@ def run_to_end(
     submit_only: bool = False,
     trusted: bool = False,
     verbosity: Verbosity = DEFAULT_VERBOSITY,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> int:
     """Runs until complete or stopped; returns the exit status.
 
@@ -62,6 +64,8 @@ def run_to_end(
         until_s=deadline,
         max_runtime_s=max_runtime,
         submit_only=submit_only,
+        include=include,
+        exclude=exclude,
     )
 
     async def carry_out(display: Display, shutdown: Shutdown) -> RunResult:

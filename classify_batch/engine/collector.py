@@ -87,12 +87,12 @@ class Collector:
         if view is None:
             self._end_attempt(job, Settled(failures=gone(job) if job.attempt.part.recheck else overdue(job)))
         elif job.attempt.part.recheck and view.answered:
-            self._settle_answered_job(job, view, await self._read_results_of_recheck(view, job.attempt.file_ids))
+            self._settle_answered_job(job, view, await self._read_results_of_recheck(view, job.attempt.api_ids))
         elif not view.answered:
             await self._collect_later(job, tasks)
         else:
-            answers = await self._read_results(view, job.attempt.file_ids)
-            if answers.withheld or not has_missing_answers(answers, job.attempt.file_ids):
+            answers = await self._read_results(view, job.attempt.api_ids)
+            if answers.withheld or not has_missing_answers(answers, job.attempt.api_ids):
                 self._settle_answered_job(job, view, answers)
             else:
                 await self._collect_later(job, tasks)
@@ -115,7 +115,7 @@ class Collector:
                 self._end_attempt(job, Settled(failures=overdue(job)))
             elif view.answered:
                 self._settle_answered_job(
-                    job, view, await self._wait_for_missing_answers(view, job.attempt.file_ids, seen_s)
+                    job, view, await self._wait_for_missing_answers(view, job.attempt.api_ids, seen_s)
                 )
             else:
                 self._settle_failed_job(job, view)
@@ -258,7 +258,7 @@ def has_missing_answers(answers: Answers, asked: Sequence[str]) -> bool:
 
 
 def stop_for_foreign_answers(job: Job, foreign: str) -> Stop:
-    asked = job.attempt.file_ids[0]
+    asked = job.attempt.api_ids[0]
     return Stop(
         f"job {clean(job.job_id)} answers only files that it was not asked for, like {clean(foreign)!r}; it was asked "
         f"for {clean(asked)!r} and others",
@@ -278,7 +278,7 @@ def decide_answered_job(
     they fail.
     """
     ours: dict[str, str] | None = None
-    positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
+    positions = dict(zip(attempt.api_ids, attempt.positions, strict=True))
     answered: dict[str, Answer] = {}
     conflicting = unnamed = foreign = 0
     named, foreign_file_id = False, None
@@ -289,7 +289,7 @@ def decide_answered_job(
         file_id: str | None = answer.file_id
         if file_id not in positions:
             if ours is None:  # the server spells IDs in its own way
-                ours = dict(zip(file_keys(attempt.file_ids), attempt.file_ids, strict=True))
+                ours = dict(zip(file_keys(attempt.api_ids), attempt.api_ids, strict=True))
             file_id = ours.get(file_key(answer.file_id))
         if file_id is None:
             foreign, foreign_file_id = foreign + 1, foreign_file_id or answer.file_id
@@ -318,8 +318,9 @@ def decide_answered_job(
         )
         if count
     ]
+    planned = dict(zip(attempt.api_ids, attempt.file_ids, strict=True))
     return Settled(
-        list(answered.items()),
+        [(planned[file_id], answer) for file_id, answer in answered.items()],
         [] if requeued else [Failure(position, FailureCode.NOT_ANSWERED, words) for position in missing],
         requeued,
         warnings,

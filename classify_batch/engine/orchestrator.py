@@ -35,7 +35,7 @@ from classify_batch.engine.poller import Poller
 from classify_batch.engine.poller.durations import Durations
 from classify_batch.engine.poller.watch import PollSchedule
 from classify_batch.engine.progress import Ending, Progress
-from classify_batch.engine.project_proof import ProjectProof, server_s_of
+from classify_batch.engine.project_proof import ProjectProof, learn_from_first_page
 from classify_batch.engine.reconciler import Evidence, JobList, Reconciler
 from classify_batch.engine.retry_failed import read_failures, reopen
 from classify_batch.engine.sessions import opened_here
@@ -44,14 +44,15 @@ from classify_batch.engine.stop_reasons import broken_off, reason_to_stop, too_m
 from classify_batch.engine.submit_only import SubmitOnly
 from classify_batch.engine.submitter import Submitter
 from classify_batch.engine.time_left import jobs_left_s
+from classify_batch.engine.uploader import start_uploading
 from classify_batch.engine.work_queue import WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.events import Stopped
 from classify_batch.lifecycle import Adopted, Closed, Ended, Fact, Reopened, Submitted
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
-from classify_batch.model import AmbiguousCreate, Attempt, Job, JobPage
-from classify_batch.ports import Api, Clock, Observer
+from classify_batch.model import AmbiguousCreate, Attempt, Job
+from classify_batch.ports import Api, Clock, Documents, Observer
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manifest_of, write_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, mend
@@ -90,6 +91,7 @@ class Orchestrator:
         plan: PlanReader,
         shutdown: Shutdown,
         observers: Sequence[Observer] = (),
+        documents: Documents | None = None,
     ) -> None:
         self._settings = settings
         self._api = api
@@ -97,6 +99,7 @@ class Orchestrator:
         store = self._store = found.store
         self._clock, self._found = clock, found
         self._plan = plan
+        self._documents = documents
         self._shutdown = shutdown
         self._run, self._snapshot = found.run, found.snapshot
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
@@ -129,6 +132,7 @@ class Orchestrator:
             self._budget,
             self._context.price,
             carries=bool(settings.plan.carry),
+            brings_documents=documents is not None,
         )
         self._canceller = Canceller(self._context, found.snapshot)
         self._live_limits = LiveLimits(
@@ -358,7 +362,7 @@ class Orchestrator:
             self._shutdown,
             known,
             read_first_page=job_list.first_page,
-            on_first_page=partial(self._learn_from_first_page, evidence),
+            on_first_page=partial(learn_from_first_page, self._journal, evidence.record_listed_before_creates),
             settle_s=limits.settle_s,
         )
         submitter = Submitter(context, project, self._snapshot.project_id)
@@ -369,8 +373,9 @@ class Orchestrator:
         self._live_limits.on_rates = poller.rates_changed
         tasks.start_soon(self._canceller.work, poller.report_view)
         tasks.start_soon(project.work)
+        to_submit = start_uploading(tasks, context, self._documents, intake)
         for _ in range(limits.requests_in_flight):
-            tasks.start_soon(submitter.work, intake.clone(), submitted_send.clone(), ambiguous_send.clone())
+            tasks.start_soon(submitter.work, to_submit.clone(), submitted_send.clone(), ambiguous_send.clone())
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
             tasks.start_soon(collector.work, finished.clone())
         self._canceller.jobs_are_polled = not submit_only
@@ -388,11 +393,5 @@ class Orchestrator:
         )
         tasks.start_soon(resume_open_attempts, submitted_send, ambiguous_send)
         tasks.start_soon(self._work_queue.work, intake_send)
-        intake.close()
+        to_submit.close()
         finished.close()
-
-    def _learn_from_first_page(self, evidence: Evidence, page: JobPage) -> None:
-        """Jobs that are listed before this process created any tell the server's time, and are none of its own."""
-        evidence.record_listed_before_creates((view.job_id for view in page.jobs), anyio.current_time())
-        if (server_s := server_s_of(page)) is not None:
-            self._journal.learn_listed_s(server_s)

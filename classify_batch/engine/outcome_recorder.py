@@ -97,6 +97,10 @@ class OutcomeRecorder:
             result_line(attempt, answered_by, mode, file_id, answer, at)
             for file_id, answer, answered_by, mode in answers
         ]
+        if attempt.sent_ids:
+            sent = dict(zip(attempt.file_ids, attempt.sent_ids, strict=True))
+            for line in lines:
+                line.sent_id = sent[line.file_id]
         weak: list[ResultLine] = []
         if attempt.part.first is not None:
             lines = [self._result_of_second_look(attempt, line) for line in lines]

@@ -11,7 +11,7 @@ The same read tells the server's own time, where no job of the run has told it y
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import anyio
@@ -20,7 +20,7 @@ from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.limits.retry import Backoff, retry_transient
 from classify_batch.model import JobPage
-from classify_batch.ports import Api
+from classify_batch.ports import Api, Journal
 from classify_batch.protocol.sanitize import clean
 
 TENTH = 10
@@ -197,6 +197,15 @@ class ProjectProof:
             return None
         self._files_fail = False
         return found
+
+
+def learn_from_first_page(
+    journal: Journal, record_listed_before_creates: Callable[[Iterable[str], float], None], page: JobPage
+) -> None:
+    """Jobs that are listed before this process created any tell the server's time, and are none of its own."""
+    record_listed_before_creates((view.job_id for view in page.jobs), anyio.current_time())
+    if (server_s := server_s_of(page)) is not None:
+        journal.learn_listed_s(server_s)
 
 
 def server_s_of(page: JobPage) -> float | None:

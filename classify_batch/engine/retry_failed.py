@@ -27,6 +27,7 @@ from typing import NamedTuple, cast
 from anyio.lowlevel import checkpoint
 
 from classify_batch.clock import from_iso, to_iso
+from classify_batch.engine.sent_ids import sent_by_position
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import DamagedError, InterruptedEarlyError
 from classify_batch.inputs.ids import shorten
@@ -93,12 +94,14 @@ class _PastOfAttempt:
 
     Attributes:
         files: of the part; None: the whole chunk.
+        sent: the IDs that were sent, by position, where they aren't the planned ones.
     """
 
     since_s: float | None = None
     server_s: float | None = None
     project_id: str | None = None
     files: int | None = None
+    sent: dict[int, str] = field(default_factory=dict)
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys((CREDITS, BILLED, UNBILLED), 0.0))
 
     @classmethod
@@ -107,6 +110,7 @@ class _PastOfAttempt:
         anew."""
         past = cls(from_iso(look["since"]), look.get("server_s"), look.get("project_id"), count_files(look))
         past.sums[CREDITS] = look.get("credits", 0.0)
+        past.sent = sent_by_position(look.get("ranges"), look.get("sent_ids", ()))
         return past
 
     def learn(self, entry: Entry, item: Item) -> None:
@@ -115,6 +119,7 @@ class _PastOfAttempt:
                 self.since_s, self.server_s, self.project_id = entry.at_s, entry.server_s, item.project_id
             self.files = None if item.ranges is None else sum(stop - start for start, stop in item.ranges)
             self.sums[CREDITS] += item.credits
+            self.sent = self.sent or sent_by_position(item.ranges, item.sent_ids)
         for name in self.sums.keys() & (item.sums or {}).keys():
             self.sums[name] += (item.sums or {})[name]
 
@@ -287,6 +292,8 @@ class _RetryWriting:
         if old.job_id is not None:
             recheck["job_id"] = old.job_id
         recheck["since"] = to_iso(past.since_s or 0.0) if old.job_id is None else _EPOCH
+        if past.sent:
+            recheck["sent_ids"] = [past.sent[position] for position in sorted(positions)]
         past.add_known_then(recheck)
         past.add_share(recheck, len(positions), size)
         return recheck

@@ -321,7 +321,13 @@ class _Intent:
             )
             self._journal.record(
                 Submitting(
-                    attempt.key, attempt.part, attempt.since_s, attempt.credits, attempt.server_s, self._project_id
+                    attempt.key,
+                    attempt.part,
+                    attempt.since_s,
+                    attempt.credits,
+                    attempt.server_s,
+                    self._project_id,
+                    attempt.sent_ids,
                 )
             )
             await self._journal.durable()
@@ -361,7 +367,7 @@ def positions_named_in(attempt: Attempt, error: ApiError) -> list[int]:
     by_index = [attempt.positions[i] for i in error.file_indexes if 0 <= i < len(attempt.positions)]
     if by_index:
         return sorted(set(by_index))
-    pairs = list(zip(attempt.positions, attempt.file_ids, strict=True))
+    pairs = list(zip(attempt.positions, attempt.api_ids, strict=True))
     named = set(_FILE_NOT_IN_PROJECT.findall(error.detail))
     if positions := [position for position, file_id in pairs if file_id in named]:
         return positions

@@ -12,7 +12,7 @@ from anyio.abc import ObjectSendStream
 
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import DamagedError, ExitStatus
-from classify_batch.lifecycle import Recheck
+from classify_batch.lifecycle import Ended, Recheck, Tally
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.model import AmbiguousCreate, Attempt, AttemptKey, FirstAnswer, Job, Part
@@ -25,7 +25,7 @@ from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.outcome_lines import read_first_answers
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.retry_file import RetryBatch, untaken_batches
-from classify_batch.vocabulary import Kind, Log, retry_name
+from classify_batch.vocabulary import CREDITS, Kind, Log, retry_name
 
 
 class WorkQueue:
@@ -46,8 +46,10 @@ class WorkQueue:
         price: Price,
         *,
         carries: bool,
+        brings_documents: bool = False,
     ) -> None:
-        """`carries`: whether the plan has columns of the input beside its file IDs."""
+        """`carries`: whether the plan has columns of the input beside its file IDs. `brings_documents`: whether its
+        file IDs are contents, which are brought to the project before they are sent."""
         self._store = store
         self._plan = plan
         self._journal = journal
@@ -57,6 +59,7 @@ class WorkQueue:
         self._budget = budget
         self._price = price
         self._carries = carries
+        self._brings_documents = brings_documents
         self._requeued: deque[Part] = deque()
         self._news = anyio.Event()
         self._all_resumed = anyio.Event()
@@ -100,8 +103,12 @@ class WorkQueue:
     async def _attempts_to_resume(self) -> AsyncGenerator[tuple[AttemptKey, OpenAttempt], None]:
         """Accepted ones first: they were paid, and there may be more of them than slots. Then those of failed files
         that are retried, a batch at a time."""
-        for each in sorted(self._snapshot.open.items(), key=accepted_first):
-            yield each
+        for key, left in sorted(self._snapshot.open.items(), key=accepted_first):
+            if self._brings_documents and was_never_sent(left):
+                spent = Tally(sums={CREDITS: -left.credits})
+                self._journal.record(Ended(key, Kind.REJECTED, tally=spent, requeued=(left.part,)))
+            else:
+                yield key, left
         if (generation := self._snapshot.generation) and generation not in self._snapshot.retries:
             await self._store.remove(retry_name(generation))  # a killed process may have left it
         async with aclosing(untaken_batches(self._store, self._snapshot, looks_only=True)) as batches:
@@ -176,7 +183,12 @@ class WorkQueue:
         attempt = await self._new_attempt(key, left.part, chunk_file_ids, left.credits)
         waits_since_s = left.submitted_at_s or 0.0
         return replace(
-            attempt, since_s=left.since_s, waits_since_s=waits_since_s, server_s=left.server_s, ambiguous=True
+            attempt,
+            since_s=left.since_s,
+            waits_since_s=waits_since_s,
+            server_s=left.server_s,
+            ambiguous=True,
+            sent_ids=left.sent_ids,
         )
 
     async def _new_attempt(
@@ -211,6 +223,11 @@ class WorkQueue:
                 f"{part.chunk}",
                 hint=DAMAGED_HINT,
             ) from None
+
+
+def was_never_sent(left: OpenAttempt) -> bool:
+    """Whether an open attempt of documents named only what could not be brought: see lifecycle.Submitting."""
+    return left.job_id is None and not left.sent_ids and not left.reopened
 
 
 def accepted_first(item: tuple[AttemptKey, OpenAttempt]) -> bool:

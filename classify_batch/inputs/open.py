@@ -14,6 +14,7 @@ from pathlib import Path
 
 from classify_batch.errors import SourceError
 from classify_batch.inputs import iterables, project
+from classify_batch.inputs.folder import PATH_COLUMN, FolderOptions, from_folder
 from classify_batch.inputs.formats.objects import ObjectReader
 from classify_batch.inputs.ids import Fault, TookFault, refuse
 from classify_batch.inputs.reading import PlannedReadings, Reading, TookReading
@@ -48,6 +49,7 @@ class InputOptions:
         took_fault: hears of each line, or item, that holds no file ID; as it is, the first of them is raised.
         planned: how a run that exists was planned to read them; None: nothing was planned.
         took_reading: hears how each text is read.
+        folder: which files of a folder are documents.
     """
 
     reading: Reading = field(default_factory=Reading)
@@ -56,6 +58,7 @@ class InputOptions:
     took_fault: TookFault = refuse
     planned: PlannedReadings | None = None
     took_reading: TookReading = lambda _reading: None
+    folder: FolderOptions = field(default_factory=FolderOptions)
 
     @property
     def wants_columns(self) -> bool:
@@ -92,6 +95,27 @@ def needs_project(spec: object) -> bool:
     return isinstance(spec, str) and spec == PROJECT
 
 
+def folder_of(spec: object) -> Path | None:
+    """The folder of documents that the input is; None for any other input.
+
+    Raises:
+        SourceError: it is one of several inputs, or the empty path.
+    """
+    if isinstance(spec, SeveralSources):
+        if (folder := next(filter(None, map(folder_of, spec.specs)), None)) is not None:
+            raise SourceError(
+                f"{folder} is a folder, and one of several inputs",
+                hint="give a folder alone: bring several under one folder, or make a run of each",
+            )
+        return None
+    if not isinstance(spec, str | PathLike) or spec in (STDIN, PROJECT):
+        return None
+    try:
+        return Path(spec) if Path(spec).is_dir() else None
+    except (OSError, ValueError):
+        return None  # whoever reads it says what is wrong with it
+
+
 def is_repeatable(spec: SourceSpec) -> bool:
     """Whether the spec can be read again, so that a resumed run can compare its file IDs with the plan's."""
     if isinstance(spec, SeveralSources):
@@ -106,7 +130,8 @@ def is_read_once(spec: SourceSpec) -> bool:
     if not isinstance(spec, str | PathLike):
         return isinstance(spec, Iterator)
     try:
-        return not stat.S_ISREG(Path(spec).stat().st_mode)
+        mode = Path(spec).stat().st_mode
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
     except (OSError, ValueError):
         return False  # whoever reads it says what is wrong with it
 
@@ -119,6 +144,10 @@ def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[l
         id_column = column if column not in (None, "file_id") else project.ID_COLUMN
         reader = ObjectReader(PROJECT, id_column, carry, took_fault, "item", True, project.OPTIONAL_COLUMNS)
         return project.from_project(options.pages, reader), PROJECT
+    if (folder := folder_of(spec)) is not None:
+        name = str(folder) if str(folder).isprintable() else repr(str(folder))
+        carried = tuple(each for each in carry if each == PATH_COLUMN)
+        return from_folder(folder, options.folder, ObjectReader(name, carry=carried, took_fault=took_fault)), name
     if isinstance(spec, str | PathLike):
         return _open_text(spec, options)
     reader = ObjectReader(iterables.NAME, options.reading.id_column, carry, took_fault, "item", bare=True)

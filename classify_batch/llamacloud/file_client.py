@@ -124,6 +124,19 @@ class FileClient:
                 raise FileRefusedError(str(error)) from None
             raise
 
+    async def is_alive(self, file_id: str) -> bool:
+        """Whether the project has a file of this ID that has not expired."""
+        params: QueryParams = {"file_ids": [file_id], "page_size": 1}
+        once = partial(
+            self._client.send_request, "files", "GET", files.FILES_PATH, files.read_stored_files, params=params
+        )
+        found: Sequence[files.StoredFile] = await retry_transient(once, attempts_max=UPLOAD_ATTEMPTS_MAX)
+        now_s = self._clock.wall_s() + (self._client.clock_skew_s or 0.0)
+        return any(
+            file_key(each.id) == file_key(file_id) and (each.expires_at_s is None or each.expires_at_s > now_s)
+            for each in found
+        )
+
     async def _find_or_upload(self, external_id: str, name: str, opened: Callable[[], BinaryIO]) -> Stored:
         found = await retry_transient(partial(self._find_by_external_id, external_id))
         if found is not None:

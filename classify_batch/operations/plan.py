@@ -12,15 +12,15 @@ from classify_batch.inputs.compare import compare_ids
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.open import (
     InputOptions,
-    SourceSpec,
     is_read_once,
     is_repeatable,
     needs_project,
     open_source,
 )
 from classify_batch.inputs.parse_jobs import refuse_parse_jobs
-from classify_batch.inputs.reading import NamedReading, PlannedReadings, Reading
+from classify_batch.inputs.reading import NamedReading, PlannedReadings
 from classify_batch.llamacloud.file_client import FileList
+from classify_batch.operations.folder_request import absolute_folder, folder_options
 from classify_batch.operations.reuse.earlier_runs import find_earlier_runs
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.run_request import RunRequest
@@ -48,7 +48,7 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
     if found is not None:
         refuse_other_run(found.run, settings.identity(), store.where)
         if file_ids is not None:
-            await refuse_other_file_ids(found.run, store, place.folder, file_ids, request.reading)
+            await refuse_other_file_ids(found.run, store, place.folder, request)
         return found
     if file_ids is None:
         raise RunDirectoryError(
@@ -57,7 +57,9 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
     await refuse_orphaned_files(store)
     # Only `project:` needs the API for its plan; every other input is planned without a key.
     readings: list[NamedReading] = []
-    options = InputOptions(request.reading, settings.plan.carry, took_reading=readings.append)
+    options = InputOptions(
+        request.reading, settings.plan.carry, took_reading=readings.append, folder=folder_options(request)
+    )
     if needs_project(file_ids):
         files = FileList((await resources.connect())[0])
         options = replace(options, pages=files.read_objects if options.wants_columns else files.read_page)
@@ -70,7 +72,10 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
     )
     # Last: without run.json there is no run, so a planning that is killed before is simply repeated.
     inputs = [each.to_stored() for each in readings]
-    await write_run_file(store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused, inputs)
+    folder = absolute_folder(file_ids)
+    await write_run_file(
+        store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused, inputs, folder
+    )
     return None
 
 
@@ -116,20 +121,23 @@ async def _is_left_by_planning(store: RunStore) -> bool:
     return isinstance(last, dict) and "reused_from" in last
 
 
-async def refuse_other_file_ids(
-    run: RunFile, store: RunStore, directory: Path | None, file_ids: SourceSpec, reading: Reading
-) -> None:
+async def refuse_other_file_ids(run: RunFile, store: RunStore, directory: Path | None, request: RunRequest) -> None:
     """Raises RunDirectoryError where the input has other IDs than the plan. Stdin is not read: it can be read once.
 
     `directory`: where temporary files go.
     """
+    file_ids = request.source
+    if file_ids is None:
+        return
     if not is_repeatable(file_ids):
         log.warning(
             "%s: going on with its plan; the input is not read again (a new input needs a new run directory)",
             store.where,
         )
         return
-    options = InputOptions(reading, planned=PlannedReadings(run.inputs))
+    if (folder := absolute_folder(file_ids)) != run.folder and None not in (folder, run.folder):
+        log.warning("the run was begun with the folder %s: its documents are read from there", run.folder)
+    options = InputOptions(request.reading, planned=PlannedReadings(run.inputs), folder=folder_options(request))
     if not is_read_once(file_ids):  # it can be read twice: a hash takes a third of the time of a comparison
         same_order = await hash_ids(aiter(distinct(open_source(file_ids, options), directory=directory)))
         if same_order == run.identity.get("ids_sha256"):
@@ -143,7 +151,10 @@ async def refuse_other_file_ids(
             f"{store.where} holds a run of other file IDs: {difference.new} of the given ones are not in its plan"
             f"{format_examples(difference.new_examples)}, {difference.gone} of its plan are not given"
             f"{format_examples(difference.gone_examples)}",
-            hint="give the input that the run was begun with, or name a new run directory",
+            hint="give the input that the run was begun with, or name a new run directory"
+            if run.folder is None
+            else f"`classify-batch resume {store.where}` goes on with the documents as they were planned; a new run "
+            f"directory with `--reuse {store.where}` takes the folder as it is now, and pays for what is new only",
         )
 
 

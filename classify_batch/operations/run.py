@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,14 +15,16 @@ from classify_batch.clock import SystemClock
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.event_log import EventLog
 from classify_batch.engine.orchestrator import Orchestrator
-from classify_batch.engine.progress import Progress
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import DamagedError, InterruptedEarlyError, RunDirectoryError, UsageError, the_cause
 from classify_batch.events import Warned
 from classify_batch.inputs.open import SourceSpec, needs_project
 from classify_batch.inputs.reading import Reading, parse_reading
+from classify_batch.operations.documents import open_documents
+from classify_batch.operations.folder_request import take_folder
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.plan import plan_if_new, refuse_other_file_ids, refuse_unbounded_credits
+from classify_batch.operations.reporting_progress import reporting_progress
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run_request import OnProgress, RunRequest
@@ -37,10 +38,6 @@ from classify_batch.rundir.run_json import RunFile, other_webhooks, refuse_other
 from classify_batch.settings import Settings, read_api_key
 from classify_batch.store import Location, place_of
 from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, TUNE_JSON, OutcomeKind, RunState
-
-PROGRESS_EVERY_S = 0.5
-LAST_PROGRESS_S = 1.0
-"""So long the last call of an asynchronous `on_progress` may take: the run has ended, and its caller waits."""
 
 log = logging.getLogger("classify_batch")
 
@@ -160,6 +157,7 @@ async def carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResul
 
 
 async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResult:
+    request = take_folder(request)
     place, settings, deadline = request.place, request.settings, request.deadline_from(anyio.current_time())
     async with AsyncExitStack() as stack:
         # A complete run needs neither key nor call: it is answered before anything else is opened.
@@ -211,9 +209,11 @@ async def run_engine(
     await plan.scan(found.run.plan_sha256)
     client, gate = await resources.connect()
     api = make_api(request.settings, client, found.run.run_id)
+    documents = await open_documents(found.run, client, store, resources.clock)
     events = EventLog(store, resources.clock, client.secrets.hide)
     observers = (events, *request.observers)
-    orchestrator = Orchestrator(request.settings, api, gate, resources.clock, found, plan, shutdown, observers)
+    clock = resources.clock
+    orchestrator = Orchestrator(request.settings, api, gate, clock, found, plan, shutdown, observers, documents)
     async with writing_events(events, found), reporting_progress(orchestrator, request.on_progress):
         if webhooks := other_webhooks(found.run, request.settings):
             log.warning("webhooks changed: %s", webhooks)
@@ -235,9 +235,14 @@ async def make_plan(
     *,
     reading: Reading | None = None,
     reuse: Reuse = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> RunFile:
     """Writes the plan and run.json. It calls nothing but, for `project:`, the file list."""
-    request = RunRequest(settings, file_ids, place_of(run_dir), reading or Reading(), reuse)
+    request = take_folder(
+        RunRequest(settings, file_ids, place_of(run_dir), reading or Reading(), reuse, include=include, exclude=exclude)
+    )
+    settings = request.settings
 
     async def plan_in_directory() -> RunFile:
         async with AsyncExitStack() as stack:
@@ -286,46 +291,6 @@ async def writing_events(events: EventLog, found: RunOnDisk) -> AsyncIterator[No
         await events.end()
 
 
-@asynccontextmanager
-async def reporting_progress(orchestrator: Orchestrator, on_progress: OnProgress | None) -> AsyncIterator[None]:
-    """Calls `on_progress` every half second inside the block, and once after it."""
-    if on_progress is None:
-        yield
-        return
-    callback = ProgressCallback(on_progress)
-
-    async def report_repeatedly() -> None:
-        while True:
-            await callback.call(orchestrator.progress())
-            await anyio.sleep(PROGRESS_EVERY_S)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(report_repeatedly)
-        yield
-        tasks.cancel_scope.cancel()
-    with anyio.move_on_after(LAST_PROGRESS_S):
-        await callback.call(orchestrator.progress())  # the last call has the final counts
-
-
-class ProgressCallback:
-    """A caller's `on_progress`, which may be asynchronous, and may fail: the run is worth more than its display."""
-
-    def __init__(self, on_progress: OnProgress) -> None:
-        self._on_progress = on_progress
-        self._failed = False
-
-    async def call(self, progress: Progress) -> None:
-        """Calls it, and awaits what it returns, if that can be awaited."""
-        try:
-            returned = self._on_progress(progress)
-            if inspect.isawaitable(returned):
-                await returned
-        except Exception:
-            if not self._failed:
-                log.exception("on_progress raised an error; the run goes on, and later errors of it are not logged")
-            self._failed = True
-
-
 def refuse_no_settings(settings: object) -> None:
     """Raises UsageError for a path or a dict in the place of settings."""
     if not isinstance(settings, Settings):
@@ -367,7 +332,7 @@ async def read_complete_run(request: RunRequest) -> RunResult | None:
     refuse_unbounded_credits(found, settings)
     result = await result_if_complete(found, store, request)
     if result is not None and request.source is not None:
-        await refuse_other_file_ids(found.run, store, None, request.source, request.reading)
+        await refuse_other_file_ids(found.run, store, None, request)
     return result
 
 

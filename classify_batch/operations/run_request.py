@@ -30,6 +30,7 @@ class RunRequest:
         cancel: cancels the run that is in the place.
         place: where the run is, or will be.
         observers: each is given every event (see events.py).
+        include, exclude: which files of a folder are documents.
     """
 
     settings: Settings
@@ -44,6 +45,8 @@ class RunRequest:
     cancel: bool = False
     on_progress: OnProgress | None = None
     observers: Sequence[Observer] = ()
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
 
     def deadline_from(self, began_s: float) -> Deadline:
         """`began_s`: when the request began, by the event loop's clock."""

@@ -38,8 +38,8 @@ class Other(msgspec.Struct, omit_defaults=True):
 
 class ResultLine(msgspec.Struct):
     """A line of results.jsonl; its keys in the order in which they are written. The last ones are there where the file
-    had a second look, and where columns are carried. `mode` is null where the job was found in the list, and the API
-    doesn't tell its mode."""
+    had a second look, where columns are carried, and where the input is a folder: `sent_id` is then the project's ID of
+    the content. `mode` is null where the job was found in the list, and the API doesn't tell its mode."""
 
     file_id: str
     outcome: str
@@ -54,6 +54,7 @@ class ResultLine(msgspec.Struct):
     counts: str | UnsetType = UNSET
     other: Other | UnsetType = UNSET
     carried: Carried | UnsetType = UNSET
+    sent_id: str | UnsetType = UNSET
 
 
 FIRST, SECOND = "first", "second"
@@ -114,6 +115,7 @@ def failure_lines(attempt: Attempt, job_id: str | None, failures: Iterable[Failu
     """Lines of failures.jsonl."""
     at = to_iso(at_s)
     ids = dict(zip(attempt.positions, attempt.file_ids, strict=True))
+    sent = dict(zip(attempt.file_ids, attempt.sent_ids, strict=False))
     return b"".join(
         encode_line(
             {
@@ -127,6 +129,7 @@ def failure_lines(attempt: Attempt, job_id: str | None, failures: Iterable[Failu
                 "failed_at": at,
             }
             | ({"carried": attempt.carried[file_id]} if attempt.carried else {})
+            | ({"sent_id": sent[file_id]} if file_id in sent else {})
         )
         for failure in failures
     )

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from classify_batch.rundir.plan import PlanSummary
     from classify_batch.settings import Settings
 
-FORMAT = 4
+FORMAT = 5
 """What this version reads. 2 is written where whoever knows 1 only would go wrong: where outcomes were reused, which it
 would cut off, and where there are second looks, which it would take for first ones. 3 is written for v1: one line of
 its journal may name several jobs for one attempt, which whoever knows 2 only would forget. 4 is written where a file
-carries more than one object, of which whoever knows 3 only would write the first."""
+carries more than one object, of which whoever knows 3 only would write the first. 5 is written where the
+input is a folder: the file IDs of the plan are contents, which no create may name."""
 
 
 class ReusedRun(TypedDict):
@@ -69,6 +70,7 @@ class RunFile:
         files: distinct file IDs; duplicates: repeated ones that were left out.
         reused: what was taken over from earlier runs; None where nothing was.
         inputs: how each text among the inputs was read; None: a version planned the run that didn't write it down.
+        folder: the absolute path of the folder that is the input; None: the input is no folder.
     """
 
     format: int
@@ -82,6 +84,7 @@ class RunFile:
     plan_sha256: str
     reused: Reused | None = None
     inputs: list[dict[str, object]] | None = None
+    folder: str | None = None
 
     @property
     def reused_files(self) -> int:
@@ -112,7 +115,7 @@ def parse_run_file(data: bytes, where: str) -> RunFile:
             hint="go on with the version of classify-batch that began the run, or a newer one",
         )
     reused = values.get("reused")
-    run = _read_record(RunFile, {"inputs": None, **values, "reused": None}, where)
+    run = _read_record(RunFile, {"inputs": None, "folder": None, **values, "reused": None}, where)
     if reused is None:
         return run
     if not isinstance(reused, dict):
@@ -144,12 +147,13 @@ async def write_run_file(
     clock: Clock,
     reused: Reused | None = None,
     inputs: list[dict[str, Any]] | None = None,
+    folder: str | None = None,
 ) -> tuple[RunFile, str]:
     """Makes the run be. Returns it with the SHA-256 of its file."""
     from uuid import uuid4  # noqa: PLC0415 - see the head of this file
 
     run = RunFile(
-        format=lowest_format_for(settings, reused, carries_lists=plan.carries_lists),
+        format=lowest_format_for(settings, reused, carries_lists=plan.carries_lists) if folder is None else FORMAT,
         run_id=str(uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings.to_stored(),
@@ -160,6 +164,7 @@ async def write_run_file(
         plan_sha256=plan.sha256,
         reused=reused,
         inputs=inputs,
+        folder=folder,
     )
     told = {name: value for name, value in asdict(run).items() if value is not None}
     text = json.dumps(told, indent=2, ensure_ascii=False)
@@ -171,7 +176,7 @@ async def write_run_file(
 def lowest_format_for(settings: Settings, reused: Reused | None, *, carries_lists: bool) -> int:
     """The lowest that no older version would misread."""
     if carries_lists:
-        return FORMAT
+        return 4
     if not settings.api.capabilities.idempotent_creates:
         return 3
     return 1 if reused is None and settings.escalation is None else 2

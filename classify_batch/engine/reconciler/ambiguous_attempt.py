@@ -45,4 +45,4 @@ class AmbiguousAttempt:
     digests: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        self.digests = digests_of(self.attempt.file_ids)
+        self.digests = digests_of(self.attempt.api_ids)

@@ -62,7 +62,7 @@ def decide_found_jobs(attempt: Attempt, found: Sequence[FoundJob], attempts: int
 
 def gather_answers(attempt: Attempt, found: Sequence[FoundJob]) -> tuple[dict[str, AnsweredFile], dict[str, list[str]]]:
     """The answers by the attempt's own spelling of the file IDs, and for each ID the jobs that name it."""
-    ours = {file_key(file_id): file_id for file_id in attempt.file_ids}
+    ours = {file_key(sent): file_id for sent, file_id in zip(attempt.api_ids, attempt.file_ids, strict=True)}
     answers, named = dict[str, AnsweredFile](), dict[str, list[str]]()
     for job in found:
         for answer in job.answers.items:

@@ -58,7 +58,7 @@ class ApiV2(BatchApi):
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         """Creates a job. After a lost response it may be sent again: the same transaction gives the same job."""
-        (file_id,) = attempt.file_ids
+        (file_id,) = attempt.api_ids
         body = v2.make_create_body(self._spec, file_id, self.transaction_id(attempt))
         try:
             return await self._send_create(body, about_to_send)

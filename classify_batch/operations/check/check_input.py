@@ -21,7 +21,8 @@ from classify_batch.clock import SystemClock
 from classify_batch.engine.planner import chunked
 from classify_batch.errors import ApiError, ExitStatus, SettingsError, SourceError, UsageError
 from classify_batch.inputs.dedupe import distinct
-from classify_batch.inputs.open import InputOptions, SourceSpec, needs_project, open_source
+from classify_batch.inputs.folder import FolderOptions, FolderScan
+from classify_batch.inputs.open import InputOptions, SourceSpec, folder_of, needs_project, open_source
 from classify_batch.inputs.reading import Reading
 from classify_batch.inputs.rows import ids_of
 from classify_batch.limits.retry import retry_transient
@@ -43,12 +44,14 @@ from classify_batch.operations.check.findings import (
     INPUT,
     BadLines,
     Finding,
+    Severity,
     exit_status_of,
     finding_from_error,
     findings_from_settings_error,
 )
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.run_resources import RunResources, make_api, refuse_missing_documents
+from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.cost import cost_of
 from classify_batch.rundir.disk_space import FreeSpace, free_disk_space
 from classify_batch.settings import SANDBOX, Settings, read_api_key
@@ -249,7 +252,13 @@ class InputReader:
 
     async def read_source(self, file_ids: SourceSpec, reading: Reading) -> None:
         """Reads the input to its end. Raises SourceError, and for the project's file list ApiError."""
-        options = InputOptions(reading, self._carry, took_fault=self.bad_lines.add_bad_line)
+        is_folder = folder_of(file_ids) is not None
+        options = InputOptions(
+            reading,
+            self._carry,
+            took_fault=self.bad_lines.add_bad_line,
+            folder=FolderOptions(took_scan=self._take_scan),
+        )
         pages = partial(self._list_project_files, whole=options.wants_columns)
         batches = open_source(file_ids, replace(options, pages=pages))
         unique = distinct(self._count_ids(batches))
@@ -265,10 +274,22 @@ class InputReader:
                         self._begin_lookups(unique.duplicates)
                     file_ids = self._parse_jobs.add_file_ids(first, chunk)
                     self._odd.add_file_ids(first, file_ids)
-                    if file_ids:
+                    if file_ids and not is_folder:  # the project doesn't know a document by its content's hash
                         await give.send((first, file_ids))
                     first += len(chunk)
         self._collect_findings(unique.duplicates, unique.examples)
+
+    def _take_scan(self, scan: FolderScan) -> None:
+        skipped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(scan.skipped.items()))
+        words = f"{scan.files - len(scan.unfit):,} documents of {scan.bytes:,} bytes would be uploaded"
+        words += f"; skipped: {skipped}" if skipped else ""
+        hint = "what the project has already isn't uploaded again"
+        self.findings.append(Finding(Severity.NOTE, "folder", words, hint))
+        if scan.unfit:
+            paths = tuple(clean(f"{path}: {why}") for path, why in scan.unfit[:3])
+            hint = "mend them, or leave them out with --exclude"
+            message = "files can't be uploaded, and will fail as not_uploadable"
+            self.findings.append(Finding(Severity.WARNING, "not_uploadable", message, hint, len(scan.unfit), paths))
 
     async def _list_project_files(self, token: str | None, *, whole: bool) -> tuple[list[Any], str | None]:
         if self._client is None:

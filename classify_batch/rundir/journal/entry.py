@@ -92,6 +92,7 @@ class Item(msgspec.Struct, gc=False):
     sums: dict[str, float] | None = None
     again: tuple[AgainItem, ...] = ()
     jobs: tuple[str, ...] = ()
+    sent_ids: tuple[str, ...] = ()
 
     @property
     def part(self) -> Part:
@@ -260,11 +261,7 @@ def _write_item(fact: Fact) -> dict[str, object]:
     item: dict[str, object] = {"chunk": fact.key.chunk, "attempt": fact.key.attempt}
     match fact:
         case Submitting():
-            item |= {**write_part(fact.part)}
-            if fact.credits:
-                item["credits"] = fact.credits
-            if fact.project_id is not None:
-                item["project_id"] = fact.project_id
+            item |= _write_intent(fact)
         case Submitted() | Adopted():
             item["job_id"] = fact.job_id
             if fact.project_id is not None:
@@ -277,6 +274,17 @@ def _write_item(fact: Fact) -> dict[str, object]:
                 item["message"] = fact.message
         case Ended():
             item |= _write_end(fact)
+    return item
+
+
+def _write_intent(fact: Submitting) -> dict[str, object]:
+    item: dict[str, object] = {**write_part(fact.part)}
+    if fact.credits:
+        item["credits"] = fact.credits
+    if fact.project_id is not None:
+        item["project_id"] = fact.project_id
+    if fact.sent_ids:
+        item["sent_ids"] = fact.sent_ids
     return item
 
 
@@ -348,7 +356,7 @@ def make_fact(kind: Kind, item: Item, at_s: float, server_s: float | None) -> Fa
     key = AttemptKey(item.chunk, item.attempt)
     match kind:
         case Kind.SUBMITTING:
-            return Submitting(key, item.part, at_s, item.credits, server_s, item.project_id)
+            return Submitting(key, item.part, at_s, item.credits, server_s, item.project_id, item.sent_ids)
         case Kind.SUBMITTED:
             return Submitted(key, _text_or_empty(item.job_id), at_s, item.project_id)
         case Kind.ADOPTED:

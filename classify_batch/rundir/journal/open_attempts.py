@@ -24,6 +24,7 @@ class OpenAttempt:
         project_id: the project that the key spoke for when it was intended; None: unknown.
         cancelled: whether it was open when the run was cancelled: that its job ends as cancelled says nothing of its
             files then.
+        sent_ids: see model.Attempt.
     """
 
     part: Part
@@ -37,6 +38,7 @@ class OpenAttempt:
     server_s: float | None = None
     project_id: str | None = None
     cancelled: bool = False
+    sent_ids: tuple[str, ...] = ()
 
     @classmethod
     def of_recheck(cls, part: Part, item: Recheck, at_s: float) -> Self:
@@ -53,6 +55,7 @@ class OpenAttempt:
             credits=item.get("credits", 0.0),
             server_s=item.get("server_s"),
             project_id=item.get("project_id"),
+            sent_ids=tuple(item.get("sent_ids", ())),
         )
 
 

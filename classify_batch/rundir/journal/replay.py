@@ -171,15 +171,8 @@ class RunSnapshot(Totals):
                 self._apply_finished((item.chunk, item.attempt), item.duration_s)
         elif kind is _SUBMITTING:
             for item in entry.items:
-                self._apply_submitting(
-                    (item.chunk, item.attempt),
-                    item.part,
-                    at_s,
-                    offset,
-                    item.credits,
-                    entry.server_s,
-                    item.project_id,
-                )
+                told = item.credits, entry.server_s, item.project_id, item.sent_ids
+                self._apply_submitting((item.chunk, item.attempt), item.part, at_s, offset, *told)
         elif kind is _SUBMITTED or kind is _ADOPTED:
             self.names_untimed |= entry.server_s is None
             for item in entry.items:
@@ -236,9 +229,8 @@ class RunSnapshot(Totals):
         """Makes a fact true. `offset`: where its line begins in the journal."""
         match fact:
             case Submitting():
-                self._apply_submitting(
-                    fact.key, fact.part, fact.since_s, offset, fact.credits, fact.server_s, fact.project_id
-                )
+                told = fact.credits, fact.server_s, fact.project_id, fact.sent_ids
+                self._apply_submitting(fact.key, fact.part, fact.since_s, offset, *told)
             case Submitted():
                 self.learn_server_s(fact.created_at_s)
                 self._apply_accepted(fact.key, Kind.SUBMITTED, fact.job_id, fact.at_s, fact.project_id)
@@ -308,11 +300,12 @@ class RunSnapshot(Totals):
         credits: float,
         server_s: float | None,
         project_id: str | None,
+        sent_ids: tuple[str, ...],
     ) -> None:
         attempt = self.open.get(key)  # type: ignore[call-overload]
         if attempt is None:
             attempt = self._begin_attempt(AttemptKey(*key), part, since_s, offset)
-            attempt.server_s, attempt.project_id = server_s, project_id
+            attempt.server_s, attempt.project_id, attempt.sent_ids = server_s, project_id, sent_ids
         attempt.credits += credits
         self._reserve(credits)
         attempt.state = move(attempt.state, _SUBMITTING)

@@ -13,6 +13,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from classify_batch.sandbox.server.responses import Refusal, make_422_refusal, make_refusal
 
 UPLOAD_BYTES_MAX = 300 * 1024 * 1024
+TEXT_BYTES_MAX = 60_000
+"""How much of a text is kept: five pages, whatever their characters take."""
+
 FIELD_BYTES_MAX = 10_000
 """Of a field's value, and of the head of a part."""
 
@@ -42,6 +45,7 @@ class UploadForm:
         self.file_name: str | None = None
         self.size_bytes = 0
         self.digest = hashlib.sha256()
+        self._beginning = bytearray()
         self.is_complete = False
         self._fields: dict[str, bytearray] = {}
         self._part_name: str | None = None
@@ -71,6 +75,11 @@ class UploadForm:
             self._parser.write(block)
         except FormParserError:
             raise malformed_form_refusal() from None
+
+    @property
+    def text(self) -> str | None:
+        """The text with which the file begins; None where it holds a NUL byte, as no text does."""
+        return None if b"\0" in self._beginning else self._beginning.decode("utf-8", "replace")
 
     def field_text(self, name: str) -> str | None:
         """The value of a field; None: the form has none of this name."""
@@ -119,6 +128,7 @@ class UploadForm:
             if self.size_bytes > UPLOAD_BYTES_MAX:
                 raise make_refusal(413, f"File is larger than {UPLOAD_BYTES_MAX} bytes")
             self.digest.update(memoryview(data)[start:end])
+            self._beginning += data[start : min(end, start + TEXT_BYTES_MAX - len(self._beginning))]
         elif self._part_name is not None:
             kept = self._fields[self._part_name]
             kept += data[start:end]

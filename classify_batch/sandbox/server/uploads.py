@@ -1,7 +1,7 @@
 """The project's files and those that clients upload: what is below `/api/v1/beta/files`, the same for both versions.
 
-An upload's content is read as it comes and not kept. Its name, size and digest are a line of a file beside the ledger,
-so that it can be listed and put into jobs after a restart. It is classified at random.
+An upload's name, size and digest are a line of a file beside the ledger, so that it can be listed and put into jobs
+after a restart; so is the beginning of a text, by whose words it is classified. Anything else is classified at random.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from classify_batch.sandbox.documents.project import (
     Project,
     parsed_file,
 )
+from classify_batch.sandbox.documents.uploaded_text import classify_text
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
 from classify_batch.sandbox.server.request_checks import (
@@ -53,7 +54,7 @@ ORDERS = ("name", "id", "created_at")
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that a client uploaded. `sha256`: of its content."""
+    """A file that a client uploaded. `sha256`: of its content; `text`: with which it begins; None: it is no text."""
 
     file_id: str
     name: str
@@ -62,6 +63,7 @@ class Upload:
     purpose: str | None
     size_bytes: int
     sha256: str
+    text: str | None = None
 
     def to_body(self, expires_at_s: float | None) -> FileBody:
         body = bodies.file_body(FileEntry(self.file_id, self.name, self.size_bytes), self.project_id, expires_at_s)
@@ -135,7 +137,10 @@ class UploadStore:
         classify_at_random = OpenProject().make_classifier(config)
 
         def classify_file(file_id: str) -> ResultBody:
-            return classify_at_random(file_id) if file_id in self._uploads else classifier(file_id)
+            upload = self._uploads.get(file_id)
+            if upload is None:
+                return classifier(file_id)
+            return classify_at_random(file_id) if upload.text is None else classify_text(upload.text, config)
 
         return classify_file
 
@@ -195,6 +200,7 @@ class UploadStore:
             purpose,
             form.size_bytes,
             form.digest.hexdigest(),
+            form.text,
         )
         self._keep_upload(upload)
         return bodies.to_json(upload.to_body(self._expires_at_s))

@@ -1,0 +1,224 @@
+"""A folder as the input, as a user meets it: real files, the real command, a real server, and kills at each step."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from classify_batch.operations.documents import open_as_hashed
+from tests.support.command_line import asked, command, environment, sandbox
+
+RULES = (
+    '[{ type = "invoice", description = "has an invoice number, line items and a total" },'
+    ' { type = "letter", description = "a letter that greets: dear sir, sincerely" }]'
+)
+INVOICE = "Invoice number 12, line items and a total of 30 EUR"
+LETTER = "Dear Sir, this letter greets you. Sincerely"
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The base URL of a sandbox."""
+    with sandbox() as base_url:
+        yield base_url
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder that holds an inbox of three contents at four paths."""
+    inbox = tmp_path / "inbox"
+    (inbox / "sub").mkdir(parents=True)
+    (inbox / "a.txt").write_text(INVOICE)
+    (inbox / "copy.txt").write_text(INVOICE)
+    (inbox / "sub" / "b.txt").write_text(LETTER)
+    (inbox / "c.md").write_text(INVOICE + ", once more")
+    return tmp_path
+
+
+def configure(place: Path, server: str, version: str = "v1") -> None:
+    (place / "c.toml").write_text(
+        f'[api]\nversion = "{version}"\nbase_url = "{server}"\ntimeout_s = 1\n[plan]\nfiles_per_job = 2\n'
+        f"[limits]\nrequests_per_s = 500.0\nsettle_s = 0.5\naccept_s = 1\n[job]\nrules = {RULES}\n"
+    )
+
+
+def run_words(name: str = "today", *options: str) -> list[str]:
+    return ["run", "c.toml", "--input", "inbox", "--run-dir", f"runs/{name}", *options]
+
+
+def lines(place: Path, name: str = "today", file: str = "results.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (place / "runs" / name / file).read_text().splitlines()]
+
+
+def uploads_at(place: Path, server: str) -> int:
+    done = command("files", "list", "--all", "--base-url", server, folder=place)
+    pages = [json.loads(line) for line in done.stdout.splitlines()]
+    return sum(len(page["items"]) if "items" in page else 1 for page in pages)
+
+
+def test_a_folder_is_answered_by_name_without_a_key(place: Path) -> None:
+    """With the embedded sandbox one command classifies a folder by its words; the paths stand beside the outcomes."""
+    configure(place, "sandbox")
+    command(*run_words(), folder=place, status=0, environ={"LLAMA_CLOUD_API_KEY": None})
+    types = {str(line["carried"]): line["type"] for line in lines(place)}
+    assert types == {
+        "[{'path': 'a.txt'}, {'path': 'copy.txt'}]": "invoice",
+        "{'path': 'c.md'}": "invoice",
+        "{'path': 'sub/b.txt'}": "letter",
+    }
+    assert all(line["file_id"].startswith("sha256:") and line["sent_id"] for line in lines(place))
+    command("verify", "runs/today", folder=place, status=0)
+
+
+def test_what_is_no_document_stays_where_it_is(place: Path, server: str) -> None:
+    """Hidden files, links, other suffixes, the run directory and the key's file are not planned, and counted."""
+    inbox = place / "inbox"
+    (inbox / ".env").write_text("SECRET=1")
+    (inbox / "link.txt").symlink_to("a.txt")
+    (inbox / "x.bin").write_text("x")
+    (inbox / "key.txt").write_text("s3cr3t")
+    configure(place, server)
+    words = ["plan", "c.toml", "--input", "inbox", "--run-dir", "inbox/run", "--exclude", "*.md"]
+    said = command(*words, folder=place, status=0, environ={"LLAMA_CLOUD_API_KEY_FILE": str(inbox / "key.txt")}).stderr
+    assert "1 excluded, 1 hidden, 1 link, 1 other suffix, 2 protected" in said
+    assert (inbox / "run" / "plan.jsonl").read_text().count("sha256:") == 2
+    assert asked(server)["requests"] == {}
+
+
+def test_what_cannot_be_uploaded_is_named_first_and_fails(place: Path, server: str) -> None:
+    """An empty document and one that changed since the plan fail as not_uploadable; the others are answered."""
+    (place / "inbox" / "empty.txt").touch()
+    configure(place, server)
+    said = command("plan", *run_words()[1:], folder=place, status=0).stderr
+    assert "empty.txt can't be uploaded: it is empty" in said
+    (place / "inbox" / "sub" / "b.txt").write_text("something else")
+    command("resume", "runs/today", folder=place, status=1)
+    failures = {line["carried"]["path"]: line for line in lines(place, file="failures.jsonl")}
+    assert {path: line["code"] for path, line in failures.items()} == dict.fromkeys(
+        ("empty.txt", "sub/b.txt"), "not_uploadable"
+    )
+    assert "changed" in failures["sub/b.txt"]["message"]
+    assert len(lines(place)) == 2
+    (place / "inbox" / "sub" / "b.txt").write_text(LETTER)
+    command("resume", "runs/today", "--retry-failed", folder=place, status=1)
+    assert len(lines(place)) == 3
+
+
+def test_a_file_that_changes_while_it_is_read_never_arrives_whole(tmp_path: Path) -> None:
+    """The last block of another content is not given out."""
+    path = tmp_path / "a.txt"
+    path.write_text(INVOICE)
+    with open_as_hashed(path, "0" * 64, len(INVOICE)) as file:
+        assert file.read(5) == INVOICE[:5].encode()
+        with pytest.raises(OSError, match="changed"):
+            file.read(1000)
+
+
+def test_a_changed_folder_is_another_input(place: Path, server: str) -> None:
+    """The same command names the difference and ends with 2; a new run that reuses the old one pays the new only."""
+    configure(place, server)
+    command(*run_words(), folder=place, status=0)
+    paid = asked(server)["files_billed"]
+    (place / "inbox" / "new.txt").write_text(LETTER + "!")
+    said = command(*run_words(), folder=place, status=2).stderr
+    assert "1 of the given ones are not in its plan" in said
+    assert "--reuse" in said
+    command(*run_words("tomorrow", "--reuse", "runs/today"), folder=place, status=0)
+    assert len(lines(place, "tomorrow")) == 4
+    assert asked(server)["files_billed"] == paid + 1
+
+
+def test_a_folder_stands_alone(place: Path, server: str) -> None:
+    """A folder beside another input, and globs without a folder, are refused with a hint."""
+    configure(place, server)
+    (place / "ids.txt").write_text("file-1\n")
+    said = command(*run_words(), "--input", "ids.txt", folder=place, status=2).stderr
+    assert "one of several inputs" in said
+    words = ["run", "c.toml", "--input", "ids.txt", "--run-dir", "runs/x", "--include", "*.pdf"]
+    assert "hint:" in command(*words, folder=place, status=2).stderr
+
+
+KILLED = """
+import os, runpy, signal, sys
+from classify_batch.llamacloud import file_client, client
+from classify_batch.operations import documents
+from classify_batch.engine import submitter
+
+step, left = sys.argv.pop(1), 2
+
+def die(at):
+    global left
+    if at == step:
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def around(owner, name, before, after):
+    work = getattr(owner, name)
+    async def worked(*args, **named):
+        die(before)
+        found = await work(*args, **named)
+        die(after)
+        return found
+    setattr(owner, name, worked)
+
+around(file_client.FileClient, "store_file", "before an upload", "after an upload")
+around(documents.FolderDocuments, "bring", "", "after its line")
+around(submitter._Intent, "about_to_send", "before the intent", "after the intent")
+around(submitter.Submitter, "_call_create", "", "after the create")
+sys.argv = ["classify-batch", *sys.argv[1:]]
+runpy.run_module("classify_batch", run_name="__main__")
+"""
+
+STEPS = (
+    "before an upload",
+    "after an upload",
+    "after its line",
+    "before the intent",
+    "after the intent",
+    "after the create",
+)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_any_step_nothing_is_uploaded_or_paid_twice(
+    place: Path, server: str, step: str, version: str
+) -> None:
+    """SIGKILL at a step of the second document or job; the same command uploads and pays each content once."""
+    configure(place, server, version)
+    script = [sys.executable, "-c", KILLED, step, *run_words()]
+    killed = subprocess.run(script, cwd=place, env=environment(), capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    command(*run_words(), folder=place, status=0)
+    assert len(lines(place)) == 3
+    assert uploads_at(place, server) == 3
+    assert asked(server)["files_billed"] == 3
+    command("verify", "runs/today", folder=place, status=0)
+
+
+def test_a_run_goes_on_from_its_folder_wherever_it_is_resumed(place: Path, server: str) -> None:
+    """run.json keeps the absolute path."""
+    configure(place, server)
+    command("plan", *run_words()[1:], folder=place, status=0)
+    command("resume", place / "runs" / "today", folder=Path(os.sep), status=0)
+    assert len(lines(place)) == 3
+
+
+def test_check_says_what_would_be_uploaded(place: Path, server: str) -> None:
+    """Documents are counted, what is unfit is named, and nothing is looked up by its hash or uploaded."""
+    (place / "inbox" / "empty.txt").touch()
+    configure(place, server)
+    said = command("check", "c.toml", "--input", "inbox", folder=place, status=0)
+    text = said.stdout + said.stderr
+    assert "4 documents of" in text
+    assert "would be uploaded" in text
+    assert "empty.txt: it is empty" in text
+    assert "not in the project" not in text
+    assert uploads_at(place, server) == 0
