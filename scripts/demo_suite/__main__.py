@@ -1,4 +1,5 @@
-"""The demo: classify the files of the installed environment, be interrupted, go on, and compare with the file names.
+"""The demo: classify the files of the installed environment, be interrupted, go on, and compare with the file names;
+then a folder of texts, answered by name, and the report.
 
 Run it through scripts/demo. Everything that it writes lies in .demo/, made anew each time.
 """
@@ -15,6 +16,7 @@ import sysconfig
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +24,10 @@ HERE = ROOT / ".demo"
 RUN = HERE / "run"
 DOCUMENTS = Path(sysconfig.get_paths()["purelib"])
 COMMAND = [sys.executable, "-m", "classify_batch"]
+INBOX, INBOX_RUN = HERE / "inbox", HERE / "inbox-run"
+INBOX_FILES_EACH = 8
+"""So many documents of each label are copied to the inbox."""
+SHOWN_ANSWERS = 6
 FILES_MAX = 3000
 INTERRUPT_AT = 0.4
 SECONDS_MAX = 120
@@ -52,7 +58,35 @@ def main() -> int:
     show(["verify", str(RUN)])
     subprocess.run([*COMMAND, "verify", str(RUN)], env=environment(), check=True)
     compare(names)
-    return 0
+    return classify_folder(names.values())
+
+
+def classify_folder(names: Iterable[str]) -> int:
+    """A folder as the input: its documents are brought to the server, and answered by name. Ends with the report."""
+    by_label: dict[str, list[str]] = {}
+    for name in names:
+        by_label.setdefault(label(name) or "", []).append(name)
+    for found in by_label.values():
+        for number, name in enumerate(found[:INBOX_FILES_EACH]):
+            copy = INBOX / f"{number:02}-{name.rsplit('/', 1)[-1]}.txt"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(DOCUMENTS / name, copy)
+    say(f"a folder is an input, too: {len(list(INBOX.iterdir()))} texts in {INBOX.relative_to(ROOT)}, answered by name")
+    run = ["run", "configs/demo.toml", "--input", str(INBOX), "--run-dir", str(INBOX_RUN), "--progress", "none"]
+    report = ["report", str(INBOX_RUN)]
+    kind = environment() | {"CLASSIFY_BATCH_SANDBOX__DOCUMENTS": ""}
+    show(run)
+    if status := subprocess.run([*COMMAND, *run], env=kind, check=False).returncode:
+        print(f"the run ended with exit status {status}", file=sys.stderr)
+        return status
+    print()
+    lines = (INBOX_RUN / "results.jsonl").read_text().splitlines()
+    for result in map(json.loads, lines[:: max(1, len(lines) // SHOWN_ANSWERS)]):
+        carried = result["carried"]
+        path = (carried if isinstance(carried, dict) else carried[0])["path"]
+        print(f"  {path} → {result['type'] or '(unmatched)'}, because: {result['reasoning']}")
+    show(report)
+    return subprocess.run([*COMMAND, *report], env=kind, check=False).returncode
 
 
 def labelled_documents() -> list[str]:
