@@ -225,7 +225,7 @@ class DiskStore:
                 own_uid = os.fstat(descriptor).st_uid
             finally:
                 os.close(descriptor)
-                trial.unlink()
+                trial.unlink(missing_ok=True)  # who just got the lock sweeps what a killed process may have left
             refuse_untrusted(self._path, own_uid, trusted=self._trusted)
         except OSError as error:
             raise unusable(self._path, error) from error

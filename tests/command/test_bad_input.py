@@ -32,9 +32,14 @@ class Place:
         """Writes the config; the server's address stands in its first two lines."""
         (self.folder / "c.toml").write_text(f'[api]\nbase_url = "{self.base_url}"\n{text}')
 
+    def contents_and_events(self) -> tuple[dict[str, bytes | None], bytes]:
+        """What is in the folder; apart from it the run's event log, to which a start that fails is added."""
+        found = dict(contents(self.folder))
+        return found, found.pop("run/events.jsonl", None) or b""
+
     def refused(self, *arguments: str, stdin: str | None = None, **values: str) -> str:
         """What the command says when it refuses; checks what holds of every refusal."""
-        before = contents(self.folder)
+        before, told_before = self.contents_and_events()
         if stdin is None:
             done = command(*arguments, folder=self.folder, environ=values)
         else:
@@ -45,7 +50,9 @@ class Place:
         assert [line for line in said if line.startswith("hint: ")] == said[-1:]
         assert len(said[-1]) > len("hint: ")
         assert KEY not in done.stderr
-        assert contents(self.folder) == before
+        after, told = self.contents_and_events()
+        assert after == before
+        assert told.startswith(told_before)
         with pytest.raises(BlockingIOError):
             self._server.accept()
         return done.stderr

@@ -269,3 +269,20 @@ async def test_opening_a_log_makes_durable_what_it_keeps(tmp_path: Path) -> None
     (tmp_path / "journal.jsonl").write_bytes(b"fact\n")
     await DiskStore(tmp_path, fsync=synced.append).open_log(Log.JOURNAL, 5)
     assert len(synced) == 1
+
+
+async def test_another_process_may_sweep_while_a_directory_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever just got the lock removes temporary files: that of another's trial, too, which is no error."""
+    really_close = os.close
+
+    def sweep_and_close(descriptor: int) -> None:
+        really_close(descriptor)
+        for entry in tmp_path.iterdir():
+            entry.unlink()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", sweep_and_close)
+        await DiskStore(tmp_path).prepare()
+    assert list(tmp_path.iterdir()) == []
