@@ -148,7 +148,8 @@ def test_a_night_that_ends_75_and_then_77_is_mailed(night: Any, tmp_path: Path) 
     assert night(2)[1] != ""
     assert night(0) == (0, "")
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert [call.split()[0] for call in calls] == ["run", "resume", "resume", "resume", "resume"]
+    words = [call.split()[0] for call in calls]
+    assert words == ["run", "resume", "resume", "resume", "resume", "export", "report"]
 
 
 def test_a_night_that_is_not_complete_in_the_morning_is_mailed(night: Any) -> None:
@@ -177,6 +178,9 @@ def test_two_nights_with_the_real_command(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "runs" / "2026-11-23" / "manifest.json").read_text())["reused"] == 20
     assert "complete already" in (tmp_path / "runs" / "2026-11-23.log").read_text()
     assert list((tmp_path / "runs").glob("*.told")) == []
+    for date in ("2026-11-22", "2026-11-23"):
+        assert "<h1>" in (tmp_path / "runs" / f"{date}.html").read_text()
+        assert len((tmp_path / "runs" / f"{date}.csv").read_text().splitlines()) in (21, 31)
 
 
 # --- What can't be run here -----------------------------------------------------------------------------------------
@@ -261,6 +265,35 @@ def test_the_recipe_for_kubernetes_says_what_it_must() -> None:
     assert {each["name"] for each in container["env"]} == set(
         re.findall(r"\$\((\w+)\)", " ".join(container["command"]))
     )
+
+
+SHOWN_FILES = {
+    "classify-nightly": ("One script for a night", 0),
+    "classify.service": ("systemd", 0),
+    "classify.timer": ("systemd", 1),
+    "cronjob.yaml": ("Kubernetes", 0),
+    "Dockerfile": ("A container", 0),
+}
+
+
+@pytest.mark.parametrize("name", SHOWN_FILES)
+def test_the_files_for_schedulers_are_those_that_the_page_shows(name: str) -> None:
+    """What is tested here of the page holds of the files in configs/, too."""
+    title, place = SHOWN_FILES[name]
+    path = MANUAL.parents[1] / "configs" / name
+    assert path.read_text("utf-8") == blocks(section(title))[place][1]
+    assert os.access(path, os.X_OK) == (name == "classify-nightly")
+
+
+def test_the_container_runs_as_a_user_and_is_told_to_stop() -> None:
+    """The base image has a version, the last user is not root, and the command gets signals itself."""
+    lines = [line.split(maxsplit=1) for line in blocks(section("A container"))[0][1].splitlines()]
+    said = dict(lines)
+    assert re.fullmatch(r"python:3\.\d+-slim", said["FROM"])
+    assert said["USER"] == "10001"
+    assert said["STOPSIGNAL"] == "SIGTERM"
+    assert json.loads(said["ENTRYPOINT"]) == ["classify-batch"]
+    assert not any("KEY" in line[1] for line in lines)
 
 
 def test_the_recipe_for_airflow_fails_where_a_person_must_act() -> None:
