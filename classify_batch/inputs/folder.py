@@ -88,7 +88,7 @@ async def from_folder(root: Path, options: FolderOptions, reader: ObjectReader) 
     """A source over a folder: hashes every document, in the order of their paths.
 
     Raises:
-        SourceError: the folder can't be read.
+        SourceError: the folder can't be read, or holds no documents.
     """
     try:
         await anyio.to_thread.run_sync(os.listdir, root)
@@ -102,6 +102,11 @@ async def from_folder(root: Path, options: FolderOptions, reader: ObjectReader) 
         yield reader.read_rows(enumerate(items, first))
         first += len(items)
     options.took_scan(scan)
+    if not scan.files:
+        raise SourceError(
+            f"{reader.name} holds no documents",
+            hint="put documents into it, such as .pdf, .docx, .png or .txt files",
+        )
 
 
 def find_documents(root: Path, options: FolderOptions, scan: FolderScan) -> Iterator[str]:

@@ -92,8 +92,8 @@ async def test_an_empty_iterable_is_refused(spec: Any) -> None:
 
 @pytest.mark.real_time
 async def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
-    """Missing, a directory, an impossible name: one SourceError that shows the path without its control characters."""
-    for path, reason in ((tmp_path / "no\x1bne", "No such file"), (tmp_path, "directory"), ("a\0", "null byte")):
+    """Missing, a folder without documents, an impossible name: one SourceError, without control characters."""
+    for path, reason in ((tmp_path / "no\x1bne", "No such file"), (tmp_path, "no documents"), ("a\0", "null byte")):
         with pytest.raises(SourceError, match=reason) as caught:
             await read(path)
         assert str(caught.value).isprintable()
