@@ -75,4 +75,4 @@ def is_worth_a_retry(code: str, message: str = "") -> bool:
     return code not in _FINAL and not any(word in message for word in _NEVER)
 
 
-_FINAL: Iterable[str] = frozenset({FailureCode.REJECTED.value, "not_uploadable"})
+_FINAL: Iterable[str] = frozenset({FailureCode.REJECTED.value, FailureCode.NOT_UPLOADABLE.value})

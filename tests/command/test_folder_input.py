@@ -110,6 +110,16 @@ def test_what_cannot_be_uploaded_is_named_first_and_fails(place: Path, server: s
     assert len(lines(place)) == 3
 
 
+def test_status_and_report_agree_on_what_is_worth_a_retry(place: Path) -> None:
+    """An empty document stays empty: neither says that it should be tried again."""
+    (place / "inbox" / "empty.txt").touch()
+    configure(place, "sandbox")
+    command(*run_words(), folder=place, status=1)
+    command("report", "runs/today", folder=place, status=0)
+    assert "--retry-failed" not in (place / "runs" / "today" / "report.html").read_text()
+    assert "--retry-failed" not in json.loads((place / "runs" / "today" / "manifest.json").read_text())["next"]
+
+
 def test_a_file_that_changes_while_it_is_read_never_arrives_whole(tmp_path: Path) -> None:
     """The last block of another content is not given out."""
     path = tmp_path / "a.txt"

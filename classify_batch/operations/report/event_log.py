@@ -15,8 +15,9 @@ from classify_batch.clock import from_iso
 from classify_batch.ports import RunStore
 from classify_batch.protocol.sanitize import clean
 from classify_batch.streams.closing import closing
+from classify_batch.vocabulary import EARLIER_EVENTS_JSONL, EVENTS_JSONL
 
-EVENT_LOGS = ("events.1.jsonl", "events.jsonl")
+EVENT_LOGS = (EARLIER_EVENTS_JSONL, EVENTS_JSONL)
 """The older one first."""
 
 SPANS_MAX = 500

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from classify_batch.rundir.failure_messages import is_worth_a_retry
 from classify_batch.rundir.manifest_json import Manifest
+from classify_batch.rundir.next_step import needs_config
 from classify_batch.rundir.run_json import RunFile
-from classify_batch.vocabulary import FailureCode
 
 PROGRAM = "classify-batch"
-
-WORTH_A_RETRY = frozenset(FailureCode) - {FailureCode.REJECTED}
-"""What the API refused it will refuse again; everything else may end otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +46,18 @@ def next_commands(run: RunFile, manifest: Manifest, run_dir: Path) -> list[NextC
     """What a person would do next, the most urgent first."""
     found: list[NextCommand] = []
     state, counts = manifest["state"], manifest["counts"]
+    config = ("--config", Path("CONFIG")) if needs_config(run) else ()
     if state == "running":
         found.append(NextCommand("See how far it is now", command_of("status", run_dir)))
         found.append(NextCommand("Make this report again", command_of("report", run_dir)))
     elif state == "incomplete":
-        needs_config = any(hook.get("webhook_headers") for hook in _webhooks(run))
-        config = ("--config", Path("CONFIG")) if needs_config else ()
         first = "When the reason is mended: go on" if manifest.get("exit_status") == 77 else "Go on where it stopped"
         found.append(NextCommand(first, command_of("resume", run_dir, *config)))
-    codes = manifest["failure_codes"]
-    retry = sum(files for code, files in codes.items() if code in WORTH_A_RETRY)
+    retry = sum(files for code, files in manifest["failure_codes"].items() if is_worth_a_retry(code))
+    retry = manifest.get("failures_worth_a_retry", retry)  # which also knows the messages
     if state == "complete" and retry:
-        found.append(NextCommand(f"Try {retry:,} failed files again", command_of("resume", run_dir, "--retry-failed")))
+        again = command_of("resume", run_dir, "--retry-failed", *config)
+        found.append(NextCommand(f"Try {retry:,} failed files again", again))
     folder = run_dir
     if counts["failed"]:
         found.append(_export("failed", "List the failed files", folder))
@@ -85,8 +82,3 @@ def compare_commands(before: Path, after: Path) -> list[NextCommand]:
 
 def _export(only: str, purpose: str, run_dir: Path) -> NextCommand:
     return NextCommand(purpose, command_of("export", run_dir, run_dir / f"{only}.csv", "--only", only))
-
-
-def _webhooks(run: RunFile) -> Sequence[dict[str, object]]:
-    hooks = run.settings.get("job", {}).get("webhook_configurations") or ()
-    return [dict(hook) for hook in hooks]
