@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,29 @@ INTEGRATION = frozenset({"crash", "explorer", "old_runs", "sandbox", "independen
 are marked as driven by the vendor's SDK, or as slow. All others are for scripts/test."""
 
 
+DISPLAY_VARIABLES = (
+    "CI",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "COLUMNS",
+    "FORCE_COLOR",
+    "LINES",
+    "NO_COLOR",
+    "PAGER",
+    "STY",
+    "TTY_COMPATIBLE",
+    "TTY_INTERACTIVE",
+    "XTERM_VERSION",
+)
+"""What decides, besides TERM, how commands show something; tests give those that they are about."""
+
+
 def pytest_configure() -> None:
-    """Commands that tests start have to hear Ctrl-C. A shell ignores it for all that it starts in the background."""
+    """Tests see the same display everywhere, in CI too, and the commands that they start hear Ctrl-C."""
+    for name in DISPLAY_VARIABLES:
+        os.environ.pop(name, None)
+    os.environ["TERM"] = "xterm"
+    # A shell ignores SIGINT for all that it starts in the background.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
