@@ -42,7 +42,20 @@ def find_name_error(host: str) -> str | None:
         return f"its host has more than {LABEL_CHARACTERS_MAX} characters between two dots"
     if len(name) > NAME_CHARACTERS_MAX:
         return f"its host has more than {NAME_CHARACTERS_MAX} characters"
-    return None if all(map(_LABEL.fullmatch, labels)) else odd
+    return None if all(map(_LABEL.fullmatch, labels)) and is_decodable(name) else odd
+
+
+def is_decodable(name: str) -> bool:
+    """Whether a name that begins with `xn--` stands for characters that a host name has: httpx decodes such a name."""
+    if not name.lower().startswith("xn--"):
+        return True
+    import idna  # noqa: PLC0415 - as below
+
+    try:
+        idna.decode(name)
+    except ValueError:
+        return False
+    return True
 
 
 def encode_host(host: str) -> str:
