@@ -176,7 +176,8 @@ def test_a_key_may_be_any_token(key: str) -> None:
     "host",
     [
         *("", ".", "ex..ample.com", ".example.com", "example..", "a" * 64, f"{'a' * 64}.com", ".".join(["a" * 60] * 5)),
-        *("\u00ad", "ex\u00adample.com", "-a.com", "a-.com", "a b", "a\\b", "exa%6dple.com", "a\u200bb.com", "xn--a.com", "XN--.com"),
+        *("\u00ad", "ex\u00adample.com", "-a.com", "a-.com", "a b", "a\\b", "exa%6dple.com", "a\u200bb.com"),
+        *("xn--a.com", "XN--.com"),
         *("256.1.1.1", "1.2.3", "12345", "::g", "fe80::1%eth0"),
     ],
 )
