@@ -1,8 +1,11 @@
 """Creates a job for each attempt: the one place that may cost money.
 
-The intent is durable before the POST leaves. After the call, an attempt goes to the poller (accepted), to the
-reconciler (unknown whether accepted), back to the work queue (refused), or it is tried again here under the same
-attempt (certainly not accepted, or repeated under its transaction ID).
+The intent is durable before the POST leaves. Where a create can be repeated without harm, the intents of all attempts
+that wait for their turn are written down together: one line and one fsync instead of many.
+
+After the call, an attempt goes to the poller (accepted), to the reconciler (unknown whether accepted), back to the work
+queue (refused), or it is tried again here under the same attempt (certainly not accepted, or repeated under its
+transaction ID).
 
 Once one call of an attempt may have been accepted, the attempt may have been: a later call that is refused proves
 nothing about the earlier one.
@@ -10,7 +13,6 @@ nothing about the earlier one.
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -19,12 +21,13 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from classify_batch.engine.context import EngineContext, ProvenProject
 from classify_batch.engine.outcome_recorder import fail_all
+from classify_batch.engine.refused_create import decide_refused_create
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.events import CreateAmbiguous
-from classify_batch.lifecycle import Submitted, Submitting, halves, remainder
+from classify_batch.lifecycle import Submitted, Submitting
 from classify_batch.limits.retry import retry_transient
-from classify_batch.model import AmbiguousCreate, Attempt, Failure, Job, JobView, Part
+from classify_batch.model import AmbiguousCreate, Attempt, Job, JobView
 from classify_batch.ports import Clock, Journal
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import FailureCode, Kind
@@ -41,12 +44,6 @@ taken, nothing is created."""
 AMBIGUOUS_CALLS_MAX = 2
 """A create is sent at most twice under its transaction ID when answers get lost. Then the list is read. No document
 says how long the server remembers a transaction ID."""
-
-_FILE_NOT_IN_PROJECT = re.compile(r"\bFile ID (\S+) is not in\b")
-"""`File ID … is not in Project ID …`: only this word is the file's ID; another word may be the ID of another file."""
-
-_PUNCTUATION = "\"'`.,;:!?()[]{}<>…"
-"""Punctuation around an ID in a message. An ID may contain it, too, so each word is compared with and without it."""
 
 
 class _NoMoreCreatesError(Exception):
@@ -70,6 +67,7 @@ class Submitter:
         self._project = project
         self._project_id = project_id
         self._plan_full_queue = anyio.Lock()
+        self._unwritten: list[_Intent] = []
         self._ambiguity_warned = False
         self._no_job_since: tuple[int, float] | None = None
         self._creates_without_job = 0
@@ -101,7 +99,8 @@ class Submitter:
     async def _submit_attempt(
         self, attempt: Attempt, submitted: ObjectSendStream[Job], ambiguous: ObjectSendStream[AmbiguousCreate]
     ) -> None:
-        with _Intent(self._journal, self._clock, self._shutdown, attempt, self._project.project_id) as intent:
+        project_id, unwritten = self._project.project_id, self._unwritten if self._api.idempotent else None
+        with _Intent(self._journal, self._clock, self._shutdown, attempt, project_id, unwritten) as intent:
             try:
                 view = await retry_transient(lambda: self._create_job(intent))
             except _NoMoreCreatesError:
@@ -110,7 +109,7 @@ class Submitter:
                     left_s = anyio.current_time()
                     await ambiguous.send(AmbiguousCreate(intent.attempt, left_s, self._accept_s))
                 else:
-                    self._return_unsent(intent.attempt)
+                    self._return_unsent(intent.attempt, may_repeat=self._api.idempotent and intent.left)
             except ApiError as error:
                 if (create := self._as_ambiguous_create(intent.attempt, error)) is not None:
                     await ambiguous.send(create)
@@ -260,14 +259,14 @@ class Submitter:
         if error.ambiguous:
             self._leave_to_later_process(attempt)
         else:
-            self._return_unsent(attempt)
+            self._return_unsent(attempt, may_repeat=self._api.idempotent)
         collects = error.verdict in (Verdict.NO_CREDIT, Verdict.PERSON)
         self._shutdown.request_stop(Stop.because(error, collects=collects))
 
-    def _return_unsent(self, attempt: Attempt) -> None:
+    def _return_unsent(self, attempt: Attempt, *, may_repeat: bool) -> None:
         """Ends an attempt that this process doesn't send any more. Where none of its calls can have been accepted, its
-        files are planned again; otherwise it stays open, and a later process reconciles it."""
-        if attempt.ambiguous or self._api.idempotent:
+        files are planned again; otherwise, or where it may simply be repeated, it stays open for a later process."""
+        if attempt.ambiguous or may_repeat:
             self._leave_to_later_process(attempt)
             return
         self._slots.release()
@@ -281,23 +280,43 @@ class Submitter:
 
 
 class _Intent:
-    """Makes an attempt's intent durable once, right before the first byte of its first call leaves."""
+    """Makes an attempt's intent durable once, before the first byte of its first call leaves.
+
+    Attributes:
+        left: whether a call of this process may have left.
+    """
 
     def __init__(
-        self, journal: Journal, clock: Clock, shutdown: Shutdown, attempt: Attempt, project_id: str | None
+        self,
+        journal: Journal,
+        clock: Clock,
+        shutdown: Shutdown,
+        attempt: Attempt,
+        project_id: str | None,
+        unwritten: list[_Intent] | None = None,
     ) -> None:
+        """`unwritten`: those of all attempts that wait for their turn, which are written down together with the first
+        that may go. None where each is written when its own turn comes, since a process that finds an intent has to
+        search for its job: on v1, where that takes minutes."""
         self._journal = journal
         self._clock = clock
         self._shutdown = shutdown
         self._project_id = project_id
+        self._unwritten = unwritten
+        self._durable = bool(attempt.since_s)  # of an earlier process, or from the reconciler
         self._unanswered_call = ExitStack()
         self.ambiguous_calls = 0
+        self.left = False
         self.attempt = attempt
+        if unwritten is not None and not attempt.since_s:
+            unwritten.append(self)
 
     def __enter__(self) -> _Intent:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._unwritten and self in self._unwritten:
+            self._unwritten.remove(self)
         self.mark_answered(ambiguous=False)
 
     def mark_answered(self, *, ambiguous: bool) -> None:
@@ -313,24 +332,41 @@ class _Intent:
             raise _NoMoreCreatesError
         self._unanswered_call.enter_context(self._shutdown.busy())
         if not self.attempt.since_s:
-            self.attempt = attempt = replace(
-                self.attempt,
-                since_s=self._clock.wall_s(),
-                server_s=self._journal.server_s,
-                intended_s=anyio.current_time(),
-            )
-            self._journal.record(
-                Submitting(
-                    attempt.key,
-                    attempt.part,
-                    attempt.since_s,
-                    attempt.credits,
-                    attempt.server_s,
-                    self._project_id,
-                    attempt.sent_ids,
-                )
-            )
+            written = [self]
+            if self._unwritten is not None:
+                written = self._unwritten.copy()
+                self._unwritten.clear()
+            for intent in written:
+                intent.record()
             await self._journal.durable()
+            for intent in written:
+                intent.mark_durable()
+        elif not self._durable:
+            await self._journal.durable()  # another one has recorded it, and its fsync may be under way
+            self._durable = True
+        self.left = True
+
+    def record(self) -> None:
+        self.attempt = attempt = replace(
+            self.attempt,
+            since_s=self._clock.wall_s(),
+            server_s=self._journal.server_s,
+            intended_s=anyio.current_time(),
+        )
+        self._journal.record(
+            Submitting(
+                attempt.key,
+                attempt.part,
+                attempt.since_s,
+                attempt.credits,
+                attempt.server_s,
+                self._project_id,
+                attempt.sent_ids,
+            )
+        )
+
+    def mark_durable(self) -> None:
+        self._durable = True
 
 
 def as_ambiguous(error: ApiError) -> ApiError:
@@ -346,30 +382,3 @@ def stop_for_shared_job(job_id: str) -> Stop:
         ExitStatus.PERSON,
         "report it to the vendor of the API; the same command finds out later what became of the other create",
     )
-
-
-def decide_refused_create(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tuple[Part, ...]]:
-    """What follows a refusal: the files that it names fail, and the rest is sent again. Where it names none, both
-    halves are sent again, down to the single file that is refused."""
-    words = f"HTTP {error.status}: {error.detail}"
-    named = positions_named_in(attempt, error)
-    if not named and len(attempt.positions) == 1:
-        named = list(attempt.positions)
-    failures = [Failure(position, FailureCode.REJECTED, words) for position in named]
-    if not named:
-        return [], halves(attempt.part, attempt.positions)
-    rest = [position for position in attempt.positions if position not in set(named)]
-    return failures, remainder(attempt.part, rest)
-
-
-def positions_named_in(attempt: Attempt, error: ApiError) -> list[int]:
-    """The files that an error names, by index or in its words."""
-    by_index = [attempt.positions[i] for i in error.file_indexes if 0 <= i < len(attempt.positions)]
-    if by_index:
-        return sorted(set(by_index))
-    pairs = list(zip(attempt.positions, attempt.api_ids, strict=True))
-    named = set(_FILE_NOT_IN_PROJECT.findall(error.detail))
-    if positions := [position for position, file_id in pairs if file_id in named]:
-        return positions
-    words = {text for word in error.detail.split() for text in (word, word.strip(_PUNCTUATION))}
-    return [position for position, file_id in pairs if file_id in words]

@@ -61,10 +61,16 @@ class QuickResult(msgspec.Struct):
     reasoning: Any = None
 
     def answer_about(self, file_id: str | None) -> Answer:
-        return Answer(file_id, True, self.type, finite_or_none(self.confidence), text_or_none(self.reasoning))
+        return answer_from_quick_result(file_id, self)
 
 
 def answer_from_quick_result(file_id: object, result: QuickResult | None) -> Answer:
     """The answer about a file. A null result means that the file was not classified."""
-    named = text_or_none(file_id)
-    return Answer(named, answered=False) if result is None else result.answer_about(named)
+    # One function without calls where it can be: it runs once for each file of a run.
+    named = file_id if isinstance(file_id, str) else None
+    if result is None:
+        return Answer(named, answered=False)
+    confidence, reasoning = result.confidence, result.reasoning
+    if confidence is not None:
+        confidence = finite_or_none(confidence)
+    return Answer(named, True, result.type, confidence, reasoning if isinstance(reasoning, str) else None)

@@ -159,6 +159,8 @@ class Lab:
     def start(self, command: Sequence[object], stdout: IO[str], stderr: IO[str]) -> subprocess.Popen[str]:
         told = {"LLAMA_CLOUD_API_KEY": KEY, "LLAMA_CLOUD_BASE_URL": self.server.base_url}
         others = {name: value for name, value in os.environ.items() if not name.startswith("CLASSIFY_BATCH_")}
+        # What a user runs was compiled once: a checkout that compiles at each start would measure the compiler.
+        others.pop("PYTHONDONTWRITEBYTECODE", None)
         trees = [] if self.tree is None else [self.tree]
         others["PYTHONPATH"] = os.pathsep.join(map(str, [*trees, SCRIPTS.parent]))  # clients import from this suite
         words = [str(word) for word in command]

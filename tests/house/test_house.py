@@ -109,6 +109,15 @@ def test_nothing_heavy_is_imported(code: str) -> None:
     assert set(done.stderr.split()) & HEAVY == set()
 
 
+def test_a_run_loads_no_command_line_of_httpx() -> None:
+    """What a run needs is loaded without rich and pygments, which httpx's own command line brings."""
+    code = "import sys\nfrom classify_batch.cli.main import leave_out_httpx_command_line as leave_out\nleave_out()\n"
+    script = f"{code}import classify_batch.cli.running\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert {"httpx", "httpcore"} <= set(done.stdout.split())
+    assert set(done.stdout.split()) & {"rich", "pygments", "rich.console"} == set()
+
+
 def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
     """`status` of a run, its journal and all, loads no library that a run will need."""
     values = {"format": 1, "run_id": "r", "created_at": "", "settings": {}, "identity": {}, "files": 2, "duplicates": 0}

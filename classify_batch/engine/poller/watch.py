@@ -24,7 +24,12 @@ from classify_batch.limits.retry import Backoff
 from classify_batch.model import Job
 
 LIST_PAGES_PER_JOB = 0.87
-"""What polling the list may cost, in pages a job. With the create and the results call that makes 3 requests a job."""
+LIST_PAGES_PER_JOB_OF_MANY = 0.78
+"""What polling the list may cost, in pages a job; the lower one where so many jobs are in flight (`MANY_JOBS`) that an
+end is seen soon all the same. With the create, the results call and the polls of single jobs, a simulation of 50 in
+flight has 2.85 requests a job, and 1.027 times the ideal makespan."""
+
+MANY_JOBS = 30
 
 LIST_POLL_SHARE_MIN = 0.02
 LIST_POLL_SHARE_MAX = 0.075
@@ -255,7 +260,8 @@ class PollSchedule:
 
     def _list_poll_share(self) -> float:
         """The gap between two polls of the list, as a share of the mean duration."""
-        share = self._pages / (LIST_PAGES_PER_JOB * max(1, len(self.jobs)))
+        per_job = LIST_PAGES_PER_JOB if len(self.jobs) < MANY_JOBS else LIST_PAGES_PER_JOB_OF_MANY
+        share = self._pages / (per_job * max(1, len(self.jobs)))
         return min(LIST_POLL_SHARE_MAX, max(LIST_POLL_SHARE_MIN, share))
 
     def _oldest_job_s(self) -> float:

@@ -189,6 +189,13 @@ def test_sweeps_are_close_to_the_ideal(kind: Callable[[Random], Iterator[float]]
         assert figures.delay_p95 <= 0.065, described(figures)
 
 
+def test_fifty_in_flight_cost_less_than_a_poll_a_job() -> None:
+    """At most 2.9 requests a job, of which two are the floor, and 1.03 times the ideal makespan."""
+    figures = simulate(lognormal, 2000, 50)
+    assert figures.requests <= 2.9, described(figures)
+    assert figures.ratio <= 1.03, described(figures)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slots", [20, pytest.param(100, marks=pytest.mark.slow)])
 def test_without_a_list_jobs_are_asked_for_when_they_may_end(
