@@ -80,3 +80,39 @@ def test_plain_lines_take_few_objects() -> None:
     assert not snapshot.open
     snapshot.end_reading()
     assert list(snapshot.open) == keys
+
+
+KEYS = [AttemptKey(0, 1), AttemptKey(1, 1)]
+INTENTS = [Submitting(key, Part(key.chunk), 1.0) for key in KEYS]
+JOBS = [Submitted(key, f"job {key.chunk}", 2.0) for key in KEYS]
+JOBS_ENDED = [Finished(key, "SUCCESS", 1.0) for key in KEYS]
+ENDS = [Ended(key, Kind.COLLECTED) for key in KEYS]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [[*INTENTS, INTENTS[0]]],
+        [INTENTS, INTENTS, JOBS],
+        [JOBS],
+        [INTENTS[:1], JOBS],
+        [INTENTS, [*JOBS, JOBS[0]]],
+        [INTENTS, JOBS, JOBS[:1]],
+        [INTENTS, JOBS, JOBS_ENDED, JOBS],
+        [INTENTS, JOBS_ENDED],
+        [INTENTS, JOBS[:1], JOBS_ENDED],
+        [INTENTS, JOBS, [*JOBS_ENDED, JOBS_ENDED[0]], JOBS_ENDED],
+        [INTENTS, JOBS, ENDS],
+        [INTENTS, ENDS],
+        [INTENTS, JOBS, JOBS_ENDED, [*ENDS, ENDS[0]]],
+        [INTENTS, JOBS, JOBS_ENDED, ENDS, ENDS],
+        [INTENTS, JOBS, ENDS, INTENTS],
+        [INTENTS, JOBS, [Finished(KEYS[0], "ERROR", 0.0)], ENDS],
+        [INTENTS, JOBS, [Ended(KEYS[0], Kind.COLLECTED, failures=Segment(1, 2, 3))]],
+        [[Submitting(AttemptKey(CHUNKS, 1), Part(CHUNKS), 1.0)]],
+    ],
+)
+def test_what_cannot_follow_is_refused_in_bulk_too(lines: list[list[Fact]]) -> None:
+    """Each way in which a line's facts may not follow, in the line or after those before it."""
+    sealed = [encode_facts(seq, 1.0, 0, facts) for seq, facts in enumerate(lines, 1)]
+    assert replayed_until_refused(sealed, in_bulk=True) == replayed_until_refused(sealed, in_bulk=False)
