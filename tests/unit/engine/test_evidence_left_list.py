@@ -1,11 +1,11 @@
-"""Jobs that were shown once and left the list, in a project with more jobs than are held at once."""
+"""Jobs that were shown once and are gone: they left the list, or failed after they had ended well."""
 
 from __future__ import annotations
 
 import pytest
 
 from classify_batch.engine.reconciler import evidence as module
-from classify_batch.engine.reconciler.decisions import SendAgain
+from classify_batch.engine.reconciler.decisions import SendAgain, Take
 from tests.support.evidence_stage import EvidenceStage, ambiguous, job
 
 
@@ -41,3 +41,30 @@ def test_what_others_jobs_hold_is_known_when_they_are_gone(monkeypatch: pytest.M
     for now_s in (123.0, 144.0, 165.0):
         world.read_list(now_s)
     assert world.decide(asked, 165.0) == SendAgain()
+
+
+def test_a_job_that_fails_for_good_after_success_ends_its_attempts_wait() -> None:
+    """It named the file without an answer. A failed job isn't paid, and its results can't be had any more: nobody waits
+    for them for ever."""
+    world = EvidenceStage(asked := ambiguous("a"))
+    world.read_list(100.0, job("j", "SUCCESS"))
+    world.answer("j", 100.0, [], null=["a"])
+    for now_s in (121.0, 142.0):
+        world.read_list(now_s, failed := job("j", "ERROR"))
+    assert world.decide(asked, 142.0) == Take((failed,))
+    world.record_unreadable("j", 143.0)
+    assert world.decide(asked, 143.0) == SendAgain()
+
+
+def test_a_job_that_only_seems_to_fail_is_waited_for() -> None:
+    """As long as it may show its results again."""
+    world = EvidenceStage(asked := ambiguous("a"))
+    world.read_list(100.0, job("j", "SUCCESS"))
+    world.answer("j", 100.0, [], null=["a"])
+    world.read_list(121.0, job("j", "SUCCESS"))
+    world.record_unreadable("j", 121.0)
+    world.read_list(130.0, job("j", "ERROR"))
+    assert world.decide(asked, 130.0) is None
+    world.read_list(151.0, ended := job("j", "SUCCESS"))
+    world.answer("j", 151.0, ["a"])
+    assert world.decide(asked, 151.0) == Take((ended,))
