@@ -19,7 +19,7 @@ LOST = 20
 
 
 def crowd(lab: Lab, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """lost creates among a million foreign jobs, new and old, on v1 and v2: peak memory after two minutes (10 minutes)"""
+    """lost creates among a million foreign jobs, new and old, on v1 and v2: peak memory by two minutes (10 minutes)"""
     rows = []
     for version in [options.version] if options.version else ["v1", "v2"]:
         for old in (False, True):
