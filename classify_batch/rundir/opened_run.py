@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from classify_batch.errors import DamagedError, InternalError
 from classify_batch.ports import RunStore
+from classify_batch.rundir.journal.entry import Entry
 from classify_batch.rundir.journal.line import DAMAGED_HINT
-from classify_batch.rundir.journal.reader import Reader
+from classify_batch.rundir.journal.reader import ReplayReader
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.manifest_json import Manifest, read_manifest
 from classify_batch.rundir.run_json import RunFile, read_run_file
@@ -55,7 +56,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
     snapshot = RunSnapshot(run.chunks)
     if (reused := run.reused) is not None:
         snapshot.begin(reused.chunks, reused.bytes, reused.counts, reused.types, reused.accepted)
-    reader = Reader(f"{Log.JOURNAL} in {store.where}")
+    reader = ReplayReader(f"{Log.JOURNAL} in {store.where}")
     try:
         async with closing(store.stream(Log.JOURNAL)) as blocks:
             async for block in blocks:
@@ -67,17 +68,21 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
     return RunOnDisk(store, run, run_sha256, snapshot, reader.good_end, torn_bytes, manifest)
 
 
-def _apply_block(block: bytes, reader: Reader, snapshot: RunSnapshot, run_sha256: str, store: RunStore) -> None:
+def _apply_block(block: bytes, reader: ReplayReader, snapshot: RunSnapshot, run_sha256: str, store: RunStore) -> None:
     """Applies the block's lines: the loop through which 400,000 lines of a big run come by."""
     for entry, offset in reader.feed(block):
         try:
-            snapshot.read(entry, offset)
+            snapshot.replay_line(entry, offset)
         except (InternalError, LookupError, ValueError) as error:
             raise DamagedError(
                 f"{reader.name}, line {entry.seq}, byte {offset}: what it says can't follow what came before ({error})",
                 hint=DAMAGED_HINT,
             ) from None
-        if entry.opened is not None and entry.opened.get("run_sha256", run_sha256) != run_sha256:
+        if (
+            isinstance(entry, Entry)
+            and entry.opened is not None
+            and entry.opened.get("run_sha256", run_sha256) != run_sha256
+        ):
             raise DamagedError(
                 f"run.json in {store.where} is not the one that the journal was begun with", hint=DAMAGED_HINT
             )

@@ -21,6 +21,7 @@ from typing import Any
 
 from bench_suite.clients import CLIENTS
 from bench_suite.compare import CASES, compare
+from bench_suite.crowd import crowd
 from bench_suite.files import export, plan, reuse, verify
 from bench_suite.growth import growth
 from bench_suite.lab import SCRIPTS, Lab, NoServer, Server, environment, pin_clients, spread_clients
@@ -45,6 +46,7 @@ SUITES: dict[str, Callable[[Lab, argparse.Namespace], Rows]] = {
     "verify": verify,
     "export": export,
     "retry": retry,
+    "crowd": crowd,
     "server": server,
 }
 DRAWN = {*CASES, "growth"}

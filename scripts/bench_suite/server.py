@@ -23,6 +23,7 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qs
 
+from bench_suite.foreign import ForeignJobs
 from bench_suite.meter import Meter, make_limit
 from bench_suite.world import JobTable, RefusedError, invalid
 from bench_suite.world_v2 import WorldV2
@@ -46,6 +47,8 @@ class Options:
         halved_from_s, halved_to_s: since the first request; others take half of these limits meanwhile.
         noise: so many of all requests are answered 429, whatever the rate.
         jobs_at_once: 429 for a create that would be one more.
+        foreign_jobs: other people's, at the list's end; foreign_old: whether these were made long ago.
+        lost_creates: so many creates are accepted, and the connection is closed without an answer.
     """
 
     version: str = "v1"
@@ -65,8 +68,15 @@ class Options:
     halved_to_s: float | None = None
     noise: float = 0.0
     jobs_at_once: int | None = None
+    foreign_jobs: int = 0
+    foreign_old: bool = False
+    lost_creates: int = 0
     gzip: bool = False
     key: str = ""
+
+
+class LostAnswerError(Exception):
+    """The call was carried out, and its answer is lost."""
 
 
 class TooFastError(RefusedError):
@@ -94,6 +104,10 @@ class Service:
             list_order=options.list_order,
             jobs_at_once=options.jobs_at_once,
         )
+        self.foreign = ForeignJobs(
+            options.foreign_jobs, old=options.foreign_old, version=options.version, wall_s=time.time()
+        )
+        self._to_lose, self._first_body = options.lost_creates, b""
         self.meter = Meter()
         self._limit, self._creates, self._reads = (
             make_limit(per_s, options.rate_window, options.burst_s)
@@ -129,9 +143,11 @@ class Service:
         for limit in (self._limit, self._creates if call == "create" else self._reads):
             if limit is not None and not limit.admit(now_s, share):
                 raise TooFastError("limit")
+        if self.foreign.knows(job_id):
+            return self.foreign.get(job_id, self._first_body) if call == "get" else self.foreign.results(job_id)
         match call:
             case "create":
-                return self.world.create(body, now_s, time.time())
+                return self._create(body, now_s)
             case "get":
                 return self.world.get(job_id, now_s)
             case "list":
@@ -139,6 +155,14 @@ class Service:
             case "results":
                 return self.world.results(job_id, now_s)
         raise RefusedError(404, "Not Found")
+
+    def _create(self, body: bytes, now_s: float) -> bytes:
+        self._first_body = self._first_body or body
+        created = self.world.create(body, now_s, time.time())
+        if self._to_lose:
+            self._to_lose -= 1
+            raise LostAnswerError
+        return created
 
     def _share(self, now_s: float) -> float:
         """How much of the limits others leave."""
@@ -153,11 +177,17 @@ class Service:
             raise RefusedError(options.list_status, "The list can't be read")
         told = parse_qs(query)
         size, token = told.get("page_size", ["50"])[0], told.get("page_token", [None])[0]
-        if not size.isdigit() or not (token or "0").isdigit() or not int(size):
+        if not size.isdigit() or not (token or "0").removeprefix("f").isdigit() or not int(size):
             raise invalid("query", "Input should be a valid page_size and page_token")
         if int(size) > options.page_size_max and not options.page_size_clamp:
             raise invalid("query.page_size", f"Input should be less than or equal to {options.page_size_max}")
-        return self.world.page(min(int(size), options.page_size_max), token, now_s, told.get("job_ids", ()))
+        most, job_ids = min(int(size), options.page_size_max), told.get("job_ids", ())
+        if (token or "").startswith("f"):
+            return self.foreign.append_to(b"", most, int((token or "")[1:]), self._first_body)
+        page = self.world.page(most, token, now_s, job_ids)
+        if self.foreign.count and not job_ids and b'],"next_page_token":null' in page:
+            return self.foreign.append_to(page, most, 0, self._first_body)
+        return page
 
     def _control(self, path: str, query: str, body: bytes) -> bytes:
         if path == "/bench/reset":
@@ -221,7 +251,11 @@ class Connection(asyncio.Protocol):
             if len(rest) < end + 4 + length:
                 break
             method, target, _ = rest[: rest.find(b"\r\n")].split(b" ", 2)
-            answers.append(self._service.answer(method, target.decode(), head, rest[end + 4 : end + 4 + length]))
+            try:
+                answers.append(self._service.answer(method, target.decode(), head, rest[end + 4 : end + 4 + length]))
+            except LostAnswerError:
+                self._transport.close()
+                return
             if not target.startswith(b"/bench/"):
                 self._note()
             rest = rest[end + 4 + length :]

@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
-from classify_batch.rundir.journal.reader import Reader
+import copy
+from typing import Any
+
+import pytest
+
+from classify_batch.rundir.journal.reader import ReplayReader
 from classify_batch.rundir.journal.replay import RunSnapshot
 
 
 def replay(data: bytes, chunks: int) -> RunSnapshot:
     """The snapshot that a journal leads to; a torn tail is left out."""
-    snapshot, reader = RunSnapshot(chunks), Reader("journal.jsonl")
+    snapshot, reader = RunSnapshot(chunks), ReplayReader("journal.jsonl")
     for entry, offset in reader.feed(data):
-        snapshot.read(entry, offset)
+        snapshot.replay_line(entry, offset)
     snapshot.end_reading()
     return snapshot
+
+
+def as_if_read_singly(snapshot: RunSnapshot) -> RunSnapshot:
+    """The same snapshot, none of whose attempts is on the plain road; the given one is left as it is."""
+    same = copy.deepcopy(snapshot)
+    same.leave_plain_road()
+    return same
+
+
+def stands(snapshot: RunSnapshot) -> dict[str, Any]:
+    """All that a resumed process goes on from; times to the second: facts wait for each other."""
+    return {
+        "states": bytes(snapshot.chunk_states),
+        "done": (snapshot.done_chunks, snapshot.complete),
+        "open": {
+            key: (
+                *(left.part, left.state, left.job_id, left.offset, left.credits, left.project_id),
+                pytest.approx(left.since_s, abs=1.0),
+            )
+            for key, left in snapshot.open.items()
+        },
+        "holders": {left.job_id: snapshot.holder_of(left.job_id) for left in snapshot.open.values() if left.job_id},
+        "suspects": {key: snapshot.others_suspect(key) for key in snapshot.open},
+        "waiting": sorted(snapshot.waiting_parts(), key=repr),
+        "counts": (+snapshot.outcomes, +snapshot.types, +snapshot.codes, dict(snapshot.sums)),
+        "ends": (snapshot.results_end, snapshot.failures_end, snapshot.provisional_end),
+        "jobs": (snapshot.jobs, snapshot.jobs_in_flight, snapshot.job_id, snapshot.project_id),
+        "times apart": snapshot.times_apart,
+        "durations": [round(each, 2) for each in snapshot.durations],
+        "found": snapshot.found,
+        "seq": snapshot.seq,
+        "next": [snapshot.next_attempt(chunk) for chunk in range(len(snapshot.chunk_states))],
+    }

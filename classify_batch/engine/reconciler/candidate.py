@@ -33,6 +33,7 @@ class Candidate:
         named, answered: the files of ambiguous attempts in its results, and those of them that have an answer, as
             digests.
         withheld: whether its results may name more files, which the API doesn't hand out.
+        unreadable: whether its results could not be had when they were asked for last.
     """
 
     view: JobView
@@ -48,6 +49,7 @@ class Candidate:
     named: frozenset[int] = frozenset()
     answered: frozenset[int] = frozenset()
     withheld: bool = False
+    unreadable: bool = False
 
     @property
     def job_id(self) -> str:
@@ -72,6 +74,10 @@ class Candidate:
         if self.failed_s is not None:
             return self.seen_s - self.failed_s >= settle_s
         return self.was_read_late_enough(settle_s) and self.names_its_files and not self.withheld
+
+    def has_failed_for_good(self, settle_s: float) -> bool:
+        """Whether it has failed, and shows no answers any more: it isn't paid, and there is nothing to take from it."""
+        return self.unreadable and self.failed_s is not None and self.is_decided(settle_s)
 
     def has_late_answers_to_read(self, settle_s: float) -> bool:
         """Whether it has answers that were not asked for yet when all of them must have come."""

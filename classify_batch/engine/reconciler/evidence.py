@@ -45,7 +45,7 @@ their time is up."""
 
 NEVER_READ = "the job list doesn't come to its end"
 
-CANDIDATES_MAX = 100_000
+CANDIDATES_MAX = 50_000
 """So many jobs are held at once that an attempt waits for, with half a kilobyte each. In a more crowded project the
 others wait until there is room; and while one waits, nothing is proven for an attempt whose job it can be."""
 
@@ -125,7 +125,7 @@ class Evidence(UnsettledAttempts):
         `withheld`: the API may have more results than it hands out."""
         if (candidate := self.candidates.get(job_id)) is not None:
             candidate.read_s = begun_s if candidate.read_s is None else max(begun_s, candidate.read_s)
-            candidate.asked_s = candidate.read_s
+            candidate.asked_s, candidate.unreadable = candidate.read_s, False
             all_named, all_answered = digests_of(named), digests_of(answered)
             candidate.names_files = bool(all_named)
             candidate.named, candidate.answered = (
@@ -138,7 +138,7 @@ class Evidence(UnsettledAttempts):
     def record_unreadable(self, job_id: str, begun_s: float) -> None:
         """Records that a candidate's results can't be had: nothing is known of it that wasn't known before."""
         if (candidate := self.candidates.get(job_id)) is not None:
-            candidate.asked_s = begun_s
+            candidate.asked_s, candidate.unreadable = begun_s, True
 
     # --- What is to be done -----------------------------------------------------------------------------------------
 
@@ -174,7 +174,11 @@ class Evidence(UnsettledAttempts):
         """What follows for an attempt; None: nothing can be decided yet."""
         if ambiguous.transaction_id is not None:
             return self._decide_by_transaction(ambiguous, now_s)
-        possible = [each for each in self.candidates.values() if self.is_possible(each, ambiguous)]
+        possible = [
+            each
+            for each in self.candidates.values()
+            if self.is_possible(each, ambiguous) and not each.has_failed_for_good(self._settle_s)
+        ]
         holding = [each for each in possible if not ambiguous.digests.isdisjoint(each.named)]
         holding.sort(key=preference)
         jobs = tuple(each.view for each in holding)

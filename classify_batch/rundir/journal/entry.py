@@ -95,6 +95,11 @@ class Item(msgspec.Struct, gc=False):
     sent_ids: tuple[str, ...] = ()
 
     @property
+    def is_planned(self) -> bool:
+        """Whether the attempt sends the whole chunk, as it was planned."""
+        return self.ranges is None and self.first is None and not (self.bad_jobs or self.shared or self.unnamed)
+
+    @property
     def part(self) -> Part:
         """What the attempt sends."""
         return make_part(self.chunk, self.ranges, self.bad_jobs, self.first, self.shared, self.unnamed)

@@ -1,21 +1,28 @@
-"""What a run's snapshot holds of its chunks: objects for those that are begun and not done, a byte for the others."""
+"""What a run's snapshot holds of its chunks: objects for those that are begun and not done, a byte for the others.
+
+A start makes and drops these for every attempt that a run has had, of which v2 has one a file: so they are structs, and
+a part that is just the whole chunk is made when it is asked for.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from classify_batch.clock import from_iso
 from classify_batch.lifecycle import Recheck
-from classify_batch.model import Part
+from classify_batch.model import AttemptKey, Part
 from classify_batch.vocabulary import State
 
 
-@dataclass(slots=True)
-class OpenAttempt:
+class OpenAttempt(msgspec.Struct, gc=False):
     """An attempt that was begun and has not ended.
 
     Attributes:
+        part_sent: what it sends; None: the whole chunk, as it was planned.
         since_s: when the intent was first written.
         offset: where in the journal that was.
         reopened: whether its job was given up in an earlier generation and is only looked at again.
@@ -27,7 +34,8 @@ class OpenAttempt:
         sent_ids: see model.Attempt.
     """
 
-    part: Part
+    key: AttemptKey
+    part_sent: Part | None
     since_s: float
     offset: int
     state: State = State.PLANNED
@@ -40,12 +48,18 @@ class OpenAttempt:
     cancelled: bool = False
     sent_ids: tuple[str, ...] = ()
 
+    @property
+    def part(self) -> Part:
+        """What it sends."""
+        return Part(self.key.chunk) if self.part_sent is None else self.part_sent
+
     @classmethod
-    def of_recheck(cls, part: Part, item: Recheck, at_s: float) -> Self:
+    def of_recheck(cls, key: AttemptKey, part: Part, item: Recheck, at_s: float) -> Self:
         """An attempt whose old job is looked at first; `at_s`: when that was journalled."""
         since_s, job_id = from_iso(item["since"]), item.get("job_id")
         return cls(
-            part,
+            key,
+            unless_planned(part),
             at_s if since_s is None else since_s,
             0,
             State.SUBMITTING if job_id is None else State.SUBMITTED,
@@ -59,13 +73,17 @@ class OpenAttempt:
         )
 
 
-@dataclass(slots=True)
-class ChunkInHand:
+def unless_planned(part: Part) -> Part | None:
+    """None for the whole chunk, as it was planned."""
+    return None if part.is_planned else part
+
+
+class ChunkInHand(msgspec.Struct, gc=False):
     """A chunk that is begun and not done. `guilty`: whether one of its files failed that had shared bad jobs."""
 
     attempts: int = 0
     open_attempts: int = 0
-    waiting: list[Part] = field(default_factory=list)
+    waiting: list[Part] = msgspec.field(default_factory=list)
     guilty: bool = False
 
 
@@ -83,6 +101,11 @@ class AttemptCounts:
         self._counts[chunk] = min(attempts, 255)
         if attempts > 255:
             self._many[chunk] = attempts
+
+    def set_one(self, chunks: Iterable[int]) -> None:
+        """For chunks that went out for the first time."""
+        for chunk in chunks:
+            self._counts[chunk] = 1
 
 
 @dataclass(slots=True)

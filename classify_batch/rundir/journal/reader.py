@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 from classify_batch.errors import DamagedError
 from classify_batch.rundir.journal.entry import Entry, decode
 from classify_batch.rundir.journal.line import DAMAGED_HINT, BadLineError
+from classify_batch.rundir.journal.plain import PlainLine, decode_plain
+
+_Line = TypeVar("_Line", bound="Entry | PlainLine")
 
 
-class Reader:
-    """Turns a journal's bytes into entries.
+class JournalReader(Generic[_Line]):
+    """Turns a journal's bytes into entries, or into whatever `decode` makes of a line.
 
     From the first bad line after the last seq known durable, the rest is a torn tail: a power loss can drop one page of
     a group and keep the next. A bad line before it is damage.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, decode: Callable[[bytes], _Line]) -> None:
         self.name = name
+        self._decode = decode
         self._rest = b""
         self._offset = 0
         self.seq = 0
@@ -25,13 +30,13 @@ class Reader:
         self.good_end = 0
         self._bad: tuple[int, int, str] | None = None
 
-    def feed(self, block: bytes) -> Iterator[tuple[Entry, int]]:
+    def feed(self, block: bytes) -> Iterator[tuple[_Line, int]]:
         """Entries, each with the byte at which its line begins."""
         *lines, self._rest = (self._rest + block).split(b"\n")
         for line in lines:
             start = self._offset
             try:
-                entry = decode(line)
+                entry = self._decode(line)
             except BadLineError as error:
                 self._note_bad_line(str(error))
                 self._offset += len(line) + 1
@@ -67,3 +72,17 @@ class Reader:
                 hint=DAMAGED_HINT,
             )
         return self._offset + len(self._rest) - self.good_end
+
+
+class Reader(JournalReader[Entry]):
+    """Reads each line as an entry."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, decode)
+
+
+class ReplayReader(JournalReader[Entry | PlainLine]):
+    """Reads lines as `RunSnapshot.replay_line` takes them: those that say nothing unusual in a cheaper form."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, decode_plain)

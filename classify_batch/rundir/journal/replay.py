@@ -3,8 +3,8 @@
 The process that writes the journal applies each fact to the very same `RunSnapshot` as one that reads it back. So a
 resumed run can't differ from one that was never interrupted.
 
-Memory: two bytes per chunk, and objects only for the chunks that have open attempts or parts to send. Failed files that
-get a new chance are taken into hand a few at a time (see `Untaken`).
+Lines of attempts that go the plain road may be read in bulk (see plain.py). Whatever is not plain makes them attempts
+like all others first, and then goes by the general rules.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from classify_batch.errors import InternalError
 from classify_batch.lifecycle import (
     AboutRun,
     Adopted,
-    Closed,
     Ended,
     Fact,
     Finished,
-    Opened,
     Recheck,
     Reopened,
     RequeuedPart,
@@ -30,12 +28,17 @@ from classify_batch.lifecycle import (
 )
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import Entry, read_part
-from classify_batch.rundir.journal.open_attempts import AttemptCounts, ChunkInHand, OpenAttempt, Untaken
-from classify_batch.rundir.journal.starts import Starts
-from classify_batch.rundir.journal.totals import Totals
+from classify_batch.rundir.journal.open_attempts import ChunkInHand, OpenAttempt, Untaken, unless_planned
+from classify_batch.rundir.journal.plain import (
+    PlainAccepted,
+    PlainEnds,
+    PlainFinished,
+    PlainIntents,
+    PlainLine,
+    as_entry,
+)
+from classify_batch.rundir.journal.snapshot_state import DONE, OPEN, PLANNED, SnapshotState
 from classify_batch.vocabulary import CancelState, FailureCode, Kind, OutcomeKind, RunState
-
-PLANNED, OPEN, DONE = 0, 1, 2
 
 _BAD_JOB_CODES = frozenset({FailureCode.JOB_ERROR.value, FailureCode.JOB_CANCELLED.value})
 
@@ -43,54 +46,8 @@ _Segment = tuple[int, int, int]
 _SUBMITTING, _SUBMITTED, _ADOPTED, _FINISHED = Kind.SUBMITTING, Kind.SUBMITTED, Kind.ADOPTED, Kind.FINISHED
 
 
-class RunSnapshot(Totals):
-    """Where a run stands: its sums (see Totals), and what is known of its chunks.
-
-    Attributes:
-        open: the attempts that have not ended; jobs_in_flight: those of them that have a job.
-        results_end, failures_end, provisional_end: bytes of the outcome files that are committed.
-        generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
-            that were put aside each time.
-        retries: of the failed files that got a new chance, those that are not in hand yet, by generation.
-        durations: the last jobs', in seconds.
-        job_id: the last one that the API named.
-        server_s: the server's own time, as far as it was read: the latest `created_at` of a job of this run.
-        server_s_is_listed: whether that is still the time of a listed job, since none of this run has told one.
-        names_untimed: whether a line names jobs and tells no time: the older ones do, up to 0.2.
-        times_apart: whether the server's clocks were seen to disagree by more than `limits.clock_spread_s`.
-        accept_s: the longest that a process of this run gave a create call to be accepted; None: none has said.
-        bound_holds: whether every credit that was spent stands in the journal: versions up to 0.2 let v2's creates
-            leave before their intents were written.
-        cancel: how far the cancelling of the run is; None: it isn't cancelled, or has gone on since.
-    """
-
-    def __init__(self, chunks: int) -> None:
-        super().__init__()
-        self.chunk_states = bytearray(chunks)
-        self.done_chunks = 0
-        self.open: dict[AttemptKey, OpenAttempt] = {}
-        self.jobs_in_flight = 0
-        self._in_hand: dict[int, ChunkInHand] = {}
-        self.results_end = 0
-        self.failures_end = 0
-        self.provisional_end = 0
-        self.generation = 0
-        self.earlier_failures: list[tuple[int, int]] = []
-        self.retries: dict[int, Untaken] = {}
-        self._attempts = AttemptCounts(chunks)
-        self.project_id: str | None = None
-        self.starts = Starts()
-        self.opened: Opened | None = None
-        self.closed: Closed | None = None
-        self.job_id: str | None = None
-        self.server_s: float | None = None
-        self.server_s_is_listed = False
-        self.names_untimed = False
-        self.times_apart = False
-        self.accept_s: float | None = None
-        self.bound_holds = True
-        self.cancel: CancelState | None = None
-        self._holders: dict[str, AttemptKey] = {}
+class RunSnapshot(SnapshotState):
+    """Where a run stands: its sums (see Totals), and what is known of its chunks (see SnapshotState)."""
 
     def begin(
         self,
@@ -106,65 +63,16 @@ class RunSnapshot(Totals):
         self.done_chunks = done_chunks
         self.results_end = results_end
 
-    @property
-    def complete(self) -> bool:
-        """Whether every chunk is done, and none has failed files that are to be retried."""
-        return self.done_chunks == len(self.chunk_states) and not self.retries
-
-    def is_planned(self, chunk: int) -> bool:
-        """Whether a chunk has never gone out."""
-        return self.chunk_states[chunk] == PLANNED
-
-    def is_done(self, chunk: int) -> bool:
-        """Whether every file of a chunk has its outcome."""
-        return self.chunk_states[chunk] == DONE
-
-    def waiting_parts(self) -> list[Part]:
-        """Parts of begun chunks that go out again, in the order of their chunks."""
-        return [part for chunk in sorted(self._in_hand) for part in self._in_hand[chunk].waiting]
-
-    def next_attempt(self, chunk: int) -> int:
-        in_hand = self._in_hand.get(chunk)
-        return (self._attempts.of(chunk) if in_hand is None else in_hand.attempts) + 1
-
-    def holder_of(self, job_id: str) -> AttemptKey | None:
-        """The open attempt that has this job."""
-        return self._holders.get(job_id)
-
-    def others_suspect(self, key: AttemptKey) -> bool:
-        """Whether a bad job that an open attempt's file shared may have been the fault of another file: of one that is
-        still out or waits to go out, or has failed by itself since."""
-        in_hand = self._in_hand[key.chunk]
-        return (
-            in_hand.guilty
-            or any(part.shared_bad_jobs for part in in_hand.waiting)
-            or any(
-                other.part.shared_bad_jobs
-                for number in range(1, in_hand.attempts + 1)
-                if number != key.attempt and (other := self.open.get(AttemptKey(key.chunk, number))) is not None
-            )
-        )
-
-    def learn_server_s(self, created_at_s: float | None) -> None:
-        """Takes the time of a job of this run that was read, where it is the latest."""
-        if created_at_s is None:
-            return
-        if self.server_s is None or self.server_s_is_listed or created_at_s > self.server_s:
-            self.server_s, self.server_s_is_listed = created_at_s, False
-
     # --- Reading ----------------------------------------------------------------------------------------------------
 
     def read(self, entry: Entry, offset: int) -> None:
         """Applies a line of the journal, which begins at `offset`."""
         self.seq = entry.seq
+        self.leave_plain_road()
         if not entry.items:
             self._apply_about_run(entry)
             return
-        self._tell(entry.requests)
-        if entry.found is not None:
-            self.found = entry.found
-        self.times_apart |= entry.times_apart
-        self.server_s = self.server_s if entry.server_s is None else entry.server_s
+        self._learn(entry)
         kind, at_s = entry.kind, entry.at_s
         if kind is _FINISHED:
             for item in entry.items:
@@ -172,7 +80,8 @@ class RunSnapshot(Totals):
         elif kind is _SUBMITTING:
             for item in entry.items:
                 told = item.credits, entry.server_s, item.project_id, item.sent_ids
-                self._apply_submitting((item.chunk, item.attempt), item.part, at_s, offset, *told)
+                part = None if item.is_planned else item.part
+                self._apply_submitting((item.chunk, item.attempt), part, at_s, offset, *told)
         elif kind is _SUBMITTED or kind is _ADOPTED:
             self.names_untimed |= entry.server_s is None
             for item in entry.items:
@@ -182,6 +91,81 @@ class RunSnapshot(Totals):
                 segments = (item.results, item.failures, item.provisional)
                 self._apply_ended((item.chunk, item.attempt), kind, segments, item.parts_again, item.failure_codes)
                 self._count(item.counts, item.types, item.failure_codes, item.sums)
+
+    def replay_line(self, line: Entry | PlainLine, offset: int) -> None:
+        """The same, of a line that may say nothing unusual."""
+        if isinstance(line, Entry):
+            self.read(line, offset)
+        elif self._apply_plain(line, offset):
+            self.seq = line.seq
+            self._learn(line)
+        else:
+            self.read(as_entry(line), offset)
+
+    def _learn(self, line: Entry | PlainLine) -> None:
+        """What a line says beside its facts."""
+        self._tell(line.requests)
+        if line.found is not None:
+            self.found = line.found
+        self.times_apart |= line.times_apart
+        self.server_s = self.server_s if line.server_s is None else line.server_s
+
+    def _apply_plain(self, line: PlainLine, offset: int) -> bool:
+        match line:
+            case PlainIntents():
+                return self._apply_plain_intents(line, offset)
+            case PlainAccepted():
+                return self._apply_plain_accepted(line)
+            case PlainFinished():
+                if fits := self._plain.finish(line):
+                    self.durations.extend([item.duration_s for item in line.items if item.duration_s is not None])
+                return fits
+            case PlainEnds():
+                return self._apply_plain_ends(line)
+
+    def _apply_plain_intents(self, line: PlainIntents, offset: int) -> bool:
+        chunks, states = [item.chunk for item in line.items], self.chunk_states
+        if any(map(states.__getitem__, chunks)) or len(set(chunks)) < len(chunks):
+            return False
+        self._plain.intend(line, chunks, offset)
+        self.cancel = None  # an older version goes on without knowing of a cancel
+        for item in line.items:
+            states[item.chunk] = OPEN
+            self._reserve(item.credits)
+        return True
+
+    def _apply_plain_accepted(self, line: PlainAccepted) -> bool:
+        if not self._plain.accept(line):
+            return False
+        self.names_untimed |= line.server_s is None
+        self.jobs += len(line.items)
+        self.jobs_in_flight += len(line.items)
+        self.job_id = line.items[-1].job_id
+        if self.project_id is None:
+            self.project_id = next((item.project_id for item in line.items if item.project_id), None)
+        return True
+
+    def _apply_plain_ends(self, line: PlainEnds) -> bool:
+        chunks, states = [item.chunk for item in line.items], self.chunk_states
+        if not self._plain.end(chunks):
+            return False
+        for item in line.items:
+            self._advance_ends(item.results, item.failures, item.provisional)
+            self._count(item.counts, item.types, item.failure_codes, item.sums)
+            states[item.chunk] = DONE
+        self._attempts.set_one(chunks)
+        self.jobs_in_flight -= len(chunks)
+        self.done_chunks += len(chunks)
+        return True
+
+    def leave_plain_road(self) -> None:
+        """Makes what was read in bulk attempts like all others."""
+        if self._plain:
+            for attempt in self._plain.take_all():
+                self.open[attempt.key] = attempt
+                self._in_hand[attempt.key.chunk] = ChunkInHand(1, 1)
+                if attempt.job_id is not None:
+                    self._holders[attempt.job_id] = attempt.key
 
     def _apply_about_run(self, entry: Entry) -> None:
         if (opened := entry.opened) is not None:
@@ -214,6 +198,7 @@ class RunSnapshot(Totals):
 
     def end_reading(self) -> None:
         super().end_reading()
+        self.leave_plain_road()
         self._note_unbounded_kill()
 
     def _note_unbounded_kill(self) -> None:
@@ -230,7 +215,7 @@ class RunSnapshot(Totals):
         match fact:
             case Submitting():
                 told = fact.credits, fact.server_s, fact.project_id, fact.sent_ids
-                self._apply_submitting(fact.key, fact.part, fact.since_s, offset, *told)
+                self._apply_submitting(fact.key, unless_planned(fact.part), fact.since_s, offset, *told)
             case Submitted():
                 self.learn_server_s(fact.created_at_s)
                 self._apply_accepted(fact.key, Kind.SUBMITTED, fact.job_id, fact.at_s, fact.project_id)
@@ -276,7 +261,7 @@ class RunSnapshot(Totals):
         for item in looks:
             key = AttemptKey(item["chunk"], item["attempt"])
             self._reopen_chunk(key.chunk, item.get("attempts", key.attempt)).open_attempts += 1
-            attempt = self.open[key] = OpenAttempt.of_recheck(read_part(key.chunk, item), item, at_s)
+            attempt = self.open[key] = OpenAttempt.of_recheck(key, read_part(key.chunk, item), item, at_s)
             if attempt.job_id is not None:
                 self.jobs_in_flight += 1
                 self._holders[attempt.job_id] = key
@@ -294,7 +279,7 @@ class RunSnapshot(Totals):
     def _apply_submitting(
         self,
         key: tuple[int, int],
-        part: Part,
+        part: Part | None,
         since_s: float,
         offset: int,
         credits: float,
@@ -310,19 +295,20 @@ class RunSnapshot(Totals):
         self._reserve(credits)
         attempt.state = move(attempt.state, _SUBMITTING)
 
-    def _begin_attempt(self, key: AttemptKey, part: Part, since_s: float, offset: int) -> OpenAttempt:
+    def _begin_attempt(self, key: AttemptKey, part: Part | None, since_s: float, offset: int) -> OpenAttempt:
+        """`part`: None: the whole chunk, as it was planned."""
         chunk, self.cancel = key.chunk, None  # an older version goes on without knowing of a cancel
         if self.chunk_states[chunk] == PLANNED:
             self.chunk_states[chunk] = OPEN
-            if not part.is_planned:
+            if part is not None:
                 raise ValueError("a part of a chunk that has never gone out")
             in_hand = self._in_hand[chunk] = ChunkInHand()
         else:
             in_hand = self._in_hand[chunk]
-            in_hand.waiting.remove(part)
+            in_hand.waiting.remove(Part(chunk) if part is None else part)
         in_hand.attempts = max(in_hand.attempts, key.attempt)
         in_hand.open_attempts += 1
-        attempt = self.open[key] = OpenAttempt(part, since_s, offset)
+        attempt = self.open[key] = OpenAttempt(key, part, since_s, offset)
         return attempt
 
     def _apply_accepted(
@@ -336,7 +322,7 @@ class RunSnapshot(Totals):
         self.jobs_in_flight += attempt.job_id is None
         attempt.job_id, attempt.submitted_at_s = job_id, at_s
         attempt.reopened = False  # a new job, or one that the list showed: it is there
-        self._holders[job_id] = AttemptKey(*key)
+        self._holders[job_id] = attempt.key
         self.job_id = job_id
         self.project_id = self.project_id or project_id
 
@@ -356,17 +342,15 @@ class RunSnapshot(Totals):
     ) -> None:
         attempt = self._open_attempt(key)
         attempt.state = move(attempt.state, kind)
-        results, failures, provisional = segments
-        self.results_end = end_after_segment(self.results_end, results)
-        self.failures_end = end_after_segment(self.failures_end, failures)
-        self.provisional_end = end_after_segment(self.provisional_end, provisional)
+        self._advance_ends(*segments)
         del self.open[key]  # type: ignore[arg-type]
         if attempt.job_id is not None:
             self.jobs_in_flight -= 1
             self._holders.pop(attempt.job_id, None)
         chunk, _ = key
         in_hand = self._in_hand[chunk]
-        in_hand.guilty |= bool(codes and attempt.part.shared_bad_jobs and not _BAD_JOB_CODES.isdisjoint(codes))
+        if codes and (part := attempt.part_sent) is not None and part.shared_bad_jobs:
+            in_hand.guilty |= not _BAD_JOB_CODES.isdisjoint(codes)
         in_hand.open_attempts -= 1
         in_hand.waiting += requeued
         if not in_hand.open_attempts and not in_hand.waiting:
@@ -375,6 +359,14 @@ class RunSnapshot(Totals):
             self.chunk_states[chunk] = DONE
             self.done_chunks += 1
 
+    def _advance_ends(self, results: _Segment | None, failures: _Segment | None, provisional: _Segment | None) -> None:
+        if results is not None:
+            self.results_end = end_after_segment(self.results_end, results)
+        if failures is not None:
+            self.failures_end = end_after_segment(self.failures_end, failures)
+        if provisional is not None:
+            self.provisional_end = end_after_segment(self.provisional_end, provisional)
+
     def _open_attempt(self, key: tuple[int, int]) -> OpenAttempt:
         try:
             return self.open[key]  # type: ignore[index]  # a named tuple is found by a plain one
@@ -382,9 +374,7 @@ class RunSnapshot(Totals):
             raise InternalError(f"chunk {key[0]} has no attempt {key[1]}") from None
 
 
-def end_after_segment(end: int, segment: _Segment | None) -> int:
-    if segment is None:
-        return end
+def end_after_segment(end: int, segment: _Segment) -> int:
     start, next_end, _ = segment
     if start != end:
         raise InternalError(f"a segment begins at byte {start}, and the one before it ends at {end}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,11 +24,13 @@ from classify_batch.lifecycle import (
 )
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
+from classify_batch.rundir.journal.plain import decode_plain
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log, State
+from tests.support.journal_reading import as_if_read_singly, stands
 
 patient = settings(deadline=None)  # a busy machine is no fault
 
@@ -159,32 +160,6 @@ class Ticking:
     def wall_s(self) -> float:
         self.now_s += 0.0137
         return self.now_s
-
-
-def stands(snapshot: RunSnapshot) -> dict[str, Any]:
-    """All that a resumed process goes on from; times to the second: facts wait for each other."""
-    return {
-        "states": bytes(snapshot.chunk_states),
-        "done": (snapshot.done_chunks, snapshot.complete),
-        "open": {
-            key: (
-                *(left.part, left.state, left.job_id, left.offset, left.credits, left.project_id),
-                pytest.approx(left.since_s, abs=1.0),
-            )
-            for key, left in snapshot.open.items()
-        },
-        "holders": {left.job_id: snapshot.holder_of(left.job_id) for left in snapshot.open.values() if left.job_id},
-        "suspects": {key: snapshot.others_suspect(key) for key in snapshot.open},
-        "waiting": sorted(snapshot.waiting_parts(), key=repr),
-        "counts": (+snapshot.outcomes, +snapshot.types, +snapshot.codes, dict(snapshot.sums)),
-        "ends": (snapshot.results_end, snapshot.failures_end, snapshot.provisional_end),
-        "jobs": (snapshot.jobs, snapshot.jobs_in_flight, snapshot.job_id, snapshot.project_id),
-        "times apart": snapshot.times_apart,
-        "durations": [round(each, 2) for each in snapshot.durations],
-        "found": snapshot.found,
-        "seq": snapshot.seq,
-        "next": [snapshot.next_attempt(chunk) for chunk in range(len(snapshot.chunk_states))],
-    }
 
 
 def replay(data: bytes, chunks: int) -> RunSnapshot:
@@ -333,18 +308,20 @@ def test_lines_are_read_as_their_facts_are_lived(chunks: int, lots: list[int], d
     for _ in lots:
         life.step()
     entries = [entry for entry, _ in Reader("journal.jsonl").feed(life.journal())][1:]
-    lived, read_back = RunSnapshot(chunks), RunSnapshot(chunks)
+    lived, read_back, in_bulk = RunSnapshot(chunks), RunSnapshot(chunks), RunSnapshot(chunks)
     while entries:
         most = next((n for n, entry in enumerate(entries) if entry.kind is not entries[0].kind), len(entries))
         taken = data.draw(st.integers(1, most))
         facts = [fact for entry in entries[:taken] for fact in entry.facts]
         lived.seq += 1
-        written = decode(encode_facts(lived.seq, entries[0].at_s, 0, facts)[:-1])
+        sealed = encode_facts(lived.seq, entries[0].at_s, 0, facts)
+        written = decode(sealed[:-1])
         for fact in written.facts:
             lived.apply(fact, 7)
         read_back.read(written, 7)
+        in_bulk.replay_line(decode_plain(sealed[:-1]), 7)
         entries = entries[taken:]
-        assert stands(read_back) == stands(lived)
+        assert stands(read_back) == stands(as_if_read_singly(in_bulk)) == stands(lived)
 
 
 @patient
