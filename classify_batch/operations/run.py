@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -22,6 +21,7 @@ from classify_batch.inputs.open import SourceSpec, needs_project
 from classify_batch.inputs.reading import Reading, parse_reading
 from classify_batch.operations.documents import open_documents
 from classify_batch.operations.folder_request import take_folder
+from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.plan import plan_if_new, refuse_other_file_ids, refuse_unbounded_credits
 from classify_batch.operations.reporting_progress import reporting_progress
@@ -89,12 +89,10 @@ def run(
             `await arun(…)` there); nothing was sent.
         WorldError: another process holds the run, or the disk refuses a write; the same call goes on later.
     """
-    with suppress(RuntimeError):  # which says that no loop runs: the usual case
-        asyncio.get_running_loop()
-        raise UsageError("run() was called inside a running event loop", hint="use `await arun(…)` there")
-
-    async def run_in_new_loop() -> RunResult:
-        return await arun(
+    return run_in_new_loop(
+        "run",
+        partial(
+            arun,
             settings,
             file_ids,
             run_dir,
@@ -109,9 +107,8 @@ def run(
             submit_only=submit_only,
             observers=observers,
             trust_run_dir=trust_run_dir,
-        )
-
-    return anyio.run(run_in_new_loop)
+        ),
+    )
 
 
 async def arun(
