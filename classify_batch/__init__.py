@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from classify_batch.operations.run import run as run
     from classify_batch.operations.run_handle import RunHandle as RunHandle
     from classify_batch.operations.run_handle import open_run as open_run
+    from classify_batch.operations.stream import OutcomeStream as OutcomeStream
+    from classify_batch.operations.stream import stream as stream
     from classify_batch.operations.uploads import NotUploaded as NotUploaded
     from classify_batch.operations.uploads import Uploaded as Uploaded
     from classify_batch.operations.verify import Verification as Verification
@@ -61,6 +63,7 @@ _HOMES = {
     "Exported": "operations.export.export_run",
     "NotUploaded": "operations.uploads",
     "Outcome": "operations.outcome",
+    "OutcomeStream": "operations.stream",
     "Planned": "operations.public",
     "Progress": "engine.progress",
     "RunHandle": "operations.run_handle",
@@ -89,6 +92,7 @@ _HOMES = {
     "report": "operations.report.write_report",
     "resume": "operations.resume",
     "run": "operations.run",
+    "stream": "operations.stream",
     "upload": "operations.public",
     "verify": "operations.public",
 }
@@ -102,6 +106,7 @@ __all__ = [
     "Exported",
     "NotUploaded",
     "Outcome",
+    "OutcomeStream",
     "Planned",
     "Progress",
     "RunHandle",
@@ -130,6 +135,7 @@ __all__ = [
     "report",
     "resume",
     "run",
+    "stream",
     "upload",
     "verify",
 ]

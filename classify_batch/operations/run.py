@@ -210,7 +210,9 @@ async def run_engine(
     events = EventLog(store, resources.clock, client.secrets.hide)
     observers = (events, *request.observers)
     clock = resources.clock
-    orchestrator = Orchestrator(request.settings, api, gate, clock, found, plan, shutdown, observers, documents)
+    orchestrator = Orchestrator(
+        request.settings, api, gate, clock, found, plan, shutdown, observers, documents, request.pace
+    )
     async with writing_events(events, found), reporting_progress(orchestrator, request.on_progress):
         if webhooks := other_webhooks(found.run, request.settings):
             log.warning("webhooks changed: %s", webhooks)
