@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from classify_batch.errors import ExitStatus as ExitStatus
     from classify_batch.errors import UsageError as UsageError
     from classify_batch.errors import WorldError as WorldError
+    from classify_batch.limits.shared_limits import SharedLimits as SharedLimits
     from classify_batch.operations.cancel import acancel as acancel
     from classify_batch.operations.cancel import cancel as cancel
     from classify_batch.operations.diff.changes import Diff as Diff
     from classify_batch.operations.export.export_run import Exported as Exported
     from classify_batch.operations.outcome import Outcome as Outcome
+    from classify_batch.operations.progress_line import ProgressLine as ProgressLine
     from classify_batch.operations.public import CheckReport as CheckReport
     from classify_batch.operations.public import Planned as Planned
     from classify_batch.operations.public import acheck as acheck
@@ -66,9 +68,11 @@ _HOMES = {
     "OutcomeStream": "operations.stream",
     "Planned": "operations.public",
     "Progress": "engine.progress",
+    "ProgressLine": "operations.progress_line",
     "RunHandle": "operations.run_handle",
     "RunResult": "operations.result",
     "Settings": "settings",
+    "SharedLimits": "limits.shared_limits",
     "Uploaded": "operations.uploads",
     "UsageError": "errors",
     "Verification": "operations.verify",
@@ -109,9 +113,11 @@ __all__ = [
     "OutcomeStream",
     "Planned",
     "Progress",
+    "ProgressLine",
     "RunHandle",
     "RunResult",
     "Settings",
+    "SharedLimits",
     "Uploaded",
     "UsageError",
     "Verification",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from classify_batch.limits.shared_limits import SharedLimits
+from classify_batch.operations.function_observer import Observe
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.open_run import read_run_settings
 from classify_batch.operations.result import RunResult
@@ -24,7 +26,9 @@ def resume(
     until_s: float | None = None,
     max_runtime_s: float | None = None,
     submit_only: bool = False,
+    observer: Observe | None = None,
     observers: Sequence[Observer] = (),
+    shared_limits: SharedLimits | None = None,
     trust_run_dir: bool = False,
 ) -> RunResult:
     """Goes on with the run in a directory, and waits for the end. The plan is the one that is there.
@@ -33,7 +37,8 @@ def resume(
         run_dir: the run directory.
         settings: None: those of its run.json. Only a run that has webhooks with secrets needs them; and who wants other
             limits.
-        on_progress, retry_failed, until_s, max_runtime_s, submit_only, observers, trust_run_dir: see `run`.
+        on_progress, retry_failed, until_s, max_runtime_s, submit_only, observer, observers, shared_limits,
+            trust_run_dir: see `run`.
 
     Raises:
         UsageError: there is no run, the settings don't fit, or it was called inside a running event loop (use `await
@@ -51,7 +56,9 @@ def resume(
             until_s=until_s,
             max_runtime_s=max_runtime_s,
             submit_only=submit_only,
+            observer=observer,
             observers=observers,
+            shared_limits=shared_limits,
             trust_run_dir=trust_run_dir,
         ),
     )
@@ -66,7 +73,9 @@ async def aresume(
     until_s: float | None = None,
     max_runtime_s: float | None = None,
     submit_only: bool = False,
+    observer: Observe | None = None,
     observers: Sequence[Observer] = (),
+    shared_limits: SharedLimits | None = None,
     trust_run_dir: bool = False,
 ) -> RunResult:
     """`resume` inside an event loop."""
@@ -82,5 +91,7 @@ async def aresume(
         until_s=until_s,
         max_runtime_s=max_runtime_s,
         submit_only=submit_only,
+        observer=observer,
         observers=observers,
+        shared_limits=shared_limits,
     )

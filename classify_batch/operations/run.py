@@ -19,8 +19,10 @@ from classify_batch.errors import DamagedError, InterruptedEarlyError, RunDirect
 from classify_batch.events import Warned
 from classify_batch.inputs.open import SourceSpec, needs_project
 from classify_batch.inputs.reading import Reading, parse_reading
+from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.documents import open_documents
 from classify_batch.operations.folder_request import take_folder
+from classify_batch.operations.function_observer import Observe, all_observers
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.plan import plan_if_new, refuse_other_file_ids, refuse_unbounded_credits
@@ -56,7 +58,9 @@ def run(
     max_runtime_s: float | None = None,
     reuse: Reuse = (),
     submit_only: bool = False,
+    observer: Observe | None = None,
     observers: Sequence[Observer] = (),
+    shared_limits: SharedLimits | None = None,
     trust_run_dir: bool = False,
 ) -> RunResult:
     """Classifies files and waits for the end; the same call resumes an interrupted run.
@@ -80,7 +84,12 @@ def run(
             configuration are the same; only the other files are sent. An existing run keeps its plan.
         submit_only: creates as many jobs as `limits.jobs_in_flight` allows (0: all) and returns; a later call without
             it collects them.
-        observers: each is given every event of the run (`classify_batch.events`), in a task of its own.
+        observer: a function that is given every event of the run (`classify_batch.events`), one after the other. A
+            coroutine function is awaited; a plain one is called in a thread of its own, and may block. What it raises
+            is logged once, and it is not called any more. Of an observer that is more than 10,000 events behind,
+            further ones are dropped and counted: nothing waits for it.
+        observers: each is given every event, like `observer`, by its coroutine `observe`.
+        shared_limits: the rate and the requests in flight that this run shares with others; see `SharedLimits`.
         trust_run_dir: uses the directory also where other users could misuse it: where it is another user's and every
             user may write to it, and where links stand in the place of its files.
 
@@ -105,7 +114,9 @@ def run(
             max_runtime_s=max_runtime_s,
             reuse=reuse,
             submit_only=submit_only,
+            observer=observer,
             observers=observers,
+            shared_limits=shared_limits,
             trust_run_dir=trust_run_dir,
         ),
     )
@@ -125,7 +136,9 @@ async def arun(
     max_runtime_s: float | None = None,
     reuse: Reuse = (),
     submit_only: bool = False,
+    observer: Observe | None = None,
     observers: Sequence[Observer] = (),
+    shared_limits: SharedLimits | None = None,
     trust_run_dir: bool = False,
 ) -> RunResult:
     """Like `run`, inside a running asyncio loop. After a cancellation, the same call resumes the run."""
@@ -142,7 +155,8 @@ async def arun(
             max_runtime_s,
             submit_only=submit_only,
             on_progress=on_progress,
-            observers=observers,
+            observers=all_observers(observer, observers),
+            shared_limits=shared_limits,
         ),
         Shutdown(),
     )
@@ -156,6 +170,8 @@ async def carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResul
 async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResult:
     request = take_folder(request)
     place, settings, deadline = request.place, request.settings, request.deadline_from(anyio.current_time())
+    if request.shared_limits is not None:
+        request.shared_limits.gate_of_one_run()  # says at once that they are not open
     async with AsyncExitStack() as stack:
         # A complete run needs neither key nor call: it is answered before anything else is opened.
         if await claims_complete(place, retry_failed=request.retry_failed):
@@ -166,7 +182,7 @@ async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResu
                 return before
         else:
             key = read_api_key(settings)
-        resources = RunResources(settings, key, place.folder, SystemClock(), stack)
+        resources = RunResources(settings, key, place.folder, SystemClock(), stack, request.shared_limits)
         store, found = await _open_run(request, resources, shutdown, stack)
         # Without failures there is nothing to retry, and the run stays complete.
         retries = request.retry_failed and found.snapshot.failures_end > 0

@@ -21,6 +21,8 @@ from classify_batch.errors import InterruptedEarlyError, UsageError
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import parse_reading
 from classify_batch.limits.reader_pace import ReaderPace
+from classify_batch.limits.shared_limits import SharedLimits
+from classify_batch.operations.function_observer import Observe, all_observers
 from classify_batch.operations.outcome import Outcome, decode_outcomes
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
@@ -55,7 +57,9 @@ def stream(
     until_s: float | None = None,
     max_runtime_s: float | None = None,
     reuse: Reuse = (),
+    observer: Observe | None = None,
     observers: Sequence[Observer] = (),
+    shared_limits: SharedLimits | None = None,
     trust_run_dir: bool = False,
 ) -> OutcomeStream:
     """Classifies files, and yields each outcome once it is committed; the same call resumes an interrupted run.
@@ -91,7 +95,8 @@ def stream(
         until_s,
         max_runtime_s,
         on_progress=on_progress,
-        observers=observers,
+        observers=all_observers(observer, observers),
+        shared_limits=shared_limits,
     )
     return OutcomeStream(request, ahead)
 
