@@ -19,47 +19,131 @@ if TYPE_CHECKING:
     from classify_batch.errors import ExitStatus as ExitStatus
     from classify_batch.errors import UsageError as UsageError
     from classify_batch.errors import WorldError as WorldError
+    from classify_batch.limits.shared_limits import SharedLimits as SharedLimits
     from classify_batch.operations.cancel import acancel as acancel
     from classify_batch.operations.cancel import cancel as cancel
+    from classify_batch.operations.diff.changes import Diff as Diff
+    from classify_batch.operations.export.export_run import Exported as Exported
+    from classify_batch.operations.outcome import Outcome as Outcome
+    from classify_batch.operations.progress_line import ProgressLine as ProgressLine
+    from classify_batch.operations.public import CheckReport as CheckReport
+    from classify_batch.operations.public import Planned as Planned
+    from classify_batch.operations.public import acheck as acheck
+    from classify_batch.operations.public import adiff as adiff
+    from classify_batch.operations.public import aexport as aexport
+    from classify_batch.operations.public import aplan as aplan
+    from classify_batch.operations.public import aupload as aupload
+    from classify_batch.operations.public import averify as averify
+    from classify_batch.operations.public import check as check
+    from classify_batch.operations.public import diff as diff
+    from classify_batch.operations.public import export as export
+    from classify_batch.operations.public import plan as plan
+    from classify_batch.operations.public import upload as upload
+    from classify_batch.operations.public import verify as verify
     from classify_batch.operations.report.write_report import areport as areport
     from classify_batch.operations.report.write_report import report as report
     from classify_batch.operations.result import RunResult as RunResult
+    from classify_batch.operations.resume import aresume as aresume
+    from classify_batch.operations.resume import resume as resume
     from classify_batch.operations.run import arun as arun
     from classify_batch.operations.run import run as run
+    from classify_batch.operations.run_handle import RunHandle as RunHandle
+    from classify_batch.operations.run_handle import open_run as open_run
+    from classify_batch.operations.stream import OutcomeStream as OutcomeStream
+    from classify_batch.operations.stream import stream as stream
+    from classify_batch.operations.uploads import NotUploaded as NotUploaded
+    from classify_batch.operations.uploads import Uploaded as Uploaded
+    from classify_batch.operations.verify import Verification as Verification
     from classify_batch.settings import Settings as Settings
 
 _HOMES = {
     "ApiError": "errors",
+    "CheckReport": "operations.public",
     "ClassifyBatchError": "errors",
+    "Diff": "operations.diff.changes",
     "ExitStatus": "errors",
+    "Exported": "operations.export.export_run",
+    "NotUploaded": "operations.uploads",
+    "Outcome": "operations.outcome",
+    "OutcomeStream": "operations.stream",
+    "Planned": "operations.public",
     "Progress": "engine.progress",
+    "ProgressLine": "operations.progress_line",
+    "RunHandle": "operations.run_handle",
     "RunResult": "operations.result",
     "Settings": "settings",
+    "SharedLimits": "limits.shared_limits",
+    "Uploaded": "operations.uploads",
     "UsageError": "errors",
+    "Verification": "operations.verify",
     "WorldError": "errors",
     "acancel": "operations.cancel",
+    "acheck": "operations.public",
+    "adiff": "operations.public",
+    "aexport": "operations.public",
+    "aplan": "operations.public",
     "areport": "operations.report.write_report",
+    "aresume": "operations.resume",
     "arun": "operations.run",
+    "aupload": "operations.public",
+    "averify": "operations.public",
     "cancel": "operations.cancel",
+    "check": "operations.public",
+    "diff": "operations.public",
+    "export": "operations.public",
+    "open_run": "operations.run_handle",
+    "plan": "operations.public",
     "report": "operations.report.write_report",
+    "resume": "operations.resume",
     "run": "operations.run",
+    "stream": "operations.stream",
+    "upload": "operations.public",
+    "verify": "operations.public",
 }
 
 __all__ = [
     "ApiError",
+    "CheckReport",
     "ClassifyBatchError",
+    "Diff",
     "ExitStatus",
+    "Exported",
+    "NotUploaded",
+    "Outcome",
+    "OutcomeStream",
+    "Planned",
     "Progress",
+    "ProgressLine",
+    "RunHandle",
     "RunResult",
     "Settings",
+    "SharedLimits",
+    "Uploaded",
     "UsageError",
+    "Verification",
     "WorldError",
     "acancel",
+    "acheck",
+    "adiff",
+    "aexport",
+    "aplan",
     "areport",
+    "aresume",
     "arun",
+    "aupload",
+    "averify",
     "cancel",
+    "check",
+    "diff",
+    "export",
+    "open_run",
+    "plan",
     "report",
+    "resume",
     "run",
+    "stream",
+    "upload",
+    "verify",
 ]
 
 

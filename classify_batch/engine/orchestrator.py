@@ -51,6 +51,7 @@ from classify_batch.events import Stopped
 from classify_batch.lifecycle import Adopted, Closed, Ended, Fact, Reopened, Submitted
 from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
+from classify_batch.limits.reader_pace import ReaderPace
 from classify_batch.model import AmbiguousCreate, Attempt, Job
 from classify_batch.ports import Api, Clock, Documents, Observer
 from classify_batch.rundir.journal.writer import JournalWriter
@@ -92,6 +93,7 @@ class Orchestrator:
         shutdown: Shutdown,
         observers: Sequence[Observer] = (),
         documents: Documents | None = None,
+        pace: ReaderPace | None = None,
     ) -> None:
         self._settings = settings
         self._api = api
@@ -133,6 +135,7 @@ class Orchestrator:
             self._context.price,
             carries=bool(settings.plan.carry),
             brings_documents=documents is not None,
+            pace=pace,
         )
         self._canceller = Canceller(self._context, found.snapshot)
         self._live_limits = LiveLimits(

@@ -15,6 +15,7 @@ from classify_batch.errors import DamagedError, ExitStatus
 from classify_batch.lifecycle import Ended, Recheck, Tally
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
+from classify_batch.limits.reader_pace import ReaderPace
 from classify_batch.model import AmbiguousCreate, Attempt, AttemptKey, FirstAnswer, Job, Part
 from classify_batch.ports import RunStore
 from classify_batch.rundir.cost import Price
@@ -47,9 +48,12 @@ class WorkQueue:
         *,
         carries: bool,
         brings_documents: bool = False,
+        pace: ReaderPace | None = None,
     ) -> None:
         """`carries`: whether the plan has columns of the input beside its file IDs. `brings_documents`: whether its
-        file IDs are contents, which are brought to the project before they are sent."""
+        file IDs are contents, which are brought to the project before they are sent. `pace`: of who reads the outcomes
+        while the run is on."""
+        self._pace = pace
         self._store = store
         self._plan = plan
         self._journal = journal
@@ -89,6 +93,8 @@ class WorkQueue:
                 run over.
             accept_s: for how long after that one may still be accepted.
         """
+        if self._pace is not None:
+            self._pace.started.set()
         async with submitted, ambiguous, aclosing(self._attempts_to_resume()) as attempts:
             async for key, left in attempts:
                 await self._slots.acquire()
@@ -143,6 +149,8 @@ class WorkQueue:
         async with intake, aclosing(self._parts_to_send()) as parts:
             await self._all_resumed.wait()
             async for part, chunk_file_ids in parts:
+                if self._pace is not None:
+                    await self._pace.wait_for_reader(self._snapshot.outcomes.total)
                 await self._slots.acquire()
                 credits = self._price.of(part, part.pick(chunk_file_ids))
                 if self._shutdown.creating and not await self._budget.reserve(credits):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import anyio
 
 from classify_batch.engine.canceller import describe_cancelled
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.errors import ExitStatus, LockedError, UsageError, WorldError
+from classify_batch.errors import ExitStatus, LockedError, WorldError
+from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request, interruptible
@@ -59,16 +60,10 @@ def cancel(
             acancel(…)` there).
         WorldError: the process that runs the run doesn't answer, or another one took the run up again.
     """
-    with suppress(RuntimeError):  # which says that no loop runs: the usual case
-        asyncio.get_running_loop()
-        raise UsageError("cancel() was called inside a running event loop", hint="use `await acancel(…)` there")
-
-    async def cancel_in_new_loop() -> RunResult:
-        return await acancel(
-            run_dir, settings, trust_run_dir=trust_run_dir, on_progress=on_progress, observers=observers
-        )
-
-    return anyio.run(cancel_in_new_loop)
+    return run_in_new_loop(
+        "cancel",
+        partial(acancel, run_dir, settings, trust_run_dir=trust_run_dir, on_progress=on_progress, observers=observers),
+    )
 
 
 async def acancel(

@@ -2,72 +2,62 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from classify_batch.errors import ExitStatus
-from classify_batch.ports import RunPlace, RunReader
+from classify_batch.operations.run_handle import RunHandle
+from classify_batch.ports import RunPlace
 from classify_batch.rundir.manifest_json import Manifest
-from classify_batch.vocabulary import Log, RunState
-
-_BLOCK_BYTES = 1 << 18
+from classify_batch.vocabulary import RunState
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """How far a run is when `run` returns.
+class RunResult(RunHandle):
+    """A run as `run` left it: `state`, `counts` and the like are of that moment, and `status` reads anew.
 
     Attributes:
-        place: where the run is.
-        state: complete or incomplete.
-        exit_status: the status for a scheduler.
-        reason, hint: why it is incomplete, and what to do; empty when complete.
-        manifest: the keys of manifest.json.
         called: False if the run was complete already, so that nothing was called or written.
     """
 
-    place: RunPlace
-    state: RunState
-    exit_status: ExitStatus
-    reason: str
-    hint: str
-    manifest: Manifest
-    called: bool = True
+    def __init__(
+        self,
+        place: RunPlace,
+        state: RunState,
+        exit_status: ExitStatus,
+        reason: str,
+        hint: str,
+        manifest: Manifest,
+        called: bool = True,
+    ) -> None:
+        super().__init__(place)
+        self._state = state
+        self._exit_status = exit_status
+        self._reason = reason
+        self._hint = hint
+        self._manifest = manifest
+        self.called = called
+
+    def __repr__(self) -> str:
+        return f"<RunResult {self.place.where}: {self._state}, {self.counts}, exit status {int(self._exit_status)}>"
 
     @property
-    def run_dir(self) -> Path:
-        """The run directory."""
-        return Path(self.place.where)
+    def manifest(self) -> Manifest:
+        """The keys of manifest.json."""
+        return self._manifest
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Files by outcome: classified, unmatched, failed."""
-        return dict(self.manifest["counts"])
+    def state(self) -> RunState:
+        """Complete or incomplete."""
+        return self._state
 
     @property
-    def types(self) -> dict[str, int]:
-        """Classified files by type."""
-        return dict(self.manifest["types"])
+    def exit_status(self) -> ExitStatus:
+        """The status for a scheduler."""
+        return self._exit_status
 
-    def results(self) -> Iterator[dict[str, Any]]:
-        """The answered files: the lines of results.jsonl, read one after the other."""
-        return read_json_lines(self.place.reader(), Log.RESULTS)
+    @property
+    def reason(self) -> str:
+        """Why it is incomplete; empty when complete."""
+        return self._reason
 
-    def failures(self) -> Iterator[dict[str, Any]]:
-        """The failed files: the lines of failures.jsonl, read one after the other."""
-        return read_json_lines(self.place.reader(), Log.FAILURES)
-
-
-def read_json_lines(reader: RunReader, name: str) -> Iterator[dict[str, Any]]:
-    """The lines of a JSONL file; none where there is no file."""
-    start, rest = 0, b""
-    while block := reader.read(name, start, start + _BLOCK_BYTES):
-        start += len(block)
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            yield json.loads(line)
-    if rest:
-        yield json.loads(rest)
+    @property
+    def hint(self) -> str:
+        """What to do about it; empty when complete."""
+        return self._hint

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -20,13 +19,18 @@ from classify_batch.errors import DamagedError, InterruptedEarlyError, RunDirect
 from classify_batch.events import Warned
 from classify_batch.inputs.open import SourceSpec, needs_project
 from classify_batch.inputs.reading import Reading, parse_reading
+from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.documents import open_documents
 from classify_batch.operations.folder_request import take_folder
+from classify_batch.operations.function_observer import Observe, all_observers
+from classify_batch.operations.new_loop import run_in_new_loop
+from classify_batch.operations.observed_api import observe_calls
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.plan import plan_if_new, refuse_other_file_ids, refuse_unbounded_credits
 from classify_batch.operations.reporting_progress import reporting_progress
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
+from classify_batch.operations.run_log import logging_run
 from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
 from classify_batch.ports import Observer, RunPlace, RunStore
@@ -56,7 +60,9 @@ def run(
     max_runtime_s: float | None = None,
     reuse: Reuse = (),
     submit_only: bool = False,
+    observer: Observe | None = None,
     observers: Sequence[Observer] = (),
+    shared_limits: SharedLimits | None = None,
     trust_run_dir: bool = False,
 ) -> RunResult:
     """Classifies files and waits for the end; the same call resumes an interrupted run.
@@ -80,7 +86,12 @@ def run(
             configuration are the same; only the other files are sent. An existing run keeps its plan.
         submit_only: creates as many jobs as `limits.jobs_in_flight` allows (0: all) and returns; a later call without
             it collects them.
-        observers: each is given every event of the run (`classify_batch.events`), in a task of its own.
+        observer: a function that is given every event of the run (`classify_batch.events`), one after the other. A
+            coroutine function is awaited; a plain one is called in a thread of its own, and may block. What it raises
+            is logged once, and it is not called any more. Of an observer that is more than 10,000 events behind,
+            further ones are dropped and counted: nothing waits for it.
+        observers: each is given every event, like `observer`, by its coroutine `observe`.
+        shared_limits: the rate and the requests in flight that this run shares with others; see `SharedLimits`.
         trust_run_dir: uses the directory also where other users could misuse it: where it is another user's and every
             user may write to it, and where links stand in the place of its files.
 
@@ -89,12 +100,10 @@ def run(
             `await arun(…)` there); nothing was sent.
         WorldError: another process holds the run, or the disk refuses a write; the same call goes on later.
     """
-    with suppress(RuntimeError):  # which says that no loop runs: the usual case
-        asyncio.get_running_loop()
-        raise UsageError("run() was called inside a running event loop", hint="use `await arun(…)` there")
-
-    async def run_in_new_loop() -> RunResult:
-        return await arun(
+    return run_in_new_loop(
+        "run",
+        partial(
+            arun,
             settings,
             file_ids,
             run_dir,
@@ -107,11 +116,12 @@ def run(
             max_runtime_s=max_runtime_s,
             reuse=reuse,
             submit_only=submit_only,
+            observer=observer,
             observers=observers,
+            shared_limits=shared_limits,
             trust_run_dir=trust_run_dir,
-        )
-
-    return anyio.run(run_in_new_loop)
+        ),
+    )
 
 
 async def arun(
@@ -128,7 +138,9 @@ async def arun(
     max_runtime_s: float | None = None,
     reuse: Reuse = (),
     submit_only: bool = False,
+    observer: Observe | None = None,
     observers: Sequence[Observer] = (),
+    shared_limits: SharedLimits | None = None,
     trust_run_dir: bool = False,
 ) -> RunResult:
     """Like `run`, inside a running asyncio loop. After a cancellation, the same call resumes the run."""
@@ -145,7 +157,8 @@ async def arun(
             max_runtime_s,
             submit_only=submit_only,
             on_progress=on_progress,
-            observers=observers,
+            observers=all_observers(observer, observers),
+            shared_limits=shared_limits,
         ),
         Shutdown(),
     )
@@ -159,6 +172,8 @@ async def carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResul
 async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResult:
     request = take_folder(request)
     place, settings, deadline = request.place, request.settings, request.deadline_from(anyio.current_time())
+    if request.shared_limits is not None:
+        request.shared_limits.gate_of_one_run()  # says at once that they are not open
     async with AsyncExitStack() as stack:
         # A complete run needs neither key nor call: it is answered before anything else is opened.
         if await claims_complete(place, retry_failed=request.retry_failed):
@@ -169,7 +184,7 @@ async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResu
                 return before
         else:
             key = read_api_key(settings)
-        resources = RunResources(settings, key, place.folder, SystemClock(), stack)
+        resources = RunResources(settings, key, place.folder, SystemClock(), stack, request.shared_limits)
         store, found = await _open_run(request, resources, shutdown, stack)
         # Without failures there is nothing to retry, and the run stays complete.
         retries = request.retry_failed and found.snapshot.failures_end > 0
@@ -208,13 +223,18 @@ async def run_engine(
     plan = PlanReader(store)
     await plan.scan(found.run.plan_sha256)
     client, gate = await resources.connect()
-    api = make_api(request.settings, client, found.run.run_id)
+    api = observe_calls(make_api(request.settings, client, found.run.run_id))
     documents = await open_documents(found.run, client, store, resources.clock)
     events = EventLog(store, resources.clock, client.secrets.hide)
-    observers = (events, *request.observers)
     clock = resources.clock
-    orchestrator = Orchestrator(request.settings, api, gate, clock, found, plan, shutdown, observers, documents)
-    async with writing_events(events, found), reporting_progress(orchestrator, request.on_progress):
+    async with AsyncExitStack() as stack:
+        run_log = stack.enter_context(logging_run(found, client.secrets.hide))
+        observers: list[Observer] = [events, run_log, *request.observers]
+        orchestrator = Orchestrator(
+            request.settings, api, gate, clock, found, plan, shutdown, observers, documents, request.pace
+        )
+        await stack.enter_async_context(writing_events(events, found))
+        await stack.enter_async_context(reporting_progress(orchestrator, request.on_progress))
         if webhooks := other_webhooks(found.run, request.settings):
             log.warning("webhooks changed: %s", webhooks)
             await events.observe(Warned(f"webhooks changed: {webhooks}"))
@@ -225,6 +245,7 @@ async def run_engine(
             cancel=request.cancel,
         )
         events.set_ending(ending)
+        run_log.log_ending(ending)
     return RunResult(request.place, ending.state, ending.exit_status, ending.reason or "", ending.hint, ending.manifest)
 
 

@@ -10,6 +10,8 @@ from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.progress import Progress
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import Reading
+from classify_batch.limits.reader_pace import ReaderPace
+from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.ports import Observer, RunPlace
 from classify_batch.settings import Settings
@@ -31,6 +33,8 @@ class RunRequest:
         place: where the run is, or will be.
         observers: each is given every event (see events.py).
         include, exclude: which files of a folder are documents.
+        pace: of who reads the outcomes while the run is on.
+        shared_limits: those that several runs share.
     """
 
     settings: Settings
@@ -47,6 +51,8 @@ class RunRequest:
     observers: Sequence[Observer] = ()
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
+    pace: ReaderPace | None = None
+    shared_limits: SharedLimits | None = None
 
     def deadline_from(self, began_s: float) -> Deadline:
         """`began_s`: when the request began, by the event loop's clock."""

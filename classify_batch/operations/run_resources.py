@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from classify_batch.errors import SettingsError, StoreError
 from classify_batch.limits import RequestGate
+from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import ApiV1
@@ -46,10 +47,17 @@ class RunResources:
     """Opens the sandbox, the request gate and the client: only when they are needed, and once."""
 
     def __init__(
-        self, settings: Settings, key: SecretStr | None, folder: Path | None, clock: Clock, stack: AsyncExitStack
+        self,
+        settings: Settings,
+        key: SecretStr | None,
+        folder: Path | None,
+        clock: Clock,
+        stack: AsyncExitStack,
+        shared_limits: SharedLimits | None = None,
     ) -> None:
         """`key`: the API key; None: it is read when the client is opened, which may never happen. `folder`: where the
-        embedded sandbox keeps its jobs; None: nowhere."""
+        embedded sandbox keeps its jobs; None: nowhere. `shared_limits`: of several runs; None: the run's own."""
+        self._shared_limits = shared_limits
         self._settings = settings
         self._key = key
         self._folder = folder
@@ -64,7 +72,8 @@ class RunResources:
             base_url = api.base_url
             if base_url == SANDBOX:
                 base_url = await self._stack.enter_async_context(embedded_sandbox(self._settings, self._folder))
-            gate = make_request_gate(self._settings)
+            shared = self._shared_limits
+            gate = make_request_gate(self._settings) if shared is None else shared.gate_of_one_run()
             await self._stack.enter_async_context(gate)
             named = {"project_id": api.project_id, "organization_id": api.organization_id}
             client = ApiClient(

@@ -53,6 +53,7 @@ class Verification:
     notes: list[str] = field(default_factory=list)
 
     def add_error(self, message: str) -> None:
+        """Adds an error; beyond `ERRORS_MAX` it is left out."""
         if len(self.errors) < ERRORS_MAX:
             self.errors.append(message)
         elif len(self.errors) == ERRORS_MAX:

@@ -8,13 +8,12 @@ from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 
-import anyio
-
 from classify_batch.clock import SystemClock, to_iso
 from classify_batch.errors import UsageError
 from classify_batch.operations.diff.diff_runs import diff_runs
 from classify_batch.operations.diff.summary import summarize_diff
 from classify_batch.operations.export.target import refuse_bad_target
+from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.report.next_commands import compare_commands
 from classify_batch.operations.report.run_report import folder_of, gather_report
 from classify_batch.operations.status import read_status
@@ -43,10 +42,10 @@ def report(run_dirs: RunDirs, output: str | PathLike[str] | None = None, example
 
     Raises:
         UsageError: `output` has another suffix or can't be a file; a directory holds no run, or a damaged one; or there
-            are not one or two directories.
+            are not one or two directories; or it was called inside a running event loop.
         WorldError: `retry_failed` reopened a run while it was read, or the page can't be written.
     """
-    return anyio.run(partial(areport, run_dirs, output, examples))
+    return run_in_new_loop("report", partial(areport, run_dirs, output, examples))
 
 
 async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None = None, examples: bool = True) -> Path:

@@ -1,0 +1,48 @@
+"""A function as an observer of a run: a plain one, or a coroutine function."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from classify_batch.events import Event
+from classify_batch.ports import Observer
+
+Observe = Callable[[Event], object]
+"""Is given the events of a run; what it returns is awaited where that can be."""
+
+
+def all_observers(observer: Observe | None, observers: Sequence[Observer]) -> Sequence[Observer]:
+    """The observers of a run, with the function among them."""
+    return observers if observer is None else (*observers, FunctionObserver(observer))
+
+
+class FunctionObserver:
+    """Calls a function with each event.
+
+    A coroutine function is awaited. A plain one is called in a thread of its own, always the same one: it may block,
+    and neither a commit nor a request waits for it.
+    """
+
+    def __init__(self, function: Observe) -> None:
+        self._function = function
+        self._is_asynchronous = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - an object may have an asynchronous one
+        )
+        self._thread: ThreadPoolExecutor | None = None
+        self._call: tuple[Event, Future[object]] | None = None
+
+    async def observe(self, event: Event) -> None:
+        """Calls it, and awaits what it returns, if that can be awaited."""
+        returned = self._function(event) if self._is_asynchronous else await self._call_in_thread(event)
+        if inspect.isawaitable(returned):
+            await returned
+
+    async def _call_in_thread(self, event: Event) -> object:
+        """An event that is delivered once more, since the run's end cut its delivery off, is being handled already."""
+        if self._call is None or self._call[0] is not event:
+            self._thread = self._thread or ThreadPoolExecutor(1, "classify_batch observer")
+            self._call = event, self._thread.submit(self._function, event)
+        return await asyncio.shield(asyncio.wrap_future(self._call[1]))

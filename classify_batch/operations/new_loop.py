@@ -1,0 +1,33 @@
+"""Runs asynchronous work for a caller that isn't: in a new event loop, in this thread or in one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+import anyio
+
+from classify_batch.errors import UsageError
+
+Result = TypeVar("Result")
+
+
+def run_in_new_loop(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
+    """Runs the work of the public function `name`, whose twin for running loops has an `a` before its name.
+
+    Raises:
+        UsageError: it was called inside a running event loop.
+    """
+    with suppress(RuntimeError):  # which says that no loop runs: the usual case
+        asyncio.get_running_loop()
+        raise UsageError(f"{name}() was called inside a running event loop", hint=f"use `await a{name}(…)` there")
+    return anyio.run(work)
+
+
+def run_in_thread_with_loop(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Runs short work to its end, also where this thread runs a loop already, as in a notebook: that loop waits."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(anyio.run, work).result()

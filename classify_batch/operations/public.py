@@ -1,0 +1,300 @@
+"""What programs call besides `run`: each command as a function, and its twin for running event loops.
+
+`X` runs `aX` in a new event loop, and refuses to inside a running one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+from classify_batch.errors import UsageError
+from classify_batch.inputs.open import SourceSpec
+from classify_batch.inputs.reading import parse_reading
+from classify_batch.operations.check.check_input import Report, check_run
+from classify_batch.operations.diff.changes import Change, Diff
+from classify_batch.operations.diff.diff_runs import diff_runs
+from classify_batch.operations.export.export_run import Exported, export_run
+from classify_batch.operations.export.selection import Only
+from classify_batch.operations.new_loop import run_in_new_loop
+from classify_batch.operations.option_words import word_of
+from classify_batch.operations.reuse.earlier_runs import Reuse
+from classify_batch.operations.run import make_plan, refuse_no_settings
+from classify_batch.operations.uploads import NotUploaded, Uploaded, upload_files
+from classify_batch.operations.verify import Verification, verify_run
+from classify_batch.rundir.cost import cost_of
+from classify_batch.rundir.plan import count_planned_parse_jobs
+from classify_batch.settings import Settings
+from classify_batch.store import Location, place_of
+
+UPLOADS_IN_FLIGHT_MAX = 64
+
+CheckReport: TypeAlias = Report
+
+
+def _ignore(_looked_up: int, _files: int) -> None:
+    """Who is told how far a check is, where nobody asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A run that is planned, and not begun.
+
+    Attributes:
+        files: different file IDs; duplicates: repeated ones, left out.
+        reused: files whose outcome was taken over from earlier runs; chunks: jobs that the others take.
+        credits_max, dollars_max: the most that these can cost.
+    """
+
+    run_dir: Path
+    run_id: str
+    files: int
+    duplicates: int
+    reused: int
+    chunks: int
+    credits_max: float
+    dollars_max: float
+
+
+# --- Before a run -------------------------------------------------------------------------------------------------
+
+
+def plan(
+    settings: Settings,
+    file_ids: SourceSpec,
+    run_dir: Location,
+    *,
+    column: str | None = None,
+    input_format: str | None = None,
+    delimiter: str | None = None,
+    reuse: Reuse = (),
+    trust_run_dir: bool = False,
+) -> Planned:
+    """Writes the plan of a run, and sends nothing; `run` or `resume` then carries it out. Arguments as for `run`.
+
+    Raises:
+        UsageError: settings, input or directory don't fit; or it was called inside a running event loop.
+        WorldError: another process holds the run, or the disk refuses a write.
+        ApiError: the input is `project:`, and its files can't be listed.
+    """
+    return run_in_new_loop(
+        "plan",
+        partial(
+            aplan,
+            settings,
+            file_ids,
+            run_dir,
+            column=column,
+            input_format=input_format,
+            delimiter=delimiter,
+            reuse=reuse,
+            trust_run_dir=trust_run_dir,
+        ),
+    )
+
+
+async def aplan(
+    settings: Settings,
+    file_ids: SourceSpec,
+    run_dir: Location,
+    *,
+    column: str | None = None,
+    input_format: str | None = None,
+    delimiter: str | None = None,
+    reuse: Reuse = (),
+    trust_run_dir: bool = False,
+) -> Planned:
+    """`plan` inside an event loop."""
+    refuse_no_settings(settings)
+    place = place_of(run_dir, trusted=trust_run_dir)
+    reading = parse_reading(input_format, delimiter, column)
+    run = await make_plan(settings, file_ids, place, reading=reading, reuse=reuse)
+    done = 0 if run.reused is None else run.reused.chunks
+    takes_parse_jobs = settings.api.capabilities.takes_parse_jobs
+    parse_jobs = await count_planned_parse_jobs(place.open(), done) if takes_parse_jobs else 0
+    cost = cost_of(run.files - run.reused_files, settings, parse_jobs=parse_jobs)
+    return Planned(
+        Path(place.where),
+        run.run_id,
+        run.files,
+        run.duplicates,
+        run.reused_files,
+        run.chunks - done,
+        cost.credits,
+        cost.dollars,
+    )
+
+
+def check(
+    settings: Settings,
+    file_ids: SourceSpec,
+    run_dir: str | PathLike[str] | None = None,
+    *,
+    column: str | None = None,
+    input_format: str | None = None,
+    delimiter: str | None = None,
+    on_progress: Callable[[int, int], None] = _ignore,
+) -> CheckReport:
+    """Finds out what will go wrong with a run, before a credit is spent: settings, input, key, files, time, cost, disk.
+
+    Args:
+        file_ids, column, input_format, delimiter: as for `run`.
+        run_dir: where the run will be, for its disk space. None: in the working directory.
+        on_progress: called every five seconds with how many files were looked up, and of how many.
+
+    Returns:
+        The `findings`, the number of `files` and `duplicates`, the plan's `size`; and the `exit_status`, which is 0 if
+        nothing stops a run. Errors in the input and of the API are findings.
+
+    Raises:
+        UsageError: it was called inside a running event loop.
+        WorldError: temporary files can't be written.
+    """
+    return run_in_new_loop(
+        "check",
+        partial(
+            acheck,
+            settings,
+            file_ids,
+            run_dir,
+            column=column,
+            input_format=input_format,
+            delimiter=delimiter,
+            on_progress=on_progress,
+        ),
+    )
+
+
+async def acheck(
+    settings: Settings,
+    file_ids: SourceSpec,
+    run_dir: str | PathLike[str] | None = None,
+    *,
+    column: str | None = None,
+    input_format: str | None = None,
+    delimiter: str | None = None,
+    on_progress: Callable[[int, int], None] = _ignore,
+) -> CheckReport:
+    """`check` inside an event loop."""
+    refuse_no_settings(settings)
+    reading = parse_reading(input_format, delimiter, column)
+    folder = None if run_dir is None else Path(run_dir)
+    return await check_run(settings, file_ids, reading=reading, run_dir=folder, on_progress=on_progress)
+
+
+def upload(
+    settings: Settings, paths: Sequence[str | PathLike[str]], *, recursive: bool = False, concurrency: int = 4
+) -> list[Uploaded | NotUploaded]:
+    """Uploads files to the project, each content once; the same call again sends only what is missing.
+
+    Args:
+        paths: files, and with `recursive` folders: all files in them, except hidden ones; links aren't followed.
+        concurrency: files in flight, 1 to 64.
+
+    Returns:
+        For each file an `Uploaded` (`path`, `stored.id`, `external_file_id`, `sent`) or a `NotUploaded` (`path`,
+        `reason`), in the order in which they ended.
+
+    Raises:
+        UsageError: a path doesn't exist, or is a folder without `recursive`; nothing was sent. Or it was called inside
+            a running event loop.
+        ApiError: the API is down, or a person must act.
+    """
+    return run_in_new_loop("upload", partial(aupload, settings, paths, recursive=recursive, concurrency=concurrency))
+
+
+async def aupload(
+    settings: Settings, paths: Sequence[str | PathLike[str]], *, recursive: bool = False, concurrency: int = 4
+) -> list[Uploaded | NotUploaded]:
+    """`upload` inside an event loop."""
+    refuse_no_settings(settings)
+    if not 1 <= concurrency <= UPLOADS_IN_FLIGHT_MAX:
+        raise UsageError(f"concurrency={concurrency}", hint=f"a number from 1 to {UPLOADS_IN_FLIGHT_MAX}")
+    if isinstance(paths, str | PathLike):
+        paths = [paths]
+    ends: list[Uploaded | NotUploaded] = []
+    files = list(map(Path, paths))
+    await upload_files(settings, files, recursive=recursive, concurrency=concurrency, on_end=ends.append)
+    return ends
+
+
+# --- After a run --------------------------------------------------------------------------------------------------
+
+
+def verify(run_dir: Location) -> Verification:
+    """Proves that a run is sound: one outcome per file ID, every committed byte as it was written.
+
+    Returns:
+        `errors` (damage, each with file and line; empty if it is sound), `notes`, and whether it is `complete`.
+
+    Raises:
+        UsageError: there is no run, or it was called inside a running event loop.
+    """
+    return run_in_new_loop("verify", partial(averify, run_dir))
+
+
+async def averify(run_dir: Location) -> Verification:
+    """`verify` inside an event loop."""
+    return await verify_run(run_dir)
+
+
+def export(run_dir: Location, target: str | PathLike[str], *, only: Only | str | None = None) -> Exported:
+    """Writes the committed outcomes of a run to a file, as JSONL or CSV by its suffix: whole or not at all.
+
+    `only`: those that are `classified`, `unmatched` or `failed`; or, as the run's `[triage]` says, `accepted` or
+    `review`.
+
+    Raises:
+        UsageError: the target has another suffix, or is a run's own file; there is no run, no such `only`, or no
+            triage; or it was called inside a running event loop.
+        WorldError: failed files were taken up again meanwhile, or the target can't be written.
+    """
+    return run_in_new_loop("export", partial(aexport, run_dir, target, only=only))
+
+
+async def aexport(run_dir: Location, target: str | PathLike[str], *, only: Only | str | None = None) -> Exported:
+    """`export` inside an event loop."""
+    return await export_run(run_dir, target, only=word_of(Only, "only", only))
+
+
+def diff(
+    before: Location,
+    after: Location,
+    *,
+    min_confidence_change: float = 0.1,
+    only: Change | str | None = None,
+    sink: Callable[[bytes], object] | None = None,
+) -> Diff:
+    """What changed from one run to another: how many files by change (`counts`), and by old and new answer (`pairs`).
+
+    Args:
+        min_confidence_change: how far a confidence must move to count, from 0 to 1.
+        only, sink: `sink` is called with the lines (JSONL) of the files with the change `only`, some at a time: `new`,
+            `gone`, `outcome`, `type` or `confidence`.
+
+    Raises:
+        UsageError: one of the directories holds no run; or it was called inside a running event loop.
+        WorldError: failed files were taken up again meanwhile, or temporary files can't be written.
+    """
+    return run_in_new_loop(
+        "diff", partial(adiff, before, after, min_confidence_change=min_confidence_change, only=only, sink=sink)
+    )
+
+
+async def adiff(
+    before: Location,
+    after: Location,
+    *,
+    min_confidence_change: float = 0.1,
+    only: Change | str | None = None,
+    sink: Callable[[bytes], object] | None = None,
+) -> Diff:
+    """`diff` inside an event loop."""
+    if not 0 <= min_confidence_change <= 1:
+        raise UsageError(f"min_confidence_change={min_confidence_change}", hint="a number from 0 to 1")
+    change = word_of(Change, "only", only)
+    return await diff_runs(before, after, min_confidence_change=min_confidence_change, only=change, sink=sink)

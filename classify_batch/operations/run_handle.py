@@ -1,0 +1,232 @@
+"""A run directory as an object to read: how far the run is, its outcomes, a table of them, a report.
+
+Nothing is locked and nothing is changed, so a process may be running the run meanwhile. Each property reads anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import anyio
+
+from classify_batch.errors import ExitStatus
+from classify_batch.operations.export.selection import Only, make_selection
+from classify_batch.operations.new_loop import run_in_thread_with_loop
+from classify_batch.operations.option_words import word_of
+from classify_batch.operations.outcome import Outcome, decode_outcomes
+from classify_batch.operations.status import no_run_error, read_status
+from classify_batch.ports import RunPlace, RunReader
+from classify_batch.rundir.manifest_json import Manifest
+from classify_batch.rundir.outcome_tail import OutcomeTail
+from classify_batch.rundir.run_json import RunFile, parse_run_file
+from classify_batch.store import Location, place_of
+from classify_batch.vocabulary import RUN_JSON, RunState
+
+if TYPE_CHECKING:
+    from arro3.core import Table
+
+POLL_EVERY_S = 0.25
+"""How often who follows a run looks for new outcomes."""
+
+
+def open_run(run_dir: Location) -> RunHandle:
+    """A run to read, also while it is on, and also one of an older version. Nothing is locked or changed.
+
+    Raises:
+        UsageError: there is no run, or one of a newer version.
+    """
+    handle = RunHandle(place_of(run_dir))
+    read_run_json(handle.place.reader())
+    return handle
+
+
+class RunHandle:
+    """A run in a directory, to be read. `run` returns one, too: a `RunResult`, which knows how the run ended.
+
+    Attributes:
+        place: where the run is.
+    """
+
+    def __init__(self, place: RunPlace) -> None:
+        self.place = place
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.place.where}>"
+
+    # --- How far it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def run_dir(self) -> Path:
+        """The run directory."""
+        return Path(self.place.where)
+
+    @property
+    def status(self) -> Manifest:
+        """The keys of manifest.json as they are at this moment, with `holder` and `time_left_s` while the run is on.
+
+        Raises:
+            UsageError: there is no run any more, or a damaged one.
+        """
+        return read_status(self.place)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The keys of manifest.json."""
+        return self.status
+
+    @property
+    def state(self) -> RunState:
+        """Running, incomplete or complete."""
+        return RunState(self.manifest["state"])
+
+    @property
+    def exit_status(self) -> ExitStatus | None:
+        """The status for a scheduler; None while the run is on, and after a kill."""
+        status = self.manifest["exit_status"]
+        return None if status is None else ExitStatus(status)
+
+    @property
+    def reason(self) -> str:
+        """Why it is incomplete; empty where nobody said."""
+        return self.manifest["reason"] or ""
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        return self.manifest.get("hint") or ""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Files by outcome: classified, unmatched, failed."""
+        return dict(self.manifest["counts"])
+
+    @property
+    def types(self) -> dict[str, int]:
+        """Classified files by type."""
+        return dict(self.manifest["types"])
+
+    # --- Its outcomes -----------------------------------------------------------------------------------------------
+
+    def outcomes(self, only: Only | str | None = None) -> Iterator[Outcome]:
+        """The outcomes that are committed, in the order of their commits, in memory that doesn't grow with the run.
+
+        `only`: those that are `classified`, `unmatched` or `failed`; or, as the run's `[triage]` says, `accepted` or
+        `review`.
+
+        Raises:
+            UsageError: there is no such `only`, or the run has no triage.
+            DamagedError: what was committed is not there as it was written.
+            WorldError: failed files were taken up again while they were read.
+        """
+        return read_outcomes(self.place.reader(), only)
+
+    def results(self) -> Iterator[Outcome]:
+        """The answered files, read one after the other."""
+        return (each for each in read_outcomes(self.place.reader(), None) if not each.failed)
+
+    def failures(self) -> Iterator[Outcome]:
+        """The failed files, read one after the other."""
+        return read_outcomes(self.place.reader(), Only.FAILED)
+
+    def follow(self, *, poll_every_s: float = POLL_EVERY_S) -> Following:
+        """The outcomes that are committed, and then those that are as the run goes on, in whatever process: an
+        iterator for `for` and for `async for`. It ends when no process holds the run, complete or not.
+
+        Where failed files are retried meanwhile, each comes again with its new outcome: the last one counts.
+        """
+        return Following(self.place.reader(), poll_every_s)
+
+    # --- For people and for tables ----------------------------------------------------------------------------------
+
+    def to_arrow(self, only: Only | str | None = None) -> Table:
+        """The outcomes as an Arrow table, whose columns are those of an export to CSV; also where there are none yet.
+
+        Raises:
+            UsageError: the extra `arrow` isn't installed; or as `outcomes`.
+        """
+        from classify_batch.operations.arrow_table import read_batches  # noqa: PLC0415 - an extra
+
+        return read_batches(self.place.reader(), only).read_all()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The outcomes for whatever reads Arrow: `polars.DataFrame(run)`, `pyarrow.table(run)`, DuckDB. They are read
+        while they are taken."""
+        from classify_batch.operations.arrow_table import read_batches  # noqa: PLC0415 - an extra
+
+        return read_batches(self.place.reader(), None).__arrow_c_stream__(requested_schema)
+
+    def report(self, output: str | PathLike[str] | None = None, *, examples: bool = True) -> Path:
+        """Writes the report of the run, one HTML page, and returns its path; see `classify_batch.report`."""
+        from classify_batch.operations.report.write_report import areport  # noqa: PLC0415 - seldom wanted
+
+        return run_in_thread_with_loop(partial(areport, self.run_dir, output, examples))
+
+    def _repr_html_(self) -> str:
+        """The run in a notebook: how far it is, and what it found."""
+        manifest = self.manifest
+        done, files = sum(manifest["counts"].values()), manifest["files"]
+        rows = [("state", manifest["state"]), ("files", f"{done:,} of {files:,} have their outcome")]
+        rows += [(name, f"{count:,}") for name, count in manifest["counts"].items() if count]
+        rows += [(f"type {name}", f"{count:,}") for name, count in manifest["types"].items()]
+        rows += [("reason", manifest["reason"])] if manifest["reason"] else []
+        cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in rows)
+        return f"<table><caption>{escape(self.place.where)}</caption>{cells}</table>"
+
+
+class Following:
+    """The outcomes of a run as they are committed; see `RunHandle.follow`. It can be iterated over once."""
+
+    def __init__(self, reader: RunReader, poll_every_s: float) -> None:
+        self._reader = reader
+        self._poll_every_s = poll_every_s
+        self._tail = OutcomeTail(reader, read_run_json(reader))
+
+    def __iter__(self) -> Iterator[Outcome]:
+        while True:
+            over = self._reader.holder() is None  # asked first: what it committed last is read below
+            for log, data in self._tail.poll():
+                yield from decode_outcomes(data, f"{log} in {self._reader.where}")
+            if over:
+                return
+            time.sleep(self._poll_every_s)
+
+    async def __aiter__(self) -> AsyncIterator[Outcome]:
+        while True:
+            over = await anyio.to_thread.run_sync(self._reader.holder) is None
+            batches = self._tail.poll()
+            while (batch := await anyio.to_thread.run_sync(next, batches, None)) is not None:
+                for outcome in decode_outcomes(batch.data, f"{batch.log} in {self._reader.where}"):
+                    yield outcome
+            if over:
+                return
+            await anyio.sleep(self._poll_every_s)
+
+
+def read_run_json(reader: RunReader) -> RunFile:
+    """The run.json of a run. Raises RunDirectoryError where there is no run, or one of a newer version."""
+    data = reader.read(RUN_JSON)
+    if data is None:
+        raise no_run_error(reader.where)
+    return parse_run_file(data, f"{RUN_JSON} in {reader.where}")
+
+
+def read_outcomes(reader: RunReader, only: Only | str | None) -> Iterator[Outcome]:
+    """The committed outcomes that `only` selects; see `RunHandle.outcomes`. What is wrong with `only` is said at once,
+    and not by the first step."""
+    run = read_run_json(reader)
+    selection = make_selection(word_of(Only, "only", only), run, reader.where)
+    is_selected = cast("Callable[[Outcome], bool]", selection.includes)  # which asks for the same attributes
+    tail = OutcomeTail(reader, run, selection.logs)
+
+    def read() -> Iterator[Outcome]:
+        for log, data in tail.poll(follows=False):
+            outcomes = decode_outcomes(data, f"{log} in {reader.where}")
+            yield from outcomes if selection.only is None else filter(is_selected, outcomes)
+
+    return read()
