@@ -191,7 +191,7 @@ async def test_ids_are_compared_by_value(planned: set[str], given_ids: set[str],
     assert set(map(file_key, difference.gone_examples)) == ours - theirs
 
 
-def test_buckets_are_even_and_leave_the_places_of_sets_alone() -> None:
+async def test_buckets_are_even_and_leave_the_places_of_sets_alone() -> None:
     """No bucket is much larger than the others, and the hashes in one don't share the bits by which a set lays out."""
     numbers = Buckets(limits=Limits(buckets=512)).numbers([f"file-{number}" for number in range(102_400)])
     counts = Counter(numbers)
