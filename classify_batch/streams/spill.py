@@ -21,7 +21,7 @@ from contextlib import suppress
 from io import FileIO
 from itertools import accumulate, chain, pairwise, starmap
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from classify_batch.errors import StoreError
 from classify_batch.file_keys import file_keys
@@ -93,7 +93,7 @@ class _Temporary:
 
     def _open(self) -> FileIO:
         place = str(self._directory) if self._directory else None
-        return tempfile.TemporaryFile(buffering=0, dir=place)  # type: ignore[return-value]  # unbuffered, so no wrapper
+        return tempfile.TemporaryFile(buffering=0, dir=place)
 
     def __enter__(self) -> Self:
         return self
@@ -228,7 +228,7 @@ class _BucketOfHash:
         return memoryview(numbers).cast(_NUMBER)
 
 
-_NUMBER = "H"
+_NUMBER: Final = "H"
 _LOW_BYTE = 0 if sys.byteorder == "little" else 1
 """Where it stands in a number of two bytes."""
 

@@ -161,6 +161,7 @@ async def test_a_full_disk_raises_its_own_error_once() -> None:
     """ENOSPC on writing is the error that comes out, not one of closing the file behind it."""
     spool = Spool(None, Limits(1, 1, 1))
     spool.add(["a", "b"])
+    assert spool._file is not None
     full = os.open("/dev/full", os.O_RDWR)
     os.dup2(full, spool._file.fileno())
     os.close(full)
