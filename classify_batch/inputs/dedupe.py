@@ -2,8 +2,8 @@
 
 The IDs go into a spool as they come, and into buckets by hash. Equal IDs meet in the same bucket, so one
 bucket at a time tells which of its IDs came for the first time: a bit for each, and no bits at all for a
-bucket without repeats. Then the spool is replayed; each ID's hash leads to its bucket again, whose next bit
-says whether the ID stays. What is left in memory is one bucket, and at the worst 1 bit per ID.
+bucket without repeats. Then the spool is replayed; each ID's bucket was written down, and its next bit says
+whether the ID stays. What is left in memory is one bucket, and at the worst 1 bit per ID.
 
 Two spellings of one UUID are equal IDs (see file_keys.py): the first one stays, as it was given.
 """
@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, compress, count, repeat
-from operator import eq
+from itertools import chain, compress, repeat
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -22,7 +21,7 @@ from anyio.lowlevel import checkpoint
 from classify_batch.file_keys import file_key, file_keys
 from classify_batch.inputs.rows import ids_of, merge_rows
 from classify_batch.streams.closing import closing
-from classify_batch.streams.spill import LIMITS, BucketQueues, Buckets, Limits, Spool
+from classify_batch.streams.spill import LIMITS, BucketQueues, Buckets, Limits, NumberSpool, Spool
 
 EXAMPLES_MAX = 5
 
@@ -67,17 +66,20 @@ class Distinct:
         with (
             Spool(self._directory, self._limits) as spool,
             Buckets(self._directory, self._limits) as buckets,
+            NumberSpool(self._directory, self._limits) as numbers,
             RepeatedRows(self._directory, self._limits) as repeated,
         ):
             async with closing(self._batches) as stream:
                 async for batch in stream:
                     if batch:
                         spool.add(batch)
-                        buckets.add(ids_of(batch), batch)
+                        numbers.add(buckets.add(ids_of(batch), batch))
                     await checkpoint()
             stays = await self._judge_buckets(buckets, repeated)
-            for batch in spool.replay():
-                kept = _keep_first_appearances(batch, buckets, stays) if self.duplicates or self.known else batch
+            for batch, numbers_of_batch in zip(spool.replay(), numbers.replay(), strict=True):
+                kept = batch
+                if self.duplicates or self.known:
+                    kept = list(compress(batch, map(next, map(stays.__getitem__, numbers_of_batch))))
                 if not self.known and len(kept) < len(batch) and len(self.examples) < EXAMPLES_MAX:
                     left_out = Counter(ids_of(batch)) - Counter(ids_of(kept))
                     self.examples = _one_spelling_each((*self.examples, *left_out))[:EXAMPLES_MAX]
@@ -161,10 +163,6 @@ def distinct(
     return Distinct(batches, directory, limits, known)
 
 
-def _keep_first_appearances(batch: list[str], buckets: Buckets, stays: Sequence[Iterator[bool]]) -> list[str]:
-    return list(compress(batch, map(next, map(stays.__getitem__, buckets.numbers(ids_of(batch))))))
-
-
 def _spellings_left_out(keys: Sequence[str], file_ids: Sequence[str]) -> dict[str, str]:
     """The first spelling of each ID, by its key; none where each ID is its own key."""
     return {} if keys is file_ids else dict(zip(reversed(keys), reversed(file_ids), strict=True))
@@ -185,8 +183,9 @@ def marks_of(keys: Sequence[str], left_out: Collection[str] = ()) -> Iterator[bo
 
 def _first_appearances(keys: Sequence[str], left_out: Collection[str]) -> bytes:
     """A 1 for each key that is not further on the left and not left out, a 0 for each other."""
-    first_at = dict.fromkeys(left_out, -1)
-    return bytes(map(eq, map(first_at.setdefault, keys, count()), count()))
+    unseen = dict.fromkeys(keys, 1)
+    unseen.update(dict.fromkeys(left_out, 0))
+    return bytes(map(unseen.pop, keys, repeat(0)))
 
 
 def _pack_flags(flags: bytes) -> bytes:

@@ -26,10 +26,18 @@ def all_valid(values: Sequence[object]) -> bool:
         text = "".join(values)  # type: ignore[arg-type]  # a value that is no string is what TypeError is for
     except TypeError:
         return False
-    if not text.isprintable() or " " in text:
+    if not is_printable(text) or " " in text:
         return False
     lengths = set(map(len, values))  # type: ignore[arg-type]  # they were all strings
     return not lengths or (min(lengths) > 0 and max(lengths) <= FILE_ID_CHARACTERS_MAX)
+
+
+_ASCII_CONTROLS = bytes(range(32)) + b"\x7f"
+
+
+def is_printable(text: str) -> bool:
+    """`str.isprintable`, which looks every character up; of ASCII, the bytes tell in a quarter of its time."""
+    return len(text.encode().translate(None, _ASCII_CONTROLS)) == len(text) if text.isascii() else text.isprintable()
 
 
 class Fault(NamedTuple):

@@ -31,7 +31,9 @@ class CrcChecker:
         while view:
             segment = self._segment
             if segment is None:
-                segment = self._segment = await anext(self._segments)
+                segment = self._segment = await anext(self._segments, None)
+            if segment is None:
+                raise DamagedError(f"{self._where}, byte {self._end}: nothing says how it was written", hint=self._hint)
             piece = view[: segment.end - self._end]
             view = view[len(piece) :]
             self._end += len(piece)

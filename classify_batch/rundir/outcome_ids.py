@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from operator import itemgetter
 
 _HEAD = b'{"file_id":"'
+_BETWEEN_LINES = b"}\n" + _HEAD
 
 
 def outcome_file_id(line: bytes) -> str:
@@ -39,9 +41,29 @@ def outcome_file_ids(lines: bytes) -> list[str] | None:
 
 
 def outcome_id_bytes(lines: bytes) -> list[bytes] | None:
-    """The same in UTF-8, which is not checked. One pass in C: a big run has ten million lines."""
-    found = _PLAIN_LINE.findall(lines)
-    return found if found and found[-1] else None
+    """The same in UTF-8, which is not checked. A few passes in C: a big run has ten million lines."""
+    pieces = lines[len(_HEAD) :].split(_BETWEEN_LINES)
+    newlines = len(lines) - len(lines.replace(b"\n", b""))  # a fifth of the time of `count`
+    if not lines.startswith(_HEAD) or not lines.endswith(b"}\n") or newlines != len(pieces):
+        return None
+    file_ids = _ids_of_one_length(pieces)
+    if file_ids is None:
+        found = _PLAIN_LINE.findall(lines)
+        file_ids = found if found[-1] else None
+    return file_ids
+
+
+def _ids_of_one_length(pieces: Sequence[bytes]) -> list[bytes] | None:
+    """The IDs with which lines begin, behind their head; None where they are not all equally long, or one has to be
+    looked at by itself."""
+    size = pieces[0].find(b'"') + 1
+    ids = b"".join(map(itemgetter(slice(0, size)), pieces))
+    quotes = b'"' * len(pieces)
+    if size < 2 or len(ids) != size * len(pieces) or ids[size - 1 :: size] != quotes or b"\\" in ids:
+        return None
+    file_ids = ids.split(b'"')
+    file_ids.pop()
+    return file_ids if len(file_ids) == len(pieces) else None
 
 
 def decode_ids(file_ids: Sequence[bytes]) -> list[str]:

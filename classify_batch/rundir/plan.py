@@ -34,8 +34,10 @@ from classify_batch.model import Carried
 from classify_batch.ports import RunStore
 from classify_batch.rundir.outcome_ids import encode_ids
 from classify_batch.streams.closing import closing
+from classify_batch.streams.hashing import BackgroundHashes
 from classify_batch.vocabulary import PARSE_JOB_PREFIX, PLAN_JSONL
 
+_NEWLINE = "\n"
 _BETWEEN = '", "'
 _BETWEEN_BYTES = _BETWEEN.encode()
 _LINE_END = b'"]}'
@@ -82,10 +84,11 @@ async def write_plan(store: RunStore, chunks: AsyncIterable[list[str]]) -> PlanS
     Raises:
         StoreError: the medium refused. Whatever the chunks' source raises comes through, and no plan is left.
     """
-    writing = _Writing(chunks)
-    async with closing(writing.blocks()) as blocks:
-        await store.replace(PLAN_JSONL, blocks)
-    return writing.summary()
+    with BackgroundHashes() as hashes:
+        writing = _Writing(chunks, hashes)
+        async with closing(writing.blocks()) as blocks:
+            await store.replace(PLAN_JSONL, blocks)
+        return writing.summary()
 
 
 def plan_line(
@@ -94,17 +97,27 @@ def plan_line(
     carried: Mapping[str, list[Any]] | None = None,
     carried_again: Mapping[str, list[dict[str, Any]]] | None = None,
 ) -> str:
-    """A chunk's line, with its newline: what `json.dumps` would write, in a third of its time.
+    """A chunk's line, with its newline: what `json.dumps` would write, in a third of its time."""
+    return _line_of(chunk, "\n".join(file_ids), carried, carried_again)
 
-    No file ID has a space or a control character in it: a space can stand between the IDs while they are handled
-    together, and only quotes and backslashes have to be escaped.
-    """
-    text = " ".join(file_ids)
-    if '"' in text or "\\" in text:
-        text = encode_basestring(text)[1:-1]
+
+def _line_of(
+    chunk: int,
+    lines: str,
+    carried: Mapping[str, list[Any]] | None,
+    carried_again: Mapping[str, list[dict[str, Any]]] | None,
+) -> str:
+    """A chunk's line, of its file IDs with a newline between each two: no ID has one in it, nor any other control
+    character, and only quotes and backslashes have to be escaped."""
+    if '"' in lines or "\\" in lines:
+        lines = _escape(lines)
     further = f', "carried": {json.dumps(carried)}' if carried else ""
     further += f', "carried_again": {json.dumps(carried_again)}' if carried_again else ""
-    return f'{{"chunk": {chunk}, "file_ids": ["{text.replace(" ", _BETWEEN)}"]{further}}}\n'
+    return f'{{"chunk": {chunk}, "file_ids": ["{lines.replace(_NEWLINE, _BETWEEN)}"]{further}}}\n'
+
+
+def _escape(lines: str) -> str:
+    return _NEWLINE.join([encode_basestring(line)[1:-1] for line in lines.split(_NEWLINE)])
 
 
 def _spell_line(chunk: int, file_ids: Sequence[str], record: Mapping[str, Any]) -> str:
@@ -127,39 +140,40 @@ def _hash_file_ids(digest: hashlib._Hash, file_ids: Sequence[str]) -> None:
 class _Writing:
     """Encodes chunks into blocks, and counts and hashes what goes by."""
 
-    def __init__(self, chunks: AsyncIterable[list[str]]) -> None:
+    def __init__(self, chunks: AsyncIterable[list[str]], hashes: BackgroundHashes) -> None:
         self._chunks = chunks
-        self._hash = hashlib.sha256()
-        self._ids_hash = hashlib.sha256()
+        self._hash = hashes.new()
+        self._ids_hash = hashes.new()
         self._files = self._stream_lines = self._bytes = 0
         self._carries_lists = False
 
     async def blocks(self) -> AsyncIterator[bytes]:
         lines: list[str] = []
-        file_ids: list[str] = []
+        texts: list[str] = []
         characters = 0
         async with closing(self._chunks) as stream:
             async for chunk in stream:
-                ids = ids_of(chunk)
+                text = _NEWLINE.join(ids_of(chunk))
                 columns, again = columns_of(chunk)
                 self._carries_lists = self._carries_lists or bool(again)
-                line = plan_line(self._stream_lines, ids, columns, again)
+                line = _line_of(self._stream_lines, text, columns, again)
                 lines.append(line)
-                file_ids += ids
+                texts.append(text)
+                self._files += len(chunk)
                 self._stream_lines += 1
                 characters += len(line)
                 if characters >= _BLOCK_CHARACTERS:
-                    yield self._encode_block(lines, file_ids)
-                    lines, file_ids, characters = [], [], 0
+                    yield self._encode_block(lines, texts)
+                    lines, texts, characters = [], [], 0
         if lines:
-            yield self._encode_block(lines, file_ids)
+            yield self._encode_block(lines, texts)
 
-    def _encode_block(self, lines: list[str], file_ids: list[str]) -> bytes:
+    def _encode_block(self, lines: list[str], texts: list[str]) -> bytes:
+        """`texts`: the file IDs of each line, with newlines between them."""
         block = "".join(lines).encode()
-        self._hash.update(block)
-        _hash_file_ids(self._ids_hash, file_ids)
+        self._hash.add(block)
+        self._ids_hash.add(_NEWLINE.join([*texts, ""]).encode())
         self._bytes += len(block)
-        self._files += len(file_ids)
         return block
 
     def summary(self) -> PlanSummary:

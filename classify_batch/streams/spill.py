@@ -2,7 +2,7 @@
 
 Two shapes. A `Spool` gives its batches back in order. `Buckets` spread IDs by the hash of their keys, so that the IDs
 of one file meet in the same bucket, however they are spelled (see file_keys.py), and one bucket at a time fits into
-memory: 503 buckets of 10 million IDs hold 20,000 each.
+memory: 512 buckets of 10 million IDs hold 20,000 each.
 
 Both stay in memory while they are small, and lie in nameless files after that: whatever happens to the
 process, no file is left behind. Writes are short and go to the page cache, so they are made in place rather
@@ -11,14 +11,17 @@ than in a thread; the callers give way to the event loop between batches.
 
 from __future__ import annotations
 
+import struct
+import sys
 import tempfile
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from io import FileIO
 from itertools import accumulate, chain, pairwise, starmap
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from classify_batch.errors import StoreError
 from classify_batch.file_keys import file_keys
@@ -27,17 +30,21 @@ _HELD_CHARACTERS_MAX = 1 << 25
 """Rows that wait in memory may be long, so they are not counted only."""
 
 
+_LANE = 256
+"""So many buckets can be told apart by one byte of a hash; more of them come in multiples of it."""
+
+
 class Limits(NamedTuple):
     """How much is held in memory. The defaults are for many millions of IDs; tests make them tiny.
 
     Attributes:
-        buckets: a prime: the remainder then says nothing about a hash's low bits, by which sets are laid out.
+        buckets: up to 256, or a multiple of 256.
         held_ids: IDs that wait in memory for being written to their buckets together.
         file_bytes: size at which a temporary file goes from memory to disk.
     """
 
-    buckets: int = 503
-    held_ids: int = 1 << 15
+    buckets: int = 512
+    held_ids: int = 1 << 16
     file_bytes: int = 1 << 21
 
 
@@ -45,38 +52,56 @@ LIMITS = Limits()
 
 
 class _Temporary:
-    """A nameless temporary file whose refusals are StoreErrors."""
+    """A nameless temporary file whose refusals are StoreErrors. The file has no buffer of its own: it is written in
+    large pieces, and read in small ones from all over."""
 
     def __init__(self, directory: Path | None, limits: Limits) -> None:
         self._directory = directory
-        place = str(directory) if directory else None
-        self._file = tempfile.SpooledTemporaryFile(limits.file_bytes, dir=place)  # noqa: SIM115
+        self._held_bytes_max = limits.file_bytes
+        self._held_bytes = bytearray()
+        self._file: FileIO | None = None
         self._end = 0
 
     def append(self, data: bytes) -> int:
         """Puts `data` at the end and returns the offset at which it begins."""
         start = self._end
         try:
-            self._file.seek(start)
-            self._file.write(data)
+            if self._file is not None:
+                _write_at(self._file, start, data)
+            else:
+                self._held_bytes += data
+                if len(self._held_bytes) > self._held_bytes_max:
+                    self._file = self._open()
+                    _write_at(self._file, 0, self._held_bytes)
+                    self._held_bytes = bytearray()
         except OSError as error:
             raise self._store_error(error) from error
         self._end += len(data)
         return start
 
     def read(self, start: int, length: int) -> bytes:
+        if self._file is None:
+            return bytes(self._held_bytes[start : start + length])
         try:
             self._file.seek(start)
-            return self._file.read(length)
+            data = self._file.read(length)
         except OSError as error:
             raise self._store_error(error) from error
+        if len(data) < length:
+            raise self._store_error(OSError("it is shorter than what was written"))
+        return data
+
+    def _open(self) -> FileIO:
+        place = str(self._directory) if self._directory else None
+        return tempfile.TemporaryFile(buffering=0, dir=place)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # a full disk has been told already, by the append that met it
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
 
     def _store_error(self, error: OSError) -> StoreError:
         where = self._directory or tempfile.gettempdir()
@@ -84,6 +109,13 @@ class _Temporary:
             f"temporary files in {where}: {error.strerror or error}",
             hint="finding repeated file IDs takes twice the input's size on disk; make room, or set TMPDIR",
         )
+
+
+def _write_at(file: FileIO, start: int, data: bytes | bytearray) -> None:
+    file.seek(start)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 class Spool(_Temporary):
@@ -105,6 +137,26 @@ class Spool(_Temporary):
             start += length
 
 
+class NumberSpool(_Temporary):
+    """The buckets of batches of IDs, which come back in the order in which they went in: to hash the IDs once more
+    would take longer."""
+
+    def __init__(self, directory: Path | None, limits: Limits) -> None:
+        super().__init__(directory, limits)
+        self._lengths = array("Q")
+
+    def add(self, numbers: memoryview) -> None:
+        data = numbers.tobytes()
+        self.append(data)
+        self._lengths.append(len(data))
+
+    def replay(self) -> Iterator[memoryview]:
+        start = 0
+        for length in self._lengths:
+            yield memoryview(self.read(start, length)).cast(_NUMBER)
+            start += length
+
+
 class Buckets(_Temporary):
     """IDs spread by the hash of their keys; within a bucket they keep their spelling, and the order in which they came.
 
@@ -114,7 +166,7 @@ class Buckets(_Temporary):
 
     def __init__(self, directory: Path | None = None, limits: Limits = LIMITS) -> None:
         super().__init__(directory, limits)
-        self._number_of_hash = limits.buckets.__rmod__
+        self._number_of = _BucketOfHash(limits.buckets)
         self._held: list[list[str]] = [[] for _ in range(limits.buckets)]
         self._held_ids = self._held_characters = 0
         self._held_ids_max = limits.held_ids
@@ -124,27 +176,28 @@ class Buckets(_Temporary):
     def __len__(self) -> int:
         return len(self._held)
 
-    def numbers(self, file_ids: Sequence[str]) -> Iterator[int]:
+    def numbers(self, file_ids: Sequence[str]) -> memoryview:
         """The bucket of each ID."""
-        return map(self._number_of_hash, map(hash, file_keys(file_ids)))
+        return self._number_of.each(list(map(hash, file_keys(file_ids))))
 
-    def add(self, file_ids: Sequence[str], rows: Sequence[str] | None = None) -> None:
-        """Adds IDs, or in the place of each its row."""
-        put = map(list.append, map(self._held.__getitem__, self.numbers(file_ids)), rows or file_ids)
+    def add(self, file_ids: Sequence[str], rows: Sequence[str] | None = None) -> memoryview:
+        """Adds IDs, or in the place of each its row. Returns the bucket of each."""
+        numbers = self.numbers(file_ids)
+        put = map(list.append, map(self._held.__getitem__, numbers), rows or file_ids)
         deque(put, maxlen=0)  # a loop without a line of Python in it: 10 million IDs come by here
         self._held_ids += len(file_ids)
         if rows is not None and rows is not file_ids:
             self._held_characters += sum(map(len, rows))
         if self._held_ids >= self._held_ids_max or self._held_characters >= _HELD_CHARACTERS_MAX:
             self._spill_to_files()
+        return numbers
 
     def bucket(self, number: int) -> list[str]:
         """A bucket's IDs or rows, in the order in which they were added."""
-        file_ids: list[str] = []
-        for starts in self._segments:
-            if data := self.read(starts[number], starts[number + 1] - starts[number]):
-                file_ids += data.decode().split("\n")
-        return file_ids + self._held[number]
+        parts = [self.read(starts[number], starts[number + 1] - starts[number]) for starts in self._segments]
+        if not any(parts):
+            return list(self._held[number])
+        return b"\n".join(filter(None, parts)).decode().split("\n") + self._held[number]
 
     def _spill_to_files(self) -> None:
         parts = ["\n".join(file_ids).encode() for file_ids in self._held]
@@ -153,6 +206,31 @@ class Buckets(_Temporary):
         for file_ids in self._held:
             file_ids.clear()
         self._held_ids = self._held_characters = 0
+
+
+class _BucketOfHash:
+    """Tells buckets from hashes, many at once, by two bytes of each.
+
+    Not the lowest two: by these sets are laid out, and what lies in one bucket would lie in the same places of a set.
+    A hash has 8 bytes, or 4, which are then filled up with its sign.
+    """
+
+    def __init__(self, buckets: int) -> None:
+        self._low = bytes(byte % min(buckets, _LANE) for byte in range(_LANE))
+        self._high = bytes(byte % max(1, buckets // _LANE) for byte in range(_LANE))
+
+    def each(self, hashes: Sequence[int]) -> memoryview:
+        """The bucket of each hash."""
+        packed = struct.pack(f"<{len(hashes)}q", *hashes)
+        numbers = bytearray(2 * len(hashes))
+        numbers[_LOW_BYTE::2] = packed[3::8].translate(self._low)
+        numbers[1 - _LOW_BYTE :: 2] = packed[2::8].translate(self._high)
+        return memoryview(numbers).cast(_NUMBER)
+
+
+_NUMBER: Final = "H"
+_LOW_BYTE = 0 if sys.byteorder == "little" else 1
+"""Where it stands in a number of two bytes."""
 
 
 class BucketQueues:

@@ -31,8 +31,12 @@ async def read_plain_lines(
                 numbered = _only_possible(lines, name, took_fault) if strict else values_of_lines(lines)
                 yield only_valid(name, numbered, took_fault)
                 continue
-            file_ids = list(filter(None, lines.split()))
-            yield file_ids if all_valid(file_ids) else only_valid(name, values_of_lines(lines), took_fault)
+            file_ids = lines.split()
+            if not all_valid(file_ids):
+                file_ids = list(filter(None, file_ids))  # a blank line is no fault, and hardly ever there
+                if not all_valid(file_ids):
+                    file_ids = only_valid(name, values_of_lines(lines), took_fault)
+            yield file_ids
 
 
 def values_of_lines(lines: Lines) -> Iterator[tuple[int, str]]:

@@ -17,7 +17,7 @@ from classify_batch.vocabulary import Log
 
 
 async def check_reused(
-    store: RunStore, reused: Reused, plan: PlanReader | None, add: Callable[[Sequence[bytes]], None]
+    store: RunStore, reused: Reused, plan: PlanReader | None, add: Callable[[Sequence[bytes]], object]
 ) -> list[str]:
     """The errors in the reused lines. Gives their file IDs, in UTF-8, to `add`.
 

@@ -33,7 +33,7 @@ from classify_batch.vocabulary import FILES_PER_JOB_MAX, Log, OutcomeKind
 _COPIED_LINES = 4096
 """So many lines are written at once: each write switches to a thread."""
 
-_LIMITS = LIMITS._replace(buckets=1009, held_ids=1 << 17)
+_LIMITS = LIMITS._replace(buckets=1024, held_ids=1 << 17)
 """More IDs are held in memory: there are three times as many as without reuse, and this takes 30 MiB. With more
 buckets, each is smaller: of 10 million IDs, the two sets of a bucket have 10,000 each and stay in the CPU's cache,
 which halves the time of their comparison."""

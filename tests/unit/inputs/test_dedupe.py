@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from classify_batch.file_keys import file_key
 from classify_batch.inputs.compare import IdDifference, compare_ids
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.streams.closing import closing
-from classify_batch.streams.spill import Limits, Spool
+from classify_batch.streams.spill import Buckets, Limits, Spool
 
 pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
 FILE_IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=2)
@@ -160,6 +161,7 @@ async def test_a_full_disk_raises_its_own_error_once() -> None:
     """ENOSPC on writing is the error that comes out, not one of closing the file behind it."""
     spool = Spool(None, Limits(1, 1, 1))
     spool.add(["a", "b"])
+    assert spool._file is not None
     full = os.open("/dev/full", os.O_RDWR)
     os.dup2(full, spool._file.fileno())
     os.close(full)
@@ -188,3 +190,13 @@ async def test_ids_are_compared_by_value(planned: set[str], given_ids: set[str],
     assert set(map(file_key, difference.new_examples)) == theirs - ours
     assert set(difference.gone_examples) <= planned
     assert set(map(file_key, difference.gone_examples)) == ours - theirs
+
+
+async def test_buckets_are_even_and_leave_the_places_of_sets_alone() -> None:
+    """No bucket is much larger than the others, and the hashes in one don't share the bits by which a set lays out."""
+    numbers = Buckets(limits=Limits(buckets=512)).numbers([f"file-{number}" for number in range(102_400)])
+    counts = Counter(numbers)
+    assert set(counts) == set(range(512))
+    assert max(counts.values()) < 2 * 200
+    in_one = [hash(f"file-{number}") & 0xFF for number, bucket in enumerate(numbers) if bucket == 7]
+    assert len(set(in_one)) > 64

@@ -1,0 +1,36 @@
+"""Hashing in the background says what hashing at once says."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from hashlib import sha256
+
+import pytest
+
+from classify_batch.streams.hashing import PIECE_BYTES, BackgroundHashes
+
+SIZES = (0, 1, PIECE_BYTES - 1, PIECE_BYTES, 3 * PIECE_BYTES + 7)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_background_hash_is_the_hash_of_all_that_was_added(size: int) -> None:
+    """However the bytes come in pieces, and whatever is hashed beside them."""
+    data = (bytes(range(256)) * (size // 256 + 1))[:size]
+    other = data[::-1]
+    with BackgroundHashes() as hashes:
+        one, two = hashes.new(), hashes.new()
+        for start in range(0, len(data), 100_003):
+            one.add(data[start : start + 100_003])
+            two.add(other[start : start + 100_003])
+        assert (one.hexdigest(), two.hexdigest()) == (sha256(data).hexdigest(), sha256(other).hexdigest())
+
+
+def test_no_thread_outlives_the_hashing() -> None:
+    """Whoever leaves early, because the disk is full, leaves no thread behind."""
+    before = threading.active_count()
+    with suppress(OSError), BackgroundHashes() as hashes:
+        hashes.new().add(bytes(PIECE_BYTES))
+        assert threading.active_count() == before + 1
+        raise OSError("the disk is full")
+    assert threading.active_count() == before
