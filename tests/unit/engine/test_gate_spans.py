@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import anyio
 import pytest
 
@@ -58,8 +56,8 @@ class Spans:
 
 
 @pytest.fixture
-async def spans() -> AsyncIterator[Spans]:
-    yield Spans()
+async def spans() -> Spans:
+    return Spans()
 
 
 def limit_rate(gate: RequestGate, retry_after_s: float | None = None) -> None:
