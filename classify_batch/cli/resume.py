@@ -69,4 +69,5 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
         submit_only=options["submit_only"],
         trusted=trusted,
         verbosity=take_verbosity(options),
+        config=config,
     )

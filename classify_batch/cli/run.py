@@ -82,4 +82,5 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
         verbosity=take_verbosity(options),
         include=options["include"],
         exclude=options["exclude"],
+        config=config,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +24,7 @@ from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.settings import Settings
+from classify_batch.shell_words import command_of
 from classify_batch.store import place_of
 from classify_batch.vocabulary import RunState
 
@@ -48,6 +48,7 @@ def run_to_end(
     verbosity: Verbosity = DEFAULT_VERBOSITY,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    config: Path | None = None,
 ) -> int:
     """Runs until complete or stopped; returns the exit status.
 
@@ -66,6 +67,7 @@ def run_to_end(
         submit_only=submit_only,
         include=include,
         exclude=exclude,
+        config=config,
     )
 
     async def carry_out(display: Display, shutdown: Shutdown) -> RunResult:
@@ -113,13 +115,11 @@ def print_result(result: RunResult, next_command: str, *, as_json: bool) -> int:
 def resume_command_for(run_dir: Path, settings: Settings | None, config: Path | None, *, trusted: bool = False) -> str:
     """The command that goes on with a run. It needs the config only for the secrets of webhooks, which are stored
     nowhere."""
-    command = ["classify-batch", "resume", str(run_dir)]
-    if trusted:
-        command.append("--trust-run-dir")
+    options: list[str | Path] = ["--trust-run-dir"] if trusted else []
     webhooks = () if settings is None else settings.job.webhook_configurations
     if config is not None and any(each.secrets for each in webhooks):
-        command += ["--config", str(config)]
-    return shlex.join(command)
+        options += ["--config", config]
+    return command_of("resume", run_dir, *options)
 
 
 def print_summary(result: RunResult, next_command: str) -> None:
@@ -132,7 +132,7 @@ def print_summary(result: RunResult, next_command: str) -> None:
     for line in lines:
         click.echo(printable(line), err=True)
     if result.state is RunState.COMPLETE:
-        command = shlex.join(["classify-batch", "verify", str(result.run_dir)])
+        command = command_of("verify", Path(result.run_dir))
         if result.exit_status is ExitStatus.FAILURES:
             click.echo(printable(f"hint: {result.manifest.get('hint')}"), err=True)
             command = result.manifest.get("next", command)

@@ -213,6 +213,8 @@ async def run_engine(
     events = EventLog(store, resources.clock, client.secrets.hide)
     observers = (events, *request.observers)
     clock = resources.clock
+    config = None if request.config is None else str(request.config.absolute())
+    found = replace(found, config=config, trusted=getattr(request.place, "trusted", False))
     orchestrator = Orchestrator(request.settings, api, gate, clock, found, plan, shutdown, observers, documents)
     async with writing_events(events, found), reporting_progress(orchestrator, request.on_progress):
         if webhooks := other_webhooks(found.run, request.settings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.progress import Progress
@@ -30,6 +31,7 @@ class RunRequest:
         cancel: cancels the run that is in the place.
         place: where the run is, or will be.
         observers: each is given every event (see events.py).
+        config: where the settings were read from; manifest.json repeats it where a resume needs it.
         include, exclude: which files of a folder are documents.
     """
 
@@ -47,6 +49,7 @@ class RunRequest:
     observers: Sequence[Observer] = ()
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
+    config: Path | None = None
 
     def deadline_from(self, began_s: float) -> Deadline:
         """`began_s`: when the request began, by the event loop's clock."""

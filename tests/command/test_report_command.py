@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from classify_batch import UsageError, report
-from tests.support.command_line import command, contents, environment, sandbox
+from tests.support.command_line import command, contents, environment, sandbox, small_jobs_config
 from tests.support.complete_run import write_complete_run
 
 OLD_RUNS = Path(__file__).parents[1] / "old_runs"
@@ -167,22 +167,6 @@ def test_a_run_that_is_on_has_a_report(run_dir: Path) -> None:
     assert "classify-batch status" in words
 
 
-CONFIG = """
-[job]
-rules = [{{ type = "invoice", description = "has line items and a total" }}]
-[api]
-base_url = "{url}"
-[plan]
-files_per_job = 10
-[limits]
-requests_per_s = 500
-jobs_in_flight = 2
-attempts = 1
-settle_s = 0.2
-accept_s = 0
-"""
-
-
 def words_of(run_dir: Path) -> str:
     """The text of a run's report; its numbers are those of `status`."""
     command("report", run_dir, status=0)
@@ -197,7 +181,7 @@ def words_of(run_dir: Path) -> str:
 def test_a_run_without_outcomes_has_a_report(tmp_path: Path) -> None:
     """Planned only, and with jobs in flight only: nothing is divided by nothing, and the page says how to go on."""
     with sandbox("--job-duration-s", "600") as url:
-        (tmp_path / "my.toml").write_text(CONFIG.format(url=url))
+        (tmp_path / "my.toml").write_text(small_jobs_config(url))
         (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(40)))
         place = ("--input", tmp_path / "ids.txt", "--run-dir", tmp_path / "run")
         command("plan", tmp_path / "my.toml", *place, status=0)
@@ -215,7 +199,7 @@ def test_a_run_without_outcomes_has_a_report(tmp_path: Path) -> None:
 def test_a_report_after_a_retry_counts_each_file_once(tmp_path: Path) -> None:
     """Failures that were put aside are no failures any more: those of now are listed, and no others."""
     with sandbox("--fault", "error=0.5", "--seed", "3") as url:
-        (tmp_path / "my.toml").write_text(CONFIG.format(url=url))
+        (tmp_path / "my.toml").write_text(small_jobs_config(url))
         (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(60)))
         place = ("--input", tmp_path / "ids.txt", "--run-dir", tmp_path / "run")
         command("run", tmp_path / "my.toml", *place, "--files-per-job", "1", status=1)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from classify_batch.cli.rendering.event_lines import EventLines
-from classify_batch.cli.rendering.live_view import SLOTS_SHOWN_MAX, RunView
+from classify_batch.cli.rendering.live_view import SLOTS_SHOWN_MAX, RunView, wait_reasons
 from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
 from classify_batch.cli.rendering.screen import Screen
 from classify_batch.cli.rendering.throughput import Throughput
@@ -118,15 +118,7 @@ def format_details(progress: Progress, throughput: Throughput) -> str:
         f"{throughput.format_time_left(progress.files - done, progress.jobs_left_s)} left",
         f"{throughput.files_per_s:,.0f} files/s",
     ]
-    if progress.stopping:
-        parts.append("stopping")
-    if progress.paused:
-        parts.append("paused")
-    if progress.waiting_s >= 1:
-        why = "the API is down" if progress.down else "the API's rate limit"
-        parts.append(f"waiting {progress.waiting_s:.0f} s: {why}")
-    if progress.credits.waiting:
-        parts.append("waiting for credits that jobs in flight may give back")
+    parts += wait_reasons(progress)
     parts += format_causes_of_429s(progress.limited_per_s, progress.noise_share)
     parts += [
         f"{progress.in_flight}{f' of {progress.slots}' if progress.slots <= SLOTS_SHOWN_MAX else ''} jobs in flight",

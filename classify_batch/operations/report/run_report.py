@@ -122,6 +122,10 @@ def _manifest_now(found: RunOnDisk, before: Manifest) -> Manifest:
         manifest["holder"] = before["holder"]
     if "cancel" in before:
         manifest["cancel"] = before["cancel"]
+    if "config" in before:
+        manifest["config"] = before["config"]
+    if before.get("trusted"):
+        manifest["trusted"] = True
     return manifest
 
 

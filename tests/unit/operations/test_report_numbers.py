@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from classify_batch.clock import to_iso
 from classify_batch.lifecycle import Closed, Opened
 from classify_batch.operations.report.event_log import MARKS_MAX, SPANS_MAX, EventTotals
-from classify_batch.operations.report.next_commands import quote
 from classify_batch.operations.report.outcome_totals import (
     EXAMPLES_MAX,
     MESSAGES_MAX,
@@ -289,19 +286,6 @@ def test_bars_fit_their_scale() -> None:
 def test_a_run_without_a_line_has_no_picture() -> None:
     """Nothing has happened yet, and nothing is divided by it."""
     assert draw_run(Timeline(), EventTotals()) is None
-
-
-@pytest.mark.parametrize("path", ["/a b", "/it's", "/$(x)`y`", "/a\nb", "/x\u202ey", "/a\\b\n", "-x"], ids=ascii)
-def test_a_path_is_one_word_of_a_shell(path: str, tmp_path: Path) -> None:
-    """What the page tells to paste names the directory, whatever it is called, and holds no control character."""
-    import subprocess
-
-    word = quote(path)
-    assert word.isprintable()
-    said = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout.decode()
-    assert said == (f"./{path}" if path.startswith("-") else path)
-    if path.isprintable():
-        assert shlex.split(word) == [said]
 
 
 def test_a_few_of_many_are_not_none() -> None:
