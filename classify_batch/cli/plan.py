@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from classify_batch.settings import Settings
 
 
-@click.command("plan")
+@click.command("plan", short_help="Write the plan of a run, and send nothing.")
 @config_argument
 @input_option
 @include_option

@@ -29,7 +29,7 @@ from classify_batch.cli.options import (
 )
 
 
-@click.command("run")
+@click.command("run", short_help="Classify files; the same command goes on after a stop.")
 @config_argument
 @input_option
 @include_option

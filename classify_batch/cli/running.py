@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ import anyio
 import click
 
 from classify_batch.cli import signals
-from classify_batch.cli.rendering.outputs import printable, printing_result, to_json_line
+from classify_batch.cli.rendering.outputs import color_line, printable, printing_result, to_json_line
 from classify_batch.cli.rendering.progress import Display, Verbosity, showing_run
 from classify_batch.cli.rendering.summary import format_run_summary
 from classify_batch.engine.shutdown import Shutdown, Stop
@@ -129,14 +130,20 @@ def print_summary(result: RunResult, next_command: str) -> None:
     lines.append(f"outcomes    {result.run_dir / 'results.jsonl'}")
     if result.counts["failed"]:
         lines.append(f"            {result.run_dir / 'failures.jsonl'}")
+    lines.append(f"as a page   {command_of('report', Path(result.run_dir), '--open')}")
     for line in lines:
-        click.echo(printable(line), err=True)
+        print_line(line)
     if result.state is RunState.COMPLETE:
         command = command_of("verify", Path(result.run_dir))
         if result.exit_status is ExitStatus.FAILURES:
-            click.echo(printable(f"hint: {result.manifest.get('hint')}"), err=True)
+            print_line(f"hint: {result.manifest.get('hint')}")
             command = result.manifest.get("next", command)
-        click.echo(f"next: {command}", err=True)
+        print_line(f"next: {command}")
     else:
-        click.echo(printable(f"hint: {result.hint}"), err=True)
-        click.echo(f"next: {next_command}", err=True)
+        print_line(f"hint: {result.hint}")
+        print_line(f"next: {next_command}")
+
+
+def print_line(line: str) -> None:
+    """Prints a line of the summary on stderr."""
+    click.echo(color_line(printable(line), sys.stderr), err=True)

@@ -56,7 +56,7 @@ def test_status_says_what_happened_and_what_to_do(work: Path) -> None:
     """After a stop and an end: both processes, the exit status and its meaning, times, limits, the next command; the
     same keys stand in manifest.json."""
     run_dir = work / "run"
-    assert command(*run_words(work, run_dir, "--max-runtime", "0.5s")).returncode == 75
+    assert command(*run_words(work, run_dir, "--max-runtime", "1.2s")).returncode == 75
     stopped = command("status", run_dir).stdout
     assert "exit        75: incomplete; the same command goes on" in stopped
     assert shlex.split(stopped.splitlines()[-1])[1:] == ["classify-batch", "resume", str(run_dir)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -72,13 +74,27 @@ def showing_run(verbosity: Verbosity) -> Iterator[Display]:
     if verbosity.verbose:
         observers.append(EventLines(screen.print_line))
     try:
-        with printing_warnings(screen.print_line):
+        with printing_warnings(screen.print_line), calling_on_continue(screen.start_afresh):
             if view is not None:
                 yield Display(LiveProgress(view, screen), observers)
             else:
                 yield Display(ProgressLines(screen) if how == "lines" else None, observers)
     finally:
         screen.close()
+
+
+@contextmanager
+def calling_on_continue(callback: Callable[[], None]) -> Iterator[None]:
+    """Calls it when the process goes on after it was stopped by Ctrl-Z; it is called between two instructions, and must
+    not wait. For the main thread; does nothing elsewhere."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGCONT, lambda _number, _frame: callback())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCONT, before)
 
 
 class LiveProgress:
