@@ -104,6 +104,21 @@ class OutageEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitBegan:
+    """Something that could be sent waits. `reason`: of `vocabulary.WaitReason`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitEnded:
+    """It waits no longer. `seconds`: for how long it did."""
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class FilesFailed:
     """Files of one attempt failed for the same reason. `message`: without the IDs of file and job."""
 
@@ -141,6 +156,8 @@ Event = (
     | ThrottlingEnded
     | OutageBegan
     | OutageEnded
+    | WaitBegan
+    | WaitEnded
     | FilesFailed
     | Stopped
     | Warned

@@ -18,6 +18,7 @@ class StoredWebhook(TypedDict, total=False):
     webhook_events: list[str] | None
     webhook_output_format: str | None
     webhook_headers: dict[str, str] | None
+    webhook_signing_secret: str | None
 
 
 class StoredParsing(TypedDict, total=False):

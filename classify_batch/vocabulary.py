@@ -86,6 +86,17 @@ class RunState(StrEnum):
     COMPLETE = "complete"
 
 
+class WaitReason(StrEnum):
+    """Why something waits that could be sent: `reason` in `events.jsonl`."""
+
+    COOL_DOWN = "cool_down"
+    """The API asked for it, by a 429 or `Retry-After`."""
+    CREDITS = "credits"
+    """Jobs in flight may give back what the next job needs."""
+    PAUSED = "paused"
+    """Somebody asked for no new jobs."""
+
+
 class CancelState(StrEnum):
     """How far the cancelling of a run is, until the run goes on."""
 

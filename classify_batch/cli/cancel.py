@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from classify_batch.run_records import Holder
 
 
-@click.command("cancel")
+@click.command("cancel", short_help="Create no more jobs of a run, and cancel those in flight.")
 @directory_argument
 @click.option(
     "--config",

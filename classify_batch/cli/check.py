@@ -20,7 +20,7 @@ from classify_batch.cli.options import (
 )
 
 
-@click.command("check")
+@click.command("check", short_help="Say what will go wrong with a run, before it costs a credit.")
 @config_argument
 @input_option
 @click.option("--run-dir", metavar="DIR", type=PATH, help="Where the run will be, for its disk space.  [default: here]")

@@ -17,7 +17,7 @@ def refuse_nan(_context: click.Context, _option: click.Parameter, value: float) 
     return value
 
 
-@click.command("diff")
+@click.command("diff", short_help="Show what changed from one run to another.")
 @click.argument("before", metavar="RUN_A", type=PATH)
 @click.argument("after", metavar="RUN_B", type=PATH)
 @json_option

@@ -11,7 +11,7 @@ from classify_batch.cli.options import PATH, directory_argument, json_option
 STDOUT = Path("-")
 
 
-@click.command("export")
+@click.command("export", short_help="Write the outcomes of a run as JSONL or CSV, all or some.")
 @directory_argument
 @click.argument("target", metavar="TARGET", type=PATH)
 @click.option(

@@ -12,7 +12,7 @@ import click
 
 from classify_batch.cli import signals
 from classify_batch.cli.rendering import outputs
-from classify_batch.cli.subcommands import CommandGroup
+from classify_batch.cli.subcommands import CommandGroup, HelpContext
 from classify_batch.errors import EXIT_STATUS_MEANINGS, ClassifyBatchError, ExitStatus
 
 COMMANDS = (
@@ -58,6 +58,7 @@ class LazyCommands(CommandGroup):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(f"classify_batch.cli.{cmd_name}"), f"{cmd_name}_command")
+        command.context_class = HelpContext
         return command
 
 
@@ -73,8 +74,9 @@ def cli() -> None:
 
     \b
     Examples:
-      classify-batch manual sandbox.toml > my.toml
-      classify-batch run my.toml --input ids.txt --run-dir runs/today
+      classify-batch manual sandbox.toml > practice.toml
+      classify-batch run practice.toml --input inbox/ --run-dir runs/first
+      classify-batch report runs/first --open
     """
 
 

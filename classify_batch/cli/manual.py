@@ -39,7 +39,7 @@ _LINK = re.compile(r"\[([^\]]+)\]\((?:([\w-]+)\.md)?(?:#[\w-]+)?\)")
 """To another page, or to a heading of the same one."""
 
 
-@click.command("manual")
+@click.command("manual", short_help="Show a page of the manual; without PAGE, the list.")
 @click.argument("page", metavar="[PAGE]", required=False)
 def manual_command(page: str | None) -> int:
     """Show a page of the manual; without PAGE, the list of its pages and example configs.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from classify_batch.settings import Settings
 
 
-@click.command("plan")
+@click.command("plan", short_help="Write the plan of a run, and send nothing.")
 @config_argument
 @input_option
 @include_option
@@ -46,11 +46,11 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
     Example:
       classify-batch plan my.toml --input ids.csv --column id --run-dir runs/today
     """
-    import shlex
     from functools import partial
 
     import anyio
 
+    from classify_batch.cli.running import resume_command_for
     from classify_batch.inputs.open import make_sources
     from classify_batch.operations.run import make_plan
     from classify_batch.protocol.page_limits import max_pages_of
@@ -84,8 +84,8 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
         pages = max_pages_of(settings.job.parsing_configuration)
         click.echo(f"max_pages   {pages}, sent with every job: {settings.api.version} would read all pages of a file")
     print_disk_space(run_dir, run, settings)
-    trust = ["--trust-run-dir"] if options["trust_run_dir"] else []
-    click.echo(f"next: {shlex.join(['classify-batch', 'resume', str(run_dir), *trust])}", err=True)
+    next_command = resume_command_for(run_dir, settings, config, trusted=options["trust_run_dir"])
+    click.echo(f"next: {next_command}", err=True)
     return 0
 
 

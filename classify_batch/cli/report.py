@@ -9,7 +9,7 @@ import click
 from classify_batch.cli.options import PATH
 
 
-@click.command("report")
+@click.command("report", short_help="Write a page about a run, or about two, for any browser.")
 @click.argument("directory", metavar="DIR", type=PATH)
 @click.argument("after", metavar="[DIR_B]", type=PATH, required=False)
 @click.option(

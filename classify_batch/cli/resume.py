@@ -22,7 +22,7 @@ from classify_batch.cli.options import (
 )
 
 
-@click.command("resume")
+@click.command("resume", short_help="Go on with a run, with the settings of its run.json.")
 @directory_argument
 @trust_option
 @click.option(
@@ -69,4 +69,5 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
         submit_only=options["submit_only"],
         trusted=trusted,
         verbosity=take_verbosity(options),
+        config=config,
     )

@@ -29,7 +29,7 @@ from classify_batch.cli.options import (
 )
 
 
-@click.command("run")
+@click.command("run", short_help="Classify files; the same command goes on after a stop.")
 @config_argument
 @input_option
 @include_option
@@ -82,4 +82,5 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
         verbosity=take_verbosity(options),
         include=options["include"],
         exclude=options["exclude"],
+        config=config,
     )

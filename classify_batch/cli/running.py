@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,7 @@ import anyio
 import click
 
 from classify_batch.cli import signals
-from classify_batch.cli.rendering.outputs import printable, printing_result, to_json_line
+from classify_batch.cli.rendering.outputs import color_line, printable, printing_result, to_json_line
 from classify_batch.cli.rendering.progress import Display, Verbosity, showing_run
 from classify_batch.cli.rendering.summary import format_run_summary
 from classify_batch.cli.run_outputs import writing_outputs
@@ -26,6 +26,7 @@ from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.settings import Settings
+from classify_batch.shell_words import command_of
 from classify_batch.store import place_of
 from classify_batch.vocabulary import RunState
 
@@ -49,6 +50,7 @@ def run_to_end(
     verbosity: Verbosity = DEFAULT_VERBOSITY,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    config: Path | None = None,
 ) -> int:
     """Runs until complete or stopped; returns the exit status.
 
@@ -67,6 +69,7 @@ def run_to_end(
         submit_only=submit_only,
         include=include,
         exclude=exclude,
+        config=config,
     )
 
     async def carry_out(display: Display, shutdown: Shutdown) -> RunResult:
@@ -131,13 +134,11 @@ def print_result(result: RunResult, next_command: str, *, as_json: bool, with_su
 def resume_command_for(run_dir: Path, settings: Settings | None, config: Path | None, *, trusted: bool = False) -> str:
     """The command that goes on with a run. It needs the config only for the secrets of webhooks, which are stored
     nowhere."""
-    command = ["classify-batch", "resume", str(run_dir)]
-    if trusted:
-        command.append("--trust-run-dir")
+    options: list[str | Path] = ["--trust-run-dir"] if trusted else []
     webhooks = () if settings is None else settings.job.webhook_configurations
     if config is not None and any(each.secrets for each in webhooks):
-        command += ["--config", str(config)]
-    return shlex.join(command)
+        options += ["--config", config]
+    return command_of("resume", run_dir, *options)
 
 
 def print_summary(result: RunResult, next_command: str) -> None:
@@ -147,14 +148,20 @@ def print_summary(result: RunResult, next_command: str) -> None:
     lines.append(f"outcomes    {result.run_dir / 'results.jsonl'}")
     if result.counts["failed"]:
         lines.append(f"            {result.run_dir / 'failures.jsonl'}")
+    lines.append(f"as a page   {command_of('report', Path(result.run_dir), '--open')}")
     for line in lines:
-        click.echo(printable(line), err=True)
+        print_line(line)
     if result.state is RunState.COMPLETE:
-        command = shlex.join(["classify-batch", "verify", str(result.run_dir)])
+        command = command_of("verify", Path(result.run_dir))
         if result.exit_status is ExitStatus.FAILURES:
-            click.echo(printable(f"hint: {result.manifest.get('hint')}"), err=True)
+            print_line(f"hint: {result.manifest.get('hint')}")
             command = result.manifest.get("next", command)
-        click.echo(f"next: {command}", err=True)
+        print_line(f"next: {command}")
     else:
-        click.echo(printable(f"hint: {result.hint}"), err=True)
-        click.echo(f"next: {next_command}", err=True)
+        print_line(f"hint: {result.hint}")
+        print_line(f"next: {next_command}")
+
+
+def print_line(line: str) -> None:
+    """Prints a line of the summary on stderr."""
+    click.echo(color_line(printable(line), sys.stderr), err=True)

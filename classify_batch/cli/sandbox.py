@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,8 @@ def sandbox_command(
     model. A file's ID is uuid5(NAMESPACE_URL, its path relative to the folder). Without, every file ID is
     known and the answers are random.
     """
+    from functools import partial
+
     import anyio
 
     from classify_batch.sandbox import Faults, Options, opened, serve_until_stopped
@@ -78,11 +82,14 @@ def sandbox_command(
     further_keys = parse_pairs(further_key, "--further-key", "KEY=PROJECT")
     fault_rates = Faults.load(faults, **single_faults) if faults is not None else Faults.of(single_faults, "--fault")
     with opened(Options.of(**values, further_keys=further_keys, faults=fault_rates)) as app:
-        anyio.run(serve_until_stopped, app, port, print_base_url)
+        anyio.run(serve_until_stopped, app, port, partial(print_base_url, api_key=values["api_key"]))
 
 
-def print_base_url(base_url: str) -> None:
+def print_base_url(base_url: str, api_key: str) -> None:
     click.echo(base_url)  # click flushes: a script that reads a pipe waits for this line
+    if sys.stderr is not None and sys.stderr.isatty():
+        key = shlex.quote(api_key)
+        click.echo(f"in another terminal: export LLAMA_CLOUD_BASE_URL={base_url} LLAMA_CLOUD_API_KEY={key}", err=True)
 
 
 def parse_pairs(texts: tuple[str, ...], option: str, form: str) -> dict[str, str]:

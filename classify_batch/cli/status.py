@@ -33,7 +33,7 @@ def status_command(directory: Path, watch: bool, as_json: bool) -> int:
       classify-batch status runs/today --watch
       classify-batch status runs/today --json
     """
-    from classify_batch.cli.rendering.outputs import printable, to_json_line
+    from classify_batch.cli.rendering.outputs import color_line, printable, to_json_line
     from classify_batch.cli.rendering.status import format_status
     from classify_batch.operations.status import read_status
 
@@ -41,7 +41,8 @@ def status_command(directory: Path, watch: bool, as_json: bool) -> int:
     if as_json:
         click.echo(to_json_line(status))
     else:
-        click.echo(printable("\n".join(format_status(status))))
+        for line in format_status(status):
+            click.echo(color_line(printable(line), sys.stdout))
     return 0
 
 

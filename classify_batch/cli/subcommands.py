@@ -6,19 +6,46 @@ and click would silently take the last.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 import click
 
+from classify_batch.cli.rendering.outputs import color_label
 from classify_batch.spelling import suggest
+
+
+class HelpFormatter(click.HelpFormatter):
+    """Colors headings, and the names of commands and options, where stdout shows colors."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """The line on top."""
+        super().write_usage(prog, args, color_label(prefix or "Usage:", "yellow", sys.stdout) + " ")
+
+    def write_heading(self, heading: str) -> None:
+        """A heading, like `Options:`."""
+        self.write(f"{'':>{self.current_indent}}{color_label(f'{heading}:', 'yellow', sys.stdout)}\n")
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Names, and what they mean."""
+        colored = [(color_label(name, "green", sys.stdout), words) for name, words in rows]
+        super().write_dl(colored, col_max, col_spacing)
+
+
+class HelpContext(click.Context):
+    """Of every command."""
+
+    formatter_class = HelpFormatter
 
 
 class CommandGroup(click.Group):
     """A group whose commands take no option twice."""
+
+    context_class = HelpContext
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -68,4 +95,5 @@ class LazySubcommands(CommandGroup):
             return None
         file, _, function = self._subcommands[cmd_name].partition(":")
         command: click.Command = getattr(import_module(f"{self._package}.{file}"), function)
+        command.context_class = HelpContext
         return command

@@ -10,7 +10,7 @@ import click
 from classify_batch.cli.options import directory_argument
 
 
-@click.command("tune")
+@click.command("tune", short_help="Change the limits of a run that is on, or pause it.")
 @directory_argument
 @click.option("--jobs-in-flight", type=int, help="Jobs in flight; 0: no limit.")
 @click.option("--requests-per-s", type=float, help="Requests a second.")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from classify_batch.operations.verify import Verification
 
 
-@click.command("verify")
+@click.command("verify", short_help="Prove that a run is sound: one outcome per file ID.")
 @directory_argument
 def verify_command(directory: Path) -> int:
     """Prove that the run in DIR is sound: one outcome per file ID, every committed byte as it was written.

@@ -33,6 +33,8 @@ from classify_batch.events import (
     Stopped,
     ThrottlingBegan,
     ThrottlingEnded,
+    WaitBegan,
+    WaitEnded,
     Warned,
 )
 from classify_batch.ports import Clock, RunStore
@@ -83,7 +85,7 @@ class EventLog:
         self._hide_secrets = hide_secrets
         self._bytes_max = bytes_max
         self._failed = False
-        self._spans: dict[str, float] = {}
+        self._spans: dict[tuple[str, str], float] = {}
         self._counts = Counter[str]()
         self._failures = Counter[tuple[str, str]]()
         self._durations: list[float] = []
@@ -156,15 +158,21 @@ class EventLog:
                 yield self._end_span("outage", event.seconds)
             case ThrottlingEnded():
                 yield self._end_span("rate_limited", event.seconds, answers=event.answers)
+            case WaitBegan():
+                yield self._begin_span("waiting", now_s, event.reason)
+            case WaitEnded():
+                yield self._end_span("waiting", event.seconds, event.reason)
             case _ if (name := _WRITTEN_AS_THEY_ARE.get(type(event))) is not None:
                 yield self._encode(name, asdict(event))
 
-    def _begin_span(self, name: str, from_s: float) -> bytes:
-        self._spans[name] = from_s
-        return self._encode(name, {"from": to_iso(from_s), "to": None, "seconds": None})
+    def _begin_span(self, name: str, from_s: float, reason: str = "") -> bytes:
+        self._spans[name, reason] = from_s
+        why = {"reason": reason} if reason else {}
+        return self._encode(name, {"from": to_iso(from_s), "to": None, "seconds": None, **why})
 
-    def _end_span(self, name: str, seconds: float, **values: object) -> bytes:
-        from_s = self._spans.pop(name, self._clock.wall_s() - seconds)
+    def _end_span(self, name: str, seconds: float, reason: str = "", **values: object) -> bytes:
+        from_s = self._spans.pop((name, reason), self._clock.wall_s() - seconds)
+        values |= {"reason": reason} if reason else {}
         told = {"from": to_iso(from_s), "to": to_iso(from_s + seconds), "seconds": seconds}
         return self._encode(name, {**told, **values})
 

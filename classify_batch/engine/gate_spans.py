@@ -1,22 +1,29 @@
-"""Tells observers when 429s and outages begin and end, by looking at the request gate now and then."""
+"""Tells observers when 429s, outages and waits begin and end, by looking at gate and credits now and then."""
 
 from __future__ import annotations
 
 import anyio
 
 from classify_batch.engine.event_queue import EventQueue
-from classify_batch.events import OutageBegan, OutageEnded, ThrottlingBegan, ThrottlingEnded
+from classify_batch.events import OutageBegan, OutageEnded, ThrottlingBegan, ThrottlingEnded, WaitBegan, WaitEnded
 from classify_batch.limits import RequestGate
+from classify_batch.limits.credit_budget import CreditBudget
+from classify_batch.vocabulary import WaitReason
 
 QUIET_S = 10.0
 """429s that are less than this apart belong to one span."""
 
+COOL_DOWN_S_MIN = 1.0
+"""Shorter ones come at any rate limit, and nobody would ask for them."""
+
 
 class GateSpans:
-    """What the gate was like when it was last looked at."""
+    """What gate and credits were like when they were last looked at."""
 
-    def __init__(self, gate: RequestGate, events: EventQueue) -> None:
+    def __init__(self, gate: RequestGate, budget: CreditBudget, events: EventQueue) -> None:
         self._gate = gate
+        self._budget = budget
+        self._waits: dict[WaitReason, float] = {}
         self._events = events
         self._down_since_s: float | None = None
         self._seen = self._before = gate.rate_limited
@@ -27,6 +34,7 @@ class GateSpans:
         now = anyio.current_time()
         self._look_for_outage(now)
         self._look_for_429s(now)
+        self._look_for_waits(now)
 
     def _look_for_outage(self, now: float) -> None:
         if self._gate.broken and self._down_since_s is None:
@@ -48,3 +56,22 @@ class GateSpans:
             began_s, last_s = self._throttled
             self._events.notify(ThrottlingEnded(round(last_s - began_s, 3), self._seen - self._before))
             self._throttled = None
+
+    def _look_for_waits(self, now: float) -> None:
+        for reason in WaitReason:
+            waits = self._waits_for(reason)
+            if waits and reason not in self._waits:
+                self._waits[reason] = now
+                self._events.notify(WaitBegan(reason.value))
+            elif not waits and (began_s := self._waits.pop(reason, None)) is not None:
+                self._events.notify(WaitEnded(reason.value, round(now - began_s, 3)))
+
+    def _waits_for(self, reason: WaitReason) -> bool:
+        match reason:
+            case WaitReason.COOL_DOWN:
+                shortest_s = 0.0 if reason in self._waits else COOL_DOWN_S_MIN
+                return self._gate.waiting_s > shortest_s and not self._gate.broken
+            case WaitReason.CREDITS:
+                return self._budget.waiting
+            case WaitReason.PAUSED:
+                return self._gate.paused

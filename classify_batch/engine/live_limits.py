@@ -46,7 +46,7 @@ class LiveLimits:
         self._unbounded = unbounded
         self._cancel = cancel
         self._write_manifest = write_manifest
-        self._spans = GateSpans(gate, context.events)
+        self._spans = GateSpans(gate, budget, context.events)
         self.on_rates: Callable[[], None] = lambda: None
 
     async def work(self) -> None:

@@ -269,6 +269,8 @@ class Orchestrator:
             exit_status=status,
             hint=hint,
             waits_s=self._gate.waits_s,
+            config=self._found.config,
+            trusted=self._found.trusted,
         )
         return await write_manifest(self._store, self._run, self._snapshot, manifest)
 

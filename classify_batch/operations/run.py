@@ -227,6 +227,8 @@ async def run_engine(
     documents = await open_documents(found.run, client, store, resources.clock)
     events = EventLog(store, resources.clock, client.secrets.hide)
     clock = resources.clock
+    config = None if request.config is None else str(request.config.absolute())
+    found = replace(found, config=config, trusted=getattr(request.place, "trusted", False))
     async with AsyncExitStack() as stack:
         run_log = stack.enter_context(logging_run(found, client.secrets.hide))
         observers: list[Observer] = [events, run_log, *request.observers]

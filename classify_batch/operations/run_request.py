@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.progress import Progress
@@ -32,6 +33,7 @@ class RunRequest:
         cancel: cancels the run that is in the place.
         place: where the run is, or will be.
         observers: each is given every event (see events.py).
+        config: where the settings were read from; manifest.json repeats it where a resume needs it.
         include, exclude: which files of a folder are documents.
         pace: of who reads the outcomes while the run is on.
         shared_limits: those that several runs share.
@@ -53,6 +55,7 @@ class RunRequest:
     exclude: Sequence[str] = ()
     pace: ReaderPace | None = None
     shared_limits: SharedLimits | None = None
+    config: Path | None = None
 
     def deadline_from(self, began_s: float) -> Deadline:
         """`began_s`: when the request began, by the event loop's clock."""

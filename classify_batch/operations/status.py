@@ -17,7 +17,7 @@ from classify_batch.rundir.journal.totals import Totals, read_totals
 from classify_batch.rundir.manifest_json import Manifest, add_failure_messages, keys_of, parse_manifest
 from classify_batch.rundir.next_step import KILLED_HINT, advise
 from classify_batch.rundir.run_json import RunFile, parse_run_file
-from classify_batch.store import Location, open_reader
+from classify_batch.store import Location, needs_trust, open_reader
 from classify_batch.vocabulary import MANIFEST_JSON, RUN_JSON, Log, OutcomeKind
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
         now["hint"] = KILLED_HINT
     if state != "running" or now["counts"][OutcomeKind.FAILED]:
         add_failure_messages(now, reader.read(Log.FAILURES, 0, READ_BYTES_MAX) or b"")
+    if needs_trust(run_dir):
+        now["trusted"] = True
     advise(now, run, reader.where)
     return now
 
@@ -68,6 +70,8 @@ def _add_what_only_the_manifest_says(now: Manifest, manifest: Manifest, *, held:
     if "starts" in manifest:
         now["starts"], now["start_count"] = manifest["starts"], manifest.get("start_count", len(manifest["starts"]))
         now["limits"] = manifest.get("limits", {})
+    if "config" in manifest:
+        now["config"] = manifest["config"]
     if held:
         return
     now["reason"], now["exit_status"] = manifest["reason"], manifest["exit_status"]

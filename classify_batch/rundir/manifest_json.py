@@ -14,7 +14,7 @@ from classify_batch.errors import ExitStatus
 from classify_batch.run_records import StartKeys
 from classify_batch.rundir.failure_messages import READ_BYTES_MAX, FailureMessage, count_messages
 from classify_batch.rundir.journal.totals import Totals
-from classify_batch.rundir.next_step import advise
+from classify_batch.rundir.next_step import advise, needs_config
 from classify_batch.rundir.percentages import Percentiles, percentiles_of
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.rundir.typed_json import find_misfit
@@ -67,7 +67,8 @@ class Manifest(TypedDict):
     failures) and `waiting_s`, which requests waited for their turn. `holder` and `time_left_s` are told by `status`
     only. `next` is a command, `starts` are the last processes of `start_count`. `job_s` is of the last jobs.
     `cancel` says how far the cancelling of the run is (see `CancelState`), where it was cancelled and nobody has gone
-    on since.
+    on since. `config`: the absolute path of the config that the last process was given, where a resume needs it;
+    `trusted`: whether it was told to trust the directory. Each is there only where it is so.
     """
 
     state: str
@@ -103,6 +104,8 @@ class Manifest(TypedDict):
     job_s: NotRequired[Percentiles | None]
     waiting_s: NotRequired[Percentiles | None]
     time_left_s: NotRequired[float | None]
+    config: NotRequired[str | None]
+    trusted: NotRequired[bool]
 
 
 def parse_manifest(data: bytes) -> Manifest | None:
@@ -212,8 +215,11 @@ def manifest_of(
     exit_status: ExitStatus | None = None,
     hint: str = "",
     waits_s: Iterable[float] = (),
+    config: str | None = None,
+    trusted: bool = False,
 ) -> Manifest:
-    """The manifest's keys, but for those of the files. `waits_s`: for how long requests waited for their turn."""
+    """The manifest's keys, but for those of the files. `waits_s`: for how long requests waited for their turn; `config`
+    and `trusted`: what this process was given."""
     manifest = keys_of(
         run,
         snapshot,
@@ -228,6 +234,10 @@ def manifest_of(
     manifest["starts"], manifest["start_count"] = list(snapshot.starts.kept), snapshot.starts.count
     manifest["limits"] = dict(snapshot.starts.limits)
     manifest["waiting_s"] = percentiles_of(waits_s)
+    if config is not None and needs_config(run):
+        manifest["config"] = config
+    if trusted:
+        manifest["trusted"] = True
     if snapshot.cancel is not None:
         manifest["cancel"] = snapshot.cancel.value
     return manifest

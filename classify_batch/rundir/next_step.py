@@ -5,14 +5,14 @@ Free of heavy imports, as `status` tells it too.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.percentages import format_percentage
 from classify_batch.rundir.run_json import RunFile
+from classify_batch.shell_words import command_of
 from classify_batch.vocabulary import OutcomeKind, RunState
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CONFIG_HINT = "put the path of its config in the place of CONFIG: the secrets of its webhooks are stored nowhere else"
 KILLED_HINT = "its last process ended without a word (killed, or the machine stopped); the same command goes on"
+
+UNKNOWN_CONFIG = "CONFIG"
 
 TOLERATED = "tolerated_failure_percentage"
 
@@ -59,30 +61,36 @@ def advise(manifest: Manifest, run: RunFile, where: str) -> None:
             tolerated = tolerated_percentage(manifest.get("limits") or {}, run)
             manifest["hint"] = f"{describe_tolerance(manifest['counts'], tolerated)}; {describe_retry(manifest)}"
     manifest["next"] = next_command(manifest, run, where)
-    if needs_config(run) and manifest["next"].endswith("CONFIG"):
+    if manifest["next"].endswith(f"--config {UNKNOWN_CONFIG}"):
         manifest["hint"] = "; ".join(filter(None, (manifest.get("hint"), CONFIG_HINT)))
 
 
 def next_command(manifest: Manifest, run: RunFile, where: str) -> str:
     """The whole command, quoted for a shell. The path is absolute, so that it is never taken for an option, and the
     command works in any folder."""
-    path = str(Path(where).absolute())
+    path = Path(where).absolute()
+    words: Sequence[str | Path]
     match manifest["state"]:
         case RunState.RUNNING:
-            words = ["status", path, "--watch"]
+            words = ("status", path, "--watch")
         case RunState.COMPLETE:
             retry = manifest["exit_status"] == ExitStatus.FAILURES and manifest.get("failures_worth_a_retry", 0)
-            words = _resume(run, path, "--retry-failed") if retry else ["verify", path]
+            again = ("resume", path, "--retry-failed", *resume_options(manifest, run))
+            words = again if retry else ("verify", path)
         case _:
-            words = _resume(run, path)
-    return shlex.join(["classify-batch", *words])
+            words = ("resume", path, *resume_options(manifest, run))
+    return command_of(*words)
 
 
 def needs_config(run: RunFile) -> bool:
-    """Whether a resume needs the config, since the run's webhooks have headers."""
+    """Whether a resume needs the config, since the run's webhooks have secrets."""
     webhooks = run.settings.get("job", {}).get("webhook_configurations") or ()
-    return any(webhook.get("webhook_headers") for webhook in webhooks)
+    return any(webhook.get("webhook_headers") or webhook.get("webhook_signing_secret") for webhook in webhooks)
 
 
-def _resume(run: RunFile, path: str, *options: str) -> list[str]:
-    return ["resume", path, *options, *(["--config", "CONFIG"] if needs_config(run) else [])]
+def resume_options(manifest: Manifest, run: RunFile) -> list[str | Path]:
+    """What a resume must be given again, as the last process was: trust in the directory, and the config."""
+    options: list[str | Path] = ["--trust-run-dir"] if manifest.get("trusted") else []
+    if needs_config(run):
+        options += ["--config", Path(manifest.get("config") or UNKNOWN_CONFIG)]
+    return options

@@ -24,6 +24,7 @@ class RunOnDisk:
         store: what it was read from.
         run_sha256: of run.json.
         journal_end: bytes of the journal that are good; torn_bytes: bytes behind them that are not.
+        config, trusted: the path of the config that this process was given, and whether it was told to trust the place.
     """
 
     store: RunStore
@@ -33,6 +34,8 @@ class RunOnDisk:
     journal_end: int
     torn_bytes: int
     manifest: Manifest | None
+    config: str | None = None
+    trusted: bool = False
 
     @property
     def manifest_complete(self) -> bool:

@@ -32,3 +32,9 @@ def open_store(location: Location) -> RunStore:
 def open_reader(location: Location) -> RunReader:
     """A run's files, to read."""
     return place_of(location).reader()
+
+
+def needs_trust(location: Location) -> bool:
+    """Whether `run` and `resume` refuse a place that holds a run of this user's, unless they are told to trust it."""
+    place = place_of(location)
+    return isinstance(place, DiskPlace) and place.is_trusted_already()

@@ -53,6 +53,11 @@ class DiskPlace:
     def reader(self) -> DiskReader:
         return DiskReader(self.path)
 
+    def is_trusted_already(self) -> bool:
+        from classify_batch.store.trust import is_trusted_already  # noqa: PLC0415 - see the head of this file
+
+        return self.trusted or is_trusted_already(self.path)
+
     def inside(self) -> Sequence[DiskPlace] | None:
         if not self.path.is_dir():
             return None

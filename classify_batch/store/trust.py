@@ -76,6 +76,20 @@ def refuse_untrusted(directory: Path, own_uid: int, *, trusted: bool = False) ->
     )
 
 
+def is_trusted_already(directory: Path) -> bool:
+    """Whether a directory would be refused to this user, and holds a run that is theirs: they trusted it before, or
+    they would have no run there. Nobody else can make a file that is theirs, so nobody else can say so for them."""
+    try:
+        if (directory / RUN_JSON).stat().st_uid != os.geteuid():
+            return False
+        refuse_untrusted(directory, os.geteuid())
+    except OSError:
+        return False
+    except RunDirectoryError:
+        return True
+    return False
+
+
 def is_shared_by(status: os.stat_result, ours: frozenset[int]) -> bool:
     """Whether a directory is another user's, and every user may write to it."""
     return status.st_uid not in ours and bool(status.st_mode & stat.S_IWOTH)

@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from classify_batch import UsageError, report
-from tests.support.command_line import command, contents, environment
+from tests.support.command_line import command, contents, environment, sandbox, small_jobs_config
 from tests.support.complete_run import write_complete_run
 
 OLD_RUNS = Path(__file__).parents[1] / "old_runs"
@@ -165,6 +165,54 @@ def test_a_run_that_is_on_has_a_report(run_dir: Path) -> None:
     words = " ".join(Page(run_dir / "report.html").text.split())
     assert "running" in words
     assert "classify-batch status" in words
+
+
+def words_of(run_dir: Path) -> str:
+    """The text of a run's report; its numbers are those of `status`."""
+    command("report", run_dir, status=0)
+    words = " ".join(Page(run_dir / "report.html").text.split())
+    status = json.loads(command("status", run_dir, "--json").stdout)
+    for kind, files in status["counts"].items():
+        assert f"{kind} {files:,} " in words
+    assert f"of {status['files']:,} files" in words
+    return words
+
+
+def test_a_run_without_outcomes_has_a_report(tmp_path: Path) -> None:
+    """Planned only, and with jobs in flight only: nothing is divided by nothing, and the page says how to go on."""
+    with sandbox("--job-duration-s", "600") as url:
+        (tmp_path / "my.toml").write_text(small_jobs_config(url))
+        (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(40)))
+        place = ("--input", tmp_path / "ids.txt", "--run-dir", tmp_path / "run")
+        command("plan", tmp_path / "my.toml", *place, status=0)
+        planned = words_of(tmp_path / "run")
+        assert "Jobs in flight" not in planned
+        assert "files a minute unknown" in planned
+        command("run", tmp_path / "my.toml", *place, "--submit-only", status=75)
+    words = words_of(tmp_path / "run")
+    assert "Jobs in flight: at most 2" in words
+    assert "exit status 75" in words
+    assert f"classify-batch resume {tmp_path / 'run'}" in words
+    assert "A request waited" in words
+
+
+def test_a_report_after_a_retry_counts_each_file_once(tmp_path: Path) -> None:
+    """Failures that were put aside are no failures any more: those of now are listed, and no others."""
+    with sandbox("--fault", "error=0.5", "--seed", "3") as url:
+        (tmp_path / "my.toml").write_text(small_jobs_config(url))
+        (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(60)))
+        place = ("--input", tmp_path / "ids.txt", "--run-dir", tmp_path / "run")
+        command("run", tmp_path / "my.toml", *place, "--files-per-job", "1", status=1)
+        first = words_of(tmp_path / "run")
+        command("resume", tmp_path / "run", "--retry-failed")
+    words = words_of(tmp_path / "run")
+    failed = json.loads(command("status", tmp_path / "run", "--json").stdout)["counts"]["failed"]
+    before = int(re.findall(r"failed (\d+) ", first)[0])
+    assert 0 < failed < before
+    assert f"Try {failed:,} failed files again" in words
+    counted = re.search(r"Failures by reason code message and examples files (.*?) The least certain", words)
+    assert counted is not None
+    assert counted[1].endswith(f" {failed}")
 
 
 def test_what_is_no_report_is_refused(run_dir: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ const contrast = (one, other) => {
 const texts = [...document.querySelectorAll("body *")].filter(each =>
   !each.closest("svg, script") && [...each.childNodes].some(node => node.nodeType === 3 && node.data.trim()));
 const worst = Math.min(...texts.map(each => contrast(rgb(getComputedStyle(each).color), behind(each))));
-const shapes = [...document.querySelectorAll("rect.good, rect.plain, rect.bad")];
+const shapes = [...document.querySelectorAll("rect.good, rect.plain, div.lane rect")];
 const faintest = Math.min(99, ...shapes.map(each =>
   contrast(rgb(getComputedStyle(each).fill), behind(each.ownerSVGElement.parentElement))));
 const unnamed = [...document.querySelectorAll("svg")].filter(each =>
@@ -75,11 +75,29 @@ def browse(page: Path, tmp_path: Path, *options: str) -> subprocess.CompletedPro
     return subprocess.run(call, capture_output=True, text=True, timeout=120, check=True)
 
 
+EVENTS = ("rate_limited", "outage", "waiting", "waiting", "waiting")
+REASONS = ("cool_down", "credits", "paused")
+
+
 @pytest.fixture
-def page(tmp_path: Path) -> Path:
-    """The report of a run with failures of every kind."""
+def run_dir(tmp_path: Path) -> Path:
+    """A run with failures of every kind, which everything held up that can."""
+    target = tmp_path / "run"
+    shutil.copytree(OLD_RUNS / "failures_v1" / "run", target)
+    at = json.loads((target / "journal.jsonl").read_text().splitlines()[-1])["at"]
+    spans = [{"at": at, "event": event, "from": at, "to": at, "answers": 1} for event in EVENTS]
+    for span, reason in zip(spans[-3:], REASONS, strict=True):
+        span["reason"] = reason
+    found = {"at": at, "event": "limit_discovered", "name": "requests_per_s", "value": 7.5}
+    (target / "events.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (*spans, found)))
+    return target
+
+
+@pytest.fixture
+def page(run_dir: Path, tmp_path: Path) -> Path:
+    """Its report."""
     target = tmp_path / "report.html"
-    command("report", OLD_RUNS / "failures_v1" / "run", "--output", target, status=0)
+    command("report", run_dir, "--output", target, status=0)
     return target
 
 
@@ -133,13 +151,22 @@ def test_what_the_policy_forbids_does_not_run(page: Path, tmp_path: Path) -> Non
     assert "<title>Report of a run" in browse(page, tmp_path).stdout
 
 
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("columns", [500, 1200])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_page_is_legible_in_both_themes(theme: str, page: Path, tmp_path: Path) -> None:
-    """Contrasts, names of pictures, order of headings, and what the keyboard reaches, measured by the browser."""
+def test_the_page_is_legible_in_both_themes(
+    theme: str, columns: int, runs: int, page: Path, run_dir: Path, tmp_path: Path
+) -> None:
+    """Contrasts, names of pictures, order of headings, and what the keyboard reaches, measured by the browser; of one
+    run and of two, on a narrow screen and on a wide one."""
+    if runs == 2:
+        command("report", OLD_RUNS / "complete_v1" / "run", run_dir, "--output", page, status=0)
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
     page.write_text(text.replace("</body>", f"{PROBE}</body>"))
     chosen = "0" if theme == "dark" else "1"
-    dom = browse(page, tmp_path, f"--blink-settings=preferredColorScheme={chosen}", "--window-size=800,600").stdout
+    dom = browse(
+        page, tmp_path, f"--blink-settings=preferredColorScheme={chosen}", f"--window-size={columns},600"
+    ).stdout
     found = re.search(r"<title>(\{.*?\})</title>", dom)
     assert found is not None, dom[:500]
     seen = json.loads(found[1])
@@ -147,6 +174,8 @@ def test_the_page_is_legible_in_both_themes(theme: str, page: Path, tmp_path: Pa
     assert seen["faintest"] >= 3, "graphics need less contrast than text (WCAG 1.4.11)"
     assert seen["unnamed"] == 0
     assert re.fullmatch(r"12[23]*", seen["levels"])
-    assert seen["reached"] >= 8, "the links of the list of sections and every command"
+    reachable = len(re.findall(r'<a href="#|<pre tabindex="0"', text))
+    assert seen["reached"] == reachable >= 6, "the links of the list of sections and every command"
     assert seen["drawn"] > 10
+    assert page.read_text().count('<div class="lane plot">') == len(EVENTS)
     assert not seen["wide"], "nothing has to be scrolled sideways"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -19,32 +20,15 @@ from tests.support.command_line import (
     on_a_terminal,
     read_status,
     sandbox,
+    small_jobs_config,
     until,
 )
-
-CONFIG = """
-[job]
-rules = [{{ type = "invoice", description = "has line items and a total" }}]
-
-[api]
-base_url = "{url}"
-
-[plan]
-files_per_job = 10
-
-[limits]
-requests_per_s = 500
-jobs_in_flight = 2
-attempts = 1
-settle_s = 0.2
-accept_s = 0
-"""
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Iterator[Path]:
     with sandbox("--job-duration-s", "0.2") as url:
-        (tmp_path / "config.toml").write_text(CONFIG.format(url=url))
+        (tmp_path / "config.toml").write_text(small_jobs_config(url))
         (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(200)))
         yield tmp_path
 
@@ -146,7 +130,7 @@ def test_watch_ends_by_itself_plain_and_quiet_in_a_pipe(work: Path) -> None:
 def test_exit_1_names_the_tolerance_and_what_is_worth_a_retry(tmp_path: Path) -> None:
     """The shares agree with each other, and the next command retries, where a retry may help."""
     with sandbox("--fault", "error=1") as url:
-        (tmp_path / "config.toml").write_text(CONFIG.format(url=url))
+        (tmp_path / "config.toml").write_text(small_jobs_config(url))
         (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(30)))
         run_dir = tmp_path / "run"
         done = command(*run_words(tmp_path, run_dir, "--tolerated-failure-percentage", "0.5"), status=1)
@@ -170,3 +154,46 @@ def test_a_complete_run_started_again_writes_no_events(work: Path) -> None:
     command(*run_words(work, run_dir), status=0)
     assert (run_dir / "events.jsonl").read_bytes() == before
     assert (run_dir / "events.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+SECRETS = ('webhook_headers = { Authorization = "Bearer s3cr3t" }', 'webhook_signing_secret = "s3cr3t"')
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=["headers", "signing"])
+def test_the_next_command_names_the_config_that_has_the_secrets(secret: str, work: Path) -> None:
+    """Where webhooks have secrets, a resume needs the config: `next` has its path, and works when it is pasted."""
+    config, run_dir = work / "my config.toml", work / "run"
+    text = (work / "config.toml").read_text()
+    hook = f'[[job.webhook_configurations]]\nwebhook_url = "https://hooks.example.com/x"\n{secret}\n'
+    config.write_text(text.replace("[api]", f"{hook}[api]"))
+    (work / "config.toml").write_text(config.read_text())
+    call = [*run_words(work, run_dir, "--max-runtime", "0.5s")]
+    call[call.index(str(work / "config.toml"))] = "my config.toml"
+    assert command(*call, folder=work).returncode == 75
+    status = read_status(run_dir)
+    words = shlex.split(status["next"])
+    assert words == ["classify-batch", "resume", str(run_dir), "--config", str(config)]
+    assert json.loads((run_dir / "manifest.json").read_text())["next"] == status["next"]
+    assert "CONFIG" not in (status["hint"] or "")
+    command("report", run_dir, status=0)
+    assert "--config" in (run_dir / "report.html").read_text()
+    assert "s3cr3t" not in (run_dir / "manifest.json").read_text()
+    command(*words[1:], status=0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to somebody else")
+def test_the_next_command_trusts_what_was_trusted_before(work: Path) -> None:
+    """A directory that is refused without trust, with a run of one's own in it: `next` says so again. Whoever has no
+    run there is not told to trust it."""
+    run_dir = work / "shared"
+    run_dir.mkdir()
+    os.chown(run_dir, 12345, 12345)
+    run_dir.chmod(0o777)
+    assert command(*run_words(work, run_dir, "--trust-run-dir", "--max-runtime", "0.5s")).returncode == 75
+    status = read_status(run_dir)
+    assert status["next"] == f"classify-batch resume {run_dir} --trust-run-dir"
+    assert json.loads((run_dir / "manifest.json").read_text())["next"] == status["next"]
+    os.chown(run_dir / "run.json", 12345, 12345)
+    assert "--trust-run-dir" not in read_status(run_dir)["next"]
+    os.chown(run_dir / "run.json", 0, 0)
+    command(*shlex.split(status["next"])[1:], status=0)

@@ -54,6 +54,29 @@ class Done(NamedTuple):
 
 Call = Callable[..., Done]
 
+SMALL_JOBS_CONFIG = """
+[job]
+rules = [{{ type = "invoice", description = "has line items and a total" }}]
+
+[api]
+base_url = "{url}"
+
+[plan]
+files_per_job = 10
+
+[limits]
+requests_per_s = 500
+jobs_in_flight = 2
+attempts = 1
+settle_s = 0.2
+accept_s = 0
+"""
+
+
+def small_jobs_config(base_url: str) -> str:
+    """A config for a sandbox: ten files a job, two jobs in flight, one attempt, and hardly a wait."""
+    return SMALL_JOBS_CONFIG.format(url=base_url)
+
 
 def foreign(name: str) -> bool:
     """Whether a variable of whoever runs the tests would be a setting."""

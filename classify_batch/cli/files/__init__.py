@@ -13,7 +13,14 @@ SUBCOMMANDS = {
 }
 
 
-@click.group("files", cls=LazySubcommands, package=__name__, subcommands=SUBCOMMANDS, no_args_is_help=False)
+@click.group(
+    "files",
+    cls=LazySubcommands,
+    package=__name__,
+    subcommands=SUBCOMMANDS,
+    no_args_is_help=False,
+    short_help="Upload, list and delete files of the project.",
+)
 def files_command() -> None:
     """Upload files to the project, list the files that it holds, and delete what was uploaded.
 

@@ -20,7 +20,14 @@ SUBCOMMANDS = {
 }
 
 
-@click.group("jobs", cls=LazySubcommands, package=__name__, subcommands=SUBCOMMANDS, no_args_is_help=False)
+@click.group(
+    "jobs",
+    cls=LazySubcommands,
+    package=__name__,
+    subcommands=SUBCOMMANDS,
+    no_args_is_help=False,
+    short_help="Create, list, show and cancel single jobs.",
+)
 def jobs_command() -> None:
     """Create, list, show and cancel single jobs. Each is one call, and shows the API's own answer.
 

@@ -192,7 +192,7 @@ def wait_reasons(progress: Progress) -> list[str]:
         why = "the API is down" if progress.down else "the API's rate limit"
         reasons.append(f"waiting {progress.waiting_s:.0f} s: {why}")
     if progress.credits.waiting:
-        reasons.append("credits that jobs in flight may give back")
+        reasons.append("waiting for credits that jobs in flight may give back")
     return reasons
 
 

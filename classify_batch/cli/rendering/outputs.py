@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import select
 import sys
 from collections.abc import Iterator
@@ -45,13 +46,35 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def shows_colors(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal that shows colors, and whose user wants them."""
+    if stream is None or not stream.isatty():
+        return False
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in (None, "", "dumb", "unknown")
+
+
 def color_label(label: str, color: str, stream: TextIO | None) -> str:
     """A word that begins a message, like `error:`, in a color where the stream is a terminal that shows colors."""
-    if stream is None or not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") in (None, "dumb"):
+    if not shows_colors(stream):
         return label
     import click
 
     return click.style(label, fg=color, bold=True)
+
+
+_LABEL = re.compile(r"(hint:|next:|[a-z](?:\S| (?! ))*(?=  |$))|  (failed) +(?=[\d,]*[1-9])")
+_LABEL_COLORS = {"hint:": "cyan", "next:": "green"}
+
+
+def color_line(line: str, stream: TextIO | None) -> str:
+    """A line of a summary, with its label in bold or in a color, and failures in red; see `color_label`."""
+    if not shows_colors(stream) or (found := _LABEL.match(line)) is None:
+        return line
+    import click
+
+    if found[2]:
+        return click.style(line, fg="red")
+    return click.style(found[1], fg=_LABEL_COLORS.get(found[1]), bold=True) + line[found.end() :]
 
 
 def to_json_line(value: object) -> str:

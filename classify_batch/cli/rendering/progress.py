@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from classify_batch.cli.rendering.event_lines import EventLines
-from classify_batch.cli.rendering.live_view import SLOTS_SHOWN_MAX, RunView
+from classify_batch.cli.rendering.live_view import SLOTS_SHOWN_MAX, RunView, wait_reasons
 from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
 from classify_batch.cli.rendering.screen import Screen
 from classify_batch.cli.rendering.throughput import Throughput
@@ -79,13 +81,27 @@ def showing_run(verbosity: Verbosity) -> Iterator[Display]:
     if verbosity.verbose:
         observers.append(EventLines(screen.print_line))
     try:
-        with printing_warnings(screen.print_line):
+        with printing_warnings(screen.print_line), calling_on_continue(screen.start_afresh):
             if view is not None:
                 yield Display(LiveProgress(view, screen), observers)
             else:
                 yield Display(ProgressLines(screen) if how == "lines" else None, observers)
     finally:
         screen.close()
+
+
+@contextmanager
+def calling_on_continue(callback: Callable[[], None]) -> Iterator[None]:
+    """Calls it when the process goes on after it was stopped by Ctrl-Z; it is called between two instructions, and must
+    not wait. For the main thread; does nothing elsewhere."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGCONT, lambda _number, _frame: callback())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCONT, before)
 
 
 class LiveProgress:
@@ -125,15 +141,7 @@ def format_details(progress: Progress, throughput: Throughput) -> str:
         f"{throughput.format_time_left(progress.files - done, progress.jobs_left_s)} left",
         f"{throughput.files_per_s:,.0f} files/s",
     ]
-    if progress.stopping:
-        parts.append("stopping")
-    if progress.paused:
-        parts.append("paused")
-    if progress.waiting_s >= 1:
-        why = "the API is down" if progress.down else "the API's rate limit"
-        parts.append(f"waiting {progress.waiting_s:.0f} s: {why}")
-    if progress.credits.waiting:
-        parts.append("waiting for credits that jobs in flight may give back")
+    parts += wait_reasons(progress)
     parts += format_causes_of_429s(progress.limited_per_s, progress.noise_share)
     parts += [
         f"{progress.in_flight}{f' of {progress.slots}' if progress.slots <= SLOTS_SHOWN_MAX else ''} jobs in flight",

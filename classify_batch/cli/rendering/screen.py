@@ -47,6 +47,7 @@ class Screen:
         self._left_out = 0
         self._changed = threading.Event()
         self._closing = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="screen", daemon=True)
         self._thread.start()
 
@@ -56,6 +57,11 @@ class Screen:
             self._left_out += 1
         else:
             self._waiting.append(printable(line))
+        self._changed.set()
+
+    def start_afresh(self) -> None:
+        """Draws the view below whatever a shell wrote while this process was stopped (Ctrl-Z, `fg`)."""
+        self._stopped.set()
         self._changed.set()
 
     def redraw(self) -> None:
@@ -98,6 +104,9 @@ class Screen:
                 self._changed.wait(LOOK_EVERY_S)
                 if self._changed.is_set() or terminal.is_resized():
                     self._changed.clear()
+                    if self._stopped.is_set():
+                        self._stopped.clear()
+                        terminal.forget_view()
                     terminal.draw(self._take_lines(), make_view)
                     self._closing.wait(DRAW_EVERY_S_MIN)
             terminal.draw(self._take_lines(), make_view)

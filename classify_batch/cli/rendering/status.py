@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from classify_batch.cli.rendering.summary import format_run_summary
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from classify_batch.run_records import StartKeys
     from classify_batch.rundir.manifest_json import Manifest
     from classify_batch.rundir.percentages import Percentiles
+
+LINE_COLUMNS = 80
 
 STARTS_SHOWN = 10
 MESSAGES_SHOWN = 10
@@ -34,7 +37,7 @@ def format_status(status: Manifest) -> list[str]:
     """All that is known, as lines."""
     lines = [*format_run_summary(status), *_format_messages(status), *_format_times(status)]
     if limits := _format_limits(status.get("limits") or {}):
-        lines.append(f"limits      {limits}")
+        lines += wrap(f"limits      {limits}", LINE_COLUMNS, subsequent_indent=12 * " ", break_on_hyphens=False)
     lines += _format_ending(status)
     if hint := status.get("hint"):
         lines.append(f"hint: {hint}")
@@ -93,13 +96,21 @@ def _format_times(status: Manifest) -> Iterator[str]:
 
 def _format_start(start: StartKeys, *, at_work: bool) -> str:
     who = f"process {start['pid']} on {clean(start['host'] or '')}" if start["host"] else "a process"
-    version = f", version {clean(start['version'], 40)}" if start["version"] else ""
+    began = _to_second(start["started_at"])
+    version = f", {clean(start['version'], 40)}" if start["version"] else ""
     if start["stopped_at"]:
-        end = f"to {start['stopped_at']}, status {start['exit_status']}"
+        ended = _to_second(start["stopped_at"])
+        same_day = ended[:10] == began[:10]
+        end = f"to {ended[11:] if same_day else ended}, status {start['exit_status']}"
         end += f": {clean(start['reason'], 120)}" if start["reason"] else ""
     else:
         end = "at work" if at_work else "ended without a word (killed, or the machine stopped)"
-    return f"{start['started_at']} {end} ({who}{version})"
+    return f"{began} {end} ({who}{version})"
+
+
+def _to_second(moment: str) -> str:
+    """An RFC 3339 time without fractions of a second."""
+    return f"{clean(moment)[:19]}Z"
 
 
 def _format_percentiles(values: Percentiles) -> str:

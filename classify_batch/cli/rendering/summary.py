@@ -39,7 +39,8 @@ def format_run_summary(manifest: Manifest) -> list[str]:
         lines.append(f"second look {seconds:,} files")
     if discovered := format_discovered(manifest.get("discovered") or {}):
         lines.append(f"discovered  {', '.join(discovered)}")
-    lines.append(f"used        {manifest['jobs']:,} jobs, {manifest['requests']:,} requests{format_credits(manifest)}")
+    jobs = "1 job" if manifest["jobs"] == 1 else f"{manifest['jobs']:,} jobs"
+    lines.append(f"used        {jobs}, {manifest['requests']:,} requests{format_credits(manifest)}")
     return lines
 
 

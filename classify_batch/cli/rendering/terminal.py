@@ -10,6 +10,7 @@ from typing import TextIO
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
 from rich.control import Control
 from rich.live import Live
+from rich.live_render import LiveRender
 from rich.segment import ControlType
 from rich.text import Text
 
@@ -32,6 +33,10 @@ class ReflowedLive(Live):
     """
 
     rows_to_erase = 0
+
+    def forget_rows(self) -> None:
+        """The next view is drawn where the cursor is, and nothing is erased for it."""
+        self._live_render = LiveRender(self.get_renderable())
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         first, *rest = super().process_renderables(renderables)
@@ -83,6 +88,11 @@ class Terminal:
     def close(self) -> None:
         """Removes the view."""
         self._live.stop()
+
+    def forget_view(self) -> None:
+        """What was drawn stays where it is: others have written since, so nobody knows where that is."""
+        self._live.forget_rows()
+        self._drawn = []
 
     def is_resized(self) -> bool:
         return self._read_size() != self._size

@@ -23,7 +23,7 @@ _DIFFERENCE_LINES_MAX = 6
 
 _SETTING_NAMES = {part.key: part.name for part in IDENTITY}
 
-_ROWS = {
+CHANGE_NAMES = {
     Change.UNCHANGED: "unchanged",
     Change.NEW: "new",
     Change.GONE: "gone",
@@ -200,7 +200,7 @@ def format_counts(values: DiffSummary) -> Iterator[str]:
     total = values["files"]
     yield f"files       {total:,} in either run, or both"
     counts = {Change.UNCHANGED: values["unchanged"], **values["changes"], Change.WAITING: values["waiting"]}
-    for change, words in _ROWS.items():
+    for change, words in CHANGE_NAMES.items():
         least = f" by {values['confidence']['min_change']:g} or more" if change is Change.CONFIDENCE else ""
         share = f"  {format_percentage(counts[change], total):>7}" if total else ""
         if counts[change] or change is not Change.WAITING:

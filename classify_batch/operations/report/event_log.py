@@ -1,7 +1,10 @@
-"""What `events.jsonl` adds to a report: when the API answered 429 or nothing, limits that changed, warnings.
+"""What `events.jsonl` adds to a report: when the API answered 429 or nothing, waits, limits that changed, warnings.
 
 The log is for people and never needed: it may be missing, torn, or of another version. What isn't understood is passed
 over. Its times and words are kept in bounded number.
+
+A span is written when it begins, and again when it is over. One that never ended ended with its process: where that
+stopped, or where the log has its last line before the next process.
 """
 
 from __future__ import annotations
@@ -9,49 +12,99 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from classify_batch.clock import from_iso
 from classify_batch.ports import RunStore
 from classify_batch.protocol.sanitize import clean
 from classify_batch.streams.closing import closing
-from classify_batch.vocabulary import EARLIER_EVENTS_JSONL, EVENTS_JSONL
+from classify_batch.vocabulary import EARLIER_EVENTS_JSONL, EVENTS_JSONL, WaitReason
 
 EVENT_LOGS = (EARLIER_EVENTS_JSONL, EVENTS_JSONL)
 """The older one first."""
 
-SPANS_MAX = 500
+SPANS_MAX = 200
+"""Of each kind."""
+MARKS_MAX = 100
+RATE_LIMITED, OUTAGE = "rate_limited", "outage"
+KINDS = (RATE_LIMITED, OUTAGE, *(reason.value for reason in WaitReason))
 _LINE_BYTES_MAX = 1 << 16
 _MESSAGES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time of trouble. `kind`: rate_limited or outage."""
+    """A time of trouble. `kind`: of `KINDS`."""
 
     kind: str
     from_s: float
     to_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment at which something changed, in words."""
+
+    at_s: float
+    words: str
+
+
+@dataclass(slots=True)
+class SpanTotals:
+    """The spans of one kind, in their order: neighbours become one where there would be more than `SPANS_MAX`.
+
+    Attributes:
+        seconds: in all of them, without the gaps between those that became one.
+    """
+
+    kind: str
+    spans: list[Span] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, span: Span) -> None:
+        self.seconds += span.to_s - span.from_s
+        self.spans.append(span)
+        if len(self.spans) > SPANS_MAX:
+            self._join_neighbours()
+
+    def _join_neighbours(self) -> None:
+        """Makes one of two where they are nearest to each other, and never of more than two: time lines stay even."""
+        before, self.spans = self.spans, []
+        middle_s = median(after.from_s - each.to_s for each, after in pairwise(before))
+        joined = True
+        for span in before:
+            joined = not joined and span.from_s - self.spans[-1].to_s <= middle_s
+            if joined:
+                last = self.spans.pop()
+                span = Span(self.kind, min(last.from_s, span.from_s), max(last.to_s, span.to_s))  # noqa: PLW2901
+            self.spans.append(span)
+
+
 @dataclass(slots=True)
 class EventTotals:
-    """What the events add up to.
+    """What the events add up to. `finish` belongs after the last line.
 
     Attributes:
         found: whether there is any event.
-        spans: the first `SPANS_MAX`; rate_limited_s, outage_s: seconds in all of them.
+        kinds: of each kind its spans; marks: limits that were found or changed, the first `MARKS_MAX`.
         answers_429: how many there were; ambiguous: creates of which it was unknown whether they were accepted.
         warnings: messages, and how often each came.
     """
 
     found: bool = False
-    spans: list[Span] = field(default_factory=list)
-    rate_limited_s: float = 0.0
-    outage_s: float = 0.0
+    kinds: dict[str, SpanTotals] = field(default_factory=lambda: {kind: SpanTotals(kind) for kind in KINDS})
+    marks: list[Mark] = field(default_factory=list)
     answers_429: int = 0
     ambiguous: int = 0
     warnings: Counter[str] = field(default_factory=Counter)
+    _open: dict[str, float] = field(default_factory=dict)
+    _last_s: float = 0.0
+
+    @property
+    def spans(self) -> list[Span]:
+        return [span for totals in self.kinds.values() for span in totals.spans]
 
     def add(self, line: bytes) -> None:
         """Adds a line of the log, if it is an event that is known."""
@@ -62,28 +115,60 @@ class EventTotals:
         if not isinstance(event, dict):
             return
         self.found = True
+        at_s = from_iso(str(event.get("at")))
+        if event.get("event") == "started":
+            self.finish()
+        self._last_s = self._last_s if at_s is None else at_s
+        self._add_event(event)
+
+    def finish(self) -> None:
+        """What hasn't ended by now ended with its process."""
+        for kind, from_s in self._open.items():
+            self.kinds[kind].add(Span(kind, from_s, max(from_s, self._last_s)))
+        self._open.clear()
+
+    def _add_event(self, event: dict[str, Any]) -> None:
         match event.get("event"):
-            case "rate_limited":
-                self.rate_limited_s += self._add_span("rate_limited", event)
-                answers = event.get("answers")
-                self.answers_429 += answers if isinstance(answers, int) else 0
-            case "outage":
-                self.outage_s += self._add_span("outage", event)
+            case "rate_limited" | "outage" as kind:
+                self._add_span(kind, event)
+            case "waiting" if str(event.get("reason")) in set(WaitReason):
+                self._add_span(str(event["reason"]), event)
+            case "limit_discovered" | "limits_changed":
+                self._add_mark(event)
             case "create_ambiguous":
                 self.ambiguous += 1
             case "warning":
                 message = clean(str(event.get("message") or ""))
                 if message in self.warnings or len(self.warnings) < _MESSAGES_MAX:
                     self.warnings[message] += 1
+            case "stopped":
+                self.finish()
 
-    def _add_span(self, kind: str, event: dict[str, Any]) -> float:
-        from_s = from_iso(str(event.get("from")))
-        to_s = from_iso(str(event.get("to") or event.get("at")))
-        if from_s is None or to_s is None or to_s < from_s:
-            return 0.0
-        if len(self.spans) < SPANS_MAX:
-            self.spans.append(Span(kind, from_s, to_s))
-        return to_s - from_s
+    def _add_span(self, kind: str, event: dict[str, Any]) -> None:
+        from_s, to_s = from_iso(str(event.get("from"))), from_iso(str(event.get("to")))
+        if from_s is None:
+            return
+        if event.get("to") is None:
+            self._open[kind] = from_s
+        elif to_s is not None and to_s >= from_s:
+            self._open.pop(kind, None)
+            self.kinds[kind].add(Span(kind, from_s, to_s))
+            answers = event.get("answers")
+            self.answers_429 += answers if isinstance(answers, int) else 0
+
+    def _add_mark(self, event: dict[str, Any]) -> None:
+        limits, found = event.get("limits"), event.get("event") == "limit_discovered"
+        changes = (
+            limits
+            if isinstance(limits, dict)
+            else {event["name"]: event.get("value")}
+            if found and "name" in event
+            else {}
+        )
+        words = ", ".join(f"{name} = {value}" for name, value in changes.items())
+        if words and len(self.marks) < MARKS_MAX:
+            how = "the API allows" if found else "set by tune:"
+            self.marks.append(Mark(self._last_s, clean(f"{how} {words}")))
 
 
 async def read_event_log(store: RunStore) -> EventTotals:
@@ -100,4 +185,5 @@ async def read_event_log(store: RunStore) -> EventTotals:
                     rest = rest if len(rest) <= _LINE_BYTES_MAX else b""
         except FileNotFoundError:
             continue
+    totals.finish()
     return totals

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from classify_batch.rundir.failure_messages import is_worth_a_retry
 from classify_batch.rundir.manifest_json import Manifest
-from classify_batch.rundir.next_step import needs_config
+from classify_batch.rundir.next_step import resume_options
 from classify_batch.rundir.run_json import RunFile
-
-PROGRAM = "classify-batch"
+from classify_batch.shell_words import command_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,40 +20,21 @@ class NextCommand:
     command: str
 
 
-def quote(path: str) -> str:
-    """A path as one word of a shell, also one with bytes that can't be printed: those need `$'…'` (bash, zsh, ksh)."""
-    if path.startswith("-"):
-        path = f"./{path}"
-    if path.isprintable():
-        return shlex.quote(path)
-    signs = (chr(byte) if 32 <= byte < 127 and byte not in b"\\'" else f"\\x{byte:02x}" for byte in os.fsencode(path))
-    return f"$'{''.join(signs)}'"
-
-
-def command_of(*words: str | Path) -> str:
-    return " ".join([PROGRAM, *map(quote_path_only, words)])
-
-
-def quote_path_only(word: str | Path) -> str:
-    """Paths are quoted; words of ours stand as they are."""
-    return quote(str(word)) if isinstance(word, Path) else word
-
-
 def next_commands(run: RunFile, manifest: Manifest, run_dir: Path) -> list[NextCommand]:
     """What a person would do next, the most urgent first."""
     found: list[NextCommand] = []
     state, counts = manifest["state"], manifest["counts"]
-    config = ("--config", Path("CONFIG")) if needs_config(run) else ()
+    options = resume_options(manifest, run)
     if state == "running":
         found.append(NextCommand("See how far it is now", command_of("status", run_dir)))
         found.append(NextCommand("Make this report again", command_of("report", run_dir)))
     elif state == "incomplete":
         first = "When the reason is mended: go on" if manifest.get("exit_status") == 77 else "Go on where it stopped"
-        found.append(NextCommand(first, command_of("resume", run_dir, *config)))
+        found.append(NextCommand(first, command_of("resume", run_dir, *options)))
     retry = sum(files for code, files in manifest["failure_codes"].items() if is_worth_a_retry(code))
     retry = manifest.get("failures_worth_a_retry", retry)  # which also knows the messages
     if state == "complete" and retry:
-        again = command_of("resume", run_dir, "--retry-failed", *config)
+        again = command_of("resume", run_dir, "--retry-failed", *options)
         found.append(NextCommand(f"Try {retry:,} failed files again", again))
     folder = run_dir
     if counts["failed"]:

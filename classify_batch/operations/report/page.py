@@ -8,11 +8,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from classify_batch.clock import to_iso
 from classify_batch.errors import EXIT_STATUS_MEANINGS, ExitStatus
-from classify_batch.operations.diff.summary import DiffSummary
+from classify_batch.operations.diff.changes import Change
+from classify_batch.operations.diff.summary import CHANGE_NAMES, DiffSummary
 from classify_batch.operations.report.next_commands import NextCommand
-from classify_batch.operations.report.outcome_totals import CONFIDENCE_BINS, TYPES_MAX
-from classify_batch.operations.report.pictures import HEIGHT, WIDTH, draw_bins, draw_jobs, draw_rate
+from classify_batch.operations.report.outcome_totals import TYPES_MAX
+from classify_batch.operations.report.pictures import HEIGHT, LANE_HEIGHT, WIDTH, draw_bins, draw_run
 from classify_batch.operations.report.run_report import RunReport
 from classify_batch.protocol.sanitize import clean
 
@@ -42,6 +44,8 @@ def make_page(
         "span": format_span,
         "words": format_words,
         "path": format_path,
+        "change": format_change,
+        "at": lambda at_s: to_iso(at_s)[11:16],
         "moment": lambda text: text[:19].replace("T", " ") + " UTC" if text else "unknown",
     }
     text = environment.get_template("report.html.j2").render(
@@ -50,29 +54,29 @@ def make_page(
         version=version,
         examples=examples,
         changes=changes,
+        change_rows=_change_rows(changes) if changes else [],
+        type_pairs=_type_pairs([report.manifest["types"] for report in reports]) if changes else [],
         commands=commands,
         picture_width=WIDTH,
         picture_height=HEIGHT,
+        lane_height=LANE_HEIGHT,
     )
     return text.encode("utf-8", "backslashreplace")  # a lone surrogate in a type becomes its escape
 
 
 def _values_of(report: RunReport) -> dict[str, Any]:
     outcomes, timeline, manifest = report.outcomes, report.timeline, report.manifest
-    top = max((max(bins) for bins in outcomes.confidences.values()), default=1)
     status = manifest.get("exit_status")
     return {
         "report": report,
         "manifest": manifest,
         "types": _type_rows(manifest["types"]),
-        "confidences": {kind: draw_bins(bins, max(1, top)) for kind, bins in sorted(outcomes.confidences.items())},
+        "confidences": {kind: draw_bins(bins) for kind, bins in outcomes.confidences.items()},
+        "unrated": sum(outcomes.unrated.values()),
         "failures": sorted(outcomes.failures.values(), key=lambda group: -group.files),
         "meaning": EXIT_STATUS_MEANINGS[ExitStatus(status)] if status in set(ExitStatus) else "",
-        "rate": draw_rate(timeline, report.events.spans),
-        "jobs": draw_jobs(timeline, report.events.spans),
-        "durations": [(f"{share:.0%}", timeline.duration_s(share)) for share in (0.5, 0.95, 0.99)],
-        "jobs_finished": timeline.durations.total(),
-        "bins": CONFIDENCE_BINS,
+        "over_time": draw_run(timeline, report.events),
+        "durations": [(f"{100 * share:.0f} %", timeline.duration_s(share)) for share in (0.5, 0.95, 0.99)],
     }
 
 
@@ -82,11 +86,31 @@ def _type_rows(types: dict[str, int]) -> list[tuple[str, int]]:
     return [*rows[:TYPES_MAX], *([("(other types)", rest)] if rest else [])]
 
 
+def _change_rows(changes: DiffSummary) -> list[tuple[str, int]]:
+    """What became of each file of either run."""
+    counts = {Change.UNCHANGED: changes["unchanged"], **changes["changes"], Change.WAITING: changes["waiting"]}
+    return [(CHANGE_NAMES[Change(name)], files) for name, files in counts.items()]
+
+
+def _type_pairs(types: Sequence[dict[str, int]]) -> list[tuple[str, int, int]]:
+    """Each type with its files before and after, the largest change first."""
+    before, after = types
+    pairs = [(kind, before.get(kind, 0), after.get(kind, 0)) for kind in {**before, **after}]
+    return sorted(pairs, key=lambda pair: -abs(pair[2] - pair[1]))[:TYPES_MAX]
+
+
 def format_number(value: float | None) -> str:
     """A number for a person, with commas; a word where there is none."""
     if value is None or not math.isfinite(value):
         return "unknown"
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:,.2f}"
+
+
+def format_change(before: float | None, after: float | None) -> str:
+    """How much more, with a sign; a dash where nothing changed, or nobody knows."""
+    if before is None or after is None or before == after:
+        return "–"
+    return f"{'+' if after > before else '−'}{format_number(abs(after - before))}"
 
 
 def format_share(part: float, total: float) -> str:
@@ -107,7 +131,8 @@ def format_span(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    large, small = (f"{hours} h", f"{minutes} min") if hours else (f"{minutes} min", f"{rest} s")
+    return large if small.startswith("0 ") else f"{large} {small}"
 
 
 def format_words(words: object) -> str:

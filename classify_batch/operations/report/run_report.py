@@ -117,10 +117,15 @@ def _manifest_now(found: RunOnDisk, before: Manifest) -> Manifest:
         reason=before["reason"],
         exit_status=before["exit_status"],
     )
+    manifest["waiting_s"] = before.get("waiting_s")
     if "holder" in before:
         manifest["holder"] = before["holder"]
     if "cancel" in before:
         manifest["cancel"] = before["cancel"]
+    if "config" in before:
+        manifest["config"] = before["config"]
+    if before.get("trusted"):
+        manifest["trusted"] = True
     return manifest
 
 

@@ -15,6 +15,8 @@ from classify_batch.sandbox.documents.document_folder import PAGE_CHARACTERS, ex
 from classify_batch.sandbox.documents.project import JobConfig
 from classify_batch.sandbox.documents.ranking import WORDS_NAMED_MAX, Index, best_rule, significant_words
 
+_SNIFFED_CHARACTERS = 8192
+
 
 def classify_text(text: str, config: JobConfig) -> ResultBody:
     """The answer of a text, of which the pages are read that the job asks for."""
@@ -33,4 +35,12 @@ def classify_text(text: str, config: JobConfig) -> ResultBody:
         found = sorted((word for word in words[ranked.rule] if shares[word]), key=lambda word: -shares[word])
         ranked = ranked._replace(words=tuple(found[:WORDS_NAMED_MAX]))
     kind = None if ranked.rule is None else config.rules[ranked.rule].type
-    return {"type": kind, "confidence": ranked.confidence, "reasoning": explain_answer(kind, ranked)}
+    reasoning = explain_answer(kind, ranked)
+    if kind is None and is_binary(text):
+        reasoning = "The sandbox reads text files only, and this is none; LlamaCloud reads PDFs, images and more."
+    return {"type": kind, "confidence": ranked.confidence, "reasoning": reasoning}
+
+
+def is_binary(text: str) -> bool:
+    """Whether it is a PDF, or holds what no text does."""
+    return text.startswith("%PDF-") or "\0" in text[:_SNIFFED_CHARACTERS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import signal
 import struct
 import termios
 import time
@@ -15,7 +16,7 @@ import pyte
 import pytest
 
 from classify_batch.cli.rendering.live_view import RunView
-from classify_batch.cli.rendering.progress import choose_progress
+from classify_batch.cli.rendering.progress import calling_on_continue, choose_progress
 from classify_batch.cli.rendering.screen import CLOSE_WITHIN_S, LINES_WAITING_MAX, Screen
 from classify_batch.cli.rendering.terminal import Terminal
 from classify_batch.engine.progress import Progress
@@ -203,6 +204,43 @@ def test_lines_scroll_above_the_view_and_nothing_of_it_stays(
         assert (b"\x1b[3" in raw) is not no_color
     finally:
         os.close(ours)
+
+
+def test_after_ctrl_z_the_view_is_drawn_below_what_the_shell_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that was written while the process was stopped is erased, and the view goes on below it."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    ours, theirs = pty.openpty()
+    set_size(theirs, 80, 40)
+    shown, view = pyte.Screen(80, 40), make_view()
+    stream = pyte.ByteStream(shown)
+    try:
+        with os.fdopen(theirs, "w", encoding="utf-8") as file, Terminal(file, reflows=False) as terminal:
+            terminal.draw("", view.lines)
+            stream.feed(read_waiting(ours))
+            stream.feed(b"^Z\r\n[1]+  Stopped\r\n$ fg\r\nclassify-batch run\r\n")
+            terminal.forget_view()
+            for _ in range(3):
+                terminal.draw("", view.lines)
+                stream.feed(read_waiting(ours))
+        lines = [line.rstrip() for line in shown.display]
+        fg = lines.index("$ fg")
+        assert lines[fg - 1 : fg + 2] == ["[1]+  Stopped", "$ fg", "classify-batch run"]
+        assert sum("1,000,001 failed" in line for line in lines[fg:]) == 1
+    finally:
+        os.close(ours)
+
+
+def test_fg_is_told_to_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGCONT is what a shell sends; afterwards the signal means what it did before."""
+    continued: list[bool] = []
+    before = signal.getsignal(signal.SIGCONT)
+    with calling_on_continue(lambda: continued.append(True)):
+        os.kill(os.getpid(), signal.SIGCONT)
+        deadline_s = time.monotonic() + 10
+        while not continued and time.monotonic() < deadline_s:
+            pass
+    assert continued == [True]
+    assert signal.getsignal(signal.SIGCONT) == before
 
 
 def test_a_terminal_that_takes_nothing_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from classify_batch.clock import SystemClock
 from classify_batch.engine.event_log import EventLog
-from classify_batch.events import Event, FilesFailed, OutageBegan, OutageEnded, Warned
+from classify_batch.events import Event, FilesFailed, OutageBegan, OutageEnded, WaitBegan, WaitEnded, Warned
 from classify_batch.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -72,3 +72,15 @@ async def test_an_outage_is_written_when_it_begins_and_when_it_ends() -> None:
     await observed(log, OutageBegan(1.5), OutageEnded(60.0))
     began, ended = lines_of(store.files["events.jsonl"])
     assert (began["from"], began["to"], ended["from"], ended["seconds"]) == (ended["from"], None, began["from"], 60.0)
+
+
+async def test_waits_for_different_reasons_are_spans_of_their_own() -> None:
+    """Two may go on at once: each end has the reason and the beginning of its own."""
+    store = MemoryStore()
+    log = EventLog(store, SystemClock())
+    await observed(log, WaitBegan("paused"), WaitBegan("credits"), WaitEnded("paused", 9.0), WaitEnded("credits", 3.0))
+    paused, credits, *ended = lines_of(store.files["events.jsonl"])
+    assert [each["event"] for each in (paused, credits, *ended)] == 4 * ["waiting"]
+    assert [each["reason"] for each in (paused, credits, *ended)] == ["paused", "credits", "paused", "credits"]
+    assert [each["from"] for each in ended] == [paused["from"], credits["from"]]
+    assert [each["seconds"] for each in ended] == [9.0, 3.0]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
+from classify_batch.clock import to_iso
 from classify_batch.lifecycle import Closed, Opened
-from classify_batch.operations.report.event_log import EventTotals
-from classify_batch.operations.report.next_commands import quote
+from classify_batch.operations.report.event_log import MARKS_MAX, SPANS_MAX, EventTotals
 from classify_batch.operations.report.outcome_totals import (
     EXAMPLES_MAX,
     MESSAGES_MAX,
@@ -21,8 +19,16 @@ from classify_batch.operations.report.outcome_totals import (
     ReportLine,
     name_of,
 )
-from classify_batch.operations.report.page import format_share
-from classify_batch.operations.report.pictures import WIDTH, draw_jobs, draw_rate
+from classify_batch.operations.report.page import format_change, format_share, format_span
+from classify_batch.operations.report.pictures import (
+    LANES,
+    TICKS_MAX,
+    WIDTH,
+    TimePictures,
+    draw_bins,
+    draw_run,
+    round_up,
+)
 from classify_batch.operations.report.timeline import BUCKETS_MAX, Timeline
 from classify_batch.rundir.journal.entry import Entry, Item
 from classify_batch.vocabulary import Kind
@@ -34,6 +40,23 @@ def entry(at_s: float, kind: Kind, *items: Item) -> Entry:
     opened: Opened | None = {} if kind is Kind.OPENED else None
     closed: Closed | None = {} if kind is Kind.CLOSED else None
     return Entry(1, at, kind, 0, items, opened=opened, closed=closed)
+
+
+def drawn(timeline: Timeline, events: EventTotals | None = None) -> TimePictures:
+    pictures = draw_run(timeline, events or EventTotals())
+    assert pictures is not None
+    return pictures
+
+
+def event_line(at_s: float, event: str, **values: object) -> bytes:
+    return json.dumps({"at": to_iso(at_s), "event": event, **values}).encode()
+
+
+def span_line(event: str, from_s: float, to_s: float | None, **values: object) -> bytes:
+    """A span's line: of its beginning, or of its end."""
+    at_s = from_s if to_s is None else to_s
+    told = {"from": to_iso(from_s), "to": None if to_s is None else to_iso(to_s)}
+    return event_line(at_s, event, **told, **values)
 
 
 def test_jobs_in_flight_follow_the_journal() -> None:
@@ -59,7 +82,10 @@ def test_a_month_takes_as_many_buckets_as_a_minute() -> None:
         timeline.add(entry(3600 * hour, Kind.COLLECTED, Item(hour, 1, counts={"classified": 3})))
     assert len(timeline.buckets) <= BUCKETS_MAX
     assert sum(bucket.files for bucket in timeline.buckets) == 3 * 24 * 30
-    assert len(draw_rate(timeline, []).bars) <= BUCKETS_MAX
+    assert len(drawn(timeline).rate.bars) <= BUCKETS_MAX
+    ticks = drawn(timeline).ticks
+    assert 3 <= len(ticks) <= TICKS_MAX
+    assert all(len(tick.words) == len("01-07") and "-" in tick.words for tick in ticks), "dates"
 
 
 def test_a_clock_that_steps_back_moves_nothing_back() -> None:
@@ -77,9 +103,10 @@ def test_stops_and_kills_are_marked() -> None:
     timeline = Timeline()
     for at_s, kind in ((0, Kind.OPENED), (10, Kind.CLOSED), (50, Kind.OPENED), (100, Kind.OPENED)):
         timeline.add(entry(at_s, kind))
-    bands = draw_jobs(timeline, []).bands
-    assert [band.words.split(":")[0] for band in bands] == ["stopped", "killed"]
-    assert all(0 <= band.x <= WIDTH and band.x + band.width <= WIDTH + 2 for band in bands)
+    (lane,) = drawn(timeline).lanes
+    assert [band.words.split(":")[0] for band in lane.bars] == ["stopped", "killed"]
+    assert [(round(band.x / WIDTH, 1), round(band.width / WIDTH, 1)) for band in lane.bars] == [(0.1, 0.4), (0.5, 0.5)]
+    assert lane.seconds == 90
     assert timeline.working_s() == 10
 
 
@@ -132,37 +159,133 @@ def test_a_file_is_called_by_its_path() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"{", b"[1]", b'{"event": 7}', b'{"event":"rate_limited","from":"x","to":null}', b"\xff", b"[" * 99999],
-    ids=range(7),
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b'{"event": 7}',
+        b'{"event":"rate_limited","from":"x","to":null}',
+        b"\xff",
+        b"[" * 99999,
+        b'{"event":"waiting","from":"2026-11-22T01:00:00Z","to":null,"reason":["x"]}',
+        b'{"event":"limit_discovered"}',
+        b'{"event":"limits_changed","limits":[1]}',
+    ],
+    ids=range(10),
 )
 def test_odd_lines_of_an_event_log_are_passed_over(line: bytes) -> None:
     """A torn line, and one of another version, say nothing."""
     totals = EventTotals()
     totals.add(line)
-    assert (totals.spans, totals.rate_limited_s, totals.answers_429) == ([], 0.0, 0)
+    assert (totals.spans, totals.marks, totals.answers_429) == ([], [], 0)
 
 
-def test_spans_of_429s_are_added_up() -> None:
-    """A span has its seconds, its answers, and a place in the picture."""
+def test_a_span_is_counted_once() -> None:
+    """It is written when it begins and when it ends: its seconds and answers are counted once, and it has its place."""
+    totals, timeline = EventTotals(), Timeline()
+    for at_s, kind in ((0, Kind.OPENED), (100, Kind.CLOSED)):
+        timeline.add(entry(at_s, kind))
+    for line in (span_line("rate_limited", 10, None), span_line("rate_limited", 10, 40, answers=12)):
+        totals.add(line)
+    for reason in ("cool_down", "credits", "paused"):
+        totals.add(span_line("waiting", 50, None, reason=reason))
+    for reason in ("cool_down", "credits", "paused"):
+        totals.add(span_line("waiting", 50, 60, reason=reason))
+    totals.add(span_line("outage", 70, 90))
+    totals.finish()
+    lanes = {lane.kind: lane for lane in drawn(timeline, totals).lanes}
+    assert {kind: lane.seconds for kind, lane in lanes.items()} == {
+        "outage": 20,
+        "rate_limited": 30,
+        "cool_down": 10,
+        "credits": 10,
+        "paused": 10,
+    }
+    assert list(lanes) == [kind for kind in LANES if kind in lanes]
+    assert totals.answers_429 == 12
+    (band,) = lanes["rate_limited"].bars
+    assert (round(band.x / WIDTH, 1), round(band.width / WIDTH, 1)) == (0.1, 0.3)
+
+
+@pytest.mark.parametrize(
+    "ending", [[event_line(30, "stopped")], [event_line(30, "warning"), event_line(99, "started")]]
+)
+def test_a_span_without_an_end_ended_with_its_process(ending: list[bytes]) -> None:
+    """At its stop, or, where it was killed, with its last line: never only when the next process began."""
     totals = EventTotals()
-    event = {"at": "2026-11-22T01:01:00Z", "event": "rate_limited", "from": "2026-11-22T01:00:00Z", "answers": 12}
-    totals.add(json.dumps(event | {"to": "2026-11-22T01:00:30Z"}).encode())
-    totals.add(json.dumps(event | {"event": "outage", "to": None}).encode())
-    assert (totals.rate_limited_s, totals.answers_429, totals.outage_s) == (30.0, 12, 60.0)
-    assert [span.kind for span in totals.spans] == ["rate_limited", "outage"]
+    for line in (event_line(0, "started"), span_line("outage", 10, None), *ending, event_line(200, "progress")):
+        totals.add(line)
+    totals.finish()
+    assert [(span.from_s, span.to_s) for span in totals.spans] == [(10, 30)]
+    assert totals.kinds["outage"].seconds == 20
 
 
-@pytest.mark.parametrize("path", ["/a b", "/it's", "/$(x)`y`", "/a\nb", "/x\u202ey", "/a\\b\n", "-x"], ids=ascii)
-def test_a_path_is_one_word_of_a_shell(path: str, tmp_path: Path) -> None:
-    """What the page tells to paste names the directory, whatever it is called, and holds no control character."""
-    import subprocess
+def test_any_number_of_spans_and_marks_is_bounded() -> None:
+    """Neighbours become one, but only where there are too many; the seconds in all stay right."""
+    totals = EventTotals()
+    for number in range(20 * SPANS_MAX):
+        totals.add(span_line("outage", 60 * number, 60 * number + 7))
+        totals.add(event_line(60 * number, "limits_changed", limits={"jobs_in_flight": number}))
+    assert 10 <= len(totals.spans) <= SPANS_MAX
+    assert totals.kinds["outage"].seconds == 20 * SPANS_MAX * 7
+    assert len(totals.marks) == MARKS_MAX
+    few = EventTotals()
+    for number in range(SPANS_MAX):
+        few.add(span_line("outage", 60 * number, 60 * number + 7))
+    assert len(few.spans) == SPANS_MAX
 
-    word = quote(path)
-    assert word.isprintable()
-    said = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout.decode()
-    assert said == (f"./{path}" if path.startswith("-") else path)
-    if path.isprintable():
-        assert shlex.split(word) == [said]
+
+def test_limits_that_were_found_or_set_are_marked() -> None:
+    """At their moment, in words; one that came after the journal's last line stands at the end."""
+    totals, timeline = EventTotals(), Timeline()
+    for at_s, kind in ((0, Kind.OPENED), (100, Kind.CLOSED)):
+        timeline.add(entry(at_s, kind))
+    totals.add(event_line(50, "limit_discovered", name="requests_per_s", value=7.5))
+    totals.add(event_line(999, "limits_changed", limits={"jobs_in_flight": 30, "paused": False}))
+    assert [mark.words for mark in totals.marks] == [
+        "the API allows requests_per_s = 7.5",
+        "set by tune: jobs_in_flight = 30, paused = False",
+    ]
+    first, last = drawn(timeline, totals).marks
+    assert first.x == pytest.approx(WIDTH / 2, rel=0.02)
+    assert last.x <= WIDTH
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (50, ["00:00:50", "00:01:00", "00:01:10", "00:01:20", "00:01:30"]),
+        (5 * 3600, ["01:00", "02:00", "03:00", "04:00", "05:00"]),
+        (30 * 3600, ["06:00", "12:00", "18:00", "01-02", "06:00"]),
+    ],
+)
+def test_the_axis_of_time_has_round_labels(seconds: int, words: list[str]) -> None:
+    """Seconds, minutes or hours; midnight has its date."""
+    timeline = Timeline()
+    timeline.add(entry(47, Kind.OPENED))
+    timeline.add(entry(47 + seconds, Kind.CLOSED))
+    ticks = drawn(timeline).ticks
+    assert [tick.words for tick in ticks] == words
+    assert all(0 <= tick.left <= 100 for tick in ticks)
+    assert [tick.left for tick in ticks] == sorted(tick.left for tick in ticks)
+
+
+def test_bars_fit_their_scale() -> None:
+    """The scale ends at a round number, and no bar leaves it; each type's confidences fill the height of their own."""
+    assert [round_up(value) for value in (0, 0.3, 7, 20, 891, 1001)] == [1, 0.3, 8, 20, 1000, 2000]
+    timeline = Timeline()
+    timeline.add(entry(0, Kind.OPENED))
+    timeline.add(entry(1, Kind.SUBMITTED, *(Item(number, 1) for number in range(7))))
+    timeline.add(entry(2, Kind.COLLECTED, Item(0, 1, counts={"classified": 891})))
+    pictures = drawn(timeline)
+    assert (pictures.jobs.most, pictures.jobs.top) == (7, 8)
+    assert min(bar.y for bar in pictures.jobs.bars) == pytest.approx(160 / 8)
+    assert max(bar.height for bar in draw_bins([0, 1, 3])) == max(bar.height for bar in draw_bins([0, 1000, 3000]))
+
+
+def test_a_run_without_a_line_has_no_picture() -> None:
+    """Nothing has happened yet, and nothing is divided by it."""
+    assert draw_run(Timeline(), EventTotals()) is None
 
 
 def test_a_few_of_many_are_not_none() -> None:
@@ -170,3 +293,15 @@ def test_a_few_of_many_are_not_none() -> None:
     assert format_share(1, 1_000_000) == "< 0.1 %"
     assert format_share(999_999, 1_000_000) == "> 99.9 %"
     assert format_share(5, 5) == "100.0 %"
+
+
+def test_spans_and_changes_are_told_without_noise() -> None:
+    """The two largest units, without a second one that is zero; a change with its sign, or a dash."""
+    assert [format_span(seconds) for seconds in (2.34, 61, 120, 3600, 3660.4)] == [
+        "2.3 s",
+        "1 min 1 s",
+        "2 min",
+        "1 h",
+        "1 h 1 min",
+    ]
+    assert [format_change(*pair) for pair in ((1, 1), (1, 2001), (5, 3), (None, 3))] == ["–", "+2,000", "−2", "–"]
