@@ -44,6 +44,8 @@ image formats by their other names."""
 
 _FILES_PER_BATCH = 64
 
+UNFIT_EXAMPLES_MAX = 10
+
 
 class UnfitFile(NamedTuple):
     """A document that can't be brought to the project; `why` in words."""
@@ -57,14 +59,27 @@ class FolderScan:
     """What a folder was found to hold.
 
     Attributes:
+        files, bytes: documents, each path of a content counted; bytes of those that can be uploaded.
         skipped: files and folders that are no documents, by the reason.
-        unfit: documents that will fail as `not_uploadable`.
+        unfit: how many documents will fail as `not_uploadable`; unfit_examples: the first few of them.
     """
 
     files: int = 0
     bytes: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    unfit: list[UnfitFile] = field(default_factory=list)
+    unfit: int = 0
+    unfit_examples: list[UnfitFile] = field(default_factory=list)
+
+    @property
+    def uploads(self) -> int:
+        """Documents that can be uploaded."""
+        return self.files - self.unfit
+
+    def add_unfit(self, path: str, why: str) -> None:
+        """Counts a document that can't be brought."""
+        self.unfit += 1
+        if len(self.unfit_examples) < UNFIT_EXAMPLES_MAX:
+            self.unfit_examples.append(UnfitFile(path, why))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +179,14 @@ def _hash_all(root: Path, paths: Sequence[str], scan: FolderScan) -> Iterator[tu
         try:
             digest, size = hash_document(root / path)
         except OSError as error:
-            scan.unfit.append(UnfitFile(path, error.strerror or str(error)))
+            scan.add_unfit(path, error.strerror or str(error))
             name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
             yield path, UNREAD_PREFIX + name
             continue
-        scan.bytes += size
         if why := why_unfit(size):
-            scan.unfit.append(UnfitFile(path, why))
+            scan.add_unfit(path, why)
+        else:
+            scan.bytes += size
         yield path, CONTENT_PREFIX + digest
 
 

@@ -20,7 +20,12 @@ from classify_batch.inputs.open import (
 from classify_batch.inputs.parse_jobs import refuse_parse_jobs
 from classify_batch.inputs.reading import NamedReading, PlannedReadings
 from classify_batch.llamacloud.file_client import FileList
-from classify_batch.operations.folder_request import absolute_folder, folder_options
+from classify_batch.operations.folder_request import (
+    absolute_folder,
+    folder_options,
+    planned_folder,
+    take_planned_globs,
+)
 from classify_batch.operations.reuse.earlier_runs import find_earlier_runs
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.run_request import RunRequest
@@ -72,7 +77,7 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
     )
     # Last: without run.json there is no run, so a planning that is killed before is simply repeated.
     inputs = [each.to_stored() for each in readings]
-    folder = absolute_folder(file_ids)
+    folder = planned_folder(request)
     await write_run_file(
         store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused, inputs, folder
     )
@@ -129,6 +134,7 @@ async def refuse_other_file_ids(run: RunFile, store: RunStore, directory: Path |
     file_ids = request.source
     if file_ids is None:
         return
+    request = take_planned_globs(request, run, store.where)
     if not is_repeatable(file_ids):
         log.warning(
             "%s: going on with its plan; the input is not read again (a new input needs a new run directory)",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.progress import Progress
+from classify_batch.inputs.folder import FolderScan
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import Reading
 from classify_batch.operations.reuse.earlier_runs import Reuse
@@ -31,6 +32,7 @@ class RunRequest:
         place: where the run is, or will be.
         observers: each is given every event (see events.py).
         include, exclude: which files of a folder are documents.
+        took_scan: hears what a folder was found to hold, whenever it was read.
     """
 
     settings: Settings
@@ -47,6 +49,7 @@ class RunRequest:
     observers: Sequence[Observer] = ()
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
+    took_scan: Callable[[FolderScan], None] = lambda _scan: None
 
     def deadline_from(self, began_s: float) -> Deadline:
         """`began_s`: when the request began, by the event loop's clock."""

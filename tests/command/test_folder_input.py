@@ -7,19 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from classify_batch.operations.documents import open_as_hashed
 from tests.support.command_line import asked, command, environment, sandbox
-
-RULES = (
-    '[{ type = "invoice", description = "has an invoice number, line items and a total" },'
-    ' { type = "letter", description = "a letter that greets: dear sir, sincerely" }]'
-)
-INVOICE = "Invoice number 12, line items and a total of 30 EUR"
-LETTER = "Dear Sir, this letter greets you. Sincerely"
+from tests.support.folder_run import INVOICE, LETTER, configure, lines, listed, make_inbox, run_words
 
 
 @pytest.fixture
@@ -32,34 +25,7 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder that holds an inbox of three contents at four paths."""
-    inbox = tmp_path / "inbox"
-    (inbox / "sub").mkdir(parents=True)
-    (inbox / "a.txt").write_text(INVOICE)
-    (inbox / "copy.txt").write_text(INVOICE)
-    (inbox / "sub" / "b.txt").write_text(LETTER)
-    (inbox / "c.md").write_text(INVOICE + ", once more")
-    return tmp_path
-
-
-def configure(place: Path, server: str, version: str = "v1") -> None:
-    (place / "c.toml").write_text(
-        f'[api]\nversion = "{version}"\nbase_url = "{server}"\ntimeout_s = 1\n[plan]\nfiles_per_job = 2\n'
-        f"[limits]\nrequests_per_s = 500.0\nsettle_s = 0.5\naccept_s = 1\n[job]\nrules = {RULES}\n"
-    )
-
-
-def run_words(name: str = "today", *options: str) -> list[str]:
-    return ["run", "c.toml", "--input", "inbox", "--run-dir", f"runs/{name}", *options]
-
-
-def lines(place: Path, name: str = "today", file: str = "results.jsonl") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (place / "runs" / name / file).read_text().splitlines()]
-
-
-def uploads_at(place: Path, server: str) -> int:
-    done = command("files", "list", "--all", "--base-url", server, folder=place)
-    pages = [json.loads(line) for line in done.stdout.splitlines()]
-    return sum(len(page["items"]) if "items" in page else 1 for page in pages)
+    return make_inbox(tmp_path)
 
 
 def test_a_folder_is_answered_by_name_without_a_key(place: Path) -> None:
@@ -208,7 +174,7 @@ def test_killed_at_any_step_nothing_is_uploaded_or_paid_twice(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     command(*run_words(), folder=place, status=0)
     assert len(lines(place)) == 3
-    assert uploads_at(place, server) == 3
+    assert len(listed(place, server)) == 3
     assert asked(server)["files_billed"] == 3
     command("verify", "runs/today", folder=place, status=0)
 
@@ -231,4 +197,4 @@ def test_check_says_what_would_be_uploaded(place: Path, server: str) -> None:
     assert "would be uploaded" in text
     assert "empty.txt: it is empty" in text
     assert "not in the project" not in text
-    assert uploads_at(place, server) == 0
+    assert len(listed(place, server)) == 0
