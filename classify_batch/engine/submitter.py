@@ -10,7 +10,6 @@ nothing about the earlier one.
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -19,13 +18,14 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from classify_batch.engine.context import EngineContext, ProvenProject
 from classify_batch.engine.outcome_recorder import fail_all
+from classify_batch.engine.refused_create import ExpiredUploads, decide_refused_create
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.events import CreateAmbiguous
-from classify_batch.lifecycle import Submitted, Submitting, halves, remainder
+from classify_batch.lifecycle import Submitted, Submitting, remainder
 from classify_batch.limits.retry import retry_transient
-from classify_batch.model import AmbiguousCreate, Attempt, Failure, Job, JobView, Part
-from classify_batch.ports import Clock, Journal
+from classify_batch.model import AmbiguousCreate, Attempt, Job, JobView
+from classify_batch.ports import Clock, Documents, Journal
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import FailureCode, Kind
 
@@ -42,12 +42,6 @@ AMBIGUOUS_CALLS_MAX = 2
 """A create is sent at most twice under its transaction ID when answers get lost. Then the list is read. No document
 says how long the server remembers a transaction ID."""
 
-_FILE_NOT_IN_PROJECT = re.compile(r"\bFile ID (\S+) is not in\b")
-"""`File ID … is not in Project ID …`: only this word is the file's ID; another word may be the ID of another file."""
-
-_PUNCTUATION = "\"'`.,;:!?()[]{}<>…"
-"""Punctuation around an ID in a message. An ID may contain it, too, so each word is compared with and without it."""
-
 
 class _NoMoreCreatesError(Exception):
     """The run stopped creating while this attempt waited for its turn."""
@@ -56,8 +50,16 @@ class _NoMoreCreatesError(Exception):
 class Submitter:
     """One for all submitting tasks of a run: each runs `work` over its own clones of the streams."""
 
-    def __init__(self, context: EngineContext, project: ProvenProject, project_id: str | None) -> None:
-        """`project`: the project of the key; `project_id`: that of the run's jobs so far, None where none is known."""
+    def __init__(
+        self,
+        context: EngineContext,
+        project: ProvenProject,
+        project_id: str | None,
+        documents: Documents | None = None,
+    ) -> None:
+        """`project`: the project of the key; `project_id`: that of the run's jobs so far, None where none is known.
+        `documents`: where the input is a folder: what its uploads became."""
+        self._expired = None if documents is None else ExpiredUploads(documents)
         self._context = context
         self._api = context.api
         self._journal = context.journal
@@ -112,10 +114,7 @@ class Submitter:
                 else:
                     self._return_unsent(intent.attempt)
             except ApiError as error:
-                if (create := self._as_ambiguous_create(intent.attempt, error)) is not None:
-                    await ambiguous.send(create)
-                else:
-                    self._end_refused(intent.attempt, error)
+                await self._end_failed(intent.attempt, error, ambiguous)
             else:
                 job = self._record_accepted(intent.attempt, view)
                 if job is None:
@@ -125,6 +124,26 @@ class Submitter:
                     await (
                         self._journal.durable()
                     )  # v1 only: if the job ID is lost in a kill, a later process has to search for the job
+
+    async def _end_failed(
+        self, attempt: Attempt, error: ApiError, ambiguous: ObjectSendStream[AmbiguousCreate]
+    ) -> None:
+        """What follows a create that failed. Uploads that expired meanwhile are no fault of the files: a new attempt
+        brings them again."""
+        create, expired = self._as_ambiguous_create(attempt, error), False
+        if self._expired is not None and error.verdict is Verdict.REFUSED:
+            try:
+                expired = await self._expired.were_reason(attempt, error)
+            except ApiError as unreadable:  # why they were refused stays unknown
+                error = unreadable
+        if create is not None:
+            await ambiguous.send(replace(create, upload_expired=expired))
+        elif expired and not attempt.ambiguous:
+            again = remainder(attempt.part, attempt.positions)
+            self._recorder.end(attempt, Kind.REJECTED, requeued=again, free=True)
+            self._slots.release()
+        else:
+            self._end_refused(attempt, error)
 
     def _as_ambiguous_create(self, attempt: Attempt, error: ApiError) -> AmbiguousCreate | None:
         """What the reconciler has to find out after a failed create; None where it was certainly not accepted."""
@@ -198,6 +217,8 @@ class Submitter:
             self._shutdown.request_stop(stop_for_shared_job(view.job_id))
             return None
         at_s = self._clock.wall_s()
+        if self._expired is not None:
+            self._expired.forget(attempt)
         self._check_server_clocks(attempt, view)
         self._journal.record(Submitted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
         if self._project_id is None:
@@ -346,30 +367,3 @@ def stop_for_shared_job(job_id: str) -> Stop:
         ExitStatus.PERSON,
         "report it to the vendor of the API; the same command finds out later what became of the other create",
     )
-
-
-def decide_refused_create(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tuple[Part, ...]]:
-    """What follows a refusal: the files that it names fail, and the rest is sent again. Where it names none, both
-    halves are sent again, down to the single file that is refused."""
-    words = f"HTTP {error.status}: {error.detail}"
-    named = positions_named_in(attempt, error)
-    if not named and len(attempt.positions) == 1:
-        named = list(attempt.positions)
-    failures = [Failure(position, FailureCode.REJECTED, words) for position in named]
-    if not named:
-        return [], halves(attempt.part, attempt.positions)
-    rest = [position for position in attempt.positions if position not in set(named)]
-    return failures, remainder(attempt.part, rest)
-
-
-def positions_named_in(attempt: Attempt, error: ApiError) -> list[int]:
-    """The files that an error names, by index or in its words."""
-    by_index = [attempt.positions[i] for i in error.file_indexes if 0 <= i < len(attempt.positions)]
-    if by_index:
-        return sorted(set(by_index))
-    pairs = list(zip(attempt.positions, attempt.api_ids, strict=True))
-    named = set(_FILE_NOT_IN_PROJECT.findall(error.detail))
-    if positions := [position for position, file_id in pairs if file_id in named]:
-        return positions
-    words = {text for word in error.detail.split() for text in (word, word.strip(_PUNCTUATION))}
-    return [position for position, file_id in pairs if file_id in words]

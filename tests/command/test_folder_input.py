@@ -2,17 +2,24 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from classify_batch.operations.documents import open_as_hashed
-from tests.support.command_line import asked, command, environment, sandbox
-from tests.support.folder_run import INVOICE, LETTER, configure, lines, listed, make_inbox, run_words
+from tests.support.command_line import asked, command, sandbox
+from tests.support.folder_run import (
+    INVOICE,
+    LETTER,
+    STEPS,
+    configure,
+    lines,
+    listed,
+    make_inbox,
+    run_killed_at,
+    run_words,
+)
 
 
 @pytest.fixture
@@ -90,7 +97,7 @@ def test_a_file_that_changes_while_it_is_read_never_arrives_whole(tmp_path: Path
     """The last block of another content is not given out."""
     path = tmp_path / "a.txt"
     path.write_text(INVOICE)
-    with open_as_hashed(path, "0" * 64, len(INVOICE)) as file:
+    with open_as_hashed(tmp_path, "a.txt", "0" * 64, len(INVOICE)) as file:
         assert file.read(5) == INVOICE[:5].encode()
         with pytest.raises(OSError, match="changed"):
             file.read(1000)
@@ -120,48 +127,6 @@ def test_a_folder_stands_alone(place: Path, server: str) -> None:
     assert "hint:" in command(*words, folder=place, status=2).stderr
 
 
-KILLED = """
-import os, runpy, signal, sys
-from classify_batch.llamacloud import file_client, client
-from classify_batch.operations import documents
-from classify_batch.engine import submitter
-
-step, left = sys.argv.pop(1), 2
-
-def die(at):
-    global left
-    if at == step:
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-def around(owner, name, before, after):
-    work = getattr(owner, name)
-    async def worked(*args, **named):
-        die(before)
-        found = await work(*args, **named)
-        die(after)
-        return found
-    setattr(owner, name, worked)
-
-around(file_client.FileClient, "store_file", "before an upload", "after an upload")
-around(documents.FolderDocuments, "bring", "", "after its line")
-around(submitter._Intent, "about_to_send", "before the intent", "after the intent")
-around(submitter.Submitter, "_call_create", "", "after the create")
-sys.argv = ["classify-batch", *sys.argv[1:]]
-runpy.run_module("classify_batch", run_name="__main__")
-"""
-
-STEPS = (
-    "before an upload",
-    "after an upload",
-    "after its line",
-    "before the intent",
-    "after the intent",
-    "after the create",
-)
-
-
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_any_step_nothing_is_uploaded_or_paid_twice(
@@ -169,9 +134,7 @@ def test_killed_at_any_step_nothing_is_uploaded_or_paid_twice(
 ) -> None:
     """SIGKILL at a step of the second document or job; the same command uploads and pays each content once."""
     configure(place, server, version)
-    script = [sys.executable, "-c", KILLED, step, *run_words()]
-    killed = subprocess.run(script, cwd=place, env=environment(), capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run_killed_at(step, place)
     command(*run_words(), folder=place, status=0)
     assert len(lines(place)) == 3
     assert len(listed(place, server)) == 3

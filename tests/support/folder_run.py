@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.support.command_line import command
+from tests.support.command_line import command, environment
 
 RULES = (
     '[{ type = "invoice", description = "has an invoice number, line items and a total" },'
@@ -47,6 +50,13 @@ def lines(place: Path, name: str = "today", file: str = "results.jsonl") -> list
     return [json.loads(line) for line in (place / "runs" / name / file).read_text().splitlines()]
 
 
+def delete_uploads(place: Path, server: str) -> None:
+    """What happens to uploads after 48 hours: they are gone from the project."""
+    ids = place / "ids.jsonl"
+    ids.write_text("".join(json.dumps({"file_id": each["id"]}) + "\n" for each in listed(place, server)))
+    command("files", "delete", "--yes", ids, "--base-url", server, folder=place, status=0)
+
+
 def listed(place: Path, server: str) -> list[dict[str, Any]]:
     """The files that the project has."""
     done = command("files", "list", "--all", "--json", "--base-url", server, folder=place, status=0)
@@ -56,3 +66,55 @@ def listed(place: Path, server: str) -> list[dict[str, Any]]:
 def uploads_by_content(place: Path, server: str) -> Counter[str]:
     """How often each content is in the project."""
     return Counter(str(each["external_file_id"]) for each in listed(place, server))
+
+
+# --- Kills ------------------------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, runpy, signal, sys
+from classify_batch.llamacloud import file_client, client
+from classify_batch.operations import documents
+from classify_batch.engine import submitter
+
+step, left = sys.argv.pop(1), 2
+
+def die(at):
+    global left
+    if at == step:
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def around(owner, name, before, after):
+    work = getattr(owner, name)
+    async def worked(*args, **named):
+        die(before)
+        found = await work(*args, **named)
+        die(after)
+        return found
+    setattr(owner, name, worked)
+
+around(file_client.FileClient, "store_file", "before an upload", "after an upload")
+around(documents.FolderDocuments, "bring", "", "after its line")
+around(submitter._Intent, "about_to_send", "before the intent", "after the intent")
+around(submitter.Submitter, "_call_create", "", "after the create")
+sys.argv = ["classify-batch", *sys.argv[1:]]
+runpy.run_module("classify_batch", run_name="__main__")
+"""
+
+STEPS = (
+    "before an upload",
+    "after an upload",
+    "after its line",
+    "before the intent",
+    "after the intent",
+    "after the create",
+)
+"""At which a process can be killed, in their order."""
+
+
+def run_killed_at(step: str, place: Path, *words: str) -> None:
+    """Runs the inbox in a process that is killed at a step of the second document or job."""
+    script = [sys.executable, "-c", KILLED, step, *(words or run_words())]
+    killed = subprocess.run(script, cwd=place, env=environment(), capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.submitter import decide_refused_create
+from classify_batch.engine.refused_create import decide_refused_create
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.model import Attempt, AttemptKey, Part, to_ranges
 from classify_batch.vocabulary import FailureCode
