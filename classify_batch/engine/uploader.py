@@ -104,9 +104,9 @@ class Uploader:
 
 
 def paths_of(carried: Carried, column: str) -> list[str]:
-    """Every path of a content."""
+    """The paths that a content carries."""
     objects = carried if isinstance(carried, list) else [carried]
-    return [str(each[column]) for each in objects]
+    return [str(each[column]) for each in objects if column in each]
 
 
 def start_uploading(
