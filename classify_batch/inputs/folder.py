@@ -63,6 +63,7 @@ class FolderScan:
     Attributes:
         files, bytes: documents, each path of a content counted; bytes of those that can be uploaded.
         skipped: files and folders that are no documents, by the reason.
+        empty: documents without a byte.
         unfit: how many documents will fail as `not_uploadable`; unfit_examples: the first few of them.
     """
 
@@ -72,14 +73,16 @@ class FolderScan:
     unfit: int = 0
     unfit_examples: list[UnfitFile] = field(default_factory=list)
 
-    @property
-    def uploads(self) -> int:
-        """Documents that can be uploaded."""
-        return self.files - self.unfit
+    empty: int = 0
 
-    def add_unfit(self, path: str, why: str) -> None:
+    def contents_to_upload(self, contents: int) -> int:
+        """How many of so many different contents can be uploaded: all empty files are one."""
+        return max(0, contents - (self.unfit - self.empty + bool(self.empty)))
+
+    def add_unfit(self, path: str, why: str, *, empty: bool = False) -> None:
         """Counts a document that can't be brought."""
         self.unfit += 1
+        self.empty += empty
         if len(self.unfit_examples) < UNFIT_EXAMPLES_MAX:
             self.unfit_examples.append(UnfitFile(path, why))
 
@@ -235,7 +238,7 @@ def _hash_all(root: Path, paths: Sequence[str], scan: FolderScan) -> Iterator[tu
             yield path, UNREAD_PREFIX + name
             continue
         if why := why_unfit(size):
-            scan.add_unfit(path, why)
+            scan.add_unfit(path, why, empty=not size)
         else:
             scan.bytes += size
         yield path, CONTENT_PREFIX + digest

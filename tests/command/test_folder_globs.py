@@ -84,3 +84,21 @@ def test_python_takes_globs(place: Path, server: str, monkeypatch: pytest.Monkey
         run(settings, place / "inbox", place / "runs" / "x", include="*.txt")
     with pytest.raises(UsageError, match="the input is none"):
         run(settings, ["file-1"], place / "runs" / "x", exclude=["*.txt"])
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_plan_and_check_count_uploads_beside_the_jobs(place: Path, server: str, version: str) -> None:
+    """Three contents at four paths: three lookups among the requests at least, and at most as many uploads; an empty
+    document is none of them."""
+    configure(place, server, version)
+    (place / "inbox" / "empty.txt").touch()
+    size = sum(path.stat().st_size for path in (place / "inbox").rglob("*.*"))
+    jobs = 2 * 2 if version == "v1" else 4  # the empty one is planned, too
+    planned = command("plan", *run_words()[1:], folder=place, status=0).stdout
+    checked = command("check", "c.toml", "--input", "inbox", folder=place, status=0).stdout
+    for text in (planned, checked):
+        assert f"uploads     up to 3  (of {size:,} bytes at most, in 6 requests at most" in text
+        assert f"requests    {3 + jobs}  at least" in text
+    report = json.loads(command("check", "c.toml", "--input", "inbox", "--json", folder=place, status=0).stdout)
+    assert report["uploads"] == {"documents": 3, "bytes": size, "requests_at_most": 6}
+    assert report["requests_at_least"] == 3 + jobs

@@ -39,7 +39,7 @@ from classify_batch.operations.check.assess import (
     lookup_refused,
     report_duplicates,
 )
-from classify_batch.operations.check.estimate import PlanSize, estimate_size
+from classify_batch.operations.check.estimate import PlanSize, UploadSize, estimate_size
 from classify_batch.operations.check.findings import (
     INPUT,
     BadLines,
@@ -321,7 +321,7 @@ class InputReader:
 
     def _take_scan(self, scan: FolderScan) -> None:
         self._scan = scan
-        words = f"{scan.uploads:,} documents of {scan.bytes:,} bytes would be uploaded"
+        words = f"{scan.files - scan.unfit:,} documents of {scan.bytes:,} bytes would be uploaded"
         words += f"; skipped: {format_skipped(scan)}" if scan.skipped else ""
         hint = "what the project has already isn't uploaded again"
         self.findings.append(Finding(Severity.NOTE, "folder", words, hint))
@@ -359,10 +359,16 @@ class InputReader:
                 self._settings,
                 id_bytes=round(share * self._id_bytes),
                 carried_bytes=round(share * max(0, self._row_bytes - self._id_bytes)),
+                uploads=self._uploads(),
             )
         if self._client is not None and self.size is not None:
             now_s = SystemClock().wall_s() + (self._client.clock_skew_s or 0.0)
             self.in_project = FilesInProject(now_s + CLOCK_S, self.size.least_s)
+
+    def _uploads(self) -> UploadSize | None:
+        if self._folder is None:
+            return None
+        return UploadSize(self._scan.contents_to_upload(self.files or 0), self._scan.bytes)
 
     async def _look_up_files(self, chunks: MemoryObjectReceiveStream[NumberedIds]) -> None:
         """Looks up chunks of IDs. After a failure it only drains the stream: the reader goes on, to check the IDs
