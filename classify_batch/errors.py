@@ -9,6 +9,7 @@
     ├── WorldError           75   the same command goes on later
     │   ├── LockedError           another process holds the run
     │   ├── StoreError            the disk refused a write (full, read-only, gone)
+    │   ├── FolderGoneError       the folder of documents isn't there
     │   └── InterruptedEarlyError a signal came before anything was sent
     ├── ApiError                  what the API answered, or failed to; `verdict` says what follows
     └── InternalError        70   a fault of ours
@@ -93,6 +94,10 @@ class LockedError(WorldError):
 
 class StoreError(WorldError):
     """The disk refused. What is committed stays; the same command goes on when there is room."""
+
+
+class FolderGoneError(WorldError):
+    """The folder of documents isn't there, or is empty, though it held documents. None of them is judged by that."""
 
 
 class InterruptedEarlyError(WorldError):

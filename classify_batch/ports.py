@@ -83,7 +83,12 @@ class Documents(Protocol):
 
     async def bring(self, file_id: str, paths: Sequence[str]) -> str:
         """The project's file ID of a content, which is uploaded if the project doesn't have it. `paths`: where the
-        folder has the content. Raises NotUploadableError for this document, ApiError and StoreError."""
+        folder has the content. Raises NotUploadableError for this document; ApiError, FolderGoneError and StoreError
+        for all of them."""
+
+    async def gone(self, sent_ids: Sequence[str]) -> set[str]:
+        """Those of the project's file IDs that it has no more: deleted, or expired. None where nobody knows. Raises
+        ApiError."""
 
 
 class RunStore(Protocol):

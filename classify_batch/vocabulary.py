@@ -12,6 +12,10 @@ from enum import StrEnum
 
 RUN_JSON = "run.json"
 PLAN_JSONL = "plan.jsonl"
+PATHS_JSONL = "paths.jsonl"
+"""The paths of a folder's contents that are more than what one file may carry."""
+FURTHER_PATHS = "further_paths"
+"""The key of the last object that such a content carries: how many more paths there are."""
 MANIFEST_JSON = "manifest.json"
 TUNE_JSON = "tune.json"
 """`tune` writes new limits into this file; the running process applies them and removes it."""

@@ -11,7 +11,9 @@ from classify_batch.cli.options import (
     PATH,
     carry_option,
     config_argument,
+    exclude_option,
     group_by_section,
+    include_option,
     input_option,
     json_option,
     reading_options,
@@ -23,6 +25,8 @@ from classify_batch.cli.options import (
 @click.command("check", short_help="Say what will go wrong with a run, before it costs a credit.")
 @config_argument
 @input_option
+@include_option
+@exclude_option
 @click.option("--run-dir", metavar="DIR", type=PATH, help="Where the run will be, for its disk space.  [default: here]")
 @reading_options
 @carry_option
@@ -54,12 +58,14 @@ def check_command(config: Path, sources: tuple[str, ...], run_dir: Path | None, 
 
     source, reading = make_sources(sources), take_reading(options)
     given = group_by_section(options)
+    chosen = {"run_dir": run_dir, "include": options["include"], "exclude": options["exclude"]}
     try:
         settings = Settings.load(config, **given)
     except SettingsError as error:
-        check = partial(check_input, error, source, reading=reading, carry=given.get("plan", {}).get("carry", ()))
+        carry = given.get("plan", {}).get("carry", ())
+        check = partial(check_input, error, source, reading=reading, carry=carry, **chosen)
     else:
-        check = partial(check_run, settings, source, reading=reading, run_dir=run_dir, on_progress=print_lookups)
+        check = partial(check_run, settings, source, reading=reading, on_progress=print_lookups, **chosen)
     report = run_until_signal(check)
     with printing_result(report.exit_status):
         click.echo(json.dumps(summarize_report(report)) if as_json else "\n".join(format_report(report)))

@@ -24,6 +24,7 @@ from classify_batch.cli.options import (
 from classify_batch.vocabulary import PLAN_JSONL
 
 if TYPE_CHECKING:
+    from classify_batch.inputs.folder import FolderScan
     from classify_batch.rundir.run_json import RunFile
     from classify_batch.settings import Settings
 
@@ -52,6 +53,7 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
 
     from classify_batch.cli.running import resume_command_for
     from classify_batch.inputs.open import make_sources
+    from classify_batch.operations.check.estimate import UploadSize, format_uploads
     from classify_batch.operations.run import make_plan
     from classify_batch.protocol.page_limits import max_pages_of
     from classify_batch.rundir.cost import cost_of, format_cost
@@ -64,7 +66,9 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
     source, reading = make_sources(sources), take_reading(options)
     place = place_of(run_dir, trusted=options["trust_run_dir"])
     chosen = {"include": options["include"], "exclude": options["exclude"]}
-    run = anyio.run(partial(make_plan, settings, source, place, reading=reading, reuse=options["reuse"], **chosen))
+    scans: list[FolderScan] = []
+    took = {"reading": reading, "reuse": options["reuse"], "took_scan": scans.append}
+    run = anyio.run(partial(make_plan, settings, source, place, **took, **chosen))
     chunks = run.chunks - (run.reused.chunks if run.reused is not None else 0)
     parse_jobs = (
         anyio.run(count_planned_parse_jobs, place.open(), run.chunks - chunks) if capabilities.takes_parse_jobs else 0
@@ -75,10 +79,17 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
         click.echo(f"reused      {run.reused_files:,}  (from earlier runs; not sent)")
     size = settings.files_per_job
     click.echo(f"chunks      {chunks:,}  (of up to {size} {'file' if size == 1 else 'files'})")
+    lookups, each = 0, ""
+    if run.folder is not None and scans:
+        uploads = UploadSize(scans[-1].contents_to_upload(run.files - run.reused_files), scans[-1].bytes)
+        lookups, each = uploads.documents, "a lookup a document, "
+        click.echo(format_uploads(uploads))
     if capabilities.answers_in_job:
-        click.echo(f"requests    {chunks:,}  at least: a create a file; answers come with polls, which come on top")
+        what = f"{each}a create a file; answers come with polls, which come on top"
+        click.echo(f"requests    {lookups + chunks:,}  at least: {what}")
     else:
-        click.echo(f"requests    {2 * chunks:,}  at least: a create and a results call a job; polls come on top")
+        what = f"{each}a create and a results call a job; polls come on top"
+        click.echo(f"requests    {lookups + 2 * chunks:,}  at least: {what}")
     click.echo("\n".join(format_cost(cost)))
     if capabilities.unset_pages_max is None:
         pages = max_pages_of(settings.job.parsing_configuration)

@@ -26,6 +26,7 @@ Its requests so far: curl http://127.0.0.1:8765/sandbox/stats
 @click.option("--documents", type=click.Path(path_type=Path), help="Classify the text files of this folder.")
 @click.option("--files", type=int, default=0, help="Without --documents: made-up files in the project's file list.")
 @click.option("--files-expire-in-s", type=float, help="When all files expire, counted from the start; else never.")
+@click.option("--uploads-expire-in-s", type=float, help="When an upload expires, counted from it; else never.")
 @click.option("--api-key", default="sandbox", help="The key that clients must send.")
 @click.option(
     "--further-key", multiple=True, metavar="KEY=PROJECT", help="A key that sees this project only; may be repeated."

@@ -1,12 +1,14 @@
-"""What follows a create that the API refused for good (400, 413, 422): pure."""
+"""What follows a create that the API refused: which files fail, and which go out again."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from classify_batch.errors import ApiError
 from classify_batch.lifecycle import halves, remainder
 from classify_batch.model import Attempt, Failure, Part
+from classify_batch.ports import Documents
 from classify_batch.vocabulary import FailureCode
 
 _FILE_NOT_IN_PROJECT = re.compile(r"\bFile ID (\S+) is not in\b")
@@ -14,6 +16,44 @@ _FILE_NOT_IN_PROJECT = re.compile(r"\bFile ID (\S+) is not in\b")
 
 _PUNCTUATION = "\"'`.,;:!?()[]{}<>…"
 """Punctuation around an ID in a message. An ID may contain it, too, so each word is compared with and without it."""
+
+EXPIRED_MAX = 5
+"""So often in a row a document is uploaded again for a create that found its upload gone: a server that keeps none
+would ask for them without end."""
+
+
+class ExpiredUploads:
+    """Finds out whether a create was refused since uploads of it had expired.
+
+    An upload was there right before its create waited for its turn; between them lies whatever the rate makes it wait.
+    """
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self._times: Counter[str] = Counter()
+
+    async def were_reason(self, attempt: Attempt, error: ApiError) -> bool:
+        """Whether what the refusal names, or anything of the attempt where it names nothing, is gone from the project.
+
+        Raises:
+            ApiError: the project's files can't be read now.
+        """
+        named = positions_named_in(attempt, error) or attempt.positions
+        places = zip(attempt.positions, attempt.file_ids, attempt.sent_ids, strict=True)
+        asked = {
+            sent_id: file_id
+            for position, file_id, sent_id in places
+            if position in named and self._times[file_id] < EXPIRED_MAX
+        }
+        gone = await self._documents.gone([*asked]) if asked else set[str]()
+        self._times.update(asked[sent_id] for sent_id in gone)
+        return bool(gone)
+
+    def forget(self, attempt: Attempt) -> None:
+        """The attempt was accepted: its documents are there."""
+        if self._times:
+            for file_id in attempt.file_ids:
+                self._times.pop(file_id, None)
 
 
 def decide_refused_create(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tuple[Part, ...]]:

@@ -21,14 +21,14 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from classify_batch.engine.context import EngineContext, ProvenProject
 from classify_batch.engine.outcome_recorder import fail_all
-from classify_batch.engine.refused_create import decide_refused_create
+from classify_batch.engine.refused_create import ExpiredUploads, decide_refused_create
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.events import CreateAmbiguous
-from classify_batch.lifecycle import Submitted, Submitting
+from classify_batch.lifecycle import Submitted, Submitting, remainder
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import AmbiguousCreate, Attempt, Job, JobView
-from classify_batch.ports import Clock, Journal
+from classify_batch.ports import Clock, Documents, Journal
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import FailureCode, Kind
 
@@ -53,8 +53,16 @@ class _NoMoreCreatesError(Exception):
 class Submitter:
     """One for all submitting tasks of a run: each runs `work` over its own clones of the streams."""
 
-    def __init__(self, context: EngineContext, project: ProvenProject, project_id: str | None) -> None:
-        """`project`: the project of the key; `project_id`: that of the run's jobs so far, None where none is known."""
+    def __init__(
+        self,
+        context: EngineContext,
+        project: ProvenProject,
+        project_id: str | None,
+        documents: Documents | None = None,
+    ) -> None:
+        """`project`: the project of the key; `project_id`: that of the run's jobs so far, None where none is known.
+        `documents`: where the input is a folder: what its uploads became."""
+        self._expired = None if documents is None else ExpiredUploads(documents)
         self._context = context
         self._api = context.api
         self._journal = context.journal
@@ -111,10 +119,7 @@ class Submitter:
                 else:
                     self._return_unsent(intent.attempt, may_repeat=self._api.idempotent and intent.left)
             except ApiError as error:
-                if (create := self._as_ambiguous_create(intent.attempt, error)) is not None:
-                    await ambiguous.send(create)
-                else:
-                    self._end_refused(intent.attempt, error)
+                await self._end_failed(intent.attempt, error, ambiguous)
             else:
                 job = self._record_accepted(intent.attempt, view)
                 if job is None:
@@ -124,6 +129,26 @@ class Submitter:
                     await (
                         self._journal.durable()
                     )  # v1 only: if the job ID is lost in a kill, a later process has to search for the job
+
+    async def _end_failed(
+        self, attempt: Attempt, error: ApiError, ambiguous: ObjectSendStream[AmbiguousCreate]
+    ) -> None:
+        """What follows a create that failed. Uploads that expired meanwhile are no fault of the files: a new attempt
+        brings them again."""
+        create, expired = self._as_ambiguous_create(attempt, error), False
+        if self._expired is not None and error.verdict is Verdict.REFUSED:
+            try:
+                expired = await self._expired.were_reason(attempt, error)
+            except ApiError as unreadable:  # why they were refused stays unknown
+                error = unreadable
+        if create is not None:
+            await ambiguous.send(replace(create, upload_expired=expired))
+        elif expired and not attempt.ambiguous:
+            again = remainder(attempt.part, attempt.positions)
+            self._recorder.end(attempt, Kind.REJECTED, requeued=again, free=True)
+            self._slots.release()
+        else:
+            self._end_refused(attempt, error)
 
     def _as_ambiguous_create(self, attempt: Attempt, error: ApiError) -> AmbiguousCreate | None:
         """What the reconciler has to find out after a failed create; None where it was certainly not accepted."""
@@ -197,6 +222,8 @@ class Submitter:
             self._shutdown.request_stop(stop_for_shared_job(view.job_id))
             return None
         at_s = self._clock.wall_s()
+        if self._expired is not None:
+            self._expired.forget(attempt)
         self._check_server_clocks(attempt, view)
         self._journal.record(Submitted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
         if self._project_id is None:

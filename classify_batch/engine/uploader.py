@@ -16,7 +16,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from classify_batch.engine.context import EngineContext
 from classify_batch.engine.shutdown import Stop
-from classify_batch.errors import ApiError, NotUploadableError
+from classify_batch.errors import ApiError, FolderGoneError, NotUploadableError
 from classify_batch.inputs.folder import PATH_COLUMN
 from classify_batch.lifecycle import Submitting, remainder
 from classify_batch.model import Attempt, Carried, Failure
@@ -30,7 +30,7 @@ UPLOADS_PER_ATTEMPT = 4
 class _Brought:
     sent_ids: dict[str, str]
     failures: dict[str, str]
-    error: ApiError | None = None
+    error: ApiError | FolderGoneError | None = None
 
 
 class Uploader:
@@ -85,7 +85,7 @@ class Uploader:
                 found.sent_ids[file_id] = await self._documents.bring(file_id, paths)
             except NotUploadableError as error:
                 found.failures[file_id] = str(error)
-            except ApiError as error:
+            except (ApiError, FolderGoneError) as error:
                 found.error = error
 
     def _fail(self, attempt: Attempt, failures: dict[str, str]) -> None:
@@ -104,9 +104,9 @@ class Uploader:
 
 
 def paths_of(carried: Carried, column: str) -> list[str]:
-    """Every path of a content."""
+    """The paths that a content carries."""
     objects = carried if isinstance(carried, list) else [carried]
-    return [str(each[column]) for each in objects]
+    return [str(each[column]) for each in objects if column in each]
 
 
 def start_uploading(

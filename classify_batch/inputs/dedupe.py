@@ -19,7 +19,7 @@ from typing import Protocol, Self
 from anyio.lowlevel import checkpoint
 
 from classify_batch.file_keys import file_key, file_keys
-from classify_batch.inputs.rows import ids_of, merge_rows
+from classify_batch.inputs.rows import TookFurther, ids_of, merge_rows
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, BucketQueues, Buckets, Limits, NumberSpool, Spool
 
@@ -52,8 +52,14 @@ class Distinct:
     """
 
     def __init__(
-        self, batches: AsyncIterator[list[str]], directory: Path | None, limits: Limits, known: Known | None
+        self,
+        batches: AsyncIterator[list[str]],
+        directory: Path | None,
+        limits: Limits,
+        known: Known | None,
+        took_further: TookFurther | None = None,
     ) -> None:
+        self._took_further = took_further
         self._batches = batches
         self._directory = directory
         self._limits = limits
@@ -96,7 +102,7 @@ class Distinct:
             keys = file_keys(file_ids)
             asked = set(keys)
             carries = file_ids is not rows
-            merged = merge_rows(keys, rows) if carries and len(asked) < len(keys) else {}
+            merged = merge_rows(keys, rows, self._took_further) if carries and len(asked) < len(keys) else {}
             known: Collection[str] = ()
             if self._known is not None:
                 firsts = dict(zip(reversed(keys), reversed(rows), strict=True)) | merged if carries else None
@@ -148,6 +154,7 @@ def distinct(
     directory: Path | None = None,
     limits: Limits = LIMITS,
     known: Known | None = None,
+    took_further: TookFurther | None = None,
 ) -> Distinct:
     """The same IDs, each where it appears first.
 
@@ -156,11 +163,12 @@ def distinct(
         directory: where temporary files go that outgrow memory (twice the input's size); None is the system's own
             place for them.
         known: IDs that are left out.
+        took_further: see merge_rows.
 
     Raises:
         StoreError: the temporary files can't be written.
     """
-    return Distinct(batches, directory, limits, known)
+    return Distinct(batches, directory, limits, known, took_further)
 
 
 def _spellings_left_out(keys: Sequence[str], file_ids: Sequence[str]) -> dict[str, str]:

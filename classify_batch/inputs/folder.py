@@ -6,6 +6,7 @@ doesn't document, and what the caller protects (the run directory, the file of t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -19,9 +20,10 @@ from typing import NamedTuple
 
 import anyio.to_thread
 
-from classify_batch.errors import SourceError
+from classify_batch.errors import FolderGoneError, SourceError
 from classify_batch.inputs.formats.objects import ObjectReader
 from classify_batch.inputs.ids import COLUMN
+from classify_batch.vocabulary import PLAN_JSONL, RUN_JSON
 
 PATH_COLUMN = "path"
 CONTENT_PREFIX = "sha256:"
@@ -44,6 +46,8 @@ image formats by their other names."""
 
 _FILES_PER_BATCH = 64
 
+UNFIT_EXAMPLES_MAX = 10
+
 
 class UnfitFile(NamedTuple):
     """A document that can't be brought to the project; `why` in words."""
@@ -57,14 +61,30 @@ class FolderScan:
     """What a folder was found to hold.
 
     Attributes:
+        files, bytes: documents, each path of a content counted; bytes of those that can be uploaded.
         skipped: files and folders that are no documents, by the reason.
-        unfit: documents that will fail as `not_uploadable`.
+        empty: documents without a byte.
+        unfit: how many documents will fail as `not_uploadable`; unfit_examples: the first few of them.
     """
 
     files: int = 0
     bytes: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    unfit: list[UnfitFile] = field(default_factory=list)
+    unfit: int = 0
+    unfit_examples: list[UnfitFile] = field(default_factory=list)
+
+    empty: int = 0
+
+    def contents_to_upload(self, contents: int) -> int:
+        """How many of so many different contents can be uploaded: all empty files are one."""
+        return max(0, contents - (self.unfit - self.empty + bool(self.empty)))
+
+    def add_unfit(self, path: str, why: str, *, empty: bool = False) -> None:
+        """Counts a document that can't be brought."""
+        self.unfit += 1
+        self.empty += empty
+        if len(self.unfit_examples) < UNFIT_EXAMPLES_MAX:
+            self.unfit_examples.append(UnfitFile(path, why))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +114,10 @@ async def from_folder(root: Path, options: FolderOptions, reader: ObjectReader) 
         await anyio.to_thread.run_sync(os.listdir, root)
     except OSError as error:
         raise SourceError(f"{reader.name}: {error.strerror}", hint="name a folder that can be read") from None
+    if is_protected(root, options.protected):
+        raise SourceError(
+            f"{reader.name} is the run directory itself", hint="name a run directory beside the folder, not the same"
+        )
     scan = FolderScan()
     first = 1
     documents = find_documents(root, options, scan)
@@ -101,6 +125,10 @@ async def from_folder(root: Path, options: FolderOptions, reader: ObjectReader) 
         items = await anyio.to_thread.run_sync(_read_items, root, paths, scan)
         yield reader.read_rows(enumerate(items, first))
         first += len(items)
+    try:
+        await anyio.to_thread.run_sync(refuse_gone_folder, root)
+    except FolderGoneError as error:
+        raise SourceError(f"{reader.name}: {error}", hint=error.hint) from None
     options.took_scan(scan)
     if not scan.files:
         raise SourceError(
@@ -111,7 +139,7 @@ async def from_folder(root: Path, options: FolderOptions, reader: ObjectReader) 
 
 def find_documents(root: Path, options: FolderOptions, scan: FolderScan) -> Iterator[str]:
     """The paths of the documents in a folder, relative to it, with slashes, in their order."""
-    protected = {path.resolve() for path in options.protected}
+    protected = Protected(options.protected)
 
     def take_error(error: OSError) -> None:
         scan.skipped[f"unreadable folder ({error.strerror})"] += 1
@@ -120,29 +148,70 @@ def find_documents(root: Path, options: FolderOptions, scan: FolderScan) -> Iter
         here = Path(folder)
         kept = []
         for name in sorted(folders):
-            if reason := _reason_to_skip(here / name, protected):
+            if reason := _reason_to_skip(here / name, protected, is_folder=True):
                 scan.skipped[reason] += 1
             else:
                 kept.append(name)
         folders[:] = kept  # os.walk goes only into the folders that are left in the list
         for name in sorted(names):
             path = (here / name).relative_to(root).as_posix()
-            if reason := _reason_to_skip(here / name, protected) or _reason_by_name(path, options):
+            if reason := _reason_by_name(path, options) or _reason_to_skip(here / name, protected, is_folder=False):
                 scan.skipped[reason] += 1
             else:
                 yield path
 
 
-def _reason_to_skip(path: Path, protected: set[Path]) -> str | None:
+class Protected:
+    """Files and folders that never leave: by their resolved paths, and by what the system knows them by, so that
+    neither a link on the way, nor a second name (a hard link, another spelling) brings them out."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = {path.resolve() for path in paths}
+        self._inodes = {(found.st_dev, found.st_ino) for found in map(_stat_or_none, paths) if found is not None}
+
+    def holds(self, path: Path, found: os.stat_result) -> bool:
+        """Whether a file or folder is protected; `found`: what the system says of it."""
+        return (found.st_dev, found.st_ino) in self._inodes or path.resolve() in self._paths
+
+
+def is_protected(root: Path, paths: Sequence[Path]) -> bool:
+    """Whether the folder itself is one of what never leaves."""
+    found = _stat_or_none(root)
+    return found is not None and Protected(paths).holds(root, found)
+
+
+def _stat_or_none(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _reason_to_skip(path: Path, protected: Protected, *, is_folder: bool) -> str | None:
     if path.name.startswith("."):
         return "hidden"
-    if path.is_symlink():
+    try:
+        found = path.lstat()
+    except OSError:
+        return None  # it is named when it is read
+    if stat.S_ISLNK(found.st_mode):
         return "link"
-    return "protected" if path.resolve() in protected else None
+    if protected.holds(path, found):
+        return "protected"
+    if is_folder:
+        return "run directory" if is_run_directory(path) else None
+    return None if stat.S_ISREG(found.st_mode) else "no regular file"
+
+
+def is_run_directory(path: Path) -> bool:
+    """Whether a folder holds a run: its report, exports and sandbox are no documents of anybody."""
+    return (path / RUN_JSON).is_file() and (path / PLAN_JSONL).is_file()
 
 
 def _reason_by_name(path: str, options: FolderOptions) -> str | None:
     name = path.rpartition("/")[2]
+    if name.startswith("."):
+        return "hidden"
     if Path(name).suffix.lower() not in SUFFIXES:
         return "other suffix"
     if options.include and not _matches_any(path, name, options.include):
@@ -162,15 +231,16 @@ def _hash_all(root: Path, paths: Sequence[str], scan: FolderScan) -> Iterator[tu
     for path in paths:
         scan.files += 1
         try:
-            digest, size = hash_document(root / path)
+            digest, size = hash_document(root, path)
         except OSError as error:
-            scan.unfit.append(UnfitFile(path, error.strerror or str(error)))
+            scan.add_unfit(path, error.strerror or str(error))
             name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
             yield path, UNREAD_PREFIX + name
             continue
-        scan.bytes += size
         if why := why_unfit(size):
-            scan.unfit.append(UnfitFile(path, why))
+            scan.add_unfit(path, why, empty=not size)
+        else:
+            scan.bytes += size
         yield path, CONTENT_PREFIX + digest
 
 
@@ -181,9 +251,51 @@ def why_unfit(size: int) -> str | None:
     return f"it has {size:,} bytes, and {FILE_BYTES_MAX:,} are the most" if size > FILE_BYTES_MAX else None
 
 
-def hash_document(path: Path) -> tuple[str, int]:
-    """The SHA-256 and the bytes of a regular file. Raises OSError."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(0, "it is not a regular file")
+def hash_document(root: Path, path: str) -> tuple[str, int]:
+    """The SHA-256 and the bytes of a document. Raises OSError."""
+    with os.fdopen(open_document(root, path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+
+
+def open_document(root: Path, path: str) -> int:
+    """A descriptor of a regular file in the folder. No link is followed on the way: what was a folder when the run was
+    planned may lead anywhere now. Raises OSError."""
+    *folders, name = path.split("/")
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    here = os.open(root, flags | os.O_DIRECTORY)
+    try:
+        for each in folders:
+            inner = os.open(each, flags | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = inner
+        found = os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=here)
+    except OSError as error:
+        if error.errno == errno.ELOOP or (error.errno == errno.ENOTDIR and folders):
+            raise OSError(error.errno, "a link stands in its way") from None
+        raise
+    finally:
+        os.close(here)
+    if stat.S_ISREG(os.fstat(found).st_mode):
+        return found
+    os.close(found)
+    raise OSError(0, "it is not a regular file")
+
+
+def refuse_gone_folder(root: Path) -> None:
+    """Raises FolderGoneError where the folder isn't there or is empty: a volume that isn't mounted."""
+    try:
+        with os.scandir(root) as entries:
+            if next(entries, None) is not None:
+                return
+        why = "it is empty"
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise FolderGoneError(
+        f"the folder {printable(root)} is not there as it was: {why}",
+        hint="bring it back (is a volume not mounted?), then give the same command",
+    )
+
+
+def printable(path: Path) -> str:
+    """A path as messages name it."""
+    return str(path) if str(path).isprintable() else repr(str(path))

@@ -8,16 +8,24 @@ came more than once has a list of objects, in the order in which they came.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from classify_batch.errors import SourceError
 from classify_batch.inputs.ids import Fault, TookFault, refuse
+from classify_batch.vocabulary import FURTHER_PATHS
 
 CARRIED_BYTES_MAX = 1 << 14
 """What goes with one file ID."""
 
 _TAB = "\t"
+
+_COUNT_BYTES = 64
+"""What the count of those that don't fit takes, and more."""
+
+TookFurther = Callable[[str, Sequence[str]], None]
+"""Hears a file ID, and the objects (as JSON) that are more than what it may carry."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 """json.dumps would make an encoder for each of tens of millions of rows."""
@@ -90,21 +98,28 @@ def columns_of(rows: Sequence[str]) -> tuple[dict[str, list[Any]], dict[str, lis
     return {column: [columns[column] for columns in first] for column in first[0]}, further
 
 
-def merge_rows(keys: Sequence[str], rows: Sequence[str]) -> dict[str, str]:
+def merge_rows(keys: Sequence[str], rows: Sequence[str], took_further: TookFurther | None = None) -> dict[str, str]:
     """One row for each key that comes more than once: with the spelling that came first, and all that is carried.
 
+    `took_further`: hears what doesn't fit, which the row then only counts.
+
     Raises:
-        SourceError: it is more than what may go with one file ID.
+        SourceError: it is more than what may go with one file ID, and nobody takes the rest.
     """
     by_key: dict[str, list[str]] = {}
     for key, row in zip(keys, rows, strict=True):
         by_key.setdefault(key, []).append(row)
-    return {key: _merge_row(several) for key, several in by_key.items() if len(several) > 1}
+    return {key: _merge_row(several, took_further) for key, several in by_key.items() if len(several) > 1}
 
 
-def _merge_row(rows: Sequence[str]) -> str:
+def _merge_row(rows: Sequence[str], took_further: TookFurther | None) -> str:
     file_id = rows[0].partition(_TAB)[0]
-    told = ",".join(carried_of(rows) or ())
+    objects = carried_of(rows) or []
+    told = ",".join(objects)
+    if len(told) > CARRIED_BYTES_MAX and took_further is not None:
+        fits = _how_many_fit(objects)
+        took_further(file_id, objects[fits:])
+        told = ",".join([*objects[:fits], f'{{"{FURTHER_PATHS}":{len(objects) - fits}}}'])
     if len(told) > CARRIED_BYTES_MAX:
         raise SourceError(
             f"file ID {file_id} comes {len(rows):,} times, and carries {len(told):,} bytes in all; "
@@ -112,3 +127,12 @@ def _merge_row(rows: Sequence[str]) -> str:
             hint="carry less, or leave the repetitions out",
         )
     return f"{file_id}{_TAB}[{told}]"
+
+
+def _how_many_fit(objects: Sequence[str]) -> int:
+    """How many of the first objects may go with one file ID, and a count of the others; one at least."""
+    room = CARRIED_BYTES_MAX - _COUNT_BYTES
+    for number, end in enumerate(accumulate(len(each) + 1 for each in objects)):
+        if end > room:
+            return max(1, number)
+    return len(objects)

@@ -131,11 +131,22 @@ class FileClient:
             self._client.send_request, "files", "GET", files.FILES_PATH, files.read_stored_files, params=params
         )
         found: Sequence[files.StoredFile] = await retry_transient(once, attempts_max=UPLOAD_ATTEMPTS_MAX)
+        return any(file_key(each.id) == file_key(file_id) and self._is_unexpired(each) for each in found)
+
+    async def find_gone(self, file_ids: Sequence[str]) -> set[str]:
+        """Those of at most `LOOKUP_IDS_MAX` file IDs that the project has no more, or that have expired; nothing where
+        the server can't look files up."""
+        try:
+            found = await FileLookup(self._client).find_files(file_ids)
+        except LookupRefusedError:
+            return set()
+        alive = {file_key(each.id) for each in found if self._is_unexpired(each)}
+        return {file_id for file_id in file_ids if file_key(file_id) not in alive}
+
+    def _is_unexpired(self, file: files.StoredFile) -> bool:
+        """By the server's clock: ours may be wrong, and `expires_at` is the server's time."""
         now_s = self._clock.wall_s() + (self._client.clock_skew_s or 0.0)
-        return any(
-            file_key(each.id) == file_key(file_id) and (each.expires_at_s is None or each.expires_at_s > now_s)
-            for each in found
-        )
+        return file.expires_at_s is None or file.expires_at_s > now_s
 
     async def _find_or_upload(self, external_id: str, name: str, opened: Callable[[], BinaryIO]) -> Stored:
         found = await retry_transient(partial(self._find_by_external_id, external_id))
@@ -160,16 +171,7 @@ class FileClient:
         found = await self._client.send_request(
             "files", "GET", files.FILES_PATH, files.read_stored_files, params=params
         )
-        # By the server's clock: ours may be wrong, and `expires_at` is the server's time.
-        now_s = self._clock.wall_s() + (self._client.clock_skew_s or 0.0)
-        return next(
-            (
-                each
-                for each in found
-                if each.external_file_id == external_id and (each.expires_at_s is None or each.expires_at_s > now_s)
-            ),
-            None,
-        )
+        return next((each for each in found if each.external_file_id == external_id and self._is_unexpired(each)), None)
 
 
 class LookupRefusedError(Exception):

@@ -61,15 +61,19 @@ def _read_file(path: Path) -> Iterator[str]:
             if number == len(lines):  # a process was killed in the middle of it
                 continue
             raise SourceError(f"{clean(str(source))}, line {number}: not JSON", hint=WHAT_IT_TAKES) from None
-        yield _file_id_of(values, f"{clean(str(source))}, line {number}")
+        if (file_id := _file_id_of(values, f"{clean(str(source))}, line {number}")) is not None:
+            yield file_id
 
 
-def _file_id_of(values: object, where: str) -> str:
+def _file_id_of(values: object, where: str) -> str | None:
+    """The project's ID of an upload. None: a run found it there, and didn't upload it; it may be anybody's."""
     if not isinstance(values, dict) or "file_id" not in values:
         raise SourceError(f"{where}: no object with a file_id", hint=WHAT_IT_TAKES)
     if "outcome" in values:
         raise SourceError(f"{where}: an outcome of a run, and no upload; nothing was deleted", hint=WHAT_IT_TAKES)
-    file_id = values["file_id"]
+    if values.get("sent") is False:
+        return None
+    file_id = values["sent_id"] if "sent_id" in values else values["file_id"]  # a folder's file_id is a content
     if not isinstance(file_id, str) or not file_id or not all_valid([file_id]):
         raise SourceError(f"{where}: {clean(json.dumps(file_id))} is no file ID", hint=WHAT_IT_TAKES)
     return file_id

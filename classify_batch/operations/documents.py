@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -20,8 +19,14 @@ from typing import BinaryIO
 import anyio.to_thread
 
 from classify_batch.clock import to_iso
-from classify_batch.errors import NotUploadableError
-from classify_batch.inputs.folder import CONTENT_PREFIX, hash_document, why_unfit
+from classify_batch.errors import ApiError, NotUploadableError, Verdict
+from classify_batch.inputs.folder import (
+    CONTENT_PREFIX,
+    hash_document,
+    open_document,
+    refuse_gone_folder,
+    why_unfit,
+)
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.file_client import FileClient, FileRefusedError, Stored
 from classify_batch.operations.uploads import printable_file_name
@@ -32,6 +37,11 @@ from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log
 
 _REMEMBERED_MAX = 100_000
+
+_THROTTLED_ROUNDS_MAX = 20
+"""429s say nothing about a document: an upload that meets them is tried for longer."""
+
+_TOO_MANY_REQUESTS = 429
 
 CHANGED = "it changed since the run was planned; a new run takes it as it is now"
 
@@ -45,6 +55,7 @@ class FolderDocuments:
         self._store = store
         self._clock = clock
         self._known: OrderedDict[str, str] = OrderedDict()
+        self._accepted = 0
 
     async def open(self) -> None:
         """Reads what earlier processes brought, and lets uploads.jsonl go on behind its last whole line."""
@@ -94,20 +105,48 @@ class FolderDocuments:
         """Uploads the content from the first of its paths that still has it."""
         why = CHANGED
         for each in paths:
-            path = self._root / each
             try:
-                found, size = await anyio.to_thread.run_sync(hash_document, path, abandon_on_cancel=True)
+                found, size = await anyio.to_thread.run_sync(hash_document, self._root, each, abandon_on_cancel=True)
                 if found != digest:
                     continue
                 if (unfit := why_unfit(size)) is not None:
                     raise NotUploadableError(unfit)
-                opened = partial(open_as_hashed, path, digest, size)
-                return await self._files.store_file(f"sha256-{digest}", printable_file_name(path), opened)
+                opened = partial(open_as_hashed, self._root, each, digest, size)
+                return await self._store_file(f"sha256-{digest}", printable_file_name(Path(each)), opened)
             except OSError as error:
+                await anyio.to_thread.run_sync(refuse_gone_folder, self._root)
                 why = CHANGED if error.strerror == CHANGED else f"{each}: {error.strerror or error}"
             except FileRefusedError as error:
                 raise NotUploadableError(f"the API refuses it: {error}") from None
         raise NotUploadableError(why)
+
+    async def _store_file(self, external_id: str, name: str, opened: Callable[[], BinaryIO]) -> Stored:
+        """Uploads a content. One that the API answers with errors again and again, while it takes others, is at fault
+        itself: else it would end the run each time that it comes to it.
+
+        Raises:
+            NotUploadableError: it is at fault.
+            ApiError: the API takes no uploads.
+        """
+        accepted = self._accepted
+        for round_number in range(1, _THROTTLED_ROUNDS_MAX + 1):
+            try:
+                stored = await self._files.store_file(external_id, name, opened)
+            except ApiError as error:
+                if error.verdict is not Verdict.LATER:
+                    raise
+                if error.status == _TOO_MANY_REQUESTS and round_number < _THROTTLED_ROUNDS_MAX:
+                    continue
+                if error.call != "upload" or self._accepted == accepted:
+                    raise
+                raise NotUploadableError(f"the API takes other documents, and not this one: {error}") from None
+            self._accepted += stored.sent
+            return stored
+        raise AssertionError("the last round returns or raises")
+
+    async def gone(self, sent_ids: Sequence[str]) -> set[str]:
+        """Those of the project's file IDs that it has no more, or that have expired. Raises ApiError."""
+        return await self._files.find_gone(sent_ids)
 
 
 async def open_documents(run: RunFile, client: ApiClient, store: RunStore, clock: Clock) -> FolderDocuments | None:
@@ -119,11 +158,10 @@ async def open_documents(run: RunFile, client: ApiClient, store: RunStore, clock
     return documents
 
 
-def open_as_hashed(path: Path, digest: str, size: int) -> BinaryIO:
+def open_as_hashed(root: Path, path: str, digest: str, size: int) -> BinaryIO:
     """Opens a document of a known content. Whoever reads it to its end gets that content, or OSError before the last
     block: what changed meanwhile never arrives whole."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    return CheckedFile(descriptor, digest, size)
+    return CheckedFile(open_document(root, path), digest, size)
 
 
 class CheckedFile(io.FileIO):

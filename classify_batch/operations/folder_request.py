@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from classify_batch.errors import UsageError
+from classify_batch.errors import RunDirectoryError, UsageError
 from classify_batch.inputs.folder import PATH_COLUMN, FolderOptions, FolderScan
 from classify_batch.inputs.open import folder_of
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.protocol.sanitize import clean
+from classify_batch.rundir.run_json import PlannedFolder, RunFile
 from classify_batch.settings import Settings
 
 KEY_FILE_VARIABLE = "LLAMA_CLOUD_API_KEY_FILE"
-
-_NAMED_MAX = 10
 
 log = logging.getLogger("classify_batch")
 
@@ -31,10 +31,18 @@ def take_folder(request: RunRequest) -> RunRequest:
     if request.source is None:
         return request
     if folder_of(request.source) is None:
-        if request.include or request.exclude:
-            raise UsageError("--include and --exclude choose files of a folder, and the input is none")
+        refuse_globs(request.include, request.exclude)
         return request
     return replace(request, settings=carrying_paths(request.settings))
+
+
+def refuse_globs(include: Sequence[str], exclude: Sequence[str]) -> None:
+    """Raises UsageError for globs where the input is no folder."""
+    if include or exclude:
+        raise UsageError(
+            "--include and --exclude choose files of a folder, and the input is none",
+            hint="leave them out, or give a folder as the input",
+        )
 
 
 def carrying_paths(settings: Settings) -> Settings:
@@ -54,20 +62,76 @@ def absolute_folder(source: object) -> str | None:
     return None if folder is None else str(folder.absolute())
 
 
+def planned_folder(request: RunRequest) -> PlannedFolder | None:
+    """What run.json keeps of a folder; None for any other input."""
+    folder = absolute_folder(request.source)
+    return None if folder is None else PlannedFolder(folder, request.include, request.exclude)
+
+
 def folder_options(request: RunRequest) -> FolderOptions:
     """Which files of the folder are documents: never the run directory, nor the file of the API key."""
-    protected = [] if request.place.folder is None else [request.place.folder]
-    if key_file := os.environ.get(KEY_FILE_VARIABLE):
-        protected.append(Path(key_file))
-    return FolderOptions(request.include, request.exclude, protected, report_scan)
+
+    def take_scan(scan: FolderScan) -> None:
+        report_scan(scan)
+        request.took_scan(scan)
+
+    return FolderOptions(request.include, request.exclude, protected_paths(request.place.folder), take_scan)
+
+
+def protected_paths(run_dir: Path | None) -> list[Path]:
+    """What of a folder never leaves: the run directory, where there is one, and the file of the API key."""
+    key_file = os.environ.get(KEY_FILE_VARIABLE)
+    return [path for path in (run_dir, Path(key_file) if key_file else None) if path is not None]
+
+
+def take_planned_globs(request: RunRequest, run: RunFile, where: str) -> RunRequest:
+    """The request with the globs that a run was planned with. Globs are given again, or not at all.
+
+    Raises:
+        RunDirectoryError: it gives others.
+    """
+    if run.include is None or run.exclude is None:
+        return request
+    given = {"--include": request.include, "--exclude": request.exclude}
+    planned = {"--include": run.include, "--exclude": run.exclude}
+    others = [name for name in given if given[name] and set(given[name]) != set(planned[name])]
+    if others:
+        differences = [
+            f"{name}: the run has {_format_globs(planned[name])}, the command {_format_globs(given[name])}"
+            for name in others
+        ]
+        raise RunDirectoryError(
+            f"{where} holds a run of other documents of its folder:\n  " + "\n  ".join(differences),
+            hint="leave them out, for the run keeps what it was planned with; or name a new run directory: there, "
+            f"`--reuse {where}` pays nothing again",
+        )
+    return replace(request, include=run.include, exclude=run.exclude)
+
+
+def as_globs(globs: object) -> tuple[str, ...]:
+    """The globs of a caller. Raises UsageError for one string, whose letters would be taken for globs."""
+    if isinstance(globs, str) or not isinstance(globs, Iterable):
+        raise UsageError(f"include and exclude are lists of globs, and not {globs!r}", hint='write ["*.pdf"]')
+    found = tuple(globs)
+    if not all(isinstance(each, str) for each in found):
+        raise UsageError(f"globs are strings, and not {found!r}", hint='write ["*.pdf"]')
+    return found
+
+
+def _format_globs(globs: Sequence[str]) -> str:
+    return ", ".join(clean(each) for each in globs) or "none"
+
+
+def format_skipped(scan: FolderScan) -> str:
+    """What of a folder was skipped, by the reason."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(scan.skipped.items()))
 
 
 def report_scan(scan: FolderScan) -> None:
     """Says what of the folder is not brought, before anything is sent."""
     if scan.skipped:
-        told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(scan.skipped.items()))
-        log.warning("of the folder, skipped: %s", told)
-    for path, why in scan.unfit[:_NAMED_MAX]:
+        log.warning("of the folder, skipped: %s", format_skipped(scan))
+    for path, why in scan.unfit_examples:
         log.warning("%s can't be uploaded: %s", clean(path), why)
-    if len(scan.unfit) > _NAMED_MAX:
-        log.warning("%d more files can't be uploaded: they fail as not_uploadable", len(scan.unfit) - _NAMED_MAX)
+    if more := scan.unfit - len(scan.unfit_examples):
+        log.warning("%s more files can't be uploaded: they fail as not_uploadable", f"{more:,}")

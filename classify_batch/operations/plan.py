@@ -20,13 +20,19 @@ from classify_batch.inputs.open import (
 from classify_batch.inputs.parse_jobs import refuse_parse_jobs
 from classify_batch.inputs.reading import NamedReading, PlannedReadings
 from classify_batch.llamacloud.file_client import FileList
-from classify_batch.operations.folder_request import absolute_folder, folder_options
+from classify_batch.operations.folder_request import (
+    absolute_folder,
+    folder_options,
+    planned_folder,
+    take_planned_globs,
+)
 from classify_batch.operations.reuse.earlier_runs import find_earlier_runs
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources
 from classify_batch.ports import RunStore
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.paths_jsonl import FurtherPaths
 from classify_batch.rundir.plan import PlanReader, hash_ids
 from classify_batch.rundir.run_json import RunFile, refuse_other_run, write_run_file
 from classify_batch.settings import Settings
@@ -67,12 +73,20 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
     if not settings.api.capabilities.takes_parse_jobs:
         batches = refuse_parse_jobs(batches)
     earlier = await find_earlier_runs(request.reuse, place, settings.identity())
-    planned = await plan_reusing(
-        store, batches, earlier, settings.files_per_job, triage=settings.triage, directory=place.folder
-    )
+    folder = planned_folder(request)
+    with FurtherPaths(place.folder) as further:
+        planned = await plan_reusing(
+            store,
+            batches,
+            earlier,
+            settings.files_per_job,
+            triage=settings.triage,
+            directory=place.folder,
+            took_further=None if folder is None else further.add,
+        )
+        await further.write(store)
     # Last: without run.json there is no run, so a planning that is killed before is simply repeated.
     inputs = [each.to_stored() for each in readings]
-    folder = absolute_folder(file_ids)
     await write_run_file(
         store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused, inputs, folder
     )
@@ -129,6 +143,7 @@ async def refuse_other_file_ids(run: RunFile, store: RunStore, directory: Path |
     file_ids = request.source
     if file_ids is None:
         return
+    request = take_planned_globs(request, run, store.where)
     if not is_repeatable(file_ids):
         log.warning(
             "%s: going on with its plan; the input is not read again (a new input needs a new run directory)",

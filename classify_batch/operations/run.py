@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,11 +17,12 @@ from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import DamagedError, InterruptedEarlyError, RunDirectoryError, UsageError, the_cause
 from classify_batch.events import Warned
+from classify_batch.inputs.folder import FolderScan
 from classify_batch.inputs.open import SourceSpec, needs_project
 from classify_batch.inputs.reading import Reading, parse_reading
 from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.documents import open_documents
-from classify_batch.operations.folder_request import take_folder
+from classify_batch.operations.folder_request import as_globs, take_folder
 from classify_batch.operations.function_observer import Observe, all_observers
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.observed_api import observe_calls
@@ -59,6 +60,8 @@ def run(
     until_s: float | None = None,
     max_runtime_s: float | None = None,
     reuse: Reuse = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     submit_only: bool = False,
     observer: Observe | None = None,
     observers: Sequence[Observer] = (),
@@ -84,6 +87,9 @@ def run(
             two comes first ends creating.
         reuse: run directories, and folders of them, whose outcomes a new run reuses if their rules, mode and parsing
             configuration are the same; only the other files are sent. An existing run keeps its plan.
+        include, exclude: where `file_ids` is a folder: globs, held against a document's name and its path in the
+            folder. Only what one of `include` matches is taken (all, if there are none), and nothing that one of
+            `exclude` matches. An existing run keeps those that it was planned with.
         submit_only: creates as many jobs as `limits.jobs_in_flight` allows (0: all) and returns; a later call without
             it collects them.
         observer: a function that is given every event of the run (`classify_batch.events`), one after the other. A
@@ -115,6 +121,8 @@ def run(
             until_s=until_s,
             max_runtime_s=max_runtime_s,
             reuse=reuse,
+            include=include,
+            exclude=exclude,
             submit_only=submit_only,
             observer=observer,
             observers=observers,
@@ -137,6 +145,8 @@ async def arun(
     until_s: float | None = None,
     max_runtime_s: float | None = None,
     reuse: Reuse = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     submit_only: bool = False,
     observer: Observe | None = None,
     observers: Sequence[Observer] = (),
@@ -159,6 +169,8 @@ async def arun(
             on_progress=on_progress,
             observers=all_observers(observer, observers),
             shared_limits=shared_limits,
+            include=as_globs(include),
+            exclude=as_globs(exclude),
         ),
         Shutdown(),
     )
@@ -260,11 +272,23 @@ async def make_plan(
     reuse: Reuse = (),
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    took_scan: Callable[[FolderScan], None] = lambda _scan: None,
 ) -> RunFile:
-    """Writes the plan and run.json. It calls nothing but, for `project:`, the file list."""
-    request = take_folder(
-        RunRequest(settings, file_ids, place_of(run_dir), reading or Reading(), reuse, include=include, exclude=exclude)
+    """Writes the plan and run.json. It calls nothing but, for `project:`, the file list.
+
+    `took_scan`: hears what a folder was found to hold.
+    """
+    asked = RunRequest(
+        settings,
+        file_ids,
+        place_of(run_dir),
+        reading or Reading(),
+        reuse,
+        include=include,
+        exclude=exclude,
+        took_scan=took_scan,
     )
+    request = take_folder(asked)
     settings = request.settings
 
     async def plan_in_directory() -> RunFile:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.progress import Progress
+from classify_batch.inputs.folder import FolderScan
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import Reading
 from classify_batch.limits.reader_pace import ReaderPace
@@ -37,6 +38,7 @@ class RunRequest:
         include, exclude: which files of a folder are documents.
         pace: of who reads the outcomes while the run is on.
         shared_limits: those that several runs share.
+        took_scan: hears what a folder was found to hold, whenever it was read.
     """
 
     settings: Settings
@@ -56,6 +58,7 @@ class RunRequest:
     pace: ReaderPace | None = None
     shared_limits: SharedLimits | None = None
     config: Path | None = None
+    took_scan: Callable[[FolderScan], None] = lambda _scan: None
 
     def deadline_from(self, began_s: float) -> Deadline:
         """`began_s`: when the request began, by the event loop's clock."""

@@ -20,7 +20,7 @@ from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.ports import Clock, RunPlace, RunStore
 from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.settings import SANDBOX, Settings, read_api_key
-from classify_batch.vocabulary import PLAN_JSONL, RUN_JSON, SANDBOX_LEDGER, Log
+from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, SANDBOX_LEDGER, Log
 
 
 def make_api(settings: Settings, client: ApiClient, run_id: str) -> ApiV1 | ApiV2:
@@ -140,5 +140,5 @@ async def remove_if_unused(store: RunStore, before: frozenset[str]) -> None:
     """Removes what planning has written, unless there is a run. `before`: the files that were there."""
     with CancelScope(shield=True), suppress(StoreError):  # tidying up must not replace the error of the planning
         if RUN_JSON not in await store.names():
-            for name in {PLAN_JSONL, str(Log.RESULTS)} - before:
+            for name in {PLAN_JSONL, PATHS_JSONL, str(Log.RESULTS)} - before:
                 await store.remove(name)

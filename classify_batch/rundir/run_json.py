@@ -7,9 +7,9 @@ is used.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar
 
 from classify_batch.clock import to_iso
 from classify_batch.errors import DamagedError, RunDirectoryError
@@ -60,6 +60,14 @@ class Reused:
     runs: list[ReusedRun]
 
 
+class PlannedFolder(NamedTuple):
+    """The folder that is the input: its absolute path, and the globs by which its documents are chosen."""
+
+    path: str
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class RunFile:
     """The contents of run.json. Readers ignore keys they don't know.
@@ -71,6 +79,8 @@ class RunFile:
         reused: what was taken over from earlier runs; None where nothing was.
         inputs: how each text among the inputs was read; None: a version planned the run that didn't write it down.
         folder: the absolute path of the folder that is the input; None: the input is no folder.
+        include, exclude: globs by which the folder's documents were chosen; None: the input is no folder, or a version
+            planned the run that didn't write them down.
     """
 
     format: int
@@ -85,6 +95,8 @@ class RunFile:
     reused: Reused | None = None
     inputs: list[dict[str, object]] | None = None
     folder: str | None = None
+    include: list[str] | None = None
+    exclude: list[str] | None = None
 
     @property
     def reused_files(self) -> int:
@@ -115,13 +127,16 @@ def parse_run_file(data: bytes, where: str) -> RunFile:
             hint="go on with the version of classify-batch that began the run, or a newer one",
         )
     reused = values.get("reused")
-    run = _read_record(RunFile, {"inputs": None, "folder": None, **values, "reused": None}, where)
+    run = _read_record(RunFile, {**dict.fromkeys(_LATER_KEYS), **values, "reused": None}, where)
     if reused is None:
         return run
     if not isinstance(reused, dict):
         raise damaged_error(where, "reused: not what it must be")
     return replace(run, reused=_read_record(Reused, reused, where, "reused."))
 
+
+_LATER_KEYS = ("inputs", "folder", "include", "exclude")
+"""Which versions of 0.2 and before didn't write."""
 
 Record = TypeVar("Record", bound="RunFile | Reused")
 
@@ -147,7 +162,7 @@ async def write_run_file(
     clock: Clock,
     reused: Reused | None = None,
     inputs: list[dict[str, Any]] | None = None,
-    folder: str | None = None,
+    folder: PlannedFolder | None = None,
 ) -> tuple[RunFile, str]:
     """Makes the run be. Returns it with the SHA-256 of its file."""
     from uuid import uuid4  # noqa: PLC0415 - see the head of this file
@@ -164,7 +179,9 @@ async def write_run_file(
         plan_sha256=plan.sha256,
         reused=reused,
         inputs=inputs,
-        folder=folder,
+        folder=None if folder is None else folder.path,
+        include=None if folder is None else [*folder.include],
+        exclude=None if folder is None else [*folder.exclude],
     )
     told = {name: value for name, value in asdict(run).items() if value is not None}
     text = json.dumps(told, indent=2, ensure_ascii=False)

@@ -29,6 +29,8 @@ class Options(BaseModel):
     """Without documents: how many made-up files the file list shows."""
     files_expire_in_s: float | None = Field(default=None, ge=0)
     """When all files expire, counted from the sandbox's start: creates then know none of them. None: never."""
+    uploads_expire_in_s: float | None = Field(default=None, gt=0)
+    """When an upload expires, counted from then: no list has it any more, and no create knows it. None: never."""
     ledger: Path | None = None
     """Where accepted jobs are kept over a restart."""
     api_key: ApiKey = Field(default="sandbox", repr=False)

@@ -9,6 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from classify_batch.errors import RunDirectoryError
 from classify_batch.operations.verify import verify_run
 from classify_batch.sandbox import OpenProject, read_billed
 from classify_batch.sandbox.documents.project import Classifier, JobConfig
+from classify_batch.sandbox.server.uploads import read_uploads
 from classify_batch.settings import Settings
 from crash_suite.forks import Forks, run_command
 from crash_suite.sandbox import Server
@@ -75,6 +77,8 @@ class Shape:
     """About how long a process lives."""
     drain_s: float = 5.0
     """How long a cancelled run collects what it can't cancel."""
+    documents: bool = False
+    """Whether the input is a folder, whose documents are uploaded."""
     cancelled: bool = False
     """Whether the run is cancelled now and then, and ends with 77 then."""
 
@@ -138,7 +142,10 @@ class Case:
         self.run_dir = self.folder / "run"
         self.file_ids = [f"{name}-{number}" for number in range(shape.files)]
         self.folder.mkdir()
-        self.ids.write_text("".join(f"{each}\n" for each in self.file_ids))
+        if shape.documents:
+            self.file_ids = write_documents(self.ids, self.file_ids)
+        else:
+            self.ids.write_text("".join(f"{each}\n" for each in self.file_ids))
         numbers = {each: getattr(shape, each) for each in Shape.__slots__}
         project_id = "crowd" if crowded else name
         told = {"base_url": server.base_url, "version": server.version, "project_id": project_id}
@@ -240,7 +247,7 @@ class Case:
         outcomes, judge = Counter[str](), judge_of(self.config)
         for line in lines_of(self.run_dir / "results.jsonl"):
             outcomes[line["file_id"]] += 1
-            if line["type"] != judge(line["file_id"])["type"]:
+            if not self.shape.documents and line["type"] != judge(line["file_id"])["type"]:
                 self.fault(f"{line['file_id']} has another file's answer")
             if self.shape.second_look and ("other" in line) != _is_weak(line):
                 self.fault(f"{line['file_id']} was looked at once too often, or not often enough")
@@ -250,7 +257,7 @@ class Case:
             self.fault(f"{len(failures)} files failed: {failures[0]}")
         if invented := outcomes.keys() - set(self.file_ids):
             self.fault(f"invented: {sorted(invented)[:3]}")
-        billed = read_billed(self.server.ledger)
+        billed = self._count_billed()
         self.score.lost = sum(not outcomes[each] for each in self.file_ids)
         self.score.twice = sum(outcomes[each] > 1 for each in self.file_ids)
         self.score.paid_twice = sum(billed[each] > 1 for each in self.file_ids)
@@ -262,6 +269,24 @@ class Case:
         if self.score.lost or self.score.twice or self.score.paid_twice:
             self.fault(f"lost {self.score.lost}, twice {self.score.twice}, paid twice {self.score.paid_twice}")
         return self.score
+
+    def _count_billed(self) -> Counter[str]:
+        """How often each file ID was paid; of documents each content, whatever its uploads were called."""
+        billed = read_billed(self.server.ledger)
+        if not self.shape.documents:
+            return billed
+        uploads = [each for each in read_uploads(self.server.ledger) if each.sha256 in self._hashes]
+        sent = Counter(each.sha256 for each in uploads)
+        if twice := [each for each, count in sent.items() if count > 1]:
+            self.fault(f"uploaded more than once: {twice[:3]}")
+        paid = Counter[str]()
+        for each in uploads:
+            paid[f"sha256:{each.sha256}"] += billed[each.file_id]
+        return paid
+
+    @property
+    def _hashes(self) -> frozenset[str]:
+        return frozenset(each.removeprefix("sha256:") for each in self.file_ids)
 
     async def _judge_directory(self, *, by_command: bool) -> None:
         try:
@@ -290,6 +315,14 @@ def _is_weak(line: dict[str, Any]) -> bool:
     """Whether the first answer was. The sandbox says the same in both modes."""
     first = line["other"] if line.get("counts") == "second" else line
     return first["type"] is None or first["confidence"] < 0.6
+
+
+def write_documents(inbox: Path, names: Sequence[str]) -> list[str]:
+    """Writes a folder of documents; gives their contents' IDs."""
+    inbox.mkdir()
+    for name in names:
+        (inbox / f"{name}.txt").write_text(f"Invoice {name} with line items and a total amount")
+    return [f"sha256:{sha256(path.read_bytes()).hexdigest()}" for path in sorted(inbox.iterdir())]
 
 
 def lines_of(path: Path) -> Iterable[dict[str, Any]]:

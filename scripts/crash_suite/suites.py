@@ -211,6 +211,9 @@ class Suites:
         faults: dict[str, object] = {"list_lag_s": LAG_S, "lost_create_answer": 0.2}
         yield Suite("random, list lags", lagging, at_random, faults, crowded=True)
         yield from self._what_may_not_be_trusted(most)
+        documents = replace(found.longer, files=found.longer.files // 2, documents=True)
+        at_random = partial(self._at_random, most, found.longer_s)
+        yield Suite("a folder", documents, at_random, {"lost_create_answer": 0.1, "upload.after.close": 0.1})
         yield Suite("SIGTERM", SMALL, self._terms)
         yield Suite("SIGHUP", SMALL, partial(self._stops, "hup"))
         yield Suite("task cancelled", SMALL, partial(self._stops, "cancel"))

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from classify_batch.sandbox.server.uploads import read_uploads
-from tests.support.command_line import COMMAND, PATIENCE_S, Call, asked, calling, environment, sandbox
+from tests.support.command_line import COMMAND, PATIENCE_S, Call, asked, calling, command, environment, sandbox
+from tests.support.folder_run import configure, listed, make_inbox, run_words
 
 
 @pytest.fixture
@@ -122,3 +123,16 @@ def test_a_terminal_is_asked(call: Call, tmp_path: Path, answer: bytes, left: in
     assert process.returncode == 0, said
     assert "delete 2 files from the key's project?" in said
     assert len(read_uploads(tmp_path / "ledger")) == left
+
+
+def test_of_a_run_what_it_uploaded_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+    """By the IDs that the project gave, and not by the contents; what the project had before stays."""
+    place = make_inbox(tmp_path)
+    with sandbox() as server:
+        configure(place, server)
+        command("files", "upload", "inbox/a.txt", "--base-url", server, folder=place, status=0)
+        command(*run_words(), folder=place, status=0)
+        assert len(listed(place, server)) == 3
+        said = command("files", "delete", "runs/today", "--yes", "--base-url", server, folder=place, status=0).stderr
+        assert "2 files deleted, 0 were not in the project" in said
+        assert [each["name"] for each in listed(place, server)] == ["a.txt"]

@@ -2,24 +2,24 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from classify_batch.operations.documents import open_as_hashed
-from tests.support.command_line import asked, command, environment, sandbox
-
-RULES = (
-    '[{ type = "invoice", description = "has an invoice number, line items and a total" },'
-    ' { type = "letter", description = "a letter that greets: dear sir, sincerely" }]'
+from tests.support.command_line import asked, command, sandbox
+from tests.support.folder_run import (
+    INVOICE,
+    LETTER,
+    STEPS,
+    configure,
+    lines,
+    listed,
+    make_inbox,
+    run_killed_at,
+    run_words,
 )
-INVOICE = "Invoice number 12, line items and a total of 30 EUR"
-LETTER = "Dear Sir, this letter greets you. Sincerely"
 
 
 @pytest.fixture
@@ -32,34 +32,7 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder that holds an inbox of three contents at four paths."""
-    inbox = tmp_path / "inbox"
-    (inbox / "sub").mkdir(parents=True)
-    (inbox / "a.txt").write_text(INVOICE)
-    (inbox / "copy.txt").write_text(INVOICE)
-    (inbox / "sub" / "b.txt").write_text(LETTER)
-    (inbox / "c.md").write_text(INVOICE + ", once more")
-    return tmp_path
-
-
-def configure(place: Path, server: str, version: str = "v1") -> None:
-    (place / "c.toml").write_text(
-        f'[api]\nversion = "{version}"\nbase_url = "{server}"\ntimeout_s = 1\n[plan]\nfiles_per_job = 2\n'
-        f"[limits]\nrequests_per_s = 500.0\nsettle_s = 0.5\naccept_s = 1\n[job]\nrules = {RULES}\n"
-    )
-
-
-def run_words(name: str = "today", *options: str) -> list[str]:
-    return ["run", "c.toml", "--input", "inbox", "--run-dir", f"runs/{name}", *options]
-
-
-def lines(place: Path, name: str = "today", file: str = "results.jsonl") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (place / "runs" / name / file).read_text().splitlines()]
-
-
-def uploads_at(place: Path, server: str) -> int:
-    done = command("files", "list", "--all", "--base-url", server, folder=place)
-    pages = [json.loads(line) for line in done.stdout.splitlines()]
-    return sum(len(page["items"]) if "items" in page else 1 for page in pages)
+    return make_inbox(tmp_path)
 
 
 def test_a_folder_is_answered_by_name_without_a_key(place: Path) -> None:
@@ -124,7 +97,7 @@ def test_a_file_that_changes_while_it_is_read_never_arrives_whole(tmp_path: Path
     """The last block of another content is not given out."""
     path = tmp_path / "a.txt"
     path.write_text(INVOICE)
-    with open_as_hashed(path, "0" * 64, len(INVOICE)) as file:
+    with open_as_hashed(tmp_path, "a.txt", "0" * 64, len(INVOICE)) as file:
         assert file.read(5) == INVOICE[:5].encode()
         with pytest.raises(OSError, match="changed"):
             file.read(1000)
@@ -154,48 +127,6 @@ def test_a_folder_stands_alone(place: Path, server: str) -> None:
     assert "hint:" in command(*words, folder=place, status=2).stderr
 
 
-KILLED = """
-import os, runpy, signal, sys
-from classify_batch.llamacloud import file_client, client
-from classify_batch.operations import documents
-from classify_batch.engine import submitter
-
-step, left = sys.argv.pop(1), 2
-
-def die(at):
-    global left
-    if at == step:
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-def around(owner, name, before, after):
-    work = getattr(owner, name)
-    async def worked(*args, **named):
-        die(before)
-        found = await work(*args, **named)
-        die(after)
-        return found
-    setattr(owner, name, worked)
-
-around(file_client.FileClient, "store_file", "before an upload", "after an upload")
-around(documents.FolderDocuments, "bring", "", "after its line")
-around(submitter._Intent, "about_to_send", "before the intent", "after the intent")
-around(submitter.Submitter, "_call_create", "", "after the create")
-sys.argv = ["classify-batch", *sys.argv[1:]]
-runpy.run_module("classify_batch", run_name="__main__")
-"""
-
-STEPS = (
-    "before an upload",
-    "after an upload",
-    "after its line",
-    "before the intent",
-    "after the intent",
-    "after the create",
-)
-
-
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_any_step_nothing_is_uploaded_or_paid_twice(
@@ -203,12 +134,10 @@ def test_killed_at_any_step_nothing_is_uploaded_or_paid_twice(
 ) -> None:
     """SIGKILL at a step of the second document or job; the same command uploads and pays each content once."""
     configure(place, server, version)
-    script = [sys.executable, "-c", KILLED, step, *run_words()]
-    killed = subprocess.run(script, cwd=place, env=environment(), capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run_killed_at(step, place)
     command(*run_words(), folder=place, status=0)
     assert len(lines(place)) == 3
-    assert uploads_at(place, server) == 3
+    assert len(listed(place, server)) == 3
     assert asked(server)["files_billed"] == 3
     command("verify", "runs/today", folder=place, status=0)
 
@@ -231,4 +160,4 @@ def test_check_says_what_would_be_uploaded(place: Path, server: str) -> None:
     assert "would be uploaded" in text
     assert "empty.txt: it is empty" in text
     assert "not in the project" not in text
-    assert uploads_at(place, server) == 0
+    assert len(listed(place, server)) == 0

@@ -19,6 +19,7 @@ class AmbiguousAttempt:
         transaction_id: identifies its job among all others, on an API that has transaction IDs.
         refusal: on such an API, the error with which a repeated call was refused after an earlier one may have been
             accepted. Empty: the call is repeated where no job is found.
+        upload_expired: whether that was since an upload that it names is gone: then a new attempt sends a new one.
         first_complete_s, last_complete_s: when the first and the last complete reading of the list began, of those that
             began after `accept_until_s`.
         proven_from_s: when the first reading began after those two had shown every job that can be the attempt's. A job
@@ -35,6 +36,7 @@ class AmbiguousAttempt:
     give_up_s: float
     transaction_id: str | None = None
     refusal: str = ""
+    upload_expired: bool = False
     first_complete_s: float | None = None
     last_complete_s: float | None = None
     proven_from_s: float = math.inf

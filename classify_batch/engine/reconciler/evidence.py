@@ -68,6 +68,7 @@ class Evidence(UnsettledAttempts):
         self._room = CANDIDATES_MAX
         self._is_short_of_room = False
         self._shows_all_that_waits = False
+        self._jobs_shown = self._transactions_shown = False
         self.candidates: dict[str, Candidate] = {}
 
     # --- What happens -----------------------------------------------------------------------------------------------
@@ -103,6 +104,8 @@ class Evidence(UnsettledAttempts):
 
     def show(self, view: JobView, now_s: float) -> None:
         """Records a job as the server shows it, in the list or alone."""
+        self._jobs_shown = True
+        self._transactions_shown = self._transactions_shown or view.transaction_id is not None
         candidate = self.candidates.get(view.job_id) or self._begin_candidate(view, now_s)
         if candidate is not None:
             candidate.show(self._shared.share(view), now_s)
@@ -215,11 +218,18 @@ class Evidence(UnsettledAttempts):
             return Adopt(candidate.view)
         if not ambiguous.refusal and ambiguous.list_was_read:
             return SendAgain()
+        if ambiguous.upload_expired and self._shows_transactions and self.is_absence_proven(ambiguous):
+            return Take(())
         if ambiguous.refusal and self.is_absence_proven(ambiguous):
             return GiveUp((), f"a call may have been accepted before this one was refused ({ambiguous.refusal})")
         if now_s >= ambiguous.give_up_s and ambiguous.incomplete_readings >= INCOMPLETE_READINGS_MAX:
             return GiveUp((), NEVER_READ)
         return None
+
+    @property
+    def _shows_transactions(self) -> bool:
+        """Whether the list would tell a job by its transaction ID: it does so of others, or shows no job at all."""
+        return self._transactions_shown or not self._jobs_shown
 
     def is_absence_proven(self, ambiguous: AmbiguousAttempt) -> bool:
         """Whether the list would have shown the attempt's job by now: it was read twice since the job can have been

@@ -132,7 +132,9 @@ class Reconciler:
         else:
             age_s = now_s - attempt.intended_s
         give_up_s = max(now_s + self._limits.job_timeout_s - max(0.0, age_s), accept_until_s + self._limits.settle_s)
-        return AmbiguousAttempt(attempt, accept_until_s, give_up_s, self._api.transaction_id(attempt), each.refusal)
+        return AmbiguousAttempt(
+            attempt, accept_until_s, give_up_s, self._api.transaction_id(attempt), each.refusal, each.upload_expired
+        )
 
     # --- One round --------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ from classify_batch.operations.check.assess import (
     lookup_refused,
     report_duplicates,
 )
-from classify_batch.operations.check.estimate import PlanSize, estimate_size
+from classify_batch.operations.check.estimate import PlanSize, UploadSize, estimate_size
 from classify_batch.operations.check.findings import (
     INPUT,
     BadLines,
@@ -48,6 +48,12 @@ from classify_batch.operations.check.findings import (
     exit_status_of,
     finding_from_error,
     findings_from_settings_error,
+)
+from classify_batch.operations.folder_request import (
+    carrying_paths,
+    format_skipped,
+    protected_paths,
+    refuse_globs,
 )
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.run_resources import RunResources, make_api, refuse_missing_documents
@@ -97,38 +103,63 @@ async def check_run(
     *,
     reading: Reading | None = None,
     run_dir: Path | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     on_progress: Callable[[int, int], None] = lambda _looked_up, _files: None,
 ) -> Report:
     """Checks everything that can go wrong with a run, before a credit is spent.
 
     Args:
-        file_ids, reading: as for `run`.
+        file_ids, reading, include, exclude: as for `run`.
         run_dir: where the run will be: there has to be disk space. None: in the working directory.
         on_progress: called every five seconds with how many files were looked up, and of how many.
 
     Raises:
         StoreError: temporary files can't be written.
+        UsageError: globs without a folder; carried columns with one.
     """
     free = free_disk_space(run_dir or Path())
-    check = partial(check_with_settings, settings, file_ids, reading or Reading(), free, on_progress)
+    folder = choose_documents(file_ids, include, exclude, run_dir)
+    if folder is not None:
+        settings = carrying_paths(settings)
+    check = partial(check_with_settings, settings, file_ids, reading or Reading(), free, on_progress, folder)
     return await run_in_own_task(check)
 
 
+def choose_documents(
+    file_ids: SourceSpec, include: Sequence[str], exclude: Sequence[str], run_dir: Path | None
+) -> FolderOptions | None:
+    """Which files of a folder are documents; None where the input is none. Raises UsageError for globs then."""
+    if folder_of(file_ids) is None:
+        refuse_globs(include, exclude)
+        return None
+    return FolderOptions(include, exclude, protected_paths(run_dir))
+
+
 async def check_input(
-    error: SettingsError, file_ids: SourceSpec, *, reading: Reading | None = None, carry: Sequence[str] = ()
+    error: SettingsError,
+    file_ids: SourceSpec,
+    *,
+    reading: Reading | None = None,
+    carry: Sequence[str] = (),
+    run_dir: Path | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> Report:
     """Checks the input alone, where the settings can't be read; the findings begin with the errors in the settings.
 
     Args:
         error: why the settings can't be read.
-        file_ids, reading: as for `run`; carry: the further columns, as far as they are known.
+        file_ids, reading, include, exclude: as for `run`; carry: the further columns, as far as they are known.
 
     Raises:
         StoreError: temporary files can't be written.
     """
 
+    folder = choose_documents(file_ids, include, exclude, run_dir)
+
     async def check_without_settings() -> Report:
-        reader = InputReader(None, None, carry)
+        reader = InputReader(None, None, carry, folder)
         found = await find_in_input(reader, file_ids, reading or Reading())
         return make_report([*findings_from_settings_error(error), *found], reader)
 
@@ -141,6 +172,7 @@ async def check_with_settings(
     reading: Reading,
     free: FreeSpace | None,
     on_progress: Callable[[int, int], None],
+    folder: FolderOptions | None,
 ) -> Report:
     """The check of a run whose settings can be read."""
     findings = [*assess_settings(settings)]
@@ -154,7 +186,7 @@ async def check_with_settings(
             findings.append(finding_from_error("settings", error))
         except ApiError as error:
             findings.append(finding_from_error("api", error))
-        reader = InputReader(settings, client, settings.plan.carry)
+        reader = InputReader(settings, client, settings.plan.carry, folder)
         findings += await find_in_input(reader, file_ids, reading, on_progress)
         if reader.size is not None:
             findings += assess_disk_space(reader.size, free)
@@ -214,8 +246,17 @@ class InputReader:
             it yields the first ID, so these are known before the first lookup. Without settings there is no size.
     """
 
-    def __init__(self, settings: Settings | None, client: ApiClient | None, carry: Sequence[str]) -> None:
+    def __init__(
+        self,
+        settings: Settings | None,
+        client: ApiClient | None,
+        carry: Sequence[str],
+        folder: FolderOptions | None = None,
+    ) -> None:
+        """`folder`: which files of it are documents, where the input is a folder."""
         self._settings = settings
+        self._folder = folder
+        self._scan = FolderScan()
         self._client = client
         self._carry = carry
         self._lookup = FileLookup(client) if client is not None else None
@@ -252,12 +293,11 @@ class InputReader:
 
     async def read_source(self, file_ids: SourceSpec, reading: Reading) -> None:
         """Reads the input to its end. Raises SourceError, and for the project's file list ApiError."""
-        is_folder = folder_of(file_ids) is not None
         options = InputOptions(
             reading,
             self._carry,
             took_fault=self.bad_lines.add_bad_line,
-            folder=FolderOptions(took_scan=self._take_scan),
+            folder=replace(self._folder or FolderOptions(), took_scan=self._take_scan),
         )
         pages = partial(self._list_project_files, whole=options.wants_columns)
         batches = open_source(file_ids, replace(options, pages=pages))
@@ -274,22 +314,22 @@ class InputReader:
                         self._begin_lookups(unique.duplicates)
                     file_ids = self._parse_jobs.add_file_ids(first, chunk)
                     self._odd.add_file_ids(first, file_ids)
-                    if file_ids and not is_folder:  # the project doesn't know a document by its content's hash
+                    if file_ids and self._folder is None:  # the project doesn't know a document by its content's hash
                         await give.send((first, file_ids))
                     first += len(chunk)
         self._collect_findings(unique.duplicates, unique.examples)
 
     def _take_scan(self, scan: FolderScan) -> None:
-        skipped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(scan.skipped.items()))
-        words = f"{scan.files - len(scan.unfit):,} documents of {scan.bytes:,} bytes would be uploaded"
-        words += f"; skipped: {skipped}" if skipped else ""
+        self._scan = scan
+        words = f"{scan.files - scan.unfit:,} documents of {scan.bytes:,} bytes would be uploaded"
+        words += f"; skipped: {format_skipped(scan)}" if scan.skipped else ""
         hint = "what the project has already isn't uploaded again"
         self.findings.append(Finding(Severity.NOTE, "folder", words, hint))
         if scan.unfit:
-            paths = tuple(clean(f"{path}: {why}") for path, why in scan.unfit[:3])
+            paths = tuple(clean(f"{path}: {why}") for path, why in scan.unfit_examples[:3])
             hint = "mend them, or leave them out with --exclude"
             message = "files can't be uploaded, and will fail as not_uploadable"
-            self.findings.append(Finding(Severity.WARNING, "not_uploadable", message, hint, len(scan.unfit), paths))
+            self.findings.append(Finding(Severity.WARNING, "not_uploadable", message, hint, scan.unfit, paths))
 
     async def _list_project_files(self, token: str | None, *, whole: bool) -> tuple[list[Any], str | None]:
         if self._client is None:
@@ -319,10 +359,16 @@ class InputReader:
                 self._settings,
                 id_bytes=round(share * self._id_bytes),
                 carried_bytes=round(share * max(0, self._row_bytes - self._id_bytes)),
+                uploads=self._uploads(),
             )
         if self._client is not None and self.size is not None:
             now_s = SystemClock().wall_s() + (self._client.clock_skew_s or 0.0)
             self.in_project = FilesInProject(now_s + CLOCK_S, self.size.least_s)
+
+    def _uploads(self) -> UploadSize | None:
+        if self._folder is None:
+            return None
+        return UploadSize(self._scan.contents_to_upload(self.files or 0), self._scan.bytes)
 
     async def _look_up_files(self, chunks: MemoryObjectReceiveStream[NumberedIds]) -> None:
         """Looks up chunks of IDs. After a failure it only drains the stream: the reader goes on, to check the IDs

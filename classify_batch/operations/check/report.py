@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from classify_batch.errors import ExitStatus
 from classify_batch.inputs.ids import shorten
 from classify_batch.operations.check.check_input import Report
-from classify_batch.operations.check.estimate import PlanSize
+from classify_batch.operations.check.estimate import PlanSize, format_uploads
 from classify_batch.operations.check.findings import INPUT, Finding, Severity
 from classify_batch.rundir.cost import format_cost
 from classify_batch.rundir.disk_space import format_disk_space
@@ -38,7 +38,9 @@ def format_size(size: PlanSize) -> Iterator[str]:
     """The size, time and cost of the plan, as lines."""
     each = "file" if size.files_per_job == 1 else "files"
     yield f"chunks      {size.chunks:,}  (of up to {size.files_per_job} {each})"
-    yield f"requests    {size.requests:,}  at least; polls come on top"
+    if size.uploads is not None:
+        yield format_uploads(size.uploads)
+    yield f"requests    {size.requests:,}  at least; polls{' and uploads' if size.uploads else ''} come on top"
     yield f"time        at least {format_duration(size.least_s)}  ({size.follows_from})"
     if size.times_a_job > 1:
         yield f"            and at least {size.times_a_job:,.4g} times as long as a job takes  (limits.jobs_in_flight)"
@@ -75,6 +77,13 @@ def summarize_report(report: Report) -> Mapping[str, object]:
         "duplicates": report.duplicates,
         "chunks": None if size is None else size.chunks,
         "requests_at_least": None if size is None else size.requests,
+        "uploads": None
+        if size is None or size.uploads is None
+        else {
+            "documents": size.uploads.documents,
+            "bytes": size.uploads.bytes,
+            "requests_at_most": size.uploads.requests,
+        },
         "least_s": None if size is None else round(size.least_s, 3),
         "cost": None
         if size is None

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from msgspec.structs import astuple, fields
 
 from classify_batch.rundir.committed_outcomes import LineReader, OutcomeLine
+from classify_batch.vocabulary import FURTHER_PATHS
 
 
 class TableRow(OutcomeLine):
@@ -158,10 +159,12 @@ def column_names(carry: Sequence[str]) -> list[str]:
 
 
 def format_carried_cells(carried: dict[str, Any] | list[dict[str, Any]], carry: Sequence[str]) -> list[str | None]:
-    """The cells of the carried columns. Where the file came more than once in the input, each is a JSON list."""
+    """The cells of the carried columns. Where the file came more than once in the input, each is a JSON list,
+    of as many as the outcome carries."""
     if isinstance(carried, dict):
         return [format_carried(carried[name]) if name in carried else None for name in carry]
-    return [format_carried([each.get(name) for each in carried]) for name in carry]
+    objects = [each for each in carried if set(each) != {FURTHER_PATHS} or FURTHER_PATHS in carry]
+    return [format_carried([each.get(name) for each in objects]) for name in carry]
 
 
 def format_carried(value: Any) -> str:

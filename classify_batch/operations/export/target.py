@@ -7,7 +7,7 @@ from pathlib import Path
 
 from classify_batch.errors import UsageError
 from classify_batch.settings.sections import SANDBOX
-from classify_batch.vocabulary import PLAN_JSONL, RUN_JSON, Log
+from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, Log
 
 JSONL, CSV = ".jsonl", ".csv"
 """The suffixes of a target, which decide its format."""
@@ -41,6 +41,6 @@ def refuse_bad_target(target: Path) -> None:
 
 def _belongs_to_run(path: Path) -> bool:
     name = path.name.casefold()  # some file systems ignore case
-    if name in (PLAN_JSONL, *Log) or _EARLIER_FAILURES.fullmatch(name):
+    if name in (PLAN_JSONL, PATHS_JSONL, *Log) or _EARLIER_FAILURES.fullmatch(name):
         return (path.parent / RUN_JSON).exists()
     return any(folder.name == SANDBOX and (folder.parent / RUN_JSON).exists() for folder in path.parents)

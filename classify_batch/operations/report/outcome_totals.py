@@ -11,7 +11,7 @@ from typing import Any
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.committed_outcomes import OutcomeLine
 from classify_batch.settings.sections import TriageSettings
-from classify_batch.vocabulary import OutcomeKind
+from classify_batch.vocabulary import FURTHER_PATHS, OutcomeKind
 
 EXAMPLES_MAX = 5
 WEAKEST_MAX = 10
@@ -144,5 +144,7 @@ def name_of(line: ReportLine) -> str:
     """By what a person knows the file: its carried path or name, else its file ID."""
     carried = line.carried if isinstance(line.carried, list) else [line.carried or {}]
     names = [str(name) for each in carried if (name := each.get("path") or each.get("name"))]
-    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    counts = (each[FURTHER_PATHS] for each in carried if set(each) == {FURTHER_PATHS})
+    others = len(names) - 1 + sum(count for count in counts if isinstance(count, int))
+    more = f" (and {others:,} more)" if others > 0 else ""
     return clean(names[0] if names else line.file_id, _NAME_CHARACTERS) + more

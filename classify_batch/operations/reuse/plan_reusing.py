@@ -16,7 +16,7 @@ from zlib import crc32
 from classify_batch.engine.planner import chunked
 from classify_batch.errors import DamagedError
 from classify_batch.inputs.dedupe import distinct
-from classify_batch.inputs.rows import carried_of
+from classify_batch.inputs.rows import TookFurther, carried_of
 from classify_batch.operations.reuse.copied_lines import add_carried, copy_lines, strip_carried
 from classify_batch.operations.reuse.count_accepted import count_accepted
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
@@ -61,6 +61,7 @@ async def plan_reusing(
     triage: TriageSettings | None = None,
     directory: Path | None = None,
     limits: Limits | None = None,
+    took_further: TookFurther | None = None,
 ) -> ReusingPlan:
     """Writes plan.jsonl, and before it results.jsonl, if there is something to reuse.
 
@@ -69,6 +70,7 @@ async def plan_reusing(
         runs: the runs whose outcomes may be reused, the newest first.
         directory: where temporary files go: up to five times the input's size, or six times if it spells IDs
             differently than the earlier runs.
+        took_further: hears what a file carries beyond what fits; None: that is an error.
 
     Raises:
         DamagedError: a run's results are not as they were written.
@@ -78,7 +80,7 @@ async def plan_reusing(
         limits = _LIMITS if runs else LIMITS
     with KnownFiles(directory, limits) as known, Spool(directory, limits) as copied_rows:
         await known.read_runs(runs)
-        new = distinct(batches, directory=directory, limits=limits, known=known)
+        new = distinct(batches, directory=directory, limits=limits, known=known, took_further=took_further)
         async with closing(new) as new_batches:
             first = await anext(new_batches, list[str]())  # by now all of the input was read, and compared with `known`
             reused = None

@@ -113,6 +113,8 @@ class Faults(BaseModel):
     same_job_id: Probability = 0.0
     """Per create: no job is made, and the answer is the client's job that was made before it in the project, as it is
     now. Where there is none, the create is accepted as usual."""
+    upload_expired: Probability = 0.0
+    """Per upload: it has expired when the first create that names it arrives."""
     overlap: Probability = 0.0
     """Per accepted create: somebody else makes, right after it, a job by the same rules over a random half of the same
     files and as many others (v2: over the same file). Half of such jobs end PARTIAL_SUCCESS, as by `partial`. They are

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Literal, NamedTuple
 
-Call = Literal["create", "list", "get", "results", "files", "cancel", "delete"]
+Call = Literal["create", "list", "get", "results", "files", "upload", "cancel", "delete"]
 """The same names for both versions; `results` is of v1 only, `cancel` is of v2; v1 has a `delete` of files only."""
 
 Phase = Literal["before", "after"]
@@ -19,7 +19,7 @@ Phase = Literal["before", "after"]
 
 PHASES: tuple[Phase, ...] = ("before", "after")
 
-EVERY_CALL: frozenset[Call] = frozenset({"create", "list", "get", "results", "files", "cancel", "delete"})
+EVERY_CALL: frozenset[Call] = frozenset({"create", "list", "get", "results", "files", "upload", "cancel", "delete"})
 READS: frozenset[Call] = frozenset({"list", "get", "results", "files"})
 
 CALLS: Mapping[str, frozenset[Call]] = {
@@ -29,7 +29,8 @@ CALLS: Mapping[str, frozenset[Call]] = {
     "list": frozenset({"list"}),
     "get": frozenset({"get"}),
     "results": frozenset({"results"}),
-    "files": frozenset({"files"}),
+    "files": frozenset({"files", "upload"}),
+    "upload": frozenset({"upload"}),
     "cancel": frozenset({"cancel"}),
     "delete": frozenset({"delete"}),
 }

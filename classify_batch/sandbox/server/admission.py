@@ -24,6 +24,7 @@ def admit_create(
     now_s: float,
 ) -> None:
     """Lets a create pass or raises `Refusal`. Checks its files, then the credits, then the plan's job limit."""
+    upload_store.expire_at_create(create_request.file_ids)
     check_files(create_request, project_id, options.faults, upload_store)
     check_credits(create_request, options.faults, job_table)
     jobs_max = options.jobs_at_once

@@ -97,13 +97,13 @@ class App:
         self._fault_sampler = FaultSampler(self._faults.request_probabilities(), seed)
         self._create_faults = CreateFaultSampler(self._faults.create_probabilities(), seed)
         self.creates_waiting = 0
-        upload_store = UploadStore(project, options, wall_s)
+        upload_store = UploadStore(project, options, wall_s, job_table.seed)
         self._router = Router(
             [
                 *self._make_routes_v1(JobHandlersV1(options, job_table, upload_store, ledger, self._create_faults)),
                 *self._make_routes_v2(JobHandlersV2(options, job_table, upload_store, ledger, self._create_faults)),
                 self._make_route("GET", FILES_PATH, "files", upload_store.list_files),
-                self._make_route("POST", FILES_PATH, "files", upload_store.upload_file),
+                self._make_route("POST", FILES_PATH, "upload", upload_store.upload_file),
                 self._make_route("DELETE", f"{FILES_PATH}/{{file_id}}", "delete", upload_store.delete_file),
                 self._make_route("GET", f"{PARSE_JOBS_PATH}/{{job_id}}", "files", upload_store.get_parse_job),
                 Route("/sandbox/stats", self._respond_with_stats, methods=["GET"]),

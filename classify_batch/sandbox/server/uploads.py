@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from random import Random
 from uuid import uuid4
 
 from starlette.requests import Request
@@ -54,7 +55,8 @@ ORDERS = ("name", "id", "created_at")
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that a client uploaded. `sha256`: of its content; `text`: with which it begins; None: it is no text."""
+    """A file that a client uploaded. `sha256`: of its content; `text`: with which it begins; None: it is no text;
+    `uploaded_s`: when; None: a former version didn't keep it."""
 
     file_id: str
     name: str
@@ -64,6 +66,7 @@ class Upload:
     size_bytes: int
     sha256: str
     text: str | None = None
+    uploaded_s: float | None = None
 
     def to_body(self, expires_at_s: float | None) -> FileBody:
         body = bodies.file_body(FileEntry(self.file_id, self.name, self.size_bytes), self.project_id, expires_at_s)
@@ -94,18 +97,53 @@ def read_uploads_and_deleted(ledger: Path) -> tuple[dict[str, Upload], set[str]]
 class UploadStore:
     """The files of all projects, uploads included, and the handlers of the requests about files."""
 
-    def __init__(self, project: Project, options: Options, wall_s: Callable[[], float]) -> None:
+    def __init__(
+        self, project: Project, options: Options, wall_s: Callable[[], float], seed: int | None = None
+    ) -> None:
         self._project, self._options, self._wall_s = project, options, wall_s
         kept_s = options.files_expire_in_s
         self._expires_at_s = None if kept_s is None else wall_s() + kept_s
         self._uploads, self._deleted = (
             ({}, set()) if options.ledger is None else read_uploads_and_deleted(options.ledger)
         )
+        self._expired: dict[str, Upload] = {}
+        self._named: set[str] = set()
+        self._random = Random(f"{seed}/upload_expired")  # noqa: S311
 
     # --- What creates need of it ----------------------------------------------------------------------------
 
+    def expire_at_create(self, file_ids: Sequence[str]) -> None:
+        """Lets uploads expire that a create names for the first time, by the fault `upload_expired`."""
+        share = self._options.faults.upload_expired
+        for file_id in file_ids if share else ():
+            if file_id in self._uploads and file_id not in self._named:
+                self._named.add(file_id)
+                if self._random.random() < share:
+                    self._append_line({DELETED: file_id})
+                    self._expire(file_id)
+
+    def _expire(self, file_id: str) -> None:
+        """Nobody finds it from now on, but for the jobs that were made of it."""
+        self._expired[file_id] = self._uploads.pop(file_id)
+        self._deleted.add(file_id)
+
+    def _expire_old(self) -> None:
+        kept_s = self._options.uploads_expire_in_s
+        if kept_s is not None:
+            now_s = self._wall_s()
+            for file_id in [
+                each.file_id for each in self._uploads.values() if (each.uploaded_s or 0) + kept_s <= now_s
+            ]:
+                self._expire(file_id)
+
+    def _expires_s(self, upload: Upload) -> float | None:
+        kept_s = self._options.uploads_expire_in_s
+        own_s = None if kept_s is None else (upload.uploaded_s or 0.0) + kept_s
+        return min((each for each in (own_s, self._expires_at_s) if each is not None), default=None)
+
     def first_unknown_file(self, file_ids: Sequence[str], project_id: str) -> str | None:
         """The first of the files that this project doesn't have; None: it has them all."""
+        self._expire_old()
         if self._expires_at_s is not None and self._expires_at_s <= self._wall_s():
             return file_ids[0]
         unknown = self._project.first_unknown_file([each for each in file_ids if each not in self._uploads])
@@ -132,12 +170,12 @@ class UploadStore:
         return self._with_uploads_at_random(self._project.make_classifier(config), config)
 
     def _with_uploads_at_random(self, classifier: Classifier, config: JobConfig) -> Classifier:
-        if not self._uploads:
+        if not (self._uploads or self._expired):
             return classifier
         classify_at_random = OpenProject().make_classifier(config)
 
         def classify_file(file_id: str) -> ResultBody:
-            upload = self._uploads.get(file_id)
+            upload = self._uploads.get(file_id) or self._expired.get(file_id)
             if upload is None:
                 return classifier(file_id)
             return classify_at_random(file_id) if upload.text is None else classify_text(upload.text, config)
@@ -147,6 +185,7 @@ class UploadStore:
     # --- The calls ------------------------------------------------------------------------------------------
 
     async def list_files(self, request: Request, now_s: float) -> str:  # noqa: ARG002
+        self._expire_old()
         project_id = self._project_id(request)
         size, order = read_page_size(request, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX), read_list_order(request)
         list_name = "files" if order is None else f"files by {order}"
@@ -160,7 +199,7 @@ class UploadStore:
         else:
             page = sort_files([*held, *uploaded], order)[start:stop]
         items = [
-            each.to_body(self._expires_at_s)
+            each.to_body(self._expires_s(each))
             if isinstance(each, Upload)
             else bodies.file_body(each, project_id, self._expires_at_s)
             for each in page
@@ -201,9 +240,10 @@ class UploadStore:
             form.size_bytes,
             form.digest.hexdigest(),
             form.text,
+            self._wall_s(),
         )
         self._keep_upload(upload)
-        return bodies.to_json(upload.to_body(self._expires_at_s))
+        return bodies.to_json(upload.to_body(self._expires_s(upload)))
 
     async def delete_file(self, request: Request, now_s: float) -> str:  # noqa: ARG002
         """Deletes an upload. The documents that the sandbox serves are on somebody's disk, and stay."""
