@@ -319,11 +319,9 @@ class Orchestrator:
             tasks.cancel_scope.cancel()
 
     def _stop_at_too_many_failures(self) -> None:
-        """Reused outcomes don't count: only what this run asked for itself."""
-        reused = self._run.reused
-        outcomes = self._snapshot.outcomes - Counter({} if reused is None else reused.counts)
-        stop = too_many_failures(outcomes, self._settings.limits.stop_at_failure_percentage)
-        if stop is not None:
+        # Reused outcomes don't count: only what this run asked for itself.
+        outcomes = self._snapshot.outcomes - Counter({} if self._run.reused is None else self._run.reused.counts)
+        if (stop := too_many_failures(outcomes, self._settings.limits.stop_at_failure_percentage)) is not None:
             self._shutdown.request_stop(stop)
 
     def _restore_budget(self) -> None:

@@ -13,22 +13,22 @@ nothing about the earlier one.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from classify_batch.engine.context import EngineContext, ProvenProject
+from classify_batch.engine.intent import Intent, NoMoreCreatesError
 from classify_batch.engine.outcome_recorder import fail_all
 from classify_batch.engine.refused_create import ExpiredUploads, decide_refused_create
-from classify_batch.engine.shutdown import Shutdown, Stop
+from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.events import CreateAmbiguous
-from classify_batch.lifecycle import Submitted, Submitting, remainder
+from classify_batch.lifecycle import Submitted, remainder
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import AmbiguousCreate, Attempt, Job, JobView
-from classify_batch.ports import Clock, Documents, Journal
+from classify_batch.ports import Documents
 from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import FailureCode, Kind
 
@@ -44,10 +44,6 @@ taken, nothing is created."""
 AMBIGUOUS_CALLS_MAX = 2
 """A create is sent at most twice under its transaction ID when answers get lost. Then the list is read. No document
 says how long the server remembers a transaction ID."""
-
-
-class _NoMoreCreatesError(Exception):
-    """The run stopped creating while this attempt waited for its turn."""
 
 
 class Submitter:
@@ -75,7 +71,7 @@ class Submitter:
         self._project = project
         self._project_id = project_id
         self._plan_full_queue = anyio.Lock()
-        self._unwritten: list[_Intent] = []
+        self._unwritten: list[Intent] = []
         self._ambiguity_warned = False
         self._no_job_since: tuple[int, float] | None = None
         self._creates_without_job = 0
@@ -108,10 +104,10 @@ class Submitter:
         self, attempt: Attempt, submitted: ObjectSendStream[Job], ambiguous: ObjectSendStream[AmbiguousCreate]
     ) -> None:
         project_id, unwritten = self._project.project_id, self._unwritten if self._api.idempotent else None
-        with _Intent(self._journal, self._clock, self._shutdown, attempt, project_id, unwritten) as intent:
+        with Intent(self._journal, self._clock, self._shutdown, attempt, project_id, unwritten) as intent:
             try:
                 view = await retry_transient(lambda: self._create_job(intent))
-            except _NoMoreCreatesError:
+            except NoMoreCreatesError:
                 if self._shutdown.cancelling and intent.attempt.ambiguous and self._api.idempotent:
                     # Its job, if there is one, is to be cancelled: it is looked for, and the create isn't repeated.
                     left_s = anyio.current_time()
@@ -160,7 +156,7 @@ class Submitter:
             return AmbiguousCreate(attempt, left_s, self._accept_s, refusal=str(error))
         return None
 
-    async def _create_job(self, intent: _Intent) -> JobView:
+    async def _create_job(self, intent: Intent) -> JobView:
         """Creates the job. Where the plan allows no more jobs at once, it waits for one to end."""
         try:
             return await self._call_create(intent)
@@ -171,7 +167,7 @@ class Submitter:
         async with self._plan_full_queue:
             return await self._create_when_plan_has_room(intent)
 
-    async def _create_when_plan_has_room(self, intent: _Intent) -> JobView:
+    async def _create_when_plan_has_room(self, intent: Intent) -> JobView:
         """Tries again whenever one of our jobs has ended, one attempt at a time. Gives up after ten minutes in which
         none of our jobs was in flight."""
         tries = 0
@@ -204,7 +200,7 @@ class Submitter:
                 tasks.cancel_scope.cancel()
         return ended
 
-    async def _call_create(self, intent: _Intent) -> JobView:
+    async def _call_create(self, intent: Intent) -> JobView:
         try:
             return await self._api.create(intent.attempt, intent.about_to_send)
         except ApiError as error:
@@ -304,96 +300,6 @@ class Submitter:
         self._slots.release()
         if attempt.since_s:
             self._shutdown.leave_open(attempt.key)
-
-
-class _Intent:
-    """Makes an attempt's intent durable once, before the first byte of its first call leaves.
-
-    Attributes:
-        left: whether a call of this process may have left.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        clock: Clock,
-        shutdown: Shutdown,
-        attempt: Attempt,
-        project_id: str | None,
-        unwritten: list[_Intent] | None = None,
-    ) -> None:
-        """`unwritten`: those of all attempts that wait for their turn, which are written down together with the first
-        that may go. None where each is written when its own turn comes, since a process that finds an intent has to
-        search for its job: on v1, where that takes minutes."""
-        self._journal = journal
-        self._clock = clock
-        self._shutdown = shutdown
-        self._project_id = project_id
-        self._unwritten = unwritten
-        self._durable = bool(attempt.since_s)  # of an earlier process, or from the reconciler
-        self._unanswered_call = ExitStack()
-        self.ambiguous_calls = 0
-        self.left = False
-        self.attempt = attempt
-        if unwritten is not None and not attempt.since_s:
-            unwritten.append(self)
-
-    def __enter__(self) -> _Intent:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._unwritten and self in self._unwritten:
-            self._unwritten.remove(self)
-        self.mark_answered(ambiguous=False)
-
-    def mark_answered(self, *, ambiguous: bool) -> None:
-        """The call has returned. `ambiguous`: whether it may have been accepted all the same."""
-        self._unanswered_call.close()
-        if ambiguous:
-            self.ambiguous_calls += 1
-            self.attempt = replace(self.attempt, ambiguous=True)
-
-    async def about_to_send(self) -> None:
-        # Asked here, after all waiting: a create that has not left yet is never ambiguous.
-        if not self._shutdown.creating:
-            raise _NoMoreCreatesError
-        self._unanswered_call.enter_context(self._shutdown.busy())
-        if not self.attempt.since_s:
-            written = [self]
-            if self._unwritten is not None:
-                written = self._unwritten.copy()
-                self._unwritten.clear()
-            for intent in written:
-                intent.record()
-            await self._journal.durable()
-            for intent in written:
-                intent.mark_durable()
-        elif not self._durable:
-            await self._journal.durable()  # another one has recorded it, and its fsync may be under way
-            self._durable = True
-        self.left = True
-
-    def record(self) -> None:
-        self.attempt = attempt = replace(
-            self.attempt,
-            since_s=self._clock.wall_s(),
-            server_s=self._journal.server_s,
-            intended_s=anyio.current_time(),
-        )
-        self._journal.record(
-            Submitting(
-                attempt.key,
-                attempt.part,
-                attempt.since_s,
-                attempt.credits,
-                attempt.server_s,
-                self._project_id,
-                attempt.sent_ids,
-            )
-        )
-
-    def mark_durable(self) -> None:
-        self._durable = True
 
 
 def as_ambiguous(error: ApiError) -> ApiError:

@@ -15,34 +15,33 @@ from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.event_log import EventLog
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.errors import DamagedError, InterruptedEarlyError, RunDirectoryError, UsageError, the_cause
+from classify_batch.errors import InterruptedEarlyError, RunDirectoryError, UsageError, the_cause
 from classify_batch.events import Warned
 from classify_batch.inputs.folder import FolderScan
 from classify_batch.inputs.open import SourceSpec, needs_project
 from classify_batch.inputs.reading import Reading, parse_reading
 from classify_batch.limits.shared_limits import SharedLimits
+from classify_batch.operations.complete_run import claims_complete, read_complete_run, result_if_complete
 from classify_batch.operations.documents import open_documents
 from classify_batch.operations.folder_request import as_globs, take_folder
 from classify_batch.operations.function_observer import Observe, all_observers
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.observed_api import observe_calls
 from classify_batch.operations.own_task import run_in_own_task
-from classify_batch.operations.plan import plan_if_new, refuse_other_file_ids, refuse_unbounded_credits
+from classify_batch.operations.plan import plan_if_new, refuse_unbounded_credits
 from classify_batch.operations.reporting_progress import reporting_progress
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run_log import logging_run
 from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
-from classify_batch.ports import Observer, RunPlace, RunStore
-from classify_batch.rundir.manifest_json import exit_status_of, read_manifest
-from classify_batch.rundir.next_step import TOLERATED, advise
+from classify_batch.ports import Observer, RunStore
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.rundir.run_json import RunFile, other_webhooks, refuse_other_run
+from classify_batch.rundir.run_json import RunFile, other_webhooks
 from classify_batch.settings import Settings, read_api_key
 from classify_batch.store import Location, place_of
-from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, TUNE_JSON, OutcomeKind, RunState
+from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, TUNE_JSON
 
 log = logging.getLogger("classify_batch")
 
@@ -353,57 +352,3 @@ async def read_existing_run(store: RunStore) -> RunOnDisk:
     if found is None:
         raise RunDirectoryError(f"{store.where} holds no run", hint="give an input to begin one")
     return found
-
-
-async def claims_complete(place: RunPlace, *, retry_failed: bool) -> bool:
-    """Whether a run's manifest says that it is complete: then no key and no call is needed. With `retry_failed`, failed
-    files need both."""
-    manifest = await read_manifest(place.open())
-    if manifest is None or manifest["state"] != RunState.COMPLETE:
-        return False
-    return not retry_failed or manifest["counts"].get(OutcomeKind.FAILED) == 0
-
-
-async def read_complete_run(request: RunRequest) -> RunResult | None:
-    """The result of a run that is complete already; None of any other. It is not locked: its disk may be read-only.
-
-    Raises:
-        RunDirectoryError: the request's input has other IDs, or its settings are another run's.
-    """
-    place, settings = request.place, request.settings
-    store = place.open()
-    found = await read_run(store)
-    if found is None:
-        return None
-    refuse_other_run(found.run, settings.identity(), store.where)
-    refuse_unbounded_credits(found, settings)
-    result = await result_if_complete(found, store, request)
-    if result is not None and request.source is not None:
-        await refuse_other_file_ids(found.run, store, None, request)
-    return result
-
-
-async def result_if_complete(found: RunOnDisk, store: RunStore, request: RunRequest) -> RunResult | None:
-    """The result of a run that is complete already, without any call or write; None of any other. Its exit status is
-    by the tolerance of these settings, which may differ at each start.
-
-    Raises:
-        DamagedError: outcomes that were committed are gone.
-    """
-    closed, manifest = found.snapshot.closed, found.manifest
-    if closed is None or closed.get("state") != RunState.COMPLETE:
-        return None
-    if manifest is None or not found.manifest_complete:
-        return None  # a process was killed between the journal's last line and the manifest
-    # Sizes only: hashing the outputs of a big run would take minutes, and `verify` does it.
-    for name, output in (manifest.get("outputs") or {}).items():
-        if (size := await store.size(name) or 0) != output["bytes"]:
-            raise DamagedError(
-                f"{name} in {store.where} has {size} bytes, and the manifest says {output['bytes']}",
-                hint="restore the file from a copy, or begin again in a new run directory",
-            )
-    tolerated = request.settings.limits.tolerated_failure_percentage
-    status = exit_status_of(found.snapshot.outcomes, tolerated)
-    manifest = {**manifest, "exit_status": int(status), "limits": {**manifest.get("limits", {}), TOLERATED: tolerated}}
-    advise(manifest, found.run, store.where)
-    return RunResult(request.place, RunState.COMPLETE, status, "", "", manifest, called=False)

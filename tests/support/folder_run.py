@@ -74,7 +74,7 @@ KILLED = """
 import os, runpy, signal, sys
 from classify_batch.llamacloud import file_client, client
 from classify_batch.operations import documents
-from classify_batch.engine import submitter
+from classify_batch.engine import intent, submitter
 
 step, left = sys.argv.pop(1), 2
 
@@ -96,7 +96,7 @@ def around(owner, name, before, after):
 
 around(file_client.FileClient, "store_file", "before an upload", "after an upload")
 around(documents.FolderDocuments, "bring", "", "after its line")
-around(submitter._Intent, "about_to_send", "before the intent", "after the intent")
+around(intent.Intent, "about_to_send", "before the intent", "after the intent")
 around(submitter.Submitter, "_call_create", "", "after the create")
 sys.argv = ["classify-batch", *sys.argv[1:]]
 runpy.run_module("classify_batch", run_name="__main__")
