@@ -54,7 +54,10 @@ class Telemetry:
         self._jobs = meter.create_counter(f"{NAME}.jobs", "{job}", "Jobs that ended.")
         self._job_s = meter.create_histogram(f"{NAME}.job.duration", "s", "How long jobs took.")
         self._calls = meter.create_histogram(f"{NAME}.call.duration", "s", "How long calls of the API took.")
-        self._about_run = {"classify_batch.run.id": found.run.run_id, "classify_batch.run.files": found.run.files}
+        self._about_run: dict[str, str | int] = {
+            "classify_batch.run.id": found.run.run_id,
+            "classify_batch.run.files": found.run.files,
+        }
         self._run: Span | None = None
         self._chunks: dict[tuple[int, int], Span] = {}
 
