@@ -35,6 +35,7 @@ from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run_log import logging_run
 from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
+from classify_batch.operations.telemetry import telemetry_of
 from classify_batch.ports import Observer, RunStore
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
@@ -234,7 +235,6 @@ async def run_engine(
     plan = PlanReader(store)
     await plan.scan(found.run.plan_sha256)
     client, gate = await resources.connect()
-    api = observe_calls(make_api(request.settings, client, found.run.run_id))
     documents = await open_documents(found.run, client, store, resources.clock)
     events = EventLog(store, resources.clock, client.secrets.hide)
     clock = resources.clock
@@ -242,7 +242,10 @@ async def run_engine(
     found = replace(found, config=config, trusted=getattr(request.place, "trusted", False))
     async with AsyncExitStack() as stack:
         run_log = stack.enter_context(logging_run(found, client.secrets.hide))
-        observers: list[Observer] = [events, run_log, *request.observers]
+        telemetry = stack.enter_context(telemetry_of(found))
+        api = observe_calls(make_api(request.settings, client, found.run.run_id), telemetry)
+        own: list[Observer] = [events, run_log] if telemetry is None else [events, run_log, telemetry]
+        observers = [*own, *request.observers]
         orchestrator = Orchestrator(
             request.settings, api, gate, clock, found, plan, shutdown, observers, documents, request.pace
         )
@@ -259,6 +262,8 @@ async def run_engine(
         )
         events.set_ending(ending)
         run_log.log_ending(ending)
+        if telemetry is not None:
+            telemetry.set_ending(ending)
     return RunResult(request.place, ending.state, ending.exit_status, ending.reason or "", ending.hint, ending.manifest)
 
 
