@@ -18,6 +18,7 @@ from anyio import create_task_group
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError, the_cause
+from classify_batch.operations.output_hashes import OutputHashes
 from classify_batch.operations.reuse.check_reused import check_reused
 from classify_batch.operations.sound_run import is_plainly_sound, sum_of_plan
 from classify_batch.operations.status import no_run_error
@@ -67,29 +68,35 @@ async def verify_store(store: RunStore, directory: Path | None = None) -> Verifi
 
     `directory`: where temporary files may go.
     """
-    found = Verification()
+    found, hashes = Verification(), OutputHashes(store)
+    try:
+        async with create_task_group() as tasks:
+            # Hashing lets go of the interpreter's lock: a second core does it in the meantime.
+            tasks.start_soon(hashes.run)
+            if (run := await check_run(store, found, directory)) is None:
+                tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise the_cause(group) from group
+    if run is None:
+        return found if found.errors else None
+    await check_manifest(run, found, hashes)
+    return found
+
+
+async def check_run(store: RunStore, found: Verification, directory: Path | None) -> RunOnDisk | None:
+    """Checks all but the manifest. None: there is no run, or it can't be read, which is an error."""
     try:
         run = await read_run(store)
     except DamagedError as error:
         found.add_error(str(error))
-        return found
-    if run is None:
         return None
-    found.files, found.complete = run.run.files, run.snapshot.complete
-    found.counts = counts_of(run.snapshot.outcomes)
-    plan = await check_plan(store, run, found)
-    note_open_attempts(run, found)
-    in_manifest = Verification()
-    try:
-        async with create_task_group() as tasks:
-            # Hashing lets go of the interpreter's lock: a second core does it in the meantime.
-            tasks.start_soon(check_manifest, store, run, in_manifest)
-            await check_outcome_ids(store, run, plan, found, directory)
-    except BaseExceptionGroup as group:
-        raise the_cause(group) from group
-    for message in in_manifest.errors:
-        found.add_error(message)
-    return found
+    if run is not None:
+        found.files, found.complete = run.run.files, run.snapshot.complete
+        found.counts = counts_of(run.snapshot.outcomes)
+        plan = await check_plan(store, run, found)
+        note_open_attempts(run, found)
+        await check_outcome_ids(store, run, plan, found, directory)
+    return run
 
 
 async def check_plan(store: RunStore, run: RunOnDisk, found: Verification) -> PlanReader | None:
@@ -343,7 +350,7 @@ def check_bucket(answered: list[str], planned: set[str], found: Verification) ->
 # --- The manifest -----------------------------------------------------------------------------------------------------
 
 
-async def check_manifest(store: RunStore, run: RunOnDisk, found: Verification) -> None:
+async def check_manifest(run: RunOnDisk, found: Verification, hashes: OutputHashes) -> None:
     """Checks that the manifest fits the journal, and its hashes the outputs."""
     closed = run.snapshot.closed
     manifest = run.manifest
@@ -359,7 +366,7 @@ async def check_manifest(store: RunStore, run: RunOnDisk, found: Verification) -
     if manifest["counts"] != counts_of(run.snapshot.outcomes) or manifest["files"] != run.run.files:
         found.add_error("manifest.json: its counts are not those of the journal")
     for name, output in (manifest.get("outputs") or {}).items():
-        if await store.sha256(name) != output.get("sha256"):
+        if await hashes.sha256(name, manifest) != output.get("sha256"):
             found.add_error(f"{name}: its SHA-256 is not the one in manifest.json")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -27,16 +27,16 @@ from classify_batch.vocabulary import Log, OutcomeKind, earlier_failures_name
 
 HINT = "put the file back from a copy; `classify-batch verify` tells all that is wrong"
 
-_REOPENED = rb'"kind":"(reopened)"'
+_REOPENED = b'"kind":"reopened"'
 _SEGMENTS = {
-    log: re.compile(rb'%s|"%s":\[(\d+),(\d+),(\d+)\]' % (_REOPENED, key))
+    log: re.compile(rb'"%s":\[(\d+),(\d+),(\d+)\]' % key)
     for log, key in ((Log.RESULTS, b"results"), (Log.FAILURES, b"failures"))
 }
-"""Where a line of the journal names a segment of a file, or begins the failures anew; in a string the quotes would have
-a backslash before them. The journal was read as a whole already: to decode its lines once more would take seconds."""
+"""Where a line of the journal names a segment of a file; in a string the quotes would have a backslash before them. The
+journal was read as a whole already: to decode its lines once more would take seconds."""
 
 
-class OutcomeLine(msgspec.Struct):
+class OutcomeLine(msgspec.Struct, gc=False):
     """What a line of results.jsonl or failures.jsonl answers."""
 
     file_id: str
@@ -62,25 +62,9 @@ class IdReader:
     most is refused with all that stand with it."""
 
     def read(self, data: bytes, where: str, number: int) -> list[bytes]:
-        read: list[bytes] = []
-        for lines in _cut_at_lines(data):
-            if (file_ids := outcome_id_bytes(lines)) is None:
-                raise DamagedError(f"{where}, behind line {number + len(read)}: an odd line", hint=HINT)
-            read += file_ids
-        return read
-
-
-_CACHED_BYTES = 1 << 15
-"""What is taken apart in pieces of this size is still in the CPU's cache when the next step comes."""
-
-
-def _cut_at_lines(data: bytes) -> Iterator[bytes]:
-    """Whole lines in pieces; one longer line is a piece by itself."""
-    start = 0
-    while start < len(data):
-        end = data.rfind(b"\n", start, start + _CACHED_BYTES) + 1 or data.find(b"\n", start) + 1 or len(data)
-        yield data[start:end]
-        start = end
+        if (file_ids := outcome_id_bytes(data)) is None:
+            raise DamagedError(f"{where}, behind line {number - 1}: an odd line", hint=HINT)
+        return file_ids
 
 
 class LineReader(Generic[Line]):
@@ -199,11 +183,11 @@ async def _stream_segments(store: RunStore, run: RunOnDisk, log: Log) -> AsyncGe
     async with closing(store.stream(Log.JOURNAL, 0, run.journal_end)) as blocks:
         async for block in blocks:
             whole, newline, rest = (rest + block).rpartition(b"\n")
-            for reopened, start, end, crc in _SEGMENTS[log].findall(whole + newline):
-                if reopened:
-                    generation += 1
-                elif log is Log.RESULTS or generation == run.snapshot.generation:
-                    yield Segment(int(start), int(end), int(crc))
+            for number, text in enumerate((whole + newline).split(_REOPENED)):
+                generation += number > 0
+                if log is Log.RESULTS or generation == run.snapshot.generation:
+                    for start, end, crc in _SEGMENTS[log].findall(text):
+                        yield Segment(int(start), int(end), int(crc))
 
 
 async def _stream_blocks(store: RunStore, log: Log, end: int) -> AsyncIterator[bytes]:

@@ -40,8 +40,26 @@ def outcome_file_ids(lines: bytes) -> list[str] | None:
         return None
 
 
+_CACHED_BYTES = 1 << 15
+"""What is taken apart in pieces of this size is still in the CPU's cache when the next step comes."""
+
+
 def outcome_id_bytes(lines: bytes) -> list[bytes] | None:
     """The same in UTF-8, which is not checked. A few passes in C: a big run has ten million lines."""
+    file_ids: list[bytes] = []
+    start = 0
+    while True:
+        end = lines.rfind(b"\n", start, start + _CACHED_BYTES) + 1 or lines.find(b"\n", start) + 1 or len(lines)
+        found = _ids_of_lines(lines[start:end])
+        if found is None:
+            return None
+        file_ids += found
+        if end == len(lines):
+            return file_ids
+        start = end
+
+
+def _ids_of_lines(lines: bytes) -> list[bytes] | None:
     pieces = lines[len(_HEAD) :].split(_BETWEEN_LINES)
     newlines = len(lines) - len(lines.replace(b"\n", b""))  # a fifth of the time of `count`
     if not lines.startswith(_HEAD) or not lines.endswith(b"}\n") or newlines != len(pieces):

@@ -215,22 +215,23 @@ class PlanReader:
         Raises:
             DamagedError: the file is missing, torn or another; names the first line at fault if it shows.
         """
-        digest = hashlib.sha256()
         end = 0
         last = b"\n"
         self._offsets, self._first_chunks, self.chunks = array("Q", [0]), array("Q", [0]), 0
         self._known_lines.clear()
         try:
-            async with closing(self._store.stream(PLAN_JSONL)) as stream:
-                async for block in stream:
-                    digest.update(block)
-                    self._index_block(block, end)
-                    end += len(block)
-                    last = block[-1:]
-                    await checkpoint()
+            with BackgroundHashes() as hashes:
+                digest = hashes.new()
+                async with closing(self._store.stream(PLAN_JSONL)) as stream:
+                    async for block in stream:
+                        digest.add(block)
+                        self._index_block(block, end)
+                        end += len(block)
+                        last = block[-1:]
+                        await checkpoint()
+                self.sha256 = digest.hexdigest()
         except FileNotFoundError:
             raise self._damaged_error("missing") from None
-        self.sha256 = digest.hexdigest()
         if sha256 is not None and self.sha256 != sha256:
             await self._find_damage()
             raise self._damaged_error("its SHA-256 is not that of the plan which was written")

@@ -38,7 +38,7 @@ def plan(lab: Lab, options: argparse.Namespace) -> Rows:
             words = ("plan", folder / "config.toml", "--input", ids, "--run-dir", folder / "run")
             told = ("--files-per-job", options.files_per_job or 100)
             rows += measure_in_turn(lab, options, lines, [*words, *told], folder / "run")
-            rows += measure_floors(lab, lines, {"read": [ids], "sort -u": [ids]})
+            rows += measure_floors(lab, lines, {name: [ids] for name in ("read", "sha256", "sort -u")})
     return show(rows)
 
 

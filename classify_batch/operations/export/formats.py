@@ -22,7 +22,7 @@ from classify_batch.rundir.committed_outcomes import LineReader, OutcomeLine
 from classify_batch.vocabulary import FURTHER_PATHS
 
 
-class TableRow(OutcomeLine):
+class TableRow(OutcomeLine, gc=False):
     """The keys of a line that have a column in a table."""
 
     reasoning: str | None = None
@@ -105,6 +105,8 @@ class Table:
 
 def encode_column(name: str, values: Sequence[Any]) -> Sequence[str]:
     """The cells of a column, as they stand in a file."""
+    if values[0] is None and values.count(None) == len(values):
+        return [""] * len(values)
     if name == "confidence":
         if None not in values:
             return list(map(repr, values))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from classify_batch.operations import verify as verifying
+from classify_batch.operations.output_hashes import OutputHashes
 from classify_batch.operations.verify import Verification, verify_store
 from classify_batch.rundir.journal.entry import decode, encode_about_run
 from classify_batch.rundir.journal.reader import Reader
@@ -321,6 +322,43 @@ def test_parsing_ids_at_once_equals_parsing_them_one_by_one(lines: list[bytes], 
         assert found == [outcome_file_id(line) for line in lines if line or end]
     plain = lines and end and all(line.startswith(b'{"file_id":"a"') and line.endswith(b"}") for line in lines)
     assert not plain or found == ["a"] * len(lines)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 40_000), min_size=1, max_size=5), st.lists(st.text("ab", min_size=1, max_size=3)))
+def test_ids_of_long_and_many_lines_are_parsed_alike(lengths: list[int], names: list[str]) -> None:
+    """Lines are taken apart in pieces: none is lost between two of them, and one may be longer than a piece."""
+    file_ids = [f"{name}-{number}" for number, name in enumerate(names * 300)]
+    padding = ["x" * lengths[number % len(lengths)] if number < 9 else "" for number in range(len(file_ids))]
+    lines = [
+        b'{"file_id":"%s","reasoning":"%s"}\n' % (file_id.encode(), words.encode())
+        for file_id, words in zip(file_ids, padding, strict=True)
+    ]
+    assert outcome_file_ids(b"".join(lines)) == (file_ids or None)
+
+
+async def test_a_sound_run_is_read_once(complete: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pass that tells where an error is isn't taken where there is none."""
+
+    async def refuse(*_: object) -> bool:
+        raise AssertionError("looked at more closely")
+
+    monkeypatch.setattr(verifying, "check_by_sums", refuse)
+    assert not await faults_of(complete)
+
+
+async def test_outputs_of_a_manifest_that_changed_are_hashed_again(complete: Files) -> None:
+    """What was hashed for one manifest doesn't speak for the next."""
+    store = MemoryStore(complete)
+    hashes = OutputHashes(store)
+    await hashes.run()
+    manifest = await read_manifest(store)
+    assert manifest is not None
+    changed = MemoryStore({**complete, Log.RESULTS: b"{}\n"})
+    hashes._store = changed
+    assert await hashes.sha256(Log.RESULTS, manifest) == sha256(complete[Log.RESULTS]).hexdigest()
+    manifest["files"] += 1
+    assert await hashes.sha256(Log.RESULTS, manifest) == sha256(b"{}\n").hexdigest()
 
 
 async def test_a_lone_surrogate_in_a_type_is_escaped_in_the_manifest() -> None:
