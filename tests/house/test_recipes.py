@@ -287,8 +287,16 @@ def test_the_files_for_schedulers_are_those_that_the_page_shows(name: str) -> No
 
 def test_the_container_runs_as_a_user_and_is_told_to_stop() -> None:
     """The base image has a version, the last user is not root, and the command gets signals itself."""
-    lines = [line.split(maxsplit=1) for line in blocks(section("A container"))[0][1].splitlines()]
+    lines = [line.split(maxsplit=1) for line in blocks(section("A container"))[0][1].splitlines() if line]
     said = dict(lines)
+    froms = [at for at, (instruction, _) in enumerate(lines) if instruction == "FROM"]
+    copied = [words for instruction, words in lines[: froms[-1]] if instruction == "COPY"]
+    assert copied == ["pyproject.toml README.md /src/", "classify_batch /src/classify_batch"], "no key beside them"
+    assert all((MANUAL.parents[1] / word).exists() for words in copied for word in words.split()[:-1])
+    assert [words for instruction, words in lines[froms[-1] :] if instruction == "COPY"] == [
+        "--from=build /opt/classify-batch /opt/classify-batch"
+    ]
+    assert "--owner=classify /data" in said["RUN"]
     assert re.fullmatch(r"python:3\.\d+-slim", said["FROM"])
     assert said["USER"] == "10001"
     assert said["STOPSIGNAL"] == "SIGTERM"
