@@ -99,6 +99,20 @@ class AttemptKey(NamedTuple):
     attempt: int
 
 
+class Uploads(NamedTuple):
+    """How far the documents of a folder are.
+
+    Attributes:
+        brought: contents that were brought to the project so far, by whatever process; total: those that are sent.
+        sent: uploads of this process; bytes: of these.
+    """
+
+    brought: int
+    total: int
+    sent: int
+    bytes: int
+
+
 Carried = dict[str, object] | list[dict[str, object]]
 """What the input says of a file, by column; of a file that comes in it more than once, each time, in their order."""
 

@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from classify_batch.events import Event
 from classify_batch.lifecycle import AboutRun, Fact
-from classify_batch.model import Answers, Attempt, AttemptKey, JobPage, JobView, Segment
+from classify_batch.model import Answers, Attempt, AttemptKey, JobPage, JobView, Segment, Uploads
 from classify_batch.run_records import Holder
 from classify_batch.vocabulary import Kind, Log
 
@@ -85,6 +85,10 @@ class Documents(Protocol):
         """The project's file ID of a content, which is uploaded if the project doesn't have it. `paths`: where the
         folder has the content. Raises NotUploadableError for this document; ApiError, FolderGoneError and StoreError
         for all of them."""
+
+    @property
+    def uploads(self) -> Uploads:
+        """How far they are."""
 
     async def gone(self, sent_ids: Sequence[str]) -> set[str]:
         """Those of the project's file IDs that it has no more: deleted, or expired. None where nobody knows. Raises

@@ -167,6 +167,7 @@ class Orchestrator:
             limited_per_s=self._gate.limited_per_s,
             noise_share=self._gate.noise_share,
             credits=self._budget.credits,
+            uploads=None if self._documents is None else self._documents.uploads,
         )
 
     async def run(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from classify_batch.errors import ExitStatus
 from classify_batch.limits.credit_budget import Credits
+from classify_batch.model import Uploads
 from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.vocabulary import RunState
 
@@ -25,6 +26,7 @@ class Progress:
         limited_per_s: the lower of the rates that the API was shown to allow, of requests or of creates, where that is
             less than was set; noise_share: of the requests, those that are answered 429 whatever the rate. Each None
             where no experiment showed any.
+        uploads: where the input is a folder: how far its documents are.
         credits: what was spent or is reserved, the bound, and whether the next job waits for what others give back.
     """
 
@@ -44,6 +46,7 @@ class Progress:
     limited_per_s: float | None = None
     noise_share: float | None = None
     credits: Credits = NO_CREDITS
+    uploads: Uploads | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,10 +125,11 @@ async def from_folder(root: Path, options: FolderOptions, reader: ObjectReader) 
         items = await anyio.to_thread.run_sync(_read_items, root, paths, scan)
         yield reader.read_rows(enumerate(items, first))
         first += len(items)
-    try:
-        await anyio.to_thread.run_sync(refuse_gone_folder, root)
-    except FolderGoneError as error:
-        raise SourceError(f"{reader.name}: {error}", hint=error.hint) from None
+    if scan.files:
+        try:
+            await anyio.to_thread.run_sync(refuse_gone_folder, root)
+        except FolderGoneError as error:
+            raise SourceError(f"{reader.name}: {error}", hint=error.hint) from None
     options.took_scan(scan)
     if not scan.files:
         raise SourceError(

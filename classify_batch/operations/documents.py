@@ -29,6 +29,7 @@ from classify_batch.inputs.folder import (
 )
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.file_client import FileClient, FileRefusedError, Stored
+from classify_batch.model import Uploads
 from classify_batch.operations.uploads import printable_file_name
 from classify_batch.ports import Clock, RunStore
 from classify_batch.rundir.outcome_lines import encode_line
@@ -49,7 +50,10 @@ CHANGED = "it changed since the run was planned; a new run takes it as it is now
 class FolderDocuments:
     """The documents of a folder behind ports.Documents."""
 
-    def __init__(self, root: Path, files: FileClient, store: RunStore, clock: Clock) -> None:
+    def __init__(self, root: Path, files: FileClient, store: RunStore, clock: Clock, total: int) -> None:
+        """`total`: contents of the plan that are sent."""
+        self._total = total
+        self._brought = self._sent_bytes = 0
         self._root = root
         self._files = files
         self._store = store
@@ -77,6 +81,7 @@ class FolderDocuments:
             return  # nothing rests on it: the project is asked in any case
 
     def _remember(self, file_id: str, sent_id: str) -> None:
+        self._brought += file_id not in self._known
         self._known[file_id] = sent_id
         self._known.move_to_end(file_id)
         if len(self._known) > _REMEMBERED_MAX:
@@ -112,7 +117,9 @@ class FolderDocuments:
                 if (unfit := why_unfit(size)) is not None:
                     raise NotUploadableError(unfit)
                 opened = partial(open_as_hashed, self._root, each, digest, size)
-                return await self._store_file(f"sha256-{digest}", printable_file_name(Path(each)), opened)
+                stored = await self._store_file(f"sha256-{digest}", printable_file_name(Path(each)), opened)
+                self._sent_bytes += size if stored.sent else 0
+                return stored
             except OSError as error:
                 await anyio.to_thread.run_sync(refuse_gone_folder, self._root)
                 why = CHANGED if error.strerror == CHANGED else f"{each}: {error.strerror or error}"
@@ -144,6 +151,11 @@ class FolderDocuments:
             return stored
         raise AssertionError("the last round returns or raises")
 
+    @property
+    def uploads(self) -> Uploads:
+        """How far they are."""
+        return Uploads(min(self._brought, self._total), self._total, self._accepted, self._sent_bytes)
+
     async def gone(self, sent_ids: Sequence[str]) -> set[str]:
         """Those of the project's file IDs that it has no more, or that have expired. Raises ApiError."""
         return await self._files.find_gone(sent_ids)
@@ -153,7 +165,7 @@ async def open_documents(run: RunFile, client: ApiClient, store: RunStore, clock
     """The documents of a run whose input is a folder; None for any other run."""
     if run.folder is None:
         return None
-    documents = FolderDocuments(Path(run.folder), FileClient(client, clock), store, clock)
+    documents = FolderDocuments(Path(run.folder), FileClient(client, clock), store, clock, run.files - run.reused_files)
     await documents.open()
     return documents
 

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from classify_batch.errors import RunDirectoryError, UsageError
+from classify_batch.errors import ClassifyBatchError, RunDirectoryError, UsageError
 from classify_batch.inputs.folder import PATH_COLUMN, FolderOptions, FolderScan
 from classify_batch.inputs.open import folder_of
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.protocol.sanitize import clean
-from classify_batch.rundir.run_json import PlannedFolder, RunFile
+from classify_batch.rundir.run_json import PlannedFolder, RunFile, parse_run_file
 from classify_batch.settings import Settings
+from classify_batch.vocabulary import RUN_JSON
 
 KEY_FILE_VARIABLE = "LLAMA_CLOUD_API_KEY_FILE"
 
@@ -29,11 +30,21 @@ def take_folder(request: RunRequest) -> RunRequest:
         SourceError: the folder is one of several inputs.
     """
     if request.source is None:
-        return request
+        return replace(request, settings=carrying_paths(request.settings)) if goes_on_with_folder(request) else request
     if folder_of(request.source) is None:
         refuse_globs(request.include, request.exclude)
         return request
     return replace(request, settings=carrying_paths(request.settings))
+
+
+def goes_on_with_folder(request: RunRequest) -> bool:
+    """Whether the run that is in the place has a folder as its input. A config doesn't say that paths are carried."""
+    where = request.place.where
+    try:
+        data = request.place.reader().read(RUN_JSON)
+        return data is not None and parse_run_file(data, where).folder is not None
+    except (ClassifyBatchError, OSError):
+        return False  # whoever opens the run says what is wrong with it
 
 
 def refuse_globs(include: Sequence[str], exclude: Sequence[str]) -> None:

@@ -44,12 +44,14 @@ class Uploaded(NamedTuple):
 
     Attributes:
         sent: True if this command sent it; False if the project had it already.
+        size: of the file, in bytes.
     """
 
     path: Path
     stored: StoredFile
     external_file_id: str
     sent: bool
+    size: int
 
     def to_json_line(self) -> str:
         """A line of JSON, as `run --input` takes it."""
@@ -263,7 +265,7 @@ class UploadWorkers:
             return NotUploaded(path, error_reason(error))
         except FileRefusedError as error:
             return NotUploaded(path, str(error))
-        return Uploaded(path, stored.file, content.external_id, stored.sent)
+        return Uploaded(path, stored.file, content.external_id, stored.sent, content.size)
 
     async def _store_once(self, content: HashedFile) -> Stored:
         """Copies of a content wait for the first of them: nothing is sent twice, not even at the same time."""

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from classify_batch import Progress, Settings, run
+from classify_batch.cli.rendering.progress import format_details
+from classify_batch.cli.rendering.throughput import Throughput
 from classify_batch.operations.documents import open_as_hashed
-from tests.support.command_line import asked, command, sandbox
+from tests.support.command_line import KEY, asked, command, sandbox
 from tests.support.folder_run import (
     INVOICE,
     LETTER,
@@ -161,3 +164,20 @@ def test_check_says_what_would_be_uploaded(place: Path, server: str) -> None:
     assert "empty.txt: it is empty" in text
     assert "not in the project" not in text
     assert len(listed(place, server)) == 0
+
+
+def test_progress_tells_how_far_the_uploads_are(place: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contents in the project of all, uploads and bytes of this process; a later process counts what is there."""
+    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
+    configure(place, server)
+    settings, seen = Settings.load(place / "c.toml"), list[Progress]()
+    run(settings, place / "inbox", place / "runs" / "today", submit_only=True, on_progress=seen.append)
+    size = len(INVOICE) + len(LETTER) + len(INVOICE + ", once more")
+    assert seen[-1].uploads == (3, 3, 3, size)
+    run(settings, None, place / "runs" / "today", on_progress=seen.append)
+    assert seen[-1].uploads == (3, 3, 0, 0)
+    assert seen[0].uploads is not None
+    throughput = Throughput()
+    throughput.record_done(0.0, 3)
+    words = format_details(seen[-1], throughput)
+    assert "3 of 3 documents in the project, 0 uploaded" in words

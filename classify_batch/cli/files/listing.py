@@ -38,6 +38,7 @@ def list_files_command(every_page: bool, as_json: bool, **options: Any) -> int:
     settings = load_call_settings(options)
 
     from classify_batch.cli.interruption import run_until_signal
+    from classify_batch.cli.rendering.files_progress import showing_files
     from classify_batch.cli.rendering.jobs import make_item_table, print_body, print_next_page_hint
     from classify_batch.operations.uploads import for_each_page, list_files
 
@@ -52,14 +53,18 @@ def list_files_command(every_page: bool, as_json: bool, **options: Any) -> int:
             click.echo(json.dumps(item))
 
     if every_page:
-        run_until_signal(
-            partial(
-                for_each_page,
-                settings,
-                print_json_lines if as_json or not sys.stdout.isatty() else print_table,
-                **query,
-            )
-        )
+        print_page = print_json_lines if as_json or not sys.stdout.isatty() else print_table
+        with showing_files() as progress:
+            listed = 0
+
+            def print_and_count(page: Mapping[str, Any]) -> None:
+                nonlocal listed
+                print_page(page)
+                listed += len(page["items"])
+                total = page.get("total_size")
+                progress.update(f"{listed:,}{f' of {total:,}' if isinstance(total, int) else ''} files listed")
+
+            run_until_signal(partial(for_each_page, settings, print_and_count, **query))
         return 0
     page = run_until_signal(partial(list_files, settings, **query))
     print_table(page)

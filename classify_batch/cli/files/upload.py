@@ -11,6 +11,7 @@ from classify_batch.cli.jobs.options import api_options, load_call_settings
 from classify_batch.cli.options import PATH
 
 if TYPE_CHECKING:
+    from classify_batch.cli.rendering.files_progress import FilesProgress
     from classify_batch.errors import ClassifyBatchError
     from classify_batch.operations.uploads import NotUploaded, Uploaded
 
@@ -45,15 +46,19 @@ def upload_command(paths: tuple[Path, ...], recursive: bool, concurrency: int, *
     settings = load_call_settings(options)
 
     from classify_batch.cli.interruption import run_until_signal
+    from classify_batch.cli.rendering.files_progress import showing_files
     from classify_batch.errors import ExitStatus, UsageError
     from classify_batch.operations.uploads import upload_files
 
-    report = UploadReport()
-    work = partial(upload_files, settings, paths, recursive=recursive, concurrency=concurrency, on_end=report.print_end)
-    try:
-        run_until_signal(work, upload_interrupted_error)
-    finally:
-        report.print_counts()
+    with showing_files() as progress:
+        report = UploadReport(progress)
+        work = partial(
+            upload_files, settings, paths, recursive=recursive, concurrency=concurrency, on_end=report.print_end
+        )
+        try:
+            run_until_signal(work, upload_interrupted_error)
+        finally:
+            report.print_counts()
     if not report.ended:
         raise UsageError("the given paths hold no file", hint="hidden files are skipped")
     if report.failed:
@@ -65,8 +70,9 @@ def upload_command(paths: tuple[Path, ...], recursive: bool, concurrency: int, *
 class UploadReport:
     """Prints the end of each upload, and counts the ends."""
 
-    def __init__(self) -> None:
-        self.sent = self.existing = self.failed = 0
+    def __init__(self, progress: FilesProgress) -> None:
+        self._progress = progress
+        self.sent = self.existing = self.failed = self.bytes = 0
 
     @property
     def ended(self) -> int:
@@ -75,23 +81,26 @@ class UploadReport:
     def print_end(self, end: Uploaded | NotUploaded) -> None:
         from classify_batch.operations.uploads import NotUploaded
         from classify_batch.protocol.sanitize import clean
+        from classify_batch.rundir.disk_space import format_bytes
 
         if isinstance(end, NotUploaded):
             self.failed += 1
-            click.echo(f"failed: {clean(str(end.path))}: {clean(end.reason)}", err=True)
-            return
-        click.echo(end.to_json_line())
-        if end.sent:
-            self.sent += 1
+            self._progress.say(f"failed: {clean(str(end.path))}: {clean(end.reason)}")
         else:
-            self.existing += 1
+            click.echo(end.to_json_line())
+            self.sent += end.sent
+            self.existing += not end.sent
+            self.bytes += end.size if end.sent else 0
+        self._progress.update(f"{self._format_counts()}, {format_bytes(self.bytes)} sent")
+
+    def _format_counts(self) -> str:
+        return f"{self.sent:,} files uploaded, {self.existing:,} were there already, {self.failed:,} failed"
 
     def print_counts(self) -> None:
         if self.ended:
-            counts = f"{self.sent:,} files uploaded, {self.existing:,} were there already, {self.failed:,} failed"
-            click.echo(counts, err=True)
+            self._progress.say(self._format_counts())
         if self.sent + self.existing:
-            click.echo("next: `run` with these lines as --input, and --carry path for answers by name", err=True)
+            self._progress.say("next: `run` with these lines as --input, and --carry path for answers by name")
 
 
 def upload_interrupted_error(signal_name: str) -> ClassifyBatchError:

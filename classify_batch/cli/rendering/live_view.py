@@ -16,12 +16,14 @@ from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
 from classify_batch.cli.rendering.throughput import Throughput, format_span
 from classify_batch.events import CreateAmbiguous, Event, FilesCommitted, FilesFailed, JobFinished, LimitsChanged
 from classify_batch.protocol.sanitize import clean
+from classify_batch.rundir.disk_space import format_bytes
 from classify_batch.vocabulary import OutcomeKind
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from classify_batch.engine.progress import Progress
+    from classify_batch.model import Uploads
 
 SLOTS_SHOWN_MAX = 100_000
 """The highest value of `limits.jobs_in_flight`: more slots than that mean that there is no limit."""
@@ -131,6 +133,8 @@ class RunView:
             ],
             7,
         )
+        if progress.uploads is not None:
+            yield Row("uploads", [(words, "") for words in upload_phrases(progress.uploads)], 5)
         yield Row("jobs", list(self._job_phrases(progress)), 6)
         if credits := credit_phrases(progress):
             yield Row("credits", credits, 3)
@@ -171,6 +175,15 @@ def outcome_phrases(progress: Progress) -> list[Phrase]:
         (f"{counts[OutcomeKind.CLASSIFIED]:,} classified", GREEN),
         (f"{counts[OutcomeKind.UNMATCHED]:,} unmatched", ""),
         (f"{missing:,} to do", ""),
+    ]
+
+
+def upload_phrases(uploads: Uploads) -> list[str]:
+    """How many of a folder's documents the project has, and what was sent."""
+    return [
+        f"{uploads.brought:,} of {uploads.total:,} documents in the project",
+        f"{uploads.sent:,} uploaded",
+        f"{format_bytes(uploads.bytes)} sent",
     ]
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from classify_batch.cli.rendering.event_lines import EventLines
-from classify_batch.cli.rendering.live_view import SLOTS_SHOWN_MAX, RunView, wait_reasons
+from classify_batch.cli.rendering.live_view import SLOTS_SHOWN_MAX, RunView, upload_phrases, wait_reasons
 from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
 from classify_batch.cli.rendering.screen import Screen
 from classify_batch.cli.rendering.throughput import Throughput
@@ -149,6 +149,8 @@ def format_details(progress: Progress, throughput: Throughput) -> str:
         f"{outcomes.get('unmatched', 0):,} unmatched",
         f"{outcomes.get('failed', 0):,} failed",
     ]
+    if progress.uploads is not None:
+        parts += upload_phrases(progress.uploads)
     if progress.ambiguous:
         parts.append(f"{progress.ambiguous} ambiguous creates")
     return ", ".join(parts)

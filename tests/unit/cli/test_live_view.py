@@ -22,6 +22,7 @@ from classify_batch.cli.rendering.terminal import Terminal
 from classify_batch.engine.progress import Progress
 from classify_batch.events import CreateAmbiguous, FilesCommitted, FilesFailed, JobFinished, LimitsChanged
 from classify_batch.limits.credit_budget import Credits
+from classify_batch.model import Uploads
 
 OUTCOMES = {"classified": 8_765_432, "unmatched": 1_234_567, "failed": 1_000_001}
 PROGRESS = Progress(
@@ -40,6 +41,7 @@ PROGRESS = Progress(
     jobs_left_s=3.0,
     limited_per_s=7.5,
     credits=Credits(1_000_000, 2_000_000),
+    uploads=Uploads(1_234_567, 12_000_000, 765_432, 5_300_000_000),
 )
 EVENTS = (
     JobFinished(3, 1, "ERROR", 2.0),
@@ -62,6 +64,9 @@ FACTS = (
     "7.5/s",
     "jobs_in_flight = 50",
     "7 × job_error: PDF_IS_BROKEN",
+    "1,234,567 of 12,000,000 documents in the project",
+    "765,432 uploaded",
+    "5.3 GB sent",
     "files/s",
     "left",
 )
