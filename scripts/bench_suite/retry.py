@@ -33,6 +33,7 @@ def retry(lab: Lab, options: argparse.Namespace) -> list[dict[str, Any]]:
                 "failed files": f"{row['files']:,}",
                 "code": row["code"],
                 "s to the first request": f"{row['seconds']:.1f}",
+                "CPU s until then": f"{row['cpu_s']:.1f}",
                 "peak RSS MiB": f"{row['rss_mib']:.0f}",
                 "requests": row["requests"],
                 "paid twice": row["files_billed_again"],
