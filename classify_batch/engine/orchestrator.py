@@ -100,9 +100,7 @@ class Orchestrator:
         self._gate = gate
         store = self._store = found.store
         self._clock, self._found = clock, found
-        self._plan = plan
-        self._documents = documents
-        self._shutdown = shutdown
+        self._plan, self._documents, self._shutdown = plan, documents, shutdown
         self._run, self._snapshot = found.run, found.snapshot
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
         self._events = EventQueue([LogObserver(), *observers])
