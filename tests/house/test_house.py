@@ -285,7 +285,17 @@ def test_every_option_is_written_down(command: str) -> None:
 def test_written_options_are_options() -> None:
     """Whatever option a text names is one of some command; those of other programs are named here."""
     others = {*("--help", "--version"), *("--no-deps",), *("--quick", "--picture", "--seed", "--minutes", "--short")}
-    others |= {"--create-home", "--uid", "--no-cache-dir", "--file", "--tag", "--rm", "--env", "--volume"}  # containers
+    others |= {
+        "--create-home",
+        "--uid",
+        "--no-cache-dir",
+        "--file",
+        "--tag",
+        "--rm",
+        "--env",
+        "--volume",
+        "--from",
+    }  # containers
     known = others | {option for each in COMMANDS for option in options_of(each)} | {"--tree"}
     used = {
         (text.name, name) for text in TEXTS for name in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text.read_text())

@@ -296,7 +296,7 @@ def test_the_container_runs_as_a_user_and_is_told_to_stop() -> None:
     assert [words for instruction, words in lines[froms[-1] :] if instruction == "COPY"] == [
         "--from=build /opt/classify-batch /opt/classify-batch"
     ]
-    assert "--owner=classify /data" in said["RUN"]
+    assert "install -d -o classify /data" in said["RUN"]
     assert re.fullmatch(r"python:3\.\d+-slim", said["FROM"])
     assert said["USER"] == "10001"
     assert said["STOPSIGNAL"] == "SIGTERM"

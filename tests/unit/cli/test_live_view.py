@@ -15,7 +15,7 @@ from pathlib import Path
 import pyte
 import pytest
 
-from classify_batch.cli.rendering.live_view import RunView
+from classify_batch.cli.rendering.live_view import ERRORS_KEPT_MAX, RunView, make_bar
 from classify_batch.cli.rendering.progress import calling_on_continue, choose_progress
 from classify_batch.cli.rendering.screen import CLOSE_WITHIN_S, LINES_WAITING_MAX, Screen
 from classify_batch.cli.rendering.terminal import Terminal
@@ -88,6 +88,34 @@ def test_no_figure_is_cut_off_at_any_width(width: int) -> None:
     shown = "\n".join(line.plain for line in lines)
     assert [fact for fact in FACTS if fact not in shown] == []
     assert "\x1b" not in shown
+
+
+def test_the_bar_is_as_full_as_the_run_is_done() -> None:
+    """In columns and in percent; a run with more outcomes than files, which can't be, breaks nothing."""
+    half = replace(PROGRESS, files=200, outcomes={"classified": 100})
+    bar = make_bar(half, 79).plain
+    assert (bar.count("━"), bar.count("─")) == (20, 20)
+    assert bar.endswith(" 50 %  100/200")
+    assert "100 %" in make_bar(replace(half, files=50), 79).plain
+
+
+def test_words_from_outside_and_collected_jobs_are_taken_back() -> None:
+    """No escape code of a changed limit reaches the terminal; a job that is committed isn't being collected."""
+    view = make_view()
+    view.record_event(FilesCommitted(3, 1, {"classified": 7}))
+    view.record_event(LimitsChanged({"jobs\x1b[31m": 50}))
+    shown = "\n".join(line.plain for line in view.lines(79, 40))
+    assert "being collected" not in shown
+    assert "\x1b" not in shown
+
+
+def test_errors_are_kept_in_bounded_number() -> None:
+    """A text that was pushed out by many others begins anew."""
+    view = make_view()
+    for number in range(2 * ERRORS_KEPT_MAX):
+        view.record_event(FilesFailed(number, 1, "rejected", f"no {number}", 1))
+    view.record_event(FilesFailed(1, 1, "rejected", "no 0", 2))
+    assert any("2 × rejected: no 0" in line.plain for line in view.lines(79, 40))
 
 
 def test_what_matters_least_is_left_out_of_a_low_terminal() -> None:
@@ -261,8 +289,9 @@ def test_a_terminal_that_takes_nothing_keeps_nobody_waiting(monkeypatch: pytest.
         screen.redraw()
     screen.close()
     assert time.monotonic() - began_s < CLOSE_WITHIN_S + 2
-    deadline_s = time.monotonic() + 10
+    deadline_s, shown = time.monotonic() + 10, b""
     while screen.is_open and time.monotonic() < deadline_s:  # lets its thread go before the file is closed
-        read_waiting(ours)
+        shown += read_waiting(ours)
+    assert b"lines were left out: the terminal was too slow" in shown
     file.close()
     os.close(ours)

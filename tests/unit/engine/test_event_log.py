@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from classify_batch.clock import SystemClock
-from classify_batch.engine.event_log import EventLog
+from classify_batch.engine.event_log import MESSAGES_MAX, EventLog
 from classify_batch.events import Event, FilesFailed, OutageBegan, OutageEnded, WaitBegan, WaitEnded, Warned
 from classify_batch.store.memory import MemoryStore
 
@@ -72,6 +73,7 @@ async def test_an_outage_is_written_when_it_begins_and_when_it_ends() -> None:
     await observed(log, OutageBegan(1.5), OutageEnded(60.0))
     began, ended = lines_of(store.files["events.jsonl"])
     assert (began["from"], began["to"], ended["from"], ended["seconds"]) == (ended["from"], None, began["from"], 60.0)
+    assert datetime.fromisoformat(ended["to"]) - datetime.fromisoformat(ended["from"]) == timedelta(seconds=60)
 
 
 async def test_waits_for_different_reasons_are_spans_of_their_own() -> None:
@@ -84,3 +86,15 @@ async def test_waits_for_different_reasons_are_spans_of_their_own() -> None:
     assert [each["reason"] for each in (paused, credits, *ended)] == ["paused", "credits", "paused", "credits"]
     assert [each["from"] for each in ended] == [paused["from"], credits["from"]]
     assert [each["seconds"] for each in ended] == [9.0, 3.0]
+
+
+async def test_messages_of_failures_are_bounded() -> None:
+    """However many different ones there are: the others are counted by their code, and no file is left out."""
+    store = MemoryStore()
+    log = EventLog(store, SystemClock())
+    await observed(log, *(FilesFailed(0, 1, "rejected", f"no {number}", 2) for number in range(5 * MESSAGES_MAX)))
+    await log.end()
+    failed = [each for each in lines_of(store.files["events.jsonl"]) if each["event"] == "files_failed"]
+    assert len(failed) == MESSAGES_MAX + 1
+    assert sum(each["files"] for each in failed) == 10 * MESSAGES_MAX
+    assert {"code": "rejected", "message": "other messages", "files": 8 * MESSAGES_MAX}.items() <= failed[0].items()

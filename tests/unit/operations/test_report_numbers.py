@@ -74,6 +74,14 @@ def test_jobs_in_flight_follow_the_journal() -> None:
     assert timeline.duration_s(0.5) == pytest.approx(2.0, rel=0.05)
 
 
+def test_a_job_leaves_the_slots_where_it_finished() -> None:
+    """Not only where it was collected, which may be much later."""
+    timeline = Timeline()
+    timeline.add(entry(0, Kind.SUBMITTED, Item(0, 1), Item(1, 1)))
+    timeline.add(entry(2, Kind.FINISHED, Item(0, 1, duration_s=2.0)))
+    assert timeline.buckets[-1].in_flight == 1
+
+
 def test_a_month_takes_as_many_buckets_as_a_minute() -> None:
     """However long a run is, its time line stays small, and no file is left out."""
     timeline = Timeline()
@@ -122,6 +130,9 @@ def test_examples_and_groups_are_bounded() -> None:
     assert sum(group.files for group in totals.failures.values()) == 1000
     assert len(totals.unmatched) == EXAMPLES_MAX
     assert [file.name for file in totals.weakest()] == [f"f{n}" for n in range(WEAKEST_MAX)]
+    falling = OutcomeTotals()
+    falling.add(ReportLine(f"f{n}", "classified", type="t", confidence=1 - n / 1000) for n in range(1000))
+    assert [file.name for file in falling.weakest()] == [f"f{999 - n}" for n in range(WEAKEST_MAX)]
 
 
 def test_failures_that_differ_in_their_ids_only_are_one_group() -> None:
