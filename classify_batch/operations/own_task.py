@@ -28,5 +28,6 @@ async def run_in_own_task(work: Callable[[], Awaitable[Result]]) -> Result:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(keep_result)
     except BaseExceptionGroup as group:
-        raise the_cause(group) from group
+        cause = the_cause(group)
+        raise cause from (cause.__cause__ or group)  # its own cause is what the log of a bug is read for
     return results[0]

@@ -76,7 +76,8 @@ async def verify_store(store: RunStore, directory: Path | None = None) -> Verifi
             if (run := await check_run(store, found, directory)) is None:
                 tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise the_cause(group) from group
+        cause = the_cause(group)
+        raise cause from (cause.__cause__ or group)
     if run is None:
         return found if found.errors else None
     await check_manifest(run, found, hashes)

@@ -95,8 +95,8 @@ class Steps:
 
     def _lose(self) -> None:
         for descriptor, path in self._paths.items():
-            start, end = self._confirmed[descriptor], path.stat().st_size
-            if start >= end:
+            start, end = self._confirmed[descriptor], path.stat().st_size if path.exists() else 0
+            if start >= end:  # or it has another name by now, which it got when all of it was confirmed
                 continue
             first, last = sorted(self._dice.randint(start, end) for _ in range(2))
             if self._dice.random() < 0.5:
