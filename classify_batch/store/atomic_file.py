@@ -52,7 +52,7 @@ async def opened(
     Refusals of opening (except `but`) and closing become StoreErrors; what the block raises is left as it is.
     """
     with refusals(path, but=but), CancelScope(shield=True):
-        file = await aiofiles.open(path, mode, opener=_open_for_owner_only)
+        file = await aiofiles.open(path, mode, opener=open_for_owner_only)
     try:
         yield cast("AsyncBufferedIOBase", file)
     finally:
@@ -170,5 +170,5 @@ async def _fill_temporary(temporary: Path, path: Path, blocks: AsyncIterator[byt
             await to_thread.run_sync(fsync, file.fileno())
 
 
-def _open_for_owner_only(path: str, flags: int) -> int:
+def open_for_owner_only(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK, 0o600)  # else opening a pipe waits for its other end

@@ -24,6 +24,7 @@ from classify_batch.store.atomic_file import (
     Fsync,
     beside,
     create_file,
+    open_for_owner_only,
     opened,
     replace_file,
     sync_directory,
@@ -281,8 +282,8 @@ def _hash_piece(path: Path, digest: hashlib._Hash, start: int) -> int:
     """Hashes the next piece of a file. Returns where it ends, or 0 where nothing is left."""
     end = start
     held = memoryview(bytearray(_HASHED_BYTES))
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
+    with open(path, "rb", buffering=0, opener=open_for_owner_only) as file:
+        file.seek(start)  # raises for a pipe
         while end < start + _PIECE_BYTES and (count := file.readinto(held)):
             digest.update(held[:count])
             end += count
