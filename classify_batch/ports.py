@@ -225,6 +225,10 @@ class RunPlace(Protocol):
         """The folder of this machine that it is, for temporary files and the embedded sandbox; None on a medium that
         has none."""
 
+    @property
+    def trusted(self) -> bool:
+        """Whether the caller said to use it though other users could misuse it; False on a medium where none can."""
+
     def open(self) -> RunStore:
         """Its files, to read and to write. Nothing is touched yet."""
 

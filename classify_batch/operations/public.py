@@ -1,6 +1,7 @@
 """What programs call besides `run`: each command as a function, and its twin for running event loops.
 
-`X` runs `aX` in a new event loop, and refuses to inside a running one.
+`X` runs `aX` in a new event loop, and refuses to inside a running one. Both have their arguments written out, though
+they are the same: an editor shows them where the function is called, and a test holds the two together.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from classify_batch.operations.diff.changes import Change, Diff
 from classify_batch.operations.diff.diff_runs import diff_runs
 from classify_batch.operations.export.export_run import Exported, export_run
 from classify_batch.operations.export.selection import Only
+from classify_batch.operations.folder_request import as_globs
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.option_words import word_of
 from classify_batch.operations.reuse.earlier_runs import Reuse
@@ -72,6 +74,8 @@ def plan(
     input_format: str | None = None,
     delimiter: str | None = None,
     reuse: Reuse = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     trust_run_dir: bool = False,
 ) -> Planned:
     """Writes the plan of a run, and sends nothing; `run` or `resume` then carries it out. Arguments as for `run`.
@@ -92,6 +96,8 @@ def plan(
             input_format=input_format,
             delimiter=delimiter,
             reuse=reuse,
+            include=include,
+            exclude=exclude,
             trust_run_dir=trust_run_dir,
         ),
     )
@@ -106,13 +112,23 @@ async def aplan(
     input_format: str | None = None,
     delimiter: str | None = None,
     reuse: Reuse = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     trust_run_dir: bool = False,
 ) -> Planned:
     """`plan` inside an event loop."""
     refuse_no_settings(settings)
     place = place_of(run_dir, trusted=trust_run_dir)
     reading = parse_reading(input_format, delimiter, column)
-    run = await make_plan(settings, file_ids, place, reading=reading, reuse=reuse)
+    run = await make_plan(
+        settings,
+        file_ids,
+        place,
+        reading=reading,
+        reuse=reuse,
+        include=as_globs(include),
+        exclude=as_globs(exclude),
+    )
     done = 0 if run.reused is None else run.reused.chunks
     takes_parse_jobs = settings.api.capabilities.takes_parse_jobs
     parse_jobs = await count_planned_parse_jobs(place.open(), done) if takes_parse_jobs else 0
@@ -137,12 +153,14 @@ def check(
     column: str | None = None,
     input_format: str | None = None,
     delimiter: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     on_progress: Callable[[int, int], None] = _ignore,
 ) -> CheckReport:
     """Finds out what will go wrong with a run, before a credit is spent: settings, input, key, files, time, cost, disk.
 
     Args:
-        file_ids, column, input_format, delimiter: as for `run`.
+        file_ids, column, input_format, delimiter, include, exclude: as for `run`.
         run_dir: where the run will be, for its disk space. None: in the working directory.
         on_progress: called every five seconds with how many files were looked up, and of how many.
 
@@ -151,7 +169,7 @@ def check(
         nothing stops a run. Errors in the input and of the API are findings.
 
     Raises:
-        UsageError: it was called inside a running event loop.
+        UsageError: globs were given, and the input is no folder; or it was called inside a running event loop.
         WorldError: temporary files can't be written.
     """
     return run_in_new_loop(
@@ -164,6 +182,8 @@ def check(
             column=column,
             input_format=input_format,
             delimiter=delimiter,
+            include=include,
+            exclude=exclude,
             on_progress=on_progress,
         ),
     )
@@ -177,13 +197,23 @@ async def acheck(
     column: str | None = None,
     input_format: str | None = None,
     delimiter: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     on_progress: Callable[[int, int], None] = _ignore,
 ) -> CheckReport:
     """`check` inside an event loop."""
     refuse_no_settings(settings)
     reading = parse_reading(input_format, delimiter, column)
     folder = None if run_dir is None else Path(run_dir)
-    return await check_run(settings, file_ids, reading=reading, run_dir=folder, on_progress=on_progress)
+    return await check_run(
+        settings,
+        file_ids,
+        reading=reading,
+        run_dir=folder,
+        include=as_globs(include),
+        exclude=as_globs(exclude),
+        on_progress=on_progress,
+    )
 
 
 def upload(

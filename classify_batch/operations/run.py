@@ -239,7 +239,7 @@ async def run_engine(
     events = EventLog(store, resources.clock, client.secrets.hide)
     clock = resources.clock
     config = None if request.config is None else str(request.config.absolute())
-    found = replace(found, config=config, trusted=getattr(request.place, "trusted", False))
+    found = replace(found, config=config, trusted=request.place.trusted)
     async with AsyncExitStack() as stack:
         run_log = stack.enter_context(logging_run(found, client.secrets.hide))
         telemetry = stack.enter_context(telemetry_of(found))

@@ -22,6 +22,7 @@ from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import parse_reading
 from classify_batch.limits.reader_pace import ReaderPace
 from classify_batch.limits.shared_limits import SharedLimits
+from classify_batch.operations.folder_request import as_globs
 from classify_batch.operations.function_observer import Observe, all_observers
 from classify_batch.operations.outcome import Outcome, decode_outcomes
 from classify_batch.operations.result import RunResult
@@ -57,6 +58,8 @@ def stream(
     until_s: float | None = None,
     max_runtime_s: float | None = None,
     reuse: Reuse = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     observer: Observe | None = None,
     observers: Sequence[Observer] = (),
     shared_limits: SharedLimits | None = None,
@@ -97,6 +100,8 @@ def stream(
         on_progress=on_progress,
         observers=all_observers(observer, observers),
         shared_limits=shared_limits,
+        include=as_globs(include),
+        exclude=as_globs(exclude),
     )
     return OutcomeStream(request, ahead)
 

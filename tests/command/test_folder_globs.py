@@ -1,14 +1,14 @@
 """Which documents of a folder a run takes, and that it keeps to them."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import anyio
 import pytest
 
-from classify_batch import Settings, UsageError, run
-from classify_batch.operations.check.check_input import check_run
+from classify_batch import Outcome, Settings, UsageError, check, plan, run, stream
 from tests.support.command_line import KEY, command, sandbox
 from tests.support.folder_run import configure, lines, make_inbox, run_words
 
@@ -73,11 +73,18 @@ def test_check_counts_the_documents_that_a_run_would_take(place: Path) -> None:
 
 
 def test_python_takes_globs(place: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`run` and the check have the command's globs; a string in the place of a list is refused, not taken apart."""
+    """All that takes an input takes the globs; a string in the place of a list is refused, not taken apart."""
     monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
     settings = Settings.load(place / "c.toml")
-    report = anyio.run(lambda: check_run(settings, place / "inbox", include=["*.txt"], exclude=["copy*"]))
-    assert report.files == 2
+    globs: dict[str, Any] = {"include": ["*.txt"], "exclude": ["copy*"]}
+    assert check(settings, place / "inbox", **globs).files == 2
+    assert plan(settings, place / "inbox", place / "runs" / "planned", **globs).files == 2
+
+    async def read_stream() -> list[Outcome]:
+        async with stream(settings, place / "inbox", place / "runs" / "streamed", **globs) as outcomes:
+            return [outcome async for outcome in outcomes]
+
+    assert len(asyncio.run(read_stream())) == 2
     run(settings, place / "inbox", place / "runs" / "today", include=["*.txt"], exclude=["copy*"])
     assert {str(line["carried"]["path"]) for line in lines(place)} == {"a.txt", "sub/b.txt"}
     with pytest.raises(UsageError, match="lists of globs"):

@@ -379,6 +379,10 @@ class SegmentPlace:
     def folder(self) -> None:
         return None
 
+    @property
+    def trusted(self) -> bool:
+        return False
+
     def open(self) -> SegmentStore:
         return SegmentStore(Bucket(self.root, kill_at=self.kill_at), self.where)
 
