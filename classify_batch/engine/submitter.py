@@ -1,11 +1,8 @@
 """Creates a job for each attempt: the one place that may cost money.
 
-The intent is durable before the POST leaves. Where a create can be repeated without harm, the intents of all attempts
-that wait for their turn are written down together: one line and one fsync instead of many.
-
-After the call, an attempt goes to the poller (accepted), to the reconciler (unknown whether accepted), back to the work
-queue (refused), or it is tried again here under the same attempt (certainly not accepted, or repeated under its
-transaction ID).
+The intent is durable before the POST leaves. After the call, an attempt goes to the poller (accepted), to the
+reconciler (unknown whether accepted), back to the work queue (refused), or it is tried again here under the same
+attempt (certainly not accepted, or repeated under its transaction ID).
 
 Once one call of an attempt may have been accepted, the attempt may have been: a later call that is refused proves
 nothing about the earlier one.
@@ -71,7 +68,6 @@ class Submitter:
         self._project = project
         self._project_id = project_id
         self._plan_full_queue = anyio.Lock()
-        self._unwritten: list[Intent] = []
         self._ambiguity_warned = False
         self._no_job_since: tuple[int, float] | None = None
         self._creates_without_job = 0
@@ -103,8 +99,7 @@ class Submitter:
     async def _submit_attempt(
         self, attempt: Attempt, submitted: ObjectSendStream[Job], ambiguous: ObjectSendStream[AmbiguousCreate]
     ) -> None:
-        project_id, unwritten = self._project.project_id, self._unwritten if self._api.idempotent else None
-        with Intent(self._journal, self._clock, self._shutdown, attempt, project_id, unwritten) as intent:
+        with Intent(self._journal, self._clock, self._shutdown, attempt, self._project.project_id) as intent:
             try:
                 view = await retry_transient(lambda: self._create_job(intent))
             except NoMoreCreatesError:
@@ -113,7 +108,7 @@ class Submitter:
                     left_s = anyio.current_time()
                     await ambiguous.send(AmbiguousCreate(intent.attempt, left_s, self._accept_s))
                 else:
-                    self._return_unsent(intent.attempt, may_repeat=self._api.idempotent and intent.left)
+                    self._return_unsent(intent.attempt)
             except ApiError as error:
                 await self._end_failed(intent.attempt, error, ambiguous)
             else:
@@ -282,14 +277,14 @@ class Submitter:
         if error.ambiguous:
             self._leave_to_later_process(attempt)
         else:
-            self._return_unsent(attempt, may_repeat=self._api.idempotent)
+            self._return_unsent(attempt)
         collects = error.verdict in (Verdict.NO_CREDIT, Verdict.PERSON)
         self._shutdown.request_stop(Stop.because(error, collects=collects))
 
-    def _return_unsent(self, attempt: Attempt, *, may_repeat: bool) -> None:
+    def _return_unsent(self, attempt: Attempt) -> None:
         """Ends an attempt that this process doesn't send any more. Where none of its calls can have been accepted, its
-        files are planned again; otherwise, or where it may simply be repeated, it stays open for a later process."""
-        if attempt.ambiguous or may_repeat:
+        files are planned again; otherwise it stays open, and a later process reconciles it."""
+        if attempt.ambiguous or self._api.idempotent:
             self._leave_to_later_process(attempt)
             return
         self._slots.release()

@@ -14,7 +14,6 @@ from classify_batch.errors import ExitStatus
 from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.model import Attempt, AttemptKey, Part
 from classify_batch.operations.run_resources import make_api
-from classify_batch.rundir.opened_run import read_run
 from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import Log
 from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory
@@ -65,29 +64,13 @@ async def test_a_lost_create_is_never_given_back() -> None:
         assert sum(1 for _ in lab.app.job_table) == 3
 
 
-async def test_intents_of_waiting_creates_are_made_durable_together() -> None:
-    """At 40 creates a second, what waits for its turn shares a line and an fsync, written before the first of it
-    leaves."""
-    with laboratory(400, version="v2", latency_s=0.02, job_duration_s=1.0, limits={"jobs_in_flight": 300}) as lab:
-        unwritten: list[str] = []
-
-        async def check_intent(request: httpx.Request) -> httpx.Response | None:
-            if is_create(request):
-                sent = json.loads(request.content)["file_input"]
-                durable = [item["chunk"] for line in intents(lab) for item in line["items"]]
-                unwritten.extend({sent}.difference(f"file-{chunk}" for chunk in durable))
-            return None
-
-        lab.wire.before = check_intent
-        await ends_well(lab)
-        assert not unwritten
-        assert len(intents(lab)) <= 400 / 8
-
-
-async def test_on_v1_an_intent_is_written_when_its_own_turn_comes() -> None:
-    """A process that finds an intent on v1 has to search for its job, so none is written for a create that waits."""
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_an_intent_is_written_when_its_own_turn_comes(version: str) -> None:
+    """None is written for a create that waits: a later process searches for its job, or repeats it, whatever bound of
+    credits it was given."""
     limits = {"jobs_in_flight": 20, "requests_per_s": 5.0}
-    with laboratory(30, files_per_job=1, latency_s=0.02, job_duration_s=60.0, limits=limits) as lab:
+    size: dict[str, Any] = {"files_per_job": 1} if version == "v1" else {}
+    with laboratory(30, version=version, latency_s=0.02, job_duration_s=60.0, limits=limits, **size) as lab:
 
         async def count_intents(request: httpx.Request) -> httpx.Response | None:
             if is_create(request):
@@ -96,28 +79,6 @@ async def test_on_v1_an_intent_is_written_when_its_own_turn_comes() -> None:
 
         lab.wire.before = count_intents
         await ends_well(lab)
-
-
-async def test_intents_that_never_left_are_planned_again_at_a_stop() -> None:
-    """A stop leaves nothing open of the creates that only waited: the next process sends each once."""
-    with laboratory(200, version="v2", latency_s=0.02, job_duration_s=1.0, limits={"jobs_in_flight": 100}) as lab:
-
-        async def stop(request: httpx.Request) -> httpx.Response | None:
-            if lab.wire.count("POST") == 50:
-                lab.stopping.request_stop(Stop("a deadline", collects=True))
-            return None
-
-        lab.wire.before, before = stop, lab.wire.before
-        assert (await lab.run()).state == "incomplete"
-        never_left = [line for line in lab.lines(Log.JOURNAL) if line["kind"] == "rejected"]
-        assert sum(len(line["items"]) for line in never_left) >= 5
-        assert sum(1 for _ in lab.app.job_table) == lab.wire.count("POST") <= 60
-        left = await read_run(lab.store)
-        assert left is not None
-        assert not left.snapshot.open
-        lab.wire.before = before
-        await ends_well(lab)
-        assert sum(1 for _ in lab.app.job_table) == lab.wire.count("POST") == 200
 
 
 def intents(lab: Lab) -> list[dict[str, Any]]:
