@@ -81,9 +81,10 @@ def showing_run(verbosity: Verbosity) -> Iterator[Display]:
     if verbosity.verbose:
         observers.append(EventLines(screen.print_line))
     try:
-        with printing_warnings(screen.print_line), calling_on_continue(screen.start_afresh):
+        with printing_warnings(screen.print_line):
             if view is not None:
-                yield Display(LiveProgress(view, screen), observers)
+                with calling_on_continue(screen.start_afresh):
+                    yield Display(LiveProgress(view, screen), observers)
             else:
                 yield Display(ProgressLines(screen) if how == "lines" else None, observers)
     finally:
@@ -92,8 +93,8 @@ def showing_run(verbosity: Verbosity) -> Iterator[Display]:
 
 @contextmanager
 def calling_on_continue(callback: Callable[[], None]) -> Iterator[None]:
-    """Calls it when the process goes on after it was stopped by Ctrl-Z; it is called between two instructions, and must
-    not wait. For the main thread; does nothing elsewhere."""
+    """Calls it when the process goes on after it was stopped by Ctrl-Z. It is called between two instructions of the
+    main thread, also of its own, so it must take no lock. Does nothing outside of the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DRAW_EVERY_S_MIN = 0.125
 """Between two draws: eight a second at most."""
 LOOK_EVERY_S = 0.25
-"""How often the size of the terminal is looked at."""
+"""How often the size of the terminal is looked at, and whether the process was stopped."""
 CLOSE_WITHIN_S = 1.0
 """How long the end of a run waits for a terminal that takes nothing."""
 LINES_WAITING_MAX = 1000
@@ -47,7 +47,7 @@ class Screen:
         self._left_out = 0
         self._changed = threading.Event()
         self._closing = threading.Event()
-        self._stopped = threading.Event()
+        self._was_stopped = False
         self._thread = threading.Thread(target=self._work, name="screen", daemon=True)
         self._thread.start()
 
@@ -60,9 +60,11 @@ class Screen:
         self._changed.set()
 
     def start_afresh(self) -> None:
-        """Draws the view below whatever a shell wrote while this process was stopped (Ctrl-Z, `fg`)."""
-        self._stopped.set()
-        self._changed.set()
+        """Draws the view below whatever a shell wrote while this process was stopped (Ctrl-Z, `fg`).
+
+        A signal handler calls it, maybe in the middle of `redraw` or of itself: so it takes no lock, and wakes nobody.
+        """
+        self._was_stopped = True
 
     def redraw(self) -> None:
         """Draws the view soon. Never waits."""
@@ -102,10 +104,10 @@ class Screen:
         with Terminal(sys.stderr, reflows=terminal_reflows()) as terminal:
             while not self._closing.is_set():
                 self._changed.wait(LOOK_EVERY_S)
-                if self._changed.is_set() or terminal.is_resized():
+                if self._changed.is_set() or self._was_stopped or terminal.is_resized():
                     self._changed.clear()
-                    if self._stopped.is_set():
-                        self._stopped.clear()
+                    if self._was_stopped:
+                        self._was_stopped = False
                         terminal.forget_view()
                     terminal.draw(self._take_lines(), make_view)
                     self._closing.wait(DRAW_EVERY_S_MIN)

@@ -7,6 +7,8 @@ import os
 import pty
 import signal
 import struct
+import subprocess
+import sys
 import termios
 import time
 from dataclasses import replace
@@ -274,6 +276,28 @@ def test_fg_is_told_to_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
     assert continued == [True]
     assert signal.getsignal(signal.SIGCONT) == before
+
+
+SIGNALLED = """
+import os, signal, threading
+from classify_batch.cli.rendering.progress import calling_on_continue
+from classify_batch.cli.rendering.screen import Screen
+
+screen = Screen()
+signals = threading.Thread(target=lambda: [os.kill(os.getpid(), signal.SIGCONT) for _ in range(30_000)])
+with calling_on_continue(screen.start_afresh):
+    signals.start()
+    while signals.is_alive():
+        screen.redraw()
+screen.close()
+"""
+
+
+def test_many_signals_while_the_view_is_drawn_stop_nothing() -> None:
+    """GNU `timeout` sends SIGCONT twice: a handler may come in the middle of a draw, or of itself, and waits for
+    neither. A process of its own, which a wait for a lock would keep for ever."""
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_terminal_that_takes_nothing_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
