@@ -36,7 +36,7 @@ _ASCII_CONTROLS = bytes(range(32)) + b"\x7f"
 
 
 def is_printable(text: str) -> bool:
-    """`str.isprintable`, which looks every character up; of ASCII, the bytes tell in a quarter of its time."""
+    """`str.isprintable`, which looks every character up; ASCII is judged by its bytes in a quarter of the time."""
     return len(text.encode().translate(None, _ASCII_CONTROLS)) == len(text) if text.isascii() else text.isprintable()
 
 

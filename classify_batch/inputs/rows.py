@@ -115,18 +115,18 @@ def merge_rows(keys: Sequence[str], rows: Sequence[str], took_further: TookFurth
 def _merge_row(rows: Sequence[str], took_further: TookFurther | None) -> str:
     file_id = rows[0].partition(_TAB)[0]
     objects = carried_of(rows) or []
-    told = ",".join(objects)
-    if len(told) > CARRIED_BYTES_MAX and took_further is not None:
+    merged = ",".join(objects)
+    if len(merged) > CARRIED_BYTES_MAX and took_further is not None:
         fits = _how_many_fit(objects)
         took_further(file_id, objects[fits:])
-        told = ",".join([*objects[:fits], f'{{"{FURTHER_PATHS}":{len(objects) - fits}}}'])
-    if len(told) > CARRIED_BYTES_MAX:
+        merged = ",".join([*objects[:fits], f'{{"{FURTHER_PATHS}":{len(objects) - fits}}}'])
+    if len(merged) > CARRIED_BYTES_MAX:
         raise SourceError(
-            f"file ID {file_id} comes {len(rows):,} times, and carries {len(told):,} bytes in all; "
+            f"file ID {file_id} comes {len(rows):,} times, and carries {len(merged):,} bytes in all; "
             f"{CARRIED_BYTES_MAX:,} are the most",
             hint="carry less, or leave the repetitions out",
         )
-    return f"{file_id}{_TAB}[{told}]"
+    return f"{file_id}{_TAB}[{merged}]"
 
 
 def _how_many_fit(objects: Sequence[str]) -> int:

@@ -39,7 +39,7 @@ CheckReport: TypeAlias = Report
 
 
 def _ignore(_looked_up: int, _files: int) -> None:
-    """Who is told how far a check is, where nobody asked."""
+    """The `on_progress` of a check for which none was given."""
 
 
 @dataclass(frozen=True, slots=True)

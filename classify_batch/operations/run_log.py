@@ -102,7 +102,7 @@ class RunLog:
         log.info("run %s, exit status %d: %s%s", ending.state.value, ending.exit_status, counts, why)
 
     def _log_job(self, event: JobSubmitted | JobFinished | FilesCommitted | FilesFailed) -> None:
-        """Jobs are told by their IDs, which only their first event has."""
+        """Names the job by its ID, which only the first of its events has."""
         if not log.isEnabledFor(logging.DEBUG):
             return
         match event:

@@ -1,6 +1,6 @@
 """Whether a complete run is plainly sound: what `verify` asks first, and nearly always all that it has to ask.
 
-Blocks of lines are read, not segments, and nobody is told what is wrong, or where: that is left for another pass.
+Blocks of lines are read, not segments. What is wrong, and where, is found out by another pass, if there is anything.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _HELD_CHARACTERS_MAX = 1 << 25
 
 
 _LANE = 256
-"""So many buckets can be told apart by one byte of a hash; more of them come in multiples of it."""
+"""So many buckets one byte of a hash distinguishes; more of them come in multiples of it."""
 
 
 class Limits(NamedTuple):

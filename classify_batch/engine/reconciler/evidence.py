@@ -228,7 +228,7 @@ class Evidence(UnsettledAttempts):
 
     @property
     def _shows_transactions(self) -> bool:
-        """Whether the list would tell a job by its transaction ID: it does so of others, or shows no job at all."""
+        """Whether the list would show the transaction ID of a job: it does so for others, or has no job at all."""
         return self._transactions_shown or not self._jobs_shown
 
     def is_absence_proven(self, ambiguous: AmbiguousAttempt) -> bool:
