@@ -117,9 +117,8 @@ class Submitter:
                     return
                 await submitted.send(job)
                 if not self._api.idempotent:
-                    await (
-                        self._journal.durable()
-                    )  # v1 only: if the job ID is lost in a kill, a later process has to search for the job
+                    # If the job ID is lost in a kill, a later process has to search for the job.
+                    await self._journal.durable()
 
     async def _end_failed(
         self, attempt: Attempt, error: ApiError, ambiguous: ObjectSendStream[AmbiguousCreate]

@@ -75,8 +75,8 @@ class FolderDocuments:
 
     def _take_line(self, line: bytes) -> None:
         try:
-            told = json.loads(line)
-            self._remember(str(told["file_id"]), str(told["sent_id"]))
+            upload = json.loads(line)
+            self._remember(str(upload["file_id"]), str(upload["sent_id"]))
         except (ValueError, LookupError, TypeError):
             return  # nothing rests on it: the project is asked in any case
 
@@ -94,7 +94,7 @@ class FolderDocuments:
         if not file_id.startswith(CONTENT_PREFIX):
             raise NotUploadableError("it could not be read when the run was planned; a new run takes it")
         stored = await self._store_first_unchanged(file_id.removeprefix(CONTENT_PREFIX), paths)
-        told = {
+        upload = {
             "at": to_iso(self._clock.wall_s()),
             "file_id": file_id,
             "paths": list(paths),
@@ -102,7 +102,7 @@ class FolderDocuments:
             "expires_at": stored.file.expires_at,
             "sent": stored.sent,
         }
-        self._store.append(Log.UPLOADS, encode_line(told))
+        self._store.append(Log.UPLOADS, encode_line(upload))
         self._remember(file_id, stored.file.id)
         return stored.file.id
 
