@@ -84,9 +84,11 @@ def resume(lab: Lab, options: argparse.Namespace) -> Rows:
     return rows
 
 
-def until_first_request(lab: Lab, command: list[str], work_s: float = 0.0) -> dict[str, Any]:
-    """How long a command takes until its first request, and its peak memory when it has worked for `work_s` more; it
-    is killed then."""
+def until_first_request(
+    lab: Lab, command: list[str], work_s: float = 0.0, has_done: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
+    """How long a command takes until its first request, and its peak memory when it has worked for `work_s` more, or
+    `has_done` what is wanted; it is killed then."""
     with tempfile.TemporaryFile("w+") as output:
         began_s = time.monotonic()
         process = lab.start(command, output, output)
@@ -97,7 +99,9 @@ def until_first_request(lab: Lab, command: list[str], work_s: float = 0.0) -> di
                     sys.exit(f"{' '.join(command)} sent no request:\n{output.read()[-4000:]}")
                 time.sleep(0.02)
             cpu_s = _cpu_s(process)
-            time.sleep(work_s)
+            end_s = time.monotonic() + work_s
+            while (left_s := end_s - time.monotonic()) > 0 and not has_done():
+                time.sleep(min(1.0, left_s))
             rss_mib = _peak_rss_mib(process)
         finally:
             process.kill()
