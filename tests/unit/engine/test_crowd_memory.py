@@ -1,4 +1,4 @@
-"""The memory of a process that looks for its jobs in a crowded project: it grows with what it holds, not with the list."""
+"""The memory of a process that looks for its jobs in a crowded project grows with what it holds, not with the list."""
 
 from __future__ import annotations
 
