@@ -32,6 +32,7 @@ def crowd(lab: Lab, options: argparse.Namespace) -> list[dict[str, Any]]:
             print(f"{version}, foreign jobs {'old' if old else 'new'} …", file=sys.stderr, flush=True)
             foreign_jobs = (options.files or [FOREIGN_JOBS])[0]
             rows.append({"version": version, "old": old, **_measure(lab, version, foreign_jobs, old=old)})
+            print(rows[-1], file=sys.stderr, flush=True)
     print_table(
         [
             {
