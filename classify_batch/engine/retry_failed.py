@@ -20,14 +20,13 @@ import itertools
 import re
 from array import array
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import NamedTuple, cast
 
 from anyio.lowlevel import checkpoint
 
-from classify_batch.clock import from_iso, to_iso
-from classify_batch.engine.sent_ids import sent_by_position
+from classify_batch.clock import to_iso
+from classify_batch.engine.past_attempts import PastAttempt, ended_items
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import DamagedError, InterruptedEarlyError
 from classify_batch.inputs.ids import shorten
@@ -35,7 +34,7 @@ from classify_batch.lifecycle import ENDS, Recheck, Reopened, RequeuedPart, Writ
 from classify_batch.model import AttemptKey, Part, to_ranges
 from classify_batch.ports import RunStore
 from classify_batch.rundir.committed_outcomes import LineReader, OutcomeLine
-from classify_batch.rundir.journal.entry import Entry, Item, decode, write_part
+from classify_batch.rundir.journal.entry import decode, write_part
 from classify_batch.rundir.journal.line import DAMAGED_HINT
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
@@ -43,9 +42,6 @@ from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.retry_file import encode_batch
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import (
-    BILLED,
-    CREDITS,
-    UNBILLED,
     FailureCode,
     Kind,
     Log,
@@ -86,61 +82,6 @@ class _OldAttempt(NamedTuple):
     key: AttemptKey
     job_id: str | None
     recheck: bool = False
-
-
-@dataclass(slots=True)
-class _PastOfAttempt:
-    """What the journal says of an old attempt: when it was first intended, of which part, and what it has in the sums.
-
-    Attributes:
-        files: of the part; None: the whole chunk.
-        sent: the IDs that were sent, by position, where they aren't the planned ones.
-    """
-
-    since_s: float | None = None
-    server_s: float | None = None
-    project_id: str | None = None
-    files: int | None = None
-    sent: dict[int, str] = field(default_factory=dict)
-    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys((CREDITS, BILLED, UNBILLED), 0.0))
-
-    @classmethod
-    def of_recheck(cls, look: Recheck) -> _PastOfAttempt:
-        """An attempt that an earlier retry looked at. Its bill was taken out of the sums: the look's end tells it
-        anew."""
-        past = cls(from_iso(look["since"]), look.get("server_s"), look.get("project_id"), count_files(look))
-        past.sums[CREDITS] = look.get("credits", 0.0)
-        past.sent = sent_by_position(look.get("ranges"), look.get("sent_ids", ()))
-        return past
-
-    def learn(self, entry: Entry, item: Item) -> None:
-        if entry.kind is Kind.SUBMITTING:
-            if self.since_s is None:
-                self.since_s, self.server_s, self.project_id = entry.at_s, entry.server_s, item.project_id
-            self.files = None if item.ranges is None else sum(stop - start for start, stop in item.ranges)
-            self.sums[CREDITS] += item.credits
-            self.sent = self.sent or sent_by_position(item.ranges, item.sent_ids)
-        for name in self.sums.keys() & (item.sums or {}).keys():
-            self.sums[name] += (item.sums or {})[name]
-
-    def add_known_then(self, look: Recheck) -> None:
-        """Adds what was known before the intent."""
-        if self.server_s is not None:
-            look["server_s"] = self.server_s
-        if self.project_id is not None:
-            look["project_id"] = self.project_id
-
-    def add_share(self, look: Recheck, files: int, chunk_size: int) -> None:
-        """Adds what the sums have for so many of its files; a job that tells its bill has one."""
-        share = files / (chunk_size if self.files is None else self.files)
-        shares = {name: round(value * share, 6) for name, value in self.sums.items() if value}
-        look |= cast(Recheck, shares)
-
-
-def count_files(part: WrittenPart) -> int | None:
-    """None: the whole chunk."""
-    ranges = part.get("ranges")
-    return None if ranges is None else sum(stop - start for start, stop in ranges)
 
 
 async def read_failures(
@@ -188,6 +129,10 @@ def attempt_to_look_at(key: AttemptKey, code: str, job_id: str | None) -> _OldAt
             return None
 
 
+def _was_surely_not_paid(failure: _FailureLine) -> bool:
+    return failure.code not in _MAY_BE_PAID or (failure.code == FailureCode.NOT_ANSWERED and failure.job_id is None)
+
+
 def _old_attempt(failure: _FailureLine) -> _OldAttempt | None:
     return attempt_to_look_at(AttemptKey(failure.chunk, failure.attempt), failure.code, failure.job_id)
 
@@ -229,7 +174,7 @@ class _RetryWriting:
         waiting: list[_FailureLine] = []
         async with closing(_stream_failures(self._store, self._snapshot.failures_end, self._shutdown)) as stream:
             async for failures in stream:
-                waiting += [each for each in failures if each.code not in _MAY_BE_PAID or _old_attempt(each) is None]
+                waiting += [each for each in failures if _was_surely_not_paid(each)]
                 if len(waiting) >= TOGETHER_MAX:
                     yield await self._parts_of(waiting)
                     waiting = []
@@ -253,7 +198,7 @@ class _RetryWriting:
     async def _looks(self) -> AsyncGenerator[list[Recheck], None]:
         """The attempts that are looked at first: read with the journal, in which each ends where its failures are
         committed."""
-        pasts, looks = dict[AttemptKey, _PastOfAttempt](), list[Recheck]()
+        pasts, looks = dict[tuple[int, int], PastAttempt](), list[Recheck]()
         end, rest, generation = self._snapshot.failures_end, b"", 0
         async with (
             closing(_stream_blocks(self._store, Log.JOURNAL, None, self._shutdown)) as blocks,
@@ -265,9 +210,9 @@ class _RetryWriting:
                 for entry in map(decode, itertools.filterfalse(_SAYS_NOTHING_HERE, lines)):
                     generation += entry.kind is Kind.REOPENED
                     for look in entry.looks:
-                        pasts[AttemptKey(look["chunk"], look["attempt"])] = _PastOfAttempt.of_recheck(look)
+                        pasts[look["chunk"], look["attempt"]] = PastAttempt.of_recheck(look)
                     for item in ended_items(entry, pasts):
-                        past = pasts.pop(AttemptKey(item.chunk, item.attempt))
+                        past = pasts.pop((item.chunk, item.attempt))
                         if generation == self._snapshot.generation and item.failures is not None:
                             failures = await segments.take((item.counts or {}).get(OutcomeKind.FAILED, 0))
                             looks += await self._looks_of_attempt(past, failures)
@@ -277,41 +222,37 @@ class _RetryWriting:
         if looks:
             yield looks
 
-    async def _looks_of_attempt(self, past: _PastOfAttempt, failures: Iterable[_FailureLine]) -> list[Recheck]:
+    async def _looks_of_attempt(self, past: PastAttempt, failures: Iterable[_FailureLine]) -> list[Recheck]:
         olds: dict[_OldAttempt, array[int]] = {}
+        one_each = self._positions.one_each
         for failure in failures:
             if (old := _old_attempt(failure)) is not None:
-                olds.setdefault(old, array("H")).append(await self._positions.find(failure))
-        return [await self._make_recheck(old, past, positions) for old, positions in olds.items()]
-
-    async def _make_recheck(self, old: _OldAttempt, past: _PastOfAttempt, positions: array[int]) -> Recheck:
-        chunk, attempt = old.key
-        recheck: Recheck = {"chunk": chunk, "attempt": attempt}
-        size = await self._positions.size(chunk)
-        recheck |= cast(Recheck, write_positions(chunk, positions, size, old.recheck))
-        if old.job_id is not None:
-            recheck["job_id"] = old.job_id
-        recheck["since"] = to_iso(past.since_s or 0.0) if old.job_id is None else _EPOCH
-        if past.sent:
-            recheck["sent_ids"] = [past.sent[position] for position in sorted(positions)]
-        past.add_known_then(recheck)
-        past.add_share(recheck, len(positions), size)
-        return recheck
+                place = 0 if one_each else await self._positions.find(failure)
+                olds.setdefault(old, array("H")).append(place)
+        if not olds:
+            return []
+        size = 1 if one_each else await self._positions.size(next(iter(olds)).key.chunk)
+        return [_make_recheck(old, past, positions, size) for old, positions in olds.items()]
 
 
-def ended_items(entry: Entry, pasts: dict[AttemptKey, _PastOfAttempt]) -> Iterator[Item]:
-    """Learns from a line what it says of each attempt; yields those that it ends."""
-    ends = entry.kind in _ENDS
-    if not ends and entry.kind is not Kind.SUBMITTING:
-        return
-    for item in entry.items:
-        pasts.setdefault(AttemptKey(item.chunk, item.attempt), _PastOfAttempt()).learn(entry, item)
-        if ends:
-            yield item
+def _make_recheck(old: _OldAttempt, past: PastAttempt, positions: array[int], chunk_size: int) -> Recheck:
+    chunk, attempt = old.key
+    recheck: Recheck = {"chunk": chunk, "attempt": attempt}
+    recheck |= cast(Recheck, write_positions(chunk, positions, chunk_size, old.recheck))
+    if old.job_id is not None:
+        recheck["job_id"] = old.job_id
+    recheck["since"] = to_iso(past.since_s or 0.0) if old.job_id is None else _EPOCH
+    if past.sent:
+        recheck["sent_ids"] = [past.sent[position] for position in sorted(positions)]
+    past.add_known_then(recheck)
+    past.add_share(recheck, len(positions), chunk_size)
+    return recheck
 
 
 def write_positions(chunk: int, positions: array[int], chunk_size: int, recheck: bool = False) -> WrittenPart:
     whole = len(positions) == chunk_size
+    if whole and not recheck:
+        return {}
     return write_part(Part(chunk, None if whole else to_ranges(sorted(positions)), recheck=recheck))
 
 

@@ -49,7 +49,11 @@ class RetryBatch:
 
 
 def encode_batch(again: list[RequeuedPart], looks: list[Recheck]) -> bytes:
-    return seal(json.dumps({"again": again, "looks": looks}, separators=(",", ":")).encode("ascii"))
+    values = {"again": again, "looks": looks}
+    try:
+        return seal(msgspec.json.encode(values))
+    except UnicodeEncodeError:  # a lone surrogate in what a server said
+        return seal(json.dumps(values, separators=(",", ":")).encode("ascii"))
 
 
 async def untaken_batches(

@@ -10,16 +10,17 @@ import json
 from bench_suite.world import PROJECT_ID, iso
 
 _MARK = "f0e1"
-_APART_S = 0.001
-OLD_S = 30 * 86_400.0
+_APART_S = {False: 0.001, True: 30.0}
 
 
 class ForeignJobs:
-    """So many finished jobs of one file each; `old`: made a month ago, instead of just now."""
+    """So many finished jobs of one file each, made just now; `old`: one each half minute, so that all but the newest
+    were made before whatever a run looks for."""
 
     def __init__(self, count: int, *, old: bool, version: str, wall_s: float) -> None:
         self.count = count
-        self._newest_s = wall_s + 3_600.0 if not old else wall_s - OLD_S
+        self._newest_s = wall_s if old else wall_s + 3_600.0  # also after what the run does
+        self._apart_s = _APART_S[old]
         self._version = version
 
     def append_to(self, page: bytes, size: int, token: int, body: bytes) -> bytes:
@@ -45,7 +46,7 @@ class ForeignJobs:
         return self._render(int(job_id[-12:]), json.loads(body or b"{}")).encode()
 
     def _render(self, number: int, told: dict[str, object]) -> str:
-        at = iso(self._newest_s - number * _APART_S)
+        at = iso(self._newest_s - number * self._apart_s)
         job: dict[str, object] = {
             "id": f"{_MARK}0000-0000-4000-8000-{number:012d}",
             "project_id": PROJECT_ID,

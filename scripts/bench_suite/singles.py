@@ -84,9 +84,11 @@ def resume(lab: Lab, options: argparse.Namespace) -> Rows:
     return rows
 
 
-def until_first_request(lab: Lab, command: list[str], work_s: float = 0.0) -> dict[str, Any]:
-    """How long a command takes until its first request, and its peak memory when it has worked for `work_s` more; it
-    is killed then."""
+def until_first_request(
+    lab: Lab, command: list[str], work_s: float = 0.0, has_done: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
+    """How long a command takes until its first request, and its peak memory when it has worked for `work_s` more, or
+    `has_done` what is wanted; it is killed then, if it hasn't ended."""
     with tempfile.TemporaryFile("w+") as output:
         began_s = time.monotonic()
         process = lab.start(command, output, output)
@@ -97,8 +99,11 @@ def until_first_request(lab: Lab, command: list[str], work_s: float = 0.0) -> di
                     sys.exit(f"{' '.join(command)} sent no request:\n{output.read()[-4000:]}")
                 time.sleep(0.02)
             cpu_s = _cpu_s(process)
-            time.sleep(work_s)
-            rss_mib = _peak_rss_mib(process)
+            end_s, rss_mib = time.monotonic() + work_s, _peak_rss_mib(process)
+            while (left_s := end_s - time.monotonic()) > 0 and process.poll() is None and not has_done():
+                rss_mib = max(rss_mib, _peak_rss_mib(process))
+                time.sleep(min(1.0, left_s))
+            rss_mib = max(rss_mib, _peak_rss_mib(process))
         finally:
             process.kill()
             process.wait()
@@ -112,8 +117,13 @@ def _cpu_s(process: subprocess.Popen[str]) -> float:
 
 
 def _peak_rss_mib(process: subprocess.Popen[str]) -> float:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    """0 where it has ended."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except FileNotFoundError:
+        return 0.0
+    _, told, size = status.partition("VmHWM:")
+    return int(size.split()[0]) / 1024 if told else 0.0
 
 
 # --- The server by itself ---------------------------------------------------------------------------------------------

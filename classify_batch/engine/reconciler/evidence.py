@@ -45,8 +45,8 @@ their time is up."""
 
 NEVER_READ = "the job list doesn't come to its end"
 
-CANDIDATES_MAX = 50_000
-"""So many jobs are held at once that an attempt waits for, with half a kilobyte each. In a more crowded project the
+CANDIDATES_MAX = 10_000
+"""So many jobs are held at once that an attempt waits for, with a kilobyte each. In a more crowded project the
 others wait until there is room; and while one waits, nothing is proven for an attempt whose job it can be."""
 
 FOUND_HELD_MAX = 20_000

@@ -1,4 +1,4 @@
-"""What is remembered of jobs that aren't held as candidates: 33 bytes of each, and its ID if that is no UUID.
+"""What is remembered of jobs that aren't held as candidates: 21 bytes of each, and its ID if that is no UUID.
 
 A crowded project may have a million jobs that nothing excludes but their results. No more of them are held than
 `evidence.CANDIDATES_MAX`: those that are decided and concern nobody, and those that nobody waits for, are set aside,
@@ -10,20 +10,24 @@ and its ID, since a job that leaves the list has to be asked for by itself.
 from __future__ import annotations
 
 import math
+import re
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from classify_batch.engine.reconciler.match import digest_of
 from classify_batch.model import JobView
 from classify_batch.vocabulary import JobStatus
 
-_BUCKET_SHIFT = 56
-"""A bucket for each first byte of a digest: inserting into one moves a few KiB, at a million jobs."""
+_BUCKETS = 509
+"""A prime number, so that IDs that were counted upwards spread, too. Inserting into one moves some KiB, at a
+million jobs."""
+
+_is_usual_uuid = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}").fullmatch
 
 _LOW_64 = (1 << 64) - 1
 
@@ -71,31 +75,36 @@ class SetAside(NamedTuple):
 
 
 class _Bucket(NamedTuple):
-    """Columns, sorted by the digests of job IDs. The halves of a UUID; where an ID is none, zeros."""
+    """Columns, sorted by the numbers of the job IDs, of which these are the halves."""
 
-    digests: array[int]
-    uuid_high: array[int]
-    uuid_low: array[int]
-    first_seen_s: array[float]
+    highs: array[int]
+    lows: array[int]
+    first_seen: array[int]
     standings: array[int]
 
     @classmethod
     def empty(cls) -> _Bucket:
-        return cls(array("Q"), array("Q"), array("Q"), array("d"), array("B"))
+        return cls(array("Q"), array("Q"), array("I"), array("B"))
 
-    def find(self, digest: int) -> int | None:
-        place = bisect_left(self.digests, digest)
-        return place if place < len(self.digests) and self.digests[place] == digest else None
+    def place_of(self, number: int) -> tuple[int, bool]:
+        """Where a job is, or would be; and whether it is there."""
+        high, low = number >> 64, number & _LOW_64
+        start = bisect_left(self.highs, high)
+        end = bisect_right(self.highs, high, start)
+        place = bisect_left(self.lows, low, start, end)
+        return place, place < end and self.lows[place] == low
 
 
 @dataclass(slots=True)
 class JobsSetAside:
-    """By job ID, of which eight bytes of a digest stand for the whole."""
+    """By job ID: the number that a UUID is, or a digest of any other ID."""
 
     _buckets: dict[int, _Bucket] = field(default_factory=dict)
-    _waiting: dict[float, int] = field(default_factory=dict)  # by when they were first seen: a reading has few times
+    _times: dict[float, int] = field(default_factory=dict)  # numbered: a reading of the list has few
+    _times_by_number: list[float] = field(default_factory=list)
+    _waiting: dict[float, int] = field(default_factory=dict)  # by when they were first seen
     _standings: dict[int, int] = field(default_factory=dict)
-    _other_ids: dict[int, str] = field(default_factory=dict)  # by digest, those that are no UUIDs
+    _other_ids: dict[int, str] = field(default_factory=dict)  # by number, those that are no UUIDs
 
     @property
     def waiting(self) -> int:
@@ -103,37 +112,34 @@ class JobsSetAside:
         return sum(self._waiting.values())
 
     def find(self, job_id: str) -> SetAside | None:
-        bucket, place = self._find(digest_of(job_id)) if self._buckets else (None, None)
-        if bucket is None or place is None:
+        if not self._buckets:
             return None
-        return SetAside(Standing(bucket.standings[place]), bucket.first_seen_s[place])
+        bucket, place, is_there = self._find(number_of(job_id))
+        return SetAside(Standing(bucket.standings[place]), self._first_seen_s(bucket, place)) if is_there else None
 
     def put(self, job_id: str, standing: Standing, first_seen_s: float) -> None:
         """Remembers a job; of one that is remembered, only the standing changes."""
-        digest = digest_of(job_id)
-        bucket, place = self._find(digest)
-        if bucket is not None and place is not None:
+        number = number_of(job_id)
+        bucket, place, is_there = self._find(number)
+        if is_there:
             self._change(bucket, place, standing)
             return
-        bucket = self._buckets.setdefault(digest >> _BUCKET_SHIFT, _Bucket.empty())
-        place, uuid = bisect_left(bucket.digests, digest), _uuid_of(job_id)
-        if uuid is None:
-            self._other_ids[digest] = job_id
-        bucket.digests.insert(place, digest)
-        bucket.uuid_high.insert(place, (uuid or 0) >> 64)
-        bucket.uuid_low.insert(place, (uuid or 0) & _LOW_64)
-        bucket.first_seen_s.insert(place, first_seen_s)
+        if not _is_usual_uuid(job_id):
+            self._other_ids[number] = job_id
+        bucket.highs.insert(place, number >> 64)
+        bucket.lows.insert(place, number & _LOW_64)
+        bucket.first_seen.insert(place, self._number_time(first_seen_s))
         bucket.standings.insert(place, standing)
         self._count(standing, first_seen_s, 1)
 
     def remove(self, job_id: str) -> None:
         """Forgets a job, if it is remembered."""
-        digest = digest_of(job_id)
-        bucket, place = self._find(digest)
-        if bucket is None or place is None:
+        number = number_of(job_id)
+        bucket, place, is_there = self._find(number)
+        if not is_there:
             return
-        self._count(bucket.standings[place], bucket.first_seen_s[place], -1)
-        self._other_ids.pop(digest, None)
+        self._count(bucket.standings[place], self._first_seen_s(bucket, place), -1)
+        self._other_ids.pop(number, None)
         for column in bucket:
             del column[place]
 
@@ -154,21 +160,20 @@ class JobsSetAside:
         for bucket in self._buckets.values():
             for place, standing in enumerate(bucket.standings):
                 if standing == wanted:
-                    uuid = bucket.uuid_high[place] << 64 | bucket.uuid_low[place]
-                    yield (
-                        self._other_ids.get(bucket.digests[place]) or str(UUID(int=uuid)),
-                        bucket.first_seen_s[place],
-                    )
+                    number = bucket.highs[place] << 64 | bucket.lows[place]
+                    yield self._other_ids.get(number) or str(UUID(int=number)), self._first_seen_s(bucket, place)
 
     def look_again(self, standings: Collection[Standing], since_s: float | None) -> None:
         """Lets those wait that have one of these standings, and were first seen at `since_s` or later (None:
         whenever): they were judged by what is true no longer."""
         for bucket, place in self._having(standings):
-            if since_s is None or bucket.first_seen_s[place] >= since_s:
+            if since_s is None or self._first_seen_s(bucket, place) >= since_s:
                 self._change(bucket, place, Standing.NEXT)
 
     def clear(self) -> None:
         self._buckets.clear()
+        self._times.clear()
+        self._times_by_number.clear()
         self._waiting.clear()
         self._standings.clear()
         self._other_ids.clear()
@@ -179,12 +184,23 @@ class JobsSetAside:
                 if standing in standings:
                     yield bucket, place
 
-    def _find(self, digest: int) -> tuple[_Bucket | None, int | None]:
-        bucket = self._buckets.get(digest >> _BUCKET_SHIFT)
-        return bucket, None if bucket is None else bucket.find(digest)
+    def _find(self, number: int) -> tuple[_Bucket, int, bool]:
+        bucket = self._buckets.get(number % _BUCKETS)
+        if bucket is None:
+            bucket = self._buckets[number % _BUCKETS] = _Bucket.empty()
+        return bucket, *bucket.place_of(number)
+
+    def _number_time(self, time_s: float) -> int:
+        number = self._times.setdefault(time_s, len(self._times_by_number))
+        if number == len(self._times_by_number):
+            self._times_by_number.append(time_s)
+        return number
+
+    def _first_seen_s(self, bucket: _Bucket, place: int) -> float:
+        return self._times_by_number[bucket.first_seen[place]]
 
     def _change(self, bucket: _Bucket, place: int, standing: Standing) -> None:
-        first_seen_s = bucket.first_seen_s[place]
+        first_seen_s = self._first_seen_s(bucket, place)
         self._count(bucket.standings[place], first_seen_s, -1)
         bucket.standings[place] = standing
         self._count(standing, first_seen_s, 1)
@@ -201,10 +217,8 @@ def _count_in(counts: dict[Any, int], key: float, more: int) -> None:
         del counts[key]
 
 
-def _uuid_of(job_id: str) -> int | None:
-    """The ID as a number, where it is a UUID as it is written usually."""
-    try:
-        uuid = UUID(job_id)
-    except ValueError:
-        return None
-    return uuid.int if str(uuid) == job_id else None
+def number_of(job_id: str) -> int:
+    """A number of 128 bits, from which a UUID that is written as usual can be told again."""
+    if _is_usual_uuid(job_id):
+        return int(job_id.replace("-", ""), 16)
+    return int.from_bytes(blake2b(job_id.encode("utf-8", "backslashreplace"), digest_size=16).digest())
