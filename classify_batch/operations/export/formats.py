@@ -21,7 +21,7 @@ from msgspec.structs import astuple, fields
 from classify_batch.rundir.committed_outcomes import LineReader, OutcomeLine
 
 
-class TableRow(OutcomeLine):
+class TableRow(OutcomeLine, gc=False):
     """The keys of a line that have a column in a table."""
 
     reasoning: str | None = None
