@@ -60,8 +60,10 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
             observers=display.observers,
         )
 
-    result = run_until_stopped(carry_out, take_verbosity(options))
-    return print_result(result, resume_command_for(directory, settings, config, trusted=trust_run_dir), as_json=as_json)
+    verbosity = take_verbosity(options)
+    result = run_until_stopped(carry_out, directory, verbosity)
+    command = resume_command_for(directory, settings, config, trusted=trust_run_dir)
+    return print_result(result, command, as_json=as_json, with_summary=not verbosity.outputs.logs_on_stderr)
 
 
 def print_who_was_asked(holder: Holder) -> None:

@@ -151,12 +151,30 @@ reuse_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on the last line of stdout.")
 
 
+_log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    help="Write a log; without --log-file on stderr, in place of progress, warnings and summary.",
+)
+_log_file_option = click.option(
+    "--log-file", metavar="FILE", type=PATH, help="Append the log to FILE; with --verbose also jobs and requests."
+)
+_metrics_file_option = click.option(
+    "--metrics-file", metavar="FILE", type=PATH, help="Keep the run's numbers in FILE, in Prometheus' text format."
+)
+_summary_file_option = click.option(
+    "--summary-file", metavar="FILE", type=PATH, help="Write how the command ended to FILE, as JSON of at most 4 KiB."
+)
+
+
 def verbosity_options(command: Command) -> Command:
     """Adds the options that say how much is shown while a run is on."""
     command = click.option(
         "-v", "--verbose", is_flag=True, help="Also a line for each job: created, ended, collected."
     )(command)
     command = click.option("-q", "--quiet", is_flag=True, help="Only errors and the summary.")(command)
+    for option in (_summary_file_option, _metrics_file_option, _log_file_option, _log_format_option):
+        command = option(command)
     return click.option(
         "--progress",
         type=click.Choice(("auto", "live", "lines", "none")),
@@ -171,4 +189,8 @@ def take_verbosity(options: dict[str, Any]) -> Verbosity:
 
     if options["quiet"] and options["verbose"]:
         raise click.UsageError("--quiet and --verbose contradict each other")
-    return Verbosity(options["progress"], options["quiet"], options["verbose"])
+    from classify_batch.cli.run_outputs import RunOutputs
+
+    names = ("log_format", "log_file", "metrics_file", "summary_file")
+    outputs = RunOutputs(*(options[name] for name in names))
+    return Verbosity(options["progress"], options["quiet"], options["verbose"], outputs)

@@ -16,6 +16,7 @@ from classify_batch.cli import signals
 from classify_batch.cli.rendering.outputs import printable, printing_result, to_json_line
 from classify_batch.cli.rendering.progress import Display, Verbosity, showing_run
 from classify_batch.cli.rendering.summary import format_run_summary
+from classify_batch.cli.run_outputs import writing_outputs
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.engine.submit_only import COLLECT_LATER
 from classify_batch.errors import ExitStatus
@@ -72,19 +73,35 @@ def run_to_end(
         shown = replace(request, on_progress=display.on_progress, observers=display.observers)
         return await carry_out_request(shown, shutdown)
 
-    result = run_until_stopped(carry_out, verbosity)
+    result = run_until_stopped(carry_out, run_dir, verbosity)
     # An interrupted --submit-only has jobs left to create; a plain `resume` would collect first.
     cut_short = submit_only and result.hint != COLLECT_LATER
-    return print_result(result, f"{next_command} --submit-only" if cut_short else next_command, as_json=as_json)
+    return print_result(
+        result,
+        f"{next_command} --submit-only" if cut_short else next_command,
+        as_json=as_json,
+        with_summary=not verbosity.outputs.logs_on_stderr,
+    )
 
 
 def run_until_stopped(
-    carry_out: Callable[[Display, Shutdown], Awaitable[RunResult]], verbosity: Verbosity = DEFAULT_VERBOSITY
+    carry_out: Callable[[Display, Shutdown], Awaitable[RunResult]],
+    run_dir: Path,
+    verbosity: Verbosity = DEFAULT_VERBOSITY,
 ) -> RunResult:
     """Shows the progress of what is carried out; the first signal asks it to stop."""
+    how = verbosity.outputs
     try:
-        with showing_run(verbosity) as display:
-            return anyio.run(partial(_stop_on_signal, partial(carry_out, display)))
+        with (
+            writing_outputs(how, run_dir, verbose=verbosity.verbose, quiet=verbosity.quiet) as files,
+            showing_run(verbosity) as display,
+        ):
+            if files is None:
+                return anyio.run(partial(_stop_on_signal, partial(carry_out, display)))
+            watched = display._replace(on_progress=files.watch(display.on_progress))
+            result = anyio.run(partial(_stop_on_signal, partial(carry_out, watched)))
+            files.end(result)
+            return result
     finally:
         signals.on_first_signal(lambda _name: None)  # the run has ended: a signal must not cut its summary off
 
@@ -101,9 +118,10 @@ async def _stop_on_signal(carry_out: Callable[[Shutdown], Awaitable[RunResult]])
     return await carry_out(shutdown)
 
 
-def print_result(result: RunResult, next_command: str, *, as_json: bool) -> int:
+def print_result(result: RunResult, next_command: str, *, as_json: bool, with_summary: bool = True) -> int:
     """Prints the summary on stderr, and with `as_json` the manifest on stdout; returns the exit status."""
-    print_summary(result, next_command)
+    if with_summary:
+        print_summary(result, next_command)
     if as_json:
         with printing_result(result.exit_status):
             click.echo(to_json_line(result.manifest))

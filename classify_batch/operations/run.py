@@ -24,13 +24,16 @@ from classify_batch.operations.documents import open_documents
 from classify_batch.operations.folder_request import take_folder
 from classify_batch.operations.function_observer import Observe, all_observers
 from classify_batch.operations.new_loop import run_in_new_loop
+from classify_batch.operations.observed_api import observe_calls
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.plan import plan_if_new, refuse_other_file_ids, refuse_unbounded_credits
 from classify_batch.operations.reporting_progress import reporting_progress
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
+from classify_batch.operations.run_log import logging_run
 from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
+from classify_batch.operations.telemetry import telemetry_of
 from classify_batch.ports import Observer, RunPlace, RunStore
 from classify_batch.rundir.manifest_json import exit_status_of, read_manifest
 from classify_batch.rundir.next_step import TOLERATED, advise
@@ -221,15 +224,20 @@ async def run_engine(
     plan = PlanReader(store)
     await plan.scan(found.run.plan_sha256)
     client, gate = await resources.connect()
-    api = make_api(request.settings, client, found.run.run_id)
     documents = await open_documents(found.run, client, store, resources.clock)
     events = EventLog(store, resources.clock, client.secrets.hide)
-    observers = (events, *request.observers)
     clock = resources.clock
-    orchestrator = Orchestrator(
-        request.settings, api, gate, clock, found, plan, shutdown, observers, documents, request.pace
-    )
-    async with writing_events(events, found), reporting_progress(orchestrator, request.on_progress):
+    async with AsyncExitStack() as stack:
+        run_log = stack.enter_context(logging_run(found, client.secrets.hide))
+        telemetry = stack.enter_context(telemetry_of(found))
+        api = observe_calls(make_api(request.settings, client, found.run.run_id), telemetry)
+        own: list[Observer] = [events, run_log] if telemetry is None else [events, run_log, telemetry]
+        observers = [*own, *request.observers]
+        orchestrator = Orchestrator(
+            request.settings, api, gate, clock, found, plan, shutdown, observers, documents, request.pace
+        )
+        await stack.enter_async_context(writing_events(events, found))
+        await stack.enter_async_context(reporting_progress(orchestrator, request.on_progress))
         if webhooks := other_webhooks(found.run, request.settings):
             log.warning("webhooks changed: %s", webhooks)
             await events.observe(Warned(f"webhooks changed: {webhooks}"))
@@ -240,6 +248,9 @@ async def run_engine(
             cancel=request.cancel,
         )
         events.set_ending(ending)
+        run_log.log_ending(ending)
+        if telemetry is not None:
+            telemetry.set_ending(ending)
     return RunResult(request.place, ending.state, ending.exit_status, ending.reason or "", ending.hint, ending.manifest)
 
 

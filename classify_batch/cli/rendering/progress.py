@@ -15,6 +15,7 @@ from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
 from classify_batch.cli.rendering.screen import Screen
 from classify_batch.cli.rendering.throughput import Throughput
 from classify_batch.cli.rendering.warnings import printing_warnings
+from classify_batch.cli.run_outputs import RunOutputs
 
 if TYPE_CHECKING:
     from classify_batch.engine.progress import Progress
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from classify_batch.ports import Observer
 
 LINE_EVERY_S = 5.0
+NO_OUTPUTS = RunOutputs()
 
 
 class Verbosity(NamedTuple):
@@ -31,11 +33,13 @@ class Verbosity(NamedTuple):
         progress: auto, live, lines or none.
         quiet: no progress and no warnings: errors and the summary only.
         verbose: also a line for each job that is created, ends, or is collected.
+        outputs: what is written for other programs.
     """
 
     progress: str = "auto"
     quiet: bool = False
     verbose: bool = False
+    outputs: RunOutputs = NO_OUTPUTS
 
 
 class Display(NamedTuple):
@@ -61,6 +65,9 @@ def choose_progress(asked: str, stream: TextIO | None, environ: Mapping[str, str
 @contextmanager
 def showing_run(verbosity: Verbosity) -> Iterator[Display]:
     """Shows a run and prints its warnings inside the block; yields what the run calls for it."""
+    if verbosity.outputs.logs_on_stderr:  # which has the warnings, and must hold nothing else
+        yield Display()
+        return
     if verbosity.quiet:
         with printing_warnings(errors_only=True):
             yield Display()

@@ -1,0 +1,1 @@
+"""The examples of the manual's page about Python: each file is one, word by word. A test runs them."""
