@@ -66,6 +66,11 @@ class UsageError(ClassifyBatchError):
     exit_status = ExitStatus.USAGE
 
 
+def missing_extra(what: str, extra: str) -> UsageError:
+    """The error of what needs a package that isn't installed."""
+    return UsageError(f"{what}, which is not installed", hint=f"pip install 'classify-batch[{extra}]'")
+
+
 class SettingsError(UsageError):
     """A setting is missing, unknown, of the wrong type or out of its range. Names all of them at once."""
 

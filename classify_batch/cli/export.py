@@ -19,15 +19,23 @@ STDOUT = Path("-")
     type=click.Choice(("classified", "unmatched", "failed", "accepted", "review")),
     help="Export only these outcomes; `accepted` and `review` as the run's [triage] says.",
 )
+@click.option(
+    "--partition",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="TARGET is a directory: write TARGET/KEY=VALUE/RUN_ID.parquet. Repeatable, from the outermost level on.",
+)
 @json_option
-def export_command(directory: Path, target: Path, only: str | None, as_json: bool) -> int:
-    """Write the outcomes of the run in DIR to TARGET: a .jsonl or .csv file, or `-` for JSONL on stdout.
+def export_command(directory: Path, target: Path, only: str | None, partition: tuple[str, ...], as_json: bool) -> int:
+    """Write the outcomes of the run in DIR to TARGET: a .jsonl, .csv, .parquet or .arrow file, or `-` for JSONL on
+    stdout.
 
     Exports what is committed, so the run may be incomplete, or still running. The file is written whole or not at all.
 
     \b
     Example:
       classify-batch export runs/today review.csv --only review
+      classify-batch export runs/today outcomes/ --partition dt=2026-11-22
     """
     from functools import partial
 
@@ -41,19 +49,21 @@ def export_command(directory: Path, target: Path, only: str | None, as_json: boo
 
     selected = Only(only) if only else None
     if target == STDOUT:
+        if partition:
+            raise UsageError("a partition is a directory, and - is stdout", hint="name a directory as the target")
         if as_json:
             raise UsageError("--json and the outcomes can't both go to stdout", hint="leave --json out, or name a file")
         sink = partial(click.echo, nl=False)
         exported = anyio.run(partial(export_lines, directory, sink, only=selected))
     else:
-        exported = run_until_signal(partial(export_run, directory, target, only=selected))
-    where = "stdout" if target == STDOUT else target
+        exported = run_until_signal(partial(export_run, directory, target, only=selected, partition=partition))
+    where = exported.path or "stdout"
     click.echo(
         f"exported    {exported.files:,} of {exported.of:,} files{f' ({only})' if only else ''} to {where}", err=True
     )
     if exported.waiting:
         click.echo(f"waiting     {exported.waiting:,} files have no outcome yet", err=True)
     if as_json:
-        values = {"target": str(target), "files": exported.files, "only": only}
+        values = {"target": str(where), "files": exported.files, "only": only}
         click.echo(encode_line(values), nl=False)  # a path may hold bytes that are no UTF-8
     return 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from classify_batch.cli.rendering.progress import Verbosity
     from classify_batch.inputs.reading import Reading
 
-INPUT_FORMATS = ("auto", "lines", "csv", "tsv", "jsonl", "json")
+INPUT_FORMATS = ("auto", "lines", "csv", "tsv", "jsonl", "json", "parquet", "arrow")
 """As inputs/reading.py has them, which `--help` doesn't import."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -23,12 +23,12 @@ _LAYERS_MAX = 3
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _TAR_AT, _TAR = 257, b"ustar"
-_HEAD_BYTES = 512
+HEAD_BYTES = 512
 
 _TO_TABLE = "export it as CSV or JSONL with a file_id column"
 _UNPACK = "unpack it, and give what is inside, or gzip or zstd instead"
 _NOT_TEXT: tuple[tuple[bytes, str, str], ...] = (
-    (b"PAR1", "Parquet", _TO_TABLE),
+    (b"PARE", "encrypted Parquet", _TO_TABLE),
     (b"PK\x03\x04", "an Excel workbook (.xlsx) or a ZIP archive", "save the sheet as CSV UTF-8, or unpack the archive"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls)", "save the sheet as CSV UTF-8"),
     (b"BZh", "compressed by bzip2", _UNPACK),
@@ -37,7 +37,7 @@ _NOT_TEXT: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf", "a 7z archive", _UNPACK),
     (b"%PDF-", "a PDF", "give file IDs; `classify-batch files upload` uploads documents, and prints theirs"),
     (b"SQLite format 3", "an SQLite database", _TO_TABLE),
-    (b"ARROW1", "an Arrow file", _TO_TABLE),
+    (b"\xff\xff\xff\xff", "a stream of Arrow batches", "write it as an Arrow file, or as Parquet"),
     (b"Obj\x01", "an Avro file", _TO_TABLE),
     (b"ORC", "an ORC file", _TO_TABLE),
     (b"\x93NUMPY", "a NumPy array", _TO_TABLE),
@@ -61,7 +61,7 @@ async def decompress(blocks: AsyncIterator[bytes], name: str, layers: int = 0) -
     """
     async with closing(blocks) as stream:
         peeked = Peeked(stream)
-        head = await peeked.peek(lambda held: len(held) >= _HEAD_BYTES or b"\n" in held)
+        head = await peeked.peek(lambda held: len(held) >= HEAD_BYTES or b"\n" in held)
         refuse_what_is_no_text(head, name)
         if not head.startswith((_GZIP, _ZSTD)):
             async for block in peeked:
@@ -78,13 +78,13 @@ async def decompress(blocks: AsyncIterator[bytes], name: str, layers: int = 0) -
 def refuse_what_is_no_text(head: bytes, name: str) -> None:
     """Raises SourceError that says what the input is, where its first bytes tell of a format that isn't read."""
     for magic, what, hint in _NOT_TEXT:
-        if head.startswith(magic) and not _is_line(head):
+        if head.startswith(magic) and not is_line(head):
             raise SourceError(f"{name} is {what}, which can't be read as an input", hint=hint)
     if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         raise SourceError(f"{name} is a tar archive, which can't be read as an input", hint=_UNPACK)
 
 
-def _is_line(head: bytes) -> bool:
+def is_line(head: bytes) -> bool:
     """Whether a text begins like a format that isn't one, such as the file ID `ORC-1`."""
     line = head.partition(b"\n")[0].rstrip(b"\r")
     return line.isascii() and line.decode("ascii").isprintable() and not line.startswith(b"%PDF-")

@@ -18,7 +18,7 @@ from classify_batch.inputs.folder import PATH_COLUMN, FolderOptions, from_folder
 from classify_batch.inputs.formats.objects import ObjectReader
 from classify_batch.inputs.ids import Fault, TookFault, refuse
 from classify_batch.inputs.reading import PlannedReadings, Reading, TookReading
-from classify_batch.inputs.text import read_any_text
+from classify_batch.inputs.text import read_any
 from classify_batch.streams.blocks import read_file, read_stdin
 from classify_batch.streams.closing import closing
 
@@ -162,15 +162,12 @@ def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[l
 def _open_text(spec: str | PathLike[str], options: InputOptions) -> tuple[AsyncIterator[list[str]], str]:
     path = Path(spec)
     name = STDIN_NAME if spec == STDIN else str(path) if str(path).isprintable() else repr(str(path))
-    if path.suffix.lower() == ".parquet":
-        raise SourceError(
-            f"{name}: Parquet is not supported in this version",
-            hint="convert it to CSV or JSONL with a file_id column",
-        )
     asked = options.reading if options.planned is None else options.planned.reading_of(name, options.reading)
     reader = ObjectReader(name, asked.id_column, options.carry, options.took_fault)
-    blocks = read_stdin() if spec == STDIN else read_file(path)
-    return read_any_text(blocks, asked, reader, options.took_reading), name
+    if spec == STDIN:
+        return read_any(read_stdin(), asked, reader, options.took_reading), name
+    plain = None if is_read_once(path) else path
+    return read_any(read_file(path), asked, reader, options.took_reading, plain), name
 
 
 class _Hearing:

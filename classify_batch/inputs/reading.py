@@ -17,17 +17,21 @@ _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe":
 
 
 class Format(StrEnum):
-    """The formats of a text that holds file IDs."""
+    """The formats of what holds file IDs: texts, and tables that are none."""
 
     LINES = "lines"
     CSV = "csv"
     JSONL = "jsonl"
     JSON = "json"
+    PARQUET = "parquet"
+    ARROW = "arrow"
 
 
-FORMATS = (AUTO, Format.LINES, Format.CSV, TSV, Format.JSONL, Format.JSON)
+FORMATS = (AUTO, Format.LINES, Format.CSV, TSV, Format.JSONL, Format.JSON, Format.PARQUET, Format.ARROW)
+TABLES = (Format.PARQUET, Format.ARROW)
 """What `--format` takes; `tsv` is `csv` with tabs."""
 
+TABLE_SUFFIXES = {".parquet": Format.PARQUET, ".arrow": Format.ARROW, ".feather": Format.ARROW}
 _BY_SUFFIX = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
 
 

@@ -1,4 +1,4 @@
-"""The outcomes of a run as Arrow, for pandas, polars, DuckDB and pyarrow. Needs the extra `arrow`.
+"""The outcomes of a run as Arrow, for pandas, polars, DuckDB and pyarrow. Needs the extra `parquet`.
 
 The columns are those of an export to CSV: one for each key of a line, then one for each carried column. A table has
 them all, also where a run has no outcomes yet. Times are times, and a carried value that is no text is JSON.
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from classify_batch.errors import UsageError
+from classify_batch.errors import missing_extra
 from classify_batch.operations.export.formats import COLUMNS, column_names
 from classify_batch.operations.export.selection import Only
 from classify_batch.operations.outcome import Outcome
@@ -21,7 +21,7 @@ from classify_batch.ports import RunReader
 try:
     from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema
 except ImportError:
-    raise UsageError("tables need arro3, which is not installed", hint="pip install 'classify-batch[arrow]'") from None
+    raise missing_extra("tables need arro3", "parquet") from None
 
 ROWS_A_BATCH = 8192
 

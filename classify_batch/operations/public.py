@@ -272,23 +272,39 @@ async def averify(run_dir: Location) -> Verification:
     return await verify_run(run_dir)
 
 
-def export(run_dir: Location, target: str | PathLike[str], *, only: Only | str | None = None) -> Exported:
-    """Writes the committed outcomes of a run to a file, as JSONL or CSV by its suffix: whole or not at all.
+def export(
+    run_dir: Location,
+    target: str | PathLike[str],
+    *,
+    only: Only | str | None = None,
+    partition: Sequence[str] = (),
+) -> Exported:
+    """Writes the committed outcomes of a run to a file: JSONL, CSV, Parquet or Arrow, by its suffix; whole or not at
+    all.
 
-    `only`: those that are `classified`, `unmatched` or `failed`; or, as the run's `[triage]` says, `accepted` or
-    `review`.
+    Args:
+        only: those that are `classified`, `unmatched` or `failed`; or, as the run's `[triage]` says, `accepted` or
+            `review`.
+        partition: such as `["dt=2026-11-22"]`: then `target` is a directory, and the file
+            `target/dt=2026-11-22/RUN_ID.parquet`.
 
     Raises:
-        UsageError: the target has another suffix, or is a run's own file; there is no run, no such `only`, or no
-            triage; or it was called inside a running event loop.
+        UsageError: the target has another suffix, or is a run's own file; there is no run, no such `only`, no triage,
+            or no extra `parquet`; or it was called inside a running event loop.
         WorldError: failed files were taken up again meanwhile, or the target can't be written.
     """
-    return run_in_new_loop("export", partial(aexport, run_dir, target, only=only))
+    return run_in_new_loop("export", partial(aexport, run_dir, target, only=only, partition=partition))
 
 
-async def aexport(run_dir: Location, target: str | PathLike[str], *, only: Only | str | None = None) -> Exported:
+async def aexport(
+    run_dir: Location,
+    target: str | PathLike[str],
+    *,
+    only: Only | str | None = None,
+    partition: Sequence[str] = (),
+) -> Exported:
     """`export` inside an event loop."""
-    return await export_run(run_dir, target, only=word_of(Only, "only", only))
+    return await export_run(run_dir, target, only=word_of(Only, "only", only), partition=partition)
 
 
 def diff(

@@ -148,7 +148,7 @@ class RunHandle:
         """The outcomes as an Arrow table, whose columns are those of an export to CSV; also where there are none yet.
 
         Raises:
-            UsageError: the extra `arrow` isn't installed; or as `outcomes`.
+            UsageError: the extra `parquet` isn't installed; or as `outcomes`.
         """
         from classify_batch.operations.arrow_table import read_batches  # noqa: PLC0415 - an extra
 

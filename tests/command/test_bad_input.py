@@ -199,7 +199,7 @@ def test_a_missing_documents_folder_is_an_error_before_planning(place: Place) ->
         ("in.csv", b"id\na\n", "in.csv, line 1: no column 'file_id'; there is 'id'"),
         ("in.jsonl", b'{"file_id": "a"}\n{"file_id": 3}\n', "in.jsonl, line 2: 3 is not a string"),
         ("in.jsonl", b'{"file_id": "a"}\nb\n', "in.jsonl, line 2: "),
-        ("in.parquet", b"PAR1", "in.parquet: Parquet is not supported"),
+        ("in.parquet", b"file_id\na\n", "in.parquet is no parquet file: it doesn't begin like one"),
     ],
 )
 def test_a_bad_input_names_file_line_and_value(place: Place, name: str, data: bytes | None, words: str) -> None:

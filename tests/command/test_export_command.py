@@ -231,10 +231,10 @@ def test_an_export_into_the_run_directory_harms_nothing(folder: Path) -> None:
     [
         (("run",), "Missing argument 'TARGET'"),
         (("run", ""), "it is empty"),
-        (("run", "out.txt"), "out.txt: an export is written as JSONL or as CSV"),
-        (("run", "out"), "out: an export is written as JSONL or as CSV"),
-        (("run", ".csv"), ".csv: an export is written as JSONL or as CSV"),
-        (("run", "documents"), "documents: an export is written as JSONL or as CSV"),
+        (("run", "out.txt"), "out.txt: an export is written as JSONL, CSV, Parquet or Arrow"),
+        (("run", "out"), "out: an export is written as JSONL, CSV, Parquet or Arrow"),
+        (("run", ".csv"), ".csv: an export is written as JSONL, CSV, Parquet or Arrow"),
+        (("run", "documents"), "documents: an export is written as JSONL, CSV, Parquet or Arrow"),
         (("run", f"{'x' * 300}.csv"), "x.csv: File name too long"),
         (("run", "absent/out.csv"), "there is no directory absent"),
         (("run", "ids.csv/out.csv"), "there is no directory ids.csv"),
@@ -303,13 +303,13 @@ def test_a_damaged_run_leaves_the_existing_target(folder: Path) -> None:
             assert words in refused(folder, "run", target)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_the_existing_target(big: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "out.csv"), (signal.SIGTERM, "out.parquet")])
+def test_a_signal_leaves_the_existing_target(big: Path, number: signal.Signals, name: str) -> None:
     """In the middle it ends with 75, the old target is there, and no half a new one beside it."""
-    (big / "out.csv").write_text("old")
+    (big / name).write_text("old")
     before = sorted(path.name for path in big.iterdir())
     with subprocess.Popen(
-        [*COMMAND, "export", "run", "out.csv"], cwd=big, stderr=subprocess.PIPE, env=environment(), text=True
+        [*COMMAND, "export", "run", name], cwd=big, stderr=subprocess.PIPE, env=environment(), text=True
     ) as process:
         until_it_writes(big)
         process.send_signal(number)
@@ -317,7 +317,7 @@ def test_a_signal_leaves_the_existing_target(big: Path, number: signal.Signals) 
     assert (process.returncode, said.splitlines()[0]) == (75, f"error: interrupted by {number.name}")
     assert "hint: " in said
     assert sorted(path.name for path in big.iterdir()) == before
-    assert (big / "out.csv").read_text() == "old"
+    assert (big / name).read_text() == "old"
 
 
 def until_it_writes(folder: Path) -> None:

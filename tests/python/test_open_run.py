@@ -223,7 +223,7 @@ def test_without_arro3_the_error_names_the_extra(tmp_path: Path, monkeypatch: py
     for read in (result.to_arrow, result.__arrow_c_stream__):
         with pytest.raises(UsageError) as caught:
             read()
-        assert "classify-batch[arrow]" in caught.value.hint
+        assert "classify-batch[parquet]" in caught.value.hint
     assert len(list(result.outcomes())) == len(IDS)
 
 

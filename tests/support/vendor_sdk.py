@@ -28,14 +28,14 @@ rules = [{"type": "invoice", "description": "an invoice with line items and a to
 
 
 def python_of(name: str, requirement: str) -> Path:
-    """The interpreter of an SDK's environment, which is made if it isn't there."""
+    """The interpreter of an environment with these requirements, which is made if it isn't there."""
     environment = ROOT / name
     python, stamp = environment / "bin" / "python", environment / "complete"
     environment.mkdir(exist_ok=True)
     with FileLock(environment / "lock"):
         if not stamp.exists():  # where it was left half made, both commands go on
             subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-            pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", requirement]
+            pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirement.split()]
             subprocess.run(pip, check=True)
             stamp.write_text(requirement + "\n")
     return python

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from itertools import compress
+from typing import TYPE_CHECKING
 
-from classify_batch.operations.export.formats import OutputFormat
+from classify_batch.operations.export.formats import OutputFormat, TableRow
 from classify_batch.operations.export.selection import Selection
 from classify_batch.ports import RunStore
-from classify_batch.rundir.committed_outcomes import committed_lines
+from classify_batch.rundir.committed_outcomes import Line, LineReader, committed_lines
 from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.streams.closing import closing
+from classify_batch.vocabulary import Log
+
+if TYPE_CHECKING:
+    from arro3.core import RecordBatch
+
+    from classify_batch.operations.export.columns import OutcomeColumns
 
 
 class OutcomeExport:
@@ -35,8 +43,24 @@ class OutcomeExport:
         """
         yield self._format.encode_header()
         for log in self._selection.logs:
-            async with closing(committed_lines(self._store, self._run, log, self._format.reader)) as stream:
-                async for data, lines in stream:
-                    included = self._selection.select(lines)
-                    self.files += sum(included)
+            async with closing(self._selected_lines(log, self._format.reader)) as stream:
+                async for data, lines, included in stream:
                     yield self._format.encode_outcomes(data, lines, included)
+
+    async def batches(self, columns: OutcomeColumns) -> AsyncGenerator[RecordBatch, None]:
+        """The same outcomes as record batches; see `encoded_blocks`."""
+        self.files = 0
+        for log in self._selection.logs:
+            async with closing(self._selected_lines(log, LineReader(TableRow))) as stream:
+                async for _, lines, included in stream:
+                    if any(included):
+                        yield columns.make_batch(log, lines if all(included) else list(compress(lines, included)))
+
+    async def _selected_lines(
+        self, log: Log, reader: LineReader[Line]
+    ) -> AsyncGenerator[tuple[bytes, list[Line], list[bool]], None]:
+        async with closing(committed_lines(self._store, self._run, log, reader)) as stream:
+            async for data, lines in stream:
+                included = self._selection.select(lines)
+                self.files += sum(included)
+                yield data, lines, included

@@ -9,19 +9,20 @@ from classify_batch.errors import UsageError
 from classify_batch.settings.sections import SANDBOX
 from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, Log
 
-JSONL, CSV = ".jsonl", ".csv"
-"""The suffixes of a target, which decide its format."""
+JSONL, CSV, PARQUET, ARROW, FEATHER = SUFFIXES = (".jsonl", ".csv", ".parquet", ".arrow", ".feather")
+"""The suffixes of a target, which decide its format; Feather is another name for an Arrow file."""
+TEXT_SUFFIXES = (JSONL, CSV)
 
 _EARLIER_FAILURES = re.compile(r"failures\.\d+\.jsonl")
 
 
 def export_suffix(target: Path) -> str:
-    """The suffix of a target, JSONL or CSV. Raises UsageError for any other."""
+    """The suffix of a target. Raises UsageError for one that is no format."""
     suffix = target.suffix.lower()
-    if suffix not in (JSONL, CSV):
+    if suffix not in SUFFIXES:
         raise UsageError(
-            f"{target}: an export is written as JSONL or as CSV, by the suffix of its name",
-            hint=f"name a file that ends with {JSONL} or {CSV}, or `-` for JSONL on stdout",
+            f"{target}: an export is written as JSONL, CSV, Parquet or Arrow, by the suffix of its name",
+            hint=f"name a file that ends with {', '.join(SUFFIXES[:3])} or {ARROW}, or `-` for JSONL on stdout",
         )
     return suffix
 

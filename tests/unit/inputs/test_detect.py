@@ -24,7 +24,7 @@ from classify_batch.inputs import decompress
 from classify_batch.inputs.formats.objects import ObjectReader
 from classify_batch.inputs.open import InputOptions, SourceSpec, make_sources, open_source
 from classify_batch.inputs.reading import FORMATS, Format, NamedReading, Reading, parse_reading
-from classify_batch.inputs.text import read_any_text
+from classify_batch.inputs.text import read_any
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
@@ -118,7 +118,7 @@ async def test_where_blocks_end_does_not_matter_to_what_is_found_out(text: str, 
             yield data[start : start + size]
 
     found: list[NamedReading] = []
-    batches = read_any_text(cut(), Reading(), ObjectReader("ids"), found.append)
+    batches = read_any(cut(), Reading(), ObjectReader("ids"), found.append)
     assert [row async for batch in batches for row in batch] == ["a", "b"]
     assert len(found) == 1
 
@@ -192,7 +192,9 @@ REFUSED: list[tuple[str | bytes, str, str]] = [
     (zip_of(b"a\n"), "an Excel workbook (.xlsx) or a ZIP archive", "CSV UTF-8"),
     (tar_of(b"a\n"), "is a tar archive", "unpack"),
     (gzip.compress(tar_of(b"a\n")), "is a tar archive", "unpack"),
-    (b"PAR1\x15\x04", "is Parquet", "CSV or JSONL"),
+    (b"PAR1\x15\x04", "has no end (Parquet): it is cut off", "written to its end"),
+    (b"PARE\x15\x04", "is encrypted Parquet", "CSV or JSONL"),
+    (b"\xff\xff\xff\xff\x90\x05", "is a stream of Arrow batches", "Parquet"),
     (b"%PDF-1.7\n%\xe2", "is a PDF", "files upload"),
     (b"SQLite format 3\0", "is an SQLite database", "CSV or JSONL"),
 ]
