@@ -66,10 +66,10 @@ class Submitter:
         self._accept_s = context.settings.accept_s
         self._project = project
         self._project_id = project_id
-        self._plan_full_queue = anyio.Lock()
+        self._plan_full_queue = anyio.Lock()  # one attempt at a time asks: all of them would be refused together
         self._unwritten: list[_Intent] = []
         self._ambiguity_warned = False
-        self._no_job_since: tuple[int, float] | None = None
+        self._no_job_since: tuple[int, float] | None = None  # how many jobs had been made, and since when none was
         self._creates_without_job = 0
 
     async def work(
@@ -102,6 +102,7 @@ class Submitter:
         project_id, unwritten = self._project.project_id, self._unwritten if self._api.idempotent else None
         with _Intent(self._journal, self._clock, self._shutdown, attempt, project_id, unwritten) as intent:
             try:
+                # Only LATER is repeated here, which is never said of a create of v1 that may have been accepted.
                 view = await retry_transient(lambda: self._create_job(intent))
             except _NoMoreCreatesError:
                 if self._shutdown.cancelling and intent.attempt.ambiguous and self._api.idempotent:
@@ -142,6 +143,7 @@ class Submitter:
         except ApiError as error:
             if error.verdict is not Verdict.PLAN_FULL:
                 raise
+        # Before the wait: no further attempt may take a slot in a plan that is full.
         self._slots.record_plan_full()
         async with self._plan_full_queue:
             return await self._create_when_plan_has_room(intent)
@@ -159,6 +161,7 @@ class Submitter:
                 if tries == PLAN_FULL_ATTEMPTS_MAX:
                     words, hint = str(error), "wait for the plan's count, or raise it"
                     raise ApiError("create", Verdict.PERSON, words, status=error.status, hint=hint) from error
+            # After a stop this returns at once, and the next call ends in `about_to_send`, before anything leaves.
             ended = await self._wait_for_job_to_end(PLAN_FULL_WAIT_S)
             tries = 0 if ended or self._journal.jobs_in_flight else tries + 1
 
@@ -246,6 +249,7 @@ class Submitter:
 
     def _end_refused(self, attempt: Attempt, error: ApiError) -> None:
         if error.verdict is Verdict.REFUSED and attempt.ambiguous:
+            # On v1 only an attempt that was sent again without a proof of its project is still ambiguous here.
             words = f"perhaps paid in another project: no read has shown which one the run's key speaks for; {error}"
             failures = fail_all(attempt, FailureCode.UNRESOLVED, words)
             self._recorder.end(attempt, Kind.COLLECTED, failures=failures)
@@ -271,6 +275,7 @@ class Submitter:
             return
         self._slots.release()
         if attempt.since_s:
+            # Without an intent in the journal there is nothing to end: for every reader its part still waits.
             self._recorder.end(attempt, Kind.REJECTED, requeued=(attempt.part,), free=True)
 
     def _leave_to_later_process(self, attempt: Attempt) -> None:
@@ -317,7 +322,7 @@ class _Intent:
     def __exit__(self, *_: object) -> None:
         if self._unwritten and self in self._unwritten:
             self._unwritten.remove(self)
-        self.mark_answered(ambiguous=False)
+        self.mark_answered(ambiguous=False)  # of a call that was cancelled: a later process finds its intent
 
     def mark_answered(self, *, ambiguous: bool) -> None:
         """The call has returned. `ambiguous`: whether it may have been accepted all the same."""
@@ -330,12 +335,12 @@ class _Intent:
         # Asked here, after all waiting: a create that has not left yet is never ambiguous.
         if not self._shutdown.creating:
             raise _NoMoreCreatesError
-        self._unanswered_call.enter_context(self._shutdown.busy())
+        self._unanswered_call.enter_context(self._shutdown.busy())  # a stop waits for the intent and the call
         if not self.attempt.since_s:
             written = [self]
             if self._unwritten is not None:
                 written = self._unwritten.copy()
-                self._unwritten.clear()
+                self._unwritten.clear()  # before the fsync: what comes meanwhile goes with the next one
             for intent in written:
                 intent.record()
             await self._journal.durable()
