@@ -206,7 +206,7 @@ class Collector:
         if settled.only_foreign is None:
             self._end_attempt(job, settled, answers.billed)
             return
-        # Of IDs that the server spells in a way that we can't match, none would ever be answered, and all be paid again.
+        # If the server spells IDs in a way that we can't match, none is ever answered, and all would be paid again.
         self._shutdown.leave_open(job.attempt.key)
         self._shutdown.request_stop(stop_for_foreign_answers(job, settled.only_foreign))
 

@@ -152,7 +152,7 @@ class PollSchedule:
         asked += islice(self.jobs.values(), min(1, len(self.jobs) - len(asked)))
         ages = [watched.age(now_s) for watched in asked]
         if not none_follow:
-            ages = [age for age in ages if not self._durations.is_longer(age)]  # before the end there always is one
+            ages = [age for age in ages if not self._durations.is_longer(age)]
         return self._durations.all_end_in_s(ages, to_be_made)
 
     def next(self, now_s: float, room: Headroom) -> PollList | PollJobs | Wait:

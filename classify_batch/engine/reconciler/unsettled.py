@@ -113,8 +113,7 @@ class UnsettledAttempts:
         if ambiguous.transaction_id is not None:
             # An idempotency key is nobody else's, so nothing more is asked.
             return view.transaction_id == ambiguous.transaction_id
-        # A job whose results lack files of this chunk may still hold files of another one: only its own chunks exclude
-        # it.
+        # It is another create's, or an earlier attempt of this chunk took all that it answers (`lifecycle.Ended.found`).
         if candidate.named_for is None or attempt.key.chunk in candidate.named_for:
             return False
         if attempt.intended_s is not None and candidate.first_seen_s < attempt.intended_s:
