@@ -151,7 +151,7 @@ class Collector:
             except ApiError as error:
                 if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                     raise
-                return view  # it was seen as failed, and a job that is hidden now has no later state to tell
+                return view
             if now.finished:
                 return now
             await anyio.sleep(max(READ_AGAIN_S_FIRST, self._limits.settle_s))

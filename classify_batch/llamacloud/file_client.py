@@ -118,7 +118,7 @@ class FileClient:
         try:
             return await retry_transient(delete, attempts_max=ATTEMPTS_MAX)
         except ApiError as error:
-            if error.status == NOT_FOUND:
+            if error.status == NOT_FOUND:  # also after a first call whose answer was lost: then it did the work
                 return False
             if error.verdict is Verdict.REFUSED:
                 raise FileRefusedError(str(error)) from None
@@ -133,6 +133,7 @@ class FileClient:
         found: Sequence[files.StoredFile] = await retry_transient(once, attempts_max=UPLOAD_ATTEMPTS_MAX)
         now_s = self._clock.wall_s() + (self._client.clock_skew_s or 0.0)
         return any(
+            # Compared by ID all the same: a server that ignores the filter answers with any file.
             file_key(each.id) == file_key(file_id) and (each.expires_at_s is None or each.expires_at_s > now_s)
             for each in found
         )
@@ -273,6 +274,7 @@ async def find_project_of_file(client: ApiClient, file_id: str) -> str | None:
     """The project that has a file, as the file list says, which both versions share."""
     params: QueryParams = {"file_ids": [file_id], "page_size": 1}
     found = await client.send_request("files", "GET", files.FILES_PATH, files.read_stored_files, params=params)
+    # A server that ignores the filter answers with any file: that would prove another project.
     here = (each.project_id for each in found if file_key(each.id) == file_key(file_id))
     return next(here, None)
 

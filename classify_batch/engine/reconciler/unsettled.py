@@ -113,7 +113,7 @@ class UnsettledAttempts:
         if ambiguous.transaction_id is not None:
             # An idempotency key is nobody else's, so nothing more is asked.
             return view.transaction_id == ambiguous.transaction_id
-        # It is another create's, or an earlier attempt of this chunk took all that it answers (`lifecycle.Ended.found`).
+        # It is another create's, or an earlier attempt of this chunk took all that it has (`lifecycle.Ended.found`).
         if candidate.named_for is None or attempt.key.chunk in candidate.named_for:
             return False
         if attempt.intended_s is not None and candidate.first_seen_s < attempt.intended_s:
