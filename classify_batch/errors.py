@@ -29,10 +29,10 @@ class ExitStatus(IntEnum):
     COMPLETE = 0
     FAILURES = 1
     USAGE = 2
-    BUG = 70
-    INCOMPLETE = 75
-    PERSON = 77
-    SIGHUP_TWICE = 129
+    BUG = 70  # EX_SOFTWARE of sysexits.h
+    INCOMPLETE = 75  # EX_TEMPFAIL: schedulers know it as "try again later"
+    PERSON = 77  # EX_NOPERM: trying again changes nothing
+    SIGHUP_TWICE = 129  # 128 and the signal's number, as shells tell it; likewise below
     SIGINT_TWICE = 130
     SIGTERM_TWICE = 143
 
@@ -184,6 +184,7 @@ class ApiError(ClassifyBatchError):
 def the_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error that a person should hear of: the world's before ours before anything else."""
     errors = _single_errors(group)
+    # A disk that refuses ends every stage: what the others say then follows from that.
     for kind in (StoreError, ClassifyBatchError):
         for error in errors:
             if isinstance(error, kind):

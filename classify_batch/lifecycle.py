@@ -25,9 +25,9 @@ ENDS = frozenset({State.COLLECTED, State.SPLIT, State.REJECTED})
 
 MOVES: dict[tuple[State, Kind], State] = {
     (State.PLANNED, Kind.SUBMITTING): State.SUBMITTING,
-    (State.SUBMITTING, Kind.SUBMITTING): State.SUBMITTING,
+    (State.SUBMITTING, Kind.SUBMITTING): State.SUBMITTING,  # sent once more: the first call left no job behind
     (State.SUBMITTING, Kind.SUBMITTED): State.SUBMITTED,
-    (State.SUBMITTING, Kind.ADOPTED): State.SUBMITTED,
+    (State.SUBMITTING, Kind.ADOPTED): State.SUBMITTED,  # found by its transaction ID
     (State.SUBMITTING, Kind.REJECTED): State.REJECTED,
     (State.SUBMITTING, Kind.COLLECTED): State.COLLECTED,  # given up as unresolved
     (State.SUBMITTED, Kind.FINISHED): State.FINISHED,
@@ -278,10 +278,11 @@ def after_bad_job(part: Part, positions: Sequence[int], attempts: int, *, others
     """
     if len(positions) > 1:
         shared = part.shared_bad_jobs + 1
+        # Once more as it is: the job may have failed for no reason of its files. What was split is split further.
         if part.ranges is None and shared == 1 and not part.bad_jobs and not part.recheck:
             return (replace(part, shared_bad_jobs=shared),)
         return halves(part, positions, shared_bad_jobs=shared)
-    bad_jobs = part.bad_jobs + (0 if part.recheck else 1)
+    bad_jobs = part.bad_jobs + (0 if part.recheck else 1)  # a retry counts anew: the old job was before it
     counted = bad_jobs if others_suspect else bad_jobs + part.shared_bad_jobs
     return () if counted >= attempts else remainder(part, positions, bad_jobs=bad_jobs)
 
@@ -292,6 +293,7 @@ def after_missing(part: Part, asked: int, missing: Sequence[int], attempts: int)
     counts: Counts = {"bad_jobs": part.bad_jobs + 1, "shared_bad_jobs": 0, "unnamed": 0}
     if not missing or counts["bad_jobs"] >= attempts:
         return ()
+    # Where none was answered, it may be one file that spoils all the others: so they are sent apart.
     if len(missing) < asked:
         return remainder(part, missing, **counts)
     return halves(part, missing, **counts)

@@ -156,13 +156,15 @@ class Canceller:
                 if error.verdict in _ENDS_THE_RUN:
                     self._context.shutdown.request_stop(Stop.because(error))
                     return
+                # Once a job may be missing: it may have been made a moment ago. It isn't marked as asked, so the next
+                # round tries again.
                 if error.verdict is Verdict.MISSING and job_id not in self._missing:
                     self._missing.add(job_id)
                     return
                 self._warn_of_refusal(job_id, error)
             else:
                 report_view(view)
-            self._asked.add(job_id)
+            self._asked.add(job_id)  # also where it was refused: it is collected like any other then
 
     async def _get_job(self, job_id: str) -> JobView:
         return await retry_transient(lambda: self._api.get(job_id), attempts_max=CALL_ATTEMPTS_MAX)

@@ -85,6 +85,7 @@ class Collector:
     async def _collect_job(self, job: Job, tasks: TaskGroup) -> None:
         view = job.finished
         if view is None:
+            # The poller gave it up: nobody saw its end.
             self._end_attempt(job, Settled(failures=gone(job) if job.attempt.part.recheck else overdue(job)))
         elif job.attempt.part.recheck and view.answered:
             self._settle_answered_job(job, view, await self._read_results_of_recheck(view, job.attempt.api_ids))
@@ -92,6 +93,7 @@ class Collector:
             await self._collect_later(job, tasks)
         else:
             answers = await self._read_results(view, job.attempt.api_ids)
+            # What the API withholds doesn't come by waiting.
             if answers.withheld or not has_missing_answers(answers, job.attempt.api_ids):
                 self._settle_answered_job(job, view, answers)
             else:
@@ -100,7 +102,7 @@ class Collector:
     # --- What may come late -----------------------------------------------------------------------------------------
 
     async def _collect_later(self, job: Job, tasks: TaskGroup) -> None:
-        await self._late_slots.acquire()
+        await self._late_slots.acquire()  # here, not in the task: who is full keeps the poller from sending more
         tasks.start_soon(self._wait_and_settle, job, anyio.current_time())
 
     async def _wait_and_settle(self, job: Job, seen_s: float) -> None:
@@ -135,6 +137,7 @@ class Collector:
             left_s = max(0.0, final_s - anyio.current_time())
             await anyio.sleep(min(wait_s, left_s))
             answers = await self._read_results(view, asked)
+            # A reading that began at `final_s` or later shows all that will come.
             if wait_s >= left_s or answers.withheld or not has_missing_answers(answers, asked):
                 return answers
 
@@ -157,6 +160,7 @@ class Collector:
     async def _read_results(self, view: JobView, asked: Sequence[str]) -> Answers:
         """A finished job's results. Where the API hands out other jobs' results and not this one's, its files fail as
         perhaps paid, and `--retry-failed` reads them again: one job must not stop the run at every start."""
+        # Counted across the retries: that others' results came meanwhile tells a sick job from a sick API.
         read_before = self._results_read
         try:
             answers = await retry_transient(
@@ -202,6 +206,7 @@ class Collector:
         if settled.only_foreign is None:
             self._end_attempt(job, settled, answers.billed)
             return
+        # If the server spells IDs in a way that we can't match, none is ever answered, and all would be paid again.
         self._shutdown.leave_open(job.attempt.key)
         self._shutdown.request_stop(stop_for_foreign_answers(job, settled.only_foreign))
 
@@ -288,6 +293,7 @@ def decide_answered_job(
             continue
         file_id: str | None = answer.file_id
         if file_id not in positions:
+            # Made only for the first strange ID: most servers spell all of them as they were sent.
             if ours is None:  # the server spells IDs in its own way
                 ours = dict(zip(file_keys(attempt.api_ids), attempt.api_ids, strict=True))
             file_id = ours.get(file_key(answer.file_id))

@@ -28,6 +28,7 @@ class Deadline:
 
     def left_s(self, clock: Clock) -> float:
         """Seconds until the first of the two."""
+        # Each by its own clock: they may run apart when somebody sets the time.
         return min(self.wall_s - clock.wall_s(), self.loop_s - anyio.current_time())
 
     async def stop(self, shutdown: Shutdown, clock: Clock, drain_s: float) -> None:

@@ -38,7 +38,7 @@ class DiscoveredLimits:
     def announce(self) -> None:
         """Notifies observers of limits that the journal has written down; it leaves small changes out."""
         written, announced = self._snapshot.found, self._announced
-        if written is announced:
+        if written is announced:  # the journal replaces the mapping when it writes one, and never changes it
             return
         self._announced = written
         for event in events_of_limits(announced, written):

@@ -39,7 +39,7 @@ class GateSpans:
     def _look_for_outage(self, now: float) -> None:
         if self._gate.broken and self._down_since_s is None:
             failing_s = self._gate.failing_s
-            self._down_since_s = now - failing_s
+            self._down_since_s = now - failing_s  # the first of the failures that opened the breaker
             self._events.notify(OutageBegan(round(failing_s, 3)))
         elif not self._gate.broken and self._down_since_s is not None:
             self._events.notify(OutageEnded(round(now - self._down_since_s, 3)))

@@ -39,7 +39,7 @@ class Intent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.mark_answered(ambiguous=False)
+        self.mark_answered(ambiguous=False)  # of a call that was cancelled: a later process finds its intent
 
     def mark_answered(self, *, ambiguous: bool) -> None:
         """The call has returned. `ambiguous`: whether it may have been accepted all the same."""
@@ -52,7 +52,7 @@ class Intent:
         # Asked here, after all waiting: a create that has not left yet is never ambiguous.
         if not self._shutdown.creating:
             raise NoMoreCreatesError
-        self._unanswered_call.enter_context(self._shutdown.busy())
+        self._unanswered_call.enter_context(self._shutdown.busy())  # a stop waits for the intent and the call
         if not self.attempt.since_s:
             self.attempt = attempt = replace(
                 self.attempt,

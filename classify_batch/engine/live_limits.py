@@ -75,6 +75,7 @@ class LiveLimits:
             self._set_limits(tuning)
             changed = tuning.changes()
             context.journal.record_about_run(Kind.TUNED, {"limits": changed})
+            # All of it before the file goes, below: `tune` takes that for the answer.
             await context.journal.durable()
             await self._write_manifest(RunState.RUNNING)
             context.events.notify(LimitsChanged(changed))

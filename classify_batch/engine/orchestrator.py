@@ -142,7 +142,7 @@ class Orchestrator:
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
         self._over = anyio.Event()
-        self._lock_held_since_s = anyio.current_time()
+        self._lock_held_since_s = anyio.current_time()  # no call of an earlier process can leave after this
         self._started_at_s = clock.wall_s()
 
     # --- From outside -----------------------------------------------------------------------------------------------
@@ -197,12 +197,12 @@ class Orchestrator:
                 return await self._run_to_end(retry_failed=False, deadline=deadline, submit_only=False, cancel=True)
             return await self._run_to_end(retry_failed=retry_failed, deadline=deadline, submit_only=submit_only)
         finally:
-            await self._events.drain()
+            await self._events.drain()  # shielded: observers hear of the end, too
 
     async def _run_to_end(
         self, *, retry_failed: bool, deadline: Deadline, submit_only: bool, cancel: bool = False
     ) -> Ending:
-        await mend(self._store, self._found)
+        await mend(self._store, self._found)  # first of all: nothing may be appended behind a torn tail
         if self._found.torn_bytes:
             self._context.warn(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
         failed: Reopened | None = None
@@ -225,7 +225,7 @@ class Orchestrator:
         except BaseException as error:
             if isinstance(error, Exception):
                 self._shutdown.request_stop(broken_off(error))
-            with anyio.CancelScope(shield=True), suppress(StoreError):
+            with anyio.CancelScope(shield=True), suppress(StoreError):  # cancelled or not; the first error counts
                 await self._record_closed()
             raise
         return await self._record_closed()
@@ -256,7 +256,7 @@ class Orchestrator:
     async def _write_manifest(
         self, state: RunState, reason: str | None = None, status: ExitStatus | None = None, hint: str = ""
     ) -> Manifest:
-        await self._journal.durable()
+        await self._journal.durable()  # a manifest that knows more than the journal looks like damage
         manifest = manifest_of(
             self._run,
             self._snapshot,
@@ -290,7 +290,7 @@ class Orchestrator:
             tasks.start_soon(self._live_limits.work)
             await self._start_stages(tasks, submit_only)
             await self._wait_until_over()
-            tasks.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()  # the streams form a circle: none of them ends by itself
 
     async def _wait_until_over(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -395,5 +395,5 @@ class Orchestrator:
         )
         tasks.start_soon(resume_open_attempts, submitted_send, ambiguous_send)
         tasks.start_soon(self._work_queue.work, intake_send)
-        to_submit.close()
+        to_submit.close()  # each task has a clone, and the stream ends with the last of them
         finished.close()

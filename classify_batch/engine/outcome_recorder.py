@@ -98,6 +98,7 @@ class OutcomeRecorder:
             for file_id, answer, answered_by, mode in answers
         ]
         if attempt.sent_ids:
+            # The plan knows a document by its content: only this says which of the project's files was asked about.
             sent = dict(zip(attempt.file_ids, attempt.sent_ids, strict=True))
             for line in lines:
                 line.sent_id = sent[line.file_id]
@@ -110,6 +111,7 @@ class OutcomeRecorder:
             flags = [self._escalation.is_weak(each.answer) for each in answers]
             weak = list(compress(lines, flags))
             lines = list(compress(lines, [not flag for flag in flags]))
+        # First: the part for the second look, which the ending fact names, says where these stand.
         provisional = self._journal.append(Log.PROVISIONAL, encode_results(weak))
         if provisional is not None:
             requeued = (
@@ -124,6 +126,7 @@ class OutcomeRecorder:
             SECOND_LOOKS: len(weak),
             CREDITS: credits_spent(attempt, free, billed) - attempt.credits,  # the most was counted when it went out
             BILLED: billed or 0.0,
+            # Kept in the journal, so that a later process doesn't take parse jobs for free.
             PARSE_JOBS_BILLED: (billed or 0.0) if self._bills and all(map(is_parse_job, attempt.file_ids)) else 0.0,
             UNBILLED: unbilled,
         }
@@ -165,6 +168,7 @@ def failures_by_message(attempt: Attempt, job_id: str | None, failures: Sequence
     """The failures of one attempt, those with the same code and message together."""
     ids = dict(zip(attempt.positions, attempt.file_ids, strict=True))
     counts = Counter(
+        # With its IDs in it, each message would be one of its own, and a night's failures as many events.
         (each.code.value, without_ids(clean(each.message), ids.get(each.position), each.job_id or job_id))
         for each in failures
     )
@@ -180,6 +184,7 @@ def credits_spent(attempt: Attempt, free: bool, billed: float | None) -> float:
 def second_look_part(attempt: Attempt, weak: list[ResultLine], first: ProvisionalRange) -> Part:
     positions = dict(zip(attempt.file_ids, attempt.positions, strict=True))
     ranges = to_ranges(sorted(positions[line.file_id] for line in weak))
+    # The second look counts its own attempts: the first job has answered these files.
     return replace(attempt.part, ranges=ranges, bad_jobs=0, first=first, shared_bad_jobs=0, unnamed=0)
 
 

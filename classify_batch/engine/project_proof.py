@@ -108,7 +108,7 @@ class ProjectProof:
             self.project_id = known.project_id
             return await self._prove_known_project(known.project_id, page)
         listed = projects_on_page(page)
-        self._proven = not known.at_risk
+        self._proven = not known.at_risk  # where nothing of ours is in doubt, there is nothing to prove
         if len(listed) == 1:
             (self.project_id,) = listed
         if self.project_id is None or known.at_risk:
@@ -162,6 +162,7 @@ class ProjectProof:
                 wait_s = backoff.wait_s(reads)
                 await anyio.sleep(min(wait_s, left_s) if left_s > 0 else wait_s)
             else:
+                # A server that names no project has shown the job all the same: another project's key would get a 404.
                 if view.project_id in (None, project_id):
                     return None
                 return self._stop_for_other_project(
@@ -179,7 +180,7 @@ class ProjectProof:
         except ApiError as error:
             if error.verdict in (Verdict.KEY_REFUSED, Verdict.BLOCKED, Verdict.DOWN):
                 raise
-            self._list_is_refused = error.verdict is not Verdict.LATER
+            self._list_is_refused = error.verdict is not Verdict.LATER  # LATER says nothing yet: it is read again
             return None
         self._on_first_page(page)
         return page

@@ -62,7 +62,7 @@ def decide_refused_create(attempt: Attempt, error: ApiError) -> tuple[list[Failu
     words = f"HTTP {error.status}: {error.detail}"
     named = positions_named_in(attempt, error)
     if not named and len(attempt.positions) == 1:
-        named = list(attempt.positions)
+        named = list(attempt.positions)  # it can only be this one
     failures = [Failure(position, FailureCode.REJECTED, words) for position in named]
     if not named:
         return [], halves(attempt.part, attempt.positions)
@@ -72,6 +72,7 @@ def decide_refused_create(attempt: Attempt, error: ApiError) -> tuple[list[Failu
 
 def positions_named_in(attempt: Attempt, error: ApiError) -> list[int]:
     """The files that an error names, by index or in its words."""
+    # An index is exact, and goes first. It comes from the server: one outside the list must end no run.
     by_index = [attempt.positions[i] for i in error.file_indexes if 0 <= i < len(attempt.positions)]
     if by_index:
         return sorted(set(by_index))
@@ -79,5 +80,6 @@ def positions_named_in(attempt: Attempt, error: ApiError) -> list[int]:
     named = set(_FILE_NOT_IN_PROJECT.findall(error.detail))
     if positions := [position for position, file_id in pairs if file_id in named]:
         return positions
+    # Whole words only: a short ID may be a part of another one.
     words = {text for word in error.detail.split() for text in (word, word.strip(_PUNCTUATION))}
     return [position for position, file_id in pairs if file_id in words]

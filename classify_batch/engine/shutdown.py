@@ -72,6 +72,7 @@ class Shutdown:
     def leave_open(self, key: AttemptKey) -> None:
         """Leaves an attempt to a later process, which finds out what became of it."""
         self.left_open.add(key)
+        # Who waits has the old event; the new one is for whoever waits next.
         self._left_another.set()
         self._left_another = anyio.Event()
 

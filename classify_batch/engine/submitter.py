@@ -67,9 +67,9 @@ class Submitter:
         self._accept_s = context.settings.accept_s
         self._project = project
         self._project_id = project_id
-        self._plan_full_queue = anyio.Lock()
+        self._plan_full_queue = anyio.Lock()  # one attempt at a time asks: all of them would be refused together
         self._ambiguity_warned = False
-        self._no_job_since: tuple[int, float] | None = None
+        self._no_job_since: tuple[int, float] | None = None  # how many jobs had been made, and since when none was
         self._creates_without_job = 0
 
     async def work(
@@ -101,6 +101,7 @@ class Submitter:
     ) -> None:
         with Intent(self._journal, self._clock, self._shutdown, attempt, self._project.project_id) as intent:
             try:
+                # Only LATER is repeated here, which is never said of a create of v1 that may have been accepted.
                 view = await retry_transient(lambda: self._create_job(intent))
             except NoMoreCreatesError:
                 if self._shutdown.cancelling and intent.attempt.ambiguous and self._api.idempotent:
@@ -157,6 +158,7 @@ class Submitter:
         except ApiError as error:
             if error.verdict is not Verdict.PLAN_FULL:
                 raise
+        # Before the wait: no further attempt may take a slot in a plan that is full.
         self._slots.record_plan_full()
         async with self._plan_full_queue:
             return await self._create_when_plan_has_room(intent)
@@ -174,6 +176,7 @@ class Submitter:
                 if tries == PLAN_FULL_ATTEMPTS_MAX:
                     words, hint = str(error), "wait for the plan's count, or raise it"
                     raise ApiError("create", Verdict.PERSON, words, status=error.status, hint=hint) from error
+            # After a stop this returns at once, and the next call ends in `about_to_send`, before anything leaves.
             ended = await self._wait_for_job_to_end(PLAN_FULL_WAIT_S)
             tries = 0 if ended or self._journal.jobs_in_flight else tries + 1
 
@@ -263,6 +266,7 @@ class Submitter:
 
     def _end_refused(self, attempt: Attempt, error: ApiError) -> None:
         if error.verdict is Verdict.REFUSED and attempt.ambiguous:
+            # On v1 only an attempt that was sent again without a proof of its project is still ambiguous here.
             words = f"perhaps paid in another project: no read has shown which one the run's key speaks for; {error}"
             failures = fail_all(attempt, FailureCode.UNRESOLVED, words)
             self._recorder.end(attempt, Kind.COLLECTED, failures=failures)
@@ -288,6 +292,7 @@ class Submitter:
             return
         self._slots.release()
         if attempt.since_s:
+            # Without an intent in the journal there is nothing to end: for every reader its part still waits.
             self._recorder.end(attempt, Kind.REJECTED, requeued=(attempt.part,), free=True)
 
     def _leave_to_later_process(self, attempt: Attempt) -> None:

@@ -109,8 +109,10 @@ class WorkQueue:
     async def _attempts_to_resume(self) -> AsyncGenerator[tuple[AttemptKey, OpenAttempt], None]:
         """Accepted ones first: they were paid, and there may be more of them than slots. Then those of failed files
         that are retried, a batch at a time."""
+        # A copy: while this one waits for slots, attempts end and others begin.
         for key, left in sorted(self._snapshot.open.items(), key=accepted_first):
             if self._brings_documents and was_never_sent(left):
+                # Its process was killed between the intent and the end that belongs to it: nothing was sent.
                 spent = Tally(sums={CREDITS: -left.credits})
                 self._journal.record(Ended(key, Kind.REJECTED, tally=spent, requeued=(left.part,)))
             else:
@@ -128,11 +130,13 @@ class WorkQueue:
         keys: list[AttemptKey] = []
         for look in batch.looks:
             keys.append(self._number_look(look, keys))
+        # In the journal before the queue has any of it: none of these may leave while the file still names them.
         self._journal.record_about_run(Kind.RETRIED, batch.as_taken())
         self._budget.resume(len(keys))
         self._requeued.extend(read_part(item["chunk"], item) for item in batch.again)
         if batch.generation not in self._snapshot.retries:
             await self._journal.durable()
+            # Not before the last line is durable as taken: until then only the file names those parts.
             await self._store.remove(retry_name(batch.generation))
         return keys
 
@@ -147,6 +151,7 @@ class WorkQueue:
     async def work(self, intake: ObjectSendStream[Attempt]) -> None:
         """Sends attempts to the submitters for as long as the run creates jobs."""
         async with intake, aclosing(self._parts_to_send()) as parts:
+            # What is out already goes first, since it may be paid: nothing new takes its slots.
             await self._all_resumed.wait()
             async for part, chunk_file_ids in parts:
                 if self._pace is not None:
@@ -155,9 +160,11 @@ class WorkQueue:
                 credits = self._price.of(part, part.pick(chunk_file_ids))
                 if self._shutdown.creating and not await self._budget.reserve(credits):
                     self._shutdown.request_stop(stop_for_max_credits(credits, self._budget))
+                # Asked after both waits: a stop may have come in either.
                 if not self._shutdown.creating:
                     self._slots.release()
                     return
+                # Numbered last: what a stop gives back has used no number up.
                 key = AttemptKey(part.chunk, self._journal.next_attempt(part.chunk))
                 await intake.send(await self._new_attempt(key, part, chunk_file_ids, credits))
 
@@ -179,6 +186,7 @@ class WorkQueue:
         while True:
             while self._requeued:
                 yield await self._next_requeued()
+            # Nothing is awaited since the queue was seen empty: a part that comes from now on sets this event.
             self._news, self.exhausted = anyio.Event(), True
             await self._news.wait()
 
@@ -195,7 +203,7 @@ class WorkQueue:
             since_s=left.since_s,
             waits_since_s=waits_since_s,
             server_s=left.server_s,
-            ambiguous=True,
+            ambiguous=True,  # until something proves that no call of the earlier process was accepted
             sent_ids=left.sent_ids,
         )
 

@@ -104,6 +104,7 @@ async def _unpack_gzip(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator
                 yield unpacker.decompress(data, _OUTPUT_BYTES_MAX)
             except zlib.error as error:
                 _raise_damaged(name, "gzip", error)
+            # Behind a member comes the next one; in its middle, what the bound left over.
             data = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
     while not unpacker.eof and (rest := unpacker.decompress(b"", _OUTPUT_BYTES_MAX)):
         yield rest

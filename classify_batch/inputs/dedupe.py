@@ -105,6 +105,7 @@ class Distinct:
             merged = merge_rows(keys, rows, self._took_further) if carries and len(asked) < len(keys) else {}
             known: Collection[str] = ()
             if self._known is not None:
+                # Reversed: of equal keys the first one is written last, and stays.
                 firsts = dict(zip(reversed(keys), reversed(rows), strict=True)) | merged if carries else None
                 known = self._known.among(number, asked, firsts or _spellings_left_out(keys, file_ids))
             self.known += len(known)
@@ -199,6 +200,7 @@ def _first_appearances(keys: Sequence[str], left_out: Collection[str]) -> bytes:
 def _pack_flags(flags: bytes) -> bytes:
     """Bytes of 0 and 1 → bits, the first in the highest place, zeros behind the last."""
     size = -(-len(flags) // 8)
+    # By way of one large number in base 2: then C does the packing.
     return int(flags.translate(_TO_DIGITS).ljust(size * 8, b"0"), 2).to_bytes(size)
 
 

@@ -93,6 +93,7 @@ def _detect_table(number: int, line: str, name: str, asked: Reading, carry: Sequ
     line = line.strip(_BLANKS)
     is_header = has_column or unquote(line).casefold() == asked.id_column.casefold()
     by_name = _suffix(name) in _TABLE_SUFFIXES or asked.format is Format.CSV
+    # Before what looks like a mistake is refused: whoever names a column, or the file so, means a table.
     if is_header or by_name or asked.column is not None:
         suffixed = _TABLE_SUFFIXES.get(_suffix(name))
         return Detected(Reading(Format.CSV, delimiter or suffixed or ",", asked.column), number - 1)

@@ -54,7 +54,7 @@ def find_encoding(head: bytes) -> str | None:
         if head.startswith(mark):
             return encoding
     zeros = [byte == 0 for byte in head[:_BYTES_THAT_TELL]]
-    if zeros == [False, True, False, True]:
+    if zeros == [False, True, False, True]:  # two characters of ASCII, as any file ID or header begins
         return "UTF-16-LE"
     return "UTF-16-BE" if zeros == [True, False, True, False] else None
 

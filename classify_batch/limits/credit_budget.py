@@ -60,7 +60,7 @@ class CreditBudget:
         while self._max is not None and self.reserved + credits > self._max + ROUNDING_CREDITS:
             if not self._in_flight:
                 return False
-            self.waiting = True
+            self.waiting = True  # `status` and `--submit-only` tell this wait from one for a slot
             await self._changed.wait()
             self.waiting = False
         self.reserved += credits
@@ -79,5 +79,6 @@ class CreditBudget:
         self._notify()
 
     def _notify(self) -> None:
+        # Who waits has the old event; the new one is for the next change.
         self._changed.set()
         self._changed = anyio.Event()

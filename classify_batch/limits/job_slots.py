@@ -39,7 +39,7 @@ class JobSlots:
 
     def restore(self, discovered: int) -> None:
         """Begins with what an earlier process discovered."""
-        self.total = max(1, min(self._total_set, discovered))
+        self.total = max(1, min(self._total_set, discovered))  # with none, nothing would ever show that there is room
 
     async def acquire(self) -> None:
         while self.taken >= self.total:
@@ -68,4 +68,5 @@ class JobSlots:
         """The plan allows no more jobs than are in flight now."""
         if self._one_more_tried:
             self._patience = min(PATIENCE_MAX, 2 * self._patience)
+        # Less one: the attempt that was refused holds a slot itself.
         self.total, self._ended, self._one_more_tried = max(1, min(self.total, self.taken) - 1), 0, False

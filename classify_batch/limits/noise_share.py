@@ -31,7 +31,7 @@ class NoiseShare:
         """Negative numbers take back what was added."""
         refused = max(PRIOR_REFUSED * self._answered / MEMORY_ANSWERS, self._refused + refused)
         answered = max(PRIOR_ANSWERS_ANEW, self._answered + answered)
-        kept = min(1.0, MEMORY_ANSWERS / answered)
+        kept = min(1.0, MEMORY_ANSWERS / answered)  # both shrink alike, so that the mean stays
         self._refused, self._answered = kept * min(refused, 0.5 * answered), kept * answered
 
     def begin_anew(self, refused: int, answered: int) -> None:

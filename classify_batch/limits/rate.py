@@ -67,7 +67,7 @@ class Rate:
     @property
     def due_s(self) -> float:
         """From when on the next request may leave."""
-        most = max(1, min(WINDOW_MAX, int(self.per_s)))
+        most = max(1, min(WINDOW_MAX, int(self.per_s)))  # below one a second, the window holds a single request
         if len(self._sent) < most:
             return self._next_s
         return max(self._next_s, self._sent[-most].at_s + WINDOW_S * most / self.per_s)
@@ -75,7 +75,7 @@ class Rate:
     @property
     def holds_back(self) -> bool:
         """Whether most of the last requests had to wait for it."""
-        return 2 * sum(self._waited) >= len(self._waited)
+        return 2 * sum(self._waited) >= len(self._waited)  # with none yet it does: no demand is known
 
     @property
     def discovered_per_s(self) -> float | None:
@@ -122,6 +122,7 @@ class Rate:
             self._control.demand_per_s = math.inf
         else:
             first_s = self._sent[-len(self._waited)].at_s
+            # At least a millisecond: in virtual time, all of them may leave at one moment.
             self._control.demand_per_s = len(self._waited) / max(now_s - first_s, 1e-3)
         return departure
 

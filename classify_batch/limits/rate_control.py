@@ -237,7 +237,7 @@ class RateControl:
         cusum.add(refused=refused)
         self.noise.add(refused, 1)
         self._since_check += 1
-        if cusum.weight <= 0:
+        if cusum.weight <= 0:  # with what is known of the noise by now
             self._watch_anew()
         elif cusum.alarm and self.per_s <= FLOOR_SHARE * self.limit_per_s:
             self._raise_at_s = min(self._raise_at_s, now_s + RAISE_SOON_S)  # no slower rate to compare with

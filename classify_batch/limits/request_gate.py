@@ -226,7 +226,7 @@ class RequestGate:
         """Other rates are given. What waits for its moment by the old ones waits no longer than by these."""
         now = anyio.current_time()
         if requests_per_s is not None:
-            for rate in {self._all, self._reads}:
+            for rate in {self._all, self._reads}:  # one and the same where creates have no rate of their own
                 rate.set_limit(requests_per_s, now)
         if creates_per_s is not None:
             if self._creates is None:
@@ -279,7 +279,7 @@ class RequestGate:
         try:
             await waiter.called.wait()
         except BaseException:
-            if waiter.called.is_set():
+            if waiter.called.is_set():  # called in the very turn in which it was cancelled: the place is free again
                 self._in_flight -= 1
             waiter.left = True
             self._changed.set()
@@ -367,7 +367,7 @@ class RequestGate:
     def _choose_next(self, now: float) -> Priority | None:
         """Whose turn it is, of those that wait: not one whose own rate holds it back while another could go."""
         for waiters in self._waiting.values():
-            while waiters and waiters[0].left:
+            while waiters and waiters[0].left:  # cancelled while they waited
                 waiters.popleft()
         waiting = [turn for turn, waiters in self._waiting.items() if waiters]
         creates_wait = self._paused or (len(waiting) > 1 and now < self._creates_silent_until_s)

@@ -45,6 +45,7 @@ class Backoff:
 
     def __init__(self, first_s: float, max_s: float, random: Random | None = None, *, jitter: float = JITTER) -> None:
         self._wait = wait_exponential(multiplier=first_s, max=max_s)
+        # All that tenacity's waits read of it is the attempt's number.
         self._state = RetryCallState(AsyncRetrying(), None, (), {})
         self._random = random or Random()  # noqa: S311 - no secret
         self._jitter = jitter

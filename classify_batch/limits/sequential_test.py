@@ -26,6 +26,7 @@ class _Evidence:
     """The weight of what is seen: the logarithm of how much likelier the higher share makes it than the lower one."""
 
     def __init__(self, low: float, high: float) -> None:
+        # Two shares that are closer than a tenth would take answers without end to tell apart.
         self.low = min(max(low, SHARE_MIN), SHARE_MAX / 1.1)
         self.high = min(max(high, 1.1 * self.low), SHARE_MAX)
         self._if_refused = math.log(self.high / self.low)

@@ -114,7 +114,7 @@ class ApiClient:
                 "Authorization": f"Bearer {access.key.get_secret_value()}",
                 "User-Agent": f"classify-batch/{version('classify-batch')}",
                 "Accept": "application/json",
-                "Accept-Encoding": "gzip",
+                "Accept-Encoding": "gzip",  # the one encoding that `_BoundedBody` unpacks within a bound
             }
         )
         self._extensions = {"timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 15.0)).as_dict()}
@@ -183,6 +183,7 @@ class ApiClient:
             not_json = isinstance(error, NotJsonError)
             words = f"not JSON: {self._body_excerpt(data, 80)!r}" if not_json else self.secrets.hide(str(error))
             raise self._unreadable(call, words) from None
+        # Only once it was read: a page that a proxy answers in the API's place is no sign of the API.
         self._gate.record_answered(turn, left_s)
         self._ever_answered = True
         return found
@@ -276,6 +277,7 @@ class ApiClient:
         try:
             if len(data) > _ERROR_BYTES_MAX:
                 raise ValueError("longer than any error of the API")
+            # Hidden before it is cleaned and cut: half a secret would be found no more.
             detail, places = parse_error_detail(self.secrets.hide_in(json.loads(data)))
         except (ValueError, TypeError, RecursionError):
             detail, places = self._body_excerpt(data, 400), ()
@@ -319,7 +321,7 @@ class ApiClient:
         date = headers.get("date", "")
         if date == self._date:
             return  # parsing a date takes as long as reading all other headers of a response
-        self._date = date
+        self._date = date  # also of a date that can't be read: once is enough
         server_s = parse_http_date(date)
         if server_s is not None:
             # `Date` is cut to whole seconds: on average half a second is missing.

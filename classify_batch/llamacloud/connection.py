@@ -132,6 +132,7 @@ class UploadTransport(httpx.AsyncBaseTransport):
     whole body in memory until its response is awaited."""
 
     def __init__(self, context: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
+        # Without a bound of its own: the gate bounds the requests in flight, and so the connections.
         self._pool = httpcore.AsyncConnectionPool(
             context, max_connections=None, keepalive_expiry=KEEPALIVE_S, network_backend=backend
         )

@@ -15,7 +15,7 @@ from classify_batch.errors import Verdict
 CREATE = "create"
 CANCEL = "cancel"
 _NOT_THE_FILES = frozenset({"configuration", "mode", "parsing_configuration", "rules", "webhook_configurations"})
-_PLAN_WORDS = "already reached the maximum number of"
+_PLAN_WORDS = "already reached the maximum number of"  # the vendor's words, since both kinds of 429 look alike
 
 
 class Symptom(StrEnum):
@@ -35,7 +35,7 @@ _CREATE_SYMPTOMS = {
     Symptom.PROXY_REFUSED: Verdict.BLOCKED,
     Symptom.NO_ANSWER: Verdict.AMBIGUOUS,
     Symptom.TIMEOUT: Verdict.AMBIGUOUS,
-    Symptom.UNREADABLE: Verdict.AMBIGUOUS,
+    Symptom.UNREADABLE: Verdict.AMBIGUOUS,  # a 2xx that can't be read may well say which job was made
 }
 
 _CREATE_STATUSES = {
@@ -48,7 +48,7 @@ _CREATE_STATUSES = {
     409: Verdict.AMBIGUOUS,
     413: Verdict.REFUSED,
     422: Verdict.REFUSED,
-    425: Verdict.LATER,
+    425: Verdict.LATER,  # RFC 8470: refused before it was processed
     429: Verdict.LATER,
 }
 

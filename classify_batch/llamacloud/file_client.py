@@ -118,7 +118,7 @@ class FileClient:
         try:
             return await retry_transient(delete, attempts_max=ATTEMPTS_MAX)
         except ApiError as error:
-            if error.status == NOT_FOUND:
+            if error.status == NOT_FOUND:  # also after a first call whose answer was lost: then it did the work
                 return False
             if error.verdict is Verdict.REFUSED:
                 raise FileRefusedError(str(error)) from None
@@ -131,6 +131,7 @@ class FileClient:
             self._client.send_request, "files", "GET", files.FILES_PATH, files.read_stored_files, params=params
         )
         found: Sequence[files.StoredFile] = await retry_transient(once, attempts_max=UPLOAD_ATTEMPTS_MAX)
+        # Compared by ID all the same: a server that ignores the filter answers with any file.
         return any(file_key(each.id) == file_key(file_id) and self._is_unexpired(each) for each in found)
 
     async def find_gone(self, file_ids: Sequence[str]) -> set[str]:
@@ -275,6 +276,7 @@ async def find_project_of_file(client: ApiClient, file_id: str) -> str | None:
     """The project that has a file, as the file list says, which both versions share."""
     params: QueryParams = {"file_ids": [file_id], "page_size": 1}
     found = await client.send_request("files", "GET", files.FILES_PATH, files.read_stored_files, params=params)
+    # A server that ignores the filter answers with any file: that would prove another project.
     here = (each.project_id for each in found if file_key(each.id) == file_key(file_id))
     return next(here, None)
 

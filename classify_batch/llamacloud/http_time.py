@@ -18,7 +18,7 @@ def parse_retry_after_s(words: str, server_s: float) -> float | None:
     """
     words = words.strip()
     if _SECONDS.fullmatch(words):
-        return float(words[:9])
+        return float(words[:9])  # thirty years are enough, and no digits make it infinite
     moment_s = parse_http_date(words)
     return None if moment_s is None else max(0.0, moment_s - server_s)
 

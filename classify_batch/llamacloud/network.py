@@ -76,7 +76,7 @@ class _SocketProtocol(asyncio.Protocol):
         self._wake_reader()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.ended, self.error = True, error
+        self.ended, self.error = True, error  # None: an orderly end; what came before is still read
         self._wake_reader()
 
     async def wait_for_data(self, timeout_s: float | None) -> bool:
@@ -94,7 +94,7 @@ class _SocketProtocol(asyncio.Protocol):
     def take_bytes(self, most: int) -> bytes:
         data = bytes(self.data[:most])
         del self.data[:most]
-        if len(self.data) <= _BUFFER_BYTES and not self.ended:
+        if len(self.data) <= _BUFFER_BYTES and not self.ended:  # a transport that has ended can't be resumed
             self.transport.resume_reading()
         return data
 
@@ -148,7 +148,7 @@ class NetworkStream(httpcore.AsyncNetworkStream):
             raise httpcore.ConnectError(str(error)) from error
         if transport is None:
             raise httpcore.ConnectError("the connection was closed before TLS began")
-        protocol.transport = transport
+        protocol.transport = transport  # the plain one below it must not be read or written any more
         return self
 
     def get_extra_info(self, info: str) -> Any:

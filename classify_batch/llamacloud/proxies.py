@@ -94,7 +94,7 @@ def needs_no_proxy(host: str, port: int, no_proxy: str) -> bool:
     - a network such as `10.0.0.0/8` or `fe80::/10`, for hosts that are given as IP addresses
     - any of them but a network with `:PORT` behind it, for that port only
     """
-    host = host.rstrip(".").lower()
+    host = host.rstrip(".").lower()  # `example.com.` is the same name, from the root
     return any(_names_address(entry, host, port) for entry in _split_entries(no_proxy))
 
 

@@ -11,6 +11,7 @@ from classify_batch.llamacloud.failures import Symptom
 from classify_batch.llamacloud.tls import CERTIFICATES_FILE
 from classify_batch.llamacloud.tunnel import ProxyRefusedError
 
+# The first that fits counts: ConnectTimeout is a TimeoutException too, and everything is an HTTPError.
 _BY_ERROR: tuple[tuple[type[httpx.HTTPError], Symptom], ...] = (
     (httpx.ConnectError, Symptom.NO_CONNECTION),
     (httpx.ConnectTimeout, Symptom.NO_CONNECTION),

@@ -75,16 +75,18 @@ class TunnelBackend(httpcore.AsyncNetworkBackend):
             status, reason = await _read_answer(stream)
             if not 200 <= status < 300:
                 message = f"{name}, answers {status} {reason}".rstrip()
+                # A ProxyError counts as no connection, so that it is tried again: nothing of a create has left.
                 if status >= 500 or status in _FOR_LATER:
                     raise httpcore.ProxyError(message)
                 raise ProxyRefusedError(message, status)
         except BaseException:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True):  # also in a cancelled task: nobody else knows this socket
                 await stream.aclose()
             raise
         return stream
 
     def _build_connect(self, address: str) -> bytes:
+        # RFC 9110, 9.3.6: the target is host and port alone.
         lines = [f"CONNECT {address} HTTP/1.1".encode(), f"Host: {address}".encode()]
         if self._proxy.authorization is not None:
             lines.append(b"Proxy-Authorization: " + self._proxy.authorization)

@@ -10,6 +10,7 @@ WORDS_MAX = 500
 
 def clean(words: str, most: int = WORDS_MAX) -> str:
     """One line of printable characters, cut to `most`: without escape codes, which would control a terminal."""
+    # Cut first: a server's words may be as long as a body.
     printable = "".join(c if c.isprintable() else " " for c in words[: 4 * most])
     folded = " ".join(printable.split())
     return folded if len(folded) <= most else folded[: most - 1] + "…"

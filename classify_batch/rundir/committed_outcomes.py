@@ -133,7 +133,7 @@ async def _stream_committed_lines(
     store: RunStore, run: RunOnDisk, log: Log, reader: ReadsLines[Read]
 ) -> AsyncGenerator[tuple[bytes, list[Read]], None]:
     where = f"{log} in {store.where}"
-    end, count = committed_bytes_and_lines(run, log)
+    end, count = committed_bytes_and_lines(run, log)  # as the journal stood: what a run appends meanwhile isn't read
     number, size, rest = 1, 0, b""
     async with (
         closing(_stream_segments(store, run, log)) as segments,

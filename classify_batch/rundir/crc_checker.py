@@ -27,7 +27,7 @@ class CrcChecker:
 
     async def feed(self, block: bytes) -> None:
         """Takes the file's next bytes. Raises DamagedError at the end of a segment that isn't as it was written."""
-        view = memoryview(block)
+        view = memoryview(block)  # a slice of it copies nothing
         while view:
             segment = self._segment
             if segment is None:

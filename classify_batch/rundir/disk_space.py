@@ -89,6 +89,7 @@ def free_disk_space(directory: Path) -> FreeSpace | None:
             status = os.statvfs(level)
         except OSError:
             continue
+        # f_bavail, not f_bfree: some blocks are kept for root.
         return (
             FreeSpace(level if level.name else level.absolute(), status.f_bavail * status.f_frsize)
             if status.f_blocks

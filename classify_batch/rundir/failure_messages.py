@@ -55,7 +55,7 @@ def count_messages(data: bytes, failed: int) -> tuple[list[FailureMessage], int,
     `failed`: how many lines are committed; what stands behind them isn't read, nor is a line that is cut off.
     """
     counts = Counter[tuple[str, str]]()
-    for line in data.split(b"\n")[:-1][:failed]:
+    for line in data.split(b"\n")[:-1][:failed]:  # the last one is cut off, or empty
         try:
             said = json.loads(line)
             counts[str(said["code"]), without_ids(str(said["message"]), said["file_id"], said.get("job_id"))] += 1

@@ -70,7 +70,7 @@ def normalize_rules(identity: RunIdentity) -> object:
 def normalize_parsing(identity: RunIdentity) -> object:
     """The parsing configuration. An unset value equals an empty one, and an unset `max_pages` equals its default."""
     given = identity.get("parsing_configuration") or {}
-    named = len(set(given.get("target_pages") or ()))
+    named = len(set(given.get("target_pages") or ()))  # a page that is named twice is read once
     return {"max_pages": unset_max_pages(named, identity)} | {
         key: sorted(set(value)) if isinstance(value, list | tuple) else value for key, value in given.items() if value
     }

@@ -55,6 +55,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
     if found is None:
         return None
     run, run_sha256 = found
+    # Before the journal: while a run is on, a manifest that is read later may know lines that weren't there yet.
     manifest = await read_manifest(store)
     snapshot = RunSnapshot(run.chunks)
     if (reused := run.reused) is not None:
@@ -66,7 +67,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
                 _apply_block(block, reader, snapshot, run_sha256, store)
     except FileNotFoundError:
         pass
-    torn_bytes = reader.finish(manifest["journal_seq"] if manifest else 0)
+    torn_bytes = reader.finish(manifest["journal_seq"] if manifest else 0)  # what a manifest counts was on the disk
     snapshot.end_reading()
     return RunOnDisk(store, run, run_sha256, snapshot, reader.good_end, torn_bytes, manifest)
 

@@ -121,6 +121,7 @@ def parse_run_file(data: bytes, where: str) -> RunFile:
         written_format = values["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise damaged_error(where, str(error)) from None
+    # Before anything else is judged: what a newer version wrote is no damage.
     if isinstance(written_format, int) and written_format > FORMAT:
         raise RunDirectoryError(
             f"{where} has format {written_format}, and this version reads up to {FORMAT}",
@@ -186,6 +187,7 @@ async def write_run_file(
     told = {name: value for name, value in asdict(run).items() if value is not None}
     text = json.dumps(told, indent=2, ensure_ascii=False)
     data = text.encode("utf-8", "backslashreplace") + b"\n"  # a lone surrogate in a type becomes its JSON escape
+    # Last of all a run's files, and never over another one: from here on there is a run, and the name decides a race.
     await store.create(RUN_JSON, data)
     return run, _sha256_of(data)
 

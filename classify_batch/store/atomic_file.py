@@ -125,7 +125,7 @@ def _claimed(path: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                claim.unlink(missing_ok=True)
+                claim.unlink(missing_ok=True)  # while it is locked: nobody else can hold this very file
             return
         finally:
             os.close(descriptor)
@@ -167,7 +167,7 @@ async def _fill_temporary(temporary: Path, path: Path, blocks: AsyncIterator[byt
                 await file.write(block)
         with refusals(path):
             await file.flush()
-            await to_thread.run_sync(fsync, file.fileno())
+            await to_thread.run_sync(fsync, file.fileno())  # before it gets its name, which must lead to all of it
 
 
 def open_for_owner_only(path: str, flags: int) -> int:

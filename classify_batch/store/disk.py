@@ -52,7 +52,7 @@ class DiskStore:
         self._path = path
         self._fsync = fsync
         self._trusted = trusted
-        self._follow = 0 if trusted else os.O_NOFOLLOW
+        self._follow = 0 if trusted else os.O_NOFOLLOW  # whoever may put a link there would choose what we overwrite
         self._committer = Committer(LogWriter(path, fsync=fsync, flags=self._follow))
         self._opened: dict[Log, int] = {}
         self._ends: dict[Log, int] = {}
@@ -219,7 +219,7 @@ class DiskStore:
             for level in reversed([self._path, *self._path.parents]):
                 if not level.exists():
                     level.mkdir(mode=0o700, exist_ok=True)
-                    sync_directory(level.parent, self._fsync)
+                    sync_directory(level.parent, self._fsync)  # a durable file in a folder that is lost is lost
             trial = beside(self._path / "trial")
             descriptor = os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
@@ -262,7 +262,7 @@ class DiskStore:
                     hint="restore the file from a copy, or begin again in a new run directory",
                 )
             if descriptor is not None:
-                os.ftruncate(descriptor, end)
+                os.ftruncate(descriptor, end)  # what stands behind was never committed
                 self._fsync(descriptor)
         finally:
             if descriptor is not None:

@@ -116,11 +116,12 @@ class LogWriter:
         path = self._directory / log
         with refusals(path):
             descriptor = self._open_log(log)
+            # O_APPEND writes behind whatever is there, and the journal will name offsets: so it has to be what we left.
             if (size := os.fstat(descriptor).st_size) != (start := group.starts[log]):
                 raise other_writer(path, size, start)
             rest = memoryview(b"".join(group.blocks[log]))
             while rest:
-                rest = rest[self._write(descriptor, rest) :]
+                rest = rest[self._write(descriptor, rest) :]  # a write may take less than it was given
 
     def _open_log(self, log: Log) -> int:
         """The log's descriptor. Its name is made durable once, also where a killed process created it."""
@@ -151,10 +152,12 @@ class Committer:
         if self._failure is not None or self._closed:
             self._raise_failure()
         self._gathering.add(log, data, start)
+        # While a group is being written, its end takes this along.
         if self._flying is None and self._armed is None:
             self._armed = asyncio.get_running_loop().call_later(LAZY_S, self._start_writing)
 
     async def commit(self) -> None:
+        # With nothing new, the caller's bytes may still be on their way.
         group = self._gathering if self._gathering.blocks else self._flying
         if group is None:
             if self._failure is not None or self._closed:
@@ -210,6 +213,7 @@ class Committer:
         self._queue.put(self._flying)
 
     def _finish_group(self, failure: BaseException | None) -> None:
+        # After a failure nothing more is written: those who wait for the next group must hear of it now.
         groups = [self._flying] if failure is None else [self._flying, self._gathering]
         self._flying = None
         self._failure = failure

@@ -21,11 +21,11 @@ def read_holder(directory: Path) -> Holder | None:
     path = directory / LOCK
     try:
         with refusals(path, but=FileNotFoundError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place must not be waited for
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: askers don't see each other
     except BlockingIOError:
         return _parse_holder(os.read(descriptor, _WORDS_BYTES_MAX))
     except OSError:

@@ -84,7 +84,7 @@ class MemoryStore:
         pending = Counter[Log]()
         for log, data in self._pending:
             pending[log] += len(data)
-        kept = {Log.JOURNAL: choose(0, pending[Log.JOURNAL])}
+        kept = {Log.JOURNAL: choose(0, pending[Log.JOURNAL])}  # first: it decides what the others owe
         owed = self._uncommitted_bytes(kept[Log.JOURNAL])
         for log in DATA_LOGS:
             kept[log] = choose(owed[log], pending[log])
@@ -190,7 +190,7 @@ class MemoryStore:
 
     async def commit(self) -> None:
         self._refuse_over_capacity()
-        mark = self._settled + len(self._pending)
+        mark = self._settled + len(self._pending)  # what is appended during the wait is the next commit's
         await anyio.sleep(self._commit_s)
         if self._settled < mark:
             self._make_durable(mark)
@@ -204,7 +204,7 @@ class MemoryStore:
             self._failure = refused(Path("journal.jsonl"), _make_os_error(errno.EIO))
             self._refuse_over_capacity()
         group = self._pending[: mark - self._settled]
-        for log, data in sorted(group, key=lambda entry: entry[0] is Log.JOURNAL):
+        for log, data in sorted(group, key=lambda entry: entry[0] is Log.JOURNAL):  # stable: each log keeps its order
             self._write_at_once(log, data)
         del self._pending[: len(group)]
         self._settled = mark
@@ -221,7 +221,7 @@ class MemoryStore:
             self._durable_ends[log] = len(file)
             self._charge_space(log, len(data))
         except StoreError as failure:
-            self._bytes_left = 0
+            self._bytes_left = 0  # a disk that was full stays full
             self._failure = failure
             self._pending.clear()
             raise

@@ -14,7 +14,7 @@ NOT_SUPPORTED = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, 524})
 """That a file system lacks something. 524 is the kernel's own ENOTSUPP: of NFS and some others it reaches programs, and
 Python has no name for it."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # EFBIG: a bound on the size of one file (`ulimit -f`)
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 _FAILING = _FULL | _TOO_MANY_OPEN | {errno.EIO}
@@ -61,6 +61,7 @@ def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ())
     except OSError as error:
         if isinstance(error, but):
             raise
+        # What O_NOFOLLOW says of a link. A circle of links says the same, and is told as an impossible name below.
         if error.errno == errno.ELOOP and path.is_symlink():
             raise RunDirectoryError(
                 f"{path} is a link that is not followed",

@@ -64,7 +64,7 @@ def refuse_untrusted(directory: Path, own_uid: int, *, trusted: bool = False) ->
         raise _refusal(directory, found, "a run's files are plain files: remove what is in their place")
     if trusted:
         return
-    ours = frozenset({os.geteuid(), own_uid, _ROOT})
+    ours = frozenset({os.geteuid(), own_uid, _ROOT})  # the effective user: by that one the kernel judges
     if found := [*find_links(directory), *find_foreign_files(directory, ours)]:
         raise _refusal(directory, found, f"name another run directory, or put the files themselves there; {_TRUST}")
     status = directory.stat()
@@ -142,7 +142,7 @@ def _present_files(directory: Path) -> Iterator[tuple[str, Path, os.stat_result]
     for name in (*_NAMES, *sorted(numbered)):
         path = directory / name
         try:
-            yield name, path, path.lstat()
+            yield name, path, path.lstat()  # the link itself, not what it leads to
         except (FileNotFoundError, NotADirectoryError):
             continue
 

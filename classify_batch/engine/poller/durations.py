@@ -63,7 +63,7 @@ class Durations:
         self._order: deque[float] = deque()
         self._sorted: list[float] = []
         self._count = 0
-        self.mean_s: float | None = None
+        self.mean_s: float | None = None  # of more jobs than are kept: each counts ever less
         for duration_s in known_s:
             self.learn(duration_s)
 
@@ -75,7 +75,7 @@ class Durations:
         insort(self._sorted, duration_s)
         if len(self._order) > KEPT:
             oldest_s = self._order.popleft()
-            del self._sorted[bisect_right(self._sorted, oldest_s) - 1]
+            del self._sorted[bisect_right(self._sorted, oldest_s) - 1]  # equal ones are the same, whichever goes
 
     def is_longer(self, age: Age) -> bool:
         """Whether a job takes longer than all that are known."""
@@ -125,6 +125,7 @@ class Durations:
         for ended, duration_s in enumerate(self._sorted[start:], 1):
             gap_s = max(duration_s - age_s, price_s * longer / ended)
             following = start + ended
+            # Up to the next known end, F stays what it is here: the first gap that lies before that end is the one.
             if following == len(self._sorted) or gap_s <= self._sorted[following] - age_s:
                 return min(gap_s, most_s)
         return min(LATE_SHARE * age_s, most_s)

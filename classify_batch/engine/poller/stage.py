@@ -111,6 +111,7 @@ class Poller:
 
     async def _wait_for_news_until(self, until_s: float) -> None:
         self._changed = anyio.Event()
+        # Asked after the event was made: what was reported before has set the old one.
         if self._reported:
             return
         with anyio.CancelScope(deadline=until_s):
@@ -120,10 +121,10 @@ class Poller:
 
     async def _poll_list(self, pages_max: int, finished: ObjectSendStream[Job]) -> None:
         began_s = anyio.current_time()
-        expected = set(self._schedule.jobs)
+        expected = set(self._schedule.jobs)  # a copy: a page can't have missed a job that came after it
         unseen = set(expected)
         shown: list[set[str]] = []
-        tokens = [self._first_token]
+        tokens = [self._first_token]  # None as the first is the list's front; behind a page it is the end
         while len(shown) < pages_max and unseen and (not shown or tokens[-1] is not None):
             page = await self._read_list_page(tokens[-1], expected)
             if page is None:
@@ -140,7 +141,7 @@ class Poller:
         self._schedule.record_list_poll(shown, expected, now_s, now_s - began_s)
 
     def _count_list_failure(self) -> None:
-        self._first_token = None
+        self._first_token = None  # it may have gone stale: no document says how long a token lives
         self._list_failures += 1
         if self._list_failures < LIST_ATTEMPTS_MAX:
             self._schedule.record_list_failure(anyio.current_time())
@@ -155,8 +156,10 @@ class Poller:
             try:
                 return await self._api.list_page(page_size=size, page_token=token, job_ids=job_ids)
             except ApiError as error:
+                # No reason to stop: without a list, jobs are polled one by one.
                 if error.verdict not in (Verdict.REFUSED, Verdict.MISSING, Verdict.PERSON, Verdict.LATER):
                     raise
+                # With a token, it may be the token that is refused: that says nothing about the size.
                 if error.verdict is not Verdict.REFUSED or self._page_size <= PAGE_SIZE_MIN or token is not None:
                     return None
                 self._page_size //= 2
@@ -165,7 +168,7 @@ class Poller:
 
     async def _poll_jobs(self, job_ids: tuple[str, ...], finished: ObjectSendStream[Job]) -> None:
         limiter = anyio.CapacityLimiter(JOB_POLLS_AT_ONCE)
-        errors: list[ApiError] = []
+        errors: list[ApiError] = []  # kept until all have been polled: one job's error must cancel no other's poll
 
         async def poll_job(job_id: str) -> None:
             async with limiter:
@@ -193,7 +196,7 @@ class Poller:
         watched = self._schedule.jobs[job_id]
         since_s = now_s if watched.missing_since_s is None else watched.missing_since_s
         self._schedule.record_job_poll(job_id, now_s)
-        watched.missing_since_s = since_s
+        watched.missing_since_s = since_s  # after `record_job_poll`, which clears it
         if now_s - since_s < self._limits.settle_s:
             return
         if watched.job.reopened:
@@ -253,5 +256,6 @@ def token_to_begin_with(tokens: list[str | None], shown: list[set[str]], expecte
     first = next((at for at, page in enumerate(shown) if page), None)
     if first is None:
         return tokens[-1]
+    # Where less than half was shown, the list may have moved on: then from its front again.
     by_half = 2 * sum(map(len, shown)) >= expected
     return tokens[first] if by_half else None

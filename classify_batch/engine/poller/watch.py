@@ -125,8 +125,10 @@ class PollSchedule:
         watched = Watched(job, now_s, now_s, earlier_s=earlier_s)
         first_s = now_s + (self._durations.poll_gap_s(0.0) if job.timed else 0.0)
         if not self.jobs:
+            # Nothing was in flight: before this job can have ended, the list has no news.
             self._no_list_poll_before_s = max(self._no_list_poll_before_s, first_s)
         self.jobs[job.job_id] = watched
+        # Where the list is polled, it is expected to show this one.
         if not self._polling_list:
             self._schedule_poll(watched, first_s)
 
@@ -196,6 +198,7 @@ class PollSchedule:
                 self._unlisted += 1
                 if watched.next_poll_s == math.inf:
                     self._schedule_poll(watched, self._poll_time_of_unlisted(watched, now_s))
+        # Fewer jobs than pages: polls by their IDs cost less.
         if expected and len(listed) < len(shown):
             self.rest_from_list(now_s)
         else:
@@ -209,7 +212,7 @@ class PollSchedule:
 
     def record_list_failure(self, now_s: float) -> None:
         """The list couldn't be read this time."""
-        self._list_polled_s = now_s
+        self._list_polled_s = now_s  # the gap counts from here: a failing list isn't asked any faster
 
     def rest_from_list(self, now_s: float) -> None:
         """The list can't be read, or isn't worth its pages: it is polled again after a rest that grows each time."""
@@ -296,6 +299,7 @@ class PollSchedule:
                 if at_s > now_s:
                     break
                 watched.next_poll_s = math.inf  # until `record_job_poll` schedules it again
+                # Popped below either way: an entry is used once.
                 due.append(job_id)
             heapq.heappop(self._polls)
         return tuple(due)

@@ -58,6 +58,8 @@ class Candidate:
     def show(self, view: JobView, now_s: float) -> None:
         self.view, self.seen_s = self.view if view == self.view else merge_views(view, self.view), now_s
         if view.answered:
+            # A replica that lags may show an end and take it back: the first sight counts for an end, an unbroken one
+            # for a failure.
             self.ended_s, self.failed_s = now_s if self.ended_s is None else self.ended_s, None
         elif view.finished:
             self.failed_s = now_s if self.failed_s is None else self.failed_s
@@ -72,6 +74,7 @@ class Candidate:
 
     def is_decided(self, settle_s: float) -> bool:
         if self.failed_s is not None:
+            # By when it was seen, not by the clock: a job that nobody looked at since may have answers by now.
             return self.seen_s - self.failed_s >= settle_s
         return self.was_read_late_enough(settle_s) and self.names_its_files and not self.withheld
 
@@ -93,6 +96,7 @@ class Candidate:
         others' jobs are read once more only to be sure."""
         if not self.view.answered or self.ended_s is None or self.is_decided(settle_s):
             return math.inf
+        # At once, though results may lag: what is there already may settle an attempt.
         if self.read_s is None:
             return self.ended_s
         final_s = self.ended_s + settle_s
@@ -113,7 +117,7 @@ class SharedValues:
     def share(self, view: JobView) -> JobView:
         configuration = view.parsing_configuration
         if configuration == self._configuration:
-            configuration = self._configuration
+            configuration = self._configuration  # one is kept: a project's jobs are alike, one after the other
         else:
             self._configuration = configuration
         return replace(

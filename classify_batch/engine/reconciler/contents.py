@@ -26,6 +26,7 @@ class JobContents:
     def record(self, job_id: str, named: Set[int], answered: Set[int]) -> None:
         self.forget(job_id)
         of_named = array("Q", named)
+        # Most jobs answer every file that they name: one array serves for both.
         self._of_jobs[job_id] = of_named, of_named if len(answered) == len(named) else array("Q", answered)
         self.digests += len(named) + len(answered)
         while self.digests > REMEMBERED_DIGESTS_MAX:

@@ -77,6 +77,7 @@ class Evidence(UnsettledAttempts):
         super().add(ambiguous)
         for candidate in self.candidates.values():
             self._look_for_new_files(candidate)
+        # These were judged by the files, and the times, of other attempts.
         self._look_again((Standing.READ, Standing.UNAWAITED), ambiguous.attempt.intended_s)
 
     def remove(self, ambiguous: AmbiguousAttempt) -> None:
@@ -131,6 +132,7 @@ class Evidence(UnsettledAttempts):
             candidate.asked_s, candidate.unreadable = candidate.read_s, False
             all_named, all_answered = digests_of(named), digests_of(answered)
             candidate.names_files = bool(all_named)
+            # Only those of attempts are held here: all of them are remembered by `_contents`, which has a bound.
             candidate.named, candidate.answered = (
                 all_named & self._digests,
                 all_answered & self._digests,
@@ -180,6 +182,7 @@ class Evidence(UnsettledAttempts):
         possible = [
             each
             for each in self.candidates.values()
+            # A job that failed for good isn't paid, so it keeps no file from being sent again.
             if self.is_possible(each, ambiguous) and not each.has_failed_for_good(self._settle_s)
         ]
         holding = [each for each in possible if not ambiguous.digests.isdisjoint(each.named)]

@@ -69,6 +69,7 @@ def gather_answers(attempt: Attempt, found: Sequence[FoundJob]) -> tuple[dict[st
             file_id = ours.get(file_key(answer.file_id)) if answer.file_id is not None else None
             if file_id is None:
                 continue
+            # Also without an answer: a file that was in a job has used an attempt up.
             named.setdefault(file_id, []).append(job.view.job_id)
             if answer.answered and file_id not in answers:
                 answers[file_id] = answered_file(file_id, answer, job.view)

@@ -93,6 +93,7 @@ class JobList:
             try:
                 return await retry_transient(lambda: self._request_page(token, since_s), attempts_max=READ_ATTEMPTS_MAX)
             except ApiError as error:
+                # Only of the first page: behind it, the token may be what is refused, or what takes too long.
                 refused = error.verdict is Verdict.REFUSED and token is None
                 too_much = error.verdict is Verdict.LATER and self._size < USUAL and token is None
                 if not (refused or too_much) or self._size + 1 == len(PAGE_SIZES):

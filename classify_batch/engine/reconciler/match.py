@@ -50,10 +50,12 @@ class ExpectedJob:
 
     def agrees_with(self, view: JobView) -> bool:
         """Whether nothing that a job shows contradicts what our creates say. Rules are compared as a set."""
+        # Identity first: jobs that are held share their rules with ours (`SharedValues`), and there may be a million.
         if view.rules and view.rules is not self.rules and view.rules != self.rules:
             return False
         if view.mode is not None and view.mode != self.mode:
             return False
+        # Only what we set is compared: a server may fill in defaults for the rest.
         theirs = view.parsing_configuration
         return theirs is None or not any(
             theirs.get(name) is not None and theirs[name] != value for name, value in self.parsing_configuration.items()

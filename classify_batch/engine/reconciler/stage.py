@@ -104,7 +104,7 @@ class Reconciler:
                 except ApiError as error:
                     if error.verdict in _ENDS_THE_RUN:
                         self._shutdown.request_stop(Stop.because(error))
-                        await anyio.sleep_forever()
+                        await anyio.sleep_forever()  # returning would close the streams under the others
                     failed += 1
                     await anyio.sleep(backoff.wait_s(failed))
                 if self.ambiguous_attempts:
@@ -145,18 +145,19 @@ class Reconciler:
             ApiError: the first of them, when all the others were made.
         """
         evidence, errors = self._evidence, list[ApiError]()
-        evidence.times_apart = self._journal.times_apart
+        evidence.times_apart = self._journal.times_apart  # before the reading, which is judged by it
         evidence.begin_list_reading(anyio.current_time())
         await self._read_list(errors)
+        # In this order: what the journal names belongs elsewhere, and only what has ended has results to read.
         await self._look_up_in_journal()
         errors += await self._call_for_each(evidence.candidates_to_poll(), self._poll_candidate)
         errors += await self._call_for_each(evidence.candidates_to_read(anyio.current_time()), self._read_candidate)
-        for ambiguous in list(evidence.unsettled.values()):
+        for ambiguous in list(evidence.unsettled.values()):  # a copy: what is settled goes
             try:
                 await self._carry_out(ambiguous, evidence.decide(ambiguous, anyio.current_time()), outlets)
             except ApiError as error:
                 errors.append(error)
-        self._answers.clear()
+        self._answers.clear()  # of this round: they are long, and the next round may read more
         if errors:
             raise errors[0]
 
@@ -193,6 +194,7 @@ class Reconciler:
         start = self._searched_to
         if fresh:
             before = await self._journal.line_before(self._journal_search_from_s(fresh))
+            # Further back for candidates that are new: what was searched before was searched without them.
             start = before if start is None else min(before, start)
         if start is None:
             return
@@ -215,7 +217,7 @@ class Reconciler:
     ) -> list[ApiError]:
         """Calls for several candidates side by side, in their order. Those whose last call failed come last, so that no
         single job keeps the others waiting. The first error ends it; what was seen until then counts."""
-        waiting = iter(sorted(candidates, key=lambda each: each.job_id in self._failing))
+        waiting = iter(sorted(candidates, key=lambda each: each.job_id in self._failing))  # one iterator for all tasks
         errors: list[ApiError] = []
 
         async def work() -> None:
@@ -299,6 +301,7 @@ class Reconciler:
                 await self._adopt_job(ambiguous, view, outlets)
             case Take(jobs) | GiveUp(jobs):
                 found = await self._read_all_answers(jobs)
+                # Decided once more: what was just read is evidence, too.
                 if found is not None and self._evidence.decide(ambiguous, anyio.current_time()) == decision:
                     words = clean(self._list_error or decision.why) if isinstance(decision, GiveUp) else ""
                     self._end_with_found_jobs(ambiguous, found, words)

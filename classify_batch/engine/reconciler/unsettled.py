@@ -18,6 +18,7 @@ class UnsettledAttempts:
 
     def __init__(self, specs: JobSpecs, *, settle_s: float, clock_spread_s: float) -> None:
         self._specs = specs
+        # By whether a part has first answers: its job is then created by the specification of the second look.
         self._expected = tuple([ExpectedJob.of(each) for each in (specs.first, specs.second or specs.first)])
         self._settle_s = settle_s
         self._clock_spread_s = clock_spread_s
@@ -59,7 +60,7 @@ class UnsettledAttempts:
         """The earliest time, by the server's clock, at which a wanted job can have been made; None: any."""
         floors = [self._earliest_created_s(ambiguous) for ambiguous in self.unsettled.values()]
         known = [floor_s for floor_s in floors if floor_s is not None]
-        return min(known) if known and len(known) == len(floors) else None
+        return min(known) if known and len(known) == len(floors) else None  # one without a floor needs the whole list
 
     # --- What the readings of the list prove --------------------------------------------------------------------------
 
@@ -68,6 +69,7 @@ class UnsettledAttempts:
         self._reading_s = now_s
         self._since_s = self.since_s()
         for ambiguous in self.unsettled.values():
+            # One that is added later isn't: its job may have been on a page that was read before.
             ambiguous.is_read_for = True
             if self._is_list_proof_complete(ambiguous):
                 ambiguous.proven_from_s = min(now_s, ambiguous.proven_from_s)
@@ -78,6 +80,7 @@ class UnsettledAttempts:
             if not ambiguous.is_read_for:
                 continue
             ambiguous.list_was_read = True
+            # When this reading began, a call could still be accepted: it proves nothing.
             if self._reading_s < ambiguous.accept_until_s:
                 continue
             if complete:
@@ -108,7 +111,9 @@ class UnsettledAttempts:
         """Whether a candidate can be the attempt's job, or answer its files."""
         view, attempt = candidate.view, ambiguous.attempt
         if ambiguous.transaction_id is not None:
+            # An idempotency key is nobody else's, so nothing more is asked.
             return view.transaction_id == ambiguous.transaction_id
+        # It is another create's, or an earlier attempt of this chunk took all that it has (`lifecycle.Ended.found`).
         if candidate.named_for is None or attempt.key.chunk in candidate.named_for:
             return False
         if attempt.intended_s is not None and candidate.first_seen_s < attempt.intended_s:

@@ -67,7 +67,7 @@ class ApiV1(BatchApi):
         def is_enough(fresh: Sequence[v1.AnyItem]) -> bool:
             answers = [item.answer() for item in fresh]
             missing.difference_update(answer.file_id for answer in answers if answer.answered)
-            return bool(asked) and not missing
+            return bool(asked) and not missing  # with nothing asked for, every page is read
 
         async def read_page(token: str) -> ResultsPage[v1.AnyItem]:
             return await retry_transient(

@@ -54,6 +54,7 @@ _RECHECK = -1
 """`bad_jobs` of a part whose job is to be read once more before anything goes out again: see `model.Part.recheck`."""
 
 
+# Without the garbage collector: these hold no circles, and a start makes millions of them.
 class AgainItem(msgspec.Struct, gc=False):
     """A part that goes out again, as it stands in a line."""
 
@@ -193,6 +194,7 @@ def latest_server_s(facts: Sequence[Fact], named_s: float | None) -> float | Non
     before one of them."""
     if not isinstance(facts[0], Submitting):
         return named_s if any(names_jobs(fact) for fact in facts) else None
+    # One that is unknown makes the line say nothing: a time that is too late would exclude that attempt's job.
     times = [fact.server_s for fact in facts if isinstance(fact, Submitting)]
     known = [time_s for time_s in times if time_s is not None]
     return min(known) if known and len(known) == len(times) else None
@@ -208,6 +210,7 @@ def encode_about_run(seq: int, at_s: float, durable: int, kind: Kind, values: Ab
 
 
 def _seal_line(body: Mapping[str, object]) -> bytes:
+    # In ASCII: no word of a server can break a line or be no UTF-8, and each byte has one spelling for the checksum.
     return seal(json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode("ascii"))
 
 

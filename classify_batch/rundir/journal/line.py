@@ -26,8 +26,9 @@ def seal(body: bytes) -> bytes:
 
 def refuse_unsound(line: bytes) -> None:
     """Raises BadLineError for a line (without its newline) whose checksum doesn't fit."""
-    end = line.rfind(_CRC)
+    end = line.rfind(_CRC)  # the last one: a string before it may hold the same bytes
     if end < 0:
         raise BadLineError("not a journal line")
+    # Compared as bytes, not as a number: `007` or a space would be another line than was written.
     if line[end:] != b',"crc":%d}' % crc32(b"}", crc32(line[:end])):
         raise BadLineError("the checksum doesn't fit")

@@ -98,7 +98,7 @@ class AttemptCounts:
         return self._many.get(chunk, self._counts[chunk])
 
     def set(self, chunk: int, attempts: int) -> None:
-        self._counts[chunk] = min(attempts, 255)
+        self._counts[chunk] = min(attempts, 255)  # a byte a chunk: more attempts are rare, and kept apart
         if attempts > 255:
             self._many[chunk] = attempts
 

@@ -41,6 +41,7 @@ class JournalReader(Generic[_Line]):
                 self._note_bad_line(str(error))
                 self._offset += len(line) + 1
                 continue
+            # Also behind a bad line: one that says that the bad one was on the disk makes it damage, and no torn tail.
             self.durable = max(self.durable, entry.durable)
             if entry.seq != self.seq + 1:
                 self._note_bad_line(f"seq {entry.seq} follows seq {self.seq}")

@@ -172,7 +172,7 @@ class RunSnapshot(SnapshotState):
             self.end_reading()
             self.opened, self.closed = opened, None
             if (accept_s := opened.get("accept_s")) is not None:
-                self.accept_s = max(accept_s, self.accept_s or 0.0)
+                self.accept_s = max(accept_s, self.accept_s or 0.0)  # a call counts by the longest that was given
         elif (closed := entry.closed) is not None:
             self.closed = closed
             self._close(closed.get("requests"))
@@ -319,7 +319,7 @@ class RunSnapshot(SnapshotState):
         attempt = self._open_attempt(key)
         attempt.state = move(attempt.state, kind)
         self.jobs += 1
-        self.jobs_in_flight += attempt.job_id is None
+        self.jobs_in_flight += attempt.job_id is None  # an old job that is looked at again counts already
         attempt.job_id, attempt.submitted_at_s = job_id, at_s
         attempt.reopened = False  # a new job, or one that the list showed: it is there
         self._holders[job_id] = attempt.key
@@ -352,7 +352,7 @@ class RunSnapshot(SnapshotState):
         if codes and (part := attempt.part_sent) is not None and part.shared_bad_jobs:
             in_hand.guilty |= not _BAD_JOB_CODES.isdisjoint(codes)
         in_hand.open_attempts -= 1
-        in_hand.waiting += requeued
+        in_hand.waiting += requeued  # with the end, so that at no moment a file is in nobody's hands
         if not in_hand.open_attempts and not in_hand.waiting:
             del self._in_hand[chunk]
             self._attempts.set(chunk, in_hand.attempts)

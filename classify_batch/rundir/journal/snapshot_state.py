@@ -99,6 +99,7 @@ class SnapshotState(Totals):
         return (
             in_hand.guilty
             or any(part.shared_bad_jobs for part in in_hand.waiting)
+            # By number, not over all that is open: there may be thousands of other chunks' attempts.
             or any(
                 other.part.shared_bad_jobs
                 for number in range(1, in_hand.attempts + 1)

@@ -196,6 +196,8 @@ class Totals:
             self.codes, self.jobs = Counter(sums["failure_codes"]), sums["jobs"]
             self.sums = defaultdict(float, sums.get("sums", {}))
             self.found = sums.get("found", {})
+            # The sums hold what this line's process had sent by then, which is added again when its last figure is
+            # known.
             self.requests = sums["requests"] - values["requests"]
 
 
@@ -246,7 +248,7 @@ def _find_last_totals(read: Read, size: int) -> tuple[int, int]:
             offset -= len(line) + 1
             if _MARK in line and (values := _parse_line(line)) is not None and "totals" in values:
                 return offset, values["seq"] - 1
-        if not start:
+        if not start:  # that was the whole journal
             break
     return 0, 0
 

@@ -113,13 +113,15 @@ class JournalWriter:
 
     def record(self, fact: Fact) -> None:
         snapshot, rank, chunk = self.snapshot, rank_of_fact(fact), fact.key.chunk
+        # A chunk's next intent may follow the end of its last attempt: lines are written by rank, so what waits goes
+        # first.
         if rank < self._ranks.get(chunk, rank) or len(self._ranks) >= TOGETHER_MAX:
             self.write()
         if not self._ranks:
             self._begin_lines()
         if isinstance(fact, Submitting | Submitted | Adopted) and fact.project_id == snapshot.project_id:
             fact = replace(fact, project_id=None)  # it is known
-        snapshot.apply(fact, 0)
+        snapshot.apply(fact, 0)  # no offset yet: `_write_line` sets it
         self._waiting[rank].append(fact)
         self._ranks[chunk] = rank
         if isinstance(fact, Ended) and snapshot.is_done(chunk):
@@ -130,6 +132,7 @@ class JournalWriter:
         """The next lines begin here: what a line says of all before it has to be taken down now."""
         if self._bytes_since_totals >= self._totals_every_bytes:
             requests = self._requests()
+            # A copy: the facts that follow are counted before the line is written.
             self._totals = requests, copy.deepcopy(self.snapshot.totals(requests))
         self._any.set()
 
@@ -234,7 +237,7 @@ class JournalWriter:
 
     async def durable(self) -> None:
         self.write()
-        seq = self.snapshot.seq
+        seq = self.snapshot.seq  # before the wait: what is written meanwhile may not be durable after it
         await self._store.commit()
         self._durable_seq = max(self._durable_seq, seq)
 
@@ -254,7 +257,7 @@ class JournalWriter:
         end, step = await self._store.size(Log.JOURNAL) or 0, _BACK_BYTES
         offset = end
         while server_s is not None and offset > step:
-            offset, step = offset - step, 2 * step
+            offset, step = offset - step, 2 * step  # doubled: what is sought is near the end, or far away
             block = await self._store.read(Log.JOURNAL, offset, min(end, offset + _BACK_BYTES))
             lines = block.split(b"\n")
             place = offset + len(lines[0]) + 1
