@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from classify_batch.operations.cancel import cancel as cancel
     from classify_batch.operations.diff.changes import Diff as Diff
     from classify_batch.operations.export.export_run import Exported as Exported
+    from classify_batch.operations.merge.merge_runs import amerge as amerge
+    from classify_batch.operations.merge.merge_runs import merge as merge
     from classify_batch.operations.outcome import Outcome as Outcome
     from classify_batch.operations.progress_line import ProgressLine as ProgressLine
     from classify_batch.operations.public import CheckReport as CheckReport
@@ -81,6 +83,7 @@ _HOMES = {
     "acheck": "operations.public",
     "adiff": "operations.public",
     "aexport": "operations.public",
+    "amerge": "operations.merge.merge_runs",
     "aplan": "operations.public",
     "areport": "operations.report.write_report",
     "aresume": "operations.resume",
@@ -91,6 +94,7 @@ _HOMES = {
     "check": "operations.public",
     "diff": "operations.public",
     "export": "operations.public",
+    "merge": "operations.merge.merge_runs",
     "open_run": "operations.run_handle",
     "plan": "operations.public",
     "report": "operations.report.write_report",
@@ -126,6 +130,7 @@ __all__ = [
     "acheck",
     "adiff",
     "aexport",
+    "amerge",
     "aplan",
     "areport",
     "aresume",
@@ -136,6 +141,7 @@ __all__ = [
     "check",
     "diff",
     "export",
+    "merge",
     "open_run",
     "plan",
     "report",

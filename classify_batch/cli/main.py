@@ -29,6 +29,7 @@ COMMANDS = (
     "export",
     "report",
     "diff",
+    "merge",
     "jobs",
     "files",
     "sandbox",

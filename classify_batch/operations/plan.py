@@ -31,6 +31,7 @@ from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources
 from classify_batch.ports import RunStore
+from classify_batch.rundir.next_step import RETRY_IN_PARTS, merge_command
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.paths_jsonl import FurtherPaths
 from classify_batch.rundir.plan import PlanReader, hash_ids
@@ -52,6 +53,7 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
     settings, place, file_ids = request.settings, request.place, request.source
     found = await read_run(store)
     if found is not None:
+        refuse_merged_run(found, store.where)
         refuse_other_run(found.run, settings.identity(), store.where)
         if file_ids is not None:
             await refuse_other_file_ids(found.run, store, place.folder, request)
@@ -91,6 +93,19 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
         store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused, inputs, folder
     )
     return None
+
+
+def refuse_merged_run(found: RunOnDisk, where: str) -> None:
+    """Raises RunDirectoryError for a run that was merged of others: it has nothing to send, and where a create of one
+    of these was ambiguous, only that run can find out what became of it."""
+    if found.run.merged is None:
+        return
+    if found.manifest_complete:
+        raise RunDirectoryError(f"{where} was merged of other runs, and calls nothing itself", hint=RETRY_IN_PARTS)
+    raise RunDirectoryError(
+        f"{where} is being merged of other runs, and that isn't finished",
+        hint=f"go on with {merge_command(found.run.merged, where)}",
+    )
 
 
 def refuse_unbounded_credits(found: RunOnDisk, settings: Settings) -> None:

@@ -68,7 +68,8 @@ class Manifest(TypedDict):
     only. `next` is a command, `starts` are the last processes of `start_count`. `job_s` is of the last jobs.
     `cancel` says how far the cancelling of the run is (see `CancelState`), where it was cancelled and nobody has gone
     on since. `config`: the absolute path of the config that the last process was given, where a resume needs it;
-    `trusted`: whether it was told to trust the directory. Each is there only where it is so.
+    `trusted`: whether it was told to trust the directory; `merged`: of how many runs it was merged. Each is there only
+    where it is so.
     """
 
     state: str
@@ -79,6 +80,7 @@ class Manifest(TypedDict):
     stopped_at: str | None
     files: int
     reused: NotRequired[int]
+    merged: NotRequired[int]
     counts: dict[str, int]
     types: dict[str, int]
     failure_codes: dict[str, int]
@@ -136,7 +138,7 @@ def keys_of(
     exit_status: int | None = None,
 ) -> Manifest:
     """The manifest's keys, but for those of the files."""
-    return {
+    manifest: Manifest = {
         "state": state,
         "reason": reason,
         "exit_status": exit_status,
@@ -161,6 +163,9 @@ def keys_of(
         "requests": requests,
         "journal_seq": totals.seq,
     }
+    if run.merged is not None:
+        manifest["merged"] = len(run.merged)
+    return manifest
 
 
 def add_failure_messages(manifest: Manifest, data: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.percentages import format_percentage
-from classify_batch.rundir.run_json import RunFile
+from classify_batch.rundir.run_json import MergedRun, RunFile
 from classify_batch.shell_words import command_of
 from classify_batch.vocabulary import OutcomeKind, RunState
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from classify_batch.rundir.manifest_json import Manifest
 
 CONFIG_HINT = "put the path of its config in the place of CONFIG: the secrets of its webhooks are stored nowhere else"
+RETRY_IN_PARTS = "try failures again in the runs that were merged, and merge these anew"
 KILLED_HINT = "its last process ended without a word (killed, or the machine stopped); the same command goes on"
 
 UNKNOWN_CONFIG = "CONFIG"
@@ -59,7 +60,8 @@ def advise(manifest: Manifest, run: RunFile, where: str) -> None:
         manifest["hint"] = None
         if status == ExitStatus.FAILURES:
             tolerated = tolerated_percentage(manifest.get("limits") or {}, run)
-            manifest["hint"] = f"{describe_tolerance(manifest['counts'], tolerated)}; {describe_retry(manifest)}"
+            which = describe_retry(manifest) if run.merged is None else RETRY_IN_PARTS
+            manifest["hint"] = f"{describe_tolerance(manifest['counts'], tolerated)}; {which}"
     manifest["next"] = next_command(manifest, run, where)
     if manifest["next"].endswith(f"--config {UNKNOWN_CONFIG}"):
         manifest["hint"] = "; ".join(filter(None, (manifest.get("hint"), CONFIG_HINT)))
@@ -74,12 +76,21 @@ def next_command(manifest: Manifest, run: RunFile, where: str) -> str:
         case RunState.RUNNING:
             words = ("status", path, "--watch")
         case RunState.COMPLETE:
-            retry = manifest["exit_status"] == ExitStatus.FAILURES and manifest.get("failures_worth_a_retry", 0)
+            failures = run.merged is None and manifest["exit_status"] == ExitStatus.FAILURES
+            retry = failures and manifest.get("failures_worth_a_retry", 0)
             again = ("resume", path, "--retry-failed", *resume_options(manifest, run))
             words = again if retry else ("verify", path)
+        case _ if run.merged is not None:
+            return merge_command(run.merged, where)
         case _:
             words = ("resume", path, *resume_options(manifest, run))
     return command_of(*words)
+
+
+def merge_command(merged: Sequence[MergedRun], where: str) -> str:
+    """The command that merges runs into the directory `where`, or goes on with that."""
+    runs = [Path(each["run_dir"]).absolute() for each in merged]
+    return command_of("merge", *runs, "--output", Path(where).absolute())
 
 
 def needs_config(run: RunFile) -> bool:

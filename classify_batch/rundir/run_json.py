@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from classify_batch.rundir.plan import PlanSummary
     from classify_batch.settings import Settings
 
-FORMAT = 5
+FORMAT = 6
 """What this version reads. 2 is written where whoever knows 1 only would go wrong: where outcomes were reused, which it
 would cut off, and where there are second looks, which it would take for first ones. 3 is written for v1: one line of
 its journal may name several jobs for one attempt, which whoever knows 2 only would forget. 4 is written where a file
 carries more than one object, of which whoever knows 3 only would write the first. 5 is written where the
-input is a folder: the file IDs of the plan are contents, which no create may name."""
+input is a folder: the file IDs of the plan are contents, which no create may name. 6 is written where runs were merged:
+whoever knows 5 only would try failures again whose creates may have left in another run."""
+
+_FOLDER_FORMAT, _MERGED_FORMAT = 5, 6
 
 
 class ReusedRun(TypedDict):
@@ -37,6 +40,15 @@ class ReusedRun(TypedDict):
     run_id: str
     run_dir: str
     files: int
+
+
+class MergedRun(TypedDict):
+    """A run that this one was merged of, as it was then. `files`: all of its files."""
+
+    run_id: str
+    run_dir: str
+    files: int
+    journal_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,7 @@ class RunFile:
         folder: the absolute path of the folder that is the input; None: the input is no folder.
         include, exclude: globs by which the folder's documents were chosen; None: the input is no folder, or a version
             planned the run that didn't write them down.
+        merged: the runs that it was merged of; None: it was planned. A merged run sends nothing.
     """
 
     format: int
@@ -97,6 +110,7 @@ class RunFile:
     folder: str | None = None
     include: list[str] | None = None
     exclude: list[str] | None = None
+    merged: list[MergedRun] | None = None
 
     @property
     def reused_files(self) -> int:
@@ -136,7 +150,7 @@ def parse_run_file(data: bytes, where: str) -> RunFile:
     return replace(run, reused=_read_record(Reused, reused, where, "reused."))
 
 
-_LATER_KEYS = ("inputs", "folder", "include", "exclude")
+_LATER_KEYS = ("inputs", "folder", "include", "exclude", "merged")
 """Which versions of 0.2 and before didn't write."""
 
 Record = TypeVar("Record", bound="RunFile | Reused")
@@ -165,11 +179,13 @@ async def write_run_file(
     inputs: list[dict[str, Any]] | None = None,
     folder: PlannedFolder | None = None,
 ) -> tuple[RunFile, str]:
-    """Makes the run be. Returns it with the SHA-256 of its file."""
+    """Makes a planned run be. Returns it with the SHA-256 of its file."""
     from uuid import uuid4  # noqa: PLC0415 - see the head of this file
 
     run = RunFile(
-        format=lowest_format_for(settings, reused, carries_lists=plan.carries_lists) if folder is None else FORMAT,
+        format=lowest_format_for(settings, reused, carries_lists=plan.carries_lists)
+        if folder is None
+        else _FOLDER_FORMAT,
         run_id=str(uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings.to_stored(),
@@ -184,12 +200,44 @@ async def write_run_file(
         include=None if folder is None else [*folder.include],
         exclude=None if folder is None else [*folder.exclude],
     )
+    return run, await create_run_file(store, run)
+
+
+def merged_run_file(
+    settings: StoredSettings,
+    identity: RunIdentity,
+    plan: PlanSummary,
+    duplicates: int,
+    clock: Clock,
+    reused: Reused,
+    merged: list[MergedRun],
+) -> RunFile:
+    """What run.json says of a run that is merged of others."""
+    from uuid import uuid4  # noqa: PLC0415 - see the head of this file
+
+    return RunFile(
+        format=_MERGED_FORMAT,
+        run_id=str(uuid4()),
+        created_at=to_iso(clock.wall_s()),
+        settings=settings,
+        identity={**identity, "ids_sha256": plan.ids_sha256},
+        files=plan.files,
+        duplicates=duplicates,
+        chunks=plan.chunks,
+        plan_sha256=plan.sha256,
+        reused=reused,
+        merged=merged,
+    )
+
+
+async def create_run_file(store: RunStore, run: RunFile) -> str:
+    """Makes the run be: last of all that its planning writes. Returns the SHA-256 of its file."""
     told = {name: value for name, value in asdict(run).items() if value is not None}
     text = json.dumps(told, indent=2, ensure_ascii=False)
     data = text.encode("utf-8", "backslashreplace") + b"\n"  # a lone surrogate in a type becomes its JSON escape
     # Last of all a run's files, and never over another one: from here on there is a run, and the name decides a race.
     await store.create(RUN_JSON, data)
-    return run, _sha256_of(data)
+    return _sha256_of(data)
 
 
 def lowest_format_for(settings: Settings, reused: Reused | None, *, carries_lists: bool) -> int:
@@ -228,6 +276,8 @@ def refuse_other_run(run: RunFile, identity: RunIdentity, where: str) -> None:
         f"{part.name} ({part.setting}): the run has {_shorten_json(part.value_in(ours))}, "
         f"the command {_shorten_json(part.value_in(identity))}"
         for part in differing_parts(ours, identity)
+        # In what the parts of a merged run differ it doesn't say.
+        if run.merged is None or part.value_in(ours) is not None
     ]
     if differences:
         hint = "give the settings that the run was begun with, or name a new run directory"

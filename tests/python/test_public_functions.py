@@ -39,7 +39,7 @@ TWINS = [name for name in classify_batch.__all__ if f"a{name}" in classify_batch
 def test_every_function_has_a_twin_for_running_loops() -> None:
     """All that waits has a twin with the same parameters."""
     assert set(TWINS) == {
-        *("plan", "run", "resume", "check", "verify", "upload", "export", "report", "diff", "cancel"),
+        *("plan", "run", "resume", "check", "verify", "upload", "export", "report", "diff", "merge", "cancel"),
     }
     for name in TWINS:
         function, twin = getattr(classify_batch, name), getattr(classify_batch, f"a{name}")
@@ -57,6 +57,7 @@ def test_a_running_loop_is_refused_in_words_that_name_the_twin(tmp_path: Path, n
         "upload": (sandbox_settings(), [tmp_path]),
         "export": (tmp_path, tmp_path / "out.csv"),
         "diff": (tmp_path, tmp_path),
+        "merge": ([tmp_path], tmp_path / "all"),
     }
 
     async def call() -> None:

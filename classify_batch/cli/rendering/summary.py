@@ -28,7 +28,9 @@ def format_run_summary(manifest: Manifest) -> list[str]:
     lines.append(f"files       {done:,} of {files:,} have their outcome")
     if repeated := manifest.get("duplicates"):
         lines.append(f"repeated    {repeated:,} IDs in the input; each file is sent once, and has one outcome")
-    if reused := manifest.get("reused"):
+    if merged := manifest.get("merged"):
+        lines.append(f"merged      of {merged:,} runs, which called and paid what was to be called")
+    elif reused := manifest.get("reused"):
         lines.append(f"reused      {reused:,} of them, from earlier runs")
     lines += [f"  {kind:<22}{count:>12,}{format_share(count, done)}" for kind, count in counts.items()]
     lines += format_count_table("types", manifest["types"], counts["classified"])

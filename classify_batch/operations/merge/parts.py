@@ -1,0 +1,173 @@
+"""The runs that are merged: which may be, and their outcomes as they were committed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from classify_batch.errors import DamagedError, RunDirectoryError
+from classify_batch.file_keys import file_key, file_keys
+from classify_batch.inputs.dedupe import distinct
+from classify_batch.operations.reuse.earlier_outcomes import (
+    EarlierRun,
+    parse_each_line,
+    read_proven_lines,
+)
+from classify_batch.operations.status import no_run_error
+from classify_batch.ports import RunPlace
+from classify_batch.rundir.identity import differing_for_answers
+from classify_batch.rundir.manifest_json import Manifest
+from classify_batch.rundir.next_step import next_command
+from classify_batch.rundir.opened_run import read_run
+from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
+from classify_batch.rundir.run_json import identity_of_run
+from classify_batch.store import open_store
+from classify_batch.streams.closing import closing
+from classify_batch.vocabulary import Log
+
+_HINT = "`classify-batch verify` names all damage; put the file back from a copy, and merge then"
+_EXAMPLES_MAX = 3
+
+
+async def open_complete_run(place: RunPlace) -> EarlierRun:
+    """The run in a directory.
+
+    Raises:
+        RunDirectoryError: there is none, or some of its files have no outcome yet.
+        DamagedError: what was committed is not there as it was written.
+    """
+    store = open_store(place)
+    found = await read_run(store)
+    if found is None:
+        raise no_run_error(place.where)
+    if not (found.snapshot.complete and found.manifest_complete):
+        done = found.snapshot.outcomes.total()
+        command = "" if found.manifest is None else f": {next_command(found.manifest, found.run, place.where)}"
+        raise RunDirectoryError(
+            f"{place.where} is incomplete: {done:,} of its {found.run.files:,} files have an outcome, and a merged run "
+            "has no holes",
+            hint=f"let it go on to its end first{command}",
+        )
+    return EarlierRun(store, found)
+
+
+def refuse_different_questions(runs: Sequence[EarlierRun]) -> None:
+    """Raises RunDirectoryError where a file could have got another answer in another of the runs."""
+    first = runs[0]
+    ours = identity_of_run(first.run.run)
+    for other in runs[1:]:
+        # Files may lie in several regions, each with a server of its own.
+        parts = differing_for_answers(ours, identity_of_run(other.run.run))
+        if differing := [part for part in parts if part.key != "base_url"]:
+            names = ", ".join(f"{part.name} ({part.setting})" for part in differing)
+            raise RunDirectoryError(
+                f"{other.store.where} was asked something else than {first.store.where}: they differ in {names}",
+                hint="merge runs of the same rules; `classify-batch diff` compares two that differ",
+            )
+
+
+async def refuse_overlaps(runs: Sequence[EarlierRun], directory: Path | None) -> None:
+    """Checks that each file has one outcome in all runs together, and every outcome against its checksum.
+
+    `directory`: where temporary files go: up to twice the size of all IDs.
+
+    Raises:
+        RunDirectoryError: a file has outcomes in two runs.
+        DamagedError: a run's outcomes are not as they were written, or not as many as its files.
+    """
+    once = distinct(_all_file_ids(runs), directory=directory)
+    async with closing(aiter(once)) as batches:
+        async for _ in batches:
+            pass
+    if not once.duplicates:
+        return
+    examples = once.examples[:_EXAMPLES_MAX]
+    more = ", …" if once.duplicates > len(examples) else ""
+    have = "1 file has" if once.duplicates == 1 else f"{once.duplicates:,} files have"
+    places = " and ".join(await _places_of(runs, examples[0]))
+    raise RunDirectoryError(
+        f"{have} an outcome in more than one of the runs ({', '.join(examples)}{more}); {examples[0]} is in {places}",
+        hint="leave one of the runs out; `classify-batch diff` compares runs of the same files",
+    )
+
+
+async def _all_file_ids(runs: Sequence[EarlierRun]) -> AsyncGenerator[list[str], None]:
+    for part in runs:
+        files = 0
+        async with closing(read_proven_lines(part)) as results:
+            async for _, file_ids, _ in results:
+                files += len(file_ids)
+                yield list(file_ids)
+        async with closing(read_proven_failures(part)) as failures:
+            async for some in failures:
+                files += len(some.file_ids)
+                yield some.file_ids
+        if files != part.run.run.files:
+            raise DamagedError(
+                f"{part.store.where} has {files:,} outcomes of {part.run.run.files:,} planned files", hint=_HINT
+            )
+
+
+async def _places_of(runs: Sequence[EarlierRun], file_id: str) -> list[str]:
+    """The directories of the runs that have an outcome of a file, however they spell its ID."""
+    key, places = file_key(file_id), []
+    for part in runs:
+        async with closing(_all_file_ids([part])) as batches:
+            async for batch in batches:
+                if key in file_keys(batch):
+                    places.append(part.store.where)
+                    break
+    return places
+
+
+class FailureLines(NamedTuple):
+    """Lines of failures.jsonl that follow each other, without newlines, and their file IDs."""
+
+    lines: list[bytes]
+    file_ids: list[str]
+
+
+async def read_proven_failures(part: EarlierRun) -> AsyncGenerator[FailureLines, None]:
+    """All committed lines of failures.jsonl, some at a time; the file's SHA-256 is held against the manifest's.
+
+    Raises:
+        DamagedError: the file is not as it was written.
+    """
+    end = part.run.snapshot.failures_end
+    if not end:
+        return
+    where, digest, rest, number = f"{Log.FAILURES} in {part.store.where}", hashlib.sha256(), b"", 1
+    async with closing(part.store.stream(Log.FAILURES, 0, end)) as blocks:
+        async for block in blocks:
+            digest.update(block)
+            whole, newline, rest = (rest + block).rpartition(b"\n")
+            if newline:
+                yield FailureLines(whole.split(b"\n"), _ids_of_lines(whole + newline, where, number))
+                number += whole.count(b"\n") + 1
+    if rest or digest.hexdigest() != _told_sha256(part.run.manifest):
+        raise DamagedError(f"{where} is not as it was written", hint=_HINT)
+
+
+def _told_sha256(manifest: Manifest | None) -> str | None:
+    outputs = None if manifest is None else manifest.get("outputs")
+    told = None if outputs is None else outputs.get(Log.FAILURES.value)
+    return None if told is None else told.get("sha256")
+
+
+def _ids_of_lines(data: bytes, where: str, number: int) -> list[str]:
+    try:
+        return outcome_file_ids(data) or parse_each_line(data, outcome_file_id)
+    except ValueError as error:
+        line = number + getattr(error, "index", 0)
+        raise DamagedError(f"{where}, line {line}: not an outcome", hint=_HINT) from None
+
+
+async def stream_file(part: EarlierRun, name: str) -> AsyncIterator[bytes]:
+    """A file of a run, in blocks; none where there is no such file."""
+    if await part.store.size(name) is None:
+        return
+    async with closing(part.store.stream(name)) as blocks:
+        async for block in blocks:
+            yield block
