@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import PurePath
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from classify_batch.errors import UsageError
 from classify_batch.inputs.ids import COLUMN
@@ -65,18 +65,18 @@ class Reading:
         told, delimiter, column = (theirs if ours is None else ours for ours, theirs in pairs)
         return Reading(told, delimiter, column, self.format is None and other.strict)
 
-    def to_stored(self) -> dict[str, Any]:
+    def to_stored(self) -> dict[str, object]:
         """What run.json keeps of it."""
         told = {"format": self.format, "delimiter": self.delimiter, "column": self.column}
-        stored: dict[str, Any] = {name: str(value) for name, value in told.items() if value is not None}
+        stored: dict[str, object] = {name: str(value) for name, value in told.items() if value is not None}
         return stored | ({"strict": True} if self.strict else {})
 
     @classmethod
-    def from_stored(cls, stored: Mapping[str, Any]) -> Self:
+    def from_stored(cls, stored: Mapping[str, object]) -> Self:
         """Reads what run.json keeps; what a newer version may have added, or written otherwise, is left out."""
         known = {name: value for name in ("delimiter", "column") if isinstance(value := stored.get(name), str)}
         written = stored.get("format")
-        read_as = Format(written) if written in list(Format) else None
+        read_as = Format(str(written)) if written in list(Format) else None
         return cls(read_as, **known, strict=stored.get("strict") is True)
 
 
@@ -106,7 +106,7 @@ class NamedReading(NamedTuple):
     name: str
     reading: Reading
 
-    def to_stored(self) -> dict[str, Any]:
+    def to_stored(self) -> dict[str, object]:
         """An item of `inputs` in run.json."""
         return {"source": self.name, **self.reading.to_stored()}
 
@@ -122,7 +122,7 @@ class PlannedReadings:
         stored: `inputs` of run.json; None: a version planned the run that read by suffix only, and kept nothing.
     """
 
-    def __init__(self, stored: Iterable[Mapping[str, Any]] | None) -> None:
+    def __init__(self, stored: Iterable[Mapping[str, object]] | None) -> None:
         self._by_suffix = stored is None
         self._readings = {str(each.get("source")): Reading.from_stored(each) for each in stored or ()}
 

@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
     number: int
     file_id: str
-    carried: Mapping[str, Any]
+    carried: Mapping[str, object]
 
 
 def to_rows(lines: Iterable[Line], name: str, took_fault: TookFault = refuse, unit: str = "line") -> list[str]:
@@ -56,7 +56,7 @@ class _UnfitError(ValueError):
         self.hint = hint
 
 
-def _to_row(file_id: str, carried: Mapping[str, Any]) -> str:
+def _to_row(file_id: str, carried: Mapping[str, object]) -> str:
     try:
         told = _encode(carried)
     except ValueError:

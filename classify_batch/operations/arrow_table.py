@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from classify_batch.errors import missing_extra
+from classify_batch.model import Carried
 from classify_batch.operations.export.formats import COLUMNS, column_names
 from classify_batch.operations.export.selection import Only
 from classify_batch.operations.outcome import Outcome
@@ -74,7 +75,7 @@ def make_column(key: str, values: Sequence[Any]) -> Array:
     return column.cast(_type_of(key)) if key in _TIMES else column
 
 
-def carried_text(carried: dict[str, Any] | list[dict[str, Any]] | None, name: str) -> str | None:
+def carried_text(carried: Carried | None, name: str) -> str | None:
     """A carried value: text as it is, everything else as JSON; a list where the file came more than once."""
     if not carried:
         return None

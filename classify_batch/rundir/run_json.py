@@ -176,7 +176,7 @@ async def write_run_file(
     duplicates: int,
     clock: Clock,
     reused: Reused | None = None,
-    inputs: list[dict[str, Any]] | None = None,
+    inputs: list[dict[str, object]] | None = None,
     folder: PlannedFolder | None = None,
 ) -> tuple[RunFile, str]:
     """Makes a planned run be. Returns it with the SHA-256 of its file."""

@@ -23,7 +23,7 @@ class _Misfit(NamedTuple):
     hint: str
 
 
-def refuse_misfits(settings: Settings, options: Mapping[str, Any]) -> None:
+def refuse_misfits(settings: Settings, options: Mapping[str, object]) -> None:
     """Raises SettingsError naming every setting that doesn't fit the others."""
     misfits = [*find_mistyped_values(settings, CONFIG_FILE.get(), options), *find_misfits(settings)]
     said = [
@@ -35,7 +35,7 @@ def refuse_misfits(settings: Settings, options: Mapping[str, Any]) -> None:
         raise SettingsError(words, hint=misfits[0].hint)
 
 
-def find_mistyped_values(settings: Settings, file: ConfigFile, options: Mapping[str, Any]) -> Iterator[_Misfit]:
+def find_mistyped_values(settings: Settings, file: ConfigFile, options: Mapping[str, object]) -> Iterator[_Misfit]:
     """Values of the file that were taken for what they aren't: a number in quotes, 3.0 for 3. The environment has
     nothing but text, so pydantic reads such values; a file says what it means."""
     for where, value, taken_as in single_values(file.values, settings):

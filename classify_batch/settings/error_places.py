@@ -16,7 +16,7 @@ from classify_batch.spelling import suggest
 
 
 def refusal(
-    error: ValidationError, file: ConfigFile, options: Mapping[str, Any], model: type[BaseModel]
+    error: ValidationError, file: ConfigFile, options: Mapping[str, object], model: type[BaseModel]
 ) -> SettingsError:
     """All faults as one error, each with the place where a person mends it. `model`: what was to be made."""
     found = error.errors(include_url=False)
@@ -29,7 +29,7 @@ def refusal(
     return SettingsError(said, hint=f"{where}`classify-batch manual settings` lists every setting")
 
 
-def place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, Any]) -> str:
+def place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, object]) -> str:
     """Where a value was given; the places in the order of their precedence."""
     if file.path is not None and is_set_in(options, where):
         return "given as an option: "

@@ -33,6 +33,6 @@ class Tuning(BaseModel):
                 hint="`classify-batch manual settings` has the range of every limit",
             ) from None
 
-    def changes(self) -> dict[str, Any]:
+    def changes(self) -> dict[str, object]:
         """The limits that change, by name."""
         return self.model_dump(exclude_none=True)

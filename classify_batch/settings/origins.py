@@ -32,7 +32,7 @@ class SettingOrigin(NamedTuple):
     origin: str
 
 
-def list_settings(config: Path, options: Mapping[str, Any]) -> list[SettingOrigin]:
+def list_settings(config: Path, options: Mapping[str, object]) -> list[SettingOrigin]:
     """All settings that a run with this config and these options would have; the key is only named, never shown.
 
     Args:
@@ -64,7 +64,7 @@ def _flatten(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Any]]:
                 yield (section, name), value
 
 
-def find_origin(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, Any]) -> str:
+def find_origin(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, object]) -> str:
     if is_set_in(options, where):
         return "option"
     if (variable := variable_of(where)) is not None:

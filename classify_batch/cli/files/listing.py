@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from classify_batch.cli.jobs.options import (
     page_size_option,
     page_token_option,
 )
+
+if TYPE_CHECKING:
+    from classify_batch.llamacloud.raw_bodies import Body
 
 
 @click.command("list")
@@ -44,11 +47,11 @@ def list_files_command(every_page: bool, as_json: bool, **options: Any) -> int:
 
     query = {name: options[name] for name in ("page_size", "page_token", "file_ids", "file_name")}
 
-    def print_table(page: Mapping[str, Any]) -> None:
+    def print_table(page: Body) -> None:
         headings = ("id", "name", "type", "expires")
         print_body(page, partial(make_item_table, headings, file_rows(page), whole=("id", "expires")), as_json=as_json)
 
-    def print_json_lines(page: Mapping[str, Any]) -> None:
+    def print_json_lines(page: Body) -> None:
         for item in page["items"]:
             click.echo(json.dumps(item))
 
@@ -57,7 +60,7 @@ def list_files_command(every_page: bool, as_json: bool, **options: Any) -> int:
         with showing_files() as progress:
             listed = 0
 
-            def print_and_count(page: Mapping[str, Any]) -> None:
+            def print_and_count(page: Body) -> None:
                 nonlocal listed
                 print_page(page)
                 listed += len(page["items"])
@@ -72,7 +75,7 @@ def list_files_command(every_page: bool, as_json: bool, **options: Any) -> int:
     return 0
 
 
-def file_rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+def file_rows(page: Body) -> Iterator[tuple[object, ...]]:
     from classify_batch.cli.rendering.jobs import format_time
 
     for item in page["items"]:

@@ -17,9 +17,8 @@ from classify_batch.cli.jobs.options import (
 from classify_batch.cli.options import NonEmptyPath, reading_options, take_reading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from classify_batch.errors import WorldError
+    from classify_batch.llamacloud.raw_bodies import Body
 
 
 @click.command("create", context_settings={"allow_extra_args": True})
@@ -84,7 +83,7 @@ def create_job_command(
     from classify_batch.inputs.open import make_sources
     from classify_batch.operations.jobs.create import CreateJobs
 
-    def print_job(job: Mapping[str, Any]) -> None:
+    def print_job(job: Body) -> None:
         try:
             print_body(job, partial(make_field_table, job), as_json=as_json)
         except (StdoutError, BrokenPipeError) as error:
@@ -96,7 +95,7 @@ def create_job_command(
     return 0
 
 
-def unprinted_job_error(job: Mapping[str, Any], error: Exception, *, pays_again: bool) -> WorldError:
+def unprinted_job_error(job: Body, error: Exception, *, pays_again: bool) -> WorldError:
     """A job was created, and paid for, that can't be printed. `pays_again`: the same command would create another."""
     from classify_batch.errors import ExitStatus, WorldError
     from classify_batch.protocol.sanitize import clean

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from classify_batch.cli.jobs.options import (
     page_token_option,
     validate_ids,
 )
+
+if TYPE_CHECKING:
+    from classify_batch.llamacloud.raw_bodies import Body
 
 STATUSES = ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 """The statuses of v2, whose list can filter; the list of v1 can't."""
@@ -80,14 +83,14 @@ def list_jobs_command(page_size: int | None, page_token: str | None, as_json: bo
     return 0
 
 
-def job_rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+def job_rows(page: Body) -> Iterator[tuple[object, ...]]:
     from classify_batch.cli.rendering.jobs import format_time
 
     for job in page["items"]:
         yield job.get("id"), job.get("status"), job.get("mode"), format_time(job.get("created_at"))
 
 
-def job_rows_with_answers(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+def job_rows_with_answers(page: Body) -> Iterator[tuple[object, ...]]:
     """v2 has only one mode, so the answer stands in its place: a finished job brings it along."""
     from classify_batch.cli.rendering.jobs import format_time, format_type
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from classify_batch.cli.jobs.options import (
     load_call_settings,
     page_token_option,
 )
+
+if TYPE_CHECKING:
+    from classify_batch.llamacloud.raw_bodies import Body
 
 
 @click.command("get-results")
@@ -53,7 +56,7 @@ def get_results_command(job_id: str, page_token: str | None, as_json: bool, **op
     return 0
 
 
-def result_rows(page: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+def result_rows(page: Body) -> Iterator[tuple[object, ...]]:
     from classify_batch.cli.rendering.jobs import format_type
 
     for item in page["items"]:

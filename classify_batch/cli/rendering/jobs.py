@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from classify_batch.llamacloud.raw_bodies import Body
+
 Row = Sequence[object]
 
 _MINUTES = len("2026-11-22T01:02")
@@ -45,7 +47,7 @@ class TableOrLines:
             yield Text(line, no_wrap=True, overflow="ignore")
 
 
-def print_body(body: Mapping[str, Any], table: Callable[[], TableOrLines], *, as_json: bool) -> None:
+def print_body(body: Body, table: Callable[[], TableOrLines], *, as_json: bool) -> None:
     """Prints the body of an answer. JSON is ASCII: whatever the server sends can be written, and is harmless there."""
     if as_json or not sys.stdout.isatty():
         click.echo(json.dumps(body))
@@ -67,7 +69,7 @@ def format_value(value: object) -> str:
     return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def format_type(result: Mapping[str, Any] | None) -> object:
+def format_type(result: Body | None) -> object:
     """The type that a file got, or why it has none."""
     if result is None:
         return "(no answer)"
@@ -102,7 +104,7 @@ def make_item_table(headings: Sequence[str], rows: Iterable[Row], *, whole: Sequ
     return TableOrLines(table, columns, lines)
 
 
-def make_field_table(body: Mapping[str, Any]) -> TableOrLines:
+def make_field_table(body: Body) -> TableOrLines:
     """A table of one object's fields, in the server's order."""
     from rich.cells import cell_len
     from rich.table import Table
@@ -120,7 +122,7 @@ def make_field_table(body: Mapping[str, Any]) -> TableOrLines:
     return TableOrLines(table, columns, (f"{name}: {line}" for name, line in rows))
 
 
-def iterate_fields(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def iterate_fields(body: Body) -> Iterator[tuple[str, Any]]:
     """An object's fields; those of v2's `configuration` as if they were its own, as on v1."""
     for name, value in body.items():
         if name == "configuration" and isinstance(value, Mapping):
@@ -145,7 +147,7 @@ def type_first(rule: Mapping[str, object]) -> list[object]:
     return [rule[name] for name in sorted(rule, key=lambda name: name != "type")]
 
 
-def print_next_page_hint(body: Mapping[str, Any]) -> None:
+def print_next_page_hint(body: Body) -> None:
     """Prints the command for the next page, if there is one and a person reads."""
     token = body.get("next_page_token")
     if isinstance(token, str) and token and sys.stdout.isatty():

@@ -65,7 +65,7 @@ class ObjectReader:
             else:
                 yield Line(number, str(value), {})
 
-    def _lines_of_object(self, number: int, value: Mapping[str, Any]) -> Iterator[Line]:
+    def _lines_of_object(self, number: int, value: Mapping[str, object]) -> Iterator[Line]:
         if self.column not in value:
             self.took_fault(self._missing(number, self.column, value, COLUMN_HINT))
             return
@@ -85,7 +85,7 @@ class ObjectReader:
         """A fault of one line, or item."""
         return Fault(self.name, f"{self.unit} {number}", what, hint)
 
-    def _missing(self, number: int, key: str, value: Mapping[str, Any], hint: str) -> Fault:
+    def _missing(self, number: int, key: str, value: Mapping[str, object], hint: str) -> Fault:
         return self.fault(
             number,
             f"no column {shorten(key)}; there is {list_columns([*map(str, value)])}{suggest(key, map(str, value))}",
@@ -97,7 +97,7 @@ class ObjectReader:
         return f'every {self.unit} is an object such as {{"{self.column}": "…"}}'
 
 
-def _told_by(value: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def _told_by(value: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
     """What can be carried from an object: its keys, and in the outcomes of a run also what that run carried. A file
     that came several times in its input carries several objects."""
     carried = value.get("carried")

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import astuple, fields
 
+from classify_batch.model import Carried
 from classify_batch.rundir.committed_outcomes import LineReader, OutcomeLine
 from classify_batch.vocabulary import FURTHER_PATHS
 
@@ -33,7 +34,7 @@ class TableRow(OutcomeLine, gc=False):
     failed_at: str | None = None
     counts: str | None = None
     reused_from: str | None = None
-    carried: dict[str, Any] | list[dict[str, Any]] | None = None
+    carried: Carried | None = None
 
 
 COLUMNS = (
@@ -160,7 +161,7 @@ def column_names(carry: Sequence[str]) -> list[str]:
     return names
 
 
-def format_carried_cells(carried: dict[str, Any] | list[dict[str, Any]], carry: Sequence[str]) -> list[str | None]:
+def format_carried_cells(carried: Carried, carry: Sequence[str]) -> list[str | None]:
     """The cells of the carried columns. Where the file came more than once in the input, each is a JSON list,
     of as many as the outcome carries."""
     if isinstance(carried, dict):

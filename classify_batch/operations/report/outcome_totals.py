@@ -6,8 +6,8 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
+from classify_batch.model import Carried
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.committed_outcomes import OutcomeLine
 from classify_batch.settings.sections import TriageSettings
@@ -31,7 +31,7 @@ class ReportLine(OutcomeLine):
     reasoning: str | None = None
     message: str | None = None
     job_id: str | None = None
-    carried: dict[str, Any] | list[dict[str, Any]] | None = None
+    carried: Carried | None = None
 
 
 @dataclass(slots=True)

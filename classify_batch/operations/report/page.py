@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -64,7 +63,7 @@ def make_page(
     return text.encode("utf-8", "backslashreplace")  # a lone surrogate in a type becomes its escape
 
 
-def _values_of(report: RunReport) -> dict[str, Any]:
+def _values_of(report: RunReport) -> dict[str, object]:
     outcomes, timeline, manifest = report.outcomes, report.timeline, report.manifest
     status = manifest.get("exit_status")
     return {
