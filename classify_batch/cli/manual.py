@@ -25,6 +25,7 @@ PAGES = (
     "sandbox",
     "money",
     "performance",
+    "growing",
     "reliability",
     "troubleshooting",
     "architecture",
