@@ -64,6 +64,7 @@ class FolderScan:
         files, bytes: documents, each path of a content counted; bytes of those that can be uploaded.
         skipped: files and folders that are no documents, by the reason.
         empty: documents without a byte.
+        suffixes: documents that can be uploaded by their documented suffix, in lower case.
         unfit: how many documents will fail as `not_uploadable`; unfit_examples: the first few of them.
     """
 
@@ -74,6 +75,7 @@ class FolderScan:
     unfit_examples: list[UnfitFile] = field(default_factory=list)
 
     empty: int = 0
+    suffixes: Counter[str] = field(default_factory=Counter)
 
     def contents_to_upload(self, contents: int) -> int:
         """How many of so many different contents can be uploaded: all empty files are one."""
@@ -242,6 +244,8 @@ def _hash_all(root: Path, paths: Sequence[str], scan: FolderScan) -> Iterator[tu
             scan.add_unfit(path, why, empty=not size)
         else:
             scan.bytes += size
+            suffix = Path(path).suffix.lower()
+            scan.suffixes[suffix if suffix in SUFFIXES else ""] += 1
         yield path, CONTENT_PREFIX + digest
 
 
