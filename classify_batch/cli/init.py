@@ -44,7 +44,8 @@ def init_command(
         raise UsageError(f"{config} is there already", hint="name another file, or remove it first")
     asks = sys.stdin is not None and sys.stdin.isatty()
     version = api_version or recommend_version(mode)
-    if asks and api_version is None and mode is None and not rules:  # who gives rules has made up their mind
+    decided = bool(api_version or mode or rules) or base_url == "sandbox"  # where it makes no difference
+    if asks and not decided:
         click.echo("v2 repeats a lost create safely; v1 has MULTIMODAL, and up to 500 files a job.", err=True)
         version = click.prompt("API version", type=click.Choice(["v1", "v2"]), default=version, err=True)
     pairs = [split_rule(rule) for rule in rules] or (ask_for_rules() if asks else [])

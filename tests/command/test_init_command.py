@@ -131,6 +131,13 @@ def test_a_person_who_gives_rules_is_asked_nothing(tmp_path: Path) -> None:
     assert tomllib.loads(path.read_text())["api"] == {"version": "v2"}
 
 
+def test_who_practises_is_asked_for_types_only(tmp_path: Path) -> None:
+    """The versions differ in what a newcomer can't know yet, and in the sandbox hardly."""
+    path = tmp_path / "my.toml"
+    answer(path, "--base-url", "sandbox", answers=("invoice", "has line items and a total", ""))
+    assert [rule["type"] for rule in tomllib.loads(path.read_text())["job"]["rules"]] == ["invoice"]
+
+
 def test_a_person_is_asked(tmp_path: Path) -> None:
     """On a terminal: the version, then types until an empty answer; a description that is too short is asked for
     again."""

@@ -102,13 +102,17 @@ class OutcomeTotals:
         return self._unmatched_count <= LISTED_MAX
 
     def weakest(self) -> list[Example]:
-        """The answers with the lowest confidence, the lowest first; all, where there are few."""
-        found = [example for _, _, example in sorted(self._weakest, key=lambda each: each[:2], reverse=True)]
-        return found if self.lists_classified else found[:WEAKEST_MAX]
+        """The answers with the lowest confidence, the lowest first; all, where there are few, and then by name."""
+        if self.lists_classified:
+            return [example for _, _, example in sorted(self._weakest, key=lambda each: (-each[0], each[2].name))]
+        found = sorted(self._weakest, key=lambda each: each[:2], reverse=True)
+        return [example for _, _, example in found[:WEAKEST_MAX]]
 
     def unmatched(self) -> list[Example]:
-        """The first unmatched files; all, where there are few."""
-        return self._unmatched if self.lists_unmatched else self._unmatched[:EXAMPLES_MAX]
+        """The first unmatched files; all, where there are few, and then by name."""
+        if self.lists_unmatched:
+            return sorted(self._unmatched, key=lambda each: each.name)
+        return self._unmatched[:EXAMPLES_MAX]
 
     def _add_classified(self, line: ReportLine) -> None:
         self._classified += 1
