@@ -63,6 +63,9 @@ def test_who_has_no_key_is_told_the_sandboxs_own(tmp_path: Path) -> None:
         said = command(*words, base_url, status=2, environ=without).stderr
         hint = said.partition("hint: ")[2]
         assert hint.startswith("export LLAMA_CLOUD_API_KEY=sandbox for `classify-batch sandbox`")
+        wrong = command(*words, base_url, status=77).stderr
+        assert "hint: `classify-batch sandbox` takes the key `sandbox`" in wrong
+        assert "0 jobs, 1 request\n" in wrong
         name, _, key = hint.split()[1].partition("=")
         command(*words, base_url, status=0, environ={name: key})
     said = command(*words, "https://api.example", status=2, environ=without).stderr

@@ -40,7 +40,8 @@ def format_run_summary(manifest: Manifest) -> list[str]:
     if discovered := format_discovered(manifest.get("discovered") or {}):
         lines.append(f"discovered  {', '.join(discovered)}")
     jobs = "1 job" if manifest["jobs"] == 1 else f"{manifest['jobs']:,} jobs"
-    lines.append(f"used        {jobs}, {manifest['requests']:,} requests{format_credits(manifest)}")
+    requests = "1 request" if manifest["requests"] == 1 else f"{manifest['requests']:,} requests"
+    lines.append(f"used        {jobs}, {requests}{format_credits(manifest)}")
     return lines
 
 
