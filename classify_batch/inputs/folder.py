@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -227,10 +227,11 @@ def _matches_any(path: str, name: str, globs: Sequence[str]) -> bool:
 
 
 def _read_items(root: Path, paths: Sequence[str], scan: FolderScan) -> list[dict[str, str]]:
-    return [{COLUMN: file_id, PATH_COLUMN: path} for path, file_id in _hash_all(root, paths, scan)]
+    return [{COLUMN: file_id, PATH_COLUMN: path} for path, file_id in hash_documents(root, paths, scan)]
 
 
-def _hash_all(root: Path, paths: Sequence[str], scan: FolderScan) -> Iterator[tuple[str, str]]:
+def hash_documents(root: Path, paths: Iterable[str], scan: FolderScan) -> Iterator[tuple[str, str]]:
+    """Each document's path and ID: its content, or where that can't be read its path."""
     for path in paths:
         scan.files += 1
         try:

@@ -85,10 +85,15 @@ def planned_folder(request: RunRequest) -> PlannedFolder | None:
 def folder_options(request: RunRequest) -> FolderOptions:
     """Which files of the folder are documents: never the run directory, nor the file of the API key."""
 
+    reported = False
+
     def take_scan(scan: FolderScan) -> None:
-        report_scan(scan)
-        if request.settings.api.base_url == SANDBOX:
-            report_unread(scan)
+        nonlocal reported
+        if not reported:  # a folder may be read twice: hashed, and then compared
+            report_scan(scan)
+            if request.settings.api.base_url == SANDBOX:
+                report_unread(scan)
+        reported = True
         request.took_scan(scan)
 
     return FolderOptions(request.include, request.exclude, protected_paths(request.place.folder), take_scan)

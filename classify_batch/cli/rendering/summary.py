@@ -27,7 +27,8 @@ def format_run_summary(manifest: Manifest) -> list[str]:
         lines.append(f"cancelled   {goes_on}")
     lines.append(f"files       {done:,} of {files:,} have their outcome")
     if repeated := manifest.get("duplicates"):
-        lines.append(f"repeated    {repeated:,} IDs in the input; each file is sent once, and has one outcome")
+        ids = "1 ID" if repeated == 1 else f"{repeated:,} IDs"
+        lines.append(f"repeated    {ids} in the input; each file is sent once, and has one outcome")
     if reused := manifest.get("reused"):
         lines.append(f"reused      {reused:,} of them, from earlier runs")
     lines += [f"  {kind:<22}{count:>12,}{format_share(count, done)}" for kind, count in counts.items()]
@@ -59,7 +60,7 @@ def format_credits(manifest: Manifest) -> str:
     if credits is None:
         return ""
     if credits["billed"] is not None:
-        return f", {credits['billed']:,} credits billed"
+        return f", {credits['billed']:,} {'credit' if credits['billed'] == 1 else 'credits'} billed"
     return f", at most {credits['reserved']:,} credits (the bill is not known)" if credits["reserved"] else ""
 
 
