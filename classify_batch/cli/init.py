@@ -28,22 +28,24 @@ def init_command(
 ) -> int:
     """Write a config to begin with into the new file CONFIG.
 
-    Asks for what isn't given, where a person is there to answer.
+    Without a rule it asks, where a person is there to answer.
 
     \b
     Examples:
       classify-batch init my.toml
       classify-batch init my.toml --api-version v2 --rule "invoice=has line items and a total amount"
+      classify-batch init practice.toml --base-url sandbox --rule "letter=dear, sincerely"
     """
     from classify_batch.cli.rendering.outputs import printable
     from classify_batch.errors import UsageError
-    from classify_batch.settings.new_config import check_config, format_config, recommend_version
+    from classify_batch.settings.new_config import INPUT_EXAMPLE, check_config, format_config, recommend_version
 
     if config.is_symlink() or config.exists():
         raise UsageError(f"{config} is there already", hint="name another file, or remove it first")
     asks = sys.stdin is not None and sys.stdin.isatty()
     version = api_version or recommend_version(mode)
-    if asks and api_version is None and mode is None:
+    decided = bool(api_version or mode or rules) or base_url == "sandbox"  # where it makes no difference
+    if asks and not decided:
         click.echo("v2 repeats a lost create safely; v1 has MULTIMODAL, and up to 500 files a job.", err=True)
         version = click.prompt("API version", type=click.Choice(["v1", "v2"]), default=version, err=True)
     pairs = [split_rule(rule) for rule in rules] or (ask_for_rules() if asks else [])
@@ -57,7 +59,7 @@ def init_command(
     text = format_config(name, pairs, version=version, mode=mode, base_url=base_url)
     check_config(text)
     write_new_file(config, text)
-    click.echo(printable(f"wrote {config}; next: classify-batch check {name} --input ids.txt"), err=True)
+    click.echo(printable(f"wrote {config}\nnext: classify-batch check {name} --input {INPUT_EXAMPLE}"), err=True)
     return 0
 
 

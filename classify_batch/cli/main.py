@@ -75,7 +75,7 @@ def cli() -> None:
 
     \b
     Examples:
-      classify-batch manual sandbox.toml > practice.toml
+      classify-batch init practice.toml --base-url sandbox
       classify-batch run practice.toml --input inbox/ --run-dir runs/first
       classify-batch report runs/first --open
     """

@@ -6,11 +6,17 @@ which are printed as they stand, so that `classify-batch manual sandbox.toml > m
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.markdown import Markdown
 
 PAGES = (
     "start",
@@ -98,9 +104,20 @@ def _show(markdown: str) -> None:
         except ImportError:
             pass
         else:
-            Console().print(Markdown(_LINK.sub(words_of, markdown)))
+            _page(Console(), Markdown(_LINK.sub(words_of, markdown)))
             return
     _echo(markdown)
+
+
+def _page(console: Console, page: Markdown) -> None:
+    """By the user's pager, as git does: most pages are longer than a screen, and their beginning would scroll away."""
+    if not sys.stdin.isatty() or console.is_dumb_terminal:
+        console.print(page)
+        return
+    os.environ.setdefault("LESS", "FRX")  # a page that fits is printed, colours stay, and so does the page
+    with console.capture() as captured:
+        console.print(page)
+    click.echo_via_pager(captured.get())
 
 
 def words_of(link: re.Match[str]) -> str:

@@ -23,7 +23,7 @@ Its requests so far: curl http://127.0.0.1:8765/sandbox/stats
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Where to listen on 127.0.0.1; 0: any free port."
 )
-@click.option("--documents", type=click.Path(path_type=Path), help="Classify the text files of this folder.")
+@click.option("--documents", type=click.Path(path_type=Path), help="Classify the text files and PDFs of this folder.")
 @click.option("--files", type=int, default=0, help="Without --documents: made-up files in the project's file list.")
 @click.option("--files-expire-in-s", type=float, help="When all files expire, counted from the start; else never.")
 @click.option("--uploads-expire-in-s", type=float, help="When an upload expires, counted from it; else never.")
@@ -69,9 +69,9 @@ def sandbox_command(
     It speaks v1 and v2 of the classifier's API, so any client works against it. Once it listens, it prints its base
     URL: one line on stdout. By default it has no faults and no limits, and sends results in one page.
 
-    With --documents it ranks the folder's text files by the words of the rules: a stand-in, not a language
-    model. A file's ID is uuid5(NAMESPACE_URL, its path relative to the folder). Without, every file ID is
-    known and the answers are random.
+    With --documents it ranks the folder's text files (and PDFs, with the extra pdf) by the words of the rules: a
+    stand-in, not a language model. A file's ID is uuid5(NAMESPACE_URL, its path relative to the folder).
+    Without, every file ID is known and the answers are random. Uploads are ranked by their words in any case.
     """
     from functools import partial
 
@@ -87,8 +87,12 @@ def sandbox_command(
 
 
 def print_base_url(base_url: str, api_key: str) -> None:
+    from classify_batch.sandbox.documents.pdf_text import PDF_EXTRA, can_read_pdfs
+
     click.echo(base_url)  # click flushes: a script that reads a pipe waits for this line
     if sys.stderr is not None and sys.stderr.isatty():
+        if not can_read_pdfs():
+            click.echo(f"PDFs will be unmatched: it reads them only after {PDF_EXTRA}", err=True)
         key = shlex.quote(api_key)
         click.echo(f"in another terminal: export LLAMA_CLOUD_BASE_URL={base_url} LLAMA_CLOUD_API_KEY={key}", err=True)
 

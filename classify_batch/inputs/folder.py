@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -64,6 +64,7 @@ class FolderScan:
         files, bytes: documents, each path of a content counted; bytes of those that can be uploaded.
         skipped: files and folders that are no documents, by the reason.
         empty: documents without a byte.
+        suffixes: documents that can be uploaded by their documented suffix, in lower case.
         unfit: how many documents will fail as `not_uploadable`; unfit_examples: the first few of them.
     """
 
@@ -74,6 +75,7 @@ class FolderScan:
     unfit_examples: list[UnfitFile] = field(default_factory=list)
 
     empty: int = 0
+    suffixes: Counter[str] = field(default_factory=Counter)
 
     def contents_to_upload(self, contents: int) -> int:
         """How many of so many different contents can be uploaded: all empty files are one."""
@@ -225,10 +227,11 @@ def _matches_any(path: str, name: str, globs: Sequence[str]) -> bool:
 
 
 def _read_items(root: Path, paths: Sequence[str], scan: FolderScan) -> list[dict[str, str]]:
-    return [{COLUMN: file_id, PATH_COLUMN: path} for path, file_id in _hash_all(root, paths, scan)]
+    return [{COLUMN: file_id, PATH_COLUMN: path} for path, file_id in hash_documents(root, paths, scan)]
 
 
-def _hash_all(root: Path, paths: Sequence[str], scan: FolderScan) -> Iterator[tuple[str, str]]:
+def hash_documents(root: Path, paths: Iterable[str], scan: FolderScan) -> Iterator[tuple[str, str]]:
+    """Each document's path and ID: its content, or where that can't be read its path."""
     for path in paths:
         scan.files += 1
         try:
@@ -242,6 +245,8 @@ def _hash_all(root: Path, paths: Sequence[str], scan: FolderScan) -> Iterator[tu
             scan.add_unfit(path, why, empty=not size)
         else:
             scan.bytes += size
+            suffix = Path(path).suffix.lower()
+            scan.suffixes[suffix if suffix in SUFFIXES else ""] += 1
         yield path, CONTENT_PREFIX + digest
 
 

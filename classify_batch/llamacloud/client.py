@@ -284,6 +284,8 @@ class ApiClient:
         retry_after_s = self._read_retry_after_s(headers)
         verdict = judge_status(call, status, detail, places)
         hint = _HINTS.get(verdict, "the same command goes on later")
+        if verdict is Verdict.KEY_REFUSED and self._base_url.startswith("http://"):  # this machine, so hardly the API
+            hint = "`classify-batch sandbox` takes the key `sandbox`, unless it was given another by --api-key; " + hint
         if doubled := self._find_doubled_path(status):
             verdict = Verdict.PERSON
             hint = f"leave {doubled} out of api.base_url: it is added to it; then give the same command"

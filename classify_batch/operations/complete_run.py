@@ -1,4 +1,4 @@
-"""A run that is complete already: found out, and answered, without a key, a call or a write."""
+"""A run that is complete already: found out, and answered, without a key, a call or a write to any of its files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from classify_batch.rundir.manifest_json import exit_status_of, read_manifest
 from classify_batch.rundir.next_step import TOLERATED, advise
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.run_json import refuse_other_run
+from classify_batch.store.disk import sweep_unless_held
 from classify_batch.vocabulary import OutcomeKind, RunState
 
 
@@ -25,6 +26,7 @@ async def claims_complete(place: RunPlace, *, retry_failed: bool) -> bool:
 
 async def read_complete_run(request: RunRequest) -> RunResult | None:
     """The result of a run that is complete already; None of any other. It is not locked: its disk may be read-only.
+    Only what a killed process left half-written is removed, under the lock, where that can be had.
 
     Raises:
         RunDirectoryError: the request's input has other IDs, or its settings are another run's.
@@ -39,6 +41,8 @@ async def read_complete_run(request: RunRequest) -> RunResult | None:
     result = await result_if_complete(found, store, request)
     if result is not None and request.source is not None:
         await refuse_other_file_ids(found.run, store, None, request)
+    if result is not None and place.folder is not None:
+        await sweep_unless_held(place.folder)
     return result
 
 

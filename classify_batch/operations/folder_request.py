@@ -14,8 +14,11 @@ from classify_batch.inputs.open import folder_of
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.run_json import PlannedFolder, RunFile, parse_run_file
-from classify_batch.settings import Settings
+from classify_batch.settings import SANDBOX, Settings
 from classify_batch.vocabulary import RUN_JSON
+
+TEXTS = frozenset((".txt", ".md", ".csv", ".tsv", ".xml", ".htm", ".html", ".svg", ".rtf", ".fods"))
+"""Suffixes of documents whose bytes are text, as the embedded sandbox reads them."""
 
 KEY_FILE_VARIABLE = "LLAMA_CLOUD_API_KEY_FILE"
 
@@ -82,8 +85,15 @@ def planned_folder(request: RunRequest) -> PlannedFolder | None:
 def folder_options(request: RunRequest) -> FolderOptions:
     """Which files of the folder are documents: never the run directory, nor the file of the API key."""
 
+    reported = False
+
     def take_scan(scan: FolderScan) -> None:
-        report_scan(scan)
+        nonlocal reported
+        if not reported:  # a folder may be read twice: hashed, and then compared
+            report_scan(scan)
+            if request.settings.api.base_url == SANDBOX:
+                report_unread(scan)
+        reported = True
         request.took_scan(scan)
 
     return FolderOptions(request.include, request.exclude, protected_paths(request.place.folder), take_scan)
@@ -146,3 +156,15 @@ def report_scan(scan: FolderScan) -> None:
         log.warning("%s can't be uploaded: %s", clean(path), why)
     if more := scan.unfit - len(scan.unfit_examples):
         log.warning("%s more files can't be uploaded: they fail as not_uploadable", f"{more:,}")
+
+
+def report_unread(scan: FolderScan) -> None:
+    """Says which documents the embedded sandbox can't read, so that nobody takes what it says of them for an answer."""
+    from classify_batch.sandbox.documents.pdf_text import PDF_EXTRA, can_read_pdfs  # noqa: PLC0415 - a server is slow
+
+    pdfs = scan.suffixes[".pdf"]
+    if pdfs and not can_read_pdfs():
+        log.warning("the sandbox reads PDFs only after %s: %s will be unmatched", PDF_EXTRA, f"{pdfs:,}")
+    kinds = [f"{each} {count:,}" for each, count in sorted(scan.suffixes.items()) if each not in TEXTS | {".pdf", ""}]
+    if kinds:
+        log.warning("the sandbox reads text files and PDFs; others will be unmatched: %s", ", ".join(kinds))

@@ -20,6 +20,7 @@ from classify_batch.inputs.open import (
 from classify_batch.inputs.parse_jobs import refuse_parse_jobs
 from classify_batch.inputs.reading import NamedReading, PlannedReadings
 from classify_batch.llamacloud.file_client import FileList
+from classify_batch.operations.document_names import name_given, name_planned
 from classify_batch.operations.folder_request import (
     absolute_folder,
     folder_options,
@@ -31,12 +32,14 @@ from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources
 from classify_batch.ports import RunStore
+from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.next_step import RETRY_IN_PARTS, merge_command
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.paths_jsonl import FurtherPaths
 from classify_batch.rundir.plan import PlanReader, hash_ids
 from classify_batch.rundir.run_json import RunFile, refuse_other_run, write_run_file
 from classify_batch.settings import Settings
+from classify_batch.shell_words import command_of
 from classify_batch.vocabulary import Log
 
 _LAST_LINE_BYTES_MAX = 1 << 20
@@ -176,18 +179,25 @@ async def refuse_other_file_ids(run: RunFile, store: RunStore, directory: Path |
     await plan.scan(run.plan_sha256)
     given = aiter(distinct(open_source(file_ids, options), directory=directory))
     difference = await compare_ids(plan.file_id_batches(), given, directory=directory)
+    if difference and folder is not None and run.folder is not None:
+        new = await name_given(Path(folder), options.folder, difference.new_examples)
+        gone = await name_planned(plan, difference.gone_examples)
+        again = command_of("resume", store.where)
+        raise RunDirectoryError(
+            f"{store.where} holds a run of other documents: {difference.new:,} in the folder are new or changed"
+            f"{format_examples(new)}, {difference.gone:,} of its plan are changed or gone{format_examples(gone)}",
+            hint=f"`{again}` goes on with the documents as they were planned; a new run directory with "
+            f"`--reuse {store.where}` takes the folder as it is now, and pays for what is new only",
+        )
     if difference:
         raise RunDirectoryError(
             f"{store.where} holds a run of other file IDs: {difference.new} of the given ones are not in its plan"
             f"{format_examples(difference.new_examples)}, {difference.gone} of its plan are not given"
             f"{format_examples(difference.gone_examples)}",
-            hint="give the input that the run was begun with, or name a new run directory"
-            if run.folder is None
-            else f"`classify-batch resume {store.where}` goes on with the documents as they were planned; a new run "
-            f"directory with `--reuse {store.where}` takes the folder as it is now, and pays for what is new only",
+            hint="give the input that the run was begun with, or name a new run directory",
         )
 
 
 def format_examples(file_ids: tuple[str, ...]) -> str:
-    """The first few IDs, for a message."""
-    return f" ({', '.join(file_ids)}{', …' if len(file_ids) > 2 else ''})" if file_ids else ""
+    """The first few IDs or paths, for a message."""
+    return f" ({', '.join(map(clean, file_ids))}{', …' if len(file_ids) > 2 else ''})" if file_ids else ""

@@ -96,7 +96,7 @@ def format_cost(cost: Cost) -> Iterator[str]:
     rates = ", then ".join(f"{rate:g}" for rate in cost.credits_per_page)
     yield (
         f"cost        at most {cost.credits:,.10g} credits, ${cost.dollars:,.2f}, {cost.pages:,} pages"
-        f"  ({cost.pages_per_file} pages a file, {rates} credits a page)"
+        f"  ({cost.pages_per_file} pages a file, {rates} {'credit' if rates == '1' else 'credits'} a page)"
     )
     if cost.parse_jobs:
         yield f"            {cost.parse_jobs:,} parse jobs among them count as free: the API's word, proven by no bill"

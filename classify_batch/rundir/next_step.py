@@ -45,6 +45,9 @@ def describe_retry(manifest: Manifest) -> str:
     """Which failures may get an answer at another try."""
     read, worth = manifest.get("failures_read", 0), manifest.get("failures_worth_a_retry", 0)
     failed = manifest["counts"].get(OutcomeKind.FAILED, 0)
+    if failed == 1:
+        reason = "the API refused the file, or something is wrong with the document"
+        return "another try may bring its answer" if worth else f"another try is no use: {reason}"
     which = f"of the {read:,} failures" if read >= failed else f"of the first {read:,} of the {failed:,} failures"
     if not worth:
         return f"{which} none is worth a retry: the API refused the files, or something is wrong with the documents"

@@ -43,10 +43,20 @@ def read_api_key(settings: Settings, environ: Mapping[str, str] = os.environ) ->
             reason = error.strerror if isinstance(error, OSError) else _NOT_UTF_8
             raise SettingsError(f"{API_KEY_FILE} names {file}, which can't be read: {reason}", hint=_KEY) from None
     if not key:
-        raise SettingsError(f"no API key: neither {API_KEY} nor {API_KEY_FILE} holds one", hint=_KEY)
+        raise SettingsError(f"no API key: neither {API_KEY} nor {API_KEY_FILE} holds one", hint=_hint_for(settings))
     if (odd := find_key_error(key)) is not None:
         raise SettingsError(f"the API key from {came_from} {odd[0]}", hint=f"{_KEY}; {odd[1]}" if odd[1] else _KEY)
     return SecretStr(key)
+
+
+def _hint_for(settings: Settings) -> str:
+    """Where to get a key. Without TLS only this machine is asked, and what serves there is most likely a sandbox."""
+    if settings.api.base_url.startswith("http://"):
+        own = f"export {API_KEY}={SANDBOX_API_KEY}"
+        return (
+            f"{own} for `classify-batch sandbox`, unless it was given another by --api-key; for anything else, {_KEY}"
+        )
+    return _KEY
 
 
 def find_key_error(key: str) -> tuple[str, str] | None:

@@ -9,12 +9,18 @@ from pydantic import ValidationError
 
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile
 from classify_batch.settings.job_spec import Rule
+from classify_batch.settings.sections import SANDBOX
 from classify_batch.settings.settings import Settings
 
 _VERSION_WORDS = {
     "v2": "a file a job; a create whose answer is lost is repeated safely. v1: MULTIMODAL, up to 500 files a job",
     "v1": "up to 500 files a job, and MULTIMODAL. v2: a create whose answer is lost is repeated safely",
 }
+
+
+INPUT_EXAMPLE = "inbox/ # a folder of documents, or a file of file IDs"
+
+_SANDBOX_LIMITS = ("requests_per_s = 200.0 # the sandbox is on this machine, and has no limit", "settle_s = 2")
 
 
 def recommend_version(mode: str | None) -> str:
@@ -28,8 +34,8 @@ def format_config(
     """The text of a config with these rules (type and description). `name`: how a shell names it, in one line."""
     lines = [
         "# A job for classify-batch. Every setting: classify-batch manual settings",
-        f"#   classify-batch check {name} --input ids.txt",
-        f"#   classify-batch run {name} --input ids.txt --run-dir runs/first",
+        f"#   classify-batch check {name} --input {INPUT_EXAMPLE}",
+        f"#   classify-batch run {name} --input inbox/ --run-dir runs/first",
         "",
         "[api]",
         f'version = "{version}" # {_VERSION_WORDS[version]}',
@@ -48,7 +54,7 @@ def format_config(
         "",
         "[limits]",
         "# jobs_in_flight = 20",
-        "# requests_per_s = 20.0",
+        *(_SANDBOX_LIMITS if base_url == SANDBOX else ("# requests_per_s = 20.0",)),
         "# max_credits = 1000.0 # the most that a run may cost",
         "# tolerated_failure_percentage = 1.0 # so many failed files still exit with 0",
     ]

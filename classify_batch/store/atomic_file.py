@@ -2,14 +2,16 @@
 
 A file is written beside its place, made durable, and given its name in one step that happens or doesn't. The
 directory is made durable last, where the file system can do that, since a file's own fsync doesn't promise its name.
-What a killed process leaves beside is known by its spelling, `.NAME.PID.RANDOM.tmp`, and swept by the next holder of
-the lock.
+What a killed process leaves beside is known by its spelling, `.NAME.PID.NUMBER.tmp`, and swept by the next holder of
+the lock. Reports, exports and changed limits are written beside without the lock, so what a process that is alive may
+be writing is left alone.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import re
 import secrets
@@ -28,7 +30,11 @@ from classify_batch.streams.closing import closing
 
 Fsync = Callable[[int], None]
 
-TEMPORARY = re.compile(r"\..+\.(\d+\.[0-9a-f]{8}|claim)\.tmp")
+TEMPORARY = re.compile(r"\..+\.((?P<pid>\d+)\.(?P<process>[0-9a-f]{4})[0-9a-f]{4}|claim)\.tmp")
+
+_THIS_PROCESS = secrets.token_hex(2)
+"""Tells the files of this process from those of a dead one with its ID: in a container each may have the ID 1."""
+_NUMBERS = itertools.count(secrets.randbelow(0x10000))
 
 _NO_HARD_LINKS = NOT_SUPPORTED | {errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK}
 """What file systems say that have no hard links. Where a name may really not be given (EPERM, EACCES), renaming says so
@@ -40,7 +46,28 @@ _CLAIMS_MAX = 100
 
 def beside(path: Path) -> Path:
     """A name next to `path` that nobody else uses."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    number = next(_NUMBERS) % 0x10000
+    return path.with_name(f".{path.name}.{os.getpid()}.{_THIS_PROCESS}{number:04x}.tmp")
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name was left half-written, by a process of this machine that is dead (or by one of
+    another machine, whose life can't be asked for)."""
+    found = TEMPORARY.fullmatch(name)
+    if found is None or found["pid"] is None:
+        return found is not None
+    pid = int(found["pid"])
+    return found["process"] != _THIS_PROCESS if pid == os.getpid() else not _is_alive(pid)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return pid > 0
 
 
 @asynccontextmanager

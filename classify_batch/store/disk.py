@@ -17,13 +17,14 @@ from typing import Self
 
 from anyio import to_thread
 
-from classify_batch.errors import DamagedError, InternalError, RunDirectoryError
+from classify_batch.errors import DamagedError, InternalError, RunDirectoryError, WorldError
 from classify_batch.run_records import Holder
 from classify_batch.store.atomic_file import (
     TEMPORARY,
     Fsync,
     beside,
     create_file,
+    is_leftover,
     open_for_owner_only,
     opened,
     replace_file,
@@ -98,8 +99,8 @@ class DiskStore:
         return read_holder(self._path)
 
     async def sweep(self) -> None:
-        """Removes what a killed process left half-written; `lock` does it. Only for the lock's holder: what
-        another process is just writing looks the same.
+        """Removes what a killed process left half-written; `lock` does it. Only for the lock's holder: what a process
+        of another machine is just writing looks the same.
         """
         with refusals(self._path):
             await to_thread.run_sync(self._remove_leftovers)
@@ -238,9 +239,8 @@ class DiskStore:
                     each.rmdir() if each.is_dir() else each.unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
-        for entry in self._path.iterdir():
-            if TEMPORARY.fullmatch(entry.name):
-                entry.unlink(missing_ok=True)
+        for entry in find_leftovers(self._path):
+            entry.unlink(missing_ok=True)
 
     def _list_names(self) -> frozenset[str]:
         try:
@@ -267,6 +267,21 @@ class DiskStore:
         finally:
             if descriptor is not None:
                 os.close(descriptor)
+
+
+def find_leftovers(directory: Path) -> list[Path]:
+    """What killed processes left half-written."""
+    return [entry for entry in directory.iterdir() if is_leftover(entry.name)]
+
+
+async def sweep_unless_held(directory: Path) -> None:
+    """Removes what killed processes left half-written, for who neither holds the lock nor needs it otherwise. Where
+    there is nothing, the directory isn't touched. Where somebody holds it, or the disk is read-only, nothing happens.
+    """
+    with suppress(OSError, RunDirectoryError, WorldError):
+        if await to_thread.run_sync(find_leftovers, directory):
+            async with hold(directory):
+                await DiskStore(directory).sweep()
 
 
 _MISSING = (FileNotFoundError, NotADirectoryError)

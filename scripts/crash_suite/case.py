@@ -299,10 +299,7 @@ class Case:
         manifest = json.loads((self.run_dir / "manifest.json").read_bytes())
         if manifest["state"] != "complete" or sum(manifest["counts"].values()) != self.shape.files:
             self.fault(f"manifest.json: {manifest['state']}, {manifest['counts']}")
-        # A retry that was killed before it began leaves a file half-written; a start on a complete run writes nothing.
-        begun = (".retry.", ".failures.") if self.shape.fails else ()
-        leftover = [each.name for each in self.run_dir.iterdir() if each.name.endswith(".tmp")]
-        if leftover := [name for name in leftover if not name.startswith(begun)]:
+        if leftover := [each.name for each in self.run_dir.iterdir() if each.name.endswith(".tmp")]:
             self.fault(f"left behind: {leftover}")
         if by_command and (await run_command(("verify", str(self.run_dir)), None, signal.SIGKILL)).status:
             self.fault("classify-batch verify doesn't end with 0")

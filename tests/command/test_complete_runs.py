@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.support.command_line import HEADER, asked, command, mirror, sandbox
+from tests.support.command_line import HEADER, asked, command, environment, mirror, sandbox
 
 CONFIG = """
 [job]
@@ -51,6 +53,9 @@ class Place(NamedTuple):
 
     def begin(self, verb: str, config: Path, *options: str, key: bool = True) -> subprocess.CompletedProcess[str]:
         return self.call(verb, config, "--input", self.folder / "ids.txt", "--run-dir", self.run_dir, *options, key=key)
+
+    def names(self) -> set[str]:
+        return {path.name for path in self.run_dir.iterdir()}
 
     def contents(self) -> dict[str, tuple[int, bytes]]:
         return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in self.run_dir.iterdir()}
@@ -91,6 +96,40 @@ def test_a_complete_run_needs_no_key(place: Place) -> None:
     assert "complete already" in said(place.begin("run", config, key=False), 0)
     assert (place.contents(), place.run_dir.stat().st_mtime_ns) == (before, moment)
     assert asked(place.url) == requests
+
+
+KILLED = """
+import os, runpy, signal, sys
+
+begun, really_open = sys.argv.pop(1), os.open
+
+def open_and_die(path, *args, **named):
+    descriptor = really_open(path, *args, **named)
+    if os.path.basename(path).startswith(begun):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return descriptor
+
+os.open = open_and_die
+runpy.run_module("classify_batch", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("begun", [".trial.", ".failures.1.jsonl.", ".retry.1.jsonl.", ".manifest.json."])
+def test_a_retry_that_was_killed_leaves_nothing_behind(place: Place, begun: str) -> None:
+    """It was killed before it had begun, so the run is complete, and no later start would take the lock."""
+    (place.folder / "ids.txt").write_text("file-1\nfile-bad\n")
+    said(place.begin("run", place.config()), 1)
+    before = place.names()
+    words = ("resume", str(place.run_dir), "--retry-failed")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, begun, *words], env=environment(), capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert any(name.startswith(begun) for name in place.names() - before)
+    done = place.call("resume", place.run_dir)
+    assert done.returncode == 1, done.stderr
+    assert [name for name in place.names() if name.endswith(".tmp")] == []
+    said(place.call("verify", place.run_dir), 0)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

@@ -1,5 +1,6 @@
 """A folder as the input, where uploads, creates and documents go wrong; against a real sandbox on a real socket."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -270,6 +271,35 @@ def test_failed_documents_are_tried_again_and_answered_ones_are_not(place: Path,
             if command("resume", "runs/today", "--retry-failed", folder=place).returncode == 0:
                 break
         assert_sound(place, server, 8)
+
+
+@VERSIONS
+def test_a_poisonous_document_fails_alone(place: Path, version: str) -> None:
+    """Each job with it ends with an error, also alone: the others have their answers, and it fails with its code and
+    path. The tolerance decides the exit status. A retry tries it alone, pays nobody again, and takes an answer."""
+    add_documents(place, 9)
+    (place / "inbox" / "n4.txt").write_text("this breaks the parser")
+    ledger = ("--ledger", str(place / "ledger"))
+    with sandbox(*ledger) as server:
+        port = int(server.rpartition(":")[2])
+        upload = ("files", "upload", "inbox/n4.txt", "--base-url", server)
+        poison = json.loads(command(*upload, folder=place, status=0).stdout)["file_id"]
+    configure(place, server, version, files_per_job=12)
+    with sandbox(*ledger, "--fault", f"poison={poison}", port=port) as server:
+        command(*run_words(), folder=place, status=1)
+        (failure,) = lines(place, file="failures.jsonl")
+        assert (failure["code"], failure["carried"], failure["sent_id"]) == ("job_error", {"path": "n4.txt"}, poison)
+        assert len(lines(place)) == 11
+        retry = ("resume", "runs/today", "--retry-failed", "--tolerated-failure-percentage", "10")
+        created = asked(server)["requests"]["create"]["200"]
+        command(*retry, folder=place, status=0)
+        assert 0 < asked(server)["requests"]["create"]["200"] - created <= 3, "it alone, and no more than its attempts"
+        assert [line["carried"] for line in lines(place, file="failures.jsonl")] == [{"path": "n4.txt"}]
+    with sandbox(*ledger, port=port) as server:
+        command(*retry, folder=place, status=0)
+        assert lines(place, file="failures.jsonl") == []
+        assert_sound(place, server, 12)
+        assert set(uploads_by_content(place, server).values()) == {1}
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])

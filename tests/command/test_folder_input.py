@@ -107,14 +107,20 @@ def test_a_file_that_changes_while_it_is_read_never_arrives_whole(tmp_path: Path
 
 
 def test_a_changed_folder_is_another_input(place: Path, server: str) -> None:
-    """The same command names the difference and ends with 2; a new run that reuses the old one pays the new only."""
+    """The same command names the difference by its paths, once, and ends with 2; a new run that reuses the old one pays
+    the new only."""
     configure(place, server)
     command(*run_words(), folder=place, status=0)
     paid = asked(server)["files_billed"]
     (place / "inbox" / "new.txt").write_text(LETTER + "!")
+    (place / "inbox" / ".hidden").touch()
+    text = (place / "inbox" / "c.md").read_text()
+    (place / "inbox" / "c.md").unlink()
     said = command(*run_words(), folder=place, status=2).stderr
-    assert "1 of the given ones are not in its plan" in said
+    assert "1 in the folder are new or changed (new.txt), 1 of its plan are changed or gone (c.md)" in said
+    assert said.count("of the folder, skipped: 1 hidden") == 1
     assert "--reuse" in said
+    (place / "inbox" / "c.md").write_text(text)
     command(*run_words("tomorrow", "--reuse", "runs/today"), folder=place, status=0)
     assert len(lines(place, "tomorrow")) == 4
     assert asked(server)["files_billed"] == paid + 1

@@ -27,7 +27,7 @@ def test_a_config_is_written_without_a_question(tmp_path: Path) -> None:
         {"type": "invoice", "description": "has line items and a total amount"},
         {"type": "a type", "description": 'words with "quotes" and \\ ='},
     ]
-    assert f"classify-batch check {path}" in done.stderr
+    assert f"\nnext: classify-batch check {path} --input inbox/" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -99,23 +99,51 @@ def test_any_name_of_a_file_will_do(tmp_path: Path, name: str) -> None:
     assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
-def test_a_person_is_asked(tmp_path: Path) -> None:
-    """On a terminal: the version, then types until an empty answer; a description that is too short is asked for
-    again."""
+def test_a_config_for_the_sandbox_is_not_slowed_down(tmp_path: Path) -> None:
+    """A rate that is polite to somebody else's server would let a hundred documents of one's own take half a minute."""
     path = tmp_path / "my.toml"
-    answers = ["", "invoice", "short", "invoice", "has line items and a total", "contract", "an agreement of two", ""]
+    command("init", path, "--rule", INVOICE, "--base-url", "sandbox", status=0)
+    assert tomllib.loads(path.read_text())["limits"] == {"requests_per_s": 200.0, "settle_s": 2}
+    other = tmp_path / "other.toml"
+    command("init", other, "--rule", INVOICE, status=0)
+    assert "limits" not in {name for name, values in tomllib.loads(other.read_text()).items() if values}
+
+
+def answer(path: Path, *options: str, answers: tuple[str, ...]) -> None:
+    """The command on a terminal, where a person gives these answers."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [*COMMAND, "init", str(path)], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(NO_COLOR="1")
-    ) as process:
+    words = [*COMMAND, "init", str(path), *options]
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(NO_COLOR="1")) as process:
         os.close(theirs)
-        os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
+        os.write(ours, "".join(f"{each}\n" for each in answers).encode())
         until_s = time.monotonic() + PATIENCE_S
         while process.poll() is None and time.monotonic() < until_s:
             time.sleep(0.05)
         process.kill()
     os.close(ours)
     assert process.returncode == 0
+
+
+def test_a_person_who_gives_rules_is_asked_nothing(tmp_path: Path) -> None:
+    """The line of the README works on a terminal as it does in a script."""
+    path = tmp_path / "my.toml"
+    answer(path, "--rule", INVOICE, answers=())
+    assert tomllib.loads(path.read_text())["api"] == {"version": "v2"}
+
+
+def test_who_practises_is_asked_for_types_only(tmp_path: Path) -> None:
+    """The versions differ in what a newcomer can't know yet, and in the sandbox hardly."""
+    path = tmp_path / "my.toml"
+    answer(path, "--base-url", "sandbox", answers=("invoice", "has line items and a total", ""))
+    assert [rule["type"] for rule in tomllib.loads(path.read_text())["job"]["rules"]] == ["invoice"]
+
+
+def test_a_person_is_asked(tmp_path: Path) -> None:
+    """On a terminal: the version, then types until an empty answer; a description that is too short is asked for
+    again."""
+    path = tmp_path / "my.toml"
+    given = ("", "invoice", "short", "invoice", "has line items and a total", "contract", "an agreement of two", "")
+    answer(path, answers=given)
     found = tomllib.loads(path.read_text())
     assert found["api"]["version"] == "v2"
     assert [rule["type"] for rule in found["job"]["rules"]] == ["invoice", "contract"]

@@ -56,7 +56,7 @@ def test_several_inputs_are_one_input(tmp_path: Path, config: Path) -> None:
     inputs = ("--input", lines, "--input", table, "--input", array)
     done = command("run", config, *inputs, "--run-dir", run_dir)
     assert done.returncode == 0, done.stderr
-    assert "repeated    1 IDs in the input" in done.stderr
+    assert "repeated    1 ID in the input" in done.stderr
     assert planned_ids(run_dir) == ["a", "b", "c", "d"]
     assert run_json(run_dir)["inputs"] == [
         {"source": str(lines), "format": "lines", "strict": True},

@@ -23,11 +23,12 @@ def manual(*arguments: str, **environment: str) -> subprocess.CompletedProcess[b
     )
 
 
-def on_a_terminal(*arguments: str, **more: str) -> str:
-    """What the command shows on a terminal of 100 columns."""
+def on_a_terminal(*arguments: str, person: bool = False, **more: str) -> str:
+    """What the command shows on a terminal of 100 columns. `person`: somebody sits at it, and could press a key."""
     master, slave = pty.openpty()
     environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm", "PYTHONUTF8": "1"} | more
-    with subprocess.Popen([*COMMAND, *arguments], stdout=slave, stderr=slave, env=environment) as process:
+    stdin = slave if person else subprocess.DEVNULL
+    with subprocess.Popen([*COMMAND, *arguments], stdin=stdin, stdout=slave, stderr=slave, env=environment) as process:
         os.close(slave)
         shown = b""
         while True:
@@ -67,6 +68,17 @@ def test_a_page_on_a_terminal_is_rendered() -> None:
     assert "Exit statuses" in shown
     assert "|---|" not in shown
     assert "](" not in shown
+
+
+def test_a_long_page_is_shown_by_the_pager(tmp_path: Path) -> None:
+    """Of 120 lines on a screen of 24 only the end would be seen; where nobody can turn pages, it is printed."""
+    pager = tmp_path / "pager"
+    pager.write_text(f"#!/bin/sh\ncat > {tmp_path}/shown\n")
+    pager.chmod(0o700)
+    assert "What is needed" not in on_a_terminal("start", person=True, PAGER=str(pager))
+    assert "What is needed" in (tmp_path / "shown").read_text()
+    assert "What is needed" in on_a_terminal("start", PAGER=str(pager))
+    assert "What is needed" in on_a_terminal("start", person=True, PAGER=str(pager), TERM="dumb")
 
 
 def test_without_a_page_the_list_comes() -> None:

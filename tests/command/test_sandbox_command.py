@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from classify_batch.sandbox import read_billed
+from tests.support.command_line import command
 
 JOBS = "/api/v1/classifier/jobs"
 V2_JOBS = "/api/v2/classify"
@@ -49,6 +50,26 @@ def test_the_sandbox_prints_its_url_and_stops_at_a_signal(number: signal.Signals
         process.send_signal(number)
         assert process.communicate(timeout=10) == ("", "")
         assert process.returncode == 0
+
+
+def test_who_has_no_key_is_told_the_sandboxs_own(tmp_path: Path) -> None:
+    """At an address of this machine; anybody else's server wants a real one."""
+    config, ids = tmp_path / "my.toml", tmp_path / "ids.txt"
+    ids.write_text("a\n")
+    command("init", config, "--rule", "invoice=has line items and a total", status=0)
+    words = ("run", config, "--input", ids, "--run-dir", tmp_path / "run", "--base-url")
+    without = {"LLAMA_CLOUD_API_KEY": None}
+    with running() as (_, base_url):
+        said = command(*words, base_url, status=2, environ=without).stderr
+        hint = said.partition("hint: ")[2]
+        assert hint.startswith("export LLAMA_CLOUD_API_KEY=sandbox for `classify-batch sandbox`")
+        wrong = command(*words, base_url, status=77).stderr
+        assert "hint: `classify-batch sandbox` takes the key `sandbox`" in wrong
+        assert "0 jobs, 1 request\n" in wrong
+        name, _, key = hint.split()[1].partition("=")
+        command(*words, base_url, status=0, environ={name: key})
+    said = command(*words, "https://api.example", status=2, environ=without).stderr
+    assert "sandbox" not in said
 
 
 def test_options_reach_the_server(tmp_path: Path) -> None:

@@ -94,11 +94,20 @@ def test_the_installed_command_shows_the_manual(installed: Path, tmp_path: Path)
 
 @pytest.mark.slow
 def test_the_installed_command_makes_a_run(installed: Path, tmp_path: Path) -> None:
-    """The five minutes of the README, with nothing but the wheel: a config, a run, and its proof."""
+    """The five minutes of the README, with nothing but the wheel: a config, a run over a folder, its report, and its
+    proof."""
     command = installed / "classify-batch"
-    (tmp_path / "my.toml").write_text(call(command, "manual", "sandbox.toml", cwd=tmp_path).stdout)
-    (tmp_path / "ids.txt").write_text("".join(f"file-{number}\n" for number in range(20)))
-    run = call(command, "run", "my.toml", "--input", "ids.txt", "--run-dir", "runs/practice", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+    (tmp_path / "inbox").mkdir()
+    for number in range(20):
+        (tmp_path / "inbox" / f"{number}.txt").write_text(f"Dear number {number}, yours sincerely")
+    sandbox = ("--base-url", "sandbox", "--rule", "letter=dear, sincerely")
+    for words in (
+        ("init", "practice.toml", *sandbox),
+        ("run", "practice.toml", "--input", "inbox/", "--run-dir", "runs/practice"),
+        ("report", "runs/practice"),
+    ):
+        done = call(command, *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert "19.txt" in (tmp_path / "runs" / "practice" / "report.html").read_text()
     verified = call(command, "verify", "runs/practice", cwd=tmp_path)
     assert (verified.returncode, verified.stdout) == (0, "sound and complete: 20 files, each with one outcome\n")

@@ -214,14 +214,14 @@ def contents(folder: Path) -> Mapping[str, bytes | None]:
 
 
 @contextmanager
-def sandbox(*options: str) -> Iterator[str]:
+def sandbox(*options: str, port: int = 0) -> Iterator[str]:
     """A sandbox by these options of the command, on a socket, served by a thread of this process: a process of its own
-    would cost each test most of a second. Gives its base URL."""
+    would cost each test most of a second. Gives its base URL. `port`: 0 takes any."""
     quick = ("--api-key", KEY, "--job-duration-s", "0.02", "--job-duration-sigma", "0")
     with (
         opened(sandbox_options(*quick, *options)) as app,
         start_blocking_portal("asyncio") as portal,
-        portal.wrap_async_context_manager(serving(app)) as base_url,
+        portal.wrap_async_context_manager(serving(app, port)) as base_url,
     ):
         yield base_url
 

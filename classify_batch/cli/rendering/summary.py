@@ -27,7 +27,8 @@ def format_run_summary(manifest: Manifest) -> list[str]:
         lines.append(f"cancelled   {goes_on}")
     lines.append(f"files       {done:,} of {files:,} have their outcome")
     if repeated := manifest.get("duplicates"):
-        lines.append(f"repeated    {repeated:,} IDs in the input; each file is sent once, and has one outcome")
+        ids = "1 ID" if repeated == 1 else f"{repeated:,} IDs"
+        lines.append(f"repeated    {ids} in the input; each file is sent once, and has one outcome")
     if merged := manifest.get("merged"):
         lines.append(f"merged      of {merged:,} runs, which called and paid what was to be called")
     elif reused := manifest.get("reused"):
@@ -42,7 +43,8 @@ def format_run_summary(manifest: Manifest) -> list[str]:
     if discovered := format_discovered(manifest.get("discovered") or {}):
         lines.append(f"discovered  {', '.join(discovered)}")
     jobs = "1 job" if manifest["jobs"] == 1 else f"{manifest['jobs']:,} jobs"
-    lines.append(f"used        {jobs}, {manifest['requests']:,} requests{format_credits(manifest)}")
+    requests = "1 request" if manifest["requests"] == 1 else f"{manifest['requests']:,} requests"
+    lines.append(f"used        {jobs}, {requests}{format_credits(manifest)}")
     return lines
 
 
@@ -60,7 +62,7 @@ def format_credits(manifest: Manifest) -> str:
     if credits is None:
         return ""
     if credits["billed"] is not None:
-        return f", {credits['billed']:,} credits billed"
+        return f", {credits['billed']:,} {'credit' if credits['billed'] == 1 else 'credits'} billed"
     return f", at most {credits['reserved']:,} credits (the bill is not known)" if credits["reserved"] else ""
 
 

@@ -15,6 +15,9 @@ from classify_batch.vocabulary import FURTHER_PATHS, OutcomeKind
 
 EXAMPLES_MAX = 5
 WEAKEST_MAX = 10
+LISTED_MAX = 50
+"""Up to so many answers are listed one by one: who tries a folder of documents looks for each of them by its name."""
+
 TYPES_MAX = 50
 """A run has as many types as rules; a server may answer others. Further ones are counted together."""
 MESSAGES_MAX = 20
@@ -62,7 +65,7 @@ class OutcomeTotals:
         keeps_examples: whether names, reasonings and the server's messages are kept.
         confidences: of each type, files by confidence in `CONFIDENCE_BINS` equal steps from 0 to 1; unrated: files
             whose confidence is missing, or outside of 0 to 1.
-        unmatched: the first unmatched files; failures: by code and message.
+        failures: by code and message.
     """
 
     keeps_examples: bool = True
@@ -70,10 +73,11 @@ class OutcomeTotals:
     confidences: dict[str, list[int]] = field(default_factory=dict)
     unrated: Counter[str] = field(default_factory=Counter)
     review_types: Counter[str] = field(default_factory=Counter)
-    unmatched: list[Example] = field(default_factory=list)
     failures: dict[tuple[str, str], FailureGroup] = field(default_factory=dict)
     _weakest: list[tuple[float, int, Example]] = field(default_factory=list)
-    _seen: int = 0
+    _classified: int = 0
+    _unmatched: list[Example] = field(default_factory=list)
+    _unmatched_count: int = 0
 
     def add(self, lines: Iterable[ReportLine]) -> None:
         """Adds outcomes."""
@@ -82,14 +86,36 @@ class OutcomeTotals:
                 self._add_classified(line)
             elif line.outcome == OutcomeKind.FAILED:
                 self._add_failed(line)
-            elif self.keeps_examples and len(self.unmatched) < EXAMPLES_MAX:
-                self.unmatched.append(make_example(line))
+            else:
+                self._unmatched_count += 1
+                if self.keeps_examples and len(self._unmatched) < LISTED_MAX:
+                    self._unmatched.append(make_example(line))
+
+    @property
+    def lists_classified(self) -> bool:
+        """Whether `weakest` has every classified file; else only the weakest."""
+        return self._classified <= LISTED_MAX
+
+    @property
+    def lists_unmatched(self) -> bool:
+        """Whether `unmatched` has every unmatched file; else only the first few."""
+        return self._unmatched_count <= LISTED_MAX
 
     def weakest(self) -> list[Example]:
-        """The answers with the lowest confidence, the lowest first."""
-        return [example for _, _, example in sorted(self._weakest, reverse=True)]
+        """The answers with the lowest confidence, the lowest first; all, where there are few, and then by name."""
+        if self.lists_classified:
+            return [example for _, _, example in sorted(self._weakest, key=lambda each: (-each[0], each[2].name))]
+        found = sorted(self._weakest, key=lambda each: each[:2], reverse=True)
+        return [example for _, _, example in found[:WEAKEST_MAX]]
+
+    def unmatched(self) -> list[Example]:
+        """The first unmatched files; all, where there are few, and then by name."""
+        if self.lists_unmatched:
+            return sorted(self._unmatched, key=lambda each: each.name)
+        return self._unmatched[:EXAMPLES_MAX]
 
     def _add_classified(self, line: ReportLine) -> None:
+        self._classified += 1
         kind = line.type or ""
         if kind not in self.confidences and len(self.confidences) >= TYPES_MAX:
             kind = OTHER_TYPES
@@ -108,11 +134,10 @@ class OutcomeTotals:
             self._keep_if_weak(line, -1.0 if confidence is None else confidence)
 
     def _keep_if_weak(self, line: ReportLine, confidence: float) -> None:
-        if len(self._weakest) >= WEAKEST_MAX and confidence >= -self._weakest[0][0]:
+        if len(self._weakest) >= LISTED_MAX and confidence >= -self._weakest[0][0]:
             return
-        self._seen += 1
-        heapq.heappush(self._weakest, (-confidence, -self._seen, make_example(line)))
-        if len(self._weakest) > WEAKEST_MAX:
+        heapq.heappush(self._weakest, (-confidence, -self._classified, make_example(line)))
+        if len(self._weakest) > LISTED_MAX:
             heapq.heappop(self._weakest)
 
     def _add_failed(self, line: ReportLine) -> None:

@@ -44,6 +44,7 @@ def make_page(
         "words": format_words,
         "path": format_path,
         "change": format_change,
+        "longer": format_longer,
         "at": lambda at_s: to_iso(at_s)[11:16],
         "moment": lambda text: text[:19].replace("T", " ") + " UTC" if text else "unknown",
     }
@@ -132,6 +133,13 @@ def format_span(seconds: float | None) -> str:
     hours, minutes = divmod(minutes, 60)
     large, small = (f"{hours} h", f"{minutes} min") if hours else (f"{minutes} min", f"{rest} s")
     return large if small.startswith("0 ") else f"{large} {small}"
+
+
+def format_longer(before_s: float, after_s: float) -> str:
+    """How much longer it took, with a sign; a dash where it looks the same."""
+    if format_span(before_s) == format_span(after_s):
+        return "–"
+    return f"{'+' if after_s > before_s else '−'}{format_span(abs(after_s - before_s))}"
 
 
 def format_words(words: object) -> str:

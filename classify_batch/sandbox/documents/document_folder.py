@@ -18,6 +18,7 @@ from uuid import NAMESPACE_URL, UUID
 
 from classify_batch.errors import UsageError
 from classify_batch.protocol.v1 import ResultBody
+from classify_batch.sandbox.documents.pdf_text import PDF_BYTES_MAX, PDF_EXTRA, can_read_pdfs, is_pdf, read_pdf_text
 from classify_batch.sandbox.documents.project import Classifier, FileEntry, JobConfig, Version
 from classify_batch.sandbox.documents.ranking import NO_MATCH, Index, RankedType, rank_texts
 from classify_batch.settings.job_spec import ParsingConfiguration
@@ -41,10 +42,11 @@ V = TypeVar("V")
 
 
 class Documents:
-    """The text files of a folder, recursively; not the hidden ones, those with a NUL byte, links leading out.
+    """The text files of a folder, recursively, and its PDFs where pypdf is there; not the hidden ones, those with a NUL
+    byte, links leading out.
 
     Raises:
-        UsageError: the folder can't be read, or holds no text file.
+        UsageError: the folder can't be read, or holds none of them.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -116,7 +118,11 @@ def read_pages(path: Path, pages: Sequence[int]) -> str:
     size = min(BYTES_READ_MAX, (last + 1) * PAGE_CHARACTERS * bytes_per_character)
     try:
         with path.open("rb") as file:
-            text = file.read(size).decode("utf-8", "replace")
+            data = file.read(size)
+            if is_pdf(data):
+                text = read_pdf_text(data + file.read(PDF_BYTES_MAX), BYTES_READ_MAX) or ""
+            else:
+                text = data.decode("utf-8", "replace")
     except OSError:
         return ""
     return "".join(text[page * PAGE_CHARACTERS : (page + 1) * PAGE_CHARACTERS] for page in pages)
@@ -124,6 +130,8 @@ def read_pages(path: Path, pages: Sequence[int]) -> str:
 
 def list_documents(root: Path) -> list[tuple[FileEntry, Path]]:
     hint = "--documents takes a folder that holds text files"
+    if not can_read_pdfs():
+        hint += f", and PDFs after {PDF_EXTRA}"
     try:
         with os.scandir(root):
             pass
@@ -131,7 +139,7 @@ def list_documents(root: Path) -> list[tuple[FileEntry, Path]]:
         raise UsageError(f"the documents folder {root} can't be read: {error.strerror}", hint=hint) from None
     entries = [
         (FileEntry(file_id_of_name(name), replace_undecodable(name), (root / name).stat().st_size), root / name)
-        for name in find_text_files(root)
+        for name in find_documents(root)
     ]
     if not entries:
         raise UsageError(f"the documents folder {root} holds no text file", hint=hint)
@@ -148,14 +156,14 @@ def replace_undecodable(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def find_text_files(root: Path) -> Iterator[str]:
+def find_documents(root: Path) -> Iterator[str]:
     home = root.resolve()
     for folder, folders, names in os.walk(root):
         # os.walk descends into what stands in this list, in this order.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder, name)
-            if not name.startswith(".") and stays_inside_folder(path, home) and is_text_file(path):
+            if not name.startswith(".") and stays_inside_folder(path, home) and can_be_read(path):
                 yield path.relative_to(root).as_posix()
 
 
@@ -163,13 +171,14 @@ def stays_inside_folder(path: Path, home: Path) -> bool:
     return not path.is_symlink() or path.resolve().is_relative_to(home)
 
 
-def is_text_file(path: Path) -> bool:
-    """Whether it is a readable regular file without a NUL byte near its start."""
+def can_be_read(path: Path) -> bool:
+    """Whether it is a readable regular file: a PDF where those are read, or one without a NUL byte near its start."""
     try:
         if not path.is_file():  # a pipe would be waited for
             return False
         with path.open("rb") as file:
-            return b"\0" not in file.read(_SNIFFED_BYTES)
+            beginning = file.read(_SNIFFED_BYTES)
+            return can_read_pdfs() if is_pdf(beginning) else b"\0" not in beginning
     except OSError:
         return False
 

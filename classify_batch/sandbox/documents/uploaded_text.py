@@ -1,4 +1,4 @@
-"""Classifies one text by the words of the rules, whatever else the project holds: a stand-in, not a language model.
+"""Classifies one upload by the words of the rules, whatever else the project holds: a stand-in, not a language model.
 
 The answer depends on the text and the rules only, so that it is the same in whatever order documents are uploaded. A
 rule's score is the sum of what its words and phrases get in the text (BM25's saturation, 0 to 1 each), divided by the
@@ -12,10 +12,28 @@ from collections import Counter
 
 from classify_batch.protocol.v1 import ResultBody
 from classify_batch.sandbox.documents.document_folder import PAGE_CHARACTERS, explain_answer, pages_to_read
+from classify_batch.sandbox.documents.pdf_text import PDF_EXTRA, can_read_pdfs
 from classify_batch.sandbox.documents.project import JobConfig
 from classify_batch.sandbox.documents.ranking import WORDS_NAMED_MAX, Index, best_rule, significant_words
 
 _SNIFFED_CHARACTERS = 8192
+
+
+def classify_upload(name: str, text: str | None, config: JobConfig) -> ResultBody:
+    """The answer of an upload. `text`: what was read of it; None: it has no text. Then no rule fits, and the reasoning
+    says why: an answer that was made up would look as if the document had been read."""
+    if text is None or is_binary(text):  # former versions kept the bytes of a PDF as its text
+        return {"type": None, "confidence": 1.0, "reasoning": explain_unread(name)}
+    return classify_text(text, config)
+
+
+def explain_unread(name: str) -> str:
+    """Why the sandbox has read nothing of a document."""
+    if not name.lower().endswith(".pdf"):
+        return "The sandbox reads text files and PDFs only, and this is neither; LlamaCloud reads images and more."
+    if not can_read_pdfs():
+        return f"The sandbox reads PDFs only after {PDF_EXTRA}; LlamaCloud reads them."
+    return "The sandbox found no text in this PDF: it is scanned, protected or damaged. LlamaCloud reads scans."
 
 
 def classify_text(text: str, config: JobConfig) -> ResultBody:
@@ -35,10 +53,7 @@ def classify_text(text: str, config: JobConfig) -> ResultBody:
         found = sorted((word for word in words[ranked.rule] if shares[word]), key=lambda word: -shares[word])
         ranked = ranked._replace(words=tuple(found[:WORDS_NAMED_MAX]))
     kind = None if ranked.rule is None else config.rules[ranked.rule].type
-    reasoning = explain_answer(kind, ranked)
-    if kind is None and is_binary(text):
-        reasoning = "The sandbox reads text files only, and this is none; LlamaCloud reads PDFs, images and more."
-    return {"type": kind, "confidence": ranked.confidence, "reasoning": reasoning}
+    return {"type": kind, "confidence": ranked.confidence, "reasoning": explain_answer(kind, ranked)}
 
 
 def is_binary(text: str) -> bool:

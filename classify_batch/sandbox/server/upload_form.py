@@ -1,6 +1,6 @@
 """The multipart form of an upload, parsed by python-multipart as it comes: the parser that the vendor's framework has.
 
-Small fields are kept, and of the file its name, size and digest.
+Small fields are kept, and of the file its name, size, digest and beginning; a PDF is kept whole, up to a size.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from classify_batch.sandbox.documents.pdf_text import PDF_BYTES_MAX, is_pdf, read_pdf_text
 from classify_batch.sandbox.server.responses import Refusal, make_422_refusal, make_refusal
 
 UPLOAD_BYTES_MAX = 300 * 1024 * 1024
@@ -77,8 +78,16 @@ class UploadForm:
             raise malformed_form_refusal() from None
 
     @property
-    def text(self) -> str | None:
-        """The text with which the file begins; None where it holds a NUL byte, as no text does."""
+    def is_pdf(self) -> bool:
+        """Whether the file is a PDF: then reading its text takes time."""
+        return is_pdf(self._beginning)
+
+    def read_text(self) -> str | None:
+        """The text with which the file begins; None where it has none: of a PDF none can be read, or there is a NUL
+        byte, as no text has."""
+        if self.is_pdf:
+            whole = len(self._beginning) == self.size_bytes
+            return read_pdf_text(bytes(self._beginning), TEXT_BYTES_MAX) if whole else None
         return None if b"\0" in self._beginning else self._beginning.decode("utf-8", "replace")
 
     def field_text(self, name: str) -> str | None:
@@ -128,7 +137,8 @@ class UploadForm:
             if self.size_bytes > UPLOAD_BYTES_MAX:
                 raise make_refusal(413, f"File is larger than {UPLOAD_BYTES_MAX} bytes")
             self.digest.update(memoryview(data)[start:end])
-            self._beginning += data[start : min(end, start + TEXT_BYTES_MAX - len(self._beginning))]
+            kept_max = PDF_BYTES_MAX if self.is_pdf else TEXT_BYTES_MAX
+            self._beginning += data[start : min(end, start + kept_max - len(self._beginning))]
         elif self._part_name is not None:
             kept = self._fields[self._part_name]
             kept += data[start:end]

@@ -1,7 +1,7 @@
 """The project's files and those that clients upload: what is below `/api/v1/beta/files`, the same for both versions.
 
 An upload's name, size and digest are a line of a file beside the ledger, so that it can be listed and put into jobs
-after a restart; so is the beginning of a text, by whose words it is classified. Anything else is classified at random.
+after a restart; so is the beginning of its text, by whose words it is classified. What has no text matches no rule.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from uuid import uuid4
 
+import anyio.to_thread
 from starlette.requests import Request
 
 from classify_batch.file_keys import is_parse_job
@@ -27,11 +28,10 @@ from classify_batch.sandbox.documents.project import (
     Classifier,
     FileEntry,
     JobConfig,
-    OpenProject,
     Project,
     parsed_file,
 )
-from classify_batch.sandbox.documents.uploaded_text import classify_text
+from classify_batch.sandbox.documents.uploaded_text import classify_upload
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server import bodies_v1 as bodies
 from classify_batch.sandbox.server.request_checks import (
@@ -55,8 +55,8 @@ ORDERS = ("name", "id", "created_at")
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that a client uploaded. `sha256`: of its content; `text`: with which it begins; None: it is no text;
-    `uploaded_s`: when; None: a former version didn't keep it."""
+    """A file that a client uploaded. `sha256`: of its content; `text`: with which it begins; None: none can be
+    read; `uploaded_s`: when; None: a former version didn't keep it."""
 
     file_id: str
     name: str
@@ -164,21 +164,18 @@ class UploadStore:
 
     def cached_classifier(self, config: JobConfig) -> Classifier | None:
         classifier = self._project.cached_classifier(config)
-        return None if classifier is None else self._with_uploads_at_random(classifier, config)
+        return None if classifier is None else self._with_uploads(classifier, config)
 
     def make_classifier(self, config: JobConfig) -> Classifier:
-        return self._with_uploads_at_random(self._project.make_classifier(config), config)
+        return self._with_uploads(self._project.make_classifier(config), config)
 
-    def _with_uploads_at_random(self, classifier: Classifier, config: JobConfig) -> Classifier:
+    def _with_uploads(self, classifier: Classifier, config: JobConfig) -> Classifier:
         if not (self._uploads or self._expired):
             return classifier
-        classify_at_random = OpenProject().make_classifier(config)
 
         def classify_file(file_id: str) -> ResultBody:
             upload = self._uploads.get(file_id) or self._expired.get(file_id)
-            if upload is None:
-                return classifier(file_id)
-            return classify_at_random(file_id) if upload.text is None else classify_text(upload.text, config)
+            return classifier(file_id) if upload is None else classify_upload(upload.name, upload.text, config)
 
         return classify_file
 
@@ -239,7 +236,7 @@ class UploadStore:
             purpose,
             form.size_bytes,
             form.digest.hexdigest(),
-            form.text,
+            await anyio.to_thread.run_sync(form.read_text) if form.is_pdf else form.read_text(),
             self._wall_s(),
         )
         self._keep_upload(upload)

@@ -25,6 +25,7 @@ from classify_batch.engine.progress import Progress
 from classify_batch.events import CreateAmbiguous, FilesCommitted, FilesFailed, JobFinished, LimitsChanged
 from classify_batch.limits.credit_budget import Credits
 from classify_batch.model import Uploads
+from tests.support.command_line import PATIENCE_S
 
 OUTCOMES = {"classified": 8_765_432, "unmatched": 1_234_567, "failed": 1_000_001}
 PROGRESS = Progress(
@@ -258,6 +259,38 @@ def test_after_ctrl_z_the_view_is_drawn_below_what_the_shell_wrote(monkeypatch: 
                 terminal.draw("", view.lines)
                 stream.feed(read_waiting(ours))
         lines = [line.rstrip() for line in shown.display]
+        fg = lines.index("$ fg")
+        assert lines[fg - 1 : fg + 2] == ["[1]+  Stopped", "$ fg", "classify-batch run"]
+        assert sum("1,000,001 failed" in line for line in lines[fg:]) == 1
+    finally:
+        os.close(ours)
+
+
+def test_the_screen_goes_on_below_what_the_shell_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fg` reaches the terminal: the thread that draws lets go of the view that stands above the shell's lines."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    ours, theirs = pty.openpty()
+    set_size(theirs, 80, 40)
+    shown, view = pyte.Screen(80, 40), make_view()
+    stream = pyte.ByteStream(shown)
+
+    def feed_until_drawn() -> None:
+        data, until_s = b"", time.monotonic() + PATIENCE_S
+        while b"in flight" not in data and time.monotonic() < until_s:
+            data += (block := read_waiting(ours))
+            stream.feed(block)
+
+    try:
+        with os.fdopen(theirs, "w", encoding="utf-8") as file:
+            monkeypatch.setattr(sys, "stderr", file)
+            screen = Screen(view.lines)
+            screen.redraw()
+            feed_until_drawn()
+            stream.feed(b"^Z\r\n[1]+  Stopped\r\n$ fg\r\nclassify-batch run\r\n")
+            screen.start_afresh()
+            feed_until_drawn()
+            lines = [line.rstrip() for line in shown.display]
+            screen.close()
         fg = lines.index("$ fg")
         assert lines[fg - 1 : fg + 2] == ["[1]+  Stopped", "$ fg", "classify-batch run"]
         assert sum("1,000,001 failed" in line for line in lines[fg:]) == 1

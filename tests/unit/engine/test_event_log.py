@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,11 @@ import pytest
 from classify_batch.clock import SystemClock
 from classify_batch.engine.event_log import MESSAGES_MAX, EventLog
 from classify_batch.events import Event, FilesFailed, OutageBegan, OutageEnded, WaitBegan, WaitEnded, Warned
+from classify_batch.operations.report.event_log import read_event_log
+from classify_batch.rundir.opened_run import read_run
+from classify_batch.store.disk import DiskStore
 from classify_batch.store.memory import MemoryStore
+from tests.support.complete_run import write_complete_run
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +41,29 @@ async def test_a_large_file_is_put_aside_and_one_is_kept() -> None:
     assert 1000 <= len(files["events.1.jsonl"]) < 1200
     told = lines_of(files["events.1.jsonl"]) + lines_of(files.get("events.jsonl", b""))
     assert told[-1]["message"] == "warning 99"
+
+
+@pytest.mark.real_time
+async def test_a_line_that_was_torn_by_a_kill_spoils_no_other(tmp_path: Path) -> None:
+    """Cut at every byte of its last line, also in the middle of a letter: the next process begins a line of its own,
+    and a report reads over the torn one. Where only the end of the line is missing, the event still counts."""
+    write_complete_run(tmp_path / "run", 4, 2)
+    found = await read_run(DiskStore(tmp_path / "run"))
+    assert found is not None
+    store = MemoryStore()
+    await observed(EventLog(store, SystemClock()), Warned("first"), Warned("Käse"))
+    whole = store.files["events.jsonl"]
+    first = whole.index(b"\n") + 1
+    for cut in range(first, len(whole) + 1):
+        torn = MemoryStore({"events.jsonl": whole[:cut]})
+        log = EventLog(torn, SystemClock())
+        await log.begin(found)
+        await observed(log, Warned("next"))
+        lines = torn.files["events.jsonl"].split(b"\n")
+        assert [json.loads(line)["event"] for line in lines[-3:-1]] == ["started", "warning"]
+        told = await read_event_log(torn)
+        kept = ["Käse"] if cut >= len(whole) - 1 else []
+        assert list(told.warnings) == ["first", *kept, "next"]
 
 
 async def test_a_refused_write_is_said_once_and_ends_the_log(caplog: pytest.LogCaptureFixture) -> None:

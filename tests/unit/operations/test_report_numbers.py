@@ -12,6 +12,7 @@ from classify_batch.lifecycle import Closed, Opened
 from classify_batch.operations.report.event_log import MARKS_MAX, SPANS_MAX, EventTotals
 from classify_batch.operations.report.outcome_totals import (
     EXAMPLES_MAX,
+    LISTED_MAX,
     MESSAGES_MAX,
     TYPES_MAX,
     WEAKEST_MAX,
@@ -19,7 +20,7 @@ from classify_batch.operations.report.outcome_totals import (
     ReportLine,
     name_of,
 )
-from classify_batch.operations.report.page import format_change, format_share, format_span
+from classify_batch.operations.report.page import format_change, format_longer, format_share, format_span
 from classify_batch.operations.report.pictures import (
     LANES,
     TICKS_MAX,
@@ -128,11 +129,34 @@ def test_examples_and_groups_are_bounded() -> None:
     assert sum(map(sum, totals.confidences.values())) == 1000
     assert len(totals.failures) <= 2 * MESSAGES_MAX + 1
     assert sum(group.files for group in totals.failures.values()) == 1000
-    assert len(totals.unmatched) == EXAMPLES_MAX
+    assert [file.name for file in totals.unmatched()] == [f"u{n}" for n in range(EXAMPLES_MAX)]
     assert [file.name for file in totals.weakest()] == [f"f{n}" for n in range(WEAKEST_MAX)]
     falling = OutcomeTotals()
     falling.add(ReportLine(f"f{n}", "classified", type="t", confidence=1 - n / 1000) for n in range(1000))
     assert [file.name for file in falling.weakest()] == [f"f{999 - n}" for n in range(WEAKEST_MAX)]
+
+
+def test_the_answers_of_a_small_run_are_all_listed() -> None:
+    """Who tries a folder of documents looks for each of them by its name; of more files, the weakest and a few."""
+    totals = OutcomeTotals()
+    for n in range(LISTED_MAX):
+        totals.add([ReportLine(f"f{n}", "classified", type="t", confidence=1.0), ReportLine(f"u{n}", "unmatched")])
+    assert [file.name for file in totals.weakest()] == sorted(f"f{n}" for n in range(LISTED_MAX))
+    assert [file.name for file in totals.unmatched()] == sorted(f"u{n}" for n in range(LISTED_MAX))
+    assert (totals.lists_classified, totals.lists_unmatched) == (True, True)
+    totals.add([ReportLine("f", "classified", type="t", confidence=0.1), ReportLine("u", "unmatched")])
+    assert [file.name for file in totals.weakest()] == ["f", *(f"f{n}" for n in range(WEAKEST_MAX - 1))]
+    assert len(totals.unmatched()) == EXAMPLES_MAX
+    assert (totals.lists_classified, totals.lists_unmatched) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("before_s", "after_s", "words"),
+    [(0.5, 2.5, "+2.0 s"), (180, 60, "−2 min"), (0.51, 0.52, "–"), (3600, 3601, "–"), (0, 0, "–")],
+)
+def test_a_comparison_says_how_much_longer_a_run_took(before_s: float, after_s: float, words: str) -> None:
+    """A dash stands where nothing changed, or nobody could see it."""
+    assert format_longer(before_s, after_s) == words
 
 
 def test_failures_that_differ_in_their_ids_only_are_one_group() -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from classify_batch.errors import ExitStatus, InternalError, RunDirectoryError, StoreError
-from classify_batch.store.atomic_file import give_new_name
-from classify_batch.store.disk import DiskStore
+from classify_batch.store.atomic_file import beside, give_new_name
+from classify_batch.store.disk import DiskStore, sweep_unless_held
+from classify_batch.store.lock import hold
 from classify_batch.vocabulary import Log
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
@@ -104,11 +105,48 @@ async def test_what_was_made_for_nothing_is_taken_away(tmp_path: Path) -> None:
 
 async def test_the_next_holder_removes_half_written_files(tmp_path: Path) -> None:
     """What a killed process left half-written is gone once the lock is held; other hidden files stay."""
-    for name in (".run.json.4711.0123abcd.tmp", ".epoch.1.claim.tmp", ".mine.tmp", ".gitignore", "run.tmp"):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    # In a container, each process after the other may have the ID 1.
+    of_dead = (f".run.json.{dead.pid}.0123abcd.tmp", f".run.json.{os.getpid()}.0123abcd.tmp", ".a.0.0123abcd.tmp")
+    for name in (*of_dead, f".x.{9**30}.0123abcd.tmp", ".epoch.1.claim.tmp", ".mine.tmp", ".gitignore", "run.tmp"):
         (tmp_path / name).write_bytes(b"")
     async with DiskStore(tmp_path).lock():
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", ".mine.tmp", "lock", "run.tmp"]
+
+
+async def test_the_next_holder_leaves_alone_what_a_live_process_writes(tmp_path: Path) -> None:
+    """A report or an export into a run directory is written without the lock, by this process or another."""
+    own = beside(tmp_path / "report.html")
+    other = tmp_path / f".all.csv.{os.getppid()}.0123abcd.tmp"
+    for path in (own, other):
+        path.write_bytes(b"half of it")
+    async with DiskStore(tmp_path).lock():
+        pass
+    await sweep_unless_held(tmp_path)
+    assert {own, other} <= set(tmp_path.iterdir())
+
+
+async def test_names_beside_are_never_given_twice(tmp_path: Path) -> None:
+    """Two files that one process writes at once don't meet."""
+    assert len({beside(tmp_path / "x") for _ in range(1000)}) == 1000
+
+
+async def test_nothing_is_swept_that_somebody_holds(tmp_path: Path) -> None:
+    """Nor is anything touched where nothing was left, or no directory is."""
+    left = tmp_path / ".a.0.0123abcd.tmp"
+    left.write_bytes(b"")
+    async with hold(tmp_path):
+        await sweep_unless_held(tmp_path)
+        assert left.exists()
+    await sweep_unless_held(tmp_path)
+    assert not left.exists()
+    moment = tmp_path.stat().st_mtime_ns
+    await sweep_unless_held(tmp_path)
+    assert tmp_path.stat().st_mtime_ns == moment
+    await sweep_unless_held(tmp_path / "missing")
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 async def test_a_failed_fsync_keeps_the_old_file(tmp_path: Path) -> None:
@@ -132,7 +170,8 @@ FILLS_UP = """
 import asyncio, resource, sys
 from pathlib import Path
 from classify_batch.errors import StoreError
-from classify_batch.store.disk import DiskStore
+from classify_batch.store.disk import DiskStore, sweep_unless_held
+from classify_batch.store.lock import hold
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
