@@ -10,8 +10,10 @@ from classify_batch.engine.outcome_recorder import OutcomeRecorder
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.events import Warned
 from classify_batch.limits import JobSlots
-from classify_batch.ports import Api, Clock, Journal
+from classify_batch.ports import Api, Clock, Documents, Journal
 from classify_batch.rundir.cost import Price
+from classify_batch.rundir.opened_run import RunOnDisk
+from classify_batch.rundir.plan import PlanReader
 from classify_batch.settings import Settings
 
 
@@ -34,6 +36,20 @@ class EngineContext:
 
     def warn(self, message: str) -> None:
         self.events.notify(Warned(message))
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A run that is to be carried out.
+
+    Attributes:
+        found: as it lies in its directory; plan: scanned.
+        documents: brings those of the folder that is its input to the project; None: its file IDs are the project's.
+    """
+
+    found: RunOnDisk
+    plan: PlanReader
+    documents: Documents | None = None
 
 
 class ProvenProject(Protocol):

@@ -24,7 +24,7 @@ from anyio.abc import TaskGroup
 
 from classify_batch.engine.canceller import Canceller, describe_cancelled
 from classify_batch.engine.collector import Collector
-from classify_batch.engine.context import EngineContext
+from classify_batch.engine.context import EngineContext, PlannedRun
 from classify_batch.engine.deadline import NO_DEADLINE, Deadline
 from classify_batch.engine.discovered_limits import DiscoveredLimits
 from classify_batch.engine.earlier_process import earlier_accept_s, known_project
@@ -45,7 +45,7 @@ from classify_batch.engine.submit_only import SubmitOnly
 from classify_batch.engine.submitter import Submitter
 from classify_batch.engine.time_left import jobs_left_s
 from classify_batch.engine.uploader import start_uploading
-from classify_batch.engine.work_queue import WorkQueue
+from classify_batch.engine.work_queue import PlannedFiles, WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.events import Stopped
 from classify_batch.lifecycle import Adopted, Closed, Ended, Fact, Reopened, Submitted
@@ -53,11 +53,10 @@ from classify_batch.limits import JobSlots, RequestGate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.limits.reader_pace import ReaderPace
 from classify_batch.model import AmbiguousCreate, Attempt, Job
-from classify_batch.ports import Api, Clock, Documents, Observer
+from classify_batch.ports import Api, Clock, Observer
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manifest_of, write_manifest
-from classify_batch.rundir.opened_run import RunOnDisk, mend
-from classify_batch.rundir.plan import PlanReader
+from classify_batch.rundir.opened_run import mend
 from classify_batch.settings import Settings
 from classify_batch.vocabulary import CREDITS, PARSE_JOBS_BILLED, CancelState, Kind, RunState
 
@@ -88,19 +87,17 @@ class Orchestrator:
         api: Api,
         gate: RequestGate,
         clock: Clock,
-        found: RunOnDisk,
-        plan: PlanReader,
+        planned: PlannedRun,
         shutdown: Shutdown,
         observers: Sequence[Observer] = (),
-        documents: Documents | None = None,
         pace: ReaderPace | None = None,
     ) -> None:
         self._settings = settings
         self._api = api
         self._gate = gate
+        found, plan = self._found, self._plan = planned.found, planned.plan
         store = self._store = found.store
-        self._clock, self._found = clock, found
-        self._plan, self._documents, self._shutdown = plan, documents, shutdown
+        self._clock, self._documents, self._shutdown = clock, planned.documents, shutdown
         self._run, self._snapshot = found.run, found.snapshot
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
         self._events = EventQueue([LogObserver(), *observers])
@@ -125,15 +122,13 @@ class Orchestrator:
         self._context.price.parse_jobs_are_free = not found.snapshot.sums[PARSE_JOBS_BILLED]
         self._work_queue = WorkQueue(
             store,
-            plan,
+            PlannedFiles(plan, bool(settings.plan.carry), planned.documents is not None),
             self._journal,
             self._slots,
             shutdown,
             self._budget,
             self._context.price,
-            carries=bool(settings.plan.carry),
-            brings_documents=documents is not None,
-            pace=pace,
+            pace,
         )
         self._canceller = Canceller(self._context, found.snapshot)
         self._live_limits = LiveLimits(

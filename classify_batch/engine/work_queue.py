@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import anyio
 from anyio.abc import ObjectSendStream
@@ -29,6 +29,20 @@ from classify_batch.rundir.retry_file import RetryBatch, untaken_batches
 from classify_batch.vocabulary import CREDITS, Kind, Log, retry_name
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedFiles:
+    """The files that are to be sent.
+
+    Attributes:
+        carries: whether the plan has columns of the input beside its file IDs.
+        bring_documents: whether its file IDs are contents, which are brought to the project before they are sent.
+    """
+
+    plan: PlanReader
+    carries: bool = False
+    bring_documents: bool = False
+
+
 class WorkQueue:
     """Makes attempts of parts, each with its slot and its credits.
 
@@ -39,31 +53,25 @@ class WorkQueue:
     def __init__(
         self,
         store: RunStore,
-        plan: PlanReader,
+        files: PlannedFiles,
         journal: JournalWriter,
         slots: JobSlots,
         shutdown: Shutdown,
         budget: CreditBudget,
         price: Price,
-        *,
-        carries: bool,
-        brings_documents: bool = False,
         pace: ReaderPace | None = None,
     ) -> None:
-        """`carries`: whether the plan has columns of the input beside its file IDs. `brings_documents`: whether its
-        file IDs are contents, which are brought to the project before they are sent. `pace`: of who reads the outcomes
-        while the run is on."""
+        """`pace`: of who reads the outcomes while the run is on."""
         self._pace = pace
         self._store = store
-        self._plan = plan
+        self._files = files
+        self._plan = files.plan
         self._journal = journal
         self._snapshot = journal.snapshot
         self._slots = slots
         self._shutdown = shutdown
         self._budget = budget
         self._price = price
-        self._carries = carries
-        self._brings_documents = brings_documents
         self._requeued: deque[Part] = deque()
         self._news = anyio.Event()
         self._all_resumed = anyio.Event()
@@ -111,7 +119,7 @@ class WorkQueue:
         that are retried, a batch at a time."""
         # A copy: while this one waits for slots, attempts end and others begin.
         for key, left in sorted(self._snapshot.open.items(), key=accepted_first):
-            if self._brings_documents and was_never_sent(left):
+            if self._files.bring_documents and was_never_sent(left):
                 # Its process was killed between the intent and the end that belongs to it: nothing was sent.
                 spent = Tally(sums={CREDITS: -left.credits})
                 self._journal.record(Ended(key, Kind.REJECTED, tally=spent, requeued=(left.part,)))
@@ -217,7 +225,7 @@ class WorkQueue:
         positions = tuple(part.positions(len(chunk_file_ids)))
         file_ids = part.pick(chunk_file_ids)
         first_answers = await self._read_first_answers(part, file_ids)
-        carried = await self._plan.carried(key.chunk) if self._carries else {}
+        carried = await self._plan.carried(key.chunk) if self._files.carries else {}
         return Attempt(key, part, file_ids, positions, credits=credits, first_answers=first_answers, carried=carried)
 
     async def _read_first_answers(self, part: Part, file_ids: tuple[str, ...]) -> dict[str, FirstAnswer]:

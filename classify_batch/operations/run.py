@@ -11,6 +11,7 @@ from functools import partial
 import anyio
 
 from classify_batch.clock import SystemClock
+from classify_batch.engine.context import PlannedRun
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.event_log import EventLog
 from classify_batch.engine.orchestrator import Orchestrator
@@ -247,7 +248,7 @@ async def run_engine(
         own: list[Observer] = [events, run_log] if telemetry is None else [events, run_log, telemetry]
         observers = [*own, *request.observers]
         orchestrator = Orchestrator(
-            request.settings, api, gate, clock, found, plan, shutdown, observers, documents, request.pace
+            request.settings, api, gate, clock, PlannedRun(found, plan, documents), shutdown, observers, request.pace
         )
         await stack.enter_async_context(writing_events(events, found))
         await stack.enter_async_context(reporting_progress(orchestrator, request.on_progress))

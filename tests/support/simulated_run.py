@@ -24,6 +24,7 @@ import httpx
 import trio
 from pydantic import SecretStr
 
+from classify_batch.engine.context import PlannedRun
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.planner import chunked
@@ -222,7 +223,7 @@ class Lab:
             )
             api = make_api(self.settings, http, found.run.run_id)
             orchestrator = Orchestrator(
-                self.settings, api, gate, self.clock, found, plan, self.stopping, self.observers
+                self.settings, api, gate, self.clock, PlannedRun(found, plan), self.stopping, self.observers
             )
             try:
                 with anyio.fail_after(RUN_S_MAX):

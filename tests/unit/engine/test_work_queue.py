@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.engine.work_queue import WorkQueue
+from classify_batch.engine.work_queue import PlannedFiles, WorkQueue
 from classify_batch.lifecycle import Ended, Recheck, Submitted, Submitting
 from classify_batch.limits import JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
@@ -40,7 +40,7 @@ async def feed_of(journal: JournalWriter, store: MemoryStore, slots: JobSlots) -
     plan = PlanReader(store)
     await plan.scan()
     budget = CreditBudget(None)
-    return WorkQueue(store, plan, journal, slots, Shutdown(), budget, Price(SETTINGS), carries=False)
+    return WorkQueue(store, PlannedFiles(plan), journal, slots, Shutdown(), budget, Price(SETTINGS))
 
 
 async def test_memory_holds_the_files_of_no_more_jobs_than_may_be_out() -> None:
