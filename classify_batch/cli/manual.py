@@ -22,6 +22,7 @@ PAGES = (
     "failures",
     "python",
     "recipes",
+    "shards",
     "sandbox",
     "money",
     "performance",

@@ -13,7 +13,7 @@ from classify_batch.store import Location, open_store
 async def read_run_settings(run_dir: Location) -> StoredSettings:
     """The settings that a run was planned with. Raises RunDirectoryError where there is no run."""
     store = open_store(run_dir)
-    found = await read_run_file(store)
+    found = await read_run_file(store, takes_shards=True)
     if found is None:
         raise no_run_error(store.where)
     return found[0].settings

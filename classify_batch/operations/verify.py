@@ -102,7 +102,7 @@ async def check_run(store: RunStore, found: Verification, directory: Path | None
 
 async def check_plan(store: RunStore, run: RunOnDisk, found: Verification) -> PlanReader | None:
     """Checks the plan's hash and length; returns its reader, or None where it is damaged."""
-    plan = PlanReader(store)
+    plan = PlanReader(store, run.run.first_chunk)
     try:
         await plan.scan(run.run.plan_sha256)
     except DamagedError as error:

@@ -52,6 +52,17 @@ class Credits(TypedDict):
     billed: float | None
 
 
+class ShardKeys(TypedDict):
+    """How far a shard of a run is: `done` of its `files` have their outcome. `state` and `exit_status`, as in its own
+    manifest."""
+
+    shard: int
+    state: str
+    exit_status: int | None
+    files: int
+    done: int
+
+
 class HolderKeys(TypedDict):
     """The process that holds a run."""
 
@@ -68,7 +79,8 @@ class Manifest(TypedDict):
     only. `next` is a command, `starts` are the last processes of `start_count`. `job_s` is of the last jobs.
     `cancel` says how far the cancelling of the run is (see `CancelState`), where it was cancelled and nobody has gone
     on since. `config`: the absolute path of the config that the last process was given, where a resume needs it;
-    `trusted`: whether it was told to trust the directory. Each is there only where it is so.
+    `trusted`: whether it was told to trust the directory. Each is there only where it is so. `shards`: of a run that
+    has some; all other keys are sums over them then.
     """
 
     state: str
@@ -106,6 +118,7 @@ class Manifest(TypedDict):
     time_left_s: NotRequired[float | None]
     config: NotRequired[str | None]
     trusted: NotRequired[bool]
+    shards: NotRequired[list[ShardKeys]]
 
 
 def parse_manifest(data: bytes) -> Manifest | None:

@@ -56,7 +56,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
         return None
     run, run_sha256 = found
     manifest = await read_manifest(store)
-    snapshot = RunSnapshot(run.chunks)
+    snapshot = RunSnapshot(run.chunks, run.first_chunk)
     if (reused := run.reused) is not None:
         snapshot.begin(reused.chunks, reused.bytes, reused.counts, reused.types, reused.accepted)
     reader = ReplayReader(f"{Log.JOURNAL} in {store.where}")
