@@ -28,8 +28,9 @@ from classify_batch.operations.option_words import word_of
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run import refuse_no_settings
 from classify_batch.operations.shards.choice import parse_shards
+from classify_batch.operations.shards.verify_run import verify_run
 from classify_batch.operations.uploads import NotUploaded, Uploaded, upload_files
-from classify_batch.operations.verify import Verification, verify_run
+from classify_batch.operations.verify import Verification
 from classify_batch.rundir.cost import cost_of
 from classify_batch.rundir.planned_parse_jobs import count_planned_parse_jobs
 from classify_batch.settings import Settings

@@ -64,7 +64,7 @@ async def cut_plan(
     done_chunks, done_files = (0, 0) if reused is None else (reused.chunks, reused.files)
     files = plan.files - done_files
     firsts = first_chunks(shards, files=files, files_per_chunk=files_per_chunk, done_chunks=done_chunks)
-    offsets, hashes = await _find_chunks(store, firsts)
+    offsets, hashes = await find_chunks(store, firsts)
     before = [min((first - done_chunks) * files_per_chunk, files) for first in firsts]
     return [
         {
@@ -79,8 +79,9 @@ async def cut_plan(
     ]
 
 
-async def _find_chunks(store: RunStore, firsts: Sequence[int]) -> tuple[list[int], list[str]]:
-    """The byte at which each of some chunks begins, and the SHA-256 of what is between each two of them."""
+async def find_chunks(store: RunStore, firsts: Sequence[int]) -> tuple[list[int], list[str]]:
+    """The byte at which each of some chunks begins, and the SHA-256 of what is between each two of them.
+    `firsts`: ascending; the last may be the number of chunks."""
     offsets: list[int] = []
     digests = [hashlib.sha256() for _ in firsts]  # of what stands behind each of them
     chunk = place = 0

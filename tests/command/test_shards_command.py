@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from classify_batch import open_run
 from tests.support.command_line import COMMAND, KEY, command, environment, until
 from tests.support.real_run import Server, sandbox
 
@@ -75,8 +76,8 @@ class Place:
         """Asserts that each file has one outcome, and was paid once; and that every shard can be verified."""
         assert Counter(line["file_id"] for line in self.outcomes()) == Counter(self.file_ids)
         assert self.server.read_paid(self.server.ledger) == Counter(self.file_ids)
-        for path in sorted(self.run_dir.glob("shards/*")):
-            command("verify", path, status=0)
+        verified = command("verify", self.run_dir, status=0)
+        assert verified.stdout == f"sound and complete: {len(self.file_ids):,} files, each with one outcome\n"
 
 
 @pytest.fixture
@@ -154,6 +155,114 @@ def test_one_process_carries_all_shards_out(place: Place) -> None:
     again = command(*place.words("--json"), status=0)
     assert "this run was complete already" in again.stderr
     assert json.loads(again.stdout)["counts"] == json.loads(command("status", place.run_dir, "--json").stdout)["counts"]
+
+
+def test_the_outcomes_of_all_shards_are_read_as_one_runs(place: Place) -> None:
+    """`export`, `open_run` and `--reuse` have each file once, and a shard's directory is read by itself, too."""
+    command(*place.words("--shards", "3"), status=0)
+    for name in ("all.jsonl", "all.csv"):
+        done = command("export", place.run_dir, place.folder / name, status=0)
+        assert f"exported    {len(place.file_ids)} of {len(place.file_ids)} files" in done.stderr
+    exported = [json.loads(line)["file_id"] for line in (place.folder / "all.jsonl").read_text().splitlines()]
+    assert Counter(exported) == Counter(place.file_ids)
+    rows = (place.folder / "all.csv").read_text().splitlines()
+    assert Counter(row.split(",")[0] for row in rows[1:]) == Counter(place.file_ids)
+    run = open_run(place.run_dir)
+    assert Counter(each.file_id for each in run.outcomes()) == Counter(place.file_ids)
+    assert Counter(each.file_id for each in run.follow()) == Counter(place.file_ids)
+    assert (run.state, run.exit_status, sum(run.counts.values())) == ("complete", 0, len(place.file_ids))
+    one = open_run(place.shard_dir(1))
+    assert len(list(one.outcomes())) == sum(one.counts.values()) < len(place.file_ids)
+    again = ("--input", place.folder / "ids.txt", "--run-dir", place.folder / "again", "--reuse", place.run_dir)
+    command("run", place.folder / "job.toml", *again, status=0)
+    place.judge()  # nothing was paid again
+
+
+def test_a_run_with_shards_reuses_others(place: Place) -> None:
+    """What earlier runs answered is in no shard: it is read, and verified, with the whole run."""
+    (place.folder / "some.txt").write_text("".join(f"{file_id}\n" for file_id in place.file_ids[:50]))
+    earlier = place.folder / "earlier"
+    words = ("--input", place.folder / "some.txt", "--run-dir", earlier)
+    command("run", place.folder / "job.toml", *words, status=0)
+    processes = [place.start("--shard", f"{index}/2", "--reuse", str(earlier)) for index in range(2)]
+    assert [status for status, _ in end(processes)] == [0, 0]
+    status = json.loads(command("status", place.run_dir, "--json", status=0).stdout)
+    assert (status["reused"], sum(status["counts"].values())) == (50, len(place.file_ids))
+    assert Counter(each.file_id for each in open_run(place.run_dir).outcomes()) == Counter(place.file_ids)
+    assert place.server.read_paid(place.server.ledger) == Counter(place.file_ids)
+    command("verify", place.run_dir, status=0)
+    results = place.run_dir / "results.jsonl"
+    results.write_bytes(results.read_bytes().replace(b"file-7", b"file-8", 1))
+    assert "reused outcomes" in command("verify", place.run_dir, status=2).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "words"),
+    [
+        ("shards/00001/results.jsonl", b"file-", b"file+", "shard 1: results.jsonl, lines"),
+        ("shards/00001/plan.jsonl", b"file-", b"file+", "shard 1: plan.jsonl"),
+        ("plan.jsonl", b"file-", b"file+", "plan.jsonl in"),
+        ("run.json", b'"chunks": 14', b'"chunks": 15', "the chunks of the shards are not those of plan.jsonl"),
+        ("run.json", b'"duplicates": 0', b'"duplicates": 1', "is not shard 0 of the run"),
+    ],
+)
+def test_verify_names_what_is_damaged(place: Place, name: str, old: bytes, new: bytes, words: str) -> None:
+    """A changed byte, in a shard or in what all share, is found (2), and the shard is named."""
+    command(*place.words("--shards", "3"), status=0)
+    path = place.run_dir / name
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    assert words in command("verify", place.run_dir, status=2).stdout
+
+
+def test_shards_that_were_exchanged_are_found(place: Place) -> None:
+    """Two shards in each other's place: each is sound by itself, and the run is not."""
+    command(*place.words("--shards", "2"), status=0)
+    shards = place.run_dir / "shards"
+    (shards / "00000").rename(shards / "between")
+    (shards / "00001").rename(shards / "00000")
+    (shards / "between").rename(shards / "00001")
+    assert "is not shard 0 of the run" in command("verify", place.run_dir, status=2).stdout
+    assert "is not shard 0 of the run" in command(*place.words("--shard", "0/2"), status=2).stderr
+
+
+def test_cancel_and_tune_reach_all_shards(tmp_path: Path) -> None:
+    """`tune` reaches each process, `cancel` ends all of them with 77, and `resume` then carries all shards out."""
+    with sandbox(tmp_path, "--api-key", KEY, "--job-duration-s", "0.3") as server:
+        place = Place(tmp_path, server, files=1000, jobs_in_flight=2)
+        processes = [place.start("--shard", f"{index}/2") for index in range(2)]
+        journals = [place.shard_dir(index) / "journal.jsonl" for index in range(2)]
+        until(lambda: all(path.exists() and b'"collected"' in path.read_bytes() for path in journals))
+        command("tune", place.run_dir, "--jobs-in-flight", "3", status=0)
+        assert all(b'"kind":"tuned"' in path.read_bytes() for path in journals)
+        assert "each shard has its own share" in command("tune", place.run_dir, "--max-credits", "9", status=2).stderr
+        cancelled = command("cancel", place.run_dir, status=77)
+        assert [status for status, _ in end(processes)] == [77, 77], cancelled.stderr
+        assert "no process is at work" in command("tune", place.run_dir, "--pause", status=2).stderr
+        status = json.loads(command("status", place.run_dir, "--json", status=0).stdout)
+        assert (status["state"], status["exit_status"], status["cancel"]) == ("incomplete", 77, "done")
+        command("resume", place.run_dir, "--jobs-in-flight", "100", status=0)
+        place.judge()
+
+
+def test_one_process_for_all_shards_is_one(tmp_path: Path) -> None:
+    """It is held as a whole while it is on: a second one leaves with 75, `tune` counts for all later shards, and a
+    signal ends it with 75."""
+    with sandbox(tmp_path, "--api-key", KEY, "--job-duration-s", "0.2") as server:
+        place = Place(tmp_path, server, files=600, jobs_in_flight=2)
+        with place.start("--shards", "4") as process:
+            journals = [place.shard_dir(index) / "journal.jsonl" for index in range(4)]
+            until(lambda: journals[0].exists() and b'"collected"' in journals[0].read_bytes(), process)
+            assert "is in use by process" in command(*place.words(), status=75).stderr
+            command("tune", place.run_dir, "--jobs-in-flight", "50", status=0)
+            status = json.loads(command("status", place.run_dir, "--json", status=0).stdout)
+            assert (status["state"], status["holder"]["pid"]) == ("running", process.pid)
+            until(lambda: journals[1].exists() and b'"submitting"' in journals[1].read_bytes(), process)
+            assert b'"jobs_in_flight":50' in journals[1].read_bytes().splitlines()[0]
+            process.terminate()
+            assert process.wait(WAIT_S) == 75
+        command("resume", place.run_dir, "--jobs-in-flight", "50", status=0)
+        place.judge()
 
 
 def test_more_shards_than_chunks(tmp_path: Path) -> None:

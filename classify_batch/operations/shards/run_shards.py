@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Protocol
@@ -25,6 +25,9 @@ from classify_batch.operations.shards.whole import ShardedRun
 from classify_batch.operations.status import read_shards
 from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.vocabulary import RunState
+
+TUNED = ("jobs_in_flight", "requests_per_s", "creates_per_s")
+"""Limits that `tune` may change for all shards of a process."""
 
 
 class Executor(Protocol):
@@ -114,7 +117,19 @@ class OneAfterTheOther:
             endings.append(ShardEnding(index, result.exit_status, result.reason, result.hint, result.called))
             if result.state is not RunState.COMPLETE:
                 break  # what stopped it would stop the next one, too
+            if result.called:
+                request = keep_tuned_limits(request, result.manifest.get("limits", {}))
         return endings
+
+
+def keep_tuned_limits(request: RunRequest, limits: Mapping[str, object]) -> RunRequest:
+    """The request with the limits that `tune` gave the last shard: they are for the whole process."""
+    given = request.settings.limits
+    tuned = {name: limits[name] for name in TUNED if name in limits and limits[name] != getattr(given, name)}
+    if not tuned:
+        return request
+    settings = request.settings.model_copy(update={"limits": given.model_copy(update=tuned)})
+    return replace(request, settings=settings)
 
 
 class WholeProgress:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from classify_batch.ports import RunPlace
 from classify_batch.rundir.run_json import RunFile, ShardRange, read_run_file, shard_place
 from classify_batch.rundir.shards import ShardSlice
+from classify_batch.vocabulary import RUN_JSON
+
+_SHARDS = b'"shards"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,5 +45,11 @@ async def read_whole(place: RunPlace) -> ShardedRun | None:
         DamagedError: run.json is not what was written.
         RunDirectoryError: a newer version wrote it.
     """
-    found = await read_run_file(place.open(), takes_shards=True)
+    store = place.open()
+    try:
+        if _SHARDS not in await store.read(RUN_JSON):  # most runs have none: what else is in it is read by others
+            return None
+    except FileNotFoundError:
+        return None
+    found = await read_run_file(store, takes_shards=True)
     return None if found is None or found[0].shards is None else ShardedRun(place, *found)

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from classify_batch.engine.planner import chunked
 from classify_batch.errors import DamagedError, RunDirectoryError
-from classify_batch.rundir import shards
 from classify_batch.rundir.plan import PlanReader, write_plan
-from classify_batch.rundir.run_json import FORMAT, Reused, RunFile, parse_run_file, read_run_file
+from classify_batch.rundir.run_json import FORMAT, Reused, RunFile, create_run_file, parse_run_file, read_run_file
 from classify_batch.rundir.shards import ShardSlice, cut_plan, first_chunks
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import PLAN_JSONL, RUN_JSON
@@ -140,7 +139,7 @@ async def test_a_damaged_plan_makes_no_shard() -> None:
 async def test_nobody_takes_a_run_with_shards_for_a_run_without() -> None:
     """Whoever doesn't know of shards would send all files once more: it gets an error, and so do older versions."""
     store, run, _ = await planned(30, 5, 2)
-    await shards.create_run_file(store, run)
+    await create_run_file(store, run)
     with pytest.raises(RunDirectoryError, match="2 shards") as caught:
         await read_run_file(store)
     assert "shards/00000" in caught.value.hint
