@@ -30,10 +30,10 @@ from classify_batch.operations.run_log import logging_run
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
 from classify_batch.operations.telemetry import telemetry_of
-from classify_batch.ports import Observer, RunStore
+from classify_batch.ports import Observer, RunPlace, RunStore
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.rundir.run_json import other_webhooks
+from classify_batch.rundir.run_json import RunFile, other_webhooks, shard_name
 from classify_batch.settings import Settings, read_api_key
 from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, TUNE_JSON
 
@@ -104,7 +104,8 @@ async def run_engine(
     events = EventLog(store, resources.clock, client.secrets.hide)
     clock = resources.clock
     config = None if request.config is None else str(request.config.absolute())
-    found = replace(found, config=config, trusted=request.place.trusted)
+    siblings = sibling_stores(request.place, found.run)
+    found = replace(found, config=config, trusted=request.place.trusted, siblings=siblings)
     async with AsyncExitStack() as stack:
         run_log = stack.enter_context(logging_run(found, client.secrets.hide))
         telemetry = stack.enter_context(telemetry_of(found))
@@ -173,6 +174,13 @@ def refuse_no_settings(settings: object) -> None:
             f"the settings are {type(settings).__name__}, and must be Settings",
             hint='Settings.load("job.toml") reads a config, Settings(api={…}, job={…}) takes its sections',
         )
+
+
+def sibling_stores(place: RunPlace, run: RunFile) -> list[RunStore]:
+    """The other shards of the run that a shard belongs to; none where it is no shard."""
+    if (shard := run.shard) is None:
+        return []
+    return [place.sibling(shard_name(index)).open() for index in range(shard["count"]) if index != shard["index"]]
 
 
 async def read_existing_run(store: RunStore) -> RunOnDisk:

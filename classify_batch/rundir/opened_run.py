@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from classify_batch.errors import DamagedError, InternalError
@@ -24,6 +25,7 @@ class RunOnDisk:
         store: what it was read from.
         run_sha256: of run.json.
         journal_end: bytes of the journal that are good; torn_bytes: bytes behind them that are not.
+        siblings: the other shards of the same run, where it is a shard.
         config, trusted: the path of the config that this process was given, and whether it was told to trust the place.
     """
 
@@ -36,6 +38,7 @@ class RunOnDisk:
     manifest: Manifest | None
     config: str | None = None
     trusted: bool = False
+    siblings: Sequence[RunStore] = ()
 
     @property
     def manifest_complete(self) -> bool:

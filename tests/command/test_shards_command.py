@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from classify_batch import open_run
-from tests.support.command_line import COMMAND, KEY, command, environment, until
+from tests.support.command_line import COMMAND, KEY, asked, command, environment, until
 from tests.support.real_run import Server, sandbox
 
 WAIT_S = 120.0
@@ -263,6 +263,20 @@ def test_one_process_for_all_shards_is_one(tmp_path: Path) -> None:
             assert process.wait(WAIT_S) == 75
         command("resume", place.run_dir, "--jobs-in-flight", "50", status=0)
         place.judge()
+
+
+@pytest.mark.slow
+def test_other_shards_jobs_are_not_read(tmp_path: Path) -> None:
+    """Shards that run at the same time, whose creates' answers get lost, look for their jobs in one list: each knows the
+    other's by its journal, and reads hardly any of their results."""
+    with sandbox(tmp_path, "--api-key", KEY, "--fault", "lost_create_answer=0.1", "--job-duration-s", "0.5") as server:
+        place = Place(tmp_path, server, files=1000, jobs_in_flight=10)
+        ends = end([place.start("--shard", f"{index}/2") for index in range(2)])
+        assert [status for status, _ in ends] == [0, 0], ends
+        place.judge()
+        read = sum(asked(server.base_url)["requests"]["results"].values())
+        jobs = len({line["job_id"] for line in place.outcomes()})
+        assert read < 2 * jobs  # without the other's journal it is more than 3
 
 
 def test_more_shards_than_chunks(tmp_path: Path) -> None:
