@@ -267,8 +267,8 @@ def test_one_process_for_all_shards_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_other_shards_jobs_are_not_read(tmp_path: Path) -> None:
-    """Shards that run at the same time, whose creates' answers get lost, look for their jobs in one list: each knows the
-    other's by its journal, and reads hardly any of their results."""
+    """Shards that run at the same time, whose creates' answers get lost, look for their jobs in one list: each knows
+    the other's by its journal, and reads hardly any of their results."""
     with sandbox(tmp_path, "--api-key", KEY, "--fault", "lost_create_answer=0.1", "--job-duration-s", "0.5") as server:
         place = Place(tmp_path, server, files=1000, jobs_in_flight=10)
         ends = end([place.start("--shard", f"{index}/2") for index in range(2)])
