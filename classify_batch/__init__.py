@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from classify_batch.operations.public import plan as plan
     from classify_batch.operations.public import upload as upload
     from classify_batch.operations.public import verify as verify
+    from classify_batch.operations.public_run import arun as arun
+    from classify_batch.operations.public_run import run as run
     from classify_batch.operations.report.write_report import areport as areport
     from classify_batch.operations.report.write_report import report as report
     from classify_batch.operations.result import RunResult as RunResult
     from classify_batch.operations.resume import aresume as aresume
     from classify_batch.operations.resume import resume as resume
-    from classify_batch.operations.run import arun as arun
-    from classify_batch.operations.run import run as run
     from classify_batch.operations.run_handle import RunHandle as RunHandle
     from classify_batch.operations.run_handle import open_run as open_run
     from classify_batch.operations.stream import OutcomeStream as OutcomeStream
@@ -87,7 +87,7 @@ _HOMES = {
     "aplan": "operations.public",
     "areport": "operations.report.write_report",
     "aresume": "operations.resume",
-    "arun": "operations.run",
+    "arun": "operations.public_run",
     "aupload": "operations.public",
     "averify": "operations.public",
     "cancel": "operations.cancel",
@@ -99,7 +99,7 @@ _HOMES = {
     "plan": "operations.public",
     "report": "operations.report.write_report",
     "resume": "operations.resume",
-    "run": "operations.run",
+    "run": "operations.public_run",
     "stream": "operations.stream",
     "upload": "operations.public",
     "verify": "operations.public",

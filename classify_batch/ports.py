@@ -235,6 +235,12 @@ class RunPlace(Protocol):
     def reader(self) -> RunReader:
         """Its files, to read."""
 
+    def child(self, name: str) -> RunPlace:
+        """The place of this name inside it, whether it is there or not."""
+
+    def sibling(self, name: str) -> RunPlace:
+        """The place of this name beside it, whether it is there or not."""
+
     def inside(self) -> Sequence[RunPlace] | None:
         """The places inside it, in the order of their names; None where it isn't there. Raises StoreError."""
 

@@ -28,6 +28,7 @@ PAGES = (
     "failures",
     "python",
     "recipes",
+    "shards",
     "sandbox",
     "money",
     "performance",

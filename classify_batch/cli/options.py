@@ -108,6 +108,18 @@ submit_only_option = click.option(
     is_flag=True,
     help="Create as many jobs as may be in flight, and exit with 75; `resume` collects them.",
 )
+shards_option = click.option(
+    "--shards",
+    metavar="N",
+    type=int,
+    help="Divide a new run into N shards, which several processes or machines can carry out.",
+)
+shard_option = click.option(
+    "--shard",
+    metavar="I/N|auto",
+    type=NonEmptyPath(),
+    help="Carry out shard I of N alone, from 0 on; auto: the one that Kubernetes or Slurm names.",
+)
 carry_option = click.option(
     "--carry",
     "plan__carry",

@@ -18,6 +18,7 @@ from classify_batch.cli.options import (
     reuse_option,
     run_dir_option,
     settings_options,
+    shards_option,
     take_reading,
     trust_option,
 )
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @reading_options
 @carry_option
 @reuse_option
+@shards_option
 @settings_options
 def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **options: Any) -> int:
     """Write the plan of a run, and send nothing; `run` or `resume` then carries it out.
@@ -54,10 +56,11 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
     from classify_batch.cli.running import resume_command_for
     from classify_batch.inputs.open import make_sources
     from classify_batch.operations.check.estimate import UploadSize, format_uploads
-    from classify_batch.operations.run import make_plan
+    from classify_batch.operations.make_plan import make_plan
+    from classify_batch.operations.shards.choice import parse_shards
     from classify_batch.protocol.page_limits import max_pages_of
     from classify_batch.rundir.cost import cost_of, format_cost
-    from classify_batch.rundir.plan import count_planned_parse_jobs
+    from classify_batch.rundir.planned_parse_jobs import count_planned_parse_jobs
     from classify_batch.settings import Settings
     from classify_batch.store import place_of
 
@@ -67,7 +70,8 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
     place = place_of(run_dir, trusted=options["trust_run_dir"])
     chosen = {"include": options["include"], "exclude": options["exclude"]}
     scans: list[FolderScan] = []
-    took = {"reading": reading, "reuse": options["reuse"], "took_scan": scans.append}
+    shards = parse_shards(options["shards"], None).shards
+    took = {"reading": reading, "reuse": options["reuse"], "took_scan": scans.append, "shards": shards}
     run = anyio.run(partial(make_plan, settings, source, place, **took, **chosen))
     chunks = run.chunks - (run.reused.chunks if run.reused is not None else 0)
     parse_jobs = (
@@ -79,6 +83,8 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
         click.echo(f"reused      {run.reused_files:,}  (from earlier runs; not sent)")
     size = settings.files_per_job
     click.echo(f"chunks      {chunks:,}  (of up to {size} {'file' if size == 1 else 'files'})")
+    if run.shards is not None:
+        click.echo(f"shards      {len(run.shards):,}  (of up to {max(each['files'] for each in run.shards):,} files)")
     lookups, each = 0, ""
     if run.folder is not None and scans:
         uploads = UploadSize(scans[-1].contents_to_upload(run.files - run.reused_files), scans[-1].bytes)

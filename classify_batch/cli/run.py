@@ -21,6 +21,8 @@ from classify_batch.cli.options import (
     reuse_option,
     run_dir_option,
     settings_options,
+    shard_option,
+    shards_option,
     submit_only_option,
     take_reading,
     take_verbosity,
@@ -39,6 +41,8 @@ from classify_batch.cli.options import (
 @reading_options
 @carry_option
 @reuse_option
+@shards_option
+@shard_option
 @deadline_option
 @max_runtime_option
 @submit_only_option
@@ -53,6 +57,7 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
       classify-batch run my.toml --input inbox/ --run-dir runs/today
       classify-batch run my.toml --input ids.txt --run-dir runs/today
       psql -Atc 'select file_id from inbox' | classify-batch run my.toml --input - --run-dir runs/today
+      classify-batch run my.toml --input ids.txt --run-dir runs/today --shard 0/8
     """
     from classify_batch.settings import Settings
 
@@ -63,10 +68,15 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
         run_to_end,
     )
     from classify_batch.inputs.open import make_sources
+    from classify_batch.operations.shards.choice import parse_shards
+    from classify_batch.rundir.run_json import shard_place
+    from classify_batch.store import place_of
 
     source, reading = make_sources(sources), take_reading(options)
     trusted = options["trust_run_dir"]
-    next_command = resume_command_for(run_dir, settings, config, trusted=trusted)
+    chosen = parse_shards(options["shards"], options["shard"])
+    resumed = run_dir if chosen.shard is None else Path(shard_place(place_of(run_dir), chosen.shard).where)
+    next_command = resume_command_for(resumed, settings, config, trusted=trusted)
     return run_to_end(
         settings,
         source,
@@ -83,4 +93,5 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
         include=options["include"],
         exclude=options["exclude"],
         config=config,
+        chosen=chosen,
     )

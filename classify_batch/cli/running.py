@@ -23,14 +23,16 @@ from classify_batch.errors import ExitStatus
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import Reading
 from classify_batch.operations.result import RunResult
-from classify_batch.operations.run import carry_out_request
 from classify_batch.operations.run_request import RunRequest
+from classify_batch.operations.shards.carry_out import carry_out
+from classify_batch.operations.shards.choice import ShardChoice
 from classify_batch.settings import Settings
 from classify_batch.shell_words import command_of
 from classify_batch.store import place_of
-from classify_batch.vocabulary import RunState
+from classify_batch.vocabulary import SHARDS_FOLDER, RunState
 
 DEFAULT_VERBOSITY = Verbosity()
+ALL_SHARDS = ShardChoice()
 
 
 def run_to_end(
@@ -51,11 +53,12 @@ def run_to_end(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     config: Path | None = None,
+    chosen: ShardChoice = ALL_SHARDS,
 ) -> int:
     """Runs until complete or stopped; returns the exit status.
 
     `next_command`: goes on with an incomplete run; it is shown to the user. `trusted`: whether the run directory is
-    used also where other users could misuse it.
+    used also where other users could misuse it. `chosen`: which shards are carried out, of a run that has some.
     """
     request = RunRequest(
         settings,
@@ -70,13 +73,15 @@ def run_to_end(
         include=include,
         exclude=exclude,
         config=config,
+        shards=chosen.shards,
+        shard=chosen.shard,
     )
 
-    async def carry_out(display: Display, shutdown: Shutdown) -> RunResult:
+    async def carry_out_shown(display: Display, shutdown: Shutdown) -> RunResult:
         shown = replace(request, on_progress=display.on_progress, observers=display.observers)
-        return await carry_out_request(shown, shutdown)
+        return await carry_out(shown, shutdown)
 
-    result = run_until_stopped(carry_out, run_dir, verbosity)
+    result = run_until_stopped(carry_out_shown, run_dir, verbosity)
     # An interrupted --submit-only has jobs left to create; a plain `resume` would collect first.
     cut_short = submit_only and result.hint != COLLECT_LATER
     return print_result(
@@ -145,9 +150,10 @@ def print_summary(result: RunResult, next_command: str) -> None:
     """Prints the summary of a run on stderr, and what to do next."""
     lines = [] if result.called else ["this run was complete already: nothing was called, nothing was written"]
     lines += format_run_summary(result.manifest)
-    lines.append(f"outcomes    {result.run_dir / 'results.jsonl'}")
+    folder = result.run_dir / SHARDS_FOLDER / "*" if "shards" in result.manifest else result.run_dir
+    lines.append(f"outcomes    {folder / 'results.jsonl'}")
     if result.counts["failed"]:
-        lines.append(f"            {result.run_dir / 'failures.jsonl'}")
+        lines.append(f"            {folder / 'failures.jsonl'}")
     lines.append(f"as a page   {command_of('report', Path(result.run_dir), '--open')}")
     for line in lines:
         print_line(line)

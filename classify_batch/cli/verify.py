@@ -28,7 +28,7 @@ def verify_command(directory: Path) -> int:
 
     from classify_batch.cli.rendering.outputs import printable, printing_result
     from classify_batch.errors import ExitStatus
-    from classify_batch.operations.verify import verify_run
+    from classify_batch.operations.shards.verify_run import verify_run
 
     found = anyio.run(verify_run, directory)
     undamaged = ExitStatus.COMPLETE if found.complete else ExitStatus.INCOMPLETE

@@ -17,8 +17,8 @@ async def known_project(snapshot: RunSnapshot, plan: PlanReader) -> KnownProject
     intended = next((left.project_id for left in ambiguous.values() if left.project_id is not None), None)
     # A document's planned ID is its content: the file list knows it by the ID that was sent.
     sent = next((left.sent_ids for left in ambiguous.values() if left.sent_ids), ())
-    chunk, part = next(((key.chunk, left.part) for key, left in ambiguous.items()), (0, Part(0)))
-    file_ids = sent or part.pick(await plan.file_ids(chunk))
+    part = next((left.part for left in ambiguous.values()), Part(plan.first_chunk))
+    file_ids = sent or part.pick(await plan.file_ids(part.chunk))
     return KnownProject(snapshot.project_id or intended, snapshot.job_id, file_ids[0], bool(ambiguous))
 
 

@@ -38,6 +38,7 @@ from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.project_proof import ProjectProof, learn_from_first_page
 from classify_batch.engine.reconciler import Evidence, JobList, Reconciler
 from classify_batch.engine.retry_failed import read_failures, reopen
+from classify_batch.engine.run_end import RunEnd
 from classify_batch.engine.sessions import opened_here
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.engine.stop_reasons import broken_off, reason_to_stop, too_many_failures
@@ -59,9 +60,6 @@ from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manife
 from classify_batch.rundir.opened_run import mend
 from classify_batch.settings import Settings
 from classify_batch.vocabulary import CREDITS, PARSE_JOBS_BILLED, CancelState, Kind, RunState
-
-GRACE_S = 2.5
-"""How long a stop waits for calls that are on the wire. With what is written after it, a process ends within 4 s."""
 
 COLLECTORS_MAX = 16
 
@@ -103,7 +101,13 @@ class Orchestrator:
         self._events = EventQueue([LogObserver(), *observers])
         self._limits = DiscoveredLimits(gate, self._slots, found.snapshot, self._events)
         self._journal = JournalWriter(
-            store, found.snapshot, clock, lambda: api.requests, self._on_fact, self._limits.found
+            store,
+            found.snapshot,
+            clock,
+            lambda: api.requests,
+            self._on_fact,
+            self._limits.found,
+            siblings=found.siblings,
         )
         self._budget = CreditBudget(settings.limits.max_credits)
         self._restore_budget()
@@ -136,7 +140,7 @@ class Orchestrator:
         )
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
-        self._over = anyio.Event()
+        self._end = RunEnd(found.snapshot, shutdown, gate)
         self._lock_held_since_s = anyio.current_time()  # no call of an earlier process can leave after this
         self._started_at_s = clock.wall_s()
 
@@ -284,33 +288,8 @@ class Orchestrator:
             tasks.start_soon(self._journal.work)
             tasks.start_soon(self._live_limits.work)
             await self._start_stages(tasks, submit_only)
-            await self._wait_until_over()
+            await self._end.wait()
             tasks.cancel_scope.cancel()  # the streams form a circle: none of them ends by itself
-
-    async def _wait_until_over(self) -> None:
-        async with anyio.create_task_group() as tasks:
-
-            async def leave_when_asked() -> None:
-                await self._shutdown.leave_requested.wait()
-                with anyio.move_on_after(GRACE_S):
-                    await self._shutdown.wait_until_idle()
-                tasks.cancel_scope.cancel()
-
-            async def end_creating() -> None:
-                await self._shutdown.creating_ended.wait()
-                self._gate.pause(False)  # what waits for its turn is given back
-                self._set_over_if_done()
-
-            async def count_what_is_left() -> None:
-                while True:
-                    self._set_over_if_done()  # an attempt may have been left before this task began
-                    await self._shutdown.wait_for_left_open()
-
-            tasks.start_soon(leave_when_asked)
-            tasks.start_soon(end_creating)
-            tasks.start_soon(count_what_is_left)
-            await self._over.wait()
-            tasks.cancel_scope.cancel()
 
     def _stop_at_too_many_failures(self) -> None:
         # Reused outcomes don't count: only what this run asked for itself.
@@ -335,12 +314,7 @@ class Orchestrator:
         self._stop_at_too_many_failures()
         if fact.requeued:
             self._work_queue.requeue(fact.requeued)
-        self._set_over_if_done()
-
-    def _set_over_if_done(self) -> None:
-        drained = not self._shutdown.creating and len(self._snapshot.open) == len(self._shutdown.left_open)
-        if self._snapshot.complete or drained:
-            self._over.set()
+        self._end.set_if_reached()
 
     async def _start_stages(self, tasks: TaskGroup, submit_only: bool) -> None:
         """Creates the streams, and the tasks that own their ends. After the first line nothing is awaited: a

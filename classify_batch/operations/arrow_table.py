@@ -17,7 +17,7 @@ from classify_batch.operations.export.formats import COLUMNS, column_names
 from classify_batch.operations.export.selection import Only
 from classify_batch.operations.outcome import Outcome
 from classify_batch.operations.run_handle import read_outcomes, read_run_json
-from classify_batch.ports import RunReader
+from classify_batch.ports import RunPlace
 
 try:
     from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema
@@ -29,10 +29,10 @@ ROWS_A_BATCH = 8192
 _TIMES = frozenset({"classified_at", "failed_at"})
 
 
-def read_batches(reader: RunReader, only: Only | str | None) -> RecordBatchReader:
+def read_batches(place: RunPlace, only: Only | str | None) -> RecordBatchReader:
     """The outcomes as record batches, each made when it is asked for. Raises as `RunHandle.outcomes`."""
-    carry = read_run_json(reader).settings.get("plan", {}).get("carry", ())
-    outcomes = read_outcomes(reader, only)
+    carry = read_run_json(place.reader(), takes_shards=True).settings.get("plan", {}).get("carry", ())
+    outcomes = read_outcomes(place, only)
     schema = make_schema(carry)
 
     def batches() -> Iterator[RecordBatch]:

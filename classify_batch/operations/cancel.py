@@ -10,12 +10,15 @@ import anyio
 
 from classify_batch.engine.canceller import describe_cancelled
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.errors import ExitStatus, LockedError, WorldError
+from classify_batch.errors import ExitStatus, LockedError, RunDirectoryError, WorldError, the_cause
+from classify_batch.operations.complete_run import claims_complete
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request, interruptible
 from classify_batch.operations.run_request import OnProgress, RunRequest
+from classify_batch.operations.shards.results import ShardEnding, result_of_shards
+from classify_batch.operations.shards.whole import ShardedRun, read_whole
 from classify_batch.operations.status import no_run_error
 from classify_batch.operations.tune import TIMEOUT_S
 from classify_batch.ports import Observer, RunPlace, RunStore
@@ -89,6 +92,54 @@ async def cancel_run(
     observers: Sequence[Observer] = (),
 ) -> RunResult:
     """Cancels a run, or stops doing so when `shutdown` is asked to: the same call goes on with it then."""
+    whole = await read_whole(place)
+    if whole is None:
+        return await _cancel_one(place, settings, shutdown, on_asked, on_progress, observers)
+    if settings is None:
+        settings = Settings.from_stored(whole.run.settings)
+    endings: list[ShardEnding] = []
+
+    async def cancel_shard(index: int) -> None:
+        shard = whole.shard_place(index)
+        result = await _cancel_one(shard, None, shutdown, on_asked, on_progress, observers)
+        endings.append(ShardEnding(index, result.exit_status, result.reason, result.hint, result.called))
+
+    held, others = await _begun_shards(whole)
+    try:
+        async with anyio.create_task_group() as tasks:  # all that create jobs are asked at the same time
+            for index in held:
+                tasks.start_soon(cancel_shard, index)
+    except BaseExceptionGroup as group:
+        raise the_cause(group) from group
+    for index in others:
+        if shutdown.stop is None:
+            await cancel_shard(index)
+    return result_of_shards(whole, settings, sorted(endings, key=lambda ending: ending.shard), stop=shutdown.stop)
+
+
+async def _begun_shards(whole: ShardedRun) -> tuple[list[int], list[int]]:
+    """The shards that were begun and are not complete: those that a process holds, and the others."""
+    held, others = list[int](), list[int]()
+    for index in range(len(whole.ranges)):
+        reader = whole.shard_place(index).reader()
+        if reader.size(RUN_JSON) is None or await claims_complete(whole.shard_place(index), retry_failed=False):
+            continue
+        (others if reader.holder() is None else held).append(index)
+    if not held and not others:
+        raise RunDirectoryError(
+            f"{whole.place.where}: no shard of the run is begun and not complete", hint="there is nothing to cancel"
+        )
+    return held, others
+
+
+async def _cancel_one(
+    place: RunPlace,
+    settings: Settings | None,
+    shutdown: Shutdown,
+    on_asked: OnAsked,
+    on_progress: OnProgress | None,
+    observers: Sequence[Observer],
+) -> RunResult:
     store = place.open()
     if await store.size(RUN_JSON) is None:
         raise no_run_error(store.where)

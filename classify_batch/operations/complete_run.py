@@ -37,6 +37,8 @@ async def read_complete_run(request: RunRequest) -> RunResult | None:
     if found is None:
         return None
     refuse_other_run(found.run, settings.identity(), store.where)
+    if request.slice is not None:
+        request.slice.refuse_other(found.run, store.where)
     refuse_unbounded_credits(found, settings)
     result = await result_if_complete(found, store, request)
     if result is not None and request.source is not None:

@@ -45,7 +45,7 @@ def goes_on_with_folder(request: RunRequest) -> bool:
     where = request.place.where
     try:
         data = request.place.reader().read(RUN_JSON)
-        return data is not None and parse_run_file(data, where).folder is not None
+        return data is not None and parse_run_file(data, where, takes_shards=True).folder is not None
     except (ClassifyBatchError, OSError):
         return False  # whoever opens the run says what is wrong with it
 

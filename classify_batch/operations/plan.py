@@ -38,6 +38,7 @@ from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.paths_jsonl import FurtherPaths
 from classify_batch.rundir.plan import PlanReader, hash_ids
 from classify_batch.rundir.run_json import RunFile, refuse_other_run, write_run_file
+from classify_batch.rundir.shards import cut_plan
 from classify_batch.settings import Settings
 from classify_batch.shell_words import command_of
 from classify_batch.vocabulary import Log
@@ -53,14 +54,26 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
     Returns the existing run, so that it needn't be read twice: nobody else writes while the lock is held. It keeps its
     plan, so `request.reuse` counts for a new run only. None: the run is new.
     """
-    settings, place, file_ids = request.settings, request.place, request.source
     found = await read_run(store)
     if found is not None:
         refuse_merged_run(found, store.where)
-        refuse_other_run(found.run, settings.identity(), store.where)
-        if file_ids is not None:
-            await refuse_other_file_ids(found.run, store, place.folder, request)
+        refuse_other_run(found.run, request.settings.identity(), store.where)
+        if request.slice is not None:
+            request.slice.refuse_other(found.run, store.where)
+        if request.source is not None:
+            await refuse_other_file_ids(found.run, store, request.place.folder, request)
         return found
+    if request.slice is not None:
+        await refuse_orphaned_files(store)
+        await request.slice.write(store)
+    else:
+        await plan_new_run(resources, store, request)
+    return None
+
+
+async def plan_new_run(resources: RunResources, store: RunStore, request: RunRequest) -> None:
+    """Writes the plan and run.json of a directory that holds no run."""
+    settings, place, file_ids = request.settings, request.place, request.source
     if file_ids is None:
         raise RunDirectoryError(
             f"{store.where} holds no run", hint="name the directory of a run, or give its input to begin one"
@@ -90,12 +103,14 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
             took_further=None if folder is None else further.add,
         )
         await further.write(store)
+    shards = None
+    if request.shards is not None:
+        shards = await cut_plan(store, planned.plan, planned.reused, settings.files_per_job, request.shards)
     # Last: without run.json there is no run, so a planning that is killed before is simply repeated.
     inputs = [each.to_stored() for each in readings]
     await write_run_file(
-        store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused, inputs, folder
+        store, settings, planned.plan, planned.duplicates, resources.clock, planned.reused, inputs, folder, shards
     )
-    return None
 
 
 def refuse_merged_run(found: RunOnDisk, where: str) -> None:
@@ -175,7 +190,7 @@ async def refuse_other_file_ids(run: RunFile, store: RunStore, directory: Path |
         same_order = await hash_ids(aiter(distinct(open_source(file_ids, options), directory=directory)))
         if same_order == run.identity.get("ids_sha256"):
             return
-    plan = PlanReader(store)
+    plan = PlanReader(store, run.first_chunk)
     await plan.scan(run.plan_sha256)
     given = aiter(distinct(open_source(file_ids, options), directory=directory))
     difference = await compare_ids(plan.file_id_batches(), given, directory=directory)

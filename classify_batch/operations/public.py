@@ -22,14 +22,17 @@ from classify_batch.operations.diff.diff_runs import diff_runs
 from classify_batch.operations.export.export_run import Exported, export_run
 from classify_batch.operations.export.selection import Only
 from classify_batch.operations.folder_request import as_globs
+from classify_batch.operations.make_plan import make_plan
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.option_words import word_of
 from classify_batch.operations.reuse.earlier_runs import Reuse
-from classify_batch.operations.run import make_plan, refuse_no_settings
+from classify_batch.operations.run import refuse_no_settings
+from classify_batch.operations.shards.choice import parse_shards
+from classify_batch.operations.shards.verify_run import verify_run
 from classify_batch.operations.uploads import NotUploaded, Uploaded, upload_files
-from classify_batch.operations.verify import Verification, verify_run
+from classify_batch.operations.verify import Verification
 from classify_batch.rundir.cost import cost_of
-from classify_batch.rundir.plan import count_planned_parse_jobs
+from classify_batch.rundir.planned_parse_jobs import count_planned_parse_jobs
 from classify_batch.settings import Settings
 from classify_batch.store import Location, place_of
 
@@ -77,6 +80,7 @@ def plan(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     trust_run_dir: bool = False,
+    shards: int | None = None,
 ) -> Planned:
     """Writes the plan of a run, and sends nothing; `run` or `resume` then carries it out. Arguments as for `run`.
 
@@ -99,6 +103,7 @@ def plan(
             include=include,
             exclude=exclude,
             trust_run_dir=trust_run_dir,
+            shards=shards,
         ),
     )
 
@@ -115,6 +120,7 @@ async def aplan(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     trust_run_dir: bool = False,
+    shards: int | None = None,
 ) -> Planned:
     """`plan` inside an event loop."""
     refuse_no_settings(settings)
@@ -128,6 +134,7 @@ async def aplan(
         reuse=reuse,
         include=as_globs(include),
         exclude=as_globs(exclude),
+        shards=parse_shards(shards, None).shards,
     )
     done = 0 if run.reused is None else run.reused.chunks
     takes_parse_jobs = settings.api.capabilities.takes_parse_jobs

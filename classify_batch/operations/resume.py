@@ -9,8 +9,8 @@ from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.function_observer import Observe
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.open_run import read_run_settings
+from classify_batch.operations.public_run import arun
 from classify_batch.operations.result import RunResult
-from classify_batch.operations.run import arun
 from classify_batch.operations.run_request import OnProgress
 from classify_batch.ports import Observer
 from classify_batch.settings import Settings

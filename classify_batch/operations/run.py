@@ -1,9 +1,9 @@
-"""Runs a run: opens what it needs, plans it or resumes it, and closes everything again."""
+"""Runs one run directory: opens what it needs, plans it or resumes it, and closes everything again."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,167 +18,32 @@ from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import InterruptedEarlyError, RunDirectoryError, UsageError, the_cause
 from classify_batch.events import Warned
-from classify_batch.inputs.folder import FolderScan
-from classify_batch.inputs.open import SourceSpec, needs_project
-from classify_batch.inputs.reading import Reading, parse_reading
-from classify_batch.limits.shared_limits import SharedLimits
+from classify_batch.inputs.open import needs_project
 from classify_batch.operations.complete_run import claims_complete, read_complete_run, result_if_complete
 from classify_batch.operations.documents import open_documents
-from classify_batch.operations.folder_request import as_globs, take_folder
-from classify_batch.operations.function_observer import Observe, all_observers
-from classify_batch.operations.new_loop import run_in_new_loop
+from classify_batch.operations.folder_request import take_folder
 from classify_batch.operations.observed_api import observe_calls
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.plan import plan_if_new, refuse_unbounded_credits
 from classify_batch.operations.reporting_progress import reporting_progress
 from classify_batch.operations.result import RunResult
-from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run_log import logging_run
-from classify_batch.operations.run_request import OnProgress, RunRequest
+from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
 from classify_batch.operations.telemetry import telemetry_of
-from classify_batch.ports import Observer, RunStore
+from classify_batch.ports import Observer, RunPlace, RunStore
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.rundir.run_json import RunFile, other_webhooks
+from classify_batch.rundir.run_json import RunFile, other_webhooks, shard_name
 from classify_batch.settings import Settings, read_api_key
-from classify_batch.store import Location, place_of
 from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, TUNE_JSON
 
 log = logging.getLogger("classify_batch")
 
 
-def run(
-    settings: Settings,
-    file_ids: SourceSpec | None = None,
-    run_dir: Location = "run",
-    *,
-    column: str | None = None,
-    input_format: str | None = None,
-    delimiter: str | None = None,
-    on_progress: OnProgress | None = None,
-    retry_failed: bool = False,
-    until_s: float | None = None,
-    max_runtime_s: float | None = None,
-    reuse: Reuse = (),
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    submit_only: bool = False,
-    observer: Observe | None = None,
-    observers: Sequence[Observer] = (),
-    shared_limits: SharedLimits | None = None,
-    trust_run_dir: bool = False,
-) -> RunResult:
-    """Classifies files and waits for the end; the same call resumes an interrupted run.
-
-    Args:
-        settings: see `Settings.load`.
-        file_ids: an iterable (asynchronous or not) of IDs or of mappings that have them, or a source as on the command
-            line: a path, "-" or "project:". None: the run in the directory goes on.
-        run_dir: the run directory; created if it doesn't exist.
-        column: the column or key of the IDs; "file_id" if None.
-        input_format: "lines", "csv", "tsv", "jsonl" or "json"; None: the content tells.
-        delimiter: what stands between the columns of a table; None: its header tells.
-        on_progress: called every half second, and awaited if it returns an awaitable. What it raises is logged once,
-            and the run goes on.
-        retry_failed: tries the failed files of the run again first.
-        until_s: when creating jobs ends, in seconds since the epoch; jobs in flight are collected for
-            `limits.drain_s` more.
-        max_runtime_s: the same, as a span in seconds from now: it doesn't follow a clock that is set. Whichever of the
-            two comes first ends creating.
-        reuse: run directories, and folders of them, whose outcomes a new run reuses if their rules, mode and parsing
-            configuration are the same; only the other files are sent. An existing run keeps its plan.
-        include, exclude: where `file_ids` is a folder: globs, held against a document's name and its path in the
-            folder. Only what one of `include` matches is taken (all, if there are none), and nothing that one of
-            `exclude` matches. An existing run keeps those that it was planned with.
-        submit_only: creates as many jobs as `limits.jobs_in_flight` allows (0: all) and returns; a later call without
-            it collects them.
-        observer: a function that is given every event of the run (`classify_batch.events`), one after the other. A
-            coroutine function is awaited; a plain one is called in a thread of its own, and may block. What it raises
-            is logged once, and it is not called any more. Of an observer that is more than 10,000 events behind,
-            further ones are dropped and counted: nothing waits for it.
-        observers: each is given every event, like `observer`, by its coroutine `observe`.
-        shared_limits: the rate and the requests in flight that this run shares with others; see `SharedLimits`.
-        trust_run_dir: uses the directory also where other users could misuse it: where it is another user's and every
-            user may write to it, and where links stand in the place of its files.
-
-    Raises:
-        UsageError: settings, input or directory don't fit, or it was called inside a running event loop (use
-            `await arun(…)` there); nothing was sent.
-        WorldError: another process holds the run, or the disk refuses a write; the same call goes on later.
-    """
-    return run_in_new_loop(
-        "run",
-        partial(
-            arun,
-            settings,
-            file_ids,
-            run_dir,
-            column=column,
-            input_format=input_format,
-            delimiter=delimiter,
-            on_progress=on_progress,
-            retry_failed=retry_failed,
-            until_s=until_s,
-            max_runtime_s=max_runtime_s,
-            reuse=reuse,
-            include=include,
-            exclude=exclude,
-            submit_only=submit_only,
-            observer=observer,
-            observers=observers,
-            shared_limits=shared_limits,
-            trust_run_dir=trust_run_dir,
-        ),
-    )
-
-
-async def arun(
-    settings: Settings,
-    file_ids: SourceSpec | None = None,
-    run_dir: Location = "run",
-    *,
-    column: str | None = None,
-    input_format: str | None = None,
-    delimiter: str | None = None,
-    on_progress: OnProgress | None = None,
-    retry_failed: bool = False,
-    until_s: float | None = None,
-    max_runtime_s: float | None = None,
-    reuse: Reuse = (),
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    submit_only: bool = False,
-    observer: Observe | None = None,
-    observers: Sequence[Observer] = (),
-    shared_limits: SharedLimits | None = None,
-    trust_run_dir: bool = False,
-) -> RunResult:
-    """Like `run`, inside a running asyncio loop. After a cancellation, the same call resumes the run."""
-    refuse_no_settings(settings)
-    return await carry_out_request(
-        RunRequest(
-            settings,
-            file_ids,
-            place_of(run_dir, trusted=trust_run_dir),
-            parse_reading(input_format, delimiter, column),
-            reuse,
-            retry_failed,
-            until_s,
-            max_runtime_s,
-            submit_only=submit_only,
-            on_progress=on_progress,
-            observers=all_observers(observer, observers),
-            shared_limits=shared_limits,
-            include=as_globs(include),
-            exclude=as_globs(exclude),
-        ),
-        Shutdown(),
-    )
-
-
 async def carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResult:
-    """Runs a request to its end, or until `shutdown` is asked to stop it."""
+    """Runs a request to its end, or until `shutdown` is asked to stop it. (What a caller asks of a run that may have
+    shards goes to `carry_out`.)"""
     return await run_in_own_task(partial(_carry_out_request, request, shutdown))
 
 
@@ -233,14 +98,15 @@ async def run_engine(
 ) -> RunResult:
     """Runs the engine until the run is complete, or has to stop."""
     # The whole plan is checked before the first call: a damaged one would classify the wrong files.
-    plan = PlanReader(store)
+    plan = PlanReader(store, found.run.first_chunk)
     await plan.scan(found.run.plan_sha256)
     client, gate = await resources.connect()
     documents = await open_documents(found.run, client, store, resources.clock)
     events = EventLog(store, resources.clock, client.secrets.hide)
     clock = resources.clock
     config = None if request.config is None else str(request.config.absolute())
-    found = replace(found, config=config, trusted=request.place.trusted)
+    siblings = sibling_stores(request.place, found.run)
+    found = replace(found, config=config, trusted=request.place.trusted, siblings=siblings)
     async with AsyncExitStack() as stack:
         run_log = stack.enter_context(logging_run(found, client.secrets.hide))
         telemetry = stack.enter_context(telemetry_of(found))
@@ -266,47 +132,6 @@ async def run_engine(
         if telemetry is not None:
             telemetry.set_ending(ending)
     return RunResult(request.place, ending.state, ending.exit_status, ending.reason or "", ending.hint, ending.manifest)
-
-
-async def make_plan(
-    settings: Settings,
-    file_ids: SourceSpec,
-    run_dir: Location,
-    *,
-    reading: Reading | None = None,
-    reuse: Reuse = (),
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    took_scan: Callable[[FolderScan], None] = lambda _scan: None,
-) -> RunFile:
-    """Writes the plan and run.json. It calls nothing but, for `project:`, the file list.
-
-    `took_scan`: hears what a folder was found to hold.
-    """
-    asked = RunRequest(
-        settings,
-        file_ids,
-        place_of(run_dir),
-        reading or Reading(),
-        reuse,
-        include=include,
-        exclude=exclude,
-        took_scan=took_scan,
-    )
-    request = take_folder(asked)
-    settings = request.settings
-
-    async def plan_in_directory() -> RunFile:
-        async with AsyncExitStack() as stack:
-            if needs_project(file_ids):
-                read_api_key(settings)  # a missing key is an error before anything is created
-            resources = RunResources(settings, None, request.place.folder, SystemClock(), stack)
-            refuse_missing_documents(settings)
-            store = await lock_run_directory(request.place, stack)
-            found = await plan_if_new(resources, store, request) or await read_existing_run(store)
-            return found.run
-
-    return await run_in_own_task(plan_in_directory)
 
 
 @asynccontextmanager
@@ -350,6 +175,13 @@ def refuse_no_settings(settings: object) -> None:
             f"the settings are {type(settings).__name__}, and must be Settings",
             hint='Settings.load("job.toml") reads a config, Settings(api={…}, job={…}) takes its sections',
         )
+
+
+def sibling_stores(place: RunPlace, run: RunFile) -> list[RunStore]:
+    """The other shards of the run that a shard belongs to; none where it is no shard."""
+    if (shard := run.shard) is None:
+        return []
+    return [place.sibling(shard_name(index)).open() for index in range(shard["count"]) if index != shard["index"]]
 
 
 async def read_existing_run(store: RunStore) -> RunOnDisk:

@@ -24,7 +24,7 @@ from classify_batch.operations.status import no_run_error, read_status
 from classify_batch.ports import RunPlace, RunReader
 from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.rundir.outcome_tail import OutcomeTail
-from classify_batch.rundir.run_json import RunFile, parse_run_file
+from classify_batch.rundir.run_json import RunFile, parse_run_file, shard_place
 from classify_batch.store import Location, place_of
 from classify_batch.vocabulary import RUN_JSON, RunState
 
@@ -42,7 +42,7 @@ def open_run(run_dir: Location) -> RunHandle:
         UsageError: there is no run, or one of a newer version.
     """
     handle = RunHandle(place_of(run_dir))
-    read_run_json(handle.place.reader())
+    read_parts(handle.place)
     return handle
 
 
@@ -124,15 +124,15 @@ class RunHandle:
             DamagedError: what was committed is not there as it was written.
             WorldError: failed files were taken up again while they were read.
         """
-        return read_outcomes(self.place.reader(), only)
+        return read_outcomes(self.place, only)
 
     def results(self) -> Iterator[Outcome]:
         """The answered files, read one after the other."""
-        return (each for each in read_outcomes(self.place.reader(), None) if not each.failed)
+        return (each for each in read_outcomes(self.place, None) if not each.failed)
 
     def failures(self) -> Iterator[Outcome]:
         """The failed files, read one after the other."""
-        return read_outcomes(self.place.reader(), Only.FAILED)
+        return read_outcomes(self.place, Only.FAILED)
 
     def follow(self, *, poll_every_s: float = POLL_EVERY_S) -> Following:
         """The outcomes that are committed, and then those that are as the run goes on, in whatever process: an
@@ -140,7 +140,7 @@ class RunHandle:
 
         Where failed files are retried meanwhile, each comes again with its new outcome: the last one counts.
         """
-        return Following(self.place.reader(), poll_every_s)
+        return Following(self.place, poll_every_s)
 
     # --- For people and for tables ----------------------------------------------------------------------------------
 
@@ -152,14 +152,14 @@ class RunHandle:
         """
         from classify_batch.operations.arrow_table import read_batches  # noqa: PLC0415 - an extra
 
-        return read_batches(self.place.reader(), only).read_all()
+        return read_batches(self.place, only).read_all()
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The outcomes for whatever reads Arrow: `polars.DataFrame(run)`, `pyarrow.table(run)`, DuckDB. They are read
         while they are taken."""
         from classify_batch.operations.arrow_table import read_batches  # noqa: PLC0415 - an extra
 
-        return read_batches(self.place.reader(), None).__arrow_c_stream__(requested_schema)
+        return read_batches(self.place, None).__arrow_c_stream__(requested_schema)
 
     def report(self, output: str | PathLike[str] | None = None, *, examples: bool = True) -> Path:
         """Writes the report of the run, one HTML page, and returns its path; see `classify_batch.report`."""
@@ -182,51 +182,78 @@ class RunHandle:
 class Following:
     """The outcomes of a run as they are committed; see `RunHandle.follow`. It can be iterated over once."""
 
-    def __init__(self, reader: RunReader, poll_every_s: float) -> None:
-        self._reader = reader
+    def __init__(self, place: RunPlace, poll_every_s: float) -> None:
+        self._place = place
         self._poll_every_s = poll_every_s
-        self._tail = OutcomeTail(reader, read_run_json(reader))
+        self._tails: dict[str, tuple[RunReader, OutcomeTail]] = {}
+        self._find_parts()
+
+    def _find_parts(self) -> list[tuple[RunReader, OutcomeTail]]:
+        """The parts of the run that there are by now: a shard may begin at any time."""
+        for reader, run in read_parts(self._place):
+            if reader.where not in self._tails:
+                self._tails[reader.where] = reader, OutcomeTail(reader, run)
+        return list(self._tails.values())
+
+    def _is_over(self) -> bool:
+        """Asked before the outcomes are read: what a process committed last is read then."""
+        return all(reader.holder() is None for reader, _ in self._find_parts())
 
     def __iter__(self) -> Iterator[Outcome]:
         while True:
-            over = self._reader.holder() is None  # asked first: what it committed last is read below
-            for log, data in self._tail.poll():
-                yield from decode_outcomes(data, f"{log} in {self._reader.where}")
+            over = self._is_over()
+            for reader, tail in self._find_parts():
+                for log, data in tail.poll():
+                    yield from decode_outcomes(data, f"{log} in {reader.where}")
             if over:
                 return
             time.sleep(self._poll_every_s)
 
     async def __aiter__(self) -> AsyncIterator[Outcome]:
         while True:
-            over = await anyio.to_thread.run_sync(self._reader.holder) is None
-            batches = self._tail.poll()
-            while (batch := await anyio.to_thread.run_sync(next, batches, None)) is not None:
-                for outcome in decode_outcomes(batch.data, f"{batch.log} in {self._reader.where}"):
-                    yield outcome
+            over = await anyio.to_thread.run_sync(self._is_over)
+            for reader, tail in await anyio.to_thread.run_sync(self._find_parts):
+                batches = tail.poll()
+                while (batch := await anyio.to_thread.run_sync(next, batches, None)) is not None:
+                    for outcome in decode_outcomes(batch.data, f"{batch.log} in {reader.where}"):
+                        yield outcome
             if over:
                 return
             await anyio.sleep(self._poll_every_s)
 
 
-def read_run_json(reader: RunReader) -> RunFile:
-    """The run.json of a run. Raises RunDirectoryError where there is no run, or one of a newer version."""
+def read_parts(place: RunPlace) -> list[tuple[RunReader, RunFile]]:
+    """Where the outcomes of a run are: in its place; of one with shards also in those that were begun. Raises
+    RunDirectoryError where there is no run, or one of a newer version."""
+    reader = place.reader()
+    run = read_run_json(reader, takes_shards=True)
+    readers = [shard_place(place, index).reader() for index in range(len(run.shards or ()))]
+    begun = [each for each in readers if each.size(RUN_JSON) is not None]
+    return [(reader, run), *((each, read_run_json(each)) for each in begun)]
+
+
+def read_run_json(reader: RunReader, *, takes_shards: bool = False) -> RunFile:
+    """The run.json of a run. Raises RunDirectoryError where there is no run, or one of a newer version; and where it
+    has shards, unless the caller takes them."""
     data = reader.read(RUN_JSON)
     if data is None:
         raise no_run_error(reader.where)
-    return parse_run_file(data, f"{RUN_JSON} in {reader.where}")
+    return parse_run_file(data, f"{RUN_JSON} in {reader.where}", takes_shards=takes_shards)
 
 
-def read_outcomes(reader: RunReader, only: Only | str | None) -> Iterator[Outcome]:
+def read_outcomes(place: RunPlace, only: Only | str | None) -> Iterator[Outcome]:
     """The committed outcomes that `only` selects; see `RunHandle.outcomes`. What is wrong with `only` is said at once,
     and not by the first step."""
-    run = read_run_json(reader)
-    selection = make_selection(word_of(Only, "only", only), run, reader.where)
+    parts = read_parts(place)
+    selection = make_selection(word_of(Only, "only", only), parts[0][1], place.where)
     is_selected = cast("Callable[[Outcome], bool]", selection.includes)  # which asks for the same attributes
-    tail = OutcomeTail(reader, run, selection.logs)
+
+    tails = [(reader, OutcomeTail(reader, run, selection.logs)) for reader, run in parts]
 
     def read() -> Iterator[Outcome]:
-        for log, data in tail.poll(follows=False):
-            outcomes = decode_outcomes(data, f"{log} in {reader.where}")
-            yield from outcomes if selection.only is None else filter(is_selected, outcomes)
+        for reader, tail in tails:
+            for log, data in tail.poll(follows=False):
+                outcomes = decode_outcomes(data, f"{log} in {reader.where}")
+                yield from outcomes if selection.only is None else filter(is_selected, outcomes)
 
     return read()

@@ -16,6 +16,7 @@ from classify_batch.limits.reader_pace import ReaderPace
 from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.ports import Observer, RunPlace
+from classify_batch.rundir.shards import ShardSlice
 from classify_batch.settings import Settings
 
 OnProgress = Callable[[Progress], object]
@@ -39,6 +40,10 @@ class RunRequest:
         pace: of who reads the outcomes while the run is on.
         shared_limits: those that several runs share.
         took_scan: hears what a folder was found to hold, whenever it was read.
+        shards: into how many the run is divided when it is planned; None: it isn't, or it goes on as it was planned.
+        shard: the one that is carried out; None: all of them.
+        slice: which shard of another run the run in the place is, and where that run is; None: it is none, or it is
+            there already.
     """
 
     settings: Settings
@@ -59,6 +64,9 @@ class RunRequest:
     shared_limits: SharedLimits | None = None
     config: Path | None = None
     took_scan: Callable[[FolderScan], None] = lambda _scan: None
+    shards: int | None = None
+    shard: int | None = None
+    slice: ShardSlice | None = None
 
     def deadline_from(self, began_s: float) -> Deadline:
         """`began_s`: when the request began, by the event loop's clock."""

@@ -16,12 +16,14 @@ from classify_batch.rundir.journal.starts import PAUSED
 from classify_batch.rundir.journal.totals import Totals, read_totals
 from classify_batch.rundir.manifest_json import Manifest, add_failure_messages, keys_of, parse_manifest
 from classify_batch.rundir.next_step import KILLED_HINT, advise
-from classify_batch.rundir.run_json import RunFile, parse_run_file
-from classify_batch.store import Location, needs_trust, open_reader
-from classify_batch.vocabulary import MANIFEST_JSON, RUN_JSON, Log, OutcomeKind
+from classify_batch.rundir.run_json import RunFile, parse_run_file, shard_place
+from classify_batch.rundir.sum_of_shards import sum_of_shards
+from classify_batch.store import Location, needs_trust, open_reader, place_of
+from classify_batch.vocabulary import MANIFEST_JSON, RUN_JSON, Log, OutcomeKind, RunState
 
 if TYPE_CHECKING:
-    from classify_batch.ports import Clock, RunReader
+    from classify_batch.ports import Clock, RunPlace, RunReader
+    from classify_batch.run_records import Holder
 
 
 def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
@@ -38,7 +40,9 @@ def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
     data = reader.read(RUN_JSON)
     if data is None:
         raise no_run_error(reader.where)
-    run = parse_run_file(data, f"{RUN_JSON} in {reader.where}")
+    run = parse_run_file(data, f"{RUN_JSON} in {reader.where}", takes_shards=True)
+    if run.shards is not None:
+        return _read_status_of_all(place_of(run_dir), run, reader.holder(), clock)
     holder = reader.holder()
     manifest = parse_manifest(
         reader.read(MANIFEST_JSON) or b""
@@ -63,6 +67,22 @@ def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
         now["trusted"] = True
     advise(now, run, reader.where)
     return now
+
+
+def _read_status_of_all(place: RunPlace, run: RunFile, holder: Holder | None, clock: Clock | None) -> Manifest:
+    now = sum_of_shards(run, read_shards(place, run, clock), place.where)
+    if holder is not None:  # one process carries out one shard after the other
+        now["holder"] = {"host": holder.host, "pid": holder.pid, "since": holder.since}
+        if now["state"] == RunState.INCOMPLETE:
+            now.update({"state": RunState.RUNNING, "reason": None, "exit_status": None, "stopped_at": None})
+            advise(now, run, place.where)
+    return now
+
+
+def read_shards(place: RunPlace, run: RunFile, clock: Clock | None = None) -> list[Manifest | None]:
+    """The status of each shard of the run in a place; None of one that was never begun. Raises as `read_status`."""
+    places = [shard_place(place, index) for index in range(len(run.shards or ()))]
+    return [None if each.reader().size(RUN_JSON) is None else read_status(each, clock) for each in places]
 
 
 def _add_what_only_the_manifest_says(now: Manifest, manifest: Manifest, *, held: bool) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import anyio
 
-from classify_batch.errors import RunDirectoryError, WorldError
+from classify_batch.errors import RunDirectoryError, UsageError, WorldError
+from classify_batch.operations.shards.whole import ShardedRun, read_whole
 from classify_batch.operations.status import no_run_error
-from classify_batch.ports import RunStore
+from classify_batch.ports import RunPlace, RunStore
 from classify_batch.rundir.tune_json import encode_limits, holds_limits, remove_limits
 from classify_batch.settings.limit_changes import Tuning
-from classify_batch.store import Location, open_store
+from classify_batch.store import Location, place_of
 from classify_batch.vocabulary import RUN_JSON, TUNE_JSON
 
 TIMEOUT_S = 10.0
@@ -26,17 +27,46 @@ async def tune(run_dir: Location, tuning: Tuning, *, timeout_s: float = TIMEOUT_
         WorldError: another `tune` is waiting, or the process ends or doesn't answer in time.
         StoreError: the directory can't be written.
     """
-    store = open_store(run_dir)
+    place = place_of(run_dir)
+    ends_s = anyio.current_time() + timeout_s  # one timeout for all waits
+    if (whole := await read_whole(place)) is not None:
+        for shard in await _held_shards(whole, tuning, ends_s):
+            await _tune_one(shard, tuning, ends_s, timeout_s)
+    else:
+        await _tune_one(place, tuning, ends_s, timeout_s)
+
+
+async def _held_shards(whole: ShardedRun, tuning: Tuning, ends_s: float) -> list[RunPlace]:
+    """The shards that processes are at work on. One that carries out all of them may just be between two."""
+    if "max_credits" in tuning.changes():
+        raise UsageError(
+            "each shard has its own share of limits.max_credits",
+            hint="give it to the next start of the whole run, or name the directory of one shard",
+        )
+    while True:
+        shards = [whole.shard_place(index) for index in range(len(whole.ranges))]
+        held = [shard for shard in shards if shard.reader().holder() is not None]
+        if held:
+            return held
+        if whole.place.reader().holder() is None or anyio.current_time() > ends_s:
+            raise nobody_at_work(whole.place.where)
+        await anyio.sleep(_POLL_EVERY_S)
+
+
+def nobody_at_work(where: str) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{where}: no process is at work on this run",
+        hint="give the limits to the next start, as settings or as options of `resume`",
+    )
+
+
+async def _tune_one(place: RunPlace, tuning: Tuning, ends_s: float, timeout_s: float) -> None:
+    store = place.open()
     if await store.size(RUN_JSON) is None:
         raise no_run_error(store.where)
     holder = await store.holder()
     if holder is None:
-        raise RunDirectoryError(
-            f"{store.where}: no process is at work on this run",
-            hint="give the limits to the next start, as settings or as options of `resume`",
-        )
-    # One timeout for both waits: for another `tune` to finish, and for the answer.
-    ends_s = anyio.current_time() + timeout_s
+        raise nobody_at_work(store.where)
     data = encode_limits(tuning.changes())
     await _put_in_place(store, data, ends_s)
     while await holds_limits(store, data):

@@ -21,15 +21,12 @@ from classify_batch.errors import DamagedError, the_cause
 from classify_batch.operations.output_hashes import OutputHashes
 from classify_batch.operations.reuse.check_reused import check_reused
 from classify_batch.operations.sound_run import is_plainly_sound, sum_of_plan
-from classify_batch.operations.status import no_run_error
-from classify_batch.operations.temporary_files import folder_for_temporary_files
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.entry import Entry, Item, decode
 from classify_batch.rundir.manifest_json import counts_of
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.outcome_ids import decode_ids, encode_ids, outcome_file_id, outcome_id_bytes
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.store import Location, open_store, place_of
 from classify_batch.streams.closing import closing
 from classify_batch.streams.id_sums import IdSum
 from classify_batch.streams.spill import LIMITS, Buckets
@@ -102,7 +99,7 @@ async def check_run(store: RunStore, found: Verification, directory: Path | None
 
 async def check_plan(store: RunStore, run: RunOnDisk, found: Verification) -> PlanReader | None:
     """Checks the plan's hash and length; returns its reader, or None where it is damaged."""
-    plan = PlanReader(store)
+    plan = PlanReader(store, run.run.first_chunk)
     try:
         await plan.scan(run.run.plan_sha256)
     except DamagedError as error:
@@ -369,12 +366,3 @@ async def check_manifest(run: RunOnDisk, found: Verification, hashes: OutputHash
     for name, output in (manifest.get("outputs") or {}).items():
         if await hashes.sha256(name, manifest) != output.get("sha256"):
             found.add_error(f"{name}: its SHA-256 is not the one in manifest.json")
-
-
-async def verify_run(run_dir: Location) -> Verification:
-    """Verifies a run directory. Raises RunDirectoryError where there is no run."""
-    place = place_of(run_dir)
-    found = await verify_store(open_store(place), folder_for_temporary_files([place]))
-    if found is None:
-        raise no_run_error(place.where)
-    return found

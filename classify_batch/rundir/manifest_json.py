@@ -52,6 +52,17 @@ class Credits(TypedDict):
     billed: float | None
 
 
+class ShardKeys(TypedDict):
+    """How far a shard of a run is: `done` of its `files` have their outcome. `state` and `exit_status`, as in its own
+    manifest."""
+
+    shard: int
+    state: str
+    exit_status: int | None
+    files: int
+    done: int
+
+
 class HolderKeys(TypedDict):
     """The process that holds a run."""
 
@@ -69,7 +80,7 @@ class Manifest(TypedDict):
     `cancel` says how far the cancelling of the run is (see `CancelState`), where it was cancelled and nobody has gone
     on since. `config`: the absolute path of the config that the last process was given, where a resume needs it;
     `trusted`: whether it was told to trust the directory; `merged`: of how many runs it was merged. Each is there only
-    where it is so.
+    where it is so. `shards`: of a run that has some; all other keys are sums over them then.
     """
 
     state: str
@@ -108,6 +119,7 @@ class Manifest(TypedDict):
     time_left_s: NotRequired[float | None]
     config: NotRequired[str | None]
     trusted: NotRequired[bool]
+    shards: NotRequired[list[ShardKeys]]
 
 
 def parse_manifest(data: bytes) -> Manifest | None:

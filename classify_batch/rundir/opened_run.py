@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from classify_batch.errors import DamagedError, InternalError
@@ -24,6 +25,7 @@ class RunOnDisk:
         store: what it was read from.
         run_sha256: of run.json.
         journal_end: bytes of the journal that are good; torn_bytes: bytes behind them that are not.
+        siblings: the other shards of the same run, where it is a shard.
         config, trusted: the path of the config that this process was given, and whether it was told to trust the place.
     """
 
@@ -36,6 +38,7 @@ class RunOnDisk:
     manifest: Manifest | None
     config: str | None = None
     trusted: bool = False
+    siblings: Sequence[RunStore] = ()
 
     @property
     def manifest_complete(self) -> bool:
@@ -57,7 +60,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
     run, run_sha256 = found
     # Before the journal: while a run is on, a manifest that is read later may know lines that weren't there yet.
     manifest = await read_manifest(store)
-    snapshot = RunSnapshot(run.chunks)
+    snapshot = RunSnapshot(run.chunks, run.first_chunk)
     if (reused := run.reused) is not None:
         snapshot.begin(reused.chunks, reused.bytes, reused.counts, reused.types, reused.accepted)
     reader = ReplayReader(f"{Log.JOURNAL} in {store.where}")

@@ -8,7 +8,8 @@ Where columns of the input are carried, each has a list beside these: `"carried"
 more than once carries more than one object: the further ones follow, by its place in the chunk:
 `"carried_again": {"1": [{"path": "…"}]}`.
 
-A line's number *is* its chunk's number, so chunks are found by counting newlines. A scan reads the file once:
+A line's number *is* its chunk's number, so chunks are found by counting newlines. (The plan of a shard is a piece of
+the whole run's plan, and keeps its numbers: they begin at the shard's first chunk.) A scan reads the file once:
 it takes the SHA-256 and remembers, for every 64 KiB of the file, where a line begins and which one. No line
 is parsed unless its file IDs are asked for.
 """
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from array import array
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ from classify_batch.ports import RunStore
 from classify_batch.rundir.outcome_ids import encode_ids
 from classify_batch.streams.closing import closing
 from classify_batch.streams.hashing import BackgroundHashes
-from classify_batch.vocabulary import PARSE_JOB_PREFIX, PLAN_JSONL
+from classify_batch.vocabulary import PLAN_JSONL
 
 _NEWLINE = "\n"
 _BETWEEN = '", "'
@@ -49,8 +49,6 @@ _KNOWN_BYTES_MAX = 1 << 20
 
 _LINE_BYTES_MAX = 1 << 24
 """Twice what 500 IDs, and what may be carried along with them, can take."""
-_PARSE_JOB = b'["' + PARSE_JOB_PREFIX.encode()
-_PLANNED_PARSE_JOB = re.compile(rb'\{"chunk": \d+, "file_ids": ' + re.escape(_PARSE_JOB))
 _HINT = "restore the file from a copy, or begin again in a new run directory"
 
 
@@ -194,12 +192,14 @@ class PlanReader:
     """A plan in a store: scan it once, then look chunks up or stream them. Holds 16 bytes for each 64 KiB.
 
     Attributes:
+        first_chunk: the number of the first one.
         chunks: how many there are; 0 before the scan.
         sha256: of the file as the scan found it.
     """
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: RunStore, first_chunk: int = 0) -> None:
         self._store = store
+        self.first_chunk = first_chunk
         self._offsets = array("Q")
         self._first_chunks = array("Q")
         self._known_lines: dict[int, list[bytes]] = {}
@@ -217,7 +217,7 @@ class PlanReader:
         """
         end = 0
         last = b"\n"
-        self._offsets, self._first_chunks, self.chunks = array("Q", [0]), array("Q", [0]), 0
+        self._offsets, self._first_chunks, self.chunks = array("Q", [0]), array("Q", [self.first_chunk]), 0
         self._known_lines.clear()
         try:
             with BackgroundHashes() as hashes:
@@ -244,7 +244,7 @@ class PlanReader:
             stop = min(stride + _STRIDE_BYTES, len(block))
             if newline := block.find(b"\n", stride, stop) + 1:
                 self._offsets.append(start + newline)
-                self._first_chunks.append(self.chunks + 1)
+                self._first_chunks.append(self.first_chunk + self.chunks + 1)
                 self.chunks += block.count(b"\n", stride, stop)
 
     async def file_ids(self, chunk: int) -> list[str]:
@@ -254,9 +254,13 @@ class PlanReader:
             IndexError: there is no such chunk.
             DamagedError: its line is not what a plan's line is.
         """
-        if not 0 <= chunk < self.chunks:
-            raise IndexError(f"the plan has {self.chunks} chunks; there is no chunk {chunk}")
+        if not self.first_chunk <= chunk < self._end_chunk:
+            raise IndexError(f"the plan has {self.chunks} chunks from {self.first_chunk} on; there is no chunk {chunk}")
         return self._parse_line(await self._read_line(chunk), chunk)
+
+    @property
+    def _end_chunk(self) -> int:
+        return self.first_chunk + self.chunks
 
     async def _read_line(self, chunk: int) -> bytes:
         entry = bisect_right(self._first_chunks, chunk) - 1
@@ -292,21 +296,22 @@ class PlanReader:
                 told[file_ids[int(place)]] = [columns[int(place)], *further]
             return told
         except (TypeError, ValueError, AttributeError, IndexError):
-            raise self._damaged_error(f"line {chunk + 1} doesn't carry as much as it has file IDs") from None
+            raise self._damaged_error(f"{self._line_of(chunk)} doesn't carry as much as it has file IDs") from None
 
     async def stream(
-        self, first_chunk: int = 0, wanted: Callable[[int], bool] | None = None
+        self, first_chunk: int | None = None, wanted: Callable[[int], bool] | None = None
     ) -> AsyncGenerator[tuple[int, list[str]], None]:
-        """Chunks with their numbers, in order, from `first_chunk` on. Only `wanted` ones are parsed.
+        """Chunks with their numbers, in order, from `first_chunk` on (None: all). Only `wanted` ones are parsed.
 
         What lies before the first wanted one is not even read; a chunk that isn't wanted now must never be later.
 
         Raises:
             DamagedError: a wanted chunk's line is not what a plan's line is.
         """
+        first_chunk = self.first_chunk if first_chunk is None else first_chunk
         if wanted is not None:
-            first_chunk = next(filter(wanted, range(first_chunk, self.chunks)), self.chunks)
-        if first_chunk >= self.chunks:
+            first_chunk = next(filter(wanted, range(first_chunk, self._end_chunk)), self._end_chunk)
+        if first_chunk >= self._end_chunk:
             return
         async with closing(self._stream_lines(first_chunk)) as stream:
             async for first, lines in stream:
@@ -327,7 +332,7 @@ class PlanReader:
         Raises:
             DamagedError: a line is not what a plan's line is.
         """
-        async with closing(self._stream_lines(0)) as stream:
+        async with closing(self._stream_lines(self.first_chunk)) as stream:
             async for first, lines in stream:
                 file_ids: list[bytes] = []
                 for number, line in enumerate(lines, first):
@@ -349,7 +354,7 @@ class PlanReader:
                 lines[0] = rest + lines[0]
                 rest = lines.pop()
                 if len(rest) > _LINE_BYTES_MAX:
-                    raise self._damaged_error(f"line {number + len(lines) + 1} has no end")
+                    raise self._damaged_error(f"{self._line_of(number + len(lines))} has no end")
                 yield number, lines
                 number += len(lines)
                 await checkpoint()
@@ -358,12 +363,12 @@ class PlanReader:
 
     async def _find_damage(self) -> None:
         """Raises DamagedError at the first line that isn't as it must be, if there is one."""
-        async with closing(self._stream_lines(0)) as stream:
+        async with closing(self._stream_lines(self.first_chunk)) as stream:
             async for first, lines in stream:
                 for number, line in enumerate(lines, first):
                     file_ids = self._parse_line(line, number)
                     if _spell_line(number, file_ids, json.loads(line)).encode() != line + b"\n":
-                        raise self._damaged_error(f"line {number + 1} is not spelled as it was written")
+                        raise self._damaged_error(f"{self._line_of(number)} is not spelled as it was written")
 
     def _parse_line(self, line: bytes, number: int) -> list[str]:
         try:
@@ -374,25 +379,14 @@ class PlanReader:
         except (ValueError, TypeError, KeyError, RecursionError):
             sound = False
         if not sound:
-            raise self._damaged_error(f"line {number + 1} is not a chunk of file IDs")
+            raise self._damaged_error(f"{self._line_of(number)} is not a chunk of file IDs")
         if chunk != number:
-            raise self._damaged_error(f"line {number + 1} is chunk {shorten(chunk)}, but chunk {number} belongs there")
+            words = f"is chunk {shorten(chunk)}, but chunk {number} belongs there"
+            raise self._damaged_error(f"{self._line_of(number)} {words}")
         return file_ids
+
+    def _line_of(self, chunk: int) -> str:
+        return f"line {chunk - self.first_chunk + 1}"
 
     def _damaged_error(self, what: str) -> DamagedError:
         return DamagedError(f"{PLAN_JSONL} in {self._store.where}: {what}", hint=_HINT)
-
-
-async def count_planned_parse_jobs(store: RunStore, reused_chunks: int) -> int:
-    """How many parse jobs a plan of v2 sends. Its chunks hold one file each, but for the first `reused_chunks`, which
-    are not sent."""
-    count, number, rest = 0, 0, b""
-    async with closing(store.stream(PLAN_JSONL)) as blocks:
-        async for block in blocks:
-            whole, newline, rest = (rest + block).rpartition(b"\n")
-            if _PARSE_JOB in whole:  # of most plans no block has one
-                lines = whole.split(b"\n")[max(0, reused_chunks - number) :]
-                count += sum(_PLANNED_PARSE_JOB.match(line) is not None for line in lines)
-            number += whole.count(b"\n") + len(newline)
-            await checkpoint()
-    return count

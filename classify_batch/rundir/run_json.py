@@ -16,10 +16,10 @@ from classify_batch.errors import DamagedError, RunDirectoryError
 from classify_batch.run_records import RunIdentity, StoredSettings, StoredWebhook
 from classify_batch.rundir.identity import differing_for_answers, differing_parts
 from classify_batch.rundir.typed_json import find_misfit
-from classify_batch.vocabulary import RUN_JSON
+from classify_batch.vocabulary import RUN_JSON, SHARDS_FOLDER
 
 if TYPE_CHECKING:
-    from classify_batch.ports import Clock, RunStore
+    from classify_batch.ports import Clock, RunPlace, RunStore
     from classify_batch.rundir.plan import PlanSummary
     from classify_batch.settings import Settings
 
@@ -28,10 +28,11 @@ FORMAT = 6
 would cut off, and where there are second looks, which it would take for first ones. 3 is written for v1: one line of
 its journal may name several jobs for one attempt, which whoever knows 2 only would forget. 4 is written where a file
 carries more than one object, of which whoever knows 3 only would write the first. 5 is written where the
-input is a folder: the file IDs of the plan are contents, which no create may name. 6 is written where runs were merged:
-whoever knows 5 only would try failures again whose creates may have left in another run."""
+input is a folder: the file IDs of the plan are contents, which no create may name. 6 is written where the run has
+shards, which others send (whoever knows 5 only would send all of its files once more), for a shard, whose chunks don't
+begin at 0, and where runs were merged, since failures may have to be tried again in those."""
 
-_FOLDER_FORMAT, _MERGED_FORMAT = 5, 6
+_FOLDER_FORMAT = 5
 
 
 class ReusedRun(TypedDict):
@@ -72,6 +73,28 @@ class Reused:
     runs: list[ReusedRun]
 
 
+class ShardRange(TypedDict):
+    """What a shard of a run has of its plan: so many chunks from `first_chunk` on, with so many files. They are the
+    bytes from `start` to `end` of plan.jsonl, and have this SHA-256."""
+
+    first_chunk: int
+    chunks: int
+    files: int
+    start: int
+    end: int
+    sha256: str
+
+
+class ShardOfRun(TypedDict):
+    """Which shard a run is: number `index` of `count`, whose first chunk is `first_chunk`. `run_sha256`: of the whole
+    run's run.json."""
+
+    index: int
+    count: int
+    first_chunk: int
+    run_sha256: str
+
+
 class PlannedFolder(NamedTuple):
     """The folder that is the input: its absolute path, and the globs by which its documents are chosen."""
 
@@ -94,6 +117,8 @@ class RunFile:
         include, exclude: globs by which the folder's documents were chosen; None: the input is no folder, or a version
             planned the run that didn't write them down.
         merged: the runs that it was merged of; None: it was planned. A merged run sends nothing.
+        shards: the shards by which the run is carried out, each in a run directory of its own; None: it has none.
+        shard: which shard of another run it is; None: it is none.
     """
 
     format: int
@@ -111,6 +136,13 @@ class RunFile:
     include: list[str] | None = None
     exclude: list[str] | None = None
     merged: list[MergedRun] | None = None
+    shards: list[ShardRange] | None = None
+    shard: ShardOfRun | None = None
+
+    @property
+    def first_chunk(self) -> int:
+        """The number of the plan's first chunk."""
+        return 0 if self.shard is None else self.shard["first_chunk"]
 
     @property
     def reused_files(self) -> int:
@@ -123,12 +155,13 @@ class RunFile:
         return 0 if self.reused is None else self.reused.bytes
 
 
-def parse_run_file(data: bytes, where: str) -> RunFile:
-    """The run in the bytes of a run.json. `where`: the file's name for messages.
+def parse_run_file(data: bytes, where: str, *, takes_shards: bool = False) -> RunFile:
+    """The run in the bytes of a run.json. `where`: the file's name for messages. `takes_shards`: whether the caller
+    knows what to do about a run with shards, whose outcomes are not in its own directory.
 
     Raises:
         DamagedError: the file is not what was written.
-        RunDirectoryError: it was written by a newer version.
+        RunDirectoryError: it was written by a newer version; or it has shards, and the caller can't take them.
     """
     try:
         values = json.loads(data)
@@ -143,6 +176,11 @@ def parse_run_file(data: bytes, where: str) -> RunFile:
         )
     reused = values.get("reused")
     run = _read_record(RunFile, {**dict.fromkeys(_LATER_KEYS), **values, "reused": None}, where)
+    if run.shards is not None and not takes_shards:
+        raise RunDirectoryError(
+            f"{where}: the run has {len(run.shards)} shards, and this is not possible with all of them together",
+            hint=f"name the directory of one shard, such as {SHARDS_FOLDER}/{shard_name(0)} in it",
+        )
     if reused is None:
         return run
     if not isinstance(reused, dict):
@@ -150,7 +188,7 @@ def parse_run_file(data: bytes, where: str) -> RunFile:
     return replace(run, reused=_read_record(Reused, reused, where, "reused."))
 
 
-_LATER_KEYS = ("inputs", "folder", "include", "exclude", "merged")
+_LATER_KEYS = ("inputs", "folder", "include", "exclude", "merged", "shards", "shard")
 """Which versions of 0.2 and before didn't write."""
 
 Record = TypeVar("Record", bound="RunFile | Reused")
@@ -169,6 +207,16 @@ def damaged_error(where: str, why: str) -> DamagedError:
     )
 
 
+def shard_name(index: int) -> str:
+    """The name of a shard's folder."""
+    return f"{index:05d}"
+
+
+def shard_place(run: RunPlace, index: int) -> RunPlace:
+    """Where a shard of the run in a place is."""
+    return run.child(SHARDS_FOLDER).child(shard_name(index))
+
+
 async def write_run_file(
     store: RunStore,
     settings: Settings,
@@ -178,14 +226,16 @@ async def write_run_file(
     reused: Reused | None = None,
     inputs: list[dict[str, object]] | None = None,
     folder: PlannedFolder | None = None,
+    shards: list[ShardRange] | None = None,
 ) -> tuple[RunFile, str]:
     """Makes a planned run be. Returns it with the SHA-256 of its file."""
     from uuid import uuid4  # noqa: PLC0415 - see the head of this file
 
+    written_format = lowest_format_for(settings, reused, carries_lists=plan.carries_lists)
+    if folder is not None:
+        written_format = _FOLDER_FORMAT
     run = RunFile(
-        format=lowest_format_for(settings, reused, carries_lists=plan.carries_lists)
-        if folder is None
-        else _FOLDER_FORMAT,
+        format=written_format if shards is None else FORMAT,
         run_id=str(uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings.to_stored(),
@@ -199,6 +249,7 @@ async def write_run_file(
         folder=None if folder is None else folder.path,
         include=None if folder is None else [*folder.include],
         exclude=None if folder is None else [*folder.exclude],
+        shards=shards,
     )
     return run, await create_run_file(store, run)
 
@@ -216,7 +267,7 @@ def merged_run_file(
     from uuid import uuid4  # noqa: PLC0415 - see the head of this file
 
     return RunFile(
-        format=_MERGED_FORMAT,
+        format=FORMAT,
         run_id=str(uuid4()),
         created_at=to_iso(clock.wall_s()),
         settings=settings,
@@ -249,18 +300,19 @@ def lowest_format_for(settings: Settings, reused: Reused | None, *, carries_list
     return 1 if reused is None and settings.escalation is None else 2
 
 
-async def read_run_file(store: RunStore) -> tuple[RunFile, str] | None:
-    """The run in a directory, with the SHA-256 of its file; None where there is none.
+async def read_run_file(store: RunStore, *, takes_shards: bool = False) -> tuple[RunFile, str] | None:
+    """The run in a directory, with the SHA-256 of its file; None where there is none. `takes_shards`: as
+    `parse_run_file`.
 
     Raises:
         DamagedError: the file is not what was written.
-        RunDirectoryError: it was written by a newer version.
+        RunDirectoryError: it was written by a newer version; or it has shards, and the caller can't take them.
     """
     try:
         data = await store.read(RUN_JSON)
     except FileNotFoundError:
         return None
-    return parse_run_file(data, f"{RUN_JSON} in {store.where}"), _sha256_of(data)
+    return parse_run_file(data, f"{RUN_JSON} in {store.where}", takes_shards=takes_shards), _sha256_of(data)
 
 
 def _sha256_of(data: bytes) -> str:

@@ -58,6 +58,12 @@ class DiskPlace:
 
         return self.trusted or is_trusted_already(self.path)
 
+    def child(self, name: str) -> DiskPlace:
+        return DiskPlace(self.path / name, self.trusted)
+
+    def sibling(self, name: str) -> DiskPlace:
+        return DiskPlace(self.path.parent / name, self.trusted)
+
     def inside(self) -> Sequence[DiskPlace] | None:
         if not self.path.is_dir():
             return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.errors import RunDirectoryError
-from classify_batch.operations.verify import verify_run
+from classify_batch.operations.shards.verify_run import verify_run
 from classify_batch.sandbox import OpenProject, read_billed
 from classify_batch.sandbox.documents.project import Classifier, JobConfig
 from classify_batch.sandbox.server.uploads import read_uploads

@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from classify_batch import Settings, arun
-from classify_batch.operations.verify import verify_run
+from classify_batch.operations.shards.verify_run import verify_run
 from classify_batch.rundir.journal.line import seal
 from classify_batch.sandbox import App, Faults, Options, opened, read_jobs, serving
 from classify_batch.sandbox.jobs.job_table import count_billed

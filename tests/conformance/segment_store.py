@@ -389,6 +389,12 @@ class SegmentPlace:
     def reader(self) -> SegmentReader:
         return SegmentReader(Bucket(self.root), self.where)
 
+    def child(self, name: str) -> SegmentPlace:
+        return SegmentPlace(self.root / name, self.kill_at)
+
+    def sibling(self, name: str) -> SegmentPlace:
+        return SegmentPlace(self.root.parent / name, self.kill_at)
+
     def inside(self) -> list[SegmentPlace] | None:
         if not self.root.is_dir():
             return None

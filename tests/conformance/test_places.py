@@ -51,5 +51,7 @@ async def test_places_know_each_other(run_place: RunPlace, tmp_path: Path) -> No
     inside = kind(runs).inside()  # type: ignore[call-arg]
     assert inside is not None
     assert [each.canonical for each in inside] == [run_place.canonical]
+    assert kind(runs).child("today").canonical == run_place.canonical  # type: ignore[call-arg]
+    assert kind(runs / "never").sibling("today").canonical == run_place.canonical  # type: ignore[call-arg]
     assert kind(link).canonical == run_place.canonical  # type: ignore[call-arg]
     assert kind(runs / "never").inside() is None  # type: ignore[call-arg]

@@ -18,9 +18,9 @@ from classify_batch.operations.diff.diff_runs import diff_runs
 from classify_batch.operations.export.export_run import export_lines
 from classify_batch.operations.run import carry_out_request
 from classify_batch.operations.run_request import RunRequest
+from classify_batch.operations.shards.verify_run import verify_run
 from classify_batch.operations.status import read_status
 from classify_batch.operations.tune import tune
-from classify_batch.operations.verify import verify_run
 from classify_batch.ports import RunPlace
 from classify_batch.settings.limit_changes import Tuning
 from classify_batch.store import place_of

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from classify_batch import RunResult, Settings, arun
-from classify_batch.operations.verify import verify_run
+from classify_batch.operations.shards.verify_run import verify_run
 from classify_batch.sandbox import App, Faults, Options, opened, serving
 from classify_batch.sandbox.jobs.job_table import count_billed
 

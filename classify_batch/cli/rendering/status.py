@@ -83,7 +83,7 @@ def _format_times(status: Manifest) -> Iterator[str]:
     if (left_s := status.get("time_left_s")) is not None:
         yield f"time left   about {format_seconds(left_s)}, at the pace of the process that is at work"
     count = status.get("start_count", len(starts))
-    if count > min(len(starts), STARTS_SHOWN):
+    if starts and count > min(len(starts), STARTS_SHOWN):
         yield f"processes   {count:,}; the last {min(len(starts), STARTS_SHOWN)}:"
     elif starts:
         yield "processes"

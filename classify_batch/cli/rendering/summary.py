@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
 from classify_batch.protocol.sanitize import clean
-from classify_batch.rundir.manifest_json import Manifest
+from classify_batch.rundir.manifest_json import Manifest, ShardKeys
 from classify_batch.rundir.percentages import format_percentage
-from classify_batch.vocabulary import NOISE_SHARE
+from classify_batch.vocabulary import NOISE_SHARE, RunState
 
 TYPES_SHOWN_MAX = 20
+SHARDS_SHOWN_MAX = 10
 
 CANCEL_UNFINISHED = "its process ended before that was finished: `cancel` or `resume` finishes it"
 
@@ -25,6 +27,8 @@ def format_run_summary(manifest: Manifest) -> list[str]:
     if manifest.get("cancel") == "asked":
         goes_on = "no more jobs are created, those in flight are cancelled" if holder else CANCEL_UNFINISHED
         lines.append(f"cancelled   {goes_on}")
+    if shards := manifest.get("shards"):
+        lines.append(f"shards      {format_shards(shards)}")
     lines.append(f"files       {done:,} of {files:,} have their outcome")
     if repeated := manifest.get("duplicates"):
         ids = "1 ID" if repeated == 1 else f"{repeated:,} IDs"
@@ -46,6 +50,16 @@ def format_run_summary(manifest: Manifest) -> list[str]:
     requests = "1 request" if manifest["requests"] == 1 else f"{manifest['requests']:,} requests"
     lines.append(f"used        {jobs}, {requests}{format_credits(manifest)}")
     return lines
+
+
+def format_shards(shards: Sequence[ShardKeys]) -> str:
+    """How many shards are in which state; while not all are complete, which the others are."""
+    states = Counter(shard["state"] for shard in shards)
+    words = f"{len(shards):,}: " + ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+    others = [str(shard["shard"]) for shard in shards if shard["state"] == RunState.INCOMPLETE]
+    if not others or len(others) == len(shards):
+        return words
+    return f"{words} ({', '.join(others[:SHARDS_SHOWN_MAX])}{', …' if len(others) > SHARDS_SHOWN_MAX else ''})"
 
 
 def format_discovered(discovered: Mapping[str, float]) -> list[str]:

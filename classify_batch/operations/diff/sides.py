@@ -22,6 +22,7 @@ from classify_batch.ports import RunStore
 from classify_batch.rundir.committed_outcomes import HINT, LineReader, OutcomeLine, committed_lines
 from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.rundir.plan import PlanReader
+from classify_batch.rundir.run_json import RunFile
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import Limits
 from classify_batch.vocabulary import Log
@@ -79,13 +80,13 @@ async def read_side(
     planned = None
     if not run.snapshot.complete:
         planned = opened.enter_context(OutcomeBuckets(directory, limits))
-        await read_planned_files(store, run.run.plan_sha256, planned)
+        await read_planned_files(store, run.run, planned)
     return Side(store, run, outcomes, planned)
 
 
-async def read_planned_files(store: RunStore, sha256: str, planned: OutcomeBuckets) -> None:
-    plan = PlanReader(store)
-    await plan.scan(sha256)
+async def read_planned_files(store: RunStore, run: RunFile, planned: OutcomeBuckets) -> None:
+    plan = PlanReader(store, run.first_chunk)
+    await plan.scan(run.plan_sha256)
     async with closing(plan.file_id_batches()) as batches:
         async for file_ids in batches:
             planned.add_records([(file_id, WAITING, None) for file_id in file_ids])

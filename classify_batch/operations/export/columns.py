@@ -122,12 +122,12 @@ def make_text_array(texts: Sequence[str | None]) -> Array:
         return Array(sound, type=_TEXT)
 
 
-def first_categories(run: RunOnDisk) -> dict[str, Categories]:
-    """What the columns that are dictionaries of a run hold, as far as the journal says it."""
+def first_categories(parts: Sequence[RunOnDisk]) -> dict[str, Categories]:
+    """What the columns that are dictionaries of a run hold, as far as the journal of each part says it."""
     known: dict[str, Iterable[str]] = {
         "outcome": [each.value for each in OutcomeKind],
-        "type": run.snapshot.types,
-        "code": run.snapshot.codes,
+        "type": dict.fromkeys(kind for part in parts for kind in part.snapshot.types),
+        "code": dict.fromkeys(code for part in parts for code in part.snapshot.codes),
         "mode": ("FAST", "MULTIMODAL"),
         "counts": ("first", "second"),
     }

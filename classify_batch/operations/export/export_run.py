@@ -13,8 +13,8 @@ from classify_batch.operations.export.formats import JsonLines, OutputFormat, Ta
 from classify_batch.operations.export.partition import file_name, make_partition, parse_partitions, refuse_columns
 from classify_batch.operations.export.selection import Only, make_selection
 from classify_batch.operations.export.target import CSV, PARQUET, TEXT_SUFFIXES, export_suffix, refuse_bad_target
-from classify_batch.operations.open_run import open_run
-from classify_batch.rundir.opened_run import RunOnDisk
+from classify_batch.operations.open_run import OpenedRun, open_with_shards
+from classify_batch.rundir.run_json import RunFile
 from classify_batch.store import Location
 from classify_batch.store.atomic_file import replace_file
 from classify_batch.streams.closing import closing
@@ -54,10 +54,10 @@ async def export_run(
     """
     partitions = parse_partitions(partition)
     suffix = PARQUET if partitions else export_suffix(Path(target))
-    store, run = await open_run(run_dir)
-    export = OutcomeExport(store, run, make_selection(only, run.run, store.where), _text_format(suffix, run))
+    run = await open_with_shards(run_dir)
+    export = OutcomeExport(run.parts, make_selection(only, run.run, run.where), _text_format(suffix, run.run))
     if partitions:
-        refuse_columns(partitions, column_names(carried_columns(run)))
+        refuse_columns(partitions, column_names(carried_columns(run.run)))
         path = make_partition(Path(target), partitions) / file_name(run.run.run_id, only)
     else:
         path = Path(target)
@@ -71,12 +71,12 @@ async def export_run(
 
 
 async def _write_table(
-    export: OutcomeExport, run: RunOnDisk, suffix: str, write: Callable[[AsyncIterator[bytes]], Awaitable[None]]
+    export: OutcomeExport, run: OpenedRun, suffix: str, write: Callable[[AsyncIterator[bytes]], Awaitable[None]]
 ) -> None:
     from classify_batch.operations.export import arrow_files, columns  # noqa: PLC0415 - an extra
 
     encode = arrow_files.parquet_blocks if suffix == PARQUET else arrow_files.arrow_blocks
-    table = columns.OutcomeColumns(carried_columns(run), columns.first_categories(run))
+    table = columns.OutcomeColumns(carried_columns(run.run), columns.first_categories(run.parts))
     while True:
         try:
             async with encode(export.batches(table), table) as blocks:
@@ -86,25 +86,25 @@ async def _write_table(
         return
 
 
-def _text_format(suffix: str, run: RunOnDisk) -> OutputFormat:
+def _text_format(suffix: str, run: RunFile) -> OutputFormat:
     return Table(carried_columns(run)) if suffix == CSV else JsonLines()
 
 
-def carried_columns(run: RunOnDisk) -> Sequence[str]:
+def carried_columns(run: RunFile) -> Sequence[str]:
     """The columns that the run carries along."""
-    carry: Sequence[str] = run.run.settings.get("plan", {}).get("carry", ())
+    carry: Sequence[str] = run.settings.get("plan", {}).get("carry", ())
     return carry
 
 
 async def export_lines(run_dir: Location, sink: Callable[[bytes], object], *, only: Only | None = None) -> Exported:
     """Calls `sink` with the committed outcomes of a run, some lines (JSONL) at a time. Raises as `export_run`."""
-    store, run = await open_run(run_dir)
-    export = OutcomeExport(store, run, make_selection(only, run.run, store.where), JsonLines())
+    run = await open_with_shards(run_dir)
+    export = OutcomeExport(run.parts, make_selection(only, run.run, run.where), JsonLines())
     async with closing(export.encoded_blocks()) as blocks:
         async for block in blocks:
             sink(block)
     return _count_exported(export, run, None)
 
 
-def _count_exported(export: OutcomeExport, run: RunOnDisk, path: Path | None) -> Exported:
-    return Exported(export.files, run.run.files, run.run.files - run.snapshot.outcomes.total(), path)
+def _count_exported(export: OutcomeExport, run: OpenedRun, path: Path | None) -> Exported:
+    return Exported(export.files, run.run.files, run.run.files - run.outcomes, path)

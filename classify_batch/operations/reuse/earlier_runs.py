@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 from classify_batch.clock import from_iso
 from classify_batch.errors import UsageError
+from classify_batch.operations.open_run import open_with_shards
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
 from classify_batch.ports import RunPlace
 from classify_batch.run_records import RunIdentity
 from classify_batch.rundir.identity import differing_for_answers
-from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.run_json import read_run_file
 from classify_batch.store import Location, open_store, place_of
 from classify_batch.vocabulary import RUN_JSON
@@ -34,12 +34,12 @@ async def find_earlier_runs(reuse: Reuse, new_run: Location, identity: RunIdenti
     found: list[EarlierRun] = []
     for place in find_run_places(reuse, place_of(new_run)):
         store = open_store(place)
-        run_file = await read_run_file(store)
+        run_file = await read_run_file(store, takes_shards=True)
         if run_file is not None and (differing := differing_for_answers(identity, run_file[0].identity)):
             names = ", ".join(part.name for part in differing)
             log.warning("%s is not reused: it differs in %s", place.where, names)
-        elif (run := await read_run(store)) is not None:
-            found.append(EarlierRun(store, run))
+        elif run_file is not None:
+            found += [EarlierRun(part.store, part) for part in (await open_with_shards(place)).parts]
     return sorted(found, key=lambda earlier: from_iso(earlier.run.run.created_at) or 0.0, reverse=True)
 
 

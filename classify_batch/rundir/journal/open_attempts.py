@@ -15,6 +15,7 @@ import msgspec
 from classify_batch.clock import from_iso
 from classify_batch.lifecycle import Recheck
 from classify_batch.model import AttemptKey, Part
+from classify_batch.rundir.journal.chunk_bytes import bytes_of_chunks
 from classify_batch.vocabulary import State
 
 
@@ -90,8 +91,8 @@ class ChunkInHand(msgspec.Struct, gc=False):
 class AttemptCounts:
     """How many attempts each chunk had when it was last done: no number is given out twice."""
 
-    def __init__(self, chunks: int) -> None:
-        self._counts = bytearray(chunks)
+    def __init__(self, chunks: int, first_chunk: int = 0) -> None:
+        self._counts = bytes_of_chunks(chunks, first_chunk)
         self._many: dict[int, int] = {}
 
     def of(self, chunk: int) -> int:

@@ -59,7 +59,8 @@ class RunSnapshot(SnapshotState):
     ) -> None:
         """Begins with the first chunks done, whose outcomes were reused: results.jsonl begins with them."""
         self.begin_with(outcomes, types, accepted)
-        self.chunk_states[:done_chunks] = bytes([DONE]) * done_chunks
+        for chunk in range(done_chunks):
+            self.chunk_states[chunk] = DONE
         self.done_chunks = done_chunks
         self.results_end = results_end
 

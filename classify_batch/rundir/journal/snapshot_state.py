@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from classify_batch.lifecycle import Closed, Opened
 from classify_batch.model import AttemptKey, Part
+from classify_batch.rundir.journal.chunk_bytes import bytes_of_chunks
 from classify_batch.rundir.journal.open_attempts import AttemptCounts, ChunkInHand, OpenAttempt, Untaken
 from classify_batch.rundir.journal.plain import PlainAttempts
 from classify_batch.rundir.journal.starts import Starts
@@ -38,9 +39,9 @@ class SnapshotState(Totals):
         cancel: how far the cancelling of the run is; None: it isn't cancelled, or has gone on since.
     """
 
-    def __init__(self, chunks: int) -> None:
+    def __init__(self, chunks: int, first_chunk: int = 0) -> None:
         super().__init__()
-        self.chunk_states = bytearray(chunks)
+        self.chunk_states = bytes_of_chunks(chunks, first_chunk)
         self.done_chunks = 0
         self.open: dict[AttemptKey, OpenAttempt] = {}
         self.jobs_in_flight = 0
@@ -52,7 +53,7 @@ class SnapshotState(Totals):
         self.generation = 0
         self.earlier_failures: list[tuple[int, int]] = []
         self.retries: dict[int, Untaken] = {}
-        self._attempts = AttemptCounts(chunks)
+        self._attempts = AttemptCounts(chunks, first_chunk)
         self.project_id: str | None = None
         self.starts = Starts()
         self.opened: Opened | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from itertools import groupby
@@ -26,10 +26,10 @@ from classify_batch.lifecycle import (
 )
 from classify_batch.model import AttemptKey, Segment
 from classify_batch.ports import Clock, NamedFor, RunStore
-from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
+from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
+from classify_batch.rundir.journal.named_jobs import SiblingJournal, add_jobs_named_from, find_line_before
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES, WrittenTotals
-from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import NOISE_SHARE, Kind, Log
 
 NEWS_SHARE = 0.1
@@ -39,9 +39,6 @@ NEWS_SHARES = {NOISE_SHARE: 0.5}
 TOGETHER_S = 0.05
 TOGETHER_MAX = 1000
 """Chunks whose facts may wait for each other."""
-
-_BACK_BYTES = 1 << 16
-_SERVER_S = b'"server_s":'
 
 
 class _Rank(IntEnum):
@@ -82,7 +79,10 @@ class JournalWriter:
         on_fact: Callable[[Fact], None] = lambda _fact: None,
         found: Callable[[], dict[str, float]] = dict,
         totals_every_bytes: int = TOTALS_EVERY_BYTES,
+        siblings: Sequence[RunStore] = (),
     ) -> None:
+        """`siblings`: the other shards of the run, where it is a shard."""
+        self._siblings = [SiblingJournal(store) for store in siblings]
         self._store = store
         self._clock = clock
         self._requests = requests
@@ -252,44 +252,16 @@ class JournalWriter:
         these lines.
         """
         await self.durable()
-        if self.snapshot.names_untimed:
-            return 0
-        end, step = await self._store.size(Log.JOURNAL) or 0, _BACK_BYTES
-        offset = end
-        while server_s is not None and offset > step:
-            offset, step = offset - step, 2 * step  # doubled: what is sought is near the end, or far away
-            block = await self._store.read(Log.JOURNAL, offset, min(end, offset + _BACK_BYTES))
-            lines = block.split(b"\n")
-            place = offset + len(lines[0]) + 1
-            for line in lines[1:-1]:
-                if _SERVER_S in line and (known_s := decode(line).server_s) is not None and known_s < server_s:
-                    return place
-                place += len(line) + 1
-        return 0
+        for sibling in self._siblings:
+            await sibling.search_again_from(server_s)
+        return 0 if self.snapshot.names_untimed else await find_line_before(self._store, server_s)
 
     async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
         """Those of `job_ids` that the journal names from byte `start` on, with what each is named for, and where it
         ended then."""
         await self.durable()
         wanted, named = frozenset(job_ids), dict[str, NamedFor]()
-        rest, place = b"", start
-        async with closing(self._store.stream(Log.JOURNAL, start)) as blocks:
-            async for block in blocks:
-                *lines, rest = (rest + block).split(b"\n")
-                for line in lines:
-                    place += len(line) + 1
-                    if b'"job_id"' in line or b'"jobs":[' in line:
-                        add_named_jobs(named, wanted, decode(line))
-        return named, place
-
-
-def add_named_jobs(named: dict[str, NamedFor], wanted: frozenset[str], entry: Entry) -> None:
-    for item in entry.items:
-        if item.job_id in wanted and entry.kind in (Kind.SUBMITTED, Kind.ADOPTED):
-            named[item.job_id] = None
-        for job_id in wanted.intersection(item.jobs):
-            chunks = named.get(job_id, frozenset())
-            named[job_id] = None if chunks is None else chunks | {item.chunk}
-    for look in entry.looks:
-        if (old_job := look.get("job_id")) is not None and old_job in wanted:
-            named[old_job] = None
+        end = await add_jobs_named_from(self._store, start, wanted, named)
+        for sibling in self._siblings:
+            await sibling.add_named_jobs(wanted, named)
+        return named, end

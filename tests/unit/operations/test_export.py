@@ -8,6 +8,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 from zlib import crc32
@@ -109,7 +110,7 @@ def exported(
     async def main() -> tuple[bytes, int]:
         store = Stream(files)
         run = await run_of(store)
-        export = OutcomeExport(store, run, make_selection(only, run.run, "run"), form or JsonLines())
+        export = OutcomeExport([replace(run, store=store)], make_selection(only, run.run, "run"), form or JsonLines())
         return b"".join([block async for block in export.encoded_blocks()]), export.files
 
     return anyio.run(main)
@@ -304,7 +305,9 @@ def test_failures_reopened_during_the_export_are_an_error() -> None:
         again = {"generation": 1, "again": [{"chunk": 0, "attempts": 1, "ranges": [[1, 2]]}], "looks": []}
         lines = files["journal.jsonl"] + encode_about_run(6, 1.0, 0, Kind.REOPENED, again)
         now = {"journal.jsonl": lines, "failures.1.jsonl": files["failures.jsonl"], "failures.jsonl": b""}
-        export = OutcomeExport(Stream({**files, **now}), run, make_selection(None, run.run, "run"), JsonLines())
+        export = OutcomeExport(
+            [replace(run, store=Stream({**files, **now}))], make_selection(None, run.run, "run"), JsonLines()
+        )
         with pytest.raises(WorldError, match="took its failed files up again"):
             async for _ in export.encoded_blocks():
                 pass

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from classify_batch.lifecycle import Adopted, Ended, Finished, Recheck, Submitted, Submitting
 from classify_batch.model import AttemptKey, Part, Range
 from classify_batch.ports import NamedFor
-from classify_batch.rundir.journal import writer as writing
+from classify_batch.rundir.journal import named_jobs as searching
 from classify_batch.rundir.journal.entry import decode
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import RunSnapshot
@@ -116,7 +116,7 @@ def run(main: Callable[[], Awaitable[Any]]) -> Any:
 async def search(life: Life) -> list[tuple[float, int]]:
     """Where the search begins, for every time that could be asked for."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(writing, "_BACK_BYTES", 700)  # many blocks, even of a short journal
+        patched.setattr(searching, "_BACK_BYTES", 700)  # many blocks, even of a short journal
         times = sorted({moment for made_s in life.made_s.values() for moment in (made_s, made_s + 0.5)})
         return [(server_s, await life.writer.line_before(server_s)) for server_s in times]
 
@@ -279,3 +279,55 @@ async def test_lines_may_come_in_pieces() -> None:
         found_in.append(await writer.named_jobs(["a", "b"], 0))
     assert found_in[0] == found_in[1]
     assert found_in[0][0] == {"a": frozenset({0}), "b": None}
+
+
+# --- The journals of other shards -------------------------------------------------------------------------------------
+
+
+async def test_siblings_jobs_are_named_too() -> None:
+    """What another shard's create was answered with is nobody's candidate here; what its files were found in says so by
+    its chunks, whose numbers are the whole plan's. Each is told once, also one that is written down later."""
+    other, mine = MemoryStore(), MemoryStore()
+    sibling = JournalWriter(other, RunSnapshot(CHUNKS, CHUNKS), Still())
+    writer = JournalWriter(mine, RunSnapshot(CHUNKS), Still(), siblings=[other, MemoryStore()])
+    key = begun(sibling, CHUNKS)
+    sibling.record(Submitted(key, "theirs", 1.0))
+    found(sibling, CHUNKS + 3, "found by both", "found by them")
+    found(writer, 1, "found by both")
+    await sibling.durable()
+    asked = ["theirs", "found by both", "found by them", "later", "never heard of"]
+    start = await writer.line_before(None)
+    named, start = await writer.named_jobs(asked, start)
+    assert named == {
+        "theirs": None,
+        "found by both": frozenset({1, CHUNKS + 3}),
+        "found by them": frozenset({CHUNKS + 3}),
+    }
+    assert await writer.named_jobs(asked, start) == ({}, start)
+    key = begun(sibling, CHUNKS + 1)
+    sibling.record(Submitted(key, "later", 1.0))
+    await sibling.durable()
+    assert (await writer.named_jobs(asked, start))[0] == {"later": None}
+    await writer.line_before(None)  # other jobs are asked for
+    assert (await writer.named_jobs(["theirs", "later"], start))[0] == {"theirs": None, "later": None}
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+async def test_a_siblings_torn_line_is_passed_over(cut: int) -> None:
+    """Its last line may just be written, or be torn and cut off by whoever takes it over: nothing here is damaged."""
+    other = MemoryStore()
+    sibling = JournalWriter(other, RunSnapshot(CHUNKS), Still())
+    for chunk in range(3):
+        sibling.record(Submitted(begun(sibling, chunk), f"job-{chunk}", 1.0))
+        await sibling.durable()
+    data = other.files[Log.JOURNAL]
+    torn = MemoryStore({Log.JOURNAL: data[: -10 * cut]})
+    writer = JournalWriter(MemoryStore(), RunSnapshot(CHUNKS), Still(), siblings=[torn])
+    begun(writer, 0)
+    asked = [f"job-{chunk}" for chunk in range(3)]
+    await writer.line_before(None)
+    named, _ = await writer.named_jobs(asked, 0)
+    assert set(named) <= set(asked)
+    await torn.remove(Log.JOURNAL)
+    await torn.create(Log.JOURNAL, data[:40] + b"\n" + data)
+    assert (await writer.named_jobs(asked, 0))[0].keys() | named.keys() == set(asked)

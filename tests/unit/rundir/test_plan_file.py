@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from classify_batch.engine.planner import chunked
 from classify_batch.errors import DamagedError, SourceError
 from classify_batch.rundir import plan
-from classify_batch.rundir.plan import PlanReader, count_planned_parse_jobs, hash_ids, write_plan
+from classify_batch.rundir.plan import PlanReader, hash_ids, write_plan
+from classify_batch.rundir.planned_parse_jobs import count_planned_parse_jobs
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import PLAN_JSONL

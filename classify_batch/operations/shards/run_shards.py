@@ -1,0 +1,167 @@
+"""Carries out a run's shards: one of them, or all, one after the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Protocol
+
+import anyio
+
+from classify_batch.engine.progress import Progress
+from classify_batch.engine.shutdown import Shutdown
+from classify_batch.errors import LockedError, UsageError
+from classify_batch.operations.complete_run import claims_complete
+from classify_batch.operations.folder_request import take_folder
+from classify_batch.operations.result import RunResult
+from classify_batch.operations.run import carry_out_request, interruptible
+from classify_batch.operations.run_request import OnProgress, RunRequest
+from classify_batch.operations.run_resources import lock_run_directory
+from classify_batch.operations.shards.plan_shards import plan_sharded
+from classify_batch.operations.shards.results import ShardEnding, result_of_shards
+from classify_batch.operations.shards.whole import ShardedRun
+from classify_batch.operations.status import read_shards
+from classify_batch.rundir.manifest_json import Manifest
+from classify_batch.vocabulary import RunState
+
+TUNED = ("jobs_in_flight", "requests_per_s", "creates_per_s")
+"""Limits that `tune` may change for all shards of a process."""
+
+
+class Executor(Protocol):
+    """Carries out shards, wherever it likes: what came of them stands in their directories."""
+
+    async def run(self, whole: ShardedRun, request: RunRequest, shutdown: Shutdown) -> Sequence[ShardEnding]:
+        """Returns when every shard has ended for now, or `shutdown` was asked to stop; says how those ended that it
+        began. Each goes to `run_shard`, in this process or in another."""
+
+
+async def run_sharded(request: RunRequest, shutdown: Shutdown) -> RunResult:
+    """Plans a run with shards, if it is new, and carries out the shard that the request names, or all of them.
+
+    Raises:
+        UsageError: the run in the place is another one, or what is asked is not possible with all shards together.
+    """
+    request = take_folder(request)
+    if request.submit_only and request.shard is None:
+        raise UsageError(
+            "submit_only is for one shard: all shards would be begun, and none collected",
+            hint="name a shard, too: `--submit-only --shard 0/8`",
+        )
+    async with interruptible(shutdown):
+        whole = await plan_sharded(request, needs_key=True)
+    if request.shard is not None:
+        return await run_shard(whole, request, request.shard, shutdown)
+    async with AsyncExitStack() as stack:
+        if not await _are_complete(whole, retry_failed=request.retry_failed):
+            # One process for all shards together: whoever looks finds it also between two of them.
+            await lock_run_directory(whole.place, stack)
+        endings = await OneAfterTheOther().run(whole, request, shutdown)
+    return result_of_shards(whole, request.settings, endings, stop=shutdown.stop)
+
+
+async def _are_complete(whole: ShardedRun, *, retry_failed: bool) -> bool:
+    for index in range(len(whole.ranges)):
+        if not await claims_complete(whole.shard_place(index), retry_failed=retry_failed):
+            return False
+    return True
+
+
+async def run_shard(whole: ShardedRun, request: RunRequest, index: int, shutdown: Shutdown) -> RunResult:
+    """Carries out one shard. `request`: what was asked of the whole run."""
+    place = whole.shard_place(index)
+    if not await claims_complete(place, retry_failed=request.retry_failed):
+        async with whole.place.open() as store:
+            await store.prepare()  # says where other users could misuse the whole run's directory
+    shard = whole.slice_of(index)
+    limits = request.settings.limits
+    if limits.max_credits is not None:
+        limits = limits.model_copy(update={"max_credits": shard.share_of_credits(limits.max_credits)})
+    return await carry_out_request(
+        replace(
+            request,
+            settings=request.settings.model_copy(update={"limits": limits}),
+            source=None,
+            place=place,
+            reuse=(),
+            include=(),
+            exclude=(),
+            shards=None,
+            shard=None,
+            slice=shard,
+        ),
+        shutdown,
+    )
+
+
+class OneAfterTheOther:
+    """The executor that needs nothing: this process. A shard that another process holds is passed over."""
+
+    async def run(self, whole: ShardedRun, request: RunRequest, shutdown: Shutdown) -> Sequence[ShardEnding]:
+        began_s, endings = anyio.current_time(), list[ShardEnding]()
+        progress = None if request.on_progress is None else WholeProgress(whole, request.on_progress)
+        for index in range(len(whole.ranges)):
+            if shutdown.stop is not None:
+                break
+            asked = request if progress is None else replace(request, on_progress=progress.of_shard(index))
+            if request.max_runtime_s is not None:
+                left_s = request.max_runtime_s - (anyio.current_time() - began_s)
+                asked = replace(asked, max_runtime_s=max(0.0, left_s))
+            try:
+                result = await run_shard(whole, asked, index, shutdown)
+            except LockedError as error:
+                endings.append(ShardEnding(index, error.exit_status, str(error), error.hint))
+                continue
+            endings.append(ShardEnding(index, result.exit_status, result.reason, result.hint, result.called))
+            if result.state is not RunState.COMPLETE:
+                break  # what stopped it would stop the next one, too
+            if result.called:
+                request = keep_tuned_limits(request, result.manifest.get("limits", {}))
+        return endings
+
+
+def keep_tuned_limits(request: RunRequest, limits: Mapping[str, object]) -> RunRequest:
+    """The request with the limits that `tune` gave the last shard: they are for the whole process."""
+    given = request.settings.limits
+    tuned = {name: limits[name] for name in TUNED if name in limits and limits[name] != getattr(given, name)}
+    if not tuned:
+        return request
+    settings = request.settings.model_copy(update={"limits": given.model_copy(update=tuned)})
+    return replace(request, settings=settings)
+
+
+class WholeProgress:
+    """Shows the progress of one shard after the other as that of the whole run."""
+
+    def __init__(self, whole: ShardedRun, on_progress: OnProgress) -> None:
+        self._files = whole.run.files
+        self._reused = {} if whole.run.reused is None else whole.run.reused.counts
+        self._reused_types = {} if whole.run.reused is None else whole.run.reused.types
+        self._on_progress = on_progress
+        self._shards: dict[int, Progress | Manifest] = {
+            index: status for index, status in enumerate(read_shards(whole.place, whole.run)) if status is not None
+        }
+
+    def of_shard(self, index: int) -> OnProgress:
+        """What is called with the progress of that shard."""
+
+        def show(progress: Progress) -> object:
+            self._shards[index] = progress
+            return self._on_progress(self._add_others(progress))
+
+        return show
+
+    def _add_others(self, progress: Progress) -> Progress:
+        outcomes, types, jobs = Counter(self._reused), Counter(self._reused_types), 0
+        for each in self._shards.values():
+            if isinstance(each, Progress):
+                outcomes.update(each.outcomes)
+                types.update(each.types)
+                jobs += each.jobs
+            else:
+                outcomes.update(each["counts"])
+                types.update(each["types"])
+                jobs += each["jobs"]
+        return replace(progress, files=self._files, outcomes=dict(outcomes), types=dict(types), jobs=jobs)
