@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from classify_batch.cli import signals
 from classify_batch.cli.options import directory_argument, json_option
 
 if TYPE_CHECKING:
@@ -47,11 +48,15 @@ def status_command(directory: Path, watch: bool, as_json: bool) -> int:
 
 
 def _watch(directory: Path, *, quiet: bool) -> Manifest:
-    """Shows the status until nobody works on the run; gives the last one. `quiet`: shows nothing."""
+    """Shows the status until nobody works on the run; gives the last one. `quiet`: shows nothing.
+
+    Ctrl-C is how a person leaves it: no error.
+    """
     from classify_batch.cli.rendering.outputs import printable
     from classify_batch.cli.rendering.status import format_progress_line, format_status
     from classify_batch.operations.status import read_status
 
+    signals.on_first_signal(lambda _name: signals.exit_at_once(signals.INCOMPLETE, "stopped watching; the run goes on"))
     redraws = not quiet and can_redraw()
     shown, shown_s = "", -LINE_EVERY_S
     while "holder" in (status := read_status(directory)):

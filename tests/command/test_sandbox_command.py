@@ -1,6 +1,7 @@
 """`classify-batch sandbox` as a real process on a real socket."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -70,6 +71,22 @@ def test_who_has_no_key_is_told_the_sandboxs_own(tmp_path: Path) -> None:
         command(*words, base_url, status=0, environ={name: key})
     said = command(*words, "https://api.example", status=2, environ=without).stderr
     assert "sandbox" not in said
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_person_is_told_that_pdfs_are_not_read(there: bool) -> None:
+    """On a terminal, before the first of them is unmatched; and what to install."""
+    hide = "" if there else "sys.modules['pypdf'] = None; "
+    code = f"import runpy, sys; {hide}sys.argv[0] = 'x'; runpy.run_module('classify_batch', run_name='__main__')"
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", code, "sandbox"], stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        said = b""
+        while b"in another terminal" not in said:
+            said += os.read(ours, 4096)
+        process.kill()
+    os.close(ours)
+    assert (b"pip install 'classify-batch[pdf]'" in said) is not there
 
 
 def test_options_reach_the_server(tmp_path: Path) -> None:

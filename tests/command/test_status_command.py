@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +126,20 @@ def test_watch_ends_by_itself_plain_and_quiet_in_a_pipe(work: Path) -> None:
     assert rest[0] == "state       complete"
     assert json.loads(command("status", run_dir, "--watch", "--json").stdout)["state"] == "complete"
     assert "next: classify-batch verify" in on_a_terminal("status", str(run_dir), "--watch")
+
+
+def test_who_stops_watching_stops_nothing_else(work: Path) -> None:
+    """Ctrl-C ends the look at the run, which goes on; that is no error."""
+    run_dir = work / "run"
+    with started(work, run_dir) as process:
+        words = [*COMMAND, "status", str(run_dir), "--watch"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout is not None
+            assert watching.stdout.readline().startswith("running, ")
+            watching.send_signal(signal.SIGINT)
+            assert watching.communicate()[1].strip() == "stopped watching; the run goes on"
+        assert watching.returncode == 75
+        assert process.wait() == 0
 
 
 def test_exit_1_names_the_tolerance_and_what_is_worth_a_retry(tmp_path: Path) -> None:

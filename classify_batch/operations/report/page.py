@@ -139,7 +139,8 @@ def format_longer(before_s: float, after_s: float) -> str:
     """How much longer it took, with a sign; a dash where it looks the same."""
     if format_span(before_s) == format_span(after_s):
         return "–"
-    return f"{'+' if after_s > before_s else '−'}{format_span(abs(after_s - before_s))}"
+    # Of what is shown beside it: 1.0 s and 0.4 s are 0.6 s apart, whatever was rounded away.
+    return f"{'+' if after_s > before_s else '−'}{format_span(abs(round(after_s, 1) - round(before_s, 1)))}"
 
 
 def format_words(words: object) -> str:

@@ -236,7 +236,7 @@ class UploadStore:
             purpose,
             form.size_bytes,
             form.digest.hexdigest(),
-            await anyio.to_thread.run_sync(form.read_text) if form.is_pdf else form.read_text(),
+            await anyio.to_thread.run_sync(form.read_text, abandon_on_cancel=True) if form.is_pdf else form.read_text(),
             self._wall_s(),
         )
         self._keep_upload(upload)

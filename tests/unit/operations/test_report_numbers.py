@@ -152,7 +152,14 @@ def test_the_answers_of_a_small_run_are_all_listed() -> None:
 
 @pytest.mark.parametrize(
     ("before_s", "after_s", "words"),
-    [(0.5, 2.5, "+2.0 s"), (180, 60, "−2 min"), (0.51, 0.52, "–"), (3600, 3601, "–"), (0, 0, "–")],
+    [
+        (0.5, 2.5, "+2.0 s"),
+        (180, 60, "−2 min"),
+        (0.96, 0.44, "−0.6 s"),
+        (0.51, 0.52, "–"),
+        (3600, 3601, "–"),
+        (0, 0, "–"),
+    ],
 )
 def test_a_comparison_says_how_much_longer_a_run_took(before_s: float, after_s: float, words: str) -> None:
     """A dash stands where nothing changed, or nobody could see it."""
