@@ -58,7 +58,7 @@ def test_tables_come_while_the_run_is_on(tmp_path: Path, server: str) -> None:
     assert [table.num_rows for table in tables] == [7] * 8 + [4]
     assert {str(table.schema) for table in tables} == {str(whole.schema)}
     read_ids = [each for table in tables for each in table.column("file_id").to_pylist()]
-    assert sorted(read_ids) == sorted(row["file_id"] for row in ROWS)
+    assert sorted(read_ids) == sorted(str(row["file_id"]) for row in ROWS)
     sizes = [each for table in tables for each in table.column("size").to_pylist()]
     assert sorted(sizes) == sorted(str(row["size"]) for row in ROWS)
 
