@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from configparser import Error as ParserError
 from configparser import RawConfigParser
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -110,9 +111,11 @@ def _refuse_bad_endpoint(name: str, endpoint: str) -> None:
 
 def _read_profile(environ: Mapping[str, str], name: str) -> dict[str, str]:
     """What the files say of a profile; the file of credentials wins. Raises UsageError for a damaged file."""
-    home = Path(environ.get("HOME") or "~").expanduser() / ".aws"
-    config = Path(environ.get("AWS_CONFIG_FILE") or home / "config").expanduser()
-    credentials = Path(environ.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials").expanduser()
+    home = environ.get("HOME") or "~"
+    config, credentials = (
+        Path(expanduser(environ.get(variable) or f"{home}/.aws/{file}"))  # noqa: PTH111 - takes a user without a home
+        for variable, file in (("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials"))
+    )
     section = "default" if name == "default" else f"profile {name}"
     return _read_section(config, section) | _read_section(credentials, name)
 

@@ -116,6 +116,25 @@ def test_an_empty_object_holds_no_file_ids(tmp_path: Path, server: S3Server) -> 
     assert "holds no file IDs" in command(*words, folder=tmp_path, status=2).stderr
 
 
+def test_a_profile_that_asks_a_process_is_enough_with_boto3(
+    tmp_path: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """boto3 asks for what is in no file; where it gets nothing, a person must act, and nothing of it is shown."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "keys.json").write_text('{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "hush"}')
+    config = tmp_path / "config"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    config.write_text(f"[default]\ncredential_process = cat {tmp_path / 'keys.json'}\n")
+    write_complete_run(tmp_path / "run", 100, 10)
+    export(tmp_path / "run", "s3://bucket/asked.jsonl")
+    assert server.get("asked.jsonl").count(b"\n") == 100
+    config.write_text("[default]\ncredential_process = sh -c 'echo hush >&2; exit 1'\n")
+    done = command("export", "run", "s3://bucket/refused.jsonl", folder=tmp_path, status=77)
+    assert "boto3 gets no credentials" in done.stderr
+    assert "hush" not in done.stderr
+
+
 def test_a_profile_of_the_aws_files_is_enough(
     tmp_path: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
