@@ -10,7 +10,9 @@
     │   ├── LockedError           another process holds the run
     │   ├── StoreError            the disk refused a write (full, read-only, gone)
     │   ├── FolderGoneError       the folder of documents isn't there
+    │   ├── ObjectStoreError      an object store is out of reach, or in trouble
     │   └── InterruptedEarlyError a signal came before anything was sent
+    ├── ObjectAccessError    77   an object store wants other credentials
     ├── ApiError                  what the API answered, or failed to; `verdict` says what follows
     └── InternalError        70   a fault of ours
 
@@ -105,8 +107,22 @@ class FolderGoneError(WorldError):
     """The folder of documents isn't there, or is empty, though it held documents. None of them is judged by that."""
 
 
+class ObjectStoreError(WorldError):
+    """An object store can't be reached, or is in trouble; or an object changed while it was read."""
+
+
 class InterruptedEarlyError(WorldError):
     """A signal came before anything was sent."""
+
+
+class ObjectAccessError(ClassifyBatchError):
+    """An object store refuses the credentials, or there are none: a person must act."""
+
+    exit_status = ExitStatus.PERSON
+
+
+INPUT_ERRORS = (SourceError, ObjectAccessError, ObjectStoreError)
+"""What reading an input may end with."""
 
 
 class NotUploadableError(Exception):

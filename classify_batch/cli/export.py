@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from classify_batch.cli.options import PATH, directory_argument, json_option
+from classify_batch.cli.options import NonEmptyPath, directory_argument, json_option
 
-STDOUT = Path("-")
+STDOUT = "-"
 
 
-@click.command("export", short_help="Write the outcomes of a run as JSONL or CSV, all or some.")
+@click.command("export", short_help="Write the outcomes of a run as a table, all or some.")
 @directory_argument
-@click.argument("target", metavar="TARGET", type=PATH)
+@click.argument("target", metavar="TARGET", type=NonEmptyPath())
 @click.option(
     "--only",
     type=click.Choice(("classified", "unmatched", "failed", "accepted", "review")),
@@ -26,11 +26,12 @@ STDOUT = Path("-")
     help="TARGET is a directory: write TARGET/KEY=VALUE/RUN_ID.parquet. Repeatable, from the outermost level on.",
 )
 @json_option
-def export_command(directory: Path, target: Path, only: str | None, partition: tuple[str, ...], as_json: bool) -> int:
-    """Write the outcomes of the run in DIR to TARGET: a .jsonl, .csv, .parquet or .arrow file, or `-` for JSONL on
-    stdout.
+def export_command(directory: Path, target: str, only: str | None, partition: tuple[str, ...], as_json: bool) -> int:
+    """Write the outcomes of the run in DIR to TARGET: a .jsonl, .csv, .parquet or .arrow file, an object of such
+    a name (s3://BUCKET/KEY), or `-` for JSONL on stdout.
 
-    Exports what is committed, so the run may be incomplete, or still running. The file is written whole or not at all.
+    Exports what is committed, so the run may be incomplete, or still running. The target is written whole or not at
+    all.
 
     \b
     Example:
@@ -57,7 +58,7 @@ def export_command(directory: Path, target: Path, only: str | None, partition: t
         exported = anyio.run(partial(export_lines, directory, sink, only=selected))
     else:
         exported = run_until_signal(partial(export_run, directory, target, only=selected, partition=partition))
-    where = exported.path or "stdout"
+    where = exported.path or exported.url or "stdout"
     click.echo(
         f"exported    {exported.files:,} of {exported.of:,} files{f' ({only})' if only else ''} to {where}", err=True
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from classify_batch.cli.time_options import parse_deadline_option, parse_duration_option
+from classify_batch.object_store.url import is_object_url
 
 if TYPE_CHECKING:
     from classify_batch.cli.rendering.progress import Verbosity
@@ -58,13 +59,16 @@ def group_by_section(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 class NonEmptyPath(click.Path):
-    """Refuses an empty path or source: an unset variable in a script must not mean the working directory."""
+    """Refuses an empty path or source: an unset variable in a script must not mean the working directory. What becomes
+    a `Path` is no URL of an object."""
 
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
         if value == "":
             self.fail("it is empty (is a variable not set?)", param, ctx)
+        if self.type is Path and is_object_url(value):
+            self.fail("it is a path, and not the URL of an object", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -85,8 +89,8 @@ input_option = click.option(
     multiple=True,
     metavar="SOURCE",
     type=NonEmptyPath(),
-    help='A path, a folder of documents, "-" for stdin, or "project:" for all files of the project. Files may be '
-    "repeated, one after the other.",
+    help='A path, an object (s3://BUCKET/KEY), a folder of documents, "-" for stdin, or "project:" for all files of '
+    "the project. Files may be repeated, one after the other.",
 )
 include_option = click.option(
     "--include", multiple=True, metavar="GLOB", help="Of a folder, only documents that it matches; may be repeated."

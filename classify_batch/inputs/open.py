@@ -9,16 +9,18 @@ from __future__ import annotations
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 
-from classify_batch.errors import SourceError
+from classify_batch.errors import SourceError, UsageError
 from classify_batch.inputs import iterables, project
 from classify_batch.inputs.folder import PATH_COLUMN, FolderOptions, from_folder
 from classify_batch.inputs.formats.objects import ObjectReader
 from classify_batch.inputs.ids import Fault, TookFault, refuse
 from classify_batch.inputs.reading import PlannedReadings, Reading, TookReading
 from classify_batch.inputs.text import read_any
+from classify_batch.object_store.read import read_object
+from classify_batch.object_store.url import ObjectUrl, is_object_url, parse_object_url, refuse_other_url
 from classify_batch.streams.blocks import read_file, read_stdin
 from classify_batch.streams.closing import closing
 
@@ -35,7 +37,7 @@ class SeveralSources:
 
 
 SourceSpec = str | PathLike[str] | SeveralSources | Iterable[iterables.Item] | AsyncIterable[iterables.Item]
-"""A path, `-`, `project:`, several of these, or the file IDs themselves."""
+"""A path, the URL of an object, `-`, `project:`, several of these, or the file IDs themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def folder_of(spec: object) -> Path | None:
                 hint="give a folder alone: bring several under one folder, or make a run of each",
             )
         return None
-    if not isinstance(spec, str | PathLike) or spec in (STDIN, PROJECT):
+    if not isinstance(spec, str | PathLike) or spec in (STDIN, PROJECT) or is_object_url(spec):
         return None
     try:
         return Path(spec) if Path(spec).is_dir() else None
@@ -129,6 +131,8 @@ def is_read_once(spec: SourceSpec) -> bool:
         return any(map(is_read_once, spec.specs))
     if not isinstance(spec, str | PathLike):
         return isinstance(spec, Iterator)
+    if is_object_url(spec):
+        return False
     try:
         mode = Path(spec).stat().st_mode
         return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
@@ -160,14 +164,33 @@ def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[l
 
 
 def _open_text(spec: str | PathLike[str], options: InputOptions) -> tuple[AsyncIterator[list[str]], str]:
+    url = _object_of(spec)
     path = Path(spec)
-    name = STDIN_NAME if spec == STDIN else str(path) if str(path).isprintable() else repr(str(path))
+    shown = str(path) if url is None else str(url)
+    name = STDIN_NAME if spec == STDIN else shown if shown.isprintable() else repr(shown)
     asked = options.reading if options.planned is None else options.planned.reading_of(name, options.reading)
     reader = ObjectReader(name, asked.id_column, options.carry, options.took_fault)
     if spec == STDIN:
         return read_any(read_stdin(), asked, reader, options.took_reading), name
+    if url is not None:
+        return read_any(read_object(url), asked, reader, options.took_reading), name
     plain = None if is_read_once(path) else path
     return read_any(read_file(path), asked, reader, options.took_reading, plain), name
+
+
+def _object_of(spec: str | PathLike[str]) -> ObjectUrl | None:
+    """The object that is meant; None for a path. Raises SourceError."""
+    text = fspath(spec)
+    try:
+        if is_object_url(spec):
+            return parse_object_url(text)
+        if not Path(text).exists():
+            refuse_other_url(text)
+    except UsageError as error:
+        raise SourceError(str(error), hint=error.hint) from None
+    except (OSError, ValueError):
+        pass  # whoever reads it says what is wrong with it
+    return None
 
 
 class _Hearing:

@@ -20,7 +20,7 @@ from classify_batch.operations.run_handle import read_outcomes, read_run_json
 from classify_batch.ports import RunPlace
 
 try:
-    from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema
+    from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema, Table
 except ImportError:
     raise missing_extra("tables need arro3", "parquet") from None
 
@@ -61,6 +61,11 @@ def make_batch(rows: Sequence[Outcome], carry: Sequence[str], schema: Schema) ->
     columns = [make_column(key, [row.get(key) for row in rows]) for key in COLUMNS]
     columns += [make_column("", [carried_text(row.carried, name) for row in rows]) for name in carry]
     return RecordBatch.from_arrays(columns, schema=schema)
+
+
+def make_table(rows: Sequence[Outcome], carry: Sequence[str]) -> Table:
+    """Rows as a table."""
+    return Table.from_batches([make_batch(rows, carry, make_schema(carry))])
 
 
 def make_column(key: str, values: Sequence[Any]) -> Array:

@@ -11,7 +11,7 @@ from functools import partial
 from html import escape
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, overload
 
 import anyio
 
@@ -161,8 +161,12 @@ class RunHandle:
 
         return read_batches(self.place, None).__arrow_c_stream__(requested_schema)
 
-    def report(self, output: str | PathLike[str] | None = None, *, examples: bool = True) -> Path:
-        """Writes the report of the run, one HTML page, and returns its path; see `classify_batch.report`."""
+    @overload
+    def report(self, output: PathLike[str] | None = None, *, examples: bool = True) -> Path: ...
+    @overload
+    def report(self, output: str | PathLike[str] | None, *, examples: bool = True) -> Path | str: ...
+    def report(self, output: str | PathLike[str] | None = None, *, examples: bool = True) -> Path | str:
+        """Writes the report of the run, one HTML page; returns its path, or its URL. See `classify_batch.report`."""
         from classify_batch.operations.report.write_report import areport  # noqa: PLC0415 - seldom wanted
 
         return run_in_thread_with_loop(partial(areport, self.run_dir, output, examples))

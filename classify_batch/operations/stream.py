@@ -9,10 +9,10 @@ task, works as anywhere else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
@@ -34,11 +34,18 @@ from classify_batch.ports import Observer
 from classify_batch.rundir.outcome_tail import OutcomeLines, OutcomeTail
 from classify_batch.settings import Settings
 from classify_batch.store import Location, place_of
+from classify_batch.streams.closing import closing
+
+if TYPE_CHECKING:
+    from arro3.core import Table
 
 POLL_EVERY_S = 0.05
 """How often the journal is looked at where the reader waits: as often as it is written."""
 
 AHEAD = 1000
+
+ROWS_A_TABLE = 1000
+TABLE_WITHIN_S = 5.0
 
 _LEFT = Stop("who read its outcomes left the stream")
 _IN_A_LOOP = "a stream is read inside of `async with stream(…) as outcomes`, in a running asyncio loop"
@@ -158,6 +165,51 @@ class OutcomeStream:
         self._error_was_raised = True
         self._result = self._run.result()
         raise StopAsyncIteration
+
+    async def tables(self, rows: int = ROWS_A_TABLE, within_s: float = TABLE_WITHIN_S) -> AsyncIterator[Table]:
+        """The outcomes as Arrow tables, for whatever reads these: `polars.DataFrame(table)`. Needs the extra `parquet`.
+
+        Each has the columns of `RunHandle.to_arrow`, whatever is in it.
+
+        Args:
+            rows: of a table, at most.
+            within_s: how long its first outcome waits for further ones.
+
+        Raises:
+            UsageError: the extra isn't installed, or `rows` is no number of rows; and as the stream itself.
+        """
+        from classify_batch.operations.arrow_table import make_table  # noqa: PLC0415 - an extra
+
+        if rows < 1:
+            raise UsageError(f"rows={rows}", hint="a number of rows, from 1")
+        carry: Sequence[str] | None = None
+        async with closing(self._gather(rows, within_s)) as groups:
+            async for outcomes in groups:
+                if carry is None:
+                    run = await anyio.to_thread.run_sync(read_run_json, self._request.place.reader())
+                    carry = run.settings.get("plan", {}).get("carry", ())
+                yield make_table(outcomes, carry)
+
+    async def _gather(self, rows: int, within_s: float) -> AsyncIterator[list[Outcome]]:
+        """The outcomes by groups."""
+        held: list[Outcome] = []
+        until_s: float | None = None
+        while True:
+            try:
+                async with asyncio.timeout_at(until_s):
+                    outcome = await anext(self, None)
+            except TimeoutError:
+                outcome = None
+            else:
+                if outcome is None:
+                    break
+                held.append(outcome)
+                until_s = until_s or asyncio.get_running_loop().time() + within_s
+            if held and (outcome is None or len(held) >= rows):
+                yield held
+                held, until_s = [], None
+        if held:
+            yield held
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -6,10 +6,11 @@ here.
 
 from __future__ import annotations
 
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from classify_batch.object_store.url import refuse_url
 from classify_batch.store.place import DiskPlace
 
 if TYPE_CHECKING:
@@ -20,7 +21,13 @@ Location: TypeAlias = "str | PathLike[str] | RunPlace"
 
 
 def place_of(location: Location, *, trusted: bool = False) -> RunPlace:
-    """The place that is meant. `trusted`: a directory is used also where other users could misuse it."""
+    """The place that is meant. `trusted`: a directory is used also where other users could misuse it.
+
+    Raises:
+        UsageError: it is the URL of an object.
+    """
+    if isinstance(location, str | PathLike):
+        refuse_url(fspath(location), "a run directory")
     return DiskPlace(Path(location), trusted) if isinstance(location, str | PathLike) else location
 
 

@@ -82,15 +82,27 @@ def verify(lab: Lab, options: argparse.Namespace) -> Rows:
 
 
 def export(lab: Lab, options: argparse.Namespace) -> Rows:
-    """exporting a run of a million files as CSV"""
+    """exporting a run of a million files as CSV and as Parquet"""
     rows: Rows = []
     for files in options.files or [EXPORTED_FILES]:
         with make_folder() as folder:
             run = build_whole_run(lab, folder, files, options)
-            rows += measure_in_turn(lab, options, files, ["export", run, folder / "table.csv"])
+            for name in ("table.csv", "table.parquet"):
+                trees = options if name != "table.parquet" or writes_parquet(options.tree) else only_this(options)
+                rows += measure_in_turn(lab, trees, files, ["export", run, folder / name], what=f"export of {name}")
             results = [run / "results.jsonl"]
             rows += measure_floors(lab, files, dict.fromkeys(("read", "crc32"), results))
     return show(rows)
+
+
+def writes_parquet(tree: Path | None) -> bool:
+    """Whether the other checkout, if there is one, has such an export."""
+    return tree is None or (tree / "classify_batch" / "operations" / "export" / "arrow_files.py").exists()
+
+
+def only_this(options: argparse.Namespace) -> argparse.Namespace:
+    """The options without the other checkout."""
+    return argparse.Namespace(**{**vars(options), "tree": None})
 
 
 @contextmanager
@@ -110,9 +122,19 @@ def build_whole_run(lab: Lab, folder: Path, files: int, options: argparse.Namesp
 
 
 def measure_in_turn(
-    lab: Lab, options: argparse.Namespace, files: int, words: Sequence[object], made: Path | None = None
+    lab: Lab,
+    options: argparse.Namespace,
+    files: int,
+    words: Sequence[object],
+    made: Path | None = None,
+    what: str | None = None,
 ) -> Rows:
-    """A command by this checkout, and by the other one if there is one. `made`: a directory that it makes."""
+    """A command by this checkout, and by the other one if there is one.
+
+    Args:
+        made: a directory that it makes.
+        what: how it is called; by its first word, if that is not given.
+    """
     trees = {str(options.tree): lab} if options.tree is not None else {}
     trees["this"] = replace(lab, tree=None)
     costs: dict[str, list[Cost]] = {name: [] for name in trees}
@@ -122,7 +144,7 @@ def measure_in_turn(
             costs[name].append(each.cost(each.classify_batch(*words)))
             if made is not None:
                 shutil.rmtree(made)
-    return [to_row(files, f"{words[0]} by {name}", each) for name, each in costs.items()]
+    return [to_row(files, f"{what or words[0]} by {name}", each) for name, each in costs.items()]
 
 
 def measure_floors(lab: Lab, files: int, floors: Mapping[str, Sequence[Path]]) -> Rows:

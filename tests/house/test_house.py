@@ -296,6 +296,7 @@ def test_written_options_are_options() -> None:
         "--volume",
         "--from",
     }  # containers
+    others |= {"--command", "--csv", "--set", "--single-transaction"}  # psql
     known = others | {option for each in COMMANDS for option in options_of(each)} | {"--tree"}
     used = {
         (text.name, name) for text in TEXTS for name in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text.read_text())

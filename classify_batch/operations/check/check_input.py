@@ -19,7 +19,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from classify_batch.clock import SystemClock
 from classify_batch.engine.planner import chunked
-from classify_batch.errors import ApiError, ExitStatus, SettingsError, SourceError, UsageError
+from classify_batch.errors import INPUT_ERRORS, ApiError, ExitStatus, SettingsError, UsageError
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.folder import FolderOptions, FolderScan
 from classify_batch.inputs.open import InputOptions, SourceSpec, folder_of, needs_project, open_source
@@ -204,7 +204,7 @@ async def find_in_input(
     if reader.can_read_source(file_ids):
         try:
             await run_in_own_task(partial(reader.read_with_progress, file_ids, reading, on_progress))
-        except SourceError as error:
+        except INPUT_ERRORS as error:
             findings.append(finding_from_error(INPUT, error))
         except ApiError as error:
             findings.append(finding_from_error("api", error))

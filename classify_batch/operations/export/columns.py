@@ -35,6 +35,8 @@ _TYPES = {
 _RESULT_KEYS = [key for key in COLUMNS if key not in ("code", "message", "failed_at")]
 """What an answer may have."""
 
+_ATTRIBUTES = {key: attrgetter(key) for key in COLUMNS}
+
 NEVER_NULL = frozenset({"file_id", "outcome"})
 
 
@@ -93,8 +95,8 @@ class OutcomeColumns:
     def make_batch(self, log: Log, lines: Sequence[TableRow]) -> RecordBatch:
         """Lines of results.jsonl or failures.jsonl, at least one, as a record batch."""
         keys = _RESULT_KEYS if log is Log.RESULTS else COLUMNS
-        values = dict(zip(keys, zip(*map(attrgetter(*keys), lines), strict=True), strict=True))
-        missing = (None,) * len(lines)
+        values = {key: list(map(_ATTRIBUTES[key], lines)) for key in keys}
+        missing = [None] * len(lines)
         columns = [self._make_column(key, values.get(key, missing)) for key in COLUMNS]
         columns += [make_text_array([carried_text(line.carried, name) for line in lines]) for name in self._carry]
         return RecordBatch.from_arrays(columns, schema=self.schema)
@@ -104,13 +106,22 @@ class OutcomeColumns:
             return categories.encode(values)
         if key == "confidence":
             return Array(values, type=_TYPES[key])
-        column = make_text_array(values) if values.count(None) < len(values) else self._missing(len(values))
-        return column.cast(_TIMESTAMP) if key in _TYPES else column
+        if values[0] is None and values.count(None) == len(values):
+            column = self._missing(len(values))
+            return column.cast(_TIMESTAMP) if key in _TYPES else column
+        return make_timestamps(values) if key in _TYPES else make_text_array(values)
 
     def _missing(self, rows: int) -> Array:
         if len(self._nothing) < rows:
             self._nothing = make_text_array((None,) * rows)
         return self._nothing.slice(0, rows)
+
+
+def make_timestamps(texts: Sequence[str | None]) -> Array:
+    """RFC 3339 as timestamps. The files of a job have the same one, which is read once."""
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    different = make_text_array(list(numbers)).cast(_TIMESTAMP)
+    return different.take(Array(list(map(numbers.__getitem__, texts)), type=_INDEX))
 
 
 def make_text_array(texts: Sequence[str | None]) -> Array:

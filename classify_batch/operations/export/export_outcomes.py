@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from classify_batch.operations.export.columns import OutcomeColumns
 
 
+ROWS_A_BATCH = 4096
+"""Fewer make each row dearer: a batch costs as much as some hundred rows."""
+
+
 class OutcomeExport:
     """The selected outcomes of a run, encoded in a format.
 
@@ -50,10 +54,15 @@ class OutcomeExport:
         """The same outcomes as record batches; see `encoded_blocks`."""
         self.files = 0
         for part, log in product(self._parts, self._selection.logs):
+            held: list[TableRow] = []
             async with closing(self._selected_lines(part, log, LineReader(TableRow))) as stream:
                 async for _, lines, included in stream:
-                    if any(included):
-                        yield columns.make_batch(log, lines if all(included) else list(compress(lines, included)))
+                    held += lines if all(included) else compress(lines, included)
+                    if len(held) >= ROWS_A_BATCH:
+                        yield columns.make_batch(log, held)
+                        held = []
+            if held:
+                yield columns.make_batch(log, held)
 
     async def _selected_lines(
         self, part: RunOnDisk, log: Log, reader: LineReader[Line]

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from os import PathLike
 from pathlib import Path
 
 from classify_batch.operations.export.export_outcomes import OutcomeExport
 from classify_batch.operations.export.formats import JsonLines, OutputFormat, Table, column_names
-from classify_batch.operations.export.partition import file_name, make_partition, parse_partitions, refuse_columns
+from classify_batch.operations.export.partition import (
+    file_name,
+    parse_partitions,
+    refuse_columns,
+    target_in_partition,
+)
 from classify_batch.operations.export.selection import Only, make_selection
-from classify_batch.operations.export.target import CSV, PARQUET, TEXT_SUFFIXES, export_suffix, refuse_bad_target
+from classify_batch.operations.export.target import (
+    CSV,
+    PARQUET,
+    TEXT_SUFFIXES,
+    ObjectTarget,
+    Target,
+    export_suffix,
+    target_of,
+)
 from classify_batch.operations.open_run import OpenedRun, open_with_shards
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.store import Location
-from classify_batch.store.atomic_file import replace_file
 from classify_batch.streams.closing import closing
 
 
@@ -28,46 +39,49 @@ class Exported:
         files: how many outcomes were written.
         of: how many files the run has.
         waiting: how many of them have no outcome yet.
-        path: the file that was written; None where the outcomes went to a function.
+        path: the file that was written; None where the outcomes went to a function, or to an object.
+        url: the object that was written, where it was one.
     """
 
     files: int
     of: int
     waiting: int
     path: Path | None = None
+    url: str | None = None
 
 
 async def export_run(
     run_dir: Location, target: str | PathLike[str], *, only: Only | None = None, partition: Sequence[str] = ()
 ) -> Exported:
-    """Writes the committed outcomes of a run to the file `target`: JSONL, CSV, Parquet or Arrow, by its suffix.
+    """Writes the committed outcomes of a run to `target`, a file or an object: JSONL, CSV, Parquet or Arrow, by its
+    suffix.
 
-    The file is written whole or not at all; an existing one is replaced. With `partition`, such as `dt=2026-11-22`,
+    It is written whole or not at all; an existing one is replaced. With `partition`, such as `dt=2026-11-22`,
     `target` is a directory, and the file a Parquet file in `target/dt=2026-11-22/` that has the name of the run.
 
     Raises:
         UsageError: the target has another suffix, or is a run's own file; `only` needs a triage, and the run has
-            none; the extra `parquet` is needed, and not installed; or a partition is none.
+            none; an extra is needed, and not installed; or a partition is none.
         RunDirectoryError: the directory holds no run, or one of a newer version.
         DamagedError: what was committed is not there as it was written.
         WorldError: `retry_failed` reopened the run while it was read, or the target can't be written.
+        ObjectAccessError: the store wants other credentials.
     """
     partitions = parse_partitions(partition)
-    suffix = PARQUET if partitions else export_suffix(Path(target))
+    named = None if partitions else target_of(target)
+    suffix = PARQUET if named is None else export_suffix(named)
     run = await open_with_shards(run_dir)
     export = OutcomeExport(run.parts, make_selection(only, run.run, run.where), _text_format(suffix, run.run))
-    if partitions:
+    if named is None:
         refuse_columns(partitions, column_names(carried_columns(run.run)))
-        path = make_partition(Path(target), partitions) / file_name(run.run.run_id, only)
-    else:
-        path = Path(target)
-    refuse_bad_target(path)
+        named = target_in_partition(target, partitions, file_name(run.run.run_id, only))
+    named.refuse_if_bad()
     if suffix in TEXT_SUFFIXES:
         async with closing(export.encoded_blocks()) as blocks:
-            await replace_file(path, blocks)
+            await named.write(blocks)
     else:
-        await _write_table(export, run, suffix, partial(replace_file, path))
-    return _count_exported(export, run, path)
+        await _write_table(export, run, suffix, named.write)
+    return _count_exported(export, run, named)
 
 
 async def _write_table(
@@ -106,5 +120,8 @@ async def export_lines(run_dir: Location, sink: Callable[[bytes], object], *, on
     return _count_exported(export, run, None)
 
 
-def _count_exported(export: OutcomeExport, run: OpenedRun, path: Path | None) -> Exported:
-    return Exported(export.files, run.run.files, run.run.files - run.outcomes, path)
+def _count_exported(export: OutcomeExport, run: OpenedRun, target: Target | None) -> Exported:
+    waiting = run.run.files - run.outcomes
+    if target is None or isinstance(target, ObjectTarget):
+        return Exported(export.files, run.run.files, waiting, url=None if target is None else target.name)
+    return Exported(export.files, run.run.files, waiting, Path(target.name))

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from typing import NamedTuple
 
 from classify_batch.errors import UsageError
+from classify_batch.object_store.url import is_object_url, parse_object_url, refuse_other_url
 from classify_batch.operations.export.selection import Only
+from classify_batch.operations.export.target import FileTarget, ObjectTarget, Target
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _VALUE = re.compile(r"[A-Za-z0-9_.+-]{1,200}")
@@ -57,6 +60,15 @@ def refuse_columns(partitions: Sequence[Partition], columns: Sequence[str]) -> N
 def directory_of(partitions: Sequence[Partition]) -> str:
     """The directory of a partition in that of the table."""
     return "/".join(each.directory for each in partitions)
+
+
+def target_in_partition(table: str | PathLike[str], partitions: Sequence[Partition], name: str) -> Target:
+    """The file of a partition, or its object. Raises UsageError where it can't be one."""
+    text = fspath(table)
+    refuse_other_url(text)
+    if is_object_url(text):
+        return ObjectTarget(parse_object_url(text, folder=True).inside(f"{directory_of(partitions)}/{name}"))
+    return FileTarget(make_partition(Path(text), partitions) / name)
 
 
 def make_partition(table: Path, partitions: Sequence[Partition]) -> Path:

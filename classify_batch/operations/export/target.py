@@ -1,12 +1,20 @@
-"""Checks the target of an export: it never replaces a file of a run."""
+"""Where an export, or a report, is written: a file or an object in a store. It never replaces a file of a run."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
+from typing import Protocol
 
 from classify_batch.errors import UsageError
+from classify_batch.object_store.connect import connect
+from classify_batch.object_store.url import ObjectUrl, is_object_url, parse_object_url, refuse_other_url
+from classify_batch.object_store.write import write_object
 from classify_batch.settings.sections import SANDBOX
+from classify_batch.store.atomic_file import replace_file
 from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, Log
 
 JSONL, CSV, PARQUET, ARROW, FEATHER = SUFFIXES = (".jsonl", ".csv", ".parquet", ".arrow", ".feather")
@@ -16,12 +24,75 @@ TEXT_SUFFIXES = (JSONL, CSV)
 _EARLIER_FAILURES = re.compile(r"failures\.\d+\.jsonl")
 
 
-def export_suffix(target: Path) -> str:
+class Target(Protocol):
+    """Something that is written whole or not at all."""
+
+    @property
+    def name(self) -> Path | str:
+        """The path, or the URL."""
+
+    @property
+    def suffix(self) -> str:
+        """What its name ends with, in lower case."""
+
+    def refuse_if_bad(self) -> None:
+        """Raises UsageError where nothing can be written, or where it would replace a file of a run."""
+
+    async def write(self, blocks: AsyncIterator[bytes]) -> None:
+        """Writes it whole, in place of an older one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileTarget:
+    """A file."""
+
+    name: Path
+
+    @property
+    def suffix(self) -> str:
+        return self.name.suffix.lower()
+
+    def refuse_if_bad(self) -> None:
+        refuse_bad_target(self.name)
+
+    async def write(self, blocks: AsyncIterator[bytes]) -> None:
+        await replace_file(self.name, blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTarget:
+    """An object in a store."""
+
+    url: ObjectUrl
+
+    @property
+    def name(self) -> str:
+        return str(self.url)
+
+    @property
+    def suffix(self) -> str:
+        return self.url.suffix
+
+    def refuse_if_bad(self) -> None:
+        connect(self.url, reading=False)  # says at once what is missing
+
+    async def write(self, blocks: AsyncIterator[bytes]) -> None:
+        await write_object(self.url, blocks)
+
+
+def target_of(place: str | PathLike[str]) -> Target:
+    """What a path or a URL names. Raises UsageError for a URL that names no object."""
+    text = fspath(place)
+    refuse_other_url(text)
+    return ObjectTarget(parse_object_url(text)) if is_object_url(text) else FileTarget(Path(text))
+
+
+def export_suffix(target: Target) -> str:
     """The suffix of a target. Raises UsageError for one that is no format."""
-    suffix = target.suffix.lower()
+    suffix = target.suffix
     if suffix not in SUFFIXES:
         raise UsageError(
-            f"{target}: an export is written as JSONL, CSV, Parquet or Arrow, by the suffix of its name",
+            f"{target.name}: an export is written as JSONL, CSV, Parquet or Arrow, by the suffix of its name",
             hint=f"name a file that ends with {', '.join(SUFFIXES[:3])} or {ARROW}, or `-` for JSONL on stdout",
         )
     return suffix

@@ -7,17 +7,17 @@ from functools import partial
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
+from typing import overload
 
 from classify_batch.clock import SystemClock, to_iso
 from classify_batch.errors import UsageError
 from classify_batch.operations.diff.diff_runs import diff_runs
 from classify_batch.operations.diff.summary import summarize_diff
-from classify_batch.operations.export.target import refuse_bad_target
+from classify_batch.operations.export.target import FileTarget, ObjectTarget, Target, target_of
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.report.next_commands import compare_commands
 from classify_batch.operations.report.run_report import folder_of, gather_report
 from classify_batch.operations.status import read_status
-from classify_batch.store.atomic_file import replace_file
 
 REPORT_HTML = "report.html"
 SUFFIXES = (".html", ".htm")
@@ -25,7 +25,11 @@ SUFFIXES = (".html", ".htm")
 RunDirs = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
-def report(run_dirs: RunDirs, output: str | PathLike[str] | None = None, examples: bool = True) -> Path:
+@overload
+def report(run_dirs: RunDirs, output: PathLike[str] | None = None, examples: bool = True) -> Path: ...
+@overload
+def report(run_dirs: RunDirs, output: str | PathLike[str] | None, examples: bool = True) -> Path | str: ...
+def report(run_dirs: RunDirs, output: str | PathLike[str] | None = None, examples: bool = True) -> Path | str:
     """Writes the report of a run, or of two and what changed between them, as one HTML page.
 
     A run may be incomplete, or still running. The page is written whole or not at all, only its owner can read it, and
@@ -33,22 +37,28 @@ def report(run_dirs: RunDirs, output: str | PathLike[str] | None = None, example
 
     Args:
         run_dirs: a run directory, or two: the earlier run first.
-        output: where to write the page, with the suffix .html; `report.html` in the (later) run directory if None.
+        output: where to write the page, with the suffix .html: a path or the URL of an object (`s3://bucket/key.html`);
+            `report.html` in the (later) run directory if None.
         examples: whether the page names files and repeats the server's words; False leaves out what may be
             confidential.
 
     Returns:
-        The absolute path of the page.
+        The absolute path of the page, or its URL.
 
     Raises:
         UsageError: `output` has another suffix or can't be a file; a directory holds no run, or a damaged one; or there
             are not one or two directories; or it was called inside a running event loop.
         WorldError: `retry_failed` reopened a run while it was read, or the page can't be written.
+        ObjectAccessError: the store of the object wants other credentials.
     """
     return run_in_new_loop("report", partial(areport, run_dirs, output, examples))
 
 
-async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None = None, examples: bool = True) -> Path:
+@overload
+async def areport(run_dirs: RunDirs, output: PathLike[str] | None = None, examples: bool = True) -> Path: ...
+@overload
+async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None, examples: bool = True) -> Path | str: ...
+async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None = None, examples: bool = True) -> Path | str:
     """`report` inside an event loop."""
     from classify_batch.operations.report.page import make_page  # noqa: PLC0415 - jinja2 is for this alone
 
@@ -72,15 +82,17 @@ async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None = None, 
         changes=changes,
         commands=compare_commands(folders[0], folders[1]) if changes else reports[0].commands,
     )
-    await replace_file(target, _single_block(page))
-    return target
+    await target.write(_single_block(page))
+    return target.name
 
 
-def _target(output: str | PathLike[str] | None, folder: Path) -> Path:
-    target = folder / REPORT_HTML if output is None else Path(output).absolute()
-    if target.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{target}: a report is a page of HTML", hint=f"name a file that ends with {SUFFIXES[0]}")
-    refuse_bad_target(target)
+def _target(output: str | PathLike[str] | None, folder: Path) -> Target:
+    target = target_of(folder / REPORT_HTML if output is None else output)
+    if not isinstance(target, ObjectTarget):
+        target = FileTarget(Path(target.name).absolute())
+    if target.suffix not in SUFFIXES:
+        raise UsageError(f"{target.name}: a report is a page of HTML", hint=f"name a file that ends with {SUFFIXES[0]}")
+    target.refuse_if_bad()
     return target
 
 
