@@ -21,6 +21,7 @@ import json
 import os
 import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def _parse_lease(epoch: int, data: bytes) -> LastLease:
     )
 
 
-async def claim_lease(store: RunStore, lease_s: float) -> FileLease:
+async def claim_lease(store: RunStore, lease_s: float, clock_s: Callable[[], float] = boot_s) -> FileLease:
     """Takes a shard whose lock is free, or is held by a process that stands still. Waits for the end of the last lease.
 
     Raises:
@@ -128,15 +129,11 @@ async def claim_lease(store: RunStore, lease_s: float) -> FileLease:
         "lease_s": lease_s,
     }
     try:
-        await store.create(lease_name(epoch), json.dumps(said).encode() + b"\n")
+        await store.create(lease_name(epoch), json.dumps(said).encode() + b"\n" + _beat())
     except FileExistsError:
         raise locked(store.where, Holder()) from None
-    lease = FileLease(store, epoch, lease_s)
-    if await lease.is_superseded():
-        raise locked(store.where, Holder())
-    if last is not None and not last.needs_no_wait:
-        await anyio.sleep(last.lease_s * MARGIN)
-    await lease.begin()
+    lease = FileLease(store, epoch, lease_s, clock_s)
+    await lease.begin(0.0 if last is None or last.needs_no_wait else last.lease_s * MARGIN)
     for name in await store.names():
         if (match := NAME.fullmatch(name)) and int(match[1]) < epoch:
             await store.remove(name)
@@ -163,8 +160,8 @@ async def stands_still(store: RunStore, error: LockedError) -> None:
 class FileLease:
     """`ports.Lease` in a file of the shard's store."""
 
-    def __init__(self, store: RunStore, epoch: int, lease_s: float) -> None:
-        self._store, self._lease_s = store, lease_s
+    def __init__(self, store: RunStore, epoch: int, lease_s: float, clock_s: Callable[[], float] = boot_s) -> None:
+        self._store, self._lease_s, self._clock_s = store, lease_s, clock_s
         self._name = lease_name(epoch)
         self._valid_until_s = 0.0
         self.epoch = epoch
@@ -172,13 +169,25 @@ class FileLease:
 
     @property
     def held(self) -> bool:
-        return boot_s() < self._valid_until_s and not self.lost.is_set()
+        return self._clock_s() < self._valid_until_s and not self.lost.is_set()
 
-    async def begin(self) -> None:
-        """The shard is ours from now on: nobody sends anything under an earlier lease."""
+    async def begin(self, wait_s: float) -> None:
+        """Waits until nobody sends anything under an earlier lease; from then on the shard is ours.
+
+        Raises:
+            LockedError: somebody claimed a later epoch meanwhile.
+        """
+        until_s = anyio.current_time() + wait_s
+        while (left_s := until_s - anyio.current_time()) > 0:
+            await self._refuse_superseded()
+            await self._store.append_undurable(self._name, _beat())  # it doesn't stand still
+            await anyio.sleep(min(left_s, self._lease_s / RENEWALS))
         await self._store.append_undurable(self._name, _OWNED)
         await self._renew()
-        if self.lost.is_set():
+        await self._refuse_superseded()
+
+    async def _refuse_superseded(self) -> None:
+        if await self.is_superseded():
             raise locked(self._store.where, Holder())
 
     async def keep(self) -> None:
@@ -201,15 +210,19 @@ class FileLease:
 
     async def _renew(self) -> None:
         """A disk that refuses renews nothing; the lease then runs out by itself."""
-        began_s = boot_s()
+        began_s = self._clock_s()
         try:
-            await self._store.append_undurable(self._name, b"%.3f\n" % SystemClock().wall_s())
+            await self._store.append_undurable(self._name, _beat())
             if await self.is_superseded():
                 self.lost.set()
             else:
                 self._valid_until_s = began_s + self._lease_s
         except StoreError:
             return
+
+
+def _beat() -> bytes:
+    return b"%.3f\n" % SystemClock().wall_s()
 
 
 def _machine() -> str | None:
