@@ -18,6 +18,12 @@ class SystemClock:
         return time.time()
 
 
+def boot_s() -> float:
+    """Seconds since the machine started, those in which it was suspended among them: the event loop's clock stands
+    still then, and a process would take an old promise for a fresh one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 def to_iso(wall_s: float) -> str:
     """RFC 3339 in UTC with milliseconds: the one spelling of time in our files."""
     return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -99,6 +99,10 @@ class LockedError(WorldError):
     """Another process holds the run directory."""
 
 
+class LeaseLostError(Exception):
+    """A create may not leave: the shard is another process's, or may be. Nothing of it was sent."""
+
+
 class StoreError(WorldError):
     """The disk refused. What is committed stays; the same command goes on when there is room."""
 

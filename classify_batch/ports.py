@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+import anyio
+
 from classify_batch.events import Event
 from classify_batch.lifecycle import AboutRun, Fact
 from classify_batch.model import Answers, Attempt, AttemptKey, JobPage, JobView, Segment, Uploads
@@ -78,6 +80,29 @@ class Api(Protocol):
         """A finished job's answers, all pages of them; no page is read once all files of `asked` have an answer."""
 
 
+class Lease(Protocol):
+    """That a shard is this process's for a while. Beside the lock, which a process keeps while it stands still, and
+    which another machine may not see.
+
+    Attributes:
+        epoch: which owner of the shard this is, from 1; a higher one ends the lease.
+        lost: set once it has ended: by another owner, or since it was not renewed in time.
+    """
+
+    epoch: int
+    lost: anyio.Event
+
+    @property
+    def held(self) -> bool:
+        """Whether the shard is this process's at this moment, by a clock that runs through a suspend. Asks no disk."""
+
+    async def keep(self) -> None:
+        """Renews it again and again, until it is lost."""
+
+    async def release(self) -> None:
+        """Gives it back: the next owner need not wait for its end."""
+
+
 class Documents(Protocol):
     """The documents that a run's file IDs stand for, where its input is a folder."""
 
@@ -125,8 +150,15 @@ class RunStore(Protocol):
         """Makes the place, where it isn't there, and tries to write to it. What is made is taken away again at the end
         of `lock()`, where no file was added meanwhile. Raises RunDirectoryError."""
 
-    def lock(self) -> AbstractAsyncContextManager[None]:
-        """Holds the run for one process at a time; raises LockedError naming host and pid of the holder."""
+    def lock(self, *, seize: bool = False) -> AbstractAsyncContextManager[None]:
+        """Holds the run for one process at a time; raises LockedError naming host and pid of the holder.
+
+        `seize`: also takes it from a process that holds it, and whose lease has ended. Whatever that one still appends
+        to its logs reaches no file of the run.
+        """
+
+    def abandon(self, why: str) -> None:
+        """The run is another process's: every later write raises StoreError with these words."""
 
     async def holder(self) -> Holder | None:
         """Who holds the run at this moment."""

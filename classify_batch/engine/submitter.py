@@ -20,7 +20,7 @@ from classify_batch.engine.intent import Intent, NoMoreCreatesError
 from classify_batch.engine.outcome_recorder import fail_all
 from classify_batch.engine.refused_create import ExpiredUploads, decide_refused_create
 from classify_batch.engine.shutdown import Stop
-from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.errors import ApiError, ExitStatus, LeaseLostError, Verdict
 from classify_batch.events import CreateAmbiguous
 from classify_batch.lifecycle import Submitted, remainder
 from classify_batch.limits.retry import retry_transient
@@ -112,6 +112,9 @@ class Submitter:
                     self._return_unsent(intent.attempt)
             except ApiError as error:
                 await self._end_failed(intent.attempt, error, ambiguous)
+            except LeaseLostError:
+                # Whoever comes next finds the intent, and out that nothing came of it: it is theirs to write.
+                self._leave_to_later_process(intent.attempt)
             else:
                 job = self._record_accepted(intent.attempt, view)
                 if job is None:

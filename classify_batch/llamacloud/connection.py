@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import anyio
 import httpcore
 import httpx
 
-from classify_batch.errors import SettingsError
+from classify_batch.errors import LeaseLostError, SettingsError
 from classify_batch.llamacloud.network import NetworkBackend
 from classify_batch.llamacloud.proxies import choose_proxy
 from classify_batch.llamacloud.tls import make_ssl_context
 from classify_batch.llamacloud.tunnel import TunnelBackend
+from classify_batch.ports import Lease
 
 KEEPALIVE_S = 4.0
 """Shorter than the 5 s after which common servers close an idle connection. Of a create that meets a closed connection
@@ -174,3 +176,14 @@ class Route:
 
     def _through_proxy(self, backend: httpcore.AsyncNetworkBackend) -> httpcore.AsyncNetworkBackend:
         return backend if self._proxy is None else TunnelBackend(self._proxy, self._context, backend)
+
+
+def refuse_without(lease: Lease) -> Callable[[str, Any], Awaitable[None]]:
+    """What httpcore calls at each step of a create. Its bytes are written when its answer is first read for (see
+    network.py); this is asked right before, in the same turn of the event loop."""
+
+    async def refuse(step: str, _info: Any) -> None:
+        if step == "http11.receive_response_headers.started" and not lease.held:
+            raise LeaseLostError
+
+    return refuse

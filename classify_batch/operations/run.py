@@ -24,6 +24,7 @@ from classify_batch.operations.documents import open_documents
 from classify_batch.operations.folder_request import take_folder
 from classify_batch.operations.observed_api import observe_calls
 from classify_batch.operations.own_task import run_in_own_task
+from classify_batch.operations.ownership import keeping_lease, own_shard
 from classify_batch.operations.plan import plan_if_new, refuse_unbounded_credits
 from classify_batch.operations.reporting_progress import reporting_progress
 from classify_batch.operations.result import RunResult
@@ -34,7 +35,7 @@ from classify_batch.operations.telemetry import telemetry_of
 from classify_batch.ports import Observer, RunPlace, RunStore
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.rundir.run_json import RunFile, other_webhooks, shard_name
+from classify_batch.rundir.run_json import RunFile, other_webhooks, read_run_file, shard_name
 from classify_batch.settings import Settings, read_api_key
 from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, TUNE_JSON
 
@@ -77,7 +78,7 @@ async def _open_run(
 ) -> tuple[RunStore, RunOnDisk]:
     """Locks the run directory; returns the run in it, which is planned now if it is new."""
     refuse_missing_documents(request.settings)  # before the directory is created
-    store = await lock_run_directory(request.place, stack)
+    store = await _own_directory(request, resources, shutdown, stack)
     await store.remove(TUNE_JSON)  # its limits were meant for an earlier process
     await store.remove(CANCEL_JSON)  # likewise: whoever asked sees that nobody answered
     if needs_project(request.source) and await store.size(RUN_JSON) is None:
@@ -86,6 +87,24 @@ async def _open_run(
         found = await plan_if_new(resources, store, request) or await read_existing_run(store)
     refuse_unbounded_credits(found, request.settings)
     return store, found
+
+
+async def _own_directory(
+    request: RunRequest, resources: RunResources, shutdown: Shutdown, stack: AsyncExitStack
+) -> RunStore:
+    """Locks the run directory; that of a shard has a lease as well, which is kept until `stack` is closed."""
+    if request.slice is None and not await is_shard(request.place):
+        return await lock_run_directory(request.place, stack)
+    async with interruptible(shutdown):
+        store, resources.lease = await own_shard(request.place, request.settings.limits.lease_s, stack)
+    await stack.enter_async_context(keeping_lease(resources.lease, store, shutdown))
+    return store
+
+
+async def is_shard(place: RunPlace) -> bool:
+    """Whether the run in a place is a shard of another."""
+    found = await read_run_file(place.open())
+    return found is not None and found[0].shard is not None
 
 
 async def run_engine(

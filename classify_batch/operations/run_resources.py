@@ -17,7 +17,7 @@ from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.llamacloud.v2.batch_api import ApiV2
-from classify_batch.ports import Clock, RunPlace, RunStore
+from classify_batch.ports import Clock, Lease, RunPlace, RunStore
 from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.settings import SANDBOX, Settings, read_api_key
 from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, SANDBOX_LEDGER, Log
@@ -44,7 +44,11 @@ def make_request_gate(settings: Settings) -> RequestGate:
 
 
 class RunResources:
-    """Opens the sandbox, the request gate and the client: only when they are needed, and once."""
+    """Opens the sandbox, the request gate and the client: only when they are needed, and once.
+
+    Attributes:
+        lease: without which the client sends no create; None: none is needed.
+    """
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class RunResources:
         self._stack = stack
         self._connected: tuple[ApiClient, RequestGate] | None = None
         self.clock = clock
+        self.lease: Lease | None = None
 
     async def connect(self) -> tuple[ApiClient, RequestGate]:
         """The client and its request gate. `stack` closes them."""
@@ -87,6 +92,7 @@ class RunResources:
                 self.clock,
                 timeout_s=api.timeout_s,
                 patience_s=limits.patience_s,
+                lease=self.lease,
             )
             # Pushed after the gate, so closed before it: no request is left that waits at a closed gate.
             self._stack.push_async_callback(client.aclose)
@@ -123,15 +129,16 @@ def refuse_missing_documents(settings: Settings) -> None:
         )
 
 
-async def lock_run_directory(place: RunPlace, stack: AsyncExitStack) -> RunStore:
-    """Opens and locks the run directory, which is created where it isn't there; `stack` closes it.
+async def lock_run_directory(place: RunPlace, stack: AsyncExitStack, *, seize: bool = False) -> RunStore:
+    """Opens and locks the run directory, which is created where it isn't there; `stack` closes it. `seize`: as
+    `RunStore.lock`.
 
     If no run was planned in it, what was created is removed again. That happens while the lock is held: a process that
     didn't get the lock must not remove what its holder is creating.
     """
     store = await stack.enter_async_context(place.open())
     await store.prepare()
-    await stack.enter_async_context(store.lock())
+    await stack.enter_async_context(store.lock(seize=seize))
     stack.push_async_callback(remove_if_unused, store, await store.names())
     return store
 

@@ -144,6 +144,8 @@ class LimitSettings(_Section):
     """For so long a create that left may still be accepted; never below `api.timeout_s`."""
     clock_spread_s: float = Field(default=60.0, ge=0, le=86_400)
     """How far the server's own clocks may disagree, or run back."""
+    lease_s: float = Field(default=30.0, ge=1, le=3600)
+    """A shard's owner that stands still for longer loses it."""
     patience_s: float = Field(default=600.0, ge=0, le=86_400)
     drain_s: float = Field(default=300.0, ge=0, le=86_400)
     tolerated_failure_percentage: float = Field(default=0.0, ge=0, le=100)

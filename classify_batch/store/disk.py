@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Self
 
 from anyio import to_thread
 
-from classify_batch.errors import DamagedError, InternalError, RunDirectoryError, WorldError
+from classify_batch.errors import DamagedError, InternalError, RunDirectoryError, StoreError, WorldError
 from classify_batch.run_records import Holder
 from classify_batch.store.atomic_file import (
     TEMPORARY,
@@ -58,6 +59,7 @@ class DiskStore:
         self._opened: dict[Log, int] = {}
         self._ends: dict[Log, int] = {}
         self._made: list[Path] = []
+        self._abandoned = ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,9 +88,12 @@ class DiskStore:
         await to_thread.run_sync(self._prepare_directory)
 
     @asynccontextmanager
-    async def lock(self) -> AsyncIterator[None]:
-        async with hold(self._path):
+    async def lock(self, *, seize: bool = False) -> AsyncIterator[None]:
+        async with hold(self._path, seize=seize):
             await self.sweep()
+            if seize:
+                with refusals(self._path):
+                    await to_thread.run_sync(self._copy_logs)
             names = self._list_names()
             try:
                 yield
@@ -97,6 +102,10 @@ class DiskStore:
 
     async def holder(self) -> Holder | None:
         return read_holder(self._path)
+
+    def abandon(self, why: str) -> None:
+        self._abandoned = why
+        self._committer.abandon(StoreError(why, hint="the same command goes on when the other process has ended"))
 
     async def sweep(self) -> None:
         """Removes what a killed process left half-written; `lock` does it. Only for the lock's holder: what a process
@@ -147,25 +156,25 @@ class DiskStore:
     # --- Files that are written whole -----------------------------------------------------------------------
 
     async def replace(self, name: str, blocks: AsyncIterator[bytes]) -> None:
-        await replace_file(self._path_of(name), blocks, self._fsync)
+        await replace_file(self._path_to_write(name), blocks, self._fsync)
 
     async def create(self, name: str, data: bytes) -> None:
-        await create_file(self._path_of(name), data, self._fsync)
+        await create_file(self._path_to_write(name), data, self._fsync)
 
     async def remove(self, name: str) -> None:
-        path = self._path_of(name)
+        path = self._path_to_write(name)
         with refusals(path):
             await to_thread.run_sync(partial(path.unlink, missing_ok=True))
 
     # --- Files that nobody needs ----------------------------------------------------------------------------
 
     async def append_undurable(self, name: str, data: bytes) -> int:
-        path = self._path_of(name)
+        path = self._path_to_write(name)
         with refusals(path):
             return await to_thread.run_sync(self._append_to_file, path, data)
 
     async def rename(self, name: str, new_name: str) -> None:
-        path, new_path = self._path_of(name), self._path_of(new_name)
+        path, new_path = self._path_to_write(name), self._path_to_write(new_name)
         with refusals(path, but=FileNotFoundError):
             await to_thread.run_sync(os.replace, path, new_path)
 
@@ -199,6 +208,26 @@ class DiskStore:
         if Path(name).name != name or name in ("", ".."):
             raise InternalError(f"{name!r} is not the plain name of a file")
         return self._path / name
+
+    def _path_to_write(self, name: str) -> Path:
+        if self._abandoned:
+            raise StoreError(self._abandoned, hint="the same command goes on when the other process has ended")
+        return self._path_of(name)
+
+    def _copy_logs(self) -> None:
+        """Gives each log a new file: whoever has the old one open writes to nobody's."""
+        for log in Log:
+            path = self._path / log
+            if not path.exists():
+                continue
+            fresh = beside(path)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as copy, path.open("rb") as old:
+                shutil.copyfileobj(old, copy, BLOCK_BYTES)
+                copy.flush()
+                self._fsync(copy.fileno())
+            fresh.replace(path)
+        sync_directory(self._path, self._fsync)
 
     def _append_to_file(self, path: Path, data: bytes) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | self._follow  # a pipe must not be waited for

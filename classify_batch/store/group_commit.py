@@ -147,6 +147,18 @@ class Committer:
         self._armed: asyncio.Handle | None = None
         self._closed = False
         self._failure: BaseException | None = None
+        self._abandoned: StoreError | None = None
+
+    def abandon(self, failure: StoreError) -> None:
+        """From now on everything fails with this error; what is being written is not waited for."""
+        self._abandoned = failure
+        if self._failure is None:
+            self._failure = failure
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
+        dropped, self._gathering = self._gathering, _Group()
+        dropped.wake(failed=True)
 
     def append(self, log: Log, data: bytes, start: int) -> None:
         if self._failure is not None or self._closed:
@@ -213,6 +225,7 @@ class Committer:
         self._queue.put(self._flying)
 
     def _finish_group(self, failure: BaseException | None) -> None:
+        failure = self._abandoned if failure is None else failure
         # After a failure nothing more is written: those who wait for the next group must hear of it now.
         groups = [self._flying] if failure is None else [self._flying, self._gathering]
         self._flying = None

@@ -29,11 +29,13 @@ from filelock import Timeout, UnixFileLock
 from classify_batch.clock import SystemClock, to_iso
 from classify_batch.errors import ClassifyBatchError, LockedError, RunDirectoryError
 from classify_batch.run_records import Holder
+from classify_batch.store.atomic_file import beside
 from classify_batch.store.holder import LOCK, read_holder
-from classify_batch.store.os_errors import NOT_SUPPORTED, unusable
+from classify_batch.store.os_errors import NOT_SUPPORTED, refusals, unusable
 
 _ATTEMPTS_MAX = 5
 _TRY_AGAIN_S = 0.02
+_WORDS_BYTES_MAX = 4096
 _NO_FLOCK = NOT_SUPPORTED | {errno.ENOLCK, errno.EBADF, errno.EINVAL}
 """What flock says on file systems without locks. EBADF and EINVAL come from network file systems and from FUSE: the
 descriptor is good, and so are the arguments."""
@@ -52,13 +54,17 @@ def locked(where: str, holder: Holder) -> LockedError:
 
 
 @asynccontextmanager
-async def hold(directory: Path) -> AsyncIterator[None]:
-    """Holds `directory` until the end of the block.
+async def hold(directory: Path, *, seize: bool = False) -> AsyncIterator[None]:
+    """Holds `directory` until the end of the block. `seize`: by a new file in the place of one that a process holds
+    which stands still; it goes on holding the old one, which has no name any more.
 
     Raises:
         LockedError: somebody else holds it, in this process or another.
         RunDirectoryError: it can't be locked: missing, forbidden, or on a filesystem without flock.
     """
+    if seize:
+        with refusals(directory / LOCK):
+            _replace_lock_file(directory)
     lock = await _acquire_lock(directory)
     try:
         yield
@@ -92,11 +98,19 @@ def _lock_file_of(directory: Path) -> UnixFileLock:
     )
 
 
+def _replace_lock_file(directory: Path) -> None:
+    fresh = beside(directory / LOCK)
+    os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    fresh.replace(directory / LOCK)
+
+
 def _release_lock(lock: UnixFileLock) -> None:
     with suppress(OSError):  # words that stay behind harm nobody: a free lock has no holder
-        descriptor = os.open(lock.lock_file, os.O_WRONLY | os.O_NOFOLLOW)  # os.truncate would follow a link
+        descriptor = os.open(lock.lock_file, os.O_RDWR | os.O_NOFOLLOW)  # os.truncate would follow a link
         try:
-            os.ftruncate(descriptor, 0)
+            # Where the lock was seized, another process's words stand there.
+            if f'"pid": {os.getpid()},'.encode() in os.read(descriptor, _WORDS_BYTES_MAX):
+                os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
     lock.release(force=True)

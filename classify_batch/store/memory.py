@@ -105,14 +105,17 @@ class MemoryStore:
         await checkpoint()
 
     @asynccontextmanager
-    async def lock(self) -> AsyncIterator[None]:
-        if self._holder is not None:
+    async def lock(self, *, seize: bool = False) -> AsyncIterator[None]:
+        if self._holder is not None and not seize:
             raise locked(self.where, self._holder)
         self._holder = holder_here()
         try:
             yield
         finally:
             self._holder = None
+
+    def abandon(self, why: str) -> None:
+        self._failure = StoreError(why, hint="the same command goes on when the other process has ended")
 
     async def holder(self) -> Holder | None:
         await checkpoint()

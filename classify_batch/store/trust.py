@@ -40,6 +40,7 @@ from classify_batch.vocabulary import (
     RUN_JSON,
     SANDBOX_FOLDER,
     SANDBOX_LEDGER,
+    SHARDS_FOLDER,
     TUNE_JSON,
     Log,
 )
@@ -47,8 +48,9 @@ from classify_batch.vocabulary import (
 _ROOT = 0
 _EVENTS = (EVENTS_JSONL, EARLIER_EVENTS_JSONL)
 _FILES = (RUN_JSON, PLAN_JSONL, PATHS_JSONL, MANIFEST_JSON, TUNE_JSON, CANCEL_JSON, LOCK, *Log, *_EVENTS)
-_NAMES = (*_FILES, SANDBOX_FOLDER, SANDBOX_LEDGER)
-_NUMBERED = re.compile(r"(?:failures|retry)\.\d+\.jsonl")
+_NAMES = (*_FILES, SANDBOX_FOLDER, SANDBOX_LEDGER, SHARDS_FOLDER)
+_FOLDERS = (SANDBOX_FOLDER, SHARDS_FOLDER)
+_NUMBERED = re.compile(r"(?:failures|retry|lease)\.\d+\.jsonl")
 _TARGET_CHARACTERS = 200
 _TRUST = "if you trust all who may write to this one, give --trust-run-dir (in Python trust_run_dir=True)"
 
@@ -107,7 +109,7 @@ def find_impossible_files(directory: Path) -> Iterator[str]:
         except OSError:  # nothing is there, or a circle
             yield f"{_describe_link(name, path)}, where nothing is"
             continue
-        wanted, words = (stat.S_ISDIR, "no folder") if name == SANDBOX_FOLDER else (stat.S_ISREG, "no plain file")
+        wanted, words = (stat.S_ISDIR, "no folder") if name in _FOLDERS else (stat.S_ISREG, "no plain file")
         if not wanted(mode):
             yield f"{name} is {words}"
 

@@ -18,13 +18,14 @@ import trustme
 from pydantic import SecretStr
 
 from classify_batch.clock import SystemClock
-from classify_batch.errors import ApiError, SettingsError, Verdict
+from classify_batch.errors import ApiError, LeaseLostError, SettingsError, Verdict
 from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.connection import KEEPALIVE_S, Route
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.model import Attempt, AttemptKey, JobView, Part
+from classify_batch.ports import Lease
 from classify_batch.settings.job_spec import JobSpec, Rule
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
@@ -104,9 +105,9 @@ async def serving(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIte
 
 
 @asynccontextmanager
-async def calling(url: str, timeout_s: float = 5.0, lanes: int = 4) -> AsyncIterator[ApiV1]:
+async def calling(url: str, timeout_s: float = 5.0, lanes: int = 4, lease: Lease | None = None) -> AsyncIterator[ApiV1]:
     async with RequestGate(requests_in_flight=lanes, requests_per_s=10_000.0) as gate:
-        http = ApiClient(ApiAccess(url, SecretStr("sandbox")), gate, SystemClock(), timeout_s=timeout_s)
+        http = ApiClient(ApiAccess(url, SecretStr("sandbox")), gate, SystemClock(), timeout_s=timeout_s, lease=lease)
         try:
             yield ApiV1(http, SPEC)
         finally:
@@ -124,6 +125,43 @@ async def refused(call: Awaitable[object]) -> Verdict:
     with pytest.raises(ApiError) as caught:
         await call
     return caught.value.verdict
+
+
+class Owner:
+    """A lease that is held for so many looks at it."""
+
+    def __init__(self, looks: int) -> None:
+        self.epoch, self.lost, self.looks = 1, anyio.Event(), looks
+
+    @property
+    def held(self) -> bool:
+        self.looks -= 1
+        return self.looks >= 0
+
+    async def keep(self) -> None: ...
+
+    async def release(self) -> None: ...
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_no_create_is_written_without_a_lease(encrypted: bool) -> None:
+    """The lease ends when all is made ready for the create, its connection too: not a byte of it arrives, and reads go
+    on."""
+    server, owner = Server(), Owner(2)
+    async with (
+        serving(server.talk, certified() if encrypted else None) as url,
+        calling(url, lanes=1, lease=owner) as api,
+    ):
+        for name in ("a", "b"):
+            await api.create(sending([name]), nothing)
+        with pytest.raises(LeaseLostError):
+            await api.create(sending(["c"]), nothing)
+        with pytest.raises(LeaseLostError):
+            await api.create(sending(["d"]), nothing)
+        await api.get("j")
+    heads = [request.split(b" ", 1)[0] for request in server.requests]
+    assert heads == [b"POST", b"POST", b"GET"]
 
 
 @pytest.mark.usefixtures("trusted")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import KEY, environment
+from tests.command.test_shards_command import Place, end
+from tests.support.command_line import KEY, command, environment, until
 from tests.support.real_run import sandbox
+
+LEASE_S = 2.0
 
 # Forks two processes a round, which begin when a pipe is closed, so at the same moment: a start of the command takes a
 # second, which is longer than what they race for.
@@ -73,3 +78,27 @@ def test_of_two_processes_one_works_and_the_other_leaves(tmp_path: Path, rounds:
         assert [json.loads(line) for line in done.stdout.splitlines()] == [[0, 75]] * rounds, done.stderr
         paid = server.read_paid(server.ledger)
     assert paid == Counter(f"file-{number}-{place}" for number in range(rounds) for place in range(10))
+
+
+def test_a_process_that_is_woken_after_its_lease_pays_nothing(tmp_path: Path) -> None:
+    """A process is stopped in the middle of its creates, another takes the shard over and carries it out, and the
+    first is woken: it leaves with 75, each file is paid once, and the run is sound."""
+    with sandbox(tmp_path, "--api-key", KEY, "--job-duration-s", "0.3") as server:
+        place = Place(tmp_path, server, files=400, jobs_in_flight=6)
+        with (place.folder / "job.toml").open("a") as config:
+            config.write(f"lease_s = {LEASE_S}\n")
+        stopped = place.start("--shard", "0/1")
+        journal = place.shard_dir(0) / "journal.jsonl"
+        until(lambda: journal.exists() and journal.read_bytes().count(b'"collected"') > 3, stopped)
+        stopped.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(LEASE_S)
+            took_over, said = end([place.start("--shard", "0/1")])[0]
+            assert took_over == 0, said
+        finally:
+            stopped.send_signal(signal.SIGCONT)
+        ((status, said),) = end([stopped])
+        assert status == 75, said
+        assert "another process's" in said
+        place.judge()
+        assert command("status", place.run_dir, "--json").stdout.count('"state": "complete"') == 2

@@ -224,10 +224,10 @@ class SegmentStore:
         await checkpoint()
 
     @asynccontextmanager
-    async def lock(self) -> AsyncIterator[None]:
+    async def lock(self, *, seize: bool = False) -> AsyncIterator[None]:
         await checkpoint()
         number = self._segments.next_number(LOCK)
-        if (holder := self._segments.holder()) is not None:
+        if (holder := self._segments.holder()) is not None and not seize:
             raise locked(self.where, holder)
         try:
             self._segments.put(LOCK, number, "whole", json.dumps(asdict(holder_here())).encode())
@@ -237,6 +237,9 @@ class SegmentStore:
             yield
         finally:
             self._segments.put_next(LOCK, "gone")
+
+    def abandon(self, why: str) -> None:
+        self._failure = StoreError(why)
 
     async def holder(self) -> Holder | None:
         await checkpoint()

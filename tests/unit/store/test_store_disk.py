@@ -10,14 +10,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from classify_batch.errors import ExitStatus, InternalError, RunDirectoryError, StoreError
+from classify_batch.errors import ExitStatus, InternalError, LockedError, RunDirectoryError, StoreError
 from classify_batch.store.atomic_file import beside, give_new_name
 from classify_batch.store.disk import DiskStore, sweep_unless_held
+from classify_batch.store.holder import read_holder
 from classify_batch.store.lock import hold
 from classify_batch.vocabulary import Log
 
@@ -325,3 +327,69 @@ async def test_another_process_may_sweep_while_a_directory_is_tried(
         patched.setattr(os, "close", sweep_and_close)
         await DiskStore(tmp_path).prepare()
     assert list(tmp_path.iterdir()) == []
+
+
+# --- A process that stands still --------------------------------------------------------------------------------------
+
+
+async def test_what_a_woken_process_writes_reaches_no_file(tmp_path: Path) -> None:
+    """The run was seized from a process that stood still: what that one still appends is nobody's, and its end leaves
+    the new holder's lock alone."""
+    async with DiskStore(tmp_path) as still, DiskStore(tmp_path) as other:
+        await still.prepare()
+        async with AsyncExitStack() as stack:
+            async with still.lock():
+                still.append(Log.RESULTS, b"one\n")
+                still.append(Log.JOURNAL, b"1\n")
+                await still.commit()
+                with pytest.raises(LockedError):
+                    await stack.enter_async_context(other.lock())
+                await stack.enter_async_context(other.lock(seize=True))
+                await other.open_log(Log.JOURNAL, 2)
+                await other.open_log(Log.RESULTS, 4)
+                still.append(Log.RESULTS, b"two of a process that was woken\n")
+                still.append(Log.JOURNAL, b"2 of a process that was woken\n")
+                await still.commit()
+                other.append(Log.RESULTS, b"two\n")
+                other.append(Log.JOURNAL, b"2\n")
+                await other.commit()
+            assert (tmp_path / Log.JOURNAL).read_bytes() == b"1\n2\n"
+            assert (tmp_path / Log.RESULTS).read_bytes() == b"one\ntwo\n"
+            holder = read_holder(tmp_path)
+            assert holder is not None
+            with pytest.raises(LockedError):
+                async with DiskStore(tmp_path).lock():
+                    pass
+    assert read_holder(tmp_path) is None
+
+
+async def test_an_abandoned_store_writes_nothing(tmp_path: Path) -> None:
+    """The run is another process's: whatever would write raises, also what waits already."""
+    async with DiskStore(tmp_path) as store:
+        await store.prepare()
+        await store.create("run.json", b"{}")
+        store.append(Log.JOURNAL, b"1\n")
+        await store.commit()
+        store.append(Log.JOURNAL, b"2\n")
+        store.abandon("it is another process's")
+        writes = [
+            store.commit,
+            partial(store.create, "manifest.json", b""),
+            partial(store.replace, "manifest.json", as_stream([b"x"])),
+            partial(store.remove, "run.json"),
+            partial(store.append_undurable, "events.jsonl", b"x"),
+            partial(store.rename, "run.json", "other.json"),
+        ]
+        for write in writes:
+            with pytest.raises(StoreError, match="another process's"):
+                await write()
+        with pytest.raises(StoreError, match="another process's"):
+            store.append(Log.JOURNAL, b"3\n")
+        assert await store.read("run.json") == b"{}"
+    assert (tmp_path / Log.JOURNAL).read_bytes() == b"1\n"
+    assert await store.names() == {"run.json", Log.JOURNAL}
+
+
+async def as_stream(blocks: list[bytes]) -> AsyncIterator[bytes]:
+    for block in blocks:
+        yield block

@@ -1,0 +1,151 @@
+"""Leases of a shard: who has it, until when, and who waits for whom. In virtual time."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from classify_batch.errors import DamagedError, LockedError, StoreError
+from classify_batch.store import lease as leases
+from classify_batch.store.lease import FileLease, claim_lease, lease_name, read_last_lease, stands_still
+from classify_batch.store.memory import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+LEASE_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def wall_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall clock is the loop's, too."""
+    monkeypatch.setattr("classify_batch.clock.SystemClock.wall_s", lambda _self: anyio.current_time())
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows of another process whether it lives."""
+    monkeypatch.setattr(leases, "_machine", lambda: None)
+
+
+async def claim(store: MemoryStore) -> FileLease:
+    return await claim_lease(store, LEASE_S, anyio.current_time)
+
+
+async def test_a_lease_is_held_for_as_long_as_it_is_renewed() -> None:
+    """It is renewed for hours; once nobody does, it ends after its time, and is lost for good."""
+    lease = await claim(MemoryStore())
+    assert lease.epoch == 1
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lease.keep)
+        for _ in range(100):
+            await anyio.sleep(100.0)
+            assert lease.held
+        tasks.cancel_scope.cancel()
+    await anyio.sleep(LEASE_S - LEASE_S / leases.RENEWALS)
+    assert lease.held
+    await anyio.sleep(LEASE_S / leases.RENEWALS)
+    assert not lease.held
+    await lease.keep()
+    assert lease.lost.is_set()
+
+
+@pytest.mark.usefixtures("elsewhere")
+async def test_who_takes_over_waits_until_nothing_can_be_sent() -> None:
+    """The last owner was never heard of again: from the claim on it renews nothing, and it is waited for."""
+    store = MemoryStore()
+    first, held_together = await claim(store), 0
+    owners: list[FileLease] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def take_over() -> None:
+            owners.append(await claim(store))
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(first.keep)
+        await anyio.sleep(100.0)
+        began_s = anyio.current_time()
+        tasks.start_soon(take_over)
+        while True:
+            await anyio.sleep(0.5)
+            held_together += first.held and any(owner.held for owner in owners)
+    assert (held_together, owners[0].epoch, owners[0].held, first.lost.is_set()) == (0, 2, True, True)
+    assert anyio.current_time() - began_s >= LEASE_S
+    assert await store.names() == {lease_name(2)}
+
+
+async def test_nobody_waits_for_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease that was given back, and one of a process of this machine that is dead, are not waited for; one of a
+    process that lives is."""
+    store, began_s = MemoryStore(), anyio.current_time()
+    await (await claim(store)).release()
+    with monkeypatch.context() as patched:
+        patched.setattr(leases, "_start_of", lambda _pid: "long ago")
+        await claim(store)
+    assert (await claim(store)).epoch == 3
+    assert anyio.current_time() == began_s
+    assert (await claim(store)).epoch == 4
+    assert anyio.current_time() - began_s >= LEASE_S
+
+
+@pytest.mark.usefixtures("elsewhere")
+async def test_of_two_that_claim_one_gets_it() -> None:
+    """However their steps fall: one has the shard, and the other is told that it is in use."""
+    store = MemoryStore()
+    await claim(store)
+    got, refused = list[FileLease](), 0
+
+    async def compete() -> None:
+        nonlocal refused
+        try:
+            got.append(await claim(store))
+        except LockedError:
+            refused += 1
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(compete)
+    assert (len(got), refused) == (1, 4)
+
+
+@pytest.mark.usefixtures("elsewhere")
+async def test_only_who_stands_still_is_taken_for_it() -> None:
+    """A process that renews its lease, or waits for the one before it, is at work; one that doesn't for longer than its
+    lease, though it holds the lock, isn't."""
+    store, error = MemoryStore(), LockedError("in use")
+    with pytest.raises(LockedError):
+        await stands_still(store, error)
+    first = await claim(store)
+    with pytest.raises(LockedError):
+        await stands_still(store, error)
+    await anyio.sleep(10 * LEASE_S)
+    await stands_still(store, error)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(claim, store)  # waits for the first
+        for _ in range(20):
+            await anyio.sleep(1.0)
+            with pytest.raises(LockedError):
+                await stands_still(store, error)
+    assert not first.held
+
+
+async def test_a_disk_that_refuses_ends_the_lease() -> None:
+    """What can't be renewed runs out."""
+    store = MemoryStore()
+    lease = await claim(store)
+
+    async def refuse(_name: str, _data: bytes) -> int:
+        raise StoreError("full")
+
+    store.append_undurable = refuse  # type: ignore[method-assign]
+    with anyio.fail_after(2 * LEASE_S):
+        await lease.keep()
+    assert not lease.held
+
+
+@pytest.mark.parametrize("data", [b"", b"{}\n", b"[]\n", b'{"lease_s": "x"}\n'])
+async def test_a_damaged_lease_is_told(data: bytes) -> None:
+    """It names the file; nobody guesses who had the shard."""
+    store = MemoryStore({lease_name(7): data})
+    with pytest.raises(DamagedError, match=r"lease\.7\.jsonl"):
+        await claim(store)
+    assert await read_last_lease(MemoryStore()) is None
