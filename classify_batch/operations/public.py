@@ -290,6 +290,7 @@ def export(
     all.
 
     Args:
+        target: a path, or the URL of an object: `s3://bucket/key.parquet`, `gs://…`, `az://…`.
         only: those that are `classified`, `unmatched` or `failed`; or, as the run's `[triage]` says, `accepted` or
             `review`.
         partition: such as `["dt=2026-11-22"]`: then `target` is a directory, and the file
@@ -297,8 +298,9 @@ def export(
 
     Raises:
         UsageError: the target has another suffix, or is a run's own file; there is no run, no such `only`, no triage,
-            or no extra `parquet`; or it was called inside a running event loop.
+            no bucket, or no extra `parquet` or `s3`; or it was called inside a running event loop.
         WorldError: failed files were taken up again meanwhile, or the target can't be written.
+        ObjectAccessError: the store of the object wants other credentials.
     """
     return run_in_new_loop("export", partial(aexport, run_dir, target, only=only, partition=partition))
 

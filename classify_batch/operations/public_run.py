@@ -51,7 +51,7 @@ def run(
     Args:
         settings: see `Settings.load`.
         file_ids: an iterable (asynchronous or not) of IDs or of mappings that have them, or a source as on the command
-            line: a path, "-" or "project:". None: the run in the directory goes on.
+            line: a path, the URL of an object, "-" or "project:". None: the run in the directory goes on.
         run_dir: the run directory; created if it doesn't exist.
         column: the column or key of the IDs; "file_id" if None.
         input_format: "lines", "csv", "tsv", "jsonl" or "json"; None: the content tells.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -204,6 +205,8 @@ class OutcomeStream:
                 if outcome is None:
                     break
                 held.append(outcome)
+                if self._reading is not None:  # what is there already needs no waiting
+                    held += self._reading.take_ready(rows - len(held))
                 until_s = until_s or asyncio.get_running_loop().time() + within_s
             if held and (outcome is None or len(held) >= rows):
                 yield held
@@ -277,6 +280,12 @@ class _Reading:
                 self._outcomes = iter(outcomes)
         self._pace.add_read(1)
         return outcome
+
+    def take_ready(self, most: int) -> list[Outcome]:
+        """Some of the next ones, as far as they were read already."""
+        outcomes = list(islice(self._outcomes, most))
+        self._pace.add_read(len(outcomes))
+        return outcomes
 
     async def aclose(self) -> None:
         """Reads no further."""

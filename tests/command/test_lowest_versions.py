@@ -17,6 +17,7 @@ import pytest
 from filelock import FileLock
 
 from tests.support.command_line import environment, sandbox
+from tests.support.object_server import serving_objects
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +40,19 @@ def requirements() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     dependencies: list[str] = project["dependencies"]
     return dependencies
+
+
+def requirements_of_extras() -> list[str]:
+    """What tables and object stores need: each version may change what is called, so there is an upper bound, too."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return [*extras["parquet"], *extras["s3"]]
+
+
+def lowest_of_extra(requirement: str) -> str:
+    """The lowest version of a requirement that has both bounds."""
+    found = re.fullmatch(r"([\w.-]+)>=([\w.]+),<[\w.]+", requirement)
+    assert found is not None, requirement
+    return f"{found[1]}=={found[2]}"
 
 
 def lowest(requirement: str) -> str:
@@ -74,7 +88,8 @@ def python_3_13() -> str | None:
 
 def test_the_command_runs_with_the_lowest_versions(tmp_path: Path) -> None:
     """Every direct dependency as low as pyproject.toml allows: each command does what it should."""
-    python = python_with(".venv-lowest-tests", sys.executable, list(map(lowest, requirements())))
+    versions = [*map(lowest, requirements()), *map(lowest_of_extra, requirements_of_extras())]
+    python = python_with(".venv-lowest-tests", sys.executable, versions)
     each_command_works(python, tmp_path)
 
 
@@ -83,7 +98,7 @@ def test_the_command_runs_with_python_3_13(tmp_path: Path) -> None:
     python = python_3_13()
     if python is None:
         pytest.skip("this machine has no Python 3.13")
-    each_command_works(python_with(".venv-3.13-tests", python, requirements()), tmp_path)
+    each_command_works(python_with(".venv-3.13-tests", python, [*requirements(), *requirements_of_extras()]), tmp_path)
 
 
 def each_command_works(python: Path, folder: Path) -> None:
@@ -125,5 +140,13 @@ def each_command_works(python: Path, folder: Path) -> None:
         call("files", "list", "--json", *at)
         call("run", "c.toml", "--input", "absent.txt", "--run-dir", "absent", status=2)
     call("run", "c.toml", "--input", "ids.csv", "--run-dir", "embedded", "--base-url", "sandbox")
+    with serving_objects() as store:
+        here = {name: value for name, value in store.environ.items() if value is not None}
+        for name in ("out.csv", "out.parquet", "out.arrow", "out.html"):
+            url = f"s3://bucket/{name}"
+            call(*(("report", "v1", "--output", url) if name == "out.html" else ("export", "v1", url)), **here)
+        for name in ("out.csv", "out.parquet", "out.arrow"):
+            call("plan", "c.toml", "--input", f"s3://bucket/{name}", "--run-dir", f"from-{name}", **here)
+        call("plan", "c.toml", "--input", "s3://bucket/absent", "--run-dir", "from-absent", status=2, **here)
     call("--help")
     call("manual", "settings")
