@@ -9,6 +9,7 @@
     ├── WorldError           75   the same command goes on later
     │   ├── LockedError           another process holds the run
     │   ├── StoreError            the disk refused a write (full, read-only, gone)
+    │   ├── LeaseLostError        a shard's owner stood still for too long
     │   ├── FolderGoneError       the folder of documents isn't there
     │   ├── ObjectStoreError      an object store is out of reach, or in trouble
     │   └── InterruptedEarlyError a signal came before anything was sent
@@ -99,12 +100,18 @@ class LockedError(WorldError):
     """Another process holds the run directory."""
 
 
-class LeaseLostError(Exception):
-    """A create may not leave: the shard is another process's, or may be. Nothing of it was sent."""
-
-
 class StoreError(WorldError):
     """The disk refused. What is committed stays; the same command goes on when there is room."""
+
+
+class LeaseLostError(WorldError):
+    """A call may not leave, since the shard is another process's, or may be. Nothing of it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this process stood still for longer than limits.lease_s: its shard may be another process's",
+            hint="the same command goes on, if no other process does",
+        )
 
 
 class FolderGoneError(WorldError):

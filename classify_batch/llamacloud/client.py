@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import version
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import anyio
@@ -23,7 +23,7 @@ import httpx
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits import Priority, RequestGate
 from classify_batch.llamacloud.access import ApiAccess
-from classify_batch.llamacloud.connection import Route, close_quietly, refuse_without
+from classify_batch.llamacloud.connection import Route, close_quietly
 from classify_batch.llamacloud.failures import (
     CREATE,
     Symptom,
@@ -97,7 +97,7 @@ class ApiClient:
         transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
         lease: Lease | None = None,
     ) -> None:
-        """`lease`: without it no create leaves; None: none is needed."""
+        """`lease`: without it nothing leaves; None: none is needed."""
         base_url = self._base_url = access.base_url
         self.secrets = Secrets(access.secrets)
         self._gate = gate
@@ -105,7 +105,7 @@ class ApiClient:
         self._params = dict(access.params)
         self._patience_s = patience_s
         if transport is None:
-            route = Route(base_url)
+            route = Route(base_url, lease=lease)
             self._make_connection: Callable[[], httpx.AsyncBaseTransport] = route.make_connection
             self._make_upload_transport: Callable[[], httpx.AsyncBaseTransport] = route.make_upload_transport
         else:
@@ -119,10 +119,7 @@ class ApiClient:
                 "Accept-Encoding": "gzip",  # the one encoding that `_BoundedBody` unpacks within a bound
             }
         )
-        self._extensions: dict[str, Any] = {"timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 15.0)).as_dict()}
-        self._create_extensions = self._extensions
-        if lease is not None:
-            self._create_extensions = {**self._extensions, "trace": refuse_without(lease)}
+        self._extensions = {"timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 15.0)).as_dict()}
         self._idle_connections: list[httpx.AsyncBaseTransport] = []
         self._transports: list[httpx.AsyncBaseTransport] = []
         self._upload_transport: httpx.AsyncBaseTransport | None = None
@@ -173,8 +170,7 @@ class ApiClient:
                 self.requests += 1
                 try:
                     status, headers, data = await send_and_read_body(
-                        connection,
-                        self._build_request(method, path, params, content, form, is_create=about_to_send is not None),
+                        connection, self._build_request(method, path, params, content, form)
                     )
                 except httpx.HTTPError as error:
                     raise self._no_answer_error(call, error) from error
@@ -201,8 +197,6 @@ class ApiClient:
         params: QueryParams | None,
         content: bytes | None,
         form: MultipartForm | None,
-        *,
-        is_create: bool = False,
     ) -> httpx.Request:
         query = urlencode({**self._params, **(params or {})}, doseq=True)
         url = httpx.URL(self._base_url + path + ("?" + query if query else ""))
@@ -214,8 +208,7 @@ class ApiClient:
             )
         if content is not None:
             headers = [*self._headers.raw, (b"Content-Type", b"application/json")]
-            extensions = self._create_extensions if is_create else self._extensions
-            return httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
+            return httpx.Request(method, url, headers=headers, content=content, extensions=self._extensions)
         stream = httpx.ByteStream(b"")  # with a stream given, httpx builds a request in a seventh of the time
         return httpx.Request(method, url, headers=self._headers, stream=stream, extensions=self._extensions)
 

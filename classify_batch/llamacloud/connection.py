@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import anyio
 import httpcore
 import httpx
 
-from classify_batch.errors import LeaseLostError, SettingsError
+from classify_batch.errors import SettingsError
 from classify_batch.llamacloud.network import NetworkBackend
 from classify_batch.llamacloud.proxies import choose_proxy
 from classify_batch.llamacloud.tls import make_ssl_context
@@ -41,7 +40,6 @@ _CLOSING_ERRORS = (
 )
 """What closing a connection may raise that is broken. It says nothing about what was sent by it."""
 
-_BACKEND = NetworkBackend()
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -150,12 +148,14 @@ class UploadTransport(httpx.AsyncBaseTransport):
 
 class Route:
     """The way to the API, the same for all calls: which certificates are trusted, and which proxy is used, if any.
+    `lease`: without which no call but an upload leaves; None: none is needed.
 
     Raises:
         SettingsError: the environment names a proxy, certificates or a key log that can't be used.
     """
 
-    def __init__(self, base_url: str, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, base_url: str, environ: Mapping[str, str] = os.environ, *, lease: Lease | None = None) -> None:
+        self._backend = NetworkBackend(lease)
         try:
             self._url = httpx.URL(base_url)
         except httpx.InvalidURL as error:
@@ -168,7 +168,7 @@ class Route:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_local else make_ssl_context(environ)
 
     def make_connection(self) -> Connection:
-        return Connection(self._url, self._context, self._through_proxy(_BACKEND))
+        return Connection(self._url, self._context, self._through_proxy(self._backend))
 
     def make_upload_transport(self) -> UploadTransport:
         # httpcore's own backend waits until the server takes what is written.
@@ -176,14 +176,3 @@ class Route:
 
     def _through_proxy(self, backend: httpcore.AsyncNetworkBackend) -> httpcore.AsyncNetworkBackend:
         return backend if self._proxy is None else TunnelBackend(self._proxy, self._context, backend)
-
-
-def refuse_without(lease: Lease) -> Callable[[str, Any], Awaitable[None]]:
-    """What httpcore calls at each step of a create. Its bytes are written when its answer is first read for (see
-    network.py); this is asked right before, in the same turn of the event loop."""
-
-    async def refuse(step: str, _info: Any) -> None:
-        if step == "http11.receive_response_headers.started" and not lease.held:
-            raise LeaseLostError
-
-    return refuse

@@ -18,12 +18,18 @@ from typing import Any, cast
 import anyio
 import httpcore
 
+from classify_batch.errors import LeaseLostError
+from classify_batch.ports import Lease
+
 _BUFFER_BYTES = 1 << 18
 """With this much unread, reading pauses and the server has to wait."""
 
 
 class NetworkBackend(httpcore.AsyncNetworkBackend):
-    """Makes connections; for asyncio's event loops only, uvloop among them."""
+    """Makes connections; for asyncio's event loops only, uvloop among them. `lease`: without it nothing is written."""
+
+    def __init__(self, lease: Lease | None = None) -> None:
+        self._lease = lease
 
     async def connect_tcp(
         self,
@@ -43,7 +49,7 @@ class NetworkBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout(f"no connection within {timeout} s") from error
         except (OSError, UnicodeError) as error:  # UnicodeError: for the resolver it is no host name
             raise httpcore.ConnectError(str(error)) from error
-        return NetworkStream(protocol)
+        return NetworkStream(protocol, self._lease)
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
@@ -106,14 +112,18 @@ class _SocketProtocol(asyncio.Protocol):
 class NetworkStream(httpcore.AsyncNetworkStream):
     """One connection."""
 
-    def __init__(self, protocol: _SocketProtocol) -> None:
+    def __init__(self, protocol: _SocketProtocol, lease: Lease | None = None) -> None:
         self._protocol = protocol
+        self._lease = lease
         self._unsent = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         protocol = self._protocol
         # httpcore writes the head and the body, and then reads: so both leave in one write.
         if self._unsent:
+            # The last moment before a create leaves, behind all waiting: a process that was stopped may wake here.
+            if self._lease is not None and not self._lease.held:
+                raise LeaseLostError
             unsent, self._unsent = self._unsent, b""
             protocol.transport.write(unsent)
         if not protocol.data and not protocol.ended and not await protocol.wait_for_data(timeout):

@@ -47,7 +47,7 @@ class RunResources:
     """Opens the sandbox, the request gate and the client: only when they are needed, and once.
 
     Attributes:
-        lease: without which the client sends no create; None: none is needed.
+        lease: without which the client sends nothing; None: none is needed.
     """
 
     def __init__(

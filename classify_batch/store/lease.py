@@ -7,7 +7,7 @@ on another machine may not see it. So a shard has a lease, too:
   the owner.
 - While it is at work it adds a line to its file, again and again, and looks whether there is a higher epoch. If there
   is none, the shard is its for `lease_s` more, counted from before it looked, by a clock that runs through a suspend.
-- Right before a create is written to the socket it asks that clock. Where the time has run out, nothing leaves.
+- Right before a call is written to the socket it asks that clock. Where the time has run out, nothing leaves.
 - Who takes a shard over claims first, and then waits for `lease_s`: from its claim on the other renews nothing, so by
   then the other sends nothing. It need not wait where the other gave the shard back, or is known to be dead.
 
@@ -18,6 +18,7 @@ by the lock looks for a while whether lines still come.)
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
@@ -40,6 +41,8 @@ RENEWALS = 4
 
 MARGIN = 1.02
 """Clocks of two machines may run at different speeds."""
+
+log = logging.getLogger("classify_batch")
 
 _OWNED, _RELEASED = b"owned\n", b"released\n"
 
@@ -132,6 +135,8 @@ async def claim_lease(store: RunStore, lease_s: float, clock_s: Callable[[], flo
         await store.create(lease_name(epoch), json.dumps(said).encode() + b"\n" + _beat())
     except FileExistsError:
         raise locked(store.where, Holder()) from None
+    if last is not None and not last.needs_no_wait:
+        log.warning("%s: its last owner (%s) may live; its lease is waited for", store.where, last.holder)
     lease = FileLease(store, epoch, lease_s, clock_s)
     await lease.begin(0.0 if last is None or last.needs_no_wait else last.lease_s * MARGIN)
     for name in await store.names():
@@ -169,7 +174,9 @@ class FileLease:
 
     @property
     def held(self) -> bool:
-        return self._clock_s() < self._valid_until_s and not self.lost.is_set()
+        if self._clock_s() >= self._valid_until_s:
+            self.lost.set()  # at once: whoever ends the run since then must find the store abandoned
+        return not self.lost.is_set()
 
     async def begin(self, wait_s: float) -> None:
         """Waits until nobody sends anything under an earlier lease; from then on the shard is ours.
@@ -193,9 +200,7 @@ class FileLease:
     async def keep(self) -> None:
         while not self.lost.is_set():
             await anyio.sleep(self._lease_s / RENEWALS)
-            if not self.held:
-                self.lost.set()  # this process stood still: what it had begun is for whoever comes next
-            else:
+            if self.held:  # else this process stood still: what it had begun is for whoever comes next
                 await self._renew()
 
     async def release(self) -> None:

@@ -100,5 +100,6 @@ def test_a_process_that_is_woken_after_its_lease_pays_nothing(tmp_path: Path) ->
         ((status, said),) = end([stopped])
         assert status == 75, said
         assert "another process's" in said
+        assert "Traceback" not in said
         place.judge()
         assert command("status", place.run_dir, "--json").stdout.count('"state": "complete"') == 2

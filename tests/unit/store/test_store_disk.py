@@ -8,7 +8,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -372,7 +372,7 @@ async def test_an_abandoned_store_writes_nothing(tmp_path: Path) -> None:
         await store.commit()
         store.append(Log.JOURNAL, b"2\n")
         store.abandon("it is another process's")
-        writes = [
+        writes: list[Callable[[], Awaitable[object]]] = [
             store.commit,
             partial(store.create, "manifest.json", b""),
             partial(store.replace, "manifest.json", as_stream([b"x"])),
