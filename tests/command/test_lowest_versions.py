@@ -141,7 +141,7 @@ def each_command_works(python: Path, folder: Path) -> None:
         call("run", "c.toml", "--input", "absent.txt", "--run-dir", "absent", status=2)
     call("run", "c.toml", "--input", "ids.csv", "--run-dir", "embedded", "--base-url", "sandbox")
     with serving_objects() as store:
-        here = {name: value for name, value in store.environ.items() if value is not None}
+        here: dict[str, Any] = {name: value for name, value in store.environ.items() if value is not None}
         for name in ("out.csv", "out.parquet", "out.arrow", "out.html"):
             url = f"s3://bucket/{name}"
             words = ("report", "v1", "--output", url) if name == "out.html" else ("export", "v1", url)
