@@ -51,10 +51,10 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
 
     import anyio
 
-    from classify_batch.cli.running import resume_command_for
+    from classify_batch.cli.resume_command import resume_command_for
     from classify_batch.inputs.open import make_sources
     from classify_batch.operations.check.estimate import UploadSize, format_uploads
-    from classify_batch.operations.run import make_plan
+    from classify_batch.operations.make_plan import make_plan
     from classify_batch.protocol.page_limits import max_pages_of
     from classify_batch.rundir.cost import cost_of, format_cost
     from classify_batch.rundir.plan import count_planned_parse_jobs

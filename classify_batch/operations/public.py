@@ -22,10 +22,11 @@ from classify_batch.operations.diff.diff_runs import diff_runs
 from classify_batch.operations.export.export_run import Exported, export_run
 from classify_batch.operations.export.selection import Only
 from classify_batch.operations.folder_request import as_globs
+from classify_batch.operations.make_plan import make_plan
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.option_words import word_of
 from classify_batch.operations.reuse.earlier_runs import Reuse
-from classify_batch.operations.run import make_plan, refuse_no_settings
+from classify_batch.operations.run import refuse_no_settings
 from classify_batch.operations.uploads import NotUploaded, Uploaded, upload_files
 from classify_batch.operations.verify import Verification, verify_run
 from classify_batch.rundir.cost import cost_of

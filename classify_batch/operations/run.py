@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,12 +15,12 @@ from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.event_log import EventLog
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.errors import InterruptedEarlyError, RunDirectoryError, UsageError, the_cause
+from classify_batch.errors import InterruptedEarlyError, UsageError, the_cause
 from classify_batch.events import Warned
-from classify_batch.inputs.folder import FolderScan
 from classify_batch.inputs.open import SourceSpec, needs_project
-from classify_batch.inputs.reading import Reading, parse_reading
+from classify_batch.inputs.reading import parse_reading
 from classify_batch.limits.shared_limits import SharedLimits
+from classify_batch.operations.api_version import make_api
 from classify_batch.operations.complete_run import claims_complete, read_complete_run, result_if_complete
 from classify_batch.operations.documents import open_documents
 from classify_batch.operations.folder_request import as_globs, take_folder
@@ -28,18 +28,18 @@ from classify_batch.operations.function_observer import Observe, all_observers
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.observed_api import observe_calls
 from classify_batch.operations.own_task import run_in_own_task
-from classify_batch.operations.plan import plan_if_new, refuse_unbounded_credits
+from classify_batch.operations.plan import plan_if_new, read_existing_run, refuse_unbounded_credits
 from classify_batch.operations.reporting_progress import reporting_progress
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run_log import logging_run
 from classify_batch.operations.run_request import OnProgress, RunRequest
-from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
+from classify_batch.operations.run_resources import RunResources, lock_run_directory, refuse_missing_documents
 from classify_batch.operations.telemetry import telemetry_of
 from classify_batch.ports import Observer, RunStore
-from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.rundir.run_json import RunFile, other_webhooks
+from classify_batch.rundir.run_json import other_webhooks
 from classify_batch.settings import Settings, read_api_key
 from classify_batch.store import Location, place_of
 from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, TUNE_JSON
@@ -267,47 +267,6 @@ async def run_engine(
     return RunResult(request.place, ending.state, ending.exit_status, ending.reason or "", ending.hint, ending.manifest)
 
 
-async def make_plan(
-    settings: Settings,
-    file_ids: SourceSpec,
-    run_dir: Location,
-    *,
-    reading: Reading | None = None,
-    reuse: Reuse = (),
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    took_scan: Callable[[FolderScan], None] = lambda _scan: None,
-) -> RunFile:
-    """Writes the plan and run.json. It calls nothing but, for `project:`, the file list.
-
-    `took_scan`: hears what a folder was found to hold.
-    """
-    asked = RunRequest(
-        settings,
-        file_ids,
-        place_of(run_dir),
-        reading or Reading(),
-        reuse,
-        include=include,
-        exclude=exclude,
-        took_scan=took_scan,
-    )
-    request = take_folder(asked)
-    settings = request.settings
-
-    async def plan_in_directory() -> RunFile:
-        async with AsyncExitStack() as stack:
-            if needs_project(file_ids):
-                read_api_key(settings)  # a missing key is an error before anything is created
-            resources = RunResources(settings, None, request.place.folder, SystemClock(), stack)
-            refuse_missing_documents(settings)
-            store = await lock_run_directory(request.place, stack)
-            found = await plan_if_new(resources, store, request) or await read_existing_run(store)
-            return found.run
-
-    return await run_in_own_task(plan_in_directory)
-
-
 @asynccontextmanager
 async def interruptible(shutdown: Shutdown) -> AsyncIterator[None]:
     """Cancels the block when `shutdown` is asked to stop: before the engine runs, there is nothing to finish.
@@ -349,11 +308,3 @@ def refuse_no_settings(settings: object) -> None:
             f"the settings are {type(settings).__name__}, and must be Settings",
             hint='Settings.load("job.toml") reads a config, Settings(api={…}, job={…}) takes its sections',
         )
-
-
-async def read_existing_run(store: RunStore) -> RunOnDisk:
-    """The run in a directory. Raises RunDirectoryError where there is none."""
-    found = await read_run(store)
-    if found is None:
-        raise RunDirectoryError(f"{store.where} holds no run", hint="give an input to begin one")
-    return found

@@ -1,0 +1,61 @@
+"""Plans a run without beginning it: what `plan` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+
+from classify_batch.clock import SystemClock
+from classify_batch.inputs.folder import FolderScan
+from classify_batch.inputs.open import SourceSpec, needs_project
+from classify_batch.inputs.reading import Reading
+from classify_batch.operations.folder_request import take_folder
+from classify_batch.operations.own_task import run_in_own_task
+from classify_batch.operations.plan import plan_if_new, read_existing_run
+from classify_batch.operations.reuse.earlier_runs import Reuse
+from classify_batch.operations.run_request import RunRequest
+from classify_batch.operations.run_resources import RunResources, lock_run_directory, refuse_missing_documents
+from classify_batch.rundir.run_json import RunFile
+from classify_batch.settings import Settings, read_api_key
+from classify_batch.store import Location, place_of
+
+
+async def make_plan(
+    settings: Settings,
+    file_ids: SourceSpec,
+    run_dir: Location,
+    *,
+    reading: Reading | None = None,
+    reuse: Reuse = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    took_scan: Callable[[FolderScan], None] = lambda _scan: None,
+) -> RunFile:
+    """Writes the plan and run.json. It calls nothing but, for `project:`, the file list.
+
+    `took_scan`: hears what a folder was found to hold.
+    """
+    asked = RunRequest(
+        settings,
+        file_ids,
+        place_of(run_dir),
+        reading or Reading(),
+        reuse,
+        include=include,
+        exclude=exclude,
+        took_scan=took_scan,
+    )
+    request = take_folder(asked)
+    settings = request.settings
+
+    async def plan_in_directory() -> RunFile:
+        async with AsyncExitStack() as stack:
+            if needs_project(file_ids):
+                read_api_key(settings)  # a missing key is an error before anything is created
+            resources = RunResources(settings, None, request.place.folder, SystemClock(), stack)
+            refuse_missing_documents(settings)
+            store = await lock_run_directory(request.place, stack)
+            found = await plan_if_new(resources, store, request) or await read_existing_run(store)
+            return found.run
+
+    return await run_in_own_task(plan_in_directory)
