@@ -8,9 +8,7 @@ a list of strings, as ever.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import compress
 from typing import Self, overload
 
@@ -43,7 +41,7 @@ class UuidLines(Sequence[str]):
         # The first line is looked at by itself: most blocks that hold anything else can be told by it.
         if not count or rest or lines[:LINE_BYTES].translate(_DIGITS_TO_ZERO) != _SHAPE:
             return None
-        return cls(lines) if lines.translate(_DIGITS_TO_ZERO) == _shape(count) else None
+        return cls(lines) if lines.translate(_DIGITS_TO_ZERO) == _SHAPE * count else None
 
     @classmethod
     def pack(cls, file_ids: Sequence[str]) -> Self | None:
@@ -78,9 +76,9 @@ class UuidLines(Sequence[str]):
             raise ValueError("a slice of UUIDs has no steps")
         return type(self)(self.data[start * LINE_BYTES : stop * LINE_BYTES])
 
-    def split(self) -> Sequence[bytes]:
+    def split(self) -> list[bytes]:
         """The IDs one by one."""
-        return _unpacker(len(self)).unpack(self.data)
+        return self.data[:-1].split(b"\n") if self.data else []
 
     def compress(self, flags: bytes) -> Self:
         """The IDs for which `flags` has a 1; it has a byte for each, 0 or 1."""
@@ -109,13 +107,3 @@ def join_ids(waiting: Sequence[str], more: Sequence[str]) -> Sequence[str]:
     joined: list[str] = waiting if isinstance(waiting, list) else list(waiting)
     joined.extend(more)
     return joined
-
-
-@lru_cache(4)
-def _shape(lines: int) -> bytes:
-    return _SHAPE * lines
-
-
-@lru_cache(4)
-def _unpacker(lines: int) -> struct.Struct:
-    return struct.Struct(f"{LINE_BYTES - 1}sx" * lines)
