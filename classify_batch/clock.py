@@ -6,8 +6,10 @@ Wall time is for what people and the server read (`at`, `created_at`); everythin
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 class SystemClock:
@@ -26,7 +28,17 @@ def boot_s() -> float:
 
 def to_iso(wall_s: float) -> str:
     """RFC 3339 in UTC with milliseconds: the one spelling of time in our files."""
-    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    fraction, second = math.modf(wall_s)
+    microseconds = round(fraction * 1e6)  # as datetime.fromtimestamp does, which then cuts
+    if not 0 <= microseconds < 1_000_000:
+        return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{_second_to_iso(second)}.{microseconds // 1000:03}Z"
+
+
+@lru_cache(4)
+def _second_to_iso(second: float) -> str:
+    """Each job writes several times, and most within the same second."""
+    return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()
 
 
 def from_iso(text: str) -> float | None:

@@ -43,7 +43,8 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
     Example:
       classify-batch cancel runs/today
     """
-    from classify_batch.cli.running import print_result, resume_command_for, run_until_stopped
+    from classify_batch.cli.resume_command import resume_command_for
+    from classify_batch.cli.running import print_result, run_until_stopped
     from classify_batch.operations.cancel import cancel_run
     from classify_batch.settings import Settings
     from classify_batch.store import place_of

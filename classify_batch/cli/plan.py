@@ -53,7 +53,7 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
 
     import anyio
 
-    from classify_batch.cli.running import resume_command_for
+    from classify_batch.cli.resume_command import resume_command_for
     from classify_batch.inputs.open import make_sources
     from classify_batch.operations.check.estimate import UploadSize, format_uploads
     from classify_batch.operations.make_plan import make_plan

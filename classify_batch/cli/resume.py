@@ -46,7 +46,8 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
     """
     import anyio
 
-    from classify_batch.cli.running import resume_command_for, run_to_end
+    from classify_batch.cli.resume_command import resume_command_for
+    from classify_batch.cli.running import run_to_end
     from classify_batch.operations.open_run import read_run_settings
     from classify_batch.settings import Settings
 

@@ -63,9 +63,9 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
 
     settings = Settings.load(config, **group_by_section(options))
 
-    from classify_batch.cli.running import (  # after the settings: errors in them are shown without this import
-        resume_command_for,
-        run_to_end,
+    from classify_batch.cli.resume_command import resume_command_for
+    from classify_batch.cli.running import (
+        run_to_end,  # after the settings: errors in them are shown without this import
     )
     from classify_batch.inputs.open import make_sources
     from classify_batch.operations.shards.choice import parse_shards

@@ -136,16 +136,6 @@ def print_result(result: RunResult, next_command: str, *, as_json: bool, with_su
     return int(result.exit_status)
 
 
-def resume_command_for(run_dir: Path, settings: Settings | None, config: Path | None, *, trusted: bool = False) -> str:
-    """The command that goes on with a run. It needs the config only for the secrets of webhooks, which are stored
-    nowhere."""
-    options: list[str | Path] = ["--trust-run-dir"] if trusted else []
-    webhooks = () if settings is None else settings.job.webhook_configurations
-    if config is not None and any(each.secrets for each in webhooks):
-        options += ["--config", config]
-    return command_of("resume", run_dir, *options)
-
-
 def print_summary(result: RunResult, next_command: str) -> None:
     """Prints the summary of a run on stderr, and what to do next."""
     lines = [] if result.called else ["this run was complete already: nothing was called, nothing was written"]

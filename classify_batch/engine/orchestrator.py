@@ -293,7 +293,8 @@ class Orchestrator:
 
     def _stop_at_too_many_failures(self) -> None:
         # Reused outcomes don't count: only what this run asked for itself.
-        outcomes = self._snapshot.outcomes - Counter({} if self._run.reused is None else self._run.reused.counts)
+        outcomes, reused = self._snapshot.outcomes, self._run.reused
+        outcomes = outcomes if reused is None else outcomes - Counter(reused.counts)
         if (stop := too_many_failures(outcomes, self._settings.limits.stop_at_failure_percentage)) is not None:
             self._shutdown.request_stop(stop)
 

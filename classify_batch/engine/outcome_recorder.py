@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import compress
+from operator import attrgetter
 
 from classify_batch.clock import to_iso
 from classify_batch.engine.event_queue import EventQueue
@@ -188,15 +189,18 @@ def second_look_part(attempt: Attempt, weak: list[ResultLine], first: Provisiona
     return replace(attempt.part, ranges=ranges, bad_jobs=0, first=first, shared_bad_jobs=0, unnamed=0)
 
 
+_TYPE_OF = attrgetter("type")
+
+
 def tally_outcomes(lines: Sequence[ResultLine], failures: Sequence[Failure], sums: dict[str, float]) -> Tally:
-    types = Counter(line.type for line in lines)
+    types = Counter(map(_TYPE_OF, lines))
     unmatched = types.pop(None, 0)
     outcomes = {
         OutcomeKind.CLASSIFIED.value: len(lines) - unmatched,
         OutcomeKind.UNMATCHED.value: unmatched,
         OutcomeKind.FAILED.value: len(failures),
     }
-    codes = Counter(failure.code.value for failure in failures)
+    codes = Counter([failure.code.value for failure in failures]) if failures else {}
     known = {kind: number for kind, number in types.items() if kind is not None}
     return Tally({kind: n for kind, n in outcomes.items() if n}, known, dict(codes), sums)
 

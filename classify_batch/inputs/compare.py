@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
@@ -36,8 +36,8 @@ class IdDifference:
 
 
 async def compare_ids(
-    planned: AsyncIterator[list[str]],
-    given: AsyncIterator[list[str]],
+    planned: AsyncIterator[Sequence[str]],
+    given: AsyncIterator[Sequence[str]],
     *,
     directory: Path | None = None,
     limits: Limits = LIMITS,
@@ -59,7 +59,7 @@ async def compare_ids(
         return difference
 
 
-async def _fill_buckets(buckets: Buckets, batches: AsyncIterator[list[str]]) -> None:
+async def _fill_buckets(buckets: Buckets, batches: AsyncIterator[Sequence[str]]) -> None:
     async with closing(batches) as stream:
         async for batch in stream:
             buckets.add(batch)
@@ -68,7 +68,7 @@ async def _fill_buckets(buckets: Buckets, batches: AsyncIterator[list[str]]) -> 
 
 def _bucket_by_key(buckets: Buckets, number: int) -> dict[str, str]:
     """A bucket's IDs as they are spelled, by their keys."""
-    file_ids = buckets.bucket(number)
+    file_ids = buckets.bucket_texts(number)
     return dict(zip(file_keys(file_ids), file_ids, strict=True))
 
 

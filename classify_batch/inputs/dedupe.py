@@ -1,7 +1,7 @@
 """Each file ID once: exact, in the order of first appearance, in memory that doesn't grow with the input.
 
 The IDs go into a spool as they come, and into buckets by hash. Equal IDs meet in the same bucket, so one
-bucket at a time tells which of its IDs came for the first time: a bit for each, and no bits at all for a
+bucket at a time tells which of its IDs came for the first time: at most a bit for each, and none at all for a
 bucket without repeats. Then the spool is replayed; each ID's bucket was written down, and its next bit says
 whether the ID stays. What is left in memory is one bucket, and at the worst 1 bit per ID.
 
@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress, repeat
+from operator import eq
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from anyio.lowlevel import checkpoint
 
@@ -22,11 +23,17 @@ from classify_batch.file_keys import file_key, file_keys
 from classify_batch.inputs.rows import TookFurther, ids_of, merge_rows
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, BucketQueues, Buckets, Limits, NumberSpool, Spool
+from classify_batch.streams.uuid_lines import UuidLines
 
 EXAMPLES_MAX = 5
 
+Key = TypeVar("Key", str, bytes)
+
 _ROWS_HELD = 16
 """So many rows of each bucket are in memory at once: a row may have 16 KiB."""
+
+_FEW = 1 << 14
+"""Of all buckets, so many flags take 4 MiB."""
 
 _TO_DIGITS = bytes([48, 49]) + bytes(254)
 _BITS = [tuple(bool(byte & bit) for bit in (128, 64, 32, 16, 8, 4, 2, 1)) for byte in range(256)]
@@ -34,6 +41,14 @@ _BITS = [tuple(bool(byte & bit) for bit in (128, 64, 32, 16, 8, 4, 2, 1)) for by
 
 class Known(Protocol):
     """IDs that are taken care of elsewhere; spread over as many buckets as the input, by the same hash."""
+
+    @property
+    def own_keys(self) -> bool:
+        """Whether each of them is spelled as its key is."""
+
+    def among_keys(self, bucket: int, asked: set[bytes]) -> Collection[bytes]:
+        """Those of a bucket's IDs that are known, where each is its own key, here and there. Asked in place of
+        `among`."""
 
     def among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> Collection[str]:
         """Those of the keys of a bucket's IDs that are known. Asked once for each bucket, in their order.
@@ -53,7 +68,7 @@ class Distinct:
 
     def __init__(
         self,
-        batches: AsyncIterator[list[str]],
+        batches: AsyncIterator[Sequence[str]],
         directory: Path | None,
         limits: Limits,
         known: Known | None,
@@ -68,7 +83,7 @@ class Distinct:
         self.duplicates = 0
         self.examples: tuple[str, ...] = ()
 
-    async def __aiter__(self) -> AsyncIterator[list[str]]:
+    async def __aiter__(self) -> AsyncIterator[Sequence[str]]:
         with (
             Spool(self._directory, self._limits) as spool,
             Buckets(self._directory, self._limits) as buckets,
@@ -78,26 +93,32 @@ class Distinct:
             async with closing(self._batches) as stream:
                 async for batch in stream:
                     if batch:
-                        spool.add(batch)
-                        numbers.add(buckets.add(ids_of(batch), batch))
+                        rows = UuidLines.pack(batch) or batch
+                        spool.add(rows)
+                        numbers.add(buckets.add(ids_of(rows), rows))
                     await checkpoint()
             stays = await self._judge_buckets(buckets, repeated)
             for batch, numbers_of_batch in zip(spool.replay(), numbers.replay(), strict=True):
-                kept = batch
+                kept: Sequence[str] = batch
                 if self.duplicates or self.known:
-                    kept = list(compress(batch, map(next, map(stays.__getitem__, numbers_of_batch))))
+                    flags = bytes(map(next, map(stays.__getitem__, numbers_of_batch)))
+                    kept = batch.compress(flags) if isinstance(batch, UuidLines) else list(compress(batch, flags))
                 if not self.known and len(kept) < len(batch) and len(self.examples) < EXAMPLES_MAX:
                     left_out = Counter(ids_of(batch)) - Counter(ids_of(kept))
                     self.examples = _one_spelling_each((*self.examples, *left_out))[:EXAMPLES_MAX]
                 if kept:
-                    yield repeated.put_in(kept, buckets) if repeated else kept
+                    yield repeated.put_in(list(kept), buckets) if repeated else kept
                 await checkpoint()
 
     async def _judge_buckets(self, buckets: Buckets, repeated: RepeatedRows) -> list[Iterator[bool]]:
         """For each bucket, whether its IDs stay, one after the other."""
         stays: list[Iterator[bool]] = []
         for number in range(len(buckets)):
-            rows = buckets.bucket(number)
+            if buckets.own_keys and (self._known is None or self._known.own_keys):
+                stays.append(self._judge_keys(number, buckets.bucket(number)))
+                await checkpoint()
+                continue
+            rows = buckets.bucket_texts(number)
             file_ids = ids_of(rows)
             keys = file_keys(file_ids)
             asked = set(keys)
@@ -116,6 +137,24 @@ class Distinct:
             stays.append(repeat(True) if simple else marks_of(keys, known))
             await checkpoint()
         return stays
+
+    def _judge_keys(self, number: int, keys: list[bytes]) -> Iterator[bool]:
+        """The same for one bucket, where each ID is its own key, carries nothing, and is known by it, too."""
+        if self._known is None:
+            firsts = _first_appearances(keys)
+            repeats = firsts.count(0)
+            self.duplicates += repeats
+            return _hold_flags(firsts) if repeats else repeat(True)
+        asked = set(keys)
+        known = self._known.among_keys(number, asked)
+        self.known += len(known)
+        self.duplicates += len(keys) - len(asked)
+        if len(known) == len(asked):
+            return repeat(False)
+        if len(asked) < len(keys):
+            return marks_of(keys, known)
+        new = asked.difference(known)
+        return _hold_flags(bytes(map(new.__contains__, keys)))
 
 
 class RepeatedRows:
@@ -150,7 +189,7 @@ class RepeatedRows:
 
 
 def distinct(
-    batches: AsyncIterator[list[str]],
+    batches: AsyncIterator[Sequence[str]],
     *,
     directory: Path | None = None,
     limits: Limits = LIMITS,
@@ -185,13 +224,22 @@ def _one_spelling_each(file_ids: Iterable[str]) -> tuple[str, ...]:
     return tuple(first.values())
 
 
-def marks_of(keys: Sequence[str], left_out: Collection[str] = ()) -> Iterator[bool]:
-    """For each key whether it appears for the first time, and is not left out: held as a bit for each."""
-    return _unpack_flags(_pack_flags(_first_appearances(keys, left_out)))
+def marks_of(keys: Sequence[Key], left_out: Collection[Key] = ()) -> Iterator[bool]:
+    """For each key whether it appears for the first time, and is not left out."""
+    return _hold_flags(_first_appearances(keys, left_out))
 
 
-def _first_appearances(keys: Sequence[str], left_out: Collection[str]) -> bytes:
+def _hold_flags(flags: bytes) -> Iterator[bool]:
+    """Bytes of 0 and 1, one by one: held as they are where they are few, and otherwise as a bit for each."""
+    return map(bool, flags) if len(flags) <= _FEW else _unpack_flags(_pack_flags(flags))
+
+
+def _first_appearances(keys: Sequence[Key], left_out: Collection[Key] = ()) -> bytes:
     """A 1 for each key that is not further on the left and not left out, a 0 for each other."""
+    if not left_out:
+        first_places: dict[Key, int] = {}
+        places = range(len(keys))
+        return bytes(map(eq, map(first_places.setdefault, keys, places), places))
     unseen = dict.fromkeys(keys, 1)
     unseen.update(dict.fromkeys(left_out, 0))
     return bytes(map(unseen.pop, keys, repeat(0)))

@@ -8,37 +8,59 @@ so a line is only ever decoded whole and a character never falls between two blo
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
 from classify_batch.errors import SourceError
 from classify_batch.streams.closing import closing
+from classify_batch.streams.uuid_lines import UuidLines
 
 LINE_BYTES_MAX = 1 << 20
 """A longer line is refused: it would have to be held in memory whole."""
 
+_HEAD_BYTES = 64
+"""Longer than a UUID's line: whether it ends as on Windows."""
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class Lines(NamedTuple):
+class Lines:
     """Whole lines that follow each other.
 
     Attributes:
         first: the 1-based number of the first.
-        text: the lines, with a newline between each two.
+        data: the lines; behind the last of a text there may be no newline.
     """
 
-    first: int
-    text: str
+    __slots__ = ("_name", "data", "first")
+
+    def __init__(self, first: int, data: bytes, name: str) -> None:
+        self.first = first
+        self.data = data
+        self._name = name
+
+    def find_uuids(self) -> UuidLines | None:
+        """The lines, if each of them is a UUID in its canonical spelling, and nothing else."""
+        data = self.data.replace(b"\r\n", b"\n") if b"\r\n" in self.data[:_HEAD_BYTES] else self.data
+        return UuidLines.find(data if data.endswith(b"\n") else data + b"\n")
+
+    def decode(self) -> str:
+        """The lines, with a newline between each two. Raises SourceError for what is not UTF-8."""
+        return _decode_utf8(self.data.removesuffix(b"\n"), self._name, self.first)
 
     def split(self) -> list[str]:
-        return self.text.split("\n")
+        """The lines one by one. Raises SourceError for what is not UTF-8."""
+        return self.decode().split("\n")
+
+    def count(self) -> int:
+        """How many lines these are."""
+        newlines = len(self.data) - len(self.data.replace(b"\n", b""))  # a fifth of the time of `count`
+        return newlines + (not self.data.endswith(b"\n"))
 
 
 async def read_lines(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[Lines]:
-    """The lines of a UTF-8 text, with or without a byte-order mark.
+    """The lines of a UTF-8 text, with or without a byte-order mark; they are decoded by whoever wants them so.
 
     Raises:
-        SourceError: a line is not UTF-8, or longer than `LINE_BYTES_MAX`.
+        SourceError: a line is longer than `LINE_BYTES_MAX`.
     """
     rest, number = b"", 1
     async with closing(blocks) as stream:
@@ -53,12 +75,12 @@ async def read_lines(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[L
                 rest += block
                 continue
             cut = block.rfind(b"\n") + 1
-            text = _decode_utf8(rest + block[: cut - 1], name, number)
+            lines = Lines(number, rest + block[:cut], name)
             rest = block[cut:]
-            yield Lines(number, text)
-            number += text.count("\n") + 1
+            yield lines
+            number += lines.count()
     if rest:
-        yield Lines(number, _decode_utf8(rest, name, number))
+        yield Lines(number, rest, name)
 
 
 def _decode_utf8(data: bytes, name: str, first: int) -> str:

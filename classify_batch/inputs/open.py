@@ -75,7 +75,7 @@ def make_sources(specs: Sequence[str]) -> SourceSpec:
     return specs[0] if len(specs) == 1 else SeveralSources(tuple(specs))
 
 
-def open_source(spec: SourceSpec, options: InputOptions = InputOptions()) -> AsyncIterator[list[str]]:
+def open_source(spec: SourceSpec, options: InputOptions = InputOptions()) -> AsyncIterator[Sequence[str]]:
     """The source behind `spec`; nothing is read before its first batch is asked for.
 
     Raises:
@@ -140,7 +140,7 @@ def is_read_once(spec: SourceSpec) -> bool:
         return False  # whoever reads it says what is wrong with it
 
 
-def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[list[str]], str]:
+def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[Sequence[str]], str]:
     column, carry, took_fault = options.reading.column, options.carry, options.took_fault
     if isinstance(spec, str) and spec == PROJECT:
         if options.pages is None:
@@ -163,7 +163,7 @@ def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[l
     return iterables.from_iterable(spec, reader), reader.name
 
 
-def _open_text(spec: str | PathLike[str], options: InputOptions) -> tuple[AsyncIterator[list[str]], str]:
+def _open_text(spec: str | PathLike[str], options: InputOptions) -> tuple[AsyncIterator[Sequence[str]], str]:
     url = _object_of(spec)
     path = Path(spec)
     shown = str(path) if url is None else str(url)
@@ -205,14 +205,16 @@ class _Hearing:
         self._took_fault(fault)
 
 
-async def _one_after_the_other(sources: Sequence[AsyncIterator[list[str]]]) -> AsyncIterator[list[str]]:
+async def _one_after_the_other(sources: Sequence[AsyncIterator[Sequence[str]]]) -> AsyncIterator[Sequence[str]]:
     for source in sources:
         async with closing(source) as batches:
             async for batch in batches:
                 yield batch
 
 
-async def _refuse_empty(batches: AsyncIterator[list[str]], name: str, hearing: _Hearing) -> AsyncIterator[list[str]]:
+async def _refuse_empty(
+    batches: AsyncIterator[Sequence[str]], name: str, hearing: _Hearing
+) -> AsyncIterator[Sequence[str]]:
     """The batches that hold something. Raises SourceError at the end if there was none, and nothing was said of it."""
     empty = True
     async with closing(batches) as stream:

@@ -9,6 +9,7 @@ from classify_batch.file_keys import is_parse_job
 from classify_batch.inputs.ids import shorten
 from classify_batch.inputs.rows import ids_of
 from classify_batch.streams.closing import closing
+from classify_batch.streams.uuid_lines import UuidLines
 from classify_batch.vocabulary import PARSE_JOB_PREFIX
 
 ONLY_V2 = 'set api.version = "v2", which classifies parse jobs, or give the IDs of the files'
@@ -16,12 +17,14 @@ ONLY_V2 = 'set api.version = "v2", which classifies parse jobs, or give the IDs 
 
 def find_parse_jobs(file_ids: Sequence[str]) -> list[str]:
     """The parse jobs among file IDs."""
+    if isinstance(file_ids, UuidLines):
+        return []
     if PARSE_JOB_PREFIX not in "\n".join(file_ids):  # of tens of millions of IDs usually none is one
         return []
     return list(filter(is_parse_job, file_ids))
 
 
-async def refuse_parse_jobs(batches: AsyncIterator[list[str]]) -> AsyncGenerator[list[str], None]:
+async def refuse_parse_jobs(batches: AsyncIterator[Sequence[str]]) -> AsyncGenerator[Sequence[str], None]:
     """The rows of an input. Raises SourceError at the first parse job, naming it."""
     before = 0
     async with closing(batches) as stream:

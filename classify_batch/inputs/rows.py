@@ -75,8 +75,8 @@ def _to_row(file_id: str, carried: Mapping[str, object]) -> str:
     return f"{file_id}{_TAB}{told}"
 
 
-def ids_of(rows: list[str]) -> list[str]:
-    """The file IDs of rows; the very list where nothing is carried."""
+def ids_of(rows: Sequence[str]) -> Sequence[str]:
+    """The file IDs of rows; the very rows where nothing is carried."""
     if not rows or _TAB not in rows[0]:
         return rows
     return [row.partition(_TAB)[0] for row in rows]

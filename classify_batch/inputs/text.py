@@ -5,7 +5,7 @@ A file, stdin and an object in a store differ only in where their bytes come fro
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -30,7 +30,7 @@ async def read_any(
     reader: ObjectReader,
     took_reading: TookReading,
     path: Path | None = None,
-) -> AsyncIterator[list[str]]:
+) -> AsyncIterator[Sequence[str]]:
     """The rows of a text, or of a table that is none.
 
     Args:
@@ -88,7 +88,7 @@ def _table_reading(kind: Format | None, wanted: Format | None, asked: Reading, r
 
 async def _read_text(
     blocks: AsyncIterator[bytes], asked: Reading, reader: ObjectReader, took_reading: TookReading
-) -> AsyncIterator[list[str]]:
+) -> AsyncIterator[Sequence[str]]:
     name = reader.name
     async with closing(to_newlines(to_utf8(blocks, name))) as stream:
         text = Peeked(stream)
@@ -101,7 +101,9 @@ async def _read_text(
                 yield batch
 
 
-def _read_format(blocks: AsyncIterator[bytes], detected: Detected, reader: ObjectReader) -> AsyncIterator[list[str]]:
+def _read_format(
+    blocks: AsyncIterator[bytes], detected: Detected, reader: ObjectReader
+) -> AsyncIterator[Sequence[str]]:
     reading = detected.reading
     match reading.format:
         case Format.CSV:

@@ -11,9 +11,8 @@ from classify_batch.inputs.open import SourceSpec, needs_project
 from classify_batch.inputs.reading import Reading
 from classify_batch.operations.folder_request import take_folder
 from classify_batch.operations.own_task import run_in_own_task
-from classify_batch.operations.plan import plan_if_new
+from classify_batch.operations.plan import plan_if_new, read_existing_run
 from classify_batch.operations.reuse.earlier_runs import Reuse
-from classify_batch.operations.run import read_existing_run
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, refuse_missing_documents
 from classify_batch.operations.shards.plan_shards import plan_sharded

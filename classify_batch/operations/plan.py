@@ -19,7 +19,6 @@ from classify_batch.inputs.open import (
 )
 from classify_batch.inputs.parse_jobs import refuse_parse_jobs
 from classify_batch.inputs.reading import NamedReading, PlannedReadings
-from classify_batch.llamacloud.file_client import FileList
 from classify_batch.operations.document_names import name_given, name_planned
 from classify_batch.operations.folder_request import (
     absolute_folder,
@@ -85,6 +84,8 @@ async def plan_new_run(resources: RunResources, store: RunStore, request: RunReq
         request.reading, settings.plan.carry, took_reading=readings.append, folder=folder_options(request)
     )
     if needs_project(file_ids):
+        from classify_batch.llamacloud.file_client import FileList  # noqa: PLC0415 - slow to import, and rarely needed
+
         files = FileList((await resources.connect())[0])
         options = replace(options, pages=files.read_objects if options.wants_columns else files.read_page)
     batches = open_source(file_ids, options)
@@ -216,3 +217,11 @@ async def refuse_other_file_ids(run: RunFile, store: RunStore, directory: Path |
 def format_examples(file_ids: tuple[str, ...]) -> str:
     """The first few IDs or paths, for a message."""
     return f" ({', '.join(map(clean, file_ids))}{', …' if len(file_ids) > 2 else ''})" if file_ids else ""
+
+
+async def read_existing_run(store: RunStore) -> RunOnDisk:
+    """The run in a directory. Raises RunDirectoryError where there is none."""
+    found = await read_run(store)
+    if found is None:
+        raise RunDirectoryError(f"{store.where} holds no run", hint="give an input to begin one")
+    return found

@@ -16,24 +16,25 @@ from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.event_log import EventLog
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.errors import InterruptedEarlyError, RunDirectoryError, UsageError, the_cause
+from classify_batch.errors import InterruptedEarlyError, UsageError, the_cause
 from classify_batch.events import Warned
 from classify_batch.inputs.open import needs_project
+from classify_batch.operations.api_version import make_api
 from classify_batch.operations.complete_run import claims_complete, read_complete_run, result_if_complete
 from classify_batch.operations.documents import open_documents
 from classify_batch.operations.folder_request import take_folder
 from classify_batch.operations.observed_api import observe_calls
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.ownership import keeping_lease, own_shard
-from classify_batch.operations.plan import plan_if_new, refuse_unbounded_credits
+from classify_batch.operations.plan import plan_if_new, read_existing_run, refuse_unbounded_credits
 from classify_batch.operations.reporting_progress import reporting_progress
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run_log import logging_run
 from classify_batch.operations.run_request import RunRequest
-from classify_batch.operations.run_resources import RunResources, lock_run_directory, make_api, refuse_missing_documents
+from classify_batch.operations.run_resources import RunResources, lock_run_directory, refuse_missing_documents
 from classify_batch.operations.telemetry import telemetry_of
 from classify_batch.ports import Observer, RunPlace, RunStore
-from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import RunFile, other_webhooks, read_run_file, shard_name
 from classify_batch.settings import Settings, read_api_key
@@ -201,11 +202,3 @@ def sibling_stores(place: RunPlace, run: RunFile) -> list[RunStore]:
     if (shard := run.shard) is None:
         return []
     return [place.sibling(shard_name(index)).open() for index in range(shard["count"]) if index != shard["index"]]
-
-
-async def read_existing_run(store: RunStore) -> RunOnDisk:
-    """The run in a directory. Raises RunDirectoryError where there is none."""
-    found = await read_run(store)
-    if found is None:
-        raise RunDirectoryError(f"{store.where} holds no run", hint="give an input to begin one")
-    return found

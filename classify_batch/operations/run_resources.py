@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from anyio import CancelScope
@@ -13,24 +14,12 @@ from pydantic import SecretStr
 from classify_batch.errors import SettingsError, StoreError
 from classify_batch.limits import RequestGate
 from classify_batch.limits.shared_limits import SharedLimits
-from classify_batch.llamacloud.access import ApiAccess
-from classify_batch.llamacloud.client import ApiClient
-from classify_batch.llamacloud.v1.batch_api import ApiV1
-from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.ports import Clock, Lease, RunPlace, RunStore
-from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.settings import SANDBOX, Settings, read_api_key
 from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, SANDBOX_LEDGER, Log
 
-
-def make_api(settings: Settings, client: ApiClient, run_id: str) -> ApiV1 | ApiV2:
-    """The API in the version that the settings name."""
-    specs = settings.specs
-    # Second looks (`specs.second`) exist on v1 only: v2 has no modes.
-    if settings.api.version == "v2":
-        bounded = settings.limits.max_credits is not None  # credits that aren't billed are free for the next job
-        return ApiV2(client, specs.first, run_id, ask_bill=settings.price.ask_bill or bounded)
-    return ApiV1(client, specs.first, specs.second)
+if TYPE_CHECKING:
+    from classify_batch.llamacloud.client import ApiClient
 
 
 def make_request_gate(settings: Settings) -> RequestGate:
@@ -73,6 +62,11 @@ class RunResources:
     async def connect(self) -> tuple[ApiClient, RequestGate]:
         """The client and its request gate. `stack` closes them."""
         if self._connected is None:
+            # Importing them takes a quarter of a command's start, and a plan of files calls nobody.
+            from classify_batch.llamacloud.access import ApiAccess  # noqa: PLC0415
+            from classify_batch.llamacloud.client import ApiClient  # noqa: PLC0415
+            from classify_batch.protocol.v1 import webhook_secrets  # noqa: PLC0415
+
             api, limits = self._settings.api, self._settings.limits
             base_url = api.base_url
             if base_url == SANDBOX:

@@ -327,7 +327,7 @@ async def check_one_outcome_each(
                 planned.add(batch)
                 await checkpoint()
         for number in range(LIMITS.buckets):
-            check_bucket(outcomes.bucket(number), set(planned.bucket(number)), found)
+            check_bucket(outcomes.bucket_texts(number), set(planned.bucket_texts(number)), found)
             await checkpoint()
 
 

@@ -2,7 +2,7 @@
 
 Two shapes. A `Spool` gives its batches back in order. `Buckets` spread IDs by the hash of their keys, so that the IDs
 of one file meet in the same bucket, however they are spelled (see file_keys.py), and one bucket at a time fits into
-memory: 512 buckets of 10 million IDs hold 20,000 each.
+memory: 256 buckets of 10 million IDs hold 40,000 each.
 
 Both stay in memory while they are small, and lie in nameless files after that: whatever happens to the
 process, no file is left behind. Writes are short and go to the page cache, so they are made in place rather
@@ -25,8 +25,9 @@ from typing import Final, NamedTuple, Self
 
 from classify_batch.errors import StoreError
 from classify_batch.file_keys import file_keys
+from classify_batch.streams.uuid_lines import UuidLines
 
-_HELD_CHARACTERS_MAX = 1 << 25
+_HELD_BYTES_MAX = 1 << 25
 """Rows that wait in memory may be long, so they are not counted only."""
 
 
@@ -43,8 +44,8 @@ class Limits(NamedTuple):
         file_bytes: size at which a temporary file goes from memory to disk.
     """
 
-    buckets: int = 512
-    held_ids: int = 1 << 16
+    buckets: int = 256
+    held_ids: int = 1 << 15
     file_bytes: int = 1 << 21
 
 
@@ -119,21 +120,25 @@ def _write_at(file: FileIO, start: int, data: bytes | bytearray) -> None:
 
 
 class Spool(_Temporary):
-    """Batches of IDs that come back in the order in which they went in."""
+    """Batches of IDs that come back in the order in which they went in, each as what it was."""
 
     def __init__(self, directory: Path | None = None, limits: Limits = LIMITS) -> None:
         super().__init__(directory, limits)
         self._lengths = array("Q")
+        self._uuids = bytearray()
 
     def add(self, file_ids: Sequence[str]) -> None:
-        data = "\n".join(file_ids).encode()
+        is_uuids = isinstance(file_ids, UuidLines)
+        data = file_ids.data if isinstance(file_ids, UuidLines) else "\n".join(file_ids).encode()
         self.append(data)
         self._lengths.append(len(data))
+        self._uuids.append(is_uuids)
 
-    def replay(self) -> Iterator[list[str]]:
+    def replay(self) -> Iterator[list[str] | UuidLines]:
         start = 0
-        for length in self._lengths:
-            yield self.read(start, length).decode().split("\n")
+        for length, is_uuids in zip(self._lengths, self._uuids, strict=True):
+            data = self.read(start, length)
+            yield UuidLines(data) if is_uuids else data.decode().split("\n")
             start += length
 
 
@@ -160,52 +165,73 @@ class NumberSpool(_Temporary):
 class Buckets(_Temporary):
     """IDs spread by the hash of their keys; within a bucket they keep their spelling, and the order in which they came.
 
-    Python's hash of a string differs from process to process, so nobody can choose IDs that all fall into one
+    Python's hash of bytes differs from process to process, so nobody can choose IDs that all fall into one
     bucket, and nothing that leaves this class may depend on an ID's bucket number.
+
+    Attributes:
+        own_keys: whether every ID so far is its own key, and stands alone: no rows were added.
     """
 
     def __init__(self, directory: Path | None = None, limits: Limits = LIMITS) -> None:
         super().__init__(directory, limits)
         self._number_of = _BucketOfHash(limits.buckets)
-        self._held: list[list[str]] = [[] for _ in range(limits.buckets)]
-        self._held_ids = self._held_characters = 0
+        self._held: list[list[bytes]] = [[] for _ in range(limits.buckets)]
+        self._held_ids = self._held_bytes_of_rows = 0
         self._held_ids_max = limits.held_ids
         self._segments: list[array[int]] = []
         """For each write: where every bucket's part begins, and where the last one ends."""
+        self.own_keys = True
 
     def __len__(self) -> int:
         return len(self._held)
 
     def numbers(self, file_ids: Sequence[str]) -> memoryview:
         """The bucket of each ID."""
-        return self._number_of.each(list(map(hash, file_keys(file_ids))))
+        return self._number_of.each(list(map(hash, _encode(file_keys(file_ids)))))
 
     def add(self, file_ids: Sequence[str], rows: Sequence[str] | None = None) -> memoryview:
         """Adds IDs, or in the place of each its row. Returns the bucket of each."""
-        numbers = self.numbers(file_ids)
-        put = map(list.append, map(self._held.__getitem__, numbers), rows or file_ids)
-        deque(put, maxlen=0)  # a loop without a line of Python in it: 10 million IDs come by here
+        keys = file_ids if isinstance(file_ids, UuidLines) else file_keys(file_ids)
+        encoded_keys = _encode(keys)
+        numbers = self._number_of.each(list(map(hash, encoded_keys)))
+        kept = file_ids if rows is None else rows
+        self.own_keys = self.own_keys and kept is keys
+        items = encoded_keys if kept is keys else _encode(kept)
+        # A loop without a line of Python in it: 10 million IDs come by here.
+        deque(map(list.append, map(self._held.__getitem__, numbers), items), maxlen=0)
         self._held_ids += len(file_ids)
-        if rows is not None and rows is not file_ids:
-            self._held_characters += sum(map(len, rows))
-        if self._held_ids >= self._held_ids_max or self._held_characters >= _HELD_CHARACTERS_MAX:
+        if kept is not file_ids:
+            self._held_bytes_of_rows += sum(map(len, items))
+        if self._held_ids >= self._held_ids_max or self._held_bytes_of_rows >= _HELD_BYTES_MAX:
             self._spill_to_files()
         return numbers
 
-    def bucket(self, number: int) -> list[str]:
-        """A bucket's IDs or rows, in the order in which they were added."""
+    def bucket(self, number: int) -> list[bytes]:
+        """A bucket's IDs or rows in UTF-8, in the order in which they were added."""
         parts = [self.read(starts[number], starts[number + 1] - starts[number]) for starts in self._segments]
         if not any(parts):
             return list(self._held[number])
-        return b"\n".join(filter(None, parts)).decode().split("\n") + self._held[number]
+        return b"\n".join(filter(None, parts)).split(b"\n") + self._held[number]
+
+    def bucket_texts(self, number: int) -> list[str]:
+        """The same as strings."""
+        items = self.bucket(number)
+        return b"\n".join(items).decode().split("\n") if items else []
 
     def _spill_to_files(self) -> None:
-        parts = ["\n".join(file_ids).encode() for file_ids in self._held]
+        parts = list(map(b"\n".join, self._held))
         start = self.append(b"".join(parts))
         self._segments.append(array("Q", accumulate(map(len, parts), initial=start)))
-        for file_ids in self._held:
-            file_ids.clear()
-        self._held_ids = self._held_characters = 0
+        for items in self._held:
+            items.clear()
+        self._held_ids = self._held_bytes_of_rows = 0
+
+
+def _encode(texts: Sequence[str]) -> Sequence[bytes]:
+    """IDs or rows in UTF-8; none of them has a newline."""
+    if isinstance(texts, UuidLines):
+        return texts.split()
+    return "\n".join(texts).encode().split(b"\n") if texts else ()
 
 
 class _BucketOfHash:

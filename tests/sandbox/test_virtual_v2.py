@@ -13,7 +13,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.model import Attempt, AttemptKey, Part
-from classify_batch.operations.run_resources import make_api
+from classify_batch.operations.api_version import make_api
 from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import Log
 from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory

@@ -33,8 +33,9 @@ from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import ExitStatus
 from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
+from classify_batch.operations.api_version import make_api
 from classify_batch.operations.reporting_progress import PROGRESS_EVERY_S
-from classify_batch.operations.run_resources import make_api, make_request_gate
+from classify_batch.operations.run_resources import make_request_gate
 from classify_batch.operations.verify import Verification, verify_store
 from classify_batch.ports import Observer
 from classify_batch.protocol.v1 import webhook_secrets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from classify_batch.inputs.ids import Fault, TookFault, all_valid, only_valid, refuse
 from classify_batch.inputs.lines import Lines, read_lines
@@ -17,7 +17,7 @@ _NOT_PLAIN_OR_SUSPICIOUS = (*_NOT_PLAIN, *sorted(SUSPICIOUS - {"\t"}))
 
 async def read_plain_lines(
     blocks: AsyncIterator[bytes], name: str, took_fault: TookFault = refuse, *, strict: bool = False
-) -> AsyncIterator[list[str]]:
+) -> AsyncIterator[Sequence[str]]:
     """Blank lines and lines that begin with `#` are skipped.
 
     `strict`: nobody said that the input has one file ID a line, so quotes around a value are taken off, and what looks
@@ -26,8 +26,11 @@ async def read_plain_lines(
     not_plain = _NOT_PLAIN_OR_SUSPICIOUS if strict else _NOT_PLAIN
     async with closing(read_lines(blocks, name)) as stream:
         async for lines in stream:
+            if (uuids := lines.find_uuids()) is not None:
+                yield uuids
+                continue
             # A few searches in C over the whole batch: most batches hold nothing but IDs.
-            if any(map(lines.text.__contains__, not_plain)):
+            if any(map(lines.decode().__contains__, not_plain)):
                 numbered = _only_possible(lines, name, took_fault) if strict else values_of_lines(lines)
                 yield only_valid(name, numbered, took_fault)
                 continue

@@ -29,6 +29,7 @@ from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, FileList, FileLookup, LookupRefusedError
 from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
+from classify_batch.operations.api_version import make_api
 from classify_batch.operations.check.assess import (
     FilesInProject,
     OddIds,
@@ -56,7 +57,7 @@ from classify_batch.operations.folder_request import (
     refuse_globs,
 )
 from classify_batch.operations.own_task import run_in_own_task
-from classify_batch.operations.run_resources import RunResources, make_api, refuse_missing_documents
+from classify_batch.operations.run_resources import RunResources, refuse_missing_documents
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.cost import cost_of
 from classify_batch.rundir.disk_space import FreeSpace, free_disk_space
@@ -338,7 +339,7 @@ class InputReader:
         read = files.read_objects if whole else files.read_page
         return await retry_transient(partial(read, token), attempts_max=ATTEMPTS_MAX)
 
-    async def _count_ids(self, batches: AsyncIterator[list[str]]) -> AsyncIterator[list[str]]:
+    async def _count_ids(self, batches: AsyncIterator[Sequence[str]]) -> AsyncIterator[Sequence[str]]:
         async with closing(batches) as stream:
             async for batch in stream:
                 file_ids = ids_of(batch)

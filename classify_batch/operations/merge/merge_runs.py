@@ -236,7 +236,7 @@ class _CopiedAnswers:
         )
 
 
-async def _plan_chunks(answered: Spool, runs: Sequence[EarlierRun]) -> AsyncGenerator[list[str], None]:
+async def _plan_chunks(answered: Spool, runs: Sequence[EarlierRun]) -> AsyncGenerator[Sequence[str], None]:
     for file_ids in answered.replay():
         yield file_ids
     async with closing(_failed_chunks(runs)) as chunks:

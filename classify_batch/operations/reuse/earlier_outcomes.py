@@ -17,7 +17,7 @@ from classify_batch.operations.reuse.outcome_answers import parse_outcome_answer
 from classify_batch.ports import RunStore
 from classify_batch.rundir.crc_checker import CrcChecker
 from classify_batch.rundir.opened_run import RunOnDisk
-from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
+from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids, outcome_uuids
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log, OutcomeKind
 
@@ -107,7 +107,8 @@ class _BadLineError(ValueError):
 
 def parse_file_ids(data: bytes) -> ResultLines:
     """Lines with their file IDs."""
-    return ResultLines(data, outcome_file_ids(data) or parse_each_line(data, outcome_file_id))
+    file_ids = outcome_uuids(data) or outcome_file_ids(data) or parse_each_line(data, outcome_file_id)
+    return ResultLines(data, file_ids)
 
 
 def parse_answers(data: bytes) -> ResultLines:

@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 
 from classify_batch.errors import WorldError
 from classify_batch.file_keys import file_keys
-from classify_batch.inputs.dedupe import marks_of
+from classify_batch.inputs.dedupe import Key, marks_of
 from classify_batch.inputs.rows import ids_of
 from classify_batch.operations.reuse.copied_lines import rename_file_in_line
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun, read_proven_lines, read_whole_lines
@@ -30,7 +30,7 @@ class SortedLines(NamedTuple):
     """Lines that follow each other: `lines` count, with `rows` of the input; `left_out` don't count."""
 
     lines: list[bytes]
-    rows: list[str]
+    rows: Sequence[str]
     left_out: list[bytes]
 
 
@@ -76,15 +76,32 @@ class KnownFiles:
                     batches += 1
             self._batches.append(batches)
 
-    def among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> set[str]:
-        """The keys of a bucket that are known. Called for each bucket, in order."""
-        file_ids = self._buckets.bucket(bucket)
-        keys = file_keys(file_ids)
+    @property
+    def own_keys(self) -> bool:
+        """Whether each ID of the runs is its own key."""
+        return self._buckets.own_keys
+
+    def among_keys(self, bucket: int, asked: set[bytes]) -> set[bytes]:
+        """`among`, where each ID is its own key, here and in the input."""
+        keys = self._buckets.bucket(bucket)
         known = asked.intersection(keys)
+        self._add_counts(keys, known)
+        return known
+
+    def _add_counts(self, keys: Sequence[Key], known: set[Key]) -> set[Key]:
+        """Marks the lines of a bucket that count. Returns the keys of those whose file isn't asked for."""
         simple = len(known) == len(keys)  # each line is known, and none twice: nothing has to be marked
-        unknown = set[str]() if simple else set(keys) - known
+        unknown = set[Key]() if simple else set(keys) - known
         self._all_count = self._all_count and simple
         self._counts.append(repeat(True) if simple else marks_of(keys, unknown))
+        return unknown
+
+    def among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> set[str]:
+        """The keys of a bucket that are known. Called for each bucket, in order."""
+        file_ids = self._buckets.bucket_texts(bucket)
+        keys = file_keys(file_ids)
+        known = asked.intersection(keys)
+        unknown = self._add_counts(keys, known)
         if known and (rows or keys is not file_ids):
             counting = list(compress(zip(file_ids, keys, strict=True), marks_of(keys, unknown)))
             new_rows = [rows.get(key, key) for _, key in counting]
@@ -107,7 +124,7 @@ class KnownFiles:
                 yield self._sort_lines(held[: len(file_ids)], file_ids)
                 del held[: len(file_ids)]
 
-    def _sort_lines(self, lines: list[bytes], file_ids: list[str]) -> SortedLines:
+    def _sort_lines(self, lines: list[bytes], file_ids: Sequence[str]) -> SortedLines:
         if self._all_count:
             return self._apply_rows(lines, file_ids, [])
         counts = list(map(next, map(self._counts.__getitem__, self._buckets.numbers(file_ids))))
@@ -116,7 +133,7 @@ class KnownFiles:
         left_out = [line for line, counting in zip(lines, counts, strict=True) if not counting]
         return self._apply_rows(list(compress(lines, counts)), list(compress(file_ids, counts)), left_out)
 
-    def _apply_rows(self, lines: list[bytes], file_ids: list[str], left_out: list[bytes]) -> SortedLines:
+    def _apply_rows(self, lines: list[bytes], file_ids: Sequence[str], left_out: list[bytes]) -> SortedLines:
         """Gives the lines that count the input's spelling of their file IDs, and its rows."""
         if not self._new_rows:
             return SortedLines(lines, file_ids, left_out)

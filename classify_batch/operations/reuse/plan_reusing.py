@@ -28,6 +28,7 @@ from classify_batch.rundir.run_json import Reused
 from classify_batch.settings import TriageSettings
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, Limits, Spool
+from classify_batch.streams.uuid_lines import join_ids
 from classify_batch.vocabulary import FILES_PER_JOB_MAX, Log, OutcomeKind
 
 _COPIED_LINES = 4096
@@ -54,7 +55,7 @@ class ReusingPlan:
 
 async def plan_reusing(
     store: RunStore,
-    batches: AsyncIterator[list[str]],
+    batches: AsyncIterator[Sequence[str]],
     runs: Sequence[EarlierRun],
     files_per_job: int,
     *,
@@ -96,14 +97,18 @@ async def plan_reusing(
 
 
 async def plan_chunks(
-    copied_rows: Spool, per_chunk: int, first: list[str], new_batches: AsyncIterator[list[str]], files_per_job: int
-) -> AsyncGenerator[list[str], None]:
+    copied_rows: Spool,
+    per_chunk: int,
+    first: Sequence[str],
+    new_batches: AsyncIterator[Sequence[str]],
+    files_per_job: int,
+) -> AsyncGenerator[Sequence[str], None]:
     """The chunks of the plan: first the reused files, then the new ones."""
     for rows in copied_rows.replay():
         for start in range(0, len(rows), per_chunk):
             yield rows[start : start + per_chunk]
 
-    async def new_file_ids() -> AsyncGenerator[list[str], None]:
+    async def new_file_ids() -> AsyncGenerator[Sequence[str], None]:
         yield first
         async with closing(new_batches) as batches:
             async for batch in batches:
@@ -136,7 +141,7 @@ class ReusedLines:
         self._runs = runs
         for number, earlier in enumerate(runs):
             lines: list[bytes] = []
-            rows: list[str] = []
+            rows: Sequence[str] = []
             if self._most:
                 snapshot = earlier.run.snapshot
                 answered = {kind: n for kind, n in snapshot.outcomes.items() if kind != OutcomeKind.FAILED}
@@ -145,11 +150,12 @@ class ReusedLines:
                 async for some in stream:
                     self._count_answers(earlier, some)
                     lines += some.lines
-                    rows += some.rows
+                    rows = join_ids(rows, some.rows)
                     if len(lines) >= _COPIED_LINES:
                         whole = len(lines) - len(lines) % self._per_chunk
                         yield self._copy_chunks(number, lines[:whole], rows[:whole])
-                        del lines[:whole], rows[:whole]
+                        del lines[:whole]
+                        rows = rows[whole:]
             if lines:
                 yield self._copy_chunks(number, lines, rows)
 
@@ -162,7 +168,7 @@ class ReusedLines:
         except ValueError as error:
             raise _bad_line_error(earlier, error) from None
 
-    def _copy_chunks(self, number: int, lines: list[bytes], rows: list[str]) -> bytes:
+    def _copy_chunks(self, number: int, lines: list[bytes], rows: Sequence[str]) -> bytes:
         """Copies whole chunks; only the last one may be shorter."""
         run, chunks = self._runs[number], list[bytes]()
         self._copied_rows.add(rows)

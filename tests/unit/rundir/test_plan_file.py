@@ -71,7 +71,7 @@ async def test_the_same_input_makes_the_same_bytes(monkeypatch: pytest.MonkeyPat
     file_ids = [f"f{number}" for number in range(500)]
     first, second = MemoryStore(), MemoryStore()
     await write_plan(first, chunked(as_source([file_ids]), 7))
-    monkeypatch.setattr(plan, "_BLOCK_CHARACTERS", 100)
+    monkeypatch.setattr(plan, "_BLOCK_BYTES", 100)
     await write_plan(second, chunked(as_source([[file_id] for file_id in file_ids]), 7))
     assert first.files == second.files
 
@@ -95,7 +95,7 @@ async def test_a_plan_on_disk_is_read_back(tmp_path: Path) -> None:
     store = DiskStore(tmp_path)
     chunks = [[f"{number:036}-{n}" for n in range(100)] for number in range(700)]
     summary = await write_plan(store, as_source(chunks))
-    assert summary.bytes > 2 * plan._BLOCK_CHARACTERS
+    assert summary.bytes > 2 * plan._BLOCK_BYTES
     reader = PlanReader(store)
     await reader.scan(summary.sha256)
     assert reader.chunks == 700
