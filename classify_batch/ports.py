@@ -94,8 +94,8 @@ class Lease(Protocol):
 
     @property
     def held(self) -> bool:
-        """Whether the shard is this process's at this moment, by a clock that runs through a suspend. Asks no disk. Once
-        it is not, the lease is lost."""
+        """Whether the shard is this process's at this moment, by a clock that runs through a suspend. Asks no disk.
+        Once it is not, the lease is lost."""
 
     async def keep(self) -> None:
         """Renews it again and again, until it is lost."""
