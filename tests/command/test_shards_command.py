@@ -227,6 +227,15 @@ def test_shards_that_were_exchanged_are_found(place: Place) -> None:
     assert "is not shard 0 of the run" in command(*place.words("--shard", "0/2"), status=2).stderr
 
 
+def test_shards_without_their_run_are_not_planned_anew(place: Place) -> None:
+    """The whole run's run.json is gone: another plan would pay for the shards' files once more, so it is refused."""
+    command(*place.words("--shard", "0/2"), status=0)
+    (place.run_dir / "run.json").unlink()
+    for options in (("--shard", "1/2"), ("--shards", "2"), ()):
+        assert "has shards, but no run.json" in command(*place.words(*options), status=2).stderr
+    assert len(place.server.read_paid(place.server.ledger)) == len(place.outcomes())
+
+
 def test_cancel_and_tune_reach_all_shards(tmp_path: Path) -> None:
     """`tune` reaches each process, `cancel` ends all of them with 77, and `resume` then carries all shards out."""
     with sandbox(tmp_path, "--api-key", KEY, "--job-duration-s", "0.3") as server:
