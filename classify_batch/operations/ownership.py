@@ -44,10 +44,12 @@ async def keeping_lease(lease: Lease, store: RunStore, shutdown: Shutdown) -> As
         store.abandon(words)
         shutdown.request_stop(Stop(words))
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lease.keep)
-        tasks.start_soon(stop_when_lost)
-        yield
-        tasks.cancel_scope.cancel()
-    with anyio.CancelScope(shield=True), suppress(StoreError):
-        await lease.release()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lease.keep)
+            tasks.start_soon(stop_when_lost)
+            yield
+            tasks.cancel_scope.cancel()
+    finally:  # whatever ended the block has closed the client: nothing is sent any more
+        with anyio.CancelScope(shield=True), suppress(StoreError):
+            await lease.release()

@@ -30,7 +30,7 @@ from classify_batch.operations.reuse.earlier_runs import find_earlier_runs
 from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources
-from classify_batch.ports import RunStore
+from classify_batch.ports import RunPlace, RunStore
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.next_step import RETRY_IN_PARTS, merge_command
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
@@ -40,7 +40,7 @@ from classify_batch.rundir.run_json import RunFile, refuse_other_run, write_run_
 from classify_batch.rundir.shards import cut_plan
 from classify_batch.settings import Settings
 from classify_batch.shell_words import command_of
-from classify_batch.vocabulary import Log
+from classify_batch.vocabulary import RUN_JSON, SHARDS_FOLDER, Log
 
 _LAST_LINE_BYTES_MAX = 1 << 20
 
@@ -78,6 +78,7 @@ async def plan_new_run(resources: RunResources, store: RunStore, request: RunReq
             f"{store.where} holds no run", hint="name the directory of a run, or give its input to begin one"
         )
     await refuse_orphaned_files(store)
+    refuse_orphaned_shards(place)
     # Only `project:` needs the API for its plan; every other input is planned without a key.
     readings: list[NamedReading] = []
     options = InputOptions(
@@ -154,6 +155,16 @@ async def refuse_orphaned_files(store: RunStore) -> None:
         raise RunDirectoryError(
             f"{store.where} has {', '.join(orphans)}, but no run.json",
             hint="put run.json back from a copy, or name a new run directory",
+        )
+
+
+def refuse_orphaned_shards(place: RunPlace) -> None:
+    """Raises RunDirectoryError for shards without the run.json of the whole run: another plan would pay for their files
+    once more."""
+    if any(each.reader().size(RUN_JSON) is not None for each in place.child(SHARDS_FOLDER).inside() or ()):
+        raise RunDirectoryError(
+            f"{place.where} has shards, but no run.json",
+            hint="put run.json and plan.jsonl back from a copy, or name a new run directory",
         )
 
 

@@ -58,6 +58,7 @@ class LastLease:
 
     Attributes:
         beat_s: the holder's wall time when it was renewed last.
+        lease_s: the longest that any lease can last that had not ended when this one was claimed, and this one itself.
         size: of the file, which grows with every renewal.
         owned: whether its owner had waited for the end of the one before it; released: whether it was given back.
         is_dead: whether its process is known to live no more: it was one of this machine's, since its last start.
@@ -122,6 +123,7 @@ async def claim_lease(store: RunStore, lease_s: float, clock_s: Callable[[], flo
     """
     last = await read_last_lease(store)
     epoch = 1 if last is None else last.epoch + 1
+    wait_s = 0.0 if last is None or last.needs_no_wait else last.lease_s
     said = {
         "epoch": epoch,
         "host": socket.gethostname(),
@@ -129,16 +131,16 @@ async def claim_lease(store: RunStore, lease_s: float, clock_s: Callable[[], flo
         "since": to_iso(SystemClock().wall_s()),
         "machine": _machine(),
         "start": _start_of(os.getpid()),
-        "lease_s": lease_s,
+        "lease_s": max(lease_s, wait_s),  # if this process dies while it waits, the next one waits as long
     }
     try:
         await store.create(lease_name(epoch), json.dumps(said).encode() + b"\n" + _beat())
     except FileExistsError:
         raise locked(store.where, Holder()) from None
-    if last is not None and not last.needs_no_wait:
+    if last is not None and wait_s:
         log.warning("%s: its last owner (%s) may live; its lease is waited for", store.where, last.holder)
     lease = FileLease(store, epoch, lease_s, clock_s)
-    await lease.begin(0.0 if last is None or last.needs_no_wait else last.lease_s * MARGIN)
+    await lease.begin(wait_s * MARGIN)
     for name in await store.names():
         if (match := NAME.fullmatch(name)) and int(match[1]) < epoch:
             await store.remove(name)

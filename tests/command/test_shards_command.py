@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import time
 from collections import Counter
@@ -226,6 +227,15 @@ def test_shards_that_were_exchanged_are_found(place: Place) -> None:
     assert "is not shard 0 of the run" in command(*place.words("--shard", "0/2"), status=2).stderr
 
 
+def test_shards_without_their_run_are_not_planned_anew(place: Place) -> None:
+    """The whole run's run.json is gone: another plan would pay for the shards' files once more, so it is refused."""
+    command(*place.words("--shard", "0/2"), status=0)
+    (place.run_dir / "run.json").unlink()
+    for options in (("--shard", "1/2"), ("--shards", "2"), ()):
+        assert "has shards, but no run.json" in command(*place.words(*options), status=2).stderr
+    assert len(place.server.read_paid(place.server.ledger)) == len(place.outcomes())
+
+
 def test_cancel_and_tune_reach_all_shards(tmp_path: Path) -> None:
     """`tune` reaches each process, `cancel` ends all of them with 77, and `resume` then carries all shards out."""
     with sandbox(tmp_path, "--api-key", KEY, "--job-duration-s", "0.3") as server:
@@ -301,6 +311,25 @@ def test_a_killed_shard_goes_on_where_it_was(tmp_path: Path) -> None:
         assert status["state"] == "incomplete"
         assert [each["state"] for each in status["shards"]] == ["incomplete", "incomplete"]
         assert [status for status, _ in end([place.start("--shard", "0/2"), place.start("--shard", "1/2")])] == [0, 0]
+        place.judge()
+
+
+@pytest.mark.slow
+def test_shards_that_are_killed_again_and_again(tmp_path: Path) -> None:
+    """Three shards at once, a tenth of the creates' answers lost, and ten SIGKILLs at random moments: each file has one
+    outcome, and is paid once."""
+    dice = random.Random(11)
+    with sandbox(tmp_path, "--api-key", KEY, "--fault", "lost_create_answer=0.1", "--job-duration-s", "0.3") as server:
+        place = Place(tmp_path, server, files=900, jobs_in_flight=4)
+        processes = [place.start("--shard", f"{index}/3") for index in range(3)]
+        for _ in range(10):
+            time.sleep(dice.uniform(0.5, 3.0))
+            index = dice.randrange(3)
+            processes[index].kill()
+            processes[index].communicate()
+            processes[index] = place.start("--shard", f"{index}/3")
+        ends = end(processes)
+        assert [status for status, _ in ends] == [0, 0, 0], ends
         place.judge()
 
 

@@ -92,6 +92,21 @@ async def test_nobody_waits_for_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("elsewhere")
+async def test_a_claim_that_was_not_waited_out_is_waited_out_by_the_next() -> None:
+    """Who took over died while it waited for an owner with a long lease: the next one waits for as long, though its own
+    lease, and that of the dead one, are short."""
+    store = MemoryStore()
+    first = await claim(store)
+    with anyio.move_on_after(1.0):
+        await claim_lease(store, 1.0, anyio.current_time)
+    began_s = anyio.current_time()
+    assert first.held
+    assert (await claim_lease(store, 1.0, anyio.current_time)).epoch == 3
+    assert anyio.current_time() - began_s >= LEASE_S
+    assert is_over(first)
+
+
+@pytest.mark.usefixtures("elsewhere")
 async def test_of_two_that_claim_one_gets_it() -> None:
     """However their steps fall: one has the shard, and the other is told that it is in use."""
     store = MemoryStore()
