@@ -62,7 +62,7 @@ def _measure(lab: Lab, version: str, foreign_jobs: int, *, old: bool) -> dict[st
         pages = READINGS * -(-foreign_jobs // PAGE_SIZE)
 
         def has_read_the_list() -> bool:
-            return sum(lab.server.stats(LOST)["requests_by_call"].get("list", {}).values()) >= pages
+            return bool(sum(lab.server.stats(LOST)["requests_by_call"].get("list", {}).values()) >= pages)
 
         figures = until_first_request(lab, command, WORK_S_MAX if version == "v1" else WORK_S_V2, has_read_the_list)
         stats = lab.server.stats(LOST)
