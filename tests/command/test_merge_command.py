@@ -167,6 +167,17 @@ def test_runs_of_other_rules_are_refused(place: Place) -> None:
     assert "rules (job.rules)" in place.refused("merge", "apac", "other", "--output", "all")
 
 
+def test_the_shards_of_a_run_are_merged_all_or_none(place: Place) -> None:
+    """A folder of shards is a folder of runs; one that is left out is a hole."""
+    place.run("cut", [f"s-{number}" for number in range(30)], "--shards", "3")
+    shards = place.folder / "cut" / "shards"
+    names = sorted(str(each.relative_to(place.folder)) for each in shards.iterdir())
+    said = place.refused("merge", names[0], names[2], "apac", "--output", "all")
+    assert "a run has 3 shards, and shard 1 was not given" in said
+    place.done("merge", "cut/shards", "apac", "--output", "all")
+    assert "sound and complete: 42 files" in place.done("verify", "all").stdout
+
+
 def test_one_run_alone_and_a_folder_without_runs_are_refused(place: Place) -> None:
     """One directory that is named twice is one run."""
     assert "only one run" in place.refused("merge", "apac", "apac/", "--output", "all")

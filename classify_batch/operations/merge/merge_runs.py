@@ -25,6 +25,7 @@ from classify_batch.operations.merge.parts import (
     open_complete_run,
     read_proven_failures,
     refuse_different_questions,
+    refuse_missing_shards,
     refuse_overlaps,
     stream_file,
 )
@@ -89,6 +90,7 @@ async def amerge(run_dirs: Iterable[Location], output: Location, *, trust_run_di
                 hint="name at least two run directories, or a folder that holds them",
             )
         refuse_different_questions(runs)
+        refuse_missing_shards(runs)
         store = await lock_run_directory(place, stack)
         found = await read_run(store)
         if found is None:

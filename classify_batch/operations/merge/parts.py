@@ -68,6 +68,22 @@ def refuse_different_questions(runs: Sequence[EarlierRun]) -> None:
             )
 
 
+def refuse_missing_shards(runs: Sequence[EarlierRun]) -> None:
+    """Raises RunDirectoryError where some shards of a divided run are given, and others aren't."""
+    given: dict[tuple[str, int], set[int]] = {}
+    for part in runs:
+        if (shard := part.run.run.shard) is not None:
+            given.setdefault((shard["run_sha256"], shard["count"]), set()).add(shard["index"])
+    for (_, count), indexes in given.items():
+        if missing := sorted(set(range(count)) - indexes):
+            named = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+            which = f"shard {named} was" if len(missing) == 1 else f"shards {named} were"
+            raise RunDirectoryError(
+                f"a run has {count:,} shards, and {which} not given: a merged run has no holes",
+                hint="name all of its shards, or the folder that holds them",
+            )
+
+
 async def refuse_overlaps(runs: Sequence[EarlierRun], directory: Path | None) -> None:
     """Checks that each file has one outcome in all runs together, and every outcome against its checksum.
 
