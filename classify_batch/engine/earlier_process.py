@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from classify_batch.engine.project_proof import KnownProject
+from classify_batch.engine.uploader import paths_of
+from classify_batch.inputs.folder import PATH_COLUMN
 from classify_batch.model import Part
+from classify_batch.ports import Documents
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.settings import SANDBOX, Settings
 
 
-async def known_project(snapshot: RunSnapshot, plan: PlanReader) -> KnownProject:
+async def known_project(snapshot: RunSnapshot, plan: PlanReader, documents: Documents | None = None) -> KnownProject:
     """What the journal says of the run's project, and a file by which it can be told: one whose create is ambiguous,
-    where there is any."""
+    where there is any. `documents`: those of the folder that is the input; None: it is none."""
     ambiguous = {key: left for key, left in snapshot.open.items() if left.job_id is None}
     intended = next((left.project_id for left in ambiguous.values() if left.project_id is not None), None)
     # A document's planned ID is its content: the file list knows it by the ID that was sent.
-    sent = next((left.sent_ids for left in ambiguous.values() if left.sent_ids), ())
-    part = next((left.part for left in ambiguous.values()), Part(plan.first_chunk))
-    file_ids = sent or part.pick(await plan.file_ids(part.chunk))
-    return KnownProject(snapshot.project_id or intended, snapshot.job_id, file_ids[0], bool(ambiguous))
+    asked = sorted(ambiguous.values(), key=lambda left: not left.sent_ids)[:1]
+    sent, part = (asked[0].sent_ids, asked[0].part) if asked else ((), Part(plan.first_chunk))
+    planned = part.pick(await plan.file_ids(part.chunk))
+    bring = None
+    if documents is not None and sent:  # of an attempt that waits for the proof: nobody else brings its documents now
+        carried = (await plan.carried(part.chunk)).get(planned[0], {})
+        bring = partial(documents.bring, planned[0], paths_of(carried, PATH_COLUMN))
+    file_id = sent[0] if sent else planned[0]
+    return KnownProject(snapshot.project_id or intended, snapshot.job_id, file_id, bool(ambiguous), bring)
 
 
 def earlier_accept_s(settings: Settings, snapshot: RunSnapshot, run: RunFile) -> float:

@@ -320,7 +320,7 @@ class Orchestrator:
     async def _start_stages(self, tasks: TaskGroup, submit_only: bool) -> None:
         """Creates the streams, and the tasks that own their ends. After the first line nothing is awaited: a
         cancellation in between would leave a stream without a task that closes it."""
-        known = await known_project(self._snapshot, self._plan)
+        known = await known_project(self._snapshot, self._plan, self._documents)
         settings, limits, context = self._settings, self._settings.limits, self._context
         intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
         submitted_send, submitted = anyio.create_memory_object_stream[Job](0)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import anyio
 
 from classify_batch.engine.shutdown import Shutdown, Stop
-from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.errors import ApiError, ExitStatus, FolderGoneError, NotUploadableError, Verdict
 from classify_batch.limits.retry import Backoff, retry_transient
 from classify_batch.model import JobPage
 from classify_batch.ports import Api, Journal
@@ -42,12 +42,14 @@ class KnownProject:
         job_id: a job of the run; None where the API has named none.
         file_id: a file of the run.
         at_risk: whether a create of an earlier process may have been accepted without an answer.
+        bring: where the file is a document of a folder, brings it to the project once more, and gives its new ID.
     """
 
     project_id: str | None
     job_id: str | None
     file_id: str
     at_risk: bool
+    bring: Callable[[], Awaitable[str]] | None = None
 
 
 class ProjectProof:
@@ -82,6 +84,8 @@ class ProjectProof:
         self._proven = False
         self._list_is_refused = False
         self._files_fail = False
+        self._file_id = known.file_id
+        self._bring = known.bring
         self.project_id: str | None = None
 
     async def ready(self) -> bool:
@@ -94,7 +98,7 @@ class ProjectProof:
         """Proves it, or stops the run."""
         try:
             stop = await self._prove_project()
-        except ApiError as error:
+        except (ApiError, FolderGoneError) as error:
             stop = Stop.because(error)
         if stop is not None:
             self._shutdown.request_stop(stop)
@@ -129,7 +133,11 @@ class ProjectProof:
             if holds_file == project_id:
                 return None
             if not self._files_fail and (page is not None or self._list_is_refused):
-                seen = ", ".join(map(clean, sorted(projects_on_page(page) or ({holds_file} if holds_file else set()))))
+                seen_projects = projects_on_page(page) or ({holds_file} if holds_file else set())
+                # A day later the upload may be gone. Where no job was made, either, only a new upload tells.
+                if not seen_projects and await self._bring_document():
+                    continue
+                seen = ", ".join(map(clean, sorted(seen_projects)))
                 none = "no read shows that the key speaks for that project"
                 words = f"the key speaks for project {seen}" if seen else none
                 return self._stop_for_other_project(
@@ -185,11 +193,22 @@ class ProjectProof:
         self._on_first_page(page)
         return page
 
+    async def _bring_document(self) -> bool:
+        """Brings the document to the project once more, by which that is told then. False: it was, or can't be."""
+        bring, self._bring = self._bring, None
+        if bring is None:
+            return False
+        try:
+            self._file_id = await bring()
+        except NotUploadableError:
+            return False
+        return True
+
     async def _find_project_of_file(self) -> str | None:
         """None where the file list doesn't tell; a key may be good for jobs only."""
         try:
             found = await retry_transient(
-                lambda: self._api.project_of_file(self._known.file_id), attempts_max=FILE_ATTEMPTS_MAX
+                lambda: self._api.project_of_file(self._file_id), attempts_max=FILE_ATTEMPTS_MAX
             )
         except ApiError as error:
             if error.verdict in (Verdict.BLOCKED, Verdict.DOWN):

@@ -21,6 +21,7 @@ class ProgressLine:
     def __init__(self) -> None:
         self._handle: Any = None
         self._in_notebook = is_notebook()
+        self._shown = ""
 
     def __call__(self, progress: Progress) -> None:
         """Shows how far the run is now."""
@@ -29,8 +30,11 @@ class ProgressLine:
             self._show_in_notebook(text)
         elif sys.stderr is not None and sys.stderr.isatty():
             is_over = sum(progress.outcomes.values()) == progress.files
-            sys.stderr.write(f"\r{text}\x1b[K" + ("\n" if is_over else ""))
-            sys.stderr.flush()
+            line = f"\r{text}\x1b[K" + ("\n" if is_over else "")
+            if line != self._shown:  # the end is told once more where the run was over between two calls
+                sys.stderr.write(line)
+                sys.stderr.flush()
+            self._shown = line
 
     def _show_in_notebook(self, text: str) -> None:
         shown = {"text/plain": text}

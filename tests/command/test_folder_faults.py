@@ -78,7 +78,7 @@ def test_uploads_that_expire_between_attempts_are_brought_again(place: Path, ver
 
 
 @VERSIONS
-@pytest.mark.parametrize("step", ["after the intent", "after the create"])
+@pytest.mark.parametrize("step", ["after the first intent", "after the intent", "after the create"])
 def test_the_next_day_a_killed_run_goes_on_though_its_uploads_are_gone(place: Path, version: str, step: str) -> None:
     """What was sent is looked for under the IDs that were sent; what was not is brought anew. Nothing is paid twice,
     and nothing is given up as unresolved."""

@@ -76,7 +76,8 @@ from classify_batch.llamacloud import file_client, client
 from classify_batch.operations import documents
 from classify_batch.engine import intent, submitter
 
-step, left = sys.argv.pop(1), 2
+step = sys.argv.pop(1)
+left = 1 if "first" in step else 2
 
 def die(at):
     global left
@@ -97,6 +98,7 @@ def around(owner, name, before, after):
 around(file_client.FileClient, "store_file", "before an upload", "after an upload")
 around(documents.FolderDocuments, "bring", "", "after its line")
 around(intent.Intent, "about_to_send", "before the intent", "after the intent")
+around(intent.Intent, "about_to_send", "", "after the first intent")
 around(submitter.Submitter, "_call_create", "", "after the create")
 sys.argv = ["classify-batch", *sys.argv[1:]]
 runpy.run_module("classify_batch", run_name="__main__")
