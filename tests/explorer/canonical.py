@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from math import inf
 from operator import attrgetter, itemgetter
@@ -82,6 +82,7 @@ def _copy_of_fields(kind: type) -> Callable[[Any], Any]:
 _COPIERS: dict[type, Callable[[Any], Any]] = {
     dict: _copy_mapping,
     OrderedDict: _copy_mapping,
+    list: lambda value: [copy_of(each) for each in value],
     set: set,
 }
 
@@ -116,7 +117,7 @@ def _key_of_evidence(value: Evidence, now: int) -> Hashable:
     return tuple([key_of(each, now) for name, each in value.__dict__.items() if name not in _CONSTANT])
 
 
-def _key_of_tuple(value: tuple[Any, ...], now: int) -> Hashable:
+def _key_of_tuple(value: Sequence[Any], now: int) -> Hashable:
     return tuple([key_of(each, now) for each in value])
 
 
@@ -145,6 +146,7 @@ _KEYERS: dict[type, Callable[[Any, int], Hashable]] = {
     float: since,
     dict: _key_of_mapping,
     OrderedDict: _key_of_mapping,
+    list: _key_of_tuple,
     set: lambda value, _: frozenset(value),
     array: lambda value, _: tuple(value),
     JobView: _key_of_view,
