@@ -3,8 +3,8 @@
 import csv
 import json
 import shutil
+import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import pytest
 
 import classify_batch
 from classify_batch.rundir.journal.line import seal
-from tests.support.command_line import asked, command, environment, sandbox
+from tests.support.command_line import asked, command, sandbox
+from tests.support.killed_writer import WHOLE_FILES, run_killed
 
 RULES = '[{ type = "invoice", description = "has an invoice number and a total" }]'
 OTHER_RULES = '[{ type = "invoice", description = "has an invoice number and no total" }]'
@@ -249,30 +250,6 @@ def test_carried_columns_of_all_runs_are_kept(place: Place) -> None:
     assert (rows_by_id["other-2"]["path"], rows_by_id["other-2"]["who"]) == ("", "who 2")
 
 
-KILLED = """
-import os, runpy, signal, sys
-from classify_batch.store import disk
-
-left = int(sys.argv.pop(1))
-
-def die():
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-def stepwise(work):
-    async def worked(store, *given):
-        die()
-        await work(store, *given)
-        die()
-    return worked
-
-disk.DiskStore.replace, disk.DiskStore.create = stepwise(disk.DiskStore.replace), stepwise(disk.DiskStore.create)
-disk.DiskStore.commit = stepwise(disk.DiskStore.commit)
-sys.argv = ["classify-batch", *sys.argv[1:]]
-runpy.run_module("classify_batch", run_name="__main__")
-"""
 KILLS_MAX = 40
 
 
@@ -281,9 +258,7 @@ def test_a_killed_merge_goes_on_by_the_same_command_and_ends_the_same(place: Pla
     place.done("merge", "emea", "apac", "--output", "whole", status=1)
     words = ["merge", "emea", "apac", "--output", "all"]
     for step in range(KILLS_MAX):
-        script = [sys.executable, "-c", KILLED, str(step), *words]
-        killed = subprocess.run(script, cwd=place.folder, env=environment(), capture_output=True, check=False)
-        if killed.returncode != -9:
+        if run_killed(place.folder, step, *words, methods=(*WHOLE_FILES, "commit")) != -signal.SIGKILL:
             break
         if (place.folder / "all" / "run.json").exists():
             said = command("resume", "all", folder=place.folder, status=None)

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +12,8 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from classify_batch.rundir.journal.line import seal
-from tests.support.command_line import asked, command, environment, sandbox
+from tests.support.command_line import asked, command, sandbox
+from tests.support.killed_writer import run_killed
 
 RULES = '[{ type = "invoice", description = "has an invoice number and a total" }]'
 OTHER_RULES = '[{ type = "invoice", description = "has an invoice number and no total" }]'
@@ -51,8 +51,7 @@ class Place:
 
     def killed(self, *arguments: str, step: int) -> int:
         """The exit status of a command that is killed at a step of planning."""
-        script = [sys.executable, "-c", KILLED, str(step), *arguments]
-        return subprocess.run(script, cwd=self.folder, env=environment(), capture_output=True, check=False).returncode
+        return run_killed(self.folder, step, *arguments)
 
     def words(self, name: str, file_ids: list[str], *options: str, command: str = "run") -> list[str]:
         (self.folder / f"{name}.txt").write_text("\n".join(file_ids) + "\n")
@@ -311,31 +310,6 @@ def test_a_damaged_run_is_not_reused(place: Place) -> None:
         assert f"{name} in runs/monday" in place.refused(*place.words("tuesday", TUESDAY, "--reuse", "runs"))
         (run / name).write_bytes(sound)
         assert not (place.runs / "tuesday").exists()
-
-
-KILLED = """
-import os, runpy, signal, sys
-from classify_batch.store import disk
-
-left = int(sys.argv.pop(1))
-
-def die():
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-def stepwise(work):
-    async def worked(store, name, data):
-        die()
-        await work(store, name, data)
-        die()
-    return worked
-
-disk.DiskStore.replace, disk.DiskStore.create = stepwise(disk.DiskStore.replace), stepwise(disk.DiskStore.create)
-sys.argv = ["classify-batch", *sys.argv[1:]]
-runpy.run_module("classify_batch", run_name="__main__")
-"""
 
 
 @pytest.mark.parametrize("step", range(6))

@@ -30,7 +30,7 @@ from classify_batch.operations.merge.parts import (
     stream_file,
 )
 from classify_batch.operations.new_loop import run_in_new_loop
-from classify_batch.operations.plan import refuse_orphaned_files
+from classify_batch.operations.plan import read_existing_run, refuse_orphaned_files
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.copied_lines import copy_lines
 from classify_batch.operations.reuse.count_accepted import count_accepted
@@ -96,15 +96,14 @@ async def amerge(run_dirs: Iterable[Location], output: Location, *, trust_run_di
         if found is None:
             await refuse_orphaned_files(store)
             await _plan_merged_run(store, runs, place.folder)
-            found = await read_run(store)
-        assert found is not None  # noqa: S101 - it was written just now
+            found = await read_existing_run(store)
         _refuse_another_run(found.run, runs, place)
-        if found.manifest_complete and found.manifest is not None:
-            status = exit_status_of(found.snapshot.outcomes, tolerated_percentage({}, found.run))
-            return RunResult(place, RunState.COMPLETE, status, "", "", found.manifest, called=False)
-        manifest = await _write_failures(store, found, runs)
+        was_complete = found.manifest_complete
+        manifest = found.manifest if was_complete else None
+        if manifest is None:
+            manifest = await _write_failures(store, found, runs)
         status = exit_status_of(found.snapshot.outcomes, tolerated_percentage({}, found.run))
-        return RunResult(place, RunState.COMPLETE, status, "", "", manifest)
+        return RunResult(place, RunState.COMPLETE, status, "", "", manifest, called=not was_complete)
 
 
 def _refuse_another_run(run: RunFile, runs: Sequence[EarlierRun], place: RunPlace) -> None:

@@ -162,14 +162,14 @@ async def read_proven_failures(part: EarlierRun) -> AsyncGenerator[FailureLines,
             if newline:
                 yield FailureLines(whole.split(b"\n"), _ids_of_lines(whole + newline, where, number))
                 number += whole.count(b"\n") + 1
-    if rest or digest.hexdigest() != _told_sha256(part.run.manifest):
+    if rest or digest.hexdigest() != _recorded_sha256(part.run.manifest):
         raise DamagedError(f"{where} is not as it was written", hint=_HINT)
 
 
-def _told_sha256(manifest: Manifest | None) -> str | None:
+def _recorded_sha256(manifest: Manifest | None) -> str | None:
     outputs = None if manifest is None else manifest.get("outputs")
-    told = None if outputs is None else outputs.get(Log.FAILURES.value)
-    return None if told is None else told.get("sha256")
+    output = None if outputs is None else outputs.get(Log.FAILURES.value)
+    return None if output is None else output.get("sha256")
 
 
 def _ids_of_lines(data: bytes, where: str, number: int) -> list[str]:
