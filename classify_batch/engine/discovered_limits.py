@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from classify_batch.engine.event_queue import EventQueue, events_of_limits
-from classify_batch.limits import JobSlots, RequestGate
+from classify_batch.limits import Gate, JobSlots
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.vocabulary import NOISE_SHARE
 
@@ -11,7 +11,7 @@ from classify_batch.vocabulary import NOISE_SHARE
 class DiscoveredLimits:
     """What gate and slots have found, what the journal says of it, and what observers were told."""
 
-    def __init__(self, gate: RequestGate, slots: JobSlots, snapshot: RunSnapshot, events: EventQueue) -> None:
+    def __init__(self, gate: Gate, slots: JobSlots, snapshot: RunSnapshot, events: EventQueue) -> None:
         self._gate = gate
         self._slots = slots
         self._snapshot = snapshot

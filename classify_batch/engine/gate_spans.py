@@ -6,7 +6,7 @@ import anyio
 
 from classify_batch.engine.event_queue import EventQueue
 from classify_batch.events import OutageBegan, OutageEnded, ThrottlingBegan, ThrottlingEnded, WaitBegan, WaitEnded
-from classify_batch.limits import RequestGate
+from classify_batch.limits import Gate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.vocabulary import WaitReason
 
@@ -20,7 +20,7 @@ COOL_DOWN_S_MIN = 1.0
 class GateSpans:
     """What gate and credits were like when they were last looked at."""
 
-    def __init__(self, gate: RequestGate, budget: CreditBudget, events: EventQueue) -> None:
+    def __init__(self, gate: Gate, budget: CreditBudget, events: EventQueue) -> None:
         self._gate = gate
         self._budget = budget
         self._waits: dict[WaitReason, float] = {}

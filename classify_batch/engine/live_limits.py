@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from classify_batch.engine.context import EngineContext
 from classify_batch.engine.gate_spans import GateSpans
 from classify_batch.events import LimitsChanged
-from classify_batch.limits import RequestGate
+from classify_batch.limits import Gate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.ports import RunStore
 from classify_batch.rundir.tune_json import remove_limits
@@ -31,7 +31,7 @@ class LiveLimits:
         self,
         store: RunStore,
         context: EngineContext,
-        gate: RequestGate,
+        gate: Gate,
         budget: CreditBudget,
         unbounded: int,
         cancel: Callable[[], Awaitable[None]],

@@ -50,7 +50,7 @@ from classify_batch.engine.work_queue import PlannedFiles, WorkQueue
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.events import Stopped
 from classify_batch.lifecycle import Adopted, Closed, Ended, Fact, Reopened, Submitted
-from classify_batch.limits import JobSlots, RequestGate
+from classify_batch.limits import Gate, JobSlots
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.limits.reader_pace import ReaderPace
 from classify_batch.model import AmbiguousCreate, Attempt, Job
@@ -83,7 +83,7 @@ class Orchestrator:
         self,
         settings: Settings,
         api: Api,
-        gate: RequestGate,
+        gate: Gate,
         clock: Clock,
         planned: PlannedRun,
         shutdown: Shutdown,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.limits import RequestGate
+from classify_batch.limits import Gate
 from classify_batch.rundir.journal.replay import RunSnapshot
 
 GRACE_S = 2.5
@@ -15,7 +15,7 @@ GRACE_S = 2.5
 class RunEnd:
     """Knows when the stages may be ended."""
 
-    def __init__(self, snapshot: RunSnapshot, shutdown: Shutdown, gate: RequestGate) -> None:
+    def __init__(self, snapshot: RunSnapshot, shutdown: Shutdown, gate: Gate) -> None:
         self._snapshot, self._shutdown, self._gate = snapshot, shutdown, gate
         self._reached = anyio.Event()
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from classify_batch.engine.poller import Poller
 from classify_batch.engine.reconciler import Reconciler
 from classify_batch.engine.work_queue import WorkQueue
-from classify_batch.limits import JobSlots, RequestGate
+from classify_batch.limits import Gate, JobSlots
 
 
 def jobs_left_s(
-    poller: Poller | None, reconciler: Reconciler | None, work_queue: WorkQueue, slots: JobSlots, gate: RequestGate
+    poller: Poller | None, reconciler: Reconciler | None, work_queue: WorkQueue, slots: JobSlots, gate: Gate
 ) -> float | None:
     """Seconds until all of these jobs have ended, with even odds.
 

@@ -14,14 +14,14 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from enum import IntEnum
 from random import Random
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import anyio
 from anyio.abc import TaskGroup
 
+from classify_batch.limits.gate import WAITS_KEPT, Headroom, Priority
 from classify_batch.limits.rate import Departure, Rate
 from classify_batch.limits.retry import Backoff
 
@@ -44,34 +44,12 @@ OTHERS_MAX = 3
 finished, and without creates no slot would be filled."""
 
 
-WAITS_KEPT = 4096
-
 LEAD_S_MAX = 0.1
 LEAD_FALLS_BY = 0.005
 """By so much of an interval the lead falls with each request: less than what the rate's spread leaves free."""
 
 
-class Priority(IntEnum):
-    """Who goes first among those that wait."""
-
-    RESULTS = 0
-    POLL = 1
-    CREATE = 2
-
-
-class Headroom(NamedTuple):
-    """What the rate leaves.
-
-    Attributes:
-        interval_s: between two requests; where creates wait for a rate of their own, between two of these.
-        backlog_s: how long the requests that wait already will take.
-    """
-
-    interval_s: float
-    backlog_s: float
-
-
-class Passage:
+class GatePassage:
     """A request that passed.
 
     Attributes:
@@ -117,7 +95,7 @@ class _Waiter:
     def __init__(self) -> None:
         self.called = anyio.Event()
         self.left = False
-        self.passage: Passage | None = None
+        self.passage: GatePassage | None = None
 
 
 class RequestGate:
@@ -249,7 +227,7 @@ class RequestGate:
         self._changed.set()
 
     @asynccontextmanager
-    async def turn(self, turn: Priority) -> AsyncIterator[Passage]:
+    async def turn(self, turn: Priority) -> AsyncIterator[GatePassage]:
         """Waits until one more request may be in flight, and for its moment. The request is in flight until the block
         ends."""
         now = anyio.current_time()
@@ -272,7 +250,7 @@ class RequestGate:
         self._lead_s = min(LEAD_S_MAX, max(took_s, fallen_s))
         return self._lead_s, any(rate.holds_back for rate in rates)
 
-    async def _wait_for_turn(self, turn: Priority) -> Passage:
+    async def _wait_for_turn(self, turn: Priority) -> GatePassage:
         waiter = _Waiter()
         self._waiting[turn].append(waiter)
         self._changed.set()
@@ -357,12 +335,12 @@ class RequestGate:
     def _has_room(self) -> bool:
         return self._in_flight < (1 if self.broken else self._in_flight_max)
 
-    def _let_pass(self, turn: Priority, now: float, waited_until: float = 0.0) -> Passage:
+    def _let_pass(self, turn: Priority, now: float, waited_until: float = 0.0) -> GatePassage:
         self._in_flight += 1
         departures = [rate.sent(now, waited=waited_until == rate.due_s) for rate in self._rates_of(turn)]
         for other in self._passed_by:
             self._passed_by[other] = 0 if other is turn else self._passed_by[other] + 1
-        return Passage(self, turn, now, departures)
+        return GatePassage(self, turn, now, departures)
 
     def _choose_next(self, now: float) -> Priority | None:
         """Whose turn it is, of those that wait: not one whose own rate holds it back while another could go."""

@@ -15,7 +15,8 @@ from typing import Self
 import anyio
 
 from classify_batch.errors import UsageError
-from classify_batch.limits.request_gate import WAITS_KEPT, Headroom, Passage, Priority, RequestGate
+from classify_batch.limits.gate import WAITS_KEPT, Gate, Headroom, Passage, Priority
+from classify_batch.limits.request_gate import RequestGate
 
 
 class SharedLimits:
@@ -67,22 +68,21 @@ class SharedLimits:
         if gate is not None:
             await gate.__aexit__(None, None, None)  # an error of the block passes as it is, and in no group
 
-    def gate_of_one_run(self) -> RequestGate:
+    def gate_of_one_run(self) -> Gate:
         """The gate as one run sees it. Raises UsageError outside of the block."""
         if self._gate is None:
             raise UsageError("the shared limits are not entered", hint="run inside of `async with limits:`")
         return GateOfOneRun(self._gate)
 
 
-class GateOfOneRun(RequestGate):
+class GateOfOneRun:
     """A gate that others pass, too. Its task and its rates are those of the shared one."""
 
     def __init__(self, shared: RequestGate) -> None:
-        # Nothing of the base class is used but its type: a test proves that each of its members is defined here.
         self._shared = shared
         self._paused = False
         self._resumed = anyio.Event()
-        self.waits_s = deque(maxlen=WAITS_KEPT)
+        self.waits_s: deque[float] = deque(maxlen=WAITS_KEPT)
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,11 +115,11 @@ class GateOfOneRun(RequestGate):
     # --- Of all of them ---------------------------------------------------------------------------------------------
 
     @property
-    def ever_answered(self) -> bool:  # type: ignore[override]  # an attribute there
+    def ever_answered(self) -> bool:
         return self._shared.ever_answered
 
     @property
-    def rate_limited(self) -> int:  # type: ignore[override]  # an attribute there
+    def rate_limited(self) -> int:
         return self._shared.rate_limited
 
     @property
@@ -159,9 +159,6 @@ class GateOfOneRun(RequestGate):
 
     def set_limits(self, requests_per_s: float | None = None, creates_per_s: float | None = None) -> None:
         self._shared.set_limits(requests_per_s, creates_per_s)
-
-    def measure_lead(self, turn: Priority, took_s: float) -> tuple[float, bool]:
-        return self._shared.measure_lead(turn, took_s)
 
     def record_rate_limited(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.POLL) -> None:
         self._shared.record_rate_limited(retry_after_s, left_s, turn)

@@ -22,7 +22,7 @@ import anyio
 import httpx
 
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.limits import Priority, RequestGate
+from classify_batch.limits import Gate, Priority
 from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.connection import Route, close_quietly
 from classify_batch.llamacloud.failures import (
@@ -90,7 +90,7 @@ class ApiClient:
     def __init__(
         self,
         access: ApiAccess,
-        gate: RequestGate,
+        gate: Gate,
         clock: Clock,
         *,
         timeout_s: float,

@@ -17,7 +17,8 @@ from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request, interruptible
 from classify_batch.operations.run_request import OnProgress, RunRequest
-from classify_batch.operations.shards.results import ShardEnding, result_of_shards
+from classify_batch.operations.shards.ending import ShardEnding
+from classify_batch.operations.shards.results import result_of_shards
 from classify_batch.operations.shards.whole import ShardedRun, read_whole
 from classify_batch.operations.status import no_run_error
 from classify_batch.operations.tune import TIMEOUT_S

@@ -15,7 +15,7 @@ from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run import refuse_no_settings
-from classify_batch.operations.run_request import OnProgress, RunRequest
+from classify_batch.operations.run_request import Executor, OnProgress, RunRequest
 from classify_batch.operations.shards.carry_out import carry_out
 from classify_batch.operations.shards.choice import Shard, parse_shards
 from classify_batch.ports import Observer
@@ -45,6 +45,7 @@ def run(
     trust_run_dir: bool = False,
     shards: int | None = None,
     shard: Shard = None,
+    executor: Executor | None = None,
 ) -> RunResult:
     """Classifies files and waits for the end; the same call resumes an interrupted run.
 
@@ -82,6 +83,7 @@ def run(
             they are carried out one after the other. An existing run must have as many. None: as it was planned.
         shard: carries out this shard alone, from 0 on, or "auto": the one that the environment names. Another process
             may carry out another one at the same time; whichever comes first plans the run.
+        executor: carries out all shards of a run that has some. None: this process, one after the other.
 
     Raises:
         UsageError: settings, input or directory don't fit, or it was called inside a running event loop (use
@@ -112,6 +114,7 @@ def run(
             trust_run_dir=trust_run_dir,
             shards=shards,
             shard=shard,
+            executor=executor,
         ),
     )
 
@@ -138,6 +141,7 @@ async def arun(
     trust_run_dir: bool = False,
     shards: int | None = None,
     shard: Shard = None,
+    executor: Executor | None = None,
 ) -> RunResult:
     """Like `run`, inside a running asyncio loop. After a cancellation, the same call resumes the run."""
     refuse_no_settings(settings)
@@ -160,6 +164,7 @@ async def arun(
             exclude=as_globs(exclude),
             shards=chosen.shards,
             shard=chosen.shard,
+            executor=executor,
         ),
         Shutdown(),
     )

@@ -11,7 +11,7 @@ from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.open_run import read_run_settings
 from classify_batch.operations.public_run import arun
 from classify_batch.operations.result import RunResult
-from classify_batch.operations.run_request import OnProgress
+from classify_batch.operations.run_request import Executor, OnProgress
 from classify_batch.ports import Observer
 from classify_batch.settings import Settings
 from classify_batch.store import Location, place_of
@@ -30,6 +30,7 @@ def resume(
     observers: Sequence[Observer] = (),
     shared_limits: SharedLimits | None = None,
     trust_run_dir: bool = False,
+    executor: Executor | None = None,
 ) -> RunResult:
     """Goes on with the run in a directory, and waits for the end. The plan is the one that is there.
 
@@ -38,7 +39,7 @@ def resume(
         settings: None: those of its run.json. Only a run that has webhooks with secrets needs them; and who wants other
             limits.
         on_progress, retry_failed, until_s, max_runtime_s, submit_only, observer, observers, shared_limits,
-            trust_run_dir: see `run`.
+            trust_run_dir, executor: see `run`.
 
     Raises:
         UsageError: there is no run, the settings don't fit, or it was called inside a running event loop (use `await
@@ -60,6 +61,7 @@ def resume(
             observers=observers,
             shared_limits=shared_limits,
             trust_run_dir=trust_run_dir,
+            executor=executor,
         ),
     )
 
@@ -77,6 +79,7 @@ async def aresume(
     observers: Sequence[Observer] = (),
     shared_limits: SharedLimits | None = None,
     trust_run_dir: bool = False,
+    executor: Executor | None = None,
 ) -> RunResult:
     """`resume` inside an event loop."""
     place = place_of(run_dir, trusted=trust_run_dir)
@@ -94,4 +97,5 @@ async def aresume(
         observer=observer,
         observers=observers,
         shared_limits=shared_limits,
+        executor=executor,
     )

@@ -6,21 +6,33 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.progress import Progress
+from classify_batch.engine.shutdown import Shutdown
 from classify_batch.inputs.folder import FolderScan
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import Reading
+from classify_batch.limits import GateSource
 from classify_batch.limits.reader_pace import ReaderPace
-from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.reuse.earlier_runs import Reuse
+from classify_batch.operations.shards.ending import ShardEnding
+from classify_batch.operations.shards.whole import ShardedRun
 from classify_batch.ports import Observer, RunPlace
 from classify_batch.rundir.shards import ShardSlice
 from classify_batch.settings import Settings
 
 OnProgress = Callable[[Progress], object]
 """Is given the progress of a run; what it returns is awaited where that can be."""
+
+
+class Executor(Protocol):
+    """Carries out shards, wherever it likes: what came of them stands in their directories."""
+
+    async def run(self, whole: ShardedRun, request: RunRequest, shutdown: Shutdown) -> Sequence[ShardEnding]:
+        """Returns when every shard has ended for now, or `shutdown` was asked to stop; says how those ended that it
+        began. Each goes to `run_shard`, in this process or in another."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +56,7 @@ class RunRequest:
         shard: the one that is carried out; None: all of them.
         slice: which shard of another run the run in the place is, and where that run is; None: it is none, or it is
             there already.
+        executor: carries out the shards; None: this process, one after the other.
     """
 
     settings: Settings
@@ -61,12 +74,13 @@ class RunRequest:
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     pace: ReaderPace | None = None
-    shared_limits: SharedLimits | None = None
+    shared_limits: GateSource | None = None
     config: Path | None = None
     took_scan: Callable[[FolderScan], None] = lambda _scan: None
     shards: int | None = None
     shard: int | None = None
     slice: ShardSlice | None = None
+    executor: Executor | None = None
 
     def deadline_from(self, began_s: float) -> Deadline:
         """`began_s`: when the request began, by the event loop's clock."""

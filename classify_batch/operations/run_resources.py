@@ -12,8 +12,7 @@ from anyio import CancelScope
 from pydantic import SecretStr
 
 from classify_batch.errors import SettingsError, StoreError
-from classify_batch.limits import RequestGate
-from classify_batch.limits.shared_limits import SharedLimits
+from classify_batch.limits import Gate, GateSource, RequestGate
 from classify_batch.ports import Clock, Lease, RunPlace, RunStore
 from classify_batch.settings import SANDBOX, Settings, read_api_key
 from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, SANDBOX_LEDGER, Log
@@ -46,7 +45,7 @@ class RunResources:
         folder: Path | None,
         clock: Clock,
         stack: AsyncExitStack,
-        shared_limits: SharedLimits | None = None,
+        shared_limits: GateSource | None = None,
     ) -> None:
         """`key`: the API key; None: it is read when the client is opened, which may never happen. `folder`: where the
         embedded sandbox keeps its jobs; None: nowhere. `shared_limits`: of several runs; None: the run's own."""
@@ -55,11 +54,11 @@ class RunResources:
         self._key = key
         self._folder = folder
         self._stack = stack
-        self._connected: tuple[ApiClient, RequestGate] | None = None
+        self._connected: tuple[ApiClient, Gate] | None = None
         self.clock = clock
         self.lease: Lease | None = None
 
-    async def connect(self) -> tuple[ApiClient, RequestGate]:
+    async def connect(self) -> tuple[ApiClient, Gate]:
         """The client and its request gate. `stack` closes them."""
         if self._connected is None:
             # Importing them takes a quarter of a command's start, and a plan of files calls nobody.
@@ -72,7 +71,7 @@ class RunResources:
             if base_url == SANDBOX:
                 base_url = await self._stack.enter_async_context(embedded_sandbox(self._settings, self._folder))
             shared = self._shared_limits
-            gate = make_request_gate(self._settings) if shared is None else shared.gate_of_one_run()
+            gate: Gate = make_request_gate(self._settings) if shared is None else shared.gate_of_one_run()
             await self._stack.enter_async_context(gate)
             named = {"project_id": api.project_id, "organization_id": api.organization_id}
             client = ApiClient(

@@ -19,9 +19,7 @@ import pytest
 from classify_batch import ProgressLine, SharedLimits, UsageError, arun, resume, run, stream
 from classify_batch.engine import event_queue
 from classify_batch.events import Event, FilesCommitted, JobSubmitted
-from classify_batch.limits import RequestGate
-from classify_batch.limits.request_gate import Priority
-from classify_batch.limits.shared_limits import GateOfOneRun
+from classify_batch.limits import Gate, Priority
 from tests.support.command_line import KEY, sandbox
 from tests.support.sandbox_settings import IDS, sandbox_settings
 
@@ -157,13 +155,6 @@ def test_runs_share_one_rate(tmp_path: Path, server: str) -> None:
     assert asyncio.run(main()) <= 44
 
 
-def test_the_view_of_a_shared_gate_has_all_of_it() -> None:
-    """Nothing of the base class's own state is reached through the gate that a run is given."""
-    gate = RequestGate(requests_in_flight=1, requests_per_s=1)
-    members = {name for name in dir(gate) if not name.startswith("_")} | {"__aenter__", "__aexit__"}
-    assert members - set(vars(GateOfOneRun)) == {"waits_s"}  # which it has by itself
-
-
 def test_pausing_one_run_pauses_no_other() -> None:
     """A paused run's creates wait, its polls and the other run's creates pass; on its end it takes its creates back."""
 
@@ -173,7 +164,7 @@ def test_pausing_one_run_pauses_no_other() -> None:
             one.pause(True)
             passed: list[str] = []
 
-            async def pass_gate(gate: RequestGate, turn: Priority, name: str) -> None:
+            async def pass_gate(gate: Gate, turn: Priority, name: str) -> None:
                 async with gate.turn(turn):
                     passed.append(name)
 

@@ -19,7 +19,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.engine.stop_reasons import stop_for_vanished_job
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Finished
-from classify_batch.limits import RequestGate
+from classify_batch.limits import Gate
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import Job, JobPage, JobView
 from classify_batch.protocol.sanitize import clean
@@ -43,7 +43,7 @@ Retrying the list instead would leave every job unpolled meanwhile."""
 class Poller:
     """Polls all jobs of a run that are in flight."""
 
-    def __init__(self, context: EngineContext, schedule: PollSchedule, gate: RequestGate) -> None:
+    def __init__(self, context: EngineContext, schedule: PollSchedule, gate: Gate) -> None:
         self._api = context.api
         self._journal = context.journal
         self._clock = context.clock

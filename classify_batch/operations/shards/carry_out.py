@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from classify_batch.engine.shutdown import Shutdown
+from classify_batch.errors import UsageError
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request
@@ -14,7 +15,21 @@ from classify_batch.operations.shards.whole import read_whole
 
 
 async def carry_out(request: RunRequest, shutdown: Shutdown) -> RunResult:
-    """Runs a request to its end, or until `shutdown` is asked to stop it."""
+    """Runs a request to its end, or until `shutdown` is asked to stop it.
+
+    Raises:
+        UsageError: an executor is given, and there are no shards for it, or only one is to be carried out.
+    """
+    if request.executor is not None and request.shard is not None:
+        raise UsageError(
+            "an executor carries out all shards, and one shard is named",
+            hint="leave the executor out, or the shard",
+        )
     if request.shards is None and request.shard is None and await read_whole(request.place) is None:
+        if request.executor is not None:
+            raise UsageError(
+                f"an executor carries out shards, and the run in {request.place.where} has none",
+                hint="say into how many a new run is divided: --shards N (shards=N)",
+            )
         return await carry_out_request(request, shutdown)
     return await run_in_own_task(partial(run_sharded, request, shutdown))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.operations.result import RunResult
+from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.whole import ShardedRun
 from classify_batch.operations.status import read_shards
 from classify_batch.rundir.manifest_json import exit_status_of
@@ -17,27 +17,6 @@ from classify_batch.settings import Settings
 from classify_batch.vocabulary import RunState
 
 LATER = "the same command goes on"
-
-
-@dataclass(frozen=True, slots=True)
-class ShardEnding:
-    """How a shard ended for now.
-
-    Attributes:
-        reason, hint: empty where it is complete.
-        called: whether anything was called or written for it.
-    """
-
-    shard: int
-    exit_status: ExitStatus
-    reason: str = ""
-    hint: str = ""
-    called: bool = True
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left of it to do."""
-        return self.exit_status in (ExitStatus.COMPLETE, ExitStatus.FAILURES)
 
 
 def result_of_shards(

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Protocol
 
 import anyio
 
@@ -19,8 +18,9 @@ from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request, interruptible
 from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.operations.run_resources import lock_run_directory
+from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.plan_shards import plan_sharded
-from classify_batch.operations.shards.results import ShardEnding, result_of_shards
+from classify_batch.operations.shards.results import result_of_shards
 from classify_batch.operations.shards.whole import ShardedRun
 from classify_batch.operations.status import read_shards
 from classify_batch.rundir.manifest_json import Manifest
@@ -28,14 +28,6 @@ from classify_batch.vocabulary import RunState
 
 TUNED = ("jobs_in_flight", "requests_per_s", "creates_per_s")
 """Limits that `tune` may change for all shards of a process."""
-
-
-class Executor(Protocol):
-    """Carries out shards, wherever it likes: what came of them stands in their directories."""
-
-    async def run(self, whole: ShardedRun, request: RunRequest, shutdown: Shutdown) -> Sequence[ShardEnding]:
-        """Returns when every shard has ended for now, or `shutdown` was asked to stop; says how those ended that it
-        began. Each goes to `run_shard`, in this process or in another."""
 
 
 async def run_sharded(request: RunRequest, shutdown: Shutdown) -> RunResult:
@@ -51,14 +43,15 @@ async def run_sharded(request: RunRequest, shutdown: Shutdown) -> RunResult:
             hint="name a shard, too: `--submit-only --shard 0/8`",
         )
     async with interruptible(shutdown):
-        whole = await plan_sharded(request, needs_key=True)
+        whole = await plan_sharded(request, needs_key=request.executor is None)
     if request.shard is not None:
         return await run_shard(whole, request, request.shard, shutdown)
     async with AsyncExitStack() as stack:
         if not await _are_complete(whole, retry_failed=request.retry_failed):
             # One process for all shards together: whoever looks finds it also between two of them.
             await lock_run_directory(whole.place, stack)
-        endings = await OneAfterTheOther().run(whole, request, shutdown)
+        executor = request.executor or OneAfterTheOther()
+        endings = await executor.run(whole, request, shutdown)
     return result_of_shards(whole, request.settings, endings, stop=shutdown.stop)
 
 
@@ -91,6 +84,7 @@ async def run_shard(whole: ShardedRun, request: RunRequest, index: int, shutdown
             shards=None,
             shard=None,
             slice=shard,
+            executor=None,
         ),
         shutdown,
     )
