@@ -26,6 +26,7 @@ from aiofiles.threadpool.binary import AsyncBufferedIOBase
 from anyio import CancelScope, to_thread
 
 from classify_batch.store.os_errors import NOT_SUPPORTED, refusals
+from classify_batch.store.processes import is_alive
 from classify_batch.streams.closing import closing
 
 Fsync = Callable[[int], None]
@@ -57,17 +58,7 @@ def is_leftover(name: str) -> bool:
     if found is None or found["pid"] is None:
         return found is not None
     pid = int(found["pid"])
-    return found["process"] != _THIS_PROCESS if pid == os.getpid() else not _is_alive(pid)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True  # somebody else's
-    return pid > 0
+    return found["process"] != _THIS_PROCESS if pid == os.getpid() else not is_alive(pid)
 
 
 @asynccontextmanager

@@ -33,6 +33,7 @@ from classify_batch.errors import DamagedError, LockedError, StoreError
 from classify_batch.ports import RunStore
 from classify_batch.run_records import Holder
 from classify_batch.store.lock import locked
+from classify_batch.store.processes import start_of
 
 NAME = re.compile(r"lease\.(\d+)\.jsonl")
 
@@ -130,7 +131,7 @@ async def claim_lease(store: RunStore, lease_s: float, clock_s: Callable[[], flo
         "pid": os.getpid(),
         "since": to_iso(SystemClock().wall_s()),
         "machine": _machine(),
-        "start": _start_of(os.getpid()),
+        "start": start_of(os.getpid()),
         "lease_s": max(lease_s, wait_s),  # if this process dies while it waits, the next one waits as long
     }
     try:
@@ -242,14 +243,6 @@ def _machine() -> str | None:
         return None
 
 
-def _start_of(pid: int) -> str:
-    """When a process began, in ticks since the machine started; empty where there is none, or nothing tells."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
 def _lives(pid: int, start: str) -> bool:
     """Whether a process of this machine lives. Where it can't be told (another container's, no /proc) it may."""
-    return not start or _start_of(pid) == start
+    return not start or start_of(pid) == start

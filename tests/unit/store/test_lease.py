@@ -83,7 +83,7 @@ async def test_nobody_waits_for_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> 
     store, began_s = MemoryStore(), anyio.current_time()
     await (await claim(store)).release()
     with monkeypatch.context() as patched:
-        patched.setattr(leases, "_start_of", lambda _pid: "long ago")
+        patched.setattr(leases, "start_of", lambda _pid: "long ago")
         await claim(store)
     assert (await claim(store)).epoch == 3
     assert anyio.current_time() == began_s
