@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,7 +32,8 @@ class OpenedRun:
     Attributes:
         where: how a person names its place.
         run: its run.json.
-        parts: where its outcomes are: itself; or what it reused, and each of its shards that was begun.
+        parts: where its outcomes are: itself; or what it reused, and each of its shards that was begun. The first
+            one's store is the run's own, which has the whole plan.
     """
 
     where: str
@@ -42,6 +44,26 @@ class OpenedRun:
     def outcomes(self) -> int:
         """Files that have their outcome."""
         return sum(part.snapshot.outcomes.total() for part in self.parts)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Files by outcome."""
+        total = Counter[str]()
+        for part in self.parts:
+            total.update(part.snapshot.outcomes)
+        return total
+
+    @property
+    def shards(self) -> Sequence[RunOnDisk]:
+        """Its shards that were begun; none of a run without shards."""
+        return self.parts[1:] if self.run.shards is not None else []
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file has its outcome, and none is being retried."""
+        if self.run.shards is None:
+            return self.parts[0].snapshot.complete
+        return self.outcomes == self.run.files and all(shard.snapshot.complete for shard in self.shards)
 
 
 async def open_with_shards(run_dir: Location) -> OpenedRun:

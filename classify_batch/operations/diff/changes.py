@@ -26,8 +26,7 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.operations.diff.outcome_buckets import WAITING, Answer, AnswerInterner, Record
 from classify_batch.operations.diff.sides import read_side
-from classify_batch.ports import RunStore
-from classify_batch.rundir.opened_run import RunOnDisk
+from classify_batch.operations.open_run import OpenedRun
 from classify_batch.rundir.outcome_lines import encode_line
 from classify_batch.streams.spill import LIMITS, Limits
 
@@ -87,8 +86,8 @@ class Diff:
         pairs: files with another outcome or type, by what they were and what they are.
     """
 
-    before: RunOnDisk
-    after: RunOnDisk
+    before: OpenedRun
+    after: OpenedRun
     min_confidence_change: float
     counts: Counter[Change] = field(default_factory=lambda: Counter(dict.fromkeys(Change, 0)))
     pairs: Counter[Pair] = field(default_factory=Counter)
@@ -96,8 +95,8 @@ class Diff:
 
 
 async def compare_runs(
-    before: tuple[RunStore, RunOnDisk],
-    after: tuple[RunStore, RunOnDisk],
+    before: OpenedRun,
+    after: OpenedRun,
     *,
     min_confidence_change: float,
     only: Change | None = None,
@@ -114,9 +113,9 @@ async def compare_runs(
         WorldError: `retry_failed` reopened a run while it was read, or temporary files can't be written.
     """
     labels = AnswerInterner()
-    found = Diff(before[1], after[1], min_confidence_change)
+    found = Diff(before, after, min_confidence_change)
     with ExitStack() as opened:
-        sides = [await read_side(*side, labels, opened, directory, limits) for side in (before, after)]
+        sides = [await read_side(side, labels, opened, directory, limits) for side in (before, after)]
         comparison = Comparison(labels.answers, found, only)
         for number in range(limits.buckets):
             # Equal IDs have equal keys, so they are in the same bucket on both sides.

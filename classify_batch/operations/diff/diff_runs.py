@@ -1,11 +1,11 @@
-"""Compares two run directories. Nothing in them is changed, and the runs may be running."""
+"""Compares two run directories, with all their shards. Nothing in them is changed, and the runs may be running."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from classify_batch.operations.diff.changes import Change, Diff, compare_runs
-from classify_batch.operations.open_run import open_run
+from classify_batch.operations.open_run import open_with_shards
 from classify_batch.operations.temporary_files import folder_for_temporary_files
 from classify_batch.store import Location, place_of
 
@@ -28,7 +28,7 @@ async def diff_runs(
         WorldError: `retry_failed` reopened a run while it was read, or temporary files can't be written.
     """
     places = [place_of(before), place_of(after)]
-    first, second = [await open_run(place) for place in places]
+    first, second = [await open_with_shards(place) for place in places]
     return await compare_runs(
         first,
         second,

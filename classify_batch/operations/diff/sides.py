@@ -1,4 +1,8 @@
-"""One side of a comparison: the committed outcomes of a run, and its planned files that have none yet."""
+"""One side of a comparison: the committed outcomes of a run, and its planned files that have none yet.
+
+Of a run with shards all outcomes count, wherever they are, and the plan is the whole run's: so a shard that was never
+begun has files that wait.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from anyio.lowlevel import checkpoint
@@ -18,9 +23,9 @@ from classify_batch.operations.diff.outcome_buckets import (
     Record,
     keys_of_records,
 )
+from classify_batch.operations.open_run import OpenedRun
 from classify_batch.ports import RunStore
 from classify_batch.rundir.committed_outcomes import HINT, LineReader, OutcomeLine, committed_lines
-from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.streams.closing import closing
@@ -35,11 +40,11 @@ class Side:
     """The records of a run, spread over buckets.
 
     Attributes:
+        where: the run's place, for messages.
         planned: every planned file; only of an incomplete run, where a file without an outcome is waiting, not gone.
     """
 
-    store: RunStore
-    run: RunOnDisk
+    where: str
     outcomes: OutcomeBuckets
     planned: OutcomeBuckets | None
 
@@ -52,7 +57,7 @@ class Side:
         records = self.outcomes.read_bucket(number)
         found = index_by_key(records)
         if len(found) < len(records) and (repeated := first_repeated_id(records)) is not None:
-            raise DamagedError(f"{self.store.where}: file ID {repeated} has two outcomes", hint=HINT)
+            raise DamagedError(f"{self.where}: file ID {repeated} has two outcomes", hint=HINT)
         if self.planned is not None:
             for key, record in index_by_key(self.planned.read_bucket(number)).items():
                 found.setdefault(key, record)
@@ -60,7 +65,7 @@ class Side:
 
 
 async def read_side(
-    store: RunStore, run: RunOnDisk, labels: AnswerInterner, opened: ExitStack, directory: Path | None, limits: Limits
+    run: OpenedRun, labels: AnswerInterner, opened: ExitStack, directory: Path | None, limits: Limits
 ) -> Side:
     """Reads a run, and spreads its records over buckets, which `opened` closes.
 
@@ -71,17 +76,17 @@ async def read_side(
     """
     outcomes = opened.enter_context(OutcomeBuckets(directory, limits))
     # Results last: where an ID has both (see `read_bucket`), the later record wins.
-    for log in (Log.FAILURES, Log.RESULTS):
-        async with closing(committed_lines(store, run, log, _reader)) as stream:
+    for log, part in product((Log.FAILURES, Log.RESULTS), run.parts):
+        async with closing(committed_lines(part.store, part, log, _reader)) as stream:
             async for _, lines in stream:
                 outcomes.add_records(
                     [(line.file_id, labels[line.outcome, line.type, line.code], line.confidence) for line in lines]
                 )
     planned = None
-    if not run.snapshot.complete:
+    if not run.complete:
         planned = opened.enter_context(OutcomeBuckets(directory, limits))
-        await read_planned_files(store, run.run, planned)
-    return Side(store, run, outcomes, planned)
+        await read_planned_files(run.parts[0].store, run.run, planned)
+    return Side(run.where, outcomes, planned)
 
 
 async def read_planned_files(store: RunStore, run: RunFile, planned: OutcomeBuckets) -> None:

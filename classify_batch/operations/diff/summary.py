@@ -8,10 +8,10 @@ from textwrap import wrap
 from typing import TypedDict
 
 from classify_batch.operations.diff.changes import CHANGES, Change, Confidence, Diff
+from classify_batch.operations.open_run import OpenedRun
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.identity import IDENTITY, differing_parts
 from classify_batch.rundir.manifest_json import counts_of
-from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.rundir.percentages import format_percentage
 from classify_batch.rundir.run_json import identity_of_run
 
@@ -122,14 +122,14 @@ def format_diff(values: DiffSummary) -> list[str]:
     return [*lines, *format_mean_confidences(values["confidence"])]
 
 
-def summarize_run(run: RunOnDisk, run_dir: str) -> RunSummary:
+def summarize_run(run: OpenedRun, run_dir: str) -> RunSummary:
     return {
         "run_dir": run_dir,
         "run_id": run.run.run_id,
         "created_at": run.run.created_at,
-        "state": "complete" if run.snapshot.complete else "incomplete",
+        "state": "complete" if run.complete else "incomplete",
         "files": run.run.files,
-        "counts": counts_of(run.snapshot.outcomes),
+        "counts": counts_of(run.counts),
     }
 
 

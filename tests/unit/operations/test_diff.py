@@ -23,10 +23,11 @@ from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submittin
 from classify_batch.model import Answer, Attempt, AttemptKey, Failure, Part, Segment, to_ranges
 from classify_batch.operations.diff.changes import CHANGES, Change, Diff, compare_runs
 from classify_batch.operations.diff.summary import DiffSummary, format_diff, summarize_diff
+from classify_batch.operations.open_run import OpenedRun
 from classify_batch.rundir.identity import differing_parts
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.journal.line import seal
-from classify_batch.rundir.opened_run import read_run
+from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.outcome_lines import encode_line, encode_results, failure_lines, result_line
 from classify_batch.rundir.plan import plan_line
 from classify_batch.rundir.run_json import identity_of_run, parse_run_file
@@ -146,16 +147,20 @@ def none_or(confidence: int | None) -> float | None:
     return None if confidence is None else confidence / 10_000
 
 
+def opened(run: RunOnDisk | None) -> OpenedRun:
+    """A run without shards, to be compared."""
+    assert run is not None
+    return OpenedRun(run.store.where, run.run, [run])
+
+
 async def compared(
     before: MemoryStore, after: MemoryStore, only: Change | None = None, least: float = 0.1, limits: Limits = TINY
 ) -> tuple[Diff, list[dict[str, Any]]]:
     """The comparison, and the lines of the files that were asked for."""
     runs = [await read_run(before), await read_run(after)]
-    assert runs[0] is not None
-    assert runs[1] is not None
     blocks: list[bytes] = []
     found = await compare_runs(
-        (before, runs[0]), (after, runs[1]), min_confidence_change=least, only=only, sink=blocks.append, limits=limits
+        *map(opened, runs), min_confidence_change=least, only=only, sink=blocks.append, limits=limits
     )
     return found, [json.loads(line) for line in b"".join(blocks).decode().splitlines()]
 
@@ -454,11 +459,8 @@ def test_a_full_temporary_directory_has_a_fitting_hint() -> None:
 
     async def main() -> None:
         store, limits = MemoryStore(files_of(SOUND)), Limits(buckets=3, held_ids=1, file_bytes=1)
-        run = await read_run(store)
-        assert run is not None
-        await compare_runs(
-            (store, run), (store, run), min_confidence_change=0.1, directory=Path("/absent/folder"), limits=limits
-        )
+        run = opened(await read_run(store))
+        await compare_runs(run, run, min_confidence_change=0.1, directory=Path("/absent/folder"), limits=limits)
 
     with pytest.raises(StoreError, match="/absent/folder") as refused:
         anyio.run(main)
