@@ -5,18 +5,21 @@ over. Its times and words are kept in bounded number.
 
 A span is written when it begins, and again when it is over. One that never ended ended with its process: where that
 stopped, or where the log has its last line before the next process.
+
+A run with shards has a log for each of them. What held several shards up at the same time counts once.
 """
 
 from __future__ import annotations
 
 import json
+from bisect import insort
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
-from statistics import median
+from operator import attrgetter
 from typing import Any
 
 from classify_batch.clock import from_iso
+from classify_batch.operations.report.spans import Span, SpanTotals
 from classify_batch.ports import RunStore
 from classify_batch.protocol.sanitize import clean
 from classify_batch.streams.closing import closing
@@ -25,22 +28,11 @@ from classify_batch.vocabulary import EARLIER_EVENTS_JSONL, EVENTS_JSONL, WaitRe
 EVENT_LOGS = (EARLIER_EVENTS_JSONL, EVENTS_JSONL)
 """The older one first."""
 
-SPANS_MAX = 200
-"""Of each kind."""
 MARKS_MAX = 100
 RATE_LIMITED, OUTAGE = "rate_limited", "outage"
 KINDS = (RATE_LIMITED, OUTAGE, *(reason.value for reason in WaitReason))
 _LINE_BYTES_MAX = 1 << 16
 _MESSAGES_MAX = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A time of trouble. `kind`: of `KINDS`."""
-
-    kind: str
-    from_s: float
-    to_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,55 +44,29 @@ class Mark:
 
 
 @dataclass(slots=True)
-class SpanTotals:
-    """The spans of one kind, in their order: neighbours become one where there would be more than `SPANS_MAX`.
-
-    Attributes:
-        seconds: in all of them, without the gaps between those that became one.
-    """
-
-    kind: str
-    spans: list[Span] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def add(self, span: Span) -> None:
-        self.seconds += span.to_s - span.from_s
-        self.spans.append(span)
-        if len(self.spans) > SPANS_MAX:
-            self._join_neighbours()
-
-    def _join_neighbours(self) -> None:
-        """Makes one of two where they are nearest to each other, and never of more than two: time lines stay even."""
-        before, self.spans = self.spans, []
-        middle_s = median(after.from_s - each.to_s for each, after in pairwise(before))
-        joined = True
-        for span in before:
-            joined = not joined and span.from_s - self.spans[-1].to_s <= middle_s
-            if joined:
-                last = self.spans.pop()
-                span = Span(self.kind, min(last.from_s, span.from_s), max(last.to_s, span.to_s))  # noqa: PLW2901
-            self.spans.append(span)
-
-
-@dataclass(slots=True)
 class EventTotals:
-    """What the events add up to. `finish` belongs after the last line.
+    """What the events add up to. `begin_log` belongs before the first line of a shard's log, `finish` after the last.
 
     Attributes:
         found: whether there is any event.
-        kinds: of each kind its spans; marks: limits that were found or changed, the first `MARKS_MAX`.
+        kinds: of each kind its spans; marks: limits that were found or changed, the earliest `MARKS_MAX`.
         answers_429: how many there were; ambiguous: creates of which it was unknown whether they were accepted.
         warnings: messages, and how often each came.
     """
 
     found: bool = False
-    kinds: dict[str, SpanTotals] = field(default_factory=lambda: {kind: SpanTotals(kind) for kind in KINDS})
+    kinds: dict[str, SpanTotals] = field(default_factory=lambda: {kind: SpanTotals() for kind in KINDS})
     marks: list[Mark] = field(default_factory=list)
     answers_429: int = 0
     ambiguous: int = 0
     warnings: Counter[str] = field(default_factory=Counter)
     _open: dict[str, float] = field(default_factory=dict)
     _last_s: float = 0.0
+    _of_shard: str = ""
+
+    def begin_log(self, shard: int | None) -> None:
+        """What is added from now on comes from the log of this shard; None: of a run without shards."""
+        self._last_s, self._of_shard = 0.0, "" if shard is None else f"shard {shard}: "
 
     @property
     def spans(self) -> list[Span]:
@@ -166,14 +132,15 @@ class EventTotals:
             else {}
         )
         words = ", ".join(f"{name} = {value}" for name, value in changes.items())
-        if words and len(self.marks) < MARKS_MAX:
+        if words:
             how = "the API allows" if found else "set by tune:"
-            self.marks.append(Mark(self._last_s, clean(f"{how} {words}")))
+            insort(self.marks, Mark(self._last_s, clean(f"{self._of_shard}{how} {words}")), key=attrgetter("at_s"))
+            del self.marks[MARKS_MAX:]
 
 
-async def read_event_log(store: RunStore) -> EventTotals:
-    """All that the event log of a run adds up to; nothing where there is none."""
-    totals = EventTotals()
+async def read_event_log(store: RunStore, totals: EventTotals, shard: int | None = None) -> None:
+    """Adds the event log of a run, or of one shard of a run; nothing where there is none."""
+    totals.begin_log(shard)
     for name in EVENT_LOGS:
         rest = b""
         try:
@@ -186,4 +153,3 @@ async def read_event_log(store: RunStore) -> EventTotals:
         except FileNotFoundError:
             continue
     totals.finish()
-    return totals

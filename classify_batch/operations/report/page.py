@@ -13,9 +13,19 @@ from classify_batch.operations.diff.changes import Change
 from classify_batch.operations.diff.summary import CHANGE_NAMES, DiffSummary
 from classify_batch.operations.report.next_commands import NextCommand
 from classify_batch.operations.report.outcome_totals import TYPES_MAX
-from classify_batch.operations.report.pictures import HEIGHT, LANE_HEIGHT, WIDTH, draw_bins, draw_run
+from classify_batch.operations.report.pictures import (
+    HEIGHT,
+    LANE_HEIGHT,
+    WIDTH,
+    Bar,
+    draw_bins,
+    draw_processes,
+    draw_run,
+)
 from classify_batch.operations.report.run_report import RunReport
 from classify_batch.protocol.sanitize import clean
+from classify_batch.rundir.manifest_json import Manifest
+from classify_batch.vocabulary import RunState
 
 _WORDS_CHARACTERS = 100
 
@@ -75,9 +85,25 @@ def _values_of(report: RunReport) -> dict[str, object]:
         "unrated": sum(outcomes.unrated.values()),
         "failures": sorted(outcomes.failures.values(), key=lambda group: -group.files),
         "meaning": EXIT_STATUS_MEANINGS[ExitStatus(status)] if status in set(ExitStatus) else "",
+        "shards": report.shards,
+        "shard_bars": {} if report.shards is None else _shard_bars(report),
+        "running": _running(manifest),
         "over_time": draw_run(timeline, report.events),
         "durations": [(f"{100 * share:.0f} %", timeline.duration_s(share)) for share in (0.5, 0.95, 0.99)],
     }
+
+
+def _running(manifest: Manifest) -> int:
+    """How many processes are at work, of those that a journal names."""
+    if "shards" not in manifest:
+        return int(manifest["state"] == RunState.RUNNING)
+    return sum(each["state"] == RunState.RUNNING for each in manifest["shards"])
+
+
+def _shard_bars(report: RunReport) -> dict[int, list[Bar]]:
+    """When processes worked on each shard that has a row."""
+    assert report.shards is not None  # noqa: S101 - the caller asked
+    return {row.shard: draw_processes(report.timeline, row.shard) for row in report.shards.rows}
 
 
 def _type_rows(types: dict[str, int]) -> list[tuple[str, int]]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from classify_batch.clock import to_iso
-from classify_batch.operations.report.event_log import EventTotals, Span
-from classify_batch.operations.report.timeline import Timeline
+from classify_batch.operations.report.event_log import EventTotals
+from classify_batch.operations.report.spans import Span
+from classify_batch.operations.report.timeline import Process, Timeline
 
 WIDTH, HEIGHT = 720.0, 160.0
 LANE_HEIGHT = 10.0
@@ -158,17 +160,32 @@ def _draw(timeline: Timeline, values: Sequence[float], unit: str) -> Picture:
 
 
 def _lanes(timeline: Timeline, events: EventTotals, scale: _Scale) -> list[Lane]:
-    stops = []
-    for process, after in zip(timeline.processes, timeline.processes[1:], strict=False):
-        killed = process.stopped_s is None
-        from_s = process.last_s if process.stopped_s is None else process.stopped_s
-        stops.append((Span(NO_PROCESS, from_s, max(from_s, after.started_s)), "killed" if killed else "stopped"))
-    found = [(NO_PROCESS, sum(span.to_s - span.from_s for span, _ in stops), stops)]
+    worked = timeline.at_work()
+    stops = [
+        (Span(NO_PROCESS, before.to_s, after.from_s), before.kind)
+        for before, after in pairwise(worked.spans)
+        if before.to_s < after.from_s
+    ]
+    found = [(NO_PROCESS, worked.gaps_s(), stops)]
     found += [
         (kind, totals.seconds, [(span, LANES[kind]) for span in totals.spans]) for kind, totals in events.kinds.items()
     ]
     lanes = [Lane(kind, LANES[kind], seconds, _bands(spans, scale)) for kind, seconds, spans in found if spans]
     return sorted(lanes, key=lambda lane: list(LANES).index(lane.kind))
+
+
+def draw_processes(timeline: Timeline, shard: int) -> list[Bar]:
+    """When processes worked on a shard, on the axis of the whole run."""
+    if timeline.start_s is None:
+        return []
+    scale = _Scale(timeline.start_s, timeline.width_s * max(1, len(timeline.buckets)))
+    return _bands([(each.as_span(), _how_it_ended(each)) for each in timeline.processes if each.shard == shard], scale)
+
+
+def _how_it_ended(process: Process) -> str:
+    if process.stopped_s is None:
+        return "at work, or killed"
+    return "stopped" if process.exit_status is None else f"exit status {process.exit_status}"
 
 
 def _bands(spans: Sequence[tuple[Span, str]], scale: _Scale) -> list[Bar]:

@@ -1,35 +1,40 @@
 """All that a report says of one run, gathered from its directory. Nothing in it is changed, and no lock is taken.
 
 Every number comes from one reading of the journal, and the outcomes are read as far as that journal commits them: a run
-that is on goes on meanwhile, and the numbers of the page still fit each other.
+that is on goes on meanwhile, and the numbers of the page still fit each other. Of a run with shards, so it is of each.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import ValidationError
 
 from classify_batch.errors import DamagedError, UsageError
-from classify_batch.operations.open_run import open_run
+from classify_batch.operations.open_run import OpenedRun, open_with_shards
 from classify_batch.operations.report.event_log import EventTotals, read_event_log
+from classify_batch.operations.report.journals import read_journals
 from classify_batch.operations.report.next_commands import NextCommand, next_commands
 from classify_batch.operations.report.outcome_totals import OutcomeTotals, ReportLine
+from classify_batch.operations.report.shard_rows import ShardTable, shard_table
 from classify_batch.operations.report.timeline import Timeline
-from classify_batch.operations.status import read_status
-from classify_batch.ports import RunStore
+from classify_batch.operations.shards.whole import read_whole
+from classify_batch.operations.status import read_shards, read_status
 from classify_batch.rundir.committed_outcomes import HINT, LineReader, committed_lines
-from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.manifest_json import Manifest, keys_of
 from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.rundir.run_json import RunFile
+from classify_batch.rundir.shards import ShardSlice
+from classify_batch.rundir.sum_of_shards import sum_of_shards
 from classify_batch.settings.sections import TriageSettings
 from classify_batch.store import Location, place_of
 from classify_batch.streams.closing import closing
-from classify_batch.vocabulary import RUN_JSON, Log
+from classify_batch.vocabulary import RUN_JSON, Log, RunState
 
 _DOLLARS_PER_CREDIT = 0.00125
 """As the vendor publishes it, for a run whose settings don't say."""
@@ -44,6 +49,7 @@ class RunReport:
         manifest: the keys of manifest.json as they are now.
         max_credits: the bound that the last process had; None: without one.
         bound_holds: whether every credit that may have been spent is counted.
+        shards: how far each of them is; None of a run without shards.
     """
 
     run_dir: Path
@@ -56,6 +62,7 @@ class RunReport:
     dollars_per_credit: float
     max_credits: float | None
     bound_holds: bool
+    shards: ShardTable | None = None
 
     @property
     def done(self) -> int:
@@ -78,30 +85,91 @@ def folder_of(location: Location) -> Path:
 
 
 async def gather_report(run_dir: Location, *, examples: bool = True) -> RunReport:
-    """Reads a run for its report. Raises as `committed_lines`, and RunDirectoryError where there is no run."""
+    """Reads a run for its report, with all its shards if it has some. Raises as `committed_lines`, and
+    RunDirectoryError where there is no run."""
     folder = folder_of(run_dir)
-    before = read_status(run_dir)  # who holds the run, and how the last process ended
-    store, found = await open_run(run_dir)
-    totals = OutcomeTotals(examples, _triage_of(found.run, store.where))
-    for log in (Log.RESULTS, Log.FAILURES):
-        async with closing(committed_lines(store, found, log, LineReader(ReportLine))) as stream:
+    before = await _read_states(run_dir)  # who holds the run, and how the last process ended
+    opened = await open_with_shards(run_dir)
+    totals = OutcomeTotals(examples, _triage_of(opened.run, opened.where))
+    for part, log in product(opened.parts, (Log.RESULTS, Log.FAILURES)):
+        async with closing(committed_lines(part.store, part, log, LineReader(ReportLine))) as stream:
             async for _, lines in stream:
                 totals.add(lines)
-    manifest = _manifest_now(found, before)
-    limits = (found.snapshot.opened or {}).get("limits", {})
-    price = cast("dict[str, Any]", found.run.settings).get("price") or {}
+    manifest, begun = _manifest_of(opened, before)
+    price = cast("dict[str, Any]", opened.run.settings).get("price") or {}
+    journals = opened.shards if opened.run.shards is not None else opened.parts
+    timeline, events = Timeline(), EventTotals()
+    async with closing(read_journals(journals)) as lines_of_all:
+        async for entry, shard in lines_of_all:
+            timeline.add(entry, shard)
+    for part in journals:
+        await read_event_log(part.store, events, _shard_of(part))
     return RunReport(
         folder,
-        found.run,
+        opened.run,
         manifest,
         totals,
-        await _read_timeline(store, found),
-        await read_event_log(store),
-        next_commands(found.run, manifest, folder),
+        timeline,
+        events,
+        next_commands(opened.run, manifest, folder),
         _number(price.get("dollars_per_credit")) or _DOLLARS_PER_CREDIT,
-        _number(limits.get("max_credits")),
-        found.snapshot.bound_holds,
+        _credits_bound(opened),
+        all(part.snapshot.bound_holds for part in journals),
+        shard_table(manifest, begun),
     )
+
+
+async def _read_states(run_dir: Location) -> list[Manifest | None]:
+    """What `status` says of the run, and behind it of each of its shards; None of one that was never begun."""
+    place = place_of(run_dir)
+    whole = await read_whole(place)
+    return [read_status(run_dir), *(() if whole is None else read_shards(place, whole.run))]
+
+
+def _manifest_of(opened: OpenedRun, before: Sequence[Manifest | None]) -> tuple[Manifest, list[bool]]:
+    """The keys of manifest.json as the journals say, and of each shard, whether it was begun."""
+    of_run, *of_shards = before
+    assert of_run is not None  # noqa: S101 - it was read above
+    if opened.run.shards is None:
+        return _manifest_now(opened.parts[0], of_run), []
+    begun = {_shard_of(shard): shard for shard in opened.shards}
+    manifests = [
+        None if (shard := begun.get(index)) is None else _manifest_now(shard, told or _NEVER_TOLD)
+        for index, told in enumerate(of_shards)
+    ]
+    manifest = sum_of_shards(opened.run, manifests, opened.where)
+    if of_run["state"] == RunState.RUNNING and manifest["state"] == RunState.INCOMPLETE:  # it is between two shards
+        manifest.update({"state": RunState.RUNNING, "reason": None, "exit_status": None, "stopped_at": None})
+    manifest.update({"discovered": {}, "waiting_s": None})  # of each process: they can't be added up
+    return manifest, [each is not None for each in manifests]
+
+
+_NEVER_TOLD = cast("Manifest", {"started_at": None, "stopped_at": None, "reason": None, "exit_status": None})
+"""Of a shard that has begun in this moment."""
+
+
+def _shard_of(part: RunOnDisk) -> int | None:
+    return None if part.run.shard is None else part.run.shard["index"]
+
+
+def _credits_bound(opened: OpenedRun) -> float | None:
+    """What the last processes were bound to, all shards together; None without a bound."""
+    if opened.run.shards is None:
+        return _max_credits(opened.parts[0])
+    begun = {_shard_of(shard): _max_credits(shard) for shard in opened.shards}
+    planned = _number(opened.run.settings.get("limits", {}).get("max_credits"))
+    slices = [ShardSlice(opened.parts[0].store, opened.run, "", index) for index in range(len(opened.run.shards))]
+    bounds = [
+        begun[each.index] if each.index in begun else None if planned is None else each.share_of_credits(planned)
+        for each in slices
+        if each.range["files"]
+    ]
+    known = [bound for bound in bounds if bound is not None]
+    return round(sum(known), 4) if known and len(known) == len(bounds) else None
+
+
+def _max_credits(part: RunOnDisk) -> float | None:
+    return _number((part.snapshot.opened or {}).get("limits", {}).get("max_credits"))
 
 
 def _manifest_now(found: RunOnDisk, before: Manifest) -> Manifest:
@@ -127,17 +195,6 @@ def _manifest_now(found: RunOnDisk, before: Manifest) -> Manifest:
     if before.get("trusted"):
         manifest["trusted"] = True
     return manifest
-
-
-async def _read_timeline(store: RunStore, found: RunOnDisk) -> Timeline:
-    """Reads the journal once more, as far as it was read before."""
-    timeline, reader = Timeline(), Reader(f"{Log.JOURNAL} in {store.where}")
-    if found.journal_end:
-        async with closing(store.stream(Log.JOURNAL, 0, found.journal_end)) as blocks:
-            async for block in blocks:
-                for entry, _ in reader.feed(block):
-                    timeline.add(entry)
-    return timeline
 
 
 def _triage_of(run: RunFile, where: str) -> TriageSettings | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
 from classify_batch.clock import to_iso
 from classify_batch.lifecycle import Closed, Opened
-from classify_batch.operations.report.event_log import MARKS_MAX, SPANS_MAX, EventTotals
+from classify_batch.operations.report.event_log import MARKS_MAX, EventTotals
 from classify_batch.operations.report.outcome_totals import (
     EXAMPLES_MAX,
     LISTED_MAX,
@@ -30,16 +32,17 @@ from classify_batch.operations.report.pictures import (
     draw_run,
     round_up,
 )
+from classify_batch.operations.report.spans import SPANS_MAX, Span, SpanTotals
 from classify_batch.operations.report.timeline import BUCKETS_MAX, Timeline
 from classify_batch.rundir.journal.entry import Entry, Item
 from classify_batch.vocabulary import Kind
 
 
-def entry(at_s: float, kind: Kind, *items: Item) -> Entry:
-    """A line of a journal."""
+def entry(at_s: float, kind: Kind, *items: Item, pid: int = 1, state: str = "incomplete") -> Entry:
+    """A line of a journal. `pid`: of a process that begins; `state`: with which one ends."""
     at = datetime.fromtimestamp(at_s, UTC)
-    opened: Opened | None = {} if kind is Kind.OPENED else None
-    closed: Closed | None = {} if kind is Kind.CLOSED else None
+    opened: Opened | None = {"host": "here", "pid": pid} if kind is Kind.OPENED else None
+    closed: Closed | None = {"state": state} if kind is Kind.CLOSED else None
     return Entry(1, at, kind, 0, items, opened=opened, closed=closed)
 
 
@@ -117,6 +120,68 @@ def test_stops_and_kills_are_marked() -> None:
     assert [(round(band.x / WIDTH, 1), round(band.width / WIDTH, 1)) for band in lane.bars] == [(0.1, 0.4), (0.5, 0.5)]
     assert lane.seconds == 90
     assert timeline.working_s() == 10
+
+
+def test_shards_that_run_at_once_have_one_timeline() -> None:
+    """Jobs in flight are those of all shards, a span at work counts once, and a pause is where no shard has a process;
+    who goes on with the next shard was at work between the two."""
+    timeline = Timeline()
+    timeline.add(entry(0, Kind.OPENED, pid=1), 0)
+    timeline.add(entry(1, Kind.OPENED, pid=2), 1)
+    timeline.add(entry(2, Kind.SUBMITTED, Item(0, 1), Item(1, 1)), 0)
+    timeline.add(entry(3, Kind.SUBMITTED, Item(9, 1)), 1)
+    assert timeline.buckets[-1].in_flight == 3
+    timeline.add(entry(10, Kind.CLOSED, pid=1, state="complete"), 0)  # its jobs are no more in flight, the other's are
+    assert timeline.buckets[-1].in_flight == 1
+    timeline.add(entry(20, Kind.COLLECTED, Item(9, 1, counts={"classified": 4})), 1)
+    assert timeline.working_s() == 20
+    timeline.add(entry(20, Kind.CLOSED, pid=2, state="complete"), 1)
+    timeline.add(entry(25, Kind.OPENED, pid=2), 2)  # the same process, one shard further
+    timeline.add(entry(30, Kind.CLOSED), 2)
+    timeline.add(entry(50, Kind.OPENED, pid=3), 2)
+    (lane,) = drawn(timeline).lanes
+    assert [band.words.split(":")[0] for band in lane.bars] == ["stopped"]
+    assert (lane.seconds, timeline.working_s(), timeline.killed(running=1)) == (20, 30, 0)
+    assert timeline.killed(running=0) == 1
+    assert [(each.shard, each.started_s) for each in timeline.processes] == [(0, 0), (1, 1), (2, 25), (2, 50)]
+
+
+def test_spans_that_overlap_count_once() -> None:
+    """In whatever order they come: as a plain union would have it, and with the kind of what ended last."""
+    dice = random.Random(5)
+    for _ in range(50):
+        spans = [Span(str(n), begin := dice.randrange(300), begin + dice.randrange(20)) for n in range(40)]
+        totals = SpanTotals()
+        for span in spans:
+            totals.add(span)
+        seconds = {second for span in spans for second in range(int(span.from_s), int(span.to_s))}
+        assert totals.seconds == len(seconds)
+        assert all(before.to_s <= after.from_s for before, after in pairwise(totals.spans))
+        assert totals.spans[-1].to_s == max(span.to_s for span in spans)
+    joined = SpanTotals()
+    for kind, from_s, to_s in (("killed", 5, 9), ("stopped", 0, 6)):
+        joined.add(Span(kind, from_s, to_s))
+    assert joined.spans == [Span("killed", 0, 9)]
+
+
+def test_events_of_several_shards_are_one_log() -> None:
+    """What held two shards up at the same time counts once; limits are marked in the order of their times, with the
+    shard that found them; a span that never ended ended with its own shard's process."""
+    totals = EventTotals()
+    for shard, begins_s in enumerate((20, 10)):
+        totals.begin_log(shard)
+        totals.add(span_line("rate_limited", begins_s, begins_s + 20, answers=3))
+        totals.add(event_line(begins_s, "limit_discovered", name="requests_per_s", value=shard + 1))
+        totals.add(span_line("outage", 100 * shard + 100, None))
+        totals.add(event_line(100 * shard + 110, "warning", message="the same"))
+        totals.finish()
+    assert (totals.kinds["rate_limited"].seconds, totals.answers_429) == (30, 6)
+    assert [mark.words for mark in totals.marks] == [
+        "shard 1: the API allows requests_per_s = 2",
+        "shard 0: the API allows requests_per_s = 1",
+    ]
+    assert [(span.from_s, span.to_s) for span in totals.kinds["outage"].spans] == [(100, 110), (200, 210)]
+    assert totals.warnings == {"the same": 2}
 
 
 def test_examples_and_groups_are_bounded() -> None:
