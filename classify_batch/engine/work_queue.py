@@ -102,7 +102,7 @@ class WorkQueue:
             accept_s: for how long after that one may still be accepted.
         """
         if self._pace is not None:
-            self._pace.started.set()
+            self._pace.mark_started()
         async with submitted, ambiguous, aclosing(self._attempts_to_resume()) as attempts:
             async for key, left in attempts:
                 await self._slots.acquire()

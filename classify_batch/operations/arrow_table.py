@@ -16,7 +16,8 @@ from classify_batch.model import Carried
 from classify_batch.operations.export.formats import COLUMNS, column_names
 from classify_batch.operations.export.selection import Only
 from classify_batch.operations.outcome import Outcome
-from classify_batch.operations.run_handle import read_outcomes, read_run_json
+from classify_batch.operations.part_tails import read_run_json
+from classify_batch.operations.run_handle import read_outcomes
 from classify_batch.ports import RunPlace
 
 try:

@@ -20,11 +20,12 @@ from classify_batch.operations.export.selection import Only, make_selection
 from classify_batch.operations.new_loop import run_in_thread_with_loop
 from classify_batch.operations.option_words import word_of
 from classify_batch.operations.outcome import Outcome, decode_outcomes
-from classify_batch.operations.status import no_run_error, read_status
+from classify_batch.operations.part_tails import PartTails, read_run_json
+from classify_batch.operations.status import read_status
 from classify_batch.ports import RunPlace, RunReader
 from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.rundir.outcome_tail import OutcomeTail
-from classify_batch.rundir.run_json import RunFile, parse_run_file, shard_place
+from classify_batch.rundir.run_json import RunFile, shard_place
 from classify_batch.store import Location, place_of
 from classify_batch.vocabulary import RUN_JSON, RunState
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 POLL_EVERY_S = 0.25
 """How often who follows a run looks for new outcomes."""
+_PAUSE_S_MAX = 5.0
 
 
 def open_run(run_dir: Location) -> RunHandle:
@@ -136,7 +138,8 @@ class RunHandle:
 
     def follow(self, *, poll_every_s: float = POLL_EVERY_S) -> Following:
         """The outcomes that are committed, and then those that are as the run goes on, in whatever process: an
-        iterator for `for` and for `async for`. It ends when no process holds the run, complete or not.
+        iterator for `for` and for `async for`. It ends when no process holds the run, or any shard of it, complete or
+        not. Those of shards come in the order in which they are found.
 
         Where failed files are retried meanwhile, each comes again with its new outcome: the last one counts.
         """
@@ -187,43 +190,36 @@ class Following:
     """The outcomes of a run as they are committed; see `RunHandle.follow`. It can be iterated over once."""
 
     def __init__(self, place: RunPlace, poll_every_s: float) -> None:
-        self._place = place
         self._poll_every_s = poll_every_s
-        self._tails: dict[str, tuple[RunReader, OutcomeTail]] = {}
-        self._find_parts()
-
-    def _find_parts(self) -> list[tuple[RunReader, OutcomeTail]]:
-        """The parts of the run that there are by now: a shard may begin at any time."""
-        for reader, run in read_parts(self._place):
-            if reader.where not in self._tails:
-                self._tails[reader.where] = reader, OutcomeTail(reader, run)
-        return list(self._tails.values())
+        self._tails = PartTails(place)
 
     def _is_over(self) -> bool:
         """Asked before the outcomes are read: what a process committed last is read then."""
-        return all(reader.holder() is None for reader, _ in self._find_parts())
+        return not self._tails.is_held()
 
     def __iter__(self) -> Iterator[Outcome]:
         while True:
-            over = self._is_over()
-            for reader, tail in self._find_parts():
-                for log, data in tail.poll():
-                    yield from decode_outcomes(data, f"{log} in {reader.where}")
+            began_s, over = time.monotonic(), self._is_over()
+            for found in self._tails.poll():
+                yield from found.decode()
             if over:
                 return
-            time.sleep(self._poll_every_s)
+            time.sleep(self._pause_s(began_s))
 
     async def __aiter__(self) -> AsyncIterator[Outcome]:
         while True:
-            over = await anyio.to_thread.run_sync(self._is_over)
-            for reader, tail in await anyio.to_thread.run_sync(self._find_parts):
-                batches = tail.poll()
-                while (batch := await anyio.to_thread.run_sync(next, batches, None)) is not None:
-                    for outcome in decode_outcomes(batch.data, f"{batch.log} in {reader.where}"):
-                        yield outcome
+            began_s, over = time.monotonic(), await anyio.to_thread.run_sync(self._is_over)
+            batches = self._tails.poll()
+            while (found := await anyio.to_thread.run_sync(next, batches, None)) is not None:
+                for outcome in found.decode():
+                    yield outcome
             if over:
                 return
-            await anyio.sleep(self._poll_every_s)
+            await anyio.sleep(self._pause_s(began_s))
+
+    def _pause_s(self, began_s: float) -> float:
+        """To look for what thousands of shards have committed takes its time: at least half of it is rest."""
+        return max(self._poll_every_s, min(_PAUSE_S_MAX, time.monotonic() - began_s))
 
 
 def read_parts(place: RunPlace) -> list[tuple[RunReader, RunFile]]:
@@ -234,15 +230,6 @@ def read_parts(place: RunPlace) -> list[tuple[RunReader, RunFile]]:
     readers = [shard_place(place, index).reader() for index in range(len(run.shards or ()))]
     begun = [each for each in readers if each.size(RUN_JSON) is not None]
     return [(reader, run), *((each, read_run_json(each)) for each in begun)]
-
-
-def read_run_json(reader: RunReader, *, takes_shards: bool = False) -> RunFile:
-    """The run.json of a run. Raises RunDirectoryError where there is no run, or one of a newer version; and where it
-    has shards, unless the caller takes them."""
-    data = reader.read(RUN_JSON)
-    if data is None:
-        raise no_run_error(reader.where)
-    return parse_run_file(data, f"{RUN_JSON} in {reader.where}", takes_shards=takes_shards)
 
 
 def read_outcomes(place: RunPlace, only: Only | str | None) -> Iterator[Outcome]:

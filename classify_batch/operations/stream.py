@@ -25,14 +25,16 @@ from classify_batch.limits.reader_pace import ReaderPace
 from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.folder_request import as_globs
 from classify_batch.operations.function_observer import Observe, all_observers
-from classify_batch.operations.outcome import Outcome, decode_outcomes
+from classify_batch.operations.outcome import Outcome
+from classify_batch.operations.part_tails import NewOutcomes, Part, PartTails, read_run_json
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
-from classify_batch.operations.run import carry_out_request, refuse_no_settings
-from classify_batch.operations.run_handle import read_run_json
+from classify_batch.operations.run import refuse_no_settings
 from classify_batch.operations.run_request import OnProgress, RunRequest
+from classify_batch.operations.shards.carry_out import carry_out
+from classify_batch.operations.shards.choice import Shard, parse_shards
 from classify_batch.ports import Observer
-from classify_batch.rundir.outcome_tail import OutcomeLines, OutcomeTail
+from classify_batch.rundir.run_json import RunFile
 from classify_batch.settings import Settings
 from classify_batch.store import Location, place_of
 from classify_batch.streams.closing import closing
@@ -72,6 +74,8 @@ def stream(
     observers: Sequence[Observer] = (),
     shared_limits: SharedLimits | None = None,
     trust_run_dir: bool = False,
+    shards: int | None = None,
+    shard: Shard = None,
 ) -> OutcomeStream:
     """Classifies files, and yields each outcome once it is committed; the same call resumes an interrupted run.
 
@@ -80,7 +84,9 @@ def stream(
                 ...
         print(outcomes.result.state)
 
-    All outcomes of the run are yielded: those that earlier processes committed come first. To leave the block early
+    All outcomes of the run are yielded: those that earlier processes committed come first. Of a run with shards so are
+    those of all shards, also of those that other processes carry out meanwhile, until this call has no more to do;
+    with `shard`, only those of that one. They come in the order in which they are found. To leave the block early
     stops the run as the first SIGTERM stops the command: within 4 s, incomplete with status 75, and the same call goes
     on. Exceptions of the block pass through, after the run has stopped.
 
@@ -95,6 +101,7 @@ def stream(
     refuse_no_settings(settings)
     if ahead < 0:
         raise UsageError(f"ahead={ahead}", hint="a number of outcomes, from 0")
+    chosen = parse_shards(shards, shard)
     reading = parse_reading(input_format, delimiter, column)
     request = RunRequest(
         settings,
@@ -110,6 +117,8 @@ def stream(
         shared_limits=shared_limits,
         include=as_globs(include),
         exclude=as_globs(exclude),
+        shards=chosen.shards,
+        shard=chosen.shard,
     )
     return OutcomeStream(request, ahead)
 
@@ -145,7 +154,7 @@ class OutcomeStream:
             raise UsageError("no asyncio loop is running", hint=_IN_A_LOOP) from None
         self._shutdown = Shutdown()
         pace = ReaderPace(self._ahead)
-        work = carry_out_request(replace(self._request, pace=pace), self._shutdown)
+        work = carry_out(replace(self._request, pace=pace), self._shutdown)
         self._run = asyncio.create_task(work, name="classify_batch stream")
         self._reading = _Reading(self._request, pace, self._run)
         return self
@@ -187,9 +196,12 @@ class OutcomeStream:
         async with closing(self._gather(rows, within_s)) as groups:
             async for outcomes in groups:
                 if carry is None:
-                    run = await anyio.to_thread.run_sync(read_run_json, self._request.place.reader())
+                    run = await anyio.to_thread.run_sync(self._read_run)
                     carry = run.settings.get("plan", {}).get("carry", ())
                 yield make_table(outcomes, carry)
+
+    def _read_run(self) -> RunFile:
+        return read_run_json(self._request.place.reader(), takes_shards=True)
 
     async def _gather(self, rows: int, within_s: float) -> AsyncIterator[list[Outcome]]:
         """The outcomes by groups."""
@@ -252,13 +264,14 @@ class _Reading:
     """What the loop has read so far."""
 
     def __init__(self, request: RunRequest, pace: ReaderPace, run: asyncio.Task[RunResult]) -> None:
-        self._reader = request.place.reader()
+        self._request = request
         self._pace = pace
         self._run = run
-        self._tail: OutcomeTail | None = None
-        self._batches: Iterator[OutcomeLines] = iter(())
+        self._tails: PartTails | None = None
+        self._batches: Iterator[NewOutcomes] = iter(())
         self._outcomes: Iterator[Outcome] = iter(())
-        self._fetching: asyncio.Task[list[Outcome] | None] | None = None
+        self._part: Part = None
+        self._fetching: asyncio.Task[NewOutcomes | None] | None = None
         self._is_last_poll = False
         self._ended = False
 
@@ -274,17 +287,17 @@ class _Reading:
                 self._fetching = asyncio.create_task(self._fetch_outcomes(), name="classify_batch stream reader")
             await asyncio.wait({self._fetching})
             fetched, self._fetching = self._fetching, None
-            if (outcomes := fetched.result()) is None:
+            if (found := fetched.result()) is None:
                 self._ended = True
             else:
-                self._outcomes = iter(outcomes)
-        self._pace.add_read(1)
+                self._outcomes, self._part = iter(found.decode()), found.part
+        self._pace.add_read(1, self._part)
         return outcome
 
     def take_ready(self, most: int) -> list[Outcome]:
         """Some of the next ones, as far as they were read already."""
         outcomes = list(islice(self._outcomes, most))
-        self._pace.add_read(len(outcomes))
+        self._pace.add_read(len(outcomes), self._part)
         return outcomes
 
     async def aclose(self) -> None:
@@ -293,25 +306,31 @@ class _Reading:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
 
-    async def _fetch_outcomes(self) -> list[Outcome] | None:
+    async def _fetch_outcomes(self) -> NewOutcomes | None:
         """Some more outcomes, once they are there; None where the run has ended and all were given."""
         while (batch := await anyio.to_thread.run_sync(next, self._batches, None)) is None:
             if self._is_last_poll or not await self._begin_poll():
                 return None
-        return decode_outcomes(batch.data, f"{batch.log} in {self._reader.where}")
+        return batch
 
     async def _begin_poll(self) -> bool:
         """Looks for more, after a while; False where the run came to no outcomes."""
-        if self._tail is not None:
+        if self._tails is not None:
             await asyncio.wait({self._run}, timeout=POLL_EVERY_S)
         elif not await self._wait_until_open():
             return False
         self._is_last_poll = self._run.done()  # asked before the poll: what was committed last is in it
-        if self._tail is None:
-            run = await anyio.to_thread.run_sync(read_run_json, self._reader)
-            self._tail = await anyio.to_thread.run_sync(OutcomeTail, self._reader, run)
-        self._batches = self._tail.poll()
+        if self._tails is None:
+            place, shard = self._request.place, self._request.shard
+            self._tails = await anyio.to_thread.run_sync(PartTails, place, shard)
+        self._batches = self._tails.poll(self._may_read)
         return True
+
+    def _may_read(self, part: Part) -> bool:
+        """Where failed files are retried, not before their shard is open: then their old outcomes are put aside."""
+        if part is None or not self._request.retry_failed or self._is_last_poll:
+            return True
+        return self._pace.has_started(part)
 
     async def _wait_until_open(self) -> bool:
         """Waits until the run in the directory is known to be the one that was asked for; False where it isn't, or is

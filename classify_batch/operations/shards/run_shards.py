@@ -85,6 +85,7 @@ async def run_shard(whole: ShardedRun, request: RunRequest, index: int, shutdown
             shard=None,
             slice=shard,
             executor=None,
+            pace=None if request.pace is None else request.pace.of_shard(index),
         ),
         shutdown,
     )

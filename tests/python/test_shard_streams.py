@@ -1,0 +1,262 @@
+"""`stream` and `follow` of runs with shards. A real sandbox, real directories, real processes and kills."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from classify_batch import ExitStatus, Outcome, Settings, open_run, run, stream
+from classify_batch.operations.stream import OutcomeStream
+from tests.support.command_line import KEY, asked, sandbox
+from tests.support.sandbox_settings import sandbox_settings
+
+MANY = [f"file-{number}" for number in range(200)]
+SHARDS = 4
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A sandbox on a socket, whose jobs take 20 ms."""
+    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
+    with sandbox() as base_url:
+        yield base_url
+
+
+def small_jobs(base_url: str, **limits: Any) -> Settings:
+    """A file a job, four of them in flight."""
+    return sandbox_settings(
+        api={"base_url": base_url},
+        plan={"files_per_job": 1},
+        limits={"requests_per_s": 500.0, "jobs_in_flight": 4, "settle_s": 1.0, **limits},
+    )
+
+
+async def read_all(outcomes: OutcomeStream, most: int = -1) -> list[Outcome]:
+    found: list[Outcome] = []
+    async with outcomes:
+        async for outcome in outcomes:
+            found.append(outcome)
+            if len(found) == most:
+                break
+    return found
+
+
+def ids(outcomes: list[Outcome]) -> Counter[str]:
+    return Counter(each.file_id for each in outcomes)
+
+
+def shard_dir(run_dir: Path, index: int) -> Path:
+    return run_dir / "shards" / f"{index:05d}"
+
+
+def test_the_outcomes_of_all_shards_are_yielded_while_they_run(tmp_path: Path, server: str) -> None:
+    """Each once, the first ones long before the last shard begins; the result is the whole run's."""
+    begun: list[int] = []
+
+    async def main() -> tuple[list[Outcome], OutcomeStream]:
+        found = []
+        async with stream(small_jobs(server), MANY, tmp_path / "run", shards=SHARDS) as outcomes:
+            async for outcome in outcomes:
+                found.append(outcome)
+                begun.append(sum(shard_dir(tmp_path / "run", index).exists() for index in range(SHARDS)))
+        return found, outcomes
+
+    found, outcomes = asyncio.run(main())
+    assert ids(found) == Counter(MANY)
+    assert (begun[0], begun[-1]) == (1, SHARDS)
+    assert (outcomes.result.state, outcomes.result.exit_status) == ("complete", ExitStatus.COMPLETE)
+    assert found == list(outcomes.result.outcomes())
+    again = stream(small_jobs(server), None, tmp_path / "run")  # it is found to have shards
+    assert ids(asyncio.run(read_all(again))) == Counter(MANY)
+    assert not again.result.called
+    assert asked(server)["creates_accepted"] == len(MANY)
+
+
+def test_a_stream_of_shards_is_left_and_goes_on(tmp_path: Path, server: str) -> None:
+    """After 70 of 200 outcomes it is left, in the second shard: 75, nobody holds the run, and the same call goes on
+    from the beginning. Each file is paid once."""
+    settings, run_dir = small_jobs(server), tmp_path / "run"
+    left = stream(settings, MANY, run_dir, shards=SHARDS, ahead=5)
+    first = asyncio.run(read_all(left, 70))
+    assert left.result.exit_status is ExitStatus.INCOMPLETE
+    assert open_run(run_dir).state == "incomplete"
+    assert not shard_dir(run_dir, SHARDS - 1).exists()
+    second = asyncio.run(read_all(stream(settings, MANY, run_dir, shards=SHARDS)))
+    assert ids(second) == Counter(MANY)
+    assert set(ids(first)) <= set(ids(second))
+    assert asked(server)["creates_accepted"] == len(MANY)
+    assert open_run(run_dir).state == "complete"
+
+
+def test_a_slow_reader_slows_the_shards(tmp_path: Path, server: str) -> None:
+    """What one shard has committed and nobody has read slows the next shard's creates, too."""
+
+    async def main() -> int:
+        async with stream(small_jobs(server), MANY, tmp_path / "run", ahead=60, shards=SHARDS) as outcomes:
+            await anext(outcomes)
+            await asyncio.sleep(2)  # real time: all shards take less without the reader
+            jobs = int(open_run(tmp_path / "run").status["jobs"])
+            assert sum([1 async for _ in outcomes]) == len(MANY) - 1
+            return jobs
+
+    assert 60 <= asyncio.run(main()) <= 100  # 50 of the first shard, and few more than 10 of the second
+
+
+def test_one_shard_is_streamed_alone(tmp_path: Path, server: str) -> None:
+    """`shard` yields its outcomes only, also where another shard is complete already."""
+    settings, run_dir = small_jobs(server), tmp_path / "run"
+    run(settings, MANY, run_dir, shards=SHARDS, shard=0)
+    found = asyncio.run(read_all(stream(settings, MANY, run_dir, shards=SHARDS, shard=1)))
+    assert ids(found) == ids(list(open_run(shard_dir(run_dir, 1)).outcomes()))
+    assert len(found) == len(MANY) / SHARDS
+
+
+def test_failed_files_of_shards_come_with_their_new_outcome_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `retry_failed` the outcomes that are put aside are not yielded: each file comes once."""
+    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
+    with sandbox("--fault", "foreign_share=0.1") as server:
+        settings, run_dir = small_jobs(server), tmp_path / "run"
+        run(settings, MANY, run_dir, shards=SHARDS)
+        failed = open_run(run_dir).counts["failed"]
+        assert failed > SHARDS
+        found = asyncio.run(read_all(stream(settings, MANY, run_dir, retry_failed=True)))
+    assert ids(found) == Counter(MANY)
+    assert sum(each.failed for each in found) == failed
+    assert len(list(run_dir.rglob("failures.1.jsonl"))) == SHARDS, "each shard's failures were retried"
+
+
+def test_tables_of_a_run_with_shards(tmp_path: Path, server: str) -> None:
+    """The rows of all tables together are the files, each once."""
+
+    async def main() -> Counter[str]:
+        found = Counter[str]()
+        async with stream(small_jobs(server), MANY, tmp_path / "run", shards=2) as outcomes:
+            async for table in outcomes.tables(rows=30):
+                found.update(str(each) for each in table.column("file_id").to_pylist())
+        return found
+
+    assert asyncio.run(main()) == Counter(MANY)
+
+
+# --- Following from another process -----------------------------------------------------------------------------------
+
+RUN = """
+import sys
+from classify_batch import Settings, run
+settings = Settings.load(sys.argv[1])
+shard = sys.argv[3] if len(sys.argv) > 3 else None
+run(settings, [f"file-{n}" for n in range(200)], sys.argv[2], shards=4, shard=shard)
+"""
+
+CONFIG = """
+[api]
+base_url = "{base_url}"
+[job]
+rules = [{{ type = "invoice", description = "has an invoice number and a total" }}]
+[plan]
+files_per_job = 1
+[limits]
+jobs_in_flight = 4
+requests_per_s = 60.0
+"""
+
+
+def start(tmp_path: Path, base_url: str, *shard: int) -> subprocess.Popen[bytes]:
+    """A process that carries out a shard, or all of them."""
+    (tmp_path / "job.toml").write_text(CONFIG.format(base_url=base_url))
+    words = [sys.executable, "-c", RUN, str(tmp_path / "job.toml"), str(tmp_path / "run"), *map(str, shard)]
+    return subprocess.Popen(words)
+
+
+async def until_held(run_dir: Path, *shards: int) -> None:
+    """Waits until processes are at work on these shards."""
+    while not all((shard_dir(run_dir, index) / "manifest.json").exists() for index in shards):
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", ["for", "async for"])
+def test_shards_in_several_processes_are_followed_to_their_end(tmp_path: Path, server: str, kind: str) -> None:
+    """Four processes, a shard each, the last of which begins later: each outcome once, those of shards that run at the
+    same time in turns, and the loop ends with the last process."""
+
+    async def main() -> list[Outcome]:
+        processes = [start(tmp_path, server, index) for index in range(3)]
+        await until_held(tmp_path / "run", 0, 1, 2)
+        processes.append(start(tmp_path, server, 3))
+        following = open_run(tmp_path / "run").follow(poll_every_s=0.02)
+        if kind == "for":
+            found = await asyncio.to_thread(lambda: list(following))
+        else:
+            found = [each async for each in following]
+        assert [process.wait() for process in processes] == [0, 0, 0, 0]
+        return found
+
+    found = asyncio.run(main())
+    assert ids(found) == Counter(MANY)
+    shards = [(outcome.chunk or 0) // 50 for outcome in found]
+    changes = sum(before != after for before, after in pairwise(shards))
+    assert changes > SHARDS, "they come as they are found, not shard by shard"
+
+
+def test_one_process_for_all_shards_is_followed_between_two_of_them(tmp_path: Path, server: str) -> None:
+    """It holds the whole run: who follows doesn't stop where one shard has ended and the next hasn't begun."""
+
+    async def main() -> list[Outcome]:
+        process = start(tmp_path, server)
+        await until_held(tmp_path / "run", 0)
+        found = [each async for each in open_run(tmp_path / "run").follow(poll_every_s=0.001)]
+        assert process.wait() == 0
+        return found
+
+    assert ids(asyncio.run(main())) == Counter(MANY)
+
+
+def test_a_killed_shard_is_followed_again(tmp_path: Path, server: str) -> None:
+    """After SIGKILL of both processes it ends with what was committed; a later call finds all of it, and the rest."""
+    run_dir = tmp_path / "run"
+
+    async def main() -> tuple[list[Outcome], list[Outcome]]:
+        processes = [start(tmp_path, server, index) for index in (0, 2)]
+        await until_held(run_dir, 0, 2)
+        first: list[Outcome] = []
+        async for outcome in open_run(run_dir).follow(poll_every_s=0.02):
+            first.append(outcome)
+            if len(first) == 10:
+                for process in processes:
+                    process.kill()
+                    process.wait()
+        run_again = start(tmp_path, server)
+        until = tmp_path / "run" / "shards" / "00001" / "manifest.json"
+        while not until.exists():
+            await asyncio.sleep(0.01)
+        second = [each async for each in open_run(run_dir).follow(poll_every_s=0.02)]
+        assert run_again.wait() == 0
+        return first, second
+
+    first, second = asyncio.run(main())
+    assert 10 <= len(first) < len(MANY)
+    assert ids(second) == Counter(MANY)
+    assert set(ids(first)) <= set(ids(second))
+
+
+def test_a_damaged_shard_ends_the_following_with_its_name(tmp_path: Path, server: str) -> None:
+    """The file that is damaged is named, and the outcomes of the shards before it were given."""
+    run_dir = tmp_path / "run"
+    run(small_jobs(server), MANY, run_dir, shards=SHARDS)
+    path = shard_dir(run_dir, 2) / "results.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"classified", b"classifyed", 1))
+    found: list[Outcome] = []
+    with pytest.raises(Exception, match=f"results.jsonl in {path.parent}"):
+        found.extend(open_run(run_dir).follow())
+    assert json.loads(path.read_bytes().splitlines()[0])["outcome"] == "classifyed"
