@@ -34,9 +34,10 @@ async def test_all_shards_of_a_process_count_together() -> None:
 async def test_every_shard_that_waits_is_woken() -> None:
     """Two shards that wait at the same time both go on when there is room."""
     pace = ReaderPace(0)
-    async with anyio.create_task_group() as tasks:
-        for shard in range(2):
-            tasks.start_soon(pace.of_shard(shard).wait_for_reader, lambda: 1)
-        await anyio.sleep(0.01)
-        for shard in range(2):
-            pace.add_read(1, shard)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for shard in range(2):
+                tasks.start_soon(pace.of_shard(shard).wait_for_reader, lambda: 1)
+            await anyio.sleep(0.01)
+            for shard in range(2):
+                pace.add_read(1, shard)
