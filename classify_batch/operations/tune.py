@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from classify_batch.errors import RunDirectoryError, UsageError, WorldError
+from classify_batch.errors import RunDirectoryError, WorldError
 from classify_batch.operations.shards.whole import ShardedRun, read_whole
 from classify_batch.operations.status import no_run_error
 from classify_batch.ports import RunPlace, RunStore
@@ -30,22 +30,25 @@ async def tune(run_dir: Location, tuning: Tuning, *, timeout_s: float = TIMEOUT_
     place = place_of(run_dir)
     ends_s = anyio.current_time() + timeout_s  # one timeout for all waits
     if (whole := await read_whole(place)) is not None:
-        for shard in await _held_shards(whole, tuning, ends_s):
-            await _tune_one(shard, tuning, ends_s, timeout_s)
+        for index in await _held_shards(whole, ends_s):
+            await _tune_one(whole.shard_place(index), _share_of(tuning, whole, index), ends_s, timeout_s)
     else:
         await _tune_one(place, tuning, ends_s, timeout_s)
 
 
-async def _held_shards(whole: ShardedRun, tuning: Tuning, ends_s: float) -> list[RunPlace]:
+def _share_of(tuning: Tuning, whole: ShardedRun, index: int) -> Tuning:
+    """What is changed for one shard: of credits it has a share that is as large as its share of the files."""
+    if tuning.max_credits is None:
+        return tuning
+    share = whole.slice_of(index).share_of_credits(tuning.max_credits)
+    return tuning.model_copy(update={"max_credits": share})
+
+
+async def _held_shards(whole: ShardedRun, ends_s: float) -> list[int]:
     """The shards that processes are at work on. One that carries out all of them may just be between two."""
-    if "max_credits" in tuning.changes():
-        raise UsageError(
-            "each shard has its own share of limits.max_credits",
-            hint="give it to the next start of the whole run, or name the directory of one shard",
-        )
     while True:
-        shards = [whole.shard_place(index) for index in range(len(whole.ranges))]
-        held = [shard for shard in shards if shard.reader().holder() is not None]
+        indexes = range(len(whole.ranges))
+        held = [index for index in indexes if whole.shard_place(index).reader().holder() is not None]
         if held:
             return held
         if whole.place.reader().holder() is None or anyio.current_time() > ends_s:

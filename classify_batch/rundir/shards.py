@@ -142,6 +142,11 @@ class ShardSlice:
         sent, files = self.run.files - self.run.reused_files, self.range["files"]
         return math.floor(credits * files / sent * 1e6) / 1e6 if files else credits
 
+    def credits_of_all(self, share: float) -> float:
+        """What the whole run may cost where this is the shard's share of it."""
+        sent, files = self.run.files - self.run.reused_files, self.range["files"]
+        return round(share * sent / files, 4) if files else share
+
     async def write(self, store: RunStore) -> RunFile:
         """Writes the shard's plan.jsonl and run.json, the latter last: without it there is no run.
 

@@ -245,7 +245,10 @@ def test_cancel_and_tune_reach_all_shards(tmp_path: Path) -> None:
         until(lambda: all(path.exists() and b'"collected"' in path.read_bytes() for path in journals))
         command("tune", place.run_dir, "--jobs-in-flight", "3", status=0)
         assert all(b'"kind":"tuned"' in path.read_bytes() for path in journals)
-        assert "each shard has its own share" in command("tune", place.run_dir, "--max-credits", "9", status=2).stderr
+        command("tune", place.run_dir, "--max-credits", "9000", status=0)
+        for journal in journals:
+            tuned = [line for line in map(json.loads, journal.read_bytes().splitlines()) if line["kind"] == "tuned"]
+            assert tuned[-1]["limits"] == {"max_credits": 4500}  # half of it, as it has half of the files
         cancelled = command("cancel", place.run_dir, status=77)
         assert [status for status, _ in end(processes)] == [77, 77], cancelled.stderr
         assert "no process is at work" in command("tune", place.run_dir, "--pause", status=2).stderr
@@ -264,11 +267,12 @@ def test_one_process_for_all_shards_is_one(tmp_path: Path) -> None:
             journals = [place.shard_dir(index) / "journal.jsonl" for index in range(4)]
             until(lambda: journals[0].exists() and b'"collected"' in journals[0].read_bytes(), process)
             assert "is in use by process" in command(*place.words(), status=75).stderr
-            command("tune", place.run_dir, "--jobs-in-flight", "50", status=0)
+            command("tune", place.run_dir, "--jobs-in-flight", "50", "--max-credits", "12000", status=0)
             status = json.loads(command("status", place.run_dir, "--json", status=0).stdout)
             assert (status["state"], status["holder"]["pid"]) == ("running", process.pid)
             until(lambda: journals[1].exists() and b'"submitting"' in journals[1].read_bytes(), process)
-            assert b'"jobs_in_flight":50' in journals[1].read_bytes().splitlines()[0]
+            opened = json.loads(journals[1].read_bytes().splitlines()[0])["limits"]
+            assert (opened["jobs_in_flight"], opened["max_credits"]) == (50, 3000)
             process.terminate()
             assert process.wait(WAIT_S) == 75
         command("resume", place.run_dir, "--jobs-in-flight", "50", status=0)

@@ -24,10 +24,13 @@ from classify_batch.operations.shards.results import result_of_shards
 from classify_batch.operations.shards.whole import ShardedRun
 from classify_batch.operations.status import read_shards
 from classify_batch.rundir.manifest_json import Manifest
+from classify_batch.rundir.shards import ShardSlice
 from classify_batch.vocabulary import RunState
 
 TUNED = ("jobs_in_flight", "requests_per_s", "creates_per_s")
-"""Limits that `tune` may change for all shards of a process."""
+"""Limits that `tune` may change for all shards of a process: to the same for each."""
+MAX_CREDITS = "max_credits"
+"""Of this one each shard has its share."""
 
 
 async def run_sharded(request: RunRequest, shutdown: Shutdown) -> RunResult:
@@ -113,14 +116,18 @@ class OneAfterTheOther:
             if result.state is not RunState.COMPLETE:
                 break  # what stopped it would stop the next one, too
             if result.called:
-                request = keep_tuned_limits(request, result.manifest.get("limits", {}))
+                request = keep_tuned_limits(request, result.manifest.get("limits", {}), whole.slice_of(index))
         return endings
 
 
-def keep_tuned_limits(request: RunRequest, limits: Mapping[str, object]) -> RunRequest:
+def keep_tuned_limits(request: RunRequest, limits: Mapping[str, object], shard: ShardSlice) -> RunRequest:
     """The request with the limits that `tune` gave the last shard: they are for the whole process."""
     given = request.settings.limits
     tuned = {name: limits[name] for name in TUNED if name in limits and limits[name] != getattr(given, name)}
+    bound = limits.get(MAX_CREDITS)
+    share = None if given.max_credits is None else shard.share_of_credits(given.max_credits)
+    if isinstance(bound, int | float) and bound != share:
+        tuned[MAX_CREDITS] = shard.credits_of_all(bound)
     if not tuned:
         return request
     settings = request.settings.model_copy(update={"limits": given.model_copy(update=tuned)})

@@ -124,6 +124,15 @@ async def test_shares_of_credits_are_no_more_than_the_whole() -> None:
     assert 0.99 < sum(shares) <= 1.0
 
 
+async def test_the_bound_of_all_follows_from_a_share() -> None:
+    """What `tune` gave one shard is carried on to the next: none gets more than was given to all, or much less."""
+    store, run, sha256 = await planned(101, 7, 11)
+    for index in range(11):
+        shard = ShardSlice(store, run, sha256, index)
+        for credits in (0, 1, 90, 1234.5):
+            assert shard.credits_of_all(shard.share_of_credits(credits)) == pytest.approx(credits, abs=1e-4)
+
+
 async def test_a_damaged_plan_makes_no_shard() -> None:
     """A byte that changed since the run was planned is found before there is a shard."""
     store, run, sha256 = await planned(30, 5, 2)
