@@ -159,7 +159,10 @@ def test_the_report_of_all_shards_has_the_plain_runs_numbers(views: Views) -> No
 
 def test_the_report_of_an_unfinished_run_says_how_far_each_shard_is(views: Views) -> None:
     """Complete, killed, never begun, stopped: each in its row; the reason and the counts are those of `status`."""
+    with (views.partial / "shards" / "00003" / "events.jsonl").open("a") as log:
+        log.write('{"at":"2026-11-22T01:00:00Z","event":"limit_discovered","name":"requests_per_s","value":7}\n')
     said = words_of(views.partial)
+    assert "shard 3: the API allows requests_per_s = 7" in said
     status = json.loads(command("status", views.partial, "--json", status=0).stdout)
     assert f"with an outcome {sum(status['counts'].values())} of {len(views.file_ids)} files" in said
     assert "shards 4 2 incomplete, 1 complete, 1 never begun" in said

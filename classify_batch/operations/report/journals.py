@@ -1,8 +1,7 @@
 """The lines of several journals in the order of their times, in bounded memory: the shards of a run as one timeline.
 
-Each journal is read as far as it was read before, so that the numbers of a report fit each other. A journal's times may
-step back; a line counts as no earlier than the one before it in the same journal. Clocks of different machines are
-taken as they are.
+Each journal is read as far as it was read before, so that the numbers of a report fit each other. Where a clock steps
+back, what was written behind that comes at once. Clocks of different machines are taken as they are.
 """
 
 from __future__ import annotations
@@ -54,7 +53,6 @@ class _Journal:
         self._reader = Reader(f"{Log.JOURNAL} in {part.store.where}")
         self._entries: Iterator[tuple[Entry, int]] = iter(())
         self._offset = 0
-        self._at_s = 0.0
         self.shard = None if part.run.shard is None else part.run.shard["index"]
 
     async def advance(self) -> float | None:
@@ -70,5 +68,4 @@ class _Journal:
             self._entries = self._reader.feed(block)
             await checkpoint()
         self.entry = found[0]
-        self._at_s = max(self._at_s, self.entry.at_s)
-        return self._at_s
+        return self.entry.at_s

@@ -51,6 +51,6 @@ async def test_lines_of_all_shards_come_in_the_order_of_their_times(monkeypatch:
 
 
 async def test_a_clock_that_steps_back_holds_no_other_shard_up() -> None:
-    """In its own journal a line counts as no earlier than the one before it."""
+    """What it writes behind that comes at once, and each journal keeps its order."""
     found = [(entry.at_s, index) async for entry, index in read_journals([shard(0, [5, 1, 8]), shard(1, [4, 6])])]
     assert found == [(4, 1), (5, 0), (1, 0), (6, 1), (8, 0)]
