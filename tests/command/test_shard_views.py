@@ -207,6 +207,11 @@ def test_shards_that_are_running_have_a_report(views: Views, tmp_path: Path) -> 
     assert "shards 4 2 running, 1 complete, 1 never begun" in said
     assert f"classify-batch status {views.partial}" in said
     assert "ended without a stop" not in said
+    (views.partial / "lock").write_text(json.dumps({"host": "here", "pid": 7, "since": "2026-11-22T01:00:00Z"}))
+    with FileLock(views.partial / "lock"):  # one process for all shards, between two of them
+        said = words_of(views.partial)
+    assert "What came out running ." in said
+    assert "shards 4 2 incomplete, 1 complete, 1 never begun" in said
 
 
 @pytest.mark.slow

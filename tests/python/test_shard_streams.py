@@ -260,3 +260,29 @@ def test_a_damaged_shard_ends_the_following_with_its_name(tmp_path: Path, server
     with pytest.raises(Exception, match=f"results.jsonl in {path.parent}"):
         found.extend(open_run(run_dir).follow())
     assert json.loads(path.read_bytes().splitlines()[0])["outcome"] == "classifyed"
+
+
+def test_what_another_process_commits_meanwhile_is_yielded(tmp_path: Path, server: str) -> None:
+    """A shard that another process holds is passed over, and its outcomes are yielded as far as it has come: each once.
+    The stream ends with 75, and a later one has all of them."""
+    run_dir = tmp_path / "run"
+
+    async def main() -> tuple[list[Outcome], OutcomeStream]:
+        other = start(tmp_path, server, 3)
+        await until_held(run_dir, 3)
+        settings = Settings.load(tmp_path / "job.toml")
+        outcomes = stream(settings, None, run_dir)
+        found = await read_all(outcomes)
+        assert await asyncio.to_thread(other.wait) == 0
+        return found, outcomes
+
+    found, outcomes = asyncio.run(main())
+    assert max(ids(found).values()) == 1
+    of_others = [each for each in found if (each.chunk or 0) >= 150]
+    assert len(found) - len(of_others) == 150
+    assert of_others, "it committed some while the first three shards were carried out"
+    if len(of_others) < 50:
+        assert outcomes.result.exit_status is ExitStatus.INCOMPLETE
+    again = stream(Settings.load(tmp_path / "job.toml"), None, run_dir)
+    assert ids(asyncio.run(read_all(again))) == Counter(MANY)
+    assert asked(server)["creates_accepted"] == len(MANY)

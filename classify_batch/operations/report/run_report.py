@@ -25,6 +25,7 @@ from classify_batch.operations.report.shard_rows import ShardTable, shard_table
 from classify_batch.operations.report.timeline import Timeline
 from classify_batch.operations.shards.whole import read_whole
 from classify_batch.operations.status import read_shards, read_status
+from classify_batch.ports import RunPlace
 from classify_batch.rundir.committed_outcomes import HINT, LineReader, committed_lines
 from classify_batch.rundir.manifest_json import Manifest, keys_of
 from classify_batch.rundir.opened_run import RunOnDisk
@@ -88,7 +89,7 @@ async def gather_report(run_dir: Location, *, examples: bool = True) -> RunRepor
     """Reads a run for its report, with all its shards if it has some. Raises as `committed_lines`, and
     RunDirectoryError where there is no run."""
     folder = folder_of(run_dir)
-    before = await _read_states(run_dir)  # who holds the run, and how the last process ended
+    before = await _read_before(place_of(run_dir))
     opened = await open_with_shards(run_dir)
     totals = OutcomeTotals(examples, _triage_of(opened.run, opened.where))
     for part, log in product(opened.parts, (Log.RESULTS, Log.FAILURES)):
@@ -119,26 +120,37 @@ async def gather_report(run_dir: Location, *, examples: bool = True) -> RunRepor
     )
 
 
-async def _read_states(run_dir: Location) -> list[Manifest | None]:
-    """What `status` says of the run, and behind it of each of its shards; None of one that was never begun."""
-    place = place_of(run_dir)
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """Who held the run before its journals were read, and how the last process ended.
+
+    Attributes:
+        statuses: what `status` says of the run, or of each of its shards; None of one that was never begun.
+        whole_is_held: whether a process carries out one shard after the other.
+    """
+
+    statuses: Sequence[Manifest | None]
+    whole_is_held: bool = False
+
+
+async def _read_before(place: RunPlace) -> _Before:
     whole = await read_whole(place)
-    return [read_status(run_dir), *(() if whole is None else read_shards(place, whole.run))]
+    if whole is None:
+        return _Before([read_status(place)])
+    return _Before(read_shards(place, whole.run), place.reader().holder() is not None)
 
 
-def _manifest_of(opened: OpenedRun, before: Sequence[Manifest | None]) -> tuple[Manifest, list[bool]]:
+def _manifest_of(opened: OpenedRun, before: _Before) -> tuple[Manifest, list[bool]]:
     """The keys of manifest.json as the journals say, and of each shard, whether it was begun."""
-    of_run, *of_shards = before
-    assert of_run is not None  # noqa: S101 - it was read above
     if opened.run.shards is None:
-        return _manifest_now(opened.parts[0], of_run), []
+        return _manifest_now(opened.parts[0], before.statuses[0] or _NEVER_TOLD), []
     begun = {_shard_of(shard): shard for shard in opened.shards}
     manifests = [
         None if (shard := begun.get(index)) is None else _manifest_now(shard, told or _NEVER_TOLD)
-        for index, told in enumerate(of_shards)
+        for index, told in enumerate(before.statuses)
     ]
     manifest = sum_of_shards(opened.run, manifests, opened.where)
-    if of_run["state"] == RunState.RUNNING and manifest["state"] == RunState.INCOMPLETE:  # it is between two shards
+    if before.whole_is_held and manifest["state"] == RunState.INCOMPLETE:  # it is between two shards
         manifest.update({"state": RunState.RUNNING, "reason": None, "exit_status": None, "stopped_at": None})
     manifest.update({"discovered": {}, "waiting_s": None})  # of each process: they can't be added up
     return manifest, [each is not None for each in manifests]

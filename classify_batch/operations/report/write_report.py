@@ -15,9 +15,10 @@ from classify_batch.operations.diff.diff_runs import diff_runs
 from classify_batch.operations.diff.summary import summarize_diff
 from classify_batch.operations.export.target import FileTarget, ObjectTarget, Target, target_of
 from classify_batch.operations.new_loop import run_in_new_loop
+from classify_batch.operations.part_tails import read_run_json
 from classify_batch.operations.report.next_commands import compare_commands
 from classify_batch.operations.report.run_report import folder_of, gather_report
-from classify_batch.operations.status import read_status
+from classify_batch.store import place_of
 
 REPORT_HTML = "report.html"
 SUFFIXES = (".html", ".htm")
@@ -66,7 +67,7 @@ async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None = None, 
     if len(places) not in (1, 2):
         raise UsageError(f"a report is of one run or of two, not of {len(places)}", hint="name one or two directories")
     for place in places:
-        read_status(place)  # says at once where there is no run
+        read_run_json(place_of(place).reader(), takes_shards=True)  # says at once where there is no run
     folders = [folder_of(place) for place in places]
     target = _target(output, folders[-1])
     reports = [await gather_report(place, examples=examples) for place in places]
