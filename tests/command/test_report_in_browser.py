@@ -15,10 +15,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from classify_batch.operations.report.shard_rows import SHARDS_SHOWN_MAX
 from tests.support.command_line import command
+from tests.support.complete_run import write_complete_shards
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,6 +31,7 @@ pytestmark = [
 OLD_RUNS = Path(__file__).parents[1] / "old_runs"
 OWN_REQUEST = re.compile(rb"(GET|POST|CONNECT) (https?://)?[\w.-]*\.(google|googleapis|gvt1)\.com[:/ ]")
 """What Chromium itself asks its maker, whatever page it shows; here it reaches the counting proxy only."""
+LAST_LABEL = re.compile(r'(<p class="ticks".*<span style="left:)[\d.]+%(">)[^<]*(</span></p>)')
 PROBE = """
 <script>
 const channel = value => { value /= 255; return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4; };
@@ -58,7 +62,7 @@ const reached = [...document.querySelectorAll("a[href], [tabindex]")].filter(eac
   each.focus();
   return document.activeElement === each;
 }).length;
-const wide = document.documentElement.scrollWidth > innerWidth;
+const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
 const drawn = shapes.filter(each => each.getBoundingClientRect().width > 0).length;
 document.title = JSON.stringify({worst, faintest, unnamed, levels, reached, wide, drawn});
 </script>
@@ -161,7 +165,26 @@ def test_the_page_is_legible_in_both_themes(
     run and of two, on a narrow screen and on a wide one."""
     if runs == 2:
         command("report", OLD_RUNS / "complete_v1" / "run", run_dir, "--output", page, status=0)
+    assert measured(page, tmp_path, theme, columns)["drawn"] > 10
+    assert page.read_text().count('<div class="lane plot">') == len(EVENTS)
+
+
+@pytest.mark.parametrize("columns", [500, 1200])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_rows_of_shards_are_legible_in_both_themes(theme: str, columns: int, tmp_path: Path) -> None:
+    """Likewise the page of a run with more shards than it has rows for."""
+    write_complete_shards(tmp_path / "run", 1000, 10, SHARDS_SHOWN_MAX + 1)
+    page = tmp_path / "report.html"
+    command("report", tmp_path / "run", "--output", page, status=0)
+    assert measured(page, tmp_path, theme, columns)["drawn"] > SHARDS_SHOWN_MAX
+    assert page.read_text().count("Processes on shard") == SHARDS_SHOWN_MAX
+
+
+def measured(page: Path, tmp_path: Path, theme: str, columns: int) -> dict[str, Any]:
+    """What the browser measures on a page; asserts what holds of every one."""
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
+    # The last label of the axis of time may stand at its very end.
+    text = re.sub(LAST_LABEL, r"\g<1>99.9%\g<2>00:00:00\3", text)
     page.write_text(text.replace("</body>", f"{PROBE}</body>"))
     chosen = "0" if theme == "dark" else "1"
     dom = browse(
@@ -169,13 +192,12 @@ def test_the_page_is_legible_in_both_themes(
     ).stdout
     found = re.search(r"<title>(\{.*?\})</title>", dom)
     assert found is not None, dom[:500]
-    seen = json.loads(found[1])
+    seen: dict[str, Any] = json.loads(found[1])
     assert seen["worst"] >= 4.5
     assert seen["faintest"] >= 3, "graphics need less contrast than text (WCAG 1.4.11)"
     assert seen["unnamed"] == 0
     assert re.fullmatch(r"12[23]*", seen["levels"])
     reachable = len(re.findall(r'<a href="#|<pre tabindex="0"', text))
     assert seen["reached"] == reachable >= 6, "the links of the list of sections and every command"
-    assert seen["drawn"] > 10
-    assert page.read_text().count('<div class="lane plot">') == len(EVENTS)
     assert not seen["wide"], "nothing has to be scrolled sideways"
+    return seen
