@@ -23,6 +23,7 @@ rules = [{{ type = "invoice", description = "has line items and a total" }}]
 [api]
 base_url = "{url}"
 version = "{version}"
+timeout_s = 10
 
 [plan]
 files_per_job = 2

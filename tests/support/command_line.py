@@ -60,6 +60,7 @@ rules = [{{ type = "invoice", description = "has line items and a total" }}]
 
 [api]
 base_url = "{url}"
+timeout_s = 10
 
 [plan]
 files_per_job = 10
