@@ -79,6 +79,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("anyio_backend", ["asyncio", "trio"])
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Each worker would import the folders of integration tests only to leave out their tests."""
+    folder = collection_path.parent == Path(__file__).parent and collection_path.name in INTEGRATION
+    return True if folder and config.option.markexpr == "not integration" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]

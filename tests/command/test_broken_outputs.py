@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import COMMAND, PATIENCE_S, asked, environment, sandbox
+from tests.support.command_line import PATIENCE_S, asked, environment, sandbox
+from tests.support.start_command import COMMAND
 
 RULE = "invoice=has an invoice number and a total"
 RUN = ("run", "c.toml", "--input", "ids.txt", "--run-dir", "run")

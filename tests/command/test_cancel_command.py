@@ -13,7 +13,8 @@ import anyio
 import pytest
 
 from classify_batch import ExitStatus, UsageError, cancel
-from tests.support.command_line import COMMAND, asked, command, contents, environment, read_status, sandbox, until
+from tests.support.command_line import asked, command, contents, environment, read_status, sandbox, until
+from tests.support.start_command import COMMAND, CommandProcess
 
 CONFIG = """
 [job]
@@ -22,6 +23,7 @@ rules = [{{ type = "invoice", description = "has line items and a total" }}]
 [api]
 base_url = "{url}"
 version = "{version}"
+timeout_s = 10
 
 [plan]
 files_per_job = 2
@@ -64,7 +66,7 @@ def run_words(work: Path) -> tuple[object, ...]:
 def running(work: Path) -> Iterator[subprocess.Popen[str]]:
     """A run in a process of its own, in the middle of its jobs."""
     journal = work / "run" / "journal.jsonl"
-    with subprocess.Popen(
+    with CommandProcess(
         [*COMMAND, *map(str, run_words(work))], stderr=subprocess.PIPE, text=True, env=environment()
     ) as process:
         until(lambda: journal.exists() and b'"collected"' in journal.read_bytes())

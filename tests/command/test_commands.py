@@ -19,7 +19,8 @@ import click
 import pytest
 
 from classify_batch.errors import EXIT_STATUS_MEANINGS
-from tests.support.command_line import COMMAND, KEY, PATIENCE_S, asked, command_process, environment, sandbox, until
+from tests.support.command_line import KEY, PATIENCE_S, asked, command_process, environment, sandbox, until
+from tests.support.start_command import COMMAND, CommandProcess
 
 HEADER = "s3cr3t-header"
 IDS = [f"file-{number}" for number in range(25)]
@@ -51,11 +52,11 @@ class Place:
             f"[job]\nrules = {RULES}\n{text}"
         )
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, start: type[subprocess.Popen[str]] = CommandProcess, **options: Any
+    ) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
-            [*COMMAND, *arguments], cwd=self.folder, text=True, **{**pipes, "env": environment(), **options}
-        )
+        return start([*COMMAND, *arguments], cwd=self.folder, text=True, **{**pipes, "env": environment(), **options})
 
     def done(
         self, *arguments: str, status: int = 0, stdin: str = "", environ: Mapping[str, str] | None = None
@@ -269,7 +270,7 @@ def test_secrets_are_in_no_file_output_or_process_list(place: Place, quick: str)
     """Key and webhook headers are in no file of the run, on no output and not in the process list."""
     webhook = f'{{ webhook_url = "https://example.com", webhook_headers = {{ X-Token = "{HEADER}" }} }}'
     place.configure(quick, f"webhook_configurations = [{webhook}]\n")
-    process = place.start(*RUN, "--json")
+    process = place.start(*RUN, "--json", start=subprocess.Popen)  # its own words are in the process list
     until((place.run / "journal.jsonl").exists, process)
     ps = Path(f"/proc/{process.pid}/cmdline")
     command_line = ps.read_text() if ps.exists() else ""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import COMMAND, command, environment
+from tests.support.command_line import command, environment
+from tests.support.start_command import COMMAND
 
 BASH = """
 eval "$(classify-batch completion bash)"

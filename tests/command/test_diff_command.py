@@ -13,8 +13,9 @@ from zlib import crc32
 import pytest
 
 from classify_batch.rundir.journal.line import seal
-from tests.support.command_line import COMMAND, command, command_process, contents
+from tests.support.command_line import command, command_process, contents
 from tests.support.complete_run import write_complete_run
+from tests.support.start_command import COMMAND, CommandProcess
 
 MONDAY = {
     "same.txt": "an invoice number, line items and a total",
@@ -270,7 +271,7 @@ def test_a_signal_leaves_no_temporary_files(tmp_path: Path) -> None:
     """Ctrl-C in the middle ends with 75, and the run directories hold what they held: no temporary file."""
     write_complete_run(tmp_path / "a", 200_000, 500)
     before = sorted(contents(tmp_path))
-    with subprocess.Popen(
+    with CommandProcess(
         [*COMMAND, "diff", "a", "a", "--only", "confidence"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,

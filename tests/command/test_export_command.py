@@ -15,8 +15,9 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from tests.support.command_line import COMMAND, Call, calling, command, contents, environment
+from tests.support.command_line import Call, calling, command, contents, environment
 from tests.support.complete_run import write_complete_run
+from tests.support.start_command import COMMAND, CommandProcess
 
 DOCUMENTS = {
     "strong.txt": "an invoice number, line items and a total",
@@ -308,7 +309,7 @@ def test_a_signal_leaves_the_existing_target(big: Path, number: signal.Signals, 
     """In the middle it ends with 75, the old target is there, and no half a new one beside it."""
     (big / name).write_text("old")
     before = sorted(path.name for path in big.iterdir())
-    with subprocess.Popen(
+    with CommandProcess(
         [*COMMAND, "export", "run", name], cwd=big, stderr=subprocess.PIPE, env=environment(), text=True
     ) as process:
         until_it_writes(big)

@@ -23,17 +23,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from classify_batch.sandbox.server.uploads import read_uploads
-from tests.support.command_line import (
-    COMMAND,
-    PATIENCE_S,
-    WIDTH,
-    Call,
-    calling,
-    environment,
-    on_a_terminal,
-    sandbox,
-    served,
-)
+from tests.support.command_line import PATIENCE_S, WIDTH, Call, calling, environment, on_a_terminal, sandbox, served
+from tests.support.start_command import COMMAND, CommandProcess
 
 PATH = "/api/v1/beta/files"
 BIG_BYTES = 160 * 1024 * 1024
@@ -373,7 +364,7 @@ def test_a_signal_ends_an_upload_and_the_same_command_goes_on(tmp_path: Path, nu
     write(tmp_path / "in", 200)
     with store() as server:
         command = [*COMMAND, "files", "upload", "--recursive", "in", "--base-url", server.base_url]
-        with subprocess.Popen(
+        with CommandProcess(
             command, cwd=tmp_path, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
             assert process.stdout is not None

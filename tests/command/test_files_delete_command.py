@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from classify_batch.sandbox.server.uploads import read_uploads
-from tests.support.command_line import COMMAND, PATIENCE_S, Call, asked, calling, command, environment, sandbox
+from tests.support.command_line import PATIENCE_S, Call, asked, calling, command, environment, sandbox
 from tests.support.folder_run import configure, listed, make_inbox, run_words
+from tests.support.start_command import COMMAND, CommandProcess
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_terminal_is_asked(call: Call, tmp_path: Path, answer: bytes, left: in
         upload(call, url, tmp_path, 2)
         ours, theirs = pty.openpty()
         words = ("files", "delete", "uploads.jsonl", "--base-url", url)
-        with subprocess.Popen(
+        with CommandProcess(
             [*COMMAND, *words], stdin=theirs, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), text=True
         ) as process:
             os.write(ours, answer)

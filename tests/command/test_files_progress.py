@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import COMMAND, PATIENCE_S, command_process, environment, sandbox
+from tests.support.command_line import PATIENCE_S, command_process, environment, sandbox
 from tests.support.folder_run import make_inbox
+from tests.support.start_command import COMMAND, CommandProcess
 
 WORDS = {
     "upload": ("files", "upload", "--recursive", "inbox"),
@@ -24,7 +25,7 @@ def with_stderr_on_a_terminal(folder: Path, *words: str) -> tuple[str, str]:
     ours, theirs = pty.openpty()
     values = environment(TERM="xterm", COLUMNS="80", LINES="24", CI=None)
     values.pop("CI", None)
-    with subprocess.Popen(
+    with CommandProcess(
         [*COMMAND, *words], stdout=subprocess.PIPE, stderr=theirs, cwd=folder, env=values, text=True
     ) as process:
         os.close(theirs)

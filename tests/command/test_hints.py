@@ -16,7 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.support.command_line import COMMAND, PATIENCE_S, command, environment, mirror, on_a_terminal, sandbox
+from tests.support.command_line import PATIENCE_S, command, environment, mirror, on_a_terminal, sandbox
+from tests.support.start_command import COMMAND, CommandProcess
 
 RULE = "invoice=has an invoice number and a total"
 CREATE = ("jobs", "create", "--rule", RULE)
@@ -160,7 +161,7 @@ def unfolded(width: int, *words: str) -> list[str]:
     ours, theirs = pty.openpty()
     values = environment(TERM="xterm", COLUMNS=str(width), NO_COLOR="1")
     shown = b""
-    with subprocess.Popen([*COMMAND, *words], stdout=theirs, stderr=subprocess.DEVNULL, env=values) as process:
+    with CommandProcess([*COMMAND, *words], stdout=theirs, stderr=subprocess.DEVNULL, env=values) as process:
         os.close(theirs)
         with suppress(OSError):  # how a terminal says that nobody is left at its other end
             while select.select([ours], [], [], PATIENCE_S)[0] and (block := os.read(ours, 65536)):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import pty
 import shlex
-import subprocess
 import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import COMMAND, PATIENCE_S, command, environment
+from tests.support.command_line import PATIENCE_S, command, environment
+from tests.support.start_command import COMMAND, CommandProcess
 
 INVOICE = "invoice=has line items and a total amount"
 
@@ -113,7 +113,7 @@ def answer(path: Path, *options: str, answers: tuple[str, ...]) -> None:
     """The command on a terminal, where a person gives these answers."""
     ours, theirs = pty.openpty()
     words = [*COMMAND, "init", str(path), *options]
-    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(NO_COLOR="1")) as process:
+    with CommandProcess(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(NO_COLOR="1")) as process:
         os.close(theirs)
         os.write(ours, "".join(f"{each}\n" for each in answers).encode())
         until_s = time.monotonic() + PATIENCE_S

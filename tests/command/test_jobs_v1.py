@@ -14,19 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.api_reference import ITEM_FIELDS, JOB_FIELDS, MODES, RULE
-from tests.support.command_line import (
-    COMMAND,
-    KEY,
-    PATIENCE_S,
-    asked,
-    calling,
-    environment,
-    mirror,
-    sandbox,
-)
+from tests.support.command_line import KEY, PATIENCE_S, asked, calling, environment, mirror, sandbox
 from tests.support.independent_server import KEY as INDEPENDENT_KEY
 from tests.support.jobs_command import JobsCommand
 from tests.support.real_run import INDEPENDENT_SERVER
+from tests.support.start_command import COMMAND, CommandProcess
 
 FILES = [f"file-{number}" for number in range(10)]
 
@@ -255,7 +247,7 @@ def test_a_signal_ends_a_call_and_says_whether_a_job_may_exist(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(PATIENCE_S)
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        process = subprocess.Popen(
+        process = CommandProcess(
             [*COMMAND, "jobs", *arguments, "--base-url", base_url],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -19,19 +19,9 @@ import pytest
 from classify_batch.cli.jobs.listing import STATUSES
 from classify_batch.protocol.v2 import Status
 from tests.support.api_reference import ITEM_FIELDS, JOB_FIELDS_V2, RULE, RULES, STATUSES_V2
-from tests.support.command_line import (
-    COMMAND,
-    HEADER,
-    PATIENCE_S,
-    WIDTH,
-    Call,
-    asked,
-    calling,
-    environment,
-    mirror,
-    sandbox,
-)
+from tests.support.command_line import HEADER, PATIENCE_S, WIDTH, Call, asked, calling, environment, mirror, sandbox
 from tests.support.jobs_command import SLOW, VERSION_OPTIONS, JobsCommand
+from tests.support.start_command import COMMAND, CommandProcess
 
 
 @pytest.fixture(scope="module")
@@ -449,9 +439,7 @@ def test_a_signal_during_a_create_names_its_transaction_id(number: signal.Signal
             base_url,
             *VERSION_OPTIONS["v2"],
         ]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-        )
+        process = CommandProcess(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
         with process, listener.accept()[0] as connection:
             sent = connection.recv(65_536)
             while b'"transaction_id"' not in sent:
@@ -469,7 +457,7 @@ def test_a_signal_between_two_creates_says_what_was_created() -> None:
     files = [word for number in range(500) for word in ("--file-id", f"f{number}")]
     with sandbox() as base_url:
         command = [*COMMAND, "jobs", "create", "--rule", RULE, *files, "--base-url", base_url, *VERSION_OPTIONS["v2"]]
-        with subprocess.Popen(
+        with CommandProcess(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
         ) as process:
             assert process.stdout is not None

@@ -21,9 +21,10 @@ from arro3.io import read_parquet, write_parquet
 from classify_batch import UsageError, aexport, export, open_run, report
 from classify_batch.errors import ObjectStoreError
 from classify_batch.object_store import connect, read, write
-from tests.support.command_line import COMMAND, PATIENCE_S, command, environment
+from tests.support.command_line import PATIENCE_S, command, environment
 from tests.support.complete_run import write_complete_run
 from tests.support.object_server import HANG, NO_STORE, SECRET, ObjectServer, serving_objects
+from tests.support.start_command import COMMAND, CommandProcess
 
 CONFIG = """
 [api]
@@ -351,7 +352,7 @@ def test_a_part_that_is_refused_ends_the_upload(
 
 def start(folder: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
     values = environment(**variables)
-    return subprocess.Popen([*COMMAND, *words], cwd=folder, env=values, stderr=subprocess.PIPE, text=True)
+    return CommandProcess([*COMMAND, *words], cwd=folder, env=values, stderr=subprocess.PIPE, text=True)
 
 
 def hang_at_second_part(server: ObjectServer) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from classify_batch import export, report
-from tests.support.command_line import COMMAND, PATIENCE_S, command, environment
+from tests.support.command_line import PATIENCE_S, command, environment
 from tests.support.complete_run import write_complete_run
 from tests.support.s3_server import S3Server, serving_s3
 from tests.support.sandbox_settings import RULES
+from tests.support.start_command import COMMAND, CommandProcess
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +88,7 @@ def test_a_killed_export_leaves_the_old_object(large: Path, server: S3Server) ->
     server.put("killed.jsonl", b"old")
     words = [*COMMAND, "export", str(large), "s3://bucket/killed.jsonl"]
     until_s = time.monotonic() + PATIENCE_S
-    with subprocess.Popen(words, env=environment(), stderr=subprocess.DEVNULL) as process:
+    with CommandProcess(words, env=environment(), stderr=subprocess.DEVNULL) as process:
         while not server.has_uploads():
             assert time.monotonic() < until_s
         process.kill()

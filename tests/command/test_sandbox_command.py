@@ -18,6 +18,7 @@ import pytest
 
 from classify_batch.sandbox import read_billed
 from tests.support.command_line import command
+from tests.support.start_command import CommandProcess
 
 JOBS = "/api/v1/classifier/jobs"
 V2_JOBS = "/api/v2/classify"
@@ -30,7 +31,7 @@ COMMAND = [sys.executable, "-m", "classify_batch", "sandbox"]
 @contextmanager
 def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and its base URL, once it listens."""
-    with subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with CommandProcess([*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield process, process.stdout.readline().rstrip("\n")

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from classify_batch import open_run
-from tests.support.command_line import COMMAND, KEY, asked, command, environment, until
+from tests.support.command_line import KEY, asked, command, environment, until
 from tests.support.real_run import Server, sandbox
+from tests.support.start_command import COMMAND, CommandProcess
 
 WAIT_S = 120.0
 CONFIG = """
@@ -24,6 +25,7 @@ rules = [{{ type = "invoice", description = "has line items and a total" }}]
 
 [api]
 base_url = "{url}"
+timeout_s = 10
 
 [plan]
 files_per_job = 5
@@ -53,7 +55,7 @@ class Place:
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         """The command as a process of its own."""
-        return subprocess.Popen(
+        return CommandProcess(
             [*COMMAND, *self.words(*options)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -122,7 +124,7 @@ def test_processes_that_start_together_agree_on_one_plan(place: Place) -> None:
 
 def test_a_killed_planner_is_followed_by_another(place: Place) -> None:
     """A process is killed while it reads the input; one that waited for its plan plans, and the run is whole."""
-    with subprocess.Popen(
+    with CommandProcess(
         [
             *COMMAND,
             *place.words("--shard", "0/2")[:2],

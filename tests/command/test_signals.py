@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import COMMAND, asked, environment, sandbox, until
+from tests.support.command_line import asked, environment, sandbox, until
+from tests.support.start_command import COMMAND
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from tests.support.command_line import (
-    COMMAND,
     command,
     command_process,
     environment,
@@ -24,6 +23,7 @@ from tests.support.command_line import (
     small_jobs_config,
     until,
 )
+from tests.support.start_command import COMMAND, CommandProcess
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def events_of(run_dir: Path) -> list[dict[str, Any]]:
 
 def started(work: Path, run_dir: Path) -> subprocess.Popen[str]:
     """A run in a process of its own, which has collected something."""
-    process = subprocess.Popen(
+    process = CommandProcess(
         [*COMMAND, *run_words(work, run_dir)], stderr=subprocess.DEVNULL, text=True, env=environment()
     )
     journal = run_dir / "journal.jsonl"
@@ -133,7 +133,7 @@ def test_who_stops_watching_stops_nothing_else(work: Path) -> None:
     run_dir = work / "run"
     with started(work, run_dir) as process:
         words = [*COMMAND, "status", str(run_dir), "--watch"]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        with CommandProcess(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
             assert watching.stdout is not None
             assert watching.stdout.readline().startswith("running, ")
             watching.send_signal(signal.SIGINT)

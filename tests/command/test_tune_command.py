@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import COMMAND, command, environment, read_status, sandbox, until
+from tests.support.command_line import command, environment, read_status, sandbox, until
+from tests.support.start_command import COMMAND, CommandProcess
 
 CONFIG = """
 [job]
@@ -45,9 +46,7 @@ def test_tune_changes_the_limits_of_a_running_run(work: Path) -> None:
     """Pause, and it makes no more jobs; faster, and it is done."""
     run_dir = work / "run"
     words = ("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
-    with subprocess.Popen(
-        [*COMMAND, *map(str, words)], stderr=subprocess.PIPE, text=True, env=environment()
-    ) as process:
+    with CommandProcess([*COMMAND, *map(str, words)], stderr=subprocess.PIPE, text=True, env=environment()) as process:
         until(
             lambda: (run_dir / "journal.jsonl").exists() and b'"collected"' in (run_dir / "journal.jsonl").read_bytes()
         )

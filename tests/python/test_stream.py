@@ -276,6 +276,7 @@ run(settings, [f"file-{n}" for n in range(200)], sys.argv[2], retry_failed=len(s
 CONFIG = """
 [api]
 base_url = "{base_url}"
+timeout_s = 10
 [job]
 rules = [{{ type = "invoice", description = "has an invoice number and a total" }}]
 [plan]
@@ -283,6 +284,8 @@ files_per_job = 1
 [limits]
 jobs_in_flight = 4
 requests_per_s = 200.0
+settle_s = 1
+accept_s = 0
 """
 
 

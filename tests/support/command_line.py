@@ -26,8 +26,8 @@ from anyio.from_thread import start_blocking_portal
 from classify_batch.cli import main as command_line
 from classify_batch.cli.sandbox import parse_pairs, sandbox_command
 from classify_batch.sandbox import Faults, Options, opened, serving
+from tests.support.start_command import COMMAND, CommandProcess, run_process
 
-COMMAND = [sys.executable, "-m", "classify_batch"]
 KEY = "llx-s3cr3t-key"
 HEADER = "Bearer s3cr3t-header"
 PATIENCE_S = 60
@@ -60,6 +60,7 @@ rules = [{{ type = "invoice", description = "has line items and a total" }}]
 
 [api]
 base_url = "{url}"
+timeout_s = 10
 
 [plan]
 files_per_job = 10
@@ -122,7 +123,7 @@ def on_a_terminal(*words: str, stderr: bool = False, width: int = WIDTH) -> str:
     ours, theirs = pty.openpty()
     values = environment(TERM="dumb", COLUMNS=str(width), NO_COLOR="1")
     errors = theirs if stderr else subprocess.DEVNULL
-    with subprocess.Popen([*COMMAND, *words], stdout=theirs, stderr=errors, env=values) as process:
+    with CommandProcess([*COMMAND, *words], stdout=theirs, stderr=errors, env=values) as process:
         os.close(theirs)
         seen = b""
         while select.select([ours], [], [], PATIENCE_S)[0]:
@@ -179,16 +180,11 @@ def command_process(
     environ: Mapping[str, str | None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """`command` in a process of its own."""
-    done = subprocess.run(
+    done = run_process(
         [*COMMAND, *map(str, words)],
+        stdin=stdin,
         cwd=folder,
         env=environment(**(environ or {})),
-        input=stdin if isinstance(stdin, str) else None,
-        stdin=None if isinstance(stdin, str) else stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
     )
     return _judged(done, status)
 

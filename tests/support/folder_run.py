@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from tests.support.command_line import command, environment
+from tests.support.start_command import run_process
 
 RULES = (
     '[{ type = "invoice", description = "has an invoice number, line items and a total" },'
@@ -118,5 +118,5 @@ STEPS = (
 def run_killed_at(step: str, place: Path, *words: str) -> None:
     """Runs the inbox in a process that is killed at a step of the second document or job."""
     script = [sys.executable, "-c", KILLED, step, *(words or run_words())]
-    killed = subprocess.run(script, cwd=place, env=environment(), capture_output=True, check=False)
+    killed = run_process(script, cwd=place, env=environment())
     assert killed.returncode == -signal.SIGKILL, killed.stderr

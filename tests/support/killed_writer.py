@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 from tests.support.command_line import environment
+from tests.support.start_command import run_process
 
 _KILLED = """
 import os, runpy, signal, sys
@@ -41,4 +41,4 @@ def run_killed(folder: Path, step: int, *arguments: str, methods: tuple[str, ...
     """The exit status of a command that is killed before (even steps) or after (odd ones) a call of these methods of
     the store; its own where it makes fewer of them."""
     script = [sys.executable, "-c", _KILLED, str(step), ",".join(methods), *arguments]
-    return subprocess.run(script, cwd=folder, env=environment(), capture_output=True, check=False).returncode
+    return run_process(script, cwd=folder, env=environment()).returncode
