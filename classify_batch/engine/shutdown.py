@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from classify_batch.errors import ClassifyBatchError, ExitStatus
+from classify_batch.errors import ApiError, ClassifyBatchError, ExitStatus
 from classify_batch.model import AttemptKey
 
 
@@ -22,7 +22,8 @@ class Stop:
     """Why a run stops, for people (`reason`, `hint`) and for schedulers (`status`).
 
     `collects`: jobs in flight are still collected. `cancels`: the run was cancelled: jobs in flight are, too, where the
-    API can do that.
+    API can do that. `of_account`: it is about the key that is used, and where it leads: with another one the run can go
+    on.
     """
 
     reason: str
@@ -30,10 +31,11 @@ class Stop:
     hint: str = "the same command goes on"
     collects: bool = False
     cancels: bool = False
+    of_account: bool = False
 
     @classmethod
     def because(cls, error: ClassifyBatchError, *, collects: bool = False) -> Stop:
-        return cls(str(error), error.exit_status, error.hint, collects)
+        return cls(str(error), error.exit_status, error.hint, collects, of_account=isinstance(error, ApiError))
 
 
 class Shutdown:

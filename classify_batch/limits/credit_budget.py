@@ -33,10 +33,12 @@ class CreditBudget:
         reserved: credits: what was billed, as far as the API says it, and the most that everything else can have cost,
             including the jobs in flight.
         waiting: whether somebody waits for credits that may come back.
+        account: whose bound it is; None: the run's.
     """
 
     def __init__(self, max_credits: float | None) -> None:
         self._max = max_credits
+        self.account: str | None = None
         self._in_flight = 0
         self._changed = anyio.Event()
         self.reserved = 0.0
@@ -49,6 +51,11 @@ class CreditBudget:
     def resume(self, attempts: int) -> None:
         """So many attempts are in flight again for which credits are reserved."""
         self._in_flight += attempts
+
+    def bound_by_account(self, account: str, max_credits: float) -> None:
+        """An account allows so many in all, where that is less than the run does."""
+        if self._max is None or max_credits < self._max:
+            self._max, self.account = max_credits, account
 
     @property
     def credits(self) -> Credits:
@@ -69,7 +76,7 @@ class CreditBudget:
 
     def set_limit(self, max_credits: float) -> None:
         """From now on so many credits may be spent."""
-        self._max = max_credits
+        self._max, self.account = max_credits, None
         self._notify()
 
     def release_unspent(self, change: float) -> None:
