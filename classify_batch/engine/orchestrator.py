@@ -352,7 +352,7 @@ class Orchestrator:
             on_first_page=partial(learn_from_first_page, self._journal, evidence.record_listed_before_creates),
             settle_s=limits.settle_s,
         )
-        submitter = Submitter(context, project, self._snapshot.project_id, self._documents)
+        submitter = Submitter(context, project, self._snapshot.project_id, self._documents, self._found.account)
         schedule = PollSchedule(Durations(self._snapshot.durations))
         poller = self._poller = Poller(context, schedule, self._gate)
         collector = Collector(context)

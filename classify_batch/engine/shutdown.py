@@ -7,8 +7,8 @@ collects, and so does a cancel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import anyio
@@ -98,3 +98,20 @@ class Shutdown:
         """Returns when nobody is busy."""
         while self._busy:
             await self._idle.wait()
+
+
+@asynccontextmanager
+async def following(shutdown: Shutdown) -> AsyncIterator[Shutdown]:
+    """A shutdown of its own for what runs inside the block, which stops whenever the other one does."""
+    own = Shutdown()
+    async with anyio.create_task_group() as tasks:
+
+        async def follow(event: anyio.Event) -> None:
+            await event.wait()
+            if shutdown.stop is not None:
+                own.request_stop(shutdown.stop)
+
+        tasks.start_soon(follow, shutdown.creating_ended)
+        tasks.start_soon(follow, shutdown.leave_requested)
+        yield own
+        tasks.cancel_scope.cancel()

@@ -52,9 +52,12 @@ class Submitter:
         project: ProvenProject,
         project_id: str | None,
         documents: Documents | None = None,
+        account: str | None = None,
     ) -> None:
         """`project`: the project of the key; `project_id`: that of the run's jobs so far, None where none is known.
-        `documents`: where the input is a folder: what its uploads became."""
+        `documents`: where the input is a folder: what its uploads became. `account`: whose key it is; None: the run's
+        own."""
+        self._account = account
         self._expired = None if documents is None else ExpiredUploads(documents)
         self._context = context
         self._api = context.api
@@ -277,7 +280,7 @@ class Submitter:
             self._slots.release()
             return
         if error.verdict is Verdict.REFUSED:
-            failures, requeued = decide_refused_create(attempt, error)
+            failures, requeued = decide_refused_create(attempt, error, self._account)
             self._recorder.end(attempt, Kind.REJECTED, failures=failures, requeued=requeued, free=True)
             self._slots.release()
             return

@@ -15,10 +15,10 @@ from classify_batch.settings import Account, read_accounts
 from classify_batch.vocabulary import RUN_JSON, RunState
 
 
-async def take_account(request: RunRequest) -> RunRequest:
+async def take_account(request: RunRequest, without: Collection[str] = ()) -> RunRequest:
     """The request with the account that carries it out, where there are any: one that has jobs in the shard, or else
     that whose turn it is by the shard's number. What the account spent in other shards counts, as far as these have
-    written it down.
+    written it down. `without`: accounts that count as if they had no jobs in it.
 
     Raises:
         SettingsError: an account's key isn't there, or two have the same.
@@ -28,7 +28,7 @@ async def take_account(request: RunRequest) -> RunRequest:
         return request
     index, count = await _which_shard(request)
     shards = [read_if_begun(request.place.sibling(shard_name(each))) for each in range(count)]
-    account = account_for(index, read_accounts(request.settings), owners_of(shards[index]))
+    account = account_for(index, read_accounts(request.settings), owners_of(shards[index]) - set(without))
     if account.max_credits is not None:
         others = sum(credits_of(shard, account.name) for each, shard in enumerate(shards) if each != index)
         account = replace(account, max_credits=account.max_credits - others)

@@ -8,14 +8,13 @@ over by another one, which sends what was never sent and leaves the rest alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import anyio
 
-from classify_batch.engine.shutdown import Shutdown
-from classify_batch.errors import InterruptedEarlyError, LockedError, UsageError
+from classify_batch.engine.shutdown import Shutdown, Stop, following
+from classify_batch.errors import ExitStatus, InterruptedEarlyError, LockedError, UsageError
 from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run_request import RunRequest
@@ -72,6 +71,7 @@ class _Work:
         self._queue = ShardQueue({index: owners_of(shard) for index, shard in enumerate(shards)}, accounts)
         self._spent = {name: [credits_of(shard, name) for shard in shards] for name in accounts}
         self._endings: dict[int, ShardEnding] = {}
+        self._ended: dict[str, Stop] = {}
         self._changed = anyio.Event()
 
     @property
@@ -131,6 +131,8 @@ class _Work:
         if request.max_runtime_s is not None:
             left_s = request.max_runtime_s - (anyio.current_time() - self._began_s)
             request = replace(request, max_runtime_s=max(0.0, left_s))
+        if index in self._endings:  # failed files of this call are none of an earlier one
+            request = replace(request, retry_failed=False)
         return replace(request, account=account, shared_limits=gate)
 
     def _take_result(self, index: int, name: str, result: RunResult, shutdown: Shutdown) -> None:
@@ -139,29 +141,26 @@ class _Work:
         self._endings[index] = ShardEnding(index, result.exit_status, reason, result.hint, result.called)
         if complete:
             self._queue.finish(index)
-            return
-        if stop is not None and not stop.of_account:
+        elif stop is None:
+            owners = owners_of(result.manifest)
+            self._endings[index] = self._left_to(owners, self._endings[index], result.reason)
+            self._queue.put_back(index, owners, only_owners=True)
+        elif stop.of_account:
+            self._ended[name] = stop
+            self._queue.end_account(name, collects=stop.collects)
+            self._queue.put_back(index, owners_of(result.manifest), only_owners=False)
+            log.warning("account %s makes no more jobs: %s", name, stop.reason)
+        else:
             self._shutdown.request_stop(stop)  # what stopped it would stop the next one, too
             self._queue.finish(index)
-            return
-        if stop is not None:
-            self._queue.end_account(name, collects=stop.collects)
-            log.warning("account %s makes no more jobs: %s", name, stop.reason)
-        self._queue.put_back(index, owners_of(result.manifest), only_owners=stop is None)
 
-
-@asynccontextmanager
-async def following(shutdown: Shutdown) -> AsyncIterator[Shutdown]:
-    """A shutdown of its own for what runs inside the block, which stops whenever the other one does."""
-    own = Shutdown()
-    async with anyio.create_task_group() as tasks:
-
-        async def follow(event: anyio.Event) -> None:
-            await event.wait()
-            if shutdown.stop is not None:
-                own.request_stop(shutdown.stop)
-
-        tasks.start_soon(follow, shutdown.creating_ended)
-        tasks.start_soon(follow, shutdown.leave_requested)
-        yield own
-        tasks.cancel_scope.cancel()
+    def _left_to(self, owners: Collection[str], ending: ShardEnding, reason: str) -> ShardEnding:
+        """How a shard ended in which nothing is left but what some accounts have sent. If these ended for a reason that
+        passes by itself, so does this."""
+        stops = {name: stop for name, stop in sorted(self._ended.items()) if name in owners}
+        if not stops:
+            return replace(ending, reason=reason)
+        words = "; ".join(f"account {name} has ended: {stop.reason}" for name, stop in stops.items())
+        worst = max(stops.values(), key=lambda stop: stop.status is ExitStatus.PERSON)
+        status = worst.status if stops.keys() == set(owners) else ending.exit_status
+        return replace(ending, exit_status=status, reason=f"{reason} ({words})", hint=worst.hint)
