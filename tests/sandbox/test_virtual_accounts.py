@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -202,6 +203,24 @@ async def test_an_accounts_budget_holds_beside_what_others_spent(version: str) -
         await pair.judge(pair.labs["east"])
 
 
+@BOTH
+async def test_others_old_jobs_give_no_credits_back(version: str) -> None:
+    """A retry leaves another account's overdue jobs alone, so nothing of what is set aside for them comes back: an
+    account whose budget doesn't reach ends at once, and waits for no credits."""
+    faults = {"stuck": 0.4, "error": 0.6}
+    limits = {"job_timeout_s": 60.0, "attempts": 1}
+    with team("two servers", 20, files_per_job=1, version=version, faults=faults, limits=limits) as pair:
+        east = pair.as_account("east")
+        await east.run()
+        assert {"overdue", "job_error"} <= set(east.codes().values())
+        west = pair.as_account("west", east)
+        west.account_credits = 2.0
+        began_s = anyio.current_time()
+        ending = await west.run(retry_failed=True)
+        assert "max_credits of account west" in (ending.reason or ""), ending.reason
+        assert anyio.current_time() - began_s < 100.0
+
+
 async def test_each_account_has_a_project_of_its_own() -> None:
     """Keys of two projects follow each other without an error; but for one account the project must stay the same."""
     with team("two projects", 40, job_duration_s=5.0, limits={"jobs_in_flight": 2}) as pair:
@@ -224,21 +243,30 @@ async def test_each_account_has_a_project_of_its_own() -> None:
         await pair.judge(pair.labs["west"])
 
 
-@BOTH
-async def test_a_cancel_asks_for_own_jobs_only(version: str) -> None:
-    """A cancel with one account's key leaves the other's jobs alone, and says so; each can be cancelled by its own."""
-    with team("two servers", 40, version=version, job_duration_s=200.0, limits={"jobs_in_flight": 3}) as pair:
+@WORLDS
+async def test_a_cancel_asks_for_own_jobs_only(world: str) -> None:
+    """A cancel with one account's key leaves the other's jobs alone, even where it could see them, and says so; the
+    other's own cancel reaches them."""
+    with team(world, 40, version="v2", job_duration_s=200.0, limits={"jobs_in_flight": 3}) as pair:
         east = pair.as_account("east")
         assert await east.run_until_power_cut(3.0) is None
         west = pair.as_account("west", east)
         assert await west.run_until_power_cut(3.0) is None
+        found = await read_run(west.store)
+        assert found is not None
+        theirs = {each.job_id for each in found.snapshot.open.values() if each.account == "east"}
+        assert len(theirs) == 3
+        seen = len(west.wire.requests)
         ending = await west.run(cancel=True)
-        assert "other accounts'" in (ending.reason or ""), ending.reason
-        cancelled = {job.status for job in east.app.job_table}
-        assert cancelled.isdisjoint({"CANCELLED"})
-        if version == "v2":
-            ending = await pair.as_account("east", west).run(cancel=True)
-            assert "other accounts'" not in (ending.reason or "")
+        assert "3 jobs are other accounts', and were left alone" in (ending.reason or ""), ending.reason
+        cancelled = [path for _, _, path in west.wire.requests[seen:] if path.endswith("/cancel")]
+        assert len(cancelled) == 3
+        assert not any(job_id in path for path in cancelled for job_id in theirs if job_id is not None)
+        east = pair.as_account("east", west)
+        ending = await east.run(cancel=True)
+        assert "left alone" not in (ending.reason or "")
+        paths = {path for _, _, path in east.wire.requests if path.endswith("/cancel")}
+        assert all(any(job_id in path for path in paths) for job_id in theirs if job_id is not None)
 
 
 @WORLDS

@@ -18,6 +18,9 @@ def test_a_shard_goes_first_to_the_account_that_has_jobs_in_it() -> None:
     assert queue.take("east") == 0
     assert queue.take("west") is None
     assert queue.at_work == {0, 1, 2}
+    queue.put_back(0, {"west"}, only_owners=False)
+    assert queue.take("east") is None  # it waits for the one that has jobs in it
+    assert queue.take("west") == 0
 
 
 def test_jobs_of_an_account_that_is_not_there_keep_nobody_from_the_rest() -> None:
