@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 import anyio
+from pydantic import SecretStr
 
 from classify_batch.clock import SystemClock
 from classify_batch.engine.context import PlannedRun
@@ -58,15 +59,17 @@ async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResu
         request.shared_limits.gate_of_one_run()  # says at once that they are not open
     async with AsyncExitStack() as stack:
         # A complete run needs neither key nor call: it is answered before anything else is opened.
-        if await claims_complete(place, retry_failed=request.retry_failed):
-            key = None
+        claimed = await claims_complete(place, retry_failed=request.retry_failed)
+        if claimed:
             async with interruptible(shutdown):
                 before = await read_complete_run(request)
             if before is not None:
                 return before
+        request = await take_account(request)
+        if request.account is not None:
+            key: SecretStr | None = request.account.key
         else:
-            request = await take_account(request)
-            key = read_api_key(settings) if request.account is None else request.account.key
+            key = None if claimed else read_api_key(settings)
         resources = RunResources(request.own_settings, key, place.folder, SystemClock(), stack, request.shared_limits)
         store, found = await _open_run(request, resources, shutdown, stack)
         # Without failures there is nothing to retry, and the run stays complete.

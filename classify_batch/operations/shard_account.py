@@ -27,10 +27,11 @@ async def take_account(request: RunRequest, without: Collection[str] = ()) -> Ru
     if not request.settings.accounts or request.account is not None:
         return request
     index, count = await _which_shard(request)
-    shards = [read_if_begun(request.place.sibling(shard_name(each))) for each in range(count)]
-    account = account_for(index, read_accounts(request.settings), owners_of(shards[index]) - set(without))
+    accounts = read_accounts(request.settings)
+    account = account_for(index, accounts, owners_of(read_if_begun(request.place)) - set(without))
     if account.max_credits is not None:
-        others = sum(credits_of(shard, account.name) for each, shard in enumerate(shards) if each != index)
+        siblings = [request.place.sibling(shard_name(each)) for each in range(count) if each != index]
+        others = sum(credits_of(read_if_begun(sibling), account.name) for sibling in siblings)
         account = replace(account, max_credits=account.max_credits - others)
     return replace(request, account=account)
 

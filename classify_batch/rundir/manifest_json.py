@@ -275,7 +275,7 @@ def manifest_of(
     manifest["starts"], manifest["start_count"] = list(snapshot.starts.kept), snapshot.starts.count
     manifest["limits"] = dict(snapshot.starts.limits)
     manifest["waiting_s"] = percentiles_of(waits_s)
-    if config is not None and needs_config(run):
+    if config is not None and (needs_config(run) or snapshot.account is not None):
         manifest["config"] = config
     if trusted:
         manifest["trusted"] = True

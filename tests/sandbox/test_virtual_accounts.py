@@ -33,9 +33,11 @@ class Team:
 
     labs: dict[str, Lab]
 
-    def as_account(self, name: str, last: Lab | None = None) -> Lab:
-        """The laboratory in which the next process has this account's key; `last`: where the run is now."""
-        lab = self.labs[name]
+    def as_account(self, name: str | None, last: Lab | None = None) -> Lab:
+        """The laboratory in which the next process has this account's key; `last`: where the run is now. None: it has
+        no account, and the first one's key."""
+        lab = self.labs[name or "east"]
+        lab.account = name
         lab.store = (last or lab).store
         return lab
 
@@ -134,8 +136,9 @@ async def test_nothing_is_called_where_nothing_is_left_but_others_jobs(version: 
 @WORLDS
 @pytest.mark.parametrize("seed", range(6))
 async def test_kills_lost_answers_and_changing_accounts_pay_nothing_twice(world: str, version: str, seed: int) -> None:
-    """Processes with either account's key follow each other at random, each is killed at a random moment, answers to
-    creates get lost, and jobs end badly: in the end each file has one outcome, and none was paid twice."""
+    """Processes with either account's key, or without an account, follow each other at random, each is killed at a
+    random moment, answers to creates get lost, and jobs end badly: in the end each file has one outcome, and none was
+    paid twice."""
     dice = Random(f"{world} {version} {seed}")
     faults = {"error": 0.1, "partial": 0.1, "list_lag_s": 2.0, "get_lag_s": 1.0}
     with team(world, version=version, faults=faults, job_duration_s=4.0, limits={"jobs_in_flight": 5}) as pair:
@@ -143,11 +146,11 @@ async def test_kills_lost_answers_and_changing_accounts_pay_nothing_twice(world:
         for each in pair.labs.values():
             each.wire.lose_create_answers(dice, 0.2)
         for _ in range(12):
-            lab = pair.as_account(dice.choice(NAMES), lab)
+            lab = pair.as_account(dice.choice([*NAMES, None]), lab)
             await lab.run_until_power_cut(dice.expovariate(1 / 8), dice.randint)
         for each in pair.labs.values():
             each.wire.lose_create_answers(dice, 0.0)
-        for name in ("east", "west", "east"):
+        for name in ("east", None, "west", "east", None):
             lab = pair.as_account(name, lab)
             ending = await lab.run()
         assert (ending.state, ending.reason) == ("complete", None)
