@@ -86,6 +86,24 @@ def test_what_an_account_with_a_refused_key_has_sent_waits_for_it(tmp_path: Path
         place.judge()
 
 
+def test_an_account_whose_api_is_down_leaves_with_75(tmp_path: Path) -> None:
+    """One account's server is gone while its jobs are in flight: the other does the rest, and the run ends with 75,
+    since nobody has to act. When it is back, the same command finishes its jobs."""
+    slow = ("--job-duration-s", "3", "--job-duration-sigma", "0")
+    with two_accounts(tmp_path, east=slow, limits="patience_s = 3") as place:
+        process = place.start()
+        until(lambda: place.servers["east"].paid().total() >= 15, process)
+        place.servers["east"].stop()
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 75, said
+        assert "jobs are account east's, and nothing else is left (account east has ended: " in said
+        assert "account east makes no more jobs" in said
+        place.servers["east"].start()
+        status, said = place.run()
+        assert status == 0, said
+        place.judge()
+
+
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("seed", range(3))
 def test_kills_at_random_moments_lose_and_pay_nothing_twice(tmp_path: Path, seed: int, version: str) -> None:

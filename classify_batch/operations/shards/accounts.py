@@ -14,7 +14,7 @@ from dataclasses import replace
 import anyio
 
 from classify_batch.engine.shutdown import Shutdown, Stop, following
-from classify_batch.errors import ExitStatus, InterruptedEarlyError, LockedError, UsageError
+from classify_batch.errors import ExitStatus, InterruptedEarlyError, LockedError
 from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run_request import RunRequest
@@ -44,12 +44,9 @@ class AccountsExecutor:
 
         Raises:
             SettingsError: an account's key isn't there, or two have the same.
-            UsageError: limits are shared with other runs: they can be those of one key only.
         """
         if await are_complete(whole, retry_failed=request.retry_failed):
             return await OneAfterTheOther().run(whole, request, shutdown)  # which needs no key
-        if request.shared_limits is not None:
-            raise UsageError("accounts share no limits: each has its own", hint="leave the shared limits out")
         accounts = read_accounts(request.settings)
         work = _Work(whole, request, shutdown, [account.name for account in accounts])
         async with anyio.create_task_group() as tasks:

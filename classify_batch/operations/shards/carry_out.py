@@ -21,7 +21,7 @@ async def carry_out(request: RunRequest, shutdown: Shutdown) -> RunResult:
 
     Raises:
         UsageError: an executor is given, and there are no shards for it, or only one is to be carried out; or accounts
-            are to carry the shards out.
+            are to carry the shards out, which take neither an executor nor limits of other runs.
     """
     if request.executor is not None and request.shard is not None:
         raise UsageError(
@@ -34,6 +34,8 @@ async def carry_out(request: RunRequest, shutdown: Shutdown) -> RunResult:
             "an executor has one key, and [[accounts]] has several",
             hint="leave the executor out: one process carries the shards out with all accounts",
         )
+    if with_accounts and request.shared_limits is not None:
+        raise UsageError("accounts share no limits with other runs", hint="leave the shared limits out")
     divided = request.shards is not None or request.shard is not None or with_accounts
     if not divided and await read_whole(request.place) is None:
         if request.executor is not None:
