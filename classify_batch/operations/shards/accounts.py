@@ -148,7 +148,8 @@ class _Work:
             self._queue.put_back(index, owners_of(result.manifest), only_owners=False)
             log.warning("account %s makes no more jobs: %s", name, stop.reason)
         else:
-            self._shutdown.request_stop(stop)  # what stopped it would stop the next one, too
+            # What stopped it would stop the next one, too. Others that are at work are cancelled when they are asked.
+            self._shutdown.request_stop(replace(stop, cancels=False))
             self._queue.finish(index)
 
     def _left_to(self, owners: Collection[str], ending: ShardEnding, reason: str) -> ShardEnding:
