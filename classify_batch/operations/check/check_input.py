@@ -170,11 +170,12 @@ async def check_with_settings(
     findings = [*assess_settings(settings)]
     async with AsyncExitStack() as stack:
         lookups: list[ProjectLookup] = []
-        async for connected in connect_with_keys(settings, stack):
-            if isinstance(connected, Finding):
-                findings.append(connected)
-            else:
-                lookups.append(connected)
+        async with closing(connect_with_keys(settings, stack)) as connections:
+            async for connected in connections:
+                if isinstance(connected, Finding):
+                    findings.append(connected)
+                else:
+                    lookups.append(connected)
         reader = InputReader(settings, lookups, settings.plan.carry, folder)
         findings += await find_in_input(reader, file_ids, reading, on_progress)
         if reader.size is not None:
