@@ -33,12 +33,11 @@ class CreditBudget:
         reserved: credits: what was billed, as far as the API says it, and the most that everything else can have cost,
             including the jobs in flight.
         waiting: whether somebody waits for credits that may come back.
-        account: whose bound it is; None: the run's.
     """
 
     def __init__(self, max_credits: float | None) -> None:
-        self._max = max_credits
-        self.account: str | None = None
+        self._run_max = max_credits
+        self._account: tuple[str, float] | None = None
         self._in_flight = 0
         self._changed = anyio.Event()
         self.reserved = 0.0
@@ -53,9 +52,22 @@ class CreditBudget:
         self._in_flight += attempts
 
     def bound_by_account(self, account: str, max_credits: float) -> None:
-        """An account allows so many in all, where that is less than the run does."""
-        if self._max is None or max_credits < self._max:
-            self._max, self.account = max_credits, account
+        """An account allows so many in all, beside what the run allows."""
+        self._account = account, max_credits
+
+    @property
+    def _max(self) -> float | None:
+        """The lower of the two bounds."""
+        if self._account is None:
+            return self._run_max
+        return self._account[1] if self._run_max is None else min(self._run_max, self._account[1])
+
+    @property
+    def account(self) -> str | None:
+        """Whose bound the lower one is; None: the run's."""
+        if self._account is None or (self._run_max is not None and self._run_max <= self._account[1]):
+            return None
+        return self._account[0]
 
     @property
     def credits(self) -> Credits:
@@ -75,8 +87,8 @@ class CreditBudget:
         return True
 
     def set_limit(self, max_credits: float) -> None:
-        """From now on so many credits may be spent."""
-        self._max, self.account = max_credits, None
+        """From now on the run may spend so many credits."""
+        self._run_max = max_credits
         self._notify()
 
     def release_unspent(self, change: float) -> None:

@@ -103,8 +103,7 @@ async def cancel_run(
 
     async def cancel_shard(index: int) -> None:
         shard = whole.shard_place(index)
-        async with following(shutdown) as own:  # what it stops by must not keep the others from being cancelled
-            result = await _cancel_one(shard, settings, own, on_asked, on_progress, observers)
+        result = await _cancel_one(shard, settings, shutdown, on_asked, on_progress, observers)
         endings.append(ShardEnding(index, result.exit_status, result.reason, result.hint, result.called))
 
     held, others = await _begun_shards(whole)
@@ -180,7 +179,7 @@ async def _take_over(
     asked = set[str]()
     while True:  # each account that has jobs in it cancels its own
         one = await take_account(request, without=asked)
-        async with following(shutdown) as own:
+        async with following(shutdown) as own:  # what it stops by must not keep others from being cancelled
             result = await carry_out_request(one, own)
         if one.account is not None:
             asked.add(one.account.name)

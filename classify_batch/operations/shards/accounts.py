@@ -21,9 +21,11 @@ from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.shard_account import credits_of, owners_of
 from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.run_shards import (
+    MAX_CREDITS,
     OneAfterTheOther,
     WholeProgress,
     are_complete,
+    keep_tuned_limits,
     run_shard,
     tuned_limits,
 )
@@ -113,6 +115,8 @@ class _Work:
                 self._progress.end_shard(index)
         self._spent[account.name][index] = credits_of(result.manifest, account.name)
         self._take_result(index, account.name, result, shutdown)
+        if result.called and (bound := result.manifest.get("limits", {}).get(MAX_CREDITS)) is not None:
+            self._request = keep_tuned_limits(self._request, {MAX_CREDITS: bound}, self._whole.slice_of(index))
         if not result.called or not (tuned := tuned_limits(account.settings.limits, result.manifest.get("limits", {}))):
             return account
         limits = account.settings.limits.model_copy(update=tuned)
