@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from classify_batch import Settings, SharedLimits, UsageError, arun, run
+from classify_batch import Settings, SharedLimits, UsageError, arun, run, stream
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.operations.run import carry_out_request
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.store import place_of
+from tests.support.accounts import KEYS, two_accounts
 from tests.support.sandbox_settings import IDS, RULES
 
 ACCOUNTS: Sequence[dict[str, Any]] = (
@@ -61,3 +63,24 @@ def test_one_process_for_all_has_no_account(settings: Settings, tmp_path: Path) 
     with pytest.raises(UsageError, match="accounts carry out shards"):
         asyncio.run(carry_out_request(request, Shutdown()))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_stream_reads_what_all_accounts_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`stream` yields each outcome once while two accounts are at work side by side, however little they may be ahead
+    of who reads."""
+    for name, key in KEYS.items():
+        monkeypatch.setenv(f"{name.upper()}_KEY", key)
+    with two_accounts(tmp_path, files=120) as place:
+        settings = Settings.load(tmp_path / "job.toml")
+
+        async def read() -> Counter[str]:
+            seen = Counter[str]()
+            async with asyncio.timeout(60):
+                async with stream(settings, place.file_ids, place.run_dir, ahead=6) as outcomes:
+                    async for outcome in outcomes:
+                        seen[outcome.file_id] += 1
+            return seen
+
+        assert asyncio.run(read()) == Counter(place.file_ids)
+        place.judge()
+        assert all(server.paid() for server in place.servers.values())
