@@ -140,9 +140,19 @@ class Ended:
 Fact = Submitting | Submitted | Adopted | Finished | Ended
 
 
+class AccountKeys(TypedDict, total=False):
+    """Whose key a process has, and where it leads: what must be the same for whoever goes on with its attempts."""
+
+    name: Required[str]
+    base_url: Required[str]
+    project_id: str
+    organization_id: str
+
+
 class Opened(TypedDict, total=False):
     """A process takes the run over. Before 0.3 there was no `accept_s`: for how long its creates may be accepted; and
-    no `host`, `pid` and `version`: which process it is."""
+    no `host`, `pid` and `version`: which process it is. `account`: whose attempts those are whose intents it writes;
+    without one they are nobody's in particular."""
 
     run_sha256: str
     accept_s: float
@@ -150,6 +160,13 @@ class Opened(TypedDict, total=False):
     host: str
     pid: int
     version: str
+    account: AccountKeys
+
+
+def account_of(opened: Opened) -> str | None:
+    """The account whose key a process has; None: the run's own, which has no name."""
+    account = opened.get("account")
+    return None if account is None else account["name"]
 
 
 class Closed(TypedDict, total=False):
@@ -189,7 +206,7 @@ class RequeuedPart(WrittenPart, total=False):
 
 class Recheck(RequeuedPart, total=False):
     """An attempt whose job is looked at first: its files were perhaps paid. What its credits and bill came to is set
-    aside again."""
+    aside again. `account`: whose attempt it was."""
 
     attempt: int
     job_id: str
@@ -200,6 +217,7 @@ class Recheck(RequeuedPart, total=False):
     billed: float
     unbilled: float
     sent_ids: Sequence[str]
+    account: str
 
 
 class Reopened(TypedDict, total=False):

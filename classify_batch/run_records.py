@@ -6,7 +6,7 @@ Apart from `model.py`, whose many nouns take `status` longer to load than to rea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 # --- What a run is, as it stands in run.json ------------------------------------------------------------------------
 
@@ -75,6 +75,7 @@ class StartKeys(TypedDict):
 
     `done`: files that had their outcome before. `host`, `pid` and `version` (of this package) are null where an older
     version wrote the journal; `stopped_at`, `exit_status` and `reason` while it is at work, and where it was killed.
+    `account`: whose key it had, where that is not the run's own.
     """
 
     started_at: str
@@ -85,6 +86,7 @@ class StartKeys(TypedDict):
     stopped_at: str | None
     exit_status: int | None
     reason: str | None
+    account: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ PAGES = (
     "python",
     "recipes",
     "shards",
+    "accounts",
     "sandbox",
     "money",
     "performance",

@@ -120,7 +120,8 @@ class Canceller:
     def _jobs_to_cancel(self) -> Iterator[str]:
         """The jobs that are in flight, as far as is known, and weren't asked to end by this process."""
         for left in self._snapshot.open.values():
-            if left.state is State.SUBMITTED and left.job_id is not None and left.job_id not in self._asked:
+            in_flight = left.state is State.SUBMITTED and self._snapshot.is_own(left)
+            if in_flight and left.job_id is not None and left.job_id not in self._asked:
                 yield left.job_id
 
     async def _cancel_jobs(self, report_view: ReportView) -> None:
@@ -198,10 +199,13 @@ class Canceller:
 
 def describe_cancelled(snapshot: RunSnapshot) -> tuple[str, str]:
     """Why a cancelled run is incomplete, and a hint what to do."""
-    jobs, creates = snapshot.jobs_in_flight, len(snapshot.open) - snapshot.jobs_in_flight
+    jobs, elsewhere = snapshot.jobs_in_flight, snapshot.open_elsewhere
+    creates = len(snapshot.open) - jobs - elsewhere
     reason = "cancelled"
     if jobs:
         reason += f"; {jobs:,} jobs are not known to have ended"
     if creates:
         reason += f"; of {creates:,} creates no job was found"
+    if elsewhere:
+        reason += f"; {elsewhere:,} jobs are other accounts', and were left alone"
     return reason, "`classify-batch resume DIR` goes on with the files that have no outcome"

@@ -41,7 +41,7 @@ from classify_batch.engine.retry_failed import read_failures, reopen
 from classify_batch.engine.run_end import RunEnd
 from classify_batch.engine.sessions import opened_here
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.engine.stop_reasons import broken_off, reason_to_stop, too_many_failures
+from classify_batch.engine.stop_reasons import broken_off, left_to_accounts, reason_to_stop, too_many_failures
 from classify_batch.engine.submit_only import SubmitOnly
 from classify_batch.engine.submitter import Submitter
 from classify_batch.engine.time_left import jobs_left_s
@@ -210,10 +210,11 @@ class Orchestrator:
             failed = await read_failures(self._store, self._snapshot, self._plan, files, self._shutdown)
         if self._found.manifest_complete:
             await self._write_manifest(RunState.RUNNING)  # a reader must not take the old one for the run's end
-        self._journal.record_about_run(Kind.OPENED, opened_here(self._settings, self._found.run_sha256))
+        opened = opened_here(self._settings, self._found.run_sha256, self._found.account)
+        self._journal.record_about_run(Kind.OPENED, opened)
         if failed is not None:
             await reopen(self._store, self._journal, failed)
-            self._restore_budget()
+        self._restore_budget()
         if cancel and not self._snapshot.complete:
             self._canceller.request()
         self._work_queue.requeue(self._snapshot.waiting_parts())
@@ -237,7 +238,9 @@ class Orchestrator:
         stop, tolerated = self._shutdown.stop, self._settings.limits.tolerated_failure_percentage
         reason, hint, status = None, "", exit_status_of(self._snapshot.outcomes, tolerated)
         cancelled = not complete and self._shutdown.cancelling and self._canceller.finished
-        if not complete:
+        if not complete and stop is None and self._snapshot.only_others_left:
+            reason, hint, status = left_to_accounts(self._snapshot)
+        elif not complete:
             reason, hint, status = reason_to_stop(stop)
         if cancelled:
             reason, hint = describe_cancelled(self._snapshot)
@@ -280,7 +283,9 @@ class Orchestrator:
         await self._write_manifest(RunState.RUNNING)
 
     async def _run_stages(self, deadline: Deadline, submit_only: bool) -> None:
-        if self._snapshot.complete or (self._shutdown.cancelling and not self._snapshot.open):
+        snapshot = self._snapshot
+        nothing_to_cancel = self._shutdown.cancelling and len(snapshot.open) == snapshot.open_elsewhere
+        if snapshot.complete or snapshot.only_others_left or nothing_to_cancel:
             return
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(deadline.stop, self._shutdown, self._clock, self._settings.limits.drain_s)
@@ -299,7 +304,17 @@ class Orchestrator:
             self._shutdown.request_stop(stop)
 
     def _restore_budget(self) -> None:
-        self._budget.restore(self._snapshot.sums[CREDITS], len(self._snapshot.open))
+        self._bound_credits_of_account()
+        # What other accounts have out gives nothing back while this process is at work.
+        in_flight = len(self._snapshot.open) - self._snapshot.open_elsewhere
+        self._budget.restore(self._snapshot.sums[CREDITS], in_flight)
+
+    def _bound_credits_of_account(self) -> None:
+        """What the account's budget leaves for this run is a bound on all credits of the run: others spend none now."""
+        left, account = self._found.account_credits, self._snapshot.account
+        if left is not None and account is not None and account == self._found.account:
+            spent_by_others = self._snapshot.sums[CREDITS] - self._snapshot.accounts[account]["credits"]
+            self._budget.bound_by_account(account, spent_by_others + left)
 
     def _on_fact(self, fact: Fact) -> None:
         if (event := event_of(fact)) is not None:
@@ -337,7 +352,7 @@ class Orchestrator:
             on_first_page=partial(learn_from_first_page, self._journal, evidence.record_listed_before_creates),
             settle_s=limits.settle_s,
         )
-        submitter = Submitter(context, project, self._snapshot.project_id, self._documents)
+        submitter = Submitter(context, project, self._snapshot.project_id, self._documents, self._found.account)
         schedule = PollSchedule(Durations(self._snapshot.durations))
         poller = self._poller = Poller(context, schedule, self._gate)
         collector = Collector(context)
@@ -361,7 +376,10 @@ class Orchestrator:
         tasks.start_soon(reconciler.work, ambiguous, intake_send.clone(), submitted_send.clone())
         accept_s = earlier_accept_s(settings, self._snapshot, self._run)
         resume_open_attempts = partial(
-            self._work_queue.resume_open_attempts, left_s=self._lock_held_since_s, accept_s=accept_s
+            self._work_queue.resume_open_attempts,
+            left_s=self._lock_held_since_s,
+            accept_s=accept_s,
+            on_all_resumed=self._end.set_if_reached,
         )
         tasks.start_soon(resume_open_attempts, submitted_send, ambiguous_send)
         tasks.start_soon(self._work_queue.work, intake_send)

@@ -24,6 +24,7 @@ class PastAttempt:
     Attributes:
         files: of the part; None: the whole chunk.
         sent: the IDs that were sent, by position; None or empty: the planned ones.
+        account: whose key sent it; None: the run's own.
     """
 
     since_s: float | None = None
@@ -34,6 +35,7 @@ class PastAttempt:
     credits: float = 0.0
     billed: float = 0.0
     unbilled: float = 0.0
+    account: str | None = None
 
     @classmethod
     def of_recheck(cls, look: Recheck) -> PastAttempt:
@@ -46,6 +48,7 @@ class PastAttempt:
             count_files(look),
             sent_by_position(look.get("ranges"), look.get("sent_ids", ())),
             look.get("credits", 0.0),
+            account=look.get("account"),
         )
 
     def learn_intent(self, item: Item, at_s: float, server_s: float | None) -> None:
@@ -62,11 +65,13 @@ class PastAttempt:
         self.unbilled += sums.get(UNBILLED, 0.0)
 
     def add_known_then(self, look: Recheck) -> None:
-        """Adds what was known before the intent."""
+        """Adds what was known before the intent, and whose it was."""
         if self.server_s is not None:
             look["server_s"] = self.server_s
         if self.project_id is not None:
             look["project_id"] = self.project_id
+        if self.account is not None:
+            look["account"] = self.account
 
     def add_share(self, look: Recheck, files: int, chunk_size: int) -> None:
         """Adds what the sums have for so many of its files; a job that tells its bill has one."""
@@ -85,8 +90,8 @@ def count_files(part: WrittenPart) -> int | None:
     return None if ranges is None else sum(stop - start for start, stop in ranges)
 
 
-def ended_items(entry: Entry, pasts: dict[tuple[int, int], PastAttempt]) -> Iterator[Item]:
-    """Learns from a line what it says of each attempt; yields those that it ends."""
+def ended_items(entry: Entry, pasts: dict[tuple[int, int], PastAttempt], account: str | None = None) -> Iterator[Item]:
+    """Learns from a line what it says of each attempt; yields those that it ends. `account`: whose process wrote it."""
     ends, at_s, server_s = entry.kind in _ENDS, entry.at_s, entry.server_s
     if not ends and entry.kind is not Kind.SUBMITTING:
         return
@@ -94,7 +99,7 @@ def ended_items(entry: Entry, pasts: dict[tuple[int, int], PastAttempt]) -> Iter
         key = item.chunk, item.attempt
         past = pasts.get(key)
         if past is None:
-            past = pasts[key] = PastAttempt()
+            past = pasts[key] = PastAttempt(account=account)
         if not ends:
             past.learn_intent(item, at_s, server_s)
             continue

@@ -179,7 +179,7 @@ class ProjectProof:
                 )
 
     def _stop_for_other_project(self, words: str) -> Stop:
-        return Stop(words, ExitStatus.PERSON, _HINT)
+        return Stop(words, ExitStatus.PERSON, _HINT, of_account=True)
 
     async def _read_list_front(self) -> JobPage | None:
         """The page with which the list begins; None where it can't be read."""

@@ -56,10 +56,15 @@ class ExpiredUploads:
                 self._times.pop(file_id, None)
 
 
-def decide_refused_create(attempt: Attempt, error: ApiError) -> tuple[list[Failure], tuple[Part, ...]]:
+def decide_refused_create(
+    attempt: Attempt, error: ApiError, account: str | None = None
+) -> tuple[list[Failure], tuple[Part, ...]]:
     """What follows a refusal: the files that it names fail, and the rest is sent again. Where it names none, both
-    halves are sent again, down to the single file that is refused."""
+    halves are sent again, down to the single file that is refused. `account`: who asked; another one's project may have
+    the file."""
     words = f"HTTP {error.status}: {error.detail}"
+    if account is not None:
+        words += f" (account {account})"
     named = positions_named_in(attempt, error)
     if not named and len(attempt.positions) == 1:
         named = list(attempt.positions)  # it can only be this one

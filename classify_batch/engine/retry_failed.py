@@ -30,7 +30,7 @@ from classify_batch.engine.past_attempts import PastAttempt, ended_items
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import DamagedError, InterruptedEarlyError
 from classify_batch.inputs.ids import shorten
-from classify_batch.lifecycle import ENDS, Recheck, Reopened, RequeuedPart, WrittenPart
+from classify_batch.lifecycle import ENDS, Recheck, Reopened, RequeuedPart, WrittenPart, account_of
 from classify_batch.model import AttemptKey, Part, to_ranges
 from classify_batch.ports import RunStore
 from classify_batch.rundir.committed_outcomes import LineReader, OutcomeLine
@@ -198,7 +198,7 @@ class _RetryWriting:
     async def _looks(self) -> AsyncGenerator[list[Recheck], None]:
         """The attempts that are looked at first: read with the journal, in which each ends where its failures are
         committed."""
-        pasts, looks = dict[tuple[int, int], PastAttempt](), list[Recheck]()
+        pasts, looks, account = dict[tuple[int, int], PastAttempt](), list[Recheck](), None
         end, rest, generation = self._snapshot.failures_end, b"", 0
         async with (
             closing(_stream_blocks(self._store, Log.JOURNAL, None, self._shutdown)) as blocks,
@@ -209,9 +209,11 @@ class _RetryWriting:
                 *lines, rest = (rest + block).split(b"\n")
                 for entry in map(decode, itertools.filterfalse(_SAYS_NOTHING_HERE, lines)):
                     generation += entry.kind is Kind.REOPENED
+                    if entry.opened is not None:
+                        account = account_of(entry.opened)
                     for look in entry.looks:
                         pasts[look["chunk"], look["attempt"]] = PastAttempt.of_recheck(look)
-                    for item in ended_items(entry, pasts):
+                    for item in ended_items(entry, pasts, account):
                         past = pasts.pop((item.chunk, item.attempt))
                         if generation == self._snapshot.generation and item.failures is not None:
                             failures = await segments.take((item.counts or {}).get(OutcomeKind.FAILED, 0))

@@ -7,7 +7,7 @@ import socket
 from importlib.metadata import version
 from typing import TypedDict
 
-from classify_batch.lifecycle import Opened
+from classify_batch.lifecycle import AccountKeys, Opened
 from classify_batch.settings import Settings
 
 
@@ -24,11 +24,27 @@ def process_here() -> ProcessKeys:
     return {"host": socket.gethostname(), "pid": os.getpid(), "version": version("classify-batch")}
 
 
-def opened_here(settings: Settings, run_sha256: str) -> Opened:
-    """What the journal says when this process takes a run over."""
-    return {
+def account_keys(name: str, settings: Settings) -> AccountKeys:
+    """What the journal says of an account. `settings`: with what the account has of its own."""
+    keys: AccountKeys = {"name": name, "base_url": settings.api.base_url}
+    if (project_id := settings.api.project_id) is not None:
+        keys["project_id"] = project_id
+    if (organization_id := settings.api.organization_id) is not None:
+        keys["organization_id"] = organization_id
+    return keys
+
+
+def opened_here(settings: Settings, run_sha256: str, account: str | None = None) -> Opened:
+    """What the journal says when this process takes a run over. `account`: whose key it has; None: the run's own."""
+    process = process_here()
+    opened: Opened = {
         "run_sha256": run_sha256,
         "accept_s": settings.accept_s,
         "limits": settings.limits.model_dump(mode="json"),
-        **process_here(),
+        "host": process["host"],
+        "pid": process["pid"],
+        "version": process["version"],
     }
+    if account is not None:
+        opened["account"] = account_keys(account, settings)
+    return opened

@@ -7,13 +7,13 @@ collects, and so does a cancel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import anyio
 
-from classify_batch.errors import ClassifyBatchError, ExitStatus
+from classify_batch.errors import ApiError, ClassifyBatchError, ExitStatus
 from classify_batch.model import AttemptKey
 
 
@@ -22,7 +22,8 @@ class Stop:
     """Why a run stops, for people (`reason`, `hint`) and for schedulers (`status`).
 
     `collects`: jobs in flight are still collected. `cancels`: the run was cancelled: jobs in flight are, too, where the
-    API can do that.
+    API can do that. `of_account`: it is about the key that is used, and where it leads: with another one the run can go
+    on.
     """
 
     reason: str
@@ -30,10 +31,11 @@ class Stop:
     hint: str = "the same command goes on"
     collects: bool = False
     cancels: bool = False
+    of_account: bool = False
 
     @classmethod
     def because(cls, error: ClassifyBatchError, *, collects: bool = False) -> Stop:
-        return cls(str(error), error.exit_status, error.hint, collects)
+        return cls(str(error), error.exit_status, error.hint, collects, of_account=isinstance(error, ApiError))
 
 
 class Shutdown:
@@ -96,3 +98,20 @@ class Shutdown:
         """Returns when nobody is busy."""
         while self._busy:
             await self._idle.wait()
+
+
+@asynccontextmanager
+async def following(shutdown: Shutdown) -> AsyncIterator[Shutdown]:
+    """A shutdown of its own for what runs inside the block, which stops whenever the other one does."""
+    own = Shutdown()
+    async with anyio.create_task_group() as tasks:
+
+        async def follow(event: anyio.Event) -> None:
+            await event.wait()
+            if shutdown.stop is not None:
+                own.request_stop(shutdown.stop)
+
+        tasks.start_soon(follow, shutdown.creating_ended)
+        tasks.start_soon(follow, shutdown.leave_requested)
+        yield own
+        tasks.cancel_scope.cancel()

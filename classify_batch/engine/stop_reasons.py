@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ClassifyBatchError, ExitStatus, the_cause
 from classify_batch.protocol.sanitize import clean
+from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.manifest_json import failed_percentage
 from classify_batch.rundir.percentages import format_percentage
 from classify_batch.vocabulary import OutcomeKind
@@ -45,10 +46,35 @@ def reason_to_stop(stop: Stop | None) -> tuple[str, str, ExitStatus]:
     return stop.reason, stop.hint, stop.status
 
 
+def left_to_accounts(snapshot: RunSnapshot) -> tuple[str, str, ExitStatus]:
+    """The same of a run in which nothing is left but what other accounts have sent."""
+    left = snapshot.open_by_account()
+    whose = [f"{count:,} jobs are {name_account(name)}" for name, count in sorted(left.items(), key=by_name)]
+    hint = "their files may be paid there: "
+    named = sorted(name for name in left if name is not None)
+    if None in left:
+        hint += "give the same command without accounts, with that key"
+    if named:
+        hint += "; then " if None in left else ""
+        hint += f"give the same command with account {' and '.join(named)} and its key"
+    return f"{' and '.join(whose)}, and nothing else is left", hint, ExitStatus.PERSON
+
+
+def name_account(name: str | None) -> str:
+    """Whose something is, for people."""
+    return "the key's that has no account" if name is None else f"account {name}'s"
+
+
+def by_name(item: tuple[str | None, int]) -> str:
+    """Sorts the key without an account first."""
+    return item[0] or ""
+
+
 def stop_for_vanished_job(job_id: str, error: ApiError) -> Stop:
     """The API made this job for us, and answers 404 for it now."""
     return Stop(
         f"job {clean(job_id)} vanished: the API made it, and now answers 404 ({error})",
         ExitStatus.PERSON,
         "use the key and api.project_id that the run was begun with, then give the same command",
+        of_account=True,
     )

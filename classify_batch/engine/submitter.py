@@ -52,9 +52,12 @@ class Submitter:
         project: ProvenProject,
         project_id: str | None,
         documents: Documents | None = None,
+        account: str | None = None,
     ) -> None:
         """`project`: the project of the key; `project_id`: that of the run's jobs so far, None where none is known.
-        `documents`: where the input is a folder: what its uploads became."""
+        `documents`: where the input is a folder: what its uploads became. `account`: whose key it is; None: the run's
+        own."""
+        self._account = account
         self._expired = None if documents is None else ExpiredUploads(documents)
         self._context = context
         self._api = context.api
@@ -231,6 +234,7 @@ class Submitter:
                     f"{self._project_id}",
                     ExitStatus.PERSON,
                     "use the key and api.project_id that the run was begun with, then give the same command",
+                    of_account=True,
                 )
             )
         return Job(attempt, view.job_id, at_s)
@@ -265,7 +269,7 @@ class Submitter:
         if lasted_s >= self._limits.patience_s and self._creates_without_job >= NO_JOB_CREATES_MIN:
             words = f"no create call made a job for {self._limits.patience_s:g} s; the last one: {error}"
             hint = "the API can be read, and makes no jobs now; the same command goes on later"
-            self._shutdown.request_stop(Stop(words, hint=hint, collects=True))
+            self._shutdown.request_stop(Stop(words, hint=hint, collects=True, of_account=True))
 
     def _end_refused(self, attempt: Attempt, error: ApiError) -> None:
         if error.verdict is Verdict.REFUSED and attempt.ambiguous:
@@ -276,7 +280,7 @@ class Submitter:
             self._slots.release()
             return
         if error.verdict is Verdict.REFUSED:
-            failures, requeued = decide_refused_create(attempt, error)
+            failures, requeued = decide_refused_create(attempt, error, self._account)
             self._recorder.end(attempt, Kind.REJECTED, failures=failures, requeued=requeued, free=True)
             self._slots.release()
             return
@@ -316,4 +320,5 @@ def stop_for_shared_job(job_id: str) -> Stop:
         f"the API answered two creates with the same job ({clean(job_id)})",
         ExitStatus.PERSON,
         "report it to the vendor of the API; the same command finds out later what became of the other create",
+        of_account=True,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -90,8 +90,10 @@ class WorkQueue:
         *,
         left_s: float,
         accept_s: float,
+        on_all_resumed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Sends the attempts that an earlier process left open to the poller or to the reconciler.
+        """Sends the attempts that an earlier process left open to the poller or to the reconciler. Those of other
+        accounts are left alone: what became of them shows to these only.
 
         There may be more of them than may be in flight now: each waits for a slot, so that memory holds the files of no
         more jobs than that, and nothing new is sent before each has one.
@@ -100,6 +102,7 @@ class WorkQueue:
             left_s: the event loop's time from which on no call of an earlier process can leave: when this one took the
                 run over.
             accept_s: for how long after that one may still be accepted.
+            on_all_resumed: is called when all of them have a slot.
         """
         if self._pace is not None:
             self._pace.mark_started()
@@ -113,12 +116,15 @@ class WorkQueue:
                     since_s = left.submitted_at_s or left.since_s
                     await submitted.send(Job(attempt, left.job_id, since_s, timed=False, reopened=left.reopened))
         self._all_resumed.set()
+        on_all_resumed()
 
     async def _attempts_to_resume(self) -> AsyncGenerator[tuple[AttemptKey, OpenAttempt], None]:
         """Accepted ones first: they were paid, and there may be more of them than slots. Then those of failed files
         that are retried, a batch at a time."""
         # A copy: while this one waits for slots, attempts end and others begin.
         for key, left in sorted(self._snapshot.open.items(), key=accepted_first):
+            if not self._snapshot.is_own(left):
+                continue
             if self._files.bring_documents and was_never_sent(left):
                 # Its process was killed between the intent and the end that belongs to it: nothing was sent.
                 spent = Tally(sums={CREDITS: -left.credits})
@@ -130,7 +136,8 @@ class WorkQueue:
         async with aclosing(untaken_batches(self._store, self._snapshot, looks_only=True)) as batches:
             async for batch in batches:
                 for key in await self._take(batch):
-                    yield key, self._snapshot.open[key]
+                    if self._snapshot.is_own(left := self._snapshot.open[key]):
+                        yield key, left
 
     async def _take(self, batch: RetryBatch) -> list[AttemptKey]:
         """Takes failed files into the run's hands: queues the parts that go out again, and returns the attempts whose
@@ -140,7 +147,7 @@ class WorkQueue:
             keys.append(self._number_look(look, keys))
         # In the journal before the queue has any of it: none of these may leave while the file still names them.
         self._journal.record_about_run(Kind.RETRIED, batch.as_taken())
-        self._budget.resume(len(keys))
+        self._budget.resume(sum(self._snapshot.is_own(self._snapshot.open[key]) for key in keys))
         self._requeued.extend(read_part(item["chunk"], item) for item in batch.again)
         if batch.generation not in self._snapshot.retries:
             await self._journal.durable()
@@ -260,10 +267,15 @@ def accepted_first(item: tuple[AttemptKey, OpenAttempt]) -> bool:
 
 
 def stop_for_max_credits(credits: float, budget: CreditBudget) -> Stop:
+    of_account = budget.account is not None
+    bound = f"max_credits of account {budget.account}" if of_account else "limits.max_credits"
     return Stop(
-        f"the next job can cost {credits:,.10g} credits, which limits.max_credits doesn't leave: "
+        f"the next job can cost {credits:,.10g} credits, which {bound} doesn't leave: "
         f"{budget.reserved:,.10g} are spent or set aside",
         ExitStatus.PERSON,
-        "give more with --max-credits, then the same command",
+        "give the account more, then the same command"
+        if of_account
+        else "give more with --max-credits, then the same command",
         collects=True,
+        of_account=of_account,
     )

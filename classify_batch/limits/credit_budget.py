@@ -36,7 +36,8 @@ class CreditBudget:
     """
 
     def __init__(self, max_credits: float | None) -> None:
-        self._max = max_credits
+        self._run_max = max_credits
+        self._account: tuple[str, float] | None = None
         self._in_flight = 0
         self._changed = anyio.Event()
         self.reserved = 0.0
@@ -49,6 +50,24 @@ class CreditBudget:
     def resume(self, attempts: int) -> None:
         """So many attempts are in flight again for which credits are reserved."""
         self._in_flight += attempts
+
+    def bound_by_account(self, account: str, max_credits: float) -> None:
+        """An account allows so many in all, beside what the run allows."""
+        self._account = account, max_credits
+
+    @property
+    def _max(self) -> float | None:
+        """The lower of the two bounds."""
+        if self._account is None:
+            return self._run_max
+        return self._account[1] if self._run_max is None else min(self._run_max, self._account[1])
+
+    @property
+    def account(self) -> str | None:
+        """Whose bound the lower one is; None: the run's."""
+        if self._account is None or (self._run_max is not None and self._run_max <= self._account[1]):
+            return None
+        return self._account[0]
 
     @property
     def credits(self) -> Credits:
@@ -68,8 +87,8 @@ class CreditBudget:
         return True
 
     def set_limit(self, max_credits: float) -> None:
-        """From now on so many credits may be spent."""
-        self._max = max_credits
+        """From now on the run may spend so many credits."""
+        self._run_max = max_credits
         self._notify()
 
     def release_unspent(self, change: float) -> None:

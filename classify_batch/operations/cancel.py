@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 
 from classify_batch.engine.canceller import describe_cancelled
-from classify_batch.engine.shutdown import Shutdown
+from classify_batch.engine.shutdown import Shutdown, following
 from classify_batch.errors import ExitStatus, LockedError, RunDirectoryError, WorldError, the_cause
 from classify_batch.operations.complete_run import claims_complete
 from classify_batch.operations.new_loop import run_in_new_loop
@@ -17,6 +17,7 @@ from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request, interruptible
 from classify_batch.operations.run_request import OnProgress, RunRequest
+from classify_batch.operations.shard_account import owners_of, take_account
 from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.results import result_of_shards
 from classify_batch.operations.shards.whole import ShardedRun, read_whole
@@ -102,7 +103,7 @@ async def cancel_run(
 
     async def cancel_shard(index: int) -> None:
         shard = whole.shard_place(index)
-        result = await _cancel_one(shard, None, shutdown, on_asked, on_progress, observers)
+        result = await _cancel_one(shard, settings, shutdown, on_asked, on_progress, observers)
         endings.append(ShardEnding(index, result.exit_status, result.reason, result.hint, result.called))
 
     held, others = await _begun_shards(whole)
@@ -175,7 +176,16 @@ async def _take_over(
             raise no_run_error(place.where)
         settings = Settings.from_stored(found[0].settings)
     request = RunRequest(settings, None, place, cancel=True, on_progress=on_progress, observers=observers)
-    return await carry_out_request(request, shutdown)
+    asked = set[str]()
+    while True:  # each account that has jobs in it cancels its own
+        one = await take_account(request, without=asked)
+        async with following(shutdown) as own:  # what it stops by must not keep others from being cancelled
+            result = await carry_out_request(one, own)
+        if one.account is not None:
+            asked.add(one.account.name)
+        others = {each.name for each in settings.accounts} & owners_of(result.manifest) - asked
+        if not others or shutdown.stop is not None:
+            return result
 
 
 # --- Asking the process that runs the run ---------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class FunctionObserver:
             getattr(function, "__call__", None)  # noqa: B004 - an object may have an asynchronous one
         )
         self._thread: ThreadPoolExecutor | None = None
-        self._call: tuple[Event, Future[object]] | None = None
+        self._cut_off: dict[int, tuple[Event, Future[object]]] = {}
 
     async def observe(self, event: Event) -> None:
         """Calls it, and awaits what it returns, if that can be awaited."""
@@ -41,8 +41,13 @@ class FunctionObserver:
             await returned
 
     async def _call_in_thread(self, event: Event) -> object:
-        """An event that is delivered once more, since the run's end cut its delivery off, is being handled already."""
-        if self._call is None or self._call[0] is not event:
-            self._thread = self._thread or ThreadPoolExecutor(1, "classify_batch observer")
-            self._call = event, self._thread.submit(self._function, event)
-        return await asyncio.shield(asyncio.wrap_future(self._call[1]))
+        """An event that is delivered once more, since the run's end cut its delivery off, is being handled already.
+        Shards that are carried out at the same time deliver theirs meanwhile."""
+        self._thread = self._thread or ThreadPoolExecutor(1, "classify_batch observer")
+        cut_off = self._cut_off.pop(id(event), None)
+        future = self._thread.submit(self._function, event) if cut_off is None else cut_off[1]
+        try:
+            return await asyncio.shield(asyncio.wrap_future(future))
+        except asyncio.CancelledError:
+            self._cut_off[id(event)] = event, future  # the event is kept, so that no other one gets its number
+            raise

@@ -53,7 +53,7 @@ async def make_plan(
     settings = request.settings
 
     async def plan_in_directory() -> RunFile:
-        if shards is not None or await read_whole(request.place) is not None:
+        if shards is not None or settings.accounts or await read_whole(request.place) is not None:
             return (await plan_sharded(request)).run
         async with AsyncExitStack() as stack:
             if needs_project(file_ids):

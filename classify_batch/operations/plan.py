@@ -37,12 +37,15 @@ from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.paths_jsonl import FurtherPaths
 from classify_batch.rundir.plan import PlanReader, hash_ids
 from classify_batch.rundir.run_json import RunFile, refuse_other_run, write_run_file
-from classify_batch.rundir.shards import cut_plan
+from classify_batch.rundir.shards import SHARDS_MAX, cut_plan
 from classify_batch.settings import Settings
 from classify_batch.shell_words import command_of
 from classify_batch.vocabulary import RUN_JSON, SHARDS_FOLDER, Log
 
 _LAST_LINE_BYTES_MAX = 1 << 20
+
+SHARDS_PER_ACCOUNT = 8
+"""Where nobody says how many: so many let accounts of unlike speeds end within an eighth of each other's share."""
 
 log = logging.getLogger("classify_batch")
 
@@ -105,9 +108,12 @@ async def plan_new_run(resources: RunResources, store: RunStore, request: RunReq
             took_further=None if folder is None else further.add,
         )
         await further.write(store)
-    shards = None
-    if request.shards is not None:
-        shards = await cut_plan(store, planned.plan, planned.reused, settings.files_per_job, request.shards)
+    shards, count = None, request.shards
+    if count is None and settings.accounts:
+        chunks = planned.plan.chunks - (0 if planned.reused is None else planned.reused.chunks)
+        count = max(1, min(SHARDS_PER_ACCOUNT * len(settings.accounts), chunks, SHARDS_MAX))
+    if count is not None:
+        shards = await cut_plan(store, planned.plan, planned.reused, settings.files_per_job, count)
     # Last: without run.json there is no run, so a planning that is killed before is simply repeated.
     inputs = [each.to_stored() for each in readings]
     await write_run_file(

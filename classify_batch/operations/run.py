@@ -9,14 +9,16 @@ from dataclasses import replace
 from functools import partial
 
 import anyio
+from pydantic import SecretStr
 
 from classify_batch.clock import SystemClock
 from classify_batch.engine.context import PlannedRun
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.event_log import EventLog
 from classify_batch.engine.orchestrator import Orchestrator
+from classify_batch.engine.sessions import account_keys
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.errors import InterruptedEarlyError, UsageError, the_cause
+from classify_batch.errors import InterruptedEarlyError, RunDirectoryError, UsageError, the_cause
 from classify_batch.events import Warned
 from classify_batch.inputs.open import needs_project
 from classify_batch.operations.api_version import make_api
@@ -32,6 +34,7 @@ from classify_batch.operations.result import RunResult
 from classify_batch.operations.run_log import logging_run
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources, lock_run_directory, refuse_missing_documents
+from classify_batch.operations.shard_account import take_account
 from classify_batch.operations.telemetry import telemetry_of
 from classify_batch.ports import Observer, RunPlace, RunStore
 from classify_batch.rundir.opened_run import RunOnDisk
@@ -56,15 +59,18 @@ async def _carry_out_request(request: RunRequest, shutdown: Shutdown) -> RunResu
         request.shared_limits.gate_of_one_run()  # says at once that they are not open
     async with AsyncExitStack() as stack:
         # A complete run needs neither key nor call: it is answered before anything else is opened.
-        if await claims_complete(place, retry_failed=request.retry_failed):
-            key = None
+        claimed = await claims_complete(place, retry_failed=request.retry_failed)
+        if claimed:
             async with interruptible(shutdown):
                 before = await read_complete_run(request)
             if before is not None:
                 return before
+        request = await take_account(request)
+        if request.account is not None:
+            key: SecretStr | None = request.account.key
         else:
-            key = read_api_key(settings)
-        resources = RunResources(settings, key, place.folder, SystemClock(), stack, request.shared_limits)
+            key = None if claimed else read_api_key(settings)
+        resources = RunResources(request.own_settings, key, place.folder, SystemClock(), stack, request.shared_limits)
         store, found = await _open_run(request, resources, shutdown, stack)
         # Without failures there is nothing to retry, and the run stays complete.
         retries = request.retry_failed and found.snapshot.failures_end > 0
@@ -104,7 +110,7 @@ async def _own_directory(
 
 async def is_shard(place: RunPlace) -> bool:
     """Whether the run in a place is a shard of another."""
-    found = await read_run_file(place.open())
+    found = await read_run_file(place.open(), takes_shards=True)
     return found is not None and found[0].shard is not None
 
 
@@ -118,6 +124,7 @@ async def run_engine(
 ) -> RunResult:
     """Runs the engine until the run is complete, or has to stop."""
     # The whole plan is checked before the first call: a damaged one would classify the wrong files.
+    refuse_moved_account(request, found)
     plan = PlanReader(store, found.run.first_chunk)
     await plan.scan(found.run.plan_sha256)
     client, gate = await resources.connect()
@@ -127,14 +134,17 @@ async def run_engine(
     config = None if request.config is None else str(request.config.absolute())
     siblings = sibling_stores(request.place, found.run)
     found = replace(found, config=config, trusted=request.place.trusted, siblings=siblings)
+    settings = request.own_settings
+    if (account := request.account) is not None:
+        found = replace(found, account=account.name, account_credits=account.max_credits)
     async with AsyncExitStack() as stack:
         run_log = stack.enter_context(logging_run(found, client.secrets.hide))
         telemetry = stack.enter_context(telemetry_of(found))
-        api = observe_calls(make_api(request.settings, client, found.run.run_id), telemetry)
+        api = observe_calls(make_api(settings, client, found.run.run_id), telemetry)
         own: list[Observer] = [events, run_log] if telemetry is None else [events, run_log, telemetry]
         observers = [*own, *request.observers]
         orchestrator = Orchestrator(
-            request.settings, api, gate, clock, PlannedRun(found, plan, documents), shutdown, observers, request.pace
+            settings, api, gate, clock, PlannedRun(found, plan, documents), shutdown, observers, request.pace
         )
         await stack.enter_async_context(writing_events(events, found))
         await stack.enter_async_context(reporting_progress(orchestrator, request.on_progress))
@@ -186,6 +196,24 @@ async def writing_events(events: EventLog, found: RunOnDisk) -> AsyncIterator[No
         raise
     finally:
         await events.end()
+
+
+def refuse_moved_account(request: RunRequest, found: RunOnDisk) -> None:
+    """Raises RunDirectoryError where an account has attempts open, and its key leads elsewhere now: it would look for
+    their jobs where they can't be, and believe that there are none."""
+    if (account := request.account) is None:
+        return
+    snapshot, now = found.snapshot, account_keys(account.name, request.own_settings)
+    before = snapshot.account_keys.get(account.name, now)
+    if before != now and any(each.account == account.name for each in snapshot.open.values()):
+        names = ("base_url", "project_id", "organization_id")
+        moved = [
+            f"{name}: {before.get(name)}, now {now.get(name)}" for name in names if before.get(name) != now.get(name)
+        ]
+        raise RunDirectoryError(
+            f"account {account.name} has jobs in {found.store.where}, and it was another one then ({'; '.join(moved)})",
+            hint="give the account what it had, or another name",
+        )
 
 
 def refuse_no_settings(settings: object) -> None:

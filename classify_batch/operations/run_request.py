@@ -21,7 +21,7 @@ from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.whole import ShardedRun
 from classify_batch.ports import Observer, RunPlace
 from classify_batch.rundir.shards import ShardSlice
-from classify_batch.settings import Settings
+from classify_batch.settings import Account, Settings
 
 OnProgress = Callable[[Progress], object]
 """Is given the progress of a run; what it returns is awaited where that can be."""
@@ -54,6 +54,7 @@ class RunRequest:
         took_scan: hears what a folder was found to hold, whenever it was read.
         shards: into how many the run is divided when it is planned; None: it isn't, or it goes on as it was planned.
         shard: the one that is carried out; None: all of them.
+        account: whose key is used, and whose limits hold; None: the run's own.
         slice: which shard of another run the run in the place is, and where that run is; None: it is none, or it is
             there already.
         executor: carries out the shards; None: this process, one after the other.
@@ -81,6 +82,16 @@ class RunRequest:
     shard: int | None = None
     slice: ShardSlice | None = None
     executor: Executor | None = None
+    account: Account | None = None
+
+    @property
+    def own_settings(self) -> Settings:
+        """The settings by which the API is called. (`settings` say which run is meant.)"""
+        if self.account is None:
+            return self.settings
+        api, limits = self.account.settings.api, self.account.settings.limits
+        limits = limits.model_copy(update={"max_credits": self.settings.limits.max_credits})
+        return self.settings.model_copy(update={"api": api, "limits": limits})
 
     def deadline_from(self, began_s: float) -> Deadline:
         """`began_s`: when the request began, by the event loop's clock."""

@@ -92,6 +92,9 @@ def _add_what_only_the_manifest_says(now: Manifest, manifest: Manifest, *, held:
         now["limits"] = manifest.get("limits", {})
     if "config" in manifest:
         now["config"] = manifest["config"]
+    for name, share in manifest.get("accounts", {}).items():
+        if name in (accounts := now.get("accounts", {})):
+            accounts[name]["open"] = share["open"]
     if held:
         return
     now["reason"], now["exit_status"] = manifest["reason"], manifest["exit_status"]

@@ -13,7 +13,7 @@ from classify_batch.clock import to_iso
 from classify_batch.errors import ExitStatus
 from classify_batch.run_records import StartKeys
 from classify_batch.rundir.failure_messages import READ_BYTES_MAX, FailureMessage, count_messages
-from classify_batch.rundir.journal.totals import Totals
+from classify_batch.rundir.journal.totals import AccountSums, Totals
 from classify_batch.rundir.next_step import advise, needs_config
 from classify_batch.rundir.percentages import Percentiles, percentiles_of
 from classify_batch.rundir.run_json import RunFile
@@ -63,6 +63,17 @@ class ShardKeys(TypedDict):
     done: int
 
 
+class AccountShare(TypedDict):
+    """What was done with an account's key: files that have their outcome, accepted jobs, and credits, as in `Credits`.
+    `open`: jobs, and creates that may have been accepted, of which the account has yet to find out what became of them;
+    as of the last start or stop."""
+
+    files: int
+    jobs: int
+    credits: float
+    open: int
+
+
 class HolderKeys(TypedDict):
     """The process that holds a run."""
 
@@ -81,6 +92,7 @@ class Manifest(TypedDict):
     on since. `config`: the absolute path of the config that the last process was given, where a resume needs it;
     `trusted`: whether it was told to trust the directory; `merged`: of how many runs it was merged. Each is there only
     where it is so. `shards`: of a run that has some; all other keys are sums over them then.
+    `accounts`: by name, where there are any.
     """
 
     state: str
@@ -120,6 +132,7 @@ class Manifest(TypedDict):
     config: NotRequired[str | None]
     trusted: NotRequired[bool]
     shards: NotRequired[list[ShardKeys]]
+    accounts: NotRequired[dict[str, AccountShare]]
 
 
 def parse_manifest(data: bytes) -> Manifest | None:
@@ -177,7 +190,15 @@ def keys_of(
     }
     if run.merged is not None:
         manifest["merged"] = len(run.merged)
+    if totals.accounts:
+        manifest["accounts"] = {name: share_of(sums) for name, sums in totals.accounts.items()}
     return manifest
+
+
+def share_of(sums: AccountSums, attempts: int = 0) -> AccountShare:
+    """An account's sums, with the attempts that it has open."""
+    files, credits = sum(sums["counts"].values()), without_decimal_point(sums["credits"])
+    return {"files": files, "jobs": sums["jobs"], "credits": credits, "open": attempts}
 
 
 def add_failure_messages(manifest: Manifest, data: bytes) -> None:
@@ -248,10 +269,13 @@ def manifest_of(
         exit_status=None if exit_status is None else int(exit_status),
     )
     manifest["hint"] = hint or None
+    if snapshot.accounts:
+        left = snapshot.open_by_account()
+        manifest["accounts"] = {name: share_of(sums, left[name]) for name, sums in snapshot.accounts.items()}
     manifest["starts"], manifest["start_count"] = list(snapshot.starts.kept), snapshot.starts.count
     manifest["limits"] = dict(snapshot.starts.limits)
     manifest["waiting_s"] = percentiles_of(waits_s)
-    if config is not None and needs_config(run):
+    if config is not None and (needs_config(run) or snapshot.account is not None):
         manifest["config"] = config
     if trusted:
         manifest["trusted"] = True

@@ -107,4 +107,6 @@ def resume_options(manifest: Manifest, run: RunFile) -> list[str | Path]:
     options: list[str | Path] = ["--trust-run-dir"] if manifest.get("trusted") else []
     if needs_config(run):
         options += ["--config", Path(manifest.get("config") or UNKNOWN_CONFIG)]
+    elif manifest.get("accounts") and (config := manifest.get("config")):
+        options += ["--config", Path(config)]  # it may name other accounts than the one that the run was planned with
     return options

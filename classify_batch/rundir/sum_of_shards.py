@@ -11,7 +11,15 @@ from collections.abc import Iterable, Sequence
 
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.failure_messages import MESSAGES_MAX, FailureMessage
-from classify_batch.rundir.manifest_json import Credits, Manifest, ShardKeys, counts_of, exit_status_of
+from classify_batch.rundir.manifest_json import (
+    AccountShare,
+    Credits,
+    Manifest,
+    ShardKeys,
+    counts_of,
+    exit_status_of,
+    without_decimal_point,
+)
 from classify_batch.rundir.next_step import advise, tolerated_percentage
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.vocabulary import CancelState, OutcomeKind, RunState
@@ -133,6 +141,7 @@ def _add_where_it_is_so(manifest: Manifest, begun: Sequence[Manifest]) -> None:
             manifest.setdefault("config", shard["config"])
         if shard.get("trusted"):
             manifest["trusted"] = True
+    _add_accounts(manifest, begun)
     cancels = {shard["cancel"] for shard in begun if "cancel" in shard}
     if cancels:
         manifest["cancel"] = str(CancelState.ASKED if CancelState.ASKED in cancels else CancelState.DONE)
@@ -146,6 +155,19 @@ def _add_where_it_is_so(manifest: Manifest, begun: Sequence[Manifest]) -> None:
         manifest["failure_messages"] = told
         manifest["failures_read"] = sum(shard.get("failures_read", 0) for shard in begun)
         manifest["failures_worth_a_retry"] = sum(shard.get("failures_worth_a_retry", 0) for shard in begun)
+
+
+def _add_accounts(manifest: Manifest, begun: Sequence[Manifest]) -> None:
+    accounts: dict[str, AccountShare] = {}
+    for shard in begun:
+        for name, share in shard.get("accounts", {}).items():
+            sums = accounts.setdefault(name, {"files": 0, "jobs": 0, "credits": 0, "open": 0})
+            sums["files"] += share["files"]
+            sums["jobs"] += share["jobs"]
+            sums["credits"] = without_decimal_point(sums["credits"] + share["credits"])
+            sums["open"] += share["open"]
+    if accounts:
+        manifest["accounts"] = dict(sorted(accounts.items()))
 
 
 def _add_reason(manifest: Manifest, shards: Sequence[Manifest | None]) -> None:

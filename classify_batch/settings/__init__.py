@@ -5,7 +5,11 @@ it comes from `LLAMA_CLOUD_API_KEY` or the file that `LLAMA_CLOUD_API_KEY_FILE` 
 config, no command line and no run directory.
 """
 
+from classify_batch.settings.accounts import AccountSettings as AccountSettings
+from classify_batch.settings.api_key import Account as Account
+from classify_batch.settings.api_key import read_accounts as read_accounts
 from classify_batch.settings.api_key import read_api_key as read_api_key
+from classify_batch.settings.api_key import require_keys as require_keys
 from classify_batch.settings.config_file import line_of as line_of
 from classify_batch.settings.sections import SANDBOX as SANDBOX
 from classify_batch.settings.sections import EscalationSettings as EscalationSettings

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import SecretStr
 
 from classify_batch.errors import SettingsError
+from classify_batch.settings.accounts import AccountSettings
 from classify_batch.settings.sections import SANDBOX
 from classify_batch.settings.settings import Settings
 
@@ -17,13 +20,46 @@ API_KEY = "LLAMA_CLOUD_API_KEY"
 API_KEY_FILE = "LLAMA_CLOUD_API_KEY_FILE"
 SANDBOX_API_KEY = "sandbox"
 _NOT_UTF_8 = "it is not UTF-8"
-_KEY = f"export {API_KEY}=llx-…, or put the key into a file and its path into {API_KEY_FILE}"
-
 
 _ASSIGNMENT = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*[^\s=]")
 _QUOTES = ("'", '"', "`")
 _NO_KEY_HAS = frozenset("\"'`{}<>$\\")
 _BYTE_ORDER_MARK = "\ufeff"
+
+
+class KeyVariables(NamedTuple):
+    """The variable that holds a key, and the one that names a file that does."""
+
+    key: str = API_KEY
+    file: str = API_KEY_FILE
+
+    @classmethod
+    def of(cls, account: AccountSettings) -> KeyVariables:
+        """Those of an account."""
+        return cls(account.api_key_env, f"{account.api_key_env}_FILE")
+
+    @property
+    def hint(self) -> str:
+        """How to give the key."""
+        return f"export {self.key}=llx-…, or put the key into a file and its path into {self.file}"
+
+    def read(self, environ: Mapping[str, str], *, without: str) -> str:
+        """The key; `without`: the hint where there is none. Raises SettingsError."""
+        key, came_from = environ.get(self.key, "").strip(), self.key
+        if not key and (file := environ.get(self.file)):
+            came_from = f"the file {file}"
+            try:
+                key = Path(file).read_text("utf-8").strip()
+            except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that no file can have
+                reason = error.strerror if isinstance(error, OSError) else _NOT_UTF_8
+                words = f"{self.file} names {file}, which can't be read: {reason}"
+                raise SettingsError(words, hint=self.hint) from None
+        if not key:
+            raise SettingsError(f"no API key: neither {self.key} nor {self.file} holds one", hint=without)
+        if (odd := find_key_error(key)) is not None:
+            hint = f"{self.hint}; {odd[1]}" if odd[1] else self.hint
+            raise SettingsError(f"the API key from {came_from} {odd[0]}", hint=hint)
+        return key
 
 
 def read_api_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> SecretStr:
@@ -34,19 +70,57 @@ def read_api_key(settings: Settings, environ: Mapping[str, str] = os.environ) ->
     """
     if settings.api.base_url == SANDBOX:
         return SecretStr(SANDBOX_API_KEY)
-    key, came_from = environ.get(API_KEY, "").strip(), API_KEY
-    if not key and (file := environ.get(API_KEY_FILE)):
-        came_from = f"the file {file}"
+    return SecretStr(KeyVariables().read(environ, without=_hint_for(settings)))
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account whose key is there.
+
+    Attributes:
+        settings: the run's, with what the account has of its own.
+        max_credits: what its shards may spend together; None: any number.
+    """
+
+    name: str
+    settings: Settings
+    key: SecretStr
+    max_credits: float | None = None
+
+
+def read_accounts(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Account]:
+    """The accounts of a config with their keys; none where it has none.
+
+    Raises:
+        SettingsError: names every account whose key isn't there, or all that have the same one.
+    """
+    accounts, errors = list[Account](), list[SettingsError]()
+    holders: dict[str, str] = {}
+    for each in settings.accounts:
+        variables = KeyVariables.of(each)
         try:
-            key = Path(file).read_text("utf-8").strip()
-        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that no file can have
-            reason = error.strerror if isinstance(error, OSError) else _NOT_UTF_8
-            raise SettingsError(f"{API_KEY_FILE} names {file}, which can't be read: {reason}", hint=_KEY) from None
-    if not key:
-        raise SettingsError(f"no API key: neither {API_KEY} nor {API_KEY_FILE} holds one", hint=_hint_for(settings))
-    if (odd := find_key_error(key)) is not None:
-        raise SettingsError(f"the API key from {came_from} {odd[0]}", hint=f"{_KEY}; {odd[1]}" if odd[1] else _KEY)
-    return SecretStr(key)
+            key = variables.read(environ, without=variables.hint)
+        except SettingsError as error:
+            errors.append(SettingsError(f"account {each.name}: {error}", hint=error.hint))
+            continue
+        if (holder := holders.setdefault(key, each.name)) != each.name:
+            words = f"accounts {holder} and {each.name} have the same key"
+            hint = "give each account a key of its own: two with one key would share its rate"
+            errors.append(SettingsError(words, hint=hint))
+        accounts.append(Account(each.name, settings.for_account(each), SecretStr(key), each.max_credits))
+    if errors:
+        faults = [str(error) for error in errors]
+        said = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults in the accounts' keys", *faults])
+        raise SettingsError(said, hint=errors[0].hint)
+    return accounts
+
+
+def require_keys(settings: Settings) -> None:
+    """Raises SettingsError where a key isn't there that a run with these settings needs."""
+    if settings.accounts:
+        read_accounts(settings)
+    else:
+        read_api_key(settings)
 
 
 def _hint_for(settings: Settings) -> str:
@@ -54,9 +128,10 @@ def _hint_for(settings: Settings) -> str:
     if settings.api.base_url.startswith("http://"):
         own = f"export {API_KEY}={SANDBOX_API_KEY}"
         return (
-            f"{own} for `classify-batch sandbox`, unless it was given another by --api-key; for anything else, {_KEY}"
+            f"{own} for `classify-batch sandbox`, unless it was given another by --api-key; for anything else, "
+            f"{KeyVariables().hint}"
         )
-    return _KEY
+    return KeyVariables().hint
 
 
 def find_key_error(key: str) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from classify_batch.errors import SettingsError
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile
 from classify_batch.settings.error_places import place
+from classify_batch.settings.sections import SANDBOX
 
 if TYPE_CHECKING:
     from classify_batch.settings.settings import Settings
@@ -78,7 +79,27 @@ def find_misfits_with_version(settings: Settings) -> Iterator[_Misfit]:
             )
 
 
+def find_misfits_of_accounts(settings: Settings) -> Iterator[_Misfit]:
+    """Accounts that can't be told apart, or have no server of their own."""
+    seen: dict[str, int] = {}
+    variables: dict[str, int] = {}
+    for index, account in enumerate(settings.accounts):
+        if (first := seen.setdefault(account.name, index)) != index:
+            words = f"account {first} has this name already (given: {account.name!r})"
+            yield _Misfit(("accounts", index, "name"), words, "give each account a name of its own")
+        if (first := variables.setdefault(account.api_key_env, index)) != index:
+            words = f"account {settings.accounts[first].name!r} has its key from this variable already"
+            hint = "give each account a key of its own: two with one key would share its rate"
+            yield _Misfit(("accounts", index, "api_key_env"), words, hint)
+        if account.api_of(settings.api).base_url == SANDBOX:
+            where = ("api", "base_url") if account.base_url is None else ("accounts", index, "base_url")
+            words = f"the embedded sandbox has one key, and account {account.name!r} needs one of its own"
+            hint = "start `classify-batch sandbox --api-key KEY` for each account, and give its URL as base_url"
+            yield _Misfit(where, words, hint)
+
+
 def find_misfits(settings: Settings) -> Iterator[_Misfit]:
+    yield from find_misfits_of_accounts(settings)
     modes, job = settings.api.capabilities.modes, settings.job
     if job.mode not in modes:
         yield _Misfit(

@@ -72,7 +72,8 @@ def describe_error(fault: Any, model: type[BaseModel]) -> str:
     said = f"{'.'.join(map(str, where))}: {words}"
     if fault["type"] == "extra_forbidden":
         said += suggest(str(where[-1]), names_beside(model, where))
-    secret = "webhook_configurations" in where or where[-1:] == ("base_url",) or fault["type"] == "extra_forbidden"
+    may_be_one = where[-1:] in (("base_url",), ("api_key_env",))  # where a key was put in the place of a name
+    secret = "webhook_configurations" in where or may_be_one or fault["type"] == "extra_forbidden"
     if secret or isinstance(value, Mapping | list | tuple):
         return said
     text = repr(value)

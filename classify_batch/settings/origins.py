@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from classify_batch.errors import SettingsError
-from classify_batch.settings.api_key import API_KEY, API_KEY_FILE, read_api_key
+from classify_batch.settings.api_key import API_KEY, API_KEY_FILE, KeyVariables, read_api_key
 from classify_batch.settings.config_file import ConfigFile, line_of, read_toml
 from classify_batch.settings.error_places import is_set_in, variable_of
 from classify_batch.settings.sections import SANDBOX
@@ -46,7 +46,22 @@ def list_settings(config: Path, options: Mapping[str, object]) -> list[SettingOr
         SettingOrigin(".".join(map(str, where)), value, find_origin(where, file, options))
         for where, value in _flatten(settings)
     ]
-    return [SettingOrigin("key", describe_key(settings), key_origin(settings)), *listed]
+    return [*_list_keys(settings), *listed]
+
+
+def _list_keys(settings: Settings) -> Iterator[SettingOrigin]:
+    """Whether each key is there."""
+    if not settings.accounts:
+        yield SettingOrigin("key", describe_key(settings), key_origin(settings))
+    for number, account in enumerate(settings.accounts):
+        variables = KeyVariables.of(account)
+        try:
+            variables.read(os.environ, without="")
+            value = "given"
+        except SettingsError as error:
+            value = str(error)
+        origin = next((name for name in variables if os.environ.get(name)), "–")
+        yield SettingOrigin(f"accounts.{number}.key", value, origin)
 
 
 def _flatten(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Any]]:
@@ -54,6 +69,10 @@ def _flatten(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         given = getattr(settings, section)
         if given is None:
             yield (section,), None
+            continue
+        if isinstance(given, tuple):
+            for number, each in enumerate(given):
+                yield from (((section, number, name), value) for name, value in each.model_dump(mode="json").items())
             continue
         for name, value in given.model_dump(mode="json").items():
             if name in ("rules", "webhook_configurations"):

@@ -42,25 +42,30 @@ class ApiSettings(_Section):
     @field_validator("base_url")
     @classmethod
     def _https_or_home(cls, value: str) -> str:
-        value = value.strip().rstrip("/")
-        if value == SANDBOX:
-            return value
-        try:
-            parts = urlsplit(value)
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"not a URL: {error}") from None
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise ValueError('neither "sandbox" nor a URL like "https://api.cloud.llamaindex.ai"')
-        if (host_error := find_host_error(parts.hostname)) is not None or port == 0:
-            raise ValueError(f"not a URL: {host_error or 'there is no port 0'}")
-        if not value.isprintable() or " " in value:
-            raise ValueError("not a URL: it has spaces or control characters")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("a base URL has no user, query or fragment")
-        if parts.scheme == "http" and parts.hostname not in _HOME_HOSTS:
-            raise ValueError("http:// would send the API key in the clear to another machine; use https://")
+        return check_base_url(value)
+
+
+def check_base_url(value: str) -> str:
+    """A base URL as it is used. Raises ValueError for what is none, or would send the key in the clear."""
+    value = value.strip().rstrip("/")
+    if value == SANDBOX:
         return value
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"not a URL: {error}") from None
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError('neither "sandbox" nor a URL like "https://api.cloud.llamaindex.ai"')
+    if (host_error := find_host_error(parts.hostname)) is not None or port == 0:
+        raise ValueError(f"not a URL: {host_error or 'there is no port 0'}")
+    if not value.isprintable() or " " in value:
+        raise ValueError("not a URL: it has spaces or control characters")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("a base URL has no user, query or fragment")
+    if parts.scheme == "http" and parts.hostname not in _HOME_HOSTS:
+        raise ValueError("http:// would send the API key in the clear to another machine; use https://")
+    return value
 
 
 class JobSettings(JobSpec):

@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 from typing import Any, Self, cast
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from classify_batch.errors import SettingsError
 from classify_batch.run_records import RunIdentity, StoredParsing, StoredSettings
+from classify_batch.settings.accounts import ACCOUNTS_MAX, AccountSettings
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile, read_toml
 from classify_batch.settings.consistency import refuse_misfits
 from classify_batch.settings.environment import ENV_PREFIX, VENDOR_URL, not_json, refuse_unknown_variables
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     escalation: EscalationSettings | None = None
     triage: TriageSettings | None = None
     sandbox: SandboxSettings = SandboxSettings()
+    accounts: tuple[AccountSettings, ...] = Field(default=(), max_length=ACCOUNTS_MAX)
 
     @property
     def files_per_job(self) -> int:
@@ -133,7 +135,15 @@ class Settings(BaseSettings):
 
     def to_stored(self) -> StoredSettings:
         """What run.json keeps: everything but secrets."""
-        return cast(StoredSettings, self.model_dump(mode="json", exclude_none=True))
+        stored = self.model_dump(mode="json", exclude_none=True)
+        if not self.accounts:
+            del stored["accounts"]  # older versions don't know the section
+        return cast(StoredSettings, stored)
+
+    def for_account(self, account: AccountSettings) -> Settings:
+        """The settings with which an account carries out its share of the run."""
+        own = {"api": account.api_of(self.api), "limits": account.limits_of(self.limits)}
+        return self.model_copy(update=own)
 
     def identity(self) -> RunIdentity:
         """What decides the answers and whose files they are about, besides the file IDs: a run directory holds one of

@@ -107,12 +107,21 @@ def _parse_lease(epoch: int, data: bytes) -> LastLease:
         epoch,
         Holder(str(said["host"]), int(said["pid"]), str(said["since"])),
         float(said["lease_s"]),
-        max((float(line) for line in rest if line[:1].isdigit()), default=0.0),
+        max(map(_read_beat, rest), default=0.0),
         len(data),
         owned=_OWNED in data,
         released=_RELEASED in data,
         is_dead=is_here and not _lives(int(said["pid"]), str(said["start"])),
     )
+
+
+def _read_beat(line: bytes) -> float:
+    """The time of a renewal; 0 for any other line. No renewal is made durable, as they are hints: a power cut may leave
+    one that can't be read."""
+    try:
+        return float(line) if line[:1].isdigit() else 0.0
+    except ValueError:
+        return 0.0
 
 
 async def claim_lease(store: RunStore, lease_s: float, clock_s: Callable[[], float] = boot_s) -> FileLease:

@@ -81,6 +81,8 @@ class Shape:
     """Whether the input is a folder, whose documents are uploaded."""
     cancelled: bool = False
     """Whether the run is cancelled now and then, and ends with 77 then."""
+    accounts: bool = False
+    """Whether two accounts share the run. A process that has one key only may end with 77."""
 
 
 @dataclass
@@ -213,7 +215,7 @@ class Case:
         self.score.kills += status == -signal.SIGKILL
         self.score.stops += status in (75, 77, -signal.SIGTERM)
         promised = {None, -signal.SIGKILL, 0, 75} | ({1} if self.shape.fails else set())
-        promised |= {77} if self.shape.cancelled else set()
+        promised |= {77} if self.shape.cancelled or self.shape.accounts else set()
         if status not in promised and not (status == -signal.SIGTERM and not self.run_dir.exists()):
             self.fault(f"exit status {status} (order {order}):\n{said}")
         if "Traceback" in said:
@@ -245,13 +247,13 @@ class Case:
     async def judge(self, *, by_command: bool = False) -> Score:
         """Counts what is missing and what is there too often, in the directory and on the bill."""
         outcomes, judge = Counter[str](), judge_of(self.config)
-        for line in lines_of(self.run_dir / "results.jsonl"):
+        for line in self.lines("results.jsonl"):
             outcomes[line["file_id"]] += 1
             if not self.shape.documents and line["type"] != judge(line["file_id"])["type"]:
                 self.fault(f"{line['file_id']} has another file's answer")
             if self.shape.second_look and ("other" in line) != _is_weak(line):
                 self.fault(f"{line['file_id']} was looked at once too often, or not often enough")
-        failures = list(lines_of(self.run_dir / "failures.jsonl"))
+        failures = list(self.lines("failures.jsonl"))
         outcomes.update(line["file_id"] for line in failures)
         if failures and not self.shape.fails:
             self.fault(f"{len(failures)} files failed: {failures[0]}")
@@ -269,6 +271,10 @@ class Case:
         if self.score.lost or self.score.twice or self.score.paid_twice:
             self.fault(f"lost {self.score.lost}, twice {self.score.twice}, paid twice {self.score.paid_twice}")
         return self.score
+
+    def lines(self, name: str) -> Iterable[dict[str, Any]]:
+        """The lines of one of the run's files of outcomes."""
+        return lines_of(self.run_dir / name)
 
     def _count_billed(self) -> Counter[str]:
         """How often each file ID was paid; of documents each content, whatever its uploads were called."""

@@ -85,18 +85,25 @@ class Steps:
 
     def opened(self, descriptor: int, path: Any, flags: int) -> int:
         if flags & os.O_APPEND:
-            self._paths[descriptor] = Path(path)
-            self._confirmed[descriptor] = os.fstat(descriptor).st_size
+            found = os.fstat(descriptor)
+            # By the file itself: a run with shards closes files, and their descriptors are given out again.
+            if self._paths.get(found.st_ino) != Path(path):
+                self._paths[found.st_ino] = Path(path)
+                self._confirmed[found.st_ino] = found.st_size
         return descriptor
 
     def synced(self, descriptor: int) -> None:
-        if descriptor in self._confirmed:
-            self._confirmed[descriptor] = os.fstat(descriptor).st_size
+        found = os.fstat(descriptor)
+        if found.st_ino in self._confirmed:
+            self._confirmed[found.st_ino] = found.st_size
 
     def _lose(self) -> None:
-        for descriptor, path in self._paths.items():
-            start, end = self._confirmed[descriptor], path.stat().st_size if path.exists() else 0
-            if start >= end:  # or it has another name by now, which it got when all of it was confirmed
+        for inode, path in self._paths.items():
+            found = path.stat() if path.exists() else None
+            if found is None or found.st_ino != inode:
+                continue  # it is gone, or has another name by now, which it got when all of it was confirmed
+            start, end = self._confirmed[inode], found.st_size
+            if start >= end:
                 continue
             first, last = sorted(self._dice.randint(start, end) for _ in range(2))
             if self._dice.random() < 0.5:

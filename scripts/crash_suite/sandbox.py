@@ -17,7 +17,7 @@ from typing import Self
 
 COMMAND = (sys.executable, "-m", "classify_batch")
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("CLASSIFY_BATCH_", "LLAMA_"))}
-ENVIRON |= {"LLAMA_CLOUD_API_KEY": "sandbox"}
+ENVIRON |= {"LLAMA_CLOUD_API_KEY": "sandbox", "CRASH_EAST_KEY": "sandbox", "CRASH_WEST_KEY": "sandbox-west"}
 
 FAULTS = {"lost_create_answer": 0.05, "rate_429": 0.05, "read_503": 0.05}
 DURATION = "--job-duration-s"

@@ -8,9 +8,11 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from crash_suite.accounts_case import WEST_OPTIONS, AccountsCase, with_changing_keys
 from crash_suite.case import PROCESSES_MAX, Case, Score, Shape
 from crash_suite.forks import Forks
 from crash_suite.sandbox import DURATION, Lab
@@ -59,9 +61,15 @@ async def carry_out(suite: Suite, lab: Lab, forks: Forks, *, lanes: int) -> Scor
             async with lab.borrow(suite.faults, suite.options) as server:
                 name = f"{suite.name.replace(',', '').replace(' ', '-')}-{turn}"
                 made = forks if suite.forked else None
-                case = Case(lab.folder, server, suite.shape, name, forks=made, crowded=suite.crowded)
-                await strike(case, random.Random(f"{lab.seed}/{name}"))
-                score.add(await case.judge(by_command=turn % 10 == 9))
+                case: Case
+                async with AsyncExitStack() as stack:
+                    if suite.shape.accounts:
+                        west = await stack.enter_async_context(lab.borrow(suite.faults, WEST_OPTIONS))
+                        case = AccountsCase(lab.folder, server, west, suite.shape, name, forks=made)
+                    else:
+                        case = Case(lab.folder, server, suite.shape, name, forks=made, crowded=suite.crowded)
+                    await strike(case, random.Random(f"{lab.seed}/{name}"))
+                    score.add(await case.judge(by_command=turn % 10 == 9))
             if not (case.score.faults and lab.keep):
                 case.clear()
             if lab.over:
@@ -214,6 +222,9 @@ class Suites:
         documents = replace(found.longer, files=found.longer.files // 2, documents=True)
         at_random = partial(self._at_random, most, found.longer_s)
         yield Suite("a folder", documents, at_random, {"lost_create_answer": 0.1, "upload.after.close": 0.1})
+        shared = replace(found.longer, accounts=True, settle_s=found.longer.settle_s + LAG_S)
+        changing = partial(self._changing_keys, most, 2 * found.longer_s)
+        yield Suite("accounts", shared, changing, {"list_lag_s": LAG_S, "lost_create_answer": 0.2})
         yield Suite("SIGTERM", SMALL, self._terms)
         yield Suite("SIGHUP", SMALL, partial(self._stops, "hup"))
         yield Suite("task cancelled", SMALL, partial(self._stops, "cancel"))
@@ -276,6 +287,12 @@ class Suites:
             if score.kills >= most:
                 return
             yield partial(at_random_moments, expected_s=expected_s)
+
+    def _changing_keys(self, most: int, expected_s: float, score: Score) -> Iterator[Strike]:
+        for _ in range(most):
+            if score.kills >= most:
+                return
+            yield partial(with_changing_keys, expected_s=expected_s, steps=2 * len(self.found.steps))
 
     def _at_steps(self, _: Score) -> Iterator[Strike]:
         for step, how in strikes_at_steps(self.found.steps, self.share, self.dice):

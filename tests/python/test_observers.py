@@ -18,8 +18,9 @@ import pytest
 
 from classify_batch import ProgressLine, SharedLimits, UsageError, arun, resume, run, stream
 from classify_batch.engine import event_queue
-from classify_batch.events import Event, FilesCommitted, JobSubmitted
+from classify_batch.events import Event, FilesCommitted, JobSubmitted, Warned
 from classify_batch.limits import Gate, Priority
+from classify_batch.operations.function_observer import FunctionObserver
 from tests.support.command_line import KEY, sandbox
 from tests.support.sandbox_settings import IDS, sandbox_settings
 
@@ -242,3 +243,30 @@ def test_outside_of_notebooks_a_terminal_has_the_line(
         assert "25 of 25 files" in stderr.getvalue()
     else:
         assert stderr.getvalue() == ""
+
+
+def test_an_event_that_was_cut_off_is_handled_once_beside_others() -> None:
+    """The delivery of an event is cut off while the function handles it, another shard delivers one, and then the first
+    comes once more: the function was called once for each."""
+    seen, go_on = list[Event](), threading.Event()
+
+    def slow(event: Event) -> None:
+        go_on.wait(10)
+        seen.append(event)
+
+    observer, first, second = FunctionObserver(slow), Warned("first"), Warned("second")
+
+    async def deliver() -> None:
+        delivery = asyncio.create_task(observer.observe(first))
+        await asyncio.sleep(0.01)
+        delivery.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await delivery
+        other = asyncio.create_task(observer.observe(second))
+        await asyncio.sleep(0.01)
+        go_on.set()
+        await other
+        await observer.observe(first)
+
+    asyncio.run(deliver())
+    assert seen == [first, second]

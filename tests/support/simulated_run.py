@@ -15,7 +15,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -175,7 +175,7 @@ class _End(httpx.AsyncBaseTransport):
 class Lab:
     """One run directory, one sandbox, and what lies between them. `stopping` is that of the run that is on, or next;
     `api_key` that of the next run, the sandbox's own unless a test sets another. `on_progress` is
-    called as often as a user's."""
+    called as often as a user's. `account`, `account_credits`: whose key the next run has, and its budget."""
 
     app: App
     wire: Wire
@@ -187,6 +187,8 @@ class Lab:
     api_key: str | None = None
     on_progress: Callable[[Progress], None] | None = None
     observers: Sequence[Observer] = ()
+    account: str | None = None
+    account_credits: float | None = None
 
     async def plan(self) -> None:
         """Plans the run, if that has not been done."""
@@ -207,6 +209,7 @@ class Lab:
         await self.plan()
         found = await read_run(self.store)
         assert found is not None
+        found = replace(found, account=self.account, account_credits=self.account_credits)
         plan = PlanReader(self.store)
         await plan.scan(found.run.plan_sha256)
         async with make_request_gate(self.settings) as gate:

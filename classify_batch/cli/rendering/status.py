@@ -35,7 +35,7 @@ LIMITS_SHOWN = (
 
 def format_status(status: Manifest) -> list[str]:
     """All that is known, as lines."""
-    lines = [*format_run_summary(status), *_format_messages(status), *_format_times(status)]
+    lines = [*format_run_summary(status), *_format_accounts(status), *_format_messages(status), *_format_times(status)]
     if limits := _format_limits(status.get("limits") or {}):
         lines += wrap(f"limits      {limits}", LINE_COLUMNS, subsequent_indent=12 * " ", break_on_hyphens=False)
     lines += _format_ending(status)
@@ -59,6 +59,17 @@ def format_seconds(seconds: float) -> str:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _format_accounts(status: Manifest) -> Iterator[str]:
+    accounts = status.get("accounts") or {}
+    if accounts:
+        yield "accounts"
+    width = max(map(len, accounts), default=0)
+    for name, share in accounts.items():
+        words = f"{share['files']:,} files, {share['jobs']:,} jobs, at most {share['credits']:,.10g} credits"
+        left = f"; {share['open']:,} open" if share["open"] else ""
+        yield f"  {name:<{width}}  {words}{left}"
 
 
 def _format_messages(status: Manifest) -> Iterator[str]:
@@ -98,6 +109,7 @@ def _format_start(start: StartKeys, *, at_work: bool) -> str:
     who = f"process {start['pid']} on {clean(start['host'] or '')}" if start["host"] else "a process"
     began = _to_second(start["started_at"])
     version = f", {clean(start['version'], 40)}" if start["version"] else ""
+    version += f", account {clean(account)}" if (account := start.get("account")) is not None else ""
     if start["stopped_at"]:
         ended = _to_second(start["stopped_at"])
         same_day = ended[:10] == began[:10]

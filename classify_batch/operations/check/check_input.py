@@ -11,33 +11,27 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from classify_batch.clock import SystemClock
 from classify_batch.engine.planner import chunked
-from classify_batch.errors import INPUT_ERRORS, ApiError, ExitStatus, SettingsError, UsageError
+from classify_batch.errors import INPUT_ERRORS, ApiError, ExitStatus, SettingsError
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.folder import FolderOptions, FolderScan
 from classify_batch.inputs.open import InputOptions, SourceSpec, folder_of, needs_project, open_source
 from classify_batch.inputs.reading import Reading
 from classify_batch.inputs.rows import ids_of
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.client import ApiClient
-from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, FileList, FileLookup, LookupRefusedError
+from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, FileList
 from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
-from classify_batch.operations.api_version import make_api
 from classify_batch.operations.check.assess import (
-    FilesInProject,
     OddIds,
     ParseJobs,
     assess_cost,
     assess_disk_space,
     assess_settings,
-    lookup_refused,
     report_duplicates,
 )
 from classify_batch.operations.check.estimate import PlanSize, UploadSize, estimate_size
@@ -50,6 +44,7 @@ from classify_batch.operations.check.findings import (
     finding_from_error,
     findings_from_settings_error,
 )
+from classify_batch.operations.check.project_lookup import ProjectLookup, connect_with_keys
 from classify_batch.operations.folder_request import (
     carrying_paths,
     format_skipped,
@@ -57,17 +52,13 @@ from classify_batch.operations.folder_request import (
     refuse_globs,
 )
 from classify_batch.operations.own_task import run_in_own_task
-from classify_batch.operations.run_resources import RunResources, refuse_missing_documents
 from classify_batch.protocol.sanitize import clean
 from classify_batch.rundir.cost import cost_of
 from classify_batch.rundir.disk_space import FreeSpace, free_disk_space
-from classify_batch.settings import SANDBOX, Settings, read_api_key
+from classify_batch.settings import Settings
 from classify_batch.streams.closing import closing
 
 LOOKUPS_IN_FLIGHT = 8
-
-CLOCK_S = 1.0
-"""How exactly the server's clock is known: its `Date` header has whole seconds."""
 
 REPORT_EVERY_S = 5.0
 
@@ -160,7 +151,7 @@ async def check_input(
     folder = choose_documents(file_ids, include, exclude, run_dir)
 
     async def check_without_settings() -> Report:
-        reader = InputReader(None, None, carry, folder)
+        reader = InputReader(None, (), carry, folder)
         found = await find_in_input(reader, file_ids, reading or Reading())
         return make_report([*findings_from_settings_error(error), *found], reader)
 
@@ -178,16 +169,14 @@ async def check_with_settings(
     """The check of a run whose settings can be read."""
     findings = [*assess_settings(settings)]
     async with AsyncExitStack() as stack:
-        client = None
-        try:
-            client = await connect_with_key(settings, stack)
-        except NoKeyError as error:
-            findings.append(finding_from_error("key", error))
-        except UsageError as error:
-            findings.append(finding_from_error("settings", error))
-        except ApiError as error:
-            findings.append(finding_from_error("api", error))
-        reader = InputReader(settings, client, settings.plan.carry, folder)
+        lookups: list[ProjectLookup] = []
+        async with closing(connect_with_keys(settings, stack)) as connections:
+            async for connected in connections:
+                if isinstance(connected, Finding):
+                    findings.append(connected)
+                else:
+                    lookups.append(connected)
+        reader = InputReader(settings, lookups, settings.plan.carry, folder)
         findings += await find_in_input(reader, file_ids, reading, on_progress)
         if reader.size is not None:
             findings += assess_disk_space(reader.size, free)
@@ -214,67 +203,48 @@ async def find_in_input(
 
 def make_report(findings: list[Finding], reader: InputReader) -> Report:
     """The report of a check that has read its input, as far as it could."""
-    looked_up = reader.in_project.looked_up if reader.in_project is not None else 0
-    return Report(tuple(findings), reader.files, reader.duplicates, reader.size, looked_up)
-
-
-async def connect_with_key(settings: Settings, stack: AsyncExitStack) -> ApiClient:
-    """A client to whose key the API has answered. An embedded sandbox gets a temporary directory, since there is no run
-    directory."""
-    refuse_missing_documents(settings)
-    try:
-        key = read_api_key(settings)
-    except SettingsError as error:
-        raise NoKeyError(str(error), hint=error.hint) from None
-    embedded = settings.api.base_url == SANDBOX
-    path = Path(stack.enter_context(TemporaryDirectory(prefix="classify-batch-"))) if embedded else Path()
-    client, _ = await RunResources(settings, key, path, SystemClock(), stack).connect()
-    api = make_api(settings, client, "check")
-    # The cheapest call that needs the key. It also tells the server's clock, which expiry times are compared with.
-    await retry_transient(partial(api.list_page, page_size=1), attempts_max=ATTEMPTS_MAX)
-    return client
-
-
-class NoKeyError(SettingsError):
-    """There is no API key, or it can't be one."""
+    return Report(tuple(findings), reader.files, reader.duplicates, reader.size, reader.looked_up)
 
 
 class InputReader:
     """Reads the input: counts its IDs, finds odd ones, looks the files up.
 
     Attributes:
-        files, duplicates, size, in_project: None until the input was read to its end. `distinct` reads all of it before
-            it yields the first ID, so these are known before the first lookup. Without settings there is no size.
+        files, duplicates, size: None until the input was read to its end. `distinct` reads all of it before it yields
+            the first ID, so these are known before the first lookup. Without settings there is no size.
     """
 
     def __init__(
         self,
         settings: Settings | None,
-        client: ApiClient | None,
+        lookups: Sequence[ProjectLookup],
         carry: Sequence[str],
         folder: FolderOptions | None = None,
     ) -> None:
-        """`folder`: which files of it are documents, where the input is a folder."""
+        """`lookups`: one for each key that the API has answered to; the first also lists the project's files.
+        `folder`: which files of it are documents, where the input is a folder."""
         self._settings = settings
         self._folder = folder
         self._scan = FolderScan()
-        self._client = client
+        self._lookups = lookups
         self._carry = carry
-        self._lookup = FileLookup(client) if client is not None else None
         self._given = self._id_bytes = self._row_bytes = 0
         self._odd = OddIds()
         self._parse_jobs = ParseJobs()
-        self._lookup_failure: Finding | None = None
         self.files: int | None = None
         self.duplicates: int | None = None
         self.size: PlanSize | None = None
-        self.in_project: FilesInProject | None = None
         self.bad_lines = BadLines()
         self.findings: list[Finding] = []
 
+    @property
+    def looked_up(self) -> int:
+        """Files that were looked up by every key."""
+        return min((lookup.looked_up for lookup in self._lookups), default=0)
+
     def can_read_source(self, file_ids: SourceSpec) -> bool:
         """Whether the source can be read: the project's file list needs a client."""
-        return self._client is not None or not needs_project(file_ids)
+        return bool(self._lookups) or not needs_project(file_ids)
 
     async def read_with_progress(
         self, file_ids: SourceSpec, reading: Reading, on_progress: Callable[[int, int], None]
@@ -284,8 +254,8 @@ class InputReader:
         async def report_progress() -> None:
             while True:
                 await anyio.sleep(REPORT_EVERY_S)
-                if self.files is not None and self.in_project is not None:
-                    on_progress(self.in_project.looked_up, self.files)
+                if self.files is not None and self._lookups:
+                    on_progress(self.looked_up, self.files)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(report_progress)
@@ -333,9 +303,9 @@ class InputReader:
             self.findings.append(Finding(Severity.WARNING, "not_uploadable", message, hint, scan.unfit, paths))
 
     async def _list_project_files(self, token: str | None, *, whole: bool) -> tuple[list[Any], str | None]:
-        if self._client is None:
+        if not self._lookups:
             raise AssertionError("the project's file list is read only with a client")
-        files = FileList(self._client)
+        files = FileList(self._lookups[0].client)
         read = files.read_objects if whole else files.read_page
         return await retry_transient(partial(read, token), attempts_max=ATTEMPTS_MAX)
 
@@ -362,9 +332,9 @@ class InputReader:
                 carried_bytes=round(share * max(0, self._row_bytes - self._id_bytes)),
                 uploads=self._uploads(),
             )
-        if self._client is not None and self.size is not None:
-            now_s = SystemClock().wall_s() + (self._client.clock_skew_s or 0.0)
-            self.in_project = FilesInProject(now_s + CLOCK_S, self.size.least_s)
+        if self.size is not None:
+            for lookup in self._lookups:
+                lookup.begin(self.size.least_s)
 
     def _uploads(self) -> UploadSize | None:
         if self._folder is None:
@@ -376,23 +346,15 @@ class InputReader:
         themselves, and must not block."""
         async with chunks:
             async for first, file_ids in chunks:
-                if self._lookup is None or self.in_project is None or self._lookup_failure is not None:
-                    continue
-                try:
-                    self.in_project.add_lookup(first, file_ids, await self._lookup.find_files(file_ids))
-                except LookupRefusedError as error:
-                    self._lookup_failure = lookup_refused(str(error))
-                except ApiError as error:
-                    self._lookup_failure = finding_from_error("api", error)
+                for lookup in self._lookups:
+                    await lookup.look_up(first, file_ids)
 
     def _collect_findings(self, duplicates: int, examples: tuple[str, ...]) -> None:
         self.findings += report_duplicates(duplicates, examples)
         self.findings += self._odd.findings()
         self.findings += self._parse_jobs.findings(None if self._settings is None else self._settings.api.capabilities)
-        if self.in_project is not None:
-            self.findings += self.in_project.findings()
-        if self._lookup_failure is not None:
-            self.findings.append(self._lookup_failure)
+        for lookup in self._lookups:
+            self.findings += lookup.findings()
         if self.size is not None and self._settings is not None:
             cost = cost_of(self.size.files, self._settings, parse_jobs=self._parse_jobs.count)
             self.size = replace(self.size, cost=cost)

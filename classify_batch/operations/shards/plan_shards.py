@@ -16,7 +16,7 @@ from classify_batch.operations.run_resources import RunResources, lock_run_direc
 from classify_batch.operations.shards.choice import refuse_out_of_range
 from classify_batch.operations.shards.whole import ShardedRun
 from classify_batch.rundir.run_json import read_run_file, refuse_other_run
-from classify_batch.settings import read_api_key
+from classify_batch.settings import require_keys
 
 PLANNED_EVERY_S = 0.2
 """How often a process that waits looks whether the plan is there."""
@@ -40,7 +40,7 @@ async def plan_sharded(request: RunRequest, *, needs_key: bool = False) -> Shard
     waited = False
     while (found := await _read_fitting(request)) is None:
         if needs_key:
-            read_api_key(request.settings)
+            require_keys(request.settings)
         try:
             if await _plan_under_lock(request):
                 request = replace(request, source=None)  # its files are the plan's: it need not be read once more
@@ -69,7 +69,7 @@ async def _read_fitting(request: RunRequest) -> ShardedRun | None:
     place, store = request.place, request.place.open()
     read = await read_run_file(store, takes_shards=True)
     if read is None:
-        if request.shards is None and request.source is not None:
+        if request.shards is None and request.source is not None and not request.settings.accounts:
             raise RunDirectoryError(
                 f"{store.where} holds no run, and nobody said how many shards it has",
                 hint="give --shards N (shards=N) too, or the shard as I/N",
@@ -78,9 +78,10 @@ async def _read_fitting(request: RunRequest) -> ShardedRun | None:
     run, run_sha256 = read
     refuse_other_run(run, request.settings.identity(), store.where)
     if run.shards is None:
+        what = "[[accounts]]" if request.settings.accounts else "the shards"
         raise RunDirectoryError(
             f"{store.where} holds a run without shards: one process carries it out",
-            hint="leave the shards out, or name a new run directory",
+            hint=f"leave {what} out, or name a new run directory",
         )
     if request.shards not in (None, len(run.shards)):
         raise RunDirectoryError(

@@ -25,6 +25,7 @@ from classify_batch.operations.shards.whole import ShardedRun
 from classify_batch.operations.status import read_shards
 from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.rundir.shards import ShardSlice
+from classify_batch.settings.sections import LimitSettings
 from classify_batch.vocabulary import RunState
 
 TUNED = ("jobs_in_flight", "requests_per_s", "creates_per_s")
@@ -46,11 +47,11 @@ async def run_sharded(request: RunRequest, shutdown: Shutdown) -> RunResult:
             hint="name a shard, too: `--submit-only --shard 0/8`",
         )
     async with interruptible(shutdown):
-        whole = await plan_sharded(request, needs_key=request.executor is None)
+        whole = await plan_sharded(request, needs_key=request.executor is None or bool(request.settings.accounts))
     if request.shard is not None:
         return await run_shard(whole, request, request.shard, shutdown)
     async with AsyncExitStack() as stack:
-        if not await _are_complete(whole, retry_failed=request.retry_failed):
+        if not await are_complete(whole, retry_failed=request.retry_failed):
             # One process for all shards together: whoever looks finds it also between two of them.
             await lock_run_directory(whole.place, stack)
         executor = request.executor or OneAfterTheOther()
@@ -58,7 +59,8 @@ async def run_sharded(request: RunRequest, shutdown: Shutdown) -> RunResult:
     return result_of_shards(whole, request.settings, endings, stop=shutdown.stop)
 
 
-async def _are_complete(whole: ShardedRun, *, retry_failed: bool) -> bool:
+async def are_complete(whole: ShardedRun, *, retry_failed: bool) -> bool:
+    """Whether all shards claim to be complete: see `claims_complete`."""
     for index in range(len(whole.ranges)):
         if not await claims_complete(whole.shard_place(index), retry_failed=retry_failed):
             return False
@@ -112,8 +114,10 @@ class OneAfterTheOther:
             except LockedError as error:
                 endings.append(ShardEnding(index, error.exit_status, str(error), error.hint))
                 continue
+            if progress is not None:
+                progress.end_shard(index)
             endings.append(ShardEnding(index, result.exit_status, result.reason, result.hint, result.called))
-            if result.state is not RunState.COMPLETE:
+            if result.state is not RunState.COMPLETE and not shutdown.creating:
                 break  # what stopped it would stop the next one, too
             if result.called:
                 request = keep_tuned_limits(request, result.manifest.get("limits", {}), whole.slice_of(index))
@@ -123,7 +127,7 @@ class OneAfterTheOther:
 def keep_tuned_limits(request: RunRequest, limits: Mapping[str, object], shard: ShardSlice) -> RunRequest:
     """The request with the limits that `tune` gave the last shard: they are for the whole process."""
     given = request.settings.limits
-    tuned = {name: limits[name] for name in TUNED if name in limits and limits[name] != getattr(given, name)}
+    tuned = tuned_limits(given, limits)
     bound = limits.get(MAX_CREDITS)
     share = None if given.max_credits is None else shard.share_of_credits(given.max_credits)
     if isinstance(bound, int | float) and bound != share:
@@ -134,14 +138,20 @@ def keep_tuned_limits(request: RunRequest, limits: Mapping[str, object], shard: 
     return replace(request, settings=settings)
 
 
+def tuned_limits(given: LimitSettings, limits: Mapping[str, object]) -> dict[str, object]:
+    """Those limits that `tune` changed. `limits`: in force at a shard's end."""
+    return {name: limits[name] for name in TUNED if name in limits and limits[name] != getattr(given, name)}
+
+
 class WholeProgress:
-    """Shows the progress of one shard after the other as that of the whole run."""
+    """Shows the progress of shards, one after the other or several at once, as that of the whole run."""
 
     def __init__(self, whole: ShardedRun, on_progress: OnProgress) -> None:
         self._files = whole.run.files
         self._reused = {} if whole.run.reused is None else whole.run.reused.counts
         self._reused_types = {} if whole.run.reused is None else whole.run.reused.types
         self._on_progress = on_progress
+        self._at_work: dict[int, Progress] = {}
         self._shards: dict[int, Progress | Manifest] = {
             index: status for index, status in enumerate(read_shards(whole.place, whole.run)) if status is not None
         }
@@ -150,10 +160,14 @@ class WholeProgress:
         """What is called with the progress of that shard."""
 
         def show(progress: Progress) -> object:
-            self._shards[index] = progress
+            self._shards[index] = self._at_work[index] = progress
             return self._on_progress(self._add_others(progress))
 
         return show
+
+    def end_shard(self, index: int) -> None:
+        """A shard has ended for now: none of its jobs is in flight for this process any more."""
+        self._at_work.pop(index, None)
 
     def _add_others(self, progress: Progress) -> Progress:
         outcomes, types, jobs = Counter(self._reused), Counter(self._reused_types), 0
@@ -166,4 +180,14 @@ class WholeProgress:
                 outcomes.update(each["counts"])
                 types.update(each["types"])
                 jobs += each["jobs"]
-        return replace(progress, files=self._files, outcomes=dict(outcomes), types=dict(types), jobs=jobs)
+        at_work = self._at_work.values()
+        return replace(
+            progress,
+            files=self._files,
+            outcomes=dict(outcomes),
+            types=dict(types),
+            jobs=jobs,
+            in_flight=sum(each.in_flight for each in at_work),
+            slots=sum(each.slots for each in at_work),
+            ambiguous=sum(each.ambiguous for each in at_work),
+        )

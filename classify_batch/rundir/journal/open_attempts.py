@@ -33,6 +33,7 @@ class OpenAttempt(msgspec.Struct, gc=False):
         cancelled: whether it was open when the run was cancelled: that its job ends as cancelled says nothing of its
             files then.
         sent_ids: see model.Attempt.
+        account: whose key sent it, or may have; None: the run's own, which has no name.
     """
 
     key: AttemptKey
@@ -48,6 +49,7 @@ class OpenAttempt(msgspec.Struct, gc=False):
     project_id: str | None = None
     cancelled: bool = False
     sent_ids: tuple[str, ...] = ()
+    account: str | None = None
 
     @property
     def part(self) -> Part:
@@ -71,6 +73,7 @@ class OpenAttempt(msgspec.Struct, gc=False):
             server_s=item.get("server_s"),
             project_id=item.get("project_id"),
             sent_ids=tuple(item.get("sent_ids", ())),
+            account=item.get("account"),
         )
 
 

@@ -139,7 +139,7 @@ class RunSnapshot(SnapshotState):
         if not self._plain.accept(line):
             return False
         self.names_untimed |= line.server_s is None
-        self.jobs += len(line.items)
+        self._count_jobs(len(line.items))
         self.jobs_in_flight += len(line.items)
         self.job_id = line.items[-1].job_id
         if self.project_id is None:
@@ -163,6 +163,7 @@ class RunSnapshot(SnapshotState):
         """Makes what was read in bulk attempts like all others."""
         if self._plain:
             for attempt in self._plain.take_all():
+                attempt.account = self.account
                 self.open[attempt.key] = attempt
                 self._in_hand[attempt.key.chunk] = ChunkInHand(1, 1)
                 if attempt.job_id is not None:
@@ -172,6 +173,7 @@ class RunSnapshot(SnapshotState):
         if (opened := entry.opened) is not None:
             self.end_reading()
             self.opened, self.closed = opened, None
+            self.begin_session(opened.get("account"))
             if (accept_s := opened.get("accept_s")) is not None:
                 self.accept_s = max(accept_s, self.accept_s or 0.0)  # a call counts by the longest that was given
         elif (closed := entry.closed) is not None:
@@ -263,8 +265,9 @@ class RunSnapshot(SnapshotState):
             key = AttemptKey(item["chunk"], item["attempt"])
             self._reopen_chunk(key.chunk, item.get("attempts", key.attempt)).open_attempts += 1
             attempt = self.open[key] = OpenAttempt.of_recheck(key, read_part(key.chunk, item), item, at_s)
+            self.open_elsewhere += not self.is_own(attempt)
             if attempt.job_id is not None:
-                self.jobs_in_flight += 1
+                self.jobs_in_flight += self.is_own(attempt)
                 self._holders[attempt.job_id] = key
 
     def _reopen_chunk(self, chunk: int, attempts: int) -> ChunkInHand:
@@ -309,7 +312,7 @@ class RunSnapshot(SnapshotState):
             in_hand.waiting.remove(Part(chunk) if part is None else part)
         in_hand.attempts = max(in_hand.attempts, key.attempt)
         in_hand.open_attempts += 1
-        attempt = self.open[key] = OpenAttempt(key, part, since_s, offset)
+        attempt = self.open[key] = OpenAttempt(key, part, since_s, offset, account=self.account)
         return attempt
 
     def _apply_accepted(
@@ -319,7 +322,7 @@ class RunSnapshot(SnapshotState):
             raise ValueError("a job without an ID")
         attempt = self._open_attempt(key)
         attempt.state = move(attempt.state, kind)
-        self.jobs += 1
+        self._count_jobs(1)
         self.jobs_in_flight += attempt.job_id is None  # an old job that is looked at again counts already
         attempt.job_id, attempt.submitted_at_s = job_id, at_s
         attempt.reopened = False  # a new job, or one that the list showed: it is there

@@ -6,7 +6,10 @@ get a new chance are taken into hand a few at a time (see `Untaken`).
 
 from __future__ import annotations
 
-from classify_batch.lifecycle import Closed, Opened
+from collections import Counter
+from typing import NamedTuple
+
+from classify_batch.lifecycle import AccountKeys, Closed, Opened
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.chunk_bytes import bytes_of_chunks
 from classify_batch.rundir.journal.open_attempts import AttemptCounts, ChunkInHand, OpenAttempt, Untaken
@@ -18,11 +21,28 @@ from classify_batch.vocabulary import CancelState
 PLANNED, OPEN, DONE = 0, 1, 2
 
 
+class SeenByAccount(NamedTuple):
+    """What was read with one key, and says nothing of what another one's server or project would show: see
+    SnapshotState."""
+
+    project_id: str | None = None
+    job_id: str | None = None
+    server_s: float | None = None
+    server_s_is_listed: bool = False
+    names_untimed: bool = False
+    times_apart: bool = False
+
+
 class SnapshotState(Totals):
     """Where a run stands: its sums (see Totals), and what is known of its chunks.
 
+    An attempt belongs to the account with whose key it was sent: only that one can ask what became of it. What is in
+    `SeenByAccount` is the last process's account's, and so is `jobs_in_flight`.
+
     Attributes:
-        open: the attempts that have not ended; jobs_in_flight: those of them that have a job.
+        open: the attempts that have not ended, whosesoever; jobs_in_flight: own ones that have a job.
+        open_elsewhere: how many of them are other accounts'.
+        account_keys: of each account, where its key led when it was last used.
         results_end, failures_end, provisional_end: bytes of the outcome files that are committed.
         generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
             that were put aside each time.
@@ -67,11 +87,51 @@ class SnapshotState(Totals):
         self.bound_holds = True
         self.cancel: CancelState | None = None
         self._holders: dict[str, AttemptKey] = {}
+        self.open_elsewhere = 0
+        self.account_keys: dict[str, AccountKeys] = {}
+        self._seen_by: dict[str | None, SeenByAccount] = {}
 
     @property
     def complete(self) -> bool:
         """Whether every chunk is done, and none has failed files that are to be retried."""
         return self.done_chunks == len(self.chunk_states) and not self.retries
+
+    @property
+    def only_others_left(self) -> bool:
+        """Whether the run isn't complete, and all that is left of it are attempts of other accounts."""
+        return (
+            0 < self.open_elsewhere == len(self.open)
+            and self.done_chunks + len(self._in_hand) == len(self.chunk_states)
+            and not self.retries
+            and not any(in_hand.waiting for in_hand in self._in_hand.values())
+        )
+
+    def is_own(self, attempt: OpenAttempt) -> bool:
+        """Whether an open attempt is this account's."""
+        return attempt.account == self.account
+
+    def open_by_account(self) -> Counter[str | None]:
+        """How many attempts of each account are open."""
+        return Counter(attempt.account for attempt in self.open.values())
+
+    def begin_session(self, account: AccountKeys | None) -> None:
+        """A process takes the run over, with this account's key; None: with the run's own."""
+        self._seen_by[self.account] = SeenByAccount(*(getattr(self, name) for name in SeenByAccount._fields))
+        self.begin_account(None if account is None else account["name"])
+        if account is not None:
+            self.account_keys[account["name"]] = account
+        seen = self._seen_by.get(self.account, SeenByAccount())
+        self.project_id, self.job_id = seen.project_id, seen.job_id
+        self.server_s, self.server_s_is_listed = seen.server_s, seen.server_s_is_listed
+        self.names_untimed, self.times_apart = seen.names_untimed, seen.times_apart
+        own = [attempt for attempt in self.open.values() if self.is_own(attempt)]
+        self.open_elsewhere = len(self.open) - len(own)
+        self.jobs_in_flight = sum(attempt.job_id is not None for attempt in own)
+
+    @property
+    def had_accounts(self) -> bool:
+        """Whether processes with more than one key were at work."""
+        return len(self._seen_by) > 1 or self.account is not None
 
     def is_planned(self, chunk: int) -> bool:
         """Whether a chunk has never gone out."""
@@ -90,8 +150,9 @@ class SnapshotState(Totals):
         return (self._attempts.of(chunk) if in_hand is None else in_hand.attempts) + 1
 
     def holder_of(self, job_id: str) -> AttemptKey | None:
-        """The open attempt that has this job."""
-        return self._holders.get(job_id)
+        """The open attempt of this account that has this job."""
+        key = self._holders.get(job_id)
+        return None if key is None or not self.is_own(self.open[key]) else key
 
     def others_suspect(self, key: AttemptKey) -> bool:
         """Whether a bad job that an open attempt's file shared may have been the fault of another file: of one that is

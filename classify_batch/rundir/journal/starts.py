@@ -47,6 +47,8 @@ class Starts:
                     "reason": None,
                 }
             )
+            if (account := values.get("account")) is not None:
+                self.kept[-1]["account"] = account["name"]
             self.limits = {**values.get("limits", {}), PAUSED: False}
         elif kind is Kind.TUNED:
             self.limits.update(values.get("limits", {}))

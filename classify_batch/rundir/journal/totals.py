@@ -17,7 +17,7 @@ from classify_batch.rundir.journal.line import DAMAGED_HINT, BadLineError, refus
 from classify_batch.vocabulary import ACCEPTED, BILLED, CREDITS, UNBILLED, Kind, OutcomeKind
 
 if TYPE_CHECKING:
-    from classify_batch.lifecycle import Recheck
+    from classify_batch.lifecycle import AccountKeys, Recheck
 
 TOTALS_EVERY_BYTES = 1 << 16
 """How much of a journal is written without its sums: what they cost (half a percent) against what `status` reads."""
@@ -36,14 +36,25 @@ Read = Callable[[int, int], bytes]
 """Gives a file's bytes from one offset to another."""
 
 
+class AccountSums(TypedDict):
+    """What processes with an account's key did: files by outcome, accepted jobs, and credits as `sums` has them."""
+
+    counts: dict[str, int]
+    jobs: int
+    credits: float
+
+
 class WrittenTotals(TypedDict):
-    """The sums as they stand in a line. Older versions wrote no `sums`."""
+    """The sums as they stand in a line. Older versions wrote no `sums`. `accounts`: by their names, where there were
+    any; `account`: whose key the writing process has."""
 
     counts: dict[str, int]
     types: dict[str, int]
     failure_codes: dict[str, int]
     sums: NotRequired[dict[str, float]]
     found: NotRequired[dict[str, float]]
+    accounts: NotRequired[dict[str, AccountSums]]
+    account: NotRequired[str]
     jobs: int
     requests: int
 
@@ -70,6 +81,7 @@ class WrittenLine(TypedDict, total=False):
     found: dict[str, float]
     items: list[WrittenItem]
     looks: list[Recheck]
+    account: AccountKeys
 
 
 class Totals:
@@ -82,6 +94,8 @@ class Totals:
         jobs: accepted jobs; requests: sent by processes that are gone, as far as they could write it down.
         durations: how long each of the last jobs took, in seconds, as far as it was read.
         seq: of the last line.
+        account: whose key the last process has; None: the run's own, which has no name.
+        accounts: what was done with each account's key.
     """
 
     def __init__(self) -> None:
@@ -95,6 +109,10 @@ class Totals:
         self._session_requests = 0
         self.durations: deque[float] = deque(maxlen=DURATIONS_KEPT)
         self.seq = 0
+        self.account: str | None = None
+        self.accounts: dict[str, AccountSums] = {}
+        self._account_sums: AccountSums | None = None  # those of `account`
+        self._found_by: dict[str | None, dict[str, float]] = {}
 
     def totals(self, session_requests: int) -> WrittenTotals:
         """The sums as they stand in a line, with the requests that the writing process sent."""
@@ -108,7 +126,20 @@ class Totals:
         }
         if self.found:
             sums["found"] = self.found
+        if self.accounts:
+            sums["accounts"] = self.accounts
+        if self.account is not None:
+            sums["account"] = self.account
         return sums
+
+    def begin_account(self, account: str | None) -> None:
+        """From here on a process with this account's key is at work: it has found other limits than others."""
+        self._found_by[self.account] = self.found
+        self.found = self._found_by.get(account, {})
+        self.account = account
+        self._account_sums = None
+        if account is not None:
+            self._account_sums = self.accounts.setdefault(account, {"counts": {}, "jobs": 0, "credits": 0.0})
 
     def begin_with(self, outcomes: Mapping[str, int], types: Mapping[str, int], accepted: int) -> None:
         """Adds what stands before the journal's first line: reused outcomes. All sums that are told later hold them."""
@@ -133,6 +164,8 @@ class Totals:
     def _reopen(self, looks: Iterable[Recheck]) -> None:
         """Forgets the failures, and the bills of the jobs that are looked at again: their ends tell them anew."""
         del self.outcomes[OutcomeKind.FAILED]
+        for sums in self.accounts.values():
+            sums["counts"].pop(OutcomeKind.FAILED, None)
         self.codes.clear()
         self._take_bills_back(looks)
 
@@ -157,11 +190,22 @@ class Totals:
         if sums:
             for name, value in sums.items():
                 self.sums[name] += value
+        if (account := self._account_sums) is not None:
+            account["credits"] += sums.get(CREDITS, 0.0) if sums else 0.0
+            for name, number in (counts or {}).items():
+                account["counts"][name] = account["counts"].get(name, 0) + number
 
     def _reserve(self, credits: float) -> None:
         """Adds the most that an attempt can cost, when it goes out."""
         if credits:
             self.sums[CREDITS] += credits
+            if self._account_sums is not None:
+                self._account_sums["credits"] += credits
+
+    def _count_jobs(self, jobs: int) -> None:
+        self.jobs += jobs
+        if self._account_sums is not None:
+            self._account_sums["jobs"] += jobs
 
     def read_line(self, values: WrittenLine) -> None:
         """Adds a line, as parsed."""
@@ -170,6 +214,8 @@ class Totals:
         match kind:
             case Kind.OPENED:
                 self.end_reading()
+                account = values.get("account")
+                self.begin_account(None if account is None else account["name"])
             case Kind.CLOSED:
                 self._close(values.get("requests"))
             case Kind.REOPENED:
@@ -182,7 +228,7 @@ class Totals:
                 self._start_from_totals(values)
                 self.found = values.get("found", self.found)
                 self._tell(values.get("requests"))
-                self.jobs += len(values["items"]) if kind in (Kind.SUBMITTED, Kind.ADOPTED) else 0
+                self._count_jobs(len(values["items"]) if kind in (Kind.SUBMITTED, Kind.ADOPTED) else 0)
                 for item in values["items"]:
                     self._reserve(item.get("credits", 0.0))
                     if (duration_s := item.get("duration_s")) is not None:
@@ -195,6 +241,8 @@ class Totals:
             self.outcomes, self.types = Counter(sums["counts"]), Counter(sums["types"])
             self.codes, self.jobs = Counter(sums["failure_codes"]), sums["jobs"]
             self.sums = defaultdict(float, sums.get("sums", {}))
+            self.accounts = sums.get("accounts", {})
+            self.begin_account(sums.get("account"))
             self.found = sums.get("found", {})
             # The sums hold what this line's process had sent by then, which is added again when its last figure is
             # known.

@@ -18,6 +18,7 @@ from classify_batch.lifecycle import (
     Ended,
     Fact,
     Finished,
+    Opened,
     Reopened,
     Retried,
     Submitted,
@@ -194,6 +195,8 @@ class JournalWriter:
         elif kind is Kind.RETRIED:
             snapshot.take_retried(cast(Retried, values), at_s)
         else:
+            if kind is Kind.OPENED:
+                snapshot.begin_session(cast(Opened, values).get("account"))
             snapshot.starts.follow(kind, values, at_s, snapshot.outcomes.total())
             snapshot.follow_cancel(kind, values)
 
@@ -252,6 +255,9 @@ class JournalWriter:
         these lines.
         """
         await self.durable()
+        # Other accounts' servers have other clocks, and so may other shards' accounts: no time tells where to begin.
+        if self.snapshot.had_accounts:
+            server_s = None
         for sibling in self._siblings:
             await sibling.search_again_from(server_s)
         return 0 if self.snapshot.names_untimed else await find_line_before(self._store, server_s)

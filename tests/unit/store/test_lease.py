@@ -168,3 +168,18 @@ async def test_a_damaged_lease_is_told(data: bytes) -> None:
     with pytest.raises(DamagedError, match=r"lease\.7\.jsonl"):
         await claim(store)
     assert await read_last_lease(MemoryStore()) is None
+
+
+@pytest.mark.usefixtures("elsewhere")
+async def test_a_renewal_that_a_power_cut_has_torn_is_passed_over() -> None:
+    """Renewals are not made durable: a page of them may be gone after a power cut. The shard is taken over as ever, and
+    waited for."""
+    store = MemoryStore()
+    await claim(store)
+    await store.append_undurable(lease_name(1), b"17957\0\0\0\0\x002.351\n12.5\n17957")
+    last = await read_last_lease(store)
+    assert last is not None
+    assert (last.beat_s, last.owned) == (17957.0, True)
+    began_s = anyio.current_time()
+    assert (await claim(store)).epoch == 2
+    assert anyio.current_time() - began_s >= LEASE_S
