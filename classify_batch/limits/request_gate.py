@@ -22,6 +22,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from classify_batch.limits.gate import WAITS_KEPT, Headroom, Priority
+from classify_batch.limits.lead import Lead
 from classify_batch.limits.rate import Departure, Rate
 from classify_batch.limits.retry import Backoff
 
@@ -42,11 +43,6 @@ NOISE_SHARE_MIN = 0.004
 OTHERS_MAX = 3
 """So many others in a row may go before a poll or a create that waits: without polls nothing more would be known to be
 finished, and without creates no slot would be filled."""
-
-
-LEAD_S_MAX = 0.1
-LEAD_FALLS_BY = 0.005
-"""By so much of an interval the lead falls with each request: less than what the rate's spread leaves free."""
 
 
 class GatePassage:
@@ -80,10 +76,14 @@ class GatePassage:
             await anyio.sleep_until(self.passed_s + lead_s)
         return self._set_departure(lead_s if is_held_back else 0.0)
 
+    def left_at(self, at_s: float) -> None:
+        """It left at that moment, for the window of a second that counts what leaves."""
+        for departure in self._departures:
+            departure.leave(at_s)
+
     def _set_departure(self, lead_s: float) -> float:
         now = anyio.current_time()
-        for departure in self._departures:
-            departure.leave(now - lead_s)
+        self.left_at(now - lead_s)
         return now
 
 
@@ -129,7 +129,7 @@ class RequestGate:
         self._silent_until_s = self._creates_silent_until_s = 0.0
         self._refused_wait = Backoff(COOL_DOWN_S_MIN, COOL_DOWN_S_MAX, random)
         self._probe_wait = Backoff(PROBE_WAIT_S_FIRST, PROBE_WAIT_S_MAX, random)
-        self._lead_s = 0.0
+        self._lead = Lead()
         self._failures = 0
         self._failing_since_s = 0.0
         self.ever_answered = False
@@ -168,6 +168,11 @@ class RequestGate:
             interval_s = max(interval_s, self._creates.interval_s)
         due_s = max(self._all.due_s - now, 0.0) if waiting else 0.0
         return Headroom(interval_s, due_s + waiting * interval_s)
+
+    @property
+    def creates_held_back(self) -> bool:
+        """Whether creates wait for a rate."""
+        return any(rate.holds_back for rate in self._rates_of(Priority.CREATE))
 
     @property
     def discovered_per_s(self) -> float | None:
@@ -246,9 +251,8 @@ class RequestGate:
         """For how long what passed waits until it leaves, and whether a rate holds such requests back. `took_s`: how
         long it took to make one more ready."""
         rates = self._rates_of(turn)
-        fallen_s = self._lead_s - LEAD_FALLS_BY * max(rate.interval_s for rate in rates)
-        self._lead_s = min(LEAD_S_MAX, max(took_s, fallen_s))
-        return self._lead_s, any(rate.holds_back for rate in rates)
+        lead_s = self._lead.measure(took_s, max(rate.interval_s for rate in rates))
+        return lead_s, any(rate.holds_back for rate in rates)
 
     async def _wait_for_turn(self, turn: Priority) -> GatePassage:
         waiter = _Waiter()

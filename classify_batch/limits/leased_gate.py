@@ -1,0 +1,298 @@
+"""The gate of a process that shares its rate with others: each turn is asked of the budget that hands them out.
+
+Where nobody hands out turns (its process died, or can't be reached), the process sends by a share of the rate that was
+agreed on beforehand, until there is a budget again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from classify_batch.limits.gate import WAITS_KEPT, Headroom, Passage, Priority
+from classify_batch.limits.lead import Lead
+from classify_batch.limits.rate_budget import (
+    SILENT_S_MAX,
+    Answered,
+    Budget,
+    BudgetGoneError,
+    BudgetState,
+    Discovered,
+    Done,
+    Failed,
+    Left,
+    Limits,
+    RateLimited,
+    Report,
+    RetryAfter,
+    Turn,
+    state_of,
+)
+from classify_batch.limits.request_gate import RequestGate
+
+REPORTS_EVERY_S = 0.5
+GATHERS_S = 0.01
+"""Reports of this time travel together."""
+
+LATE_S_MAX = 1.0
+"""A turn that arrives later than this is over: this process stood still, and others have sent since."""
+
+
+class LeasedPassage:
+    """A request that passed by a turn of the budget."""
+
+    __slots__ = ("_gate", "_turn_id", "passed_s")
+
+    def __init__(self, gate: LeasedGate, turn_id: int) -> None:
+        self._gate = gate
+        self._turn_id = turn_id
+        self.passed_s = anyio.current_time()
+
+    def leave(self) -> float:
+        """It leaves now; gives that moment."""
+        return anyio.current_time()
+
+    async def leave_evenly(self) -> float:
+        """See `GatePassage.leave_evenly`. The budget hears when it left, where that is later than the others do."""
+        now_s = anyio.current_time()
+        lead_s, is_held_back = self._gate.measure_lead(now_s - self.passed_s)
+        if is_held_back:
+            await anyio.sleep_until(self.passed_s + lead_s)
+        left_s = anyio.current_time()
+        self._gate.report_left(self._turn_id, left_s - (lead_s if is_held_back else 0.0))
+        return left_s
+
+
+class LeasedGate:
+    """Open it with `async with`: its one task reports to the budget.
+
+    Args:
+        holder: names this process among all that take turns.
+        own_share: the gate where there is no budget.
+    """
+
+    def __init__(self, budget: Budget, holder: str, own_share: RequestGate) -> None:
+        self._budget = budget
+        self._holder = holder
+        self._own_share = own_share
+        self._turn_ids = count(1)
+        self._asking: set[anyio.CancelScope] = set()
+        self._unreported: list[tuple[float, Report]] = []  # each with the moment of which it speaks
+        self._has_reports = anyio.Event()
+        self._state, self._state_at_s = state_of(own_share), anyio.current_time()
+        self._gone = False
+        self._lead = Lead()
+        self._paused = False
+        self._resumed = anyio.Event()
+        self._closing = AsyncExitStack()
+        self._tasks: TaskGroup | None = None
+        self.rate_limited = 0
+        self.waits_s: deque[float] = deque(maxlen=WAITS_KEPT)
+
+    async def __aenter__(self) -> Self:
+        await self._closing.enter_async_context(self._own_share)
+        self._tasks = await self._closing.enter_async_context(anyio.create_task_group())
+        self._tasks.start_soon(self._report_again_and_again)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+            with anyio.move_on_after(REPORTS_EVERY_S, shield=True):
+                await self._report()  # turns that are free needn't be taken back
+        return await self._closing.__aexit__(kind, error, trace)
+
+    # --- Turns ------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def turn(self, turn: Priority) -> AsyncIterator[Passage]:
+        began_s = anyio.current_time()
+        while turn is Priority.CREATE and self._paused:
+            await self._resumed.wait()
+        turn_id = await self._take_turn(turn)
+        if turn_id is None:
+            async with self._own_share.turn(turn) as own:
+                self.waits_s.append(anyio.current_time() - began_s)
+                yield own
+            return
+        self.waits_s.append(anyio.current_time() - began_s)
+        try:
+            yield LeasedPassage(self, turn_id)
+        finally:
+            self._say(Done(turn_id))
+
+    async def _take_turn(self, priority: Priority) -> int | None:
+        """The number of a turn that is ours now; None where nobody hands out turns."""
+        while not self._gone:
+            turn_id, asked_s = next(self._turn_ids), anyio.current_time()
+            turn: Turn | None = None
+            try:
+                with anyio.CancelScope() as scope:  # ended also when the budget is found to be gone
+                    self._asking.add(scope)
+                    turn = await self._budget.take_turn(self._holder, turn_id, priority)
+            except BudgetGoneError:
+                self._lose_budget()
+            finally:
+                self._asking.discard(scope)
+                if turn is None:
+                    self._say(Done(turn_id))
+            if turn is None:
+                continue
+            if anyio.current_time() - asked_s - turn.waited_s <= LATE_S_MAX:
+                self._take_state(turn.state)
+                return turn_id
+            self._say(Done(turn_id))
+        return None
+
+    def measure_lead(self, took_s: float) -> tuple[float, bool]:
+        """See `RequestGate.measure_lead`."""
+        return self._lead.measure(took_s, self._state.headroom.interval_s), self._state.holds_back
+
+    def report_left(self, turn_id: int, at_s: float) -> None:
+        """A request left at another moment than it passed."""
+        self._say(Left(turn_id, 0.0), at_s)
+
+    # --- Reports ----------------------------------------------------------------------------------------------------
+
+    def _say(self, report: Report, at_s: float | None = None) -> None:
+        self._unreported.append((anyio.current_time() if at_s is None else at_s, report))
+        self._has_reports.set()
+
+    async def _report_again_and_again(self) -> None:
+        while True:
+            with anyio.move_on_after(REPORTS_EVERY_S):
+                await self._has_reports.wait()
+                await anyio.sleep(GATHERS_S)
+            self._has_reports = anyio.Event()
+            await self._report()
+
+    async def _report(self) -> None:
+        unreported, self._unreported = self._unreported, []
+        now_s = anyio.current_time()
+        reports = [_aged(report, now_s - at_s) for at_s, report in unreported]
+        try:
+            with anyio.fail_after(SILENT_S_MAX):
+                state = await self._budget.report(self._holder, reports)
+        except (BudgetGoneError, TimeoutError):
+            self._lose_budget()
+            return
+        self._gone = False
+        self._take_state(state)
+
+    def _take_state(self, state: BudgetState) -> None:
+        self._state, self._state_at_s = state, anyio.current_time()
+
+    def _lose_budget(self) -> None:
+        self._gone = True
+        for scope in self._asking:
+            scope.cancel()
+
+    # --- What answers say, and what a person or an earlier process says ---------------------------------------------
+
+    def record_answered(self, turn: Priority = Priority.POLL, left_s: float | None = None) -> None:
+        if self._gone:
+            self._own_share.record_answered(turn, left_s)
+        else:
+            self._say(Answered(turn, None if left_s is None else 0.0), left_s)
+
+    def record_rate_limited(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.POLL) -> None:
+        self.rate_limited += 1
+        if self._gone:
+            self._own_share.record_rate_limited(retry_after_s, left_s, turn)
+        else:
+            self._say(RateLimited(turn, 0.0, retry_after_s), left_s)
+
+    def record_failure(self) -> None:
+        if self._gone:
+            self._own_share.record_failure()
+        else:
+            self._say(Failed())
+
+    def obey_retry_after(self, retry_after_s: float, *, creates_only: bool = False) -> None:
+        if self._gone:
+            self._own_share.obey_retry_after(retry_after_s, creates_only=creates_only)
+        else:
+            self._say(RetryAfter(retry_after_s, creates_only))
+
+    def restore(self, discovered_per_s: float | None, discovered_creates_per_s: float | None = None) -> None:
+        if discovered_per_s is not None or discovered_creates_per_s is not None:
+            self._say(Discovered(discovered_per_s, discovered_creates_per_s))
+
+    def set_limits(self, requests_per_s: float | None = None, creates_per_s: float | None = None) -> None:
+        """They are for all processes together."""
+        self._say(Limits(requests_per_s, creates_per_s))
+
+    def pause(self, paused: bool) -> None:
+        """Of this process alone."""
+        self._paused = paused
+        self._resumed.set()
+        self._resumed = anyio.Event()
+
+    # --- How it stands ----------------------------------------------------------------------------------------------
+
+    @property
+    def _now(self) -> BudgetState:
+        return state_of(self._own_share) if self._gone else self._state
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    @property
+    def waiting_s(self) -> float:
+        passed_s = 0.0 if self._gone else anyio.current_time() - self._state_at_s
+        return max(0.0, self._now.waiting_s - passed_s)
+
+    @property
+    def headroom(self) -> Headroom:
+        return self._now.headroom
+
+    @property
+    def discovered_per_s(self) -> float | None:
+        return self._now.discovered_per_s
+
+    @property
+    def discovered_creates_per_s(self) -> float | None:
+        return self._now.discovered_creates_per_s
+
+    @property
+    def limited_per_s(self) -> float | None:
+        rates = (self.discovered_per_s, self.discovered_creates_per_s)
+        return min((per_s for per_s in rates if per_s is not None), default=None)
+
+    @property
+    def noise_share(self) -> float | None:
+        return self._now.noise_share
+
+    @property
+    def broken(self) -> bool:
+        return self._now.broken
+
+    @property
+    def failing_s(self) -> float:
+        return self._now.failing_s
+
+    @property
+    def ever_answered(self) -> bool:
+        return self._now.ever_answered
+
+
+def _aged(report: Report, ago_s: float) -> Report:
+    """A report that says how long ago it was what it speaks of."""
+    match report:
+        case Left():
+            return report._replace(ago_s=ago_s)
+        case Answered(left_ago_s=float()):
+            return report._replace(left_ago_s=ago_s)
+        case RateLimited():
+            return report._replace(left_ago_s=ago_s)
+    return report
