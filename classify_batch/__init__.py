@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from classify_batch.operations.uploads import NotUploaded as NotUploaded
     from classify_batch.operations.uploads import Uploaded as Uploaded
     from classify_batch.operations.verify import Verification as Verification
+    from classify_batch.scale.ray_executor import RayExecutor as RayExecutor
     from classify_batch.settings import Settings as Settings
 
 _HOMES = {
@@ -71,6 +72,7 @@ _HOMES = {
     "Planned": "operations.public",
     "Progress": "engine.progress",
     "ProgressLine": "operations.progress_line",
+    "RayExecutor": "scale.ray_executor",
     "RunHandle": "operations.run_handle",
     "RunResult": "operations.result",
     "Settings": "settings",
@@ -118,6 +120,7 @@ __all__ = [
     "Planned",
     "Progress",
     "ProgressLine",
+    "RayExecutor",
     "RunHandle",
     "RunResult",
     "Settings",

@@ -15,6 +15,7 @@ from classify_batch.object_store.url import is_object_url
 if TYPE_CHECKING:
     from classify_batch.cli.rendering.progress import Verbosity
     from classify_batch.inputs.reading import Reading
+    from classify_batch.operations.run_request import Executor
 
 INPUT_FORMATS = ("auto", "lines", "csv", "tsv", "jsonl", "json", "parquet", "arrow")
 """As inputs/reading.py has them, which `--help` doesn't import."""
@@ -124,6 +125,17 @@ shard_option = click.option(
     type=NonEmptyPath(),
     help="Carry out shard I of N alone, from 0 on; auto: the one that Kubernetes or Slurm names.",
 )
+executor_option = click.option(
+    "--executor",
+    type=click.Choice(["ray"]),
+    help="Carry the shards out on a cluster, and not one after the other in this process.",
+)
+ray_address_option = click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    type=NonEmptyPath(),
+    help="The cluster of --executor ray, or auto; without it one is started on this machine.",
+)
 carry_option = click.option(
     "--carry",
     "plan__carry",
@@ -210,3 +222,20 @@ def take_verbosity(options: dict[str, Any]) -> Verbosity:
     names = ("log_format", "log_file", "metrics_file", "summary_file")
     outputs = RunOutputs(*(options[name] for name in names))
     return Verbosity(options["progress"], options["quiet"], options["verbose"], outputs)
+
+
+def take_executor(options: dict[str, Any]) -> Executor | None:
+    """Who carries the shards out; None: this process."""
+    if options["executor"] is None:
+        if options["ray_address"] is not None:
+            raise click.UsageError("--ray-address is for --executor ray")
+        return None
+    from classify_batch.scale.ray_executor import RayExecutor
+
+    return RayExecutor(options["ray_address"])
+
+
+def executor_words(options: dict[str, Any]) -> list[str]:
+    """The same options, for the command that goes on."""
+    given = (("--executor", options["executor"]), ("--ray-address", options["ray_address"]))
+    return [word for name, value in given if value is not None for word in (name, value)]

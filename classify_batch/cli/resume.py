@@ -11,11 +11,15 @@ from classify_batch.cli.options import (
     PATH,
     deadline_option,
     directory_argument,
+    executor_option,
+    executor_words,
     group_by_section,
     json_option,
     max_runtime_option,
+    ray_address_option,
     settings_options,
     submit_only_option,
+    take_executor,
     take_verbosity,
     trust_option,
     verbosity_options,
@@ -34,6 +38,8 @@ from classify_batch.cli.options import (
 @deadline_option
 @max_runtime_option
 @submit_only_option
+@executor_option
+@ray_address_option
 @json_option
 @verbosity_options
 @settings_options
@@ -56,8 +62,8 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
         settings = Settings.load(config, **given)
     else:
         settings = Settings.from_stored(anyio.run(read_run_settings, directory), **given)
-    trusted = options["trust_run_dir"]
-    next_command = resume_command_for(directory, settings, config, trusted=trusted)
+    trusted, executor = options["trust_run_dir"], take_executor(options)
+    next_command = resume_command_for(directory, settings, config, trusted=trusted, more=executor_words(options))
     return run_to_end(
         settings,
         None,
@@ -70,5 +76,6 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
         submit_only=options["submit_only"],
         trusted=trusted,
         verbosity=take_verbosity(options),
+        executor=executor,
         config=config,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,13 @@ if TYPE_CHECKING:
     from classify_batch.settings import Settings
 
 
-def resume_command_for(run_dir: Path, settings: Settings | None, config: Path | None, *, trusted: bool = False) -> str:
+def resume_command_for(
+    run_dir: Path, settings: Settings | None, config: Path | None, *, trusted: bool = False, more: Sequence[str] = ()
+) -> str:
     """The command that goes on with a run. It needs the config only for the secrets of webhooks, which are stored
-    nowhere."""
+    nowhere. `more`: further options that it takes."""
     options: list[str | Path] = ["--trust-run-dir"] if trusted else []
     webhooks = () if settings is None else settings.job.webhook_configurations
     if config is not None and any(each.secrets for each in webhooks):
         options += ["--config", config]
-    return command_of("resume", run_dir, *options)
+    return command_of("resume", run_dir, *options, *more)

@@ -12,11 +12,14 @@ from classify_batch.cli.options import (
     config_argument,
     deadline_option,
     exclude_option,
+    executor_option,
+    executor_words,
     group_by_section,
     include_option,
     input_option,
     json_option,
     max_runtime_option,
+    ray_address_option,
     reading_options,
     reuse_option,
     run_dir_option,
@@ -24,6 +27,7 @@ from classify_batch.cli.options import (
     shard_option,
     shards_option,
     submit_only_option,
+    take_executor,
     take_reading,
     take_verbosity,
     trust_option,
@@ -46,6 +50,8 @@ from classify_batch.cli.options import (
 @deadline_option
 @max_runtime_option
 @submit_only_option
+@executor_option
+@ray_address_option
 @json_option
 @verbosity_options
 @settings_options
@@ -73,10 +79,10 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
     from classify_batch.store import place_of
 
     source, reading = make_sources(sources), take_reading(options)
-    trusted = options["trust_run_dir"]
+    trusted, executor = options["trust_run_dir"], take_executor(options)
     chosen = parse_shards(options["shards"], options["shard"])
     resumed = run_dir if chosen.shard is None else Path(shard_place(place_of(run_dir), chosen.shard).where)
-    next_command = resume_command_for(resumed, settings, config, trusted=trusted)
+    next_command = resume_command_for(resumed, settings, config, trusted=trusted, more=executor_words(options))
     return run_to_end(
         settings,
         source,
@@ -90,6 +96,7 @@ def run_command(config: Path, sources: tuple[str, ...], run_dir: Path, as_json: 
         submit_only=options["submit_only"],
         trusted=trusted,
         verbosity=take_verbosity(options),
+        executor=executor,
         include=options["include"],
         exclude=options["exclude"],
         config=config,

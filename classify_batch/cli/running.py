@@ -23,7 +23,7 @@ from classify_batch.errors import ExitStatus
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import Reading
 from classify_batch.operations.result import RunResult
-from classify_batch.operations.run_request import RunRequest
+from classify_batch.operations.run_request import Executor, RunRequest
 from classify_batch.operations.shards.carry_out import carry_out
 from classify_batch.operations.shards.choice import ShardChoice
 from classify_batch.settings import Settings
@@ -54,11 +54,13 @@ def run_to_end(
     exclude: Sequence[str] = (),
     config: Path | None = None,
     chosen: ShardChoice = ALL_SHARDS,
+    executor: Executor | None = None,
 ) -> int:
     """Runs until complete or stopped; returns the exit status.
 
     `next_command`: goes on with an incomplete run; it is shown to the user. `trusted`: whether the run directory is
     used also where other users could misuse it. `chosen`: which shards are carried out, of a run that has some.
+    `executor`: who carries them out; None: this process.
     """
     request = RunRequest(
         settings,
@@ -75,6 +77,7 @@ def run_to_end(
         config=config,
         shards=chosen.shards,
         shard=chosen.shard,
+        executor=executor,
     )
 
     async def carry_out_shown(display: Display, shutdown: Shutdown) -> RunResult:

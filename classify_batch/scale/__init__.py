@@ -1,0 +1,1 @@
+"""Many runs as one: the shards of a run on the machines of a cluster."""

@@ -1,0 +1,281 @@
+"""Carries out the shards of a run on a Ray cluster: `run(…, shards=8, executor=RayExecutor())`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from inspect import isawaitable
+from pathlib import Path
+
+import anyio
+
+from classify_batch.engine.event_queue import EventQueue, LogObserver
+from classify_batch.engine.shutdown import Shutdown, Stop
+from classify_batch.errors import ExitStatus, UsageError
+from classify_batch.operations.complete_run import claims_complete
+from classify_batch.operations.reporting_progress import ProgressCallback
+from classify_batch.operations.run_request import RunRequest
+from classify_batch.operations.shards.ending import ShardEnding
+from classify_batch.operations.shards.run_shards import WholeProgress, run_shard
+from classify_batch.operations.shards.whole import ShardedRun
+from classify_batch.scale.ray_actors import ShardSaid, ShardWork
+from classify_batch.scale.ray_cluster import Cluster, LeasedLimits, Worker, WorkerLostError, joined
+from classify_batch.settings import Settings
+
+NEWS_EVERY_S = 0.5
+
+LOSSES_MAX = 20
+"""So often in a row the workers of a shard may be lost without one more file done: then the shard is to blame."""
+
+LEAVES_WITHIN_S = 3.5
+"""So long after a stop the workers are waited for: the command leaves within four seconds."""
+
+log = logging.getLogger("classify_batch")
+
+
+@dataclass(frozen=True, slots=True)
+class RayExecutor:
+    """Carries out shards as actors of a Ray cluster (the extra `ray`).
+
+    All of them share `limits.requests_per_s`, `limits.creates_per_s` and `limits.requests_in_flight`, and each may have
+    an equal share of `limits.jobs_in_flight`. Where a worker is lost, or falls silent for longer than `limits.lease_s`,
+    another one takes its shard over.
+
+    Attributes:
+        address: of the cluster, such as "10.0.0.5:6379", or "auto"; None: one is started on this machine, and ended
+            with the run.
+        cpus_per_shard: how much of the cluster each shard asks for. A shard takes 5 ms of a CPU for a job.
+    """
+
+    address: str | None = None
+    cpus_per_shard: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.address is not None and not self.address.strip():
+            raise UsageError("the address of Ray's cluster is empty", hint="such as 10.0.0.5:6379, or leave it out")
+        if not self.cpus_per_shard > 0:
+            raise UsageError(f"cpus_per_shard={self.cpus_per_shard}", hint="a number above 0, such as 0.25")
+
+    async def run(self, whole: ShardedRun, request: RunRequest, shutdown: Shutdown) -> Sequence[ShardEnding]:
+        """See `Executor`.
+
+        Raises:
+            UsageError: Ray is not installed, limits are shared with runs of this process, or a worker says that
+                something is missing (such as its key).
+            WorldError: there is no cluster.
+        """
+        if request.shared_limits is not None:
+            raise UsageError(
+                "shared limits are those of one process, and an executor has many", hint="leave shared_limits out"
+            )
+        endings, left = dict[int, ShardEnding](), list[int]()
+        for index in range(len(whole.ranges)):
+            if await claims_complete(whole.shard_place(index), retry_failed=request.retry_failed):
+                result = await run_shard(whole, request, index, shutdown)  # which needs neither key nor call
+                endings[index] = ShardEnding(index, result.exit_status, result.reason, result.hint, result.called)
+            else:
+                left.append(index)
+        if left:
+            async with joined(self.address) as cluster:
+                work = _ClusterRun(cluster, self.cpus_per_shard, whole, request, shutdown)
+                endings.update(await work.carry_out(left))
+        return [endings[index] for index in sorted(endings)]
+
+
+class _ClusterRun:
+    """The shards that are carried out by a cluster, and what is known of them."""
+
+    def __init__(
+        self, cluster: Cluster, cpus: float, whole: ShardedRun, request: RunRequest, shutdown: Shutdown
+    ) -> None:
+        self._cluster, self._cpus = cluster, cpus
+        self._whole, self._request, self._shutdown = whole, request, shutdown
+        self._began_s = anyio.current_time()
+        self._events = EventQueue([LogObserver(), *request.observers])
+        called = None if request.on_progress is None else ProgressCallback(request.on_progress)
+        self._progress = None if called is None else WholeProgress(whole, called.call)
+        self._done: dict[int, int] = {}
+        self._endings: dict[int, ShardEnding] = {}
+        self._at_work: dict[int, Worker] = {}
+        self._ended = anyio.Event()
+        limits = request.settings.limits
+        shards = len(whole.ranges)
+        creates_per_s = limits.creates_per_s or request.settings.api.capabilities.creates_per_s
+        budget = cluster.start_budget(
+            f"rate {whole.run.run_id}",
+            requests_per_s=limits.requests_per_s,
+            requests_in_flight=limits.requests_in_flight,
+            creates_per_s=creates_per_s,
+        )
+        self._limits = LeasedLimits(
+            budget,
+            requests_in_flight=limits.requests_in_flight,
+            own_per_s=limits.requests_per_s / shards,
+            own_creates_per_s=None if creates_per_s is None else creates_per_s / shards,
+        )
+
+    async def carry_out(self, shards: Sequence[int]) -> dict[int, ShardEnding]:
+        """How each shard ended that was begun."""
+        waiting = list(reversed(shards))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._events.work)
+            tasks.start_soon(self._pass_stops_on, tasks.cancel_scope)
+            async with anyio.create_task_group() as workers:
+                while waiting and self._shutdown.stop is None:
+                    if len(self._at_work) < self._cluster.room_for(self._cpus):
+                        index = waiting.pop()
+                        self._at_work[index] = self._cluster.start_shard(self._cpus, self._limits)
+                        workers.start_soon(self._carry_out_shard, index)
+                    else:
+                        with anyio.move_on_after(1.0):  # the cluster may have grown
+                            await self._ended.wait()
+            tasks.cancel_scope.cancel()
+        await self._events.drain()
+        return self._endings
+
+    async def _carry_out_shard(self, index: int) -> None:
+        try:
+            self._endings[index] = await self._until_it_ends(index)
+        finally:
+            self._at_work.pop(index).give_up()
+            if self._progress is not None:
+                self._progress.end_shard(index)
+            self._ended.set()
+            self._ended = anyio.Event()
+        ending = self._endings[index]
+        if not ending.complete and self._shutdown.stop is None and ending.exit_status is not ExitStatus.INCOMPLETE:
+            self._shutdown.request_stop(Stop(ending.reason, ending.exit_status, ending.hint))
+
+    async def _until_it_ends(self, index: int) -> ShardEnding:
+        """Carries out a shard, by one worker after the other where they are lost."""
+        lease_s = self._request.settings.limits.lease_s
+        losses, done, free_until_s = 0, 0, anyio.current_time() + 1.5 * lease_s
+        while True:
+            worker = self._at_work[index]
+            try:
+                said = await self._watch(index, worker)
+            except WorkerLostError as lost:
+                worker.give_up()
+                losses, done = (losses + 1 if self._done.get(index, 0) == done else 1), self._done.get(index, 0)
+                reason = f"its worker was lost ({lost})"
+                if losses >= LOSSES_MAX:
+                    return ShardEnding(index, ExitStatus.INCOMPLETE, f"{reason}, {losses} times in a row", _LOST_HINT)
+                log.warning("shard %d: %s; another one takes it over", index, reason)
+                free_until_s = anyio.current_time() + 1.5 * lease_s + 5.0
+            else:
+                # A worker that was lost, or that an earlier call left, may not be gone yet.
+                if not said.locked or anyio.current_time() > free_until_s:
+                    if said.ending.exit_status is ExitStatus.USAGE:
+                        raise UsageError(f"shard {index}: {said.ending.reason}", hint=said.ending.hint)
+                    return said.ending
+                worker.give_up()
+                await anyio.sleep(1.0)
+            if self._shutdown.stop is not None:
+                return ShardEnding(index, ExitStatus.INCOMPLETE, self._shutdown.stop.reason, self._shutdown.stop.hint)
+            self._at_work[index] = self._cluster.start_shard(self._cpus, self._limits)
+
+    async def _watch(self, index: int, worker: Worker) -> ShardSaid:
+        """Waits until a worker has ended its shard; hears of it meanwhile.
+
+        Raises:
+            WorkerLostError: it died, or said nothing for longer than its lease lasts.
+        """
+        await worker.started()
+        said: list[ShardSaid] = []
+        lost: list[WorkerLostError] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def carry_out() -> None:
+                try:
+                    said.append(await worker.carry_out(self._work_of(index)))
+                    await self._take_news(index, worker)
+                except WorkerLostError as error:
+                    lost.append(error)
+                tasks.cancel_scope.cancel()
+
+            async def listen() -> None:
+                try:
+                    while True:
+                        await anyio.sleep(NEWS_EVERY_S)
+                        await self._take_news(index, worker)
+                except WorkerLostError as error:
+                    lost.append(error)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(carry_out)
+            tasks.start_soon(listen)
+        if not said:
+            raise lost[0]
+        return said[0]
+
+    async def _take_news(self, index: int, worker: Worker) -> None:
+        silent_s = self._request.settings.limits.lease_s
+        try:
+            with anyio.fail_after(silent_s):
+                news = await worker.news()
+        except TimeoutError:
+            raise WorkerLostError(f"it has said nothing for {silent_s:g} s") from None
+        for event in news.events:
+            self._events.notify(event)
+        if news.dropped:
+            log.warning("shard %d: %d events were dropped", index, news.dropped)
+        if news.progress is None:
+            return
+        self._done[index] = sum(news.progress.outcomes.values())
+        if self._progress is not None:
+            shown = self._progress.of_shard(index)(news.progress)
+            if isawaitable(shown):
+                await shown
+
+    def _work_of(self, index: int) -> ShardWork:
+        request = self._request
+        left_s = request.max_runtime_s
+        if left_s is not None:
+            left_s = max(0.0, left_s - (anyio.current_time() - self._began_s))
+        return ShardWork(
+            str(Path(request.place.where).absolute()),
+            index,
+            share_of_jobs(request.settings, len(self._whole.ranges)),
+            request.place.trusted,
+            request.retry_failed,
+            request.until_s,
+            left_s,
+            request.config,
+        )
+
+    async def _pass_stops_on(self, scope: anyio.CancelScope) -> None:
+        """Tells the workers to stop, and leaves without those that don't answer in time."""
+        await self._shutdown.creating_ended.wait()
+        await self._tell_stop()
+        await self._shutdown.leave_requested.wait()
+        await self._tell_stop()
+        await anyio.sleep(LEAVES_WITHIN_S)
+        for index in self._at_work:
+            self._endings[index] = ShardEnding(
+                index, ExitStatus.INCOMPLETE, "its worker did not stop in time", "the same command goes on"
+            )
+        scope.cancel()
+
+    async def _tell_stop(self) -> None:
+        async def tell(worker: Worker, stop: Stop) -> None:
+            try:
+                with anyio.move_on_after(LEAVES_WITHIN_S):
+                    await worker.stop(stop)
+            except WorkerLostError:
+                return
+
+        async with anyio.create_task_group() as tasks:
+            for worker in self._at_work.values():
+                if self._shutdown.stop is not None:
+                    tasks.start_soon(tell, worker, self._shutdown.stop)
+
+
+def share_of_jobs(settings: Settings, shards: int) -> Settings:
+    """The settings of one of so many shards: of the jobs in flight it may have an equal share, rounded up."""
+    limits = settings.limits
+    share = -(-limits.jobs_in_flight // shards)
+    return settings.model_copy(update={"limits": limits.model_copy(update={"jobs_in_flight": share})})
+
+
+_LOST_HINT = "look into the worker's log (of memory, most often); the same command goes on"
