@@ -57,10 +57,12 @@ class LeasedPassage:
 
     def leave(self) -> float:
         """It leaves now; gives that moment."""
-        return anyio.current_time()
+        left_s = anyio.current_time()
+        self._gate.report_left(self._turn_id, left_s)
+        return left_s
 
     async def leave_evenly(self) -> float:
-        """See `GatePassage.leave_evenly`. The budget hears when it left, where that is later than the others do."""
+        """See `GatePassage.leave_evenly`. As much later as all of them leave, the budget doesn't hear of."""
         now_s = anyio.current_time()
         lead_s, is_held_back = self._gate.measure_lead(now_s - self.passed_s)
         if is_held_back:
@@ -158,7 +160,8 @@ class LeasedGate:
         return self._lead.measure(took_s, self._state.headroom.interval_s), self._state.holds_back
 
     def report_left(self, turn_id: int, at_s: float) -> None:
-        """A request left at another moment than it passed."""
+        """A request left: later than it passed, by the way of the turn and by what this process had to do first. The
+        budget counts what leaves in a second."""
         self._say(Left(turn_id, 0.0), at_s)
 
     # --- Reports ----------------------------------------------------------------------------------------------------

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
+import threading
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio import to_thread
 
 from classify_batch.engine.shutdown import Stop
-from classify_batch.errors import WorldError, missing_extra
+from classify_batch.errors import UsageError, WorldError, missing_extra
 from classify_batch.limits import Gate, Priority, RequestGate
 from classify_batch.limits.leased_gate import LeasedGate
 from classify_batch.limits.rate_budget import BudgetGoneError, BudgetState, Report, Turn
@@ -25,19 +28,26 @@ if TYPE_CHECKING:
 
 NAMESPACE = "classify_batch"
 
+AUTO = "auto"
+
+REACHES_WITHIN_S = 10.0
 JOINS_WITHIN_S = 60.0
 
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0"}
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 """Nobody is told that this was run."""
+
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Else Ray takes the machine's own address in the place of the loopback address."""
 
 
 class WorkerLostError(Exception):
     """A worker's process died, or can't be reached any more."""
 
 
-def import_ray() -> ModuleType:
-    """Ray. Raises UsageError where it isn't installed."""
-    for name, value in _QUIET.items():
+def import_ray(*, starts_here: bool) -> ModuleType:
+    """Ray. Raises UsageError where it isn't installed. `starts_here`: to start a cluster that only this machine
+    reaches."""
+    for name, value in {**_QUIET, **(_LOOPBACK if starts_here else {})}.items():
         os.environ.setdefault(name, value)
     try:
         import ray  # noqa: PLC0415 - an extra, which takes a second to load
@@ -56,23 +66,11 @@ async def joined(address: str | None) -> AsyncIterator[Cluster]:
         UsageError: Ray is not installed.
         WorldError: there is no cluster at the address.
     """
-    ray = import_ray()
+    ray = import_ray(starts_here=address is None)
     if ray.is_initialized():
         yield Cluster(ray)
         return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": NAMESPACE}
-    if address is None:
-        quiet |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    try:
-        # In a thread: it takes seconds, and in the main thread it would take the handler of SIGTERM for itself.
-        with anyio.fail_after(JOINS_WITHIN_S):
-            await to_thread.run_sync(lambda: ray.init(address=address, **quiet), abandon_on_cancel=True)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = "a cluster could not be started here" if address is None else f"no cluster of Ray at {address}"
-        raise WorldError(
-            f"{where}: {str(error).strip() or type(error).__name__}",
-            hint="`ray status` shows what is there; without an address, one is started on this machine",
-        ) from error
+    await _join(ray, address)
     try:
         yield Cluster(ray)
     finally:
@@ -81,6 +79,67 @@ async def joined(address: str | None) -> AsyncIterator[Cluster]:
             suppress(Exception),
         ):  # whatever is left of it must not hide how the run ended
             await to_thread.run_sync(ray.shutdown)
+
+
+async def _join(ray: ModuleType, address: str | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": NAMESPACE}
+    if address is None:
+        quiet |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    elif address != AUTO:
+        await _reach(address)
+    try:
+        with anyio.fail_after(JOINS_WITHIN_S):
+            await _call_in_daemon(partial(ray.init, address=address, **quiet))
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _no_cluster(address, str(error).strip() or type(error).__name__) from error
+    except TimeoutError:
+        words = f"no answer within {JOINS_WITHIN_S:g} s"
+        raise _no_cluster(
+            address, f"{words}; does it want a token (RAY_AUTH_TOKEN) that this process hasn't?"
+        ) from None
+
+
+async def _reach(address: str) -> None:
+    """Raises WorldError where nobody listens at an address: Ray itself would try for minutes, and print much."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        raise UsageError(f"{address!r} is no address of a Ray cluster", hint="such as 10.0.0.5:6379, or auto")
+    try:
+        with anyio.fail_after(REACHES_WITHIN_S):
+            stream = await anyio.connect_tcp(host.strip("[]"), int(port))
+    except (OSError, TimeoutError) as error:
+        raise _no_cluster(address, str(error) or "no answer") from error
+    await stream.aclose()
+
+
+def _no_cluster(address: str | None, why: str) -> WorldError:
+    where = "a cluster of Ray could not be started here" if address is None else f"no cluster of Ray at {address}"
+    return WorldError(
+        f"{where}: {why}", hint="`ray status` shows what is there; without an address, one is started on this machine"
+    )
+
+
+async def _call_in_daemon(call: Callable[[], object]) -> None:
+    """Calls what may take for ever, in a thread that keeps no process from ending. (In the main thread, Ray would take
+    the handler of SIGTERM for itself.)"""
+    loop, ended = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+
+    def end(error: BaseException | None) -> None:
+        if not ended.done():
+            ended.set_result(error)
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            call()
+        except Exception as failed:  # noqa: BLE001 - it is raised below
+            error = failed
+        with suppress(RuntimeError):  # the loop may be gone by now
+            loop.call_soon_threadsafe(end, error)
+
+    threading.Thread(target=work, daemon=True).start()
+    if (error := await ended) is not None:
+        raise error
 
 
 class Cluster:

@@ -1,0 +1,1 @@
+"""Shards on a real cluster, killed, stopped and counted."""
