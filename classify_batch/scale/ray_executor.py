@@ -78,12 +78,12 @@ class RayExecutor:
                 left.append(index)
         if left:
             async with joined(self.address) as cluster:
-                work = _ClusterRun(cluster, self.cpus_per_shard, whole, request, shutdown)
+                work = ClusterRun(cluster, self.cpus_per_shard, whole, request, shutdown)
                 endings.update(await work.carry_out(left))
         return [endings[index] for index in sorted(endings)]
 
 
-class _ClusterRun:
+class ClusterRun:
     """The shards that are carried out by a cluster, and what is known of them."""
 
     def __init__(

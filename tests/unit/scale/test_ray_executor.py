@@ -1,0 +1,312 @@
+"""What the executor for Ray does with its workers, which run in this process here: lost, silent, late, and stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from classify_batch import RayExecutor, UsageError, aplan, averify
+from classify_batch.engine.progress import Progress
+from classify_batch.engine.shutdown import Shutdown, Stop
+from classify_batch.errors import ExitStatus
+from classify_batch.events import Event, FilesCommitted
+from classify_batch.limits import Priority
+from classify_batch.limits.rate_budget import Done
+from classify_batch.operations.run_request import RunRequest
+from classify_batch.operations.shards.ending import ShardEnding
+from classify_batch.operations.shards.whole import ShardedRun, read_whole
+from classify_batch.scale import ray_executor
+from classify_batch.scale.ray_actors import BudgetActor, ShardActor, ShardNews, ShardSaid, ShardWork
+from classify_batch.scale.ray_cluster import Cluster, WorkerLostError
+from classify_batch.scale.ray_executor import ClusterRun, share_of_jobs
+from classify_batch.store import place_of
+from tests.support.sandbox_settings import sandbox_settings
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
+
+IDS = [f"file-{number}" for number in range(24)]
+
+Strike = Callable[["LocalWorker"], Awaitable[ShardSaid | None]]
+
+
+class LocalWorker:
+    """A worker in this process. `strike` happens before it begins; what it returns is what the worker says."""
+
+    def __init__(self, strike: Strike | None) -> None:
+        self.actor = ShardActor()
+        self.strike = strike
+        self.silent = self.given_up = False
+
+    async def started(self) -> int:
+        return 1
+
+    async def carry_out(self, work: ShardWork) -> ShardSaid:
+        if self.strike is not None and (said := await self.strike(self)) is not None:
+            return said
+        return await self.actor.carry_out(work)
+
+    async def news(self) -> ShardNews:
+        if self.silent:
+            await anyio.sleep_forever()
+        return await self.actor.news()
+
+    async def stop(self, stop: Stop) -> None:
+        await self.actor.stop(stop)
+
+    def give_up(self) -> None:
+        self.given_up = True
+
+
+class LocalCluster:
+    """A cluster in this process, with places for so many shards. `strikes`: for each worker in turn."""
+
+    def __init__(self, room: int = 3, strikes: Sequence[Strike | None] = ()) -> None:
+        self.room, self.strikes = room, list(strikes)
+        self.workers: list[LocalWorker] = []
+
+    def room_for(self, cpus: float) -> int:
+        assert cpus == 0.25
+        return self.room
+
+    def start_budget(self, name: str, **_limits: Any) -> None:
+        assert name.startswith("rate ")
+
+    def start_shard(self, _cpus: float, _limits: object) -> LocalWorker:
+        assert sum(not worker.given_up for worker in self.workers) < self.room
+        strike = self.strikes.pop(0) if self.strikes else None
+        self.workers.append(LocalWorker(strike))
+        return self.workers[-1]
+
+
+class Collecting:
+    """An observer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.files = 0
+
+    async def observe(self, event: Event) -> None:
+        if isinstance(event, FilesCommitted):
+            self.files += sum(event.outcomes.values())
+
+
+async def planned(folder: Path, **limits: float) -> tuple[ShardedRun, RunRequest]:
+    """A run of three shards on the embedded sandbox."""
+    settings = sandbox_settings(plan={"files_per_job": 2}, limits={"lease_s": 1.0, **limits})
+    await aplan(settings, IDS, folder / "run", shards=3)
+    whole = await read_whole(place_of(folder / "run"))
+    assert whole is not None
+    return whole, RunRequest(settings, None, whole.place)
+
+
+async def carry_out(
+    cluster: LocalCluster, whole: ShardedRun, request: RunRequest, shutdown: Shutdown | None = None
+) -> list[ShardEnding]:
+    run = ClusterRun(cast("Cluster", cluster), 0.25, whole, request, shutdown or Shutdown())
+    endings = await run.carry_out(range(len(whole.ranges)))
+    assert all(worker.given_up for worker in cluster.workers)
+    return [endings[index] for index in sorted(endings)]
+
+
+async def test_shards_find_their_places(tmp_path: Path) -> None:
+    """Each shard has a worker of its own, never more at once than there are places; what it sees is seen here."""
+    shown: list[Progress] = []
+    observer = Collecting()
+    whole, request = await planned(tmp_path)
+    request = RunRequest(request.settings, None, request.place, on_progress=shown.append, observers=[observer])
+    endings = await carry_out(LocalCluster(room=2), whole, request)
+    assert [ending.exit_status for ending in endings] == [ExitStatus.COMPLETE] * 3
+    assert (await averify(tmp_path / "run")).complete
+    assert observer.files == len(IDS)
+    assert sum(shown[-1].outcomes.values()) == len(IDS)
+
+
+async def test_a_lost_workers_shard_is_taken_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that died at once, and one that died when its shard was done: others carry these shards out."""
+
+    async def dies(_worker: LocalWorker) -> None:
+        raise WorkerLostError("killed")
+
+    whole, request = await planned(tmp_path)
+    cluster = LocalCluster(room=1, strikes=[dies, dies, None, dies])
+    endings = await carry_out(cluster, whole, request)
+    assert all(ending.complete for ending in endings)
+    assert len(cluster.workers) == 6
+    assert [
+        record.getMessage().partition(":")[0] for record in caplog.records if "takes it over" in record.message
+    ] == [
+        "shard 0",
+        "shard 0",
+        "shard 1",
+    ]
+    assert (await averify(tmp_path / "run")).complete
+
+
+async def test_a_silent_worker_is_given_up(tmp_path: Path) -> None:
+    """One that says nothing for longer than its lease lasts is as good as dead."""
+
+    async def stands_still(worker: LocalWorker) -> None:
+        worker.silent = True
+        await anyio.sleep_forever()
+
+    whole, request = await planned(tmp_path)
+    began_s = anyio.current_time()
+    endings = await carry_out(LocalCluster(strikes=[stands_still]), whole, request)
+    assert all(ending.complete for ending in endings)
+    assert anyio.current_time() - began_s >= 1.0
+
+
+async def test_workers_that_die_for_ever_end_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard whose workers die again and again without one more file done ends incomplete, and the others end well."""
+    monkeypatch.setattr(ray_executor, "LOSSES_MAX", 3)
+
+    async def dies(_worker: LocalWorker) -> None:
+        raise WorkerLostError("out of memory")
+
+    whole, request = await planned(tmp_path)
+    cluster = LocalCluster(room=1, strikes=[dies] * 3)
+    endings = await carry_out(cluster, whole, request)
+    assert [ending.exit_status for ending in endings] == [
+        ExitStatus.INCOMPLETE,
+        ExitStatus.COMPLETE,
+        ExitStatus.COMPLETE,
+    ]
+    assert "out of memory" in endings[0].reason
+    assert "3 times in a row" in endings[0].reason
+    assert len(cluster.workers) == 5
+
+
+async def test_a_locked_shard_is_tried_again(tmp_path: Path) -> None:
+    """A worker of an earlier call may not be gone yet: its lock is waited for, for a while."""
+    locked = ShardSaid(ShardEnding(0, ExitStatus.INCOMPLETE, "process 5 works on it"), locked=True)
+
+    async def is_locked(_worker: LocalWorker) -> ShardSaid:
+        return locked
+
+    whole, request = await planned(tmp_path)
+    endings = await carry_out(LocalCluster(strikes=[is_locked]), whole, request)
+    assert all(ending.complete for ending in endings)
+
+
+async def test_a_shard_that_stays_locked_is_left(tmp_path: Path) -> None:
+    """What another process holds for longer than a lease is that one's; the shards besides it are carried out."""
+
+    async def is_locked(_worker: LocalWorker) -> ShardSaid:
+        await anyio.sleep(0.4)
+        return ShardSaid(ShardEnding(0, ExitStatus.INCOMPLETE, "process 5 works on it"), locked=True)
+
+    whole, request = await planned(tmp_path)
+    endings = await carry_out(LocalCluster(room=1, strikes=[is_locked] * 2), whole, request)
+    assert [ending.reason for ending in endings] == ["process 5 works on it", "", ""]
+
+
+async def test_what_a_worker_misses_is_a_usage_error(tmp_path: Path) -> None:
+    """A worker without a key says so, and the call ends with its words."""
+
+    async def has_no_key(_worker: LocalWorker) -> ShardSaid:
+        return ShardSaid(ShardEnding(0, ExitStatus.USAGE, "no API key", "set LLAMA_CLOUD_API_KEY", called=False))
+
+    whole, request = await planned(tmp_path)
+    with pytest.raises(ExceptionGroup) as raised:
+        await carry_out(LocalCluster(strikes=[has_no_key]), whole, request)
+    found = cast("Exception", raised.value)
+    while isinstance(found, ExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, UsageError)
+    assert str(found) == "shard 0: no API key"
+    assert found.hint == "set LLAMA_CLOUD_API_KEY"
+
+
+async def test_a_stop_reaches_the_workers(tmp_path: Path) -> None:
+    """A first signal stops every worker as it would stop a process; nothing further is begun."""
+    whole, request = await planned(tmp_path)
+    shutdown, cluster = Shutdown(), LocalCluster(room=1)
+
+    async def stops(_worker: LocalWorker) -> None:
+        shutdown.request_stop(Stop("interrupted by SIGTERM"))
+        await anyio.sleep(0.1)
+
+    cluster.strikes = [stops]
+    endings = await carry_out(cluster, whole, request, shutdown)
+    assert [(ending.shard, ending.exit_status) for ending in endings] == [(0, ExitStatus.INCOMPLETE)]
+    assert "SIGTERM" in endings[0].reason
+
+
+async def test_a_worker_that_does_not_stop_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command leaves in time, whatever a worker does."""
+    monkeypatch.setattr(ray_executor, "LEAVES_WITHIN_S", 0.3)
+    whole, request = await planned(tmp_path)
+    shutdown = Shutdown()
+
+    async def hangs(_worker: LocalWorker) -> None:
+        shutdown.request_stop(Stop("interrupted by SIGTERM"))
+        await anyio.sleep_forever()
+
+    began_s = anyio.current_time()
+    endings = await carry_out(LocalCluster(room=1, strikes=[hangs]), whole, request, shutdown)
+    assert anyio.current_time() - began_s < 5.0
+    assert endings[0].reason == "its worker did not stop in time"
+
+
+async def test_what_a_person_must_mend_stops_all(tmp_path: Path) -> None:
+    """A shard that ends since its key was refused stops the others: they would meet the same."""
+
+    async def refused(_worker: LocalWorker) -> ShardSaid:
+        return ShardSaid(ShardEnding(0, ExitStatus.PERSON, "the key was refused", "check it"))
+
+    whole, request = await planned(tmp_path)
+    shutdown = Shutdown()
+    endings = await carry_out(LocalCluster(room=1, strikes=[refused]), whole, request, shutdown)
+    assert [ending.exit_status for ending in endings] == [ExitStatus.PERSON]
+    assert shutdown.stop is not None
+    assert shutdown.stop.status is ExitStatus.PERSON
+
+
+async def test_an_actor_says_what_fails(tmp_path: Path) -> None:
+    """Errors for people travel as endings, with their words; a directory that it can't see is one of them."""
+    settings = sandbox_settings()
+    work = ShardWork(str(tmp_path / "nowhere"), 3, settings, False, False, None, None, None)
+    said = await ShardActor().carry_out(work)
+    assert (said.ending.shard, said.ending.exit_status, said.locked) == (3, ExitStatus.USAGE, False)
+    assert "no run with shards" in said.ending.reason
+    assert "same path" in said.ending.hint
+
+
+async def test_an_actor_keeps_so_many_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody fetches is dropped and counted; what was fetched is not told twice."""
+    monkeypatch.setattr("classify_batch.scale.ray_actors.EVENTS_KEPT", 3)
+    actor = ShardActor()
+    for number in range(5):
+        await actor.observe(FilesCommitted(number, 1, {}))
+    news = await actor.news()
+    assert (len(news.events), news.dropped) == (3, 2)
+    assert await actor.news() == ShardNews(None, [], 0)
+
+
+async def test_the_budgets_actor_hands_out_turns() -> None:
+    """It begins with the first question, in the loop of its process."""
+    actor = BudgetActor(50.0, 4, None)
+    turn = await actor.take_turn("one", 1, Priority.CREATE)
+    assert turn is not None
+    assert not (await actor.report("one", [Done(1)])).broken
+    assert actor._serving is not None
+    actor._serving.cancel()
+
+
+def test_jobs_in_flight_are_shared() -> None:
+    """Each shard may have an equal share, rounded up; none stays none."""
+    assert share_of_jobs(sandbox_settings(limits={"jobs_in_flight": 50}), 8).limits.jobs_in_flight == 7
+    assert share_of_jobs(sandbox_settings(limits={"jobs_in_flight": 3}), 8).limits.jobs_in_flight == 1
+    assert share_of_jobs(sandbox_settings(limits={"jobs_in_flight": 0}), 8).limits.jobs_in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"), [({"address": " "}, "address"), ({"cpus_per_shard": 0.0}, "cpus_per_shard")]
+)
+def test_an_odd_executor_is_refused(given: dict[str, Any], words: str) -> None:
+    """An empty address and a shard that asks for nothing are errors at once."""
+    with pytest.raises(UsageError, match=words):
+        RayExecutor(**given)
