@@ -11,7 +11,8 @@ from pathlib import Path
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.store import open_store, place_of
 from tests.support.accounts import KEYS, AccountsPlace, environment, two_accounts
-from tests.support.command_line import COMMAND, until
+from tests.support.command_line import until
+from tests.support.start_command import COMMAND
 
 OTHER_PROJECT = ("--further-key", f"{KEYS['west']}=project-2", "--files-of-project", "own-")
 

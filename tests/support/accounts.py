@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.sandbox import read_billed
-from tests.support.command_line import COMMAND
+from tests.support.start_command import COMMAND
 
 WAIT_S = 120.0
 KEYS = {"east": "llx-east-s3cr3t", "west": "llx-west-s3cr3t"}
