@@ -23,7 +23,7 @@ class Stop:
 
     `collects`: jobs in flight are still collected. `cancels`: the run was cancelled: jobs in flight are, too, where the
     API can do that. `of_account`: it is about the key that is used, and where it leads: with another one the run can go
-    on.
+    on. `lease_lost`: this process stood still, and another one may carry the shard on.
     """
 
     reason: str
@@ -32,6 +32,7 @@ class Stop:
     collects: bool = False
     cancels: bool = False
     of_account: bool = False
+    lease_lost: bool = False
 
     @classmethod
     def because(cls, error: ClassifyBatchError, *, collects: bool = False) -> Stop:

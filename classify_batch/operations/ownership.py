@@ -42,7 +42,7 @@ async def keeping_lease(lease: Lease, store: RunStore, shutdown: Shutdown) -> As
         await lease.lost.wait()
         words = f"{store.where} is another process's, or may be: this one stood still for longer than limits.lease_s"
         store.abandon(words)
-        shutdown.request_stop(Stop(words))
+        shutdown.request_stop(Stop(words, lease_lost=True))
 
     try:
         async with anyio.create_task_group() as tasks:

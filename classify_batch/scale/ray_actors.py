@@ -65,11 +65,12 @@ class ShardSaid(NamedTuple):
     """How a worker left its shard.
 
     Attributes:
-        locked: another process is at work on it.
+        locked: another process is at work on it; stood_still: it lost its lease, so another one may take it over.
     """
 
     ending: ShardEnding
     locked: bool = False
+    stood_still: bool = False
 
 
 class ShardActor:
@@ -112,8 +113,13 @@ class ShardActor:
             result = await run_shard(whole, request, work.shard, self._shutdown)
         except ClassifyBatchError as error:
             ending = ShardEnding(work.shard, error.exit_status, str(error), error.hint, called=False)
-            return ShardSaid(ending, locked=isinstance(error, LockedError))
-        return ShardSaid(ShardEnding(work.shard, result.exit_status, result.reason, result.hint, result.called))
+            return ShardSaid(ending, isinstance(error, LockedError), self._stood_still)
+        ending = ShardEnding(work.shard, result.exit_status, result.reason, result.hint, result.called)
+        return ShardSaid(ending, stood_still=self._stood_still and not ending.complete)
+
+    @property
+    def _stood_still(self) -> bool:
+        return self._shutdown.stop is not None and self._shutdown.stop.lease_lost
 
     async def stop(self, stop: Stop) -> None:
         """Asks it to stop, as a signal would, also before it has begun."""

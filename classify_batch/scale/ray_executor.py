@@ -207,6 +207,8 @@ class ClusterRun:
             tasks.start_soon(listen)
         if not said:
             raise lost[0]
+        if said[0].stood_still:
+            raise WorkerLostError("it stood still for longer than its lease")
         return said[0]
 
     async def _take_news(self, index: int, worker: Worker) -> None:

@@ -159,6 +159,19 @@ async def test_a_silent_worker_is_given_up(tmp_path: Path) -> None:
     assert anyio.current_time() - began_s >= 1.0
 
 
+async def test_one_that_stood_still_and_woke_is_followed_by_another(tmp_path: Path) -> None:
+    """A worker that wakes up after its lease says so by itself, before it was given up: its shard isn't left."""
+
+    async def wakes_late(worker: LocalWorker) -> None:
+        worker.actor._shutdown.request_stop(Stop("it is another process's, or may be", lease_lost=True))
+
+    whole, request = await planned(tmp_path)
+    cluster = LocalCluster(strikes=[wakes_late])
+    endings = await carry_out(cluster, whole, request)
+    assert all(ending.complete for ending in endings)
+    assert len(cluster.workers) == 4
+
+
 async def test_workers_that_die_for_ever_end_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard whose workers die again and again without one more file done ends incomplete, and the others end well."""
     monkeypatch.setattr(ray_executor, "LOSSES_MAX", 3)
