@@ -6,6 +6,7 @@ agreed on beforehand, until there is a budget again.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -40,6 +41,8 @@ from classify_batch.limits.request_gate import RequestGate
 REPORTS_EVERY_S = 0.5
 GATHERS_S = 0.01
 """Reports of this time travel together."""
+
+log = logging.getLogger("classify_batch")
 
 LATE_S_MAX = 1.0
 """A turn that arrives later than this is over: this process stood still, and others have sent since."""
@@ -188,6 +191,8 @@ class LeasedGate:
         except (BudgetGoneError, TimeoutError):
             self._lose_budget()
             return
+        if self._gone:
+            log.info("turns are handed out again: all processes share their rate")
         self._gone = False
         self._take_state(state)
 
@@ -195,6 +200,8 @@ class LeasedGate:
         self._state, self._state_at_s = state, anyio.current_time()
 
     def _lose_budget(self) -> None:
+        if not self._gone:
+            log.warning("nobody hands out turns at present: this process sends by its own share of the rate")
         self._gone = True
         for scope in self._asking:
             scope.cancel()

@@ -160,7 +160,6 @@ class Cluster:
         strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=True)
         actor = self._ray.remote(BudgetActor).options(
             name=name,
-            get_if_exists=True,
             num_cpus=0,
             max_restarts=-1,
             max_concurrency=10_000,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
@@ -103,7 +104,7 @@ class ClusterRun:
         shards = len(whole.ranges)
         creates_per_s = limits.creates_per_s or request.settings.api.capabilities.creates_per_s
         budget = cluster.start_budget(
-            f"rate {whole.run.run_id}",
+            f"rate {whole.run.run_id} {uuid.uuid4()}",  # one that an earlier call left may be about to end
             requests_per_s=limits.requests_per_s,
             requests_in_flight=limits.requests_in_flight,
             creates_per_s=creates_per_s,
@@ -116,7 +117,11 @@ class ClusterRun:
         )
 
     async def carry_out(self, shards: Sequence[int]) -> dict[int, ShardEnding]:
-        """How each shard ended that was begun."""
+        """How each shard ended that was begun.
+
+        Raises:
+            UsageError: a worker says that something is missing.
+        """
         waiting = list(reversed(shards))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._events.work)
@@ -132,6 +137,9 @@ class ClusterRun:
                             await self._ended.wait()
             tasks.cancel_scope.cancel()
         await self._events.drain()
+        for ending in self._endings.values():
+            if ending.exit_status is ExitStatus.USAGE:
+                raise UsageError(f"shard {ending.shard}: {ending.reason}", hint=ending.hint)
         return self._endings
 
     async def _carry_out_shard(self, index: int) -> None:
@@ -166,8 +174,6 @@ class ClusterRun:
             else:
                 # A worker that was lost, or that an earlier call left, may not be gone yet.
                 if not said.locked or anyio.current_time() > free_until_s:
-                    if said.ending.exit_status is ExitStatus.USAGE:
-                        raise UsageError(f"shard {index}: {said.ending.reason}", hint=said.ending.hint)
                     return said.ending
                 worker.give_up()
                 await anyio.sleep(1.0)
