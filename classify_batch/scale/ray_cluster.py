@@ -8,13 +8,11 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio import to_thread
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import UsageError, WorldError, missing_extra
@@ -29,9 +27,12 @@ if TYPE_CHECKING:
 NAMESPACE = "classify_batch"
 
 AUTO = "auto"
+LOCAL = "local"
+"""Without it, Ray would join whatever cluster was on this machine last, dead or alive."""
 
 REACHES_WITHIN_S = 10.0
 JOINS_WITHIN_S = 60.0
+LEAVES_WITHIN_S = 5.0
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 """Nobody is told that this was run."""
@@ -70,33 +71,31 @@ async def joined(address: str | None) -> AsyncIterator[Cluster]:
     if ray.is_initialized():
         yield Cluster(ray)
         return
-    await _join(ray, address)
-    try:
-        yield Cluster(ray)
-    finally:
-        with (
-            anyio.CancelScope(shield=True),
-            suppress(Exception),
-        ):  # whatever is left of it must not hide how the run ended
-            await to_thread.run_sync(ray.shutdown)
-
-
-async def _join(ray: ModuleType, address: str | None) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": NAMESPACE}
+    how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": NAMESPACE}
     if address is None:
-        quiet |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        how |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     elif address != AUTO:
         await _reach(address)
+    membership = _Membership(ray, how | {"address": address or LOCAL})
+    try:
+        await _wait_until_joined(membership, address)
+        yield Cluster(ray)
+    finally:
+        with anyio.move_on_after(LEAVES_WITHIN_S, shield=True):
+            await membership.leave()
+
+
+async def _wait_until_joined(membership: _Membership, address: str | None) -> None:
     try:
         with anyio.fail_after(JOINS_WITHIN_S):
-            await _call_in_daemon(partial(ray.init, address=address, **quiet))
+            await membership.joined()
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_cluster(address, str(error).strip() or type(error).__name__) from error
     except TimeoutError:
-        words = f"no answer within {JOINS_WITHIN_S:g} s"
-        raise _no_cluster(
-            address, f"{words}; does it want a token (RAY_AUTH_TOKEN) that this process hasn't?"
-        ) from None
+        words = (
+            f"no answer within {JOINS_WITHIN_S:g} s; does it want a token (RAY_AUTH_TOKEN) that this process hasn't?"
+        )
+        raise _no_cluster(address, words) from None
 
 
 async def _reach(address: str) -> None:
@@ -119,27 +118,45 @@ def _no_cluster(address: str | None, why: str) -> WorldError:
     )
 
 
-async def _call_in_daemon(call: Callable[[], object]) -> None:
-    """Calls what may take for ever, in a thread that keeps no process from ending. (In the main thread, Ray would take
-    the handler of SIGTERM for itself.)"""
-    loop, ended = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+class _Membership:
+    """Of a cluster, in a thread of its own. Joining may take for ever, and must keep no process from ending; in the
+    main thread Ray would take the handler of SIGTERM for itself; and a cluster that was started ends with the thread
+    that started it."""
 
-    def end(error: BaseException | None) -> None:
-        if not ended.done():
-            ended.set_result(error)
+    def __init__(self, ray: ModuleType, how: dict[str, Any]) -> None:
+        self._ray, self._how = ray, how
+        self._loop = asyncio.get_running_loop()
+        self._joined: asyncio.Future[Exception | None] = self._loop.create_future()
+        self._left: asyncio.Future[Exception | None] = self._loop.create_future()
+        self._leaves = threading.Event()
+        threading.Thread(target=self._work, daemon=True).start()
 
-    def work() -> None:
-        error: BaseException | None = None
+    async def joined(self) -> None:
+        """Returns when it has joined; raises whatever Ray does."""
+        if (error := await asyncio.shield(self._joined)) is not None:
+            raise error
+
+    async def leave(self) -> None:
+        """Returns when it has left."""
+        self._leaves.set()
+        await asyncio.shield(self._left)
+
+    def _work(self) -> None:
+        error: Exception | None = None
         try:
-            call()
-        except Exception as failed:  # noqa: BLE001 - it is raised below
+            self._ray.init(**self._how)
+        except Exception as failed:  # noqa: BLE001 - whoever waits for it raises it
             error = failed
-        with suppress(RuntimeError):  # the loop may be gone by now
-            loop.call_soon_threadsafe(end, error)
+        self._tell(self._joined, error)
+        if error is None:
+            self._leaves.wait()
+            with suppress(Exception):  # whatever is left of the cluster must not hide how the run ended
+                self._ray.shutdown()
+        self._tell(self._left, None)
 
-    threading.Thread(target=work, daemon=True).start()
-    if (error := await ended) is not None:
-        raise error
+    def _tell(self, waits: asyncio.Future[Exception | None], error: Exception | None) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(waits.set_result, error)
 
 
 class Cluster:

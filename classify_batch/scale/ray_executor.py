@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from inspect import isawaitable
 from pathlib import Path
@@ -16,6 +17,7 @@ from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ExitStatus, UsageError
 from classify_batch.operations.complete_run import claims_complete
 from classify_batch.operations.reporting_progress import ProgressCallback
+from classify_batch.operations.run import interruptible
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.run_shards import WholeProgress, run_shard
@@ -78,7 +80,9 @@ class RayExecutor:
             else:
                 left.append(index)
         if left:
-            async with joined(self.address) as cluster:
+            async with AsyncExitStack() as stack:
+                async with interruptible(shutdown):
+                    cluster = await stack.enter_async_context(joined(self.address))
                 work = ClusterRun(cluster, self.cpus_per_shard, whole, request, shutdown)
                 endings.update(await work.carry_out(left))
         return [endings[index] for index in sorted(endings)]
