@@ -45,9 +45,11 @@ def pytest_configure() -> None:
     for name in DISPLAY_VARIABLES:
         os.environ.pop(name, None)
     os.environ["TERM"] = "xterm"
-    # A shell ignores SIGINT for all that it starts in the background.
+    # A shell ignores SIGINT and SIGQUIT for all that it starts in the background, and nohup SIGHUP.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
