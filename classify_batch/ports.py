@@ -297,13 +297,13 @@ class OutcomeSink(Protocol):
 class Journal(OutcomeSink, Protocol):
     """The run's truth, as the stages see it: they record facts, and wait for durability where it matters."""
 
-    def next_attempt(self, chunk: int) -> int:
+    def allot_attempt(self, chunk: int) -> int:
         """The number of the chunk's next attempt."""
 
     def record_about_run(self, kind: Kind, values: AboutRun) -> None:
         """Appends a fact about the run as a whole."""
 
-    async def durable(self) -> None:
+    async def wait_durable(self) -> None:
         """Returns when all that was recorded before the call is durable. Raises StoreError."""
 
     @property
@@ -335,10 +335,10 @@ class Journal(OutcomeSink, Protocol):
     def was_cancelled(self, key: AttemptKey) -> bool:
         """Whether an open attempt was open when the run was cancelled."""
 
-    def holder_of(self, job_id: str) -> AttemptKey | None:
+    def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         """The open attempt that has this job."""
 
-    async def line_before(self, server_s: float | None) -> int:
+    async def begin_search_from(self, server_s: float | None) -> int:
         """A byte of the journal before which it names no job that was made at `server_s` or later, by the server's own
         clock. None: the journal's beginning."""
 

@@ -199,7 +199,7 @@ class Canceller:
 
 def describe_cancelled(snapshot: RunSnapshot) -> tuple[str, str]:
     """Why a cancelled run is incomplete, and a hint what to do."""
-    jobs, elsewhere = snapshot.jobs_in_flight, snapshot.open_elsewhere
+    jobs, elsewhere = snapshot.jobs_in_flight, snapshot.open_of_other_accounts
     creates = len(snapshot.open) - jobs - elsewhere
     reason = "cancelled"
     if jobs:

@@ -169,12 +169,12 @@ class Collector:
         except ApiError as error:
             if not is_refused_for_this_job(error, others_were_read=self._results_read > read_before):
                 raise
-            await self._check_job_is_there(view)
+            await self._stop_if_job_is_gone(view)
             return Answers((), f"the API doesn't hand out the results of job {clean(view.job_id)} ({error})")
         self._results_read += 1
         return answers
 
-    async def _check_job_is_there(self, view: JobView) -> None:
+    async def _stop_if_job_is_gone(self, view: JobView) -> None:
         """Stops the run where the API doesn't show the job itself: then the key may be of another project.
 
         Raises:
@@ -212,7 +212,7 @@ class Collector:
 
     def _settle_failed_job(self, job: Job, view: JobView) -> None:
         if view.status == JobStatus.CANCELLED and self._can_cancel and self._journal.was_cancelled(job.attempt.key):
-            self._end_attempt(job, settle_cancelled_job(job.attempt), view.credits)
+            self._end_attempt(job, decide_cancelled_job(job.attempt), view.credits)
             return
         suspect = self._journal.others_suspect(job.attempt.key)
         self._end_attempt(
@@ -230,7 +230,7 @@ class Collector:
         view, mode = job.finished, self._specs.of(job.attempt.part).mode
         all_requeued = bool(settled.requeued) and not settled.answers and not settled.failures
         bad = view is not None and not view.answered
-        self._recorder.end(
+        self._recorder.end_attempt(
             job.attempt,
             Kind.SPLIT if all_requeued and bad else Kind.COLLECTED,
             job_id=job.job_id,
@@ -355,7 +355,7 @@ def decide_failed_job(attempt: Attempt, view: JobView, attempts: int, *, others_
     return Settled(failures=fail_all(attempt, code, words))
 
 
-def settle_cancelled_job(attempt: Attempt) -> Settled:
+def decide_cancelled_job(attempt: Attempt) -> Settled:
     """What follows where it was us who cancelled the job: it says nothing of its files, and is no attempt of theirs. So
     the same part goes out again, in a later process."""
     return Settled(requeued=(replace(attempt.part, recheck=False),))

@@ -20,8 +20,9 @@ class NoMoreCreatesError(Exception):
 class Intent:
     """Makes an attempt's intent durable once, right before the first byte of its first call leaves.
 
-    Each by itself, though waiting creates could share a line and an fsync: a later process has to take what was written
-    for what may have left, and repeats it or searches for it, also where a bound of credits was set meanwhile.
+    Not ahead for all creates that wait, though they could share a line and an fsync: a later process must take every
+    intent that it finds for a call that may have left, and repeats it or searches for its job, also past a bound of
+    credits that was set meanwhile.
     """
 
     def __init__(
@@ -39,17 +40,24 @@ class Intent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.mark_answered(ambiguous=False)  # of a call that was cancelled: a later process finds its intent
+        # A call that was cancelled only stops holding up the shutdown: its intent stays for a later process.
+        self.mark_answered(ambiguous=False)
 
     def mark_answered(self, *, ambiguous: bool) -> None:
-        """The call has returned. `ambiguous`: whether it may have been accepted all the same."""
+        """The call has ended, with an answer or without. `ambiguous`: whether it may have been accepted all the
+        same."""
         self._unanswered_call.close()
         if ambiguous:
             self.ambiguous_calls += 1
             self.attempt = replace(self.attempt, ambiguous=True)
 
-    async def about_to_send(self) -> None:
-        # Asked here, after all waiting: a create that has not left yet is never ambiguous.
+    async def make_durable(self) -> None:
+        """Writes the intent ahead of the first call, and marks the call as on the wire.
+
+        Raises:
+            NoMoreCreatesError: the run stopped creating: nothing was written, and nothing may leave.
+        """
+        # Asked here, once the gate has let it pass: a create that has not left yet is never ambiguous.
         if not self._shutdown.creating:
             raise NoMoreCreatesError
         self._unanswered_call.enter_context(self._shutdown.busy())  # a stop waits for the intent and the call
@@ -71,4 +79,4 @@ class Intent:
                     attempt.sent_ids,
                 )
             )
-            await self._journal.durable()
+            await self._journal.wait_durable()

@@ -76,7 +76,7 @@ class LiveLimits:
             changed = tuning.changes()
             context.journal.record_about_run(Kind.TUNED, {"limits": changed})
             # All of it before the file goes, below: `tune` takes that for the answer.
-            await context.journal.durable()
+            await context.journal.wait_durable()
             await self._write_manifest(RunState.RUNNING)
             context.events.notify(LimitsChanged(changed))
             context.warn(f"limits changed: {', '.join(f'{name} = {value}' for name, value in changed.items())}")

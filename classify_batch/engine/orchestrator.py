@@ -248,7 +248,7 @@ class Orchestrator:
         if cancelled:
             said["cancelled"] = True
         self._journal.record_about_run(Kind.CLOSED, said)
-        await self._journal.durable()
+        await self._journal.wait_durable()
         self._limits.announce()
         manifest = await self._write_manifest(state, reason, status, hint)
         if stop is not None and not complete:
@@ -258,7 +258,7 @@ class Orchestrator:
     async def _write_manifest(
         self, state: RunState, reason: str | None = None, status: ExitStatus | None = None, hint: str = ""
     ) -> Manifest:
-        await self._journal.durable()  # a manifest that knows more than the journal looks like damage
+        await self._journal.wait_durable()  # a manifest that knows more than the journal looks like damage
         manifest = manifest_of(
             self._run,
             self._snapshot,
@@ -284,7 +284,7 @@ class Orchestrator:
 
     async def _run_stages(self, deadline: Deadline, submit_only: bool) -> None:
         snapshot = self._snapshot
-        nothing_to_cancel = self._shutdown.cancelling and len(snapshot.open) == snapshot.open_elsewhere
+        nothing_to_cancel = self._shutdown.cancelling and len(snapshot.open) == snapshot.open_of_other_accounts
         if snapshot.complete or snapshot.only_others_left or nothing_to_cancel:
             return
         async with anyio.create_task_group() as tasks:
@@ -296,7 +296,7 @@ class Orchestrator:
             await self._end.wait()
             tasks.cancel_scope.cancel()  # the streams form a circle: none of them ends by itself
 
-    def _stop_at_too_many_failures(self) -> None:
+    def _stop_if_too_many_failures(self) -> None:
         # Reused outcomes don't count: only what this run asked for itself.
         outcomes, reused = self._snapshot.outcomes, self._run.reused
         outcomes = outcomes if reused is None else outcomes - Counter(reused.counts)
@@ -306,7 +306,7 @@ class Orchestrator:
     def _restore_budget(self) -> None:
         self._bound_credits_of_account()
         # What other accounts have out gives nothing back while this process is at work.
-        in_flight = len(self._snapshot.open) - self._snapshot.open_elsewhere
+        in_flight = len(self._snapshot.open) - self._snapshot.open_of_other_accounts
         self._budget.restore(self._snapshot.sums[CREDITS], in_flight)
 
     def _bound_credits_of_account(self) -> None:
@@ -323,11 +323,11 @@ class Orchestrator:
         if isinstance(fact, Submitted | Adopted):
             self._canceller.notice_job()
         if isinstance(fact, Ended):
-            self._account_for_end(fact)
+            self._handle_end(fact)
 
-    def _account_for_end(self, fact: Ended) -> None:
+    def _handle_end(self, fact: Ended) -> None:
         self._budget.release_unspent(fact.tally.sums.get(CREDITS, 0.0))
-        self._stop_at_too_many_failures()
+        self._stop_if_too_many_failures()
         if fact.requeued:
             self._work_queue.requeue(fact.requeued)
         self._end.set_if_reached()

@@ -70,7 +70,7 @@ class OutcomeRecorder:
         self._triage = triage
         self._bills = bills
 
-    def end(
+    def end_attempt(
         self,
         attempt: Attempt,
         kind: Kind,
@@ -84,7 +84,7 @@ class OutcomeRecorder:
         found: tuple[str, ...] = (),
         created_at_s: float | None = None,
     ) -> None:
-        """Appends an attempt's outcomes and the fact that ends it, in one breath: nothing may come between them.
+        """Appends an attempt's outcomes and the fact that ends it, without an await: nothing may come between them.
 
         Args:
             job_id: the job that it was; None where it never was one. Each answer names the job that gave it.

@@ -112,7 +112,7 @@ async def reopen(store: RunStore, journal: JournalWriter, failed: Reopened) -> N
         StoreError: the disk refused; nothing was reopened, or all was.
     """
     journal.record_about_run(Kind.REOPENED, failed)
-    await journal.durable()
+    await journal.wait_durable()
     await store.open_log(Log.FAILURES, 0)
 
 

@@ -1,11 +1,11 @@
 """Creates a job for each attempt: the one place that may cost money.
 
 The intent is durable before the POST leaves. After the call, an attempt goes to the poller (accepted), to the
-reconciler (unknown whether accepted), back to the work queue (refused), or it is tried again here under the same
-attempt (certainly not accepted, or repeated under its transaction ID).
+reconciler (unknown whether accepted), ends here (refused: its files fail, or go back to the work queue), or is tried
+again here under the same attempt (certainly not accepted, or repeated under its transaction ID).
 
-Once one call of an attempt may have been accepted, the attempt may have been: a later call that is refused proves
-nothing about the earlier one.
+An attempt stays ambiguous once one of its calls may have been accepted: that a later call is refused proves nothing
+about the earlier one.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import FailureCode, Kind
 
 PLAN_FULL_WAIT_S = 15.0
-PLAN_FULL_ATTEMPTS_MAX = 40
-"""40 waits of 15 s are ten minutes without a job of ours in flight: others fill the plan, or a monthly count is used
-up."""
+PLAN_FULL_WAITS_MAX = 40
+"""40 waits of 15 s are ten minutes without a job of ours in flight: others fill the plan (the one that the API's vendor
+sells, which allows so many jobs at once), or a monthly count is used up."""
 
 NO_JOB_CREATES_MIN = 5
 """So many creates in a row without a job show that the API makes none. Fewer may lie hours apart: while all slots are
@@ -58,7 +58,7 @@ class Submitter:
         `documents`: where the input is a folder: what its uploads became. `account`: whose key it is; None: the run's
         own."""
         self._account = account
-        self._expired = None if documents is None else ExpiredUploads(documents)
+        self._expired_uploads = None if documents is None else ExpiredUploads(documents)
         self._context = context
         self._api = context.api
         self._journal = context.journal
@@ -70,7 +70,7 @@ class Submitter:
         self._accept_s = context.settings.accept_s
         self._project = project
         self._project_id = project_id
-        self._plan_full_queue = anyio.Lock()  # one attempt at a time asks: all of them would be refused together
+        self._plan_full_lock = anyio.Lock()  # one attempt at a time asks: all of them would be refused together
         self._ambiguity_warned = False
         self._no_job_since: tuple[int, float] | None = None  # how many jobs had been made, and since when none was
         self._creates_without_job = 0
@@ -114,7 +114,7 @@ class Submitter:
                 else:
                     self._return_unsent(intent.attempt)
             except ApiError as error:
-                await self._end_failed(intent.attempt, error, ambiguous)
+                await self._handle_failed_create(intent.attempt, error, ambiguous)
             except LeaseLostError:
                 # Whoever comes next finds the intent, and out that nothing came of it: it is theirs to write.
                 self._leave_to_later_process(intent.attempt)
@@ -125,33 +125,33 @@ class Submitter:
                 await submitted.send(job)
                 if not self._api.idempotent:
                     # If the job ID is lost in a kill, a later process has to search for the job.
-                    await self._journal.durable()
+                    await self._journal.wait_durable()
 
-    async def _end_failed(
+    async def _handle_failed_create(
         self, attempt: Attempt, error: ApiError, ambiguous: ObjectSendStream[AmbiguousCreate]
     ) -> None:
         """What follows a create that failed. Uploads that expired meanwhile are no fault of the files: a new attempt
         brings them again."""
         create, expired = self._as_ambiguous_create(attempt, error), False
-        if self._expired is not None and error.verdict is Verdict.REFUSED:
+        if self._expired_uploads is not None and error.verdict is Verdict.REFUSED:
             try:
-                expired = await self._expired.were_reason(attempt, error)
+                expired = await self._expired_uploads.were_reason(attempt, error)
             except ApiError as unreadable:  # why they were refused stays unknown
                 error = unreadable
         if create is not None:
             await ambiguous.send(replace(create, upload_expired=expired))
         elif expired and not attempt.ambiguous:
             again = remainder(attempt.part, attempt.positions)
-            self._recorder.end(attempt, Kind.REJECTED, requeued=again, free=True)
+            self._recorder.end_attempt(attempt, Kind.REJECTED, requeued=again, free=True)
             self._slots.release()
         else:
-            self._end_refused(attempt, error)
+            self._end_or_stop(attempt, error)
 
     def _as_ambiguous_create(self, attempt: Attempt, error: ApiError) -> AmbiguousCreate | None:
         """What the reconciler has to find out after a failed create; None where it was certainly not accepted."""
         left_s = anyio.current_time()  # a moment late is safe; a moment early would end the wait too soon
         if error.verdict is Verdict.AMBIGUOUS:
-            self._note_ambiguous_create(attempt, error)
+            self._report_ambiguous_create(attempt, error)
             return AmbiguousCreate(attempt, left_s, self._accept_s)
         if error.verdict is Verdict.REFUSED and attempt.ambiguous and self._api.idempotent:
             return AmbiguousCreate(attempt, left_s, self._accept_s, refusal=str(error))
@@ -166,7 +166,7 @@ class Submitter:
                 raise
         # Before the wait: no further attempt may take a slot in a plan that is full.
         self._slots.record_plan_full()
-        async with self._plan_full_queue:
+        async with self._plan_full_lock:
             return await self._create_when_plan_has_room(intent)
 
     async def _create_when_plan_has_room(self, intent: Intent) -> JobView:
@@ -179,7 +179,7 @@ class Submitter:
             except ApiError as error:
                 if error.verdict is not Verdict.PLAN_FULL:
                     raise
-                if tries == PLAN_FULL_ATTEMPTS_MAX:
+                if tries == PLAN_FULL_WAITS_MAX:
                     words, hint = str(error), "wait for the plan's count, or raise it"
                     raise ApiError("create", Verdict.PERSON, words, status=error.status, hint=hint) from error
             # After a stop this returns at once, and the next call ends in `about_to_send`, before anything leaves.
@@ -198,14 +198,14 @@ class Submitter:
                     tasks.cancel_scope.cancel()
 
                 tasks.start_soon(give_up)
-                await self._slots.wait_for_end()
+                await self._slots.wait_for_change()
                 ended = True
                 tasks.cancel_scope.cancel()
         return ended
 
     async def _call_create(self, intent: Intent) -> JobView:
         try:
-            return await self._api.create(intent.attempt, intent.about_to_send)
+            return await self._api.create(intent.attempt, intent.make_durable)
         except ApiError as error:
             intent.mark_answered(ambiguous=error.ambiguous)
             if error.verdict is Verdict.LATER and intent.ambiguous_calls >= AMBIGUOUS_CALLS_MAX:
@@ -215,14 +215,14 @@ class Submitter:
     def _record_accepted(self, attempt: Attempt, view: JobView) -> Job | None:
         """Records the attempt's job. None where the API returned a job that belongs to another attempt: the run
         stops."""
-        holder = self._journal.holder_of(view.job_id)
+        holder = self._journal.attempt_of_job(view.job_id)
         if holder not in (None, attempt.key):
             self._leave_to_later_process(attempt)
             self._shutdown.request_stop(stop_for_shared_job(view.job_id))
             return None
         at_s = self._clock.wall_s()
-        if self._expired is not None:
-            self._expired.forget(attempt)
+        if self._expired_uploads is not None:
+            self._expired_uploads.forget(attempt)
         self._check_server_clocks(attempt, view)
         self._journal.record(Submitted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
         if self._project_id is None:
@@ -252,7 +252,7 @@ class Submitter:
             )
         self._journal.tell_times_apart()
 
-    def _note_ambiguous_create(self, attempt: Attempt, error: ApiError) -> None:
+    def _report_ambiguous_create(self, attempt: Attempt, error: ApiError) -> None:
         """Single ambiguous creates are reconciled. Where for long no create makes a job, the API is down for creates,
         though it can be read: the run stops."""
         self._context.events.notify(CreateAmbiguous(attempt.key.chunk, attempt.key.attempt, str(error)))
@@ -271,17 +271,17 @@ class Submitter:
             hint = "the API can be read, and makes no jobs now; the same command goes on later"
             self._shutdown.request_stop(Stop(words, hint=hint, collects=True, of_account=True))
 
-    def _end_refused(self, attempt: Attempt, error: ApiError) -> None:
+    def _end_or_stop(self, attempt: Attempt, error: ApiError) -> None:
         if error.verdict is Verdict.REFUSED and attempt.ambiguous:
             # On v1 only an attempt that was sent again without a proof of its project is still ambiguous here.
             words = f"perhaps paid in another project: no read has shown which one the run's key speaks for; {error}"
             failures = fail_all(attempt, FailureCode.UNRESOLVED, words)
-            self._recorder.end(attempt, Kind.COLLECTED, failures=failures)
+            self._recorder.end_attempt(attempt, Kind.COLLECTED, failures=failures)
             self._slots.release()
             return
         if error.verdict is Verdict.REFUSED:
             failures, requeued = decide_refused_create(attempt, error, self._account)
-            self._recorder.end(attempt, Kind.REJECTED, failures=failures, requeued=requeued, free=True)
+            self._recorder.end_attempt(attempt, Kind.REJECTED, failures=failures, requeued=requeued, free=True)
             self._slots.release()
             return
         if error.ambiguous:
@@ -292,15 +292,16 @@ class Submitter:
         self._shutdown.request_stop(Stop.because(error, collects=collects))
 
     def _return_unsent(self, attempt: Attempt) -> None:
-        """Ends an attempt that this process doesn't send any more. Where none of its calls can have been accepted, its
-        files are planned again; otherwise it stays open, and a later process reconciles it."""
+        """Gives up an attempt that this process doesn't send any more. It ends, and its files wait again, only where a
+        create can't be repeated and none of its calls can have been accepted. Otherwise it stays open: a later process
+        repeats it under its transaction ID, or reconciles it."""
         if attempt.ambiguous or self._api.idempotent:
             self._leave_to_later_process(attempt)
             return
         self._slots.release()
         if attempt.since_s:
             # Without an intent in the journal there is nothing to end: for every reader its part still waits.
-            self._recorder.end(attempt, Kind.REJECTED, requeued=(attempt.part,), free=True)
+            self._recorder.end_attempt(attempt, Kind.REJECTED, requeued=(attempt.part,), free=True)
 
     def _leave_to_later_process(self, attempt: Attempt) -> None:
         self._slots.release()

@@ -99,7 +99,7 @@ class Uploader:
             if file_id in failures
         ]
         rest = remainder(attempt.part, [position for position, file_id in places if file_id not in failures])
-        context.recorder.end(attempt, Kind.REJECTED, failures=failed, requeued=rest, free=True)
+        context.recorder.end_attempt(attempt, Kind.REJECTED, failures=failed, requeued=rest, free=True)
         context.slots.release()
 
 

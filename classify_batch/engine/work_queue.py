@@ -61,7 +61,7 @@ class WorkQueue:
         price: Price,
         pace: ReaderPace | None = None,
     ) -> None:
-        """`pace`: of who reads the outcomes while the run is on."""
+        """`pace`: holds creates back while the reader of the outcomes is behind; None: nobody reads them."""
         self._pace = pace
         self._store = store
         self._files = files
@@ -106,7 +106,7 @@ class WorkQueue:
         """
         if self._pace is not None:
             self._pace.mark_started()
-        async with submitted, ambiguous, aclosing(self._attempts_to_resume()) as attempts:
+        async with submitted, ambiguous, aclosing(self._take_over_open_attempts()) as attempts:
             async for key, left in attempts:
                 await self._slots.acquire()
                 attempt = await self._resume_attempt(key, left)
@@ -118,11 +118,11 @@ class WorkQueue:
         self._all_resumed.set()
         on_all_resumed()
 
-    async def _attempts_to_resume(self) -> AsyncGenerator[tuple[AttemptKey, OpenAttempt], None]:
-        """Accepted ones first: they were paid, and there may be more of them than slots. Then those of failed files
-        that are retried, a batch at a time."""
+    async def _take_over_open_attempts(self) -> AsyncGenerator[tuple[AttemptKey, OpenAttempt], None]:
+        """The attempts that an earlier process left open, accepted ones first; then those of failed files that are
+        retried, a batch at a time. Those that only named what could not be brought end here."""
         # A copy: while this one waits for slots, attempts end and others begin.
-        for key, left in sorted(self._snapshot.open.items(), key=accepted_first):
+        for key, left in sorted(self._snapshot.open.items(), key=has_no_job):
             if not self._snapshot.is_own(left):
                 continue
             if self._files.bring_documents and was_never_sent(left):
@@ -144,22 +144,22 @@ class WorkQueue:
         jobs are looked at first."""
         keys: list[AttemptKey] = []
         for look in batch.looks:
-            keys.append(self._number_look(look, keys))
+            keys.append(self._renumber_if_open(look, keys))
         # In the journal before the queue has any of it: none of these may leave while the file still names them.
         self._journal.record_about_run(Kind.RETRIED, batch.as_taken())
         self._budget.resume(sum(self._snapshot.is_own(self._snapshot.open[key]) for key in keys))
         self._requeued.extend(read_part(item["chunk"], item) for item in batch.again)
         if batch.generation not in self._snapshot.retries:
-            await self._journal.durable()
+            await self._journal.wait_durable()
             # Not before the last line is durable as taken: until then only the file names those parts.
             await self._store.remove(retry_name(batch.generation))
         return keys
 
-    def _number_look(self, look: Recheck, taken: Sequence[AttemptKey]) -> AttemptKey:
+    def _renumber_if_open(self, look: Recheck, taken: Sequence[AttemptKey]) -> AttemptKey:
         """Files of one attempt may have failed in several ways, and each of these is an attempt of its own now."""
         key = AttemptKey(look["chunk"], look["attempt"])
         if key in self._snapshot.open or key in taken:
-            key = AttemptKey(key.chunk, self._journal.next_attempt(key.chunk))
+            key = AttemptKey(key.chunk, self._journal.allot_attempt(key.chunk))
             look["attempt"] = key.attempt
         return key
 
@@ -180,7 +180,7 @@ class WorkQueue:
                     self._slots.release()
                     return
                 # Numbered last: what a stop gives back has used no number up.
-                key = AttemptKey(part.chunk, self._journal.next_attempt(part.chunk))
+                key = AttemptKey(part.chunk, self._journal.allot_attempt(part.chunk))
                 await intake.send(await self._new_attempt(key, part, chunk_file_ids, credits))
 
     async def _parts_to_send(self) -> AsyncGenerator[tuple[Part, list[str]], None]:
@@ -243,7 +243,7 @@ class WorkQueue:
         """
         if part.first is None:
             return {}
-        await self._journal.durable()  # what was appended a moment ago may still be on its way to the disk
+        await self._journal.wait_durable()  # what was appended a moment ago may still be on its way to the disk
         start, end = part.first
         try:
             found = read_first_answers(await self._store.read(Log.PROVISIONAL, start, end))
@@ -261,8 +261,8 @@ def was_never_sent(left: OpenAttempt) -> bool:
     return left.job_id is None and not left.sent_ids and not left.reopened
 
 
-def accepted_first(item: tuple[AttemptKey, OpenAttempt]) -> bool:
-    """Sorts accepted attempts first: their jobs may have ended, and give their slots to the others soon."""
+def has_no_job(item: tuple[AttemptKey, OpenAttempt]) -> bool:
+    """Sorts accepted attempts first: they were paid, and there may be more of them than slots."""
     return item[1].job_id is None
 
 

@@ -11,8 +11,8 @@ PATIENCE_MAX = 64
 class JobSlots:
     """Jobs take one each.
 
-    A plan may allow fewer than the limit that was set: `full()` takes the limit down to the jobs in flight. When as
-    many jobs as are allowed have ended, one more is tried; after twice as many each time that this was refused.
+    A plan may allow fewer than the limit that was set: `record_plan_full()` takes it down to the jobs in flight. When
+    as many jobs as are allowed have ended, one more is tried; after twice as many each time that this was refused.
     """
 
     def __init__(self, total: int) -> None:
@@ -60,8 +60,8 @@ class JobSlots:
         self._changed.set()
         self._changed = anyio.Event()
 
-    async def wait_for_end(self) -> None:
-        """Returns when a job has ended."""
+    async def wait_for_change(self) -> None:
+        """Returns when a slot was given back, or the limit was changed."""
         await self._changed.wait()
 
     def record_plan_full(self) -> None:

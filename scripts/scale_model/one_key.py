@@ -119,7 +119,7 @@ class Simulation:
             self._collect(worker)
             return self._after(now_s, "results")
         backlog_s = min(worker.free, CREATES_WAITING_MAX) * self._interval_s
-        match worker.schedule.next(now_s, Headroom(self._interval_s, backlog_s)):
+        match worker.schedule.choose_action(now_s, Headroom(self._interval_s, backlog_s)):
             case PollList(pages_max):
                 return self._poll_list(worker, now_s, pages_max)
             case PollJobs(job_ids):

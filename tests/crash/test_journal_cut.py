@@ -75,7 +75,7 @@ async def test_a_cut_journal_is_a_prefix_and_goes_on(files: dict[str, bytes]) ->
         await mend(store, found)
         writer = JournalWriter(store, found.snapshot, Fixed())
         writer.record_about_run(Kind.OPENED, {"run_sha256": found.run_sha256})
-        await writer.durable()
+        await writer.wait_durable()
         again = await found_in(store)
         assert (again.snapshot.seq, again.torn_bytes) == (whole + 1, 0)
         assert again.snapshot.outcomes == found.snapshot.outcomes

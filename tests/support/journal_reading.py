@@ -21,9 +21,9 @@ def replay(data: bytes, chunks: int) -> RunSnapshot:
 
 
 def as_if_read_singly(snapshot: RunSnapshot) -> RunSnapshot:
-    """The same snapshot, none of whose attempts is on the plain road; the given one is left as it is."""
+    """The same snapshot, none of whose attempts is on the fast path; the given one is left as it is."""
     same = copy.deepcopy(snapshot)
-    same.leave_plain_road()
+    same.expand_bulk_attempts()
     return same
 
 
@@ -39,7 +39,9 @@ def stands(snapshot: RunSnapshot) -> dict[str, Any]:
             )
             for key, left in snapshot.open.items()
         },
-        "holders": {left.job_id: snapshot.holder_of(left.job_id) for left in snapshot.open.values() if left.job_id},
+        "holders": {
+            left.job_id: snapshot.attempt_of_job(left.job_id) for left in snapshot.open.values() if left.job_id
+        },
         "suspects": {key: snapshot.others_suspect(key) for key in snapshot.open},
         "waiting": sorted(snapshot.waiting_parts(), key=repr),
         "counts": (+snapshot.outcomes, +snapshot.types, +snapshot.codes, dict(snapshot.sums)),

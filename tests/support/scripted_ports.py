@@ -79,7 +79,7 @@ class KeptJournal:
 
     jobs_made = jobs_in_flight = 0
 
-    def next_attempt(self, chunk: int) -> int:
+    def allot_attempt(self, chunk: int) -> int:
         return 1
 
     def others_suspect(self, key: AttemptKey) -> bool:
@@ -101,7 +101,7 @@ class KeptJournal:
         self.lines[log] += lines
         return Segment(start, start + len(lines), crc32(lines))
 
-    async def durable(self) -> None:
+    async def wait_durable(self) -> None:
         await anyio.lowlevel.checkpoint()
 
     def learn_listed_s(self, created_at_s: float) -> None:
@@ -110,10 +110,10 @@ class KeptJournal:
     def tell_times_apart(self) -> None:
         self.times_apart = True
 
-    def holder_of(self, job_id: str) -> AttemptKey | None:
+    def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         return self.holders.get(job_id)
 
-    async def line_before(self, server_s: float | None) -> int:
+    async def begin_search_from(self, server_s: float | None) -> int:
         return 0
 
     async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:

@@ -98,7 +98,7 @@ class Poller:
         while self._reported:
             await self._handle_view(self._reported.popleft(), finished)
         try:
-            match self._schedule.next(anyio.current_time(), self._gate.headroom):
+            match self._schedule.choose_action(anyio.current_time(), self._gate.headroom):
                 case PollList(pages_max):
                     await self._poll_list(pages_max, finished)
                 case PollJobs(job_ids):
@@ -200,7 +200,7 @@ class Poller:
         if now_s - since_s < self._limits.settle_s:
             return
         if watched.job.reopened:
-            await self._give_up_overdue(job_id, finished)
+            await self._give_up_job(job_id, finished)
             return
         self._shutdown.request_stop(stop_for_vanished_job(job_id, error))
 
@@ -210,7 +210,7 @@ class Poller:
         watched = self._schedule.jobs[job_id]
         self._schedule.record_job_poll(job_id, now_s)
         if is_overdue(watched, now_s, self._limits.job_timeout_s):
-            await self._give_up_overdue(job_id, finished)
+            await self._give_up_job(job_id, finished)
 
     # --- What was seen ----------------------------------------------------------------------------------------------
 
@@ -219,20 +219,24 @@ class Poller:
         if watched is None:
             return
         if view.finished:
-            job, duration_s = self._schedule.finish(view.job_id, anyio.current_time())
-            if view.status == JobStatus.CANCELLED:
-                duration_s = None  # it doesn't say how long jobs take
+            job, duration_s = self._take_finished(view)
             message = None if view.error_message is None else clean(view.error_message)
             self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
             # The slot is freed before the send, which waits where the collectors are behind.
             self._slots.release()
             await finished.send(replace(job, finished=view))
         elif is_overdue(watched, anyio.current_time(), self._limits.job_timeout_s):
-            await self._give_up_overdue(view.job_id, finished)
+            await self._give_up_job(view.job_id, finished)
 
-    async def _give_up_overdue(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
-        """Sends an overdue job on without a view: none has shown its end."""
-        job, _ = self._schedule.finish(job_id, anyio.current_time())
+    def _take_finished(self, view: JobView) -> tuple[Job, float | None]:
+        """The job of a view, and how long it took, where that says how long jobs take."""
+        if view.status == JobStatus.CANCELLED:
+            return self._schedule.remove(view.job_id), None
+        return self._schedule.finish(view.job_id, anyio.current_time())
+
+    async def _give_up_job(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
+        """Sends a job on without a view, since none has shown its end: it is overdue, or missing for good."""
+        job = self._schedule.remove(job_id)
         self._slots.release()
         await finished.send(job)
 

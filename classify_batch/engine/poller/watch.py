@@ -133,14 +133,19 @@ class PollSchedule:
             self._schedule_poll(watched, first_s)
 
     def finish(self, job_id: str, now_s: float) -> tuple[Job, float | None]:
-        """Removes a finished job. Returns it with its duration in seconds, taking its end to lie in the middle between
-        the last two polls; None for a job that another process made."""
+        """Removes a job that ended by itself. Returns it with its duration in seconds, which tells how long others
+        take: its end is taken to lie in the middle between the last two polls. None for a job that another process
+        made."""
         watched = self.jobs.pop(job_id)
         if not watched.job.timed:
             return watched.job, None
         duration_s = (watched.seen_in_flight_s + now_s) / 2 - watched.since_s
         self._durations.learn(duration_s)
         return watched.job, duration_s
+
+    def remove(self, job_id: str) -> Job:
+        """Removes a job that did not end by itself: nothing is learned of how long jobs take."""
+        return self.jobs.pop(job_id).job
 
     def jobs_left_s(self, now_s: float, to_be_made: int, *, none_follow: bool) -> float | None:
         """How many seconds the watched jobs and `to_be_made` new ones will still take; None where that is unknown.
@@ -155,8 +160,8 @@ class PollSchedule:
             ages = [age for age in ages if not self._durations.is_longer(age)]
         return self._durations.all_end_in_s(ages, to_be_made)
 
-    def next(self, now_s: float, room: Headroom) -> PollList | PollJobs | Wait:
-        """What to do now. `room`: what the request rate leaves to polling."""
+    def choose_action(self, now_s: float, room: Headroom) -> PollList | PollJobs | Wait:
+        """What to do now; what is due is taken from the schedule. `room`: what the request rate leaves to polling."""
         self._room = room
         self._choose_list_or_jobs(now_s)
         list_poll_s = self._next_list_poll_s() if self._polling_list else math.inf
@@ -170,7 +175,7 @@ class PollSchedule:
         job_poll_s = self._polls[0][0] if self._polls else math.inf
         if job_poll_s <= now_s and room.backlog_s > room.interval_s:
             job_poll_s = min(job_poll_s + room.interval_s / RATE_SHARE_PRESSED, now_s + room.backlog_s)
-        if job_poll_s <= now_s and (due := self._due_job_ids(now_s)):
+        if job_poll_s <= now_s and (due := self._pop_due_job_ids(now_s)):
             return PollJobs(due)
         if job_poll_s <= now_s:  # only outdated entries were due, and they are gone now
             job_poll_s = self._polls[0][0] if self._polls else math.inf
@@ -288,7 +293,7 @@ class PollSchedule:
         watched.next_poll_s = at_s
         heapq.heappush(self._polls, (at_s, watched.job.job_id))
 
-    def _due_job_ids(self, now_s: float) -> tuple[str, ...]:
+    def _pop_due_job_ids(self, now_s: float) -> tuple[str, ...]:
         """The jobs that are due. Entries that a later schedule replaced are dropped: a heap can't remove them
         earlier."""
         due: list[str] = []

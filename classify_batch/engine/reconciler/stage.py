@@ -193,7 +193,7 @@ class Reconciler:
         fresh = [each for each in candidates.values() if not each.journal_asked]
         start = self._searched_to
         if fresh:
-            before = await self._journal.line_before(self._journal_search_from_s(fresh))
+            before = await self._journal.begin_search_from(self._journal_search_from_s(fresh))
             # Further back for candidates that are new: what was searched before was searched without them.
             start = before if start is None else min(before, start)
         if start is None:
@@ -353,7 +353,7 @@ class Reconciler:
                 "those jobs' mode: `mode` is null there"
             )
         times = [each.view.created_at_s for each in found if each.view.created_at_s is not None]
-        self._recorder.end(
+        self._recorder.end_attempt(
             attempt,
             Kind.COLLECTED,
             job_id=found[0].view.job_id if found else None,

@@ -292,12 +292,12 @@ async def _write_failures(store: RunStore, found: RunOnDisk, runs: Sequence[Earl
         async for part, lines, _ in chunks:
             if not snapshot.is_done(chunk):
                 _end_chunk(journal, clock, chunk, lines, part.run.run.run_id)
-                await journal.durable()
+                await journal.wait_durable()
             chunk += 1
     status = exit_status_of(snapshot.outcomes, tolerated_percentage({}, run))
     closed: Closed = {"state": RunState.COMPLETE, "reason": None, "exit_status": int(status), "requests": 0}
     journal.record_about_run(Kind.CLOSED, closed)
-    await journal.durable()
+    await journal.wait_durable()
     manifest = manifest_of(
         run,
         snapshot,

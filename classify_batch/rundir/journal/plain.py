@@ -1,4 +1,4 @@
-"""The lines of attempts that go the plain road: whole chunks, as planned, sent once, accepted, finished and collected.
+"""The lines of attempts that go the fast path: whole chunks, as planned, sent once, accepted, finished and collected.
 
 Nearly all lines of a big journal are like that, and on v2 a journal has four facts for each file. So they are read in
 bulk: msgspec refuses a line that says anything else of one of its attempts, and what is known of the attempts stands in
@@ -125,7 +125,7 @@ def as_entry(line: PlainLine) -> Entry:
 
 @dataclass(slots=True)
 class PlainAttempts:
-    """The attempts on the plain road that have not ended, by their chunks. Each method takes a whole line or nothing:
+    """The attempts on the fast path that have not ended, by their chunks. Each method takes a whole line or nothing:
     it returns False where the line doesn't follow from what it knows."""
 
     _intents: dict[int, tuple[_Intent, tuple[float, float | None, int]]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 The process that writes the journal applies each fact to the very same `RunSnapshot` as one that reads it back. So a
 resumed run can't differ from one that was never interrupted.
 
-Lines of attempts that go the plain road may be read in bulk (see plain.py). Whatever is not plain makes them attempts
+Lines of attempts that go the fast path may be read in bulk (see plain.py). Whatever is not plain makes them attempts
 like all others first, and then goes by the general rules.
 """
 
@@ -69,7 +69,7 @@ class RunSnapshot(SnapshotState):
     def read(self, entry: Entry, offset: int) -> None:
         """Applies a line of the journal, which begins at `offset`."""
         self.seq = entry.seq
-        self.leave_plain_road()
+        self.expand_bulk_attempts()
         if not entry.items:
             self._apply_about_run(entry)
             return
@@ -159,7 +159,7 @@ class RunSnapshot(SnapshotState):
         self.done_chunks += len(chunks)
         return True
 
-    def leave_plain_road(self) -> None:
+    def expand_bulk_attempts(self) -> None:
         """Makes what was read in bulk attempts like all others."""
         if self._plain:
             for attempt in self._plain.take_all():
@@ -167,7 +167,7 @@ class RunSnapshot(SnapshotState):
                 self.open[attempt.key] = attempt
                 self._in_hand[attempt.key.chunk] = ChunkInHand(1, 1)
                 if attempt.job_id is not None:
-                    self._holders[attempt.job_id] = attempt.key
+                    self._attempt_by_job[attempt.job_id] = attempt.key
 
     def _apply_about_run(self, entry: Entry) -> None:
         if (opened := entry.opened) is not None:
@@ -201,7 +201,7 @@ class RunSnapshot(SnapshotState):
 
     def end_reading(self) -> None:
         super().end_reading()
-        self.leave_plain_road()
+        self.expand_bulk_attempts()
         self._note_unbounded_kill()
 
     def _note_unbounded_kill(self) -> None:
@@ -265,10 +265,10 @@ class RunSnapshot(SnapshotState):
             key = AttemptKey(item["chunk"], item["attempt"])
             self._reopen_chunk(key.chunk, item.get("attempts", key.attempt)).open_attempts += 1
             attempt = self.open[key] = OpenAttempt.of_recheck(key, read_part(key.chunk, item), item, at_s)
-            self.open_elsewhere += not self.is_own(attempt)
+            self.open_of_other_accounts += not self.is_own(attempt)
             if attempt.job_id is not None:
                 self.jobs_in_flight += self.is_own(attempt)
-                self._holders[attempt.job_id] = key
+                self._attempt_by_job[attempt.job_id] = key
 
     def _reopen_chunk(self, chunk: int, attempts: int) -> ChunkInHand:
         in_hand = self._in_hand.setdefault(chunk, ChunkInHand())
@@ -326,7 +326,7 @@ class RunSnapshot(SnapshotState):
         self.jobs_in_flight += attempt.job_id is None  # an old job that is looked at again counts already
         attempt.job_id, attempt.submitted_at_s = job_id, at_s
         attempt.reopened = False  # a new job, or one that the list showed: it is there
-        self._holders[job_id] = attempt.key
+        self._attempt_by_job[job_id] = attempt.key
         self.job_id = job_id
         self.project_id = self.project_id or project_id
 
@@ -350,7 +350,7 @@ class RunSnapshot(SnapshotState):
         del self.open[key]  # type: ignore[arg-type]
         if attempt.job_id is not None:
             self.jobs_in_flight -= 1
-            self._holders.pop(attempt.job_id, None)
+            self._attempt_by_job.pop(attempt.job_id, None)
         chunk, _ = key
         in_hand = self._in_hand[chunk]
         if codes and (part := attempt.part_sent) is not None and part.shared_bad_jobs:

@@ -40,8 +40,8 @@ class SnapshotState(Totals):
     `SeenByAccount` is the last process's account's, and so is `jobs_in_flight`.
 
     Attributes:
-        open: the attempts that have not ended, whosesoever; jobs_in_flight: own ones that have a job.
-        open_elsewhere: how many of them are other accounts'.
+        open: the attempts that have not ended, of whatever account; jobs_in_flight: own ones that have a job.
+        open_of_other_accounts: how many of them are other accounts'.
         account_keys: of each account, where its key led when it was last used.
         results_end, failures_end, provisional_end: bytes of the outcome files that are committed.
         generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
@@ -86,8 +86,8 @@ class SnapshotState(Totals):
         self.accept_s: float | None = None
         self.bound_holds = True
         self.cancel: CancelState | None = None
-        self._holders: dict[str, AttemptKey] = {}
-        self.open_elsewhere = 0
+        self._attempt_by_job: dict[str, AttemptKey] = {}
+        self.open_of_other_accounts = 0
         self.account_keys: dict[str, AccountKeys] = {}
         self._seen_by: dict[str | None, SeenByAccount] = {}
 
@@ -100,7 +100,7 @@ class SnapshotState(Totals):
     def only_others_left(self) -> bool:
         """Whether the run isn't complete, and all that is left of it are attempts of other accounts."""
         return (
-            0 < self.open_elsewhere == len(self.open)
+            0 < self.open_of_other_accounts == len(self.open)
             and self.done_chunks + len(self._in_hand) == len(self.chunk_states)
             and not self.retries
             and not any(in_hand.waiting for in_hand in self._in_hand.values())
@@ -125,12 +125,12 @@ class SnapshotState(Totals):
         self.server_s, self.server_s_is_listed = seen.server_s, seen.server_s_is_listed
         self.names_untimed, self.times_apart = seen.names_untimed, seen.times_apart
         own = [attempt for attempt in self.open.values() if self.is_own(attempt)]
-        self.open_elsewhere = len(self.open) - len(own)
+        self.open_of_other_accounts = len(self.open) - len(own)
         self.jobs_in_flight = sum(attempt.job_id is not None for attempt in own)
 
     @property
     def had_accounts(self) -> bool:
-        """Whether processes with more than one key were at work."""
+        """Whether a process worked with an account's key."""
         return len(self._seen_by) > 1 or self.account is not None
 
     def is_planned(self, chunk: int) -> bool:
@@ -149,9 +149,9 @@ class SnapshotState(Totals):
         in_hand = self._in_hand.get(chunk)
         return (self._attempts.of(chunk) if in_hand is None else in_hand.attempts) + 1
 
-    def holder_of(self, job_id: str) -> AttemptKey | None:
+    def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         """The open attempt of this account that has this job."""
-        key = self._holders.get(job_id)
+        key = self._attempt_by_job.get(job_id)
         return None if key is None or not self.is_own(self.open[key]) else key
 
     def others_suspect(self, key: AttemptKey) -> bool:

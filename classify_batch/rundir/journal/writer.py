@@ -99,7 +99,7 @@ class JournalWriter:
         self._any = anyio.Event()
         self.snapshot = snapshot
 
-    def next_attempt(self, chunk: int) -> int:
+    def allot_attempt(self, chunk: int) -> int:
         """Numbers are given out before they are written: two parts of a chunk may be on their way at once."""
         number = max(self.snapshot.next_attempt(chunk), self._numbered.get(chunk, 0) + 1)
         self._numbered[chunk] = number
@@ -235,10 +235,10 @@ class JournalWriter:
     def was_cancelled(self, key: AttemptKey) -> bool:
         return (left := self.snapshot.open.get(key)) is not None and left.cancelled
 
-    def holder_of(self, job_id: str) -> AttemptKey | None:
-        return self.snapshot.holder_of(job_id)
+    def attempt_of_job(self, job_id: str) -> AttemptKey | None:
+        return self.snapshot.attempt_of_job(job_id)
 
-    async def durable(self) -> None:
+    async def wait_durable(self) -> None:
         self.write()
         seq = self.snapshot.seq  # before the wait: what is written meanwhile may not be durable after it
         await self._store.commit()
@@ -246,7 +246,7 @@ class JournalWriter:
 
     # --- Which jobs the journal names -------------------------------------------------------------------------------
 
-    async def line_before(self, server_s: float | None) -> int:
+    async def begin_search_from(self, server_s: float | None) -> int:
         """Where a line begins before which the journal names no job that was made at `server_s` or later, by the
         server's own clock; the journal's beginning, if need be, or where None is asked for.
 
@@ -254,7 +254,7 @@ class JournalWriter:
         younger one; but for lines that tell no time. No clock of ours is asked: processes on different machines wrote
         these lines.
         """
-        await self.durable()
+        await self.wait_durable()
         # Other accounts' servers have other clocks, and so may other shards' accounts: no time tells where to begin.
         if self.snapshot.had_accounts:
             server_s = None
@@ -265,7 +265,7 @@ class JournalWriter:
     async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
         """Those of `job_ids` that the journal names from byte `start` on, with what each is named for, and where it
         ended then."""
-        await self.durable()
+        await self.wait_durable()
         wanted, named = frozenset(job_ids), dict[str, NamedFor]()
         end = await add_jobs_named_from(self._store, start, wanted, named)
         for sibling in self._siblings:

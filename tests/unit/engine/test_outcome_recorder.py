@@ -52,7 +52,7 @@ class Recorder:
         self.logs = dict.fromkeys(Log, b"")
         self.facts: list[Fact] = []
 
-    def next_attempt(self, chunk: int) -> int:
+    def allot_attempt(self, chunk: int) -> int:
         return 1
 
     def record(self, fact: Fact) -> None:
@@ -65,7 +65,7 @@ class Recorder:
         self.logs[log] += lines
         return Segment(start, start + len(lines), crc32(lines))
 
-    async def durable(self) -> None:
+    async def wait_durable(self) -> None:
         """At once."""
 
     server_s = None
@@ -77,10 +77,10 @@ class Recorder:
     def tell_times_apart(self) -> None:
         """Nobody asks for it."""
 
-    def holder_of(self, job_id: str) -> AttemptKey | None:
+    def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         return None
 
-    async def line_before(self, server_s: float | None) -> int:
+    async def begin_search_from(self, server_s: float | None) -> int:
         return 0
 
     async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
@@ -115,7 +115,7 @@ def end(
     outcomes = OutcomeRecorder(journal, Clock(), SPECS, escalation, triage, bills=bills)
     job_id, mode = told.pop("job_id", "job"), SPECS.of(attempt.part).mode
     named = [AnsweredFile(answer.file_id or "", answer, job_id, mode) for answer in answers]
-    outcomes.end(attempt, Kind.COLLECTED, answers=named, failures=failures, job_id=job_id, **told)
+    outcomes.end_attempt(attempt, Kind.COLLECTED, answers=named, failures=failures, job_id=job_id, **told)
     return journal
 
 
@@ -225,7 +225,7 @@ def end_found(attempt: Attempt, *answers: AnsweredFile, escalation: EscalationSe
     """An attempt whose files were answered by jobs that the list showed."""
     journal = Recorder()
     found = tuple(dict.fromkeys(each.job_id for each in answers))
-    OutcomeRecorder(journal, Clock(), SPECS, escalation).end(
+    OutcomeRecorder(journal, Clock(), SPECS, escalation).end_attempt(
         attempt, Kind.COLLECTED, job_id=found[0], answers=answers, found=found, created_at_s=7.25
     )
     return journal

@@ -123,7 +123,7 @@ class Simulation:
 
     def _step(self) -> None:
         backlog_s = max(0.0, self.paced_s - self.now_s)
-        match self.watch.next(self.now_s, Headroom(self.interval_s, backlog_s)):
+        match self.watch.choose_action(self.now_s, Headroom(self.interval_s, backlog_s)):
             case PollList(pages_max):
                 self._sweep(pages_max)
             case PollJobs(job_ids):

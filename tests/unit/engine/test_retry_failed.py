@@ -101,7 +101,7 @@ class FailedRun:
 
     async def read_again(self) -> RunSnapshot:
         """What another process reads in the journal."""
-        await self.journal.durable()
+        await self.journal.wait_durable()
         snapshot, reader = RunSnapshot(self.chunks), Reader("journal")
         for entry, offset in reader.feed(self.store.files[Log.JOURNAL]):
             snapshot.read(entry, offset)
@@ -149,7 +149,7 @@ async def test_a_retry_takes_a_line_at_a_time(files_per_job: int, code: str) -> 
     assert len(run.snapshot.waiting_parts()) + len(run.snapshot.open) == module.PARTS_PER_BATCH
     assert not run.snapshot.complete
     await run.take()
-    await run.journal.durable()
+    await run.journal.wait_durable()
     lines = [line for line in run.store.files[Log.JOURNAL].splitlines() if b'"kind":"retried"' in line]
     assert max(map(len, lines)) < 20_000
     assert len(run.snapshot.waiting_parts()) + len(run.snapshot.open) == run.chunks

@@ -58,7 +58,7 @@ class World:
         self.watch.add(job(number), self.now_s)
 
     def step(self) -> None:
-        match self.watch.next(self.now_s, self.room):
+        match self.watch.choose_action(self.now_s, self.room):
             case PollList(pages_max):
                 self._sweep(pages_max)
             case PollJobs(job_ids):
@@ -225,7 +225,7 @@ def test_further_pages_are_read_while_they_are_worth_it() -> None:
         world.add(number, 1e9)
     while world.sweeps < 10:
         world.step()
-    assert watch.next(world.now_s + GAP_S_MAX, Headroom(0.0, 0.0)) == PollList(3)
+    assert watch.choose_action(world.now_s + GAP_S_MAX, Headroom(0.0, 0.0)) == PollList(3)
 
 
 @patient
@@ -246,23 +246,23 @@ def test_a_known_mean_decides_when_to_look_first() -> None:
     """A run that goes on knows how long jobs take, and doesn't look at a new one before a good part of that is over."""
     watch = PollSchedule(Durations([1000.0]))
     watch.add(job(1), 0.0)
-    assert watch.next(0.0, FREE) == Wait(1000.0 * FIRST_POLL_SHARE)
+    assert watch.choose_action(0.0, FREE) == Wait(1000.0 * FIRST_POLL_SHARE)
 
 
 def test_a_job_that_was_taken_up_is_looked_at_at_once() -> None:
     """It may have ended long ago."""
     watch = PollSchedule(Durations([1000.0]))
     watch.add(job(1, timed=False), 5.0)
-    assert watch.next(5.0, FREE) == PollJobs(("job-1",))
+    assert watch.choose_action(5.0, FREE) == PollJobs(("job-1",))
     watch = PollSchedule(Durations([1000.0]))
     for number in range(3):
         watch.add(job(number, timed=False), 5.0)
-    assert watch.next(5.0, FREE) == PollList(1)
+    assert watch.choose_action(5.0, FREE) == PollList(1)
 
 
 def test_nothing_out_is_nothing_to_do() -> None:
     """Then only news can wake the poller."""
-    assert PollSchedule().next(5.0, FREE) == Wait(float("inf"))
+    assert PollSchedule().choose_action(5.0, FREE) == Wait(float("inf"))
 
 
 # --- What is known of durations ---------------------------------------------------------------------------------------

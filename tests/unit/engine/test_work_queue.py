@@ -129,7 +129,7 @@ async def test_failed_files_are_taken_in_hand_as_they_are_needed() -> None:
                 assert intake.receive_nowait().key == (chunk, 2 if chunk < 5 else 1)
                 assert (await store.size("retry.1.jsonl") is None) is (chunk >= 3)  # one is taken ahead
             tasks.cancel_scope.cancel()
-    await journal.durable()
+    await journal.wait_durable()
     assert replayed(store) == (snapshot.open, snapshot.waiting_parts())
 
 

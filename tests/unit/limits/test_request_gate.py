@@ -496,16 +496,16 @@ def test_slots_never_go_to_zero() -> None:
 
 
 async def test_an_end_wakes_whoever_waits_for_room() -> None:
-    """`wait_for_end` returns at the next end, and not for one in the past."""
+    """`wait_for_change` returns at the next end, and not for one in the past."""
     slots = JobSlots(2)
     slots.take()
     slots.take()
     slots.release()
     with anyio.move_on_after(5) as waited:
-        await slots.wait_for_end()
+        await slots.wait_for_change()
     assert waited.cancelled_caught
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(slots.wait_for_end)
+        tasks.start_soon(slots.wait_for_change)
         await anyio.sleep(1)
         slots.release()
 

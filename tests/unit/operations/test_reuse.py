@@ -144,8 +144,8 @@ async def carried_out(night: Night, number: int, store: MemoryStore) -> Stream:
     writer.record_about_run(Kind.OPENED, {"run_sha256": run.run_sha256})
     async for chunk, file_ids in plan.stream(wanted=run.snapshot.is_planned):
         live(store, writer, chunk, {file_id: night.of(file_id) for file_id in file_ids})
-        await writer.durable()
-    await writer.durable()
+        await writer.wait_durable()
+    await writer.wait_durable()
     return Stream(store.files)
 
 

@@ -49,7 +49,7 @@ class Journal:
 
     async def read(self) -> RunSnapshot:
         """The snapshot that another process reads."""
-        await self.writer.durable()
+        await self.writer.wait_durable()
         return replay(await self.store.read(Log.JOURNAL), 10)
 
 
@@ -72,13 +72,13 @@ async def test_an_attempt_belongs_to_the_account_whose_process_intended_it() -> 
             second: "east",
             third: "west",
         }
-        assert (snapshot.account, snapshot.open_elsewhere, snapshot.jobs_in_flight) == ("west", 2, 1)
+        assert (snapshot.account, snapshot.open_of_other_accounts, snapshot.jobs_in_flight) == ("west", 2, 1)
         assert [snapshot.is_own(each) for each in snapshot.open.values()] == [False, False, True]
-        assert (snapshot.holder_of("a"), snapshot.holder_of("b")) == (None, third)
+        assert (snapshot.attempt_of_job("a"), snapshot.attempt_of_job("b")) == (None, third)
         assert snapshot.open_by_account() == {"east": 2, "west": 1}
     journal.open(EAST)
     for snapshot in (journal.snapshot, await journal.read()):
-        assert (snapshot.open_elsewhere, snapshot.jobs_in_flight) == (1, 1)
+        assert (snapshot.open_of_other_accounts, snapshot.jobs_in_flight) == (1, 1)
         assert snapshot.account_keys == {"east": EAST, "west": WEST}
 
 
@@ -105,7 +105,7 @@ async def test_what_one_key_has_shown_is_not_known_of_another() -> None:
     journal.open(None)
     for snapshot in (journal.snapshot, await journal.read()):
         assert (snapshot.project_id, snapshot.server_s, snapshot.account) == (None, None, None)
-        assert snapshot.open_elsewhere == 3
+        assert snapshot.open_of_other_accounts == 3
 
 
 async def test_a_run_is_over_for_an_account_when_only_others_jobs_are_left() -> None:
@@ -163,7 +163,7 @@ async def test_a_journal_without_accounts_says_nothing_of_them() -> None:
     journal.open(None)
     journal.end(journal.send(0, job_id="z"))
     journal.send(1)
-    await journal.writer.durable()
+    await journal.writer.wait_durable()
     lines = [json.loads(line) for line in (await journal.store.read(Log.JOURNAL)).splitlines()]
     assert any("totals" in line for line in lines)
     assert "account" not in json.dumps(lines)
@@ -177,12 +177,12 @@ async def test_other_servers_times_tell_nothing_of_where_a_job_is_named(monkeypa
     journal.send(9, job_id="a")
     for chunk in range(5):
         journal.send(chunk, job_id=f"more-{chunk}")
-        await journal.writer.durable()
-    assert await journal.writer.line_before(1e9) == 0
+        await journal.writer.wait_durable()
+    assert await journal.writer.begin_search_from(1e9) == 0
     plain = await opened_journal()
     plain.open(None)
     for chunk in range(5):
         plain.send(chunk, job_id=f"more-{chunk}")
-        await plain.writer.durable()
+        await plain.writer.wait_durable()
     plain.writer.record(Adopted(plain.send(6), "last", 0.0, created_at_s=200.0))
-    assert await plain.writer.line_before(1e9) > 0
+    assert await plain.writer.begin_search_from(1e9) > 0

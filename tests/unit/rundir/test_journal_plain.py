@@ -20,7 +20,7 @@ CHUNKS = 12
 
 
 def plain_lives(draw: random.Random) -> list[list[Fact]]:
-    """Lines of chunks that go the plain road together, and now and then a line that isn't plain, or can't follow."""
+    """Lines of chunks that go the fast path together, and now and then a line that isn't plain, or can't follow."""
     lines, end = list[list[Fact]](), 0
     while len(lines) < 12:
         keys = [AttemptKey(chunk, 1) for chunk in sorted(draw.sample(range(CHUNKS), draw.randint(1, 5)))]

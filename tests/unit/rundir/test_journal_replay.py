@@ -193,7 +193,7 @@ class Life:
                 self.writer.tell_times_apart()
             choice = choices[self._draw(len(choices))]
             if isinstance(choice, Part):
-                key = AttemptKey(choice.chunk, self.writer.next_attempt(choice.chunk))
+                key = AttemptKey(choice.chunk, self.writer.allot_attempt(choice.chunk))
                 server_s, project_id = self.writer.server_s, ("project", None)[self._draw(2)]
                 self.writer.record(
                     Submitting(key, choice, self.clock.wall_s(), self._draw(4) / 2, server_s, project_id)
@@ -335,7 +335,7 @@ def test_a_job_is_held_by_its_open_attempt(chunks: int, lots: list[int]) -> None
         life.step()
         holding = {left.job_id: key for key, left in life.snapshot.open.items() if left.job_id is not None}
         named |= holding.keys()
-        assert {job_id: life.writer.holder_of(job_id) for job_id in named} == dict.fromkeys(named) | holding
+        assert {job_id: life.writer.attempt_of_job(job_id) for job_id in named} == dict.fromkeys(named) | holding
 
 
 @patient

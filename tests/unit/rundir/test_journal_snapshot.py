@@ -46,7 +46,7 @@ def test_a_job_that_is_looked_at_again_is_held_again() -> None:
     }
     looks: list[Recheck] = [{"chunk": 0, "job_id": "job-0", **old}, {"chunk": 1, **old}]
     snapshot.reopen({"generation": 1, "again": [], "looks": looks}, 2.0)
-    assert (snapshot.holder_of("job-0"), snapshot.holder_of("job-1")) == (AttemptKey(0, 1), None)
+    assert (snapshot.attempt_of_job("job-0"), snapshot.attempt_of_job("job-1")) == (AttemptKey(0, 1), None)
     assert {(left.server_s, left.project_id) for left in snapshot.open.values()} == {(7.5, "p")}
 
 

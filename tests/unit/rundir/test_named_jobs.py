@@ -118,7 +118,7 @@ async def search(life: Life) -> list[tuple[float, int]]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(searching, "_BACK_BYTES", 700)  # many blocks, even of a short journal
         times = sorted({moment for made_s in life.made_s.values() for moment in (made_s, made_s + 0.5)})
-        return [(server_s, await life.writer.line_before(server_s)) for server_s in times]
+        return [(server_s, await life.writer.begin_search_from(server_s)) for server_s in times]
 
 
 def assert_no_younger_job_above(life: Life) -> None:
@@ -183,9 +183,9 @@ async def test_a_long_journal_is_searched_from_near_its_end() -> None:
         life.writer.record(Ended(key, Kind.COLLECTED, requeued=(Part(0, (Range(0, 1),)),)))
         life.writer.write()
     end = len(life.journal())
-    recent = await life.writer.line_before(life.server_s - 60.0)
+    recent = await life.writer.begin_search_from(life.server_s - 60.0)
     assert end - 200_000 < recent < end
-    assert await life.writer.line_before(None) == await life.writer.line_before(0.0) == 0
+    assert await life.writer.begin_search_from(None) == await life.writer.begin_search_from(0.0) == 0
     asked = [f"job-{number}" for number in range(3000)]
     known, to = await life.writer.named_jobs(asked, recent)
     assert set(asked[-61:]) <= known.keys() < set(asked)
@@ -198,7 +198,7 @@ async def test_a_long_journal_is_searched_from_near_its_end() -> None:
 
 
 def begun(writer: JournalWriter, chunk: int) -> AttemptKey:
-    key = AttemptKey(chunk, writer.next_attempt(chunk))
+    key = AttemptKey(chunk, writer.allot_attempt(chunk))
     writer.record(Submitting(key, Part(chunk) if key.attempt == 1 else Part(chunk, (Range(0, 1),)), 1.0))
     return key
 
@@ -294,9 +294,9 @@ async def test_siblings_jobs_are_named_too() -> None:
     sibling.record(Submitted(key, "theirs", 1.0))
     found(sibling, CHUNKS + 3, "found by both", "found by them")
     found(writer, 1, "found by both")
-    await sibling.durable()
+    await sibling.wait_durable()
     asked = ["theirs", "found by both", "found by them", "later", "never heard of"]
-    start = await writer.line_before(None)
+    start = await writer.begin_search_from(None)
     named, start = await writer.named_jobs(asked, start)
     assert named == {
         "theirs": None,
@@ -306,9 +306,9 @@ async def test_siblings_jobs_are_named_too() -> None:
     assert await writer.named_jobs(asked, start) == ({}, start)
     key = begun(sibling, CHUNKS + 1)
     sibling.record(Submitted(key, "later", 1.0))
-    await sibling.durable()
+    await sibling.wait_durable()
     assert (await writer.named_jobs(asked, start))[0] == {"later": None}
-    await writer.line_before(None)  # other jobs are asked for
+    await writer.begin_search_from(None)  # other jobs are asked for
     assert (await writer.named_jobs(["theirs", "later"], start))[0] == {"theirs": None, "later": None}
 
 
@@ -319,13 +319,13 @@ async def test_a_siblings_torn_line_is_passed_over(cut: int) -> None:
     sibling = JournalWriter(other, RunSnapshot(CHUNKS), Still())
     for chunk in range(3):
         sibling.record(Submitted(begun(sibling, chunk), f"job-{chunk}", 1.0))
-        await sibling.durable()
+        await sibling.wait_durable()
     data = other.files[Log.JOURNAL]
     torn = MemoryStore({Log.JOURNAL: data[: -10 * cut]})
     writer = JournalWriter(MemoryStore(), RunSnapshot(CHUNKS), Still(), siblings=[torn])
     begun(writer, 0)
     asked = [f"job-{chunk}" for chunk in range(3)]
-    await writer.line_before(None)
+    await writer.begin_search_from(None)
     named, _ = await writer.named_jobs(asked, 0)
     assert set(named) <= set(asked)
     await torn.remove(Log.JOURNAL)
