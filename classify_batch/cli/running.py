@@ -126,7 +126,10 @@ async def _stop_on_signal(carry_out: Callable[[Shutdown], Awaitable[RunResult]])
         loop.call_soon_threadsafe(shutdown.request_stop, stop)  # a signal handler may not touch the loop directly
 
     signals.on_first_signal(request_stop)
-    return await carry_out(shutdown)
+    try:
+        return await carry_out(shutdown)
+    finally:
+        signals.on_first_signal(lambda _name: None)  # the loop is about to be closed
 
 
 def print_result(result: RunResult, next_command: str, *, as_json: bool, with_summary: bool = True) -> int:
@@ -141,7 +144,8 @@ def print_result(result: RunResult, next_command: str, *, as_json: bool, with_su
 
 def print_summary(result: RunResult, next_command: str) -> None:
     """Prints the summary of a run on stderr, and what to do next."""
-    lines = [] if result.called else ["this run was complete already: nothing was called, nothing was written"]
+    untouched = result.state is RunState.COMPLETE and not result.called
+    lines = ["this run was complete already: nothing was called, nothing was written"] if untouched else []
     lines += format_run_summary(result.manifest)
     folder = result.run_dir / SHARDS_FOLDER / "*" if "shards" in result.manifest else result.run_dir
     lines.append(f"outcomes    {folder / 'results.jsonl'}")

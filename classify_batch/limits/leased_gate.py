@@ -65,7 +65,7 @@ class LeasedPassage:
         return left_s
 
     async def leave_evenly(self) -> float:
-        """See `GatePassage.leave_evenly`. As much later as all of them leave, the budget doesn't hear of."""
+        """See `GatePassage.leave_evenly`. The lead delays all alike, and is left out of what the budget is told."""
         now_s = anyio.current_time()
         lead_s, is_held_back = self._gate.measure_lead(now_s - self.passed_s)
         if is_held_back:
@@ -80,13 +80,14 @@ class LeasedGate:
 
     Args:
         holder: names this process among all that take turns.
-        own_share: the gate where there is no budget.
+        own_share: the gate where there is no budget; share: how much of the whole rate that is.
     """
 
-    def __init__(self, budget: Budget, holder: str, own_share: RequestGate) -> None:
+    def __init__(self, budget: Budget, holder: str, own_share: RequestGate, share: float) -> None:
         self._budget = budget
         self._holder = holder
         self._own_share = own_share
+        self._share = share
         self._turn_ids = count(1)
         self._asking: set[anyio.CancelScope] = set()
         self._unreported: list[tuple[float, Report]] = []  # each with the moment of which it speaks
@@ -98,13 +99,15 @@ class LeasedGate:
         self._resumed = anyio.Event()
         self._closing = AsyncExitStack()
         self._tasks: TaskGroup | None = None
+        self._given: Limits | None = None
+        self.ever_answered = False
         self.rate_limited = 0
         self.waits_s: deque[float] = deque(maxlen=WAITS_KEPT)
 
     async def __aenter__(self) -> Self:
         await self._closing.enter_async_context(self._own_share)
         self._tasks = await self._closing.enter_async_context(anyio.create_task_group())
-        self._tasks.start_soon(self._report_again_and_again)
+        self._tasks.start_soon(self._send_reports_repeatedly)
         return self
 
     async def __aexit__(
@@ -113,7 +116,7 @@ class LeasedGate:
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
             with anyio.move_on_after(REPORTS_EVERY_S, shield=True):
-                await self._report()  # turns that are free needn't be taken back
+                await self._send_reports()  # turns that are free needn't be taken back
         return await self._closing.__aexit__(kind, error, trace)
 
     # --- Turns ------------------------------------------------------------------------------------------------------
@@ -121,9 +124,7 @@ class LeasedGate:
     @asynccontextmanager
     async def turn(self, turn: Priority) -> AsyncIterator[Passage]:
         began_s = anyio.current_time()
-        while turn is Priority.CREATE and self._paused:
-            await self._resumed.wait()
-        turn_id = await self._take_turn(turn)
+        turn_id = await self._take_turn_unless_paused(turn)
         if turn_id is None:
             async with self._own_share.turn(turn) as own:
                 self.waits_s.append(anyio.current_time() - began_s)
@@ -133,7 +134,18 @@ class LeasedGate:
         try:
             yield LeasedPassage(self, turn_id)
         finally:
-            self._say(Done(turn_id))
+            self._queue_report(Done(turn_id))
+
+    async def _take_turn_unless_paused(self, priority: Priority) -> int | None:
+        """As `_take_turn`. A create whose turn comes while the process is paused gives it back."""
+        while True:
+            while priority is Priority.CREATE and self._paused:
+                await self._resumed.wait()
+            turn_id = await self._take_turn(priority)
+            if not (priority is Priority.CREATE and self._paused):
+                return turn_id
+            if turn_id is not None:
+                self._queue_report(Done(turn_id))
 
     async def _take_turn(self, priority: Priority) -> int | None:
         """The number of a turn that is ours now; None where nobody hands out turns."""
@@ -145,17 +157,17 @@ class LeasedGate:
                     self._asking.add(scope)
                     turn = await self._budget.take_turn(self._holder, turn_id, priority)
             except BudgetGoneError:
-                self._lose_budget()
+                self._fall_back_to_own_share()
             finally:
                 self._asking.discard(scope)
                 if turn is None:
-                    self._say(Done(turn_id))
+                    self._queue_report(Done(turn_id))
             if turn is None:
                 continue
             if anyio.current_time() - asked_s - turn.waited_s <= LATE_S_MAX:
                 self._take_state(turn.state)
                 return turn_id
-            self._say(Done(turn_id))
+            self._queue_report(Done(turn_id))
         return None
 
     def measure_lead(self, took_s: float) -> tuple[float, bool]:
@@ -163,25 +175,25 @@ class LeasedGate:
         return self._lead.measure(took_s, self._state.headroom.interval_s), self._state.holds_back
 
     def report_left(self, turn_id: int, at_s: float) -> None:
-        """A request left: later than it passed, by the way of the turn and by what this process had to do first. The
-        budget counts what leaves in a second."""
-        self._say(Left(turn_id, 0.0), at_s)
+        """Tells the budget when a request really left, which is later than its turn was granted: it counts what leaves
+        in a second."""
+        self._queue_report(Left(turn_id, 0.0), at_s)
 
     # --- Reports ----------------------------------------------------------------------------------------------------
 
-    def _say(self, report: Report, at_s: float | None = None) -> None:
+    def _queue_report(self, report: Report, at_s: float | None = None) -> None:
         self._unreported.append((anyio.current_time() if at_s is None else at_s, report))
         self._has_reports.set()
 
-    async def _report_again_and_again(self) -> None:
+    async def _send_reports_repeatedly(self) -> None:
         while True:
             with anyio.move_on_after(REPORTS_EVERY_S):
                 await self._has_reports.wait()
                 await anyio.sleep(GATHERS_S)
             self._has_reports = anyio.Event()
-            await self._report()
+            await self._send_reports()
 
-    async def _report(self) -> None:
+    async def _send_reports(self) -> None:
         unreported, self._unreported = self._unreported, []
         now_s = anyio.current_time()
         reports = [_aged(report, now_s - at_s) for at_s, report in unreported]
@@ -189,17 +201,20 @@ class LeasedGate:
             with anyio.fail_after(SILENT_S_MAX):
                 state = await self._budget.report(self._holder, reports)
         except (BudgetGoneError, TimeoutError):
-            self._lose_budget()
+            self._fall_back_to_own_share()
             return
         if self._gone:
             log.info("turns are handed out again: all processes share their rate")
+            if self._given is not None:  # one that was begun anew has the limits of the beginning
+                self._queue_report(self._given)
         self._gone = False
         self._take_state(state)
 
     def _take_state(self, state: BudgetState) -> None:
         self._state, self._state_at_s = state, anyio.current_time()
+        self.ever_answered = self.ever_answered or state.ever_answered
 
-    def _lose_budget(self) -> None:
+    def _fall_back_to_own_share(self) -> None:
         if not self._gone:
             log.warning("nobody hands out turns at present: this process sends by its own share of the rate")
         self._gone = True
@@ -209,37 +224,44 @@ class LeasedGate:
     # --- What answers say, and what a person or an earlier process says ---------------------------------------------
 
     def record_answered(self, turn: Priority = Priority.POLL, left_s: float | None = None) -> None:
+        self.ever_answered = True
         if self._gone:
             self._own_share.record_answered(turn, left_s)
         else:
-            self._say(Answered(turn, None if left_s is None else 0.0), left_s)
+            self._queue_report(Answered(turn, None if left_s is None else 0.0), left_s)
 
     def record_rate_limited(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.POLL) -> None:
         self.rate_limited += 1
         if self._gone:
             self._own_share.record_rate_limited(retry_after_s, left_s, turn)
         else:
-            self._say(RateLimited(turn, 0.0, retry_after_s), left_s)
+            self._queue_report(RateLimited(turn, 0.0, retry_after_s), left_s)
 
     def record_failure(self) -> None:
         if self._gone:
             self._own_share.record_failure()
         else:
-            self._say(Failed())
+            self._queue_report(Failed())
 
     def obey_retry_after(self, retry_after_s: float, *, creates_only: bool = False) -> None:
         if self._gone:
             self._own_share.obey_retry_after(retry_after_s, creates_only=creates_only)
         else:
-            self._say(RetryAfter(retry_after_s, creates_only))
+            self._queue_report(RetryAfter(retry_after_s, creates_only))
 
     def restore(self, discovered_per_s: float | None, discovered_creates_per_s: float | None = None) -> None:
         if discovered_per_s is not None or discovered_creates_per_s is not None:
-            self._say(Discovered(discovered_per_s, discovered_creates_per_s))
+            self._queue_report(Discovered(discovered_per_s, discovered_creates_per_s))
 
     def set_limits(self, requests_per_s: float | None = None, creates_per_s: float | None = None) -> None:
-        """They are for all processes together."""
-        self._say(Limits(requests_per_s, creates_per_s))
+        """They are for all processes together; of what each sends by itself without a budget, its share stays one."""
+        before = self._given or Limits(None, None)
+        self._given = Limits(requests_per_s or before.per_s, creates_per_s or before.creates_per_s)
+        self._own_share.set_limits(
+            None if requests_per_s is None else requests_per_s * self._share,
+            None if creates_per_s is None else creates_per_s * self._share,
+        )
+        self._queue_report(self._given)
 
     def pause(self, paused: bool) -> None:
         """Of this process alone."""
@@ -290,10 +312,6 @@ class LeasedGate:
     @property
     def failing_s(self) -> float:
         return self._now.failing_s
-
-    @property
-    def ever_answered(self) -> bool:
-        return self._now.ever_answered
 
 
 def _aged(report: Report, ago_s: float) -> Report:

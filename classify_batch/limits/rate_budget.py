@@ -21,9 +21,10 @@ SILENT_S_MAX = 5.0
 """Who has reported nothing for so long gets no turns, until it reports again."""
 
 TURN_S_MAX = 120.0
-"""After so long a turn is taken back: a request's own timeout is shorter."""
+"""After so long a turn is taken back, though its request may still be in flight: few requests take longer, and a turn
+whose end was never told must not be lost for good."""
 
-LOOKS_EVERY_S = 1.0
+RECLAIMS_EVERY_S = 1.0
 
 
 class BudgetGoneError(Exception):
@@ -186,7 +187,7 @@ class RateBudget:
         async with self._gate:
             try:
                 while True:
-                    await anyio.sleep(LOOKS_EVERY_S)
+                    await anyio.sleep(RECLAIMS_EVERY_S)
                     await self._take_back()
             finally:
                 for known in self._holders.values():
@@ -196,7 +197,7 @@ class RateBudget:
     async def take_turn(self, holder: str, turn_id: int, priority: Priority) -> Turn | None:
         """See `Budget`."""
         asked_s = anyio.current_time()
-        known = self._hear(holder)
+        known = self._note_sign_of_life(holder)
         turn = self._gate.turn(priority)
         passage: GatePassage | None = None
         with anyio.CancelScope() as scope:
@@ -207,21 +208,25 @@ class RateBudget:
                 del known.waiting[turn_id]
         if passage is None:
             return None
+        if scope.cancel_called:  # withdrawn in the very turn of the loop in which it was let pass
+            await turn.__aexit__(None, None, None)
+            return None
         now_s = anyio.current_time()
         known.turns[turn_id] = _TurnInUse(now_s, turn, passage)
         return Turn(now_s - asked_s, state_of(self._gate))
 
     async def report(self, holder: str, reports: Sequence[Report]) -> BudgetState:
         """See `Budget`."""
-        known = self._hear(holder)
+        known = self._note_sign_of_life(holder)
         for report in reports:
             self._learn(known, report)
-        for report in reports:  # only now: a probe's end must not let the next one pass before what came of it is known
+        # Only once all was learned: a turn that is free may let the next probe pass, which this one's answer decides.
+        for report in reports:
             if isinstance(report, Done):
                 await self._end_turn(known, report.turn_id)
         return state_of(self._gate)
 
-    def _hear(self, holder: str) -> _Holder:
+    def _note_sign_of_life(self, holder: str) -> _Holder:
         known = self._holders.setdefault(holder, _Holder(0.0))
         known.heard_s = anyio.current_time()
         return known

@@ -132,8 +132,14 @@ async def lock_run_directory(place: RunPlace, stack: AsyncExitStack, *, seize: b
     store = await stack.enter_async_context(place.open())
     await store.prepare()
     await stack.enter_async_context(store.lock(seize=seize))
+    stack.push_async_callback(_commit_what_is_left, store)  # while the lock is held: the next holder reads on from it
     stack.push_async_callback(remove_if_unused, store, await store.names())
     return store
+
+
+async def _commit_what_is_left(store: RunStore) -> None:
+    with CancelScope(shield=True), suppress(StoreError):  # the error that ended the run counts
+        await store.commit()
 
 
 async def remove_if_unused(store: RunStore, before: frozenset[str]) -> None:

@@ -9,10 +9,12 @@ import socket
 import threading
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio import to_thread
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import UsageError, WorldError, missing_extra
@@ -28,14 +30,14 @@ NAMESPACE = "classify_batch"
 
 AUTO = "auto"
 LOCAL = "local"
-"""Without it, Ray would join whatever cluster was on this machine last, dead or alive."""
+"""As address it starts a new cluster; None would join one that was left on this machine, dead or alive."""
 
-REACHES_WITHIN_S = 10.0
-JOINS_WITHIN_S = 60.0
-LEAVES_WITHIN_S = 5.0
+CONNECT_TIMEOUT_S = 10.0
+JOIN_TIMEOUT_S = 60.0
+SHUTDOWN_TIMEOUT_S = 5.0
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
-"""Nobody is told that this was run."""
+"""Sends no usage statistics to Ray's makers."""
 
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Else Ray takes the machine's own address in the place of the loopback address."""
@@ -68,32 +70,49 @@ async def joined(address: str | None) -> AsyncIterator[Cluster]:
         WorldError: there is no cluster at the address.
     """
     ray = import_ray(starts_here=address is None)
-    if ray.is_initialized():
+    if _own_memberships or not ray.is_initialized():
+        async with _sharing_membership(ray, address):
+            yield Cluster(ray)
+    else:  # the program itself has joined one
         yield Cluster(ray)
-        return
+
+
+@asynccontextmanager
+async def _sharing_membership(ray: ModuleType, address: str | None) -> AsyncIterator[None]:
+    """A process belongs to one cluster at a time. The first run joins it, and the last one leaves it."""
     how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": NAMESPACE}
     if address is None:
         how |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    elif address != AUTO:
+    elif address != AUTO and not _own_memberships:
         await _reach(address)
-    membership = _Membership(ray, how | {"address": address or LOCAL})
+    with _membership_lock:
+        membership = _own_memberships[-1] if _own_memberships else _Membership(ray, address, how)
+        if membership.address != address:
+            raise UsageError(
+                "another run of this process is on another cluster of Ray", hint="wait for its end, or use one cluster"
+            )
+        _own_memberships.append(membership)
     try:
         await _wait_until_joined(membership, address)
-        yield Cluster(ray)
+        yield
     finally:
-        with anyio.move_on_after(LEAVES_WITHIN_S, shield=True):
-            await membership.leave()
+        with _membership_lock:
+            _own_memberships.remove(membership)
+            leaves = not _own_memberships
+        if leaves:
+            with anyio.move_on_after(SHUTDOWN_TIMEOUT_S, shield=True):
+                await membership.leave()
 
 
 async def _wait_until_joined(membership: _Membership, address: str | None) -> None:
     try:
-        with anyio.fail_after(JOINS_WITHIN_S):
+        with anyio.fail_after(JOIN_TIMEOUT_S):
             await membership.joined()
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_cluster(address, str(error).strip() or type(error).__name__) from error
     except TimeoutError:
         words = (
-            f"no answer within {JOINS_WITHIN_S:g} s; does it want a token (RAY_AUTH_TOKEN) that this process hasn't?"
+            f"no answer within {JOIN_TIMEOUT_S:g} s; does it want a token (RAY_AUTH_TOKEN) that this process hasn't?"
         )
         raise _no_cluster(address, words) from None
 
@@ -104,7 +123,7 @@ async def _reach(address: str) -> None:
     if not (host and port.isdigit()):
         raise UsageError(f"{address!r} is no address of a Ray cluster", hint="such as 10.0.0.5:6379, or auto")
     try:
-        with anyio.fail_after(REACHES_WITHIN_S):
+        with anyio.fail_after(CONNECT_TIMEOUT_S):
             stream = await anyio.connect_tcp(host.strip("[]"), int(port))
     except (OSError, TimeoutError) as error:
         raise _no_cluster(address, str(error) or "no answer") from error
@@ -123,23 +142,23 @@ class _Membership:
     main thread Ray would take the handler of SIGTERM for itself; and a cluster that was started ends with the thread
     that started it."""
 
-    def __init__(self, ray: ModuleType, how: dict[str, Any]) -> None:
-        self._ray, self._how = ray, how
-        self._loop = asyncio.get_running_loop()
-        self._joined: asyncio.Future[Exception | None] = self._loop.create_future()
-        self._left: asyncio.Future[Exception | None] = self._loop.create_future()
+    def __init__(self, ray: ModuleType, address: str | None, how: dict[str, Any]) -> None:
+        self.address = address
+        self._ray, self._how = ray, how | {"address": address or LOCAL}
+        self._joined = Future[Exception | None]()
+        self._left = Future[None]()
         self._leaves = threading.Event()
         threading.Thread(target=self._work, daemon=True).start()
 
     async def joined(self) -> None:
         """Returns when it has joined; raises whatever Ray does."""
-        if (error := await asyncio.shield(self._joined)) is not None:
+        if (error := await asyncio.shield(asyncio.wrap_future(self._joined))) is not None:
             raise error
 
     async def leave(self) -> None:
         """Returns when it has left."""
         self._leaves.set()
-        await asyncio.shield(self._left)
+        await asyncio.shield(asyncio.wrap_future(self._left))
 
     def _work(self) -> None:
         error: Exception | None = None
@@ -147,16 +166,17 @@ class _Membership:
             self._ray.init(**self._how)
         except Exception as failed:  # noqa: BLE001 - whoever waits for it raises it
             error = failed
-        self._tell(self._joined, error)
+        self._joined.set_result(error)
         if error is None:
             self._leaves.wait()
             with suppress(Exception):  # whatever is left of the cluster must not hide how the run ended
                 self._ray.shutdown()
-        self._tell(self._left, None)
+        self._left.set_result(None)
 
-    def _tell(self, waits: asyncio.Future[Exception | None], error: Exception | None) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(waits.set_result, error)
+
+_own_memberships: list[_Membership] = []
+"""One and the same, once for each run that uses it."""
+_membership_lock = threading.Lock()
 
 
 class Cluster:
@@ -165,9 +185,10 @@ class Cluster:
     def __init__(self, ray: ModuleType) -> None:
         self._ray = ray
 
-    def room_for(self, cpus: float) -> int:
+    async def room_for(self, cpus: float) -> int:
         """How many actors fit into it that take so many CPUs each; one at least, that waits for its place."""
-        return max(1, int(self._ray.cluster_resources().get("CPU", 0) / cpus + 1e-6))
+        resources = await to_thread.run_sync(self._ray.cluster_resources, abandon_on_cancel=True)
+        return max(1, int(resources.get("CPU", 0) / cpus + 1e-6))
 
     def start_budget(
         self, name: str, *, requests_per_s: float, requests_in_flight: int, creates_per_s: float | None
@@ -246,10 +267,12 @@ class RayBudget:
 
 
 async def _answered(answer: Any) -> Any:
-    from ray.exceptions import RayError  # noqa: PLC0415 - an extra
+    from ray.exceptions import RayError, RayTaskError  # noqa: PLC0415 - an extra
 
     try:
         return await answer
+    except RayTaskError as error:
+        raise (error.cause or error) from None  # a fault of ours in the actor
     except RayError as error:
         raise BudgetGoneError(str(error)) from error
 
@@ -258,21 +281,22 @@ class LeasedLimits:
     """A `GateSource` that travels to a worker: each gate takes its turns from the budget's actor.
 
     Args:
-        own_per_s, own_creates_per_s: what a shard may send where there is no budget.
+        requests_per_s, creates_per_s: of all shards together.
+        share: how much of that one shard may send where there is no budget.
     """
 
     def __init__(
-        self, actor: Any, *, requests_in_flight: int, own_per_s: float, own_creates_per_s: float | None
+        self, actor: Any, *, requests_in_flight: int, requests_per_s: float, creates_per_s: float | None, share: float
     ) -> None:
         self._actor = actor
         self._requests_in_flight = requests_in_flight
-        self._own_per_s, self._own_creates_per_s = own_per_s, own_creates_per_s
+        self._requests_per_s, self._creates_per_s, self._share = requests_per_s, creates_per_s, share
 
     def gate_of_one_run(self) -> Gate:
         own_share = RequestGate(
             requests_in_flight=self._requests_in_flight,
-            requests_per_s=self._own_per_s,
-            creates_per_s=self._own_creates_per_s,
+            requests_per_s=self._requests_per_s * self._share,
+            creates_per_s=None if self._creates_per_s is None else self._creates_per_s * self._share,
         )
         holder = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4()}"
-        return LeasedGate(RayBudget(self._actor), holder, own_share)
+        return LeasedGate(RayBudget(self._actor), holder, own_share, self._share)

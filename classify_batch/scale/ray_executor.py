@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from inspect import isawaitable
 from pathlib import Path
 
 import anyio
+from anyio.abc import TaskGroup
 
 from classify_batch.engine.event_queue import EventQueue, LogObserver
 from classify_batch.engine.shutdown import Shutdown, Stop
@@ -116,8 +117,9 @@ class ClusterRun:
         self._limits = LeasedLimits(
             budget,
             requests_in_flight=limits.requests_in_flight,
-            own_per_s=limits.requests_per_s / shards,
-            own_creates_per_s=None if creates_per_s is None else creates_per_s / shards,
+            requests_per_s=limits.requests_per_s,
+            creates_per_s=creates_per_s,
+            share=1 / shards,
         )
 
     async def carry_out(self, shards: Sequence[int]) -> dict[int, ShardEnding]:
@@ -132,7 +134,7 @@ class ClusterRun:
             tasks.start_soon(self._pass_stops_on, tasks.cancel_scope)
             async with anyio.create_task_group() as workers:
                 while waiting and self._shutdown.stop is None:
-                    if len(self._at_work) < self._cluster.room_for(self._cpus):
+                    if len(self._at_work) < await self._cluster.room_for(self._cpus):
                         index = waiting.pop()
                         self._at_work[index] = self._cluster.start_shard(self._cpus, self._limits)
                         workers.start_soon(self._carry_out_shard, index)
@@ -169,6 +171,8 @@ class ClusterRun:
                 said = await self._watch(index, worker)
             except WorkerLostError as lost:
                 worker.give_up()
+                if (stop := self._shutdown.stop) is not None:
+                    return ShardEnding(index, ExitStatus.INCOMPLETE, stop.reason, stop.hint)
                 losses, done = (losses + 1 if self._done.get(index, 0) == done else 1), self._done.get(index, 0)
                 reason = f"its worker was lost ({lost})"
                 if losses >= LOSSES_MAX:
@@ -191,7 +195,8 @@ class ClusterRun:
         Raises:
             WorkerLostError: it died, or said nothing for longer than its lease lasts.
         """
-        await worker.started()
+        await self._wait_until_started(worker)
+        fetching = anyio.Lock()  # each fetch empties the worker's queue: two at once would come in any order
         said: list[ShardSaid] = []
         lost: list[WorkerLostError] = []
         async with anyio.create_task_group() as tasks:
@@ -199,7 +204,8 @@ class ClusterRun:
             async def carry_out() -> None:
                 try:
                     said.append(await worker.carry_out(self._work_of(index)))
-                    await self._take_news(index, worker)
+                    async with fetching:
+                        await self._take_news(index, worker)
                 except WorkerLostError as error:
                     lost.append(error)
                 tasks.cancel_scope.cancel()
@@ -208,7 +214,8 @@ class ClusterRun:
                 try:
                     while True:
                         await anyio.sleep(NEWS_EVERY_S)
-                        await self._take_news(index, worker)
+                        async with fetching:
+                            await self._take_news(index, worker)
                 except WorkerLostError as error:
                     lost.append(error)
                 tasks.cancel_scope.cancel()
@@ -220,6 +227,22 @@ class ClusterRun:
         if said[0].stood_still:
             raise WorkerLostError("it stood still for longer than its lease")
         return said[0]
+
+    async def _wait_until_started(self, worker: Worker) -> None:
+        """Waits for a place, unless the run stops: then a worker that hasn't one is given up."""
+        started = False
+        async with anyio.create_task_group() as tasks:
+
+            async def give_up() -> None:
+                await self._shutdown.creating_ended.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(give_up)
+            await worker.started()
+            started = True
+            tasks.cancel_scope.cancel()
+        if not started:
+            raise WorkerLostError("the run was stopped before there was a place for it")
 
     async def _take_news(self, index: int, worker: Worker) -> None:
         silent_s = self._request.settings.limits.lease_s
@@ -257,30 +280,27 @@ class ClusterRun:
         )
 
     async def _pass_stops_on(self, scope: anyio.CancelScope) -> None:
-        """Tells the workers to stop, and leaves without those that don't answer in time."""
-        await self._shutdown.creating_ended.wait()
-        await self._tell_stop()
-        await self._shutdown.leave_requested.wait()
-        await self._tell_stop()
-        await anyio.sleep(LEAVES_WITHIN_S)
-        for index in self._at_work:
-            self._endings[index] = ShardEnding(
-                index, ExitStatus.INCOMPLETE, "its worker did not stop in time", "the same command goes on"
-            )
-        scope.cancel()
+        """Tells the workers to stop, and leaves in time without those that don't answer."""
+        async with anyio.create_task_group() as telling:
+            await self._shutdown.creating_ended.wait()
+            self._tell_stop(telling)
+            await self._shutdown.leave_requested.wait()
+            self._tell_stop(telling)
+            await anyio.sleep(LEAVES_WITHIN_S)
+            for index in self._at_work:
+                self._endings[index] = ShardEnding(
+                    index, ExitStatus.INCOMPLETE, "its worker did not stop in time", "the same command goes on"
+                )
+            scope.cancel()
 
-    async def _tell_stop(self) -> None:
+    def _tell_stop(self, telling: TaskGroup) -> None:
         async def tell(worker: Worker, stop: Stop) -> None:
-            try:
-                with anyio.move_on_after(LEAVES_WITHIN_S):
-                    await worker.stop(stop)
-            except WorkerLostError:
-                return
+            with suppress(WorkerLostError):
+                await worker.stop(stop)
 
-        async with anyio.create_task_group() as tasks:
-            for worker in self._at_work.values():
-                if self._shutdown.stop is not None:
-                    tasks.start_soon(tell, worker, self._shutdown.stop)
+        for worker in self._at_work.values():
+            if self._shutdown.stop is not None:
+                telling.start_soon(tell, worker, self._shutdown.stop)
 
 
 def share_of_jobs(settings: Settings, shards: int) -> Settings:

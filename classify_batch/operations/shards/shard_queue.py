@@ -66,6 +66,8 @@ class ShardQueue:
         self._owners[shard] = self._accounts.intersection(owners)
         if only_owners:
             self._only_owners.add(shard)
+        else:  # what an owner collected may have left files that are to be sent again
+            self._only_owners.discard(shard)
 
     def end_account(self, account: str, *, collects: bool) -> None:
         """An account makes no more jobs. `collects`: its key still shows what became of those that it made."""

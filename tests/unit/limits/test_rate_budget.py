@@ -109,7 +109,7 @@ async def serving(requests_per_s: float, seed: int = 1) -> AsyncIterator[Wire]:
 
 async def leased(wire: Wire, name: str, stack: AsyncExitStack, share: float = 2.25) -> LeasedGate:
     own_share = RequestGate(requests_in_flight=16, requests_per_s=share)
-    return await stack.enter_async_context(LeasedGate(wire, name, own_share))
+    return await stack.enter_async_context(LeasedGate(wire, name, own_share, share / 18.0))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -293,3 +293,70 @@ async def test_a_process_that_falls_silent_and_wakes_goes_on() -> None:
         await anyio.sleep(20.0)
         tasks.cancel_scope.cancel()
     assert sum(each >= woke_s + 2 for each in sender.own) >= 0.9 * 18 * 18
+
+
+async def test_a_turn_that_is_withdrawn_while_it_is_handed_out_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever withdraws in the very moment in which it is let pass holds no turn for ever."""
+    async with serving(50.0) as wire:
+        budget, gate = wire.budget, wire.budget._gate
+        let_pass = gate.turn
+
+        @asynccontextmanager
+        async def withdrawn(priority: Priority) -> AsyncIterator[object]:
+            async with let_pass(priority) as passage:
+                budget._holders["hasty"].waiting[1].cancel()
+                yield passage
+
+        monkeypatch.setattr(gate, "turn", withdrawn)
+        assert await budget.take_turn("hasty", 1, Priority.POLL) is None
+        assert not budget._holders["hasty"].turns
+        assert gate._in_flight == 0
+
+
+async def test_a_budget_that_is_begun_anew_hears_the_limits_that_were_given() -> None:
+    """`tune` while nobody hands out turns: the process's own share follows at once, and the next budget, too."""
+    async with serving(18.0) as wire, AsyncExitStack() as stack:
+        gate = await leased(wire, "tuned", stack, share=1.0)
+        await anyio.sleep(1.0)
+        wire.cut_off()
+        await anyio.sleep(1.0)
+        gate.set_limits(4.5)
+        assert gate.headroom.interval_s == pytest.approx(4.0, rel=0.05)  # an eighteenth of 4.5 a second
+        await anyio.sleep(2.0)  # what was reported meanwhile is lost
+        async with serving(18.0) as anew:
+            wire.budget, wire.cut, wire._was_cut = anew.budget, False, anyio.Event()
+            await anyio.sleep(2.0)
+            assert gate.headroom.interval_s == pytest.approx(1 / 4.5, rel=0.05)
+
+
+async def test_an_api_that_answered_once_did_so_for_good() -> None:
+    """A process knows that the address is right, also when the budget that knew it is gone."""
+    async with serving(18.0) as wire, AsyncExitStack() as stack:
+        gate = await leased(wire, "one", stack)
+        assert not gate.ever_answered
+        gate.record_answered(Priority.POLL, anyio.current_time())
+        wire.cut_off()
+        await anyio.sleep(1.0)
+        assert gate.ever_answered
+
+
+async def test_creates_that_wait_for_their_turn_are_paused_too() -> None:
+    """A create that had asked before the pause doesn't leave in it, and gives its turn back."""
+    async with serving(0.5) as wire, anyio.create_task_group() as tasks, AsyncExitStack() as stack:
+        gate, passed = await leased(wire, "one", stack), list[float]()
+
+        async def create() -> None:
+            async with gate.turn(Priority.CREATE):
+                passed.append(anyio.current_time())
+
+        for _ in range(3):
+            tasks.start_soon(create)
+        await anyio.sleep(0.5)
+        assert len(passed) == 1
+        gate.pause(True)
+        await anyio.sleep(20.0)
+        assert len(passed) == 1
+        assert not wire.budget._holders["one"].turns
+        gate.pause(False)
+        await anyio.sleep(10.0)
+        assert len(passed) == 3

@@ -98,3 +98,14 @@ def test_every_shard_is_tried_and_nobody_turns_in_circles(seed: int) -> None:
     if sending:
         assert not any(unsent.values())
     assert all(name not in jobs[shard] for shard in jobs for name in sending)
+
+
+def test_what_an_owner_leaves_unsent_goes_to_the_others() -> None:
+    """A shard in which only one account's jobs were left is anybody's again once these left files to be sent again."""
+    queue = ShardQueue({0: {"west"}}, ["east", "west"])
+    assert queue.take("west") == 0
+    queue.put_back(0, {"west"}, only_owners=True)
+    assert queue.take("west") == 0
+    queue.end_account("west", collects=True)
+    queue.put_back(0, (), only_owners=False)
+    assert queue.take("east") == 0

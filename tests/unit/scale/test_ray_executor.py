@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from classify_batch.limits.rate_budget import Done
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.whole import ShardedRun, read_whole
-from classify_batch.scale import ray_executor
+from classify_batch.scale import ray_cluster, ray_executor
 from classify_batch.scale.ray_actors import BudgetActor, ShardActor, ShardNews, ShardSaid, ShardWork
 from classify_batch.scale.ray_cluster import Cluster, WorkerLostError
 from classify_batch.scale.ray_executor import ClusterRun, share_of_jobs
@@ -68,7 +69,7 @@ class LocalCluster:
         self.room, self.strikes = room, list(strikes)
         self.workers: list[LocalWorker] = []
 
-    def room_for(self, cpus: float) -> int:
+    async def room_for(self, cpus: float) -> int:
         assert cpus == 0.25
         return self.room
 
@@ -318,3 +319,68 @@ def test_an_odd_executor_is_refused(given: dict[str, Any], words: str) -> None:
     """An empty address and a shard that asks for nothing are errors at once."""
     with pytest.raises(UsageError, match=words):
         RayExecutor(**given)
+
+
+async def test_a_worker_without_a_place_is_not_waited_for(tmp_path: Path) -> None:
+    """A stop gives a worker up that was not started yet, at once."""
+    whole, request = await planned(tmp_path)
+    shutdown = Shutdown()
+
+    class Pending(LocalWorker):
+        async def started(self) -> int:
+            shutdown.request_stop(Stop("interrupted by SIGTERM"))
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    class Full(LocalCluster):
+        def start_shard(self, _cpus: float, _limits: object) -> LocalWorker:
+            self.workers.append(Pending(None))
+            return self.workers[-1]
+
+    began_s = anyio.current_time()
+    endings = await carry_out(Full(room=1), whole, request, shutdown)
+    assert anyio.current_time() - began_s < 1.0
+    assert endings[0].reason == "interrupted by SIGTERM"
+
+
+class FakeRay:
+    """What `joined` calls of Ray."""
+
+    def __init__(self) -> None:
+        self.inits = self.shutdowns = 0
+
+    def is_initialized(self) -> bool:
+        return self.inits > self.shutdowns
+
+    def init(self, **_how: object) -> None:
+        self.inits += 1
+
+    def shutdown(self) -> None:
+        self.shutdowns += 1
+
+
+async def test_runs_of_one_process_share_its_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run joins, the last one leaves; one that wants another cluster meanwhile is refused."""
+    ray = FakeRay()
+    monkeypatch.setattr(ray_cluster, "import_ray", lambda **_how: ray)
+    async with AsyncExitStack() as first:
+        await first.enter_async_context(ray_cluster.joined(None))
+        async with ray_cluster.joined(None):
+            with pytest.raises(UsageError, match="another cluster"):
+                async with ray_cluster.joined("auto"):
+                    pass
+        assert (ray.inits, ray.shutdowns) == (1, 0)
+    assert (ray.inits, ray.shutdowns) == (1, 1)
+    async with ray_cluster.joined(None):
+        assert ray.inits == 2
+    assert ray.shutdowns == 2
+
+
+async def test_a_cluster_of_the_program_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who joined a cluster before stays in it."""
+    ray = FakeRay()
+    ray.init()
+    monkeypatch.setattr(ray_cluster, "import_ray", lambda **_how: ray)
+    async with ray_cluster.joined(None):
+        pass
+    assert (ray.inits, ray.shutdowns) == (1, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from classify_batch.clock import SystemClock
 from classify_batch.errors import DamagedError, LockedError, StoreError
 from classify_batch.store import lease as leases
 from classify_batch.store.lease import FileLease, claim_lease, lease_name, read_last_lease, stands_still
@@ -145,6 +146,15 @@ async def test_only_who_stands_still_is_taken_for_it() -> None:
             with pytest.raises(LockedError):
                 await stands_still(store, error)
     assert not first.held
+
+
+async def test_a_beat_of_the_future_is_no_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose clock is ahead stands still, too: whether lines come is looked at, not the time in them."""
+    store, error = MemoryStore(), LockedError("in use")
+    with monkeypatch.context() as patched:
+        patched.setattr(leases, "_beat", lambda: b"%.3f\n" % (SystemClock().wall_s() + 7200.0))
+        await claim(store)
+    await stands_still(store, error)
 
 
 async def test_a_disk_that_refuses_ends_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
