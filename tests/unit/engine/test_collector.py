@@ -355,7 +355,7 @@ async def test_an_api_that_can_not_be_read_stops_the_run(verdict: Verdict, call:
 @pytest.mark.parametrize("verdict", [Verdict.LATER, Verdict.MISSING])
 async def test_a_read_that_fails_for_now_is_made_again(verdict: Verdict) -> None:
     """Also a 404: a job that the list shows as finished may be missing elsewhere for a moment."""
-    server = Server(results_of={"j": {0.0: refusal(verdict, "results"), 0.001: said("a")}})
+    server = Server(results_of={"j": {0.0: refusal(verdict, "results"), 1e-9: said("a")}})
     rig = await Rig(server).collect(job("SUCCESS", "a"))
     assert (rig.answered, rig.stopping.stop, len(server.asked)) == (["a"], None, 2)
 
