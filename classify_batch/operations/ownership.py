@@ -28,15 +28,26 @@ async def own_shard(place: RunPlace, lease_s: float, stack: AsyncExitStack) -> t
     except LockedError as error:
         claiming = await stack.enter_async_context(place.open())
         await stands_still(claiming, error)
-        lease = await claim_lease(claiming, lease_s)
+        lease = await _claim(claiming, lease_s, stack)
         return await lock_run_directory(place, stack, seize=True), lease
-    return store, await claim_lease(store, lease_s)
+    return store, await _claim(store, lease_s, stack)
+
+
+async def _claim(store: RunStore, lease_s: float, stack: AsyncExitStack) -> Lease:
+    """Claims the lease; `stack` gives it back, while the lock is still held."""
+    lease = await claim_lease(store, lease_s)
+    stack.push_async_callback(_give_back, lease)
+    return lease
+
+
+async def _give_back(lease: Lease) -> None:
+    with anyio.CancelScope(shield=True), suppress(StoreError):
+        await lease.release()
 
 
 @asynccontextmanager
 async def keeping_lease(lease: Lease, store: RunStore, shutdown: Shutdown) -> AsyncIterator[None]:
-    """Keeps the lease inside the block, and gives it back at its end. Where it is lost the run stops, and writes
-    nothing any more."""
+    """Keeps the lease inside the block. Where it is lost the run stops, and writes nothing any more."""
 
     async def stop_when_lost() -> None:
         await lease.lost.wait()
@@ -44,12 +55,8 @@ async def keeping_lease(lease: Lease, store: RunStore, shutdown: Shutdown) -> As
         store.abandon(words)
         shutdown.request_stop(Stop(words, lease_lost=True))
 
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lease.keep)
-            tasks.start_soon(stop_when_lost)
-            yield
-            tasks.cancel_scope.cancel()
-    finally:  # whatever ended the block has closed the client: nothing is sent any more
-        with anyio.CancelScope(shield=True), suppress(StoreError):
-            await lease.release()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lease.keep)
+        tasks.start_soon(stop_when_lost)
+        yield
+        tasks.cancel_scope.cancel()

@@ -360,3 +360,23 @@ async def test_creates_that_wait_for_their_turn_are_paused_too() -> None:
         gate.pause(False)
         await anyio.sleep(10.0)
         assert len(passed) == 3
+
+
+async def test_turns_that_are_always_late_stop_nobody() -> None:
+    """Where the way takes longer than a turn lasts, a process sends by its share; once it is short again, by turns."""
+    async with serving(50.0) as wire, AsyncExitStack() as stack:
+        gate, travel = await leased(wire, "far", stack, share=5.0), wire._travel
+
+        async def slow() -> None:
+            await anyio.sleep(0.8)
+
+        wire._travel = slow  # type: ignore[method-assign]
+        for _ in range(5):
+            with anyio.fail_after(8.0):
+                async with gate.turn(Priority.POLL):
+                    pass
+        wire._travel = travel  # type: ignore[method-assign]
+        for _ in range(3):
+            with anyio.fail_after(1.0):
+                async with gate.turn(Priority.POLL) as passage:
+                    assert type(passage).__name__ == "LeasedPassage"
