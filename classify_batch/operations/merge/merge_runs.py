@@ -1,7 +1,7 @@
 """Writes the merged run: results, plan, run.json, then the failures with a journal that says they were never sent.
 
 Until run.json is there, there is no run, and the same command begins again; from then on it goes on behind what is
-committed. No other command sends anything for a merged run: what was ambiguous in its parts can be found there only.
+committed. No other command sends anything for a merged run: what was ambiguous in a source can be found there only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from classify_batch.engine.sessions import process_here
 from classify_batch.errors import RunDirectoryError, UsageError
 from classify_batch.lifecycle import Closed, Ended, Opened, Submitting, Tally
 from classify_batch.model import AttemptKey, Part
-from classify_batch.operations.merge.parts import (
+from classify_batch.operations.merge.sources import (
     open_complete_run,
     read_proven_failures,
     refuse_different_questions,
@@ -109,7 +109,7 @@ async def amerge(run_dirs: Iterable[Location], output: Location, *, trust_run_di
 def _refuse_another_run(run: RunFile, runs: Sequence[EarlierRun], place: RunPlace) -> None:
     """Raises RunDirectoryError where the output holds a run that was not merged of just these runs."""
     merged = {(each["run_id"], each["journal_seq"]) for each in run.merged or ()}
-    if merged != {(part.run.run.run_id, part.run.snapshot.seq) for part in runs}:
+    if merged != {(source.run.run.run_id, source.run.snapshot.seq) for source in runs}:
         raise RunDirectoryError(
             f"{place.where} holds another run", hint="name a new directory to --output, or the runs of this one"
         )
@@ -118,12 +118,12 @@ def _refuse_another_run(run: RunFile, runs: Sequence[EarlierRun], place: RunPlac
 def _merged_of(runs: Sequence[EarlierRun]) -> list[MergedRun]:
     return [
         {
-            "run_id": part.run.run.run_id,
-            "run_dir": str(Path(part.store.where).absolute()),
-            "files": part.run.run.files,
-            "journal_seq": part.run.snapshot.seq,
+            "run_id": source.run.run.run_id,
+            "run_dir": str(Path(source.store.where).absolute()),
+            "files": source.run.run.files,
+            "journal_seq": source.run.snapshot.seq,
         }
-        for part in runs
+        for source in runs
     ]
 
 
@@ -145,7 +145,7 @@ async def _plan_merged_run(store: RunStore, runs: Sequence[EarlierRun], director
         settings,
         identity,
         plan,
-        sum(part.run.run.duplicates for part in runs),
+        sum(source.run.run.duplicates for source in runs),
         SystemClock(),
         answers.summarize(accepted),
         _merged_of(runs),
@@ -155,18 +155,18 @@ async def _plan_merged_run(store: RunStore, runs: Sequence[EarlierRun], director
 
 def _common_identity(runs: Sequence[EarlierRun]) -> RunIdentity:
     """The first run's; without what others have otherwise, and with the columns that any of them carries."""
-    identities = [identity_of_run(part.run.run) for part in runs]
+    identities = [identity_of_run(source.run.run) for source in runs]
     common = {key: value for key, value in identities[0].items() if all(each.get(key) == value for each in identities)}
-    for part in ("mode", "rules", "parsing_configuration", "escalation"):
-        if part in identities[0]:  # these may be spelled otherwise, and mean the same
-            common[part] = identities[0].get(part)
+    for setting in ("mode", "rules", "parsing_configuration", "escalation"):
+        if setting in identities[0]:  # these may be spelled otherwise, and mean the same
+            common[setting] = identities[0].get(setting)
     common["carry"] = _carried_columns(runs)
     return cast("RunIdentity", common)
 
 
 def _common_settings(runs: Sequence[EarlierRun]) -> StoredSettings:
     """The first run's, as far as they say anything of a run that sends nothing."""
-    settings = [part.run.run.settings for part in runs]
+    settings = [source.run.run.settings for source in runs]
     first = dict(settings[0])
     first["job"] = {key: value for key, value in settings[0].get("job", {}).items() if not key.startswith("webhook")}
     first["plan"] = {**settings[0].get("plan", {}), "carry": _carried_columns(runs)}
@@ -176,7 +176,7 @@ def _common_settings(runs: Sequence[EarlierRun]) -> StoredSettings:
 
 
 def _carried_columns(runs: Sequence[EarlierRun]) -> list[str]:
-    return list(dict.fromkeys(name for part in runs for name in part.run.run.identity.get("carry") or ()))
+    return list(dict.fromkeys(name for source in runs for name in source.run.run.identity.get("carry") or ()))
 
 
 class _CopiedAnswers:
@@ -189,30 +189,30 @@ class _CopiedAnswers:
         self._answers = AnswerCounts()
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
-        for part in self._runs:
+        for source in self._runs:
             lines: list[bytes] = []
             file_ids: list[str] = []
-            snapshot = part.run.snapshot
+            snapshot = source.run.snapshot
             answered = {kind: files for kind, files in snapshot.outcomes.items() if kind != OutcomeKind.FAILED}
             self._answers.add_sums(answered, snapshot.types)
-            async with closing(read_whole_lines(part.store, snapshot.results_end, parse_file_ids)) as stream:
+            async with closing(read_whole_lines(source.store, snapshot.results_end, parse_file_ids)) as stream:
                 async for data, ids, _ in stream:
                     lines += data.split(b"\n")
                     lines.pop()  # the empty string behind the last newline
                     file_ids += ids
                     if len(lines) >= _LINES_TOGETHER:
                         whole = len(lines) - len(lines) % FILES_PER_JOB_MAX
-                        yield self._copy(part, lines[:whole], file_ids[:whole])
+                        yield self._copy(source, lines[:whole], file_ids[:whole])
                         del lines[:whole], file_ids[:whole]
             if lines:
-                yield self._copy(part, lines, file_ids)
+                yield self._copy(source, lines, file_ids)
 
-    def _copy(self, part: EarlierRun, lines: list[bytes], file_ids: list[str]) -> bytes:
+    def _copy(self, source: EarlierRun, lines: list[bytes], file_ids: list[str]) -> bytes:
         copied = []
         for start in range(0, len(lines), FILES_PER_JOB_MAX):
             end = start + FILES_PER_JOB_MAX
             self._chunks.add(file_ids[start:end])
-            copied.append(copy_lines(lines[start:end], self._count, part.run.run.run_id))
+            copied.append(copy_lines(lines[start:end], self._count, source.run.run.run_id))
             self._count += 1
         data = b"".join(copied)
         self._bytes += len(data)
@@ -230,9 +230,9 @@ class _CopiedAnswers:
             types=types,
             accepted=accepted,
             runs=[
-                {"run_id": part.run.run.run_id, "run_dir": part.store.where, "files": answered}
-                for part in self._runs
-                if (answered := part.run.run.files - part.run.snapshot.outcomes[OutcomeKind.FAILED])
+                {"run_id": source.run.run.run_id, "run_dir": source.store.where, "files": answered}
+                for source in self._runs
+                if (answered := source.run.run.files - source.run.snapshot.outcomes[OutcomeKind.FAILED])
             ],
         )
 
@@ -247,27 +247,27 @@ async def _plan_chunks(answered: Spool, runs: Sequence[EarlierRun]) -> AsyncGene
 
 async def _failed_chunks(runs: Sequence[EarlierRun]) -> AsyncGenerator[tuple[EarlierRun, list[bytes], list[str]], None]:
     """The failures of all runs, a chunk at a time; a chunk never holds lines of two runs."""
-    for part in runs:
+    for source in runs:
         lines: list[bytes] = []
         file_ids: list[str] = []
-        async with closing(read_proven_failures(part)) as stream:
+        async with closing(read_proven_failures(source)) as stream:
             async for some in stream:
                 lines += some.lines
                 file_ids += some.file_ids
                 while len(lines) >= FILES_PER_JOB_MAX:
-                    yield part, lines[:FILES_PER_JOB_MAX], file_ids[:FILES_PER_JOB_MAX]
+                    yield source, lines[:FILES_PER_JOB_MAX], file_ids[:FILES_PER_JOB_MAX]
                     del lines[:FILES_PER_JOB_MAX], file_ids[:FILES_PER_JOB_MAX]
         if lines:
-            yield part, lines, file_ids
+            yield source, lines, file_ids
 
 
 async def _any_has(runs: Sequence[EarlierRun], name: str) -> bool:
-    return any([await part.store.size(name) is not None for part in runs])
+    return any([await source.store.size(name) is not None for source in runs])
 
 
 async def _joined(runs: Sequence[EarlierRun], name: str) -> AsyncIterator[bytes]:
-    for part in runs:
-        async with closing(stream_file(part, name)) as blocks:
+    for source in runs:
+        async with closing(stream_file(source, name)) as blocks:
             async for block in blocks:
                 yield block
 
@@ -289,9 +289,9 @@ async def _write_failures(store: RunStore, found: RunOnDisk, runs: Sequence[Earl
     journal.record_about_run(Kind.OPENED, cast(Opened, opened))
     chunk = 0 if run.reused is None else run.reused.chunks
     async with closing(_failed_chunks(runs)) as chunks:
-        async for part, lines, _ in chunks:
+        async for source, lines, _ in chunks:
             if not snapshot.is_done(chunk):
-                _end_chunk(journal, clock, chunk, lines, part.run.run.run_id)
+                _end_chunk(journal, clock, chunk, lines, source.run.run.run_id)
                 await journal.wait_durable()
             chunk += 1
     status = exit_status_of(snapshot.outcomes, tolerated_percentage({}, run))

@@ -59,9 +59,9 @@ def refuse_different_questions(runs: Sequence[EarlierRun]) -> None:
     ours = identity_of_run(first.run.run)
     for other in runs[1:]:
         # Files may lie in several regions, each with a server of its own.
-        parts = differing_for_answers(ours, identity_of_run(other.run.run))
-        if differing := [part for part in parts if part.key != "base_url"]:
-            names = ", ".join(f"{part.name} ({part.setting})" for part in differing)
+        settings = differing_for_answers(ours, identity_of_run(other.run.run))
+        if differing := [setting for setting in settings if setting.key != "base_url"]:
+            names = ", ".join(f"{setting.name} ({setting.setting})" for setting in differing)
             raise RunDirectoryError(
                 f"{other.store.where} was asked something else than {first.store.where}: they differ in {names}",
                 hint="merge runs of the same rules; `classify-batch diff` compares two that differ",
@@ -71,8 +71,8 @@ def refuse_different_questions(runs: Sequence[EarlierRun]) -> None:
 def refuse_missing_shards(runs: Sequence[EarlierRun]) -> None:
     """Raises RunDirectoryError where some shards of a divided run are given, and others aren't."""
     given: dict[tuple[str, int], set[int]] = {}
-    for part in runs:
-        if (shard := part.run.run.shard) is not None:
+    for source in runs:
+        if (shard := source.run.run.shard) is not None:
             given.setdefault((shard["run_sha256"], shard["count"]), set()).add(shard["index"])
     for (_, count), indexes in given.items():
         if missing := sorted(set(range(count)) - indexes):
@@ -110,30 +110,30 @@ async def refuse_overlaps(runs: Sequence[EarlierRun], directory: Path | None) ->
 
 
 async def _all_file_ids(runs: Sequence[EarlierRun]) -> AsyncGenerator[list[str], None]:
-    for part in runs:
+    for source in runs:
         files = 0
-        async with closing(read_proven_lines(part)) as results:
+        async with closing(read_proven_lines(source)) as results:
             async for _, file_ids, _ in results:
                 files += len(file_ids)
                 yield list(file_ids)
-        async with closing(read_proven_failures(part)) as failures:
+        async with closing(read_proven_failures(source)) as failures:
             async for some in failures:
                 files += len(some.file_ids)
                 yield some.file_ids
-        if files != part.run.run.files:
+        if files != source.run.run.files:
             raise DamagedError(
-                f"{part.store.where} has {files:,} outcomes of {part.run.run.files:,} planned files", hint=_HINT
+                f"{source.store.where} has {files:,} outcomes of {source.run.run.files:,} planned files", hint=_HINT
             )
 
 
 async def _places_of(runs: Sequence[EarlierRun], file_id: str) -> list[str]:
     """The directories of the runs that have an outcome of a file, however they spell its ID."""
     key, places = file_key(file_id), []
-    for part in runs:
-        async with closing(_all_file_ids([part])) as batches:
+    for source in runs:
+        async with closing(_all_file_ids([source])) as batches:
             async for batch in batches:
                 if key in file_keys(batch):
-                    places.append(part.store.where)
+                    places.append(source.store.where)
                     break
     return places
 
@@ -145,24 +145,24 @@ class FailureLines(NamedTuple):
     file_ids: list[str]
 
 
-async def read_proven_failures(part: EarlierRun) -> AsyncGenerator[FailureLines, None]:
+async def read_proven_failures(source: EarlierRun) -> AsyncGenerator[FailureLines, None]:
     """All committed lines of failures.jsonl, some at a time; the file's SHA-256 is held against the manifest's.
 
     Raises:
         DamagedError: the file is not as it was written.
     """
-    end = part.run.snapshot.failures_end
+    end = source.run.snapshot.failures_end
     if not end:
         return
-    where, digest, rest, number = f"{Log.FAILURES} in {part.store.where}", hashlib.sha256(), b"", 1
-    async with closing(part.store.stream(Log.FAILURES, 0, end)) as blocks:
+    where, digest, rest, number = f"{Log.FAILURES} in {source.store.where}", hashlib.sha256(), b"", 1
+    async with closing(source.store.stream(Log.FAILURES, 0, end)) as blocks:
         async for block in blocks:
             digest.update(block)
             whole, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
                 yield FailureLines(whole.split(b"\n"), _ids_of_lines(whole + newline, where, number))
                 number += whole.count(b"\n") + 1
-    if rest or digest.hexdigest() != _recorded_sha256(part.run.manifest):
+    if rest or digest.hexdigest() != _recorded_sha256(source.run.manifest):
         raise DamagedError(f"{where} is not as it was written", hint=_HINT)
 
 
@@ -180,10 +180,10 @@ def _ids_of_lines(data: bytes, where: str, number: int) -> list[str]:
         raise DamagedError(f"{where}, line {line}: not an outcome", hint=_HINT) from None
 
 
-async def stream_file(part: EarlierRun, name: str) -> AsyncIterator[bytes]:
+async def stream_file(source: EarlierRun, name: str) -> AsyncIterator[bytes]:
     """A file of a run, in blocks; none where there is no such file."""
-    if await part.store.size(name) is None:
+    if await source.store.size(name) is None:
         return
-    async with closing(part.store.stream(name)) as blocks:
+    async with closing(source.store.stream(name)) as blocks:
         async for block in blocks:
             yield block
