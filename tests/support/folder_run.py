@@ -97,8 +97,8 @@ def around(owner, name, before, after):
 
 around(file_client.FileClient, "store_file", "before an upload", "after an upload")
 around(documents.FolderDocuments, "bring", "", "after its line")
-around(intent.Intent, "about_to_send", "before the intent", "after the intent")
-around(intent.Intent, "about_to_send", "", "after the first intent")
+around(intent.Intent, "make_durable", "before the intent", "after the intent")
+around(intent.Intent, "make_durable", "", "after the first intent")
 around(submitter.Submitter, "_call_create", "", "after the create")
 sys.argv = ["classify-batch", *sys.argv[1:]]
 runpy.run_module("classify_batch", run_name="__main__")
