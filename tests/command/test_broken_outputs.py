@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import PATIENCE_S, asked, environment, sandbox
-from tests.support.start_command import COMMAND
+from tests.support.start_command import COMMAND, CommandProcess
 
 RULE = "invoice=has an invoice number and a total"
 RUN = ("run", "c.toml", "--input", "ids.txt", "--run-dir", "run")
@@ -23,9 +24,35 @@ FULL = "stdout can't be written (No space left on device)"
 FILES = 25
 
 
+PLAIN = {
+    "IT": (None, None),
+    "IT >/dev/full": ("/dev/full", None),
+    "IT >/dev/null": ("/dev/null", None),
+    "IT 2>/dev/full": (None, "/dev/full"),
+}
+"""What a shell does by giving the command other streams: where stdout and stderr go; None: to the test."""
+
+
+def with_streams(
+    folder: Path, stdout: str | None, stderr: str | None, words: Sequence[str], values: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """The command with such streams; without a shell, so that it can be forked."""
+    with ExitStack() as stack:
+        out, err = (
+            subprocess.PIPE if each is None else stack.enter_context(Path(each).open("wb")) for each in (stdout, stderr)
+        )
+        with CommandProcess(
+            [*words], cwd=folder, env=values, stdin=subprocess.DEVNULL, stdout=out, stderr=err, text=True
+        ) as process:
+            said, complained = process.communicate(timeout=60)
+    return subprocess.CompletedProcess([*words], process.returncode, said or "", complained or "")
+
+
 def under(folder: Path, how: str, *arguments: str, **values: str) -> subprocess.CompletedProcess[str]:
     """A command of a shell's making: `how` says where its streams go, or what it may write, as a shell has it."""
     words = arguments if arguments and arguments[0] == sys.executable else (*COMMAND, *arguments)
+    if how in PLAIN and words[: len(COMMAND)] == tuple(COMMAND):
+        return with_streams(folder, *PLAIN[how], words, environment(**values))
     return subprocess.run(
         ["bash", "-c", how.replace("IT", 'exec "$@"'), "bash", *words],
         cwd=folder,
