@@ -211,6 +211,13 @@ def test_nothing_is_left_to_do() -> None:
     assert [named(path) for path in places if words.search(path.read_text())] == []
 
 
+def test_the_top_level_has_what_was_agreed() -> None:
+    """Nothing was left there by accident; hidden files, and what git ignores, are nobody's concern."""
+    ignored = {"build", "dist", "runs", "classify_batch.egg-info"}
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - ignored
+    assert found == {"pyproject.toml", "README.md", "classify_batch", "tests", "configs", "scripts"}
+
+
 def test_files_stay_small() -> None:
     """A file of the package that grows past 400 lines wants a wall."""
     sizes = {named(path): path.read_text().count("\n") for path in MODULES}

@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,6 @@ from classify_batch.engine import event_queue
 from classify_batch.events import Event, FilesCommitted, JobSubmitted, Warned
 from classify_batch.limits import Gate, Priority
 from classify_batch.operations.function_observer import FunctionObserver
-from tests.support.command_line import KEY, sandbox
 from tests.support.sandbox_settings import IDS, sandbox_settings
 
 
@@ -129,14 +128,6 @@ def test_a_slow_observer_misses_events_which_are_counted(
 
 
 # --- One gate for several runs ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A sandbox on a socket, whose jobs take 20 ms."""
-    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
-    with sandbox() as base_url:
-        yield base_url
 
 
 def test_runs_share_one_rate(tmp_path: Path, server: str) -> None:

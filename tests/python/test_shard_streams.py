@@ -8,37 +8,18 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from classify_batch import ExitStatus, Outcome, Settings, open_run, run, stream
 from classify_batch.operations.stream import OutcomeStream
 from tests.support.command_line import KEY, asked, sandbox
-from tests.support.sandbox_settings import sandbox_settings
+from tests.support.sandbox_settings import small_jobs
 
 MANY = [f"file-{number}" for number in range(200)]
 SHARDS = 4
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A sandbox on a socket, whose jobs take 20 ms."""
-    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
-    with sandbox() as base_url:
-        yield base_url
-
-
-def small_jobs(base_url: str, **limits: Any) -> Settings:
-    """A file a job, four of them in flight."""
-    return sandbox_settings(
-        api={"base_url": base_url},
-        plan={"files_per_job": 1},
-        limits={"requests_per_s": 500.0, "jobs_in_flight": 4, "settle_s": 1.0, **limits},
-    )
 
 
 async def read_all(outcomes: OutcomeStream, most: int = -1) -> list[Outcome]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,10 @@ import trio
 
 from classify_batch import ExitStatus, Outcome, Settings, UsageError, WorldError, arun, open_run, run, stream
 from classify_batch.operations.stream import OutcomeStream
-from tests.support.command_line import KEY, asked, sandbox
-from tests.support.sandbox_settings import IDS, sandbox_settings, two_documents
+from tests.support.command_line import asked
+from tests.support.sandbox_settings import IDS, sandbox_settings, small_jobs, two_documents
 
 MANY = [f"file-{number}" for number in range(200)]
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A sandbox on a socket, whose jobs take 20 ms."""
-    monkeypatch.setenv("LLAMA_CLOUD_API_KEY", KEY)
-    with sandbox() as base_url:
-        yield base_url
-
-
-def small_jobs(base_url: str, **limits: Any) -> Settings:
-    """A file a job, four of them in flight."""
-    return sandbox_settings(
-        api={"base_url": base_url},
-        plan={"files_per_job": 1},
-        limits={"requests_per_s": 500.0, "jobs_in_flight": 4, "settle_s": 1.0, **limits},
-    )
 
 
 def manifest(directory: Path) -> Any:

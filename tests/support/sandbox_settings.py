@@ -24,3 +24,12 @@ def two_documents(folder: Path, **values: Any) -> Settings:
     for name in ("a.txt", "b.txt"):
         (folder / name).write_text("an invoice number and a total")
     return sandbox_settings(sandbox={"documents": folder}, **values)
+
+
+def small_jobs(base_url: str, **limits: Any) -> Settings:
+    """A file a job, four of them in flight."""
+    return sandbox_settings(
+        api={"base_url": base_url},
+        plan={"files_per_job": 1},
+        limits={"requests_per_s": 500.0, "jobs_in_flight": 4, "settle_s": 1.0, **limits},
+    )
