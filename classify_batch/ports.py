@@ -93,9 +93,12 @@ class Lease(Protocol):
     lost: anyio.Event
 
     @property
-    def held(self) -> bool:
-        """Whether the shard is this process's at this moment, by a clock that runs through a suspend. Asks no disk.
-        Once it is not, the lease is lost."""
+    def is_valid(self) -> bool:
+        """Whether the shard is this process's at this moment, by a clock that runs through a suspend. Asks no disk, and
+        may be asked from any thread."""
+
+    def check_held(self) -> bool:
+        """The same in the event loop's thread; once it is not, the lease is lost for good, and `lost` is set."""
 
     async def keep(self) -> None:
         """Renews it again and again, until it is lost."""
@@ -154,8 +157,15 @@ class RunStore(Protocol):
     def lock(self, *, seize: bool = False) -> AbstractAsyncContextManager[None]:
         """Holds the run for one process at a time; raises LockedError naming host and pid of the holder.
 
-        `seize`: also takes it from a process that holds it, and whose lease has ended. Whatever that one still appends
-        to its logs reaches no file of the run.
+        `seize`: also takes it from a process that holds it, and whose lease has ended; see `fence`.
+        """
+
+    async def fence(self, lease: Lease, why: str, *, contested: bool) -> None:
+        """Lets this store write only while the lease is valid: each later write asks it as its last step, and raises
+        StoreError with the words `why`. After the lease was claimed, and before anything is read for the run.
+
+        `contested`: an owner before may live, and wake in the middle of a write. What it has half-written never gets
+        its name, and whatever it appends to its logs reaches no file of the run.
         """
 
     def abandon(self, why: str) -> None:

@@ -122,7 +122,7 @@ class NetworkStream(httpcore.AsyncNetworkStream):
         # httpcore writes the head and the body, and then reads: so both leave in one write.
         if self._unsent:
             # The last moment before a create leaves, behind all waiting: a process that was stopped may wake here.
-            if self._lease is not None and not self._lease.held:
+            if self._lease is not None and not self._lease.check_held():
                 raise LeaseLostError
             unsent, self._unsent = self._unsent, b""
             protocol.transport.write(unsent)

@@ -9,7 +9,7 @@ import anyio
 
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import LockedError, StoreError
-from classify_batch.operations.run_resources import lock_run_directory
+from classify_batch.operations.run_resources import finish_writing_before, open_locked
 from classify_batch.ports import Lease, RunPlace, RunStore
 from classify_batch.store.lease import claim_lease, stands_still
 
@@ -24,20 +24,25 @@ async def own_shard(place: RunPlace, lease_s: float, stack: AsyncExitStack) -> t
         LockedError: another process is at work on it.
     """
     try:
-        store = await lock_run_directory(place, stack)
+        store = await open_locked(place, stack)
     except LockedError as error:
         claiming = await stack.enter_async_context(place.open())
         await stands_still(claiming, error)
-        lease = await _claim(claiming, lease_s, stack)
-        return await lock_run_directory(place, stack, seize=True), lease
-    return store, await _claim(store, lease_s, stack)
+        lease = await claim_lease(claiming, lease_s)
+        stack.push_async_callback(_give_back, lease)  # also where the lock can't be taken
+        store = await open_locked(place, stack, seize=True)
+        contested = True
+    else:
+        lease = await claim_lease(store, lease_s)
+        contested = lease.waited
+    stack.push_async_callback(_give_back, lease)  # while the lock is still held
+    await store.fence(lease, _lost_words(store), contested=contested)
+    await finish_writing_before(stack, store)  # it is the lease's holder who commits what is left
+    return store, lease
 
 
-async def _claim(store: RunStore, lease_s: float, stack: AsyncExitStack) -> Lease:
-    """Claims the lease; `stack` gives it back, while the lock is still held."""
-    lease = await claim_lease(store, lease_s)
-    stack.push_async_callback(_give_back, lease)
-    return lease
+def _lost_words(store: RunStore) -> str:
+    return f"{store.where} is another process's, or may be: this one stood still for longer than limits.lease_s"
 
 
 async def _give_back(lease: Lease) -> None:
@@ -51,7 +56,7 @@ async def keeping_lease(lease: Lease, store: RunStore, shutdown: Shutdown) -> As
 
     async def stop_when_lost() -> None:
         await lease.lost.wait()
-        words = f"{store.where} is another process's, or may be: this one stood still for longer than limits.lease_s"
+        words = _lost_words(store)
         store.abandon(words)
         shutdown.request_stop(Stop(words, lease_lost=True))
 

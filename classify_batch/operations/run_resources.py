@@ -122,19 +122,31 @@ def refuse_missing_documents(settings: Settings) -> None:
         )
 
 
-async def lock_run_directory(place: RunPlace, stack: AsyncExitStack, *, seize: bool = False) -> RunStore:
-    """Opens and locks the run directory, which is created where it isn't there; `stack` closes it. `seize`: as
-    `RunStore.lock`.
+async def lock_run_directory(place: RunPlace, stack: AsyncExitStack) -> RunStore:
+    """Opens and locks the run directory, which is created where it isn't there; `stack` closes it.
 
     If no run was planned in it, what was created is removed again. That happens while the lock is held: a process that
     didn't get the lock must not remove what its holder is creating.
     """
+    store = await open_locked(place, stack)
+    await finish_writing_before(stack, store)
+    return store
+
+
+async def open_locked(place: RunPlace, stack: AsyncExitStack, *, seize: bool = False) -> RunStore:
+    """Opens and locks a directory, which is created where it isn't there; `stack` gives it up. `seize`: as
+    `RunStore.lock`."""
     store = await stack.enter_async_context(place.open())
     await store.prepare()
     await stack.enter_async_context(store.lock(seize=seize))
-    stack.push_async_callback(_commit_what_is_left, store)  # while the lock is held: the next holder reads on from it
-    stack.push_async_callback(remove_if_unused, store, await store.names())
     return store
+
+
+async def finish_writing_before(stack: AsyncExitStack, store: RunStore) -> None:
+    """Lets `stack` write what is left, before it goes on to what was pushed earlier: the next holder reads on from it.
+    Where no run was planned, what was created since this call is removed again."""
+    stack.push_async_callback(_commit_what_is_left, store)
+    stack.push_async_callback(remove_if_unused, store, await store.names())
 
 
 async def _commit_what_is_left(store: RunStore) -> None:

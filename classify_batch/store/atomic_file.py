@@ -30,6 +30,8 @@ from classify_batch.store.processes import is_alive
 from classify_batch.streams.closing import closing
 
 Fsync = Callable[[int], None]
+Permit = Callable[[], None]
+"""Raises StoreError where this process may not write any more. Asked in a worker thread."""
 
 TEMPORARY = re.compile(r"\..+\.((?P<pid>\d+)\.(?P<process>[0-9a-f]{4})[0-9a-f]{4}|claim)\.tmp")
 
@@ -49,6 +51,12 @@ def beside(path: Path) -> Path:
     """A name next to `path` that nobody else uses."""
     number = next(_NUMBERS) % 0x10000
     return path.with_name(f".{path.name}.{os.getpid()}.{_THIS_PROCESS}{number:04x}.tmp")
+
+
+def is_of_another_process(name: str) -> bool:
+    """Whether a file of this name is being written, or was left half-written, by another process."""
+    found = TEMPORARY.fullmatch(name)
+    return found is not None and (found["pid"] != str(os.getpid()) or found["process"] != _THIS_PROCESS)
 
 
 def is_leftover(name: str) -> bool:
@@ -90,23 +98,38 @@ async def written_beside(path: Path, blocks: AsyncIterator[bytes], fsync: Fsync)
             temporary.unlink()
 
 
-async def replace_file(path: Path, blocks: AsyncIterator[bytes], fsync: Fsync = os.fsync) -> None:
-    """Writes a file whole, in place of an older one if there is one. Raises StoreError."""
+def allow() -> None:
+    """Whoever needs no permission has it."""
+
+
+async def replace_file(
+    path: Path, blocks: AsyncIterator[bytes], fsync: Fsync = os.fsync, permit: Permit = allow
+) -> None:
+    """Writes a file whole, in place of an older one if there is one. Raises StoreError, and what `permit` raises."""
     async with written_beside(path, blocks, fsync) as temporary:
         with refusals(path):
-            await to_thread.run_sync(publish, temporary.replace, path, fsync)
+            await to_thread.run_sync(publish, temporary.replace, path, fsync, permit)
 
 
-async def create_file(path: Path, data: bytes, fsync: Fsync = os.fsync) -> None:
+async def create_file(path: Path, data: bytes, fsync: Fsync = os.fsync, permit: Permit = allow) -> None:
     """Like `replace_file`, but raises FileExistsError where the name is taken, also when two race for it."""
     async with written_beside(path, _single_block(data), fsync) as temporary:
         with refusals(path, but=FileExistsError):
-            await to_thread.run_sync(publish, partial(give_new_name, temporary), path, fsync)
+            await to_thread.run_sync(publish, partial(give_new_name, temporary), path, fsync, permit)
 
 
-def publish(give_name: Callable[[Path], object], path: Path, fsync: Fsync) -> None:
-    """Lets `give_name` name a finished file `path`, and makes the name durable."""
-    give_name(path)
+def publish(give_name: Callable[[Path], object], path: Path, fsync: Fsync, permit: Permit = allow) -> None:
+    """Lets `give_name` name a finished file `path`, and makes the name durable.
+
+    `permit` is asked right before, in the same thread. Between the two this process may be stopped, and woken when the
+    directory is another's; that one has removed the finished file by then, so it has no name to give any more.
+    """
+    permit()
+    try:
+        give_name(path)
+    except FileNotFoundError:
+        permit()
+        raise
     sync_directory(path.parent, fsync)
 
 

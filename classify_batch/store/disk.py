@@ -11,10 +11,9 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from anyio import to_thread
 
@@ -26,6 +25,7 @@ from classify_batch.store.atomic_file import (
     beside,
     create_file,
     is_leftover,
+    is_of_another_process,
     open_for_owner_only,
     opened,
     replace_file,
@@ -38,6 +38,9 @@ from classify_batch.store.os_errors import refusals, unusable
 from classify_batch.store.trust import refuse_untrusted
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log
+
+if TYPE_CHECKING:
+    from classify_batch.ports import Lease
 
 BLOCK_BYTES = 1 << 18
 """Read as fast as in larger blocks, and small enough that what the threads' heaps keep of freed ones is little."""
@@ -55,11 +58,13 @@ class DiskStore:
         self._fsync = fsync
         self._trusted = trusted
         self._follow = 0 if trusted else os.O_NOFOLLOW  # whoever may put a link there would choose what we overwrite
-        self._committer = Committer(LogWriter(path, fsync=fsync, flags=self._follow))
+        self._committer = Committer(LogWriter(path, fsync=fsync, flags=self._follow, permit=self._refuse_if_lost))
+        self._lease: Lease | None = None
+        self._why_lost = ""
         self._opened: dict[Log, int] = {}
         self._ends: dict[Log, int] = {}
         self._made: list[Path] = []
-        self._abandoned = ""
+        self._abandoned = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,9 +96,6 @@ class DiskStore:
     async def lock(self, *, seize: bool = False) -> AsyncIterator[None]:
         async with hold(self._path, seize=seize):
             await self.sweep()
-            if seize:
-                with refusals(self._path):
-                    await to_thread.run_sync(self._copy_logs)
             names = self._list_names()
             try:
                 yield
@@ -103,9 +105,15 @@ class DiskStore:
     async def holder(self) -> Holder | None:
         return read_holder(self._path)
 
+    async def fence(self, lease: Lease, why: str, *, contested: bool) -> None:
+        self._lease, self._why_lost = lease, why
+        if contested:
+            with refusals(self._path):
+                await to_thread.run_sync(self._shut_out_others)
+
     def abandon(self, why: str) -> None:
-        self._abandoned = why
-        self._committer.abandon(StoreError(why, hint="the same command goes on when the other process has ended"))
+        self._abandoned, self._why_lost = True, why
+        self._committer.abandon(self._lost_error())
 
     async def sweep(self) -> None:
         """Removes what a killed process left half-written; `lock` does it. Only for the lock's holder: what a process
@@ -156,15 +164,15 @@ class DiskStore:
     # --- Files that are written whole -----------------------------------------------------------------------
 
     async def replace(self, name: str, blocks: AsyncIterator[bytes]) -> None:
-        await replace_file(self._path_to_write(name), blocks, self._fsync)
+        await replace_file(self._path_to_write(name), blocks, self._fsync, self._refuse_if_lost)
 
     async def create(self, name: str, data: bytes) -> None:
-        await create_file(self._path_to_write(name), data, self._fsync)
+        await create_file(self._path_to_write(name), data, self._fsync, self._refuse_if_lost)
 
     async def remove(self, name: str) -> None:
         path = self._path_to_write(name)
         with refusals(path):
-            await to_thread.run_sync(partial(path.unlink, missing_ok=True))
+            await to_thread.run_sync(self._remove_file, path)
 
     # --- Files that nobody needs ----------------------------------------------------------------------------
 
@@ -176,7 +184,7 @@ class DiskStore:
     async def rename(self, name: str, new_name: str) -> None:
         path, new_path = self._path_to_write(name), self._path_to_write(new_name)
         with refusals(path, but=FileNotFoundError):
-            await to_thread.run_sync(os.replace, path, new_path)
+            await to_thread.run_sync(self._rename_file, path, new_path)
 
     # --- Logs -----------------------------------------------------------------------------------------------
 
@@ -210,12 +218,34 @@ class DiskStore:
         return self._path / name
 
     def _path_to_write(self, name: str) -> Path:
-        if self._abandoned:
-            raise StoreError(self._abandoned, hint="the same command goes on when the other process has ended")
+        self._refuse_if_lost()
         return self._path_of(name)
 
-    def _copy_logs(self) -> None:
-        """Gives each log a new file: whoever has the old one open writes to nobody's."""
+    def _refuse_if_lost(self) -> None:
+        """Raises StoreError where the run is another process's, or may be. From any thread."""
+        if self._abandoned or (self._lease is not None and not self._lease.is_valid):
+            raise self._lost_error()
+
+    def _lost_error(self) -> StoreError:
+        return StoreError(self._why_lost, hint="the same command goes on when the other process has ended")
+
+    def _remove_file(self, path: Path) -> None:
+        self._refuse_if_lost()
+        path.unlink(missing_ok=True)
+
+    def _rename_file(self, path: Path, new_path: Path) -> None:
+        self._refuse_if_lost()
+        path.replace(new_path)
+
+    def _shut_out_others(self) -> None:
+        """Takes from under other processes what they have half-written, and the files of the logs that they have open.
+
+        All others, not only the last owner: one before it may stand still, too. A report or an export that is just
+        being written here fails, and is asked for again: that can't be told apart, and happens once in a takeover.
+        """
+        for entry in self._path.iterdir():
+            if is_of_another_process(entry.name):
+                entry.unlink(missing_ok=True)
         for log in Log:
             path = self._path / log
             if not path.exists():
@@ -226,6 +256,7 @@ class DiskStore:
                 shutil.copyfileobj(old, copy, BLOCK_BYTES)
                 copy.flush()
                 self._fsync(copy.fileno())
+            self._refuse_if_lost()
             fresh.replace(path)
         sync_directory(self._path, self._fsync)
 
@@ -233,6 +264,7 @@ class DiskStore:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | self._follow  # a pipe must not be waited for
         descriptor = os.open(path, flags, 0o600)
         try:
+            self._refuse_if_lost()
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
@@ -290,6 +322,7 @@ class DiskStore:
                     f"{path} has {size} bytes, but {end} were committed",
                     hint="restore the file from a copy, or begin again in a new run directory",
                 )
+            self._refuse_if_lost()  # of a file that is open already, as in LogWriter
             if descriptor is not None:
                 os.ftruncate(descriptor, end)  # what stands behind was never committed
                 self._fsync(descriptor)

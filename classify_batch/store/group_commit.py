@@ -40,7 +40,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import InternalError, RunDirectoryError, StoreError
-from classify_batch.store.atomic_file import Fsync, sync_directory
+from classify_batch.store.atomic_file import Fsync, Permit, allow, sync_directory
 from classify_batch.store.os_errors import other_writer, refusals
 from classify_batch.vocabulary import DATA_LOGS, Log
 
@@ -84,15 +84,26 @@ class _Group:
 
 
 class LogWriter:
-    """The thread's side: puts groups behind the ends of the logs in `directory`. `flags`: further ones to open with."""
+    """The thread's side: puts groups behind the ends of the logs in `directory`.
+
+    `flags`: further ones to open with. `permit`: asked before each write, of a file that is open already: whoever takes
+    the directory from a process that stands still gives each log a new file.
+    """
 
     def __init__(
-        self, directory: Path, *, fsync: Fsync = os.fsync, write: Write = os.write, flags: int = os.O_NOFOLLOW
+        self,
+        directory: Path,
+        *,
+        fsync: Fsync = os.fsync,
+        write: Write = os.write,
+        flags: int = os.O_NOFOLLOW,
+        permit: Permit = allow,
     ) -> None:
         self._directory = directory
         self._flags = _OPEN | flags
         self._fsync = fsync
         self._write = write
+        self._permit = permit
         self._descriptors: dict[Log, int] = {}
 
     def put(self, group: _Group) -> None:
@@ -115,7 +126,9 @@ class LogWriter:
     def _append_group(self, log: Log, group: _Group) -> None:
         path = self._directory / log
         with refusals(path):
+            self._permit()  # before a file is made
             descriptor = self._open_log(log)
+            self._permit()
             # O_APPEND writes behind whatever is there, and the journal will name offsets: so it has to be what we left.
             if (size := os.fstat(descriptor).st_size) != (start := group.starts[log]):
                 raise other_writer(path, size, start)

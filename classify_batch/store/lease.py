@@ -176,7 +176,11 @@ async def stands_still(store: RunStore, error: LockedError) -> None:
 
 
 class FileLease:
-    """`ports.Lease` in a file of the shard's store."""
+    """`ports.Lease` in a file of the shard's store.
+
+    Attributes:
+        waited: whether the owner before may have lived, so that the end of its lease was waited for.
+    """
 
     def __init__(self, store: RunStore, epoch: int, lease_s: float, clock_s: Callable[[], float] = boot_s) -> None:
         self._store, self._lease_s, self._clock_s = store, lease_s, clock_s
@@ -184,9 +188,13 @@ class FileLease:
         self._valid_until_s = 0.0
         self.epoch = epoch
         self.lost = anyio.Event()
+        self.waited = False
 
     @property
-    def held(self) -> bool:
+    def is_valid(self) -> bool:
+        return self._clock_s() < self._valid_until_s and not self.lost.is_set()
+
+    def check_held(self) -> bool:
         if self._clock_s() >= self._valid_until_s:
             self.lost.set()  # at once: whoever ends the run since then must find the store abandoned
         return not self.lost.is_set()
@@ -197,6 +205,7 @@ class FileLease:
         Raises:
             LockedError: somebody claimed a later epoch meanwhile.
         """
+        self.waited = wait_s > 0
         until_s = anyio.current_time() + wait_s
         while (left_s := until_s - anyio.current_time()) > 0:
             await self._refuse_superseded()
@@ -213,11 +222,11 @@ class FileLease:
     async def keep(self) -> None:
         while not self.lost.is_set():
             await anyio.sleep(self._lease_s / RENEWALS)
-            if self.held:  # else this process stood still: what it had begun is for whoever comes next
+            if self.check_held():  # else this process stood still: what it had begun is for whoever comes next
                 await self._renew()
 
     async def release(self) -> None:
-        if not self.lost.is_set():
+        if self.is_valid:
             await self._store.append_undurable(self._name, _RELEASED)
             self._valid_until_s = 0.0
 

@@ -20,6 +20,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError, InternalError, StoreError
+from classify_batch.ports import Lease
 from classify_batch.run_records import Holder
 from classify_batch.store.lock import holder_here, locked
 from classify_batch.store.os_errors import other_writer, refused
@@ -48,6 +49,8 @@ class MemoryStore:
         self._failure: StoreError | None = None
         self._closed = False
         self._holder: Holder | None = None
+        self._lease: Lease | None = None
+        self._why_lost = ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,8 +117,16 @@ class MemoryStore:
         finally:
             self._holder = None
 
+    async def fence(self, lease: Lease, why: str, *, contested: bool) -> None:  # noqa: ARG002 - nothing is half-written
+        await checkpoint()
+        self._lease, self._why_lost = lease, why
+
     def abandon(self, why: str) -> None:
         self._failure = StoreError(why, hint="the same command goes on when the other process has ended")
+
+    def _refuse_if_lost(self) -> None:
+        if self._lease is not None and not self._lease.is_valid:
+            raise StoreError(self._why_lost, hint="the same command goes on when the other process has ended")
 
     async def holder(self) -> Holder | None:
         await checkpoint()
@@ -147,11 +158,13 @@ class MemoryStore:
         async with closing(blocks) as stream:
             data = b"".join([block async for block in stream])
         await checkpoint()
+        self._refuse_if_lost()
         self._charge_space(name, len(data))
         self._files[name] = bytearray(data)
 
     async def create(self, name: str, data: bytes) -> None:
         await checkpoint()
+        self._refuse_if_lost()
         if name in self._files:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         self._charge_space(name, len(data))
@@ -159,16 +172,19 @@ class MemoryStore:
 
     async def remove(self, name: str) -> None:
         await checkpoint()
+        self._refuse_if_lost()
         self._files.pop(name, None)
 
     async def append_undurable(self, name: str, data: bytes) -> int:
         await checkpoint()
+        self._refuse_if_lost()
         self._charge_space(name, len(data))
         self._files.setdefault(name, bytearray()).extend(data)
         return len(self._files[name])
 
     async def rename(self, name: str, new_name: str) -> None:
         await checkpoint()
+        self._refuse_if_lost()
         if name not in self._files:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         self._files[new_name] = self._files.pop(name)
@@ -177,6 +193,7 @@ class MemoryStore:
         if log in self._ends:
             raise InternalError(f"{log} can't be opened after the first append to it")
         await checkpoint()
+        self._refuse_if_lost()
         if (size := len(self._files.get(log, b""))) < end:
             raise DamagedError(f"{log} has {size} bytes, but {end} were committed", hint="begin again")
         if log in self._files:
@@ -206,6 +223,11 @@ class MemoryStore:
         if self._commits_left == 0:
             self._failure = refused(Path("journal.jsonl"), _make_os_error(errno.EIO))
             self._refuse_over_capacity()
+        try:
+            self._refuse_if_lost()
+        except StoreError as failure:
+            self._failure = failure
+            raise
         group = self._pending[: mark - self._settled]
         for log, data in sorted(group, key=lambda entry: entry[0] is Log.JOURNAL):  # stable: each log keeps its order
             self._write_at_once(log, data)

@@ -27,6 +27,7 @@ from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.model import Attempt, AttemptKey, JobView, Part
 from classify_batch.ports import Lease
 from classify_batch.settings.job_spec import JobSpec, Rule
+from tests.support.leases import LeaseUntil
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
@@ -127,31 +128,16 @@ async def refused(call: Awaitable[object]) -> Verdict:
     return caught.value.verdict
 
 
-class Owner:
-    """A lease that is held for so many looks at it."""
-
-    def __init__(self, looks: int) -> None:
-        self.epoch, self.lost, self.looks = 1, anyio.Event(), looks
-
-    @property
-    def held(self) -> bool:
-        self.looks -= 1
-        return self.looks >= 0
-
-    async def keep(self) -> None: ...
-
-    async def release(self) -> None: ...
-
-
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_no_create_is_written_without_a_lease(encrypted: bool) -> None:
     """The lease ends when all is made ready for the create, its connection too: not a byte of it arrives, nor of any
     later call."""
-    server, owner = Server(), Owner(2)
+    server, checks = Server(), iter([True, True])
+    lease = LeaseUntil(lambda: next(checks, False))
     async with (
         serving(server.talk, certified() if encrypted else None) as url,
-        calling(url, lanes=1, lease=owner) as api,
+        calling(url, lanes=1, lease=lease) as api,
     ):
         for name in ("a", "b"):
             await api.create(sending([name]), nothing)

@@ -27,6 +27,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError, InternalError, StoreError
+from classify_batch.ports import Lease
 from classify_batch.run_records import Holder
 from classify_batch.store.lock import holder_here, locked
 from classify_batch.store.os_errors import other_writer, refusals
@@ -201,6 +202,8 @@ class SegmentStore:
         self._ends: dict[Log, int] = {}
         self._numbers: dict[Log, int] = {}
         self._failure: StoreError | None = None
+        self._lease: Lease | None = None
+        self._why_lost = ""
         self._closed = False
         self.where = where
 
@@ -238,8 +241,17 @@ class SegmentStore:
         finally:
             self._segments.put_next(LOCK, "gone")
 
+    async def fence(self, lease: Lease, why: str, *, contested: bool) -> None:
+        """An object never changes, and has its number: what a woken process puts collides with that."""
+        await checkpoint()
+        self._lease, self._why_lost = lease, why
+
     def abandon(self, why: str) -> None:
         self._failure = StoreError(why)
+
+    def _refuse_if_lost(self) -> None:
+        if self._lease is not None and not self._lease.is_valid:
+            raise StoreError(self._why_lost)
 
     async def holder(self) -> Holder | None:
         await checkpoint()
@@ -277,6 +289,7 @@ class SegmentStore:
     async def replace(self, name: str, blocks: AsyncIterator[bytes]) -> None:
         data = b"".join([block async for block in blocks])
         await checkpoint()
+        self._refuse_if_lost()
         self._segments.put_next(name, "whole", data)
 
     async def create(self, name: str, data: bytes) -> None:
@@ -284,10 +297,12 @@ class SegmentStore:
         if self._segments.size(name) is not None:
             raise FileExistsError(17, os.strerror(17), name)
         await checkpoint()  # so that others may race
+        self._refuse_if_lost()
         self._segments.put(name, number, "whole", data)
 
     async def remove(self, name: str) -> None:
         await checkpoint()
+        self._refuse_if_lost()
         if self._segments.size(name) is not None:
             self._segments.put_next(name, "gone")
 
@@ -295,12 +310,14 @@ class SegmentStore:
 
     async def append_undurable(self, name: str, data: bytes) -> int:
         await checkpoint()
+        self._refuse_if_lost()
         size = self._segments.size(name)
         self._segments.put_next(name, "whole" if size is None else "more", data)
         return (size or 0) + len(data)
 
     async def rename(self, name: str, new_name: str) -> None:
         data = await self.read(name)
+        self._refuse_if_lost()
         self._segments.put_next(new_name, "whole", data)
         self._segments.put_next(name, "gone")
 
@@ -310,6 +327,7 @@ class SegmentStore:
         if log in self._ends:
             raise InternalError(f"{log} can't be opened after the first append to it")
         await checkpoint()
+        self._refuse_if_lost()
         size = self._segments.size(log) or 0
         if size < end:
             raise DamagedError(f"{log} has {size} bytes, but {end} were committed", hint="begin again")
@@ -345,6 +363,7 @@ class SegmentStore:
     def _put_segment(self, log: Log, data: bytes) -> None:
         if not data:
             return
+        self._refuse_if_lost()
         if log not in self._numbers:
             size, start = self._segments.size(log) or 0, self._opened.get(log, 0)
             if size != start:

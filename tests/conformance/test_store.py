@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from classify_batch.store.disk import DiskStore
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
 from tests.conformance.segment_store import Bucket, SegmentPlace, SegmentStore
+from tests.support.leases import LeaseUntil
 
 pytestmark = pytest.mark.anyio
 
@@ -451,6 +453,63 @@ async def test_the_lock_is_free_after_an_error(store: Store, medium: Medium) -> 
         await fail()
     async with medium.rival(store).lock():
         pass
+
+
+# --- The fence ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("contested", [True, False])
+async def test_nothing_is_written_once_the_lease_has_ended(store: Store, contested: bool) -> None:
+    """While it is valid all goes on as without one. Then every write is refused, and all stays as it was."""
+    valid = True
+    await store.prepare()
+    async with store.lock():
+        await store.create("run.json", b"{}")
+        await store.fence(LeaseUntil(lambda: valid), "it is another process's", contested=contested)
+        await store.open_log(Log.RESULTS, 0)
+        store.append(Log.RESULTS, b"one\n")
+        store.append(Log.JOURNAL, b"1\n")
+        await store.commit()
+        await store.replace("manifest.json", blocks(b"running"))
+        await store.append_undurable("events.jsonl", b"1\n")
+        before = {name: await store.read(name) for name in await store.names()}
+        valid = False
+        writes: list[Callable[[], Awaitable[object]]] = [
+            partial(store.create, "plan.jsonl", b""),
+            partial(store.replace, "manifest.json", blocks(b"complete")),
+            partial(store.remove, "run.json"),
+            partial(store.append_undurable, "events.jsonl", b"2\n"),
+            partial(store.rename, "run.json", "other.json"),
+            partial(store.open_log, Log.FAILURES, 0),
+        ]
+        for write in writes:
+            with pytest.raises(StoreError, match="another process's"):
+                await write()
+        store.append(Log.RESULTS, b"two\n")
+        store.append(Log.JOURNAL, b"2\n")
+        with pytest.raises(StoreError, match="another process's"):
+            await store.commit()
+    assert {name: await store.read(name) for name in await store.names()} == before
+    assert before.keys() == {"run.json", "manifest.json", "events.jsonl", Log.RESULTS, Log.JOURNAL}
+
+
+async def test_a_lease_that_ends_in_the_middle_of_a_write_ends_it(store: Store, medium: Medium) -> None:
+    """It is asked behind all waiting: a process that was stopped while it wrote a file gives that file no name."""
+    valid = True
+
+    async def end_meanwhile() -> AsyncIterator[bytes]:
+        nonlocal valid
+        yield b"run"
+        valid = False
+        yield b"ning"
+
+    await store.prepare()
+    await store.create("manifest.json", b"complete")
+    await store.fence(LeaseUntil(lambda: valid), "it is another process's", contested=True)
+    with pytest.raises(StoreError, match="another process's"):
+        await store.replace("manifest.json", end_meanwhile())
+    assert await store.read("manifest.json") == b"complete"
+    assert medium.leftovers() == []
 
 
 # --- The port -----------------------------------------------------------------------------------------------

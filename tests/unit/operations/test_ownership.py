@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import anyio
 import pytest
 
 from classify_batch.engine.shutdown import Shutdown
+from classify_batch.errors import StoreError
 from classify_batch.operations.ownership import keeping_lease, own_shard
 from classify_batch.store import place_of
 from classify_batch.store.lease import read_last_lease
+from classify_batch.vocabulary import Log
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
@@ -30,4 +34,40 @@ async def test_a_lease_is_given_back_also_where_it_was_never_kept(tmp_path: Path
     last = await read_last_lease(place.open())
     assert last is not None
     assert last.needs_no_wait
-    assert not lease.held
+    assert not lease.check_held()
+
+
+async def test_a_process_that_wakes_overwrites_nothing(tmp_path: Path) -> None:
+    """It stood still from its very start: another one took the shard and completed it. What the first one then writes
+    is refused, whether it has heard yet that its lease has ended or not."""
+    place, lease_s = place_of(tmp_path / "shard"), 0.4
+    async with AsyncExitStack() as stack:
+        still, _ = await own_shard(place, lease_s, stack)
+        await anyio.sleep(lease_s * 1.2)
+        async with AsyncExitStack() as later:
+            other, _ = await own_shard(place, 30.0, later)
+            await other.create("manifest.json", b"complete")
+            with pytest.raises(StoreError, match=r"another process's.* limits.lease_s"):
+                await still.replace("manifest.json", blocks(b"running"))
+            still.append(Log.JOURNAL, b"of an earlier owner\n")
+            with pytest.raises(StoreError, match="another process's"):
+                await still.commit()
+        assert await place.open().read("manifest.json") == b"complete"
+        assert await place.open().size(Log.JOURNAL) is None
+    last = await read_last_lease(place.open())
+    assert last is not None
+    assert (last.epoch, last.needs_no_wait) == (2, True)
+
+
+async def test_what_is_left_is_committed_before_the_lease_is_given_back(tmp_path: Path) -> None:
+    """A lease that was given back lets nobody wait: by then all that this process had to write is on the disk."""
+    place = place_of(tmp_path / "shard")
+    async with AsyncExitStack() as stack:
+        store, _ = await own_shard(place, 30.0, stack)
+        await store.create("run.json", b"{}")
+        store.append(Log.JOURNAL, b"1\n")
+    assert await place.open().read(Log.JOURNAL) == b"1\n"
+
+
+async def blocks(data: bytes) -> AsyncIterator[bytes]:
+    yield data

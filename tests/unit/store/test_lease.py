@@ -29,7 +29,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def is_over(lease: FileLease) -> bool:
-    return not lease.held
+    return not lease.check_held()
 
 
 async def claim(store: MemoryStore) -> FileLease:
@@ -44,10 +44,10 @@ async def test_a_lease_is_held_for_as_long_as_it_is_renewed() -> None:
         tasks.start_soon(lease.keep)
         for _ in range(100):
             await anyio.sleep(100.0)
-            assert lease.held
+            assert lease.check_held()
         tasks.cancel_scope.cancel()
     await anyio.sleep(LEASE_S - LEASE_S / leases.RENEWALS)
-    assert lease.held
+    assert lease.check_held()
     await anyio.sleep(LEASE_S / leases.RENEWALS)
     assert is_over(lease)
     await lease.keep()
@@ -72,8 +72,8 @@ async def test_who_takes_over_waits_until_nothing_can_be_sent() -> None:
         tasks.start_soon(take_over)
         while True:
             await anyio.sleep(0.5)
-            held_together += first.held and any(owner.held for owner in owners)
-    assert (held_together, owners[0].epoch, owners[0].held, first.lost.is_set()) == (0, 2, True, True)
+            held_together += first.check_held() and any(owner.check_held() for owner in owners)
+    assert (held_together, owners[0].epoch, owners[0].check_held(), first.lost.is_set()) == (0, 2, True, True)
     assert anyio.current_time() - began_s >= LEASE_S
     assert await store.names() == {lease_name(2)}
 
@@ -101,7 +101,7 @@ async def test_a_claim_that_was_not_waited_out_is_waited_out_by_the_next() -> No
     with anyio.move_on_after(1.0):
         await claim_lease(store, 1.0, anyio.current_time)
     began_s = anyio.current_time()
-    assert first.held
+    assert first.check_held()
     assert (await claim_lease(store, 1.0, anyio.current_time)).epoch == 3
     assert anyio.current_time() - began_s >= LEASE_S
     assert is_over(first)
@@ -145,7 +145,7 @@ async def test_only_who_stands_still_is_taken_for_it() -> None:
             await anyio.sleep(1.0)
             with pytest.raises(LockedError):
                 await stands_still(store, error)
-    assert not first.held
+    assert not first.check_held()
 
 
 async def test_a_beat_of_the_future_is_no_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ async def test_a_disk_that_refuses_ends_the_lease(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(store, "append_undurable", refuse)
     with anyio.fail_after(2 * LEASE_S):
         await lease.keep()
-    assert not lease.held
+    assert not lease.check_held()
 
 
 @pytest.mark.parametrize("data", [b"", b"{}\n", b"[]\n", b'{"lease_s": "x"}\n'])

@@ -22,6 +22,7 @@ from classify_batch.store.disk import DiskStore, sweep_unless_held
 from classify_batch.store.holder import read_holder
 from classify_batch.store.lock import hold
 from classify_batch.vocabulary import Log
+from tests.support.leases import LeaseUntil
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
@@ -345,6 +346,7 @@ async def test_what_a_woken_process_writes_reaches_no_file(tmp_path: Path) -> No
                 with pytest.raises(LockedError):
                     await stack.enter_async_context(other.lock())
                 await stack.enter_async_context(other.lock(seize=True))
+                await other.fence(LeaseUntil(lambda: True), "", contested=True)
                 await other.open_log(Log.JOURNAL, 2)
                 await other.open_log(Log.RESULTS, 4)
                 still.append(Log.RESULTS, b"two of a process that was woken\n")
@@ -361,6 +363,85 @@ async def test_what_a_woken_process_writes_reaches_no_file(tmp_path: Path) -> No
                 async with DiskStore(tmp_path).lock():
                     pass
     assert read_holder(tmp_path) is None
+
+
+TAKE_OVER = """
+import sys
+from pathlib import Path
+
+import anyio
+
+from classify_batch.store.disk import DiskStore
+from tests.support.leases import LeaseUntil
+
+
+async def blocks():
+    yield b"complete"
+
+
+async def take_over():
+    async with DiskStore(Path(sys.argv[1])) as store, store.lock(seize=True):
+        await store.fence(LeaseUntil(lambda: True), "", contested=True)
+        if sys.argv[2] == "replace":
+            await store.replace("manifest.json", blocks())
+
+
+anyio.run(take_over)
+"""
+
+
+@pytest.mark.parametrize("write", ["replace", "create"])
+async def test_a_file_gets_no_name_from_a_process_that_woke(tmp_path: Path, write: str) -> None:
+    """A process is stopped at the last step of all, between asking its lease and naming the file that it has written.
+    Another one takes the directory and writes the file. What the first one had written is gone when it wakes."""
+    name = "manifest.json"
+
+    answers = 0
+
+    def is_taken_meanwhile() -> bool:
+        """The lease is valid, and at that very moment this process is stopped for long."""
+        nonlocal answers
+        answers += 1
+        if answers == 1:  # the first time nothing is written yet
+            return True
+        subprocess.run([sys.executable, "-c", TAKE_OVER, tmp_path, write], check=True)
+        return answers == 2
+
+    async with DiskStore(tmp_path) as still:
+        await still.prepare()
+        await still.fence(LeaseUntil(is_taken_meanwhile), "it is another process's", contested=False)
+        with pytest.raises(StoreError, match="another process's"):
+            await (still.replace(name, blocks(b"running")) if write == "replace" else still.create(name, b"running"))
+        assert await still.names() == ({name} if write == "replace" else set())
+    if write == "replace":
+        assert (tmp_path / name).read_bytes() == b"complete"
+
+
+@pytest.mark.parametrize("stopped_at", [1, 2])
+async def test_a_log_that_is_opened_late_is_not_written_to(tmp_path: Path, stopped_at: int) -> None:
+    """A process is stopped before its first write to a log, on either side of opening it. Another one takes the
+    directory meanwhile: what the first one goes on to write lands in no file of the run."""
+    checks = 0
+
+    def is_taken_meanwhile() -> bool:
+        nonlocal checks
+        checks += 1
+        if checks == stopped_at:
+            subprocess.run([sys.executable, "-c", TAKE_OVER, tmp_path, "create"], check=True)
+        return checks <= stopped_at
+
+    async with DiskStore(tmp_path) as before:
+        await before.prepare()
+        before.append(Log.JOURNAL, b"1\n")
+        await before.commit()
+    with suppress(StoreError):
+        async with DiskStore(tmp_path) as still:
+            await still.open_log(Log.JOURNAL, 2)
+            await still.fence(LeaseUntil(is_taken_meanwhile), "it is another process's", contested=False)
+            still.append(Log.JOURNAL, b"2\n")
+            await still.commit()
+    assert checks >= stopped_at
+    assert (tmp_path / Log.JOURNAL).read_bytes() == b"1\n"
 
 
 async def test_an_abandoned_store_writes_nothing(tmp_path: Path) -> None:
