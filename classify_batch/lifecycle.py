@@ -205,8 +205,8 @@ class RequeuedPart(WrittenPart, total=False):
 
 
 class Recheck(RequeuedPart, total=False):
-    """An attempt whose job is looked at first: its files were perhaps paid. What its credits and bill came to is set
-    aside again. `account`: whose attempt it was."""
+    """An attempt whose job is read again before its files are sent: they were perhaps paid. What its credits and bill
+    came to is set aside again. `account`: whose attempt it was."""
 
     attempt: int
     job_id: str
@@ -222,7 +222,7 @@ class Recheck(RequeuedPart, total=False):
 
 class Reopened(TypedDict, total=False):
     """The failed files get a new chance. What that means for each of them stands in `retry.<generation>.jsonl`, which
-    has `retry_bytes`; up to 0.2 it stood here: `looks` are the attempts to be looked at first."""
+    has `retry_bytes`; up to 0.2 it stood here: `looks` are the attempts whose jobs are read first."""
 
     generation: Required[int]
     retry_bytes: int
@@ -231,7 +231,7 @@ class Reopened(TypedDict, total=False):
 
 
 class Retried(TypedDict):
-    """Some of them are in the run's hands again: what stands in `retry.<generation>.jsonl` up to byte `taken`."""
+    """The run goes on with some of them: what stands in `retry.<generation>.jsonl` up to byte `taken`."""
 
     generation: int
     taken: int

@@ -281,7 +281,8 @@ class Job:
     Attributes:
         submitted_at_s: wall time at which we learned of it.
         timed: whether its duration teaches anything: we saw it begin, and polled it since.
-        reopened: whether it was given up as overdue before: if the API forgot it meanwhile, it stays given up.
+        is_recheck: whether it was given up before, and is read again: if the API forgot it meanwhile, it stays given
+            up.
         finished: what the API showed when it was finished; None while it is in flight, and for ever if it is overdue.
     """
 
@@ -289,7 +290,7 @@ class Job:
     job_id: str
     submitted_at_s: float
     timed: bool = True
-    reopened: bool = False
+    is_recheck: bool = False
     finished: JobView | None = None
 
 

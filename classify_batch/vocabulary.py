@@ -55,7 +55,7 @@ def earlier_failures_name(generation: int) -> str:
 
 
 def retry_name(generation: int) -> str:
-    """The file of what the `generation`-th `--retry-failed` has still to take into the run's hands."""
+    """The file of what the `generation`-th `--retry-failed` has still to take up."""
     return f"retry.{generation}.jsonl"
 
 

@@ -1,6 +1,6 @@
-"""What the journal says of attempts that have ended, for those whose jobs a retry looks at first.
+"""What the journal says of attempts that have ended, for those whose jobs a retry reads first.
 
-On v2 a run has as many of them as files, and each is learnt before the retry's first request.
+On v2 a run has as many of them as files, and each is read before the retry's first request.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class PastAttempt:
     account: str | None = None
 
     @classmethod
-    def of_recheck(cls, look: Recheck) -> PastAttempt:
-        """An attempt that an earlier retry looked at. Its bill was taken out of the sums: the look's end tells it
-        anew."""
+    def of_recheck(cls, recheck: Recheck) -> PastAttempt:
+        """An attempt that an earlier retry rechecked. Its bill was taken out of the sums: the end of that recheck
+        tells it again."""
         return cls(
-            from_iso(look["since"]),
-            look.get("server_s"),
-            look.get("project_id"),
-            count_files(look),
-            sent_by_position(look.get("ranges"), look.get("sent_ids", ())),
-            look.get("credits", 0.0),
-            account=look.get("account"),
+            from_iso(recheck["since"]),
+            recheck.get("server_s"),
+            recheck.get("project_id"),
+            count_files(recheck),
+            sent_by_position(recheck.get("ranges"), recheck.get("sent_ids", ())),
+            recheck.get("credits", 0.0),
+            account=recheck.get("account"),
         )
 
     def learn_intent(self, item: Item, at_s: float, server_s: float | None) -> None:
@@ -64,24 +64,24 @@ class PastAttempt:
         self.billed += sums.get(BILLED, 0.0)
         self.unbilled += sums.get(UNBILLED, 0.0)
 
-    def add_known_then(self, look: Recheck) -> None:
+    def add_known_then(self, recheck: Recheck) -> None:
         """Adds what was known before the intent, and whose it was."""
         if self.server_s is not None:
-            look["server_s"] = self.server_s
+            recheck["server_s"] = self.server_s
         if self.project_id is not None:
-            look["project_id"] = self.project_id
+            recheck["project_id"] = self.project_id
         if self.account is not None:
-            look["account"] = self.account
+            recheck["account"] = self.account
 
-    def add_share(self, look: Recheck, files: int, chunk_size: int) -> None:
+    def add_share(self, recheck: Recheck, files: int, chunk_size: int) -> None:
         """Adds what the sums have for so many of its files; a job that tells its bill has one."""
         share = files / (chunk_size if self.files is None else self.files)
         if self.credits:
-            look["credits"] = round(self.credits * share, 6)
+            recheck["credits"] = round(self.credits * share, 6)
         if self.billed:
-            look["billed"] = round(self.billed * share, 6)
+            recheck["billed"] = round(self.billed * share, 6)
         if self.unbilled:
-            look["unbilled"] = round(self.unbilled * share, 6)
+            recheck["unbilled"] = round(self.unbilled * share, 6)
 
 
 def count_files(part: WrittenPart) -> int | None:

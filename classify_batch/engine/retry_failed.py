@@ -5,9 +5,9 @@ Their lines are first copied durably to `failures.<generation>.jsonl`. What is t
 from there `failures.jsonl` begins at 0. A crash or a stop before that line leaves files that nobody refers to; a crash
 after it leaves old failures behind the committed end, which the next start cuts off.
 
-Files that failed as `overdue`, `unresolved` or `not_answered` may have been paid: they don't go out again, but back
-into the hands of those who watch their jobs (or look for them), who send them again only when that is proven to be
-safe. What was set aside for their attempts still is, and comes back when it is known what they cost.
+Files that failed as `overdue`, `unresolved` or `not_answered` may have been paid: they aren't sent again, but go back
+to the poller, or to the reconciler where their job is unknown. These send them again only when that is proven to be
+safe. The credits that were set aside for their attempts still are, until it is known what they cost.
 
 Memory doesn't grow with the failures: they are read a few thousand at a time, which is enough to bring together what a
 chunk's attempts left over, since these end soon after each other. The journal is read along with them, where it is
@@ -116,8 +116,8 @@ async def reopen(store: RunStore, journal: JournalWriter, failed: Reopened) -> N
     await store.open_log(Log.FAILURES, 0)
 
 
-def attempt_to_look_at(key: AttemptKey, code: str, job_id: str | None) -> _OldAttempt | None:
-    """The attempt that is to be looked at first; None where its files were surely not paid."""
+def attempt_to_recheck(key: AttemptKey, code: str, job_id: str | None) -> _OldAttempt | None:
+    """The attempt whose job is to be read first; None where its files were surely not paid."""
     match code:
         case FailureCode.OVERDUE:
             return _OldAttempt(key, job_id)
@@ -134,7 +134,7 @@ def _was_surely_not_paid(failure: _FailureLine) -> bool:
 
 
 def _old_attempt(failure: _FailureLine) -> _OldAttempt | None:
-    return attempt_to_look_at(AttemptKey(failure.chunk, failure.attempt), failure.code, failure.job_id)
+    return attempt_to_recheck(AttemptKey(failure.chunk, failure.attempt), failure.code, failure.job_id)
 
 
 # --- What becomes of each ---------------------------------------------------------------------------------------------
@@ -156,31 +156,31 @@ class _RetryWriting:
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
         if not _MAY_BE_PAID.isdisjoint(self._snapshot.codes):
-            async with closing(self._looks()) as stream:
-                async for looks in stream:
-                    yield self._encode([], looks)
-        async with closing(self._parts()) as stream_of_parts:
+            async with closing(self._stream_rechecks()) as stream:
+                async for rechecks in stream:
+                    yield self._encode_batch([], rechecks)
+        async with closing(self._stream_requeued()) as stream_of_parts:
             async for parts in stream_of_parts:
                 for start in range(0, len(parts), PARTS_PER_BATCH):
-                    yield self._encode(parts[start : start + PARTS_PER_BATCH], [])
+                    yield self._encode_batch(parts[start : start + PARTS_PER_BATCH], [])
 
-    def _encode(self, again: list[RequeuedPart], looks: list[Recheck]) -> bytes:
-        line = encode_batch(again, looks)
+    def _encode_batch(self, requeued: list[RequeuedPart], rechecks: list[Recheck]) -> bytes:
+        line = encode_batch(requeued, rechecks)
         self.bytes += len(line)
         return line
 
-    async def _parts(self) -> AsyncGenerator[list[RequeuedPart], None]:
-        """What goes out again: a part of each chunk, as far as its failures stand near each other."""
+    async def _stream_requeued(self) -> AsyncGenerator[list[RequeuedPart], None]:
+        """What is sent again: a part of each chunk, as far as its failures stand near each other."""
         waiting: list[_FailureLine] = []
         async with closing(_stream_failures(self._store, self._snapshot.failures_end, self._shutdown)) as stream:
             async for failures in stream:
                 waiting += [each for each in failures if _was_surely_not_paid(each)]
                 if len(waiting) >= TOGETHER_MAX:
-                    yield await self._parts_of(waiting)
+                    yield await self._parts_of_failures(waiting)
                     waiting = []
-        yield await self._parts_of(waiting)
+        yield await self._parts_of_failures(waiting)
 
-    async def _parts_of(self, failures: list[_FailureLine]) -> list[RequeuedPart]:
+    async def _parts_of_failures(self, failures: list[_FailureLine]) -> list[RequeuedPart]:
         if self._positions.one_each:
             return [{"chunk": failure.chunk} for failure in failures]
         by_chunk: dict[int, array[int]] = {}
@@ -195,10 +195,10 @@ class _RetryWriting:
             parts.append(part)
         return parts
 
-    async def _looks(self) -> AsyncGenerator[list[Recheck], None]:
-        """The attempts that are looked at first: read with the journal, in which each ends where its failures are
-        committed."""
-        pasts, looks, account = dict[tuple[int, int], PastAttempt](), list[Recheck](), None
+    async def _stream_rechecks(self) -> AsyncGenerator[list[Recheck], None]:
+        """The attempts whose jobs are read first: found along with the journal, in which each ends where its failures
+        are committed."""
+        pasts, rechecks, account = dict[tuple[int, int], PastAttempt](), list[Recheck](), None
         end, rest, generation = self._snapshot.failures_end, b"", 0
         async with (
             closing(_stream_blocks(self._store, Log.JOURNAL, None, self._shutdown)) as blocks,
@@ -211,20 +211,20 @@ class _RetryWriting:
                     generation += entry.kind is Kind.REOPENED
                     if entry.opened is not None:
                         account = account_of(entry.opened)
-                    for look in entry.looks:
-                        pasts[look["chunk"], look["attempt"]] = PastAttempt.of_recheck(look)
+                    for recheck in entry.rechecks:
+                        pasts[recheck["chunk"], recheck["attempt"]] = PastAttempt.of_recheck(recheck)
                     for item in ended_items(entry, pasts, account):
                         past = pasts.pop((item.chunk, item.attempt))
                         if generation == self._snapshot.generation and item.failures is not None:
                             failures = await segments.take((item.counts or {}).get(OutcomeKind.FAILED, 0))
-                            looks += await self._looks_of_attempt(past, failures)
-                            if len(looks) >= PARTS_PER_BATCH:
-                                yield looks
-                                looks = []
-        if looks:
-            yield looks
+                            rechecks += await self._rechecks_of_attempt(past, failures)
+                            if len(rechecks) >= PARTS_PER_BATCH:
+                                yield rechecks
+                                rechecks = []
+        if rechecks:
+            yield rechecks
 
-    async def _looks_of_attempt(self, past: PastAttempt, failures: Iterable[_FailureLine]) -> list[Recheck]:
+    async def _rechecks_of_attempt(self, past: PastAttempt, failures: Iterable[_FailureLine]) -> list[Recheck]:
         olds: dict[_OldAttempt, array[int]] = {}
         one_each = self._positions.one_each
         for failure in failures:

@@ -25,7 +25,7 @@ from classify_batch.rundir.journal.open_attempts import OpenAttempt
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.outcome_lines import read_first_answers
 from classify_batch.rundir.plan import PlanReader
-from classify_batch.rundir.retry_file import RetryBatch, untaken_batches
+from classify_batch.rundir.retry_file import RetryBatch, pending_retry_batches
 from classify_batch.vocabulary import CREDITS, Kind, Log, retry_name
 
 
@@ -114,7 +114,7 @@ class WorkQueue:
                     await ambiguous.send(AmbiguousCreate(attempt, left_s, accept_s))
                 else:
                     since_s = left.submitted_at_s or left.since_s
-                    await submitted.send(Job(attempt, left.job_id, since_s, timed=False, reopened=left.reopened))
+                    await submitted.send(Job(attempt, left.job_id, since_s, timed=False, is_recheck=left.is_recheck))
         self._all_resumed.set()
         on_all_resumed()
 
@@ -131,36 +131,36 @@ class WorkQueue:
                 self._journal.record(Ended(key, Kind.REJECTED, tally=spent, requeued=(left.part,)))
             else:
                 yield key, left
-        if (generation := self._snapshot.generation) and generation not in self._snapshot.retries:
+        if (generation := self._snapshot.generation) and generation not in self._snapshot.pending_retries:
             await self._store.remove(retry_name(generation))  # a killed process may have left it
-        async with aclosing(untaken_batches(self._store, self._snapshot, looks_only=True)) as batches:
+        async with aclosing(pending_retry_batches(self._store, self._snapshot, rechecks_only=True)) as batches:
             async for batch in batches:
-                for key in await self._take(batch):
+                for key in await self._begin_retrying(batch):
                     if self._snapshot.is_own(left := self._snapshot.open[key]):
                         yield key, left
 
-    async def _take(self, batch: RetryBatch) -> list[AttemptKey]:
-        """Takes failed files into the run's hands: queues the parts that go out again, and returns the attempts whose
-        jobs are looked at first."""
+    async def _begin_retrying(self, batch: RetryBatch) -> list[AttemptKey]:
+        """Goes on with some failed files: queues the parts that are sent again, and returns the attempts whose jobs are
+        read first."""
         keys: list[AttemptKey] = []
-        for look in batch.looks:
-            keys.append(self._renumber_if_open(look, keys))
+        for recheck in batch.rechecks:
+            keys.append(self._renumber_if_open(recheck, keys))
         # In the journal before the queue has any of it: none of these may leave while the file still names them.
-        self._journal.record_about_run(Kind.RETRIED, batch.as_taken())
+        self._journal.record_about_run(Kind.RETRIED, batch.as_retried())
         self._budget.resume(sum(self._snapshot.is_own(self._snapshot.open[key]) for key in keys))
-        self._requeued.extend(read_part(item["chunk"], item) for item in batch.again)
-        if batch.generation not in self._snapshot.retries:
+        self._requeued.extend(read_part(item["chunk"], item) for item in batch.requeued)
+        if batch.generation not in self._snapshot.pending_retries:
             await self._journal.wait_durable()
             # Not before the last line is durable as taken: until then only the file names those parts.
             await self._store.remove(retry_name(batch.generation))
         return keys
 
-    def _renumber_if_open(self, look: Recheck, taken: Sequence[AttemptKey]) -> AttemptKey:
+    def _renumber_if_open(self, recheck: Recheck, taken: Sequence[AttemptKey]) -> AttemptKey:
         """Files of one attempt may have failed in several ways, and each of these is an attempt of its own now."""
-        key = AttemptKey(look["chunk"], look["attempt"])
+        key = AttemptKey(recheck["chunk"], recheck["attempt"])
         if key in self._snapshot.open or key in taken:
             key = AttemptKey(key.chunk, self._journal.allot_attempt(key.chunk))
-            look["attempt"] = key.attempt
+            recheck["attempt"] = key.attempt
         return key
 
     async def work(self, intake: ObjectSendStream[Attempt]) -> None:
@@ -186,11 +186,11 @@ class WorkQueue:
     async def _parts_to_send(self) -> AsyncGenerator[tuple[Part, list[str]], None]:
         """What is to be sent, with the file IDs of its whole chunk: queued parts first, then the failed files that are
         retried, then the plan."""
-        async with aclosing(untaken_batches(self._store, self._snapshot)) as batches:
+        async with aclosing(pending_retry_batches(self._store, self._snapshot)) as batches:
             while self._requeued:
                 yield await self._next_requeued()
             async for batch in batches:
-                await self._take(batch)
+                await self._begin_retrying(batch)
                 while self._requeued:
                     yield await self._next_requeued()
         async with aclosing(self._plan.stream(wanted=self._snapshot.is_planned)) as chunks:
@@ -258,7 +258,7 @@ class WorkQueue:
 
 def was_never_sent(left: OpenAttempt) -> bool:
     """Whether an open attempt of documents named only what could not be brought: see lifecycle.Submitting."""
-    return left.job_id is None and not left.sent_ids and not left.reopened
+    return left.job_id is None and not left.sent_ids and not left.is_recheck
 
 
 def has_no_job(item: tuple[AttemptKey, OpenAttempt]) -> bool:

@@ -4,9 +4,10 @@ Written whole, before the journal says `reopened`; a line per batch of parts, ea
 
     {"again":[{…}],"looks":[{…}],"crc":1234567890}
 
-First come the attempts whose old jobs are looked at, since they may have been paid; then the parts that go out again. A
-run takes one line after the other into its hands, and says so in its journal (`retried`): so it holds no more of them
-than it works on, and a killed process has taken a line or hasn't. When all are taken the file is removed.
+First come the attempts whose old jobs are read again (`looks`), since they may have been paid; then the parts that are
+sent again (`again`). A run takes up one line after the other, and says so in its journal (`retried`): so its memory
+holds no more of them than it works on, and a killed process has taken a line or hasn't. After the last line the file is
+removed.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from classify_batch.vocabulary import retry_name
 
 
 class _Line(msgspec.Struct):
-    again: list[RequeuedPart]
-    looks: list[Recheck]
+    requeued: list[RequeuedPart] = msgspec.field(name="again")
+    rechecks: list[Recheck] = msgspec.field(name="looks")
 
 
 _decode = msgspec.json.Decoder(_Line).decode
@@ -40,35 +41,36 @@ class RetryBatch:
 
     generation: int
     end: int
-    again: list[RequeuedPart]
-    looks: list[Recheck]
+    requeued: list[RequeuedPart]
+    rechecks: list[Recheck]
 
-    def as_taken(self) -> Retried:
-        """What the journal says when it is in hand."""
-        return {"generation": self.generation, "taken": self.end, "again": self.again, "looks": self.looks}
+    def as_retried(self) -> Retried:
+        """What the journal says when a run takes the line up."""
+        return {"generation": self.generation, "taken": self.end, "again": self.requeued, "looks": self.rechecks}
 
 
-def encode_batch(again: list[RequeuedPart], looks: list[Recheck]) -> bytes:
-    values = {"again": again, "looks": looks}
+def encode_batch(requeued: list[RequeuedPart], rechecks: list[Recheck]) -> bytes:
+    values = {"again": requeued, "looks": rechecks}
     try:
         return seal(msgspec.json.encode(values))
     except UnicodeEncodeError:  # a lone surrogate in what a server said
         return seal(json.dumps(values, separators=(",", ":")).encode("ascii"))
 
 
-async def untaken_batches(
-    store: RunStore, snapshot: RunSnapshot, *, looks_only: bool = False
+async def pending_retry_batches(
+    store: RunStore, snapshot: RunSnapshot, *, rechecks_only: bool = False
 ) -> AsyncGenerator[RetryBatch, None]:
-    """What is not in the run's hands yet, in its order; of each generation `looks_only`, those that come first.
+    """The lines that the run has not taken up yet, in their order. `rechecks_only`: of each generation only the first
+    ones, which have rechecks.
 
     Raises:
         DamagedError: the file is not as it was written.
     """
-    for generation in sorted(snapshot.retries):
-        untaken = snapshot.retries[generation]
-        async with closing(_stream_batches(store, generation, untaken.taken, untaken.end)) as batches:
+    for generation in sorted(snapshot.pending_retries):
+        pending = snapshot.pending_retries[generation]
+        async with closing(_stream_batches(store, generation, pending.taken, pending.end)) as batches:
             async for batch in batches:
-                if looks_only and not batch.looks:
+                if rechecks_only and not batch.rechecks:
                     break
                 yield batch
 
@@ -83,9 +85,9 @@ async def _stream_batches(store: RunStore, generation: int, start: int, end: int
                 for line in lines:
                     whole = b"".join([*parts, line])
                     parts.clear()
-                    again, looks = _read_line(whole, f"{name} in {store.where}, byte {place}")
+                    requeued, rechecks = _read_line(whole, f"{name} in {store.where}, byte {place}")
                     place += len(whole) + 1
-                    yield RetryBatch(generation, place, again, looks)
+                    yield RetryBatch(generation, place, requeued, rechecks)
                 parts.append(rest)
     except FileNotFoundError:
         pass
@@ -99,4 +101,4 @@ def _read_line(line: bytes, where: str) -> tuple[list[RequeuedPart], list[Rechec
         read = _decode(line)
     except (BadLineError, msgspec.MsgspecError, ValueError) as error:
         raise DamagedError(f"{where}: not as it was written ({error})", hint=DAMAGED_HINT) from None
-    return read.again, read.looks
+    return read.requeued, read.rechecks

@@ -213,7 +213,7 @@ class ChunkLife:
         snapshot = self.snapshot
         parts = [left.part for left in snapshot.open.values()], snapshot.waiting_parts()
         counts = [sorted(each.items()) for each in (self.own, self.used_up, self.failed)]
-        guilty = not snapshot.is_done(0) and not snapshot.is_planned(0) and snapshot._in_hand[0].guilty
+        guilty = not snapshot.is_done(0) and not snapshot.is_planned(0) and snapshot._active_chunks[0].guilty
         return repr(([sorted(map(repr, each)) for each in parts], counts, guilty))
 
     def positions(self, choice: Part | AttemptKey) -> list[int]:

@@ -199,7 +199,7 @@ class Poller:
         watched.missing_since_s = since_s  # after `record_job_poll`, which clears it
         if now_s - since_s < self._limits.settle_s:
             return
-        if watched.job.reopened:
+        if watched.job.is_recheck:
             await self._give_up_job(job_id, finished)
             return
         self._shutdown.request_stop(stop_for_vanished_job(job_id, error))

@@ -140,8 +140,8 @@ class Entry(msgspec.Struct, gc=False):
     retried: Retried | None = None
 
     @property
-    def looks(self) -> Sequence[Recheck]:
-        """The old attempts that are looked at again from here on."""
+    def rechecks(self) -> Sequence[Recheck]:
+        """The old attempts whose jobs are read again from here on."""
         if self.retried is not None:
             return self.retried["looks"]
         return () if self.reopened is None else self.reopened.get("looks", ())

@@ -1,6 +1,6 @@
 """Which jobs a journal names: those are somebody's already, and no candidates for a create whose answer was lost.
 
-A shard looks them up in the journals of its siblings, too: their jobs stand in the same list, and can't be told from
+A shard rechecks them up in the journals of its siblings, too: their jobs stand in the same list, and can't be told from
 its own until their results are read. That is all it is for: a job that a sibling has not written down yet is a
 candidate like a stranger's, until its results say whose it is.
 """
@@ -98,6 +98,6 @@ def add_named_jobs(named: dict[str, NamedFor], wanted: frozenset[str], entry: En
         for job_id in wanted.intersection(item.jobs):
             chunks = named.get(job_id, frozenset())
             named[job_id] = None if chunks is None else chunks | {item.chunk}
-    for look in entry.looks:
-        if (old_job := look.get("job_id")) is not None and old_job in wanted:
+    for recheck in entry.rechecks:
+        if (old_job := recheck.get("job_id")) is not None and old_job in wanted:
             named[old_job] = None

@@ -26,7 +26,7 @@ class OpenAttempt(msgspec.Struct, gc=False):
         part_sent: what it sends; None: the whole chunk, as it was planned.
         since_s: when the intent was first written.
         offset: where in the journal that was.
-        reopened: whether its job was given up in an earlier generation and is only looked at again.
+        is_recheck: whether its job was given up in an earlier generation, and is only read again.
         credits: the most that it can cost, as it was counted when it went out.
         server_s: the server's own time before the intent; None: unknown.
         project_id: the project that the key spoke for when it was intended; None: unknown.
@@ -43,7 +43,7 @@ class OpenAttempt(msgspec.Struct, gc=False):
     state: State = State.PLANNED
     job_id: str | None = None
     submitted_at_s: float | None = None
-    reopened: bool = False
+    is_recheck: bool = False
     credits: float = 0.0
     server_s: float | None = None
     project_id: str | None = None
@@ -58,7 +58,7 @@ class OpenAttempt(msgspec.Struct, gc=False):
 
     @classmethod
     def of_recheck(cls, key: AttemptKey, part: Part, item: Recheck, at_s: float) -> Self:
-        """An attempt whose old job is looked at first; `at_s`: when that was journalled."""
+        """An attempt whose old job is read again; `at_s`: when that was journalled."""
         since_s, job_id = from_iso(item["since"]), item.get("job_id")
         return cls(
             key,
@@ -68,7 +68,7 @@ class OpenAttempt(msgspec.Struct, gc=False):
             State.SUBMITTING if job_id is None else State.SUBMITTED,
             job_id,
             at_s,
-            reopened=True,
+            is_recheck=True,
             credits=item.get("credits", 0.0),
             server_s=item.get("server_s"),
             project_id=item.get("project_id"),
@@ -82,7 +82,7 @@ def unless_planned(part: Part) -> Part | None:
     return None if part.is_planned else part
 
 
-class ChunkInHand(msgspec.Struct, gc=False):
+class ActiveChunk(msgspec.Struct, gc=False):
     """A chunk that is begun and not done. `guilty`: whether one of its files failed that had shared bad jobs."""
 
     attempts: int = 0
@@ -113,8 +113,8 @@ class AttemptCounts:
 
 
 @dataclass(slots=True)
-class Untaken:
-    """What of a `retry.N.jsonl` is not in the run's hands yet: from byte `taken` to its `end`."""
+class PendingRetries:
+    """What of a `retry.N.jsonl` the run has not taken up yet: from byte `taken` to its `end`."""
 
     taken: int
     end: int

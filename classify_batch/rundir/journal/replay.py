@@ -28,7 +28,7 @@ from classify_batch.lifecycle import (
 )
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import Entry, read_part
-from classify_batch.rundir.journal.open_attempts import ChunkInHand, OpenAttempt, Untaken, unless_planned
+from classify_batch.rundir.journal.open_attempts import ActiveChunk, OpenAttempt, PendingRetries, unless_planned
 from classify_batch.rundir.journal.plain import (
     PlainAccepted,
     PlainEnds,
@@ -165,7 +165,7 @@ class RunSnapshot(SnapshotState):
             for attempt in self._plain.take_all():
                 attempt.account = self.account
                 self.open[attempt.key] = attempt
-                self._in_hand[attempt.key.chunk] = ChunkInHand(1, 1)
+                self._active_chunks[attempt.key.chunk] = ActiveChunk(1, 1)
                 if attempt.job_id is not None:
                     self._attempt_by_job[attempt.job_id] = attempt.key
 
@@ -242,26 +242,26 @@ class RunSnapshot(SnapshotState):
         self.failures_end = 0
         self._reopen(())
         if retry_bytes := values.get("retry_bytes", 0):
-            self.retries[self.generation] = Untaken(0, retry_bytes)
-        self._take_in_hand(values.get("again", ()), values.get("looks", ()), at_s)
+            self.pending_retries[self.generation] = PendingRetries(0, retry_bytes)
+        self._begin_retries(values.get("again", ()), values.get("looks", ()), at_s)
 
     def take_retried(self, values: Retried, at_s: float) -> None:
-        """Takes some of the failed files in hand."""
-        untaken = self.retries[values["generation"]]
-        untaken.taken = values["taken"]
-        if untaken.taken >= untaken.end:
-            del self.retries[values["generation"]]
-        self._take_in_hand(values["again"], values["looks"], at_s)
+        """Goes on with some of the failed files."""
+        pending = self.pending_retries[values["generation"]]
+        pending.taken = values["taken"]
+        if pending.taken >= pending.end:
+            del self.pending_retries[values["generation"]]
+        self._begin_retries(values["again"], values["looks"], at_s)
 
-    def _take_in_hand(self, again: Iterable[RequeuedPart], looks: Sequence[Recheck], at_s: float) -> None:
-        """`again` are parts that go out; `looks` are attempts whose old jobs are looked at first, as if their create
+    def _begin_retries(self, requeued: Iterable[RequeuedPart], rechecks: Sequence[Recheck], at_s: float) -> None:
+        """`requeued` are parts that are sent; `rechecks` are attempts whose old jobs are read first, as if their create
         calls had just been made (with a `job_id`) or were still ambiguous (without). What was set aside for them still
         is: their `credits` say how much; a journal that says nothing gives nothing back."""
-        self._take_bills_back(looks)
-        for item in again:
+        self._subtract_bills(rechecks)
+        for item in requeued:
             part = read_part(item["chunk"], item)
             self._reopen_chunk(part.chunk, item.get("attempts", 0)).waiting.append(part)
-        for item in looks:
+        for item in rechecks:
             key = AttemptKey(item["chunk"], item["attempt"])
             self._reopen_chunk(key.chunk, item.get("attempts", key.attempt)).open_attempts += 1
             attempt = self.open[key] = OpenAttempt.of_recheck(key, read_part(key.chunk, item), item, at_s)
@@ -270,13 +270,13 @@ class RunSnapshot(SnapshotState):
                 self.jobs_in_flight += self.is_own(attempt)
                 self._attempt_by_job[attempt.job_id] = key
 
-    def _reopen_chunk(self, chunk: int, attempts: int) -> ChunkInHand:
-        in_hand = self._in_hand.setdefault(chunk, ChunkInHand())
-        in_hand.attempts = max(in_hand.attempts, attempts, self._attempts.of(chunk))
+    def _reopen_chunk(self, chunk: int, attempts: int) -> ActiveChunk:
+        active = self._active_chunks.setdefault(chunk, ActiveChunk())
+        active.attempts = max(active.attempts, attempts, self._attempts.of(chunk))
         if self.chunk_states[chunk] == DONE:
             self.chunk_states[chunk] = OPEN
             self.done_chunks -= 1
-        return in_hand
+        return active
 
     # --- One step of one attempt: what is read and what is lived come by here ----------------------------------------
 
@@ -306,12 +306,12 @@ class RunSnapshot(SnapshotState):
             self.chunk_states[chunk] = OPEN
             if part is not None:
                 raise ValueError("a part of a chunk that has never gone out")
-            in_hand = self._in_hand[chunk] = ChunkInHand()
+            active = self._active_chunks[chunk] = ActiveChunk()
         else:
-            in_hand = self._in_hand[chunk]
-            in_hand.waiting.remove(Part(chunk) if part is None else part)
-        in_hand.attempts = max(in_hand.attempts, key.attempt)
-        in_hand.open_attempts += 1
+            active = self._active_chunks[chunk]
+            active.waiting.remove(Part(chunk) if part is None else part)
+        active.attempts = max(active.attempts, key.attempt)
+        active.open_attempts += 1
         attempt = self.open[key] = OpenAttempt(key, part, since_s, offset, account=self.account)
         return attempt
 
@@ -323,9 +323,9 @@ class RunSnapshot(SnapshotState):
         attempt = self._open_attempt(key)
         attempt.state = move(attempt.state, kind)
         self._count_jobs(1)
-        self.jobs_in_flight += attempt.job_id is None  # an old job that is looked at again counts already
+        self.jobs_in_flight += attempt.job_id is None  # an old job that is read again counts already
         attempt.job_id, attempt.submitted_at_s = job_id, at_s
-        attempt.reopened = False  # a new job, or one that the list showed: it is there
+        attempt.is_recheck = False  # a new job, or one that the list showed: it is there
         self._attempt_by_job[job_id] = attempt.key
         self.job_id = job_id
         self.project_id = self.project_id or project_id
@@ -352,14 +352,14 @@ class RunSnapshot(SnapshotState):
             self.jobs_in_flight -= 1
             self._attempt_by_job.pop(attempt.job_id, None)
         chunk, _ = key
-        in_hand = self._in_hand[chunk]
+        active = self._active_chunks[chunk]
         if codes and (part := attempt.part_sent) is not None and part.shared_bad_jobs:
-            in_hand.guilty |= not _BAD_JOB_CODES.isdisjoint(codes)
-        in_hand.open_attempts -= 1
-        in_hand.waiting += requeued  # with the end, so that at no moment a file is in nobody's hands
-        if not in_hand.open_attempts and not in_hand.waiting:
-            del self._in_hand[chunk]
-            self._attempts.set(chunk, in_hand.attempts)
+            active.guilty |= not _BAD_JOB_CODES.isdisjoint(codes)
+        active.open_attempts -= 1
+        active.waiting += requeued  # with the end, so that no file is ever without an attempt or a place in the queue
+        if not active.open_attempts and not active.waiting:
+            del self._active_chunks[chunk]
+            self._attempts.set(chunk, active.attempts)
             self.chunk_states[chunk] = DONE
             self.done_chunks += 1
 

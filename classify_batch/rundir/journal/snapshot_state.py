@@ -1,7 +1,7 @@
 """What is known of a run at a moment, and what can be asked of it: see replay.py for how it changes.
 
 Memory: two bytes per chunk, and objects only for the chunks that have open attempts or parts to send. Failed files that
-get a new chance are taken into hand a few at a time (see `Untaken`).
+get a new chance are taken up a few at a time (see `PendingRetries`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from classify_batch.lifecycle import AccountKeys, Closed, Opened
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.chunk_bytes import bytes_of_chunks
-from classify_batch.rundir.journal.open_attempts import AttemptCounts, ChunkInHand, OpenAttempt, Untaken
+from classify_batch.rundir.journal.open_attempts import ActiveChunk, AttemptCounts, OpenAttempt, PendingRetries
 from classify_batch.rundir.journal.plain import PlainAttempts
 from classify_batch.rundir.journal.starts import Starts
 from classify_batch.rundir.journal.totals import Totals
@@ -46,7 +46,7 @@ class SnapshotState(Totals):
         results_end, failures_end, provisional_end: bytes of the outcome files that are committed.
         generation: how often the failed files got a new chance; earlier_failures: lines and bytes of the failures
             that were put aside each time.
-        retries: of the failed files that got a new chance, those that are not in hand yet, by generation.
+        pending_retries: of the failed files that got a new chance, those that wait still, by generation.
         durations: the last jobs', in seconds.
         job_id: the last one that the API named.
         server_s: the server's own time, as far as it was read: the latest `created_at` of a job of this run.
@@ -65,14 +65,14 @@ class SnapshotState(Totals):
         self.done_chunks = 0
         self.open: dict[AttemptKey, OpenAttempt] = {}
         self.jobs_in_flight = 0
-        self._in_hand: dict[int, ChunkInHand] = {}
+        self._active_chunks: dict[int, ActiveChunk] = {}
         self._plain = PlainAttempts()
         self.results_end = 0
         self.failures_end = 0
         self.provisional_end = 0
         self.generation = 0
         self.earlier_failures: list[tuple[int, int]] = []
-        self.retries: dict[int, Untaken] = {}
+        self.pending_retries: dict[int, PendingRetries] = {}
         self._attempts = AttemptCounts(chunks, first_chunk)
         self.project_id: str | None = None
         self.starts = Starts()
@@ -94,16 +94,16 @@ class SnapshotState(Totals):
     @property
     def complete(self) -> bool:
         """Whether every chunk is done, and none has failed files that are to be retried."""
-        return self.done_chunks == len(self.chunk_states) and not self.retries
+        return self.done_chunks == len(self.chunk_states) and not self.pending_retries
 
     @property
     def only_others_left(self) -> bool:
         """Whether the run isn't complete, and all that is left of it are attempts of other accounts."""
         return (
             0 < self.open_of_other_accounts == len(self.open)
-            and self.done_chunks + len(self._in_hand) == len(self.chunk_states)
-            and not self.retries
-            and not any(in_hand.waiting for in_hand in self._in_hand.values())
+            and self.done_chunks + len(self._active_chunks) == len(self.chunk_states)
+            and not self.pending_retries
+            and not any(active.waiting for active in self._active_chunks.values())
         )
 
     def is_own(self, attempt: OpenAttempt) -> bool:
@@ -143,11 +143,11 @@ class SnapshotState(Totals):
 
     def waiting_parts(self) -> list[Part]:
         """Parts of begun chunks that go out again, in the order of their chunks."""
-        return [part for chunk in sorted(self._in_hand) for part in self._in_hand[chunk].waiting]
+        return [part for chunk in sorted(self._active_chunks) for part in self._active_chunks[chunk].waiting]
 
     def next_attempt(self, chunk: int) -> int:
-        in_hand = self._in_hand.get(chunk)
-        return (self._attempts.of(chunk) if in_hand is None else in_hand.attempts) + 1
+        active = self._active_chunks.get(chunk)
+        return (self._attempts.of(chunk) if active is None else active.attempts) + 1
 
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         """The open attempt of this account that has this job."""
@@ -157,14 +157,14 @@ class SnapshotState(Totals):
     def others_suspect(self, key: AttemptKey) -> bool:
         """Whether a bad job that an open attempt's file shared may have been the fault of another file: of one that is
         still out or waits to go out, or has failed by itself since."""
-        in_hand = self._in_hand[key.chunk]
+        active = self._active_chunks[key.chunk]
         return (
-            in_hand.guilty
-            or any(part.shared_bad_jobs for part in in_hand.waiting)
+            active.guilty
+            or any(part.shared_bad_jobs for part in active.waiting)
             # By number, not over all that is open: there may be thousands of other chunks' attempts.
             or any(
                 other.part.shared_bad_jobs
-                for number in range(1, in_hand.attempts + 1)
+                for number in range(1, active.attempts + 1)
                 if number != key.attempt and (other := self.open.get(AttemptKey(key.chunk, number))) is not None
             )
         )

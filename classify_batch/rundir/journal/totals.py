@@ -161,17 +161,17 @@ class Totals:
         self._tell(session_requests)
         self.end_reading()
 
-    def _reopen(self, looks: Iterable[Recheck]) -> None:
-        """Forgets the failures, and the bills of the jobs that are looked at again: their ends tell them anew."""
+    def _reopen(self, rechecks: Iterable[Recheck]) -> None:
+        """Forgets the failures, and the bills of the jobs that are read again: their ends count them again."""
         del self.outcomes[OutcomeKind.FAILED]
         for sums in self.accounts.values():
             sums["counts"].pop(OutcomeKind.FAILED, None)
         self.codes.clear()
-        self._take_bills_back(looks)
+        self._subtract_bills(rechecks)
 
-    def _take_bills_back(self, looks: Iterable[Recheck]) -> None:
-        for look in looks:
-            for name, counted in ((BILLED, look.get("billed")), (UNBILLED, look.get("unbilled"))):
+    def _subtract_bills(self, rechecks: Iterable[Recheck]) -> None:
+        for recheck in rechecks:
+            for name, counted in ((BILLED, recheck.get("billed")), (UNBILLED, recheck.get("unbilled"))):
                 if counted:  # a sum that is there says that bills are known
                     self.sums[name] -= counted
 
@@ -221,7 +221,7 @@ class Totals:
             case Kind.REOPENED:
                 self._reopen(values.get("looks", ()))
             case Kind.RETRIED:
-                self._take_bills_back(values["looks"])
+                self._subtract_bills(values["looks"])
             case Kind.TUNED:
                 pass
             case _:

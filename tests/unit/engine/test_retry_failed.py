@@ -23,7 +23,7 @@ from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.plan import PlanReader, write_plan
-from classify_batch.rundir.retry_file import untaken_batches
+from classify_batch.rundir.retry_file import pending_retry_batches
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
 from tests.support.loop_clock import LoopClock
@@ -91,12 +91,12 @@ class FailedRun:
     async def take(self, batches_max: int | None = None) -> list[dict[str, Any]]:
         """Takes batches into the run's hands; what they said, in their order."""
         taken: list[dict[str, Any]] = []
-        async with aclosing(untaken_batches(self.store, self.snapshot)) as batches:
+        async with aclosing(pending_retry_batches(self.store, self.snapshot)) as batches:
             async for batch in batches:
                 if batches_max is not None and len(taken) == batches_max:
                     break
-                self.journal.record_about_run(Kind.RETRIED, batch.as_taken())
-                taken.append({"again": batch.again, "looks": batch.looks})
+                self.journal.record_about_run(Kind.RETRIED, batch.as_retried())
+                taken.append({"again": batch.requeued, "looks": batch.rechecks})
         return taken
 
     async def read_again(self) -> RunSnapshot:
@@ -212,7 +212,7 @@ async def test_a_killed_process_has_taken_a_line_or_not() -> None:
     await run.begin_anew()
     await run.take()
     assert [part.chunk for part in run.snapshot.waiting_parts()] == list(range(300))
-    assert not run.snapshot.retries
+    assert not run.snapshot.pending_retries
     assert await run.store.size("failures.1.jsonl") is not None
 
 

@@ -98,7 +98,7 @@ async def test_what_may_have_been_accepted_is_reconciled_after_what_was() -> Non
     assert (second.attempt.key, second.attempt.server_s) == (AttemptKey(2, 1), None)
 
 
-async def test_failed_files_are_taken_in_hand_as_they_are_needed() -> None:
+async def test_failed_files_are_taken_up_as_they_are_needed() -> None:
     """Attempts that may have been paid first, then the parts that go out again, and then the plan; of an attempt whose
     files failed in two ways each is looked at. What no slot is free for waits in its file."""
     store, slots, snapshot = MemoryStore(), JobSlots(2), RunSnapshot(6)

@@ -79,7 +79,7 @@ class Life:
             self._begin()  # or after a kill
         elif lot % 13 == 0 and not self.snapshot.open:
             generation = self.snapshot.generation + 1
-            looks = [self._look(chunk) for chunk in range(lot % 3) if self.snapshot.is_done(chunk)]
+            looks = [self._make_recheck(chunk) for chunk in range(lot % 3) if self.snapshot.is_done(chunk)]
             if lot % 2:
                 self.writer.record_about_run(Kind.REOPENED, {"generation": generation, "again": [], "looks": looks})
             else:
@@ -93,7 +93,7 @@ class Life:
         elif self.snapshot.open:
             self._end(next(iter(self.snapshot.open)))
 
-    def _look(self, chunk: int) -> Recheck:
+    def _make_recheck(self, chunk: int) -> Recheck:
         job: Recheck = {"chunk": chunk, "attempt": 1, "attempts": 1, "job_id": "j", "since": "2026-11-22T02:04:16.123Z"}
         counted: tuple[Recheck, ...] = ({}, {"credits": 1.5}, {"billed": 2, "unbilled": 1})
         return {**job, **counted[self._draw(3)]}
