@@ -39,11 +39,11 @@ class Passage(Protocol):
     def passed_s(self) -> float:
         """When, by the event loop's clock."""
 
-    def leave(self) -> float:
-        """It leaves now; gives that moment."""
+    def mark_sent(self) -> float:
+        """It is sent now; returns that time."""
 
-    async def leave_evenly(self) -> float:
-        """Waits until it may leave, having been made ready after it passed; gives that moment."""
+    async def wait_and_mark_sent(self) -> float:
+        """Waits until it may be sent, having been made ready after it passed; returns that time."""
 
 
 class Gate(Protocol):
@@ -55,17 +55,19 @@ class Gate(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> bool | None: ...
 
-    def turn(self, turn: Priority) -> AbstractAsyncContextManager[Passage]:
-        """Waits until one more request may be in flight, and for its moment. The request is in flight until the block
-        ends."""
+    def turn(self, priority: Priority) -> AbstractAsyncContextManager[Passage]:
+        """Waits until one more request may be in flight, and the rate lets it pass. The request is in flight until the
+        block ends."""
 
     # --- What answers say -------------------------------------------------------------------------------------------
 
-    def record_answered(self, turn: Priority = Priority.POLL, left_s: float | None = None) -> None:
-        """The API answered a request that left at `left_s`, and not with a 429."""
+    def record_answered(self, priority: Priority = Priority.POLL, sent_s: float | None = None) -> None:
+        """The API answered a request that left at `sent_s`, and not with a 429."""
 
-    def record_rate_limited(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.POLL) -> None:
-        """A 429 to a request that left at `left_s`."""
+    def record_rate_limited(
+        self, retry_after_s: float | None, sent_s: float, priority: Priority = Priority.POLL
+    ) -> None:
+        """A 429 to a request that was sent at `sent_s`."""
 
     def record_failure(self) -> None:
         """No answer, or one that says that the API is in trouble."""

@@ -1,4 +1,4 @@
-"""For how long what passed a gate waits until it leaves, so that what was made ready late leaves evenly."""
+"""For how long a request that passed the gate waits until it is sent, so that requests made ready late go evenly."""
 
 from __future__ import annotations
 

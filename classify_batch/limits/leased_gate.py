@@ -28,11 +28,11 @@ from classify_batch.limits.rate_budget import (
     Discovered,
     Done,
     Failed,
-    Left,
     Limits,
     RateLimited,
     Report,
     RetryAfter,
+    Sent,
     Turn,
     state_of,
 )
@@ -62,21 +62,22 @@ class LeasedPassage:
         self._turn_id = turn_id
         self.passed_s = anyio.current_time()
 
-    def leave(self) -> float:
-        """It leaves now; gives that moment."""
-        left_s = anyio.current_time()
-        self._gate.report_left(self._turn_id, left_s)
-        return left_s
+    def mark_sent(self) -> float:
+        """It is sent now; returns that time."""
+        sent_s = anyio.current_time()
+        self._gate.report_sent(self._turn_id, sent_s)
+        return sent_s
 
-    async def leave_evenly(self) -> float:
-        """See `GatePassage.leave_evenly`. The lead delays all alike, and is left out of what the budget is told."""
+    async def wait_and_mark_sent(self) -> float:
+        """See `GatePassage.wait_and_mark_sent`. The lead delays all alike, so it is left out of what is
+        reported."""
         now_s = anyio.current_time()
         lead_s, is_held_back = self._gate.measure_lead(now_s - self.passed_s)
         if is_held_back:
             await anyio.sleep_until(self.passed_s + lead_s)
-        left_s = anyio.current_time()
-        self._gate.report_left(self._turn_id, left_s - (lead_s if is_held_back else 0.0))
-        return left_s
+        sent_s = anyio.current_time()
+        self._gate.report_sent(self._turn_id, sent_s - (lead_s if is_held_back else 0.0))
+        return sent_s
 
 
 class LeasedGate:
@@ -94,7 +95,7 @@ class LeasedGate:
         self._share = share
         self._turn_ids = count(1)
         self._asking: set[anyio.CancelScope] = set()
-        self._unreported: list[tuple[float, Report]] = []  # each with the moment of which it speaks
+        self._unreported: list[tuple[float, Report]] = []  # each with the time of which it speaks
         self._has_reports = anyio.Event()
         self._state, self._state_at_s = state_of(own_share), anyio.current_time()
         self._gone = False
@@ -127,11 +128,11 @@ class LeasedGate:
     # --- Turns ------------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def turn(self, turn: Priority) -> AsyncIterator[Passage]:
+    async def turn(self, priority: Priority) -> AsyncIterator[Passage]:
         began_s = anyio.current_time()
-        turn_id = await self._take_turn_unless_paused(turn)
+        turn_id = await self._take_turn_unless_paused(priority)
         if turn_id is None:
-            async with self._own_share.turn(turn) as own:
+            async with self._own_share.turn(priority) as own:
                 self.waits_s.append(anyio.current_time() - began_s)
                 yield own
             return
@@ -185,10 +186,10 @@ class LeasedGate:
         """See `RequestGate.measure_lead`."""
         return self._lead.measure(took_s, self._state.headroom.interval_s), self._state.holds_back
 
-    def report_left(self, turn_id: int, at_s: float) -> None:
-        """Tells the budget when a request really left, which is later than its turn was granted: it counts what leaves
-        in a second."""
-        self._queue_report(Left(turn_id, 0.0), at_s)
+    def report_sent(self, turn_id: int, at_s: float) -> None:
+        """Reports when a request was really sent, which is later than its turn was granted: the budget counts what is
+        sent in a second."""
+        self._queue_report(Sent(turn_id, 0.0), at_s)
 
     # --- Reports ----------------------------------------------------------------------------------------------------
 
@@ -234,19 +235,21 @@ class LeasedGate:
 
     # --- What answers say, and what a person or an earlier process says ---------------------------------------------
 
-    def record_answered(self, turn: Priority = Priority.POLL, left_s: float | None = None) -> None:
+    def record_answered(self, priority: Priority = Priority.POLL, sent_s: float | None = None) -> None:
         self.ever_answered = True
         if self._gone:
-            self._own_share.record_answered(turn, left_s)
+            self._own_share.record_answered(priority, sent_s)
         else:
-            self._queue_report(Answered(turn, None if left_s is None else 0.0), left_s)
+            self._queue_report(Answered(priority, None if sent_s is None else 0.0), sent_s)
 
-    def record_rate_limited(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.POLL) -> None:
+    def record_rate_limited(
+        self, retry_after_s: float | None, sent_s: float, priority: Priority = Priority.POLL
+    ) -> None:
         self.rate_limited += 1
         if self._gone:
-            self._own_share.record_rate_limited(retry_after_s, left_s, turn)
+            self._own_share.record_rate_limited(retry_after_s, sent_s, priority)
         else:
-            self._queue_report(RateLimited(turn, 0.0, retry_after_s), left_s)
+            self._queue_report(RateLimited(priority, 0.0, retry_after_s), sent_s)
 
     def record_failure(self) -> None:
         if self._gone:
@@ -326,12 +329,12 @@ class LeasedGate:
 
 
 def _aged(report: Report, ago_s: float) -> Report:
-    """A report that says how long ago it was what it speaks of."""
+    """A report that says how long ago happened what it speaks of."""
     match report:
-        case Left():
+        case Sent():
             return report._replace(ago_s=ago_s)
-        case Answered(left_ago_s=float()):
-            return report._replace(left_ago_s=ago_s)
+        case Answered(sent_ago_s=float()):
+            return report._replace(sent_ago_s=ago_s)
         case RateLimited():
-            return report._replace(left_ago_s=ago_s)
+            return report._replace(sent_ago_s=ago_s)
     return report

@@ -1,4 +1,4 @@
-"""A smooth rate: when the next request may leave. Pure, no clock; which rate it is, `rate_control` finds out."""
+"""A smooth rate: when the next request may be sent. Pure, no clock; which rate it is, `rate_control` finds out."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ WINDOW_S = 1.005
 """In any such time no more requests go than the rate says of a second, whatever was late before."""
 
 WINDOW_MAX = 4096
-"""Requests whose moments are remembered for that; with a higher rate the window is as much shorter."""
+"""Requests whose times are remembered for that; with a higher rate the window is as much shorter."""
 
 SLACK_S = 0.05
 """A request that was called this late doesn't delay the next one: an event loop has other work, too. The window sees
 to it that no second gets too many by that."""
 
 DEMAND_REQUESTS = 20
-"""So many of the last requests tell whether the rate holds anybody back; where it doesn't, how many leave."""
+"""So many of the last requests tell whether the rate holds anybody back; where it doesn't, how many are sent."""
 
 
 def _departed_at(departure: Departure) -> float:
@@ -31,7 +31,7 @@ def _departed_at(departure: Departure) -> float:
 
 
 class Departure:
-    """When a request left, as far as its rate knows: when it passed, until `leave` says more."""
+    """When a request was sent, as far as its rate knows: when it passed, until `postpone` says more."""
 
     __slots__ = ("_rate", "at_s")
 
@@ -39,19 +39,19 @@ class Departure:
         self._rate = rate
         self.at_s = at_s
 
-    def leave(self, at_s: float) -> None:
-        """It left later than it passed: the window of a second counts what leaves."""
+    def postpone(self, at_s: float) -> None:
+        """It was sent later than it passed: the window of a second counts what is sent."""
         if at_s > self.at_s:
             self._rate.move_departure(self, at_s)
 
 
 class Rate:
-    """Moments in seconds of the event loop's clock, rates in requests a second."""
+    """Times in seconds of the event loop's clock, rates in requests a second."""
 
     def __init__(self, limit_per_s: float) -> None:
         self._control = RateControl(limit_per_s)
         self._next_s = 0.0
-        self._sent: list[Departure] = []  # in the order in which they left
+        self._sent: list[Departure] = []  # in the order in which they were sent
         self._waited: deque[bool] = deque(maxlen=DEMAND_REQUESTS)
 
     @property
@@ -66,7 +66,7 @@ class Rate:
 
     @property
     def due_s(self) -> float:
-        """From when on the next request may leave."""
+        """From when on the next request may be sent."""
         most = max(1, min(WINDOW_MAX, int(self.per_s)))  # below one a second, the window holds a single request
         if len(self._sent) < most:
             return self._next_s
@@ -100,7 +100,7 @@ class Rate:
         self._control.restore(discovered_per_s)
 
     def set_limit(self, limit_per_s: float, now_s: float) -> None:
-        """Another rate is given. What was discovered holds where it is less; what waits for its moment by the old rate
+        """Another rate is given. What was discovered holds where it is less; what waits by the old rate
         waits no longer than by this one."""
         self._control.set_limit(limit_per_s)
         self._next_s = min(self._next_s, now_s + self.interval_s)
@@ -122,12 +122,12 @@ class Rate:
             self._control.demand_per_s = math.inf
         else:
             first_s = self._sent[-len(self._waited)].at_s
-            # At least a millisecond: in virtual time, all of them may leave at one moment.
+            # At least a millisecond: in virtual time, all of them may be sent at the same time.
             self._control.demand_per_s = len(self._waited) / max(now_s - first_s, 1e-3)
         return departure
 
     def move_departure(self, departure: Departure, at_s: float) -> None:
-        """A request left so late that others may have left before it."""
+        """A request was sent so late that others may have been sent before it."""
         sent = self._sent
         if sent and sent[-1] is departure:  # nearly always
             departure.at_s = at_s
@@ -139,14 +139,14 @@ class Rate:
             del sent[at]
             insort(sent, departure, key=_departed_at)
 
-    def accepted(self, left_s: float, now_s: float) -> None:
-        """An answer that is no 429, to a request that left at `left_s`."""
-        self._control.answered(refused=False, left_s=left_s, now_s=now_s)
+    def accepted(self, sent_s: float, now_s: float) -> None:
+        """An answer that is no 429, to a request that was sent at `sent_s`."""
+        self._control.answered(refused=False, sent_s=sent_s, now_s=now_s)
 
-    def refused(self, left_s: float, now_s: float) -> bool:
-        """A 429 to a request that left at `left_s`; whether nothing should be sent for a while."""
-        return self._control.answered(refused=True, left_s=left_s, now_s=now_s)
+    def refused(self, sent_s: float, now_s: float) -> bool:
+        """A 429 to a request that was sent at `sent_s`; whether nothing should be sent for a while."""
+        return self._control.answered(refused=True, sent_s=sent_s, now_s=now_s)
 
     def silent_until(self, until_s: float) -> None:
-        """Nothing is sent until then, and what left before teaches nothing."""
+        """Nothing is sent until then, and answers to what was sent before teach nothing."""
         self._control.silent_until(until_s)

@@ -1,8 +1,9 @@
 """One rate for many processes: hands out turns to their gates (see `leased_gate`), and learns from all their answers.
 
 It is a request gate whose turns are leased. A process asks for one, is answered when it may send, and reports when its
-request left, what came of it, and that the turn is free. A turn that is not given back is taken back after a while, and
-who falls silent gets none. No clock is compared with another process's: what happened is told by how long ago it was.
+request was sent, what came of it, and that the turn is free. A turn that is not given back is taken back after a while,
+and who falls silent gets none. No clock is compared with another process's: what happened is told by how long ago it
+was.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class BudgetGoneError(Exception):
 # --- What a process reports -------------------------------------------------------------------------------------------
 
 
-class Left(NamedTuple):
-    """A request left so long ago."""
+class Sent(NamedTuple):
+    """A request was sent so long ago."""
 
     turn_id: int
     ago_s: float
@@ -48,17 +49,17 @@ class Done(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """The API answered a request that left so long ago, and not with a 429."""
+    """The API answered a request that was sent so long ago, and not with a 429."""
 
     priority: Priority
-    left_ago_s: float | None
+    sent_ago_s: float | None
 
 
 class RateLimited(NamedTuple):
-    """A 429 to a request that left so long ago; `retry_after_s`: what it asked for, if it did."""
+    """A 429 to a request that was sent so long ago; `retry_after_s`: what it asked for, if it did."""
 
     priority: Priority
-    left_ago_s: float
+    sent_ago_s: float
     retry_after_s: float | None
 
 
@@ -87,7 +88,7 @@ class Limits(NamedTuple):
     creates_per_s: float | None
 
 
-Report: TypeAlias = Left | Done | Answered | RateLimited | Failed | RetryAfter | Discovered | Limits
+Report: TypeAlias = Sent | Done | Answered | RateLimited | Failed | RetryAfter | Discovered | Limits
 
 
 # --- What it is told --------------------------------------------------------------------------------------------------
@@ -234,13 +235,13 @@ class RateBudget:
     def _learn(self, known: _Holder, report: Report) -> None:
         gate, now_s = self._gate, anyio.current_time()
         match report:
-            case Left(turn_id, ago_s):
+            case Sent(turn_id, ago_s):
                 if (in_use := known.turns.get(turn_id)) is not None:
-                    in_use.passage.left_at(now_s - ago_s)
-            case Answered(priority, left_ago_s):
-                gate.record_answered(priority, None if left_ago_s is None else now_s - left_ago_s)
-            case RateLimited(priority, left_ago_s, retry_after_s):
-                gate.record_rate_limited(retry_after_s, now_s - left_ago_s, priority)
+                    in_use.passage.mark_sent_at(now_s - ago_s)
+            case Answered(priority, sent_ago_s):
+                gate.record_answered(priority, None if sent_ago_s is None else now_s - sent_ago_s)
+            case RateLimited(priority, sent_ago_s, retry_after_s):
+                gate.record_rate_limited(retry_after_s, now_s - sent_ago_s, priority)
             case Failed():
                 gate.record_failure()
             case RetryAfter(wait_s, creates_only):

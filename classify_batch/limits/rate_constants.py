@@ -35,7 +35,7 @@ refused at it would be taken for noise: then to BELOW_FAR."""
 
 MEASURED_ANSWERS = 20
 SEEN_S = 2.0
-"""For so long requests leave at a slower rate before it is judged: a window that is full lets some through in a row,
+"""For so long requests are sent at a slower rate before it is judged: a window that is full lets some through in a row,
 and then none, and a part of that says nothing."""
 
 FELL_TO = 0.25

@@ -10,7 +10,7 @@ again when we go back?** Congestion control met the same question when links beg
   a little, with most of the time spent below the limit. Taken: the cut to what is delivered when a limit is far
   exceeded, the rhythm of probes, and a tolerated loss.
 - PCC (Dong et al., NSDI 2015) runs experiments: some time at one rate, some at another, each answer credited to the
-  rate at which its request *left*, and the rates are judged by what came of them. Taken: the experiment.
+  rate at which its request was *sent*, and the rates are judged by what came of them. Taken: the experiment.
 - CUBIC and the up-down staircase of psychophysics (Kaernbach 1991) stay near a threshold that answers by chance: a
   probe that fails takes a quarter of a step back, one that succeeds a whole step forward, and steps in a row grow.
   CUBIC's memory of where it last failed (W_max) is taken as well: near it steps don't grow.
@@ -154,18 +154,18 @@ class RateControl:
         self.limited = self.held_per_s < self.limit_per_s
 
     def sent(self, *, waited: bool) -> None:
-        """A request left. `waited`: for the rate."""
+        """A request was sent. `waited`: for the rate."""
         self._sent += 1
         self._sent_limited += waited
 
     def silent_until(self, until_s: float) -> None:
-        """What left before doesn't count: nothing is sent until then."""
+        """What was sent before doesn't count: nothing is sent until then."""
         self._counts_from_s = max(self._counts_from_s, until_s)
 
-    def answered(self, *, refused: bool, left_s: float, now_s: float) -> bool:
-        """An answer to a request that left at `left_s`; whether nothing should be sent for a while."""
-        if left_s < self._counts_from_s:
-            return False  # it left at another rate
+    def answered(self, *, refused: bool, sent_s: float, now_s: float) -> bool:
+        """An answer to a request that was sent at `sent_s`; whether nothing should be sent for a while."""
+        if sent_s < self._counts_from_s:
+            return False  # it was sent at another rate
         if refused and not self._any_accepted:
             self._refused_run += 1
             if self._refused_run >= REFUSED_RUN:
@@ -179,7 +179,7 @@ class RateControl:
             case Phase.HELD:
                 self._while_held(refused, now_s)
             case Phase.SLOWED:
-                self._while_slowed(refused, left_s, now_s)
+                self._while_slowed(refused, sent_s, now_s)
             case Phase.RETURNED:
                 self._while_returned(refused, now_s)
             case Phase.RAISED:
@@ -277,10 +277,10 @@ class RateControl:
     def _expect_shares(self, low: float, high: float, odds: float) -> None:
         self._test = SequentialTest(low, high, odds=odds, answers_max=ANSWERS_MAX)
 
-    def _while_slowed(self, refused: bool, left_s: float, now_s: float) -> None:
+    def _while_slowed(self, refused: bool, sent_s: float, now_s: float) -> None:
         test = self._test
         test.add(refused=refused)
-        if left_s < self._counts_from_s + SEEN_S:
+        if sent_s < self._counts_from_s + SEEN_S:
             return
         if test.verdict is Verdict.LOW and (test.share <= NOISE_SHARE_MAX or self._is_measured(test.share)):
             self._slower_helped(now_s)

@@ -52,49 +52,49 @@ class GatePassage:
         passed_s: when, by the event loop's clock.
     """
 
-    __slots__ = ("_departures", "_gate", "_turn", "passed_s")
+    __slots__ = ("_departures", "_gate", "_priority", "passed_s")
 
-    def __init__(self, gate: RequestGate, turn: Priority, passed_s: float, departures: list[Departure]) -> None:
+    def __init__(self, gate: RequestGate, priority: Priority, passed_s: float, departures: list[Departure]) -> None:
         self.passed_s = passed_s
         self._gate = gate
-        self._turn = turn
+        self._priority = priority
         self._departures = departures
 
-    def leave(self) -> float:
-        """It leaves now; gives that moment."""
+    def mark_sent(self) -> float:
+        """It is sent now; returns that time."""
         return self._set_departure(0.0)
 
-    async def leave_evenly(self) -> float:
-        """Waits until it may leave, having been made ready after it passed; gives that moment.
+    async def wait_and_mark_sent(self) -> float:
+        """Waits until it may be sent, having been made ready after it passed; returns that time.
 
-        A create is written down durably before it leaves, which takes now a millisecond and now fifty: what passed
-        evenly would leave in bursts, and be refused by a server that counts. As a player of live sound does, all wait
-        for about as long as the slowest of the last ones took; but only while the rate holds requests back.
+        A create is written down durably before it is sent, which takes one millisecond or fifty: what passed evenly
+        would be sent in bursts, and be refused by a server that counts. So all wait for about as long as the slowest of
+        the last ones took, as a jitter buffer makes them do; but only while the rate holds requests back.
         """
-        lead_s, is_held_back = self._gate.measure_lead(self._turn, anyio.current_time() - self.passed_s)
+        lead_s, is_held_back = self._gate.measure_lead(self._priority, anyio.current_time() - self.passed_s)
         if is_held_back:
             await anyio.sleep_until(self.passed_s + lead_s)
         return self._set_departure(lead_s if is_held_back else 0.0)
 
-    def left_at(self, at_s: float) -> None:
-        """It left at that moment, for the window of a second that counts what leaves."""
+    def mark_sent_at(self, at_s: float) -> None:
+        """It was sent at that time, for the window of a second that counts what is sent."""
         for departure in self._departures:
-            departure.leave(at_s)
+            departure.postpone(at_s)
 
     def _set_departure(self, lead_s: float) -> float:
         now = anyio.current_time()
-        self.left_at(now - lead_s)
+        self.mark_sent_at(now - lead_s)
         return now
 
 
 class _Waiter:
     """One that waits. `passage`: once it may go."""
 
-    __slots__ = ("called", "left", "passage")
+    __slots__ = ("called", "cancelled", "passage")
 
     def __init__(self) -> None:
         self.called = anyio.Event()
-        self.left = False
+        self.cancelled = False
         self.passage: GatePassage | None = None
 
 
@@ -124,7 +124,7 @@ class RequestGate:
         self._reads = self._all
         if creates_per_s is not None:
             self._limit_apart(creates_per_s)
-        self._waiting: dict[Priority, deque[_Waiter]] = {turn: deque() for turn in Priority}
+        self._waiting: dict[Priority, deque[_Waiter]] = {priority: deque() for priority in Priority}
         self._passed_by = dict.fromkeys((Priority.POLL, Priority.CREATE), 0)
         self._silent_until_s = self._creates_silent_until_s = 0.0
         self._refused_wait = Backoff(COOL_DOWN_S_MIN, COOL_DOWN_S_MAX, random)
@@ -232,14 +232,14 @@ class RequestGate:
         self._changed.set()
 
     @asynccontextmanager
-    async def turn(self, turn: Priority) -> AsyncIterator[GatePassage]:
+    async def turn(self, priority: Priority) -> AsyncIterator[GatePassage]:
         """Waits until one more request may be in flight, and for its moment. The request is in flight until the block
         ends."""
         now = anyio.current_time()
-        if any(self._waiting.values()) or not self._has_room() or now < self._earliest_s(turn):
-            passage = await self._wait_for_turn(turn)
+        if any(self._waiting.values()) or not self._has_room() or now < self._earliest_s(priority):
+            passage = await self._wait_for_turn(priority)
         else:
-            passage = self._let_pass(turn, now)
+            passage = self._let_pass(priority, now)
         self.waits_s.append(passage.passed_s - now)
         try:
             yield passage
@@ -247,37 +247,39 @@ class RequestGate:
             self._in_flight -= 1
             self._changed.set()
 
-    def measure_lead(self, turn: Priority, took_s: float) -> tuple[float, bool]:
-        """For how long what passed waits until it leaves, and whether a rate holds such requests back. `took_s`: how
+    def measure_lead(self, priority: Priority, took_s: float) -> tuple[float, bool]:
+        """For how long what passed waits until it is sent, and whether a rate holds such requests back. `took_s`: how
         long it took to make one more ready."""
-        rates = self._rates_of(turn)
+        rates = self._rates_of(priority)
         lead_s = self._lead.measure(took_s, max(rate.interval_s for rate in rates))
         return lead_s, any(rate.holds_back for rate in rates)
 
-    async def _wait_for_turn(self, turn: Priority) -> GatePassage:
+    async def _wait_for_turn(self, priority: Priority) -> GatePassage:
         waiter = _Waiter()
-        self._waiting[turn].append(waiter)
+        self._waiting[priority].append(waiter)
         self._changed.set()
         try:
             await waiter.called.wait()
         except BaseException:
             if waiter.called.is_set():  # called in the very turn in which it was cancelled: the place is free again
                 self._in_flight -= 1
-            waiter.left = True
+            waiter.cancelled = True
             self._changed.set()
             raise
         assert waiter.passage is not None  # noqa: S101 - set before it was called
         return waiter.passage
 
-    def record_rate_limited(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.POLL) -> None:
-        """A 429 to a request that left at `left_s`. Nobody passes until the server says so, where it says when, or for
-        a while where it accepts nothing at all; otherwise the rate finds out whether it is to blame."""
+    def record_rate_limited(
+        self, retry_after_s: float | None, sent_s: float, priority: Priority = Priority.POLL
+    ) -> None:
+        """A 429 to a request that was sent at `sent_s`. Nobody passes until the server says so, where it says when, or
+        for a while where it accepts nothing at all; otherwise the rate finds out whether it is to blame."""
         now = anyio.current_time()
         self.rate_limited += 1
         self._failing_since_s = now  # what counts requests isn't down
-        rate = self._rate_judged(turn)
+        rate = self._rate_judged(priority)
         wait_s = retry_after_s
-        if rate.refused(left_s, now):
+        if rate.refused(sent_s, now):
             wait_s = self._refused_wait.wait_s(rate.silences) if wait_s is None else wait_s
             rate.silent_until(now + min(wait_s, RETRY_AFTER_S_MAX))
         if wait_s is not None:
@@ -291,11 +293,11 @@ class RequestGate:
         if not creates_only:
             self._silent_until_s = max(self._silent_until_s, until_s)
 
-    def record_answered(self, turn: Priority = Priority.POLL, left_s: float | None = None) -> None:
-        """The API answered a request that left at `left_s`, and not with a 429."""
+    def record_answered(self, priority: Priority = Priority.POLL, sent_s: float | None = None) -> None:
+        """The API answered a request that was sent at `sent_s`, and not with a 429."""
         self.ever_answered, self._failures = True, 0
         now = anyio.current_time()
-        self._rate_judged(turn).accepted(now if left_s is None else left_s, now)
+        self._rate_judged(priority).accepted(now if sent_s is None else sent_s, now)
 
     def record_failure(self) -> None:
         """No answer, or one that says that the API is in trouble."""
@@ -303,7 +305,7 @@ class RequestGate:
         if not self._failures:
             self._failing_since_s = now
         if self.broken and now < self._silent_until_s:
-            return  # an answer to a request that left before the breaker opened
+            return  # an answer to a request that was sent before the breaker opened
         self._failures += 1
         if self.broken:
             wait_s = self._probe_wait.wait_s(self._failures - BREAK_AFTER + 1)
@@ -321,62 +323,62 @@ class RequestGate:
 
     # --- Who is next ------------------------------------------------------------------------------------------------
 
-    def _rate_judged(self, turn: Priority) -> Rate:
+    def _rate_judged(self, priority: Priority) -> Rate:
         """The rate that an answer says something about."""
-        return self._creates if turn is Priority.CREATE and self._creates is not None else self._reads
+        return self._creates if priority is Priority.CREATE and self._creates is not None else self._reads
 
-    def _rates_of(self, turn: Priority) -> tuple[Rate, ...]:
-        judged = self._rate_judged(turn)
+    def _rates_of(self, priority: Priority) -> tuple[Rate, ...]:
+        judged = self._rate_judged(priority)
         return (judged,) if judged is self._all else (self._all, judged)
 
-    def _earliest_s(self, turn: Priority) -> float:
+    def _earliest_s(self, priority: Priority) -> float:
         """From when on one may pass."""
-        if turn is Priority.CREATE and self._paused:
+        if priority is Priority.CREATE and self._paused:
             return math.inf
-        cool_until_s = max(self._silent_until_s, self._creates_silent_until_s if turn is Priority.CREATE else 0.0)
-        return max(cool_until_s, *(rate.due_s for rate in self._rates_of(turn)))
+        cool_until_s = max(self._silent_until_s, self._creates_silent_until_s if priority is Priority.CREATE else 0.0)
+        return max(cool_until_s, *(rate.due_s for rate in self._rates_of(priority)))
 
     def _has_room(self) -> bool:
         return self._in_flight < (1 if self.broken else self._in_flight_max)
 
-    def _let_pass(self, turn: Priority, now: float, waited_until: float = 0.0) -> GatePassage:
+    def _let_pass(self, priority: Priority, now: float, waited_until: float = 0.0) -> GatePassage:
         self._in_flight += 1
-        departures = [rate.sent(now, waited=waited_until == rate.due_s) for rate in self._rates_of(turn)]
+        departures = [rate.sent(now, waited=waited_until == rate.due_s) for rate in self._rates_of(priority)]
         for other in self._passed_by:
-            self._passed_by[other] = 0 if other is turn else self._passed_by[other] + 1
-        return GatePassage(self, turn, now, departures)
+            self._passed_by[other] = 0 if other is priority else self._passed_by[other] + 1
+        return GatePassage(self, priority, now, departures)
 
     def _choose_next(self, now: float) -> Priority | None:
         """Whose turn it is, of those that wait: not one whose own rate holds it back while another could go."""
         for waiters in self._waiting.values():
-            while waiters and waiters[0].left:  # cancelled while they waited
+            while waiters and waiters[0].cancelled:
                 waiters.popleft()
-        waiting = [turn for turn, waiters in self._waiting.items() if waiters]
+        waiting = [priority for priority, waiters in self._waiting.items() if waiters]
         creates_wait = self._paused or (len(waiting) > 1 and now < self._creates_silent_until_s)
         if creates_wait and Priority.CREATE in waiting:
             waiting.remove(Priority.CREATE)
-        ready = [turn for turn in waiting if all(rate.due_s <= now for rate in self._rates_of(turn)[1:])]
-        for turn, others in self._passed_by.items():
-            if others >= OTHERS_MAX and turn in ready:
-                return turn
+        ready = [priority for priority in waiting if all(rate.due_s <= now for rate in self._rates_of(priority)[1:])]
+        for priority, others in self._passed_by.items():
+            if others >= OTHERS_MAX and priority in ready:
+                return priority
         return ready[0] if ready else min(waiting, key=self._earliest_s, default=None)
 
     async def _call_waiting(self) -> None:
         waited_until = 0.0
         while True:
             now = anyio.current_time()
-            turn = self._choose_next(now)
-            if turn is None or not self._has_room():
+            priority = self._choose_next(now)
+            if priority is None or not self._has_room():
                 self._changed = anyio.Event()
                 await self._changed.wait()
                 waited_until = 0.0
-            elif (moment := self._earliest_s(turn)) > now:
+            elif (moment := self._earliest_s(priority)) > now:
                 waited_until = moment
                 self._changed = anyio.Event()
                 with anyio.CancelScope(deadline=moment):
                     await self._changed.wait()  # one may come who need not wait as long
             else:
-                waiter = self._waiting[turn].popleft()
-                waiter.passage = self._let_pass(turn, now, waited_until)
+                waiter = self._waiting[priority].popleft()
+                waiter.passage = self._let_pass(priority, now, waited_until)
                 waiter.called.set()
                 waited_until = 0.0

@@ -104,11 +104,11 @@ class GateOfOneRun:
         self._resumed = anyio.Event()
 
     @asynccontextmanager
-    async def turn(self, turn: Priority) -> AsyncIterator[Passage]:
+    async def turn(self, priority: Priority) -> AsyncIterator[Passage]:
         began_s = anyio.current_time()
-        while turn is Priority.CREATE and self._paused:
+        while priority is Priority.CREATE and self._paused:
             await self._resumed.wait()
-        async with self._shared.turn(turn) as passage:
+        async with self._shared.turn(priority) as passage:
             self.waits_s.append(passage.passed_s - began_s)
             yield passage
 
@@ -160,14 +160,16 @@ class GateOfOneRun:
     def set_limits(self, requests_per_s: float | None = None, creates_per_s: float | None = None) -> None:
         self._shared.set_limits(requests_per_s, creates_per_s)
 
-    def record_rate_limited(self, retry_after_s: float | None, left_s: float, turn: Priority = Priority.POLL) -> None:
-        self._shared.record_rate_limited(retry_after_s, left_s, turn)
+    def record_rate_limited(
+        self, retry_after_s: float | None, sent_s: float, priority: Priority = Priority.POLL
+    ) -> None:
+        self._shared.record_rate_limited(retry_after_s, sent_s, priority)
 
     def obey_retry_after(self, retry_after_s: float, *, creates_only: bool = False) -> None:
         self._shared.obey_retry_after(retry_after_s, creates_only=creates_only)
 
-    def record_answered(self, turn: Priority = Priority.POLL, left_s: float | None = None) -> None:
-        self._shared.record_answered(turn, left_s)
+    def record_answered(self, priority: Priority = Priority.POLL, sent_s: float | None = None) -> None:
+        self._shared.record_answered(priority, sent_s)
 
     def record_failure(self) -> None:
         self._shared.record_failure()

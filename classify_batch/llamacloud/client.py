@@ -160,14 +160,14 @@ class ApiClient:
             ApiError: there was no 2xx response that can be read.
         """
         content = None if body is None else body.to_json()
-        turn = _turn(call)
-        async with self._gate.turn(turn) as passage:
+        priority = _priority_of(call)
+        async with self._gate.turn(priority) as passage:
             with self._borrow_connection() if form is None else self._borrow_upload_transport() as connection:
                 if about_to_send is not None:
                     await about_to_send()
-                    left_s = await passage.leave_evenly()
+                    sent_s = await passage.wait_and_mark_sent()
                 else:
-                    left_s = passage.leave()
+                    sent_s = passage.mark_sent()
                 self.requests += 1
                 try:
                     status, headers, data = await send_and_read_body(
@@ -179,7 +179,7 @@ class ApiClient:
                     raise self._unreadable(call, f"a body of more than {BODY_BYTES_MAX} bytes") from None
         self._learn_clock_skew(headers)
         if not 200 <= status < 300:
-            raise self._refusal_error(call, status, headers, data, left_s)
+            raise self._refusal_error(call, status, headers, data, sent_s)
         try:
             found = read(data)
         except ValueError as error:
@@ -187,7 +187,7 @@ class ApiClient:
             words = f"not JSON: {self._body_excerpt(data, 80)!r}" if not_json else self.secrets.hide(str(error))
             raise self._unreadable(call, words) from None
         # Only once it was read: a page that a proxy answers in the API's place is no sign of the API.
-        self._gate.record_answered(turn, left_s)
+        self._gate.record_answered(priority, sent_s)
         self._ever_answered = True
         return found
 
@@ -276,7 +276,7 @@ class ApiClient:
         patience_s = self._patience_s if self._gate.ever_answered else min(self._patience_s, FIRST_ANSWER_S_MAX)
         return Verdict.DOWN if verdict is Verdict.LATER and self._gate.failing_s >= patience_s else verdict
 
-    def _refusal_error(self, call: str, status: int, headers: httpx.Headers, data: bytes, left_s: float) -> ApiError:
+    def _refusal_error(self, call: str, status: int, headers: httpx.Headers, data: bytes, sent_s: float) -> ApiError:
         try:
             if len(data) > _ERROR_BYTES_MAX:
                 raise ValueError("longer than any error of the API")
@@ -296,9 +296,9 @@ class ApiClient:
             self._gate.record_failure()
             verdict = self._down_if_failing_long(verdict)
         elif status == 429 and verdict is Verdict.LATER:
-            self._gate.record_rate_limited(retry_after_s, left_s, _turn(call))
+            self._gate.record_rate_limited(retry_after_s, sent_s, _priority_of(call))
         else:
-            self._gate.record_answered(_turn(call), left_s)
+            self._gate.record_answered(_priority_of(call), sent_s)
         if retry_after_s is not None:  # of whatever status: RFC 9110 names 503 first
             self._gate.obey_retry_after(retry_after_s, creates_only=verdict is Verdict.PLAN_FULL)
         return ApiError(
@@ -339,7 +339,7 @@ def _parse_url(url: str) -> httpx.URL:
     return httpx.URL(url)
 
 
-def _turn(call: str) -> Priority:
+def _priority_of(call: str) -> Priority:
     return _TURNS.get(call, Priority.POLL)
 
 

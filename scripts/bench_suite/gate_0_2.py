@@ -32,14 +32,14 @@ def install() -> None:
 
         @asynccontextmanager
         async def turn(self, turn: Priority) -> AsyncIterator[Any]:
-            async with super().turn(turn_of(turn)) as left_s:
-                yield SimpleNamespace(leave=lambda: left_s)
+            async with super().turn(turn_of(turn)) as sent_s:
+                yield SimpleNamespace(mark_sent=lambda: sent_s)
 
-        def record_answered(self, priority: Priority = Priority.POLL, _left_s: float | None = None) -> None:
+        def record_answered(self, priority: Priority = Priority.POLL, _sent_s: float | None = None) -> None:
             self.served(turn_of(priority))
 
-        def record_rate_limited(self, retry_after_s: float | None, left_s: float, priority: Priority) -> None:
-            self.too_fast(retry_after_s, left_s, turn_of(priority))
+        def record_rate_limited(self, retry_after_s: float | None, sent_s: float, priority: Priority) -> None:
+            self.too_fast(retry_after_s, sent_s, turn_of(priority))
 
     names: dict[str, dict[str, Any]] = {
         "": {"Priority": Priority, "RequestGate": RequestGate},

@@ -141,9 +141,9 @@ class Work:
         chunk = self.state.chunk(key.chunk)
         return Attempt(key, part, part.pick(chunk), tuple(part.positions(len(chunk))))
 
-    def _doubt(self, attempt: Attempt, left_s: int) -> None:
+    def _doubt(self, attempt: Attempt, sent_s: int) -> None:
         now, scenario = self.now, self.scenario
-        accept_until_s = left_s + self.decisions.accept_s(scenario)
+        accept_until_s = sent_s + self.decisions.accept_s(scenario)
         age_s = max(0.0, now + self.process.wall_offset_s - max(attempt.since_s, attempt.waits_since_s))
         give_up_s = max(now + scenario.job_timeout_s - age_s, accept_until_s + scenario.settle_s)
         self.process.evidence.add(AmbiguousAttempt(attempt, accept_until_s, give_up_s))

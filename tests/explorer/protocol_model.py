@@ -139,7 +139,7 @@ class Step:
         """Nobody waits for the answer of a call any more."""
         call = self.state.calls[job_id]
         state = CallState.UNKNOWN if call.state is CallState.IN_FLIGHT else call.state
-        self.state.calls[job_id] = call._replace(state=state, last_left_s=self.now)
+        self.state.calls[job_id] = call._replace(state=state, last_sent_s=self.now)
 
     def _wait_for_process(self) -> None:
         state = self.state

@@ -128,7 +128,7 @@ class Call(NamedTuple):
 
     Attributes:
         key: the attempt that it belongs to; None: it is a stranger's.
-        posted_s: when it left; last_left_s: when it last can have left, once nobody waits for it any more.
+        posted_s: when it left; last_sent_s: when it last can have left, once nobody waits for it any more.
         accepted_s: when its job was first there; created_s: what it shows as that time, by the server's clock.
         ended_s, marks: when it ended and how.
         shown: whether a reading has shown it to the present process since it wants to know; end_shown: whether it has
@@ -142,7 +142,7 @@ class Call(NamedTuple):
     mode: str
     posted_s: int
     state: CallState = CallState.IN_FLIGHT
-    last_left_s: int | None = None
+    last_sent_s: int | None = None
     accepted_s: int = 0
     created_s: int | None = None
     ended_s: int = 0
@@ -163,7 +163,7 @@ class Call(NamedTuple):
             return (self.job_id,)
         times = (
             self.posted_s,
-            self.last_left_s,
+            self.last_sent_s,
             self.accepted_s,
             self.created_s,
             self.ended_s,
@@ -211,9 +211,9 @@ class Server:
         return call._replace(state=CallState.RUNNING, accepted_s=self.now, created_s=created_s)
 
     def _latest_s(self, call: Call) -> int:
-        if call.last_left_s is None:
+        if call.last_sent_s is None:
             return self.now
-        return min(self.now, call.last_left_s + self.scenario.accepts_within_s)
+        return min(self.now, call.last_sent_s + self.scenario.accepts_within_s)
 
     # --- The list ---------------------------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ class Server:
     def _counts(self, call: Call, reading: Reading) -> bool:
         """Whether a reading began after the job was there, if there is one."""
         if call.state is CallState.UNKNOWN:
-            return call.last_left_s is None or reading.begun_s >= call.last_left_s + self.scenario.accepts_within_s
+            return call.last_sent_s is None or reading.begun_s >= call.last_sent_s + self.scenario.accepts_within_s
         return True
 
     def _missed(self, call: Call, reading: Reading) -> Call:
@@ -271,7 +271,7 @@ class Server:
     def _accept_unseen(self, call: Call, choose: Choose) -> Call:
         if call.key is None:
             choose.reach("a stranger's job")
-        elif call.last_left_s is not None and call.last_left_s < self.now:
+        elif call.last_sent_s is not None and call.last_sent_s < self.now:
             choose.reach("seen later")
         return self.accept(call, choose)
 

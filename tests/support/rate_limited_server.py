@@ -151,15 +151,15 @@ async def keep_busy(
     async def ask() -> None:
         while anyio.current_time() < until_s:
             async with gate.turn(priority) as passage:
-                left_s = passage.leave()
+                sent_s = passage.mark_sent()
                 arrives_s, answered_s = random.uniform(*ARRIVES_S), random.uniform(*ANSWERED_S)
                 await anyio.sleep(arrives_s)
                 accepted = server.ask(anyio.current_time())
                 await anyio.sleep(answered_s - arrives_s)
             if accepted:
-                gate.record_answered(priority, left_s)
+                gate.record_answered(priority, sent_s)
             else:
-                gate.record_rate_limited(retry_after_s, left_s, priority)
+                gate.record_rate_limited(retry_after_s, sent_s, priority)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(callers):
@@ -265,7 +265,7 @@ def simulate(case: Case, seed: int) -> Figures:
     happens: list[tuple[float, int, str, float, bool]] = [(0.0, 0, "send", 0.0, False)]
     cool_until_s, number = 0.0, 1
     while happens:
-        now_s, _, what, left_s, accepted = heappop(happens)
+        now_s, _, what, sent_s, accepted = heappop(happens)
         if what == "send":
             if now_s >= case.until_s:
                 continue
@@ -276,11 +276,11 @@ def simulate(case: Case, seed: int) -> Figures:
                 due_s = max(rate.due_s, cool_until_s)
             heappush(happens, (min(due_s, now_s + 0.5), number + 1, "send", 0.0, False))
         elif what == "arrive":
-            answered_s = max(now_s, left_s + random.uniform(*ANSWERED_S))
-            heappush(happens, (answered_s, number, "answer", left_s, server.ask(now_s)))
+            answered_s = max(now_s, sent_s + random.uniform(*ANSWERED_S))
+            heappush(happens, (answered_s, number, "answer", sent_s, server.ask(now_s)))
         elif accepted:
-            rate.accepted(left_s, now_s)
-        elif rate.refused(left_s, now_s):
+            rate.accepted(sent_s, now_s)
+        elif rate.refused(sent_s, now_s):
             cool_until_s = max(cool_until_s, now_s + backoff.wait_s(rate.silences))
             rate.silent_until(cool_until_s)
         number += 2

@@ -69,12 +69,12 @@ async def test_noise_slows_nobody_who_is_slower_than_the_rate() -> None:
         async def ask() -> None:
             while anyio.current_time() < 100:
                 async with gate.turn(Priority.POLL) as passage:
-                    left_s = passage.leave()
+                    sent_s = passage.mark_sent()
                     await anyio.sleep(0.05)
                 if random.random() < 0.02:
-                    gate.record_rate_limited(None, left_s)
+                    gate.record_rate_limited(None, sent_s)
                 else:
-                    gate.record_answered(Priority.POLL, left_s)
+                    gate.record_answered(Priority.POLL, sent_s)
                     record_answered.append(anyio.current_time())
                 await anyio.sleep(0.1)
 

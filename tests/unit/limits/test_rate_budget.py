@@ -83,13 +83,13 @@ class Sender:
             async with self.gate.turn(priority) as passage:
                 if priority is Priority.CREATE:
                     await anyio.sleep(self.random.choice((0.001, 0.001, 0.004, 0.03)))
-                    left_s = await passage.leave_evenly()
+                    sent_s = await passage.wait_and_mark_sent()
                 else:
-                    left_s = passage.leave()
-                self.sent.append(left_s)
-                self.own.append(left_s)
+                    sent_s = passage.mark_sent()
+                self.sent.append(sent_s)
+                self.own.append(sent_s)
                 await anyio.sleep(self.random.uniform(0.01, 0.1))
-            self.gate.record_answered(priority, left_s)
+            self.gate.record_answered(priority, sent_s)
 
 
 def most_in_a_second(times: Sequence[float]) -> int:
@@ -172,7 +172,7 @@ async def test_a_turn_that_arrives_late_is_not_used() -> None:
     async with serving(10.0) as wire, AsyncExitStack() as stack:
         gate = await leased(wire, "sleepy", stack)
         async with gate.turn(Priority.POLL) as passage:
-            passage.leave()
+            passage.mark_sent()
         before = next(gate._turn_ids)
         wire.silent = True  # the answer is under way when it falls silent
         async with anyio.create_task_group() as tasks:

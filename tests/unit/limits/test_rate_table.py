@@ -70,15 +70,15 @@ async def test_a_rate_that_noise_lowered_rises_again() -> None:
             nonlocal done
             while done < 600:
                 async with gate.turn(Priority.POLL) as passage:
-                    left_s = passage.leave()
+                    sent_s = passage.mark_sent()
                     await anyio.sleep(random.uniform(0.05, 0.3))
                 match random.random():
                     case share if share < 0.05:
-                        gate.record_rate_limited(None, left_s)
+                        gate.record_rate_limited(None, sent_s)
                     case share if share < 0.1:
                         gate.record_failure()
                     case _:
-                        gate.record_answered(Priority.POLL, left_s)
+                        gate.record_answered(Priority.POLL, sent_s)
                         done += 1
 
         with anyio.fail_after(120):

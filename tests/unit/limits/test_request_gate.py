@@ -60,7 +60,7 @@ class Leaving(Passing):
     async def once(self, turn: Priority = Priority.CREATE, hold_s: float = 0.0) -> None:
         async with self.gate.turn(turn) as passage:
             await anyio.sleep(self.random.choice((0.001, 0.001, 0.001, 0.004, self.longest_s)))
-            self.times.append(await passage.leave_evenly())
+            self.times.append(await passage.wait_and_mark_sent())
 
 
 @pytest.mark.parametrize(("longest_s", "used"), [(0.05, 0.98), (0.3, 0.9)])
@@ -266,12 +266,12 @@ async def test_waits_grow_while_nothing_is_accepted() -> None:
     async with RequestGate(requests_in_flight=1, requests_per_s=100.0, random=Random(1)) as gate:
         waits: list[float] = []
         for _ in range(9):
-            left_s = anyio.current_time()
+            sent_s = anyio.current_time()
             for _ in range(REFUSED_RUN):
                 assert gate.waiting_s == 0
-                gate.record_rate_limited(None, left_s)
+                gate.record_rate_limited(None, sent_s)
             waits.append(gate.waiting_s)
-            gate.record_rate_limited(None, left_s)
+            gate.record_rate_limited(None, sent_s)
             assert gate.waiting_s == waits[-1]
             await anyio.sleep(gate.waiting_s)
         for number, wait_s in enumerate(waits):
