@@ -164,14 +164,14 @@ class AmbiguousCreate:
     """An attempt one of whose calls may have been accepted.
 
     Attributes:
-        left_s: the event loop's time after which none of its calls can have left.
+        last_sent_s: the event loop's time after which none of its calls can have been sent.
         accept_s: for how long after that one may still be accepted.
         refusal: what a repeated call was refused with, where the API knows calls again; empty where it wasn't.
         upload_expired: whether it was refused since an upload that it names is not in the project any more.
     """
 
     attempt: Attempt
-    left_s: float
+    last_sent_s: float
     accept_s: float
     refusal: str = ""
     upload_expired: bool = False

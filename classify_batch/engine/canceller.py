@@ -119,10 +119,10 @@ class Canceller:
 
     def _jobs_to_cancel(self) -> Iterator[str]:
         """The jobs that are in flight, as far as is known, and weren't asked to end by this process."""
-        for left in self._snapshot.open.values():
-            in_flight = left.state is State.SUBMITTED and self._snapshot.is_own(left)
-            if in_flight and left.job_id is not None and left.job_id not in self._asked:
-                yield left.job_id
+        for attempt in self._snapshot.open.values():
+            in_flight = attempt.state is State.SUBMITTED and self._snapshot.is_own(attempt)
+            if in_flight and attempt.job_id is not None and attempt.job_id not in self._asked:
+                yield attempt.job_id
 
     async def _cancel_jobs(self, report_view: ReportView) -> None:
         waiting = list(self._jobs_to_cancel())

@@ -134,11 +134,11 @@ class Collector:
         while True:
             attempt += 1
             wait_s = backoff.wait_s(attempt)
-            left_s = max(0.0, final_s - anyio.current_time())
-            await anyio.sleep(min(wait_s, left_s))
+            remaining_s = max(0.0, final_s - anyio.current_time())
+            await anyio.sleep(min(wait_s, remaining_s))
             answers = await self._read_results(view, asked)
             # A reading that began at `final_s` or later shows all that will come.
-            if wait_s >= left_s or answers.withheld or not has_missing_answers(answers, asked):
+            if wait_s >= remaining_s or answers.withheld or not has_missing_answers(answers, asked):
                 return answers
 
     async def _poll_failed_job_again(self, view: JobView) -> JobView | None:

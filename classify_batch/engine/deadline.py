@@ -26,7 +26,7 @@ class Deadline:
     wall_s: float = math.inf
     loop_s: float = math.inf
 
-    def left_s(self, clock: Clock) -> float:
+    def remaining_s(self, clock: Clock) -> float:
         """Seconds until the first of the two."""
         # Each by its own clock: they may run apart when somebody sets the time.
         return min(self.wall_s - clock.wall_s(), self.loop_s - anyio.current_time())
@@ -35,8 +35,8 @@ class Deadline:
         """Ends creating at the deadline, and collecting `drain_s` later. Returns at once where there is none."""
         if self == NO_DEADLINE:
             return
-        while (left_s := self.left_s(clock)) > 0:  # noqa: ASYNC110 - a clock sets no event
-            await anyio.sleep(min(left_s, READ_CLOCK_EVERY_S))
+        while (remaining_s := self.remaining_s(clock)) > 0:  # noqa: ASYNC110 - a clock sets no event
+            await anyio.sleep(min(remaining_s, READ_CLOCK_EVERY_S))
         over = Stop("the time that was given is over", collects=True)
         shutdown.request_stop(over)
         await anyio.sleep(drain_s)

@@ -18,10 +18,12 @@ from classify_batch.settings import SANDBOX, Settings
 async def known_project(snapshot: RunSnapshot, plan: PlanReader, documents: Documents | None = None) -> KnownProject:
     """What the journal says of the run's project, and a file by which it can be told: one whose create is ambiguous,
     where there is any. `documents`: those of the folder that is the input; None: it is none."""
-    ambiguous = {key: left for key, left in snapshot.open.items() if left.job_id is None and snapshot.is_own(left)}
-    intended = next((left.project_id for left in ambiguous.values() if left.project_id is not None), None)
+    ambiguous = {
+        key: attempt for key, attempt in snapshot.open.items() if attempt.job_id is None and snapshot.is_own(attempt)
+    }
+    intended = next((attempt.project_id for attempt in ambiguous.values() if attempt.project_id is not None), None)
     # A document's planned ID is its content: the file list knows it by the ID that was sent.
-    asked = sorted(ambiguous.values(), key=lambda left: not left.sent_ids)[:1]
+    asked = sorted(ambiguous.values(), key=lambda attempt: not attempt.sent_ids)[:1]
     sent, part = (asked[0].sent_ids, asked[0].part) if asked else ((), Part(plan.first_chunk))
     planned = part.pick(await plan.file_ids(part.chunk))
     bring = None

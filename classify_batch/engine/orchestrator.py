@@ -41,7 +41,7 @@ from classify_batch.engine.retry_failed import read_failures, reopen
 from classify_batch.engine.run_end import RunEnd
 from classify_batch.engine.sessions import opened_here
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.engine.stop_reasons import broken_off, left_to_accounts, reason_to_stop, too_many_failures
+from classify_batch.engine.stop_reasons import broken_off, only_other_accounts_remain, reason_to_stop, too_many_failures
 from classify_batch.engine.submit_only import SubmitOnly
 from classify_batch.engine.submitter import Submitter
 from classify_batch.engine.time_left import jobs_left_s
@@ -238,8 +238,8 @@ class Orchestrator:
         stop, tolerated = self._shutdown.stop, self._settings.limits.tolerated_failure_percentage
         reason, hint, status = None, "", exit_status_of(self._snapshot.outcomes, tolerated)
         cancelled = not complete and self._shutdown.cancelling and self._canceller.finished
-        if not complete and stop is None and self._snapshot.only_others_left:
-            reason, hint, status = left_to_accounts(self._snapshot)
+        if not complete and stop is None and self._snapshot.only_others_remain:
+            reason, hint, status = only_other_accounts_remain(self._snapshot)
         elif not complete:
             reason, hint, status = reason_to_stop(stop)
         if cancelled:
@@ -285,7 +285,7 @@ class Orchestrator:
     async def _run_stages(self, deadline: Deadline, submit_only: bool) -> None:
         snapshot = self._snapshot
         nothing_to_cancel = self._shutdown.cancelling and len(snapshot.open) == snapshot.open_of_other_accounts
-        if snapshot.complete or snapshot.only_others_left or nothing_to_cancel:
+        if snapshot.complete or snapshot.only_others_remain or nothing_to_cancel:
             return
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(deadline.stop, self._shutdown, self._clock, self._settings.limits.drain_s)
@@ -377,7 +377,7 @@ class Orchestrator:
         accept_s = earlier_accept_s(settings, self._snapshot, self._run)
         resume_open_attempts = partial(
             self._work_queue.resume_open_attempts,
-            left_s=self._lock_held_since_s,
+            last_sent_s=self._lock_held_since_s,
             accept_s=accept_s,
             on_all_resumed=self._end.set_if_reached,
         )

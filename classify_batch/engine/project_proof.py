@@ -158,8 +158,8 @@ class ProjectProof:
             except ApiError as error:
                 if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                     raise
-                left_s = until_s - anyio.current_time()
-                if left_s <= 0:
+                remaining_s = until_s - anyio.current_time()
+                if remaining_s <= 0:
                     if await self._find_project_of_file() == project_id:
                         return None  # it is the project, and the job was deleted
                     if not self._files_fail:
@@ -168,7 +168,7 @@ class ProjectProof:
                         )
                 reads += 1
                 wait_s = backoff.wait_s(reads)
-                await anyio.sleep(min(wait_s, left_s) if left_s > 0 else wait_s)
+                await anyio.sleep(min(wait_s, remaining_s) if remaining_s > 0 else wait_s)
             else:
                 # A server that names no project has shown the job all the same: another project's key would get a 404.
                 if view.project_id in (None, project_id):

@@ -46,16 +46,16 @@ def reason_to_stop(stop: Stop | None) -> tuple[str, str, ExitStatus]:
     return stop.reason, stop.hint, stop.status
 
 
-def left_to_accounts(snapshot: RunSnapshot) -> tuple[str, str, ExitStatus]:
+def only_other_accounts_remain(snapshot: RunSnapshot) -> tuple[str, str, ExitStatus]:
     """The same of a run in which nothing is left but what other accounts have sent."""
-    left = snapshot.open_by_account()
-    whose = [f"{count:,} jobs are {name_account(name)}" for name, count in sorted(left.items(), key=by_name)]
+    open_attempts = snapshot.open_by_account()
+    whose = [f"{count:,} jobs are {name_account(name)}" for name, count in sorted(open_attempts.items(), key=by_name)]
     hint = "their files may be paid there: "
-    named = sorted(name for name in left if name is not None)
-    if None in left:
+    named = sorted(name for name in open_attempts if name is not None)
+    if None in open_attempts:
         hint += "give the same command without accounts, with that key"
     if named:
-        hint += "; then " if None in left else ""
+        hint += "; then " if None in open_attempts else ""
         hint += f"give the same command with account {' and '.join(named)} and its key"
     return f"{' and '.join(whose)}, and nothing else is left", hint, ExitStatus.PERSON
 

@@ -109,8 +109,8 @@ class Submitter:
             except NoMoreCreatesError:
                 if self._shutdown.cancelling and intent.attempt.ambiguous and self._api.idempotent:
                     # Its job, if there is one, is to be cancelled: it is looked for, and the create isn't repeated.
-                    left_s = anyio.current_time()
-                    await ambiguous.send(AmbiguousCreate(intent.attempt, left_s, self._accept_s))
+                    last_sent_s = anyio.current_time()
+                    await ambiguous.send(AmbiguousCreate(intent.attempt, last_sent_s, self._accept_s))
                 else:
                     self._return_unsent(intent.attempt)
             except ApiError as error:
@@ -149,12 +149,12 @@ class Submitter:
 
     def _as_ambiguous_create(self, attempt: Attempt, error: ApiError) -> AmbiguousCreate | None:
         """What the reconciler has to find out after a failed create; None where it was certainly not accepted."""
-        left_s = anyio.current_time()  # a moment late is safe; a moment early would end the wait too soon
+        last_sent_s = anyio.current_time()  # too late is safe; too early would end the wait too soon
         if error.verdict is Verdict.AMBIGUOUS:
             self._report_ambiguous_create(attempt, error)
-            return AmbiguousCreate(attempt, left_s, self._accept_s)
+            return AmbiguousCreate(attempt, last_sent_s, self._accept_s)
         if error.verdict is Verdict.REFUSED and attempt.ambiguous and self._api.idempotent:
-            return AmbiguousCreate(attempt, left_s, self._accept_s, refusal=str(error))
+            return AmbiguousCreate(attempt, last_sent_s, self._accept_s, refusal=str(error))
         return None
 
     async def _create_job(self, intent: Intent) -> JobView:

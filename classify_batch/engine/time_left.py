@@ -31,6 +31,6 @@ def jobs_left_s(
         return None
     left_s = poller.jobs_left_s(to_be_made + ambiguous, none_follow=work_queue.exhausted)
     if left_s is not None and ambiguous:
-        settled_s = reconciler.left_s(left_s)
+        settled_s = reconciler.settled_within_s(left_s)
         left_s = left_s if settled_s is None and not work_queue.exhausted else settled_s
     return None if left_s is None else max(left_s, gate.waiting_s)

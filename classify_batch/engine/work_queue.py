@@ -88,33 +88,35 @@ class WorkQueue:
         submitted: ObjectSendStream[Job],
         ambiguous: ObjectSendStream[AmbiguousCreate],
         *,
-        left_s: float,
+        last_sent_s: float,
         accept_s: float,
         on_all_resumed: Callable[[], None] = lambda: None,
     ) -> None:
         """Sends the attempts that an earlier process left open to the poller or to the reconciler. Those of other
-        accounts are left alone: what became of them shows to these only.
+        accounts are left alone: only their keys can ask what became of them.
 
         There may be more of them than may be in flight now: each waits for a slot, so that memory holds the files of no
         more jobs than that, and nothing new is sent before each has one.
 
         Args:
-            left_s: the event loop's time from which on no call of an earlier process can leave: when this one took the
-                run over.
+            last_sent_s: the event loop's time from which on no call of an earlier process can be sent: when this one
+                took the run over.
             accept_s: for how long after that one may still be accepted.
             on_all_resumed: is called when all of them have a slot.
         """
         if self._pace is not None:
             self._pace.mark_started()
         async with submitted, ambiguous, aclosing(self._take_over_open_attempts()) as attempts:
-            async for key, left in attempts:
+            async for key, open_attempt in attempts:
                 await self._slots.acquire()
-                attempt = await self._resume_attempt(key, left)
-                if left.job_id is None:
-                    await ambiguous.send(AmbiguousCreate(attempt, left_s, accept_s))
+                attempt = await self._resume_attempt(key, open_attempt)
+                if open_attempt.job_id is None:
+                    await ambiguous.send(AmbiguousCreate(attempt, last_sent_s, accept_s))
                 else:
-                    since_s = left.submitted_at_s or left.since_s
-                    await submitted.send(Job(attempt, left.job_id, since_s, timed=False, is_recheck=left.is_recheck))
+                    since_s = open_attempt.submitted_at_s or open_attempt.since_s
+                    await submitted.send(
+                        Job(attempt, open_attempt.job_id, since_s, timed=False, is_recheck=open_attempt.is_recheck)
+                    )
         self._all_resumed.set()
         on_all_resumed()
 
@@ -122,22 +124,22 @@ class WorkQueue:
         """The attempts that an earlier process left open, accepted ones first; then those of failed files that are
         retried, a batch at a time. Those that only named what could not be brought end here."""
         # A copy: while this one waits for slots, attempts end and others begin.
-        for key, left in sorted(self._snapshot.open.items(), key=has_no_job):
-            if not self._snapshot.is_own(left):
+        for key, open_attempt in sorted(self._snapshot.open.items(), key=has_no_job):
+            if not self._snapshot.is_own(open_attempt):
                 continue
-            if self._files.bring_documents and was_never_sent(left):
+            if self._files.bring_documents and was_never_sent(open_attempt):
                 # Its process was killed between the intent and the end that belongs to it: nothing was sent.
-                spent = Tally(sums={CREDITS: -left.credits})
-                self._journal.record(Ended(key, Kind.REJECTED, tally=spent, requeued=(left.part,)))
+                spent = Tally(sums={CREDITS: -open_attempt.credits})
+                self._journal.record(Ended(key, Kind.REJECTED, tally=spent, requeued=(open_attempt.part,)))
             else:
-                yield key, left
+                yield key, open_attempt
         if (generation := self._snapshot.generation) and generation not in self._snapshot.pending_retries:
             await self._store.remove(retry_name(generation))  # a killed process may have left it
         async with aclosing(pending_retry_batches(self._store, self._snapshot, rechecks_only=True)) as batches:
             async for batch in batches:
                 for key in await self._begin_retrying(batch):
-                    if self._snapshot.is_own(left := self._snapshot.open[key]):
-                        yield key, left
+                    if self._snapshot.is_own(open_attempt := self._snapshot.open[key]):
+                        yield key, open_attempt
 
     async def _begin_retrying(self, batch: RetryBatch) -> list[AttemptKey]:
         """Goes on with some failed files: queues the parts that are sent again, and returns the attempts whose jobs are
@@ -209,17 +211,17 @@ class WorkQueue:
         part = self._requeued.popleft()
         return part, await self._plan.file_ids(part.chunk)
 
-    async def _resume_attempt(self, key: AttemptKey, left: OpenAttempt) -> Attempt:
+    async def _resume_attempt(self, key: AttemptKey, open_attempt: OpenAttempt) -> Attempt:
         chunk_file_ids = await self._plan.file_ids(key.chunk)
-        attempt = await self._new_attempt(key, left.part, chunk_file_ids, left.credits)
-        waits_since_s = left.submitted_at_s or 0.0
+        attempt = await self._new_attempt(key, open_attempt.part, chunk_file_ids, open_attempt.credits)
+        waits_since_s = open_attempt.submitted_at_s or 0.0
         return replace(
             attempt,
-            since_s=left.since_s,
+            since_s=open_attempt.since_s,
             waits_since_s=waits_since_s,
-            server_s=left.server_s,
+            server_s=open_attempt.server_s,
             ambiguous=True,  # until something proves that no call of the earlier process was accepted
-            sent_ids=left.sent_ids,
+            sent_ids=open_attempt.sent_ids,
         )
 
     async def _new_attempt(
@@ -256,9 +258,9 @@ class WorkQueue:
             ) from None
 
 
-def was_never_sent(left: OpenAttempt) -> bool:
+def was_never_sent(open_attempt: OpenAttempt) -> bool:
     """Whether an open attempt of documents named only what could not be brought: see lifecycle.Submitting."""
-    return left.job_id is None and not left.sent_ids and not left.is_recheck
+    return open_attempt.job_id is None and not open_attempt.sent_ids and not open_attempt.is_recheck
 
 
 def has_no_job(item: tuple[AttemptKey, OpenAttempt]) -> bool:

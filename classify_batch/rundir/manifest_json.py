@@ -270,8 +270,8 @@ def manifest_of(
     )
     manifest["hint"] = hint or None
     if snapshot.accounts:
-        left = snapshot.open_by_account()
-        manifest["accounts"] = {name: share_of(sums, left[name]) for name, sums in snapshot.accounts.items()}
+        open_attempts = snapshot.open_by_account()
+        manifest["accounts"] = {name: share_of(sums, open_attempts[name]) for name, sums in snapshot.accounts.items()}
     manifest["starts"], manifest["start_count"] = list(snapshot.starts.kept), snapshot.starts.count
     manifest["limits"] = dict(snapshot.starts.limits)
     manifest["waiting_s"] = percentiles_of(waits_s)

@@ -73,19 +73,19 @@ class RayExecutor:
             raise UsageError(
                 "shared limits are those of one process, and an executor has many", hint="leave shared_limits out"
             )
-        endings, left = dict[int, ShardEnding](), list[int]()
+        endings, unfinished = dict[int, ShardEnding](), list[int]()
         for index in range(len(whole.ranges)):
             if await claims_complete(whole.shard_place(index), retry_failed=request.retry_failed):
                 result = await run_shard(whole, request, index, shutdown)  # which needs neither key nor call
                 endings[index] = ShardEnding(index, result.exit_status, result.reason, result.hint, result.called)
             else:
-                left.append(index)
-        if left:
+                unfinished.append(index)
+        if unfinished:
             async with AsyncExitStack() as stack:
                 async with interruptible(shutdown):
                     cluster = await stack.enter_async_context(joined(self.address))
                 work = ClusterRun(cluster, self.cpus_per_shard, whole, request, shutdown)
-                endings.update(await work.carry_out(left))
+                endings.update(await work.carry_out(unfinished))
         return [endings[index] for index in sorted(endings)]
 
 
@@ -265,9 +265,9 @@ class ClusterRun:
 
     def _work_of(self, index: int) -> ShardWork:
         request = self._request
-        left_s = request.max_runtime_s
-        if left_s is not None:
-            left_s = max(0.0, left_s - (anyio.current_time() - self._began_s))
+        remaining_s = request.max_runtime_s
+        if remaining_s is not None:
+            remaining_s = max(0.0, remaining_s - (anyio.current_time() - self._began_s))
         return ShardWork(
             str(Path(request.place.where).absolute()),
             index,
@@ -275,7 +275,7 @@ class ClusterRun:
             request.place.trusted,
             request.retry_failed,
             request.until_s,
-            left_s,
+            remaining_s,
             request.config,
         )
 

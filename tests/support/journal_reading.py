@@ -34,13 +34,22 @@ def stands(snapshot: RunSnapshot) -> dict[str, Any]:
         "done": (snapshot.done_chunks, snapshot.complete),
         "open": {
             key: (
-                *(left.part, left.state, left.job_id, left.offset, left.credits, left.project_id),
-                pytest.approx(left.since_s, abs=1.0),
+                *(
+                    open_attempt.part,
+                    open_attempt.state,
+                    open_attempt.job_id,
+                    open_attempt.offset,
+                    open_attempt.credits,
+                    open_attempt.project_id,
+                ),
+                pytest.approx(open_attempt.since_s, abs=1.0),
             )
-            for key, left in snapshot.open.items()
+            for key, open_attempt in snapshot.open.items()
         },
         "holders": {
-            left.job_id: snapshot.attempt_of_job(left.job_id) for left in snapshot.open.values() if left.job_id
+            open_attempt.job_id: snapshot.attempt_of_job(open_attempt.job_id)
+            for open_attempt in snapshot.open.values()
+            if open_attempt.job_id
         },
         "suspects": {key: snapshot.others_suspect(key) for key in snapshot.open},
         "waiting": sorted(snapshot.waiting_parts(), key=repr),

@@ -211,7 +211,7 @@ class ChunkLife:
     def state(self) -> object:
         """What its future depends on, and what is judged."""
         snapshot = self.snapshot
-        parts = [left.part for left in snapshot.open.values()], snapshot.waiting_parts()
+        parts = [open_attempt.part for open_attempt in snapshot.open.values()], snapshot.waiting_parts()
         counts = [sorted(each.items()) for each in (self.own, self.used_up, self.failed)]
         guilty = not snapshot.is_done(0) and not snapshot.is_planned(0) and snapshot._active_chunks[0].guilty
         return repr(([sorted(map(repr, each)) for each in parts], counts, guilty))

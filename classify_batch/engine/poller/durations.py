@@ -103,11 +103,11 @@ class Durations:
 
         if odds(0.0) >= EVEN_ODDS:
             return 0.0
-        too_soon_s, left_s = 0.0, self._sorted[-1] - min(youngest_s.values())
+        too_soon_s, remaining_s = 0.0, self._sorted[-1] - min(youngest_s.values())
         for _ in range(HALVINGS):
-            middle_s = (too_soon_s + left_s) / 2
-            too_soon_s, left_s = (too_soon_s, middle_s) if odds(middle_s) >= EVEN_ODDS else (middle_s, left_s)
-        return left_s
+            middle_s = (too_soon_s + remaining_s) / 2
+            too_soon_s, remaining_s = (too_soon_s, middle_s) if odds(middle_s) >= EVEN_ODDS else (middle_s, remaining_s)
+        return remaining_s
 
     def share_ended(self, age_s: float, ruled_out: int) -> float:
         """Which share of the known jobs, but for so many of the shortest ones, had ended at that age."""

@@ -74,7 +74,7 @@ class Reconciler:
         """Attempts that are being reconciled."""
         return len(self._evidence.unsettled)
 
-    def left_s(self, job_s: float) -> float | None:
+    def settled_within_s(self, job_s: float) -> float | None:
         """How many seconds until all ambiguous attempts have ended, where a job takes `job_s`: the worst case is that
         no job is found, and one is made then. None where it has taken longer than that already.
         """
@@ -126,7 +126,7 @@ class Reconciler:
         """Another process's attempt has its age from the wall clock, which may have been set since: so an attempt is
         never given up before the list can have been read as often as a proof takes."""
         attempt, now_s = each.attempt, anyio.current_time()
-        accept_until_s = each.left_s + each.accept_s
+        accept_until_s = each.last_sent_s + each.accept_s
         if attempt.intended_s is None:
             age_s = self._clock.wall_s() - max(attempt.since_s, attempt.waits_since_s)
         else:

@@ -133,8 +133,8 @@ class _Work:
         if self._progress is not None:
             request = replace(request, on_progress=self._progress.of_shard(index))
         if request.max_runtime_s is not None:
-            left_s = request.max_runtime_s - (anyio.current_time() - self._began_s)
-            request = replace(request, max_runtime_s=max(0.0, left_s))
+            remaining_s = request.max_runtime_s - (anyio.current_time() - self._began_s)
+            request = replace(request, max_runtime_s=max(0.0, remaining_s))
         if index in self._endings:  # failed files of this call are none of an earlier one
             request = replace(request, retry_failed=False)
         return replace(request, account=account, shared_limits=gate)

@@ -46,8 +46,8 @@ def result_of_shards(
 
 def why_incomplete(endings: Sequence[ShardEnding], stop: Stop | None) -> tuple[ExitStatus, str, str]:
     """The status of the whole run, why, and what to do: what a person must see to comes first."""
-    left = [ending for ending in endings if not ending.complete]
-    for ending in sorted(left, key=lambda ending: ending.exit_status is not ExitStatus.PERSON):
+    unfinished = [ending for ending in endings if not ending.complete]
+    for ending in sorted(unfinished, key=lambda ending: ending.exit_status is not ExitStatus.PERSON):
         return ending.exit_status, f"shard {ending.shard}: {ending.reason}", ending.hint
     if stop is not None:
         return stop.status, stop.reason, stop.hint

@@ -107,8 +107,8 @@ class OneAfterTheOther:
                 break
             asked = request if progress is None else replace(request, on_progress=progress.of_shard(index))
             if request.max_runtime_s is not None:
-                left_s = request.max_runtime_s - (anyio.current_time() - began_s)
-                asked = replace(asked, max_runtime_s=max(0.0, left_s))
+                remaining_s = request.max_runtime_s - (anyio.current_time() - began_s)
+                asked = replace(asked, max_runtime_s=max(0.0, remaining_s))
             try:
                 result = await run_shard(whole, asked, index, shutdown)
             except LockedError as error:

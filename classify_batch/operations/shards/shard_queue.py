@@ -17,11 +17,11 @@ class ShardQueue:
         at_work: those that were taken, and are neither done nor put back.
     """
 
-    def __init__(self, left: Mapping[int, Collection[str]], accounts: Iterable[str]) -> None:
-        """`left`: for each shard the accounts that have jobs in it; `accounts`: that are there."""
+    def __init__(self, unfinished: Mapping[int, Collection[str]], accounts: Iterable[str]) -> None:
+        """`unfinished`: for each shard the accounts that have jobs in it; `accounts`: that are there."""
         self._accounts = frozenset(accounts)
-        self._owners = {shard: self._accounts.intersection(owners) for shard, owners in left.items()}
-        self._left = set(left)
+        self._owners = {shard: self._accounts.intersection(owners) for shard, owners in unfinished.items()}
+        self._unfinished = set(unfinished)
         self._only_owners: set[int] = set()
         self._sending = set(self._accounts)
         self._collecting = set(self._accounts)
@@ -31,12 +31,12 @@ class ShardQueue:
     def take(self, account: str) -> int | None:
         """The shard that an account carries out next; None: there is none for it now. There may be one later, as long
         as others are at work."""
-        shard = next((each for each in sorted(self._left) if self._may_take(account, each, own=True)), None)
+        shard = next((each for each in sorted(self._unfinished) if self._may_take(account, each, own=True)), None)
         if shard is None:
-            shard = next((each for each in sorted(self._left) if self._may_take(account, each, own=False)), None)
+            shard = next((each for each in sorted(self._unfinished) if self._may_take(account, each, own=False)), None)
         if shard is None:
             return None
-        self._left.remove(shard)
+        self._unfinished.remove(shard)
         self.at_work.add(shard)
         self._tried.add((account, shard))
         return shard
@@ -62,7 +62,7 @@ class ShardQueue:
     def put_back(self, shard: int, owners: Collection[str], *, only_owners: bool) -> None:
         """A shard isn't done. `owners`: have jobs in it now; `only_owners`: nothing is left for anybody else."""
         self.at_work.discard(shard)
-        self._left.add(shard)
+        self._unfinished.add(shard)
         self._owners[shard] = self._accounts.intersection(owners)
         if only_owners:
             self._only_owners.add(shard)

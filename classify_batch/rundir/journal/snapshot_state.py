@@ -97,7 +97,7 @@ class SnapshotState(Totals):
         return self.done_chunks == len(self.chunk_states) and not self.pending_retries
 
     @property
-    def only_others_left(self) -> bool:
+    def only_others_remain(self) -> bool:
         """Whether the run isn't complete, and all that is left of it are attempts of other accounts."""
         return (
             0 < self.open_of_other_accounts == len(self.open)

@@ -168,8 +168,12 @@ class JournalWriter:
         self._totals = None
         offset = self._store.append(Log.JOURNAL, line)
         for fact in facts:
-            if isinstance(fact, Submitting) and (left := snapshot.open.get(fact.key)) is not None and not left.offset:
-                left.offset = offset
+            if (
+                isinstance(fact, Submitting)
+                and (attempt := snapshot.open.get(fact.key)) is not None
+                and not attempt.offset
+            ):
+                attempt.offset = offset
 
     def _limits_to_report(self) -> dict[str, float] | None:
         """The limits that were found, where a later process should know better than by what was written last."""
@@ -233,7 +237,7 @@ class JournalWriter:
         return self.snapshot.others_suspect(key)
 
     def was_cancelled(self, key: AttemptKey) -> bool:
-        return (left := self.snapshot.open.get(key)) is not None and left.cancelled
+        return (attempt := self.snapshot.open.get(key)) is not None and attempt.cancelled
 
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         return self.snapshot.attempt_of_job(job_id)

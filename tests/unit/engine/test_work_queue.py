@@ -54,7 +54,7 @@ async def test_memory_holds_the_files_of_no_more_jobs_than_may_be_out() -> None:
     out, submitted = anyio.create_memory_object_stream[Job](99)
     ambiguous, _ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](99)
     new, intake = anyio.create_memory_object_stream[Attempt](99)
-    resume_open_attempts = partial(feed.resume_open_attempts, left_s=0.0, accept_s=60.0)
+    resume_open_attempts = partial(feed.resume_open_attempts, last_sent_s=0.0, accept_s=60.0)
     with out, submitted, ambiguous, _ambiguous, new, intake:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(resume_open_attempts, out, ambiguous)
@@ -83,14 +83,14 @@ async def test_what_may_have_been_accepted_is_reconciled_after_what_was() -> Non
     doubtful, ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](9)
     with submitted, ambiguous:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(feed.resume_open_attempts, left_s=11.0, accept_s=90.0), out, doubtful)
+            tasks.start_soon(partial(feed.resume_open_attempts, last_sent_s=11.0, accept_s=90.0), out, doubtful)
             await anyio.wait_all_tasks_blocked()
             assert submitted.receive_nowait().job_id == "job"
             slots.release()
             first = await ambiguous.receive()
             slots.release()
             second = await ambiguous.receive()
-    assert (first.left_s, first.accept_s, first.refusal) == (11.0, 90.0, "")
+    assert (first.last_sent_s, first.accept_s, first.refusal) == (11.0, 90.0, "")
     attempt = first.attempt
     assert (attempt.key, attempt.part, attempt.file_ids) == (AttemptKey(0, 1), Part(0), ("file-0",))
     assert (attempt.since_s, attempt.server_s, attempt.intended_s, attempt.credits) == (7.0, 1234.5, None, 2.5)
@@ -117,7 +117,7 @@ async def test_failed_files_are_taken_up_as_they_are_needed() -> None:
     new, intake = anyio.create_memory_object_stream[Attempt](99)
     with out, submitted, ambiguous, _ambiguous, new, intake:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(feed.resume_open_attempts, left_s=0.0, accept_s=60.0), out, ambiguous)
+            tasks.start_soon(partial(feed.resume_open_attempts, last_sent_s=0.0, accept_s=60.0), out, ambiguous)
             tasks.start_soon(feed.work, new)
             await anyio.wait_all_tasks_blocked()
             jobs = [submitted.receive_nowait() for _ in range(2)]

@@ -114,19 +114,19 @@ async def test_a_run_is_over_for_an_account_when_only_others_jobs_are_left() -> 
     journal.open(EAST)
     theirs = journal.send(0, job_id="a")
     journal.open(WEST)
-    assert not journal.snapshot.only_others_left
+    assert not journal.snapshot.only_others_remain
     own = [journal.send(chunk, job_id=f"b{chunk}") for chunk in range(1, 10)]
     for key in own[1:]:
         journal.end(key)
-    assert not journal.snapshot.only_others_left  # chunk 1 has its own job
+    assert not journal.snapshot.only_others_remain  # chunk 1 has its own job
     journal.end(own[0], Part(1, (Range(0, 2),)), files=3)
-    assert not journal.snapshot.only_others_left  # a part of it waits
+    assert not journal.snapshot.only_others_remain  # a part of it waits
     journal.end(journal.send(1, 2, part=Part(1, (Range(0, 2),))), files=2)
-    assert [journal.snapshot.only_others_left, (await journal.read()).only_others_left] == [True, True]
+    assert [journal.snapshot.only_others_remain, (await journal.read()).only_others_remain] == [True, True]
     journal.open(EAST)
-    assert [journal.snapshot.only_others_left, (await journal.read()).only_others_left] == [False, False]
+    assert [journal.snapshot.only_others_remain, (await journal.read()).only_others_remain] == [False, False]
     journal.end(theirs)
-    assert (journal.snapshot.complete, journal.snapshot.only_others_left) == (True, False)
+    assert (journal.snapshot.complete, journal.snapshot.only_others_remain) == (True, False)
 
 
 @pytest.mark.parametrize("every", [1, 300, 1 << 16])

@@ -202,20 +202,22 @@ class Life:
                 self._go_on(choice)
 
     def _go_on(self, key: AttemptKey) -> None:
-        left = self.snapshot.open[key]
+        open_attempt = self.snapshot.open[key]
         at_s = self.clock.wall_s()
-        if left.state is State.SUBMITTING:
+        if open_attempt.state is State.SUBMITTING:
             job_id, made_s = f"job-{key.chunk}-{key.attempt}", (None, at_s - self._draw(90))[self._draw(2)]
             steps: list[Callable[[], None]] = [
                 lambda: self.writer.record(Submitted(key, job_id, at_s, "project", made_s)),
                 lambda: self.writer.record(Adopted(key, job_id, at_s, "project", made_s)),
-                lambda: self.writer.record(Submitting(key, left.part, left.since_s)),
-                lambda: self._end(key, Kind.REJECTED, again=halves(left.part, self._positions(key))),
-                lambda: self._end(key, Kind.REJECTED, failed=1, again=remainder(left.part, self._positions(key)[1:])),
+                lambda: self.writer.record(Submitting(key, open_attempt.part, open_attempt.since_s)),
+                lambda: self._end(key, Kind.REJECTED, again=halves(open_attempt.part, self._positions(key))),
+                lambda: self._end(
+                    key, Kind.REJECTED, failed=1, again=remainder(open_attempt.part, self._positions(key)[1:])
+                ),
                 lambda: self._end(key, Kind.COLLECTED, failed=len(self._positions(key))),
                 lambda: self._collect(key, found=(job_id, "another's"), made_s=made_s),
             ]
-        elif left.state is State.SUBMITTED:
+        elif open_attempt.state is State.SUBMITTED:
             steps = [
                 lambda: self.writer.record(Finished(key, "SUCCESS", self._draw(5000) / 1000)),
                 lambda: self._end(key, Kind.COLLECTED, failed=len(self._positions(key))),
@@ -294,7 +296,7 @@ def test_no_file_is_in_nobodys_hands(chunks: int, lots: list[int]) -> None:
         life.step()
         snapshot = life.snapshot
         planned = sum(snapshot.is_planned(chunk) for chunk in range(chunks))
-        out = sum(len(left.part.positions(FILES)) for left in snapshot.open.values())
+        out = sum(len(open_attempt.part.positions(FILES)) for open_attempt in snapshot.open.values())
         waiting = sum(len(part.positions(FILES)) for part in snapshot.waiting_parts())
         assert FILES * planned + out + waiting + snapshot.outcomes.total() == FILES * chunks
 
@@ -333,7 +335,11 @@ def test_a_job_is_held_by_its_open_attempt(chunks: int, lots: list[int]) -> None
     named: set[str] = set()
     for _ in lots:
         life.step()
-        holding = {left.job_id: key for key, left in life.snapshot.open.items() if left.job_id is not None}
+        holding = {
+            open_attempt.job_id: key
+            for key, open_attempt in life.snapshot.open.items()
+            if open_attempt.job_id is not None
+        }
         named |= holding.keys()
         assert {job_id: life.writer.attempt_of_job(job_id) for job_id in named} == dict.fromkeys(named) | holding
 
@@ -347,8 +353,8 @@ def test_no_attempt_is_thought_to_be_younger_than_it_was(chunks: int, lots: list
     for _ in lots:
         life.step()
     read_back = replay(life.journal(), chunks)
-    for key, left in life.snapshot.open.items():
-        known_s, read_s = left.server_s, read_back.open[key].server_s
+    for key, open_attempt in life.snapshot.open.items():
+        known_s, read_s = open_attempt.server_s, read_back.open[key].server_s
         assert read_s is None or (known_s is not None and read_s <= known_s)
     assert read_back.times_apart is life.snapshot.times_apart
 

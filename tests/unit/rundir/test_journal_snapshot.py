@@ -47,7 +47,7 @@ def test_a_job_that_is_looked_at_again_is_held_again() -> None:
     looks: list[Recheck] = [{"chunk": 0, "job_id": "job-0", **old}, {"chunk": 1, **old}]
     snapshot.reopen({"generation": 1, "again": [], "looks": looks}, 2.0)
     assert (snapshot.attempt_of_job("job-0"), snapshot.attempt_of_job("job-1")) == (AttemptKey(0, 1), None)
-    assert {(left.server_s, left.project_id) for left in snapshot.open.values()} == {(7.5, "p")}
+    assert {(open_attempt.server_s, open_attempt.project_id) for open_attempt in snapshot.open.values()} == {(7.5, "p")}
 
 
 # --- What a cancel leaves behind --------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_attempts_that_begin_after_a_cancel_are_not_marked() -> None:
     snapshot = with_jobs(3)
     snapshot.read(decode(CANCEL.rstrip(b"\n")), 0)
     snapshot.apply(Submitting(AttemptKey(2, 1), Part(2), 1.0), 0)
-    marks = {key.chunk: left.cancelled for key, left in snapshot.open.items()}
+    marks = {key.chunk: open_attempt.cancelled for key, open_attempt in snapshot.open.items()}
     assert marks == {0: True, 1: True, 2: False}
     assert snapshot.cancel is None
 
@@ -230,8 +230,8 @@ def test_an_intent_tells_the_project_that_it_went_to() -> None:
     writer = JournalWriter(store, RunSnapshot(2), Still())
     writer.record(Submitting(AttemptKey(0, 1), Part(0), 1.0, project_id="p"))
     writer.record(Submitting(AttemptKey(1, 1), Part(1), 1.0))
-    left = journal_of(writer, store, 2).open
-    assert [left[AttemptKey(chunk, 1)].project_id for chunk in range(2)] == ["p", None]
+    open_attempt = journal_of(writer, store, 2).open
+    assert [open_attempt[AttemptKey(chunk, 1)].project_id for chunk in range(2)] == ["p", None]
 
 
 def test_times_that_disagree_are_of_no_use_any_more() -> None:

@@ -89,7 +89,9 @@ class Life:
         return job_id, made_s
 
     def _waiting(self) -> AttemptKey | None:
-        return next((key for key, left in self.writer.snapshot.open.items() if left.job_id is None), None)
+        return next(
+            (key for key, open_attempt in self.writer.snapshot.open.items() if open_attempt.job_id is None), None
+        )
 
     def _accept(self) -> None:
         if (key := self._waiting()) is not None:
