@@ -280,7 +280,9 @@ def halves(part: Part, positions: Sequence[int], **counts: Unpack[Counts]) -> tu
     return remainder(part, positions[:middle], **counts) + remainder(part, positions[middle:], **counts)
 
 
-def after_bad_job(part: Part, positions: Sequence[int], attempts: int, *, others_suspect: bool) -> tuple[Part, ...]:
+def after_bad_job(
+    part: Part, positions: Sequence[int], attempts: int, *, other_file_suspected: bool
+) -> tuple[Part, ...]:
     """The parts that are sent again after a job that ended with ERROR or CANCELLED; none: the file has failed.
 
     A planned chunk is sent once more as it is; after that it is halved, and so are the halves, down to the file at
@@ -292,7 +294,7 @@ def after_bad_job(part: Part, positions: Sequence[int], attempts: int, *, others
     ended well.
 
     Args:
-        others_suspect: whether another file of the chunk may have been the reason of the shared ones.
+        other_file_suspected: whether another file of the chunk may have been the reason of the shared ones.
     """
     if len(positions) > 1:
         shared = part.shared_bad_jobs + 1
@@ -301,7 +303,7 @@ def after_bad_job(part: Part, positions: Sequence[int], attempts: int, *, others
             return (replace(part, shared_bad_jobs=shared),)
         return halves(part, positions, shared_bad_jobs=shared)
     bad_jobs = part.bad_jobs + (0 if part.recheck else 1)  # a retry counts anew: the old job was before it
-    counted = bad_jobs if others_suspect else bad_jobs + part.shared_bad_jobs
+    counted = bad_jobs if other_file_suspected else bad_jobs + part.shared_bad_jobs
     return () if counted >= attempts else remainder(part, positions, bad_jobs=bad_jobs)
 
 

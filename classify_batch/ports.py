@@ -322,13 +322,13 @@ class Journal(OutcomeSink, Protocol):
         process; until there is one, that of a job on a list page. None: unknown, or of no use any more."""
 
     @property
-    def times_apart(self) -> bool:
+    def clocks_disagree(self) -> bool:
         """Whether the server's clocks were seen to disagree by more than is allowed for: no time excludes a job."""
 
     def learn_listed_s(self, created_at_s: float) -> None:
         """Takes a listed job's time, until a job of this run has one."""
 
-    def tell_times_apart(self) -> None:
+    def record_clocks_disagree(self) -> None:
         """The server's clocks disagree: from now on, and for every later process, no time excludes a job."""
 
     @property
@@ -339,7 +339,7 @@ class Journal(OutcomeSink, Protocol):
     def jobs_in_flight(self) -> int:
         """How many of them have not ended."""
 
-    def others_suspect(self, key: AttemptKey) -> bool:
+    def other_file_suspected(self, key: AttemptKey) -> bool:
         """Whether a bad job that an open attempt's file shared may have been another file's doing."""
 
     def was_cancelled(self, key: AttemptKey) -> bool:

@@ -214,9 +214,9 @@ class Collector:
         if view.status == JobStatus.CANCELLED and self._can_cancel and self._journal.was_cancelled(job.attempt.key):
             self._end_attempt(job, decide_cancelled_job(job.attempt), view.credits)
             return
-        suspect = self._journal.others_suspect(job.attempt.key)
+        suspect = self._journal.other_file_suspected(job.attempt.key)
         self._end_attempt(
-            job, decide_failed_job(job.attempt, view, self._limits.attempts, others_suspect=suspect), view.credits
+            job, decide_failed_job(job.attempt, view, self._limits.attempts, other_file_suspected=suspect), view.credits
         )
 
     def _end_attempt(self, job: Job, settled: Settled, billed: float | None = None) -> None:
@@ -343,10 +343,10 @@ def parts_to_requeue(attempt: Attempt, missing: Sequence[int], attempts: int) ->
     return remainder(attempt.part, missing)
 
 
-def decide_failed_job(attempt: Attempt, view: JobView, attempts: int, *, others_suspect: bool = False) -> Settled:
-    """What follows for a job that ended with ERROR or CANCELLED. `others_suspect`: whether another file of the chunk
-    may have been the reason of the failed jobs that its files shared."""
-    requeued = after_bad_job(attempt.part, attempt.positions, attempts, others_suspect=others_suspect)
+def decide_failed_job(attempt: Attempt, view: JobView, attempts: int, *, other_file_suspected: bool = False) -> Settled:
+    """What follows for a job that ended with ERROR or CANCELLED. `other_file_suspected`: whether another file of the
+    chunk may have been the reason of the failed jobs that its files shared."""
+    requeued = after_bad_job(attempt.part, attempt.positions, attempts, other_file_suspected=other_file_suspected)
     if requeued:
         return Settled(requeued=requeued)
     cancelled = view.status == JobStatus.CANCELLED

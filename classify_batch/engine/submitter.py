@@ -245,12 +245,12 @@ class Submitter:
         created_at_s, server_s = view.created_at_s, attempt.server_s
         if created_at_s is None or server_s is None or created_at_s >= server_s - self._limits.clock_spread_s:
             return
-        if not self._journal.times_apart:
+        if not self._journal.clocks_disagree:
             self._context.warn(
                 f"the server's clocks disagree by more than limits.clock_spread_s ({self._limits.clock_spread_s:g} s): "
                 f"job {clean(view.job_id)} seems older than a job that was there before it"
             )
-        self._journal.tell_times_apart()
+        self._journal.record_clocks_disagree()
 
     def _report_ambiguous_create(self, attempt: Attempt, error: ApiError) -> None:
         """Single ambiguous creates are reconciled. Where for long no create makes a job, the API is down for creates,

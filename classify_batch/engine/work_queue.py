@@ -124,7 +124,7 @@ class WorkQueue:
         """The attempts that an earlier process left open, accepted ones first; then those of failed files that are
         retried, a batch at a time. Those that only named what could not be brought end here."""
         # A copy: while this one waits for slots, attempts end and others begin.
-        for key, open_attempt in sorted(self._snapshot.open.items(), key=has_no_job):
+        for key, open_attempt in sorted(self._snapshot.open.items(), key=accepted_first):
             if not self._snapshot.is_own(open_attempt):
                 continue
             if self._files.bring_documents and was_never_sent(open_attempt):
@@ -263,7 +263,7 @@ def was_never_sent(open_attempt: OpenAttempt) -> bool:
     return open_attempt.job_id is None and not open_attempt.sent_ids and not open_attempt.is_recheck
 
 
-def has_no_job(item: tuple[AttemptKey, OpenAttempt]) -> bool:
+def accepted_first(item: tuple[AttemptKey, OpenAttempt]) -> bool:
     """Sorts accepted attempts first: they were paid, and there may be more of them than slots."""
     return item[1].job_id is None
 

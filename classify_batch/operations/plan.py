@@ -139,7 +139,7 @@ def refuse_unbounded_credits(found: RunOnDisk, settings: Settings) -> None:
     process may have sent creates that are not in the journal."""
     run = found.run
     bounded, idempotent = settings.limits.max_credits is not None, settings.api.capabilities.idempotent_creates
-    if bounded and idempotent and not found.snapshot.bound_holds:
+    if bounded and idempotent and not found.snapshot.credits_all_journalled:
         raise RunDirectoryError(
             "a process of version 0.2 was killed in this run, and had no limits.max_credits: it may have sent creates "
             "that it had not written down, so the bound can't be held",

@@ -51,12 +51,12 @@ def stands(snapshot: RunSnapshot) -> dict[str, Any]:
             for open_attempt in snapshot.open.values()
             if open_attempt.job_id
         },
-        "suspects": {key: snapshot.others_suspect(key) for key in snapshot.open},
+        "suspects": {key: snapshot.other_file_suspected(key) for key in snapshot.open},
         "waiting": sorted(snapshot.waiting_parts(), key=repr),
         "counts": (+snapshot.outcomes, +snapshot.types, +snapshot.codes, dict(snapshot.sums)),
         "ends": (snapshot.results_end, snapshot.failures_end, snapshot.provisional_end),
         "jobs": (snapshot.jobs, snapshot.jobs_in_flight, snapshot.job_id, snapshot.project_id),
-        "times apart": snapshot.times_apart,
+        "times apart": snapshot.clocks_disagree,
         "durations": [round(each, 2) for each in snapshot.durations],
         "found": snapshot.found,
         "seq": snapshot.seq,

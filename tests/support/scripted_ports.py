@@ -68,7 +68,7 @@ class KeptJournal:
     """
 
     server_s: float | None = None
-    times_apart = False
+    clocks_disagree = False
 
     def __init__(self) -> None:
         self.recorded: list[tuple[float, Fact]] = []
@@ -82,7 +82,7 @@ class KeptJournal:
     def allot_attempt(self, chunk: int) -> int:
         return 1
 
-    def others_suspect(self, key: AttemptKey) -> bool:
+    def other_file_suspected(self, key: AttemptKey) -> bool:
         return key in self.suspects
 
     def was_cancelled(self, key: AttemptKey) -> bool:
@@ -107,8 +107,8 @@ class KeptJournal:
     def learn_listed_s(self, created_at_s: float) -> None:
         self.server_s = created_at_s
 
-    def tell_times_apart(self) -> None:
-        self.times_apart = True
+    def record_clocks_disagree(self) -> None:
+        self.clocks_disagree = True
 
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         return self.holders.get(job_id)

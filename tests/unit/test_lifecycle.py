@@ -155,14 +155,14 @@ def test_a_remainder_is_what_is_left(positions: list[int], part: Part, unnamed: 
 @patient
 @given(POSITIONS, PARTS, st.integers(1, 20), st.booleans())
 def test_after_a_bad_job_each_file_goes_out_once_or_fails(
-    positions: list[int], counted: Part, attempts: int, others_suspect: bool
+    positions: list[int], counted: Part, attempts: int, other_file_suspected: bool
 ) -> None:
     """Only a file alone can fail: after `attempts` bad jobs of its own, to which those that it shared are added where
     no other file can have been their reason. All others go out again, with one more on them."""
     part = replace(counted, ranges=to_ranges(positions))
-    parts = after_bad_job(part, positions, attempts, others_suspect=others_suspect)
+    parts = after_bad_job(part, positions, attempts, other_file_suspected=other_file_suspected)
     alone = len(positions) == 1
-    count = part.bad_jobs + 1 + (0 if others_suspect else part.shared_bad_jobs)
+    count = part.bad_jobs + 1 + (0 if other_file_suspected else part.shared_bad_jobs)
     assert spread(parts) == ([] if alone and count >= attempts else positions)
     assert {(each.bad_jobs, each.shared_bad_jobs) for each in parts} <= {
         (part.bad_jobs + alone, part.shared_bad_jobs + (not alone))
@@ -171,12 +171,12 @@ def test_after_a_bad_job_each_file_goes_out_once_or_fails(
 
 @patient
 @given(st.integers(2, 500), st.integers(1, 10), st.booleans())
-def test_a_planned_chunk_goes_out_once_more_as_it_is(size: int, attempts: int, others_suspect: bool) -> None:
+def test_a_planned_chunk_goes_out_once_more_as_it_is(size: int, attempts: int, other_file_suspected: bool) -> None:
     """What was an accident of one job costs one job, not a bisection; the parts of a split are split further."""
     positions = list(range(size))
 
     def after(part: Part) -> tuple[Part, ...]:
-        return after_bad_job(part, positions, attempts, others_suspect=others_suspect)
+        return after_bad_job(part, positions, attempts, other_file_suspected=other_file_suspected)
 
     assert after(Part(0)) == (Part(0, shared_bad_jobs=1),)
     assert len(after(Part(0, shared_bad_jobs=1))) == 2
@@ -229,8 +229,8 @@ class ChunkLife:
         positions, part = self.positions(choice), self.snapshot.open[choice].part
         explained = not self.poison.isdisjoint(positions)
         if explained or accident == "bad":
-            suspect = self.snapshot.others_suspect(choice)
-            used_up, again = positions, after_bad_job(part, positions, self.attempts, others_suspect=suspect)
+            suspect = self.snapshot.other_file_suspected(choice)
+            used_up, again = positions, after_bad_job(part, positions, self.attempts, other_file_suspected=suspect)
         else:
             used_up = positions[::2] if accident == "null" else []
             again = after_missing(part, len(positions), used_up, self.attempts)

@@ -145,7 +145,7 @@ class Reconciler:
             ApiError: the first of them, when all the others were made.
         """
         evidence, errors = self._evidence, list[ApiError]()
-        evidence.times_apart = self._journal.times_apart  # before the reading, which is judged by it
+        evidence.clocks_disagree = self._journal.clocks_disagree  # before the reading, which is judged by it
         evidence.begin_list_reading(anyio.current_time())
         await self._read_list(errors)
         # In this order: what the journal names belongs elsewhere, and only what has ended has results to read.

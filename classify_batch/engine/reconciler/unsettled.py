@@ -26,22 +26,22 @@ class UnsettledAttempts:
         self.unsettled: dict[AttemptKey, AmbiguousAttempt] = {}
         self._digests: frozenset[int] = frozenset()
         self._reading_s = -math.inf
-        self._times_apart = False
+        self._clocks_disagree = False
 
     @property
-    def times_apart(self) -> bool:
+    def clocks_disagree(self) -> bool:
         """Whether the server's clocks disagree by more than is allowed for: no time excludes a job then."""
-        return self._times_apart
+        return self._clocks_disagree
 
-    @times_apart.setter
-    def times_apart(self, apart: bool) -> None:
+    @clocks_disagree.setter
+    def clocks_disagree(self, apart: bool) -> None:
         """If the clocks turn out to disagree, all proofs begin anew: jobs that were excluded by their time were
         forgotten, and the list has to show them again."""
-        if apart and not self._times_apart:
+        if apart and not self._clocks_disagree:
             for ambiguous in self.unsettled.values():
                 ambiguous.first_complete_s, ambiguous.last_complete_s, ambiguous.proven_from_s = None, None, math.inf
             self._look_again_whatever_its_time()
-        self._times_apart = apart
+        self._clocks_disagree = apart
 
     def _look_again_whatever_its_time(self) -> None:
         """The clocks turned out to disagree."""
@@ -152,4 +152,4 @@ class UnsettledAttempts:
 
     def _earliest_created_s(self, ambiguous: AmbiguousAttempt) -> float | None:
         server_s = ambiguous.attempt.server_s
-        return None if server_s is None or self._times_apart else server_s - self._clock_spread_s
+        return None if server_s is None or self._clocks_disagree else server_s - self._clock_spread_s

@@ -49,7 +49,7 @@ class RunReport:
         run_dir: absolute.
         manifest: the keys of manifest.json as they are now.
         max_credits: the bound that the last process had; None: without one.
-        bound_holds: whether every credit that may have been spent is counted.
+        credits_all_journalled: whether every credit that may have been spent is counted.
         shards: how far each of them is; None of a run without shards.
     """
 
@@ -62,7 +62,7 @@ class RunReport:
     commands: list[NextCommand]
     dollars_per_credit: float
     max_credits: float | None
-    bound_holds: bool
+    credits_all_journalled: bool
     shards: ShardTable | None = None
 
     @property
@@ -115,7 +115,7 @@ async def gather_report(run_dir: Location, *, examples: bool = True) -> RunRepor
         next_commands(opened.run, manifest, folder),
         _number(price.get("dollars_per_credit")) or _DOLLARS_PER_CREDIT,
         _credits_bound(opened),
-        all(part.snapshot.bound_holds for part in journals),
+        all(part.snapshot.credits_all_journalled for part in journals),
         shard_table(manifest, begun),
     )
 

@@ -121,7 +121,7 @@ class Entry(msgspec.Struct, gc=False):
         requests: requests that this process had sent by then, where the line says so.
         found: limits that were found to be lower than told (see totals.py), where the line says so.
         server_s: the server's own time, where it was known: before the line's intents, or with the jobs that it names.
-        times_apart: whether the server's clocks were seen to disagree.
+        clocks_disagree: whether the server's clocks were seen to disagree (`times_apart` in the line).
     """
 
     seq: int
@@ -132,7 +132,7 @@ class Entry(msgspec.Struct, gc=False):
     requests: int | None = None
     found: dict[str, float] | None = None
     server_s: float | None = None
-    times_apart: bool = False
+    clocks_disagree: bool = msgspec.field(name="times_apart", default=False)
     opened: Opened | None = None
     closed: Closed | None = None
     tuned: Tuned | None = None
@@ -169,7 +169,7 @@ def encode_facts(
     found: Mapping[str, float] | None = None,
     *,
     server_s: float | None = None,
-    times_apart: bool = False,
+    clocks_disagree: bool = False,
 ) -> bytes:
     """A line for facts of one kind. `totals`, the sums of all lines before it, need `requests` beside them. `server_s`:
     the latest time of a job that is named so far; intents have their own."""
@@ -183,7 +183,7 @@ def encode_facts(
         body["found"] = found
     if (told_s := latest_server_s(listed, server_s)) is not None:
         body["server_s"] = told_s
-    if times_apart:
+    if clocks_disagree:
         body["times_apart"] = True
     body["items"] = [_write_item(fact) for fact in listed]
     return _seal_line(body)

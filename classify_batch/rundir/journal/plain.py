@@ -71,7 +71,7 @@ class _Line(msgspec.Struct, gc=False, tag_field="kind"):
     requests: int | None = None
     found: dict[str, float] | None = None
     server_s: float | None = None
-    times_apart: bool = False
+    clocks_disagree: bool = msgspec.field(name="times_apart", default=False)
 
     @property
     def at_s(self) -> float:

@@ -84,7 +84,7 @@ class RunSnapshot(SnapshotState):
                 part = None if item.is_planned else item.part
                 self._apply_submitting((item.chunk, item.attempt), part, at_s, offset, *told)
         elif kind is _SUBMITTED or kind is _ADOPTED:
-            self.names_untimed |= entry.server_s is None
+            self.names_jobs_without_time |= entry.server_s is None
             for item in entry.items:
                 self._apply_accepted((item.chunk, item.attempt), kind, item.job_id, at_s, item.project_id)
         else:
@@ -108,7 +108,7 @@ class RunSnapshot(SnapshotState):
         self._tell(line.requests)
         if line.found is not None:
             self.found = line.found
-        self.times_apart |= line.times_apart
+        self.clocks_disagree |= line.clocks_disagree
         self.server_s = self.server_s if line.server_s is None else line.server_s
 
     def _apply_plain(self, line: PlainLine, offset: int) -> bool:
@@ -138,7 +138,7 @@ class RunSnapshot(SnapshotState):
     def _apply_plain_accepted(self, line: PlainAccepted) -> bool:
         if not self._plain.accept(line):
             return False
-        self.names_untimed |= line.server_s is None
+        self.names_jobs_without_time |= line.server_s is None
         self._count_jobs(len(line.items))
         self.jobs_in_flight += len(line.items)
         self.job_id = line.items[-1].job_id
@@ -211,7 +211,7 @@ class RunSnapshot(SnapshotState):
         if opened is None or self.closed is not None or "accept_s" in opened:
             return
         if opened.get("limits", {}).get("max_credits") is None:
-            self.bound_holds = False
+            self.credits_all_journalled = False
 
     def apply(self, fact: Fact, offset: int) -> None:
         """Makes a fact true. `offset`: where its line begins in the journal."""

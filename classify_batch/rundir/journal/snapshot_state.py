@@ -29,8 +29,8 @@ class SeenByAccount(NamedTuple):
     job_id: str | None = None
     server_s: float | None = None
     server_s_is_listed: bool = False
-    names_untimed: bool = False
-    times_apart: bool = False
+    names_jobs_without_time: bool = False
+    clocks_disagree: bool = False
 
 
 class SnapshotState(Totals):
@@ -51,11 +51,11 @@ class SnapshotState(Totals):
         job_id: the last one that the API named.
         server_s: the server's own time, as far as it was read: the latest `created_at` of a job of this run.
         server_s_is_listed: whether that is still the time of a listed job, since none of this run has told one.
-        names_untimed: whether a line names jobs and tells no time: the older ones do, up to 0.2.
-        times_apart: whether the server's clocks were seen to disagree by more than `limits.clock_spread_s`.
+        names_jobs_without_time: whether a line names jobs and tells no time: the older ones do, up to 0.2.
+        clocks_disagree: whether the server's clocks were seen to disagree by more than `limits.clock_spread_s`.
         accept_s: the longest that a process of this run gave a create call to be accepted; None: none has said.
-        bound_holds: whether every credit that was spent stands in the journal: versions up to 0.2 let v2's creates
-            leave before their intents were written.
+        credits_all_journalled: whether every credit that was spent stands in the journal: versions up to 0.2 let v2's
+            creates leave before their intents were written.
         cancel: how far the cancelling of the run is; None: it isn't cancelled, or has gone on since.
     """
 
@@ -81,10 +81,10 @@ class SnapshotState(Totals):
         self.job_id: str | None = None
         self.server_s: float | None = None
         self.server_s_is_listed = False
-        self.names_untimed = False
-        self.times_apart = False
+        self.names_jobs_without_time = False
+        self.clocks_disagree = False
         self.accept_s: float | None = None
-        self.bound_holds = True
+        self.credits_all_journalled = True
         self.cancel: CancelState | None = None
         self._attempt_by_job: dict[str, AttemptKey] = {}
         self.open_of_other_accounts = 0
@@ -123,7 +123,7 @@ class SnapshotState(Totals):
         seen = self._seen_by.get(self.account, SeenByAccount())
         self.project_id, self.job_id = seen.project_id, seen.job_id
         self.server_s, self.server_s_is_listed = seen.server_s, seen.server_s_is_listed
-        self.names_untimed, self.times_apart = seen.names_untimed, seen.times_apart
+        self.names_jobs_without_time, self.clocks_disagree = seen.names_jobs_without_time, seen.clocks_disagree
         own = [attempt for attempt in self.open.values() if self.is_own(attempt)]
         self.open_of_other_accounts = len(self.open) - len(own)
         self.jobs_in_flight = sum(attempt.job_id is not None for attempt in own)
@@ -154,7 +154,7 @@ class SnapshotState(Totals):
         key = self._attempt_by_job.get(job_id)
         return None if key is None or not self.is_own(self.open[key]) else key
 
-    def others_suspect(self, key: AttemptKey) -> bool:
+    def other_file_suspected(self, key: AttemptKey) -> bool:
         """Whether a bad job that an open attempt's file shared may have been the fault of another file: of one that is
         still out or waits to go out, or has failed by itself since."""
         active = self._active_chunks[key.chunk]

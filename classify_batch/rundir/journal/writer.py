@@ -162,7 +162,7 @@ class JournalWriter:
             totals,
             found,
             server_s=snapshot.server_s,
-            times_apart=snapshot.times_apart,
+            clocks_disagree=snapshot.clocks_disagree,
         )
         self._bytes_since_totals = len(line) + (0 if totals is not None else self._bytes_since_totals)
         self._totals = None
@@ -212,18 +212,18 @@ class JournalWriter:
 
     @property
     def server_s(self) -> float | None:
-        return None if self.snapshot.times_apart else self.snapshot.server_s
+        return None if self.snapshot.clocks_disagree else self.snapshot.server_s
 
     @property
-    def times_apart(self) -> bool:
-        return self.snapshot.times_apart
+    def clocks_disagree(self) -> bool:
+        return self.snapshot.clocks_disagree
 
     def learn_listed_s(self, created_at_s: float) -> None:
         if self.snapshot.server_s is None:
             self.snapshot.server_s, self.snapshot.server_s_is_listed = created_at_s, True
 
-    def tell_times_apart(self) -> None:
-        self.snapshot.times_apart = True
+    def record_clocks_disagree(self) -> None:
+        self.snapshot.clocks_disagree = True
 
     @property
     def jobs_made(self) -> int:
@@ -233,8 +233,8 @@ class JournalWriter:
     def jobs_in_flight(self) -> int:
         return self.snapshot.jobs_in_flight
 
-    def others_suspect(self, key: AttemptKey) -> bool:
-        return self.snapshot.others_suspect(key)
+    def other_file_suspected(self, key: AttemptKey) -> bool:
+        return self.snapshot.other_file_suspected(key)
 
     def was_cancelled(self, key: AttemptKey) -> bool:
         return (attempt := self.snapshot.open.get(key)) is not None and attempt.cancelled
@@ -264,7 +264,7 @@ class JournalWriter:
             server_s = None
         for sibling in self._siblings:
             await sibling.search_again_from(server_s)
-        return 0 if self.snapshot.names_untimed else await find_line_before(self._store, server_s)
+        return 0 if self.snapshot.names_jobs_without_time else await find_line_before(self._store, server_s)
 
     async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
         """Those of `job_ids` that the journal names from byte `start` on, with what each is named for, and where it

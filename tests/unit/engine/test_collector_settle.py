@@ -160,10 +160,10 @@ def test_a_file_alone_fails_with_its_jobs_words(
     goes out again."""
     view = JobView("j", status, error_message=message)
     assert decide_failed_job(attempt("a", bad_jobs=1), view, 3).requeued
-    assert decide_failed_job(attempt("a", bad_jobs=1, shared=9), view, 3, others_suspect=True).requeued
+    assert decide_failed_job(attempt("a", bad_jobs=1, shared=9), view, 3, other_file_suspected=True).requeued
     for bad_jobs, shared, suspect in ((2, 0, True), (1, 1, False), (0, 2, False)):
         asked = attempt("a", first=7, bad_jobs=bad_jobs, shared=shared)
-        settled = decide_failed_job(asked, view, 3, others_suspect=suspect)
+        settled = decide_failed_job(asked, view, 3, other_file_suspected=suspect)
         assert [(one.position, one.code, one.message) for one in settled.failures] == [(7, code, words)]
         assert settled.requeued == ()
 

@@ -87,7 +87,7 @@ def test_what_excluded_jobs_by_a_time_that_says_nothing_proves_nothing() -> None
     old = job(created_at_s=SERVER_S - 1000.0)
     now_s = world.read_twice(old)
     assert world.decide(asked, now_s) == SendAgain()
-    world.times_apart = True
+    world.clocks_disagree = True
     assert world.decide(asked, now_s) is None
     assert world.decide(asked, world.read_twice(old, from_s=now_s + 1.0)) is None
 
@@ -111,11 +111,11 @@ def test_a_reading_proves_nothing_for_an_attempt_that_came_in_its_middle(repeata
 
 
 def is_left(
-    asked: AmbiguousAttempt, view: JobView, named: NamedFor = frozenset(), *, times_apart: bool = False
+    asked: AmbiguousAttempt, view: JobView, named: NamedFor = frozenset(), *, clocks_disagree: bool = False
 ) -> bool:
     """Whether a job that is out keeps an attempt from being sent again."""
     world = EvidenceStage(asked, named={view.job_id: named})
-    world.times_apart = times_apart
+    world.clocks_disagree = clocks_disagree
     decision = world.decide(asked, world.read_twice(view))
     assert decision in (None, SendAgain())
     return decision is None
@@ -139,7 +139,7 @@ def test_a_job_is_excluded_by_the_servers_own_times_only(
     older than it. Where one of the two times isn't known nothing is excluded, nor where the clocks were seen apart."""
     view = job(created_at_s=created_at_s)
     assert is_left(ambiguous("a", server_s=server_s), view) is left
-    assert is_left(ambiguous("a", server_s=server_s), view, times_apart=True)
+    assert is_left(ambiguous("a", server_s=server_s), view, clocks_disagree=True)
 
 
 def test_a_job_may_be_one_attempts_and_not_anothers() -> None:
@@ -216,7 +216,7 @@ def test_the_list_is_wanted_from_the_earliest_attempt_on() -> None:
     """All of it, where one of them knows no time, or where times say nothing."""
     world = EvidenceStage(ambiguous("a", server_s=SERVER_S), ambiguous("b", chunk=1, server_s=SERVER_S - 10.0))
     assert world.since_s() == SERVER_S - 10.0 - SPREAD_S
-    world.times_apart = True
+    world.clocks_disagree = True
     assert world.since_s() is None
     assert EvidenceStage(ambiguous("a", server_s=SERVER_S), ambiguous("b", chunk=1)).since_s() is None
     assert EvidenceStage().since_s() is None

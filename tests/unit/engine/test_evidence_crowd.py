@@ -201,7 +201,7 @@ def test_what_was_set_aside_is_looked_at_again_when_no_time_excludes_a_job(monke
     world.add(second := ambiguous("b", chunk=2, server_s=SERVER_S))
     world.remove(first)
     world.read_list(101.0, ours, other)
-    world.times_apart = True
+    world.clocks_disagree = True
     world.read_list(122.0)
     assert world.decide(second, 122.0) is None
     ours = job("ours", "SUCCESS", created_at_s=ours.created_at_s)
@@ -286,7 +286,7 @@ class Crowd:
         self.chunks += 1
         until_s = self.now_s + self.random.choice([0.0, 20.0])
         if self.random.random() < 0.6:
-            is_stray = self.random.random() < self.strays and not self.evidence.times_apart
+            is_stray = self.random.random() < self.strays and not self.evidence.clocks_disagree
             self.is_stray_unnoticed |= is_stray
             self.own[self.chunks] = self.make_job(file_ids, off_s=-1e4 if is_stray else 0.0)
         is_late = self.random.random() < 0.3 and "intended_s" in told
@@ -333,7 +333,7 @@ class Crowd:
         self.shown.update(view.job_id for view in shown)
         self.left_list |= {job_id for job_id in sorted(self.shown) if self.random.random() < self.leaves}
         if self.is_stray_unnoticed:
-            self.evidence.times_apart, self.is_stray_unnoticed = True, False
+            self.evidence.clocks_disagree, self.is_stray_unnoticed = True, False
         for candidate in list(self.evidence.candidates_to_poll()):
             self.evidence.show(job(candidate.job_id, self.views[candidate.job_id].status), self.now_s)
         for candidate in self.evidence.candidates_to_read(self.now_s):

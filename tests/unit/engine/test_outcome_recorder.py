@@ -69,12 +69,12 @@ class Recorder:
         """At once."""
 
     server_s = None
-    times_apart = False
+    clocks_disagree = False
 
     def learn_listed_s(self, created_at_s: float) -> None:
         """Nobody asks for it."""
 
-    def tell_times_apart(self) -> None:
+    def record_clocks_disagree(self) -> None:
         """Nobody asks for it."""
 
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:

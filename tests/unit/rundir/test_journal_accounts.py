@@ -87,11 +87,11 @@ async def test_what_one_key_has_shown_is_not_known_of_another() -> None:
     journal = await opened_journal()
     journal.open(EAST)
     journal.send(0, job_id="a")
-    journal.writer.tell_times_apart()
+    journal.writer.record_clocks_disagree()
     journal.send(1)
     journal.open(WEST)
     for snapshot in (journal.snapshot, await journal.read()):
-        assert (snapshot.project_id, snapshot.job_id, snapshot.server_s, snapshot.times_apart) == (
+        assert (snapshot.project_id, snapshot.job_id, snapshot.server_s, snapshot.clocks_disagree) == (
             None,
             None,
             None,
@@ -101,7 +101,7 @@ async def test_what_one_key_has_shown_is_not_known_of_another() -> None:
     journal.open(EAST)
     for snapshot in (journal.snapshot, await journal.read()):
         assert (snapshot.project_id, snapshot.job_id) == ("project of a", "a")
-        assert (snapshot.server_s, snapshot.times_apart) == (100.0, True)
+        assert (snapshot.server_s, snapshot.clocks_disagree) == (100.0, True)
     journal.open(None)
     for snapshot in (journal.snapshot, await journal.read()):
         assert (snapshot.project_id, snapshot.server_s, snapshot.account) == (None, None, None)

@@ -91,11 +91,11 @@ def batches(draw: st.DrawFn) -> tuple[float, list[Fact]]:
 @patient
 @given(batches(), st.integers(1, 1 << 53), st.integers(0, 1 << 53), st.none() | st.integers(0, 1 << 53), st.booleans())
 def test_facts_are_read_back_as_they_were_written(
-    batch: tuple[float, list[Fact]], seq: int, durable: int, requests: int | None, times_apart: bool
+    batch: tuple[float, list[Fact]], seq: int, durable: int, requests: int | None, clocks_disagree: bool
 ) -> None:
     """Every fact, in batches of every size, with every word that a server may have said."""
     at_s, written = batch
-    line = encode_facts(seq, at_s, durable, written, requests, times_apart=times_apart)
+    line = encode_facts(seq, at_s, durable, written, requests, clocks_disagree=clocks_disagree)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert line.isascii()
@@ -103,7 +103,7 @@ def test_facts_are_read_back_as_they_were_written(
     assert entry.facts == tuple(written)
     assert entry.kind is kind_of(written[0])
     assert (entry.seq, entry.at_s, entry.durable, entry.requests) == (seq, at_s, durable, requests)
-    assert entry.times_apart is times_apart
+    assert entry.clocks_disagree is clocks_disagree
 
 
 @patient
@@ -141,7 +141,7 @@ def test_every_flipped_bit_of_a_line_is_refused() -> None:
     again = (Part(4, to_ranges([0, 1]), 1, ProvisionalRange(7, 99), 2, 3),)
     segments = (Segment(10, 20, 123), Segment(0, 7, 9), Segment(7, 99, 5))
     fact = Ended(AttemptKey(4, 2), Kind.COLLECTED, *segments, tally, again, ("job", "another's"))
-    line = encode_facts(12, 1_700_000_000.123, 11, [fact], 40, times_apart=True)[:-1]
+    line = encode_facts(12, 1_700_000_000.123, 11, [fact], 40, clocks_disagree=True)[:-1]
     for bit in range(8 * len(line)):
         flipped = bytearray(line)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -232,4 +232,4 @@ def test_a_line_of_an_older_version_is_read() -> None:
     )
     entry = decode(line[:-1])
     assert entry.facts == (Submitting(AttemptKey(1, 1), Part(1, to_ranges([0, 1]), 2), 1_767_225_600.0, 15),)
-    assert (entry.server_s, entry.times_apart) == (None, False)
+    assert (entry.server_s, entry.clocks_disagree) == (None, False)

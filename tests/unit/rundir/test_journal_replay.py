@@ -190,7 +190,7 @@ class Life:
         choices: list[Part | AttemptKey] = [*fresh, *snapshot.waiting_parts(), *snapshot.open]
         if choices:
             if not self._draw(50):
-                self.writer.tell_times_apart()
+                self.writer.record_clocks_disagree()
             choice = choices[self._draw(len(choices))]
             if isinstance(choice, Part):
                 key = AttemptKey(choice.chunk, self.writer.allot_attempt(choice.chunk))
@@ -242,8 +242,8 @@ class Life:
         self._end(key, Kind.COLLECTED, answered=len(positions) - len(missing), again=again, found=found, made_s=made_s)
 
     def _split(self, key: AttemptKey) -> None:
-        part, suspect = self.snapshot.open[key].part, self.snapshot.others_suspect(key)
-        again = after_bad_job(part, self._positions(key), 4, others_suspect=suspect)
+        part, suspect = self.snapshot.open[key].part, self.snapshot.other_file_suspected(key)
+        again = after_bad_job(part, self._positions(key), 4, other_file_suspected=suspect)
         if again:
             self._end(key, Kind.SPLIT, again=again)
         else:
@@ -356,7 +356,7 @@ def test_no_attempt_is_thought_to_be_younger_than_it_was(chunks: int, lots: list
     for key, open_attempt in life.snapshot.open.items():
         known_s, read_s = open_attempt.server_s, read_back.open[key].server_s
         assert read_s is None or (known_s is not None and read_s <= known_s)
-    assert read_back.times_apart is life.snapshot.times_apart
+    assert read_back.clocks_disagree is life.snapshot.clocks_disagree
 
 
 def test_requests_of_killed_processes_are_counted() -> None:

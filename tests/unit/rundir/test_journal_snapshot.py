@@ -127,9 +127,9 @@ def failed(code: str) -> Ended:
 def test_a_neighbour_is_suspect_while_it_waits_or_is_out() -> None:
     """It may have been the reason of the bad jobs that a file shared with it."""
     snapshot = split(NEIGHBOUR)
-    assert snapshot.others_suspect(OURS)
+    assert snapshot.other_file_suspected(OURS)
     send(snapshot, NEIGHBOURS, NEIGHBOUR)
-    assert snapshot.others_suspect(OURS)
+    assert snapshot.other_file_suspected(OURS)
 
 
 @pytest.mark.parametrize(
@@ -149,20 +149,20 @@ def test_a_neighbour_is_suspect_until_it_ended_well(end: Ended, suspect: bool) -
     snapshot = split(NEIGHBOUR)
     send(snapshot, NEIGHBOURS, NEIGHBOUR)
     snapshot.apply(end, 0)
-    assert snapshot.others_suspect(OURS) is suspect
+    assert snapshot.other_file_suspected(OURS) is suspect
     if CLEARED in snapshot.waiting_parts():
         send(snapshot, LATER, CLEARED)
         snapshot.apply(Ended(LATER, Kind.COLLECTED), 0)
-    assert snapshot.others_suspect(OURS) is suspect
+    assert snapshot.other_file_suspected(OURS) is suspect
 
 
 def test_who_failed_without_shared_bad_jobs_explains_none() -> None:
     """Its own jobs were bad for its own sake."""
     snapshot = split(CLEARED)
     send(snapshot, NEIGHBOURS, CLEARED)
-    assert not snapshot.others_suspect(OURS)
+    assert not snapshot.other_file_suspected(OURS)
     snapshot.apply(failed("job_error"), 0)
-    assert not snapshot.others_suspect(OURS)
+    assert not snapshot.other_file_suspected(OURS)
 
 
 # --- The server's own time -------------------------------------------------------------------------------------------
@@ -240,17 +240,17 @@ def test_times_that_disagree_are_of_no_use_any_more() -> None:
     writer = JournalWriter(store, RunSnapshot(4), Still())
     writer.record(Submitted(begun(writer, 0), "job-0", 1.0, None, 300.0))
     writer.write()
-    writer.tell_times_apart()
-    assert (writer.server_s, writer.times_apart) == (None, True)
+    writer.record_clocks_disagree()
+    assert (writer.server_s, writer.clocks_disagree) == (None, True)
     assert begun(writer, 1)
     read_back = journal_of(writer, store, 4)
-    assert (read_back.times_apart, read_back.open[AttemptKey(1, 1)].server_s) == (True, None)
+    assert (read_back.clocks_disagree, read_back.open[AttemptKey(1, 1)].server_s) == (True, None)
     later = JournalWriter(store, read_back, Still())
     later.record(Submitted(begun(later, 2), "job-2", 1.0, None, 310.0))
-    assert (later.server_s, later.times_apart) == (None, True)
+    assert (later.server_s, later.clocks_disagree) == (None, True)
     last = journal_of(later, store, 4)
     last.read(decode(encode_facts(99, 1.0, 0, [Submitting(AttemptKey(3, 1), Part(3), 1.0)])[:-1]), 0)
-    assert last.times_apart
+    assert last.clocks_disagree
 
 
 # --- Whether a bound of credits holds --------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_what_a_killed_process_may_have_sent_breaks_the_bound(lives: list[dict[s
     written down all."""
     kinds = [Kind.CLOSED if values is CLOSED else Kind.OPENED for values in lives]
     lines = [encode_about_run(seq, 1.0, 0, kinds[seq - 1], values) for seq, values in enumerate(lives, 1)]
-    assert replay(b"".join(lines), 1).bound_holds is holds
+    assert replay(b"".join(lines), 1).credits_all_journalled is holds
 
 
 def test_the_longest_time_to_accept_counts() -> None:
