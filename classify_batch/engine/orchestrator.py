@@ -85,7 +85,7 @@ class Orchestrator:
         api: Api,
         gate: Gate,
         clock: Clock,
-        planned: PlannedRun,
+        attempts: PlannedRun,
         shutdown: Shutdown,
         observers: Sequence[Observer] = (),
         pace: ReaderPace | None = None,
@@ -93,9 +93,9 @@ class Orchestrator:
         self._settings = settings
         self._api = api
         self._gate = gate
-        found, plan = self._found, self._plan = planned.found, planned.plan
+        found, plan = self._found, self._plan = attempts.found, attempts.plan
         store = self._store = found.store
-        self._clock, self._documents, self._shutdown = clock, planned.documents, shutdown
+        self._clock, self._documents, self._shutdown = clock, attempts.documents, shutdown
         self._run, self._snapshot = found.run, found.snapshot
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
         self._events = EventQueue([LogObserver(), *observers])
@@ -126,7 +126,7 @@ class Orchestrator:
         self._context.price.parse_jobs_are_free = not found.snapshot.sums[PARSE_JOBS_BILLED]
         self._work_queue = WorkQueue(
             store,
-            PlannedFiles(plan, bool(settings.plan.carry), planned.documents is not None),
+            PlannedFiles(plan, bool(settings.plan.carry), attempts.documents is not None),
             self._journal,
             self._slots,
             shutdown,
@@ -226,13 +226,13 @@ class Orchestrator:
             if isinstance(error, Exception):
                 self._shutdown.request_stop(broken_off(error))
             with anyio.CancelScope(shield=True), suppress(StoreError):  # cancelled or not; the first error counts
-                await self._record_closed()
+                await self._close_run()
             raise
-        return await self._record_closed()
+        return await self._close_run()
 
     # --- Beginning and end ------------------------------------------------------------------------------------------
 
-    async def _record_closed(self) -> Ending:
+    async def _close_run(self) -> Ending:
         complete = self._snapshot.complete
         state = RunState.COMPLETE if complete else RunState.INCOMPLETE
         stop, tolerated = self._shutdown.stop, self._settings.limits.tolerated_failure_percentage
@@ -337,7 +337,7 @@ class Orchestrator:
         cancellation in between would leave a stream without a task that closes it."""
         known = await known_project(self._snapshot, self._plan, self._documents)
         settings, limits, context = self._settings, self._settings.limits, self._context
-        intake_send, intake = anyio.create_memory_object_stream[Attempt](0)
+        attempts_send, attempts = anyio.create_memory_object_stream[Attempt](0)
         submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
         finished_send, finished = anyio.create_memory_object_stream[Job](UNCOLLECTED_MAX)
         ambiguous_send, ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](UNBOUNDED)  # each holds a slot
@@ -360,7 +360,7 @@ class Orchestrator:
         self._live_limits.on_rates = poller.rates_changed
         tasks.start_soon(self._canceller.work, poller.report_view)
         tasks.start_soon(project.work)
-        to_submit = start_uploading(tasks, context, self._documents, intake)
+        to_submit = start_uploading(tasks, context, self._documents, attempts)
         for _ in range(limits.requests_in_flight):
             tasks.start_soon(submitter.work, to_submit.clone(), submitted_send.clone(), ambiguous_send.clone())
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
@@ -373,7 +373,7 @@ class Orchestrator:
             tasks.start_soon(submit_only_stage.work, submitted, finished_send)
         else:
             tasks.start_soon(poller.work, submitted, finished_send)
-        tasks.start_soon(reconciler.work, ambiguous, intake_send.clone(), submitted_send.clone())
+        tasks.start_soon(reconciler.work, ambiguous, attempts_send.clone(), submitted_send.clone())
         accept_s = earlier_accept_s(settings, self._snapshot, self._run)
         resume_open_attempts = partial(
             self._work_queue.resume_open_attempts,
@@ -382,6 +382,6 @@ class Orchestrator:
             on_all_resumed=self._end.set_if_reached,
         )
         tasks.start_soon(resume_open_attempts, submitted_send, ambiguous_send)
-        tasks.start_soon(self._work_queue.work, intake_send)
+        tasks.start_soon(self._work_queue.work, attempts_send)
         to_submit.close()  # each task has a clone, and the stream ends with the last of them
         finished.close()

@@ -77,14 +77,14 @@ class Submitter:
 
     async def work(
         self,
-        intake: ObjectReceiveStream[Attempt],
+        attempts: ObjectReceiveStream[Attempt],
         submitted: ObjectSendStream[Job],
         ambiguous: ObjectSendStream[AmbiguousCreate],
     ) -> None:
         """Submits attempts, each of which holds a slot, until the stream ends."""
-        async with intake, submitted, ambiguous:
+        async with attempts, submitted, ambiguous:
             await self._wait_for_project()
-            async for attempt in intake:
+            async for attempt in attempts:
                 await self._submit_attempt(attempt, submitted, ambiguous)
 
     async def _wait_for_project(self) -> None:

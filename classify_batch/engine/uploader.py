@@ -43,10 +43,10 @@ class Uploader:
         self._column = column
         self._shutdown = context.shutdown
 
-    async def work(self, intake: ObjectReceiveStream[Attempt], ready: ObjectSendStream[Attempt]) -> None:
+    async def work(self, attempts: ObjectReceiveStream[Attempt], ready: ObjectSendStream[Attempt]) -> None:
         """Hands on attempts whose documents are in the project, until the stream ends."""
-        async with intake, ready:
-            async for attempt in intake:
+        async with attempts, ready:
+            async for attempt in attempts:
                 if attempt.sent_ids:
                     await ready.send(attempt)
                 elif (brought := await self._bring_all(attempt)) is not None:
@@ -110,15 +110,15 @@ def paths_of(carried: Carried, column: str) -> list[str]:
 
 
 def start_uploading(
-    tasks: TaskGroup, context: EngineContext, documents: Documents | None, intake: MemoryObjectReceiveStream[Attempt]
+    tasks: TaskGroup, context: EngineContext, documents: Documents | None, attempts: MemoryObjectReceiveStream[Attempt]
 ) -> MemoryObjectReceiveStream[Attempt]:
     """The stream of attempts that can be submitted; where there are no documents, the very stream."""
     if documents is None:
-        return intake
+        return attempts
     ready_send, ready = anyio.create_memory_object_stream[Attempt](0)
     uploader = Uploader(context, documents, PATH_COLUMN)
     for _ in range(context.settings.limits.requests_in_flight):
-        tasks.start_soon(uploader.work, intake.clone(), ready_send.clone())
-    intake.close()
+        tasks.start_soon(uploader.work, attempts.clone(), ready_send.clone())
+    attempts.close()
     ready_send.close()
     return ready

@@ -113,7 +113,7 @@ class WorkQueue:
                 if open_attempt.job_id is None:
                     await ambiguous.send(AmbiguousCreate(attempt, last_sent_s, accept_s))
                 else:
-                    since_s = open_attempt.submitted_at_s or open_attempt.since_s
+                    since_s = open_attempt.waits_since_s or open_attempt.since_s
                     await submitted.send(
                         Job(attempt, open_attempt.job_id, since_s, timed=False, is_recheck=open_attempt.is_recheck)
                     )
@@ -127,7 +127,7 @@ class WorkQueue:
         for key, open_attempt in sorted(self._snapshot.open.items(), key=accepted_first):
             if not self._snapshot.is_own(open_attempt):
                 continue
-            if self._files.bring_documents and was_never_sent(open_attempt):
+            if self._files.bring_documents and has_nothing_to_send(open_attempt):
                 # Its process was killed between the intent and the end that belongs to it: nothing was sent.
                 spent = Tally(sums={CREDITS: -open_attempt.credits})
                 self._journal.record(Ended(key, Kind.REJECTED, tally=spent, requeued=(open_attempt.part,)))
@@ -165,9 +165,9 @@ class WorkQueue:
             recheck["attempt"] = key.attempt
         return key
 
-    async def work(self, intake: ObjectSendStream[Attempt]) -> None:
+    async def work(self, to_submit: ObjectSendStream[Attempt]) -> None:
         """Sends attempts to the submitters for as long as the run creates jobs."""
-        async with intake, aclosing(self._parts_to_send()) as parts:
+        async with to_submit, aclosing(self._parts_to_send()) as parts:
             # What is out already goes first, since it may be paid: nothing new takes its slots.
             await self._all_resumed.wait()
             async for part, chunk_file_ids in parts:
@@ -183,7 +183,7 @@ class WorkQueue:
                     return
                 # Numbered last: what a stop gives back has used no number up.
                 key = AttemptKey(part.chunk, self._journal.allot_attempt(part.chunk))
-                await intake.send(await self._new_attempt(key, part, chunk_file_ids, credits))
+                await to_submit.send(await self._new_attempt(key, part, chunk_file_ids, credits))
 
     async def _parts_to_send(self) -> AsyncGenerator[tuple[Part, list[str]], None]:
         """What is to be sent, with the file IDs of its whole chunk: queued parts first, then the failed files that are
@@ -214,7 +214,7 @@ class WorkQueue:
     async def _resume_attempt(self, key: AttemptKey, open_attempt: OpenAttempt) -> Attempt:
         chunk_file_ids = await self._plan.file_ids(key.chunk)
         attempt = await self._new_attempt(key, open_attempt.part, chunk_file_ids, open_attempt.credits)
-        waits_since_s = open_attempt.submitted_at_s or 0.0
+        waits_since_s = open_attempt.waits_since_s or 0.0
         return replace(
             attempt,
             since_s=open_attempt.since_s,
@@ -258,7 +258,7 @@ class WorkQueue:
             ) from None
 
 
-def was_never_sent(open_attempt: OpenAttempt) -> bool:
+def has_nothing_to_send(open_attempt: OpenAttempt) -> bool:
     """Whether an open attempt of documents named only what could not be brought: see lifecycle.Submitting."""
     return open_attempt.job_id is None and not open_attempt.sent_ids and not open_attempt.is_recheck
 

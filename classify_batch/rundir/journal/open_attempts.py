@@ -26,6 +26,7 @@ class OpenAttempt(msgspec.Struct, gc=False):
         part_sent: what it sends; None: the whole chunk, as it was planned.
         since_s: when the intent was first written.
         offset: where in the journal that was.
+        waits_since_s: when its job was accepted, or its recheck was journalled; None: neither happened.
         is_recheck: whether its job was given up in an earlier generation, and is only read again.
         credits: the most that it can cost, as it was counted when it went out.
         server_s: the server's own time before the intent; None: unknown.
@@ -42,7 +43,7 @@ class OpenAttempt(msgspec.Struct, gc=False):
     offset: int
     state: State = State.PLANNED
     job_id: str | None = None
-    submitted_at_s: float | None = None
+    waits_since_s: float | None = None
     is_recheck: bool = False
     credits: float = 0.0
     server_s: float | None = None

@@ -172,7 +172,7 @@ class PlainAttempts:
             attempt = OpenAttempt(AttemptKey(chunk, 1), None, since_s, offset, State.SUBMITTING)
             attempt.credits, attempt.server_s, attempt.project_id = item.credits, server_s, item.project_id
             if (job := self._jobs.get(chunk)) is not None:
-                attempt.job_id, attempt.submitted_at_s = job
+                attempt.job_id, attempt.waits_since_s = job
                 attempt.state = State.FINISHED if chunk in self._finished else State.SUBMITTED
             yield attempt
         self._jobs.clear()

@@ -324,7 +324,7 @@ class RunSnapshot(SnapshotState):
         attempt.state = move(attempt.state, kind)
         self._count_jobs(1)
         self.jobs_in_flight += attempt.job_id is None  # an old job that is read again counts already
-        attempt.job_id, attempt.submitted_at_s = job_id, at_s
+        attempt.job_id, attempt.waits_since_s = job_id, at_s
         attempt.is_recheck = False  # a new job, or one that the list showed: it is there
         self._attempt_by_job[job_id] = attempt.key
         self.job_id = job_id

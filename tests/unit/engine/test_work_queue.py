@@ -53,19 +53,19 @@ async def test_memory_holds_the_files_of_no_more_jobs_than_may_be_out() -> None:
     feed = await feed_of(journal, store, slots)
     out, submitted = anyio.create_memory_object_stream[Job](99)
     ambiguous, _ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](99)
-    new, intake = anyio.create_memory_object_stream[Attempt](99)
+    new, to_submit = anyio.create_memory_object_stream[Attempt](99)
     resume_open_attempts = partial(feed.resume_open_attempts, last_sent_s=0.0, accept_s=60.0)
-    with out, submitted, ambiguous, _ambiguous, new, intake:
+    with out, submitted, ambiguous, _ambiguous, new, to_submit:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(resume_open_attempts, out, ambiguous)
             tasks.start_soon(feed.work, new)
             for known in (2, 3, 4, 5):
                 await anyio.wait_all_tasks_blocked()
                 assert submitted.statistics().current_buffer_used == known
-                assert intake.statistics().current_buffer_used == 0
+                assert to_submit.statistics().current_buffer_used == 0
                 slots.release()
             await anyio.wait_all_tasks_blocked()
-            assert intake.statistics().current_buffer_used == 1
+            assert to_submit.statistics().current_buffer_used == 1
             tasks.cancel_scope.cancel()
 
 
@@ -114,8 +114,8 @@ async def test_failed_files_are_taken_up_as_they_are_needed() -> None:
     feed = await feed_of(journal, store, slots)
     out, submitted = anyio.create_memory_object_stream[Job](99)
     ambiguous, _ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](99)
-    new, intake = anyio.create_memory_object_stream[Attempt](99)
-    with out, submitted, ambiguous, _ambiguous, new, intake:
+    new, to_submit = anyio.create_memory_object_stream[Attempt](99)
+    with out, submitted, ambiguous, _ambiguous, new, to_submit:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(feed.resume_open_attempts, last_sent_s=0.0, accept_s=60.0), out, ambiguous)
             tasks.start_soon(feed.work, new)
@@ -126,7 +126,7 @@ async def test_failed_files_are_taken_up_as_they_are_needed() -> None:
             for chunk in (1, 2, 3, 4, 5):
                 slots.release()
                 await anyio.wait_all_tasks_blocked()
-                assert intake.receive_nowait().key == (chunk, 2 if chunk < 5 else 1)
+                assert to_submit.receive_nowait().key == (chunk, 2 if chunk < 5 else 1)
                 assert (await store.size("retry.1.jsonl") is None) is (chunk >= 3)  # one is taken ahead
             tasks.cancel_scope.cancel()
     await journal.wait_durable()
