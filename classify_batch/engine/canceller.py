@@ -119,7 +119,7 @@ class Canceller:
 
     def _jobs_to_cancel(self) -> Iterator[str]:
         """The jobs that are in flight, as far as is known, and weren't asked to end by this process."""
-        for attempt in self._snapshot.open.values():
+        for attempt in self._snapshot.open_attempts.values():
             in_flight = attempt.state is State.SUBMITTED and self._snapshot.is_own(attempt)
             if in_flight and attempt.job_id is not None and attempt.job_id not in self._asked:
                 yield attempt.job_id
@@ -200,7 +200,7 @@ class Canceller:
 def describe_cancelled(snapshot: RunSnapshot) -> tuple[str, str]:
     """Why a cancelled run is incomplete, and a hint what to do."""
     jobs, elsewhere = snapshot.jobs_in_flight, snapshot.open_of_other_accounts
-    creates = len(snapshot.open) - jobs - elsewhere
+    creates = len(snapshot.open_attempts) - jobs - elsewhere
     reason = "cancelled"
     if jobs:
         reason += f"; {jobs:,} jobs are not known to have ended"

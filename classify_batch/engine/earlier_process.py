@@ -19,7 +19,9 @@ async def known_project(snapshot: RunSnapshot, plan: PlanReader, documents: Docu
     """What the journal says of the run's project, and a file by which it can be told: one whose create is ambiguous,
     where there is any. `documents`: those of the folder that is the input; None: it is none."""
     ambiguous = {
-        key: attempt for key, attempt in snapshot.open.items() if attempt.job_id is None and snapshot.is_own(attempt)
+        key: attempt
+        for key, attempt in snapshot.open_attempts.items()
+        if attempt.job_id is None and snapshot.is_own(attempt)
     }
     intended = next((attempt.project_id for attempt in ambiguous.values() if attempt.project_id is not None), None)
     # A document's planned ID is its content: the file list knows it by the ID that was sent.

@@ -284,7 +284,7 @@ class Orchestrator:
 
     async def _run_stages(self, deadline: Deadline, submit_only: bool) -> None:
         snapshot = self._snapshot
-        nothing_to_cancel = self._shutdown.cancelling and len(snapshot.open) == snapshot.open_of_other_accounts
+        nothing_to_cancel = self._shutdown.cancelling and len(snapshot.open_attempts) == snapshot.open_of_other_accounts
         if snapshot.complete or snapshot.only_others_remain or nothing_to_cancel:
             return
         async with anyio.create_task_group() as tasks:
@@ -306,7 +306,7 @@ class Orchestrator:
     def _restore_budget(self) -> None:
         self._bound_credits_of_account()
         # What other accounts have out gives nothing back while this process is at work.
-        in_flight = len(self._snapshot.open) - self._snapshot.open_of_other_accounts
+        in_flight = len(self._snapshot.open_attempts) - self._snapshot.open_of_other_accounts
         self._budget.restore(self._snapshot.sums[CREDITS], in_flight)
 
     def _bound_credits_of_account(self) -> None:

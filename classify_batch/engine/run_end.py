@@ -21,7 +21,7 @@ class RunEnd:
 
     def set_if_reached(self) -> None:
         """To be called after each end of an attempt, and when all open ones are in somebody's hands."""
-        own = len(self._snapshot.open) - self._snapshot.open_of_other_accounts
+        own = len(self._snapshot.open_attempts) - self._snapshot.open_of_other_accounts
         drained = not self._shutdown.creating and own == len(self._shutdown.left_open)
         if self._snapshot.complete or self._snapshot.only_others_remain or drained:
             self._reached.set()

@@ -124,7 +124,7 @@ class WorkQueue:
         """The attempts that an earlier process left open, accepted ones first; then those of failed files that are
         retried, a batch at a time. Those that only named what could not be brought end here."""
         # A copy: while this one waits for slots, attempts end and others begin.
-        for key, open_attempt in sorted(self._snapshot.open.items(), key=accepted_first):
+        for key, open_attempt in sorted(self._snapshot.open_attempts.items(), key=accepted_first):
             if not self._snapshot.is_own(open_attempt):
                 continue
             if self._files.bring_documents and has_nothing_to_send(open_attempt):
@@ -138,7 +138,7 @@ class WorkQueue:
         async with aclosing(pending_retry_batches(self._store, self._snapshot, rechecks_only=True)) as batches:
             async for batch in batches:
                 for key in await self._begin_retrying(batch):
-                    if self._snapshot.is_own(open_attempt := self._snapshot.open[key]):
+                    if self._snapshot.is_own(open_attempt := self._snapshot.open_attempts[key]):
                         yield key, open_attempt
 
     async def _begin_retrying(self, batch: RetryBatch) -> list[AttemptKey]:
@@ -149,7 +149,7 @@ class WorkQueue:
             keys.append(self._renumber_if_open(recheck, keys))
         # In the journal before the queue has any of it: none of these may leave while the file still names them.
         self._journal.record_about_run(Kind.RETRIED, batch.as_retried())
-        self._budget.resume(sum(self._snapshot.is_own(self._snapshot.open[key]) for key in keys))
+        self._budget.resume(sum(self._snapshot.is_own(self._snapshot.open_attempts[key]) for key in keys))
         self._requeued.extend(read_part(item["chunk"], item) for item in batch.requeued)
         if batch.generation not in self._snapshot.pending_retries:
             await self._journal.wait_durable()
@@ -160,7 +160,7 @@ class WorkQueue:
     def _renumber_if_open(self, recheck: Recheck, taken: Sequence[AttemptKey]) -> AttemptKey:
         """Files of one attempt may have failed in several ways, and each of these is an attempt of its own now."""
         key = AttemptKey(recheck["chunk"], recheck["attempt"])
-        if key in self._snapshot.open or key in taken:
+        if key in self._snapshot.open_attempts or key in taken:
             key = AttemptKey(key.chunk, self._journal.allot_attempt(key.chunk))
             recheck["attempt"] = key.attempt
         return key

@@ -205,7 +205,7 @@ def refuse_moved_account(request: RunRequest, found: RunOnDisk) -> None:
         return
     snapshot, now = found.snapshot, account_keys(account.name, request.own_settings)
     before = snapshot.account_keys.get(account.name, now)
-    if before != now and any(each.account == account.name for each in snapshot.open.values()):
+    if before != now and any(each.account == account.name for each in snapshot.open_attempts.values()):
         names = ("base_url", "project_id", "organization_id")
         moved = [
             f"{name}: {before.get(name)}, now {now.get(name)}" for name in names if before.get(name) != now.get(name)

@@ -112,11 +112,11 @@ async def check_plan(store: RunStore, run: RunOnDisk, found: Verification) -> Pl
 
 def note_open_attempts(run: RunOnDisk, found: Verification) -> None:
     """Notes what an interrupted run leaves behind, and the next one goes on with."""
-    accepted = [attempt for attempt in run.snapshot.open.values() if attempt.job_id is not None]
+    accepted = [attempt for attempt in run.snapshot.open_attempts.values() if attempt.job_id is not None]
     if accepted:
         found.notes.append(f"{len(accepted)} jobs were accepted and are not collected yet")
-    if len(accepted) < len(run.snapshot.open):
-        ambiguous = len(run.snapshot.open) - len(accepted)
+    if len(accepted) < len(run.snapshot.open_attempts):
+        ambiguous = len(run.snapshot.open_attempts) - len(accepted)
         found.notes.append(f"{ambiguous} creates are ambiguous (accepted or not); the next run reconciles them")
     if run.torn_bytes:
         message = f"{Log.JOURNAL} has {run.torn_bytes} torn bytes behind line {run.snapshot.seq}"

@@ -159,7 +159,9 @@ def jobs_left(place: AccountsPlace) -> list[str]:
     async def read() -> list[str]:
         stores = [open_store(place_of(path)) for path in sorted((place.run_dir / "shards").iterdir())]
         runs = [found for store in stores if (found := await read_run(store)) is not None]
-        return [str(each.job_id) for run in runs for each in run.snapshot.open.values() if each.job_id is not None]
+        return [
+            str(each.job_id) for run in runs for each in run.snapshot.open_attempts.values() if each.job_id is not None
+        ]
 
     return asyncio.run(read())
 

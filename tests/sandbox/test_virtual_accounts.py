@@ -101,7 +101,7 @@ async def test_another_account_leaves_alone_what_one_has_sent(world: str, versio
         east = await killed_while_sending(pair, "east")
         found = await read_run(east.store)
         assert found is not None
-        theirs = dict(found.snapshot.open)
+        theirs = dict(found.snapshot.open_attempts)
         assert any(each.job_id is None for each in theirs.values())
         assert any(each.job_id is not None for each in theirs.values())
         west = pair.as_account("west", east)
@@ -112,7 +112,7 @@ async def test_another_account_leaves_alone_what_one_has_sent(world: str, versio
         assert not any(each.job_id and each.job_id in asked for each in theirs.values())
         found = await read_run(west.store)
         assert found is not None
-        assert found.snapshot.open.keys() == theirs.keys()
+        assert found.snapshot.open_attempts.keys() == theirs.keys()
         assert found.snapshot.accounts["west"]["counts"].keys() <= {"classified", "unmatched"}
         ending = await pair.as_account("east", west).run()
         assert (ending.state, ending.reason) == ("complete", None)
@@ -257,7 +257,7 @@ async def test_a_cancel_asks_for_own_jobs_only(world: str) -> None:
         assert await west.run_until_power_cut(3.0) is None
         found = await read_run(west.store)
         assert found is not None
-        theirs = {each.job_id for each in found.snapshot.open.values() if each.account == "east"}
+        theirs = {each.job_id for each in found.snapshot.open_attempts.values() if each.account == "east"}
         assert len(theirs) == 3
         seen = len(west.wire.requests)
         ending = await west.run(cancel=True)

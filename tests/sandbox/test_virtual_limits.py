@@ -134,7 +134,7 @@ async def test_a_limit_that_was_found_is_used() -> None:
         assert "4 jobs are in flight" in (first.reason or "")
         left = await read_run(lab.store)
         assert left is not None
-        assert len(left.snapshot.open) == left.snapshot.jobs_in_flight == 4
+        assert len(left.snapshot.open_attempts) == left.snapshot.jobs_in_flight == 4
         await anyio.sleep(1000)
 
         async def stop() -> None:

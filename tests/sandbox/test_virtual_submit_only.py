@@ -33,7 +33,7 @@ def losing(share: float, seed: int = 2) -> After:
 async def in_doubt(lab: Lab) -> int:
     left = await read_run(lab.store)
     assert left is not None
-    return len(left.snapshot.open) - left.snapshot.jobs_in_flight
+    return len(left.snapshot.open_attempts) - left.snapshot.jobs_in_flight
 
 
 async def test_ambiguous_creates_are_left_to_a_later_process() -> None:

@@ -44,14 +44,14 @@ def stands(snapshot: RunSnapshot) -> dict[str, Any]:
                 ),
                 pytest.approx(open_attempt.since_s, abs=1.0),
             )
-            for key, open_attempt in snapshot.open.items()
+            for key, open_attempt in snapshot.open_attempts.items()
         },
         "holders": {
             open_attempt.job_id: snapshot.attempt_of_job(open_attempt.job_id)
-            for open_attempt in snapshot.open.values()
+            for open_attempt in snapshot.open_attempts.values()
             if open_attempt.job_id
         },
-        "suspects": {key: snapshot.other_file_suspected(key) for key in snapshot.open},
+        "suspects": {key: snapshot.other_file_suspected(key) for key in snapshot.open_attempts},
         "waiting": sorted(snapshot.waiting_parts(), key=repr),
         "counts": (+snapshot.outcomes, +snapshot.types, +snapshot.codes, dict(snapshot.sums)),
         "ends": (snapshot.results_end, snapshot.failures_end, snapshot.provisional_end),

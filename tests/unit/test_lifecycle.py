@@ -205,19 +205,19 @@ class ChunkLife:
     def choices(self) -> list[Part | AttemptKey]:
         """What can happen next: a part goes out, or a job ends."""
         snapshot = self.snapshot
-        return [*([Part(0)] if snapshot.is_planned(0) else []), *snapshot.waiting_parts(), *snapshot.open]
+        return [*([Part(0)] if snapshot.is_planned(0) else []), *snapshot.waiting_parts(), *snapshot.open_attempts]
 
     @property
     def state(self) -> object:
         """What its future depends on, and what is judged."""
         snapshot = self.snapshot
-        parts = [open_attempt.part for open_attempt in snapshot.open.values()], snapshot.waiting_parts()
+        parts = [open_attempt.part for open_attempt in snapshot.open_attempts.values()], snapshot.waiting_parts()
         counts = [sorted(each.items()) for each in (self.own, self.used_up, self.failed)]
         guilty = not snapshot.is_done(0) and not snapshot.is_planned(0) and snapshot._active_chunks[0].guilty
         return repr(([sorted(map(repr, each)) for each in parts], counts, guilty))
 
     def positions(self, choice: Part | AttemptKey) -> list[int]:
-        part = choice if isinstance(choice, Part) else self.snapshot.open[choice].part
+        part = choice if isinstance(choice, Part) else self.snapshot.open_attempts[choice].part
         return part.positions(self.size)
 
     def go_on(self, choice: Part | AttemptKey, accident: str = "") -> None:
@@ -226,7 +226,7 @@ class ChunkLife:
         if isinstance(choice, Part):
             self._send(choice)
             return
-        positions, part = self.positions(choice), self.snapshot.open[choice].part
+        positions, part = self.positions(choice), self.snapshot.open_attempts[choice].part
         explained = not self.poison.isdisjoint(positions)
         if explained or accident == "bad":
             suspect = self.snapshot.other_file_suspected(choice)

@@ -87,7 +87,7 @@ class ActiveChunk(msgspec.Struct, gc=False):
     """A chunk that is begun and not done. `guilty`: whether one of its files failed that had shared bad jobs."""
 
     attempts: int = 0
-    open_attempts: int = 0
+    open_count: int = 0
     waiting: list[Part] = msgspec.field(default_factory=list)
     guilty: bool = False
 

@@ -164,7 +164,7 @@ class RunSnapshot(SnapshotState):
         if self._plain:
             for attempt in self._plain.take_all():
                 attempt.account = self.account
-                self.open[attempt.key] = attempt
+                self.open_attempts[attempt.key] = attempt
                 self._active_chunks[attempt.key.chunk] = ActiveChunk(1, 1)
                 if attempt.job_id is not None:
                     self._attempt_by_job[attempt.job_id] = attempt.key
@@ -192,7 +192,7 @@ class RunSnapshot(SnapshotState):
         """What a line about the run as a whole says of its cancel: whatever is open then may end as cancelled."""
         if kind is Kind.TUNED and values.get("cancel"):
             self.cancel = CancelState.ASKED
-            for attempt in self.open.values():
+            for attempt in self.open_attempts.values():
                 attempt.cancelled = True
         elif kind is Kind.CLOSED and values.get("cancelled"):
             self.cancel = CancelState.DONE
@@ -263,8 +263,8 @@ class RunSnapshot(SnapshotState):
             self._reopen_chunk(part.chunk, item.get("attempts", 0)).waiting.append(part)
         for item in rechecks:
             key = AttemptKey(item["chunk"], item["attempt"])
-            self._reopen_chunk(key.chunk, item.get("attempts", key.attempt)).open_attempts += 1
-            attempt = self.open[key] = OpenAttempt.of_recheck(key, read_part(key.chunk, item), item, at_s)
+            self._reopen_chunk(key.chunk, item.get("attempts", key.attempt)).open_count += 1
+            attempt = self.open_attempts[key] = OpenAttempt.of_recheck(key, read_part(key.chunk, item), item, at_s)
             self.open_of_other_accounts += not self.is_own(attempt)
             if attempt.job_id is not None:
                 self.jobs_in_flight += self.is_own(attempt)
@@ -291,7 +291,7 @@ class RunSnapshot(SnapshotState):
         project_id: str | None,
         sent_ids: tuple[str, ...],
     ) -> None:
-        attempt = self.open.get(key)  # type: ignore[call-overload]
+        attempt = self.open_attempts.get(key)  # type: ignore[call-overload]
         if attempt is None:
             attempt = self._begin_attempt(AttemptKey(*key), part, since_s, offset)
             attempt.server_s, attempt.project_id, attempt.sent_ids = server_s, project_id, sent_ids
@@ -311,8 +311,8 @@ class RunSnapshot(SnapshotState):
             active = self._active_chunks[chunk]
             active.waiting.remove(Part(chunk) if part is None else part)
         active.attempts = max(active.attempts, key.attempt)
-        active.open_attempts += 1
-        attempt = self.open[key] = OpenAttempt(key, part, since_s, offset, account=self.account)
+        active.open_count += 1
+        attempt = self.open_attempts[key] = OpenAttempt(key, part, since_s, offset, account=self.account)
         return attempt
 
     def _apply_accepted(
@@ -347,7 +347,7 @@ class RunSnapshot(SnapshotState):
         attempt = self._open_attempt(key)
         attempt.state = move(attempt.state, kind)
         self._advance_ends(*segments)
-        del self.open[key]  # type: ignore[arg-type]
+        del self.open_attempts[key]  # type: ignore[arg-type]
         if attempt.job_id is not None:
             self.jobs_in_flight -= 1
             self._attempt_by_job.pop(attempt.job_id, None)
@@ -355,9 +355,9 @@ class RunSnapshot(SnapshotState):
         active = self._active_chunks[chunk]
         if codes and (part := attempt.part_sent) is not None and part.shared_bad_jobs:
             active.guilty |= not _BAD_JOB_CODES.isdisjoint(codes)
-        active.open_attempts -= 1
+        active.open_count -= 1
         active.waiting += requeued  # with the end, so that no file is ever without an attempt or a place in the queue
-        if not active.open_attempts and not active.waiting:
+        if not active.open_count and not active.waiting:
             del self._active_chunks[chunk]
             self._attempts.set(chunk, active.attempts)
             self.chunk_states[chunk] = DONE
@@ -373,7 +373,7 @@ class RunSnapshot(SnapshotState):
 
     def _open_attempt(self, key: tuple[int, int]) -> OpenAttempt:
         try:
-            return self.open[key]  # type: ignore[index]  # a named tuple is found by a plain one
+            return self.open_attempts[key]  # type: ignore[index]  # a named tuple is found by a plain one
         except KeyError:
             raise InternalError(f"chunk {key[0]} has no attempt {key[1]}") from None
 

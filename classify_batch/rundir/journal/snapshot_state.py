@@ -40,7 +40,7 @@ class SnapshotState(Totals):
     `SeenByAccount` is the last process's account's, and so is `jobs_in_flight`.
 
     Attributes:
-        open: the attempts that have not ended, of whatever account; jobs_in_flight: own ones that have a job.
+        open_attempts: the attempts that have not ended, of whatever account; jobs_in_flight: own ones that have a job.
         open_of_other_accounts: how many of them are other accounts'.
         account_keys: of each account, where its key led when it was last used.
         results_end, failures_end, provisional_end: bytes of the outcome files that are committed.
@@ -63,7 +63,7 @@ class SnapshotState(Totals):
         super().__init__()
         self.chunk_states = bytes_of_chunks(chunks, first_chunk)
         self.done_chunks = 0
-        self.open: dict[AttemptKey, OpenAttempt] = {}
+        self.open_attempts: dict[AttemptKey, OpenAttempt] = {}
         self.jobs_in_flight = 0
         self._active_chunks: dict[int, ActiveChunk] = {}
         self._plain = PlainAttempts()
@@ -100,7 +100,7 @@ class SnapshotState(Totals):
     def only_others_remain(self) -> bool:
         """Whether the run isn't complete, and all that is left of it are attempts of other accounts."""
         return (
-            0 < self.open_of_other_accounts == len(self.open)
+            0 < self.open_of_other_accounts == len(self.open_attempts)
             and self.done_chunks + len(self._active_chunks) == len(self.chunk_states)
             and not self.pending_retries
             and not any(active.waiting for active in self._active_chunks.values())
@@ -112,7 +112,7 @@ class SnapshotState(Totals):
 
     def open_by_account(self) -> Counter[str | None]:
         """How many attempts of each account are open."""
-        return Counter(attempt.account for attempt in self.open.values())
+        return Counter(attempt.account for attempt in self.open_attempts.values())
 
     def begin_session(self, account: AccountKeys | None) -> None:
         """A process takes the run over, with this account's key; None: with the run's own."""
@@ -124,8 +124,8 @@ class SnapshotState(Totals):
         self.project_id, self.job_id = seen.project_id, seen.job_id
         self.server_s, self.server_s_is_listed = seen.server_s, seen.server_s_is_listed
         self.names_jobs_without_time, self.clocks_disagree = seen.names_jobs_without_time, seen.clocks_disagree
-        own = [attempt for attempt in self.open.values() if self.is_own(attempt)]
-        self.open_of_other_accounts = len(self.open) - len(own)
+        own = [attempt for attempt in self.open_attempts.values() if self.is_own(attempt)]
+        self.open_of_other_accounts = len(self.open_attempts) - len(own)
         self.jobs_in_flight = sum(attempt.job_id is not None for attempt in own)
 
     @property
@@ -152,7 +152,7 @@ class SnapshotState(Totals):
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         """The open attempt of this account that has this job."""
         key = self._attempt_by_job.get(job_id)
-        return None if key is None or not self.is_own(self.open[key]) else key
+        return None if key is None or not self.is_own(self.open_attempts[key]) else key
 
     def other_file_suspected(self, key: AttemptKey) -> bool:
         """Whether a bad job that an open attempt's file shared may have been the fault of another file: of one that is
@@ -165,7 +165,8 @@ class SnapshotState(Totals):
             or any(
                 other.part.shared_bad_jobs
                 for number in range(1, active.attempts + 1)
-                if number != key.attempt and (other := self.open.get(AttemptKey(key.chunk, number))) is not None
+                if number != key.attempt
+                and (other := self.open_attempts.get(AttemptKey(key.chunk, number))) is not None
             )
         )
 

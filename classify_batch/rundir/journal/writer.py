@@ -170,7 +170,7 @@ class JournalWriter:
         for fact in facts:
             if (
                 isinstance(fact, Submitting)
-                and (attempt := snapshot.open.get(fact.key)) is not None
+                and (attempt := snapshot.open_attempts.get(fact.key)) is not None
                 and not attempt.offset
             ):
                 attempt.offset = offset
@@ -237,7 +237,7 @@ class JournalWriter:
         return self.snapshot.other_file_suspected(key)
 
     def was_cancelled(self, key: AttemptKey) -> bool:
-        return (attempt := self.snapshot.open.get(key)) is not None and attempt.cancelled
+        return (attempt := self.snapshot.open_attempts.get(key)) is not None and attempt.cancelled
 
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         return self.snapshot.attempt_of_job(job_id)

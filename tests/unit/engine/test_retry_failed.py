@@ -146,13 +146,13 @@ async def test_a_retry_takes_a_line_at_a_time(files_per_job: int, code: str) -> 
     assert max(map(len, run.store.files["retry.1.jsonl"].splitlines())) < 20_000
     first = await run.take(batches_max=1)
     assert sum(len(parts) for parts in first[0].values()) == module.PARTS_PER_BATCH
-    assert len(run.snapshot.waiting_parts()) + len(run.snapshot.open) == module.PARTS_PER_BATCH
+    assert len(run.snapshot.waiting_parts()) + len(run.snapshot.open_attempts) == module.PARTS_PER_BATCH
     assert not run.snapshot.complete
     await run.take()
     await run.journal.wait_durable()
     lines = [line for line in run.store.files[Log.JOURNAL].splitlines() if b'"kind":"retried"' in line]
     assert max(map(len, lines)) < 20_000
-    assert len(run.snapshot.waiting_parts()) + len(run.snapshot.open) == run.chunks
+    assert len(run.snapshot.waiting_parts()) + len(run.snapshot.open_attempts) == run.chunks
 
 
 @pytest.mark.parametrize("code", ["job_error", "unresolved"])

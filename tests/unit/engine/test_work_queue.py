@@ -122,7 +122,7 @@ async def test_failed_files_are_taken_up_as_they_are_needed() -> None:
             await anyio.wait_all_tasks_blocked()
             jobs = [submitted.receive_nowait() for _ in range(2)]
             assert [(job.job_id, job.attempt.key) for job in jobs] == [("x", (0, 1)), ("y", (0, 2))]
-            assert (len(snapshot.open), snapshot.waiting_parts()) == (2, [Part(1)])
+            assert (len(snapshot.open_attempts), snapshot.waiting_parts()) == (2, [Part(1)])
             for chunk in (1, 2, 3, 4, 5):
                 slots.release()
                 await anyio.wait_all_tasks_blocked()
@@ -130,7 +130,7 @@ async def test_failed_files_are_taken_up_as_they_are_needed() -> None:
                 assert (await store.size("retry.1.jsonl") is None) is (chunk >= 3)  # one is taken ahead
             tasks.cancel_scope.cancel()
     await journal.wait_durable()
-    assert replayed(store) == (snapshot.open, snapshot.waiting_parts())
+    assert replayed(store) == (snapshot.open_attempts, snapshot.waiting_parts())
 
 
 def replayed(store: MemoryStore) -> tuple[dict[AttemptKey, OpenAttempt], list[Part]]:
@@ -138,7 +138,7 @@ def replayed(store: MemoryStore) -> tuple[dict[AttemptKey, OpenAttempt], list[Pa
     snapshot = RunSnapshot(6)
     for entry, offset in Reader("journal").feed(store.files["journal.jsonl"]):
         snapshot.read(entry, offset)
-    return snapshot.open, snapshot.waiting_parts()
+    return snapshot.open_attempts, snapshot.waiting_parts()
 
 
 async def chunks() -> AsyncIterator[list[str]]:

@@ -42,7 +42,7 @@ class Journal:
         return key
 
     def end(self, key: AttemptKey, *requeued: Part, files: int = 5) -> None:
-        if self.snapshot.open[key].job_id is not None:
+        if self.snapshot.open_attempts[key].job_id is not None:
             self.writer.record(Finished(key, "SUCCESS"))
         tally = Tally({"classified": files}, {}, {}, {CREDITS: -2.0})
         self.writer.record(Ended(key, Kind.COLLECTED, tally=tally, requeued=requeued))
@@ -67,13 +67,13 @@ async def test_an_attempt_belongs_to_the_account_whose_process_intended_it() -> 
     journal.open(WEST)
     third = journal.send(2, job_id="b")
     for snapshot in (journal.snapshot, await journal.read()):
-        assert {key: each.account for key, each in snapshot.open.items()} == {
+        assert {key: each.account for key, each in snapshot.open_attempts.items()} == {
             first: "east",
             second: "east",
             third: "west",
         }
         assert (snapshot.account, snapshot.open_of_other_accounts, snapshot.jobs_in_flight) == ("west", 2, 1)
-        assert [snapshot.is_own(each) for each in snapshot.open.values()] == [False, False, True]
+        assert [snapshot.is_own(each) for each in snapshot.open_attempts.values()] == [False, False, True]
         assert (snapshot.attempt_of_job("a"), snapshot.attempt_of_job("b")) == (None, third)
         assert snapshot.open_by_account() == {"east": 2, "west": 1}
     journal.open(EAST)

@@ -77,9 +77,9 @@ def test_plain_lines_take_few_objects() -> None:
     )
     for entry, offset in reader.feed(data):
         snapshot.replay_line(entry, offset)
-    assert not snapshot.open
+    assert not snapshot.open_attempts
     snapshot.end_reading()
-    assert list(snapshot.open) == keys
+    assert list(snapshot.open_attempts) == keys
 
 
 KEYS = [AttemptKey(0, 1), AttemptKey(1, 1)]

@@ -187,7 +187,7 @@ class Life:
             self.writer.write()  # so that what waits together is now a line each, now all of it
         snapshot = self.snapshot
         fresh = [Part(chunk) for chunk in range(len(snapshot.chunk_states)) if snapshot.is_planned(chunk)]
-        choices: list[Part | AttemptKey] = [*fresh, *snapshot.waiting_parts(), *snapshot.open]
+        choices: list[Part | AttemptKey] = [*fresh, *snapshot.waiting_parts(), *snapshot.open_attempts]
         if choices:
             if not self._draw(50):
                 self.writer.record_clocks_disagree()
@@ -202,7 +202,7 @@ class Life:
                 self._go_on(choice)
 
     def _go_on(self, key: AttemptKey) -> None:
-        open_attempt = self.snapshot.open[key]
+        open_attempt = self.snapshot.open_attempts[key]
         at_s = self.clock.wall_s()
         if open_attempt.state is State.SUBMITTING:
             job_id, made_s = f"job-{key.chunk}-{key.attempt}", (None, at_s - self._draw(90))[self._draw(2)]
@@ -231,10 +231,10 @@ class Life:
         steps[self._draw(len(steps))]()
 
     def _positions(self, key: AttemptKey) -> list[int]:
-        return self.snapshot.open[key].part.positions(FILES)
+        return self.snapshot.open_attempts[key].part.positions(FILES)
 
     def _collect(self, key: AttemptKey, found: tuple[str, ...] = (), made_s: float | None = None) -> None:
-        part, positions = self.snapshot.open[key].part, self._positions(key)
+        part, positions = self.snapshot.open_attempts[key].part, self._positions(key)
         missing = positions[: self._draw(len(positions))]
         again = after_missing(part, len(positions), missing, 100)
         if found:
@@ -242,7 +242,7 @@ class Life:
         self._end(key, Kind.COLLECTED, answered=len(positions) - len(missing), again=again, found=found, made_s=made_s)
 
     def _split(self, key: AttemptKey) -> None:
-        part, suspect = self.snapshot.open[key].part, self.snapshot.other_file_suspected(key)
+        part, suspect = self.snapshot.open_attempts[key].part, self.snapshot.other_file_suspected(key)
         again = after_bad_job(part, self._positions(key), 4, other_file_suspected=suspect)
         if again:
             self._end(key, Kind.SPLIT, again=again)
@@ -266,7 +266,7 @@ class Life:
         outcomes = {"classified": answered} if answered else {}
         codes = {code: failed} if failed else {}
         outcomes |= {"failed": failed} if failed else {}
-        sums = {"credits": -self.snapshot.open[key].credits, "accepted": answered}
+        sums = {"credits": -self.snapshot.open_attempts[key].credits, "accepted": answered}
         tally = Tally(outcomes, {"a": answered} if answered else {}, codes, sums)
         self.writer.record(Ended(key, kind, results, failures, provisional, tally, again, found, made_s))
 
@@ -296,7 +296,7 @@ def test_no_file_is_in_nobodys_hands(chunks: int, lots: list[int]) -> None:
         life.step()
         snapshot = life.snapshot
         planned = sum(snapshot.is_planned(chunk) for chunk in range(chunks))
-        out = sum(len(open_attempt.part.positions(FILES)) for open_attempt in snapshot.open.values())
+        out = sum(len(open_attempt.part.positions(FILES)) for open_attempt in snapshot.open_attempts.values())
         waiting = sum(len(part.positions(FILES)) for part in snapshot.waiting_parts())
         assert FILES * planned + out + waiting + snapshot.outcomes.total() == FILES * chunks
 
@@ -337,7 +337,7 @@ def test_a_job_is_held_by_its_open_attempt(chunks: int, lots: list[int]) -> None
         life.step()
         holding = {
             open_attempt.job_id: key
-            for key, open_attempt in life.snapshot.open.items()
+            for key, open_attempt in life.snapshot.open_attempts.items()
             if open_attempt.job_id is not None
         }
         named |= holding.keys()
@@ -353,8 +353,8 @@ def test_no_attempt_is_thought_to_be_younger_than_it_was(chunks: int, lots: list
     for _ in lots:
         life.step()
     read_back = replay(life.journal(), chunks)
-    for key, open_attempt in life.snapshot.open.items():
-        known_s, read_s = open_attempt.server_s, read_back.open[key].server_s
+    for key, open_attempt in life.snapshot.open_attempts.items():
+        known_s, read_s = open_attempt.server_s, read_back.open_attempts[key].server_s
         assert read_s is None or (known_s is not None and read_s <= known_s)
     assert read_back.clocks_disagree is life.snapshot.clocks_disagree
 

@@ -47,7 +47,9 @@ def test_a_job_that_is_looked_at_again_is_held_again() -> None:
     looks: list[Recheck] = [{"chunk": 0, "job_id": "job-0", **old}, {"chunk": 1, **old}]
     snapshot.reopen({"generation": 1, "again": [], "looks": looks}, 2.0)
     assert (snapshot.attempt_of_job("job-0"), snapshot.attempt_of_job("job-1")) == (AttemptKey(0, 1), None)
-    assert {(open_attempt.server_s, open_attempt.project_id) for open_attempt in snapshot.open.values()} == {(7.5, "p")}
+    assert {(open_attempt.server_s, open_attempt.project_id) for open_attempt in snapshot.open_attempts.values()} == {
+        (7.5, "p")
+    }
 
 
 # --- What a cancel leaves behind --------------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ def test_attempts_that_begin_after_a_cancel_are_not_marked() -> None:
     snapshot = with_jobs(3)
     snapshot.read(decode(CANCEL.rstrip(b"\n")), 0)
     snapshot.apply(Submitting(AttemptKey(2, 1), Part(2), 1.0), 0)
-    marks = {key.chunk: open_attempt.cancelled for key, open_attempt in snapshot.open.items()}
+    marks = {key.chunk: open_attempt.cancelled for key, open_attempt in snapshot.open_attempts.items()}
     assert marks == {0: True, 1: True, 2: False}
     assert snapshot.cancel is None
 
@@ -218,8 +220,8 @@ def test_a_later_process_goes_on_with_the_servers_time() -> None:
         writer.write()
     begun(writer, 2)
     read_back = journal_of(writer, store, 4)
-    assert (read_back.server_s, read_back.open[AttemptKey(1, 1)].server_s) == (400.0, 300.0)
-    assert read_back.open[AttemptKey(0, 1)].server_s is None
+    assert (read_back.server_s, read_back.open_attempts[AttemptKey(1, 1)].server_s) == (400.0, 300.0)
+    assert read_back.open_attempts[AttemptKey(0, 1)].server_s is None
     read_back.read(decode(encode_facts(99, 1.0, 0, [Submitting(AttemptKey(3, 1), Part(3), 1.0)])[:-1]), 0)
     assert read_back.server_s == 400.0  # a line that knows nothing unsays nothing
 
@@ -230,7 +232,7 @@ def test_an_intent_tells_the_project_that_it_went_to() -> None:
     writer = JournalWriter(store, RunSnapshot(2), Still())
     writer.record(Submitting(AttemptKey(0, 1), Part(0), 1.0, project_id="p"))
     writer.record(Submitting(AttemptKey(1, 1), Part(1), 1.0))
-    open_attempt = journal_of(writer, store, 2).open
+    open_attempt = journal_of(writer, store, 2).open_attempts
     assert [open_attempt[AttemptKey(chunk, 1)].project_id for chunk in range(2)] == ["p", None]
 
 
@@ -244,7 +246,7 @@ def test_times_that_disagree_are_of_no_use_any_more() -> None:
     assert (writer.server_s, writer.clocks_disagree) == (None, True)
     assert begun(writer, 1)
     read_back = journal_of(writer, store, 4)
-    assert (read_back.clocks_disagree, read_back.open[AttemptKey(1, 1)].server_s) == (True, None)
+    assert (read_back.clocks_disagree, read_back.open_attempts[AttemptKey(1, 1)].server_s) == (True, None)
     later = JournalWriter(store, read_back, Still())
     later.record(Submitted(begun(later, 2), "job-2", 1.0, None, 310.0))
     assert (later.server_s, later.clocks_disagree) == (None, True)

@@ -77,7 +77,7 @@ class Life:
             if lot % 2:
                 self.writer.record_about_run(Kind.CLOSED, {"requests": self.sent})
             self._begin()  # or after a kill
-        elif lot % 13 == 0 and not self.snapshot.open:
+        elif lot % 13 == 0 and not self.snapshot.open_attempts:
             generation = self.snapshot.generation + 1
             looks = [self._make_recheck(chunk) for chunk in range(lot % 3) if self.snapshot.is_done(chunk)]
             if lot % 2:
@@ -90,8 +90,8 @@ class Life:
             key = AttemptKey(fresh[0], 1)
             self.writer.record(Submitting(key, Part(fresh[0]), 1.0, self._draw(3) / 4))
             self.writer.record((Submitted, Adopted)[self._draw(2)](key, "j", 1.0))
-        elif self.snapshot.open:
-            self._end(next(iter(self.snapshot.open)))
+        elif self.snapshot.open_attempts:
+            self._end(next(iter(self.snapshot.open_attempts)))
 
     def _make_recheck(self, chunk: int) -> Recheck:
         job: Recheck = {"chunk": chunk, "attempt": 1, "attempts": 1, "job_id": "j", "since": "2026-11-22T02:04:16.123Z"}

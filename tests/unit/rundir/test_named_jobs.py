@@ -90,7 +90,8 @@ class Life:
 
     def _waiting(self) -> AttemptKey | None:
         return next(
-            (key for key, open_attempt in self.writer.snapshot.open.items() if open_attempt.job_id is None), None
+            (key for key, open_attempt in self.writer.snapshot.open_attempts.items() if open_attempt.job_id is None),
+            None,
         )
 
     def _accept(self) -> None:
