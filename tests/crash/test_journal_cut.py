@@ -90,7 +90,7 @@ async def test_a_prefix_stands_where_the_run_stood(files: dict[str, bytes]) -> N
         head = {name: data for name, data in files.items() if name != "manifest.json"}
         found = (await found_in(MemoryStore({**head, Log.JOURNAL: b"".join(lines[:count])}))).snapshot
         lived = snapshot_after(lines[:count], len(found.chunk_states))
-        assert found.open_attempts == lived.open
+        assert found.open_attempts == lived.open_attempts
         assert found.waiting_parts() == lived.waiting_parts()
         assert (found.results_end, found.failures_end) == (lived.results_end, lived.failures_end)
 
