@@ -1,8 +1,8 @@
 """What Ctrl-C, SIGTERM and SIGHUP do, from the first moment on: this file imports next to nothing, and is imported
 first. SIGHUP comes when the terminal is closed, and means the same as SIGTERM.
 
-The first signal asks the run to stop; where there is no run yet, there is nothing to lose, and the process leaves with
-75. The second leaves at once with 128 and its number: what is committed stays, and the run goes on from there. A signal
+The first signal asks the run to stop; where there is no run yet, there is nothing to lose, and the process exits with
+75. The second exits at once with 128 and its number: what is committed stays, and the run goes on from there. A signal
 that was ignored when the process began stays ignored: that is how `nohup` and shells protect what they start.
 
 `timeout` and others signal a process and then its whole group, so one request to stop may arrive as several signals:
@@ -11,7 +11,7 @@ terminal that is closed sends SIGHUP up to three times, by the shell and by the 
 slow.
 
 What was asked to stop may hang in the operating system: a resolver that nobody answers, a disk that is gone. So the
-process leaves by itself where it is still there after `LEAVES_WITHIN_S`.
+process exits by itself where it is still there after `EXIT_TIMEOUT_S`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ INCOMPLETE = 75
 SAME_WITHIN_S = 0.1
 SAME_HANGUP_WITHIN_S = 1.0
 
-LEAVES_WITHIN_S = 3.6
-"""From the first signal on; the engine itself takes 2.5 s at most for what is on the wire."""
+EXIT_TIMEOUT_S = 3.6
+"""After so long from the first signal on the process exits by itself. The engine takes 2.5 s at most for the requests
+that are in flight."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 LastWords = Callable[[str], tuple[int, str]]
-"""Given a signal's name: the exit status and the message of a process that has to leave before its work has ended."""
+"""Given a signal's name: the exit status and the message of a process that has to exit before its work has ended."""
 
 _callback: Callable[[str], None] | None = None
 _last_words: LastWords | None = None
@@ -51,7 +52,7 @@ def install_handlers() -> None:
 
 
 def on_first_signal(callback: Callable[[str], None] | None, last_words: LastWords | None = None) -> None:
-    """Sets what the first signal calls, with its name. None: there is no run to stop, so the process leaves.
+    """Sets what the first signal calls, with its name. None: there is no run to stop, so the process exits.
 
     `last_words`: for work that is not simply gone on with by the same command.
     """
@@ -89,7 +90,7 @@ def on_signal(number: int, _frame: FrameType | None) -> None:
         )
     else:
         signal.signal(signal.SIGALRM, on_alarm)
-        signal.setitimer(signal.ITIMER_REAL, LEAVES_WITHIN_S)
+        signal.setitimer(signal.ITIMER_REAL, EXIT_TIMEOUT_S)
         _callback(name)
 
 

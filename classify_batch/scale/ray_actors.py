@@ -61,8 +61,8 @@ class ShardNews(NamedTuple):
     dropped: int
 
 
-class ShardSaid(NamedTuple):
-    """How a worker left its shard.
+class ShardReport(NamedTuple):
+    """How a worker ended its shard.
 
     Attributes:
         locked: another process is at work on it; stood_still: it lost its lease, so another one may take it over.
@@ -91,8 +91,8 @@ class ShardActor:
         """The worker's process; answered as soon as there is one."""
         return os.getpid()
 
-    async def carry_out(self, work: ShardWork) -> ShardSaid:
-        """Returns when the shard has ended for now. What a person or a later call mends is in what it says."""
+    async def carry_out(self, work: ShardWork) -> ShardReport:
+        """Returns when the shard has ended for now. What a person or a later call has to mend is in the report."""
         place = place_of(work.run_dir, trusted=work.trusted)
         try:
             whole = await read_whole(place)
@@ -113,9 +113,9 @@ class ShardActor:
             result = await run_shard(whole, request, work.shard, self._shutdown)
         except ClassifyBatchError as error:
             ending = ShardEnding(work.shard, error.exit_status, str(error), error.hint, called=False)
-            return ShardSaid(ending, isinstance(error, LockedError), self._stood_still)
+            return ShardReport(ending, isinstance(error, LockedError), self._stood_still)
         ending = ShardEnding(work.shard, result.exit_status, result.reason, result.hint, result.called)
-        return ShardSaid(ending, stood_still=self._stood_still and not ending.complete)
+        return ShardReport(ending, stood_still=self._stood_still and not ending.complete)
 
     @property
     def _stood_still(self) -> bool:
@@ -125,7 +125,7 @@ class ShardActor:
         """Asks it to stop, as a signal would, also before it has begun."""
         self._shutdown.request_stop(stop)
 
-    async def news(self) -> ShardNews:
+    async def fetch_news(self) -> ShardNews:
         """What happened since the last call."""
         events, self._events = self._events, deque()
         dropped, self._dropped = self._dropped, 0

@@ -21,7 +21,7 @@ from classify_batch.errors import UsageError, WorldError, missing_extra
 from classify_batch.limits import Gate, Priority, RequestGate
 from classify_batch.limits.leased_gate import LeasedGate
 from classify_batch.limits.rate_budget import BudgetGoneError, BudgetState, Report, Turn
-from classify_batch.scale.ray_actors import BudgetActor, ShardActor, ShardNews, ShardSaid, ShardWork
+from classify_batch.scale.ray_actors import BudgetActor, ShardActor, ShardNews, ShardReport, ShardWork
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -47,9 +47,15 @@ class WorkerLostError(Exception):
     """A worker's process died, or can't be reached any more."""
 
 
-def import_ray(*, starts_here: bool) -> ModuleType:
-    """Ray. Raises UsageError where it isn't installed. `starts_here`: to start a cluster that only this machine
-    reaches."""
+def prepare_and_import_ray(*, starts_here: bool) -> ModuleType:
+    """Sets the environment variables that Ray reads when it is imported, where they aren't set, and imports it.
+
+    Args:
+        starts_here: whether it is to start a cluster that only this machine reaches.
+
+    Raises:
+        UsageError: it isn't installed.
+    """
     for name, value in {**_QUIET, **(_LOOPBACK if starts_here else {})}.items():
         os.environ.setdefault(name, value)
     try:
@@ -61,7 +67,7 @@ def import_ray(*, starts_here: bool) -> ModuleType:
 
 
 @asynccontextmanager
-async def joined(address: str | None) -> AsyncIterator[Cluster]:
+async def join_cluster(address: str | None) -> AsyncIterator[Cluster]:
     """Joins the cluster at an address, or starts one on this machine, whose processes end with the block. A cluster
     that the program has joined already is used, and left as it is.
 
@@ -69,7 +75,7 @@ async def joined(address: str | None) -> AsyncIterator[Cluster]:
         UsageError: Ray is not installed.
         WorldError: there is no cluster at the address.
     """
-    ray = import_ray(starts_here=address is None)
+    ray = prepare_and_import_ray(starts_here=address is None)
     if _own_memberships or not ray.is_initialized():
         async with _sharing_membership(ray, address):
             yield Cluster(ray)
@@ -84,7 +90,7 @@ async def _sharing_membership(ray: ModuleType, address: str | None) -> AsyncIter
     if address is None:
         how |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     elif address != AUTO and not _own_memberships:
-        await _reach(address)
+        await _check_reachable(address)
     with _membership_lock:
         membership = _own_memberships[-1] if _own_memberships else _Membership(ray, address, how)
         if membership.address != address:
@@ -107,17 +113,17 @@ async def _sharing_membership(ray: ModuleType, address: str | None) -> AsyncIter
 async def _wait_until_joined(membership: _Membership, address: str | None) -> None:
     try:
         with anyio.fail_after(JOIN_TIMEOUT_S):
-            await membership.joined()
+            await membership.wait_until_joined()
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _no_cluster(address, str(error).strip() or type(error).__name__) from error
+        raise _no_cluster_error(address, str(error).strip() or type(error).__name__) from error
     except TimeoutError:
         words = (
             f"no answer within {JOIN_TIMEOUT_S:g} s; does it want a token (RAY_AUTH_TOKEN) that this process hasn't?"
         )
-        raise _no_cluster(address, words) from None
+        raise _no_cluster_error(address, words) from None
 
 
-async def _reach(address: str) -> None:
+async def _check_reachable(address: str) -> None:
     """Raises WorldError where nobody listens at an address: Ray itself would try for minutes, and print much."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):
@@ -126,11 +132,11 @@ async def _reach(address: str) -> None:
         with anyio.fail_after(CONNECT_TIMEOUT_S):
             stream = await anyio.connect_tcp(host.strip("[]"), int(port))
     except (OSError, TimeoutError) as error:
-        raise _no_cluster(address, str(error) or "no answer") from error
+        raise _no_cluster_error(address, str(error) or "no answer") from error
     await stream.aclose()
 
 
-def _no_cluster(address: str | None, why: str) -> WorldError:
+def _no_cluster_error(address: str | None, why: str) -> WorldError:
     where = "a cluster of Ray could not be started here" if address is None else f"no cluster of Ray at {address}"
     return WorldError(
         f"{where}: {why}", hint="`ray status` shows what is there; without an address, one is started on this machine"
@@ -148,9 +154,9 @@ class _Membership:
         self._joined = Future[Exception | None]()
         self._left = Future[None]()
         self._leaves = threading.Event()
-        threading.Thread(target=self._work, daemon=True).start()
+        threading.Thread(target=self._join_and_leave, daemon=True).start()
 
-    async def joined(self) -> None:
+    async def wait_until_joined(self) -> None:
         """Returns when it has joined; raises whatever Ray does."""
         if (error := await asyncio.shield(asyncio.wrap_future(self._joined))) is not None:
             raise error
@@ -160,7 +166,7 @@ class _Membership:
         self._leaves.set()
         await asyncio.shield(asyncio.wrap_future(self._left))
 
-    def _work(self) -> None:
+    def _join_and_leave(self) -> None:
         error: Exception | None = None
         try:
             self._ray.init(**self._how)
@@ -217,31 +223,31 @@ class Worker:
     def __init__(self, ray: ModuleType, actor: Any) -> None:
         self._ray, self._actor = ray, actor
 
-    async def started(self) -> int:
+    async def wait_until_started(self) -> int:
         """Returns when there was a place for it; gives its process ID."""
-        process_id: int = await self._ask(self._actor.process_id.remote())
+        process_id: int = await self._call_worker(self._actor.process_id.remote())
         return process_id
 
-    async def carry_out(self, work: ShardWork) -> ShardSaid:
+    async def carry_out(self, work: ShardWork) -> ShardReport:
         """See `ShardActor`."""
-        said: ShardSaid = await self._ask(self._actor.carry_out.remote(work))
-        return said
+        report: ShardReport = await self._call_worker(self._actor.carry_out.remote(work))
+        return report
 
-    async def news(self) -> ShardNews:
+    async def fetch_news(self) -> ShardNews:
         """See `ShardActor`."""
-        news: ShardNews = await self._ask(self._actor.news.remote())
+        news: ShardNews = await self._call_worker(self._actor.fetch_news.remote())
         return news
 
     async def stop(self, stop: Stop) -> None:
         """See `ShardActor`."""
-        await self._ask(self._actor.stop.remote(stop))
+        await self._call_worker(self._actor.stop.remote(stop))
 
     def give_up(self) -> None:
         """Ends the process, if it is still there and can be reached."""
         with suppress(Exception):
             self._ray.kill(self._actor)
 
-    async def _ask(self, answer: Any) -> Any:
+    async def _call_worker(self, answer: Any) -> Any:
         errors = self._ray.exceptions
         try:
             return await answer
@@ -258,15 +264,15 @@ class RayBudget:
         self._actor = actor
 
     async def take_turn(self, holder: str, turn_id: int, priority: Priority) -> Turn | None:
-        turn: Turn | None = await _answered(self._actor.take_turn.remote(holder, turn_id, priority))
+        turn: Turn | None = await _call_budget(self._actor.take_turn.remote(holder, turn_id, priority))
         return turn
 
     async def report(self, holder: str, reports: Sequence[Report]) -> BudgetState:
-        state: BudgetState = await _answered(self._actor.report.remote(holder, reports))
+        state: BudgetState = await _call_budget(self._actor.report.remote(holder, reports))
         return state
 
 
-async def _answered(answer: Any) -> Any:
+async def _call_budget(answer: Any) -> Any:
     from ray.exceptions import RayError, RayTaskError  # noqa: PLC0415 - an extra
 
     try:

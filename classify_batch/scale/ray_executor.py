@@ -23,17 +23,26 @@ from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.run_shards import WholeProgress, run_shard
 from classify_batch.operations.shards.whole import ShardedRun
-from classify_batch.scale.ray_actors import ShardSaid, ShardWork
-from classify_batch.scale.ray_cluster import Cluster, LeasedLimits, Worker, WorkerLostError, joined
+from classify_batch.scale.ray_actors import ShardReport, ShardWork
+from classify_batch.scale.ray_cluster import Cluster, LeasedLimits, Worker, WorkerLostError, join_cluster
 from classify_batch.settings import Settings
 
-NEWS_EVERY_S = 0.5
+FETCH_EVERY_S = 0.5
 
 LOSSES_MAX = 20
 """So often in a row the workers of a shard may be lost without one more file done: then the shard is to blame."""
 
-LEAVES_WITHIN_S = 3.5
-"""So long after a stop the workers are waited for: the command leaves within four seconds."""
+STOP_TIMEOUT_S = 3.5
+"""So long after a stop the workers are waited for: the command has to exit within four seconds."""
+
+LOCK_GRACE_LEASES = 1.5
+"""For so many leases a shard may be found locked before it counts as another command's. A worker of an earlier call
+that isn't gone yet keeps the lock until it is seen to have renewed nothing for one lease. That is looked for by the
+next worker, which begins somewhere between two renewals: hence half a lease more."""
+
+LOST_WORKER_GRACE_S = 5.0
+"""So much longer where a worker of this call was lost: Ray may need seconds to notice, to end its process, and to place
+the next one."""
 
 log = logging.getLogger("classify_batch")
 
@@ -83,9 +92,9 @@ class RayExecutor:
         if unfinished:
             async with AsyncExitStack() as stack:
                 async with interruptible(shutdown):
-                    cluster = await stack.enter_async_context(joined(self.address))
-                work = ClusterRun(cluster, self.cpus_per_shard, whole, request, shutdown)
-                endings.update(await work.carry_out(unfinished))
+                    cluster = await stack.enter_async_context(join_cluster(self.address))
+                cluster_run = ClusterRun.start(cluster, self.cpus_per_shard, whole, request, shutdown)
+                endings.update(await cluster_run.carry_out(unfinished))
         return [endings[index] for index in sorted(endings)]
 
 
@@ -93,9 +102,16 @@ class ClusterRun:
     """The shards that are carried out by a cluster, and what is known of them."""
 
     def __init__(
-        self, cluster: Cluster, cpus: float, whole: ShardedRun, request: RunRequest, shutdown: Shutdown
+        self,
+        cluster: Cluster,
+        cpus: float,
+        whole: ShardedRun,
+        request: RunRequest,
+        shutdown: Shutdown,
+        limits: LeasedLimits,
     ) -> None:
         self._cluster, self._cpus = cluster, cpus
+        self._limits = limits
         self._whole, self._request, self._shutdown = whole, request, shutdown
         self._began_s = anyio.current_time()
         self._events = EventQueue([LogObserver(), *request.observers])
@@ -105,8 +121,13 @@ class ClusterRun:
         self._endings: dict[int, ShardEnding] = {}
         self._at_work: dict[int, Worker] = {}
         self._ended = anyio.Event()
+
+    @classmethod
+    def start(
+        cls, cluster: Cluster, cpus: float, whole: ShardedRun, request: RunRequest, shutdown: Shutdown
+    ) -> ClusterRun:
+        """Starts the actor of the rate that all shards share. Its workers begin with `carry_out`."""
         limits = request.settings.limits
-        shards = len(whole.ranges)
         creates_per_s = limits.creates_per_s or request.settings.api.capabilities.creates_per_s
         budget = cluster.start_budget(
             f"rate {whole.run.run_id} {uuid.uuid4()}",  # one that an earlier call left may be about to end
@@ -114,13 +135,14 @@ class ClusterRun:
             requests_in_flight=limits.requests_in_flight,
             creates_per_s=creates_per_s,
         )
-        self._limits = LeasedLimits(
+        leased = LeasedLimits(
             budget,
             requests_in_flight=limits.requests_in_flight,
             requests_per_s=limits.requests_per_s,
             creates_per_s=creates_per_s,
-            share=1 / shards,
+            share=1 / len(whole.ranges),
         )
+        return cls(cluster, cpus, whole, request, shutdown, leased)
 
     async def carry_out(self, shards: Sequence[int]) -> dict[int, ShardEnding]:
         """How each shard ended that was begun.
@@ -131,7 +153,7 @@ class ClusterRun:
         waiting = list(reversed(shards))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._events.work)
-            tasks.start_soon(self._pass_stops_on, tasks.cancel_scope)
+            tasks.start_soon(self._forward_stops, tasks.cancel_scope)
             async with anyio.create_task_group() as workers:
                 while waiting and self._shutdown.stop is None:
                     if len(self._at_work) < await self._cluster.room_for(self._cpus):
@@ -150,7 +172,7 @@ class ClusterRun:
 
     async def _carry_out_shard(self, index: int) -> None:
         try:
-            self._endings[index] = await self._until_it_ends(index)
+            self._endings[index] = await self._carry_out_by_workers(index)
         finally:
             self._at_work.pop(index).give_up()
             if self._progress is not None:
@@ -161,14 +183,14 @@ class ClusterRun:
         if not ending.complete and self._shutdown.stop is None and ending.exit_status is not ExitStatus.INCOMPLETE:
             self._shutdown.request_stop(Stop(ending.reason, ending.exit_status, ending.hint))
 
-    async def _until_it_ends(self, index: int) -> ShardEnding:
+    async def _carry_out_by_workers(self, index: int) -> ShardEnding:
         """Carries out a shard, by one worker after the other where they are lost."""
         lease_s = self._request.settings.limits.lease_s
-        losses, done, free_until_s = 0, 0, anyio.current_time() + 1.5 * lease_s
+        losses, done, locked_until_s = 0, 0, anyio.current_time() + LOCK_GRACE_LEASES * lease_s
         while True:
             worker = self._at_work[index]
             try:
-                said = await self._watch(index, worker)
+                report = await self._wait_for_report(index, worker)
             except WorkerLostError as lost:
                 worker.give_up()
                 if (stop := self._shutdown.stop) is not None:
@@ -178,55 +200,55 @@ class ClusterRun:
                 if losses >= LOSSES_MAX:
                     return ShardEnding(index, ExitStatus.INCOMPLETE, f"{reason}, {losses} times in a row", _LOST_HINT)
                 log.warning("shard %d: %s; another one takes it over", index, reason)
-                free_until_s = anyio.current_time() + 1.5 * lease_s + 5.0
+                locked_until_s = anyio.current_time() + LOCK_GRACE_LEASES * lease_s + LOST_WORKER_GRACE_S
             else:
                 # A worker that was lost, or that an earlier call left, may not be gone yet.
-                if not said.locked or anyio.current_time() > free_until_s:
-                    return said.ending
+                if not report.locked or anyio.current_time() > locked_until_s:
+                    return report.ending
                 worker.give_up()
                 await anyio.sleep(1.0)
             if self._shutdown.stop is not None:
                 return ShardEnding(index, ExitStatus.INCOMPLETE, self._shutdown.stop.reason, self._shutdown.stop.hint)
             self._at_work[index] = self._cluster.start_shard(self._cpus, self._limits)
 
-    async def _watch(self, index: int, worker: Worker) -> ShardSaid:
-        """Waits until a worker has ended its shard; hears of it meanwhile.
+    async def _wait_for_report(self, index: int, worker: Worker) -> ShardReport:
+        """Waits until a worker has ended its shard; fetches its progress and events meanwhile.
 
         Raises:
-            WorkerLostError: it died, or said nothing for longer than its lease lasts.
+            WorkerLostError: it died, or answered nothing for longer than its lease lasts.
         """
         await self._wait_until_started(worker)
         fetching = anyio.Lock()  # each fetch empties the worker's queue: two at once would come in any order
-        said: list[ShardSaid] = []
+        reports: list[ShardReport] = []
         lost: list[WorkerLostError] = []
         async with anyio.create_task_group() as tasks:
 
             async def carry_out() -> None:
                 try:
-                    said.append(await worker.carry_out(self._work_of(index)))
+                    reports.append(await worker.carry_out(self._work_of_shard(index)))
                     async with fetching:
-                        await self._take_news(index, worker)
+                        await self._fetch_news(index, worker)
                 except WorkerLostError as error:
                     lost.append(error)
                 tasks.cancel_scope.cancel()
 
-            async def listen() -> None:
+            async def fetch_repeatedly() -> None:
                 try:
                     while True:
-                        await anyio.sleep(NEWS_EVERY_S)
+                        await anyio.sleep(FETCH_EVERY_S)
                         async with fetching:
-                            await self._take_news(index, worker)
+                            await self._fetch_news(index, worker)
                 except WorkerLostError as error:
                     lost.append(error)
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(carry_out)
-            tasks.start_soon(listen)
-        if not said:
+            tasks.start_soon(fetch_repeatedly)
+        if not reports:
             raise lost[0]
-        if said[0].stood_still:
+        if reports[0].stood_still:
             raise WorkerLostError("it stood still for longer than its lease")
-        return said[0]
+        return reports[0]
 
     async def _wait_until_started(self, worker: Worker) -> None:
         """Waits for a place, unless the run stops: then a worker that hasn't one is given up."""
@@ -238,17 +260,17 @@ class ClusterRun:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(give_up)
-            await worker.started()
+            await worker.wait_until_started()
             started = True
             tasks.cancel_scope.cancel()
         if not started:
             raise WorkerLostError("the run was stopped before there was a place for it")
 
-    async def _take_news(self, index: int, worker: Worker) -> None:
+    async def _fetch_news(self, index: int, worker: Worker) -> None:
         silent_s = self._request.settings.limits.lease_s
         try:
             with anyio.fail_after(silent_s):
-                news = await worker.news()
+                news = await worker.fetch_news()
         except TimeoutError:
             raise WorkerLostError(f"it has said nothing for {silent_s:g} s") from None
         for event in news.events:
@@ -263,7 +285,7 @@ class ClusterRun:
             if isawaitable(shown):
                 await shown
 
-    def _work_of(self, index: int) -> ShardWork:
+    def _work_of_shard(self, index: int) -> ShardWork:
         request = self._request
         remaining_s = request.max_runtime_s
         if remaining_s is not None:
@@ -279,28 +301,28 @@ class ClusterRun:
             request.config,
         )
 
-    async def _pass_stops_on(self, scope: anyio.CancelScope) -> None:
-        """Tells the workers to stop, and leaves in time without those that don't answer."""
-        async with anyio.create_task_group() as telling:
+    async def _forward_stops(self, scope: anyio.CancelScope) -> None:
+        """Asks the workers to stop, and ends in time without those that don't answer."""
+        async with anyio.create_task_group() as sending:
             await self._shutdown.creating_ended.wait()
-            self._tell_stop(telling)
+            self._send_stop_to_workers(sending)
             await self._shutdown.leave_requested.wait()
-            self._tell_stop(telling)
-            await anyio.sleep(LEAVES_WITHIN_S)
+            self._send_stop_to_workers(sending)
+            await anyio.sleep(STOP_TIMEOUT_S)
             for index in self._at_work:
                 self._endings[index] = ShardEnding(
                     index, ExitStatus.INCOMPLETE, "its worker did not stop in time", "the same command goes on"
                 )
             scope.cancel()
 
-    def _tell_stop(self, telling: TaskGroup) -> None:
-        async def tell(worker: Worker, stop: Stop) -> None:
+    def _send_stop_to_workers(self, sending: TaskGroup) -> None:
+        async def send_stop(worker: Worker, stop: Stop) -> None:
             with suppress(WorkerLostError):
                 await worker.stop(stop)
 
         for worker in self._at_work.values():
             if self._shutdown.stop is not None:
-                telling.start_soon(tell, worker, self._shutdown.stop)
+                sending.start_soon(send_stop, worker, self._shutdown.stop)
 
 
 def share_of_jobs(settings: Settings, shards: int) -> Settings:

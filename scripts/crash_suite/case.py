@@ -25,7 +25,7 @@ from crash_suite.sandbox import Server
 PROCESSES_MAX = 60
 """A case that needs more of them makes no way."""
 
-LEAVES_WITHIN_S = 4.0
+EXIT_TIMEOUT_S = 4.0
 
 CONFIG = """
 [api]
@@ -205,7 +205,7 @@ class Case:
             ended = await self._forks.run(words, self.folder / "said.txt", told, after_s, number)
         if ended.status is None:
             self.fault(f"a process ran into the limit of time (order {order})")
-        elif after_s is not None and number is signal.SIGTERM and ended.after_signal_s > LEAVES_WITHIN_S:
+        elif after_s is not None and number is signal.SIGTERM and ended.after_signal_s > EXIT_TIMEOUT_S:
             self.fault(f"left {ended.after_signal_s:.1f} s after SIGTERM")
         await self._look(ended.status, ended.said, order)
         return ended.status

@@ -12,7 +12,7 @@ import pytest
 from tests.support.real_run import Run, independent_server, sandbox
 
 KILLS = 3
-LEAVES_WITHIN_S = 4.0
+EXIT_TIMEOUT_S = 4.0
 SOME_BYTES = 1000
 
 HABITS = (
@@ -67,8 +67,8 @@ def test_a_first_signal_ends_the_run_in_order(tmp_path: Path, number: signal.Sig
             assert run.wait_for_bytes(process, SOME_BYTES)
             asked_s = time.monotonic()
             process.send_signal(number)
-            _, said = process.communicate(timeout=LEAVES_WITHIN_S)
-            assert time.monotonic() - asked_s < LEAVES_WITHIN_S
+            _, said = process.communicate(timeout=EXIT_TIMEOUT_S)
+            assert time.monotonic() - asked_s < EXIT_TIMEOUT_S
             assert process.returncode == 75, said
         assert "next:" in said
         assert run.verify()[0] == 75
@@ -85,8 +85,8 @@ def test_a_second_signal_ends_the_run_at_once(tmp_path: Path, number: signal.Sig
             assert run.wait_for(process, lambda: server.ledger.exists() and server.ledger.stat().st_size > 0)
             process.send_signal(number)
             asked_s = time.monotonic()
-            while process.poll() is None and time.monotonic() - asked_s < LEAVES_WITHIN_S:
+            while process.poll() is None and time.monotonic() - asked_s < EXIT_TIMEOUT_S:
                 time.sleep(0.05)
                 process.send_signal(number)
-            assert process.wait(timeout=LEAVES_WITHIN_S) == status
+            assert process.wait(timeout=EXIT_TIMEOUT_S) == status
         assert run.judge(*run.to_end()) == {}

@@ -22,7 +22,7 @@ from classify_batch.operations.shard_account import credits_of, owners_of
 from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.run_shards import (
     MAX_CREDITS,
-    OneAfterTheOther,
+    SequentialExecutor,
     WholeProgress,
     are_complete,
     keep_tuned_limits,
@@ -48,7 +48,7 @@ class AccountsExecutor:
             SettingsError: an account's key isn't there, or two have the same.
         """
         if await are_complete(whole, retry_failed=request.retry_failed):
-            return await OneAfterTheOther().run(whole, request, shutdown)  # which needs no key
+            return await SequentialExecutor().run(whole, request, shutdown)  # which needs no key
         accounts = read_accounts(request.settings)
         work = _Work(whole, request, shutdown, [account.name for account in accounts])
         async with anyio.create_task_group() as tasks:

@@ -54,7 +54,7 @@ async def run_sharded(request: RunRequest, shutdown: Shutdown) -> RunResult:
         if not await are_complete(whole, retry_failed=request.retry_failed):
             # One process for all shards together: whoever looks finds it also between two of them.
             await lock_run_directory(whole.place, stack)
-        executor = request.executor or OneAfterTheOther()
+        executor = request.executor or SequentialExecutor()
         endings = await executor.run(whole, request, shutdown)
     return result_of_shards(whole, request.settings, endings, stop=shutdown.stop)
 
@@ -96,8 +96,9 @@ async def run_shard(whole: ShardedRun, request: RunRequest, index: int, shutdown
     )
 
 
-class OneAfterTheOther:
-    """The executor that needs nothing: this process. A shard that another process holds is passed over."""
+class SequentialExecutor:
+    """Carries the shards out one after the other, in this process. A shard that another process holds is passed
+    over."""
 
     async def run(self, whole: ShardedRun, request: RunRequest, shutdown: Shutdown) -> Sequence[ShardEnding]:
         began_s, endings = anyio.current_time(), list[ShardEnding]()

@@ -21,7 +21,7 @@ from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.whole import ShardedRun, read_whole
 from classify_batch.scale import ray_cluster, ray_executor
-from classify_batch.scale.ray_actors import BudgetActor, ShardActor, ShardNews, ShardSaid, ShardWork
+from classify_batch.scale.ray_actors import BudgetActor, ShardActor, ShardNews, ShardReport, ShardWork
 from classify_batch.scale.ray_cluster import Cluster, WorkerLostError
 from classify_batch.scale.ray_executor import ClusterRun, share_of_jobs
 from classify_batch.store import place_of
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 IDS = [f"file-{number}" for number in range(24)]
 
-Strike = Callable[["LocalWorker"], Awaitable[ShardSaid | None]]
+Strike = Callable[["LocalWorker"], Awaitable[ShardReport | None]]
 
 
 class LocalWorker:
@@ -42,18 +42,18 @@ class LocalWorker:
         self.strike = strike
         self.silent = self.given_up = False
 
-    async def started(self) -> int:
+    async def wait_until_started(self) -> int:
         return 1
 
-    async def carry_out(self, work: ShardWork) -> ShardSaid:
+    async def carry_out(self, work: ShardWork) -> ShardReport:
         if self.strike is not None and (said := await self.strike(self)) is not None:
             return said
         return await self.actor.carry_out(work)
 
-    async def news(self) -> ShardNews:
+    async def fetch_news(self) -> ShardNews:
         if self.silent:
             await anyio.sleep_forever()
-        return await self.actor.news()
+        return await self.actor.fetch_news()
 
     async def stop(self, stop: Stop) -> None:
         await self.actor.stop(stop)
@@ -106,7 +106,7 @@ async def planned(folder: Path, **limits: float) -> tuple[ShardedRun, RunRequest
 async def carry_out(
     cluster: LocalCluster, whole: ShardedRun, request: RunRequest, shutdown: Shutdown | None = None
 ) -> list[ShardEnding]:
-    run = ClusterRun(cast("Cluster", cluster), 0.25, whole, request, shutdown or Shutdown())
+    run = ClusterRun.start(cast("Cluster", cluster), 0.25, whole, request, shutdown or Shutdown())
     endings = await run.carry_out(range(len(whole.ranges)))
     assert all(worker.given_up for worker in cluster.workers)
     return [endings[index] for index in sorted(endings)]
@@ -195,9 +195,9 @@ async def test_workers_that_die_for_ever_end_the_shard(tmp_path: Path, monkeypat
 
 async def test_a_locked_shard_is_tried_again(tmp_path: Path) -> None:
     """A worker of an earlier call may not be gone yet: its lock is waited for, for a while."""
-    locked = ShardSaid(ShardEnding(0, ExitStatus.INCOMPLETE, "process 5 works on it"), locked=True)
+    locked = ShardReport(ShardEnding(0, ExitStatus.INCOMPLETE, "process 5 works on it"), locked=True)
 
-    async def is_locked(_worker: LocalWorker) -> ShardSaid:
+    async def is_locked(_worker: LocalWorker) -> ShardReport:
         return locked
 
     whole, request = await planned(tmp_path)
@@ -208,9 +208,9 @@ async def test_a_locked_shard_is_tried_again(tmp_path: Path) -> None:
 async def test_a_shard_that_stays_locked_is_left(tmp_path: Path) -> None:
     """What another process holds for longer than a lease is that one's; the shards besides it are carried out."""
 
-    async def is_locked(_worker: LocalWorker) -> ShardSaid:
+    async def is_locked(_worker: LocalWorker) -> ShardReport:
         await anyio.sleep(0.4)
-        return ShardSaid(ShardEnding(0, ExitStatus.INCOMPLETE, "process 5 works on it"), locked=True)
+        return ShardReport(ShardEnding(0, ExitStatus.INCOMPLETE, "process 5 works on it"), locked=True)
 
     whole, request = await planned(tmp_path)
     endings = await carry_out(LocalCluster(room=1, strikes=[is_locked] * 2), whole, request)
@@ -220,8 +220,8 @@ async def test_a_shard_that_stays_locked_is_left(tmp_path: Path) -> None:
 async def test_what_a_worker_misses_is_a_usage_error(tmp_path: Path) -> None:
     """A worker without a key says so, and the call ends with its words."""
 
-    async def has_no_key(_worker: LocalWorker) -> ShardSaid:
-        return ShardSaid(ShardEnding(0, ExitStatus.USAGE, "no API key", "set LLAMA_CLOUD_API_KEY", called=False))
+    async def has_no_key(_worker: LocalWorker) -> ShardReport:
+        return ShardReport(ShardEnding(0, ExitStatus.USAGE, "no API key", "set LLAMA_CLOUD_API_KEY", called=False))
 
     whole, request = await planned(tmp_path)
     with pytest.raises(UsageError, match=r"^shard 0: no API key$") as raised:
@@ -246,7 +246,7 @@ async def test_a_stop_reaches_the_workers(tmp_path: Path) -> None:
 
 async def test_a_worker_that_does_not_stop_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command leaves in time, whatever a worker does."""
-    monkeypatch.setattr(ray_executor, "LEAVES_WITHIN_S", 0.3)
+    monkeypatch.setattr(ray_executor, "STOP_TIMEOUT_S", 0.3)
     whole, request = await planned(tmp_path)
     shutdown = Shutdown()
 
@@ -263,8 +263,8 @@ async def test_a_worker_that_does_not_stop_is_left(tmp_path: Path, monkeypatch: 
 async def test_what_a_person_must_mend_stops_all(tmp_path: Path) -> None:
     """A shard that ends since its key was refused stops the others: they would meet the same."""
 
-    async def refused(_worker: LocalWorker) -> ShardSaid:
-        return ShardSaid(ShardEnding(0, ExitStatus.PERSON, "the key was refused", "check it"))
+    async def refused(_worker: LocalWorker) -> ShardReport:
+        return ShardReport(ShardEnding(0, ExitStatus.PERSON, "the key was refused", "check it"))
 
     whole, request = await planned(tmp_path)
     shutdown = Shutdown()
@@ -290,9 +290,9 @@ async def test_an_actor_keeps_so_many_events(monkeypatch: pytest.MonkeyPatch) ->
     actor = ShardActor()
     for number in range(5):
         await actor.observe(FilesCommitted(number, 1, {}))
-    news = await actor.news()
+    news = await actor.fetch_news()
     assert (len(news.events), news.dropped) == (3, 2)
-    assert await actor.news() == ShardNews(None, [], 0)
+    assert await actor.fetch_news() == ShardNews(None, [], 0)
 
 
 async def test_the_budgets_actor_hands_out_turns() -> None:
@@ -327,7 +327,7 @@ async def test_a_worker_without_a_place_is_not_waited_for(tmp_path: Path) -> Non
     shutdown = Shutdown()
 
     class Pending(LocalWorker):
-        async def started(self) -> int:
+        async def wait_until_started(self) -> int:
             shutdown.request_stop(Stop("interrupted by SIGTERM"))
             await anyio.sleep_forever()
             raise AssertionError
@@ -344,7 +344,7 @@ async def test_a_worker_without_a_place_is_not_waited_for(tmp_path: Path) -> Non
 
 
 class FakeRay:
-    """What `joined` calls of Ray."""
+    """What `join_cluster` calls of Ray."""
 
     def __init__(self) -> None:
         self.inits = self.shutdowns = 0
@@ -362,16 +362,16 @@ class FakeRay:
 async def test_runs_of_one_process_share_its_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first run joins, the last one leaves; one that wants another cluster meanwhile is refused."""
     ray = FakeRay()
-    monkeypatch.setattr(ray_cluster, "import_ray", lambda **_how: ray)
+    monkeypatch.setattr(ray_cluster, "prepare_and_import_ray", lambda **_how: ray)
     async with AsyncExitStack() as first:
-        await first.enter_async_context(ray_cluster.joined(None))
-        async with ray_cluster.joined(None):
+        await first.enter_async_context(ray_cluster.join_cluster(None))
+        async with ray_cluster.join_cluster(None):
             with pytest.raises(UsageError, match="another cluster"):
-                async with ray_cluster.joined("auto"):
+                async with ray_cluster.join_cluster("auto"):
                     pass
         assert (ray.inits, ray.shutdowns) == (1, 0)
     assert (ray.inits, ray.shutdowns) == (1, 1)
-    async with ray_cluster.joined(None):
+    async with ray_cluster.join_cluster(None):
         assert ray.inits == 2
     assert ray.shutdowns == 2
 
@@ -380,7 +380,7 @@ async def test_a_cluster_of_the_program_is_left_as_it_is(monkeypatch: pytest.Mon
     """Who joined a cluster before stays in it."""
     ray = FakeRay()
     ray.init()
-    monkeypatch.setattr(ray_cluster, "import_ray", lambda **_how: ray)
-    async with ray_cluster.joined(None):
+    monkeypatch.setattr(ray_cluster, "prepare_and_import_ray", lambda **_how: ray)
+    async with ray_cluster.join_cluster(None):
         pass
     assert (ray.inits, ray.shutdowns) == (1, 0)
