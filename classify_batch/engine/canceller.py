@@ -28,7 +28,7 @@ CALLS_AT_ONCE = 8
 BATCH_JOBS = 100
 """Jobs that one request shows."""
 
-CALL_ATTEMPTS_MAX = 12
+CALLS_MAX = 12
 """Some minutes of waits: a brief outage passes meanwhile."""
 
 REFUSALS_MAX = 2
@@ -168,7 +168,7 @@ class Canceller:
             self._asked.add(job_id)  # also where it was refused: it is collected like any other then
 
     async def _get_job(self, job_id: str) -> JobView:
-        return await retry_transient(lambda: self._api.get(job_id), attempts_max=CALL_ATTEMPTS_MAX)
+        return await retry_transient(lambda: self._api.get(job_id), calls_max=CALLS_MAX)
 
     async def _call_cancel(self, job_id: str) -> JobView:
         """The job after its cancel. Where that is refused, the job itself says why: it may have ended, by an earlier
@@ -176,7 +176,7 @@ class Canceller:
         refusals = 0
         while True:
             try:
-                return await retry_transient(lambda: self._api.cancel(job_id), attempts_max=CALL_ATTEMPTS_MAX)
+                return await retry_transient(lambda: self._api.cancel(job_id), calls_max=CALLS_MAX)
             except ApiError as error:
                 refusals += 1
                 if error.verdict in _ENDS_THE_RUN:

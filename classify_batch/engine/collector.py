@@ -31,7 +31,7 @@ from classify_batch.vocabulary import FailureCode, JobStatus, Kind
 _MAY_PASS_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 """A job that the list shows as finished may be 404 elsewhere for a moment."""
 
-RESULTS_ATTEMPTS_MAX = 12
+RESULTS_CALLS_MAX = 12
 """Some minutes of waits: a brief outage of the results alone passes meanwhile."""
 
 READ_AGAIN_S_FIRST = 1.0
@@ -147,7 +147,7 @@ class Collector:
         until_s = anyio.current_time() + self._limits.job_timeout_s
         while anyio.current_time() < until_s:
             try:
-                now = await retry_transient(lambda: self._api.get(view.job_id), attempts_max=RESULTS_ATTEMPTS_MAX)
+                now = await retry_transient(lambda: self._api.get(view.job_id), calls_max=RESULTS_CALLS_MAX)
             except ApiError as error:
                 if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                     raise
@@ -164,7 +164,7 @@ class Collector:
         read_before = self._results_read
         try:
             answers = await retry_transient(
-                lambda: self._api.results(view, asked), retry_on=_MAY_PASS_SOON, attempts_max=RESULTS_ATTEMPTS_MAX
+                lambda: self._api.results(view, asked), retry_on=_MAY_PASS_SOON, calls_max=RESULTS_CALLS_MAX
             )
         except ApiError as error:
             if not is_refused_for_this_job(error, others_were_read=self._results_read > read_before):
@@ -181,7 +181,7 @@ class Collector:
             ApiError: the job isn't there.
         """
         try:
-            await retry_transient(lambda: self._api.get(view.job_id), attempts_max=RESULTS_ATTEMPTS_MAX)
+            await retry_transient(lambda: self._api.get(view.job_id), calls_max=RESULTS_CALLS_MAX)
         except ApiError as error:
             if error.verdict is Verdict.REFUSED:
                 return  # the list shows it, though the API refuses to show it alone
@@ -193,7 +193,7 @@ class Collector:
         """Reads an old job's results: they don't lag any more. Where they can't be had, the run goes on without
         them."""
         try:
-            return await retry_transient(lambda: self._api.results(view, asked), attempts_max=RESULTS_ATTEMPTS_MAX)
+            return await retry_transient(lambda: self._api.results(view, asked), calls_max=RESULTS_CALLS_MAX)
         except ApiError as error:
             if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                 raise

@@ -26,7 +26,7 @@ from classify_batch.protocol.sanitize import clean
 TENTH = 10
 """The server's time is taken from the tenth-newest of the listed jobs: a few may have been stamped by a wrong clock."""
 
-FILE_ATTEMPTS_MAX = 4
+FILE_CALLS_MAX = 4
 AGAIN_S_FIRST = 1.0
 AGAIN_S_MAX = 8.0
 
@@ -207,9 +207,7 @@ class ProjectProof:
     async def _find_project_of_file(self) -> str | None:
         """None where the file list doesn't tell; a key may be good for jobs only."""
         try:
-            found = await retry_transient(
-                lambda: self._api.project_of_file(self._file_id), attempts_max=FILE_ATTEMPTS_MAX
-            )
+            found = await retry_transient(lambda: self._api.project_of_file(self._file_id), calls_max=FILE_CALLS_MAX)
         except ApiError as error:
             if error.verdict in (Verdict.BLOCKED, Verdict.DOWN):
                 raise

@@ -16,7 +16,7 @@ from classify_batch.file_keys import file_key, file_keys
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient, MultipartForm
 from classify_batch.llamacloud.raw_bodies import Body, make_body_reader
-from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
+from classify_batch.llamacloud.single_calls import CALLS_MAX
 from classify_batch.ports import Clock
 from classify_batch.protocol import file_bodies as files
 from classify_batch.protocol.requests import QueryParams, QueryValue, UploadFields
@@ -28,7 +28,7 @@ PURPOSE = "classify"
 _SAME_ID_MAX = 100
 """How many files under one external ID are searched for one that has not expired; usually there is one file."""
 
-UPLOAD_ATTEMPTS_MAX = 6
+UPLOAD_CALLS_MAX = 6
 """How often one file is tried: what the API can't do now it may do later."""
 
 NOT_FOUND = 404
@@ -40,7 +40,7 @@ _UNFIT_STATUSES = frozenset({415})
 LOOKUP_IDS_MAX = files.PAGE_SIZE_MAX
 """The most file IDs that one request asks for: their files fit on one page."""
 
-LOOKUP_ATTEMPTS_MAX = 10
+LOOKUP_CALLS_MAX = 10
 
 _QUERY_CHARACTERS_MAX = 50_000
 """httpx refuses URLs of more than 65,536 characters. What a server takes may be much less, and is found by halving."""
@@ -92,7 +92,7 @@ class FileClient:
         read = make_body_reader(files.read_file_ids_page, self._client.secrets)
         page = await retry_transient(
             partial(self._client.send_request, "files", "GET", files.FILES_PATH, read, params=given),
-            attempts_max=ATTEMPTS_MAX,
+            calls_max=CALLS_MAX,
         )
         return page.body
 
@@ -103,7 +103,7 @@ class FileClient:
             FileRefusedError: the API refuses the file.
         """
         return await retry_transient(
-            partial(self._find_or_upload, external_id, name, opened), attempts_max=UPLOAD_ATTEMPTS_MAX
+            partial(self._find_or_upload, external_id, name, opened), calls_max=UPLOAD_CALLS_MAX
         )
 
     async def delete_file(self, file_id: str) -> bool:
@@ -116,7 +116,7 @@ class FileClient:
         """
         delete = partial(self._client.send_request, "delete", "DELETE", files.file_path(file_id), lambda _body: True)
         try:
-            return await retry_transient(delete, attempts_max=ATTEMPTS_MAX)
+            return await retry_transient(delete, calls_max=CALLS_MAX)
         except ApiError as error:
             if error.status == NOT_FOUND:  # also after a first call whose answer was lost: then it did the work
                 return False
@@ -130,7 +130,7 @@ class FileClient:
         once = partial(
             self._client.send_request, "files", "GET", files.FILES_PATH, files.read_stored_files, params=params
         )
-        found: Sequence[files.StoredFile] = await retry_transient(once, attempts_max=UPLOAD_ATTEMPTS_MAX)
+        found: Sequence[files.StoredFile] = await retry_transient(once, calls_max=UPLOAD_CALLS_MAX)
         # Compared by ID all the same: a server that ignores the filter answers with any file.
         return any(file_key(each.id) == file_key(file_id) and self._is_unexpired(each) for each in found)
 
@@ -259,7 +259,7 @@ class FileLookup:
             once = partial(
                 self._client.send_request, "files", "GET", files.FILES_PATH, files.read_stored_files_page, params=params
             )
-            page, next_token = await retry_transient(once, attempts_max=LOOKUP_ATTEMPTS_MAX)
+            page, next_token = await retry_transient(once, calls_max=LOOKUP_CALLS_MAX)
             keys = file_keys([file.id for file in page])  # the server may spell UUIDs in its own way
             # A server that ignores the filter would list the whole project, page by page.
             if not wanted.issuperset(keys):

@@ -26,7 +26,7 @@ from classify_batch.protocol.sanitize import clean
 Answer = TypeVar("Answer")
 Job = TypeVar("Job", bound=JobAnswer)
 
-ATTEMPTS_MAX = 5
+CALLS_MAX = 5
 """A person waits for a single call: that the API is down is reported after seconds, and not after a run's patience."""
 
 
@@ -98,7 +98,7 @@ class SingleCalls(ABC, Generic[Job]):
         """A read, which may always be tried again. Parameters that are None or empty are left out."""
         given = {name: value for name, value in params.items() if value is not None and value != ()}
         return await retry_transient(
-            partial(self._client.send_request, call, "GET", path, read, params=given), attempts_max=ATTEMPTS_MAX
+            partial(self._client.send_request, call, "GET", path, read, params=given), calls_max=CALLS_MAX
         )
 
 

@@ -35,7 +35,7 @@ INHERITED_POLLED_S_MIN = 60.0
 """How long a process polls another one's job before it may be overdue."""
 
 JOB_POLLS_AT_ONCE = 8
-LIST_ATTEMPTS_MAX = 2
+LIST_FAILURES_MAX = 2
 """After so many failures in a row, jobs are polled one by one for a while: those polls show whether the API is down.
 Retrying the list instead would leave every job unpolled meanwhile."""
 
@@ -143,7 +143,7 @@ class Poller:
     def _count_list_failure(self) -> None:
         self._first_token = None  # it may have gone stale: no document says how long a token lives
         self._list_failures += 1
-        if self._list_failures < LIST_ATTEMPTS_MAX:
+        if self._list_failures < LIST_FAILURES_MAX:
             self._schedule.record_list_failure(anyio.current_time())
         else:
             self._schedule.rest_from_list(anyio.current_time())

@@ -25,7 +25,7 @@ PAGES_MAX = 100_000
 FRONT_PAGES_MAX = 50
 """How far the front of a list is read again at the end of a reading."""
 
-READ_ATTEMPTS_MAX = 6
+READ_CALLS_MAX = 6
 
 
 class JobList:
@@ -91,7 +91,7 @@ class JobList:
     async def _read_page(self, token: str | None, since_s: float | None) -> JobPage:
         while True:
             try:
-                return await retry_transient(lambda: self._request_page(token, since_s), attempts_max=READ_ATTEMPTS_MAX)
+                return await retry_transient(lambda: self._request_page(token, since_s), calls_max=READ_CALLS_MAX)
             except ApiError as error:
                 # Only of the first page: behind it, the token may be what is refused, or what takes too long.
                 refused = error.verdict is Verdict.REFUSED and token is None

@@ -18,7 +18,7 @@ from classify_batch.engine.reconciler.candidate import Candidate
 from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.engine.reconciler.found import FoundJob, decide_found_jobs
-from classify_batch.engine.reconciler.listing import READ_ATTEMPTS_MAX, JobList
+from classify_batch.engine.reconciler.listing import READ_CALLS_MAX, JobList
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Adopted
@@ -242,7 +242,7 @@ class Reconciler:
     async def _poll_candidate(self, candidate: Candidate) -> None:
         """Asks for a candidate that the list left out. A 404 proves nothing: the job was shown before."""
         try:
-            view = await retry_transient(lambda: self._api.get(candidate.job_id), attempts_max=READ_ATTEMPTS_MAX)
+            view = await retry_transient(lambda: self._api.get(candidate.job_id), calls_max=READ_CALLS_MAX)
         except ApiError as error:
             if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                 raise
@@ -286,7 +286,7 @@ class Reconciler:
         """A finished job's answers; None where they can't be had: the job may be somebody else's."""
         try:
             return await retry_transient(
-                lambda: self._api.results(view, ()), retry_on=_MAY_PASS_SOON, attempts_max=READ_ATTEMPTS_MAX
+                lambda: self._api.results(view, ()), retry_on=_MAY_PASS_SOON, calls_max=READ_CALLS_MAX
             )
         except ApiError as error:
             if error.verdict in (Verdict.LATER, Verdict.BLOCKED, Verdict.DOWN):

@@ -16,7 +16,7 @@ from classify_batch.protocol.answers import ResultsPage
 from classify_batch.protocol.requests import QueryParams
 from classify_batch.settings.job_spec import JobSpec, JobSpecs
 
-PAGE_ATTEMPTS_MAX = 4
+PAGE_CALLS_MAX = 4
 """A page behind the first is tried again by itself: to begin again with the first page might never come to an end."""
 
 
@@ -70,9 +70,7 @@ class ApiV1(BatchApi):
             return bool(asked) and not missing  # with nothing asked for, every page is read
 
         async def read_page(token: str) -> ResultsPage[v1.AnyItem]:
-            return await retry_transient(
-                partial(self._read_results_page, job.job_id, token), attempts_max=PAGE_ATTEMPTS_MAX
-            )
+            return await retry_transient(partial(self._read_results_page, job.job_id, token), calls_max=PAGE_CALLS_MAX)
 
         found = await read_all_pages(page, read_page, lambda item: item.identity, is_enough)
         return Answers(tuple(item.answer() for item in found.items), found.incomplete)

@@ -9,7 +9,7 @@ from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.raw_bodies import Body, RawAnswer, make_body_reader
-from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX, CreateRequest, SingleCalls, unfinished_job_error
+from classify_batch.llamacloud.single_calls import CALLS_MAX, CreateRequest, SingleCalls, unfinished_job_error
 from classify_batch.protocol import v1
 from classify_batch.protocol.answers import Page, ResultsPage
 from classify_batch.settings.job_spec import JobSpec
@@ -28,7 +28,7 @@ class SingleCallsV1(SingleCalls[v1.Job]):
         """Creates a job. Tries again only where it is certain that the job was not accepted: v1 has no idempotency
         key, so a second create could be paid too."""
         body = v1.make_create_body(spec, create_request.file_ids)
-        job = await retry_transient(partial(self._send_create, body, about_to_send), attempts_max=ATTEMPTS_MAX)
+        job = await retry_transient(partial(self._send_create, body, about_to_send), calls_max=CALLS_MAX)
         return job.body
 
     async def get_results_page(self, job_id: str, page_token: str | None = None) -> Body:

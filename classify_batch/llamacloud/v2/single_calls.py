@@ -15,7 +15,7 @@ from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.raw_bodies import Body, RawAnswer
 from classify_batch.llamacloud.single_calls import (
-    ATTEMPTS_MAX,
+    CALLS_MAX,
     CreateRequest,
     SingleCalls,
     require_job_id,
@@ -51,7 +51,7 @@ class SingleCallsV2(SingleCalls[v2.Job]):
                 raise self._client.as_repeatable(error) from error
 
         try:
-            job = await retry_transient(send_once, attempts_max=ATTEMPTS_MAX)
+            job = await retry_transient(send_once, calls_max=CALLS_MAX)
         except ApiError as error:
             if not ambiguous:
                 raise
@@ -102,7 +102,7 @@ class SingleCallsV2(SingleCalls[v2.Job]):
                 raise
 
         try:
-            return require_job_id("cancel", await retry_transient(send_once, attempts_max=ATTEMPTS_MAX), job_id).body
+            return require_job_id("cancel", await retry_transient(send_once, calls_max=CALLS_MAX), job_id).body
         except ApiError as error:
             if error.verdict is not Verdict.REFUSED:
                 raise

@@ -25,7 +25,7 @@ from classify_batch.inputs.reading import Reading
 from classify_batch.inputs.rows import ids_of
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, FileList
-from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
+from classify_batch.llamacloud.single_calls import CALLS_MAX
 from classify_batch.operations.check.assess import (
     OddIds,
     ParseJobs,
@@ -307,7 +307,7 @@ class InputReader:
             raise AssertionError("the project's file list is read only with a client")
         files = FileList(self._lookups[0].client)
         read = files.read_objects if whole else files.read_page
-        return await retry_transient(partial(read, token), attempts_max=ATTEMPTS_MAX)
+        return await retry_transient(partial(read, token), calls_max=CALLS_MAX)
 
     async def _count_ids(self, batches: AsyncIterator[Sequence[str]]) -> AsyncIterator[Sequence[str]]:
         async with closing(batches) as stream:

@@ -14,7 +14,7 @@ from classify_batch.errors import ApiError, SettingsError, UsageError
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.file_client import FileLookup, LookupRefusedError
-from classify_batch.llamacloud.single_calls import ATTEMPTS_MAX
+from classify_batch.llamacloud.single_calls import CALLS_MAX
 from classify_batch.operations.api_version import make_api
 from classify_batch.operations.check.assess import FilesInProject, lookup_refused
 from classify_batch.operations.check.findings import Finding, finding_from_error
@@ -110,7 +110,7 @@ async def connect_with_key(settings: Settings, account: Account | None, stack: A
     client, _ = await RunResources(settings, key, path, SystemClock(), stack).connect()
     api = make_api(settings, client, "check")
     # The cheapest call that needs the key. It also tells the server's clock, which expiry times are compared with.
-    await retry_transient(partial(api.list_page, page_size=1), attempts_max=ATTEMPTS_MAX)
+    await retry_transient(partial(api.list_page, page_size=1), calls_max=CALLS_MAX)
     return client
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from classify_batch.engine.reconciler import listing as module
-from classify_batch.engine.reconciler.listing import LONG_PAGES, READ_ATTEMPTS_MAX, JobList
+from classify_batch.engine.reconciler.listing import LONG_PAGES, READ_CALLS_MAX, JobList
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.model import JobPage, JobView
 from tests.support.scripted_ports import ScriptedApi, refusal
@@ -274,12 +274,12 @@ async def test_a_list_that_is_not_long_is_read_in_usual_pages() -> None:
 async def test_a_server_that_chokes_on_large_pages_is_asked_for_usual_ones() -> None:
     """Where it answers nothing, however patiently it is asked."""
     api = ListApi(jobs(100 * LONG_PAGES + 950), page_size_max=1000)
-    api.errors = [None] * LONG_PAGES + [refusal(Verdict.LATER)] * READ_ATTEMPTS_MAX
+    api.errors = [None] * LONG_PAGES + [refusal(Verdict.LATER)] * READ_CALLS_MAX
     shown = await Shown(api).read()
     assert shown.complete is True
     assert set(shown.ids) == {view.job_id for view in api.listed}
-    assert api.sizes[LONG_PAGES:][:READ_ATTEMPTS_MAX] == [1000] * READ_ATTEMPTS_MAX
-    assert set(api.sizes[LONG_PAGES + READ_ATTEMPTS_MAX :]) == {100}
+    assert api.sizes[LONG_PAGES:][:READ_CALLS_MAX] == [1000] * READ_CALLS_MAX
+    assert set(api.sizes[LONG_PAGES + READ_CALLS_MAX :]) == {100}
 
 
 # --- When it can't be read -------------------------------------------------------------------------------------------
@@ -288,15 +288,15 @@ async def test_a_server_that_chokes_on_large_pages_is_asked_for_usual_ones() -> 
 async def test_a_page_that_fails_for_now_is_asked_for_again() -> None:
     """By itself: what was read is not read again."""
     api = ListApi(jobs(150))
-    api.errors = [None, *([refusal(Verdict.LATER)] * (READ_ATTEMPTS_MAX - 1)), None, None]
+    api.errors = [None, *([refusal(Verdict.LATER)] * (READ_CALLS_MAX - 1)), None, None]
     shown = await Shown(api).read()
     assert shown.complete is True
-    assert [token for _, token, _ in api.asked] == [None, *(["100"] * READ_ATTEMPTS_MAX), None]
+    assert [token for _, token, _ in api.asked] == [None, *(["100"] * READ_CALLS_MAX), None]
 
 
 @pytest.mark.parametrize(
     ("verdict", "tries"),
-    [(Verdict.LATER, READ_ATTEMPTS_MAX), (Verdict.DOWN, 1), (Verdict.KEY_REFUSED, 1), (Verdict.MISSING, 1)],
+    [(Verdict.LATER, READ_CALLS_MAX), (Verdict.DOWN, 1), (Verdict.KEY_REFUSED, 1), (Verdict.MISSING, 1)],
 )
 @pytest.mark.parametrize("at", [0, 1])
 async def test_an_error_ends_the_reading_and_what_was_shown_stays_shown(verdict: Verdict, tries: int, at: int) -> None:

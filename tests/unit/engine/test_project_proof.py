@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.project_proof import FILE_ATTEMPTS_MAX, KnownProject, ProjectProof, server_s_of
+from classify_batch.engine.project_proof import FILE_CALLS_MAX, KnownProject, ProjectProof, server_s_of
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.model import JobPage, JobView
@@ -202,8 +202,8 @@ async def test_names_are_fit_for_a_terminal() -> None:
 @pytest.mark.parametrize(
     ("run", "server"),
     [
-        (INTENDED, Server([EMPTY], file=[*[LATER] * FILE_ATTEMPTS_MAX, "p"])),
-        (OURS, Server([EMPTY], [MISSING], [*[LATER] * FILE_ATTEMPTS_MAX, "p"])),
+        (INTENDED, Server([EMPTY], file=[*[LATER] * FILE_CALLS_MAX, "p"])),
+        (OURS, Server([EMPTY], [MISSING], [*[LATER] * FILE_CALLS_MAX, "p"])),
     ],
 )
 async def test_a_file_list_that_can_not_be_read_for_now_is_no_other_project(run: KnownProject, server: Server) -> None:

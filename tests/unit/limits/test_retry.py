@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from classify_batch.errors import ApiError, Verdict
-from classify_batch.limits.retry import ATTEMPTS_MAX, JITTER, WAIT_S_FIRST, WAIT_S_MAX, Backoff, retry_transient
+from classify_batch.limits.retry import CALLS_MAX, JITTER, WAIT_S_FIRST, WAIT_S_MAX, Backoff, retry_transient
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ async def test_what_works_is_not_repeated() -> None:
 
 async def test_it_is_tried_until_it_works() -> None:
     """Waits grow exponentially, with jitter, and never beyond the longest."""
-    flaky = Flaky(ATTEMPTS_MAX - 1)
+    flaky = Flaky(CALLS_MAX - 1)
     assert await retry_transient(flaky.call) == "yes"
     waits_s = [after - before for before, after in zip(flaky.times, flaky.times[1:], strict=False)]
     assert all(wait_s <= min(WAIT_S_MAX, WAIT_S_FIRST * 2.0**at) for at, wait_s in enumerate(waits_s))
@@ -50,7 +50,7 @@ async def test_attempts_are_limited_and_the_last_error_is_raised() -> None:
     """After the last attempt its error is raised as it is."""
     flaky = Flaky(100)
     with pytest.raises(ApiError, match="no") as caught:
-        await retry_transient(flaky.call, attempts_max=4)
+        await retry_transient(flaky.call, calls_max=4)
     assert caught.value.verdict is Verdict.LATER
     assert len(flaky.times) == 4
 
