@@ -1,4 +1,4 @@
-"""Tells observers when 429s, outages and waits begin and end, by looking at gate and credits now and then."""
+"""Tells observers when 429s, outages and waits begin and end, by reading gate and credits now and then."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COOL_DOWN_S_MIN = 1.0
 
 
 class GateSpans:
-    """What gate and credits were like when they were last looked at."""
+    """What gate and credits were like when observers were last notified."""
 
     def __init__(self, gate: Gate, budget: CreditBudget, events: EventQueue) -> None:
         self._gate = gate
@@ -29,14 +29,14 @@ class GateSpans:
         self._seen = self._before = gate.rate_limited
         self._throttled: tuple[float, float] | None = None
 
-    def look(self) -> None:
+    def report_changes(self) -> None:
         """Notifies observers of what has changed."""
         now = anyio.current_time()
-        self._look_for_outage(now)
-        self._look_for_429s(now)
-        self._look_for_waits(now)
+        self._report_outage(now)
+        self._report_throttling(now)
+        self._report_waits(now)
 
-    def _look_for_outage(self, now: float) -> None:
+    def _report_outage(self, now: float) -> None:
         if self._gate.broken and self._down_since_s is None:
             failing_s = self._gate.failing_s
             self._down_since_s = now - failing_s  # the first of the failures that opened the breaker
@@ -45,7 +45,7 @@ class GateSpans:
             self._events.notify(OutageEnded(round(now - self._down_since_s, 3)))
             self._down_since_s = None
 
-    def _look_for_429s(self, now: float) -> None:
+    def _report_throttling(self, now: float) -> None:
         if self._gate.rate_limited > self._seen:
             if self._throttled is None:
                 self._before = self._seen
@@ -57,7 +57,7 @@ class GateSpans:
             self._events.notify(ThrottlingEnded(round(last_s - began_s, 3), self._seen - self._before))
             self._throttled = None
 
-    def _look_for_waits(self, now: float) -> None:
+    def _report_waits(self, now: float) -> None:
         for reason in WaitReason:
             waits = self._waits_for(reason)
             if waits and reason not in self._waits:

@@ -60,7 +60,9 @@ class Intent:
         # Asked here, once the gate has let it pass: a create that has not left yet is never ambiguous.
         if not self._shutdown.creating:
             raise NoMoreCreatesError
-        self._unanswered_call.enter_context(self._shutdown.busy())  # a stop waits for the intent and the call
+        self._unanswered_call.enter_context(
+            self._shutdown.has_calls_in_flight()
+        )  # a stop waits for the intent and the call
         if not self.attempt.since_s:
             self.attempt = attempt = replace(
                 self.attempt,

@@ -53,7 +53,7 @@ class LiveLimits:
         """Applies changes until it is cancelled."""
         while True:
             await anyio.sleep(EVERY_S)
-            self._spans.look()
+            self._spans.report_changes()
             if await self._store.size(TUNE_JSON) is not None:
                 await self._apply_tune_file()
             if await self._store.size(CANCEL_JSON) is not None:

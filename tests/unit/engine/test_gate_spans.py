@@ -47,7 +47,7 @@ class Spans:
         """Looks twice a second."""
         for _ in range(int(2 * seconds)):
             await anyio.sleep(0.5)
-            self.spans.look()
+            self.spans.report_changes()
 
     def take(self) -> list[Event]:
         """What was told since the last time."""
