@@ -21,7 +21,7 @@ class Capabilities:
         modes: the modes that jobs can have, the cheapest first.
         idempotent_creates: whether a create that is made again under its transaction ID gives the same job.
         answers_in_job: whether a finished job carries its answer, so that no call asks for results.
-        reports_bill: whether it tells what a job was billed.
+        reports_bill: whether it reports what a job was billed.
         can_cancel: whether a job can be stopped.
         takes_parse_jobs: whether a parse job can be classified in the place of a file.
         stored_webhooks: whether a job can name webhooks that the API keeps, by their IDs.

@@ -3,7 +3,8 @@
 A planned chunk is sent as an attempt. Exactly one fact ends each attempt and disposes of all its files: `collected`
 (each file has its outcome or is sent again), `split` (the job failed; its files are sent again in other parts) or
 `rejected` (the API refused them; likewise). Files that are sent again are named in the very fact that ends the attempt:
-so at no moment is a file in nobody's hands, and replaying the journal never has to decide anything anew.
+so no file is ever without an attempt or a place in the queue, and replaying the journal never has to decide anything
+anew.
 
 `submitting` may be written again under the same attempt: it is the same intent, sent once more after it was proven that
 the first call left no job behind.

@@ -150,7 +150,7 @@ format_option = click.option(
     "input_format",
     metavar="|".join(INPUT_FORMATS),
     type=click.Choice(INPUT_FORMATS),
-    help="How the input is written. Unset, its content tells. lines: each line is a file ID.",
+    help="How the input is written. Unset, its content decides. lines: each line is a file ID.",
 )
 delimiter_option = click.option(
     "--delimiter", metavar="CHARACTER", help="What stands between the columns of a table (tab: a tab)."

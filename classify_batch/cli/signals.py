@@ -1,4 +1,4 @@
-"""What Ctrl-C, SIGTERM and SIGHUP do, from the first moment on: this file imports next to nothing, and is imported
+"""What Ctrl-C, SIGTERM and SIGHUP do, from the start on: this file imports next to nothing, and is imported
 first. SIGHUP comes when the terminal is closed, and means the same as SIGTERM.
 
 The first signal asks the run to stop; where there is no run yet, there is nothing to lose, and the process exits with

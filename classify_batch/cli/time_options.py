@@ -1,4 +1,4 @@
-"""`--deadline 06:00` and `--max-runtime 4h` as moments of the wall clock."""
+"""`--deadline 06:00` and `--max-runtime 4h` as times of the wall clock."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def parse_deadline(text: str, now: datetime) -> float:
     between). Raises ValueError, also for a time in the past.
     """
     if "T" in text or " " in text:
-        moment = datetime.fromisoformat(text).astimezone()
+        time = datetime.fromisoformat(text).astimezone()
     else:
         clock = datetime.fromisoformat(f"2000-01-01T{text}").timetz()
         today = now.astimezone(clock.tzinfo).date()
-        moments = (datetime.combine(today + timedelta(days=days), clock).astimezone() for days in (0, 1))
-        moment = next(each for each in moments if each > now)
-    if moment <= now:
+        times = (datetime.combine(today + timedelta(days=days), clock).astimezone() for days in (0, 1))
+        time = next(each for each in times if each > now)
+    if time <= now:
         raise ValueError(f"{text!r} is in the past")
-    return moment.timestamp()
+    return time.timestamp()
 
 
 def parse_duration(text: str) -> float:

@@ -29,7 +29,7 @@ from classify_batch.protocol.sanitize import clean
 from classify_batch.vocabulary import FailureCode, JobStatus, Kind
 
 _MAY_PASS_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
-"""A job that the list shows as finished may be 404 elsewhere for a moment."""
+"""A job that the list shows as finished may be 404 elsewhere for a short time."""
 
 RESULTS_CALLS_MAX = 12
 """Some minutes of waits: a brief outage of the results alone passes meanwhile."""
@@ -160,7 +160,7 @@ class Collector:
     async def _read_results(self, view: JobView, asked: Sequence[str]) -> Answers:
         """A finished job's results. Where the API hands out other jobs' results and not this one's, its files fail as
         perhaps paid, and `--retry-failed` reads them again: one job must not stop the run at every start."""
-        # Counted across the retries: that others' results came meanwhile tells a sick job from a sick API.
+        # Counted across the retries: where others' results came meanwhile the job is to blame, and else the API.
         read_before = self._results_read
         try:
             answers = await retry_transient(

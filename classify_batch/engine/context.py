@@ -56,11 +56,11 @@ class ProvenProject(Protocol):
     """The project that the key speaks for, once a read has shown it.
 
     Attributes:
-        project_id: None where nothing tells it.
+        project_id: None where nothing says it.
     """
 
     project_id: str | None
 
     async def ready(self) -> bool:
-        """Returns when creates may leave, and absence may be believed. False: nothing tells which project it is, nor
+        """Returns when creates may be sent, and absence may be believed. False: nothing says which project it is, nor
         which it should be."""

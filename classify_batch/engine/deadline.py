@@ -16,7 +16,7 @@ READ_CLOCK_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The first of two moments; each is infinite where it isn't set.
+    """The earlier of two times; each is infinite where it isn't set.
 
     Attributes:
         wall_s: a time of day, in seconds since the epoch: it follows the wall clock wherever somebody sets it.

@@ -1,4 +1,5 @@
-"""The limits of the API that were found to be lower than the configured ones: kept for later processes, and told."""
+"""The limits of the API that were found to be lower than the configured ones: kept for later processes, and
+reported."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from classify_batch.vocabulary import NOISE_SHARE
 
 
 class DiscoveredLimits:
-    """What gate and slots have found, what the journal says of it, and what observers were told."""
+    """What gate and slots have found, what the journal says of it, and what observers were notified of."""
 
     def __init__(self, gate: Gate, slots: JobSlots, snapshot: RunSnapshot, events: EventQueue) -> None:
         self._gate = gate

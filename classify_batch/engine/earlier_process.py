@@ -16,8 +16,8 @@ from classify_batch.settings import SANDBOX, Settings
 
 
 async def known_project(snapshot: RunSnapshot, plan: PlanReader, documents: Documents | None = None) -> KnownProject:
-    """What the journal says of the run's project, and a file by which it can be told: one whose create is ambiguous,
-    where there is any. `documents`: those of the folder that is the input; None: it is none."""
+    """What the journal says of the run's project, and a file by which it can be found out: one whose create is
+    ambiguous, where there is any. `documents`: those of the folder that is the input; None: it is none."""
     ambiguous = {
         key: attempt
         for key, attempt in snapshot.open_attempts.items()

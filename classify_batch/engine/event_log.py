@@ -50,7 +50,7 @@ MESSAGES_MAX = 100
 """Different messages of failures between two sums; further ones are counted under their code alone."""
 
 END_S = 1.0
-"""How long a stop waits for the last lines: a run that is told to stop has to leave within 4 s."""
+"""How long a stop waits for the last lines: a run that is asked to stop has to end within 4 s."""
 
 log = logging.getLogger("classify_batch")
 
@@ -173,8 +173,8 @@ class EventLog:
     def _end_span(self, name: str, seconds: float, reason: str = "", **values: object) -> bytes:
         from_s = self._spans.pop((name, reason), self._clock.wall_s() - seconds)
         values |= {"reason": reason} if reason else {}
-        told = {"from": to_iso(from_s), "to": to_iso(from_s + seconds), "seconds": seconds}
-        return self._encode(name, {**told, **values})
+        span = {"from": to_iso(from_s), "to": to_iso(from_s + seconds), "seconds": seconds}
+        return self._encode(name, {**span, **values})
 
     def _sum_up(self) -> bytes:
         """The line of how far the run is, and those of its failures since the last one; nothing where nothing ended."""

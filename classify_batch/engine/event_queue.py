@@ -25,7 +25,7 @@ EVENTS_MAX = 10_000
 """An observer that falls back further misses events: commits never wait for it."""
 
 DRAIN_S = 1.0
-"""How long the end of a run waits for observers. A run that is told to stop has to leave within 4 s."""
+"""How long the end of a run waits for observers. A run that is asked to stop has to end within 4 s."""
 
 log = logging.getLogger("classify_batch")
 

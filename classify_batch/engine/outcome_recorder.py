@@ -60,8 +60,8 @@ class OutcomeRecorder:
         bills: bool = False,
         events: EventQueue | None = None,
     ) -> None:
-        """`bills`: whether the API tells what it bills: then a job whose bill it doesn't tell is counted. `events`:
-        are told of failures by message."""
+        """`bills`: whether the API reports what it bills: then a job without a bill is counted. `events`: are notified
+        of failures by message."""
         self._events = events
         self._journal = journal
         self._clock = clock
@@ -131,11 +131,11 @@ class OutcomeRecorder:
             PARSE_JOBS_BILLED: (billed or 0.0) if self._bills and all(map(is_parse_job, attempt.file_ids)) else 0.0,
             UNBILLED: unbilled,
         }
-        told = {name for name, value in sums.items() if value}
+        recorded = {name for name, value in sums.items() if value}
         if billed is not None:
-            told.add(BILLED)  # a bill of nothing is a bill: without it the run's would count as unknown
+            recorded.add(BILLED)  # a bill of nothing is a bill: without it the run's would count as unknown
         tally = tally_outcomes(
-            lines, failures, {name: without_decimal_point(value) for name, value in sums.items() if name in told}
+            lines, failures, {name: without_decimal_point(value) for name, value in sums.items() if name in recorded}
         )
         self._journal.record(Ended(attempt.key, kind, results, lost, provisional, tally, requeued, found, created_at_s))
         if failures and self._events is not None:

@@ -40,7 +40,7 @@ class PastAttempt:
     @classmethod
     def of_recheck(cls, recheck: Recheck) -> PastAttempt:
         """An attempt that an earlier retry rechecked. Its bill was taken out of the sums: the end of that recheck
-        tells it again."""
+        adds it again."""
         return cls(
             from_iso(recheck["since"]),
             recheck.get("server_s"),
@@ -74,7 +74,7 @@ class PastAttempt:
             recheck["account"] = self.account
 
     def add_share(self, recheck: Recheck, files: int, chunk_size: int) -> None:
-        """Adds what the sums have for so many of its files; a job that tells its bill has one."""
+        """Adds what the sums have for so many of its files; a job whose bill is known has one."""
         share = files / (chunk_size if self.files is None else self.files)
         if self.credits:
             recheck["credits"] = round(self.credits * share, 6)

@@ -1,4 +1,4 @@
-"""What a run tells of itself: while it is on, and at its end."""
+"""What a run reports of itself: while it is on, and at its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_CREDITS = Credits()
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A run at a moment.
+    """A run at one point in time.
 
     Attributes:
         outcomes: committed files by outcome; types: by type.

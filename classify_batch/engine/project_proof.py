@@ -6,7 +6,7 @@ both look like facts about the run and are none. So a process begins with a read
 intent, and what earlier processes wrote there has to be shown again. Keys may change (they are rotated): nothing of a
 key is compared, or written down.
 
-The same read tells the server's own time, where no job of the run has told it yet.
+The same read gives the server's own time, where no job of the run has given it yet.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ProjectProof:
     """Made once a process.
 
     Attributes:
-        project_id: the project that the key was seen to speak for; None where nothing tells it.
+        project_id: the project that the key was seen to speak for; None where nothing says it.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ProjectProof:
         self.project_id: str | None = None
 
     async def ready(self) -> bool:
-        """Returns when creates may leave, and absence may be believed. False: nothing tells which project it is, nor
+        """Returns when creates may be sent, and absence may be believed. False: nothing says which project it is, nor
         which it should be."""
         await self._made.wait()
         return self._proven
@@ -112,7 +112,7 @@ class ProjectProof:
             self.project_id = known.project_id
             return await self._prove_known_project(known.project_id, page)
         listed = projects_on_page(page)
-        self._proven = not known.at_risk  # where nothing of ours is in doubt, there is nothing to prove
+        self._proven = not known.at_risk  # where no create of ours is ambiguous, there is nothing to prove
         if len(listed) == 1:
             (self.project_id,) = listed
         if self.project_id is None or known.at_risk:
@@ -122,7 +122,7 @@ class ProjectProof:
         return None
 
     async def _prove_known_project(self, project_id: str, page: JobPage | None) -> Stop | None:
-        """What can't be read for now says nothing: it is read again, until the API is down or tells."""
+        """What can't be read for now says nothing: it is read again, until the API answers or is down."""
         known = self._known
         self._proven = True
         backoff, reads = Backoff(AGAIN_S_FIRST, AGAIN_S_MAX), 0
@@ -134,7 +134,8 @@ class ProjectProof:
                 return None
             if not self._files_fail and (page is not None or self._list_is_refused):
                 seen_projects = projects_on_page(page) or ({holds_file} if holds_file else set())
-                # A day later the upload may be gone. Where no job was made, either, only a new upload tells.
+                # A day later the upload may be gone. Where no job was made, either, only a new upload shows the
+                # project.
                 if not seen_projects and await self._bring_document():
                     continue
                 seen = ", ".join(map(clean, sorted(seen_projects)))
@@ -149,7 +150,7 @@ class ProjectProof:
         return None
 
     async def _prove_by_known_job(self, job_id: str, project_id: str) -> Stop | None:
-        """A job that was made a moment ago may be 404 for as long as it may be missing in the list."""
+        """A job that was just made may be 404 for as long as it may be missing in the list."""
         until_s = anyio.current_time() + self._settle_s
         backoff, reads = Backoff(AGAIN_S_FIRST, AGAIN_S_MAX), 0
         while True:
@@ -194,7 +195,8 @@ class ProjectProof:
         return page
 
     async def _bring_document(self) -> bool:
-        """Brings the document to the project once more, by which that is told then. False: it was, or can't be."""
+        """Uploads the document once more, by whose upload the project is then found out. False: that was done already,
+        or can't be done."""
         bring, self._bring = self._bring, None
         if bring is None:
             return False

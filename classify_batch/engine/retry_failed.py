@@ -11,7 +11,7 @@ safe. The credits that were set aside for their attempts still are, until it is 
 
 Memory doesn't grow with the failures: they are read a few thousand at a time, which is enough to bring together what a
 chunk's attempts left over, since these end soon after each other. The journal is read along with them, where it is
-needed: it tells what became of each attempt in the order in which the failures stand.
+needed: it says what became of each attempt in the order in which the failures stand.
 """
 
 from __future__ import annotations

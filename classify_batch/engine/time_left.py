@@ -2,7 +2,7 @@
 
 Near the end of a run its pace says nothing: the files that are left wait for a few jobs, and these take as long as jobs
 take. So what is left can't be done sooner than by the jobs that are in flight, by those that are still to be made, and
-by what a create waits for whose answer was lost. Where that can't be told there is no figure, which is better than one
+by what a create waits for whose answer was lost. Where that is unknown there is no figure, which is better than one
 that stands still for minutes.
 """
 

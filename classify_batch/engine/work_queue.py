@@ -47,7 +47,7 @@ class WorkQueue:
     """Makes attempts of parts, each with its slot and its credits.
 
     Attributes:
-        exhausted: whether nothing waits to be sent at the moment.
+        exhausted: whether nothing waits to be sent now.
     """
 
     def __init__(
@@ -245,7 +245,7 @@ class WorkQueue:
         """
         if part.first is None:
             return {}
-        await self._journal.wait_durable()  # what was appended a moment ago may still be on its way to the disk
+        await self._journal.wait_durable()  # what was just appended may still be on its way to the disk
         start, end = part.first
         try:
             found = read_first_answers(await self._store.read(Log.PROVISIONAL, start, end))

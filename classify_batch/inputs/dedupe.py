@@ -1,7 +1,7 @@
 """Each file ID once: exact, in the order of first appearance, in memory that doesn't grow with the input.
 
 The IDs go into a spool as they come, and into buckets by hash. Equal IDs meet in the same bucket, so one
-bucket at a time tells which of its IDs came for the first time: at most a bit for each, and none at all for a
+bucket at a time shows which of its IDs came for the first time: at most a bit for each, and none at all for a
 bucket without repeats. Then the spool is replayed; each ID's bucket was written down, and its next bit says
 whether the ID stays. What is left in memory is one bucket, and at the worst 1 bit per ID.
 
@@ -62,8 +62,8 @@ class Distinct:
 
     Attributes:
         duplicates: IDs that were left out; known when the first batch comes, 0 before.
-        examples: the first few of these, each once; known at the end, and not told where some IDs were known.
-        known: distinct IDs that were left out for being known; told when the first batch comes, or there is none.
+        examples: the first few of these, each once; known at the end, and not given where some IDs were known.
+        known: distinct IDs that were left out for being known; given when the first batch comes, or there is none.
     """
 
     def __init__(

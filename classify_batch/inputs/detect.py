@@ -1,6 +1,6 @@
 """The beginning of a text → how it is read.
 
-The first line that is neither blank nor a comment decides. What it leaves open, the file's name tells; what may be two
+The first line that is neither blank nor a comment decides. What it leaves open, the file's name says; what may be two
 things is refused with what it looks like: a line of JSON or of a table must never be taken for a file ID.
 """
 
@@ -156,7 +156,7 @@ def split_cells(line: str, delimiter: str) -> list[str]:
 
 
 def _suffix(name: str) -> str:
-    """The suffix that tells the format: that of `ids.csv.gz` is `.csv`."""
+    """The suffix that gives the format: that of `ids.csv.gz` is `.csv`."""
     path = PurePath(name)
     return (path.with_suffix("") if path.suffix.lower() in _PACKED_SUFFIXES else path).suffix.lower()
 

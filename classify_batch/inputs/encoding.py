@@ -43,7 +43,7 @@ async def to_utf8(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[byte
 
 
 def _is_enough(head: bytes) -> bool:
-    """Whether the encoding can be told: after a short line in UTF-8, too, since a pipe may give no more for a while."""
+    """Whether the encoding is known: after a short line in UTF-8, too, since a pipe may give no more for a while."""
     is_line = len(head) > 1 and head.endswith(b"\n") and head[0] not in b"\0\xfe\xff" and b"\0" not in head
     return is_line or len(head) >= _BYTES_THAT_TELL
 

@@ -45,8 +45,8 @@ class InputOptions:
     """How inputs are read.
 
     Attributes:
-        reading: what the caller says of them; what it leaves open, the content tells.
-        carry: further columns that are told along with each file ID: batches are then rows, see rows.py.
+        reading: what the caller says of them; what it leaves open, the content says.
+        carry: further columns that are carried along with each file ID: batches are then rows, see rows.py.
         pages: the project's file list; `project:` needs it.
         took_fault: hears of each line, or item, that holds no file ID; as it is, the first of them is raised.
         planned: how a run that exists was planned to read them; None: nothing was planned.
@@ -194,7 +194,7 @@ def _object_of(spec: str | PathLike[str]) -> ObjectUrl | None:
 
 
 class _Hearing:
-    """Remembers whether there was a fault: then a source without file IDs has been told of."""
+    """Remembers whether there was a fault: then a source without file IDs has been reported already."""
 
     def __init__(self, took_fault: TookFault) -> None:
         self._took_fault = took_fault

@@ -1,4 +1,4 @@
-"""How an input is read: what the caller says of it, what its content tells, and what a run was planned with."""
+"""How an input is read: what the caller says of it, what its content says, and what a run was planned with."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Reading:
     """How one input is read.
 
     Attributes:
-        format: None: its content tells.
-        delimiter: what stands between the columns of a table; None: its header tells.
+        format: None: its content says.
+        delimiter: what stands between the columns of a table; None: its header says.
         column: of the file IDs; None: "file_id".
         strict: of lines that nobody called lines: quotes around a value are taken off, and what looks like a row of a
             table, JSON or a web page is an error.
@@ -62,13 +62,13 @@ class Reading:
         if self.format is not None and self.format is not other.format:
             return replace(self, column=self.column if self.column is not None else other.column)
         pairs = ((getattr(self, name), getattr(other, name)) for name in ("format", "delimiter", "column"))
-        told, delimiter, column = (theirs if ours is None else ours for ours, theirs in pairs)
-        return Reading(told, delimiter, column, self.format is None and other.strict)
+        given, delimiter, column = (theirs if ours is None else ours for ours, theirs in pairs)
+        return Reading(given, delimiter, column, self.format is None and other.strict)
 
     def to_stored(self) -> dict[str, object]:
         """What run.json keeps of it."""
-        told = {"format": self.format, "delimiter": self.delimiter, "column": self.column}
-        stored: dict[str, object] = {name: str(value) for name, value in told.items() if value is not None}
+        given = {"format": self.format, "delimiter": self.delimiter, "column": self.column}
+        stored: dict[str, object] = {name: str(value) for name, value in given.items() if value is not None}
         return stored | ({"strict": True} if self.strict else {})
 
     @classmethod

@@ -58,7 +58,7 @@ class _UnfitError(ValueError):
 
 def _to_row(file_id: str, carried: Mapping[str, object]) -> str:
     try:
-        told = _encode(carried)
+        encoded = _encode(carried)
     except ValueError:
         raise _UnfitError(
             f"file ID {file_id} carries a number that JSON doesn't have (NaN or Infinity)", "write null in its place"
@@ -67,12 +67,12 @@ def _to_row(file_id: str, carried: Mapping[str, object]) -> str:
         raise _UnfitError(
             f"file ID {file_id} carries a value that JSON doesn't have ({error})", "give its str(), or a number"
         ) from None
-    if len(told) > CARRIED_BYTES_MAX:
+    if len(encoded) > CARRIED_BYTES_MAX:
         raise _UnfitError(
-            f"file ID {file_id} carries {len(told):,} bytes, and {CARRIED_BYTES_MAX:,} are the most",
+            f"file ID {file_id} carries {len(encoded):,} bytes, and {CARRIED_BYTES_MAX:,} are the most",
             "carry a key by which the rest is found again",
         )
-    return f"{file_id}{_TAB}{told}"
+    return f"{file_id}{_TAB}{encoded}"
 
 
 def ids_of(rows: Sequence[str]) -> Sequence[str]:

@@ -34,7 +34,7 @@ async def read_any(
     """The rows of a text, or of a table that is none.
 
     Args:
-        asked: how it is to be read; what it leaves open, the content tells.
+        asked: how it is to be read; what it leaves open, the content says.
         reader: its name, column and faults.
         took_reading: hears how it is read, before the first batch.
         path: the plain file that the bytes are from; None: they come once.

@@ -1,4 +1,4 @@
-"""One value of a line: out of its quotes, and told from a row of a table, JSON or a web page."""
+"""One value of a line: out of its quotes, and distinguished from a row of a table, JSON or a web page."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ ROUNDING_CREDITS = 1e-6
 
 
 class Credits(NamedTuple):
-    """What may still be spent, at a moment.
+    """What may still be spent, at one point in time.
 
     Attributes:
         reserved, waiting: as in `CreditBudget`.

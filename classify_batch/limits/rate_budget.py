@@ -2,8 +2,8 @@
 
 It is a request gate whose turns are leased. A process asks for one, is answered when it may send, and reports when its
 request was sent, what came of it, and that the turn is free. A turn that is not given back is taken back after a while,
-and who falls silent gets none. No clock is compared with another process's: what happened is told by how long ago it
-was.
+and who falls silent gets none. No clock is compared with another process's: a report says how long ago something
+happened.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SILENT_S_MAX = 5.0
 
 TURN_S_MAX = 120.0
 """After so long a turn is taken back, though its request may still be in flight: few requests take longer, and a turn
-whose end was never told must not be lost for good."""
+whose end is never reported must not be lost for good."""
 
 RECLAIMS_EVERY_S = 1.0
 
@@ -91,7 +91,7 @@ class Limits(NamedTuple):
 Report: TypeAlias = Sent | Done | Answered | RateLimited | Failed | RetryAfter | Discovered | Limits
 
 
-# --- What it is told --------------------------------------------------------------------------------------------------
+# --- What it is answered ----------------------------------------------------------------------------------------------
 
 
 class BudgetState(NamedTuple):
@@ -113,7 +113,7 @@ class BudgetState(NamedTuple):
 
 
 def state_of(gate: RequestGate) -> BudgetState:
-    """How a gate stands at this moment."""
+    """How a gate stands now."""
     return BudgetState(
         gate.waiting_s,
         gate.headroom,

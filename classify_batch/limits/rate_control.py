@@ -103,7 +103,7 @@ class Phase(Enum):
 
 
 class RateControl:
-    """Rates in requests a second, moments in seconds of any one clock.
+    """Rates in requests a second, times in seconds of any one clock.
 
     Attributes:
         limit_per_s: the rate that was given, never exceeded.

@@ -206,7 +206,7 @@ class RequestGate:
             self._creates.restore(discovered_creates_per_s)
 
     def set_limits(self, requests_per_s: float | None = None, creates_per_s: float | None = None) -> None:
-        """Other rates are given. What waits for its moment by the old ones waits no longer than by these."""
+        """Other rates are given. What waits by the old ones waits no longer than by these."""
         now = anyio.current_time()
         if requests_per_s is not None:
             for rate in {self._all, self._reads}:  # one and the same where creates have no rate of their own
@@ -233,8 +233,8 @@ class RequestGate:
 
     @asynccontextmanager
     async def turn(self, priority: Priority) -> AsyncIterator[GatePassage]:
-        """Waits until one more request may be in flight, and for its moment. The request is in flight until the block
-        ends."""
+        """Waits until one more request may be in flight, and the rate lets it pass. The request is in flight until the
+        block ends."""
         now = anyio.current_time()
         if any(self._waiting.values()) or not self._has_room() or now < self._earliest_s(priority):
             passage = await self._wait_for_turn(priority)
@@ -372,10 +372,10 @@ class RequestGate:
                 self._changed = anyio.Event()
                 await self._changed.wait()
                 waited_until = 0.0
-            elif (moment := self._earliest_s(priority)) > now:
-                waited_until = moment
+            elif (earliest_s := self._earliest_s(priority)) > now:
+                waited_until = earliest_s
                 self._changed = anyio.Event()
-                with anyio.CancelScope(deadline=moment):
+                with anyio.CancelScope(deadline=earliest_s):
                     await self._changed.wait()  # one may come who need not wait as long
             else:
                 waiter = self._waiting[priority].popleft()

@@ -26,7 +26,7 @@ def parse_retry_after_s(words: str, server_s: float) -> float | None:
 def parse_http_date(words: str) -> float | None:
     """Seconds since the epoch, or None for what is no HTTP date. One without a zone is in UTC, as all of them are."""
     try:
-        moment = parsedate_to_datetime(words)
-        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+        time = parsedate_to_datetime(words)
+        return time.replace(tzinfo=time.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return None

@@ -48,7 +48,7 @@ async def read_all_pages(
     Args:
         page: the first.
         read_page: gets a page by its token. An ApiError other than REFUSED is passed on.
-        identify: what tells a result from another, since a server may give a result twice.
+        identify: what distinguishes a result from another, since a server may give a result twice.
         is_enough: gets the new results of each page, and says whether the rest isn't needed.
     """
     items = list(page.items)

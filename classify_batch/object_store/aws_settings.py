@@ -41,7 +41,7 @@ _EXPORT_HINT = '`eval "$(aws configure export-credentials --format env)"` puts t
 
 
 class AwsSettings(NamedTuple):
-    """What obstore is told beside the environment.
+    """What obstore is given beside the environment.
 
     Attributes:
         config: by obstore's names.

@@ -31,7 +31,7 @@ class ProgressLine:
         elif sys.stderr is not None and sys.stderr.isatty():
             is_over = sum(progress.outcomes.values()) == progress.files
             line = f"\r{text}\x1b[K" + ("\n" if is_over else "")
-            if line != self._shown:  # the end is told once more where the run was over between two calls
+            if line != self._shown:  # the end is reported twice where the run was over between two calls
                 sys.stderr.write(line)
                 sys.stderr.flush()
             self._shown = line

@@ -299,7 +299,7 @@ def export(
     Raises:
         UsageError: the target has another suffix, or is a run's own file; there is no run, no such `only`, no triage,
             no bucket, or no extra `parquet` or `s3`; or it was called inside a running event loop.
-        WorldError: failed files were taken up again meanwhile, or the target can't be written.
+        WorldError: `retry_failed` reopened the run meanwhile, or the target can't be written.
         ObjectAccessError: the store of the object wants other credentials.
     """
     return run_in_new_loop("export", partial(aexport, run_dir, target, only=only, partition=partition))
@@ -333,7 +333,7 @@ def diff(
 
     Raises:
         UsageError: one of the directories holds no run; or it was called inside a running event loop.
-        WorldError: failed files were taken up again meanwhile, or temporary files can't be written.
+        WorldError: `retry_failed` reopened the run meanwhile, or temporary files can't be written.
     """
     return run_in_new_loop(
         "diff", partial(adiff, before, after, min_confidence_change=min_confidence_change, only=only, sink=sink)

@@ -55,8 +55,8 @@ def run(
             line: a path, the URL of an object, "-" or "project:". None: the run in the directory goes on.
         run_dir: the run directory; created if it doesn't exist.
         column: the column or key of the IDs; "file_id" if None.
-        input_format: "lines", "csv", "tsv", "jsonl" or "json"; None: the content tells.
-        delimiter: what stands between the columns of a table; None: its header tells.
+        input_format: "lines", "csv", "tsv", "jsonl" or "json"; None: the content says.
+        delimiter: what stands between the columns of a table; None: its header says.
         on_progress: called every half second, and awaited if it returns an awaitable. What it raises is logged once,
             and the run goes on.
         retry_failed: tries the failed files of the run again first.

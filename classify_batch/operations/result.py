@@ -10,7 +10,7 @@ from classify_batch.vocabulary import RunState
 
 
 class RunResult(RunHandle):
-    """A run as `run` left it: `state`, `counts` and the like are of that moment, and `status` reads anew.
+    """A run as `run` left it: `state`, `counts` and the like are of that time, and `status` reads anew.
 
     Attributes:
         called: False if the run was complete already, so that nothing was called or written.

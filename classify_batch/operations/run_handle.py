@@ -70,7 +70,7 @@ class RunHandle:
 
     @property
     def status(self) -> Manifest:
-        """The keys of manifest.json as they are at this moment, with `holder` and `time_left_s` while the run is on.
+        """The keys of manifest.json as they are now, with `holder` and `time_left_s` while the run is on.
 
         Raises:
             UsageError: there is no run any more, or a damaged one.
@@ -124,7 +124,7 @@ class RunHandle:
         Raises:
             UsageError: there is no such `only`, or the run has no triage.
             DamagedError: what was committed is not there as it was written.
-            WorldError: failed files were taken up again while they were read.
+            WorldError: `retry_failed` reopened the run while it was read.
         """
         return read_outcomes(self.place, only)
 

@@ -116,16 +116,16 @@ def finite_or_none(number: float | None) -> float | None:
         return None
 
 
-def parse_time_s(moment: object) -> float | None:
+def parse_time_s(time: object) -> float | None:
     """Seconds since the epoch from a time of the server; None for what is no time."""
-    words = text_or_none(moment)
+    words = text_or_none(time)
     if not words:
         return None
     return _known_time_s(words) if len(words) <= TIME_CHARACTERS_MAX else from_iso(words)
 
 
 _known_time_s = lru_cache(maxsize=4096)(from_iso)
-"""Each poll of the list tells the times of all jobs in flight again."""
+"""Each poll of the list gives the times of all jobs in flight again."""
 
 
 class AnswerReader(Generic[Kind_co]):

@@ -25,7 +25,7 @@ from classify_batch.rundir.outcome_ids import outcome_id_bytes
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log, OutcomeKind, earlier_failures_name
 
-HINT = "put the file back from a copy; `classify-batch verify` tells all that is wrong"
+HINT = "put the file back from a copy; `classify-batch verify` names all that is wrong"
 
 _REOPENED = b'"kind":"reopened"'
 _SEGMENTS = {
@@ -146,7 +146,7 @@ async def _stream_committed_lines(
             whole = b"".join((rest, memoryview(block)[:cut])) if cut else b""
             rest = block[cut:] if cut else rest + block
             lines = reader.read(whole, where, number) if whole else []
-            await _check_crc(checker, block)  # a line that is none was told before, by its number
+            await _check_crc(checker, block)  # a line that is none was reported before, by its number
             if whole:
                 number += len(lines)
                 yield whole, lines

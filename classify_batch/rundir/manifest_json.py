@@ -1,6 +1,6 @@
 """`manifest.json`: what a run hands on, whole at the start and at every stop.
 
-`status` shows the same keys at any moment. So this file is free of heavy imports.
+`status` shows the same keys at any time. So this file is free of heavy imports.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ class Manifest(TypedDict):
     """The keys of manifest.json. Older versions wrote fewer of them.
 
     `outputs` are the run's files, by name: known at a stop, and so are `failure_messages` (of the first `failures_read`
-    failures) and `waiting_s`, which requests waited for their turn. `holder` and `time_left_s` are told by `status`
+    failures) and `waiting_s`, which requests waited for their turn. `holder` and `time_left_s` are shown by `status`
     only. `next` is a command, `starts` are the last processes of `start_count`. `job_s` is of the last jobs.
     `cancel` says how far the cancelling of the run is (see `CancelState`), where it was cancelled and nobody has gone
     on since. `config`: the absolute path of the config that the last process was given, where a resume needs it;
-    `trusted`: whether it was told to trust the directory; `merged`: of how many runs it was merged. Each is there only
+    `trusted`: whether it was asked to trust the directory; `merged`: of how many runs it was merged. Each is there only
     where it is so. `shards`: of a run that has some; all other keys are sums over them then.
     `accounts`: by name, where there are any.
     """

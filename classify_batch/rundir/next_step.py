@@ -1,6 +1,6 @@
 """What to do about a run: the tolerance in words, which failures are worth a retry, and the next command.
 
-Free of heavy imports, as `status` tells it too.
+Free of heavy imports, as `status` shows it too.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ class RunOnDisk:
         run_sha256: of run.json.
         journal_end: bytes of the journal that are good; torn_bytes: bytes behind them that are not.
         siblings: the other shards of the same run, where it is a shard.
-        config, trusted: the path of the config that this process was given, and whether it was told to trust the place.
+        config, trusted: the path of the config that this process was given, and whether it was asked to trust the
+            place.
         account: whose key it has; None: the run's own.
         account_credits: what that account may spend for this run, in all processes; None: any number.
     """

@@ -31,7 +31,7 @@ _PLAIN_LINE = re.compile(rb'\{"file_id":"([^"\\\n]+)".*\}\n|(?s:.+)')
 
 
 def outcome_file_ids(lines: bytes) -> list[str] | None:
-    """The `file_id` of each of some whole lines, in order, as `outcome_file_id` tells them one by one; None where one
+    """The `file_id` of each of some whole lines, in order, as `outcome_file_id` gives them one by one; None where one
     of them has to be looked at by itself."""
     found = outcome_id_bytes(lines)
     if found is None:

@@ -293,10 +293,10 @@ class PlanReader:
         carried, again = record.get("carried") or {}, record.get("carried_again") or {}
         try:
             columns = [dict(zip(carried, cells, strict=True)) for cells in zip(*carried.values(), strict=True)]
-            told: dict[str, Carried] = dict(zip(file_ids, columns, strict=True)) if carried else {}
+            carried_by_id: dict[str, Carried] = dict(zip(file_ids, columns, strict=True)) if carried else {}
             for place, further in again.items():
-                told[file_ids[int(place)]] = [columns[int(place)], *further]
-            return told
+                carried_by_id[file_ids[int(place)]] = [columns[int(place)], *further]
+            return carried_by_id
         except (TypeError, ValueError, AttributeError, IndexError):
             raise self._damaged_error(f"{self._line_of(chunk)} doesn't carry as much as it has file IDs") from None
 

@@ -283,8 +283,8 @@ def merged_run_file(
 
 async def create_run_file(store: RunStore, run: RunFile) -> str:
     """Makes the run be: last of all that its planning writes. Returns the SHA-256 of its file."""
-    told = {name: value for name, value in asdict(run).items() if value is not None}
-    text = json.dumps(told, indent=2, ensure_ascii=False)
+    known = {name: value for name, value in asdict(run).items() if value is not None}
+    text = json.dumps(known, indent=2, ensure_ascii=False)
     data = text.encode("utf-8", "backslashreplace") + b"\n"  # a lone surrogate in a type becomes its JSON escape
     # Last of all a run's files, and never over another one: from here on there is a run, and the name decides a race.
     await store.create(RUN_JSON, data)
@@ -358,8 +358,8 @@ def other_webhooks(run: RunFile, settings: Settings) -> str:
 
 
 def comparable_webhook(webhook: StoredWebhook) -> dict[str, object]:
-    told: dict[str, object] = {**webhook, "webhook_headers": sorted(webhook.get("webhook_headers") or ())}
-    return {name: value for name, value in told.items() if value}
+    known: dict[str, object] = {**webhook, "webhook_headers": sorted(webhook.get("webhook_headers") or ())}
+    return {name: value for name, value in known.items() if value}
 
 
 def _shorten_json(value: object) -> str:

@@ -121,17 +121,17 @@ def _sum_triage(run: RunFile, begun: Sequence[Manifest]) -> dict[str, int] | Non
 
 def _sum_credits(begun: Sequence[Manifest]) -> Credits:
     """A sum of some of the bills is no bill."""
-    told = [credits for shard in begun if (credits := shard.get("credits")) is not None]
-    bills = [credits["billed"] for credits in told]
+    listed = [credits for shard in begun if (credits := shard.get("credits")) is not None]
+    bills = [credits["billed"] for credits in listed]
     known = [bill for bill in bills if bill is not None]
     return {
-        "reserved": sum(credits["reserved"] for credits in told),
+        "reserved": sum(credits["reserved"] for credits in listed),
         "billed": sum(known) if known and len(known) == len(bills) else None,
     }
 
 
 def _add_where_it_is_so(manifest: Manifest, begun: Sequence[Manifest]) -> None:
-    """What is told only where it is known, or so."""
+    """Adds the keys that are there only where they are known, or where something is so."""
     for shard in begun:
         if "limits" in shard:
             manifest.setdefault("limits", shard["limits"])
@@ -151,8 +151,8 @@ def _add_where_it_is_so(manifest: Manifest, begun: Sequence[Manifest]) -> None:
             for each in shard.get("failure_messages", ()):
                 messages[each["code"], each["message"]] += each["files"]
         ranked = sorted(messages.items(), key=lambda item: (-item[1], item[0]))[:MESSAGES_MAX]
-        told: list[FailureMessage] = [{"code": code, "message": words, "files": n} for (code, words), n in ranked]
-        manifest["failure_messages"] = told
+        shown: list[FailureMessage] = [{"code": code, "message": words, "files": n} for (code, words), n in ranked]
+        manifest["failure_messages"] = shown
         manifest["failures_read"] = sum(shard.get("failures_read", 0) for shard in begun)
         manifest["failures_worth_a_retry"] = sum(shard.get("failures_worth_a_retry", 0) for shard in begun)
 

@@ -31,7 +31,7 @@ EVENTS_KEPT = 10_000
 
 
 class ShardWork(NamedTuple):
-    """What a worker is told: one shard of a run, and what was asked of the run.
+    """What a worker is given: one shard of a run, and what was asked of the run.
 
     Attributes:
         run_dir: of the whole run, on a file system that all workers see.

@@ -43,7 +43,8 @@ _INLINE = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|[\[\]{}\n]")
 
 
 def line_of(text: str, where: Sequence[str | int]) -> int | None:
-    """The 1-based line on which a value stands, as near as can be told; None where its section isn't in the file."""
+    """The 1-based line on which a value stands, as near as can be found out; None where its section isn't in the
+    file."""
     lines: dict[tuple[str | int, ...], int] = {}
     tables: dict[tuple[str, ...], int] = {}
     section: tuple[str | int, ...] = ()

@@ -80,7 +80,7 @@ def find_misfits_with_version(settings: Settings) -> Iterator[_Misfit]:
 
 
 def find_misfits_of_accounts(settings: Settings) -> Iterator[_Misfit]:
-    """Accounts that can't be told apart, or have no server of their own."""
+    """Accounts that can't be distinguished, or have no server of their own."""
     seen: dict[str, int] = {}
     variables: dict[str, int] = {}
     for index, account in enumerate(settings.accounts):

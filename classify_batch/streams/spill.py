@@ -100,7 +100,7 @@ class _Temporary:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # a full disk has been told already, by the append that met it
+        with suppress(OSError):  # a full disk was reported already, by the append that met it
             if self._file is not None:
                 self._file.close()
 

@@ -38,7 +38,7 @@ class UuidLines(Sequence[str]):
     def find(cls, lines: bytes) -> Self | None:
         """Whole lines, if each of them is a UUID in its canonical spelling and there is one; None otherwise."""
         count, rest = divmod(len(lines), LINE_BYTES)
-        # The first line is looked at by itself: most blocks that hold anything else can be told by it.
+        # The first line is looked at by itself: most blocks that hold anything else are recognised by it.
         if not count or rest or lines[:LINE_BYTES].translate(_DIGITS_TO_ZERO) != _SHAPE:
             return None
         return cls(lines) if lines.translate(_DIGITS_TO_ZERO) == _SHAPE * count else None

@@ -56,14 +56,14 @@ class Row:
 
 @dataclass(slots=True)
 class SeenJobs:
-    """What the events of this process told of jobs. `collecting`: jobs that have ended, and are not committed yet."""
+    """What the events of this process said of jobs. `collecting`: jobs that have ended, and are not committed yet."""
 
     collecting: set[tuple[int, int]] = field(default_factory=set)
     ended_badly: int = 0
 
 
 class RunView:
-    """Takes in what a run tells, from its event loop, and gives the lines to draw, to whoever draws them.
+    """Takes in what a run reports, in its event loop, and gives the lines to whoever draws them.
 
     It is an observer of the run; `update` is its `on_progress`.
     """

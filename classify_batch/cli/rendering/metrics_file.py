@@ -1,6 +1,6 @@
 """How far a run is, in Prometheus' text format, for the textfile collector of a node exporter.
 
-The file is whole at any moment: it is written beside, under a name that the collector doesn't take, and renamed. It can
+The file is whole at any time: it is written beside, under a name that the collector doesn't take, and renamed. It can
 be read by everybody, since the exporter is another user. Its samples name the run directory, so that many runs can
 write to one folder, each to its own file.
 """
@@ -33,7 +33,7 @@ log = logging.getLogger("classify_batch")
 
 @dataclass(slots=True)
 class Numbers:
-    """A run at a moment. What is None isn't known, and not written."""
+    """A run at one point in time. What is None isn't known, and not written."""
 
     files: int | None = None
     outcomes: Mapping[str, int] = field(default_factory=dict)

@@ -88,7 +88,7 @@ def printing_result(status: int) -> Iterator[None]:
     decides the exit status instead.
 
     0 and 1 promise that the caller has the answer, so they become 75: the same command prints it again. Any other
-    status tells a scheduler what to do next (77: a person must act), and stays true.
+    status says to a scheduler what to do next (77: a person must act), and stays true.
     """
     try:
         yield

@@ -120,9 +120,9 @@ def _format_start(start: StartKeys, *, at_work: bool) -> str:
     return f"{began} {end} ({who}{version})"
 
 
-def _to_second(moment: str) -> str:
+def _to_second(text: str) -> str:
     """An RFC 3339 time without fractions of a second."""
-    return f"{clean(moment)[:19]}Z"
+    return f"{clean(text)[:19]}Z"
 
 
 def _format_percentiles(values: Percentiles) -> str:

@@ -71,7 +71,7 @@ def format_discovered(discovered: Mapping[str, float]) -> list[str]:
 
 
 def format_credits(manifest: Manifest) -> str:
-    """What the run cost: the bill where the API tells it, else the most that it can have cost."""
+    """What the run cost: the bill where the API reports it, else the most that it can have cost."""
     credits = manifest.get("credits")
     if credits is None:
         return ""

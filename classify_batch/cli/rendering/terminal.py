@@ -47,7 +47,7 @@ class ReflowedLive(Live):
 
 
 class View:
-    """The lines of the view that count at a moment."""
+    """The lines of the view that count now."""
 
     def __init__(self) -> None:
         self.lines: list[Text] = []

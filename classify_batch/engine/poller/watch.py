@@ -1,6 +1,6 @@
 """Decides when to poll what: the job list, or single jobs. Pure: no clock and no I/O.
 
-One request for a page of the job list tells the states of many jobs, so the list is polled while more than a few jobs
+One request for a page of the job list gives the states of many jobs, so the list is polled while more than a few jobs
 are in flight. The gap between two polls of the list is such that about one job ends in it for each page that is read:
 then polling costs about one request a job, however many jobs are in flight. A further page is read only while it shows
 several watched jobs. Jobs that the pages don't show are polled by their IDs, and so are all jobs where the list is of
@@ -133,7 +133,8 @@ class PollSchedule:
             self._schedule_poll(watched, first_s)
 
     def finish(self, job_id: str, now_s: float) -> tuple[Job, float | None]:
-        """Removes a job that ended by itself. Returns it with its duration in seconds, which tells how long others
+        """Removes a job that ended by itself. Returns it with its duration in seconds, by which it is estimated how
+        long others
         take: its end is taken to lie in the middle between the last two polls. None for a job that another process
         made."""
         watched = self.jobs.pop(job_id)

@@ -136,7 +136,7 @@ def _one_of_each(words: str) -> str:
 
 
 def merge_views(view: JobView, known: JobView) -> JobView:
-    """A job asked for by itself shows how it stands, and not what it was told to do; the list showed that."""
+    """A job that is read by itself shows its status, and not its rules and mode; the list showed these."""
     return replace(
         view,
         project_id=known.project_id if view.project_id is None else view.project_id,

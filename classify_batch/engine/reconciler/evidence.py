@@ -2,7 +2,7 @@
 
 The promise "nothing is paid twice" is decided here, by these rules:
 
-- *How long a call may be accepted*: until `accept_until_s`, which is `limits.accept_s` after the latest moment at which
+- *How long a call may be accepted*: until `accept_until_s`, which is `limits.accept_s` after the latest time at which
   it can have left, whoever sent it. All times here are the event loop's, which is monotonic; for another process's call
   they count from when this process took the run over.
 - *Which jobs can be an attempt's* (`is_possible`): no clock of ours is asked, nor a `Date` header. A job that the
@@ -152,7 +152,7 @@ class Evidence(UnsettledAttempts):
         return any(now_s >= ambiguous.accept_until_s for ambiguous in self.unsettled.values())
 
     def candidates_to_poll(self) -> Iterator[Candidate]:
-        """Candidates that the last reading left out: only a call of their own tells whether they have ended."""
+        """Candidates that the last reading left out: only a call of their own shows whether they have ended."""
         for candidate in self.candidates.values():
             ended = candidate.view.answered or candidate.is_decided(self._settle_s)
             if candidate.seen_s < self._reading_s and not ended and any(self.attempts_it_may_settle(candidate)):
@@ -380,5 +380,5 @@ def creation_order(candidate: Candidate) -> tuple[float, str]:
 
 
 def preference(candidate: Candidate) -> tuple[bool, float, str]:
-    """A job whose mode is known before one whose mode isn't: an outcome tells the mode that it can prove."""
+    """A job whose mode is known before one whose mode isn't: an outcome has the mode that can be proven."""
     return (candidate.view.mode is None, *creation_order(candidate))

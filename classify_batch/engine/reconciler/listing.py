@@ -13,7 +13,7 @@ from classify_batch.ports import Api
 
 PAGE_SIZES = (1000, 500, 100, 50, 20, 10, 5, 1)
 """A server may refuse a large page with 422: the next smaller one is tried. The first two are for lists that are long:
-no document tells the largest page."""
+no document says the largest page."""
 
 USUAL = PAGE_SIZES.index(100)
 

@@ -218,7 +218,7 @@ def _count_in(counts: dict[Any, int], key: float, more: int) -> None:
 
 
 def number_of(job_id: str) -> int:
-    """A number of 128 bits, from which a UUID that is written as usual can be told again."""
+    """A number of 128 bits, from which a UUID that is written as usual can be restored."""
     if _is_usual_uuid(job_id):
         return int(job_id.replace("-", ""), 16)
     return int.from_bytes(blake2b(job_id.encode("utf-8", "backslashreplace"), digest_size=16).digest())

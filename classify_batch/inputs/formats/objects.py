@@ -73,11 +73,11 @@ class ObjectReader:
         if (fault := fault_of(self.name, number, file_id, self.unit)) is not None:
             self.took_fault(fault)
             return
-        for told in _told_by(value):
-            if missing := [each for each in self.carry if each not in told and each not in self.optional]:
-                self.took_fault(self._missing(number, missing[0], told, CARRY_HINT))
+        for record in _records_of(value):
+            if missing := [each for each in self.carry if each not in record and each not in self.optional]:
+                self.took_fault(self._missing(number, missing[0], record, CARRY_HINT))
                 return
-            yield Line(number, str(file_id), {each: told.get(each) for each in self.carry})
+            yield Line(number, str(file_id), {each: record.get(each) for each in self.carry})
             if not self.carry:
                 return
 
@@ -97,7 +97,7 @@ class ObjectReader:
         return f'every {self.unit} is an object such as {{"{self.column}": "…"}}'
 
 
-def _told_by(value: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
+def _records_of(value: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
     """What can be carried from an object: its keys, and in the outcomes of a run also what that run carried. A file
     that came several times in its input carries several objects."""
     carried = value.get("carried")

@@ -39,7 +39,7 @@ async def read_table(
     reader: ObjectReader,
     shape: TableShape = TableShape(),
 ) -> AsyncIterator[list[str]]:
-    """Rows under a header that names the reader's column. A fault is told by the first line of its row."""
+    """Rows under a header that names the reader's column. A fault is reported by the first line of its row."""
     name, column, carry, took_fault = reader.name, reader.column, reader.carry, reader.took_fault
     place: int | None = None
     carried: dict[str, int] = {}

@@ -109,7 +109,7 @@ async def connect_with_key(settings: Settings, account: Account | None, stack: A
     path = Path(stack.enter_context(TemporaryDirectory(prefix="classify-batch-"))) if embedded else Path()
     client, _ = await RunResources(settings, key, path, SystemClock(), stack).connect()
     api = make_api(settings, client, "check")
-    # The cheapest call that needs the key. It also tells the server's clock, which expiry times are compared with.
+    # The cheapest call that needs the key. It also shows the server's clock, with which expiry times are compared.
     await retry_transient(partial(api.list_page, page_size=1), calls_max=CALLS_MAX)
     return client
 

@@ -37,7 +37,7 @@ _MESSAGES_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment at which something changed, in words."""
+    """A point in time at which something changed, in words."""
 
     at_s: float
     words: str

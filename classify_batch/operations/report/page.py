@@ -140,7 +140,7 @@ def format_change(before: float | None, after: float | None) -> str:
 
 
 def format_share(part: float, total: float) -> str:
-    """In percent. Some of all are never told as 0 % or 100 %."""
+    """In percent. A part of all is never shown as 0 % or 100 %."""
     if not total:
         return "–"
     percent = 100 * part / total

@@ -1,7 +1,7 @@
 """Where things stand in the pictures of a report, in units of their view boxes. Pure; the template draws them.
 
 A picture of a run has three parts that share their axis of time: files a minute, jobs in flight, and a lane for each
-thing that held it up. Lanes have names, so that they can be told apart without colours. Labels are HTML, since the
+thing that held it up. Lanes have names, so that they can be distinguished without colours. Labels are HTML, since the
 boxes are stretched to the width of the page, and text in them would be, too.
 """
 

@@ -143,11 +143,11 @@ async def _read_before(place: RunPlace) -> _Before:
 def _manifest_of(opened: OpenedRun, before: _Before) -> tuple[Manifest, list[bool]]:
     """The keys of manifest.json as the journals say, and of each shard, whether it was begun."""
     if opened.run.shards is None:
-        return _manifest_now(opened.parts[0], before.statuses[0] or _NEVER_TOLD), []
+        return _manifest_now(opened.parts[0], before.statuses[0] or _NO_STATUS), []
     begun = {_shard_of(shard): shard for shard in opened.shards}
     manifests = [
-        None if (shard := begun.get(index)) is None else _manifest_now(shard, told or _NEVER_TOLD)
-        for index, told in enumerate(before.statuses)
+        None if (shard := begun.get(index)) is None else _manifest_now(shard, status or _NO_STATUS)
+        for index, status in enumerate(before.statuses)
     ]
     manifest = sum_of_shards(opened.run, manifests, opened.where)
     if before.whole_is_held and manifest["state"] == RunState.INCOMPLETE:  # it is between two shards
@@ -156,8 +156,8 @@ def _manifest_of(opened: OpenedRun, before: _Before) -> tuple[Manifest, list[boo
     return manifest, [each is not None for each in manifests]
 
 
-_NEVER_TOLD = cast("Manifest", {"started_at": None, "stopped_at": None, "reason": None, "exit_status": None})
-"""Of a shard that has begun in this moment."""
+_NO_STATUS = cast("Manifest", {"started_at": None, "stopped_at": None, "reason": None, "exit_status": None})
+"""Of a shard that began only after the statuses were read."""
 
 
 def _shard_of(part: RunOnDisk) -> int | None:

@@ -165,7 +165,7 @@ class Timeline:
             self._in_flight_count += 1 if accepted else -1
 
     def _move_to(self, at_s: float) -> None:
-        """Makes the bucket of this moment the last one."""
+        """Makes the bucket of this time the last one."""
         if self.start_s is None:
             self.start_s = self.end_s = at_s
         self.end_s = max(self.end_s, at_s)

@@ -118,7 +118,7 @@ class _Work:
         bound = result.manifest.get("limits", {}).get(MAX_CREDITS)
         begun_with = request.settings.limits.max_credits
         if result.called and bound is not None and begun_with == self._request.settings.limits.max_credits:
-            # Else another task has been told a newer one meanwhile.
+            # Else another task was given a newer one meanwhile.
             self._request = keep_tuned_limits(self._request, {MAX_CREDITS: bound}, self._whole.slice_of(index))
         if not result.called or not (tuned := tuned_limits(account.settings.limits, result.manifest.get("limits", {}))):
             return account

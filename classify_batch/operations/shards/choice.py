@@ -69,16 +69,16 @@ def _parse_shard(words: str) -> tuple[int, int | None]:
 
 
 def _index_in(environ: Mapping[str, str]) -> tuple[int, None]:
-    told = {name: value for name in INDEX_VARIABLES if (value := environ.get(name))}
-    if not told:
+    found = {name: value for name in INDEX_VARIABLES if (value := environ.get(name))}
+    if not found:
         raise UsageError(
             f"shard auto: neither {' nor '.join(INDEX_VARIABLES)} is set",
             hint="an Indexed Job of Kubernetes has the one, a job array of Slurm the other; else name a shard: 0/8",
         )
-    for name, value in told.items():
+    for name, value in found.items():
         if not (value.isascii() and value.isdigit()):
             raise UsageError(f"shard auto: {name}={value!r} is no number", hint="it counts from 0")
-    if len(set(map(int, told.values()))) > 1:
-        words = ", ".join(f"{name}={value}" for name, value in told.items())
+    if len(set(map(int, found.values()))) > 1:
+        words = ", ".join(f"{name}={value}" for name, value in found.items())
         raise UsageError(f"shard auto: {words} contradict each other", hint="unset one of them, or name the shard")
-    return int(next(iter(told.values()))), None
+    return int(next(iter(found.values()))), None

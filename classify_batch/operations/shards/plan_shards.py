@@ -28,7 +28,7 @@ async def plan_sharded(request: RunRequest, *, needs_key: bool = False) -> Shard
     """The run in the request's place, which is planned with `request.shards` now if it is new.
 
     The directory's lock is held while the plan is written, and run.json is put in place last, by an exclusive create:
-    so of all processes that begin a run at the same moment one plans it, and the others find its plan. Where it is
+    so of all processes that begin a run at the same time one plans it, and the others find its plan. Where it is
     killed, the next one plans.
 
     Args:

@@ -3,12 +3,12 @@
     {"seq":7,"at":"2026-11-22T02:04:16.123Z","kind":"submitted","durable":6,"items":[{…}],"crc":1234567890}
 
 `seq` counts from 1 without gaps. `durable` is the last seq that was known to be on the disk when the line was written:
-it tells a torn tail (which may be cut off) from damage (which may not). `crc` is the CRC-32 of the line without its
-`crc` member. A line holds a batch of facts of one kind under `items`; the facts about the run as a whole (opened,
-reopened, closed) hold their own keys instead. Now and then a line of facts tells the sums of all lines before it
-(`totals`, see totals.py), or limits that were found to be lower than told (`found`).
+it distinguishes a torn tail (which may be cut off) from damage (which may not). `crc` is the CRC-32 of the line without
+its `crc` member. A line holds a batch of facts of one kind under `items`; the facts about the run as a whole (opened,
+reopened, closed) hold their own keys instead. Now and then a line of facts has the sums of all lines before it
+(`totals`, see totals.py), or limits that were found to be lower than configured (`found`).
 
-A line that intends or names jobs tells the server's own time (`server_s`: the latest `created_at` that was read of a
+A line that intends or names jobs has the server's own time (`server_s`: the latest `created_at` that was read of a
 job of this run; of intents, as it was known before them): no job made before an intent's, but for
 `limits.clock_spread_s`, can be that attempt's, and no job that an earlier line names is younger. `times_apart` says
 that the server's clocks were seen to disagree by more than that: from there on no time excludes a job.
@@ -119,7 +119,7 @@ class Entry(msgspec.Struct, gc=False):
         items: what it says of attempts; empty for the facts about the run.
         opened, closed, tuned, reopened, retried: what it says of the run as a whole, if it is of that kind.
         requests: requests that this process had sent by then, where the line says so.
-        found: limits that were found to be lower than told (see totals.py), where the line says so.
+        found: limits that were found to be lower than configured (see totals.py), where the line says so.
         server_s: the server's own time, where it was known: before the line's intents, or with the jobs that it names.
         clocks_disagree: whether the server's clocks were seen to disagree (`times_apart` in the line).
     """

@@ -1,8 +1,8 @@
 """Which jobs a journal names: those are somebody's already, and no candidates for a create whose answer was lost.
 
-A shard rechecks them up in the journals of its siblings, too: their jobs stand in the same list, and can't be told from
-its own until their results are read. That is all it is for: a job that a sibling has not written down yet is a
-candidate like a stranger's, until its results say whose it is.
+A shard looks them up in the journals of its siblings, too: their jobs stand in the same list, and can't be
+distinguished from its own until their results are read. That is all it is for: a job that a sibling has not written
+down yet is a candidate like a stranger's, until its results say whose it is.
 """
 
 from __future__ import annotations

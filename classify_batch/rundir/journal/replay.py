@@ -80,9 +80,9 @@ class RunSnapshot(SnapshotState):
                 self._apply_finished((item.chunk, item.attempt), item.duration_s)
         elif kind is _SUBMITTING:
             for item in entry.items:
-                told = item.credits, entry.server_s, item.project_id, item.sent_ids
+                intended = item.credits, entry.server_s, item.project_id, item.sent_ids
                 part = None if item.is_planned else item.part
-                self._apply_submitting((item.chunk, item.attempt), part, at_s, offset, *told)
+                self._apply_submitting((item.chunk, item.attempt), part, at_s, offset, *intended)
         elif kind is _SUBMITTED or kind is _ADOPTED:
             self.names_jobs_without_time |= entry.server_s is None
             for item in entry.items:
@@ -183,7 +183,7 @@ class RunSnapshot(SnapshotState):
             self.reopen(entry.reopened, entry.at_s)
         elif entry.retried is not None:
             self.take_retried(entry.retried, entry.at_s)
-        # Of limits that were changed only the process knows that was told: the next one may be told others.
+        # Changed limits are known to the process that was told of them only: the next one may be given others.
         if (values := entry.opened or entry.closed or entry.tuned) is not None:
             self.starts.follow(entry.kind, values, entry.at_s, self.outcomes.total())
             self.follow_cancel(entry.kind, values)
@@ -217,8 +217,8 @@ class RunSnapshot(SnapshotState):
         """Makes a fact true. `offset`: where its line begins in the journal."""
         match fact:
             case Submitting():
-                told = fact.credits, fact.server_s, fact.project_id, fact.sent_ids
-                self._apply_submitting(fact.key, unless_planned(fact.part), fact.since_s, offset, *told)
+                intended = fact.credits, fact.server_s, fact.project_id, fact.sent_ids
+                self._apply_submitting(fact.key, unless_planned(fact.part), fact.since_s, offset, *intended)
             case Submitted():
                 self.learn_server_s(fact.created_at_s)
                 self._apply_accepted(fact.key, Kind.SUBMITTED, fact.job_id, fact.at_s, fact.project_id)

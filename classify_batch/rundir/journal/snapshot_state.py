@@ -1,4 +1,4 @@
-"""What is known of a run at a moment, and what can be asked of it: see replay.py for how it changes.
+"""What is known of a run, and what can be asked of it: see replay.py for how it changes.
 
 Memory: two bytes per chunk, and objects only for the chunks that have open attempts or parts to send. Failed files that
 get a new chance are taken up a few at a time (see `PendingRetries`).
@@ -50,8 +50,9 @@ class SnapshotState(Totals):
         durations: the last jobs', in seconds.
         job_id: the last one that the API named.
         server_s: the server's own time, as far as it was read: the latest `created_at` of a job of this run.
-        server_s_is_listed: whether that is still the time of a listed job, since none of this run has told one.
-        names_jobs_without_time: whether a line names jobs and tells no time: the older ones do, up to 0.2.
+        server_s_is_listed: whether that is still the time of a listed job, since no job of this run has shown one.
+        names_jobs_without_time: whether a line names jobs without a time: older versions wrote such lines, up to
+            0.2.
         clocks_disagree: whether the server's clocks were seen to disagree by more than `limits.clock_spread_s`.
         accept_s: the longest that a process of this run gave a create call to be accepted; None: none has said.
         credits_all_journalled: whether every credit that was spent stands in the journal: versions up to 0.2 let v2's

@@ -1,6 +1,6 @@
 """What a journal's lines add up to: counts, and nothing about single chunks.
 
-A journal tells its sums now and then (`totals`, on a line of facts: what all lines before it add up to), so that
+Now and then a journal contains its sums (`totals`, on a line of facts: what all lines before it add up to), so that
 `status` reads the last few lines of a big journal instead of all of it. `RunSnapshot` counts by the same methods as
 `read_totals`.
 """
@@ -142,7 +142,7 @@ class Totals:
             self._account_sums = self.accounts.setdefault(account, {"counts": {}, "jobs": 0, "credits": 0.0})
 
     def begin_with(self, outcomes: Mapping[str, int], types: Mapping[str, int], accepted: int) -> None:
-        """Adds what stands before the journal's first line: reused outcomes. All sums that are told later hold them."""
+        """Adds what stands before the journal's first line: reused outcomes. All later sums include them."""
         self.outcomes.update(outcomes)
         self.types.update(types)
         if accepted:
@@ -250,7 +250,7 @@ class Totals:
 
 
 def read_totals(read: Read, size: int, name: str, known_durable: int = 0, totals: Totals | None = None) -> Totals:
-    """The sums of a journal of `size` bytes; from its last lines alone where one of them tells the sums before it.
+    """The sums of a journal of `size` bytes; from its last lines alone where one of them has the sums before it.
 
     What comes before that line is not looked at: whether it is whole is for `verify` and the next start to say. A tail
     that is torn, or just being written, is left out.
@@ -287,7 +287,7 @@ def read_totals(read: Read, size: int, name: str, known_durable: int = 0, totals
 
 
 def _find_last_totals(read: Read, size: int) -> tuple[int, int]:
-    """Where the last line begins that tells the sums before it, and the seq before it; else the beginning."""
+    """Where the last line begins that has the sums before it, and the seq before it; else the beginning."""
     for look in _LOOKS_BYTES:
         start = max(0, size - look)
         *lines, rest = read(start, size).split(b"\n")

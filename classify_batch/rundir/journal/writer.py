@@ -92,7 +92,9 @@ class JournalWriter:
         self._numbered: dict[int, int] = {}
         self._durable_seq = snapshot.seq
         self._totals_every_bytes = totals_every_bytes
-        self._bytes_since_totals = totals_every_bytes if snapshot.seq else 0  # whoever wrote before may have told none
+        self._bytes_since_totals = (
+            totals_every_bytes if snapshot.seq else 0
+        )  # whoever wrote before may have written none
         self._waiting: list[list[Fact]] = [[] for _ in _Rank]
         self._ranks: dict[int, _Rank] = {}
         self._totals: tuple[int, WrittenTotals] | None = None
@@ -254,12 +256,12 @@ class JournalWriter:
         """Where a line begins before which the journal names no job that was made at `server_s` or later, by the
         server's own clock; the journal's beginning, if need be, or where None is asked for.
 
-        A line of intents tells the latest time of a job that was read before it, so that no line above it names a
-        younger one; but for lines that tell no time. No clock of ours is asked: processes on different machines wrote
+        A line of intents has the latest time of a job that was read before it, so that no line above it names a
+        younger one; except for lines without a time. No clock of ours is asked: processes on different machines wrote
         these lines.
         """
         await self.wait_durable()
-        # Other accounts' servers have other clocks, and so may other shards' accounts: no time tells where to begin.
+        # Other accounts' servers have other clocks, and so may other shards' accounts: no time says where to begin.
         if self.snapshot.had_accounts:
             server_s = None
         for sibling in self._siblings:

@@ -5,7 +5,7 @@ It is a stand-in for the real classifier. It counts words, and is no language mo
 Each text is a row of a contentless FTS5 table. A rule is the OR of the significant words of its type and
 description (words joined by `-`, `_`, `.` or `/`, and whatever stands in double quotes, are matched as
 phrases). FTS5's bm25() of an OR query is a sum over its phrases, so each phrase is asked for once, for all
-rules together; that also tells which words matched. Two things are changed, because the texts of one kind may
+rules together; that also says which words matched. Two things are changed, because the texts of one kind may
 be most of the folder:
 
 - FTS5 gives a phrase that more than half of the rows hold a weight of nearly nothing. Its saturation part,

@@ -107,7 +107,7 @@ class Faults(BaseModel):
     """Per create: the job is accepted, then the connection is closed without an answer."""
     create_slow: Probability = 0.0
     """Per create: it is accepted only `accept_after_s` after it arrived, even if its client is gone by then. The job's
-    `created_at` is the moment of acceptance. A sandbox that is stopped meanwhile accepts it at once."""
+    `created_at` is the time of acceptance. A sandbox that is stopped meanwhile accepts it at once."""
     accept_after_s: Seconds = 10.0
     """How long after its arrival a slow create is accepted."""
     same_job_id: Probability = 0.0

@@ -1,7 +1,7 @@
 """The faults of requests: how they are named, and which of them a request meets. Pure.
 
 A fault is named CALL.MOMENT.WHAT: `create.after.502` is a 502 in the place of a create's answer, after the job was
-accepted. Any call can be combined with any moment and any `what`. `SHORT_NAMES` has names for the common ones. What the
+accepted. Any call can be combined with any phase and any `what`. `SHORT_NAMES` has names for the common ones. What the
 client then sees is in `fault_responses`.
 """
 
@@ -93,7 +93,7 @@ def parse_phase(word: str) -> Phase:
     for phase in PHASES:
         if word == phase:
             return phase
-    raise ValueError("a moment is before or after, as in create.after.502")
+    raise ValueError("a phase is before or after, as in create.after.502")
 
 
 CreateFault = Literal["create_slow", "overlap", "same_job_id"]

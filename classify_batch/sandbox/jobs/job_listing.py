@@ -1,7 +1,8 @@
-"""What the list shows of a project's jobs at a moment, page by page: pure.
+"""What the list shows of a project's jobs at one point in time, page by page: pure.
 
 Jobs are kept sorted by *rank*, a number that never changes. A page token holds the last rank shown, so it means the
-same position however many jobs are created between two pages. Only the order `changed` differs from moment to moment,
+same position however many jobs are created between two pages. Only the order `changed` differs from one time to the
+next,
 and its tokens hold an offset: a job that ends between two pages moves to the front, where the reader has already been.
 It is missed, and a job that was read already moves on to the next page and is read twice.
 """

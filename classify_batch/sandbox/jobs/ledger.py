@@ -145,7 +145,7 @@ def read_jobs(path: str | os.PathLike[str]) -> Iterator[SandboxJob]:
     jobs: dict[str, SandboxJob] = {}
     with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
-            # A line that is being written, or was torn: nobody was told that its job was accepted.
+            # A line that is being written, or was torn: nobody got the answer that its job was accepted.
             if not line.endswith(b"\n"):
                 break
             try:

@@ -14,7 +14,7 @@ class ResultEntry(NamedTuple):
     """An item of a job's results.
 
     Attributes:
-        position: tells the items of a job apart; an item that comes twice has the same one.
+        position: distinguishes the items of a job; an item that comes twice has the same one.
         file_id: the file that the item names.
         about: the file that the answer is drawn from.
     """

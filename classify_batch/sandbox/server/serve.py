@@ -159,7 +159,7 @@ class _BreakableProtocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the process it runs in, and tells when it listens and when it stops."""
+    """A server that leaves signals to the process it runs in, and says when it listens and when it stops."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
