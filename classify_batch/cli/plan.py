@@ -71,7 +71,7 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
     chosen = {"include": options["include"], "exclude": options["exclude"]}
     scans: list[FolderScan] = []
     shards = parse_shards(options["shards"], None).shards
-    took = {"reading": reading, "reuse": options["reuse"], "took_scan": scans.append, "shards": shards}
+    took = {"reading": reading, "reuse": options["reuse"], "on_scan": scans.append, "shards": shards}
     run = anyio.run(partial(make_plan, settings, source, place, **took, **chosen))
     chunks = run.chunks - (run.reused.chunks if run.reused is not None else 0)
     parse_jobs = (

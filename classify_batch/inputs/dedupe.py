@@ -72,9 +72,9 @@ class Distinct:
         directory: Path | None,
         limits: Limits,
         known: Known | None,
-        took_further: TookFurther | None = None,
+        on_further: TookFurther | None = None,
     ) -> None:
-        self._took_further = took_further
+        self._on_further = on_further
         self._batches = batches
         self._directory = directory
         self._limits = limits
@@ -123,7 +123,7 @@ class Distinct:
             keys = file_keys(file_ids)
             asked = set(keys)
             carries = file_ids is not rows
-            merged = merge_rows(keys, rows, self._took_further) if carries and len(asked) < len(keys) else {}
+            merged = merge_rows(keys, rows, self._on_further) if carries and len(asked) < len(keys) else {}
             known: Collection[str] = ()
             if self._known is not None:
                 # Reversed: of equal keys the first one is written last, and stays.
@@ -194,7 +194,7 @@ def distinct(
     directory: Path | None = None,
     limits: Limits = LIMITS,
     known: Known | None = None,
-    took_further: TookFurther | None = None,
+    on_further: TookFurther | None = None,
 ) -> Distinct:
     """The same IDs, each where it appears first.
 
@@ -203,12 +203,12 @@ def distinct(
         directory: where temporary files go that outgrow memory (twice the input's size); None is the system's own
             place for them.
         known: IDs that are left out.
-        took_further: see merge_rows.
+        on_further: see merge_rows.
 
     Raises:
         StoreError: the temporary files can't be written.
     """
-    return Distinct(batches, directory, limits, known, took_further)
+    return Distinct(batches, directory, limits, known, on_further)
 
 
 def _spellings_left_out(keys: Sequence[str], file_ids: Sequence[str]) -> dict[str, str]:

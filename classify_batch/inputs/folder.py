@@ -97,13 +97,13 @@ class FolderOptions:
         include, exclude: globs, held against a file's name and its path in the folder; without `include`, every file
             that has a documented suffix.
         protected: files and folders that never leave, whatever they are called.
-        took_scan: hears what was found, once the folder was read to its end.
+        on_scan: is called with what was found, once the folder was read to its end.
     """
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     protected: Sequence[Path] = ()
-    took_scan: Callable[[FolderScan], None] = lambda _scan: None
+    on_scan: Callable[[FolderScan], None] = lambda _scan: None
 
 
 async def from_folder(root: Path, options: FolderOptions, reader: ObjectReader) -> AsyncIterator[list[str]]:
@@ -132,7 +132,7 @@ async def from_folder(root: Path, options: FolderOptions, reader: ObjectReader) 
             await anyio.to_thread.run_sync(refuse_gone_folder, root)
         except FolderGoneError as error:
             raise SourceError(f"{reader.name}: {error}", hint=error.hint) from None
-    options.took_scan(scan)
+    options.on_scan(scan)
     if not scan.files:
         raise SourceError(
             f"{reader.name} holds no documents",

@@ -74,13 +74,13 @@ def fault_of(name: str, number: int, value: object, unit: str = "line") -> Fault
 
 
 def only_valid(
-    name: str, numbered: Iterable[tuple[int, object]], took_fault: TookFault, *, unit: str = "line"
+    name: str, numbered: Iterable[tuple[int, object]], on_fault: TookFault, *, unit: str = "line"
 ) -> list[str]:
     """The file IDs among values, each of which comes with the number of its line, or of its item."""
     valid: list[str] = []
     for number, value in numbered:
         if (fault := fault_of(name, number, value, unit)) is not None:
-            took_fault(fault)
+            on_fault(fault)
         elif isinstance(value, str):
             valid.append(value)
     return valid

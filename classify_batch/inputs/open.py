@@ -48,18 +48,18 @@ class InputOptions:
         reading: what the caller says of them; what it leaves open, the content says.
         carry: further columns that are carried along with each file ID: batches are then rows, see rows.py.
         pages: the project's file list; `project:` needs it.
-        took_fault: hears of each line, or item, that holds no file ID; as it is, the first of them is raised.
+        on_fault: is called with each line, or item, that holds no file ID; as it is, the first of them is raised.
         planned: how a run that exists was planned to read them; None: nothing was planned.
-        took_reading: hears how each text is read.
+        on_reading: is called with how each text is read.
         folder: which files of a folder are documents.
     """
 
     reading: Reading = field(default_factory=Reading)
     carry: Sequence[str] = ()
     pages: project.Pages | None = None
-    took_fault: TookFault = refuse
+    on_fault: TookFault = refuse
     planned: PlannedReadings | None = None
-    took_reading: TookReading = lambda _reading: None
+    on_reading: TookReading = lambda _reading: None
     folder: FolderOptions = field(default_factory=FolderOptions)
 
     @property
@@ -84,8 +84,8 @@ def open_source(spec: SourceSpec, options: InputOptions = InputOptions()) -> Asy
     """
     if isinstance(spec, SeveralSources):
         return _one_after_the_other([open_source(each, options) for each in spec.specs])
-    hearing = _Hearing(options.took_fault)
-    batches, name = _open_spec(spec, replace(options, took_fault=hearing.take))
+    hearing = _Hearing(options.on_fault)
+    batches, name = _open_spec(spec, replace(options, on_fault=hearing.take))
     return _refuse_empty(batches, name, hearing)
 
 
@@ -141,20 +141,20 @@ def is_read_once(spec: SourceSpec) -> bool:
 
 
 def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[Sequence[str]], str]:
-    column, carry, took_fault = options.reading.column, options.carry, options.took_fault
+    column, carry, on_fault = options.reading.column, options.carry, options.on_fault
     if isinstance(spec, str) and spec == PROJECT:
         if options.pages is None:
             raise SourceError("project: needs the API", hint="give a file of file IDs, or the IDs themselves")
         id_column = column if column not in (None, "file_id") else project.ID_COLUMN
-        reader = ObjectReader(PROJECT, id_column, carry, took_fault, "item", True, project.OPTIONAL_COLUMNS)
+        reader = ObjectReader(PROJECT, id_column, carry, on_fault, "item", True, project.OPTIONAL_COLUMNS)
         return project.from_project(options.pages, reader), PROJECT
     if (folder := folder_of(spec)) is not None:
         name = str(folder) if str(folder).isprintable() else repr(str(folder))
         carried = tuple(each for each in carry if each == PATH_COLUMN)
-        return from_folder(folder, options.folder, ObjectReader(name, carry=carried, took_fault=took_fault)), name
+        return from_folder(folder, options.folder, ObjectReader(name, carry=carried, on_fault=on_fault)), name
     if isinstance(spec, str | PathLike):
         return _open_text(spec, options)
-    reader = ObjectReader(iterables.NAME, options.reading.id_column, carry, took_fault, "item", bare=True)
+    reader = ObjectReader(iterables.NAME, options.reading.id_column, carry, on_fault, "item", bare=True)
     iterables.refuse_no_list(spec, reader.column)
     if isinstance(spec, AsyncIterable):
         return iterables.from_async_iterable(spec, reader), reader.name
@@ -169,13 +169,13 @@ def _open_text(spec: str | PathLike[str], options: InputOptions) -> tuple[AsyncI
     shown = str(path) if url is None else str(url)
     name = STDIN_NAME if spec == STDIN else shown if shown.isprintable() else repr(shown)
     asked = options.reading if options.planned is None else options.planned.reading_of(name, options.reading)
-    reader = ObjectReader(name, asked.id_column, options.carry, options.took_fault)
+    reader = ObjectReader(name, asked.id_column, options.carry, options.on_fault)
     if spec == STDIN:
-        return read_any(read_stdin(), asked, reader, options.took_reading), name
+        return read_any(read_stdin(), asked, reader, options.on_reading), name
     if url is not None:
-        return read_any(read_object(url), asked, reader, options.took_reading), name
+        return read_any(read_object(url), asked, reader, options.on_reading), name
     plain = None if is_read_once(path) else path
-    return read_any(read_file(path), asked, reader, options.took_reading, plain), name
+    return read_any(read_file(path), asked, reader, options.on_reading, plain), name
 
 
 def _object_of(spec: str | PathLike[str]) -> ObjectUrl | None:
@@ -196,13 +196,13 @@ def _object_of(spec: str | PathLike[str]) -> ObjectUrl | None:
 class _Hearing:
     """Remembers whether there was a fault: then a source without file IDs has been reported already."""
 
-    def __init__(self, took_fault: TookFault) -> None:
-        self._took_fault = took_fault
+    def __init__(self, on_fault: TookFault) -> None:
+        self._on_fault = on_fault
         self.any = False
 
     def take(self, fault: Fault) -> None:
         self.any = True
-        self._took_fault(fault)
+        self._on_fault(fault)
 
 
 async def _one_after_the_other(sources: Sequence[AsyncIterator[Sequence[str]]]) -> AsyncIterator[Sequence[str]]:

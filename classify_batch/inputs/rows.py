@@ -39,14 +39,14 @@ class Line(NamedTuple):
     carried: Mapping[str, object]
 
 
-def to_rows(lines: Iterable[Line], name: str, took_fault: TookFault = refuse, unit: str = "line") -> list[str]:
+def to_rows(lines: Iterable[Line], name: str, on_fault: TookFault = refuse, unit: str = "line") -> list[str]:
     """Lines as rows. A fault is what a plan can't hold."""
     rows = []
     for number, file_id, carried in lines:
         try:
             rows.append(_to_row(file_id, carried))
         except _UnfitError as error:
-            took_fault(Fault(name, f"{unit} {number}", str(error), error.hint))
+            on_fault(Fault(name, f"{unit} {number}", str(error), error.hint))
     return rows
 
 
@@ -98,10 +98,10 @@ def columns_of(rows: Sequence[str]) -> tuple[dict[str, list[Any]], dict[str, lis
     return {column: [columns[column] for columns in first] for column in first[0]}, further
 
 
-def merge_rows(keys: Sequence[str], rows: Sequence[str], took_further: TookFurther | None = None) -> dict[str, str]:
+def merge_rows(keys: Sequence[str], rows: Sequence[str], on_further: TookFurther | None = None) -> dict[str, str]:
     """One row for each key that comes more than once: with the spelling that came first, and all that is carried.
 
-    `took_further`: hears what doesn't fit, which the row then only counts.
+    `on_further`: is called with what doesn't fit, which the row then only counts.
 
     Raises:
         SourceError: it is more than what may go with one file ID, and nobody takes the rest.
@@ -109,16 +109,16 @@ def merge_rows(keys: Sequence[str], rows: Sequence[str], took_further: TookFurth
     by_key: dict[str, list[str]] = {}
     for key, row in zip(keys, rows, strict=True):
         by_key.setdefault(key, []).append(row)
-    return {key: _merge_row(several, took_further) for key, several in by_key.items() if len(several) > 1}
+    return {key: _merge_row(several, on_further) for key, several in by_key.items() if len(several) > 1}
 
 
-def _merge_row(rows: Sequence[str], took_further: TookFurther | None) -> str:
+def _merge_row(rows: Sequence[str], on_further: TookFurther | None) -> str:
     file_id = rows[0].partition(_TAB)[0]
     objects = carried_of(rows) or []
     merged = ",".join(objects)
-    if len(merged) > CARRIED_BYTES_MAX and took_further is not None:
+    if len(merged) > CARRIED_BYTES_MAX and on_further is not None:
         fits = _how_many_fit(objects)
-        took_further(file_id, objects[fits:])
+        on_further(file_id, objects[fits:])
         merged = ",".join([*objects[:fits], f'{{"{FURTHER_PATHS}":{len(objects) - fits}}}'])
     if len(merged) > CARRIED_BYTES_MAX:
         raise SourceError(

@@ -28,7 +28,7 @@ async def read_any(
     blocks: AsyncIterator[bytes],
     asked: Reading,
     reader: ObjectReader,
-    took_reading: TookReading,
+    on_reading: TookReading,
     path: Path | None = None,
 ) -> AsyncIterator[Sequence[str]]:
     """The rows of a text, or of a table that is none.
@@ -36,7 +36,7 @@ async def read_any(
     Args:
         asked: how it is to be read; what it leaves open, the content says.
         reader: its name, column and faults.
-        took_reading: hears how it is read, before the first batch.
+        on_reading: is called with how it is read, before the first batch.
         path: the plain file that the bytes are from; None: they come once.
 
     Raises:
@@ -51,10 +51,10 @@ async def read_any(
                 path = None  # what is in it has to be unpacked first
             wanted = _wanted_table(asked, reader.name)
             if kind is None and wanted is None:
-                batches = _read_text(aiter(content), asked, reader, took_reading)
+                batches = _read_text(aiter(content), asked, reader, on_reading)
             else:
                 reading = _table_reading(kind, wanted, asked, reader)
-                took_reading(NamedReading(reader.name, reading))
+                on_reading(NamedReading(reader.name, reading))
                 batches = read_table_file(path or aiter(content), reading.format or Format.PARQUET, reader)
             async with closing(batches) as rows:
                 async for batch in rows:
@@ -87,7 +87,7 @@ def _table_reading(kind: Format | None, wanted: Format | None, asked: Reading, r
 
 
 async def _read_text(
-    blocks: AsyncIterator[bytes], asked: Reading, reader: ObjectReader, took_reading: TookReading
+    blocks: AsyncIterator[bytes], asked: Reading, reader: ObjectReader, on_reading: TookReading
 ) -> AsyncIterator[Sequence[str]]:
     name = reader.name
     async with closing(to_newlines(to_utf8(blocks, name))) as stream:
@@ -95,7 +95,7 @@ async def _read_text(
         known = asked.format is Format.LINES
         head = b"" if known else await text.peek(is_enough)
         detected = detect(head, name, asked, reader.carry)
-        took_reading(NamedReading(name, detected.reading))
+        on_reading(NamedReading(name, detected.reading))
         async with closing(_read_format(aiter(text), detected, reader)) as batches:
             async for batch in batches:
                 yield batch
@@ -113,4 +113,4 @@ def _read_format(
         case Format.JSON:
             return read_json_array(blocks, replace(reader, unit="item", bare=True))
         case _:
-            return read_plain_lines(blocks, reader.name, reader.took_fault, strict=reading.strict)
+            return read_plain_lines(blocks, reader.name, reader.on_fault, strict=reading.strict)

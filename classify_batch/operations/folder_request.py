@@ -94,7 +94,7 @@ def folder_options(request: RunRequest) -> FolderOptions:
             if request.settings.api.base_url == SANDBOX:
                 report_unread(scan)
         reported = True
-        request.took_scan(scan)
+        request.on_scan(scan)
 
     return FolderOptions(request.include, request.exclude, protected_paths(request.place.folder), take_scan)
 

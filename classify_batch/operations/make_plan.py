@@ -31,12 +31,13 @@ async def make_plan(
     reuse: Reuse = (),
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    took_scan: Callable[[FolderScan], None] = lambda _scan: None,
+    on_scan: Callable[[FolderScan], None] = lambda _scan: None,
     shards: int | None = None,
 ) -> RunFile:
     """Writes the plan and run.json. It calls nothing but, for `project:`, the file list.
 
-    `took_scan`: hears what a folder was found to hold. `shards`: into how many the run is divided; None: it isn't.
+    `on_scan`: is called with what a folder was found to hold. `shards`: into how many the run is divided; None: it
+        isn't.
     """
     asked = RunRequest(
         settings,
@@ -46,7 +47,7 @@ async def make_plan(
         reuse,
         include=include,
         exclude=exclude,
-        took_scan=took_scan,
+        on_scan=on_scan,
         shards=shards,
     )
     request = take_folder(asked)

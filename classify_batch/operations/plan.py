@@ -85,7 +85,7 @@ async def plan_new_run(resources: RunResources, store: RunStore, request: RunReq
     # Only `project:` needs the API for its plan; every other input is planned without a key.
     readings: list[NamedReading] = []
     options = InputOptions(
-        request.reading, settings.plan.carry, took_reading=readings.append, folder=folder_options(request)
+        request.reading, settings.plan.carry, on_reading=readings.append, folder=folder_options(request)
     )
     if needs_project(file_ids):
         from classify_batch.llamacloud.file_client import FileList  # noqa: PLC0415 - slow to import, and rarely needed
@@ -105,7 +105,7 @@ async def plan_new_run(resources: RunResources, store: RunStore, request: RunReq
             settings.files_per_job,
             triage=settings.triage,
             directory=place.folder,
-            took_further=None if folder is None else further.add,
+            on_further=None if folder is None else further.add,
         )
         await further.write(store)
     shards, count = None, request.shards

@@ -51,7 +51,7 @@ class RunRequest:
         include, exclude: which files of a folder are documents.
         pace: of who reads the outcomes while the run is on.
         shared_limits: those that several runs share.
-        took_scan: hears what a folder was found to hold, whenever it was read.
+        on_scan: is called with what a folder was found to hold, whenever it was read.
         shards: into how many the run is divided when it is planned; None: it isn't, or it goes on as it was planned.
         shard: the one that is carried out; None: all of them.
         account: whose key is used, and whose limits hold; None: the run's own.
@@ -77,7 +77,7 @@ class RunRequest:
     pace: ReaderPace | None = None
     shared_limits: GateSource | None = None
     config: Path | None = None
-    took_scan: Callable[[FolderScan], None] = lambda _scan: None
+    on_scan: Callable[[FolderScan], None] = lambda _scan: None
     shards: int | None = None
     shard: int | None = None
     slice: ShardSlice | None = None

@@ -204,10 +204,10 @@ def _rows_of_batch(batch: RecordBatch, places: Sequence[int], first: int, reader
     lines = []
     for number, row in enumerate(zip(file_ids, *columns, strict=True), first):
         if (fault := fault_of(reader.name, number, row[0], "row")) is not None:
-            reader.took_fault(fault)
+            reader.on_fault(fault)
         else:
             lines.append(Line(number, row[0], dict(zip(reader.carry, row[1:], strict=True))))
-    return to_rows(lines, reader.name, reader.took_fault, "row") if reader.carry else [line.file_id for line in lines]
+    return to_rows(lines, reader.name, reader.on_fault, "row") if reader.carry else [line.file_id for line in lines]
 
 
 def _values_of(batch: RecordBatch, place: int) -> list[Any]:

@@ -43,6 +43,6 @@ def _values_of_lines(lines: Lines, reader: ObjectReader) -> Iterator[tuple[int, 
         except (ValueError, RecursionError):
             is_open = line.strip() in ("{", "[")
             hint = _OVER_SEVERAL_LINES if is_open else f'every line is an object such as {{"{reader.column}": "…"}}'
-            reader.took_fault(reader.fault(number, f"{shorten(line.strip())} is not JSON", hint))
+            reader.on_fault(reader.fault(number, f"{shorten(line.strip())} is not JSON", hint))
         else:
             yield number, value

@@ -31,7 +31,7 @@ class ObjectReader:
     name: str
     column: str = COLUMN
     carry: Sequence[str] = ()
-    took_fault: TookFault = refuse
+    on_fault: TookFault = refuse
     unit: str = "line"
     bare: bool = False
     optional: frozenset[str] = frozenset()
@@ -48,7 +48,7 @@ class ObjectReader:
         """The rows of those values that are as they should be; a fault for each other one."""
         lines = self._lines_of(values)
         if self.carry:
-            return to_rows(lines, self.name, self.took_fault, self.unit)
+            return to_rows(lines, self.name, self.on_fault, self.unit)
         return [line.file_id for line in lines]
 
     def _lines_of(self, values: Numbered) -> Iterator[Line]:
@@ -56,26 +56,26 @@ class ObjectReader:
             if isinstance(value, Mapping):
                 yield from self._lines_of_object(number, value)
             elif not self.bare:
-                self.took_fault(self.fault(number, f"{shorten(value)} is not a JSON object", self._object_hint))
+                self.on_fault(self.fault(number, f"{shorten(value)} is not a JSON object", self._object_hint))
             elif (fault := fault_of(self.name, number, value, self.unit)) is not None:
-                self.took_fault(fault)
+                self.on_fault(fault)
             elif self.carry:
                 what = f"{shorten(value)} is a file ID alone, and carries no {', '.join(map(shorten, self.carry))}"
-                self.took_fault(self.fault(number, what, self._object_hint))
+                self.on_fault(self.fault(number, what, self._object_hint))
             else:
                 yield Line(number, str(value), {})
 
     def _lines_of_object(self, number: int, value: Mapping[str, object]) -> Iterator[Line]:
         if self.column not in value:
-            self.took_fault(self._missing(number, self.column, value, COLUMN_HINT))
+            self.on_fault(self._missing(number, self.column, value, COLUMN_HINT))
             return
         file_id = value[self.column]
         if (fault := fault_of(self.name, number, file_id, self.unit)) is not None:
-            self.took_fault(fault)
+            self.on_fault(fault)
             return
         for record in _records_of(value):
             if missing := [each for each in self.carry if each not in record and each not in self.optional]:
-                self.took_fault(self._missing(number, missing[0], record, CARRY_HINT))
+                self.on_fault(self._missing(number, missing[0], record, CARRY_HINT))
                 return
             yield Line(number, str(file_id), {each: record.get(each) for each in self.carry})
             if not self.carry:

@@ -16,7 +16,7 @@ _NOT_PLAIN_OR_SUSPICIOUS = (*_NOT_PLAIN, *sorted(SUSPICIOUS - {"\t"}))
 
 
 async def read_plain_lines(
-    blocks: AsyncIterator[bytes], name: str, took_fault: TookFault = refuse, *, strict: bool = False
+    blocks: AsyncIterator[bytes], name: str, on_fault: TookFault = refuse, *, strict: bool = False
 ) -> AsyncIterator[Sequence[str]]:
     """Blank lines and lines that begin with `#` are skipped.
 
@@ -31,14 +31,14 @@ async def read_plain_lines(
                 continue
             # A few searches in C over the whole batch: most batches hold nothing but IDs.
             if any(map(lines.decode().__contains__, not_plain)):
-                numbered = _only_possible(lines, name, took_fault) if strict else values_of_lines(lines)
-                yield only_valid(name, numbered, took_fault)
+                numbered = _only_possible(lines, name, on_fault) if strict else values_of_lines(lines)
+                yield only_valid(name, numbered, on_fault)
                 continue
             file_ids = lines.split()
             if not all_valid(file_ids):
                 file_ids = list(filter(None, file_ids))  # a blank line is no fault, and hardly ever there
                 if not all_valid(file_ids):
-                    file_ids = only_valid(name, values_of_lines(lines), took_fault)
+                    file_ids = only_valid(name, values_of_lines(lines), on_fault)
             yield file_ids
 
 
@@ -50,10 +50,10 @@ def values_of_lines(lines: Lines) -> Iterator[tuple[int, str]]:
             yield number, value
 
 
-def _only_possible(lines: Lines, name: str, took_fault: TookFault) -> Iterator[tuple[int, str]]:
+def _only_possible(lines: Lines, name: str, on_fault: TookFault) -> Iterator[tuple[int, str]]:
     for number, line in values_of_lines(lines):
         value = unquote(line)
         if (reason := reason_no_line_of_an_id(value)) is not None:
-            took_fault(Fault(name, f"line {number}", *reason))
+            on_fault(Fault(name, f"line {number}", *reason))
         else:
             yield number, value

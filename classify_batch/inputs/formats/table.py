@@ -40,7 +40,7 @@ async def read_table(
     shape: TableShape = TableShape(),
 ) -> AsyncIterator[list[str]]:
     """Rows under a header that names the reader's column. A fault is reported by the first line of its row."""
-    name, column, carry, took_fault = reader.name, reader.column, reader.carry, reader.took_fault
+    name, column, carry, on_fault = reader.name, reader.column, reader.carry, reader.on_fault
     place: int | None = None
     carried: dict[str, int] = {}
     async with closing(_read_rows(blocks, name, shape)) as stream:
@@ -56,7 +56,7 @@ async def read_table(
                 valid = False
             sound = rows if valid else list(_rows_of_right_width(rows, place, reader))
             if carry:
-                yield to_rows((_line_of_row(row, place, carried) for row in sound), name, took_fault)
+                yield to_rows((_line_of_row(row, place, carried) for row in sound), name, on_fault)
             else:
                 yield file_ids if valid else [row[place] for _, row in sound]
 
@@ -64,7 +64,7 @@ async def read_table(
 def _rows_of_right_width(rows: list[_Row], place: int, reader: ObjectReader) -> Iterator[_Row]:
     for line, row in rows:
         if (fault := fault_of(reader.name, line, "".join(row[place : place + 1]))) is not None:
-            reader.took_fault(fault)
+            reader.on_fault(fault)
         else:
             yield line, row
 

@@ -267,8 +267,8 @@ class InputReader:
         options = InputOptions(
             reading,
             self._carry,
-            took_fault=self.bad_lines.add_bad_line,
-            folder=replace(self._folder or FolderOptions(), took_scan=self._take_scan),
+            on_fault=self.bad_lines.add_bad_line,
+            folder=replace(self._folder or FolderOptions(), on_scan=self._take_scan),
         )
         pages = partial(self._list_project_files, whole=options.wants_columns)
         batches = open_source(file_ids, replace(options, pages=pages))

@@ -62,7 +62,7 @@ async def plan_reusing(
     triage: TriageSettings | None = None,
     directory: Path | None = None,
     limits: Limits | None = None,
-    took_further: TookFurther | None = None,
+    on_further: TookFurther | None = None,
 ) -> ReusingPlan:
     """Writes plan.jsonl, and before it results.jsonl, if there is something to reuse.
 
@@ -71,7 +71,7 @@ async def plan_reusing(
         runs: the runs whose outcomes may be reused, the newest first.
         directory: where temporary files go: up to five times the input's size, or six times if it spells IDs
             differently than the earlier runs.
-        took_further: hears what a file carries beyond what fits; None: that is an error.
+        on_further: is called with what a file carries beyond what fits; None: that is an error.
 
     Raises:
         DamagedError: a run's results are not as they were written.
@@ -81,7 +81,7 @@ async def plan_reusing(
         limits = _LIMITS if runs else LIMITS
     with KnownFiles(directory, limits) as known, Spool(directory, limits) as copied_rows:
         await known.read_runs(runs)
-        new = distinct(batches, directory=directory, limits=limits, known=known, took_further=took_further)
+        new = distinct(batches, directory=directory, limits=limits, known=known, on_further=on_further)
         async with closing(new) as new_batches:
             first = await anext(new_batches, list[str]())  # by now all of the input was read, and compared with `known`
             reused = None

@@ -61,7 +61,7 @@ async def test_the_content_tells_whatever_the_name(tmp_path: Path, kind: str, na
     """A table is known by its first bytes, and run.json keeps how it was read."""
     (tmp_path / name).write_bytes(encoded(kind, {"file_id": ids("a", "b"), "x": ids("1", "2")}))
     found: list[NamedReading] = []
-    assert await read(tmp_path / name, took_reading=found.append) == ["a", "b"]
+    assert await read(tmp_path / name, on_reading=found.append) == ["a", "b"]
     stored = [each.to_stored() for each in found]
     assert stored == [{"source": str(tmp_path / name), "format": kind}]
     assert await read(tmp_path / name, planned=PlannedReadings(stored)) == ["a", "b"]

@@ -145,7 +145,7 @@ async def test_several_sources_are_one_input_in_order(tmp_path: Path) -> None:
     (tmp_path / "none").write_text("")
     readings: list[NamedReading] = []
     given = SeveralSources((tmp_path / "a.txt", str(tmp_path / "b.csv"), tmp_path / "c.json"))
-    assert await read(given, took_reading=readings.append) == ["a", "b", "c", "d", "a"]
+    assert await read(given, on_reading=readings.append) == ["a", "b", "c", "d", "a"]
     assert [each.reading.format for each in readings] == [Format.LINES, Format.CSV, Format.JSON]
     with pytest.raises(SourceError, match="none holds no file IDs"):
         await read(SeveralSources((tmp_path / "a.txt", tmp_path / "none")))
@@ -167,7 +167,7 @@ async def test_a_run_keeps_the_reading_it_was_planned_with(tmp_path: Path) -> No
     found: list[NamedReading] = []
     quoted = tmp_path / "quoted"
     quoted.write_text('"a"\n')
-    assert await read(quoted, took_reading=found.append) == ["a"]
+    assert await read(quoted, on_reading=found.append) == ["a"]
     assert await read(quoted, planned=PlannedReadings([each.to_stored() for each in found])) == ["a"]
     assert await read(quoted, planned=PlannedReadings([]), reading=Reading(Format.LINES)) == ['"a"']
     asked = Reading(Format.CSV, column="x")
