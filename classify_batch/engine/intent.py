@@ -60,9 +60,8 @@ class Intent:
         # Asked here, once the gate has let it pass: a create that has not left yet is never ambiguous.
         if not self._shutdown.creating:
             raise NoMoreCreatesError
-        self._unanswered_call.enter_context(
-            self._shutdown.has_calls_in_flight()
-        )  # a stop waits for the intent and the call
+        # A stop waits for the intent and the call.
+        self._unanswered_call.enter_context(self._shutdown.call_in_flight())
         if not self.attempt.since_s:
             self.attempt = attempt = replace(
                 self.attempt,

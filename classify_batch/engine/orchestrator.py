@@ -85,7 +85,7 @@ class Orchestrator:
         api: Api,
         gate: Gate,
         clock: Clock,
-        attempts: PlannedRun,
+        planned: PlannedRun,
         shutdown: Shutdown,
         observers: Sequence[Observer] = (),
         pace: ReaderPace | None = None,
@@ -93,9 +93,9 @@ class Orchestrator:
         self._settings = settings
         self._api = api
         self._gate = gate
-        found, plan = self._found, self._plan = attempts.found, attempts.plan
+        found, plan = self._found, self._plan = planned.found, planned.plan
         store = self._store = found.store
-        self._clock, self._documents, self._shutdown = clock, attempts.documents, shutdown
+        self._clock, self._documents, self._shutdown = clock, planned.documents, shutdown
         self._run, self._snapshot = found.run, found.snapshot
         self._slots = JobSlots(settings.limits.jobs_in_flight or UNBOUNDED)
         self._events = EventQueue([LogObserver(), *observers])
@@ -126,7 +126,7 @@ class Orchestrator:
         self._context.price.parse_jobs_are_free = not found.snapshot.sums[PARSE_JOBS_BILLED]
         self._work_queue = WorkQueue(
             store,
-            PlannedFiles(plan, bool(settings.plan.carry), attempts.documents is not None),
+            PlannedFiles(plan, bool(settings.plan.carry), planned.documents is not None),
             self._journal,
             self._slots,
             shutdown,

@@ -84,7 +84,7 @@ class Shutdown:
         await self._left_another.wait()
 
     @contextmanager
-    def has_calls_in_flight(self) -> Iterator[None]:
+    def call_in_flight(self) -> Iterator[None]:
         """Marks a create call that is on the wire: the run waits for it before it leaves."""
         self._busy += 1
         try:
