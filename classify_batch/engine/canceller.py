@@ -65,7 +65,7 @@ class Canceller:
         self._refused = False
         self.jobs_are_polled = True
 
-    def request(self) -> None:
+    def request_cancel(self) -> None:
         """Cancels the run. The caller makes the journal durable."""
         if self._requested.is_set():
             return
@@ -76,7 +76,7 @@ class Canceller:
         self._requested.set()
         jobs = self._snapshot.jobs_in_flight
         if jobs and not self._can_cancel:
-            self._context.warn(
+            self._context.notify_warning(
                 f"{self._version} of the API can't cancel a job: those in flight ({jobs:,}) are collected, for at most "
                 f"limits.drain_s ({self._drain_s:g} s); no more are created"
             )
@@ -92,7 +92,7 @@ class Canceller:
         """A create has made a job, or one was found."""
         self._new_jobs.set()
 
-    async def work(self, report_view: ReportView) -> None:
+    async def cancel_when_requested(self, report_view: ReportView) -> None:
         """Carries a cancel out once there is one, until it is cancelled itself. Then leaves `limits.drain_s` for what
         is still in flight."""
         await self._requested.wait()
@@ -129,15 +129,15 @@ class Canceller:
         for start in range(0, len(waiting), BATCH_JOBS):
             job_ids = waiting[start : start + BATCH_JOBS]
             try:
-                shown = await self._look_at(job_ids)
+                shown = await self._read_jobs(job_ids)
                 async with anyio.create_task_group() as tasks:
                     for job_id in job_ids:
                         tasks.start_soon(self._cancel_job, job_id, shown.get(job_id), report_view)
             except ApiError as error:
-                self._context.shutdown.request_stop(Stop.because(error))
+                self._context.shutdown.request_stop(Stop.from_error(error))
                 return
 
-    async def _look_at(self, job_ids: Sequence[str]) -> dict[str, JobView]:
+    async def _read_jobs(self, job_ids: Sequence[str]) -> dict[str, JobView]:
         """Those of the jobs that the list shows. Where it can't be read, each is looked at by itself."""
         try:
             page = await self._api.list_page(page_size=BATCH_JOBS, job_ids=job_ids)
@@ -150,12 +150,12 @@ class Canceller:
     async def _cancel_job(self, job_id: str, shown: JobView | None, report_view: ReportView) -> None:
         async with self._calls:
             try:
-                view = await self._get_job(job_id) if shown is None else shown
+                view = await self._get_job_with_retries(job_id) if shown is None else shown
                 if not view.finished:
                     view = await self._call_cancel(job_id)
             except ApiError as error:
                 if error.verdict in _ENDS_THE_RUN:
-                    self._context.shutdown.request_stop(Stop.because(error))
+                    self._context.shutdown.request_stop(Stop.from_error(error))
                     return
                 # Once a job may be missing: it may have been made a moment ago. It isn't marked as asked, so the next
                 # round tries again.
@@ -167,7 +167,7 @@ class Canceller:
                 report_view(view)
             self._asked.add(job_id)  # also where it was refused: it is collected like any other then
 
-    async def _get_job(self, job_id: str) -> JobView:
+    async def _get_job_with_retries(self, job_id: str) -> JobView:
         return await retry_transient(lambda: self._api.get(job_id), calls_max=CALLS_MAX)
 
     async def _call_cancel(self, job_id: str) -> JobView:
@@ -181,7 +181,7 @@ class Canceller:
                 refusals += 1
                 if error.verdict in _ENDS_THE_RUN:
                     raise
-                view = await self._get_job(job_id)
+                view = await self._get_job_with_retries(job_id)
                 if view.finished:
                     return view
                 if refusals == REFUSALS_MAX:
@@ -190,7 +190,7 @@ class Canceller:
     def _warn_of_refusal(self, job_id: str, error: ApiError) -> None:
         """Once: the job stays in flight, and is collected like any other."""
         if not self._refused:
-            self._context.warn(
+            self._context.notify_warning(
                 f"job {clean(job_id)} can't be cancelled ({error}): what stays in flight is collected, for at most "
                 f"limits.drain_s ({self._drain_s:g} s)"
             )

@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
 
 from classify_batch.engine.context import EngineContext
-from classify_batch.engine.outcome_recorder import fail_all
+from classify_batch.engine.outcome_recorder import fail_all_files
 from classify_batch.engine.shutdown import Stop
 from classify_batch.engine.stop_reasons import stop_for_vanished_job
 from classify_batch.errors import ApiError, ExitStatus, Verdict
@@ -73,20 +73,22 @@ class Collector:
         self._late_slots = anyio.Semaphore(WAITING_JOBS_MAX)
         self._results_read = 0
 
-    async def work(self, finished: ObjectReceiveStream[Job]) -> None:
+    async def collect_finished_jobs(self, finished: ObjectReceiveStream[Job]) -> None:
         """Collects until the stream ends."""
         async with finished, anyio.create_task_group() as tasks:
             async for job in finished:
                 try:
                     await self._collect_job(job, tasks)
                 except ApiError as error:
-                    self._shutdown.request_stop(Stop.because(error))
+                    self._shutdown.request_stop(Stop.from_error(error))
 
     async def _collect_job(self, job: Job, tasks: TaskGroup) -> None:
         view = job.finished
         if view is None:
             # The poller gave it up: nobody saw its end.
-            self._end_attempt(job, Settled(failures=gone(job) if job.attempt.part.recheck else overdue(job)))
+            self._end_attempt(
+                job, Settled(failures=fail_vanished_job(job) if job.attempt.part.recheck else fail_overdue_job(job))
+            )
         elif job.attempt.part.recheck and view.answered:
             self._settle_answered_job(job, view, await self._read_results_of_recheck(view, job.attempt.api_ids))
         elif not view.answered:
@@ -114,7 +116,7 @@ class Collector:
                 job = replace(job, finished=await self._poll_failed_job_again(view))
                 view, seen_s = job.finished, anyio.current_time()  # only now is it known that the job has answers
             if view is None:
-                self._end_attempt(job, Settled(failures=overdue(job)))
+                self._end_attempt(job, Settled(failures=fail_overdue_job(job)))
             elif view.answered:
                 self._settle_answered_job(
                     job, view, await self._wait_for_missing_answers(view, job.attempt.api_ids, seen_s)
@@ -122,7 +124,7 @@ class Collector:
             else:
                 self._settle_failed_job(job, view)
         except ApiError as error:
-            self._shutdown.request_stop(Stop.because(error))
+            self._shutdown.request_stop(Stop.from_error(error))
         finally:
             self._late_slots.release()
 
@@ -221,9 +223,9 @@ class Collector:
 
     def _end_attempt(self, job: Job, settled: Settled, billed: float | None = None) -> None:
         for words in settled.warnings:
-            self._context.warn(f"job {clean(job.job_id)}: {words}")
+            self._context.notify_warning(f"job {clean(job.job_id)}: {words}")
         if self._context.price.learn_bill(job.attempt.file_ids, billed):
-            self._context.warn(
+            self._context.notify_warning(
                 f"job {clean(job.job_id)} of parse job {clean(job.attempt.file_ids[0])} was billed {billed:,.10g} "
                 "credits, though the vendor says that parse jobs cost nothing: from now on each counts like a file"
             )
@@ -352,7 +354,7 @@ def decide_failed_job(attempt: Attempt, view: JobView, attempts: int, *, other_f
     cancelled = view.status == JobStatus.CANCELLED
     code = FailureCode.JOB_CANCELLED if cancelled else FailureCode.JOB_ERROR
     words = view.error_message or f"the job ended with {clean(view.status)} and gave no reason"
-    return Settled(failures=fail_all(attempt, code, words))
+    return Settled(failures=fail_all_files(attempt, code, words))
 
 
 def decide_cancelled_job(attempt: Attempt) -> Settled:
@@ -361,14 +363,14 @@ def decide_cancelled_job(attempt: Attempt) -> Settled:
     return Settled(requeued=(replace(attempt.part, recheck=False),))
 
 
-def overdue(job: Job) -> list[Failure]:
+def fail_overdue_job(job: Job) -> list[Failure]:
     """The failures of an overdue job. v1 can't cancel it: it is named, so that a retry reads it first."""
     words = f"job {clean(job.job_id)} was not finished within limits.job_timeout_s"
-    return fail_all(job.attempt, FailureCode.OVERDUE, words)
+    return fail_all_files(job.attempt, FailureCode.OVERDUE, words)
 
 
-def gone(job: Job) -> list[Failure]:
+def fail_vanished_job(job: Job) -> list[Failure]:
     """The failures of a job that left files unanswered and is not shown any more: perhaps they were paid, so they
     fail."""
     words = f"the API doesn't show job {clean(job.job_id)} as finished any more, so it can't be read again"
-    return fail_all(job.attempt, FailureCode.NOT_ANSWERED, words)
+    return fail_all_files(job.attempt, FailureCode.NOT_ANSWERED, words)

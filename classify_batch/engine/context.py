@@ -34,7 +34,7 @@ class EngineContext:
     def __post_init__(self) -> None:
         object.__setattr__(self, "price", Price(self.settings))  # the way to set a field of a frozen dataclass
 
-    def warn(self, message: str) -> None:
+    def notify_warning(self, message: str) -> None:
         self.events.notify(Warned(message))
 
 
@@ -61,6 +61,6 @@ class ProvenProject(Protocol):
 
     project_id: str | None
 
-    async def ready(self) -> bool:
+    async def wait_until_proven(self) -> bool:
         """Returns when creates may be sent, and absence may be believed. False: nothing says which project it is, nor
         which it should be."""

@@ -31,7 +31,7 @@ class Deadline:
         # Each by its own clock: they may run apart when somebody sets the time.
         return min(self.wall_s - clock.wall_s(), self.loop_s - anyio.current_time())
 
-    async def stop(self, shutdown: Shutdown, clock: Clock, drain_s: float) -> None:
+    async def stop_run_when_reached(self, shutdown: Shutdown, clock: Clock, drain_s: float) -> None:
         """Ends creating at the deadline, and collecting `drain_s` later. Returns at once where there is none."""
         if self == NO_DEADLINE:
             return

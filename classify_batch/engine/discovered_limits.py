@@ -19,7 +19,7 @@ class DiscoveredLimits:
         self._events = events
         self._announced = snapshot.found
 
-    def found(self) -> dict[str, float]:
+    def current_limits(self) -> dict[str, float]:
         """The limits, and the share of 429s that don't depend on our rate."""
         limits = {
             "requests_per_s": self._gate.discovered_per_s,
@@ -29,7 +29,7 @@ class DiscoveredLimits:
         }
         return {name: round(value, 4) for name, value in limits.items() if value is not None}
 
-    def restore(self) -> None:
+    def restore_from_journal(self) -> None:
         """Begins with what an earlier process has found."""
         found = self._snapshot.found
         self._gate.restore(found.get("requests_per_s"), found.get("creates_per_s"))

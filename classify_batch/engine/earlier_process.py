@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from classify_batch.engine.project_proof import KnownProject
-from classify_batch.engine.uploader import paths_of
+from classify_batch.engine.uploader import carried_paths
 from classify_batch.inputs.folder import PATH_COLUMN
 from classify_batch.model import Part
 from classify_batch.ports import Documents
@@ -31,7 +31,7 @@ async def known_project(snapshot: RunSnapshot, plan: PlanReader, documents: Docu
     bring = None
     if documents is not None and sent:  # of an attempt that waits for the proof: nobody else brings its documents now
         carried = (await plan.carried(part.chunk)).get(planned[0], {})
-        bring = partial(documents.bring, planned[0], paths_of(carried, PATH_COLUMN))
+        bring = partial(documents.bring, planned[0], carried_paths(carried, PATH_COLUMN))
     file_id = sent[0] if sent else planned[0]
     return KnownProject(snapshot.project_id or intended, snapshot.job_id, file_id, bool(ambiguous), bring)
 

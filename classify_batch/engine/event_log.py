@@ -93,22 +93,24 @@ class EventLog:
         self._ending: dict[str, object] = {"state": RunState.INCOMPLETE.value, "exit_status": None, "reason": None}
         self._summed_up_s = self._began_s = anyio.current_time()
 
-    async def begin(self, found: RunOnDisk) -> None:
+    async def write_run_started(self, found: RunOnDisk) -> None:
         """A process takes the run over."""
         snapshot = found.snapshot
         self._counts.update(snapshot.outcomes)
         if await self._ends_torn():
-            await self._write(b"\n")
+            await self._append_lines(b"\n")
         who = {**process_here(), "python": platform.python_version(), "start": snapshot.starts.count + 1}
-        await self._write(self._encode("started", {**who, "files": found.run.files, "done": self._counts.total()}))
+        await self._append_lines(
+            self._encode_line("started", {**who, "files": found.run.files, "done": self._counts.total()})
+        )
 
     async def observe(self, event: Event) -> None:
         with anyio.CancelScope(shield=True):  # an event whose observer is cancelled is delivered twice
-            self._add_up(event)
-            lines = b"".join(self._lines_of(event))
+            self._count_event(event)
+            lines = b"".join(self._encode_event_lines(event))
             if anyio.current_time() - self._summed_up_s >= SUMMED_UP_EVERY_S:
-                lines += self._sum_up()
-            await self._write(lines)
+                lines += self._encode_progress()
+            await self._append_lines(lines)
 
     def set_ending(self, ending: Ending) -> None:
         """How the run stands when the process leaves it."""
@@ -125,13 +127,15 @@ class EventLog:
         reason = str(error) if isinstance(error, ClassifyBatchError) else type(error).__name__
         self._ending = {"state": RunState.INCOMPLETE.value, "exit_status": int(status), "reason": reason}
 
-    async def end(self) -> None:
+    async def write_run_stopped(self) -> None:
         """The process leaves the run. A task that was cancelled leaves without an exit status."""
         seconds = round(anyio.current_time() - self._began_s, 3)
         with anyio.move_on_after(END_S, shield=True):
-            await self._write(self._sum_up() + self._encode("stopped", {**self._ending, "seconds": seconds}))
+            await self._append_lines(
+                self._encode_progress() + self._encode_line("stopped", {**self._ending, "seconds": seconds})
+            )
 
-    def _add_up(self, event: Event) -> None:
+    def _count_event(self, event: Event) -> None:
         match event:
             case JobSubmitted():
                 self._jobs["submitted"] += 1
@@ -147,7 +151,7 @@ class EventLog:
                     key = (event.code, "other messages")
                 self._failures[key] += event.files
 
-    def _lines_of(self, event: Event) -> Iterator[bytes]:
+    def _encode_event_lines(self, event: Event) -> Iterator[bytes]:
         now_s = self._clock.wall_s()
         match event:
             case OutageBegan():
@@ -155,32 +159,32 @@ class EventLog:
             case ThrottlingBegan():
                 yield self._begin_span("rate_limited", now_s)
             case OutageEnded():
-                yield self._end_span("outage", event.seconds)
+                yield self._encode_ended_span("outage", event.seconds)
             case ThrottlingEnded():
-                yield self._end_span("rate_limited", event.seconds, answers=event.answers)
+                yield self._encode_ended_span("rate_limited", event.seconds, answers=event.answers)
             case WaitBegan():
                 yield self._begin_span("waiting", now_s, event.reason)
             case WaitEnded():
-                yield self._end_span("waiting", event.seconds, event.reason)
+                yield self._encode_ended_span("waiting", event.seconds, event.reason)
             case _ if (name := _WRITTEN_AS_THEY_ARE.get(type(event))) is not None:
-                yield self._encode(name, asdict(event))
+                yield self._encode_line(name, asdict(event))
 
     def _begin_span(self, name: str, from_s: float, reason: str = "") -> bytes:
         self._spans[name, reason] = from_s
         why = {"reason": reason} if reason else {}
-        return self._encode(name, {"from": to_iso(from_s), "to": None, "seconds": None, **why})
+        return self._encode_line(name, {"from": to_iso(from_s), "to": None, "seconds": None, **why})
 
-    def _end_span(self, name: str, seconds: float, reason: str = "", **values: object) -> bytes:
+    def _encode_ended_span(self, name: str, seconds: float, reason: str = "", **values: object) -> bytes:
         from_s = self._spans.pop((name, reason), self._clock.wall_s() - seconds)
         values |= {"reason": reason} if reason else {}
         span = {"from": to_iso(from_s), "to": to_iso(from_s + seconds), "seconds": seconds}
-        return self._encode(name, {**span, **values})
+        return self._encode_line(name, {**span, **values})
 
-    def _sum_up(self) -> bytes:
+    def _encode_progress(self) -> bytes:
         """The line of how far the run is, and those of its failures since the last one; nothing where nothing ended."""
         self._summed_up_s = anyio.current_time()
         lines = [
-            self._encode("files_failed", {"code": code, "message": message, "files": files})
+            self._encode_line("files_failed", {"code": code, "message": message, "files": files})
             for (code, message), files in self._failures.most_common()
         ]
         if self._jobs or lines:
@@ -191,13 +195,13 @@ class EventLog:
                 "jobs_finished": self._jobs["finished"],
                 "job_s": percentiles_of(self._durations),
             }
-            lines.append(self._encode("progress", progress))
+            lines.append(self._encode_line("progress", progress))
         self._failures.clear()
         self._durations.clear()
         self._jobs.clear()
         return b"".join(lines)
 
-    def _encode(self, event: str, values: Mapping[str, object]) -> bytes:
+    def _encode_line(self, event: str, values: Mapping[str, object]) -> bytes:
         shown = {name: self._hide_secrets(value) if isinstance(value, str) else value for name, value in values.items()}
         return encode_event(self._clock.wall_s(), event, shown)
 
@@ -209,19 +213,19 @@ class EventLog:
             size = await self._store.size(EVENTS_JSONL) or 0
             return size > 0 and await self._store.read(EVENTS_JSONL, size - 1, size) != b"\n"
         except (ClassifyBatchError, OSError) as error:
-            self._give_up(error)
+            self._stop_writing(error)
             return False
 
-    async def _write(self, lines: bytes) -> None:
+    async def _append_lines(self, lines: bytes) -> None:
         if self._failed or not lines:
             return
         try:
             if await self._store.append_undurable(EVENTS_JSONL, lines) >= self._bytes_max:
                 await self._store.rename(EVENTS_JSONL, EARLIER_EVENTS_JSONL)
         except (ClassifyBatchError, OSError) as error:
-            self._give_up(error)
+            self._stop_writing(error)
 
-    def _give_up(self, error: Exception) -> None:
+    def _stop_writing(self, error: Exception) -> None:
         if not self._failed:
             log.warning("%s is not written any more: %s; the run goes on without it", EVENTS_JSONL, error)
         self._failed = True

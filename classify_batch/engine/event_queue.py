@@ -41,24 +41,24 @@ class EventQueue:
             delivery.add_event(event)
 
     @property
-    def dropped(self) -> int:
+    def dropped_events(self) -> int:
         """How many events observers missed, because they were too slow."""
         return sum(delivery.dropped for delivery in self._deliveries)
 
-    async def work(self) -> None:
+    async def deliver_until_cancelled(self) -> None:
         """Delivers events until it is cancelled."""
         async with anyio.create_task_group() as tasks:
             for delivery in self._deliveries:
-                tasks.start_soon(delivery.work)
+                tasks.start_soon(delivery.deliver_until_cancelled)
 
-    async def drain(self) -> None:
+    async def deliver_remaining(self) -> None:
         """Delivers what still waits, for at most `DRAIN_S`. After `work` was cancelled."""
         with anyio.move_on_after(DRAIN_S, shield=True):
             async with anyio.create_task_group() as tasks:
                 for delivery in self._deliveries:
                     tasks.start_soon(delivery.deliver_waiting)
-        if self.dropped:
-            log.warning("%d events were dropped: an observer was too slow", self.dropped)
+        if self.dropped_events:
+            log.warning("%d events were dropped: an observer was too slow", self.dropped_events)
 
 
 class _Delivery:
@@ -79,7 +79,7 @@ class _Delivery:
         self._waiting.append(event)
         self._changed.set()
 
-    async def work(self) -> None:
+    async def deliver_until_cancelled(self) -> None:
         while self._observer is not None:
             await self.deliver_waiting()
             self._changed = anyio.Event()

@@ -49,7 +49,7 @@ class LiveLimits:
         self._spans = GateSpans(gate, budget, context.events)
         self.on_rates: Callable[[], None] = lambda: None
 
-    async def work(self) -> None:
+    async def apply_changes_until_cancelled(self) -> None:
         """Applies changes until it is cancelled."""
         while True:
             await anyio.sleep(EVERY_S)
@@ -70,7 +70,9 @@ class LiveLimits:
         try:
             tuning = Tuning.model_validate_json(data)
         except ValidationError as error:
-            context.warn(f"{TUNE_JSON} has limits that can't be applied: {error.errors(include_url=False)[0]['msg']}")
+            context.notify_warning(
+                f"{TUNE_JSON} has limits that can't be applied: {error.errors(include_url=False)[0]['msg']}"
+            )
         else:
             self._set_limits(tuning)
             changed = tuning.changes()
@@ -79,7 +81,9 @@ class LiveLimits:
             await context.journal.wait_durable()
             await self._write_manifest(RunState.RUNNING)
             context.events.notify(LimitsChanged(changed))
-            context.warn(f"limits changed: {', '.join(f'{name} = {value}' for name, value in changed.items())}")
+            context.notify_warning(
+                f"limits changed: {', '.join(f'{name} = {value}' for name, value in changed.items())}"
+            )
         await remove_limits(self._store, data)  # and no other: the next `tune` may have taken the place since
 
     def _set_limits(self, tuning: Tuning) -> None:

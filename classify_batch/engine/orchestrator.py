@@ -37,11 +37,16 @@ from classify_batch.engine.poller.watch import PollSchedule
 from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.project_proof import ProjectProof, learn_from_first_page
 from classify_batch.engine.reconciler import Evidence, JobList, Reconciler
-from classify_batch.engine.retry_failed import read_failures, reopen
+from classify_batch.engine.retry_failed import read_failures, reopen_failed
 from classify_batch.engine.run_end import RunEnd
 from classify_batch.engine.sessions import opened_here
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.engine.stop_reasons import broken_off, only_other_accounts_remain, reason_to_stop, too_many_failures
+from classify_batch.engine.stop_reasons import (
+    only_other_accounts_remain,
+    reason_to_stop,
+    stop_of_broken_run,
+    too_many_failures,
+)
 from classify_batch.engine.submit_only import SubmitOnly
 from classify_batch.engine.submitter import Submitter
 from classify_batch.engine.time_left import jobs_left_s
@@ -105,8 +110,8 @@ class Orchestrator:
             found.snapshot,
             clock,
             lambda: api.requests,
-            self._on_fact,
-            self._limits.found,
+            self._act_on_fact,
+            self._limits.current_limits,
             siblings=found.siblings,
         )
         self._budget = CreditBudget(settings.limits.max_credits)
@@ -136,7 +141,7 @@ class Orchestrator:
         )
         self._canceller = Canceller(self._context, found.snapshot)
         self._live_limits = LiveLimits(
-            store, self._context, gate, self._budget, UNBOUNDED, self._cancel, self._write_manifest
+            store, self._context, gate, self._budget, UNBOUNDED, self._record_cancelled, self._write_manifest
         )
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
@@ -190,20 +195,22 @@ class Orchestrator:
         """
         try:
             if self._snapshot.cancel is CancelState.ASKED and not cancel:
-                self._context.warn("the run was cancelled, and that isn't finished: it is now; then the same command")
+                self._context.notify_warning(
+                    "the run was cancelled, and that isn't finished: it is now; then the same command"
+                )
                 cancel = True
             if cancel:
                 return await self._run_to_end(retry_failed=False, deadline=deadline, submit_only=False, cancel=True)
             return await self._run_to_end(retry_failed=retry_failed, deadline=deadline, submit_only=submit_only)
         finally:
-            await self._events.drain()  # shielded: observers hear of the end, too
+            await self._events.deliver_remaining()  # shielded: observers hear of the end, too
 
     async def _run_to_end(
         self, *, retry_failed: bool, deadline: Deadline, submit_only: bool, cancel: bool = False
     ) -> Ending:
         await mend(self._store, self._found)  # first of all: nothing may be appended behind a torn tail
         if self._found.torn_bytes:
-            self._context.warn(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
+            self._context.notify_warning(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
         failed: Reopened | None = None
         if retry_failed:
             files = self._run.files
@@ -213,18 +220,18 @@ class Orchestrator:
         opened = opened_here(self._settings, self._found.run_sha256, self._found.account)
         self._journal.record_about_run(Kind.OPENED, opened)
         if failed is not None:
-            await reopen(self._store, self._journal, failed)
+            await reopen_failed(self._store, self._journal, failed)
         self._restore_budget()
         if cancel and not self._snapshot.complete:
-            self._canceller.request()
+            self._canceller.request_cancel()
         self._work_queue.requeue(self._snapshot.waiting_parts())
-        self._limits.restore()
+        self._limits.restore_from_journal()
         await self._write_manifest(RunState.RUNNING)
         try:
             await self._run_stages(deadline, submit_only)
         except BaseException as error:
             if isinstance(error, Exception):
-                self._shutdown.request_stop(broken_off(error))
+                self._shutdown.request_stop(stop_of_broken_run(error))
             with anyio.CancelScope(shield=True), suppress(StoreError):  # cancelled or not; the first error counts
                 await self._close_run()
             raise
@@ -277,9 +284,9 @@ class Orchestrator:
 
     # --- The task group ---------------------------------------------------------------------------------------------
 
-    async def _cancel(self) -> None:
+    async def _record_cancelled(self) -> None:
         """Returns when it is durable that the run is cancelled, and manifest.json says so."""
-        self._canceller.request()
+        self._canceller.request_cancel()
         await self._write_manifest(RunState.RUNNING)
 
     async def _run_stages(self, deadline: Deadline, submit_only: bool) -> None:
@@ -288,12 +295,12 @@ class Orchestrator:
         if snapshot.complete or snapshot.only_others_remain or nothing_to_cancel:
             return
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(deadline.stop, self._shutdown, self._clock, self._settings.limits.drain_s)
-            tasks.start_soon(self._events.work)
+            tasks.start_soon(deadline.stop_run_when_reached, self._shutdown, self._clock, self._settings.limits.drain_s)
+            tasks.start_soon(self._events.deliver_until_cancelled)
             tasks.start_soon(self._journal.work)
-            tasks.start_soon(self._live_limits.work)
+            tasks.start_soon(self._live_limits.apply_changes_until_cancelled)
             await self._start_stages(tasks, submit_only)
-            await self._end.wait()
+            await self._end.wait_until_over()
             tasks.cancel_scope.cancel()  # the streams form a circle: none of them ends by itself
 
     def _stop_if_too_many_failures(self) -> None:
@@ -316,7 +323,7 @@ class Orchestrator:
             spent_by_others = self._snapshot.sums[CREDITS] - self._snapshot.accounts[account]["credits"]
             self._budget.bound_by_account(account, spent_by_others + left)
 
-    def _on_fact(self, fact: Fact) -> None:
+    def _act_on_fact(self, fact: Fact) -> None:
         if (event := event_of(fact)) is not None:
             self._events.notify(event)
         self._limits.announce()
@@ -358,22 +365,24 @@ class Orchestrator:
         collector = Collector(context)
         reconciler = self._reconciler = Reconciler(context, evidence, job_list, project)
         self._live_limits.on_rates = poller.rates_changed
-        tasks.start_soon(self._canceller.work, poller.report_view)
-        tasks.start_soon(project.work)
+        tasks.start_soon(self._canceller.cancel_when_requested, poller.report_view)
+        tasks.start_soon(project.prove_or_stop)
         to_submit = start_uploading(tasks, context, self._documents, attempts)
         for _ in range(limits.requests_in_flight):
-            tasks.start_soon(submitter.work, to_submit.clone(), submitted_send.clone(), ambiguous_send.clone())
+            tasks.start_soon(
+                submitter.submit_attempts, to_submit.clone(), submitted_send.clone(), ambiguous_send.clone()
+            )
         for _ in range(min(COLLECTORS_MAX, limits.requests_in_flight)):
-            tasks.start_soon(collector.work, finished.clone())
+            tasks.start_soon(collector.collect_finished_jobs, finished.clone())
         self._canceller.jobs_are_polled = not submit_only
         if submit_only:
             submit_only_stage = SubmitOnly(
                 self._snapshot, self._slots, self._budget, self._work_queue, self._shutdown, reconciler
             )
-            tasks.start_soon(submit_only_stage.work, submitted, finished_send)
+            tasks.start_soon(submit_only_stage.take_jobs_until_none_follow, submitted, finished_send)
         else:
-            tasks.start_soon(poller.work, submitted, finished_send)
-        tasks.start_soon(reconciler.work, ambiguous, attempts_send.clone(), submitted_send.clone())
+            tasks.start_soon(poller.poll_until_cancelled, submitted, finished_send)
+        tasks.start_soon(reconciler.reconcile_until_cancelled, ambiguous, attempts_send.clone(), submitted_send.clone())
         accept_s = earlier_accept_s(settings, self._snapshot, self._run)
         resume_open_attempts = partial(
             self._work_queue.resume_open_attempts,
@@ -382,6 +391,6 @@ class Orchestrator:
             on_all_resumed=self._end.set_if_reached,
         )
         tasks.start_soon(resume_open_attempts, submitted_send, ambiguous_send)
-        tasks.start_soon(self._work_queue.work, attempts_send)
+        tasks.start_soon(self._work_queue.send_parts_to_submit, attempts_send)
         to_submit.close()  # each task has a clone, and the stream ends with the last of them
         finished.close()

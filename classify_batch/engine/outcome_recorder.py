@@ -205,6 +205,6 @@ def tally_outcomes(lines: Sequence[ResultLine], failures: Sequence[Failure], sum
     return Tally({kind: n for kind, n in outcomes.items() if n}, known, dict(codes), sums)
 
 
-def fail_all(attempt: Attempt, code: FailureCode, message: str) -> list[Failure]:
+def fail_all_files(attempt: Attempt, code: FailureCode, message: str) -> list[Failure]:
     """The same failure for every file of an attempt."""
     return [Failure(position, code, message) for position in attempt.positions]

@@ -73,7 +73,7 @@ class PastAttempt:
         if self.account is not None:
             recheck["account"] = self.account
 
-    def add_share(self, recheck: Recheck, files: int, chunk_size: int) -> None:
+    def add_share_of_sums(self, recheck: Recheck, files: int, chunk_size: int) -> None:
         """Adds what the sums have for so many of its files; a job whose bill is known has one."""
         share = files / (chunk_size if self.files is None else self.files)
         if self.credits:

@@ -11,7 +11,7 @@ _PACKED_IDS_MIN = 8
 """A slice of UUIDs that are packed costs as much as one of this many strings."""
 
 
-async def chunked(batches: AsyncIterable[Sequence[str]], files_per_job: int) -> AsyncIterator[Sequence[str]]:
+async def cut_into_chunks(batches: AsyncIterable[Sequence[str]], files_per_job: int) -> AsyncIterator[Sequence[str]]:
     """Cuts a stream of IDs into chunks of `files_per_job`; the last one may be shorter, and none is empty."""
     waiting: Sequence[str] = []
     async with closing(batches) as stream:

@@ -88,18 +88,18 @@ class ProjectProof:
         self._bring = known.bring
         self.project_id: str | None = None
 
-    async def ready(self) -> bool:
+    async def wait_until_proven(self) -> bool:
         """Returns when creates may be sent, and absence may be believed. False: nothing says which project it is, nor
         which it should be."""
         await self._made.wait()
         return self._proven
 
-    async def work(self) -> None:
+    async def prove_or_stop(self) -> None:
         """Proves it, or stops the run."""
         try:
             stop = await self._prove_project()
         except (ApiError, FolderGoneError) as error:
-            stop = Stop.because(error)
+            stop = Stop.from_error(error)
         if stop is not None:
             self._shutdown.request_stop(stop)
         else:

@@ -49,7 +49,7 @@ class ExpiredUploads:
         self._times.update(asked[sent_id] for sent_id in gone)
         return bool(gone)
 
-    def forget(self, attempt: Attempt) -> None:
+    def forget_attempt(self, attempt: Attempt) -> None:
         """The attempt was accepted: its documents are there."""
         if self._times:
             for file_id in attempt.file_ids:

@@ -101,11 +101,11 @@ async def read_failures(
     generation = snapshot.generation + 1
     await store.replace(earlier_failures_name(generation), _stream_blocks(store, Log.FAILURES, end, shutdown))
     writing = _RetryWriting(store, snapshot, _Positions(plan, files, shutdown), shutdown)
-    await store.replace(retry_name(generation), writing.blocks())
+    await store.replace(retry_name(generation), writing.encode_blocks())
     return {"generation": generation, "retry_bytes": writing.bytes}
 
 
-async def reopen(store: RunStore, journal: JournalWriter, failed: Reopened) -> None:
+async def reopen_failed(store: RunStore, journal: JournalWriter, failed: Reopened) -> None:
     """Gives the failed files their new chance, before any outcome is appended.
 
     Raises:
@@ -154,7 +154,7 @@ class _RetryWriting:
         self._shutdown = shutdown
         self.bytes = 0
 
-    async def blocks(self) -> AsyncGenerator[bytes, None]:
+    async def encode_blocks(self) -> AsyncGenerator[bytes, None]:
         if not _MAY_BE_PAID.isdisjoint(self._snapshot.codes):
             async with closing(self._stream_rechecks()) as stream:
                 async for rechecks in stream:
@@ -186,8 +186,8 @@ class _RetryWriting:
         by_chunk: dict[int, array[int]] = {}
         sizes: dict[int, int] = {}
         for failure in failures:
-            by_chunk.setdefault(failure.chunk, array("H")).append(await self._positions.find(failure))
-            sizes[failure.chunk] = await self._positions.size(failure.chunk)
+            by_chunk.setdefault(failure.chunk, array("H")).append(await self._positions.find_position(failure))
+            sizes[failure.chunk] = await self._positions.chunk_size(failure.chunk)
         parts: list[RequeuedPart] = []
         for chunk, positions in sorted(by_chunk.items()):
             part: RequeuedPart = {"chunk": chunk}
@@ -216,7 +216,7 @@ class _RetryWriting:
                     for item in ended_items(entry, pasts, account):
                         past = pasts.pop((item.chunk, item.attempt))
                         if generation == self._snapshot.generation and item.failures is not None:
-                            failures = await segments.take((item.counts or {}).get(OutcomeKind.FAILED, 0))
+                            failures = await segments.take_lines((item.counts or {}).get(OutcomeKind.FAILED, 0))
                             rechecks += await self._rechecks_of_attempt(past, failures)
                             if len(rechecks) >= PARTS_PER_BATCH:
                                 yield rechecks
@@ -229,11 +229,11 @@ class _RetryWriting:
         one_each = self._positions.one_each
         for failure in failures:
             if (old := _old_attempt(failure)) is not None:
-                place = 0 if one_each else await self._positions.find(failure)
+                place = 0 if one_each else await self._positions.find_position(failure)
                 olds.setdefault(old, array("H")).append(place)
         if not olds:
             return []
-        size = 1 if one_each else await self._positions.size(next(iter(olds)).key.chunk)
+        size = 1 if one_each else await self._positions.chunk_size(next(iter(olds)).key.chunk)
         return [_make_recheck(old, past, positions, size) for old, positions in olds.items()]
 
 
@@ -247,7 +247,7 @@ def _make_recheck(old: _OldAttempt, past: PastAttempt, positions: array[int], ch
     if past.sent:
         recheck["sent_ids"] = [past.sent[position] for position in sorted(positions)]
     past.add_known_then(recheck)
-    past.add_share(recheck, len(positions), chunk_size)
+    past.add_share_of_sums(recheck, len(positions), chunk_size)
     return recheck
 
 
@@ -266,7 +266,7 @@ class _Segments:
         self._lines: list[_FailureLine] = []
         self._next = 0
 
-    async def take(self, count: int) -> list[_FailureLine]:
+    async def take_lines(self, count: int) -> list[_FailureLine]:
         taken: list[_FailureLine] = []
         while len(taken) < count:
             if self._next == len(self._lines):
@@ -292,19 +292,19 @@ class _Positions:
         self._shutdown = shutdown
         self._known: OrderedDict[int, dict[str, int]] = OrderedDict()
 
-    async def find(self, failure: _FailureLine) -> int:
+    async def find_position(self, failure: _FailureLine) -> int:
         if self.one_each:
             return 0
-        position = (await self._of_chunk(failure.chunk)).get(failure.file_id)
+        position = (await self._positions_of_chunk(failure.chunk)).get(failure.file_id)
         if position is None:
             words = f"{Log.FAILURES}: {shorten(failure.file_id)} is no file of chunk {failure.chunk}"
             raise DamagedError(words, hint=DAMAGED_HINT)
         return position
 
-    async def size(self, chunk: int) -> int:
-        return 1 if self.one_each else len(await self._of_chunk(chunk))
+    async def chunk_size(self, chunk: int) -> int:
+        return 1 if self.one_each else len(await self._positions_of_chunk(chunk))
 
-    async def _of_chunk(self, chunk: int) -> dict[str, int]:
+    async def _positions_of_chunk(self, chunk: int) -> dict[str, int]:
         known = self._known.get(chunk)
         if known is None:
             _raise_if_stopped(self._shutdown)

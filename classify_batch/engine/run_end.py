@@ -26,7 +26,7 @@ class RunEnd:
         if self._snapshot.complete or self._snapshot.only_others_remain or drained:
             self._reached.set()
 
-    async def wait(self) -> None:
+    async def wait_until_over(self) -> None:
         """Returns when the run is over, or was asked to leave and what is on the wire was given its time."""
         async with anyio.create_task_group() as tasks:
 

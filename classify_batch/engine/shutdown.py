@@ -35,7 +35,7 @@ class Stop:
     lease_lost: bool = False
 
     @classmethod
-    def because(cls, error: ClassifyBatchError, *, collects: bool = False) -> Stop:
+    def from_error(cls, error: ClassifyBatchError, *, collects: bool = False) -> Stop:
         return cls(str(error), error.exit_status, error.hint, collects, of_account=isinstance(error, ApiError))
 
 

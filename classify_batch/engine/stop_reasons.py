@@ -31,11 +31,11 @@ def too_many_failures(outcomes: Mapping[str, int], allowed_percentage: float) ->
     return Stop(words, ExitStatus.PERSON, hint, collects=True)
 
 
-def broken_off(error: Exception) -> Stop:
+def stop_of_broken_run(error: Exception) -> Stop:
     """The stop that is recorded after an error that nothing handled."""
     cause = the_cause(error) if isinstance(error, BaseExceptionGroup) else error
     if isinstance(cause, ClassifyBatchError):
-        return Stop.because(cause)
+        return Stop.from_error(cause)
     return Stop(f"an internal error of classify-batch ({type(cause).__name__})", ExitStatus.BUG, "report it")
 
 
@@ -49,7 +49,10 @@ def reason_to_stop(stop: Stop | None) -> tuple[str, str, ExitStatus]:
 def only_other_accounts_remain(snapshot: RunSnapshot) -> tuple[str, str, ExitStatus]:
     """The same of a run in which nothing is left but what other accounts have sent."""
     open_attempts = snapshot.open_by_account()
-    whose = [f"{count:,} jobs are {name_account(name)}" for name, count in sorted(open_attempts.items(), key=by_name)]
+    whose = [
+        f"{count:,} jobs are {name_account(name)}"
+        for name, count in sorted(open_attempts.items(), key=without_account_first)
+    ]
     hint = "their files may be paid there: "
     named = sorted(name for name in open_attempts if name is not None)
     if None in open_attempts:
@@ -65,7 +68,7 @@ def name_account(name: str | None) -> str:
     return "the key's that has no account" if name is None else f"account {name}'s"
 
 
-def by_name(item: tuple[str | None, int]) -> str:
+def without_account_first(item: tuple[str | None, int]) -> str:
     """Sorts the key without an account first."""
     return item[0] or ""
 

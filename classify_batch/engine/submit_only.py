@@ -52,7 +52,9 @@ class SubmitOnly:
         self._shutdown = shutdown
         self._reconciler = reconciler
 
-    async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
+    async def take_jobs_until_none_follow(
+        self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]
+    ) -> None:
         """Takes jobs, and stops the run when there can be no more for now."""
         async with submitted, finished, anyio.create_task_group() as tasks:
             tasks.start_soon(self._stop_when_submitted)

@@ -17,7 +17,7 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from classify_batch.engine.context import EngineContext, ProvenProject
 from classify_batch.engine.intent import Intent, NoMoreCreatesError
-from classify_batch.engine.outcome_recorder import fail_all
+from classify_batch.engine.outcome_recorder import fail_all_files
 from classify_batch.engine.refused_create import ExpiredUploads, decide_refused_create
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ExitStatus, LeaseLostError, Verdict
@@ -75,7 +75,7 @@ class Submitter:
         self._no_job_since: tuple[int, float] | None = None  # how many jobs had been made, and since when none was
         self._creates_without_job = 0
 
-    async def work(
+    async def submit_attempts(
         self,
         attempts: ObjectReceiveStream[Attempt],
         submitted: ObjectSendStream[Job],
@@ -96,7 +96,7 @@ class Submitter:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(give_up)
-            await self._project.ready()
+            await self._project.wait_until_proven()
             tasks.cancel_scope.cancel()
 
     async def _submit_attempt(
@@ -222,7 +222,7 @@ class Submitter:
             return None
         at_s = self._clock.wall_s()
         if self._expired_uploads is not None:
-            self._expired_uploads.forget(attempt)
+            self._expired_uploads.forget_attempt(attempt)
         self._check_server_clocks(attempt, view)
         self._journal.record(Submitted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
         if self._project_id is None:
@@ -246,7 +246,7 @@ class Submitter:
         if created_at_s is None or server_s is None or created_at_s >= server_s - self._limits.clock_spread_s:
             return
         if not self._journal.clocks_disagree:
-            self._context.warn(
+            self._context.notify_warning(
                 f"the server's clocks disagree by more than limits.clock_spread_s ({self._limits.clock_spread_s:g} s): "
                 f"job {clean(view.job_id)} seems older than a job that was there before it"
             )
@@ -257,7 +257,7 @@ class Submitter:
         though it can be read: the run stops."""
         self._context.events.notify(CreateAmbiguous(attempt.key.chunk, attempt.key.attempt, str(error)))
         if not self._ambiguity_warned:
-            self._context.warn(
+            self._context.notify_warning(
                 f"it is unknown whether a create was accepted: its job is looked for before it is sent again ({error})"
             )
         self._ambiguity_warned = True
@@ -275,7 +275,7 @@ class Submitter:
         if error.verdict is Verdict.REFUSED and attempt.ambiguous:
             # On v1 only an attempt that was sent again without a proof of its project is still ambiguous here.
             words = f"perhaps paid in another project: no read has shown which one the run's key speaks for; {error}"
-            failures = fail_all(attempt, FailureCode.UNRESOLVED, words)
+            failures = fail_all_files(attempt, FailureCode.UNRESOLVED, words)
             self._recorder.end_attempt(attempt, Kind.COLLECTED, failures=failures)
             self._slots.release()
             return
@@ -289,7 +289,7 @@ class Submitter:
         else:
             self._return_unsent(attempt)
         collects = error.verdict in (Verdict.NO_CREDIT, Verdict.PERSON)
-        self._shutdown.request_stop(Stop.because(error, collects=collects))
+        self._shutdown.request_stop(Stop.from_error(error, collects=collects))
 
     def _return_unsent(self, attempt: Attempt) -> None:
         """Gives up an attempt that this process doesn't send any more. It ends, and its files wait again, only where a

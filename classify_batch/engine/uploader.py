@@ -43,7 +43,7 @@ class Uploader:
         self._column = column
         self._shutdown = context.shutdown
 
-    async def work(self, attempts: ObjectReceiveStream[Attempt], ready: ObjectSendStream[Attempt]) -> None:
+    async def bring_documents(self, attempts: ObjectReceiveStream[Attempt], ready: ObjectSendStream[Attempt]) -> None:
         """Hands on attempts whose documents are in the project, until the stream ends."""
         async with attempts, ready:
             async for attempt in attempts:
@@ -63,12 +63,12 @@ class Uploader:
                     uploads.start_soon(self._bring_some, attempt, waiting, found)
             tasks.cancel_scope.cancel()
         if found.error is not None:
-            self._shutdown.request_stop(Stop.because(found.error, collects=True))
+            self._shutdown.request_stop(Stop.from_error(found.error, collects=True))
         if not self._shutdown.creating:
             self._context.slots.release()
             return None
         if found.failures:
-            self._fail(attempt, found.failures)
+            self._end_unsent_attempt(attempt, found.failures)
             return None
         return replace(attempt, sent_ids=tuple(found.sent_ids[file_id] for file_id in attempt.file_ids))
 
@@ -81,14 +81,14 @@ class Uploader:
             if found.error is not None:
                 return
             try:
-                paths = paths_of(attempt.carried[file_id], self._column)
+                paths = carried_paths(attempt.carried[file_id], self._column)
                 found.sent_ids[file_id] = await self._documents.bring(file_id, paths)
             except NotUploadableError as error:
                 found.failures[file_id] = str(error)
             except (ApiError, FolderGoneError) as error:
                 found.error = error
 
-    def _fail(self, attempt: Attempt, failures: dict[str, str]) -> None:
+    def _end_unsent_attempt(self, attempt: Attempt, failures: dict[str, str]) -> None:
         """Ends an attempt that was never sent: what can't be brought fails, and the rest goes out again."""
         context = self._context
         context.journal.record(Submitting(attempt.key, attempt.part, context.clock.wall_s(), attempt.credits))
@@ -103,7 +103,7 @@ class Uploader:
         context.slots.release()
 
 
-def paths_of(carried: Carried, column: str) -> list[str]:
+def carried_paths(carried: Carried, column: str) -> list[str]:
     """The paths that a content carries."""
     objects = carried if isinstance(carried, list) else [carried]
     return [str(each[column]) for each in objects if column in each]
@@ -118,7 +118,7 @@ def start_uploading(
     ready_send, ready = anyio.create_memory_object_stream[Attempt](0)
     uploader = Uploader(context, documents, PATH_COLUMN)
     for _ in range(context.settings.limits.requests_in_flight):
-        tasks.start_soon(uploader.work, attempts.clone(), ready_send.clone())
+        tasks.start_soon(uploader.bring_documents, attempts.clone(), ready_send.clone())
     attempts.close()
     ready_send.close()
     return ready

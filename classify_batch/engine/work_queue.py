@@ -165,7 +165,7 @@ class WorkQueue:
             recheck["attempt"] = key.attempt
         return key
 
-    async def work(self, to_submit: ObjectSendStream[Attempt]) -> None:
+    async def send_parts_to_submit(self, to_submit: ObjectSendStream[Attempt]) -> None:
         """Sends attempts to the submitters for as long as the run creates jobs."""
         async with to_submit, aclosing(self._parts_to_send()) as parts:
             # What is out already goes first, since it may be paid: nothing new takes its slots.

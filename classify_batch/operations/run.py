@@ -187,7 +187,7 @@ async def interruptible(shutdown: Shutdown) -> AsyncIterator[None]:
 @asynccontextmanager
 async def writing_events(events: EventLog, found: RunOnDisk) -> AsyncIterator[None]:
     """Writes to the event log that this process takes the run over, and at the block's end how it leaves it."""
-    await events.begin(found)
+    await events.write_run_started(found)
     try:
         yield
     except Exception as error:
@@ -195,7 +195,7 @@ async def writing_events(events: EventLog, found: RunOnDisk) -> AsyncIterator[No
         events.set_error(cause)
         raise
     finally:
-        await events.end()
+        await events.write_run_stopped()
 
 
 def refuse_moved_account(request: RunRequest, found: RunOnDisk) -> None:

@@ -152,7 +152,7 @@ class ClusterRun:
         """
         waiting = list(reversed(shards))
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._events.work)
+            tasks.start_soon(self._events.deliver_until_cancelled)
             tasks.start_soon(self._forward_stops, tasks.cancel_scope)
             async with anyio.create_task_group() as workers:
                 while waiting and self._shutdown.stop is None:
@@ -164,7 +164,7 @@ class ClusterRun:
                         with anyio.move_on_after(1.0):  # the cluster may have grown
                             await self._ended.wait()
             tasks.cancel_scope.cancel()
-        await self._events.drain()
+        await self._events.deliver_remaining()
         for ending in self._endings.values():
             if ending.exit_status is ExitStatus.USAGE:
                 raise UsageError(f"shard {ending.shard}: {ending.reason}", hint=ending.hint)

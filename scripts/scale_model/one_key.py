@@ -144,7 +144,7 @@ class Simulation:
         worker.free -= 1
         self._in_flight += 1
         worker.numbers[job_id] = number
-        worker.schedule.add(Job(cast(Attempt, None), job_id, now_s), now_s)
+        worker.schedule.add_job(Job(cast(Attempt, None), job_id, now_s), now_s)
 
     def _poll_list(self, worker: _Worker, now_s: float, pages_max: int) -> float:
         """Reads pages as `Poller` does: from the page on that showed a job of ours last time."""
@@ -168,7 +168,7 @@ class Simulation:
     def _look_at(self, worker: _Worker, job_id: str, now_s: float) -> None:
         if self._server.ends_s[worker.numbers[job_id]] > now_s:
             return
-        worker.schedule.finish(job_id, now_s)
+        worker.schedule.remove_finished(job_id, now_s)
         del worker.numbers[job_id]
         if self._key.fetches_results:
             worker.ended += 1

@@ -146,7 +146,7 @@ class Work:
         accept_until_s = sent_s + self.decisions.accept_s(scenario)
         age_s = max(0.0, now + self.process.wall_offset_s - max(attempt.since_s, attempt.waits_since_s))
         give_up_s = max(now + scenario.job_timeout_s - age_s, accept_until_s + scenario.settle_s)
-        self.process.evidence.add(AmbiguousAttempt(attempt, accept_until_s, give_up_s))
+        self.process.evidence.add_attempt(AmbiguousAttempt(attempt, accept_until_s, give_up_s))
         for job_id, call in self.state.calls.items():
             if not set(attempt.file_ids).isdisjoint(call.files):
                 self.state.calls[job_id] = call._replace(shown=False, end_shown=False)

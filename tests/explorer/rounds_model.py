@@ -84,7 +84,7 @@ class Rounds:
         assert current is not None
         calls[job_id], view = self.server.list_job(calls[job_id], current.reading, self.choose)
         if view is not None:
-            self.process.evidence.show(view, self.now)
+            self.process.evidence.record_view(view, self.now)
 
     def _end_of_list(self) -> tuple[str, Iterable[object]]:
         current = self.process.round
@@ -96,7 +96,7 @@ class Rounds:
         """To ask it, what was said has to be durable."""
         self.work.make_durable()
         for job_id in list(self.process.evidence.candidates):
-            self.process.evidence.name(job_id, self._named_for(job_id))
+            self.process.evidence.record_named_for(job_id, self._named_for(job_id))
 
     def _named_for(self, job_id: str) -> NamedFor:
         chunks = [chunk for named, chunk in self.process.written.named if named == job_id]
@@ -109,7 +109,7 @@ class Rounds:
         calls = self.state.calls
         calls[job_id], view = self.server.get(calls[job_id], self.choose)
         if view is not None:
-            self.process.evidence.show(view, self.now)
+            self.process.evidence.record_view(view, self.now)
 
     def _unread(self) -> tuple[str, Iterable[object]]:
         return "results", [each.job_id for each in self.process.evidence.candidates_to_read(self.now)]
@@ -123,7 +123,7 @@ class Rounds:
         for ambiguous in list(evidence.unsettled.values()):
             if not ambiguous.digests & candidate.answered:
                 continue
-            decision = evidence.decide(ambiguous, self.now)
+            decision = evidence.decide_for_attempt(ambiguous, self.now)
             if isinstance(decision, Adopt):
                 self._act(ambiguous, decision)
             elif isinstance(decision, Take) and all(view.job_id in process.answers for view in decision.jobs):
@@ -133,7 +133,7 @@ class Rounds:
         items = self.server.results(self.state.calls[job_id], self.choose)
         named = [each.file_id for each in items if each.file_id is not None]
         answered = [each.file_id for each in items if each.file_id is not None and each.answered]
-        self.process.evidence.read(job_id, self.now, named, answered)
+        self.process.evidence.record_results(job_id, self.now, named, answered)
         if answered:
             self.process.answers[job_id] = items
         return items
@@ -143,7 +143,7 @@ class Rounds:
 
     def _decide(self, key: AttemptKey) -> None:
         ambiguous = self.process.evidence.unsettled[key]
-        self._act(ambiguous, self.process.evidence.decide(ambiguous, self.now))
+        self._act(ambiguous, self.process.evidence.decide_for_attempt(ambiguous, self.now))
 
     def _act(self, ambiguous: AmbiguousAttempt, decision: Decision | None) -> None:
         match decision:
@@ -151,12 +151,12 @@ class Rounds:
                 self._adopt(ambiguous, view)
             case Take(jobs) | GiveUp(jobs):
                 found = self._found(jobs)
-                if self.process.evidence.decide(ambiguous, self.now) == decision:
+                if self.process.evidence.decide_for_attempt(ambiguous, self.now) == decision:
                     self._take(ambiguous, found, decision if isinstance(decision, GiveUp) else None)
             case SendAgain():
                 self.step.note("attempt {} is sent again", ambiguous.attempt.key)
                 self.choose.reach("sent again")
-                self.process.evidence.remove(ambiguous)
+                self.process.evidence.remove_attempt(ambiguous)
                 self.process.to_send[ambiguous.attempt.key] = replace(ambiguous.attempt, ambiguous=False)
             case _:
                 pass
@@ -172,13 +172,13 @@ class Rounds:
     def _adopt(self, ambiguous: AmbiguousAttempt, view: JobView) -> None:
         self.step.note("attempt {} adopts {}", ambiguous.attempt.key, view.job_id)
         self.choose.reach("found")
-        self.process.evidence.remove(ambiguous)
+        self.process.evidence.remove_attempt(ambiguous)
         self.work.name_job(ambiguous.attempt, view.job_id)
         self.process.watched[ambiguous.attempt.key] = Watched(ambiguous.attempt, view.job_id, self.now)
 
     def _take(self, ambiguous: AmbiguousAttempt, found: list[FoundJob], given_up: GiveUp | None = None) -> None:
         attempt = ambiguous.attempt
-        self.process.evidence.remove(ambiguous)
+        self.process.evidence.remove_attempt(ambiguous)
         if given_up is not None:
             self.choose.reach("given up")
         if found:

@@ -182,7 +182,7 @@ class Credulous(Evidence):
     def read(
         self, job_id: str, begun_s: float, named: Iterable[str], answered: Iterable[str], *, withheld: bool = False
     ) -> None:
-        super().read(job_id, math.inf, named, answered)
+        super().record_results(job_id, math.inf, named, answered)
 
 
 class ByTheSendersClock(Evidence):
@@ -212,7 +212,7 @@ class EarlyFailures(Evidence):
     """Takes a job that shows an error for one that was not paid."""
 
     def show(self, view: object, now_s: float) -> None:
-        super().show(view, now_s)  # type: ignore[arg-type]
+        super().record_view(view, now_s)  # type: ignore[arg-type]
         for candidate in self.candidates.values():
             if candidate.failed_s is not None:
                 candidate.failed_s = -math.inf

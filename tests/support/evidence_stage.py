@@ -41,16 +41,16 @@ class EvidenceStage(Evidence):
         super().__init__(SPECS, settle_s=SETTLE_S, clock_spread_s=SPREAD_S)
         self._named = named or {}
         for each in ambiguous_attempts:
-            self.add(each)
+            self.add_attempt(each)
 
     def read_list(self, now_s: float, *views: JobView, complete: bool = True) -> None:
         """Reads the list from `now_s` on; it takes no time."""
         self.begin_list_reading(now_s)
         for view in views:
-            self.show(view, now_s)
+            self.record_view(view, now_s)
         self.end_list_reading(complete=complete)
         for job_id in self.candidates:
-            self.name(job_id, self._named.get(job_id, frozenset()))
+            self.record_named_for(job_id, self._named.get(job_id, frozenset()))
 
     def read_twice(self, *views: JobView, from_s: float = ACCEPT_UNTIL_S) -> float:
         """Two complete readings, as far apart as they must be. Returns the time of the second."""
@@ -60,7 +60,7 @@ class EvidenceStage(Evidence):
 
     def answer(self, job_id: str, now_s: float, answered: Iterable[str], null: Iterable[str] = ()) -> None:
         """The job's results are read."""
-        self.read(job_id, now_s, [*answered, *null], answered)
+        self.record_results(job_id, now_s, [*answered, *null], answered)
 
     def asked(self) -> list[str]:
         return [each.job_id for each in self.candidates_to_poll()]

@@ -27,7 +27,7 @@ from pydantic import SecretStr
 from classify_batch.engine.context import PlannedRun
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.orchestrator import Orchestrator
-from classify_batch.engine.planner import chunked
+from classify_batch.engine.planner import cut_into_chunks
 from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import ExitStatus
@@ -193,7 +193,7 @@ class Lab:
     async def plan(self) -> None:
         """Plans the run, if that has not been done."""
         if await read_run(self.store) is None:
-            chunks = chunked(_batches(self.file_ids), self.settings.files_per_job)
+            chunks = cut_into_chunks(_batches(self.file_ids), self.settings.files_per_job)
             await write_run_file(self.store, self.settings, await write_plan(self.store, chunks), 0, self.clock)
 
     async def run(

@@ -65,9 +65,9 @@ class Durations:
         self._count = 0
         self.mean_s: float | None = None  # of more jobs than are kept: each counts ever less
         for duration_s in known_s:
-            self.learn(duration_s)
+            self.add_duration(duration_s)
 
-    def learn(self, duration_s: float) -> None:
+    def add_duration(self, duration_s: float) -> None:
         self._count += 1
         weight = max(LEARN_SHARE_MIN, 1 / self._count)
         self.mean_s = duration_s if self.mean_s is None else self.mean_s + weight * (duration_s - self.mean_s)

@@ -78,7 +78,7 @@ class Poller:
         self._reported.append(view)
         self._changed.set()
 
-    async def work(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
+    async def poll_until_cancelled(self, submitted: ObjectReceiveStream[Job], finished: ObjectSendStream[Job]) -> None:
         """Polls the jobs that come, until it is cancelled: only the orchestrator knows when no more will come."""
         async with submitted, finished, anyio.create_task_group() as tasks:
             tasks.start_soon(self._receive_submitted, submitted)
@@ -88,7 +88,7 @@ class Poller:
     async def _receive_submitted(self, submitted: ObjectReceiveStream[Job]) -> None:
         async for job in submitted:
             earlier_s = 0.0 if job.timed else max(0.0, self._clock.wall_s() - job.submitted_at_s)
-            self._schedule.add(job, anyio.current_time(), earlier_s)
+            self._schedule.add_job(job, anyio.current_time(), earlier_s)
             self._changed.set()
 
     async def _poll_once(self, finished: ObjectSendStream[Job]) -> None:
@@ -106,7 +106,7 @@ class Poller:
                 case Wait(until_s):
                     await self._wait_for_news_until(until_s)
         except ApiError as error:
-            self._shutdown.request_stop(Stop.because(error))
+            self._shutdown.request_stop(Stop.from_error(error))
             await anyio.sleep_forever()  # the stop is under way: returning would close the streams under the others
 
     async def _wait_for_news_until(self, until_s: float) -> None:
@@ -231,12 +231,12 @@ class Poller:
     def _take_finished(self, view: JobView) -> tuple[Job, float | None]:
         """The job of a view, and how long it took, where that says how long jobs take."""
         if view.status == JobStatus.CANCELLED:
-            return self._schedule.remove(view.job_id), None
-        return self._schedule.finish(view.job_id, anyio.current_time())
+            return self._schedule.remove_unfinished(view.job_id), None
+        return self._schedule.remove_finished(view.job_id, anyio.current_time())
 
     async def _give_up_job(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
         """Sends a job on without a view, since none has shown its end: it is overdue, or missing for good."""
-        job = self._schedule.remove(job_id)
+        job = self._schedule.remove_unfinished(job_id)
         self._slots.release()
         await finished.send(job)
 

@@ -96,7 +96,7 @@ class Watched:
     missing_since_s: float | None = None
     earlier_s: float = 0.0
 
-    def age(self, now_s: float) -> Age:
+    def observed_age(self, now_s: float) -> Age:
         seen = self.seen_in_flight_s > self.since_s
         return Age(
             self.seen_in_flight_s - self.since_s + self.earlier_s if seen else 0.0,
@@ -121,7 +121,7 @@ class PollSchedule:
         self._list_rest = Backoff(LIST_REST_S_MIN, LIST_REST_S_MAX, jitter=0.0)
         self._room = Headroom(0.0, 0.0)
 
-    def add(self, job: Job, now_s: float, earlier_s: float = 0.0) -> None:
+    def add_job(self, job: Job, now_s: float, earlier_s: float = 0.0) -> None:
         watched = Watched(job, now_s, now_s, earlier_s=earlier_s)
         first_s = now_s + (self._durations.poll_gap_s(0.0) if job.timed else 0.0)
         if not self.jobs:
@@ -132,7 +132,7 @@ class PollSchedule:
         if not self._polling_list:
             self._schedule_poll(watched, first_s)
 
-    def finish(self, job_id: str, now_s: float) -> tuple[Job, float | None]:
+    def remove_finished(self, job_id: str, now_s: float) -> tuple[Job, float | None]:
         """Removes a job that ended by itself. Returns it with its duration in seconds, by which it is estimated how
         long others
         take: its end is taken to lie in the middle between the last two polls. None for a job that another process
@@ -141,10 +141,10 @@ class PollSchedule:
         if not watched.job.timed:
             return watched.job, None
         duration_s = (watched.seen_in_flight_s + now_s) / 2 - watched.since_s
-        self._durations.learn(duration_s)
+        self._durations.add_duration(duration_s)
         return watched.job, duration_s
 
-    def remove(self, job_id: str) -> Job:
+    def remove_unfinished(self, job_id: str) -> Job:
         """Removes a job that did not end by itself: nothing is learned of how long jobs take."""
         return self.jobs.pop(job_id).job
 
@@ -156,7 +156,7 @@ class PollSchedule:
         """
         asked = [*islice(reversed(self.jobs.values()), AGES_MAX)]
         asked += islice(self.jobs.values(), min(1, len(self.jobs) - len(asked)))
-        ages = [watched.age(now_s) for watched in asked]
+        ages = [watched.observed_age(now_s) for watched in asked]
         if not none_follow:
             ages = [age for age in ages if not self._durations.is_longer(age)]
         return self._durations.all_end_in_s(ages, to_be_made)

@@ -55,7 +55,7 @@ class Candidate:
     def job_id(self) -> str:
         return self.view.job_id
 
-    def show(self, view: JobView, now_s: float) -> None:
+    def update_view(self, view: JobView, now_s: float) -> None:
         self.view, self.seen_s = self.view if view == self.view else merge_views(view, self.view), now_s
         if view.answered:
             # A replica that lags may show an end and take it back: the first sight counts for an end, an unbroken one
@@ -114,7 +114,7 @@ class SharedValues:
         self._rules = {each: each for each in rules}
         self._configuration: dict[str, object] | None = None
 
-    def share(self, view: JobView) -> JobView:
+    def with_shared_values(self, view: JobView) -> JobView:
         configuration = view.parsing_configuration
         if configuration == self._configuration:
             configuration = self._configuration  # one is kept: a project's jobs are alike, one after the other

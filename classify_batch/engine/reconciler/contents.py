@@ -23,18 +23,18 @@ class JobContents:
     digests: int = 0
     _of_jobs: OrderedDict[str, tuple[array[int], array[int]]] = field(default_factory=OrderedDict)
 
-    def record(self, job_id: str, named: Set[int], answered: Set[int]) -> None:
-        self.forget(job_id)
+    def record_files(self, job_id: str, named: Set[int], answered: Set[int]) -> None:
+        self.forget_job(job_id)
         of_named = array("Q", named)
         # Most jobs answer every file that they name: one array serves for both.
         self._of_jobs[job_id] = of_named, of_named if len(answered) == len(named) else array("Q", answered)
         self.digests += len(named) + len(answered)
         while self.digests > REMEMBERED_DIGESTS_MAX:
-            self.forget(next(iter(self._of_jobs)))
+            self.forget_job(next(iter(self._of_jobs)))
 
-    def of(self, job_id: str) -> tuple[array[int], array[int]] | None:
+    def files_of_job(self, job_id: str) -> tuple[array[int], array[int]] | None:
         """The files that a job names, and those of them that it answers; None where that is not remembered."""
         return self._of_jobs.get(job_id)
 
-    def forget(self, job_id: str) -> None:
+    def forget_job(self, job_id: str) -> None:
         self.digests -= sum(map(len, self._of_jobs.pop(job_id, ())))

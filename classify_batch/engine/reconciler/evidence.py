@@ -73,16 +73,16 @@ class Evidence(UnsettledAttempts):
 
     # --- What happens -----------------------------------------------------------------------------------------------
 
-    def add(self, ambiguous: AmbiguousAttempt) -> None:
-        super().add(ambiguous)
+    def add_attempt(self, ambiguous: AmbiguousAttempt) -> None:
+        super().add_attempt(ambiguous)
         for candidate in self.candidates.values():
-            self._look_for_new_files(candidate)
+            self._check_for_new_files(candidate)
         # These were judged by the files, and the times, of other attempts.
-        self._look_again((Standing.READ, Standing.UNAWAITED), ambiguous.attempt.intended_s)
+        self._reconsider((Standing.READ, Standing.UNAWAITED), ambiguous.attempt.intended_s)
 
-    def remove(self, ambiguous: AmbiguousAttempt) -> None:
+    def remove_attempt(self, ambiguous: AmbiguousAttempt) -> None:
         """Forgets a settled attempt. When none is left, only the files that other people's jobs hold are remembered."""
-        super().remove(ambiguous)
+        super().remove_attempt(ambiguous)
         if not self.unsettled:
             for candidate in self.candidates.values():
                 self._forget_unless_read_late(candidate)
@@ -97,19 +97,19 @@ class Evidence(UnsettledAttempts):
     def begin_list_reading(self, now_s: float) -> None:
         """A reading of the list begins, from its front."""
         super().begin_list_reading(now_s)
-        self._is_short_of_room = self._aside.advance()
+        self._is_short_of_room = self._aside.has_waiting()
         self._shows_all_that_waits = True
         self._room = CANDIDATES_MAX
         if len(self.candidates) > min(DECIDED_HELD_MAX, CANDIDATES_MAX // 2):
             self._make_room()
 
-    def show(self, view: JobView, now_s: float) -> None:
+    def record_view(self, view: JobView, now_s: float) -> None:
         """Records a job as the server shows it, in the list or alone."""
         self._jobs_shown = True
         self._transactions_shown = self._transactions_shown or view.transaction_id is not None
         candidate = self.candidates.get(view.job_id) or self._begin_candidate(view, now_s)
         if candidate is not None:
-            candidate.show(self._shared.share(view), now_s)
+            candidate.update_view(self._shared.with_shared_values(view), now_s)
 
     def end_list_reading(self, *, complete: bool) -> None:
         """Records that a reading has ended. `complete`: it reached the list's end, so every listed job was shown."""
@@ -117,12 +117,12 @@ class Evidence(UnsettledAttempts):
         if complete and self._shows_all_that_waits:
             self._hold_jobs_that_left_the_list()
 
-    def name(self, job_id: str, named_for: NamedFor) -> None:
+    def record_named_for(self, job_id: str, named_for: NamedFor) -> None:
         """Records for which chunks the journal names a candidate."""
         if (candidate := self.candidates.get(job_id)) is not None:
             candidate.named_for, candidate.journal_asked = named_for, True
 
-    def read(
+    def record_results(
         self, job_id: str, begun_s: float, named: Iterable[str], answered: Iterable[str], *, withheld: bool = False
     ) -> None:
         """Records the files in a candidate's results: they may be fewer than before, for as long as results may lag.
@@ -138,7 +138,7 @@ class Evidence(UnsettledAttempts):
                 all_answered & self._digests,
             )
             candidate.withheld = withheld
-            self._contents.record(job_id, all_named, all_answered)
+            self._contents.record_files(job_id, all_named, all_answered)
 
     def record_unreadable(self, job_id: str, begun_s: float) -> None:
         """Records that a candidate's results can't be had: nothing is known of it that wasn't known before."""
@@ -175,7 +175,7 @@ class Evidence(UnsettledAttempts):
         )
         return now_s >= candidate.read_due_s(self._settle_s, concerns=concerns)
 
-    def decide(self, ambiguous: AmbiguousAttempt, now_s: float) -> Decision | None:
+    def decide_for_attempt(self, ambiguous: AmbiguousAttempt, now_s: float) -> Decision | None:
         """What follows for an attempt; None: nothing can be decided yet."""
         if ambiguous.transaction_id is not None:
             return self._decide_by_transaction(ambiguous, now_s)
@@ -213,7 +213,7 @@ class Evidence(UnsettledAttempts):
             each.first_seen_s <= ambiguous.due_s and each.has_late_answers_to_read(self._settle_s) for each in undecided
         ):
             return None
-        return GiveUp(jobs, words_for(undecided, self._jobs_not_looked_at(ambiguous)))
+        return GiveUp(jobs, describe_undecided(undecided, self._count_jobs_not_read(ambiguous)))
 
     def _decide_by_transaction(self, ambiguous: AmbiguousAttempt, now_s: float) -> Decision | None:
         candidate = next((each for each in self.candidates.values() if self.is_possible(each, ambiguous)), None)
@@ -237,7 +237,7 @@ class Evidence(UnsettledAttempts):
     def is_absence_proven(self, ambiguous: AmbiguousAttempt) -> bool:
         """Whether the list would have shown the attempt's job by now: it was read twice since the job can have been
         made last."""
-        return self._is_list_proof_complete(ambiguous) and not self._jobs_not_looked_at(ambiguous)
+        return self._is_list_proof_complete(ambiguous) and not self._count_jobs_not_read(ambiguous)
 
     def has_answered_all_it_will(self, job_id: str) -> bool:
         """Whether a candidate will answer no more than it did: later attempts at its files need not ask it again."""
@@ -253,19 +253,19 @@ class Evidence(UnsettledAttempts):
 
     def _begin_candidate(self, view: JobView, now_s: float) -> Candidate | None:
         """Holds a job that may be an attempt's; None where it can't, is decided, or has to wait for room."""
-        aside = self._aside.find(view.job_id)
+        aside = self._aside.find_job(view.job_id)
         if not self._is_worth_remembering(view):
             if aside is not None and aside.standing in (Standing.WAITING, Standing.NEXT):
-                self._aside.remove(view.job_id)
+                self._aside.remove_job(view.job_id)
             return None
-        if aside is not None and aside.needs_no_look(view):
+        if aside is not None and aside.is_still_decided(view):
             return None
         first_seen_s = self._shown_early.get(view.job_id, now_s) if aside is None else aside.first_seen_s
         candidate = Candidate(view, first_seen_s, now_s)
         if (standing := self._standing_without_room(candidate, aside)) is not None:
-            self._aside.put(view.job_id, standing, first_seen_s)
+            self._aside.set_job_aside(view.job_id, standing, first_seen_s)
             return None
-        self._hold(candidate)
+        self._hold_candidate(candidate)
         return candidate
 
     def _standing_without_room(self, candidate: Candidate, aside: SetAside | None) -> Standing | None:
@@ -282,10 +282,10 @@ class Evidence(UnsettledAttempts):
             return Standing.NEXT
         return Standing.WAITING if is_full else None
 
-    def _hold(self, candidate: Candidate) -> None:
-        self._aside.remove(candidate.job_id)
+    def _hold_candidate(self, candidate: Candidate) -> None:
+        self._aside.remove_job(candidate.job_id)
         self.candidates[candidate.job_id] = candidate
-        if (contents := self._contents.of(candidate.job_id)) is not None:
+        if (contents := self._contents.files_of_job(candidate.job_id)) is not None:
             candidate.read_s = math.inf  # its results were read late enough before
             self._take_contents(candidate, *contents)
 
@@ -295,23 +295,23 @@ class Evidence(UnsettledAttempts):
         room = max(0, self._room - len(self.candidates))
         waiting = self._aside.with_standing(Standing.WAITING if self._is_short_of_room else Standing.NEXT)
         for job_id, first_seen_s in list(islice(waiting, room)):
-            contents = self._contents.of(job_id)
+            contents = self._contents.files_of_job(job_id)
             candidate = Candidate(JobView(job_id, JobStatus.PENDING), first_seen_s, -math.inf)
             if contents is not None and self._digests.isdisjoint(contents[0]):
-                self._aside.put(job_id, Standing.READ, first_seen_s)
+                self._aside.set_job_aside(job_id, Standing.READ, first_seen_s)
             elif not self._is_awaited(candidate):
-                self._aside.put(job_id, Standing.UNAWAITED, first_seen_s)
+                self._aside.set_job_aside(job_id, Standing.UNAWAITED, first_seen_s)
             else:
-                self._hold(candidate)
+                self._hold_candidate(candidate)
 
-    def _look_again(self, standings: Collection[Standing], since_s: float | None) -> None:
-        self._aside.look_again(standings, since_s)
+    def _reconsider(self, standings: Collection[Standing], since_s: float | None) -> None:
+        self._aside.reconsider(standings, since_s)
         self._shows_all_that_waits = False
 
-    def _look_again_whatever_its_time(self) -> None:
-        self._look_again((Standing.UNAWAITED,), None)
+    def _reconsider_unawaited(self) -> None:
+        self._reconsider((Standing.UNAWAITED,), None)
 
-    def _jobs_not_looked_at(self, ambiguous: AmbiguousAttempt) -> int:
+    def _count_jobs_not_read(self, ambiguous: AmbiguousAttempt) -> int:
         """How many jobs wait that can be the attempt's: seen after its intent, and before two readings showed all that
         there can be."""
         return self._aside.waiting_between(ambiguous.attempt.intended_s, ambiguous.proven_from_s)
@@ -321,9 +321,9 @@ class Evidence(UnsettledAttempts):
         candidate.names_files = bool(named)
         candidate.named, candidate.answered = wanted.intersection(named), wanted.intersection(answered)
 
-    def _look_for_new_files(self, candidate: Candidate) -> None:
+    def _check_for_new_files(self, candidate: Candidate) -> None:
         """Looks for a new attempt's files in what was read of a candidate. Where that was forgotten it is read anew."""
-        if (contents := self._contents.of(candidate.job_id)) is not None:
+        if (contents := self._contents.files_of_job(candidate.job_id)) is not None:
             self._take_contents(candidate, *contents)
         elif candidate.names_files:
             candidate.read_s = candidate.asked_s = None
@@ -332,7 +332,7 @@ class Evidence(UnsettledAttempts):
         """Of a job that is no candidate any more, only results are remembered that were read when all of them must have
         come. One that failed after it had ended well, or that named nothing, may still show others."""
         if candidate.failed_s is not None or not candidate.names_files or not candidate.is_decided(self._settle_s):
-            self._contents.forget(candidate.job_id)
+            self._contents.forget_job(candidate.job_id)
 
     def _make_room(self) -> None:
         """Sets aside what need not be held. What is found and decided takes no room from what is to be looked at."""
@@ -341,7 +341,7 @@ class Evidence(UnsettledAttempts):
             if (standing := self._standing_of(candidate)) is not None:
                 del self.candidates[candidate.job_id]
                 self._forget_unless_read_late(candidate)
-                self._aside.put(candidate.job_id, standing, candidate.first_seen_s)
+                self._aside.set_job_aside(candidate.job_id, standing, candidate.first_seen_s)
             else:
                 found += bool(candidate.named) and not self._is_awaited(candidate)
         self._room = CANDIDATES_MAX + min(found, FOUND_HELD_MAX)
@@ -362,7 +362,7 @@ class Evidence(UnsettledAttempts):
         return Standing.READ if candidate.names_files else Standing.SILENT
 
 
-def words_for(undecided: Sequence[Candidate], not_looked_at: int) -> str:
+def describe_undecided(undecided: Sequence[Candidate], not_looked_at: int) -> str:
     """Why it could not be proven whether an attempt was accepted."""
     words = list[str]()
     if undecided:

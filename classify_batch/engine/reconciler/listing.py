@@ -40,7 +40,9 @@ class JobList:
         """The page with which the list begins. Raises ApiError."""
         return await self._read_page(None, None)
 
-    async def read(self, show: Callable[[Sequence[JobView]], None], *, since_s: float | None, to_the_end: bool) -> bool:
+    async def read_pages(
+        self, show: Callable[[Sequence[JobView]], None], *, since_s: float | None, to_the_end: bool
+    ) -> bool:
         """Shows each page, and returns whether that was the whole list, as far as it can hold jobs that were made at
         `since_s` or later by the server's own clock.
 
@@ -66,11 +68,11 @@ class JobList:
             token = page.next_page_token
             if token is None:
                 return await self._read_front_again(show, front, since_s) if number > 1 else True
-            if order.passed(page.jobs) and not to_the_end:
+            if order.has_passed(page.jobs) and not to_the_end:
                 return False
             if number == LONG_PAGES and not self._found_long:
                 self._found_long, self._size = True, 0
-                return await self.read(show, since_s=since_s, to_the_end=to_the_end)
+                return await self.read_pages(show, since_s=since_s, to_the_end=to_the_end)
         return False
 
     async def _read_front_again(

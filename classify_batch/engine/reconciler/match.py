@@ -40,7 +40,7 @@ class ExpectedJob:
     parsing_configuration: Mapping[str, object]
 
     @classmethod
-    def of(cls, spec: JobSpec) -> ExpectedJob:
+    def from_spec(cls, spec: JobSpec) -> ExpectedJob:
         configuration = spec.parsing_configuration
         return cls(
             frozenset((rule.type, rule.description) for rule in spec.rules),
@@ -75,7 +75,7 @@ class NewestFirst:
         self._seen = 0
         self._descends = True
 
-    def passed(self, views: Iterable[JobView]) -> bool:
+    def has_passed(self, views: Iterable[JobView]) -> bool:
         for view in views:
             if view.created_at_s is None or view.created_at_s > self._last_s:
                 self._descends = False

@@ -59,7 +59,7 @@ class SetAside(NamedTuple):
     standing: Standing
     first_seen_s: float
 
-    def needs_no_look(self, view: JobView) -> bool:
+    def is_still_decided(self, view: JobView) -> bool:
         """Whether it still stands as it did, as the server shows it now."""
         match self.standing:
             case Standing.ELSEWHERE:
@@ -86,7 +86,7 @@ class _Bucket(NamedTuple):
     def empty(cls) -> _Bucket:
         return cls(array("Q"), array("Q"), array("I"), array("B"))
 
-    def place_of(self, number: int) -> tuple[int, bool]:
+    def find_place(self, number: int) -> tuple[int, bool]:
         """Where a job is, or would be; and whether it is there."""
         high, low = number >> 64, number & _LOW_64
         start = bisect_left(self.highs, high)
@@ -107,22 +107,22 @@ class JobsSetAside:
     _other_ids: dict[int, str] = field(default_factory=dict)  # by number, those that are no UUIDs
 
     @property
-    def waiting(self) -> int:
+    def waiting_count(self) -> int:
         """How many wait for a look."""
         return sum(self._waiting.values())
 
-    def find(self, job_id: str) -> SetAside | None:
+    def find_job(self, job_id: str) -> SetAside | None:
         if not self._buckets:
             return None
-        bucket, place, is_there = self._find(number_of(job_id))
+        bucket, place, is_there = self._find_place(number_of(job_id))
         return SetAside(Standing(bucket.standings[place]), self._first_seen_s(bucket, place)) if is_there else None
 
-    def put(self, job_id: str, standing: Standing, first_seen_s: float) -> None:
+    def set_job_aside(self, job_id: str, standing: Standing, first_seen_s: float) -> None:
         """Remembers a job; of one that is remembered, only the standing changes."""
         number = number_of(job_id)
-        bucket, place, is_there = self._find(number)
+        bucket, place, is_there = self._find_place(number)
         if is_there:
-            self._change(bucket, place, standing)
+            self._change_standing(bucket, place, standing)
             return
         if not _is_usual_uuid(job_id):
             self._other_ids[number] = job_id
@@ -130,15 +130,15 @@ class JobsSetAside:
         bucket.lows.insert(place, number & _LOW_64)
         bucket.first_seen.insert(place, self._number_time(first_seen_s))
         bucket.standings.insert(place, standing)
-        self._count(standing, first_seen_s, 1)
+        self._count_standing(standing, first_seen_s, 1)
 
-    def remove(self, job_id: str) -> None:
+    def remove_job(self, job_id: str) -> None:
         """Forgets a job, if it is remembered."""
         number = number_of(job_id)
-        bucket, place, is_there = self._find(number)
+        bucket, place, is_there = self._find_place(number)
         if not is_there:
             return
-        self._count(bucket.standings[place], self._first_seen_s(bucket, place), -1)
+        self._count_standing(bucket.standings[place], self._first_seen_s(bucket, place), -1)
         self._other_ids.pop(number, None)
         for column in bucket:
             del column[place]
@@ -148,11 +148,11 @@ class JobsSetAside:
         from_s = -math.inf if since_s is None else since_s
         return sum(count for first_seen_s, count in self._waiting.items() if from_s <= first_seen_s < before_s)
 
-    def advance(self) -> bool:
+    def has_waiting(self) -> bool:
         """Returns whether any are `WAITING`, who get room first. When none are left, those that came `NEXT` are."""
         if Standing.WAITING not in self._standings and Standing.NEXT in self._standings:
-            for bucket, place in self._having((Standing.NEXT,)):
-                self._change(bucket, place, Standing.WAITING)
+            for bucket, place in self._iterate_standings((Standing.NEXT,)):
+                self._change_standing(bucket, place, Standing.WAITING)
         return Standing.WAITING in self._standings
 
     def with_standing(self, wanted: Standing) -> Iterator[tuple[str, float]]:
@@ -163,12 +163,12 @@ class JobsSetAside:
                     number = bucket.highs[place] << 64 | bucket.lows[place]
                     yield self._other_ids.get(number) or str(UUID(int=number)), self._first_seen_s(bucket, place)
 
-    def look_again(self, standings: Collection[Standing], since_s: float | None) -> None:
+    def reconsider(self, standings: Collection[Standing], since_s: float | None) -> None:
         """Lets those wait that have one of these standings, and were first seen at `since_s` or later (None:
         whenever): they were judged by what is true no longer."""
-        for bucket, place in self._having(standings):
+        for bucket, place in self._iterate_standings(standings):
             if since_s is None or self._first_seen_s(bucket, place) >= since_s:
-                self._change(bucket, place, Standing.NEXT)
+                self._change_standing(bucket, place, Standing.NEXT)
 
     def clear(self) -> None:
         self._buckets.clear()
@@ -178,17 +178,17 @@ class JobsSetAside:
         self._standings.clear()
         self._other_ids.clear()
 
-    def _having(self, standings: Collection[Standing]) -> Iterator[tuple[_Bucket, int]]:
+    def _iterate_standings(self, standings: Collection[Standing]) -> Iterator[tuple[_Bucket, int]]:
         for bucket in self._buckets.values():
             for place, standing in enumerate(bucket.standings):
                 if standing in standings:
                     yield bucket, place
 
-    def _find(self, number: int) -> tuple[_Bucket, int, bool]:
+    def _find_place(self, number: int) -> tuple[_Bucket, int, bool]:
         bucket = self._buckets.get(number % _BUCKETS)
         if bucket is None:
             bucket = self._buckets[number % _BUCKETS] = _Bucket.empty()
-        return bucket, *bucket.place_of(number)
+        return bucket, *bucket.find_place(number)
 
     def _number_time(self, time_s: float) -> int:
         number = self._times.setdefault(time_s, len(self._times_by_number))
@@ -199,19 +199,19 @@ class JobsSetAside:
     def _first_seen_s(self, bucket: _Bucket, place: int) -> float:
         return self._times_by_number[bucket.first_seen[place]]
 
-    def _change(self, bucket: _Bucket, place: int, standing: Standing) -> None:
+    def _change_standing(self, bucket: _Bucket, place: int, standing: Standing) -> None:
         first_seen_s = self._first_seen_s(bucket, place)
-        self._count(bucket.standings[place], first_seen_s, -1)
+        self._count_standing(bucket.standings[place], first_seen_s, -1)
         bucket.standings[place] = standing
-        self._count(standing, first_seen_s, 1)
+        self._count_standing(standing, first_seen_s, 1)
 
-    def _count(self, standing: int, first_seen_s: float, more: int) -> None:
-        _count_in(self._standings, standing, more)
+    def _count_standing(self, standing: int, first_seen_s: float, more: int) -> None:
+        _add_to_count(self._standings, standing, more)
         if standing in _STILL_TO_LOOK_AT:
-            _count_in(self._waiting, first_seen_s, more)
+            _add_to_count(self._waiting, first_seen_s, more)
 
 
-def _count_in(counts: dict[Any, int], key: float, more: int) -> None:
+def _add_to_count(counts: dict[Any, int], key: float, more: int) -> None:
     counts[key] = counts.get(key, 0) + more
     if not counts[key]:
         del counts[key]

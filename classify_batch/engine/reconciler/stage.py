@@ -84,7 +84,7 @@ class Reconciler:
             return None
         return job_s + max(0.0, max(known_in_s, default=0.0))
 
-    async def work(
+    async def reconcile_until_cancelled(
         self,
         ambiguous: ObjectReceiveStream[AmbiguousCreate],
         resend: ObjectSendStream[Attempt],
@@ -93,7 +93,7 @@ class Reconciler:
         """Reconciles what comes until it is cancelled."""
         async with ambiguous, resend, adopted, anyio.create_task_group() as tasks:
             tasks.start_soon(self._receive_ambiguous, ambiguous)
-            outlets = _Outlets(resend, adopted, await self._project.ready())
+            outlets = _Outlets(resend, adopted, await self._project.wait_until_proven())
             backoff, failed = Backoff(ROUND_S_MIN, ROUND_S_MAX), 0
             while True:
                 await self._changed.wait()
@@ -103,7 +103,7 @@ class Reconciler:
                     failed = 0
                 except ApiError as error:
                     if error.verdict in _ENDS_THE_RUN:
-                        self._shutdown.request_stop(Stop.because(error))
+                        self._shutdown.request_stop(Stop.from_error(error))
                         await anyio.sleep_forever()  # returning would close the streams under the others
                     failed += 1
                     await anyio.sleep(backoff.wait_s(failed))
@@ -119,7 +119,7 @@ class Reconciler:
 
     async def _receive_ambiguous(self, ambiguous: ObjectReceiveStream[AmbiguousCreate]) -> None:
         async for each in ambiguous:
-            self._evidence.add(self._make_ambiguous(each))
+            self._evidence.add_attempt(self._make_ambiguous(each))
             self._changed.set()
 
     def _make_ambiguous(self, each: AmbiguousCreate) -> AmbiguousAttempt:
@@ -154,7 +154,7 @@ class Reconciler:
         errors += await self._call_for_each(evidence.candidates_to_read(anyio.current_time()), self._read_candidate)
         for ambiguous in list(evidence.unsettled.values()):  # a copy: what is settled goes
             try:
-                await self._carry_out(ambiguous, evidence.decide(ambiguous, anyio.current_time()), outlets)
+                await self._carry_out(ambiguous, evidence.decide_for_attempt(ambiguous, anyio.current_time()), outlets)
             except ApiError as error:
                 errors.append(error)
         self._answers.clear()  # of this round: they are long, and the next round may read more
@@ -166,12 +166,14 @@ class Reconciler:
         evidence = self._evidence
         to_the_end = evidence.needs_complete_reading(anyio.current_time())
         try:
-            complete = await self._list.read(self._record_views, since_s=evidence.since_s(), to_the_end=to_the_end)
+            complete = await self._list.read_pages(
+                self._record_views, since_s=evidence.earliest_created_s(), to_the_end=to_the_end
+            )
         except ApiError as error:
             if error.verdict in _ENDS_THE_RUN:
                 raise
             if not self._list_error:
-                self._context.warn(
+                self._context.notify_warning(
                     f"whether some creates were accepted stays unknown: the job list can't be read ({error})"
                 )
             self._list_error = f"the job list can't be read ({error})"
@@ -184,7 +186,7 @@ class Reconciler:
     def _record_views(self, views: Iterable[JobView]) -> None:
         now_s = anyio.current_time()
         for view in views:
-            self._evidence.show(view, now_s)
+            self._evidence.record_view(view, now_s)
 
     async def _look_up_in_journal(self) -> None:
         """A job that the journal names for another chunk is no candidate. The journal may have named one since it was
@@ -200,17 +202,19 @@ class Reconciler:
             return
         named, self._searched_to = await self._journal.named_jobs(candidates.keys(), start)
         for each in fresh:
-            self._evidence.name(each.job_id, each.named_for)
+            self._evidence.record_named_for(each.job_id, each.named_for)
         for job_id, newly_named in named.items():
             known = candidates[job_id].named_for
-            self._evidence.name(job_id, None if newly_named is None or known is None else known | newly_named)
+            self._evidence.record_named_for(
+                job_id, None if newly_named is None or known is None else known | newly_named
+            )
 
     def _journal_search_from_s(self, fresh: Iterable[Candidate]) -> float | None:
         """The server's time from which on the journal has to be searched. None: all of it, where a candidate has no
         time, and for second looks, which a job of the first look may answer as well."""
         second = any(ambiguous.attempt.part.first is not None for ambiguous in self._evidence.unsettled.values())
         untimed = any(each.view.created_at_s is None for each in fresh)
-        return None if second or untimed else self._evidence.since_s()
+        return None if second or untimed else self._evidence.earliest_created_s()
 
     async def _call_for_each(
         self, candidates: Iterable[Candidate], call: Callable[[Candidate], Awaitable[None]]
@@ -220,7 +224,7 @@ class Reconciler:
         waiting = iter(sorted(candidates, key=lambda each: each.job_id in self._failing))  # one iterator for all tasks
         errors: list[ApiError] = []
 
-        async def work() -> None:
+        async def call_for_waiting() -> None:
             for candidate in waiting:
                 self._failing.discard(candidate.job_id)
                 try:
@@ -233,7 +237,7 @@ class Reconciler:
 
         async with anyio.create_task_group() as tasks:
             for _ in range(CANDIDATE_CALLS_AT_ONCE):
-                tasks.start_soon(work)
+                tasks.start_soon(call_for_waiting)
         for error in errors:
             if error.verdict in _ENDS_THE_RUN:
                 raise error
@@ -247,7 +251,7 @@ class Reconciler:
             if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
                 raise
         else:
-            self._evidence.show(view, anyio.current_time())
+            self._evidence.record_view(view, anyio.current_time())
 
     async def _read_candidate(self, candidate: Candidate) -> None:
         """Reads a candidate's results. An attempt all of whose files have an answer then ends at once, so that a
@@ -258,7 +262,9 @@ class Reconciler:
             return
         now_s = anyio.current_time()
         for ambiguous in list(self._evidence.unsettled.values()):
-            decision = self._evidence.decide(ambiguous, now_s) if ambiguous.digests & candidate.answered else None
+            decision = (
+                self._evidence.decide_for_attempt(ambiguous, now_s) if ambiguous.digests & candidate.answered else None
+            )
             if isinstance(decision, Take) and all(view.job_id in self._answers for view in decision.jobs):
                 self._end_with_found_jobs(
                     ambiguous, [FoundJob(view, self._answers[view.job_id]) for view in decision.jobs]
@@ -277,7 +283,7 @@ class Reconciler:
             return None
         named = [each.file_id for each in answers.items if each.file_id is not None]
         answered = [each.file_id for each in answers.items if each.file_id is not None and each.answered]
-        self._evidence.read(view.job_id, begun_s, named, answered, withheld=bool(answers.withheld))
+        self._evidence.record_results(view.job_id, begun_s, named, answered, withheld=bool(answers.withheld))
         if self._evidence.concerns_an_attempt(view.job_id):  # others' answers may be many, and long
             self._answers[view.job_id] = answers
         return answers
@@ -302,14 +308,14 @@ class Reconciler:
             case Take(jobs) | GiveUp(jobs):
                 found = await self._read_all_answers(jobs)
                 # Decided once more: what was just read is evidence, too.
-                if found is not None and self._evidence.decide(ambiguous, anyio.current_time()) == decision:
+                if found is not None and self._evidence.decide_for_attempt(ambiguous, anyio.current_time()) == decision:
                     words = clean(self._list_error or decision.why) if isinstance(decision, GiveUp) else ""
                     self._end_with_found_jobs(ambiguous, found, words)
             case SendAgain() if self._shutdown.cancelling and self._api.idempotent:
                 if self._evidence.is_absence_proven(ambiguous):
                     self._leave_open(ambiguous)
             case SendAgain():
-                self._evidence.remove(ambiguous)  # before the send, which waits: it must not be decided twice
+                self._evidence.remove_attempt(ambiguous)  # before the send, which waits: it must not be decided twice
                 unproven = self._api.idempotent or not outlets.project_proven
                 await outlets.resend.send(replace(ambiguous.attempt, ambiguous=unproven))
             case _:
@@ -317,7 +323,7 @@ class Reconciler:
 
     def _leave_open(self, ambiguous: AmbiguousAttempt) -> None:
         """No job is left to cancel. A later process sends the create again, under its transaction ID."""
-        self._evidence.remove(ambiguous)
+        self._evidence.remove_attempt(ambiguous)
         self._slots.release()
         self._shutdown.leave_open(ambiguous.attempt.key)
 
@@ -334,7 +340,7 @@ class Reconciler:
 
     async def _adopt_job(self, ambiguous: AmbiguousAttempt, view: JobView, outlets: _Outlets) -> None:
         attempt, at_s = ambiguous.attempt, self._clock.wall_s()
-        self._evidence.remove(ambiguous)
+        self._evidence.remove_attempt(ambiguous)
         self._journal.record(Adopted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
         await outlets.adopted.send(Job(attempt, view.job_id, at_s, timed=False))
 
@@ -344,11 +350,11 @@ class Reconciler:
         read_to_end = [each.view for each in found if not each.answers.withheld]
         if unresolved:
             read_to_end = [view for view in read_to_end if self._evidence.has_answered_all_it_will(view.job_id)]
-        self._evidence.remove(ambiguous)
+        self._evidence.remove_attempt(ambiguous)
         settlement = decide_found_jobs(attempt, found, self._limits.attempts, unresolved)
         if settlement.mode_unproven and not self._mode_warned:
             self._mode_warned = True
-            self._context.warn(
+            self._context.notify_warning(
                 "some answers were found in the job list after a create was not answered, and the API doesn't tell "
                 "those jobs' mode: `mode` is null there"
             )

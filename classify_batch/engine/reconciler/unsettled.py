@@ -19,7 +19,7 @@ class UnsettledAttempts:
     def __init__(self, specs: JobSpecs, *, settle_s: float, clock_spread_s: float) -> None:
         self._specs = specs
         # By whether a part has first answers: its job is then created by the specification of the second look.
-        self._expected = tuple([ExpectedJob.of(each) for each in (specs.first, specs.second or specs.first)])
+        self._expected = tuple([ExpectedJob.from_spec(each) for each in (specs.first, specs.second or specs.first)])
         self._settle_s = settle_s
         self._clock_spread_s = clock_spread_s
         self._since_s: float | None = None
@@ -40,23 +40,23 @@ class UnsettledAttempts:
         if apart and not self._clocks_disagree:
             for ambiguous in self.unsettled.values():
                 ambiguous.first_complete_s, ambiguous.last_complete_s, ambiguous.proven_from_s = None, None, math.inf
-            self._look_again_whatever_its_time()
+            self._reconsider_unawaited()
         self._clocks_disagree = apart
 
-    def _look_again_whatever_its_time(self) -> None:
+    def _reconsider_unawaited(self) -> None:
         """The clocks turned out to disagree."""
 
-    def add(self, ambiguous: AmbiguousAttempt) -> None:
+    def add_attempt(self, ambiguous: AmbiguousAttempt) -> None:
         self.unsettled[ambiguous.attempt.key] = ambiguous
-        self._since_s = self.since_s()
+        self._since_s = self.earliest_created_s()
         self._digests |= ambiguous.digests
 
-    def remove(self, ambiguous: AmbiguousAttempt) -> None:
+    def remove_attempt(self, ambiguous: AmbiguousAttempt) -> None:
         del self.unsettled[ambiguous.attempt.key]
-        self._since_s = self.since_s()
+        self._since_s = self.earliest_created_s()
         self._digests = frozenset().union(*(each.digests for each in self.unsettled.values()))
 
-    def since_s(self) -> float | None:
+    def earliest_created_s(self) -> float | None:
         """The earliest time, by the server's clock, at which a wanted job can have been made; None: any."""
         floors = [self._earliest_created_s(ambiguous) for ambiguous in self.unsettled.values()]
         known = [floor_s for floor_s in floors if floor_s is not None]
@@ -67,7 +67,7 @@ class UnsettledAttempts:
     def begin_list_reading(self, now_s: float) -> None:
         """A reading of the list begins, from its front."""
         self._reading_s = now_s
-        self._since_s = self.since_s()
+        self._since_s = self.earliest_created_s()
         for ambiguous in self.unsettled.values():
             # One that is added later isn't: its job may have been on a page that was read before.
             ambiguous.is_read_for = True

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from classify_batch.engine.planner import chunked
+from classify_batch.engine.planner import cut_into_chunks
 from classify_batch.errors import INPUT_ERRORS, ApiError, ExitStatus, SettingsError
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.folder import FolderOptions, FolderScan
@@ -276,7 +276,12 @@ class InputReader:
         async with anyio.create_task_group() as tasks:
             # A buffer of no items: reading waits for the lookups, so memory stays flat.
             give, take = anyio.create_memory_object_stream[NumberedIds]()
-            async with give, take, closing(unique) as batches, closing(chunked(batches, LOOKUP_IDS_MAX)) as chunks:
+            async with (
+                give,
+                take,
+                closing(unique) as batches,
+                closing(cut_into_chunks(batches, LOOKUP_IDS_MAX)) as chunks,
+            ):
                 for _ in range(LOOKUPS_IN_FLIGHT):
                     tasks.start_soon(self._look_up_files, take.clone())
                 first = 0

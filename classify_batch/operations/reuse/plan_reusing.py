@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-from classify_batch.engine.planner import chunked
+from classify_batch.engine.planner import cut_into_chunks
 from classify_batch.errors import DamagedError
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.rows import TookFurther, carried_of
@@ -114,7 +114,7 @@ async def plan_chunks(
             async for batch in batches:
                 yield batch
 
-    async with closing(chunked(new_file_ids(), files_per_job)) as chunks:
+    async with closing(cut_into_chunks(new_file_ids(), files_per_job)) as chunks:
         async for chunk in chunks:
             yield chunk
 

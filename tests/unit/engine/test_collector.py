@@ -109,8 +109,8 @@ class Rig:
             for each in jobs:
                 send.send_nowait(each)
         with anyio.fail_after(10 * JOB_TIMEOUT_S):
-            await self.collector.work(finished)
-        await self._events.drain()
+            await self.collector.collect_finished_jobs(finished)
+        await self._events.deliver_remaining()
         return self
 
     @property
@@ -348,7 +348,7 @@ async def test_an_api_that_can_not_be_read_stops_the_run(verdict: Verdict, call:
     )
     bad = job("ERROR" if call == "get" else "SUCCESS", "a")
     rig = await Rig(server).collect(bad, job("SUCCESS", "b", job_id="k", chunk=1))
-    assert rig.stopping.stop == Stop.because(error)
+    assert rig.stopping.stop == Stop.from_error(error)
     assert [fact.key.chunk for _, fact in rig.ends] == [1]
 
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.collector import Settled, decide_answered_job, decide_failed_job, gone, overdue
+from classify_batch.engine.collector import (
+    Settled,
+    decide_answered_job,
+    decide_failed_job,
+    fail_overdue_job,
+    fail_vanished_job,
+)
 from classify_batch.model import Answer, Attempt, AttemptKey, Job, JobView, Part, to_ranges
 from classify_batch.settings.sections import TriageSettings
 from classify_batch.vocabulary import FailureCode
@@ -177,7 +183,7 @@ def test_a_bad_job_of_many_fails_nobody() -> None:
 
 def test_an_overdue_job_is_named() -> None:
     """All its files fail, and the id in the message is fit for a terminal."""
-    failures = overdue(Job(attempt("a", "b"), "j\x1b[31m", 1.0))
+    failures = fail_overdue_job(Job(attempt("a", "b"), "j\x1b[31m", 1.0))
     assert [failure.code for failure in failures] == [FailureCode.OVERDUE] * 2
     assert all("j [31m" in failure.message for failure in failures)
 
@@ -219,6 +225,6 @@ def test_an_old_job_of_many_files_that_ended_badly_begins_anew() -> None:
 
 def test_an_old_job_that_is_gone_fails_as_before() -> None:
     """And not as overdue."""
-    failures = gone(Job(attempt("a", "b", recheck=True), "j", 0.0))
+    failures = fail_vanished_job(Job(attempt("a", "b", recheck=True), "j", 0.0))
     assert {each.code for each in failures} == {FailureCode.NOT_ANSWERED}
     assert len(failures) == 2

@@ -57,7 +57,7 @@ async def test_a_line_that_was_torn_by_a_kill_spoils_no_other(tmp_path: Path) ->
     for cut in range(first, len(whole) + 1):
         torn = MemoryStore({"events.jsonl": whole[:cut]})
         log = EventLog(torn, SystemClock())
-        await log.begin(found)
+        await log.write_run_started(found)
         await observed(log, Warned("next"))
         lines = torn.files["events.jsonl"].split(b"\n")
         assert [json.loads(line)["event"] for line in lines[-3:-1]] == ["started", "warning"]
@@ -85,7 +85,7 @@ async def test_secrets_are_masked_in_every_word() -> None:
     store = MemoryStore()
     log = EventLog(store, SystemClock(), lambda text: text.replace("s3cr3t", "***"))
     await observed(log, Warned("the key s3cr3t"), FilesFailed(0, 1, "rejected", "no s3cr3t", 2))
-    await log.end()
+    await log.write_run_stopped()
     assert b"s3cr3t" not in store.files["events.jsonl"]
     assert [each["event"] for each in lines_of(store.files["events.jsonl"])] == [
         "warning",
@@ -122,7 +122,7 @@ async def test_messages_of_failures_are_bounded() -> None:
     store = MemoryStore()
     log = EventLog(store, SystemClock())
     await observed(log, *(FilesFailed(0, 1, "rejected", f"no {number}", 2) for number in range(5 * MESSAGES_MAX)))
-    await log.end()
+    await log.write_run_stopped()
     failed = [each for each in lines_of(store.files["events.jsonl"]) if each["event"] == "files_failed"]
     assert len(failed) == MESSAGES_MAX + 1
     assert sum(each["files"] for each in failed) == 10 * MESSAGES_MAX

@@ -58,7 +58,7 @@ async def tell_all(queue: EventQueue, events: list[Event]) -> float:
     """Tells all at once, with the queue's task beside; returns the seconds that it took."""
     began_s = anyio.current_time()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(queue.work)
+        tasks.start_soon(queue.deliver_until_cancelled)
         for event in events:
             queue.notify(event)
         took_s = anyio.current_time() - began_s
@@ -92,8 +92,8 @@ async def test_an_observer_that_falls_back_too_far_misses_events(
     queue = EventQueue([kept])
     for event in warned(8):
         queue.notify(event)
-    await queue.drain()
-    assert (kept.events, queue.dropped) == (warned(5), 3)
+    await queue.deliver_remaining()
+    assert (kept.events, queue.dropped_events) == (warned(5), 3)
     assert "3 events were dropped" in caplog.text
 
 
@@ -104,7 +104,7 @@ async def test_a_slow_observer_keeps_no_other_one_waiting() -> None:
     await tell_all(queue, warned(3))
     assert kept.events == warned(3)
     queue.notify(Warned("last"))
-    await queue.drain()
+    await queue.deliver_remaining()
     assert kept.events == [*warned(3), Warned("last")]
 
 
@@ -114,7 +114,7 @@ async def test_who_keeps_up_misses_nothing_that_another_one_misses(monkeypatch: 
     hanging, kept = Kept(delay_s=1e9), Kept()
     queue = EventQueue([hanging, kept])
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(queue.work)
+        tasks.start_soon(queue.deliver_until_cancelled)
         for event in warned(9):
             queue.notify(event)
             await anyio.sleep(0.1)
@@ -128,7 +128,7 @@ async def test_the_end_waits_for_an_observer_only_so_long() -> None:
     queue = EventQueue([hanging])
     queue.notify(Warned("a"))
     began_s = anyio.current_time()
-    await queue.drain()
+    await queue.deliver_remaining()
     assert anyio.current_time() - began_s == module.DRAIN_S
 
 
@@ -137,12 +137,12 @@ async def test_what_was_cut_off_is_handed_on_at_the_end() -> None:
     kept = Kept(delay_s=0.3)
     queue = EventQueue([kept])
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(queue.work)
+        tasks.start_soon(queue.deliver_until_cancelled)
         for event in warned(3):
             queue.notify(event)
         await anyio.sleep(0.4)
         tasks.cancel_scope.cancel()
-    await queue.drain()
+    await queue.deliver_remaining()
     assert kept.events == warned(3)
 
 
@@ -151,7 +151,7 @@ async def test_warnings_are_logged_and_nothing_else_is(caplog: pytest.LogCapture
     queue = EventQueue([LogObserver()])
     queue.notify(Warned("100 % of it"))
     queue.notify(CreateAmbiguous(1, 1, "lost"))
-    await queue.drain()
+    await queue.deliver_remaining()
     assert [(each.levelno, each.getMessage()) for each in caplog.records] == [(logging.WARNING, "100 % of it")]
 
 

@@ -45,7 +45,7 @@ def test_nothing_is_sent_again_before_two_complete_readings(readings: list[tuple
     world = EvidenceStage(asked)
     for now_s, complete in readings:
         world.read_list(now_s, complete=complete)
-    assert world.decide(asked, 1000.0) == (SendAgain() if sent else None)
+    assert world.decide_for_attempt(asked, 1000.0) == (SendAgain() if sent else None)
 
 
 def test_the_list_is_read_to_its_end_when_it_has_to_prove_something() -> None:
@@ -60,9 +60,9 @@ def test_readings_serve_all_attempts_that_wait() -> None:
     early, late = ambiguous("a"), ambiguous("b", chunk=1, accept_until_s=ACCEPT_UNTIL_S + 1.0)
     world = EvidenceStage(early, late)
     now_s = world.read_twice()
-    assert (world.decide(early, now_s), world.decide(late, now_s)) == (SendAgain(), None)
+    assert (world.decide_for_attempt(early, now_s), world.decide_for_attempt(late, now_s)) == (SendAgain(), None)
     world.read_list(140.0)
-    assert world.decide(late, 140.0) == SendAgain()
+    assert world.decide_for_attempt(late, 140.0) == SendAgain()
 
 
 def test_jobs_that_come_after_the_proof_keep_nobody_waiting() -> None:
@@ -73,11 +73,11 @@ def test_jobs_that_come_after_the_proof_keep_nobody_waiting() -> None:
     now_s = world.read_twice(job("early"))
     world.read_list(now_s + 1.0, job("early", "ERROR"), job("later"))
     world.read_list(now_s + 21.0, job("early", "ERROR"), job("later", "SUCCESS"))
-    assert world.decide(asked, now_s + 21.0) == SendAgain()
+    assert world.decide_for_attempt(asked, now_s + 21.0) == SendAgain()
     world.answer("later", now_s + 21.0, ["a"])
-    assert world.decide(asked, now_s + 21.0) is None
+    assert world.decide_for_attempt(asked, now_s + 21.0) is None
     world.answer("later", now_s + 41.0, ["a"])
-    assert world.decide(asked, now_s + 41.0) == Take((job("later", "SUCCESS"),))
+    assert world.decide_for_attempt(asked, now_s + 41.0) == Take((job("later", "SUCCESS"),))
 
 
 def test_what_excluded_jobs_by_a_time_that_says_nothing_proves_nothing() -> None:
@@ -86,10 +86,10 @@ def test_what_excluded_jobs_by_a_time_that_says_nothing_proves_nothing() -> None
     world = EvidenceStage(asked)
     old = job(created_at_s=SERVER_S - 1000.0)
     now_s = world.read_twice(old)
-    assert world.decide(asked, now_s) == SendAgain()
+    assert world.decide_for_attempt(asked, now_s) == SendAgain()
     world.clocks_disagree = True
-    assert world.decide(asked, now_s) is None
-    assert world.decide(asked, world.read_twice(old, from_s=now_s + 1.0)) is None
+    assert world.decide_for_attempt(asked, now_s) is None
+    assert world.decide_for_attempt(asked, world.read_twice(old, from_s=now_s + 1.0)) is None
 
 
 @pytest.mark.parametrize("repeatable", [False, True])
@@ -98,13 +98,15 @@ def test_a_reading_proves_nothing_for_an_attempt_that_came_in_its_middle(repeata
     transaction_id = "t" if repeatable else None
     world = EvidenceStage(ambiguous("a", server_s=SERVER_S))
     world.begin_list_reading(ACCEPT_UNTIL_S)
-    world.show(job(created_at_s=SERVER_S - 500.0, transaction_id="t"), ACCEPT_UNTIL_S)  # too old for the first one
+    world.record_view(
+        job(created_at_s=SERVER_S - 500.0, transaction_id="t"), ACCEPT_UNTIL_S
+    )  # too old for the first one
     later = ambiguous("b", chunk=1, server_s=SERVER_S - 500.0, transaction_id=transaction_id)
-    world.add(later)
+    world.add_attempt(later)
     world.end_list_reading(complete=True)
     if not repeatable:
         world.read_list(ACCEPT_UNTIL_S + SETTLE_S)  # a list that lags
-    assert world.decide(later, ACCEPT_UNTIL_S + SETTLE_S) is None
+    assert world.decide_for_attempt(later, ACCEPT_UNTIL_S + SETTLE_S) is None
 
 
 # --- Which jobs can be an attempt's ----------------------------------------------------------------------------------
@@ -116,7 +118,7 @@ def is_left(
     """Whether a job that is out keeps an attempt from being sent again."""
     world = EvidenceStage(asked, named={view.job_id: named})
     world.clocks_disagree = clocks_disagree
-    decision = world.decide(asked, world.read_twice(view))
+    decision = world.decide_for_attempt(asked, world.read_twice(view))
     assert decision in (None, SendAgain())
     return decision is None
 
@@ -147,7 +149,7 @@ def test_a_job_may_be_one_attempts_and_not_anothers() -> None:
     early, late = ambiguous("a", server_s=SERVER_S - 1000.0), ambiguous("b", chunk=1, server_s=SERVER_S)
     world = EvidenceStage(early, late)
     now_s = world.read_twice(job(created_at_s=SERVER_S - 500.0))
-    assert (world.decide(early, now_s), world.decide(late, now_s)) == (None, SendAgain())
+    assert (world.decide_for_attempt(early, now_s), world.decide_for_attempt(late, now_s)) == (None, SendAgain())
 
 
 @pytest.mark.parametrize(("intended_s", "left"), [(None, True), (10.0, True), (10.1, False), (99.0, False)])
@@ -161,8 +163,8 @@ def test_a_job_that_was_seen_before_the_intent_is_older(intended_s: float | None
         world.record_listed_before_creates(["j"], 50.0)  # what counts is the first time
     else:
         world.read_list(10.0, job())
-    world.add(asked)
-    assert (world.decide(asked, world.read_twice(job())) is None) is left
+    world.add_attempt(asked)
+    assert (world.decide_for_attempt(asked, world.read_twice(job())) is None) is left
 
 
 @pytest.mark.parametrize(
@@ -186,14 +188,14 @@ def test_a_job_of_which_the_journal_was_not_asked_decides_nothing() -> None:
     asked = ambiguous("a")
     world = EvidenceStage(asked)
     world.begin_list_reading(ACCEPT_UNTIL_S)
-    world.show(job(status="PARTIAL_SUCCESS"), ACCEPT_UNTIL_S)
+    world.record_view(job(status="PARTIAL_SUCCESS"), ACCEPT_UNTIL_S)
     world.end_list_reading(complete=True)
     assert world.due(1000.0) == []
     world.begin_list_reading(1000.0)
     world.end_list_reading(complete=True)
-    assert world.decide(asked, 1000.0) is None
-    world.name("j", None)
-    assert world.decide(asked, 1000.0) == SendAgain()
+    assert world.decide_for_attempt(asked, 1000.0) is None
+    world.record_named_for("j", None)
+    assert world.decide_for_attempt(asked, 1000.0) == SendAgain()
 
 
 def test_what_contradicts_our_create_is_not_ours() -> None:
@@ -215,11 +217,11 @@ def test_only_what_may_concern_an_attempt_is_remembered() -> None:
 def test_the_list_is_wanted_from_the_earliest_attempt_on() -> None:
     """All of it, where one of them knows no time, or where times say nothing."""
     world = EvidenceStage(ambiguous("a", server_s=SERVER_S), ambiguous("b", chunk=1, server_s=SERVER_S - 10.0))
-    assert world.since_s() == SERVER_S - 10.0 - SPREAD_S
+    assert world.earliest_created_s() == SERVER_S - 10.0 - SPREAD_S
     world.clocks_disagree = True
-    assert world.since_s() is None
-    assert EvidenceStage(ambiguous("a", server_s=SERVER_S), ambiguous("b", chunk=1)).since_s() is None
-    assert EvidenceStage().since_s() is None
+    assert world.earliest_created_s() is None
+    assert EvidenceStage(ambiguous("a", server_s=SERVER_S), ambiguous("b", chunk=1)).earliest_created_s() is None
+    assert EvidenceStage().earliest_created_s() is None
 
 
 # --- When a candidate is decided -------------------------------------------------------------------------------------
@@ -231,12 +233,12 @@ def test_a_candidate_that_is_out_is_waited_for() -> None:
     world = EvidenceStage(asked)
     world.read_list(90.0, job())
     assert world.asked() == []
-    assert world.decide(asked, world.read_twice()) is None
+    assert world.decide_for_attempt(asked, world.read_twice()) is None
     assert world.asked() == ["j"]
-    world.show(job(), 121.0)
+    world.record_view(job(), 121.0)
     assert world.asked() == []
-    assert world.decide(asked, GIVE_UP_S - 0.1) is None
-    assert world.decide(asked, GIVE_UP_S) == GiveUp((), "its job may be one of: j")
+    assert world.decide_for_attempt(asked, GIVE_UP_S - 0.1) is None
+    assert world.decide_for_attempt(asked, GIVE_UP_S) == GiveUp((), "its job may be one of: j")
 
 
 def test_a_candidate_that_failed_is_seen_again_before_it_counts_as_not_paid() -> None:
@@ -248,11 +250,11 @@ def test_a_candidate_that_failed_is_seen_again_before_it_counts_as_not_paid() ->
         world.read_list(119.0, job(status=status))
         assert world.due(1000.0) == []
         world.read_list(120.0)
-        assert world.decide(asked, 120.0) is None
+        assert world.decide_for_attempt(asked, 120.0) is None
         assert world.asked() == ["j"]
-        world.show(job(status=status), 120.5)
+        world.record_view(job(status=status), 120.5)
         assert world.asked() == []
-        assert world.decide(asked, 120.5) == SendAgain()
+        assert world.decide_for_attempt(asked, 120.5) == SendAgain()
 
 
 def test_an_error_that_becomes_an_answer_begins_anew() -> None:
@@ -262,17 +264,17 @@ def test_an_error_that_becomes_an_answer_begins_anew() -> None:
     world = EvidenceStage(asked)
     world.read_list(100.0, job(status="ERROR"))
     world.read_list(121.0, job(status="SUCCESS"))
-    assert (world.decide(asked, 121.0), world.due(121.0)) == (None, ["j"])
+    assert (world.decide_for_attempt(asked, 121.0), world.due(121.0)) == (None, ["j"])
     world.read_list(122.0, job(status="ERROR"))
     world.read_list(141.0, job(status="ERROR"))
-    assert world.decide(asked, 141.0) is None
+    assert world.decide_for_attempt(asked, 141.0) is None
     world.read_list(142.0, job(status="ERROR"))
-    assert world.decide(asked, 142.0) == SendAgain()
+    assert world.decide_for_attempt(asked, 142.0) == SendAgain()
     world.read_list(150.0, job())
     world.read_list(160.0, job(status="ERROR"))
-    assert world.decide(asked, 160.0) is None
+    assert world.decide_for_attempt(asked, 160.0) is None
     world.read_list(180.0, job(status="ERROR"))
-    assert world.decide(asked, 180.0) == SendAgain()
+    assert world.decide_for_attempt(asked, 180.0) == SendAgain()
 
 
 def test_results_are_read_late_enough_to_believe_what_is_missing() -> None:
@@ -282,9 +284,9 @@ def test_results_are_read_late_enough_to_believe_what_is_missing() -> None:
     view = job(status="PARTIAL_SUCCESS")
     now_s = world.read_twice(view)  # its end was seen at 100 s
     world.answer("j", 119.9, ["a"])
-    assert world.decide(asked, now_s) is None
+    assert world.decide_for_attempt(asked, now_s) is None
     world.answer("j", 120.0, ["a"])
-    assert world.decide(asked, now_s) == Take((view,))
+    assert world.decide_for_attempt(asked, now_s) == Take((view,))
 
 
 def test_results_that_name_no_file_say_nothing() -> None:
@@ -294,7 +296,7 @@ def test_results_that_name_no_file_say_nothing() -> None:
         world = EvidenceStage(asked)
         now_s = world.read_twice(job(status=status))
         world.answer("j", now_s, [])
-        assert world.decide(asked, now_s) == decision
+        assert world.decide_for_attempt(asked, now_s) == decision
 
 
 def test_another_files_job_is_nobodys_here() -> None:
@@ -303,7 +305,7 @@ def test_another_files_job_is_nobodys_here() -> None:
     world = EvidenceStage(asked)
     now_s = world.read_twice(job(status="SUCCESS"))
     world.answer("j", now_s, ["others'"])
-    assert world.decide(asked, now_s) == SendAgain()
+    assert world.decide_for_attempt(asked, now_s) == SendAgain()
 
 
 def test_what_the_list_showed_of_a_job_stays_known() -> None:
@@ -313,5 +315,5 @@ def test_what_the_list_showed_of_a_job_stays_known() -> None:
     told |= {"parsing_configuration": {"lang": "en"}}
     rules = frozenset({("x", "anything at all")})
     world.read_list(0.0, job(rules=rules, **told))
-    world.show(job(status="SUCCESS"), 1.0)
+    world.record_view(job(status="SUCCESS"), 1.0)
     assert world.candidates["j"].view == job(status="SUCCESS", rules=rules, **told)

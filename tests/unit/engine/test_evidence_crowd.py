@@ -59,11 +59,11 @@ def test_a_crowded_list_is_held_in_little_memory(status: str, monkeypatch: pytes
     for now_s in (100.0, 120.0, 141.0):
         world.begin_list_reading(now_s)
         for view in others(MANY, status):
-            world.show(view, now_s)
+            world.record_view(view, now_s)
         world.end_list_reading(complete=True)
         assert len(world.candidates) == 50
         for candidate in list(world.candidates.values()):
-            world.name(candidate.job_id, frozenset())
+            world.record_named_for(candidate.job_id, frozenset())
         for candidate in world.candidates_to_read(now_s):
             world.answer(candidate.job_id, now_s, [f"{candidate.job_id} {number}" for number in range(100)])
     after, _ = tracemalloc.get_traced_memory()
@@ -78,7 +78,7 @@ def test_every_job_of_a_crowd_is_looked_at_in_the_end(monkeypatch: pytest.Monkey
     world = EvidenceStage(asked := ambiguous("a"))
     views = [job(f"j{number}", "SUCCESS") for number in range(200)]
     now_s, read = ACCEPT_UNTIL_S, set[str]()
-    while (decision := world.decide(asked, now_s)) is None:
+    while (decision := world.decide_for_attempt(asked, now_s)) is None:
         assert now_s < GIVE_UP_S
         now_s += 21.0
         world.read_list(now_s, *views)
@@ -95,7 +95,7 @@ def test_a_job_behind_a_crowd_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     world = EvidenceStage(asked := ambiguous("a"))
     views = [*(job(f"j{number}", "SUCCESS") for number in range(200)), ours := job("ours", "SUCCESS")]
     now_s = ACCEPT_UNTIL_S
-    while (decision := world.decide(asked, now_s)) is None:
+    while (decision := world.decide_for_attempt(asked, now_s)) is None:
         now_s += 21.0
         world.read_list(now_s, *views)
         for job_id in world.due(now_s):
@@ -113,10 +113,10 @@ def decided(world: EvidenceStage, asked: AmbiguousAttempt, files: dict[str, list
         assert now_s < 2000.0, "never decided"
         world.read_list(now_s, *views)
         for candidate in list(world.candidates_to_poll()):
-            world.show(job(candidate.job_id, "SUCCESS"), now_s)
+            world.record_view(job(candidate.job_id, "SUCCESS"), now_s)
         for job_id in world.due(now_s):
             world.answer(job_id, now_s, files.get(job_id, ["others'"]))
-        decision = world.decide(asked, now_s)
+        decision = world.decide_for_attempt(asked, now_s)
         now_s += 21.0
     return decision
 
@@ -128,8 +128,8 @@ def test_jobs_that_can_be_no_attempts_give_back_their_room(monkeypatch: pytest.M
     crowd = [job(f"j{number}") for number in range(25)]
     world.read_list(60.0, *crowd)
     second = ambiguous("b", chunk=2, accept_until_s=130.0, intended_s=65.0)
-    world.add(second)
-    world.remove(first)
+    world.add_attempt(second)
+    world.remove_attempt(first)
     ours = job("ours", "SUCCESS")
     assert decided(world, second, {"ours": ["b"]}, *crowd, ours) == Take((ours,))
 
@@ -140,17 +140,17 @@ def test_a_job_that_waits_keeps_only_those_waiting_whose_it_can_be(monkeypatch: 
     world = EvidenceStage(early := ambiguous("a", chunk=1, intended_s=50.0))
     before = [job(f"before {number}") for number in range(4)]
     world.read_list(60.0, *before)
-    world.add(late := ambiguous("b", chunk=2, intended_s=70.0))
+    world.add_attempt(late := ambiguous("b", chunk=2, intended_s=70.0))
     world.read_list(101.0, *before)
     world.read_list(122.0, *before)
-    assert world.decide(early, 122.0) is None
-    assert world.decide(late, 122.0) == SendAgain()
-    world.remove(late)
+    assert world.decide_for_attempt(early, 122.0) is None
+    assert world.decide_for_attempt(late, 122.0) == SendAgain()
+    world.remove_attempt(late)
     world.read_list(143.0, *(ended := [job(view.job_id, "ERROR") for view in before]))
     after = [job(f"after {number}") for number in range(9)]
     for now_s in range(164, 400, 21):
         world.read_list(now_s, *after, *ended)
-    assert world.decide(early, 400.0) == SendAgain()
+    assert world.decide_for_attempt(early, 400.0) == SendAgain()
 
 
 def test_a_job_that_leaves_the_list_while_it_waits_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_a_job_that_was_read_before_its_attempt_was_known_is_found(monkeypatch: 
         for job_id in world.due(now_s):
             world.answer(job_id, now_s, ["b"])
     assert not world.candidates
-    world.add(asked := ambiguous("b", chunk=2, intended_s=55.0, accept_until_s=110.0))
+    world.add_attempt(asked := ambiguous("b", chunk=2, intended_s=55.0, accept_until_s=110.0))
     assert decided(world, asked, {"ours": ["b"]}, ours) == Take((ours,))
 
 
@@ -198,12 +198,12 @@ def test_what_was_set_aside_is_looked_at_again_when_no_time_excludes_a_job(monke
     monkeypatch.setattr(module, "CANDIDATES_MAX", 1)
     world = EvidenceStage(first := ambiguous("a", chunk=1))
     world.read_list(60.0, ours := job("ours", created_at_s=SERVER_S - 1e4), other := job("other"))
-    world.add(second := ambiguous("b", chunk=2, server_s=SERVER_S))
-    world.remove(first)
+    world.add_attempt(second := ambiguous("b", chunk=2, server_s=SERVER_S))
+    world.remove_attempt(first)
     world.read_list(101.0, ours, other)
     world.clocks_disagree = True
     world.read_list(122.0)
-    assert world.decide(second, 122.0) is None
+    assert world.decide_for_attempt(second, 122.0) is None
     ours = job("ours", "SUCCESS", created_at_s=ours.created_at_s)
     assert decided(world, second, {"ours": ["b"]}, ours, job("other", "ERROR")) == Take((ours,))
 
@@ -213,12 +213,12 @@ def test_an_attempt_that_is_given_up_in_a_crowd_says_why(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "CANDIDATES_MAX", 1)
     world = EvidenceStage(asked := ambiguous("a"))
     for now_s in (100.0, 3000.0, GIVE_UP_S):
-        assert world.decide(asked, now_s - 1.0) is None
+        assert world.decide_for_attempt(asked, now_s - 1.0) is None
         world.read_list(now_s, *[job(f"j{number}") for number in range(3)])
     words = (
         "its job may be one of: j0; its job may be one of 2 jobs of the project that there was no room to look at yet"
     )
-    assert world.decide(asked, GIVE_UP_S) == GiveUp((), words)
+    assert world.decide_for_attempt(asked, GIVE_UP_S) == GiveUp((), words)
 
 
 # --- Nothing is paid twice -------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class Crowd:
         """Calls turn out to be ambiguous, some when their jobs have long been listed."""
         for each in [each for each in self.unanswered if each[0] <= self.now_s]:
             self.unanswered.remove(each)
-            self.evidence.add(each[1])
+            self.evidence.add_attempt(each[1])
 
     def make_job(self, file_ids: list[str], named: float = 0.0, off_s: float = 0.0) -> str:
         job_id = f"j{len(self.views)}"
@@ -335,7 +335,7 @@ class Crowd:
         if self.is_stray_unnoticed:
             self.evidence.clocks_disagree, self.is_stray_unnoticed = True, False
         for candidate in list(self.evidence.candidates_to_poll()):
-            self.evidence.show(job(candidate.job_id, self.views[candidate.job_id].status), self.now_s)
+            self.evidence.record_view(job(candidate.job_id, self.views[candidate.job_id].status), self.now_s)
         for candidate in self.evidence.candidates_to_read(self.now_s):
             job_id = candidate.job_id
             lags = self.ended_s.get(job_id, self.now_s) > old_s and self.random.random() < 0.5
@@ -346,11 +346,11 @@ class Crowd:
         """Carries out what is decided, and returns how many attempts ended. Nothing that was paid is sent again."""
         ended = 0
         for asked in list(self.evidence.unsettled.values()):
-            decision = self.evidence.decide(asked, self.now_s)
+            decision = self.evidence.decide_for_attempt(asked, self.now_s)
             assert not self.sent_again(asked, decision) & self.paid(asked)
             if decision is not None:
                 ended += 1
-                self.evidence.remove(asked)
+                self.evidence.remove_attempt(asked)
         return ended
 
     def sent_again(self, asked: AmbiguousAttempt, decision: Decision | None) -> set[str]:

@@ -70,7 +70,7 @@ def test_nothing_is_read_for_an_attempt_that_is_settled() -> None:
     world.read_list(0.0, job("j", "SUCCESS", mode="FAST"), job("k", mode="FAST"), job("l", mode="MULTIMODAL"))
     world.begin_list_reading(1.0)
     assert (world.due(1.0), world.asked()) == (["j"], ["k", "l"])
-    world.remove(first)
+    world.remove_attempt(first)
     assert (world.due(1.0), world.asked()) == ([], ["l"])
 
 
@@ -90,7 +90,7 @@ def test_a_job_that_answers_all_files_is_taken_at_once() -> None:
     world.read_list(0.0, *views, complete=False)
     for job_id, taken in (("modeless", 0), ("late", 1), ("early", 2)):
         world.answer(job_id, 0.0, ["a", "b", "c"])
-        assert world.decide(asked, 0.0) == Take((views[taken],))
+        assert world.decide_for_attempt(asked, 0.0) == Take((views[taken],))
 
 
 def test_jobs_that_answer_all_files_together_are_taken_at_once() -> None:
@@ -101,9 +101,9 @@ def test_jobs_that_answer_all_files_together_are_taken_at_once() -> None:
     world.read_list(0.0, one, other, empty, job("out"), complete=False)
     world.answer("1", 0.0, ["a"], null=["c"])
     world.answer("3", 0.0, [], null=["b"])
-    assert world.decide(asked, 0.0) is None
+    assert world.decide_for_attempt(asked, 0.0) is None
     world.answer("2", 0.0, ["b", "c"])
-    assert world.decide(asked, 0.0) == Take((one, other, empty))
+    assert world.decide_for_attempt(asked, 0.0) == Take((one, other, empty))
 
 
 def test_what_jobs_answer_is_taken_when_no_other_can_be_left() -> None:
@@ -114,9 +114,9 @@ def test_what_jobs_answer_is_taken_when_no_other_can_be_left() -> None:
     world.read_list(100.0, ours, others)
     world.answer("1", 120.0, ["a"], null=["b"])
     world.answer("2", 120.0, ["others'"])
-    assert world.decide(asked, 120.0) is None
+    assert world.decide_for_attempt(asked, 120.0) is None
     world.read_list(120.0, ours, others)
-    assert world.decide(asked, 120.0) == Take((ours,))
+    assert world.decide_for_attempt(asked, 120.0) == Take((ours,))
 
 
 def test_a_job_that_names_our_files_without_an_answer_held_them() -> None:
@@ -126,7 +126,7 @@ def test_a_job_that_names_our_files_without_an_answer_held_them() -> None:
     view = job(status="PARTIAL_SUCCESS")
     now_s = world.read_twice(view)
     world.answer("j", now_s, [], null=["a"])
-    assert world.decide(asked, now_s) == Take((view,))
+    assert world.decide_for_attempt(asked, now_s) == Take((view,))
 
 
 def test_a_job_some_of_whose_results_are_withheld_may_hold_any_file() -> None:
@@ -135,16 +135,16 @@ def test_a_job_some_of_whose_results_are_withheld_may_hold_any_file() -> None:
     world = EvidenceStage(asked, other)
     view = job(status="SUCCESS")
     now_s = world.read_twice(view)
-    world.read("j", now_s - 0.1, ["a"], ["a"], withheld=True)
-    assert world.decide(asked, now_s) is None  # more may come within settle_s
-    world.read("j", now_s, ["a"], ["a"], withheld=True)
-    assert world.decide(asked, now_s) == Take((view,))
-    assert world.decide(other, now_s) is None
+    world.record_results("j", now_s - 0.1, ["a"], ["a"], withheld=True)
+    assert world.decide_for_attempt(asked, now_s) is None  # more may come within settle_s
+    world.record_results("j", now_s, ["a"], ["a"], withheld=True)
+    assert world.decide_for_attempt(asked, now_s) == Take((view,))
+    assert world.decide_for_attempt(other, now_s) is None
     assert world.due(now_s + 60.0) == ["j"]
     assert not world.has_answered_all_it_will("j")
-    assert world.decide(other, GIVE_UP_S) == GiveUp((), "its job may be one of: j")
-    world.read("j", GIVE_UP_S, ["a"], ["a"])
-    assert world.decide(other, GIVE_UP_S) == SendAgain()
+    assert world.decide_for_attempt(other, GIVE_UP_S) == GiveUp((), "its job may be one of: j")
+    world.record_results("j", GIVE_UP_S, ["a"], ["a"])
+    assert world.decide_for_attempt(other, GIVE_UP_S) == SendAgain()
 
 
 # --- When time runs out ----------------------------------------------------------------------------------------------
@@ -158,9 +158,9 @@ def test_when_time_runs_out_found_answers_are_taken_and_the_rest_is_given_up() -
     out = [job(f"out-{number}") for number in range(12)]
     now_s = world.read_twice(found, *out)
     world.answer("found", now_s, ["a"])
-    assert world.decide(asked, GIVE_UP_S - 1.0) is None
+    assert world.decide_for_attempt(asked, GIVE_UP_S - 1.0) is None
     listed = ", ".join(each.job_id for each in out[:10])
-    assert world.decide(asked, GIVE_UP_S) == GiveUp((found,), f"its job may be one of: {listed}, …")
+    assert world.decide_for_attempt(asked, GIVE_UP_S) == GiveUp((found,), f"its job may be one of: {listed}, …")
 
 
 def test_time_alone_gives_nothing_up() -> None:
@@ -170,11 +170,11 @@ def test_time_alone_gives_nothing_up() -> None:
     world = EvidenceStage(asked)
     world.read_list(99.0, job(), complete=False)
     world.read_list(100.0, job())
-    assert world.decide(asked, 1e9) is None
+    assert world.decide_for_attempt(asked, 1e9) is None
     world.read_list(101.0, job(), complete=False)
-    assert world.decide(asked, 1e9) is None
+    assert world.decide_for_attempt(asked, 1e9) is None
     world.read_list(102.0, job(), complete=False)
-    assert world.decide(asked, 1e9) == GiveUp((), "its job may be one of: j")
+    assert world.decide_for_attempt(asked, 1e9) == GiveUp((), "its job may be one of: j")
 
 
 def test_without_a_list_an_attempt_is_given_up_when_its_time_is_over() -> None:
@@ -183,11 +183,11 @@ def test_without_a_list_an_attempt_is_given_up_when_its_time_is_over() -> None:
     world = EvidenceStage(asked)
     world.begin_list_reading(ACCEPT_UNTIL_S)
     world.fail_list_reading()
-    assert world.decide(asked, GIVE_UP_S) is None
+    assert world.decide_for_attempt(asked, GIVE_UP_S) is None
     world.begin_list_reading(ACCEPT_UNTIL_S + 1.0)
     world.fail_list_reading()
-    assert world.decide(asked, GIVE_UP_S - 0.1) is None
-    assert world.decide(asked, GIVE_UP_S) == GiveUp((), NEVER_READ)
+    assert world.decide_for_attempt(asked, GIVE_UP_S - 0.1) is None
+    assert world.decide_for_attempt(asked, GIVE_UP_S) == GiveUp((), NEVER_READ)
 
 
 def test_without_a_list_found_answers_are_taken_all_the_same() -> None:
@@ -198,7 +198,7 @@ def test_without_a_list_found_answers_are_taken_all_the_same() -> None:
     world.answer("j", world.read_twice(found, job("out")), ["a"])
     world.begin_list_reading(GIVE_UP_S)
     world.fail_list_reading()
-    assert world.decide(asked, GIVE_UP_S) == GiveUp((found,), "its job may be one of: out")
+    assert world.decide_for_attempt(asked, GIVE_UP_S) == GiveUp((found,), "its job may be one of: out")
 
 
 # --- An API that knows transactions ----------------------------------------------------------------------------------
@@ -211,16 +211,16 @@ def test_a_transaction_tells_its_job() -> None:
     ours = job("ours", mode="MULTIMODAL", created_at_s=SERVER_S, transaction_id="t")
     world.read_list(0.0, job("another", transaction_id="u"), job("silent"), ours, complete=False)
     assert world.candidates.keys() == {"ours"}
-    assert world.decide(asked, 0.0) == Adopt(ours)
+    assert world.decide_for_attempt(asked, 0.0) == Adopt(ours)
 
 
 def test_without_its_job_a_call_is_made_again_under_its_transaction() -> None:
     """Once the list was looked at: a second call gives the same job."""
     asked = ambiguous("a", transaction_id="t")
     world = EvidenceStage(asked)
-    assert world.decide(asked, 0.0) is None
+    assert world.decide_for_attempt(asked, 0.0) is None
     world.read_list(0.0, job("another", transaction_id="u"), complete=False)
-    assert world.decide(asked, 0.0) == SendAgain()
+    assert world.decide_for_attempt(asked, 0.0) == SendAgain()
 
 
 def test_a_refusal_after_a_call_that_may_have_been_accepted_proves_nothing() -> None:
@@ -230,13 +230,13 @@ def test_a_refusal_after_a_call_that_may_have_been_accepted_proves_nothing() -> 
     world = EvidenceStage(asked)
     world.read_list(50.0)
     world.read_list(100.0)
-    assert world.decide(asked, 119.0) is None
+    assert world.decide_for_attempt(asked, 119.0) is None
     world.read_list(120.0)
     words = "a call may have been accepted before this one was refused (HTTP 400: the file expired)"
-    assert world.decide(asked, 120.0) == GiveUp((), words)
+    assert world.decide_for_attempt(asked, 120.0) == GiveUp((), words)
     ours = job(transaction_id="t")
     world.read_list(121.0, ours)
-    assert world.decide(asked, 121.0) == Adopt(ours)
+    assert world.decide_for_attempt(asked, 121.0) == Adopt(ours)
 
 
 # --- What is remembered ----------------------------------------------------------------------------------------------
@@ -249,14 +249,14 @@ def test_what_others_jobs_hold_is_remembered_from_one_attempt_to_the_next() -> N
     world.read_list(0.0, *views)
     world.answer("decided", SETTLE_S, ["others'", "b"])
     world.answer("read early", 0.0, ["others'"])
-    world.remove(first)
+    world.remove_attempt(first)
     assert not world.candidates
-    world.add(ambiguous("c", chunk=1))
+    world.add_attempt(ambiguous("c", chunk=1))
     world.read_list(1000.0, *views)
     assert world.due(1000.0) == ["read early"]
     second = ambiguous("b", chunk=2)
-    world.add(second)
-    assert world.decide(second, 1000.0) == Take((views[0],))
+    world.add_attempt(second)
+    assert world.decide_for_attempt(second, 1000.0) == Take((views[0],))
 
 
 def test_what_was_read_first_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,12 +265,12 @@ def test_what_was_read_first_is_forgotten_first(monkeypatch: pytest.MonkeyPatch)
     world = EvidenceStage()
     views = [job(f"j{number}", "SUCCESS") for number in range(5)]
     for view in views:  # four digests each
-        world.add(asked := ambiguous("a"))
+        world.add_attempt(asked := ambiguous("a"))
         world.read_list(0.0, view)
         world.answer(view.job_id, SETTLE_S, ["x", "y"])
-        world.remove(asked)
+        world.remove_attempt(asked)
     assert world._contents.digests == 8
-    world.add(ambiguous("a"))
+    world.add_attempt(ambiguous("a"))
     world.read_list(1000.0, *views)
     assert world.due(1000.0) == ["j0", "j1", "j2"]
     assert world._contents.digests == 8
@@ -281,9 +281,9 @@ def test_a_job_that_is_recalled_is_out_until_its_end_is_seen() -> None:
     world = EvidenceStage(first := ambiguous("a"))
     world.read_list(0.0, job(status="SUCCESS"))
     world.answer("j", SETTLE_S, ["others'"])
-    world.remove(first)
-    world.add(second := ambiguous("b", chunk=1))
+    world.remove_attempt(first)
+    world.add_attempt(second := ambiguous("b", chunk=1))
     now_s = world.read_twice(job(), from_s=1000.0)
-    assert (world.decide(second, now_s), world.due(now_s)) == (None, [])
+    assert (world.decide_for_attempt(second, now_s), world.due(now_s)) == (None, [])
     world.read_list(1030.0, job(status="SUCCESS"))
-    assert world.decide(second, 1030.0) == SendAgain()
+    assert world.decide_for_attempt(second, 1030.0) == SendAgain()

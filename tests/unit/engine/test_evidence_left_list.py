@@ -18,12 +18,12 @@ def test_a_job_nobody_awaited_is_asked_for_when_its_attempt_is_known(monkeypatch
         world.read_list(now_s, other := job("other"))
     world.read_list(123.0, other, job("ours"))
     assert [*world.candidates] == ["other"]
-    world.add(asked := ambiguous("b", chunk=2, intended_s=110.0, accept_until_s=130.0))
+    world.add_attempt(asked := ambiguous("b", chunk=2, intended_s=110.0, accept_until_s=130.0))
     polled = set[str]()
     for now_s in range(144, 400, 21):
         world.read_list(float(now_s), job("other", "ERROR"))
         polled |= set(world.asked())
-        assert world.decide(asked, float(now_s)) is None
+        assert world.decide_for_attempt(asked, float(now_s)) is None
     assert polled == {"ours"}
 
 
@@ -37,10 +37,10 @@ def test_what_others_jobs_hold_is_known_when_they_are_gone(monkeypatch: pytest.M
         for job_id in world.due(now_s):
             world.answer(job_id, now_s, ["others'"])
     assert not world.candidates
-    world.add(asked := ambiguous("b", chunk=2, intended_s=55.0, accept_until_s=110.0))
+    world.add_attempt(asked := ambiguous("b", chunk=2, intended_s=55.0, accept_until_s=110.0))
     for now_s in (123.0, 144.0, 165.0):
         world.read_list(now_s)
-    assert world.decide(asked, 165.0) == SendAgain()
+    assert world.decide_for_attempt(asked, 165.0) == SendAgain()
 
 
 def test_a_job_that_fails_for_good_after_success_ends_its_attempts_wait() -> None:
@@ -51,9 +51,9 @@ def test_a_job_that_fails_for_good_after_success_ends_its_attempts_wait() -> Non
     world.answer("j", 100.0, [], null=["a"])
     for now_s in (121.0, 142.0):
         world.read_list(now_s, failed := job("j", "ERROR"))
-    assert world.decide(asked, 142.0) == Take((failed,))
+    assert world.decide_for_attempt(asked, 142.0) == Take((failed,))
     world.record_unreadable("j", 143.0)
-    assert world.decide(asked, 143.0) == SendAgain()
+    assert world.decide_for_attempt(asked, 143.0) == SendAgain()
 
 
 def test_a_job_that_only_seems_to_fail_is_waited_for() -> None:
@@ -64,7 +64,7 @@ def test_a_job_that_only_seems_to_fail_is_waited_for() -> None:
     world.read_list(121.0, job("j", "SUCCESS"))
     world.record_unreadable("j", 121.0)
     world.read_list(130.0, job("j", "ERROR"))
-    assert world.decide(asked, 130.0) is None
+    assert world.decide_for_attempt(asked, 130.0) is None
     world.read_list(151.0, ended := job("j", "SUCCESS"))
     world.answer("j", 151.0, ["a"])
-    assert world.decide(asked, 151.0) == Take((ended,))
+    assert world.decide_for_attempt(asked, 151.0) == Take((ended,))

@@ -86,7 +86,7 @@ class Shown:
 
     async def read(self, *, since_s: float | None = None, to_the_end: bool = True) -> Shown:
         self.views, self.complete = [], None
-        self.complete = await self.list.read(self.views.extend, since_s=since_s, to_the_end=to_the_end)
+        self.complete = await self.list.read_pages(self.views.extend, since_s=since_s, to_the_end=to_the_end)
         return self
 
     @property

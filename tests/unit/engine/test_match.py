@@ -23,7 +23,7 @@ PAIRS = frozenset((rule.type, rule.description) for rule in RULES)
 
 
 def may_be(spec: JobSpec = SPEC, **shown: Any) -> bool:
-    return ExpectedJob.of(spec).agrees_with(JobView("j", "PENDING", **shown))
+    return ExpectedJob.from_spec(spec).agrees_with(JobView("j", "PENDING", **shown))
 
 
 def test_a_server_may_leave_everything_out() -> None:
@@ -109,7 +109,7 @@ def test_the_rest_of_a_list_is_left_unread_only_if_it_is_newest_first(
     for start in range(0, len(times), page_size):
         page = times[start : start + page_size]
         seen += page
-        passed = order.passed(JobView("j", "SUCCESS", created_at_s=time_s) for time_s in page)
+        passed = order.has_passed(JobView("j", "SUCCESS", created_at_s=time_s) for time_s in page)
         known = [time_s for time_s in seen if time_s is not None]
         descends = len(known) == len(seen) and known == sorted(known, reverse=True)
         assert passed == (descends and len(seen) >= ORDER_ITEMS_MIN and known[-1] < since_s)

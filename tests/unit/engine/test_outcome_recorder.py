@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.outcome_recorder import OutcomeRecorder, fail_all
+from classify_batch.engine.outcome_recorder import OutcomeRecorder, fail_all_files
 from classify_batch.lifecycle import Ended, Fact
 from classify_batch.model import (
     Answer,
@@ -208,7 +208,7 @@ def test_nothing_to_say_is_no_bytes() -> None:
 
 def test_all_of_an_attempt_can_fail_alike() -> None:
     """Each position once."""
-    failures = fail_all(ATTEMPT, FailureCode.OVERDUE, "too long")
+    failures = fail_all_files(ATTEMPT, FailureCode.OVERDUE, "too long")
     assert [failure.position for failure in failures] == [0, 1, 2]
     assert [line["file_id"] for line in end(failures=failures).lines(Log.FAILURES)] == ["a", "b", "c"]
 
@@ -365,7 +365,7 @@ def test_a_second_look_that_fails_leaves_the_first_answer() -> None:
     """It was paid, and is an answer: no file fails that was answered once."""
     first = end(escalation=WEAK, answers=[Answer("a", True, "x", 0.5), Answer("c", True, None)])
     attempt = second_look(first)
-    journal = end(attempt, WEAK, failures=fail_all(attempt, FailureCode.JOB_ERROR, "TIMEOUT"), job_id="j2")
+    journal = end(attempt, WEAK, failures=fail_all_files(attempt, FailureCode.JOB_ERROR, "TIMEOUT"), job_id="j2")
     a, c = journal.lines(Log.RESULTS)
     assert journal.logs[Log.FAILURES] == b""
     assert (a["type"], a["confidence"], a["mode"], a["job_id"], a["attempt"]) == ("x", 0.5, "FAST", "job", 2)

@@ -114,7 +114,7 @@ class Simulation:
             self.created.append(job_id)
             number = len(self.created)
             attempt = Attempt(AttemptKey(number, 1), Part(number), ("f",), (0,))
-            self.watch.add(Job(attempt, job_id, 0.0), self.now_s)
+            self.watch.add_job(Job(attempt, job_id, 0.0), self.now_s)
 
     def _send(self, at_s: float) -> float:
         self.requests += 1
@@ -156,7 +156,7 @@ class Simulation:
         if self.ends_s[job_id] > self.now_s:
             self.watch.record_job_poll(job_id, self.now_s)
             return
-        self.watch.finish(job_id, self.now_s)
+        self.watch.remove_finished(job_id, self.now_s)
         self.noticed_s[job_id] = self.now_s
         heapq.heappush(self.free_at_s, self.now_s)
         self._send(self.now_s)  # its results

@@ -101,12 +101,12 @@ async def prove(server: Server, known: KnownProject) -> Proof:
     told: list[bool] = []
 
     async def wait() -> None:
-        told.append(await proof.ready())
+        told.append(await proof.wait_until_proven())
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
         await anyio.lowlevel.checkpoint()
-        await proof.work()
+        await proof.prove_or_stop()
         took_s = anyio.current_time() - began_s
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
@@ -262,14 +262,14 @@ async def test_a_key_that_is_refused_and_an_api_that_is_down_stop_the_run(run: K
     """In their own words: nothing is said of projects."""
     proof = await prove(Server([error]), run)
     assert proof.ready is None
-    assert proof.stop == Stop.because(error)
+    assert proof.stop == Stop.from_error(error)
 
 
 async def test_an_api_that_goes_down_meanwhile_stops_the_run() -> None:
     """At the file, or at the job, as at the list."""
     for run, server in ((INTENDED, Server([EMPTY], file=[DOWN])), (OURS, Server([EMPTY], [DOWN]))):
         proof = await prove(server, run)
-        assert (proof.ready, proof.stop) == (None, Stop.because(DOWN))
+        assert (proof.ready, proof.stop) == (None, Stop.from_error(DOWN))
 
 
 @pytest.mark.parametrize(

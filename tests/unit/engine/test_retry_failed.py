@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from classify_batch.engine import retry_failed as module
-from classify_batch.engine.retry_failed import read_failures, reopen
+from classify_batch.engine.retry_failed import read_failures, reopen_failed
 from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import DamagedError
 from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
@@ -86,7 +86,7 @@ class FailedRun:
     async def reopen(self) -> None:
         failed = await read_failures(self.store, self.snapshot, self.plan, self.files, Shutdown())
         assert failed is not None
-        await reopen(self.store, self.journal, failed)
+        await reopen_failed(self.store, self.journal, failed)
 
     async def take(self, batches_max: int | None = None) -> list[dict[str, Any]]:
         """Takes batches into the run's hands; what they said, in their order."""

@@ -18,25 +18,25 @@ def test_what_is_set_aside_is_found_again() -> None:
     for number in range(5000):
         job_id = str(UUID(int=number)) if number % 2 else f"job {number}"
         known[job_id] = random.choice(list(Standing)), float(number)
-        aside.put(job_id, *known[job_id])
+        aside.set_job_aside(job_id, *known[job_id])
         if number % 3 == 0:
             gone = random.choice(list(known))
-            aside.remove(gone)
+            aside.remove_job(gone)
             del known[gone]
-            assert aside.find(gone) is None
-    assert {job_id: aside.find(job_id) for job_id in known} == known
-    assert aside.waiting == sum(standing in (Standing.WAITING, Standing.NEXT) for standing, _ in known.values())
-    aside.look_again((Standing.READ,), 2500.0)
+            assert aside.find_job(gone) is None
+    assert {job_id: aside.find_job(job_id) for job_id in known} == known
+    assert aside.waiting_count == sum(standing in (Standing.WAITING, Standing.NEXT) for standing, _ in known.values())
+    aside.reconsider((Standing.READ,), 2500.0)
     waiting = {
         (job_id, first_s)
         for job_id, (standing, first_s) in known.items()
         if standing in (Standing.WAITING, Standing.NEXT) or (standing is Standing.READ and first_s >= 2500.0)
     }
     assert {*aside.with_standing(Standing.WAITING), *aside.with_standing(Standing.NEXT)} == waiting
-    assert aside.waiting == aside.waiting_between(None, math.inf) == len(waiting)
+    assert aside.waiting_count == aside.waiting_between(None, math.inf) == len(waiting)
     assert aside.waiting_between(1000.0, 3000.0) == sum(1000.0 <= first_s < 3000.0 for _, first_s in waiting)
     aside.clear()
-    assert (aside.waiting, aside.find(next(iter(known)))) == (0, None)
+    assert (aside.waiting_count, aside.find_job(next(iter(known)))) == (0, None)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_what_is_set_aside_is_found_again() -> None:
 def test_a_job_is_looked_at_again_where_it_no_longer_stands_as_it_did(standing: Standing, quiet: set[str]) -> None:
     """A job that failed, and then shows answers, may be the one that is looked for."""
     aside = JobsSetAside()
-    aside.put("j", standing, 0.0)
-    found = aside.find("j")
+    aside.set_job_aside("j", standing, 0.0)
+    found = aside.find_job("j")
     assert found is not None
     statuses = ("PENDING", "SUCCESS", "PARTIAL_SUCCESS", "ERROR")
-    assert {status for status in statuses if found.needs_no_look(job("j", status))} == quiet
+    assert {status for status in statuses if found.is_still_decided(job("j", status))} == quiet

@@ -26,7 +26,7 @@ def watching(known_s: list[float], begun_s: list[float], seen_at_s: float) -> Po
     """Jobs that began then, and were all seen in flight at a moment."""
     watch = PollSchedule(Durations(known_s))
     for number, at_s in enumerate(begun_s):
-        watch.add(job(number), at_s)
+        watch.add_job(job(number), at_s)
         watch.record_job_poll(f"job-{number}", seen_at_s)
     return watch
 
@@ -114,7 +114,7 @@ def test_a_job_longer_than_all_others_at_the_end_and_before() -> None:
 def test_a_job_that_was_not_looked_at_for_long_may_have_ended() -> None:
     """What isn't known is no reason to say nothing."""
     watch = PollSchedule(Durations([10.0, 10.0]))
-    watch.add(job(0), 0.0)
+    watch.add_job(job(0), 0.0)
     assert watch.jobs_left_s(100.0, 0, none_follow=True) == 0
     watch.record_job_poll("job-0", 100.0)
     assert watch.jobs_left_s(100.0, 0, none_follow=True) is None
@@ -123,7 +123,7 @@ def test_a_job_that_was_not_looked_at_for_long_may_have_ended() -> None:
 def test_a_job_of_an_earlier_process_is_as_old_as_it_is() -> None:
     """Its age counts from when it was made, once it was seen to be in flight."""
     watch = PollSchedule(Durations([300.0, 300.0]))
-    watch.add(job(0, timed=False), 0.0, 250.0)
+    watch.add_job(job(0, timed=False), 0.0, 250.0)
     watch.record_job_poll("job-0", 10.0)
     assert watch.jobs_left_s(10.0, 0, none_follow=True) == pytest.approx(40, abs=1)
     watch.record_job_poll("job-0", 60.0)

@@ -55,7 +55,7 @@ class World:
 
     def add(self, number: int, duration_s: float) -> None:
         self.ends_s[f"job-{number}"] = self.now_s + duration_s
-        self.watch.add(job(number), self.now_s)
+        self.watch.add_job(job(number), self.now_s)
 
     def step(self) -> None:
         match self.watch.choose_action(self.now_s, self.room):
@@ -89,7 +89,7 @@ class World:
 
     def _see(self, job_id: str) -> None:
         if self.ends_s[job_id] <= self.now_s:
-            self.watch.finish(job_id, self.now_s)
+            self.watch.remove_finished(job_id, self.now_s)
             self.noticed_s[job_id] = self.now_s
         else:
             self.watch.record_job_poll(job_id, self.now_s)
@@ -234,29 +234,29 @@ def test_durations_are_learned_from_jobs_that_were_seen_from_their_beginning(dur
     """A job that was taken up or adopted teaches nothing; the others ended between two looks."""
     watch = PollSchedule()
     for number, duration_s in enumerate(durations):
-        watch.add(job(number), 1000.0)
-        watch.add(job(-number - 1, timed=False), 1000.0)
-        assert watch.finish(f"job-{-number - 1}", 5000.0)[1] is None
+        watch.add_job(job(number), 1000.0)
+        watch.add_job(job(-number - 1, timed=False), 1000.0)
+        assert watch.remove_finished(f"job-{-number - 1}", 5000.0)[1] is None
         watch.record_job_poll(f"job-{number}", 1000.0 + 0.9 * duration_s)
-        assert watch.finish(f"job-{number}", 1000.0 + duration_s)[1] == pytest.approx(0.95 * duration_s)
+        assert watch.remove_finished(f"job-{number}", 1000.0 + duration_s)[1] == pytest.approx(0.95 * duration_s)
     assert not watch.jobs
 
 
 def test_a_known_mean_decides_when_to_look_first() -> None:
     """A run that goes on knows how long jobs take, and doesn't look at a new one before a good part of that is over."""
     watch = PollSchedule(Durations([1000.0]))
-    watch.add(job(1), 0.0)
+    watch.add_job(job(1), 0.0)
     assert watch.choose_action(0.0, FREE) == Wait(1000.0 * FIRST_POLL_SHARE)
 
 
 def test_a_job_that_was_taken_up_is_looked_at_at_once() -> None:
     """It may have ended long ago."""
     watch = PollSchedule(Durations([1000.0]))
-    watch.add(job(1, timed=False), 5.0)
+    watch.add_job(job(1, timed=False), 5.0)
     assert watch.choose_action(5.0, FREE) == PollJobs(("job-1",))
     watch = PollSchedule(Durations([1000.0]))
     for number in range(3):
-        watch.add(job(number, timed=False), 5.0)
+        watch.add_job(job(number, timed=False), 5.0)
     assert watch.choose_action(5.0, FREE) == PollList(1)
 
 

@@ -58,7 +58,7 @@ async def test_memory_holds_the_files_of_no_more_jobs_than_may_be_out() -> None:
     with out, submitted, ambiguous, _ambiguous, new, to_submit:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(resume_open_attempts, out, ambiguous)
-            tasks.start_soon(feed.work, new)
+            tasks.start_soon(feed.send_parts_to_submit, new)
             for known in (2, 3, 4, 5):
                 await anyio.wait_all_tasks_blocked()
                 assert submitted.statistics().current_buffer_used == known
@@ -118,7 +118,7 @@ async def test_failed_files_are_taken_up_as_they_are_needed() -> None:
     with out, submitted, ambiguous, _ambiguous, new, to_submit:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(feed.resume_open_attempts, last_sent_s=0.0, accept_s=60.0), out, ambiguous)
-            tasks.start_soon(feed.work, new)
+            tasks.start_soon(feed.send_parts_to_submit, new)
             await anyio.wait_all_tasks_blocked()
             jobs = [submitted.receive_nowait() for _ in range(2)]
             assert [(job.job_id, job.attempt.key) for job in jobs] == [("x", (0, 1)), ("y", (0, 2))]

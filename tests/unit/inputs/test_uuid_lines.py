@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.planner import chunked
+from classify_batch.engine.planner import cut_into_chunks
 from classify_batch.errors import SourceError
 from classify_batch.file_keys import file_key
 from classify_batch.inputs.dedupe import distinct
@@ -162,8 +162,8 @@ async def test_a_plan_of_uuids_has_the_same_bytes(batches: list[list[str]], size
     """Packed or not, the plan, its chunks and both hashes are the same."""
     packed = [UuidLines.pack(batch) or batch for batch in batches]
     first, second = MemoryStore(), MemoryStore()
-    summary = await write_plan(first, chunked(as_source([list(batch) for batch in batches]), size))
-    assert await write_plan(second, chunked(as_source(packed), size)) == summary
+    summary = await write_plan(first, cut_into_chunks(as_source([list(batch) for batch in batches]), size))
+    assert await write_plan(second, cut_into_chunks(as_source(packed), size)) == summary
     assert second.files[PLAN_JSONL] == first.files[PLAN_JSONL]
     assert await hash_ids(as_source(packed)) == summary.ids_sha256
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.planner import chunked
+from classify_batch.engine.planner import cut_into_chunks
 from classify_batch.errors import DamagedError, SourceError
 from classify_batch.rundir import plan
 from classify_batch.rundir.plan import PlanReader, hash_ids, write_plan
@@ -70,9 +70,9 @@ async def test_the_same_input_makes_the_same_bytes(monkeypatch: pytest.MonkeyPat
     """Neither the batches in which IDs come nor the blocks in which lines go show in the file."""
     file_ids = [f"f{number}" for number in range(500)]
     first, second = MemoryStore(), MemoryStore()
-    await write_plan(first, chunked(as_source([file_ids]), 7))
+    await write_plan(first, cut_into_chunks(as_source([file_ids]), 7))
     monkeypatch.setattr(plan, "_BLOCK_BYTES", 100)
-    await write_plan(second, chunked(as_source([[file_id] for file_id in file_ids]), 7))
+    await write_plan(second, cut_into_chunks(as_source([[file_id] for file_id in file_ids]), 7))
     assert first.files == second.files
 
 
@@ -147,7 +147,7 @@ async def test_what_lies_before_the_first_wanted_chunk_is_not_read() -> None:
                 yield block
 
     store = Noting()
-    await write_plan(store, chunked(as_source([[f"file-{number:060}" for number in range(9000)]]), 3))
+    await write_plan(store, cut_into_chunks(as_source([[f"file-{number:060}" for number in range(9000)]]), 3))
     reader = PlanReader(store)
     await reader.scan()
     read_from.clear()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.planner import chunked
+from classify_batch.engine.planner import cut_into_chunks
 from classify_batch.errors import DamagedError, RunDirectoryError
 from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.rundir.run_json import FORMAT, Reused, RunFile, create_run_file, parse_run_file, read_run_file
@@ -36,7 +36,7 @@ async def planned(files: int, files_per_chunk: int, count: int) -> tuple[MemoryS
     async def file_ids() -> AsyncIterator[list[str]]:
         yield [f"file-{number}" for number in range(files)]
 
-    plan = await write_plan(store, chunked(file_ids(), files_per_chunk))
+    plan = await write_plan(store, cut_into_chunks(file_ids(), files_per_chunk))
     ranges = await cut_plan(store, plan, None, files_per_chunk, count)
     run = RunFile(
         FORMAT, "r", "", {"limits": {"max_credits": 100.0}}, {}, files, 0, plan.chunks, plan.sha256, shards=ranges
