@@ -39,7 +39,7 @@ MOVES: dict[tuple[State, Kind], State] = {
 }
 
 
-def move(state: State, kind: Kind) -> State:
+def next_state(state: State, kind: Kind) -> State:
     """The state after a fact. Raises InternalError for a move that the table doesn't have."""
     try:
         return MOVES[state, kind]
@@ -275,7 +275,7 @@ def remainder(part: Part, positions: Iterable[int], **counts: Unpack[Counts]) ->
     return (replace(part, ranges=ranges, recheck=False, **counts),) if ranges else ()
 
 
-def halves(part: Part, positions: Sequence[int], **counts: Unpack[Counts]) -> tuple[Part, ...]:
+def split_in_halves(part: Part, positions: Sequence[int], **counts: Unpack[Counts]) -> tuple[Part, ...]:
     """The two parts of a split; a single file stays one part."""
     middle = (len(positions) + 1) // 2
     return remainder(part, positions[:middle], **counts) + remainder(part, positions[middle:], **counts)
@@ -302,7 +302,7 @@ def after_bad_job(
         # Once more as it is: the job may have failed for no reason of its files. What was split is split further.
         if part.ranges is None and shared == 1 and not part.bad_jobs and not part.recheck:
             return (replace(part, shared_bad_jobs=shared),)
-        return halves(part, positions, shared_bad_jobs=shared)
+        return split_in_halves(part, positions, shared_bad_jobs=shared)
     bad_jobs = part.bad_jobs + (0 if part.recheck else 1)  # a retry counts anew: the old job was before it
     counted = bad_jobs if other_file_suspected else bad_jobs + part.shared_bad_jobs
     return () if counted >= attempts else remainder(part, positions, bad_jobs=bad_jobs)
@@ -317,4 +317,4 @@ def after_missing(part: Part, asked: int, missing: Sequence[int], attempts: int)
     # Where none was answered, it may be one file that spoils all the others: so they are sent apart.
     if len(missing) < asked:
         return remainder(part, missing, **counts)
-    return halves(part, missing, **counts)
+    return split_in_halves(part, missing, **counts)

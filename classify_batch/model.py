@@ -85,7 +85,7 @@ class Part:
         ranges = self.ranges if self.ranges is not None else (Range(0, chunk_size),)
         return [position for start, stop in ranges for position in range(start, stop)]
 
-    def pick(self, chunk_file_ids: Sequence[str]) -> tuple[str, ...]:
+    def pick_file_ids(self, chunk_file_ids: Sequence[str]) -> tuple[str, ...]:
         """The part's file IDs, given the whole chunk's."""
         if self.ranges is None:
             return tuple(chunk_file_ids)

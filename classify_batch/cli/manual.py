@@ -61,11 +61,11 @@ def manual_command(page: str | None) -> int:
     from classify_batch.errors import UsageError
 
     if page is None:
-        _echo(_contents())
+        _echo_as_utf8(_contents())
     elif page in CONFIGS:
-        _echo(_text(page))
+        _echo_as_utf8(_read_page_text(page))
     elif page in PAGES:
-        _show(_text(f"{page}.md"))
+        _show_markdown(_read_page_text(f"{page}.md"))
     else:
         raise UsageError(
             f"the manual has no page {page!r}",
@@ -74,7 +74,7 @@ def manual_command(page: str | None) -> int:
     return 0
 
 
-def _text(name: str) -> str:
+def _read_page_text(name: str) -> str:
     from importlib.resources import files
 
     return (files("classify_batch") / "manual" / name).read_text("utf-8")
@@ -82,22 +82,22 @@ def _text(name: str) -> str:
 
 def _contents() -> str:
     """A line for each page, with the first sentence under its title, and for each example config, with its first."""
-    pages = {page: _text(f"{page}.md").split("\n\n")[1].replace("\n", " ") for page in PAGES}
-    configs = {config: _text(config).partition("\n")[0].removeprefix("# ") for config in CONFIGS}
-    return f"{_table(pages)}\n{_table(configs)}"
+    pages = {page: _read_page_text(f"{page}.md").split("\n\n")[1].replace("\n", " ") for page in PAGES}
+    configs = {config: _read_page_text(config).partition("\n")[0].removeprefix("# ") for config in CONFIGS}
+    return f"{_format_page_list(pages)}\n{_format_page_list(configs)}"
 
 
-def _table(about: Mapping[str, str]) -> str:
+def _format_page_list(about: Mapping[str, str]) -> str:
     width = max(map(len, about))
     return "".join(f"{name:<{width}}  {words.split('. ')[0].rstrip('.')}\n" for name, words in about.items())
 
 
-def _echo(text: str) -> None:
+def _echo_as_utf8(text: str) -> None:
     """As UTF-8, whatever the terminal's encoding: a page is a file like any other."""
     click.echo(text.encode(), nl=False)
 
 
-def _show(markdown: str) -> None:
+def _show_markdown(markdown: str) -> None:
     """Rendered on a terminal; as it stands elsewhere, and where nothing is there to render it."""
     if sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf"):
         try:
@@ -106,12 +106,12 @@ def _show(markdown: str) -> None:
         except ImportError:
             pass
         else:
-            _page(Console(), Markdown(_LINK.sub(words_of, markdown)))
+            _show_in_pager(Console(), Markdown(_LINK.sub(words_of_link, markdown)))
             return
-    _echo(markdown)
+    _echo_as_utf8(markdown)
 
 
-def _page(console: Console, page: Markdown) -> None:
+def _show_in_pager(console: Console, page: Markdown) -> None:
     """By the user's pager, as git does: most pages are longer than a screen, and their beginning would scroll away."""
     if not sys.stdin.isatty() or console.is_dumb_terminal:
         console.print(page)
@@ -122,7 +122,7 @@ def _page(console: Console, page: Markdown) -> None:
     click.echo_via_pager(captured.get())
 
 
-def words_of(link: re.Match[str]) -> str:
+def words_of_link(link: re.Match[str]) -> str:
     """What a terminal shows of a link, which it can't follow: its words, and the page."""
     words, page = link[1], link[2]
     return words if not page or page in words.lower() else f"{words} (`manual {page}`)"

@@ -59,7 +59,7 @@ class OutputFiles:
         self._metrics = None if outputs.metrics_file is None else MetricsFile(outputs.metrics_file, run_dir)
         self._summary = None if outputs.summary_file is None else SummaryFile(outputs.summary_file, run_dir)
 
-    def watch(self, on_progress: OnProgress | None) -> OnProgress | None:
+    def with_metrics(self, on_progress: OnProgress | None) -> OnProgress | None:
         """An `on_progress` that also writes the metrics."""
         metrics = self._metrics
         if metrics is None:
@@ -72,12 +72,12 @@ class OutputFiles:
 
         return show_and_write
 
-    def end(self, result: RunResult) -> None:
+    def write_end(self, result: RunResult) -> None:
         """Writes how the run stands."""
         if self._metrics is not None:
-            self._metrics.end(result)
+            self._metrics.write_end(result)
         if self._summary is not None:
-            self._summary.end(result)
+            self._summary.write_end(result)
 
     def end_with_error(self, error: ClassifyBatchError) -> None:
         """Writes what ended the command."""
@@ -95,7 +95,7 @@ def writing_outputs(outputs: RunOutputs, run_dir: Path, *, verbose: bool, quiet:
         return
     outputs.refuse_bad_targets()
     files = OutputFiles(outputs, run_dir)
-    with _logging(outputs, verbose=verbose, quiet=quiet):
+    with _log_to_outputs(outputs, verbose=verbose, quiet=quiet):
         try:
             yield files
         except ClassifyBatchError as error:
@@ -104,7 +104,7 @@ def writing_outputs(outputs: RunOutputs, run_dir: Path, *, verbose: bool, quiet:
 
 
 @contextmanager
-def _logging(outputs: RunOutputs, *, verbose: bool, quiet: bool) -> Iterator[None]:
+def _log_to_outputs(outputs: RunOutputs, *, verbose: bool, quiet: bool) -> Iterator[None]:
     if outputs.log_format is None and outputs.log_file is None:
         yield
         return

@@ -109,9 +109,9 @@ def run_until_stopped(
         ):
             if files is None:
                 return anyio.run(partial(_stop_on_signal, partial(carry_out, display)))
-            watched = display._replace(on_progress=files.watch(display.on_progress))
+            watched = display._replace(on_progress=files.with_metrics(display.on_progress))
             result = anyio.run(partial(_stop_on_signal, partial(carry_out, watched)))
-            files.end(result)
+            files.write_end(result)
             return result
     finally:
         signals.on_first_signal(lambda _name: None)  # the run has ended: a signal must not cut its summary off

@@ -89,12 +89,12 @@ def on_signal(number: int, _frame: FrameType | None) -> None:
             INCOMPLETE, f"error: interrupted by {name} before anything was sent\nhint: the same command begins again"
         )
     else:
-        signal.signal(signal.SIGALRM, on_alarm)
+        signal.signal(signal.SIGALRM, exit_on_alarm)
         signal.setitimer(signal.ITIMER_REAL, EXIT_TIMEOUT_S)
         _callback(name)
 
 
-def on_alarm(_number: int, _frame: FrameType | None) -> None:
+def exit_on_alarm(_number: int, _frame: FrameType | None) -> None:
     if _status is not None:  # all was said, and only a thread of the process doesn't end
         os._exit(_status)
     name = "a signal" if _first is None else signal.Signals(_first[0]).name

@@ -38,7 +38,7 @@ def status_command(directory: Path, watch: bool, as_json: bool) -> int:
     from classify_batch.cli.rendering.status import format_status
     from classify_batch.operations.status import read_status
 
-    status = _watch(directory, quiet=as_json) if watch else read_status(directory)
+    status = _watch_status(directory, quiet=as_json) if watch else read_status(directory)
     if as_json:
         click.echo(to_json_line(status))
     else:
@@ -47,7 +47,7 @@ def status_command(directory: Path, watch: bool, as_json: bool) -> int:
     return 0
 
 
-def _watch(directory: Path, *, quiet: bool) -> Manifest:
+def _watch_status(directory: Path, *, quiet: bool) -> Manifest:
     """Shows the status until nobody works on the run; gives the last one. `quiet`: shows nothing.
 
     Ctrl-C is how a person leaves it: no error.

@@ -27,7 +27,7 @@ async def known_project(snapshot: RunSnapshot, plan: PlanReader, documents: Docu
     # A document's planned ID is its content: the file list knows it by the ID that was sent.
     asked = sorted(ambiguous.values(), key=lambda attempt: not attempt.sent_ids)[:1]
     sent, part = (asked[0].sent_ids, asked[0].part) if asked else ((), Part(plan.first_chunk))
-    planned = part.pick(await plan.file_ids(part.chunk))
+    planned = part.pick_file_ids(await plan.file_ids(part.chunk))
     bring = None
     if documents is not None and sent:  # of an attempt that waits for the proof: nobody else brings its documents now
         carried = (await plan.carried(part.chunk)).get(planned[0], {})

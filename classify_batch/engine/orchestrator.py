@@ -168,7 +168,7 @@ class Orchestrator:
             jobs_left_s=jobs_left_s(self._poller, self._reconciler, self._work_queue, self._slots, self._gate),
             limited_per_s=self._gate.limited_per_s,
             noise_share=self._gate.noise_share,
-            credits=self._budget.credits,
+            credits=self._budget.as_credits,
             uploads=None if self._documents is None else self._documents.uploads,
         )
 

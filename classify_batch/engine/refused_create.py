@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from classify_batch.errors import ApiError
-from classify_batch.lifecycle import halves, remainder
+from classify_batch.lifecycle import remainder, split_in_halves
 from classify_batch.model import Attempt, Failure, Part
 from classify_batch.ports import Documents
 from classify_batch.vocabulary import FailureCode
@@ -70,7 +70,7 @@ def decide_refused_create(
         named = list(attempt.positions)  # it can only be this one
     failures = [Failure(position, FailureCode.REJECTED, words) for position in named]
     if not named:
-        return [], halves(attempt.part, attempt.positions)
+        return [], split_in_halves(attempt.part, attempt.positions)
     rest = [position for position in attempt.positions if position not in set(named)]
     return failures, remainder(attempt.part, rest)
 

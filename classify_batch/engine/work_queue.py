@@ -149,7 +149,7 @@ class WorkQueue:
             keys.append(self._renumber_if_open(recheck, keys))
         # In the journal before the queue has any of it: none of these may leave while the file still names them.
         self._journal.record_about_run(Kind.RETRIED, batch.as_retried())
-        self._budget.resume(sum(self._snapshot.is_own(self._snapshot.open_attempts[key]) for key in keys))
+        self._budget.resume_reserved(sum(self._snapshot.is_own(self._snapshot.open_attempts[key]) for key in keys))
         self._requeued.extend(read_part(item["chunk"], item) for item in batch.requeued)
         if batch.generation not in self._snapshot.pending_retries:
             await self._journal.wait_durable()
@@ -174,8 +174,8 @@ class WorkQueue:
                 if self._pace is not None:
                     await self._pace.wait_for_reader(self._snapshot.outcomes.total)
                 await self._slots.acquire()
-                credits = self._price.of(part, part.pick(chunk_file_ids))
-                if self._shutdown.creating and not await self._budget.reserve(credits):
+                credits = self._price.of(part, part.pick_file_ids(chunk_file_ids))
+                if self._shutdown.creating and not await self._budget.reserve_when_free(credits):
                     self._shutdown.request_stop(stop_for_max_credits(credits, self._budget))
                 # Asked after both waits: a stop may have come in either.
                 if not self._shutdown.creating:
@@ -232,7 +232,7 @@ class WorkQueue:
         credits: float,
     ) -> Attempt:
         positions = tuple(part.positions(len(chunk_file_ids)))
-        file_ids = part.pick(chunk_file_ids)
+        file_ids = part.pick_file_ids(chunk_file_ids)
         first_answers = await self._read_first_answers(part, file_ids)
         carried = await self._plan.carried(key.chunk) if self._files.carries else {}
         return Attempt(key, part, file_ids, positions, credits=credits, first_answers=first_answers, carried=carried)

@@ -78,13 +78,13 @@ async def decompress(blocks: AsyncIterator[bytes], name: str, layers: int = 0) -
 def refuse_what_is_no_text(head: bytes, name: str) -> None:
     """Raises SourceError that says what the input is, where its first bytes tell of a format that isn't read."""
     for magic, what, hint in _NOT_TEXT:
-        if head.startswith(magic) and not is_line(head):
+        if head.startswith(magic) and not is_plain_line(head):
             raise SourceError(f"{name} is {what}, which can't be read as an input", hint=hint)
     if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         raise SourceError(f"{name} is a tar archive, which can't be read as an input", hint=_UNPACK)
 
 
-def is_line(head: bytes) -> bool:
+def is_plain_line(head: bytes) -> bool:
     """Whether a text begins like a format that isn't one, such as the file ID `ORC-1`."""
     line = head.partition(b"\n")[0].rstrip(b"\r")
     return line.isascii() and line.decode("ascii").isprintable() and not line.startswith(b"%PDF-")
@@ -117,7 +117,7 @@ async def _unpack_zstd(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator
     make_unpacker, refusal = _find_zstd(name)
     unpacker = make_unpacker()
     async for block in blocks:
-        for piece in _pieces(block):
+        for piece in _split_for_zstd(block):
             data = piece
             while data:
                 if unpacker.eof:
@@ -131,7 +131,7 @@ async def _unpack_zstd(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator
         _raise_cut_off(name, "zstd")
 
 
-def _pieces(block: bytes) -> Iterator[bytes]:
+def _split_for_zstd(block: bytes) -> Iterator[bytes]:
     return (block[at : at + _ZSTD_INPUT_BYTES] for at in range(0, len(block), _ZSTD_INPUT_BYTES))
 
 

@@ -20,7 +20,7 @@ from typing import Protocol, Self, TypeVar
 from anyio.lowlevel import checkpoint
 
 from classify_batch.file_keys import file_key, file_keys
-from classify_batch.inputs.rows import TookFurther, ids_of, merge_rows
+from classify_batch.inputs.rows import TookFurther, file_ids_of_rows, merge_rows
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, BucketQueues, Buckets, Limits, NumberSpool, Spool
 from classify_batch.streams.uuid_lines import UuidLines
@@ -43,14 +43,14 @@ class Known(Protocol):
     """IDs that are taken care of elsewhere; spread over as many buckets as the input, by the same hash."""
 
     @property
-    def own_keys(self) -> bool:
+    def ids_are_keys(self) -> bool:
         """Whether each of them is spelled as its key is."""
 
     def among_keys(self, bucket: int, asked: set[bytes]) -> Collection[bytes]:
         """Those of a bucket's IDs that are known, where each is its own key, here and there. Asked in place of
         `among`."""
 
-    def among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> Collection[str]:
+    def known_keys_among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> Collection[str]:
         """Those of the keys of a bucket's IDs that are known. Asked once for each bucket, in their order.
 
         `rows`: the row of an ID, in the spelling that came first, by its key; a key that isn't in it is the row.
@@ -95,7 +95,7 @@ class Distinct:
                     if batch:
                         rows = UuidLines.pack(batch) or batch
                         spool.add(rows)
-                        numbers.add(buckets.add(ids_of(rows), rows))
+                        numbers.add(buckets.add(file_ids_of_rows(rows), rows))
                     await checkpoint()
             stays = await self._judge_buckets(buckets, repeated)
             for batch, numbers_of_batch in zip(spool.replay(), numbers.replay(), strict=True):
@@ -104,22 +104,22 @@ class Distinct:
                     flags = bytes(map(next, map(stays.__getitem__, numbers_of_batch)))
                     kept = batch.compress(flags) if isinstance(batch, UuidLines) else list(compress(batch, flags))
                 if not self.known and len(kept) < len(batch) and len(self.examples) < EXAMPLES_MAX:
-                    left_out = Counter(ids_of(batch)) - Counter(ids_of(kept))
+                    left_out = Counter(file_ids_of_rows(batch)) - Counter(file_ids_of_rows(kept))
                     self.examples = _one_spelling_each((*self.examples, *left_out))[:EXAMPLES_MAX]
                 if kept:
-                    yield repeated.put_in(list(kept), buckets) if repeated else kept
+                    yield repeated.put_into_buckets(list(kept), buckets) if repeated else kept
                 await checkpoint()
 
     async def _judge_buckets(self, buckets: Buckets, repeated: RepeatedRows) -> list[Iterator[bool]]:
         """For each bucket, whether its IDs stay, one after the other."""
         stays: list[Iterator[bool]] = []
         for number in range(len(buckets)):
-            if buckets.own_keys and (self._known is None or self._known.own_keys):
+            if buckets.own_keys and (self._known is None or self._known.ids_are_keys):
                 stays.append(self._judge_keys(number, buckets.bucket(number)))
                 await checkpoint()
                 continue
             rows = buckets.bucket_texts(number)
-            file_ids = ids_of(rows)
+            file_ids = file_ids_of_rows(rows)
             keys = file_keys(file_ids)
             asked = set(keys)
             carries = file_ids is not rows
@@ -128,13 +128,13 @@ class Distinct:
             if self._known is not None:
                 # Reversed: of equal keys the first one is written last, and stays.
                 firsts = dict(zip(reversed(keys), reversed(rows), strict=True)) | merged if carries else None
-                known = self._known.among(number, asked, firsts or _spellings_left_out(keys, file_ids))
+                known = self._known.known_keys_among(number, asked, firsts or _spellings_left_out(keys, file_ids))
             self.known += len(known)
             self.duplicates += len(keys) - len(asked)
             if merged:
                 repeated.add_bucket(number, [key for key in dict.fromkeys(keys) if key not in known], merged)
             simple = not known and len(asked) == len(keys)
-            stays.append(repeat(True) if simple else marks_of(keys, known))
+            stays.append(repeat(True) if simple else mark_first_occurrences(keys, known))
             await checkpoint()
         return stays
 
@@ -152,7 +152,7 @@ class Distinct:
         if len(known) == len(asked):
             return repeat(False)
         if len(asked) < len(keys):
-            return marks_of(keys, known)
+            return mark_first_occurrences(keys, known)
         new = asked.difference(known)
         return _hold_flags(bytes(map(new.__contains__, keys)))
 
@@ -179,9 +179,9 @@ class RepeatedRows:
             self._rows.add_bucket(number, rows)
             self._is_repeated[number] = _unpack_flags(_pack_flags(bytes(key in merged for key in stay)))
 
-    def put_in(self, rows: list[str], buckets: Buckets) -> list[str]:
+    def put_into_buckets(self, rows: list[str], buckets: Buckets) -> list[str]:
         """The rows that stay, with all that is carried. Called with all of them, in order."""
-        for place, number in enumerate(buckets.numbers(ids_of(rows))):
+        for place, number in enumerate(buckets.numbers(file_ids_of_rows(rows))):
             flags = self._is_repeated.get(number)
             if flags is not None and next(flags) and (row := self._rows.next_row(number)) is not None:
                 rows[place] = row
@@ -224,7 +224,7 @@ def _one_spelling_each(file_ids: Iterable[str]) -> tuple[str, ...]:
     return tuple(first.values())
 
 
-def marks_of(keys: Sequence[Key], left_out: Collection[Key] = ()) -> Iterator[bool]:
+def mark_first_occurrences(keys: Sequence[Key], left_out: Collection[Key] = ()) -> Iterator[bool]:
     """For each key whether it appears for the first time, and is not left out."""
     return _hold_flags(_first_appearances(keys, left_out))
 

@@ -15,7 +15,7 @@ from pathlib import PurePath
 from classify_batch.errors import SourceError
 from classify_batch.inputs.ids import list_columns, shorten
 from classify_batch.inputs.reading import Format, Reading
-from classify_batch.inputs.values import FORMAT_HINT, reason_no_line_of_an_id, unquote
+from classify_batch.inputs.values import FORMAT_HINT, reason_no_line_of_an_id, remove_quotes
 from classify_batch.spelling import suggest
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -55,7 +55,7 @@ def is_enough(head: bytes) -> bool:
     )
 
 
-def detect(head: bytes, name: str, asked: Reading, carry: Sequence[str] = ()) -> Detected:
+def detect_reading(head: bytes, name: str, asked: Reading, carry: Sequence[str] = ()) -> Detected:
     """How the text that begins with `head` is read.
 
     Args:
@@ -72,7 +72,7 @@ def detect(head: bytes, name: str, asked: Reading, carry: Sequence[str] = ()) ->
     if asked.format in (Format.LINES, Format.JSONL, Format.JSON) or not lines:
         return Detected(replace(asked, format=asked.format or Format.LINES))
     number, line = next(_candidates(lines, asked), (0, ""))
-    if not number and asked.format is None and _suffix(name) not in _TABLE_SUFFIXES:
+    if not number and asked.format is None and _format_suffix(name) not in _TABLE_SUFFIXES:
         return Detected(_as_strict_lines(asked))  # comments only, as far as can be seen
     number, line = (number, line) if number else lines[0]
     if asked.format is None:
@@ -80,7 +80,7 @@ def detect(head: bytes, name: str, asked: Reading, carry: Sequence[str] = ()) ->
             return Detected(_with_format(asked, Format.JSONL))
         if _JSON_ARRAY.match(line):
             return Detected(_with_format(asked, Format.JSON))
-        if _suffix(name) in _JSON_SUFFIXES:
+        if _format_suffix(name) in _JSON_SUFFIXES:
             return Detected(_with_format(asked, Format.JSONL))
     return _detect_table(number, line, name, asked, carry)
 
@@ -91,11 +91,11 @@ def _detect_table(number: int, line: str, name: str, asked: Reading, carry: Sequ
     delimiter = _find_delimiter(line, asked)
     has_column = delimiter is not None and asked.id_column in split_cells(line, delimiter)
     line = line.strip(_BLANKS)
-    is_header = has_column or unquote(line).casefold() == asked.id_column.casefold()
-    by_name = _suffix(name) in _TABLE_SUFFIXES or asked.format is Format.CSV
+    is_header = has_column or remove_quotes(line).casefold() == asked.id_column.casefold()
+    by_name = _format_suffix(name) in _TABLE_SUFFIXES or asked.format is Format.CSV
     # Before what looks like a mistake is refused: whoever names a column, or the file so, means a table.
     if is_header or by_name or asked.column is not None:
-        suffixed = _TABLE_SUFFIXES.get(_suffix(name))
+        suffixed = _TABLE_SUFFIXES.get(_format_suffix(name))
         return Detected(Reading(Format.CSV, delimiter or suffixed or ",", asked.column), number - 1)
     if line.startswith(("[", "{", "<")) and (reason := reason_no_line_of_an_id(line)) is not None:
         raise SourceError(f"{name}, line {number}: {reason[0]}", hint=reason[1])
@@ -155,7 +155,7 @@ def split_cells(line: str, delimiter: str) -> list[str]:
         return [line]
 
 
-def _suffix(name: str) -> str:
+def _format_suffix(name: str) -> str:
     """The suffix that gives the format: that of `ids.csv.gz` is `.csv`."""
     path = PurePath(name)
     return (path.with_suffix("") if path.suffix.lower() in _PACKED_SUFFIXES else path).suffix.lower()

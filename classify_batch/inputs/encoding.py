@@ -19,7 +19,7 @@ _MARKS = (  # the longer first: UTF-32's begins like UTF-16's
 )
 
 
-async def to_utf8(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[bytes]:
+async def convert_to_utf8(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[bytes]:
     """The same text in UTF-8; what isn't UTF-16 or UTF-32 is left as it is.
 
     Raises:
@@ -44,8 +44,8 @@ async def to_utf8(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[byte
 
 def _is_enough(head: bytes) -> bool:
     """Whether the encoding is known: after a short line in UTF-8, too, since a pipe may give no more for a while."""
-    is_line = len(head) > 1 and head.endswith(b"\n") and head[0] not in b"\0\xfe\xff" and b"\0" not in head
-    return is_line or len(head) >= _BYTES_THAT_TELL
+    is_plain_line = len(head) > 1 and head.endswith(b"\n") and head[0] not in b"\0\xfe\xff" and b"\0" not in head
+    return is_plain_line or len(head) >= _BYTES_THAT_TELL
 
 
 def find_encoding(head: bytes) -> str | None:

@@ -172,7 +172,7 @@ class Protected:
         self._paths = {path.resolve() for path in paths}
         self._inodes = {(found.st_dev, found.st_ino) for found in map(_stat_or_none, paths) if found is not None}
 
-    def holds(self, path: Path, found: os.stat_result) -> bool:
+    def is_protected(self, path: Path, found: os.stat_result) -> bool:
         """Whether a file or folder is protected; `found`: what the system says of it."""
         return (found.st_dev, found.st_ino) in self._inodes or path.resolve() in self._paths
 
@@ -180,7 +180,7 @@ class Protected:
 def is_protected(root: Path, paths: Sequence[Path]) -> bool:
     """Whether the folder itself is one of what never leaves."""
     found = _stat_or_none(root)
-    return found is not None and Protected(paths).holds(root, found)
+    return found is not None and Protected(paths).is_protected(root, found)
 
 
 def _stat_or_none(path: Path) -> os.stat_result | None:
@@ -199,7 +199,7 @@ def _reason_to_skip(path: Path, protected: Protected, *, is_folder: bool) -> str
         return None  # it is named when it is read
     if stat.S_ISLNK(found.st_mode):
         return "link"
-    if protected.holds(path, found):
+    if protected.is_protected(path, found):
         return "protected"
     if is_folder:
         return "run directory" if is_run_directory(path) else None

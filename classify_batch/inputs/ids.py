@@ -54,7 +54,7 @@ class Fault(NamedTuple):
     hint: str
 
     @property
-    def error(self) -> SourceError:
+    def as_error(self) -> SourceError:
         return SourceError(f"{self.name}, {self.place}: {self.what}", hint=self.hint)
 
 
@@ -62,12 +62,12 @@ TookFault = Callable[[Fault], object]
 """Hears of each fault, in their order. What it is in is left out, unless this raises."""
 
 
-def refuse(fault: Fault) -> NoReturn:
+def raise_fault(fault: Fault) -> NoReturn:
     """Ends at the first fault: whoever writes a plan has no use for the rest."""
-    raise fault.error
+    raise fault.as_error
 
 
-def fault_of(name: str, number: int, value: object, unit: str = "line") -> Fault | None:
+def check_file_id(name: str, number: int, value: object, unit: str = "line") -> Fault | None:
     """What is wrong with a value that should be a file ID; None where nothing is."""
     reason = reason_not_a_file_id(value)
     return None if reason is None else Fault(name, f"{unit} {number}", *reason)
@@ -79,7 +79,7 @@ def only_valid(
     """The file IDs among values, each of which comes with the number of its line, or of its item."""
     valid: list[str] = []
     for number, value in numbered:
-        if (fault := fault_of(name, number, value, unit)) is not None:
+        if (fault := check_file_id(name, number, value, unit)) is not None:
             on_fault(fault)
         elif isinstance(value, str):
             valid.append(value)

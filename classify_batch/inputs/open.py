@@ -16,9 +16,9 @@ from classify_batch.errors import SourceError, UsageError
 from classify_batch.inputs import iterables, project
 from classify_batch.inputs.folder import PATH_COLUMN, FolderOptions, from_folder
 from classify_batch.inputs.formats.objects import ObjectReader
-from classify_batch.inputs.ids import Fault, TookFault, refuse
+from classify_batch.inputs.ids import Fault, TookFault, raise_fault
 from classify_batch.inputs.reading import PlannedReadings, Reading, TookReading
-from classify_batch.inputs.text import read_any
+from classify_batch.inputs.text import read_rows_of_any_format
 from classify_batch.object_store.read import read_object
 from classify_batch.object_store.url import ObjectUrl, is_object_url, parse_object_url, refuse_other_url
 from classify_batch.streams.blocks import read_file, read_stdin
@@ -57,7 +57,7 @@ class InputOptions:
     reading: Reading = field(default_factory=Reading)
     carry: Sequence[str] = ()
     pages: project.Pages | None = None
-    on_fault: TookFault = refuse
+    on_fault: TookFault = raise_fault
     planned: PlannedReadings | None = None
     on_reading: TookReading = lambda _reading: None
     folder: FolderOptions = field(default_factory=FolderOptions)
@@ -84,8 +84,8 @@ def open_source(spec: SourceSpec, options: InputOptions = InputOptions()) -> Asy
     """
     if isinstance(spec, SeveralSources):
         return _one_after_the_other([open_source(each, options) for each in spec.specs])
-    hearing = _Hearing(options.on_fault)
-    batches, name = _open_spec(spec, replace(options, on_fault=hearing.take))
+    hearing = _FaultForwarder(options.on_fault)
+    batches, name = _open_spec(spec, replace(options, on_fault=hearing.forward_fault))
     return _refuse_empty(batches, name, hearing)
 
 
@@ -171,11 +171,11 @@ def _open_text(spec: str | PathLike[str], options: InputOptions) -> tuple[AsyncI
     asked = options.reading if options.planned is None else options.planned.reading_of(name, options.reading)
     reader = ObjectReader(name, asked.id_column, options.carry, options.on_fault)
     if spec == STDIN:
-        return read_any(read_stdin(), asked, reader, options.on_reading), name
+        return read_rows_of_any_format(read_stdin(), asked, reader, options.on_reading), name
     if url is not None:
-        return read_any(read_object(url), asked, reader, options.on_reading), name
+        return read_rows_of_any_format(read_object(url), asked, reader, options.on_reading), name
     plain = None if is_read_once(path) else path
-    return read_any(read_file(path), asked, reader, options.on_reading, plain), name
+    return read_rows_of_any_format(read_file(path), asked, reader, options.on_reading, plain), name
 
 
 def _object_of(spec: str | PathLike[str]) -> ObjectUrl | None:
@@ -193,14 +193,14 @@ def _object_of(spec: str | PathLike[str]) -> ObjectUrl | None:
     return None
 
 
-class _Hearing:
+class _FaultForwarder:
     """Remembers whether there was a fault: then a source without file IDs has been reported already."""
 
     def __init__(self, on_fault: TookFault) -> None:
         self._on_fault = on_fault
         self.any = False
 
-    def take(self, fault: Fault) -> None:
+    def forward_fault(self, fault: Fault) -> None:
         self.any = True
         self._on_fault(fault)
 
@@ -213,7 +213,7 @@ async def _one_after_the_other(sources: Sequence[AsyncIterator[Sequence[str]]]) 
 
 
 async def _refuse_empty(
-    batches: AsyncIterator[Sequence[str]], name: str, hearing: _Hearing
+    batches: AsyncIterator[Sequence[str]], name: str, hearing: _FaultForwarder
 ) -> AsyncIterator[Sequence[str]]:
     """The batches that hold something. Raises SourceError at the end if there was none, and nothing was said of it."""
     empty = True

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from classify_batch.errors import SourceError
 from classify_batch.file_keys import is_parse_job
 from classify_batch.inputs.ids import shorten
-from classify_batch.inputs.rows import ids_of
+from classify_batch.inputs.rows import file_ids_of_rows
 from classify_batch.streams.closing import closing
 from classify_batch.streams.uuid_lines import UuidLines
 from classify_batch.vocabulary import PARSE_JOB_PREFIX
@@ -29,7 +29,7 @@ async def refuse_parse_jobs(batches: AsyncIterator[Sequence[str]]) -> AsyncGener
     before = 0
     async with closing(batches) as stream:
         async for rows in stream:
-            file_ids = ids_of(rows)
+            file_ids = file_ids_of_rows(rows)
             if found := find_parse_jobs(file_ids):
                 number = before + file_ids.index(found[0]) + 1
                 raise SourceError(

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from classify_batch.errors import SourceError
-from classify_batch.inputs.ids import Fault, TookFault, refuse
+from classify_batch.inputs.ids import Fault, TookFault, raise_fault
 from classify_batch.vocabulary import FURTHER_PATHS
 
 CARRIED_BYTES_MAX = 1 << 14
@@ -39,12 +39,14 @@ class Line(NamedTuple):
     carried: Mapping[str, object]
 
 
-def to_rows(lines: Iterable[Line], name: str, on_fault: TookFault = refuse, unit: str = "line") -> list[str]:
+def rows_from_lines(
+    lines: Iterable[Line], name: str, on_fault: TookFault = raise_fault, unit: str = "line"
+) -> list[str]:
     """Lines as rows. A fault is what a plan can't hold."""
     rows = []
     for number, file_id, carried in lines:
         try:
-            rows.append(_to_row(file_id, carried))
+            rows.append(_make_row(file_id, carried))
         except _UnfitError as error:
             on_fault(Fault(name, f"{unit} {number}", str(error), error.hint))
     return rows
@@ -56,7 +58,7 @@ class _UnfitError(ValueError):
         self.hint = hint
 
 
-def _to_row(file_id: str, carried: Mapping[str, object]) -> str:
+def _make_row(file_id: str, carried: Mapping[str, object]) -> str:
     try:
         encoded = _encode(carried)
     except ValueError:
@@ -75,7 +77,7 @@ def _to_row(file_id: str, carried: Mapping[str, object]) -> str:
     return f"{file_id}{_TAB}{encoded}"
 
 
-def ids_of(rows: Sequence[str]) -> Sequence[str]:
+def file_ids_of_rows(rows: Sequence[str]) -> Sequence[str]:
     """The file IDs of rows; the very rows where nothing is carried."""
     if not rows or _TAB not in rows[0]:
         return rows

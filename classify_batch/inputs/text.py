@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from classify_batch.errors import SourceError
-from classify_batch.inputs.decompress import HEAD_BYTES, decompress, is_line
-from classify_batch.inputs.detect import Detected, detect, is_enough
-from classify_batch.inputs.encoding import to_newlines, to_utf8
+from classify_batch.inputs.decompress import HEAD_BYTES, decompress, is_plain_line
+from classify_batch.inputs.detect import Detected, detect_reading, is_enough
+from classify_batch.inputs.encoding import convert_to_utf8, to_newlines
 from classify_batch.inputs.formats.arrow_tables import read_table_file, table_kind
 from classify_batch.inputs.formats.json_array import read_json_array
 from classify_batch.inputs.formats.json_lines import read_json_lines
@@ -24,7 +24,7 @@ from classify_batch.streams.closing import closing
 from classify_batch.streams.peeked import Peeked
 
 
-async def read_any(
+async def read_rows_of_any_format(
     blocks: AsyncIterator[bytes],
     asked: Reading,
     reader: ObjectReader,
@@ -64,7 +64,7 @@ async def read_any(
 async def _find_table(content: Peeked) -> Format | None:
     """Which table the content is; None: none."""
     head = await content.peek(lambda held: len(held) >= HEAD_BYTES or b"\n" in held)
-    return None if is_line(head) else table_kind(head)
+    return None if is_plain_line(head) else table_kind(head)
 
 
 def _wanted_table(asked: Reading, name: str) -> Format | None:
@@ -90,11 +90,11 @@ async def _read_text(
     blocks: AsyncIterator[bytes], asked: Reading, reader: ObjectReader, on_reading: TookReading
 ) -> AsyncIterator[Sequence[str]]:
     name = reader.name
-    async with closing(to_newlines(to_utf8(blocks, name))) as stream:
+    async with closing(to_newlines(convert_to_utf8(blocks, name))) as stream:
         text = Peeked(stream)
         known = asked.format is Format.LINES
         head = b"" if known else await text.peek(is_enough)
-        detected = detect(head, name, asked, reader.carry)
+        detected = detect_reading(head, name, asked, reader.carry)
         on_reading(NamedReading(name, detected.reading))
         async with closing(_read_format(aiter(text), detected, reader)) as batches:
             async for batch in batches:

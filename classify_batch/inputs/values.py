@@ -16,7 +16,7 @@ SUSPICIOUS = frozenset(_BETWEEN_COLUMNS + "\"'[{<")
 FORMAT_HINT = "--format says what the input is (`--format lines` takes each line as a file ID)"
 
 
-def unquote(value: str) -> str:
+def remove_quotes(value: str) -> str:
     """A value without the quotes around it; any other value as it is."""
     if len(value) < 2 or value[0] not in _QUOTES or value[-1] != value[0]:
         return value

@@ -47,7 +47,7 @@ class CreditBudget:
         """Begins with what the journal says: the credits reserved so far, and the attempts that are open."""
         self.reserved, self._in_flight = reserved, in_flight
 
-    def resume(self, attempts: int) -> None:
+    def resume_reserved(self, attempts: int) -> None:
         """So many attempts are in flight again for which credits are reserved."""
         self._in_flight += attempts
 
@@ -56,7 +56,7 @@ class CreditBudget:
         self._account = account, max_credits
 
     @property
-    def _max(self) -> float | None:
+    def _lower_bound(self) -> float | None:
         """The lower of the two bounds."""
         if self._account is None:
             return self._run_max
@@ -70,13 +70,13 @@ class CreditBudget:
         return self._account[0]
 
     @property
-    def credits(self) -> Credits:
-        return Credits(self.reserved, self._max, self.waiting)
+    def as_credits(self) -> Credits:
+        return Credits(self.reserved, self._lower_bound, self.waiting)
 
-    async def reserve(self, credits: float) -> bool:
+    async def reserve_when_free(self, credits: float) -> bool:
         """Reserves credits; waits while a job in flight may cost less than was reserved for it. False: there aren't
         enough, and none will come back."""
-        while self._max is not None and self.reserved + credits > self._max + ROUNDING_CREDITS:
+        while self._lower_bound is not None and self.reserved + credits > self._lower_bound + ROUNDING_CREDITS:
             if not self._in_flight:
                 return False
             self.waiting = True  # `status` and `--submit-only` tell this wait from one for a slot
@@ -89,15 +89,15 @@ class CreditBudget:
     def set_limit(self, max_credits: float) -> None:
         """From now on the run may spend so many credits."""
         self._run_max = max_credits
-        self._notify()
+        self._wake_waiting()
 
     def release_unspent(self, change: float) -> None:
         """An attempt has ended, and changed what is reserved by `change`: what it didn't cost comes back."""
         self.reserved += change
         self._in_flight -= 1
-        self._notify()
+        self._wake_waiting()
 
-    def _notify(self) -> None:
+    def _wake_waiting(self) -> None:
         # Who waits has the old event; the new one is for the next change.
         self._changed.set()
         self._changed = anyio.Event()

@@ -44,9 +44,9 @@ class JobSlots:
     async def acquire(self) -> None:
         while self.taken >= self.total:
             await self._changed.wait()
-        self.take()
+        self.take_unconditionally()
 
-    def take(self) -> None:
+    def take_unconditionally(self) -> None:
         """Takes a slot, whether or not there is one."""
         self.taken += 1
 

@@ -13,7 +13,7 @@ class Lead:
     def __init__(self) -> None:
         self._lead_s = 0.0
 
-    def measure(self, took_s: float, interval_s: float) -> float:
+    def measure_lead_s(self, took_s: float, interval_s: float) -> float:
         """The lead of a request that took so long to be made ready; `interval_s`: between two requests."""
         self._lead_s = min(LEAD_S_MAX, max(took_s, self._lead_s - LEAD_FALLS_BY * interval_s))
         return self._lead_s

@@ -34,7 +34,7 @@ from classify_batch.limits.rate_budget import (
     RetryAfter,
     Sent,
     Turn,
-    state_of,
+    state_of_gate,
 )
 from classify_batch.limits.request_gate import RequestGate
 
@@ -97,7 +97,7 @@ class LeasedGate:
         self._asking: set[anyio.CancelScope] = set()
         self._unreported: list[tuple[float, Report]] = []  # each with the time of which it speaks
         self._has_reports = anyio.Event()
-        self._state, self._state_at_s = state_of(own_share), anyio.current_time()
+        self._state, self._state_at_s = state_of_gate(own_share), anyio.current_time()
         self._gone = False
         self._lead = Lead()
         self._paused = False
@@ -184,7 +184,7 @@ class LeasedGate:
 
     def measure_lead(self, took_s: float) -> tuple[float, bool]:
         """See `RequestGate.measure_lead`."""
-        return self._lead.measure(took_s, self._state.headroom.interval_s), self._state.holds_back
+        return self._lead.measure_lead_s(took_s, self._state.headroom.interval_s), self._state.holds_back
 
     def report_sent(self, turn_id: int, at_s: float) -> None:
         """Reports when a request was really sent, which is later than its turn was granted: the budget counts what is
@@ -208,7 +208,7 @@ class LeasedGate:
     async def _send_reports(self) -> None:
         unreported, self._unreported = self._unreported, []
         now_s = anyio.current_time()
-        reports = [_aged(report, now_s - at_s) for at_s, report in unreported]
+        reports = [_with_age(report, now_s - at_s) for at_s, report in unreported]
         try:
             with anyio.fail_after(SILENT_S_MAX):
                 state = await self._budget.report(self._holder, reports)
@@ -286,8 +286,8 @@ class LeasedGate:
     # --- How it stands ----------------------------------------------------------------------------------------------
 
     @property
-    def _now(self) -> BudgetState:
-        return state_of(self._own_share) if self._gone else self._state
+    def _current_state(self) -> BudgetState:
+        return state_of_gate(self._own_share) if self._gone else self._state
 
     @property
     def paused(self) -> bool:
@@ -296,19 +296,19 @@ class LeasedGate:
     @property
     def waiting_s(self) -> float:
         passed_s = 0.0 if self._gone else anyio.current_time() - self._state_at_s
-        return max(0.0, self._now.waiting_s - passed_s)
+        return max(0.0, self._current_state.waiting_s - passed_s)
 
     @property
     def headroom(self) -> Headroom:
-        return self._now.headroom
+        return self._current_state.headroom
 
     @property
     def discovered_per_s(self) -> float | None:
-        return self._now.discovered_per_s
+        return self._current_state.discovered_per_s
 
     @property
     def discovered_creates_per_s(self) -> float | None:
-        return self._now.discovered_creates_per_s
+        return self._current_state.discovered_creates_per_s
 
     @property
     def limited_per_s(self) -> float | None:
@@ -317,18 +317,18 @@ class LeasedGate:
 
     @property
     def noise_share(self) -> float | None:
-        return self._now.noise_share
+        return self._current_state.noise_share
 
     @property
     def broken(self) -> bool:
-        return self._now.broken
+        return self._current_state.broken
 
     @property
     def failing_s(self) -> float:
-        return self._now.failing_s
+        return self._current_state.failing_s
 
 
-def _aged(report: Report, ago_s: float) -> Report:
+def _with_age(report: Report, ago_s: float) -> Report:
     """A report that says how long ago happened what it speaks of."""
     match report:
         case Sent():

@@ -23,11 +23,11 @@ class NoiseShare:
     def mean(self) -> float:
         return self._refused / self._answered
 
-    def bound(self, deviations: float) -> float:
+    def upper_bound(self, deviations: float) -> float:
         """So many standard deviations above the mean: what isn't known well is given the benefit of the doubt."""
         return self.mean + deviations * math.sqrt(self.mean * (1 - self.mean) / self._answered)
 
-    def add(self, refused: float, answered: float) -> None:
+    def add_answers(self, refused: float, answered: float) -> None:
         """Negative numbers take back what was added."""
         refused = max(PRIOR_REFUSED * self._answered / MEMORY_ANSWERS, self._refused + refused)
         answered = max(PRIOR_ANSWERS_ANEW, self._answered + answered)

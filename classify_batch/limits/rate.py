@@ -65,7 +65,7 @@ class Rate:
         return SPREAD / self.per_s
 
     @property
-    def due_s(self) -> float:
+    def next_due_s(self) -> float:
         """From when on the next request may be sent."""
         most = max(1, min(WINDOW_MAX, int(self.per_s)))  # below one a second, the window holds a single request
         if len(self._sent) < most:
@@ -110,14 +110,14 @@ class Rate:
         """The rate that was given."""
         return self._control.limit_per_s
 
-    def sent(self, now_s: float, *, waited: bool) -> Departure:
+    def record_passed(self, now_s: float, *, waited: bool) -> Departure:
         """A request passed. `waited`: until the rate let it."""
         departure = Departure(self, now_s)
         insort(self._sent, departure, key=_departed_at)
         del self._sent[:-WINDOW_MAX]
         self._next_s = max(self._next_s, now_s - SLACK_S) + self.interval_s
         self._waited.append(waited)
-        self._control.sent(waited=waited)
+        self._control.record_sent(waited=waited)
         if self.holds_back:
             self._control.demand_per_s = math.inf
         else:
@@ -139,13 +139,13 @@ class Rate:
             del sent[at]
             insort(sent, departure, key=_departed_at)
 
-    def accepted(self, sent_s: float, now_s: float) -> None:
+    def record_accepted(self, sent_s: float, now_s: float) -> None:
         """An answer that is no 429, to a request that was sent at `sent_s`."""
-        self._control.answered(refused=False, sent_s=sent_s, now_s=now_s)
+        self._control.record_answer(refused=False, sent_s=sent_s, now_s=now_s)
 
-    def refused(self, sent_s: float, now_s: float) -> bool:
+    def record_refused(self, sent_s: float, now_s: float) -> bool:
         """A 429 to a request that was sent at `sent_s`; whether nothing should be sent for a while."""
-        return self._control.answered(refused=True, sent_s=sent_s, now_s=now_s)
+        return self._control.record_answer(refused=True, sent_s=sent_s, now_s=now_s)
 
     def silent_until(self, until_s: float) -> None:
         """Nothing is sent until then, and answers to what was sent before teach nothing."""

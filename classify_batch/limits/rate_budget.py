@@ -112,7 +112,7 @@ class BudgetState(NamedTuple):
     holds_back: bool
 
 
-def state_of(gate: RequestGate) -> BudgetState:
+def state_of_gate(gate: RequestGate) -> BudgetState:
     """How a gate stands now."""
     return BudgetState(
         gate.waiting_s,
@@ -183,13 +183,13 @@ class RateBudget:
         )
         self._holders: dict[str, _Holder] = {}
 
-    async def serve(self) -> None:
+    async def serve_until_cancelled(self) -> None:
         """Hands out turns until it is cancelled."""
         async with self._gate:
             try:
                 while True:
                     await anyio.sleep(RECLAIMS_EVERY_S)
-                    await self._take_back()
+                    await self._reclaim_turns()
             finally:
                 for known in self._holders.values():
                     for turn_id in list(known.turns):
@@ -214,25 +214,25 @@ class RateBudget:
             return None
         now_s = anyio.current_time()
         known.turns[turn_id] = _TurnInUse(now_s, turn, passage)
-        return Turn(now_s - asked_s, state_of(self._gate))
+        return Turn(now_s - asked_s, state_of_gate(self._gate))
 
     async def report(self, holder: str, reports: Sequence[Report]) -> BudgetState:
         """See `Budget`."""
         known = self._note_sign_of_life(holder)
         for report in reports:
-            self._learn(known, report)
+            self._apply_report(known, report)
         # Only once all was learned: a turn that is free may let the next probe pass, which this one's answer decides.
         for report in reports:
             if isinstance(report, Done):
                 await self._end_turn(known, report.turn_id)
-        return state_of(self._gate)
+        return state_of_gate(self._gate)
 
     def _note_sign_of_life(self, holder: str) -> _Holder:
         known = self._holders.setdefault(holder, _Holder(0.0))
         known.heard_s = anyio.current_time()
         return known
 
-    def _learn(self, known: _Holder, report: Report) -> None:
+    def _apply_report(self, known: _Holder, report: Report) -> None:
         gate, now_s = self._gate, anyio.current_time()
         match report:
             case Sent(turn_id, ago_s):
@@ -258,7 +258,7 @@ class RateBudget:
         if (in_use := known.turns.pop(turn_id, None)) is not None:
             await in_use.turn.__aexit__(None, None, None)
 
-    async def _take_back(self) -> None:
+    async def _reclaim_turns(self) -> None:
         """Takes turns back from whoever fell silent, and those that were not given back in time."""
         now_s = anyio.current_time()
         for name, known in list(self._holders.items()):

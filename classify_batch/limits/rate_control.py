@@ -153,7 +153,7 @@ class RateControl:
         self.held_per_s = self.per_s = max(FLOOR_SHARE * self.limit_per_s, min(self.limit_per_s, per_s))
         self.limited = self.held_per_s < self.limit_per_s
 
-    def sent(self, *, waited: bool) -> None:
+    def record_sent(self, *, waited: bool) -> None:
         """A request was sent. `waited`: for the rate."""
         self._sent += 1
         self._sent_limited += waited
@@ -162,7 +162,7 @@ class RateControl:
         """What was sent before doesn't count: nothing is sent until then."""
         self._counts_from_s = max(self._counts_from_s, until_s)
 
-    def answered(self, *, refused: bool, sent_s: float, now_s: float) -> bool:
+    def record_answer(self, *, refused: bool, sent_s: float, now_s: float) -> bool:
         """An answer to a request that was sent at `sent_s`; whether nothing should be sent for a while."""
         if sent_s < self._counts_from_s:
             return False  # it was sent at another rate
@@ -229,27 +229,27 @@ class RateControl:
 
     def _noise_bound(self, deviations: float) -> float:
         """No more than an experiment showed: at a rate that is a little too fast it would be learned as noise."""
-        bound = self.noise.bound(deviations)
+        bound = self.noise.upper_bound(deviations)
         return bound if self._learns else min(bound, self._shown_bound)
 
     def _while_held(self, refused: bool, now_s: float) -> None:
         cusum = self._cusum
-        cusum.add(refused=refused)
-        self.noise.add(refused, 1)
+        cusum.add_answer(refused=refused)
+        self.noise.add_answers(refused, 1)
         self._since_check += 1
         if cusum.weight <= 0:  # with what is known of the noise by now
             self._watch_anew()
-        elif cusum.alarm and self.per_s <= FLOOR_SHARE * self.limit_per_s:
+        elif cusum.has_alarm and self.per_s <= FLOOR_SHARE * self.limit_per_s:
             self._raise_at_s = min(self._raise_at_s, now_s + RAISE_SOON_S)  # no slower rate to compare with
             self._watch_anew()
-        elif cusum.alarm and cusum.answered >= ALARM_ANSWERS_MIN:
+        elif cusum.has_alarm and cusum.answered >= ALARM_ANSWERS_MIN:
             self._suspected = cusum.refused, cusum.answered
-            self.noise.add(-cusum.refused, -cusum.answered)
+            self.noise.add_answers(-cusum.refused, -cusum.answered)
             self._slow_down((cusum.refused - 1) / cusum.answered, FELL_TO, now_s)  # the last one made it an alarm
             return
         rising = 2 * cusum.weight > ALARM_WEIGHT  # then it is seen first what comes of that
         if self.held_per_s < self.limit_per_s and now_s >= self._raise_at_s and self._is_rate_used and not rising:
-            self._raise_rate(max(self._first_step, self._step_min), now_s)
+            self._raise_rate(max(self._first_step, self._smallest_step), now_s)
             self._first_step = 0.0
         elif (
             self.noise.mean > RECHECK_FROM
@@ -265,9 +265,11 @@ class RateControl:
         self._checked_s, self._since_check = now_s, 0
         self._measured = share < HEAVY_SHARE
         self._used_per_s = min(self.per_s, self.demand_per_s)
-        self._slow_to(self._used_per_s * max(CUT_MAX, min(SLOWER, BELOW * (1 - share))), share, fell_to, now_s)
+        self._begin_slowed_rate(
+            self._used_per_s * max(CUT_MAX, min(SLOWER, BELOW * (1 - share))), share, fell_to, now_s
+        )
 
-    def _slow_to(self, per_s: float, share: float, fell_to: float, now_s: float) -> None:
+    def _begin_slowed_rate(self, per_s: float, share: float, fell_to: float, now_s: float) -> None:
         low = fell_to * share
         if self.noise.mean < share / 2:
             low = max(low, self.noise.mean)
@@ -279,7 +281,7 @@ class RateControl:
 
     def _while_slowed(self, refused: bool, sent_s: float, now_s: float) -> None:
         test = self._test
-        test.add(refused=refused)
+        test.add_answer(refused=refused)
         if sent_s < self._counts_from_s + SEEN_S:
             return
         if test.verdict is Verdict.LOW and (test.share <= NOISE_SHARE_MAX or self._is_measured(test.share)):
@@ -294,13 +296,13 @@ class RateControl:
         elif test.verdict is not None and test.answered >= MEASURED_ANSWERS:
             self._measured = True
             delivered = BELOW_FAR * (1 - test.share)
-            self._slow_to(self.per_s * max(CUT_MAX_MEASURED, delivered), test.share, FELL_TO, now_s)
+            self._begin_slowed_rate(self.per_s * max(CUT_MAX_MEASURED, delivered), test.share, FELL_TO, now_s)
 
     def _learn_noise(self, *tests: SequentialTest) -> None:
         """It was noise: what began the experiment and what came of it counts, whichever way it went. Were only those
         counted that agreed, the share would be wrong by that."""
         for refused, answered in (self._suspected, *((test.refused, test.answered) for test in tests)):
-            self.noise.add(refused, answered)
+            self.noise.add_answers(refused, answered)
         self.noise_shown = self._learns = True
 
     def _is_measured(self, share: float) -> bool:
@@ -313,7 +315,7 @@ class RateControl:
         rest = test.refused >= REST_MIN and test.share > self._noise_bound(RETURN_DEVIATIONS)
         if not rest:
             self.noise.begin_anew(test.refused, test.answered)
-        self._learns, self._shown_bound = False, self.noise.bound(RETURN_DEVIATIONS)
+        self._learns, self._shown_bound = False, self.noise.upper_bound(RETURN_DEVIATIONS)
         soon_after_raise = now_s < self._raised_at_s + LATE_S
         in_noise = test.refused or (self.noise_shown and self._noise_before.mean >= RECHECK_FROM)
         late, first = soon_after_raise and not in_noise, not self.limited
@@ -337,7 +339,7 @@ class RateControl:
 
     def _while_returned(self, refused: bool, now_s: float) -> None:
         test = self._test
-        test.add(refused=refused)
+        test.add_answer(refused=refused)
         if test.verdict is Verdict.HIGH:
             self._ceiling_per_s = self._used_per_s
             self._hold_limited(self._used_per_s / (1 + self._step), now_s, SETTLE_S)
@@ -350,7 +352,7 @@ class RateControl:
     # --- RAISED -----------------------------------------------------------------------------------------------------
 
     @property
-    def _step_min(self) -> float:
+    def _smallest_step(self) -> float:
         share, answers = self.noise.mean, max(STEP_ANSWERS, 2.0 * self.held_per_s)
         return max(STEP_MIN, STEP_DEVIATIONS * math.sqrt(share * (1 - share) / answers))
 
@@ -366,12 +368,12 @@ class RateControl:
 
     def _while_raised(self, refused: bool, now_s: float) -> None:
         test = self._test
-        test.add(refused=refused)
+        test.add_answer(refused=refused)
         if test.verdict is Verdict.HIGH:
             back = STEP_BACK if self.noise.mean < RECHECK_FROM else STEP_BACK_IN_NOISE
-            coarse = self._step > 1.5 * self._step_min and self._hold_s == HOLD_S_MIN
+            coarse = self._step > 1.5 * self._smallest_step and self._hold_s == HOLD_S_MIN
             self._ceiling_per_s = self.per_s
-            self._hold_limited(self.held_per_s * (1 - back * self._step_min), now_s, SETTLE_S)
+            self._hold_limited(self.held_per_s * (1 - back * self._smallest_step), now_s, SETTLE_S)
             if coarse:  # there may be room for a smaller step
                 self._raise_at_s = now_s + max(RAISE_SOON_S, STEP_ANSWERS / self.held_per_s)
         elif test.verdict is Verdict.LOW and now_s - self._began_s >= self._hold_s:
@@ -390,6 +392,6 @@ class RateControl:
         elif self.held_per_s >= self._ceiling_per_s or self.held_per_s * (1 + step) < self._ceiling_per_s:
             self._raise_rate(step, now_s)
         elif self.noise.mean < RECHECK_FROM:
-            self._raise_rate(self._step_min, now_s)
+            self._raise_rate(self._smallest_step, now_s)
         else:
             self._raise_at_s = now_s + self._raise_every_s / 2

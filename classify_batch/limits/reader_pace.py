@@ -48,7 +48,7 @@ class ReaderPace:
         """Whether a shard is open."""
         return shard in self._shards and self._shards[shard].started.is_set()
 
-    def add_read(self, outcomes: int, shard: int | None = None) -> None:
+    def count_read(self, outcomes: int, shard: int | None = None) -> None:
         """So many more outcomes were read. `shard`: of this one, if the run has some."""
         part = self if shard is None else self.of_shard(shard)
         part._read += outcomes  # noqa: SLF001 - of the same class
@@ -61,13 +61,13 @@ class ReaderPace:
         await self._whole._wait()  # noqa: SLF001 - of the same class
 
     async def _wait(self) -> None:
-        while self._unread() > self._ahead_max:
+        while self._count_unread() > self._ahead_max:
             await self._changed.wait()
 
-    def _unread(self) -> int:
+    def _count_unread(self) -> int:
         # At least 0: of what another process commits only the reading is known.
         unread = max(0, self._committed() - self._read)
-        return unread + sum(shard._unread() for shard in self._shards.values())  # noqa: SLF001 - of the same class
+        return unread + sum(shard._count_unread() for shard in self._shards.values())  # noqa: SLF001 - of the same class
 
 
 def _nothing() -> int:

@@ -142,7 +142,7 @@ class RequestGate:
     async def __aenter__(self) -> Self:
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        self._tasks.start_soon(self._call_waiting)
+        self._tasks.start_soon(self._pass_waiting_requests)
         return self
 
     async def __aexit__(
@@ -164,15 +164,15 @@ class RequestGate:
         now = anyio.current_time()
         waiting = sum(map(len, self._waiting.values()))
         interval_s = max(self._all.interval_s, self._reads.interval_s)
-        if self._creates is not None and self._waiting[Priority.CREATE] and self._creates.due_s > now:
+        if self._creates is not None and self._waiting[Priority.CREATE] and self._creates.next_due_s > now:
             interval_s = max(interval_s, self._creates.interval_s)
-        due_s = max(self._all.due_s - now, 0.0) if waiting else 0.0
+        due_s = max(self._all.next_due_s - now, 0.0) if waiting else 0.0
         return Headroom(interval_s, due_s + waiting * interval_s)
 
     @property
     def creates_held_back(self) -> bool:
         """Whether creates wait for a rate."""
-        return any(rate.holds_back for rate in self._rates_of(Priority.CREATE))
+        return any(rate.holds_back for rate in self._rates_limiting(Priority.CREATE))
 
     @property
     def discovered_per_s(self) -> float | None:
@@ -239,7 +239,7 @@ class RequestGate:
         if any(self._waiting.values()) or not self._has_room() or now < self._earliest_s(priority):
             passage = await self._wait_for_turn(priority)
         else:
-            passage = self._let_pass(priority, now)
+            passage = self._pass_request(priority, now)
         self.waits_s.append(passage.passed_s - now)
         try:
             yield passage
@@ -250,8 +250,8 @@ class RequestGate:
     def measure_lead(self, priority: Priority, took_s: float) -> tuple[float, bool]:
         """For how long what passed waits until it is sent, and whether a rate holds such requests back. `took_s`: how
         long it took to make one more ready."""
-        rates = self._rates_of(priority)
-        lead_s = self._lead.measure(took_s, max(rate.interval_s for rate in rates))
+        rates = self._rates_limiting(priority)
+        lead_s = self._lead.measure_lead_s(took_s, max(rate.interval_s for rate in rates))
         return lead_s, any(rate.holds_back for rate in rates)
 
     async def _wait_for_turn(self, priority: Priority) -> GatePassage:
@@ -279,7 +279,7 @@ class RequestGate:
         self._failing_since_s = now  # what counts requests isn't down
         rate = self._rate_judged(priority)
         wait_s = retry_after_s
-        if rate.refused(sent_s, now):
+        if rate.record_refused(sent_s, now):
             wait_s = self._refused_wait.wait_s(rate.silences) if wait_s is None else wait_s
             rate.silent_until(now + min(wait_s, RETRY_AFTER_S_MAX))
         if wait_s is not None:
@@ -297,7 +297,7 @@ class RequestGate:
         """The API answered a request that was sent at `sent_s`, and not with a 429."""
         self.ever_answered, self._failures = True, 0
         now = anyio.current_time()
-        self._rate_judged(priority).accepted(now if sent_s is None else sent_s, now)
+        self._rate_judged(priority).record_accepted(now if sent_s is None else sent_s, now)
 
     def record_failure(self) -> None:
         """No answer, or one that says that the API is in trouble."""
@@ -327,7 +327,7 @@ class RequestGate:
         """The rate that an answer says something about."""
         return self._creates if priority is Priority.CREATE and self._creates is not None else self._reads
 
-    def _rates_of(self, priority: Priority) -> tuple[Rate, ...]:
+    def _rates_limiting(self, priority: Priority) -> tuple[Rate, ...]:
         judged = self._rate_judged(priority)
         return (judged,) if judged is self._all else (self._all, judged)
 
@@ -336,14 +336,16 @@ class RequestGate:
         if priority is Priority.CREATE and self._paused:
             return math.inf
         cool_until_s = max(self._silent_until_s, self._creates_silent_until_s if priority is Priority.CREATE else 0.0)
-        return max(cool_until_s, *(rate.due_s for rate in self._rates_of(priority)))
+        return max(cool_until_s, *(rate.next_due_s for rate in self._rates_limiting(priority)))
 
     def _has_room(self) -> bool:
         return self._in_flight < (1 if self.broken else self._in_flight_max)
 
-    def _let_pass(self, priority: Priority, now: float, waited_until: float = 0.0) -> GatePassage:
+    def _pass_request(self, priority: Priority, now: float, waited_until: float = 0.0) -> GatePassage:
         self._in_flight += 1
-        departures = [rate.sent(now, waited=waited_until == rate.due_s) for rate in self._rates_of(priority)]
+        departures = [
+            rate.record_passed(now, waited=waited_until == rate.next_due_s) for rate in self._rates_limiting(priority)
+        ]
         for other in self._passed_by:
             self._passed_by[other] = 0 if other is priority else self._passed_by[other] + 1
         return GatePassage(self, priority, now, departures)
@@ -357,13 +359,17 @@ class RequestGate:
         creates_wait = self._paused or (len(waiting) > 1 and now < self._creates_silent_until_s)
         if creates_wait and Priority.CREATE in waiting:
             waiting.remove(Priority.CREATE)
-        ready = [priority for priority in waiting if all(rate.due_s <= now for rate in self._rates_of(priority)[1:])]
+        ready = [
+            priority
+            for priority in waiting
+            if all(rate.next_due_s <= now for rate in self._rates_limiting(priority)[1:])
+        ]
         for priority, others in self._passed_by.items():
             if others >= OTHERS_MAX and priority in ready:
                 return priority
         return ready[0] if ready else min(waiting, key=self._earliest_s, default=None)
 
-    async def _call_waiting(self) -> None:
+    async def _pass_waiting_requests(self) -> None:
         waited_until = 0.0
         while True:
             now = anyio.current_time()
@@ -379,6 +385,6 @@ class RequestGate:
                     await self._changed.wait()  # one may come who need not wait as long
             else:
                 waiter = self._waiting[priority].popleft()
-                waiter.passage = self._let_pass(priority, now, waited_until)
+                waiter.passage = self._pass_request(priority, now, waited_until)
                 waiter.called.set()
                 waited_until = 0.0

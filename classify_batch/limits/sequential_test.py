@@ -39,7 +39,7 @@ class _Evidence:
         """Of the answers, those that were 429."""
         return self.refused / self.answered if self.answered else 0.0
 
-    def add(self, *, refused: bool) -> None:
+    def add_answer(self, *, refused: bool) -> None:
         self.refused += refused
         self.answered += 1
         self.weight += self._if_refused if refused else self._if_accepted
@@ -71,8 +71,8 @@ class SequentialTest(_Evidence):
         self._answers_max = answers_max
         self._revisable = revisable
 
-    def add(self, *, refused: bool) -> None:
-        super().add(refused=refused)
+    def add_answer(self, *, refused: bool) -> None:
+        super().add_answer(refused=refused)
         if self._revisable:
             self.weight = max(-self._decisive, self.weight)
 
@@ -97,11 +97,11 @@ class Cusum(_Evidence):
         super().__init__(low, high)
         self._decisive = decisive
 
-    def add(self, *, refused: bool) -> None:
-        super().add(refused=refused)
+    def add_answer(self, *, refused: bool) -> None:
+        super().add_answer(refused=refused)
         if self.weight <= 0:
             self.weight, self.refused, self.answered = 0.0, 0, 0
 
     @property
-    def alarm(self) -> bool:
+    def has_alarm(self) -> bool:
         return self.weight >= self._decisive

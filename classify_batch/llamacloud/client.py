@@ -281,7 +281,7 @@ class ApiClient:
             if len(data) > _ERROR_BYTES_MAX:
                 raise ValueError("longer than any error of the API")
             # Hidden before it is cleaned and cut: half a secret would be found no more.
-            detail, places = parse_error_detail(self.secrets.hide_in(json.loads(data)))
+            detail, places = parse_error_detail(self.secrets.hide_in_json(json.loads(data)))
         except (ValueError, TypeError, RecursionError):
             detail, places = self._body_excerpt(data, 400), ()
         retry_after_s = self._read_retry_after_s(headers)

@@ -58,7 +58,7 @@ class Connection(httpx.AsyncBaseTransport):
         url = httpcore.URL(
             scheme=self._origin.scheme, host=self._origin.host, port=self._origin.port, target=request.url.raw_path
         )
-        return await send_by(connection, request, url)
+        return await send_through(connection, request, url)
 
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None  # one that can't be closed isn't used again
@@ -84,7 +84,7 @@ async def close_quietly(connection: httpcore.AsyncHTTPConnection | httpx.AsyncBa
         await connection.aclose()
 
 
-async def send_by(
+async def send_through(
     sender: httpcore.AsyncHTTPConnection | httpcore.AsyncConnectionPool, request: httpx.Request, url: httpcore.URL
 ) -> httpx.Response:
     """Sends an httpx request by a connection, or a pool, of httpcore."""
@@ -140,7 +140,7 @@ class UploadTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        return await send_by(self._pool, request, target)
+        return await send_through(self._pool, request, target)
 
     async def aclose(self) -> None:
         await self._pool.aclose()

@@ -204,16 +204,16 @@ class FileLookup:
         start = 0
         while start < len(file_ids):
             some = file_ids[start : start + self._ids_per_request]
-            found += await self._look_up(some)
+            found += await self._find_files(some)
             start += len(some)
         return found
 
-    async def _look_up(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
+    async def _find_files(self, file_ids: Sequence[str]) -> list[files.StoredFile]:
         if not file_ids:
             return []
         # httpx raises for a longer URL, and that is no error of the API.
         if len(file_ids) > 1 and len(urlencode({"file_ids": file_ids}, doseq=True)) > _QUERY_CHARACTERS_MAX:
-            return await self._look_up_by_halves(file_ids)
+            return await self._find_files_by_halves(file_ids)
         try:
             found = await self._read_all_pages(file_ids)
         except ApiError as error:
@@ -221,11 +221,11 @@ class FileLookup:
                 raise
             if named := set(error.file_indexes) & set(range(len(file_ids))):
                 self.refused += len(named)
-                return await self._look_up([each for at, each in enumerate(file_ids) if at not in named])
+                return await self._find_files([each for at, each in enumerate(file_ids) if at not in named])
             if error.status not in _TOO_MUCH_STATUSES:
                 raise LookupRefusedError(str(error)) from None
             if len(file_ids) > 1:
-                return await self._look_up_by_halves(file_ids, learn=True)
+                return await self._find_files_by_halves(file_ids, learn=True)
             # A server that never served a lookup may refuse all of them: that is not about one ID.
             if not self._ever_served or self._refused_alone == _REFUSED_ALONE_MAX:
                 raise LookupRefusedError(str(error)) from None
@@ -235,7 +235,7 @@ class FileLookup:
         self._ever_served = True
         return found
 
-    async def _look_up_by_halves(self, file_ids: Sequence[str], *, learn: bool = False) -> list[files.StoredFile]:
+    async def _find_files_by_halves(self, file_ids: Sequence[str], *, learn: bool = False) -> list[files.StoredFile]:
         """Looks up both halves.
 
         Args:
@@ -243,7 +243,7 @@ class FileLookup:
                 no longer than half of it; else a single ID was refused.
         """
         half, refused = (len(file_ids) + 1) // 2, self.refused
-        found = await self._look_up(file_ids[:half]) + await self._look_up(file_ids[half:])
+        found = await self._find_files(file_ids[:half]) + await self._find_files(file_ids[half:])
         if learn and self.refused == refused:
             self._ids_per_request = min(self._ids_per_request, half)
         return found
@@ -289,13 +289,13 @@ class FileList:
 
     async def read_page(self, token: str | None) -> tuple[list[str], str | None]:
         """The file IDs of a page and the token of the next."""
-        return await self._read(token, files.read_file_ids_page)
+        return await self._read_page(token, files.read_file_ids_page)
 
     async def read_objects(self, token: str | None) -> tuple[list[dict[str, object]], str | None]:
         """The files of a page, with everything that the server says about them, and the token of the next."""
-        return await self._read(token, files.read_file_objects_page)
+        return await self._read_page(token, files.read_file_objects_page)
 
-    async def _read(self, token: str | None, read_body: Callable[[bytes], Page]) -> Page:
+    async def _read_page(self, token: str | None, read_body: Callable[[bytes], Page]) -> Page:
         params: QueryParams = {"page_size": files.PAGE_SIZE_MAX}
         if token is not None:
             params = {**params, "page_token": token}

@@ -110,7 +110,7 @@ def _names_address(entry: str, host: str, port: int) -> bool:
         if int(behind[2]) != port:
             return False
     if (network := _read_network(entry)) is not None:
-        address = _read_ip(host)
+        address = _parse_ip_address(host)
         return address is not None and address in network
     domain = entry.removeprefix("*.").strip(".")
     if entry == "*" or ("*" in domain and fnmatchcase(host, domain)):
@@ -126,7 +126,7 @@ def _read_network(entry: str) -> IPv4Network | IPv6Network | None:
         return None
 
 
-def _read_ip(host: str) -> IPv4Address | IPv6Address | None:
+def _parse_ip_address(host: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(host)
     except ValueError:

@@ -42,17 +42,17 @@ class Secrets:
         """The text without the secrets. Takes up to 3 µs a character for a text with escapes in it, for each secret."""
         pieces = [words]
         for secret in self._secrets:
-            pieces = [piece for each in pieces for piece in secret.split(each)]
+            pieces = [piece for each in pieces for piece in secret.split_around_secret(each)]
         return MASK.join(pieces)
 
-    def hide_in(self, body: Any) -> Any:
+    def hide_in_json(self, body: Any) -> Any:
         """An error's JSON without the secrets, in its keys too."""
         if isinstance(body, str):
             return self.hide(body[:_KEPT_MAX])
         # Keys too: a server may repeat a header as the key of an object.
         if isinstance(body, dict):
-            return {self.hide(name): self.hide_in(value) for name, value in body.items()}
-        return [self.hide_in(value) for value in body] if isinstance(body, list) else body
+            return {self.hide(name): self.hide_in_json(value) for name, value in body.items()}
+        return [self.hide_in_json(value) for value in body] if isinstance(body, list) else body
 
     def hide_in_job(self, job: JobView) -> JobView:
         if job.error_message is None:
@@ -76,36 +76,36 @@ class _Secret:
             self._before[character] |= 1 << place
         self._may_begin = re.compile(rf"[\\%&]|{re.escape(secret[0])}")
 
-    def split(self, text: str) -> list[str]:
+    def split_around_secret(self, text: str) -> list[str]:
         """What stands around the secret, wherever that stands."""
         if BEGINS_AN_ESCAPE.search(text) is None:
             return text.split(self._secret)
         pieces, end = [], 0
-        for start, next_start in self._find(text):
+        for start, next_start in self._find_secret(text):
             pieces.append(text[end:start])
             end = next_start
         return [*pieces, text[end:]]
 
-    def _find(self, text: str) -> Iterator[tuple[int, int]]:
+    def _find_secret(self, text: str) -> Iterator[tuple[int, int]]:
         progress, at = _Progress(), 0
         while at < len(text):
             if not progress.is_under_way:
                 if (begin := self._may_begin.search(text, at)) is None:
                     return
                 progress, at = _Progress(), begin.start()
-            self._read_on(text, at, progress)
+            self._note_progress(text, at, progress)
             at += 1
             if progress.ended.get(at, 0) & self._whole:
                 yield self._find_start(progress, at), at
                 progress = _Progress()
 
-    def _read_on(self, text: str, at: int, progress: _Progress) -> None:
+    def _note_progress(self, text: str, at: int, progress: _Progress) -> None:
         """Notes how much of the secret may have been read behind each spelling that begins here."""
-        ended, behind = progress.take(at)
+        ended, behind = progress.take_progress(at)
         for character, end in spelled_at(text, at):
-            progress.note(_Step(at, character), end, ((ended | behind) & self._before.get(character, 0)) << 1)
+            progress.note_step(_Step(at, character), end, ((ended | behind) & self._before.get(character, 0)) << 1)
         for character, end in spelled_behind_backslash(text, at) if behind else ():
-            progress.note(_Step(at, character, True), end, (behind & self._before.get(character, 0)) << 1)
+            progress.note_step(_Step(at, character, True), end, (behind & self._before.get(character, 0)) << 1)
         if (backslash_end := end_of_backslash(text, at)) is not None:
             progress.behind_backslash[backslash_end] |= ended | behind
             progress.backslashes[backslash_end].append(at)
@@ -115,11 +115,13 @@ class _Secret:
         at = end
         for place in reversed(range(len(self._secret))):
             bit, character = 1 << place, self._secret[place]
-            step = next(each for each in progress.steps[at] if each.character == character and progress.has(each, bit))
+            step = next(
+                each for each in progress.steps[at] if each.character == character and progress.has_step(each, bit)
+            )
             at = step.start
             needs_backslash = step.needs_backslash
             while needs_backslash or not progress.history[at][0] & bit:
-                at = next(start for start in progress.backslashes[at] if progress.has(_Step(start, "\\"), bit))
+                at = next(start for start in progress.backslashes[at] if progress.has_step(_Step(start, "\\"), bit))
                 needs_backslash = False
         return at
 
@@ -153,17 +155,17 @@ class _Progress:
     def is_under_way(self) -> bool:
         return bool(self.ended or self.behind_backslash)
 
-    def take(self, at: int) -> tuple[int, int]:
+    def take_progress(self, at: int) -> tuple[int, int]:
         """What was read up to this place. The secret may begin anywhere."""
         now = self.history[at] = self.ended.pop(at, 0) | 1, self.behind_backslash.pop(at, 0)
         return now
 
-    def note(self, step: _Step, end: int, beginnings: int) -> None:
+    def note_step(self, step: _Step, end: int, beginnings: int) -> None:
         if beginnings:
             self.ended[end] |= beginnings
             self.steps[end].append(step)
 
-    def has(self, step: _Step, beginning: int) -> bool:
+    def has_step(self, step: _Step, beginning: int) -> bool:
         """Whether a step may have been made from this beginning of the secret."""
         ended, behind = self.history[step.start]
         return bool((behind if step.needs_backslash else ended | behind) & beginning)

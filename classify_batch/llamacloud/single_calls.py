@@ -61,7 +61,7 @@ class SingleCalls(ABC, Generic[Job]):
         self._read_job_body = make_body_reader(jobs.job.read, client.secrets)
 
     async def get_job(self, job_id: str) -> Body:
-        return (await self._get_job(job_id)).body
+        return (await self._get_job_answer(job_id)).body
 
     async def list_jobs(self, *, page_size: int | None = None, page_token: str | None = None) -> Body:
         return await self._list_jobs({"page_size": page_size, "page_token": page_token})
@@ -77,14 +77,14 @@ class SingleCalls(ABC, Generic[Job]):
     async def _read_results_page(self, job_id: str, page_token: str | None) -> ResultsPage[Body]:
         """A page of a job's results; None: the first."""
 
-    async def _get_job(self, job_id: str) -> RawAnswer[Job]:
+    async def _get_job_answer(self, job_id: str) -> RawAnswer[Job]:
         path = self._jobs.job_path(job_id)
-        job = await self._read("get", path, self._read_job_body, self._get_params)
+        job = await self._read_with_retries("get", path, self._read_job_body, self._get_params)
         return require_job_id("get", job, job_id)
 
     async def _list_jobs(self, params: Mapping[str, QueryValue | None]) -> Body:
         read = make_body_reader(self._jobs.page.read, self._client.secrets)
-        return (await self._read("list", self._jobs.jobs_path, read, params)).body
+        return (await self._read_with_retries("list", self._jobs.jobs_path, read, params)).body
 
     async def _send_create(self, body: RequestModel, about_to_send: Callable[[], Awaitable[None]]) -> RawAnswer[Job]:
         """Sends a create once."""
@@ -92,7 +92,7 @@ class SingleCalls(ABC, Generic[Job]):
             "create", "POST", self._jobs.jobs_path, self._read_job_body, body=body, about_to_send=about_to_send
         )
 
-    async def _read(
+    async def _read_with_retries(
         self, call: str, path: str, read: Callable[[bytes], Answer], params: Mapping[str, QueryValue | None]
     ) -> Answer:
         """A read, which may always be tried again. Parameters that are None or empty are left out."""

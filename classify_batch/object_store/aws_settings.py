@@ -61,7 +61,7 @@ def find_aws_settings(url: ObjectUrl, environ: Mapping[str, str]) -> AwsSettings
     """
     name = environ.get("AWS_PROFILE") or environ.get("AWS_DEFAULT_PROFILE")
     profile = _read_profile(environ, name or "default")
-    config = _places(environ, profile)
+    config = _find_region_and_endpoint(environ, profile)
     if any(all(map(environ.get, names)) for names in _ENVIRONMENT_HAS):
         return AwsSettings(config)
     if name is not None and not profile:
@@ -81,7 +81,7 @@ CREDENTIALS_HINT = (
 )
 
 
-def _places(environ: Mapping[str, str], profile: Mapping[str, str]) -> dict[str, str]:
+def _find_region_and_endpoint(environ: Mapping[str, str], profile: Mapping[str, str]) -> dict[str, str]:
     """The region and the endpoint, as far as obstore doesn't find them in the environment. Raises UsageError."""
     config = {}
     if not environ.get("AWS_REGION") and (region := environ.get("AWS_DEFAULT_REGION") or profile.get("region")):

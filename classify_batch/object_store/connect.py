@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from classify_batch.errors import missing_extra
 from classify_batch.object_store.aws_settings import AwsSettings, find_aws_settings
-from classify_batch.object_store.failures import explain
+from classify_batch.object_store.failures import explain_error
 from classify_batch.object_store.url import S3, ObjectUrl
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ RETRIES: RetryConfig = {
 """Of one request. A request may take 30 s, to connect 5, as obstore has it."""
 
 
-def connect(url: ObjectUrl, *, reading: bool) -> ObjectStore:
+def connect_to_bucket(url: ObjectUrl, *, reading: bool) -> ObjectStore:
     """The store of an object. Nothing is asked of it yet.
 
     Raises:
@@ -39,7 +39,7 @@ def connect(url: ObjectUrl, *, reading: bool) -> ObjectStore:
     with explaining(url, reading=reading):
         store: Any = from_url  # its overloads are by the kind of store, which the URL decides
         opened: ObjectStore = store(
-            url.root,
+            url.bucket_url,
             config=settings.config,
             retry_config=RETRIES,
             credential_provider=settings.credential_provider,
@@ -53,7 +53,7 @@ def explaining(url: ObjectUrl, *, reading: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:  # a panic of obstore's is no Exception
-        explained = explain(error, url, reading=reading)
+        explained = explain_error(error, url, reading=reading)
         if explained is None:
             raise
         raise explained from None

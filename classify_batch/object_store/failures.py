@@ -50,7 +50,7 @@ def status_of(text: str) -> int | None:
     return int(found[1]) if (found := _STATUS.search(text)) else None
 
 
-def explain(error: BaseException, url: ObjectUrl, *, reading: bool) -> ClassifyBatchError | None:
+def explain_error(error: BaseException, url: ObjectUrl, *, reading: bool) -> ClassifyBatchError | None:
     """The error that is raised for one of obstore's; None: it is none of obstore's.
 
     An object, or a bucket, that isn't there, and a store that isn't set up well, are usage errors; of an input,
@@ -76,7 +76,7 @@ def _answered(status: int, code: str, url: ObjectUrl, usage: type[UsageError]) -
     """The store has answered, with this status, and a code of its own where it has one."""
     answer = f"{status} {code}".rstrip()
     if status == 404:
-        return _missing(url, code, usage)
+        return _missing_object_error(url, code, usage)
     if status in (401, 403, 407) or code in _BAD_CREDENTIALS:
         return ObjectAccessError(f"{url}: access is denied ({answer})", hint=_denied_hint(url, usage))
     if status in (301, 307) or code in _OTHER_REGION:
@@ -88,7 +88,7 @@ def _answered(status: int, code: str, url: ObjectUrl, usage: type[UsageError]) -
     return usage(f"{url}: the store refuses it ({answer})", hint="is the URL right, and what it is asked for?")
 
 
-def _missing(url: ObjectUrl, code: str, usage: type[UsageError]) -> UsageError:
+def _missing_object_error(url: ObjectUrl, code: str, usage: type[UsageError]) -> UsageError:
     if code in _NO_BUCKET or usage is UsageError:  # nobody misses an object that is to be written
         return usage(f"{url}: there is no bucket {url.bucket}", hint="is its name right, and the account, or endpoint?")
     where = "" if code == "NoSuchKey" else ", or no such bucket"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from classify_batch.object_store.connect import connect, explaining
+from classify_batch.object_store.connect import connect_to_bucket, explaining
 from classify_batch.object_store.failures import is_empty_range
 from classify_batch.object_store.url import ObjectUrl
 
@@ -28,7 +28,7 @@ async def read_object(url: ObjectUrl) -> AsyncIterator[bytes]:
         ObjectAccessError: there are no credentials, or they don't suffice.
         ObjectStoreError: the store can't be reached, or the object changed meanwhile.
     """
-    store = connect(url, reading=True)
+    store = connect_to_bucket(url, reading=True)
     start, size, version = 0, 1, None
     while start < size:
         result = await _get_range(store, url, start, version)

@@ -37,7 +37,7 @@ class ObjectUrl:
         return f"{self.scheme}://{self.bucket}/{self.key}"
 
     @property
-    def root(self) -> str:
+    def bucket_url(self) -> str:
         """The URL of the bucket."""
         return f"{self.scheme}://{self.bucket}"
 

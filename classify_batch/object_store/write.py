@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from classify_batch.object_store.connect import connect, explaining
+from classify_batch.object_store.connect import connect_to_bucket, explaining
 from classify_batch.object_store.url import ObjectUrl
 from classify_batch.streams.closing import closing
 
@@ -48,7 +48,7 @@ async def write_object(url: ObjectUrl, blocks: AsyncIterator[bytes]) -> None:
     """
     import obstore  # noqa: PLC0415 - an extra
 
-    store = connect(url, reading=False)
+    store = connect_to_bucket(url, reading=False)
     async with closing(blocks) as stream:
         head = bytearray()
         while len(head) <= PART_BYTES:
@@ -57,7 +57,7 @@ async def write_object(url: ObjectUrl, blocks: AsyncIterator[bytes]) -> None:
                     await obstore.put_async(store, url.key, bytes(head), attributes=_attributes(url))
                 return
             head += block
-        await _upload(store, url, bytes(head), stream)
+        await _upload_blocks(store, url, bytes(head), stream)
 
 
 def _attributes(url: ObjectUrl) -> Attributes:
@@ -65,7 +65,7 @@ def _attributes(url: ObjectUrl) -> Attributes:
     return {} if content_type is None else {"Content-Type": content_type}
 
 
-async def _upload(store: ObjectStore, url: ObjectUrl, head: bytes, blocks: AsyncIterator[bytes]) -> None:
+async def _upload_blocks(store: ObjectStore, url: ObjectUrl, head: bytes, blocks: AsyncIterator[bytes]) -> None:
     import obstore  # noqa: PLC0415 - an extra
 
     give, take = anyio.create_memory_object_stream[bytes](1)
@@ -84,7 +84,7 @@ async def _upload(store: ObjectStore, url: ObjectUrl, head: bytes, blocks: Async
     upload.add_done_callback(lambda _upload: take.close())  # then whoever feeds it hears that it has failed
     try:
         with give:
-            await _feed(give, head, blocks)
+            await _feed_upload(give, head, blocks)
             parts.whole = True
         await asyncio.wait([upload])  # which doesn't cancel it
     except BaseException:
@@ -94,7 +94,7 @@ async def _upload(store: ObjectStore, url: ObjectUrl, head: bytes, blocks: Async
         upload.result()
 
 
-async def _feed(give: MemoryObjectSendStream[bytes], head: bytes, blocks: AsyncIterator[bytes]) -> None:
+async def _feed_upload(give: MemoryObjectSendStream[bytes], head: bytes, blocks: AsyncIterator[bytes]) -> None:
     try:
         await give.send(head)
         async for block in blocks:

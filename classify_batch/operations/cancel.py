@@ -157,7 +157,7 @@ async def _cancel_one(
 
         async def ask(holder: Holder = holder) -> RunResult | None:
             async with interruptible(shutdown):
-                return await _ask(store, place, holder, on_asked)
+                return await _ask_process_to_cancel(store, place, holder, on_asked)
 
         if (result := await run_in_own_task(ask)) is not None:
             return result
@@ -191,7 +191,9 @@ async def _take_over(
 # --- Asking the process that runs the run ---------------------------------------------------------------------------
 
 
-async def _ask(store: RunStore, place: RunPlace, holder: Holder, on_asked: OnAsked) -> RunResult | None:
+async def _ask_process_to_cancel(
+    store: RunStore, place: RunPlace, holder: Holder, on_asked: OnAsked
+) -> RunResult | None:
     """Asks a process, and waits until it has ended. None: it ended without carrying the cancel out."""
     ends_s = anyio.current_time() + TIMEOUT_S
     while not (obeys := await _is_cancelling(store)) and await _is_held_by(store, holder):

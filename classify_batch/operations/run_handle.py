@@ -239,7 +239,7 @@ def read_outcomes(place: RunPlace, only: Only | str | None) -> Iterator[Outcome]
     selection = make_selection(word_of(Only, "only", only), parts[0][1], place.where)
     is_selected = cast("Callable[[Outcome], bool]", selection.includes)  # which asks for the same attributes
 
-    tails = [(reader, OutcomeTail(reader, run, selection.logs)) for reader, run in parts]
+    tails = [(reader, OutcomeTail(reader, run, selection.needed_logs)) for reader, run in parts]
 
     def read() -> Iterator[Outcome]:
         for reader, tail in tails:

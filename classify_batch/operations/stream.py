@@ -291,13 +291,13 @@ class _Reading:
                 self._ended = True
             else:
                 self._outcomes, self._part = iter(found.decode()), found.part
-        self._pace.add_read(1, self._part)
+        self._pace.count_read(1, self._part)
         return outcome
 
     def take_ready(self, most: int) -> list[Outcome]:
         """Some of the next ones, as far as they were read already."""
         outcomes = list(islice(self._outcomes, most))
-        self._pace.add_read(len(outcomes), self._part)
+        self._pace.count_read(len(outcomes), self._part)
         return outcomes
 
     async def aclose(self) -> None:

@@ -29,7 +29,7 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import DamagedError
 from classify_batch.inputs.ids import all_valid, shorten
-from classify_batch.inputs.rows import columns_of, ids_of
+from classify_batch.inputs.rows import columns_of, file_ids_of_rows
 from classify_batch.model import Carried
 from classify_batch.ports import RunStore
 from classify_batch.rundir.outcome_ids import encode_ids
@@ -153,7 +153,7 @@ class _Writing:
         size = 0
         async with closing(self._chunks) as stream:
             async for chunk in stream:
-                text = _lines_of(ids_of(chunk))
+                text = _lines_of(file_ids_of_rows(chunk))
                 columns, again = columns_of(chunk)
                 self._carries_lists = self._carries_lists or bool(again)
                 line = _line_of(self._stream_lines, text, columns, again)

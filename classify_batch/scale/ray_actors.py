@@ -168,5 +168,5 @@ class BudgetActor:
             self._budget = RateBudget(
                 requests_per_s=requests_per_s, requests_in_flight=requests_in_flight, creates_per_s=creates_per_s
             )
-            self._serving = asyncio.get_running_loop().create_task(self._budget.serve())
+            self._serving = asyncio.get_running_loop().create_task(self._budget.serve_until_cancelled())
         return self._budget

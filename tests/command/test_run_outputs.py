@@ -157,7 +157,7 @@ def test_a_summary_is_written_into_a_file_that_can_not_be_replaced(workplace: Pa
     inode = (folder / "termination-log").stat().st_ino
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(summary_file, "beside", lambda path: path.parent / "no such folder" / path.name)
-        path._write({"state": "complete", "exit_status": 0})
+        path._write_file({"state": "complete", "exit_status": 0})
     assert json.loads((folder / "termination-log").read_text())["state"] == "complete"
     assert (folder / "termination-log").stat().st_ino == inode
 

@@ -139,7 +139,7 @@ class Work:
 
     def _attempt(self, key: AttemptKey, part: Part) -> Attempt:
         chunk = self.state.chunk(key.chunk)
-        return Attempt(key, part, part.pick(chunk), tuple(part.positions(len(chunk))))
+        return Attempt(key, part, part.pick_file_ids(chunk), tuple(part.positions(len(chunk))))
 
     def _doubt(self, attempt: Attempt, sent_s: int) -> None:
         now, scenario = self.now, self.scenario

@@ -269,18 +269,18 @@ def simulate(case: Case, seed: int) -> Figures:
         if what == "send":
             if now_s >= case.until_s:
                 continue
-            due_s = max(rate.due_s, cool_until_s)
+            due_s = max(rate.next_due_s, cool_until_s)
             if due_s <= now_s:
-                rate.sent(now_s, waited=True)
+                rate.record_passed(now_s, waited=True)
                 heappush(happens, (now_s + random.uniform(*ARRIVES_S), number, "arrive", now_s, False))
-                due_s = max(rate.due_s, cool_until_s)
+                due_s = max(rate.next_due_s, cool_until_s)
             heappush(happens, (min(due_s, now_s + 0.5), number + 1, "send", 0.0, False))
         elif what == "arrive":
             answered_s = max(now_s, sent_s + random.uniform(*ANSWERED_S))
             heappush(happens, (answered_s, number, "answer", sent_s, server.ask(now_s)))
         elif accepted:
-            rate.accepted(sent_s, now_s)
-        elif rate.refused(sent_s, now_s):
+            rate.record_accepted(sent_s, now_s)
+        elif rate.record_refused(sent_s, now_s):
             cool_until_s = max(cool_until_s, now_s + backoff.wait_s(rate.silences))
             rate.silent_until(cool_until_s)
         number += 2

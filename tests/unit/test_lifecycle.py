@@ -26,10 +26,10 @@ from classify_batch.lifecycle import (
     Tally,
     after_bad_job,
     after_missing,
-    halves,
     kind_of,
-    move,
+    next_state,
     remainder,
+    split_in_halves,
 )
 from classify_batch.model import AttemptKey, Part, Range, to_ranges
 from classify_batch.rundir.journal.replay import RunSnapshot
@@ -58,10 +58,10 @@ def spread(parts: Sequence[Part], size: int = 500) -> list[int]:
 def test_a_move_is_in_the_table_or_impossible(state: State, kind: Kind) -> None:
     """A move that the table doesn't have is an internal error."""
     if (state, kind) in MOVES:
-        assert move(state, kind) is MOVES[state, kind]
+        assert next_state(state, kind) is MOVES[state, kind]
     else:
         with pytest.raises(InternalError, match=f"{state} can't be {kind}"):
-            move(state, kind)
+            next_state(state, kind)
 
 
 def test_nothing_leaves_a_final_state() -> None:
@@ -121,9 +121,9 @@ def test_ranges_are_the_positions(positions: list[int]) -> None:
 def test_a_whole_chunk_is_all_of_it(size: int) -> None:
     """A part without ranges picks every file ID, and one with ranges picks those."""
     file_ids = [f"f{number}" for number in range(size)]
-    assert list(Part(0).pick(file_ids)) == file_ids
+    assert list(Part(0).pick_file_ids(file_ids)) == file_ids
     assert Part(0).positions(size) == list(range(size))
-    assert list(Part(0, (Range(0, 1),)).pick(file_ids)) == file_ids[:1]
+    assert list(Part(0, (Range(0, 1),)).pick_file_ids(file_ids)) == file_ids[:1]
 
 
 @patient
@@ -131,7 +131,7 @@ def test_a_whole_chunk_is_all_of_it(size: int) -> None:
 def test_halves_lose_nothing_and_double_nothing(positions: list[int], part: Part, bad_jobs: int) -> None:
     """Two parts that differ in size by one file at most, or one part of a single file; each counts what it is given,
     and else what the whole part counted."""
-    parts = halves(part, positions, bad_jobs=bad_jobs)
+    parts = split_in_halves(part, positions, bad_jobs=bad_jobs)
     assert spread(parts) == positions
     assert len(parts) == min(2, len(positions))
     sizes = [len(each.positions(500)) for each in parts]

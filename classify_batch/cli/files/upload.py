@@ -59,7 +59,7 @@ def upload_command(paths: tuple[Path, ...], recursive: bool, concurrency: int, *
             run_until_signal(work, upload_interrupted_error)
         finally:
             report.print_counts()
-    if not report.ended:
+    if not report.ended_files:
         raise UsageError("the given paths hold no file", hint="hidden files are skipped")
     if report.failed:
         click.echo("hint: fix what is named above, then give the same command: it sends only what is missing", err=True)
@@ -75,7 +75,7 @@ class UploadReport:
         self.sent = self.existing = self.failed = self.bytes = 0
 
     @property
-    def ended(self) -> int:
+    def ended_files(self) -> int:
         return self.sent + self.existing + self.failed
 
     def print_end(self, end: Uploaded | NotUploaded) -> None:
@@ -85,7 +85,7 @@ class UploadReport:
 
         if isinstance(end, NotUploaded):
             self.failed += 1
-            self._progress.say(f"failed: {clean(str(end.path))}: {clean(end.reason)}")
+            self._progress.print_line(f"failed: {clean(str(end.path))}: {clean(end.reason)}")
         else:
             click.echo(end.to_json_line())
             self.sent += end.sent
@@ -97,10 +97,10 @@ class UploadReport:
         return f"{self.sent:,} files uploaded, {self.existing:,} were there already, {self.failed:,} failed"
 
     def print_counts(self) -> None:
-        if self.ended:
-            self._progress.say(self._format_counts())
+        if self.ended_files:
+            self._progress.print_line(self._format_counts())
         if self.sent + self.existing:
-            self._progress.say("next: `run` with these lines as --input, and --carry path for answers by name")
+            self._progress.print_line("next: `run` with these lines as --input, and --carry path for answers by name")
 
 
 def upload_interrupted_error(signal_name: str) -> ClassifyBatchError:

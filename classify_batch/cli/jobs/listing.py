@@ -77,13 +77,13 @@ def list_jobs_command(page_size: int | None, page_token: str | None, as_json: bo
     page = run_until_signal(partial(list_jobs, settings, page_size=page_size, page_token=page_token, **filters))
     answers_in_job = settings.api.capabilities.answers_in_job
     headings = ("id", "status", "type" if answers_in_job else "mode", "created")
-    rows = job_rows_with_answers(page) if answers_in_job else job_rows(page)
+    rows = job_rows_with_answers(page) if answers_in_job else format_job_rows(page)
     print_body(page, partial(make_item_table, headings, rows, whole=("id", "created")), as_json=as_json)
     print_next_page_hint(page)
     return 0
 
 
-def job_rows(page: Body) -> Iterator[tuple[object, ...]]:
+def format_job_rows(page: Body) -> Iterator[tuple[object, ...]]:
     from classify_batch.cli.rendering.jobs import format_time
 
     for job in page["items"]:

@@ -35,7 +35,7 @@ class FilesProgress:
         if self.screen is not None:
             self.screen.redraw()
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """A line on stderr, which stays."""
         if self.screen is None:
             click.echo(line, err=True)

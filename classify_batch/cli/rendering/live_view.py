@@ -115,13 +115,13 @@ class RunView:
         with self._lock:
             if self._progress is None:
                 return []
-            rows = list(self._rows(self._progress))
-            bar = make_bar(self._progress, width, ascii_only=ascii_only)
-        return [bar, *lay_out(rows, width, height - 1, ascii_only=ascii_only)][:height]
+            rows = list(self._make_rows(self._progress))
+            bar = make_progress_bar(self._progress, width, ascii_only=ascii_only)
+        return [bar, *lay_out_rows(rows, width, height - 1, ascii_only=ascii_only)][:height]
 
     # --- Rows, each from what is known now ------------------------------------------------------------------------
 
-    def _rows(self, progress: Progress) -> Iterator[Row]:
+    def _make_rows(self, progress: Progress) -> Iterator[Row]:
         yield Row("files", outcome_phrases(progress), 9)
         done = sum(progress.outcomes.values())
         yield Row(
@@ -209,7 +209,7 @@ def wait_reasons(progress: Progress) -> list[str]:
     return reasons
 
 
-def make_bar(progress: Progress, width: int, *, ascii_only: bool = False) -> Text:
+def make_progress_bar(progress: Progress, width: int, *, ascii_only: bool = False) -> Text:
     """The first line: how much of all is done, in words and as a bar."""
     from rich.text import Text
 
@@ -224,7 +224,7 @@ def make_bar(progress: Progress, width: int, *, ascii_only: bool = False) -> Tex
     return line
 
 
-def lay_out(rows: Sequence[Row], width: int, height: int, *, ascii_only: bool = False) -> list[Text]:
+def lay_out_rows(rows: Sequence[Row], width: int, height: int, *, ascii_only: bool = False) -> list[Text]:
     """The rows as lines. Leaves the least important rows out where there are more lines than `height`."""
     blocks = [(row, lay_out_row(row, width, ascii_only=ascii_only)) for row in rows]
     while len(blocks) > 1 and sum(len(lines) for _, lines in blocks) > height:

@@ -62,23 +62,23 @@ class MetricsFile:
         self._numbers = numbers_of(progress)
         if time.monotonic() - self._written_s >= EVERY_S:
             self._written_s = time.monotonic()
-            await anyio.to_thread.run_sync(self._write, self._numbers)
+            await anyio.to_thread.run_sync(self._replace_file, self._numbers)
 
-    def end(self, result: RunResult) -> None:
+    def write_end(self, result: RunResult) -> None:
         """Writes how the run stands when this process leaves it."""
         manifest = result.manifest
         numbers = Numbers(manifest["files"], manifest["counts"], manifest["jobs"], manifest["requests"], 0, 0, 0.0)
         credits = manifest.get("credits")
         numbers.credits = None if credits is None else credits["reserved"]
         numbers.state, numbers.exit_status = result.state.value, int(result.exit_status)
-        self._write(numbers)
+        self._replace_file(numbers)
 
     def end_with_error(self, error: ClassifyBatchError) -> None:
         """Writes what is known, and the exit status."""
         self._numbers.state, self._numbers.exit_status = RunState.INCOMPLETE.value, int(error.exit_status)
-        self._write(self._numbers)
+        self._replace_file(self._numbers)
 
-    def _write(self, numbers: Numbers) -> None:
+    def _replace_file(self, numbers: Numbers) -> None:
         temporary = beside(self._path)
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -109,12 +109,12 @@ def numbers_of(progress: Progress) -> Numbers:
 def format_metrics(numbers: Numbers, run_dir: str, now_s: float) -> str:
     """The metrics in Prometheus' text format, version 0.0.4."""
     lines: list[str] = []
-    for name, kind, words, samples in _metrics(numbers, now_s):
+    for name, kind, words, samples in _make_metrics(numbers, now_s):
         known = [(labels, value) for labels, value in samples if value is not None]
         if known:
             lines += [f"# HELP classify_batch_{name} {words}", f"# TYPE classify_batch_{name} {kind}"]
         for labels, value in known:
-            named = ",".join(f'{key}="{_escape(text)}"' for key, text in {"run_dir": run_dir, **labels}.items())
+            named = ",".join(f'{key}="{_escape_label(text)}"' for key, text in {"run_dir": run_dir, **labels}.items())
             lines.append(f"classify_batch_{name}{{{named}}} {value!r}")
     return "\n".join(lines) + "\n"
 
@@ -122,7 +122,7 @@ def format_metrics(numbers: Numbers, run_dir: str, now_s: float) -> str:
 Samples = list[tuple[dict[str, str], float | None]]
 
 
-def _metrics(numbers: Numbers, now_s: float) -> Iterator[tuple[str, str, str, Samples]]:
+def _make_metrics(numbers: Numbers, now_s: float) -> Iterator[tuple[str, str, str, Samples]]:
     outcomes: Samples = [({"outcome": kind}, numbers.outcomes.get(kind, 0)) for kind in map(str, OutcomeKind)]
     states: Samples = [({"state": state}, int(state == numbers.state)) for state in map(str, RunState)]
     yield "files", "gauge", "Files of the run.", [({}, numbers.files)]
@@ -138,5 +138,5 @@ def _metrics(numbers: Numbers, now_s: float) -> Iterator[tuple[str, str, str, Sa
     yield "updated_timestamp_seconds", "gauge", "When this was written.", [({}, round(now_s, 3))]
 
 
-def _escape(text: str) -> str:
+def _escape_label(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -51,7 +51,7 @@ class Display(NamedTuple):
     observers: Sequence[Observer] = ()
 
 
-def can_draw(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
+def can_draw_view(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
     """Whether a stream is a terminal on which lines can be drawn anew."""
     return stream is not None and stream.isatty() and environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
 
@@ -61,7 +61,7 @@ def choose_progress(asked: str, stream: TextIO | None, environ: Mapping[str, str
     if asked not in ("auto", "live"):
         return asked
     in_ci = environ.get("CI", "").lower() not in ("", "0", "false")
-    return "live" if can_draw(stream, environ) and (asked == "live" or not in_ci) else "lines"
+    return "live" if can_draw_view(stream, environ) and (asked == "live" or not in_ci) else "lines"
 
 
 @contextmanager

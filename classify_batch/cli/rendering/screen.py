@@ -48,7 +48,7 @@ class Screen:
         self._changed = threading.Event()
         self._closing = threading.Event()
         self._was_stopped = False
-        self._thread = threading.Thread(target=self._work, name="screen", daemon=True)
+        self._thread = threading.Thread(target=self._draw_until_closed, name="screen", daemon=True)
         self._thread.start()
 
     def print_line(self, line: str) -> None:
@@ -83,7 +83,7 @@ class Screen:
 
     # --- The thread ---------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _draw_until_closed(self) -> None:
         if self._make_view is not None:
             try:
                 self._work_with_view(self._make_view)
@@ -109,9 +109,9 @@ class Screen:
                     if self._was_stopped:
                         self._was_stopped = False
                         terminal.forget_view()
-                    terminal.draw(self._take_lines(), make_view)
+                    terminal.draw_view(self._take_lines(), make_view)
                     self._closing.wait(DRAW_EVERY_S_MIN)
-            terminal.draw(self._take_lines(), make_view)
+            terminal.draw_view(self._take_lines(), make_view)
 
     def _take_lines(self) -> str:
         lines = []

@@ -33,7 +33,7 @@ class SummaryFile:
         self._path = path
         self._run_dir = str(run_dir)
 
-    def end(self, result: RunResult) -> None:
+    def write_end(self, result: RunResult) -> None:
         """Writes how the run stands."""
         manifest = result.manifest
         summary: dict[str, object] = {
@@ -49,15 +49,15 @@ class SummaryFile:
             "types": dict(list(result.types.items())[:_TYPES_MAX]),
             "type_count": len(result.types),
         }
-        self._write(summary)
+        self._write_file(summary)
 
     def end_with_error(self, error: ClassifyBatchError) -> None:
         """Writes what ended the command."""
         status = int(error.exit_status)
         words = {"reason": str(error), "hint": error.hint or None}
-        self._write({"state": "error", "exit_status": status, **words, "run_dir": self._run_dir})
+        self._write_file({"state": "error", "exit_status": status, **words, "run_dir": self._run_dir})
 
-    def _write(self, summary: dict[str, object]) -> None:
+    def _write_file(self, summary: dict[str, object]) -> None:
         data, temporary = encode_summary(summary), beside(self._path)
         try:
             try:

@@ -97,7 +97,7 @@ class Terminal:
     def is_resized(self) -> bool:
         return self._read_size() != self._size
 
-    def draw(self, lines_above: str, make_view: Callable[[int, int, bool], list[Text]]) -> None:
+    def draw_view(self, lines_above: str, make_view: Callable[[int, int, bool], list[Text]]) -> None:
         """Draws the view anew, and prints lines above it; nothing is drawn while the view has no lines."""
         columns, rows = self._size = self._read_size()
         self._console.size = (columns, rows)

@@ -20,9 +20,9 @@ from anyio import to_thread
 
 from classify_batch.errors import SourceError, StoreError, missing_extra
 from classify_batch.inputs.formats.objects import CARRY_HINT, COLUMN_HINT, ObjectReader
-from classify_batch.inputs.ids import all_valid, fault_of, list_columns, shorten
+from classify_batch.inputs.ids import all_valid, check_file_id, list_columns, shorten
 from classify_batch.inputs.reading import Format
-from classify_batch.inputs.rows import Line, to_rows
+from classify_batch.inputs.rows import Line, rows_from_lines
 from classify_batch.spelling import suggest
 from classify_batch.streams.closing import closing
 
@@ -59,7 +59,7 @@ async def read_table_file(
     if isinstance(source, Path):
         file: IO[bytes] = await to_thread.run_sync(_open_file, source, reader.name)
     else:
-        file = await _spool(source, reader.name)
+        file = await _spool_to_file(source, reader.name)
     with file:
         # A path is read quicker than a file object.
         rows = _read_rows(open_table, source if isinstance(source, Path) else file, file, kind, reader)
@@ -83,7 +83,7 @@ def _open_file(path: Path, name: str) -> IO[bytes]:
         raise SourceError(f"{name} can't be read: {error.strerror}", hint="give a readable file") from None
 
 
-async def _spool(blocks: AsyncIterator[bytes], name: str) -> IO[bytes]:
+async def _spool_to_file(blocks: AsyncIterator[bytes], name: str) -> IO[bytes]:
     file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the reader
     try:
         async with closing(blocks) as stream:
@@ -131,14 +131,14 @@ class _Batches:
 
     def __init__(self, open_table: TableOpener, source: Path | IO[bytes], what: str) -> None:
         self._what = what
-        self._reader = self._call(lambda: open_table(source))
-        self.schema: Schema = self._call(lambda: self._reader.schema)
+        self._reader = self._call_or_raise_source_error(lambda: open_table(source))
+        self.schema: Schema = self._call_or_raise_source_error(lambda: self._reader.schema)
 
     def __iter__(self) -> Iterator[RecordBatch]:
-        while (batch := self._call(lambda: next(self._reader, None))) is not None:
+        while (batch := self._call_or_raise_source_error(lambda: next(self._reader, None))) is not None:
             yield batch
 
-    def _call(self, call: Callable[[], Any]) -> Any:
+    def _call_or_raise_source_error(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
         except Exception as error:  # noqa: BLE001 - the library has no class of its own for what is damaged
@@ -203,11 +203,15 @@ def _rows_of_batch(batch: RecordBatch, places: Sequence[int], first: int, reader
     columns = [_json_column(_values_of(batch, place), field) for place, field in zip(places[1:], fields, strict=True)]
     lines = []
     for number, row in enumerate(zip(file_ids, *columns, strict=True), first):
-        if (fault := fault_of(reader.name, number, row[0], "row")) is not None:
+        if (fault := check_file_id(reader.name, number, row[0], "row")) is not None:
             reader.on_fault(fault)
         else:
             lines.append(Line(number, row[0], dict(zip(reader.carry, row[1:], strict=True))))
-    return to_rows(lines, reader.name, reader.on_fault, "row") if reader.carry else [line.file_id for line in lines]
+    return (
+        rows_from_lines(lines, reader.name, reader.on_fault, "row")
+        if reader.carry
+        else [line.file_id for line in lines]
+    )
 
 
 def _values_of(batch: RecordBatch, place: int) -> list[Any]:

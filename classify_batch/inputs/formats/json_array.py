@@ -36,17 +36,19 @@ async def read_json_array(blocks: AsyncIterator[bytes], reader: ObjectReader) ->
             try:
                 text = decoder.decode(block)
             except UnicodeDecodeError as error:
-                raise _error(reader, array.items + 1, f"not UTF-8: byte 0x{error.object[error.start]:02x}") from None
+                raise _item_error(
+                    reader, array.items + 1, f"not UTF-8: byte 0x{error.object[error.start]:02x}"
+                ) from None
             first = array.items + 1
-            values = array.feed(text)
+            values = array.parse_items(text)
             yield _read_batch(values, first, reader)
             await checkpoint()
     if not array.ended:
-        raise _error(reader, array.items + 1, "the array ends in the middle")
+        raise _item_error(reader, array.items + 1, "the array ends in the middle")
 
 
 def _read_batch(values: list[Any], first: int, reader: ObjectReader) -> list[str]:
-    if not reader.carry and (file_ids := reader.read_ids(values)) is not None:
+    if not reader.carry and (file_ids := reader.read_plain_ids(values)) is not None:
         return file_ids
     return reader.read_rows(enumerate(values, first))
 
@@ -67,7 +69,7 @@ class _ArrayParser:
         self.items = 0
         self.ended = False
 
-    def feed(self, text: str) -> list[Any]:
+    def parse_items(self, text: str) -> list[Any]:
         """The items that end in this piece."""
         self._text += text
         at = 0 if self._begun else self._find_begin()
@@ -77,11 +79,11 @@ class _ArrayParser:
             values += value
             self.items += len(value)
         if self.ended and self._text[at:].strip(" \t\r\n"):
-            raise _error(self._reader, self.items + 1, "something stands behind the array's end")
+            raise _item_error(self._reader, self.items + 1, "something stands behind the array's end")
         self._text = self._text[at:]
         if len(self._text) > LINE_BYTES_MAX:
             what = f"{shorten(self._text)} is not JSON, or longer than {LINE_BYTES_MAX} bytes"
-            raise _error(self._reader, self.items + 1, what)
+            raise _item_error(self._reader, self.items + 1, what)
         return values
 
     def _find_begin(self) -> int:
@@ -89,7 +91,7 @@ class _ArrayParser:
         if at == len(self._text):
             return 0
         if self._text[at] != "[":
-            raise _error(self._reader, 1, f"{shorten(self._text[at:])} is no JSON array")
+            raise _item_error(self._reader, 1, f"{shorten(self._text[at:])} is no JSON array")
         self._begun = True
         return at + 1
 
@@ -102,7 +104,7 @@ class _ArrayParser:
             return None
         if text[at] == "]":
             if not self._may_end:
-                raise _error(self._reader, self.items + 1, "a comma stands before the array's end")
+                raise _item_error(self._reader, self.items + 1, "a comma stands before the array's end")
             self.ended = True
             return [], at + 1
         try:
@@ -116,7 +118,9 @@ class _ArrayParser:
         if text[end] == "]":
             self.ended = True
         elif text[end] != ",":
-            raise _error(self._reader, self.items + 1, f"{shorten(text[at:])}: no comma behind an item of the array")
+            raise _item_error(
+                self._reader, self.items + 1, f"{shorten(text[at:])}: no comma behind an item of the array"
+            )
         return [value], end + 1
 
 
@@ -124,5 +128,5 @@ def _skip_blanks(text: str, at: int) -> int:
     return _BLANKS.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
 
 
-def _error(reader: ObjectReader, item: int, what: str) -> SourceError:
+def _item_error(reader: ObjectReader, item: int, what: str) -> SourceError:
     return SourceError(f"{reader.name}, item {item}: {what}", hint=_HINT)

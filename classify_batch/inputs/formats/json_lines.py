@@ -19,23 +19,23 @@ async def read_json_lines(blocks: AsyncIterator[bytes], reader: ObjectReader) ->
     under `carried`, as in the outcomes of a run."""
     async with closing(read_lines(blocks, reader.name)) as stream:
         async for lines in stream:
-            if not reader.carry and (file_ids := _read_ids(lines, reader)) is not None:
+            if not reader.carry and (file_ids := _read_plain_ids(lines, reader)) is not None:
                 yield file_ids
             else:
                 yield reader.read_rows(_values_of_lines(lines, reader))
 
 
-def _read_ids(lines: Lines, reader: ObjectReader) -> list[str] | None:
+def _read_plain_ids(lines: Lines, reader: ObjectReader) -> list[str] | None:
     """The file IDs of lines that all are as they should be, else None."""
     try:
-        return reader.read_ids(list(map(json.loads, filter(str.strip, lines.split()))))
+        return reader.read_plain_ids(list(map(json.loads, filter(str.strip, lines.split_lines()))))
     except (ValueError, RecursionError):
         return None
 
 
 def _values_of_lines(lines: Lines, reader: ObjectReader) -> Iterator[tuple[int, Any]]:
     """Each value with its line; a fault for each line that is no JSON."""
-    for number, line in enumerate(lines.split(), lines.first):
+    for number, line in enumerate(lines.split_lines(), lines.first):
         if not line.strip():
             continue
         try:
@@ -43,6 +43,6 @@ def _values_of_lines(lines: Lines, reader: ObjectReader) -> Iterator[tuple[int, 
         except (ValueError, RecursionError):
             is_open = line.strip() in ("{", "[")
             hint = _OVER_SEVERAL_LINES if is_open else f'every line is an object such as {{"{reader.column}": "…"}}'
-            reader.on_fault(reader.fault(number, f"{shorten(line.strip())} is not JSON", hint))
+            reader.on_fault(reader.make_fault(number, f"{shorten(line.strip())} is not JSON", hint))
         else:
             yield number, value

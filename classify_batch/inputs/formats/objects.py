@@ -6,8 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from classify_batch.inputs.ids import COLUMN, Fault, TookFault, all_valid, fault_of, list_columns, refuse, shorten
-from classify_batch.inputs.rows import Line, to_rows
+from classify_batch.inputs.ids import (
+    COLUMN,
+    Fault,
+    TookFault,
+    all_valid,
+    check_file_id,
+    list_columns,
+    raise_fault,
+    shorten,
+)
+from classify_batch.inputs.rows import Line, rows_from_lines
 from classify_batch.spelling import suggest
 
 CARRY_HINT = "name columns that are there with --carry"
@@ -31,12 +40,12 @@ class ObjectReader:
     name: str
     column: str = COLUMN
     carry: Sequence[str] = ()
-    on_fault: TookFault = refuse
+    on_fault: TookFault = raise_fault
     unit: str = "line"
     bare: bool = False
     optional: frozenset[str] = frozenset()
 
-    def read_ids(self, values: Sequence[Any]) -> list[str] | None:
+    def read_plain_ids(self, values: Sequence[Any]) -> list[str] | None:
         """The file IDs of values that all are as they should be, else None. Nothing may be carried."""
         try:
             file_ids = [value if type(value) is str and self.bare else value[self.column] for value in values]
@@ -46,47 +55,47 @@ class ObjectReader:
 
     def read_rows(self, values: Numbered) -> list[str]:
         """The rows of those values that are as they should be; a fault for each other one."""
-        lines = self._lines_of(values)
+        lines = self._read_lines(values)
         if self.carry:
-            return to_rows(lines, self.name, self.on_fault, self.unit)
+            return rows_from_lines(lines, self.name, self.on_fault, self.unit)
         return [line.file_id for line in lines]
 
-    def _lines_of(self, values: Numbered) -> Iterator[Line]:
+    def _read_lines(self, values: Numbered) -> Iterator[Line]:
         for number, value in values:
             if isinstance(value, Mapping):
                 yield from self._lines_of_object(number, value)
             elif not self.bare:
-                self.on_fault(self.fault(number, f"{shorten(value)} is not a JSON object", self._object_hint))
-            elif (fault := fault_of(self.name, number, value, self.unit)) is not None:
+                self.on_fault(self.make_fault(number, f"{shorten(value)} is not a JSON object", self._object_hint))
+            elif (fault := check_file_id(self.name, number, value, self.unit)) is not None:
                 self.on_fault(fault)
             elif self.carry:
                 what = f"{shorten(value)} is a file ID alone, and carries no {', '.join(map(shorten, self.carry))}"
-                self.on_fault(self.fault(number, what, self._object_hint))
+                self.on_fault(self.make_fault(number, what, self._object_hint))
             else:
                 yield Line(number, str(value), {})
 
     def _lines_of_object(self, number: int, value: Mapping[str, object]) -> Iterator[Line]:
         if self.column not in value:
-            self.on_fault(self._missing(number, self.column, value, COLUMN_HINT))
+            self.on_fault(self._missing_column_fault(number, self.column, value, COLUMN_HINT))
             return
         file_id = value[self.column]
-        if (fault := fault_of(self.name, number, file_id, self.unit)) is not None:
+        if (fault := check_file_id(self.name, number, file_id, self.unit)) is not None:
             self.on_fault(fault)
             return
         for record in _records_of(value):
             if missing := [each for each in self.carry if each not in record and each not in self.optional]:
-                self.on_fault(self._missing(number, missing[0], record, CARRY_HINT))
+                self.on_fault(self._missing_column_fault(number, missing[0], record, CARRY_HINT))
                 return
             yield Line(number, str(file_id), {each: record.get(each) for each in self.carry})
             if not self.carry:
                 return
 
-    def fault(self, number: int, what: str, hint: str) -> Fault:
+    def make_fault(self, number: int, what: str, hint: str) -> Fault:
         """A fault of one line, or item."""
         return Fault(self.name, f"{self.unit} {number}", what, hint)
 
-    def _missing(self, number: int, key: str, value: Mapping[str, object], hint: str) -> Fault:
-        return self.fault(
+    def _missing_column_fault(self, number: int, key: str, value: Mapping[str, object], hint: str) -> Fault:
+        return self.make_fault(
             number,
             f"no column {shorten(key)}; there is {list_columns([*map(str, value)])}{suggest(key, map(str, value))}",
             hint,

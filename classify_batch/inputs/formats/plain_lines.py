@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from classify_batch.inputs.ids import Fault, TookFault, all_valid, only_valid, refuse
+from classify_batch.inputs.ids import Fault, TookFault, all_valid, only_valid, raise_fault
 from classify_batch.inputs.lines import Lines, read_lines
-from classify_batch.inputs.values import SUSPICIOUS, reason_no_line_of_an_id, unquote
+from classify_batch.inputs.values import SUSPICIOUS, reason_no_line_of_an_id, remove_quotes
 from classify_batch.streams.closing import closing
 
 _BLANKS = " \t\r"
@@ -16,7 +16,7 @@ _NOT_PLAIN_OR_SUSPICIOUS = (*_NOT_PLAIN, *sorted(SUSPICIOUS - {"\t"}))
 
 
 async def read_plain_lines(
-    blocks: AsyncIterator[bytes], name: str, on_fault: TookFault = refuse, *, strict: bool = False
+    blocks: AsyncIterator[bytes], name: str, on_fault: TookFault = raise_fault, *, strict: bool = False
 ) -> AsyncIterator[Sequence[str]]:
     """Blank lines and lines that begin with `#` are skipped.
 
@@ -30,11 +30,11 @@ async def read_plain_lines(
                 yield uuids
                 continue
             # A few searches in C over the whole batch: most batches hold nothing but IDs.
-            if any(map(lines.decode().__contains__, not_plain)):
+            if any(map(lines.decode_lines().__contains__, not_plain)):
                 numbered = _only_possible(lines, name, on_fault) if strict else values_of_lines(lines)
                 yield only_valid(name, numbered, on_fault)
                 continue
-            file_ids = lines.split()
+            file_ids = lines.split_lines()
             if not all_valid(file_ids):
                 file_ids = list(filter(None, file_ids))  # a blank line is no fault, and hardly ever there
                 if not all_valid(file_ids):
@@ -44,7 +44,7 @@ async def read_plain_lines(
 
 def values_of_lines(lines: Lines) -> Iterator[tuple[int, str]]:
     """What stands on each line, without the blanks around it."""
-    for number, line in enumerate(lines.split(), lines.first):
+    for number, line in enumerate(lines.split_lines(), lines.first):
         value = line.strip(_BLANKS)
         if value and not value.startswith(_COMMENT):
             yield number, value
@@ -52,7 +52,7 @@ def values_of_lines(lines: Lines) -> Iterator[tuple[int, str]]:
 
 def _only_possible(lines: Lines, name: str, on_fault: TookFault) -> Iterator[tuple[int, str]]:
     for number, line in values_of_lines(lines):
-        value = unquote(line)
+        value = remove_quotes(line)
         if (reason := reason_no_line_of_an_id(value)) is not None:
             on_fault(Fault(name, f"line {number}", *reason))
         else:

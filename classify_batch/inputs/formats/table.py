@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from classify_batch.errors import SourceError
 from classify_batch.inputs.formats.objects import CARRY_HINT, COLUMN_HINT, ObjectReader
-from classify_batch.inputs.ids import all_valid, fault_of, list_columns, shorten
+from classify_batch.inputs.ids import all_valid, check_file_id, list_columns, shorten
 from classify_batch.inputs.lines import LINE_BYTES_MAX, read_lines
-from classify_batch.inputs.rows import Line, to_rows
+from classify_batch.inputs.rows import Line, rows_from_lines
 from classify_batch.inputs.values import FORMAT_HINT
 from classify_batch.spelling import suggest
 from classify_batch.streams.closing import closing
@@ -56,14 +56,14 @@ async def read_table(
                 valid = False
             sound = rows if valid else list(_rows_of_right_width(rows, place, reader))
             if carry:
-                yield to_rows((_line_of_row(row, place, carried) for row in sound), name, on_fault)
+                yield rows_from_lines((_line_of_row(row, place, carried) for row in sound), name, on_fault)
             else:
                 yield file_ids if valid else [row[place] for _, row in sound]
 
 
 def _rows_of_right_width(rows: list[_Row], place: int, reader: ObjectReader) -> Iterator[_Row]:
     for line, row in rows:
-        if (fault := fault_of(reader.name, line, "".join(row[place : place + 1]))) is not None:
+        if (fault := check_file_id(reader.name, line, "".join(row[place : place + 1]))) is not None:
             reader.on_fault(fault)
         else:
             yield line, row
@@ -80,7 +80,7 @@ async def _read_rows(blocks: AsyncIterator[bytes], name: str, shape: TableShape)
     line = 1
     async with closing(read_lines(blocks, name)) as stream:
         async for batch in stream:
-            lines = waiting + batch.split()
+            lines = waiting + batch.split_lines()
             if line <= shape.lines_before:
                 before = min(shape.lines_before - line + 1, len(lines))
                 lines, line = lines[before:], line + before

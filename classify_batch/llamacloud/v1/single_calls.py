@@ -42,10 +42,12 @@ class SingleCallsV1(SingleCalls[v1.Job]):
     async def _get_results_page(self, job_id: str, page_token: str | None) -> RawAnswer[Page[v1.ResultItem]]:
         read = make_body_reader(v1.RESULTS.read, self._client.secrets)
         try:
-            return await self._read("results", f"{v1.job_path(job_id)}/results", read, {"page_token": page_token})
+            return await self._read_with_retries(
+                "results", f"{v1.job_path(job_id)}/results", read, {"page_token": page_token}
+            )
         except ApiError as error:
             if error.verdict is not Verdict.REFUSED:
                 raise
             # The status of a refusal doesn't say why: 400 is a bad token as well as a job that isn't finished.
-            status = (await self._get_job(job_id)).answer.status
+            status = (await self._get_job_answer(job_id)).answer.status
             raise error if status in FINISHED_STATUSES else unfinished_job_error(job_id, status, str(error)) from None

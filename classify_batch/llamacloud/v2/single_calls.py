@@ -82,7 +82,7 @@ class SingleCallsV2(SingleCalls[v2.Job]):
 
     async def _read_results_page(self, job_id: str, page_token: str | None) -> ResultsPage[Body]:  # noqa: ARG002
         """The answer inside a job, in the shape of v1's page of results: one item, or none for a job that failed."""
-        job = await self._get_job(job_id)
+        job = await self._get_job_answer(job_id)
         status = v2.translate_status(job.answer.status)
         if status not in FINISHED_STATUSES:
             raise unfinished_job_error(job_id, job.answer.status)
@@ -106,7 +106,7 @@ class SingleCallsV2(SingleCalls[v2.Job]):
         except ApiError as error:
             if error.verdict is not Verdict.REFUSED:
                 raise
-            job = await self._get_job(job_id)
+            job = await self._get_job_answer(job_id)
             # One attempt that was refused did nothing; of several, an earlier one may have cancelled the job.
             if len(failures) > 1 and job.answer.status == JobStatus.CANCELLED:
                 return job.body

@@ -144,7 +144,7 @@ class ParseJobs:
         self._found = CountedExamples()
 
     @property
-    def count(self) -> int:
+    def found_count(self) -> int:
         return self._found.count
 
     def add_file_ids(self, first: int, file_ids: Sequence[str]) -> list[str]:
@@ -156,25 +156,25 @@ class ParseJobs:
 
     def findings(self, capabilities: Capabilities | None) -> Iterator[Finding]:
         """`capabilities`: of the API's version; None: nobody knows which it is."""
-        if not self.count or capabilities is None:
+        if not self.found_count or capabilities is None:
             return
-        are = "parse job is" if self.count == 1 else "parse jobs are"
+        are = "parse job is" if self.found_count == 1 else "parse jobs are"
         if capabilities.takes_parse_jobs:
             yield Finding(
                 Severity.NOTE,
                 "parse_jobs",
-                f"{self.count:,} {are} among the files: whether they are there, and have ended, is not checked",
+                f"{self.found_count:,} {are} among the files: whether they are there, and have ended, is not checked",
                 "let them end first; classifying them costs nothing, the vendor says",
-                self.count,
+                self.found_count,
                 self._found.examples,
             )
         else:
             yield Finding(
                 Severity.ERROR,
                 "parse_jobs",
-                f"{self.count:,} {are} among the files, and this version of the API takes files only",
+                f"{self.found_count:,} {are} among the files, and this version of the API takes files only",
                 ONLY_V2,
-                self.count,
+                self.found_count,
                 self._found.examples,
             )
 

@@ -22,7 +22,7 @@ from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.folder import FolderOptions, FolderScan
 from classify_batch.inputs.open import InputOptions, SourceSpec, folder_of, needs_project, open_source
 from classify_batch.inputs.reading import Reading
-from classify_batch.inputs.rows import ids_of
+from classify_batch.inputs.rows import file_ids_of_rows
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.file_client import LOOKUP_IDS_MAX, FileList
 from classify_batch.llamacloud.single_calls import CALLS_MAX
@@ -317,7 +317,7 @@ class InputReader:
     async def _count_ids(self, batches: AsyncIterator[Sequence[str]]) -> AsyncIterator[Sequence[str]]:
         async with closing(batches) as stream:
             async for batch in stream:
-                file_ids = ids_of(batch)
+                file_ids = file_ids_of_rows(batch)
                 self._given += len(batch)
                 self._id_bytes += sum(map(len, file_ids))
                 if file_ids is not batch:
@@ -335,13 +335,13 @@ class InputReader:
                 self._settings,
                 id_bytes=round(share * self._id_bytes),
                 carried_bytes=round(share * max(0, self._row_bytes - self._id_bytes)),
-                uploads=self._uploads(),
+                uploads=self._estimate_uploads(),
             )
         if self.size is not None:
             for lookup in self._lookups:
-                lookup.begin(self.size.least_s)
+                lookup.begin_lookup(self.size.least_s)
 
-    def _uploads(self) -> UploadSize | None:
+    def _estimate_uploads(self) -> UploadSize | None:
         if self._folder is None:
             return None
         return UploadSize(self._scan.contents_to_upload(self.files or 0), self._scan.bytes)
@@ -352,7 +352,7 @@ class InputReader:
         async with chunks:
             async for first, file_ids in chunks:
                 for lookup in self._lookups:
-                    await lookup.look_up(first, file_ids)
+                    await lookup.look_up_files(first, file_ids)
 
     def _collect_findings(self, duplicates: int, examples: tuple[str, ...]) -> None:
         self.findings += report_duplicates(duplicates, examples)
@@ -361,6 +361,6 @@ class InputReader:
         for lookup in self._lookups:
             self.findings += lookup.findings()
         if self.size is not None and self._settings is not None:
-            cost = cost_of(self.size.files, self._settings, parse_jobs=self._parse_jobs.count)
+            cost = cost_of(self.size.files, self._settings, parse_jobs=self._parse_jobs.found_count)
             self.size = replace(self.size, cost=cost)
             self.findings += assess_cost(self.size, self._settings)

@@ -89,7 +89,7 @@ class BadLines:
             return
         first = self._first[0]
         unit = first.place.partition(" ")[0]
-        message = str(first.error) if self.count == 1 else f"{first.name}: {self.count:,} {unit}s can't be read"
+        message = str(first.as_error) if self.count == 1 else f"{first.name}: {self.count:,} {unit}s can't be read"
         examples = tuple(f"{fault.place}: {fault.what}" for fault in self._first)
         yield Finding(Severity.ERROR, INPUT, message, first.hint, self.count, examples)
 

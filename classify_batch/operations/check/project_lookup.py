@@ -45,12 +45,12 @@ class ProjectLookup:
     def looked_up(self) -> int:
         return 0 if self._files is None else self._files.looked_up
 
-    def begin(self, least_s: float) -> None:
+    def begin_lookup(self, least_s: float) -> None:
         """From here on files are looked up. `least_s`: how long the run takes at least."""
         now_s = SystemClock().wall_s() + (self.client.clock_skew_s or 0.0)
         self._files = FilesInProject(now_s + CLOCK_S, least_s)
 
-    async def look_up(self, first: int, file_ids: Sequence[str]) -> None:
+    async def look_up_files(self, first: int, file_ids: Sequence[str]) -> None:
         """Looks files up; after a failure nothing more. `first`: the place of the first of them in the input."""
         if self._files is None or self._failure is not None:
             return

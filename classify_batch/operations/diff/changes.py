@@ -197,7 +197,7 @@ class Comparison:
     def count_pairs(self) -> None:
         """Adds up the pairs of labels by their names, which labels that differ only in their code share."""
         for labels, files in self._label_pairs.items():
-            before, after = (self._answers[label].name for label in labels)
+            before, after = (self._answers[label].table_name for label in labels)
             self._found.pairs[Pair(self._of_answers[labels], before, after)] += files
 
     def _classify_change(self, was: Record | None, now: Record, confidences: list[tuple[float, float]]) -> Change:

@@ -39,7 +39,7 @@ class Answer(NamedTuple):
     code: str | None = None
 
     @property
-    def name(self) -> str:
+    def table_name(self) -> str:
         """The name in a table of types: of a file without a type, its outcome (`unmatched`, `failed`, …)."""
         return self.outcome if self.type is None else self.type
 

@@ -91,10 +91,10 @@ async def _blocks_of_writer(
     writer = _Writer(write, batches, columns)
     raised: list[Exception] = []
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(writer.feed)
-        tasks.start_soon(writer.run)
+        tasks.start_soon(writer.feed_batches)
+        tasks.start_soon(writer.run_in_thread)
         try:
-            yield writer.read()
+            yield writer.read_blocks()
         except Exception as error:  # noqa: BLE001 - a task group would wrap it
             raised.append(error)
         tasks.cancel_scope.cancel()
@@ -117,7 +117,7 @@ class _Writer:
         self._failures: list[Exception] = []
         self._all_fed = anyio.Event()
 
-    async def feed(self) -> None:
+    async def feed_batches(self) -> None:
         async with self._to_thread, closing(self._batches) as batches:
             try:
                 async for batch in batches:
@@ -128,7 +128,7 @@ class _Writer:
             except Exception as error:  # noqa: BLE001 - raised again by whoever reads the bytes
                 self._failures.append(error)
 
-    async def run(self) -> None:
+    async def run_in_thread(self) -> None:
         with self._from_thread, self._for_thread:
             try:
                 await to_thread.run_sync(self._write_all)
@@ -139,9 +139,9 @@ class _Writer:
         sink = _Sink(self._from_thread)
         reader = RecordBatchReader.from_batches(self._schema, _received(self._for_thread, self._all_fed))
         self._write(reader, cast("IO[bytes]", sink))
-        sink.end()
+        sink.give_remaining()
 
-    async def read(self) -> AsyncIterator[bytes]:
+    async def read_blocks(self) -> AsyncIterator[bytes]:
         """The bytes that were written; raises at their end what went wrong."""
         async for block in self._written:
             yield block
@@ -179,13 +179,13 @@ class _Sink:
     def write(self, data: bytes) -> int:
         self._held += data
         if len(self._held) >= _BLOCK_BYTES:
-            self.end()
+            self.give_remaining()
         return len(data)
 
     def flush(self) -> None:
         """Nothing: the writer asks for it often, and small blocks take longer."""
 
-    def end(self) -> None:
+    def give_remaining(self) -> None:
         """Gives what is held to the event loop."""
         if self._held:
             from_thread.run(partial(self._blocks.send, bytes(self._held)))

@@ -56,20 +56,20 @@ class Categories(dict[str | None, int]):
         """Texts, at least one, as an array that has all texts of before in its dictionary, too."""
         first = texts[0]
         if texts.count(first) == len(texts):
-            return self._repeat(self[first], len(texts))
-        return self._take(list(map(self.__getitem__, texts)))
+            return self._repeat_value(self[first], len(texts))
+        return self._take_values(list(map(self.__getitem__, texts)))
 
-    def _take(self, numbers: Sequence[int]) -> Array:
+    def _take_values(self, numbers: Sequence[int]) -> Array:
         if self._array is None or len(self._array) < len(self):
             self._array = make_text_array(list(self)).cast(_CATEGORY)
             self._repeated.clear()
         fits = len(self) <= _BYTE
         return self._array.take(Array.from_buffer(bytes(numbers)) if fits else Array(numbers, type=_INDEX))
 
-    def _repeat(self, number: int, times: int) -> Array:
+    def _repeat_value(self, number: int, times: int) -> Array:
         array = self._repeated.get(number)
         if array is None or len(array) < times or self._array is None or len(self._array) < len(self):
-            array = self._take([number] * times)
+            array = self._take_values([number] * times)
             self._repeated[number] = array
         return array.slice(0, times)
 
@@ -107,11 +107,11 @@ class OutcomeColumns:
         if key == "confidence":
             return Array(values, type=_TYPES[key])
         if values[0] is None and values.count(None) == len(values):
-            column = self._missing(len(values))
+            column = self._missing_values(len(values))
             return column.cast(_TIMESTAMP) if key in _TYPES else column
         return make_timestamps(values) if key in _TYPES else make_text_array(values)
 
-    def _missing(self, rows: int) -> Array:
+    def _missing_values(self, rows: int) -> Array:
         if len(self._nothing) < rows:
             self._nothing = make_text_array((None,) * rows)
         return self._nothing.slice(0, rows)

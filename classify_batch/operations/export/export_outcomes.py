@@ -45,15 +45,15 @@ class OutcomeExport:
             WorldError: `retry_failed` reopened the run while it was read.
         """
         yield self._format.encode_header()
-        for part, log in product(self._parts, self._selection.logs):
-            async with closing(self._selected_lines(part, log, self._format.reader)) as stream:
+        for part, log in product(self._parts, self._selection.needed_logs):
+            async with closing(self._selected_lines(part, log, self._format.line_reader)) as stream:
                 async for data, lines, included in stream:
                     yield self._format.encode_outcomes(data, lines, included)
 
-    async def batches(self, columns: OutcomeColumns) -> AsyncGenerator[RecordBatch, None]:
+    async def record_batches(self, columns: OutcomeColumns) -> AsyncGenerator[RecordBatch, None]:
         """The same outcomes as record batches; see `encoded_blocks`."""
         self.files = 0
-        for part, log in product(self._parts, self._selection.logs):
+        for part, log in product(self._parts, self._selection.needed_logs):
             held: list[TableRow] = []
             async with closing(self._selected_lines(part, log, LineReader(TableRow))) as stream:
                 async for _, lines, included in stream:
@@ -69,6 +69,6 @@ class OutcomeExport:
     ) -> AsyncGenerator[tuple[bytes, list[Line], list[bool]], None]:
         async with closing(committed_lines(part.store, part, log, reader)) as stream:
             async for data, lines in stream:
-                included = self._selection.select(lines)
+                included = self._selection.select_lines(lines)
                 self.files += sum(included)
                 yield data, lines, included

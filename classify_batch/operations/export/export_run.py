@@ -93,7 +93,7 @@ async def _write_table(
     table = columns.OutcomeColumns(carried_columns(run.run), columns.first_categories(run.parts))
     while True:
         try:
-            async with encode(export.batches(table), table) as blocks:
+            async with encode(export.record_batches(table), table) as blocks:
                 await write(blocks)
         except arrow_files.GrownCategoriesError:  # which `table` has learned: it can't come for ever
             continue

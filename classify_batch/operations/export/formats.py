@@ -57,7 +57,7 @@ class OutputFormat(Protocol):
     """How outcomes are encoded."""
 
     @property
-    def reader(self) -> LineReader[Any]:
+    def line_reader(self) -> LineReader[Any]:
         """Reads what `encode_outcomes` needs of the lines."""
 
     def encode_header(self) -> bytes:
@@ -70,7 +70,7 @@ class OutputFormat(Protocol):
 class JsonLines:
     """The lines as they are in the run."""
 
-    reader = LineReader(OutcomeLine)
+    line_reader = LineReader(OutcomeLine)
 
     def encode_header(self) -> bytes:
         return b""
@@ -84,7 +84,7 @@ class JsonLines:
 class Table:
     """CSV (RFC 4180), in UTF-8. Text that a spreadsheet would take for a formula begins with an apostrophe."""
 
-    reader = LineReader(TableRow)
+    line_reader = LineReader(TableRow)
 
     def __init__(self, carry: Sequence[str]) -> None:
         self._carry = tuple(carry)

@@ -33,13 +33,13 @@ class Selection:
     triage: TriageSettings | None = None
 
     @property
-    def logs(self) -> tuple[Log, ...]:
+    def needed_logs(self) -> tuple[Log, ...]:
         """The files that can hold them, in the order of the export."""
         if self.only is None:
             return (Log.RESULTS, Log.FAILURES)
         return (Log.FAILURES,) if self.only is Only.FAILED else (Log.RESULTS,)
 
-    def select(self, lines: Sequence[OutcomeLine]) -> list[bool]:
+    def select_lines(self, lines: Sequence[OutcomeLine]) -> list[bool]:
         """For each outcome, whether it is selected."""
         return [True] * len(lines) if self.only is None else list(map(self.includes, lines))
 

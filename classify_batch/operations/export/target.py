@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from classify_batch.errors import UsageError
-from classify_batch.object_store.connect import connect
+from classify_batch.object_store.connect import connect_to_bucket
 from classify_batch.object_store.url import ObjectUrl, is_object_url, parse_object_url, refuse_other_url
 from classify_batch.object_store.write import write_object
 from classify_batch.settings.sections import SANDBOX
@@ -74,7 +74,7 @@ class ObjectTarget:
         return self.url.suffix
 
     def refuse_if_bad(self) -> None:
-        connect(self.url, reading=False)  # says at once what is missing
+        connect_to_bucket(self.url, reading=False)  # says at once what is missing
 
     async def write(self, blocks: AsyncIterator[bytes]) -> None:
         await write_object(self.url, blocks)

@@ -135,12 +135,12 @@ async def _plan_merged_run(store: RunStore, runs: Sequence[EarlierRun], director
     identity, settings = _common_identity(runs), _common_settings(runs)
     with Spool(directory, LIMITS) as chunks:
         answers = _CopiedAnswers(runs, chunks)
-        await store.replace(Log.RESULTS, answers.blocks())
+        await store.replace(Log.RESULTS, answers.merged_blocks())
         triage = settings.get("triage")
         accepted = await count_accepted(store, None if triage is None else TriageSettings.model_validate(triage))
         plan = await write_plan(store, _plan_chunks(chunks, runs))
     if await _any_has(runs, PATHS_JSONL):
-        await store.replace(PATHS_JSONL, _joined(runs, PATHS_JSONL))
+        await store.replace(PATHS_JSONL, _stream_joined_files(runs, PATHS_JSONL))
     run = merged_run_file(
         settings,
         identity,
@@ -188,13 +188,13 @@ class _CopiedAnswers:
         self._count = self._bytes = self._crc = 0
         self._answers = AnswerCounts()
 
-    async def blocks(self) -> AsyncGenerator[bytes, None]:
+    async def merged_blocks(self) -> AsyncGenerator[bytes, None]:
         for source in self._runs:
             lines: list[bytes] = []
             file_ids: list[str] = []
             snapshot = source.run.snapshot
             answered = {kind: files for kind, files in snapshot.outcomes.items() if kind != OutcomeKind.FAILED}
-            self._answers.add_sums(answered, snapshot.types)
+            self._answers.add_counts(answered, snapshot.types)
             async with closing(read_whole_lines(source.store, snapshot.results_end, parse_file_ids)) as stream:
                 async for data, ids, _ in stream:
                     lines += data.split(b"\n")
@@ -202,12 +202,12 @@ class _CopiedAnswers:
                     file_ids += ids
                     if len(lines) >= _LINES_TOGETHER:
                         whole = len(lines) - len(lines) % FILES_PER_JOB_MAX
-                        yield self._copy(source, lines[:whole], file_ids[:whole])
+                        yield self._copy_lines(source, lines[:whole], file_ids[:whole])
                         del lines[:whole], file_ids[:whole]
             if lines:
-                yield self._copy(source, lines, file_ids)
+                yield self._copy_lines(source, lines, file_ids)
 
-    def _copy(self, source: EarlierRun, lines: list[bytes], file_ids: list[str]) -> bytes:
+    def _copy_lines(self, source: EarlierRun, lines: list[bytes], file_ids: list[str]) -> bytes:
         copied = []
         for start in range(0, len(lines), FILES_PER_JOB_MAX):
             end = start + FILES_PER_JOB_MAX
@@ -265,7 +265,7 @@ async def _any_has(runs: Sequence[EarlierRun], name: str) -> bool:
     return any([await source.store.size(name) is not None for source in runs])
 
 
-async def _joined(runs: Sequence[EarlierRun], name: str) -> AsyncIterator[bytes]:
+async def _stream_joined_files(runs: Sequence[EarlierRun], name: str) -> AsyncIterator[bytes]:
     for source in runs:
         async with closing(stream_file(source, name)) as blocks:
             async for block in blocks:

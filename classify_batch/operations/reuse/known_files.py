@@ -15,8 +15,8 @@ from typing import NamedTuple, Self
 
 from classify_batch.errors import WorldError
 from classify_batch.file_keys import file_keys
-from classify_batch.inputs.dedupe import Key, marks_of
-from classify_batch.inputs.rows import ids_of
+from classify_batch.inputs.dedupe import Key, mark_first_occurrences
+from classify_batch.inputs.rows import file_ids_of_rows
 from classify_batch.operations.reuse.copied_lines import rename_file_in_line
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun, read_proven_lines, read_whole_lines
 from classify_batch.streams.closing import closing
@@ -77,7 +77,7 @@ class KnownFiles:
             self._batches.append(batches)
 
     @property
-    def own_keys(self) -> bool:
+    def ids_are_keys(self) -> bool:
         """Whether each ID of the runs is its own key."""
         return self._buckets.own_keys
 
@@ -93,17 +93,17 @@ class KnownFiles:
         simple = len(known) == len(keys)  # each line is known, and none twice: nothing has to be marked
         unknown = set[Key]() if simple else set(keys) - known
         self._all_count = self._all_count and simple
-        self._counts.append(repeat(True) if simple else marks_of(keys, unknown))
+        self._counts.append(repeat(True) if simple else mark_first_occurrences(keys, unknown))
         return unknown
 
-    def among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> set[str]:
+    def known_keys_among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> set[str]:
         """The keys of a bucket that are known. Called for each bucket, in order."""
         file_ids = self._buckets.bucket_texts(bucket)
         keys = file_keys(file_ids)
         known = asked.intersection(keys)
         unknown = self._add_counts(keys, known)
         if known and (rows or keys is not file_ids):
-            counting = list(compress(zip(file_ids, keys, strict=True), marks_of(keys, unknown)))
+            counting = list(compress(zip(file_ids, keys, strict=True), mark_first_occurrences(keys, unknown)))
             new_rows = [rows.get(key, key) for _, key in counting]
             if new_rows != [file_id for file_id, _ in counting]:
                 self._new_rows.add_bucket(bucket, new_rows)
@@ -141,7 +141,7 @@ class KnownFiles:
         for place, bucket in enumerate(self._buckets.numbers(file_ids)):
             if (row := self._new_rows.next_row(bucket)) is not None:
                 rows[place] = row
-        for place, (name, file_id) in enumerate(zip(ids_of(rows), file_ids, strict=True)):
+        for place, (name, file_id) in enumerate(zip(file_ids_of_rows(rows), file_ids, strict=True)):
             if name != file_id:
                 lines[place] = rename_file_in_line(lines[place], name)
         return SortedLines(lines, rows, left_out)

@@ -56,7 +56,7 @@ class AnswerCounts:
             if values["type"] is not None:
                 self._types[values["type"]] += sign * files
 
-    def add_sums(self, counts: Mapping[str, int], types: Mapping[str, int]) -> None:
+    def add_counts(self, counts: Mapping[str, int], types: Mapping[str, int]) -> None:
         """Adds the sums of many lines."""
         self._counts.update(counts)
         self._types.update(types)

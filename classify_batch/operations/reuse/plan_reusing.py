@@ -145,7 +145,7 @@ class ReusedLines:
             if self._most:
                 snapshot = earlier.run.snapshot
                 answered = {kind: n for kind, n in snapshot.outcomes.items() if kind != OutcomeKind.FAILED}
-                self._answers.add_sums(answered, snapshot.types)
+                self._answers.add_counts(answered, snapshot.types)
             async with closing(self._known.sorted_lines(number, earlier)) as stream:
                 async for some in stream:
                     self._count_answers(earlier, some)

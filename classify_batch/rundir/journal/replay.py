@@ -24,7 +24,7 @@ from classify_batch.lifecycle import (
     Retried,
     Submitted,
     Submitting,
-    move,
+    next_state,
 )
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import Entry, read_part
@@ -297,7 +297,7 @@ class RunSnapshot(SnapshotState):
             attempt.server_s, attempt.project_id, attempt.sent_ids = server_s, project_id, sent_ids
         attempt.credits += credits
         self._reserve(credits)
-        attempt.state = move(attempt.state, _SUBMITTING)
+        attempt.state = next_state(attempt.state, _SUBMITTING)
 
     def _begin_attempt(self, key: AttemptKey, part: Part | None, since_s: float, offset: int) -> OpenAttempt:
         """`part`: None: the whole chunk, as it was planned."""
@@ -321,7 +321,7 @@ class RunSnapshot(SnapshotState):
         if job_id is None:
             raise ValueError("a job without an ID")
         attempt = self._open_attempt(key)
-        attempt.state = move(attempt.state, kind)
+        attempt.state = next_state(attempt.state, kind)
         self._count_jobs(1)
         self.jobs_in_flight += attempt.job_id is None  # an old job that is read again counts already
         attempt.job_id, attempt.waits_since_s = job_id, at_s
@@ -332,7 +332,7 @@ class RunSnapshot(SnapshotState):
 
     def _apply_finished(self, key: tuple[int, int], duration_s: float | None) -> None:
         attempt = self._open_attempt(key)
-        attempt.state = move(attempt.state, _FINISHED)
+        attempt.state = next_state(attempt.state, _FINISHED)
         if duration_s is not None:
             self.durations.append(duration_s)
 
@@ -345,7 +345,7 @@ class RunSnapshot(SnapshotState):
         codes: Mapping[str, int] | None,
     ) -> None:
         attempt = self._open_attempt(key)
-        attempt.state = move(attempt.state, kind)
+        attempt.state = next_state(attempt.state, kind)
         self._advance_ends(*segments)
         del self.open_attempts[key]  # type: ignore[arg-type]
         if attempt.job_id is not None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyte
 import pytest
 
-from classify_batch.cli.rendering.live_view import ERRORS_KEPT_MAX, RunView, make_bar
+from classify_batch.cli.rendering.live_view import ERRORS_KEPT_MAX, RunView, make_progress_bar
 from classify_batch.cli.rendering.progress import calling_on_continue, choose_progress
 from classify_batch.cli.rendering.screen import CLOSE_WITHIN_S, LINES_WAITING_MAX, Screen
 from classify_batch.cli.rendering.terminal import Terminal
@@ -96,10 +96,10 @@ def test_no_figure_is_cut_off_at_any_width(width: int) -> None:
 def test_the_bar_is_as_full_as_the_run_is_done() -> None:
     """In columns and in percent; a run with more outcomes than files, which can't be, breaks nothing."""
     half = replace(PROGRESS, files=200, outcomes={"classified": 100})
-    bar = make_bar(half, 79).plain
+    bar = make_progress_bar(half, 79).plain
     assert (bar.count("━"), bar.count("─")) == (20, 20)
     assert bar.endswith(" 50 %  100/200")
-    assert "100 %" in make_bar(replace(half, files=50), 79).plain
+    assert "100 %" in make_progress_bar(replace(half, files=50), 79).plain
 
 
 def test_words_from_outside_and_collected_jobs_are_taken_back() -> None:
@@ -222,12 +222,12 @@ def test_lines_scroll_above_the_view_and_nothing_of_it_stays(
         with os.fdopen(theirs, "w", encoding="utf-8") as file, Terminal(file, reflows=False) as terminal:
             for number in range(3):
                 view.update(replace(PROGRESS, in_flight=number))
-                terminal.draw(f"warning: {number}", view.lines)
+                terminal.draw_view(f"warning: {number}", view.lines)
                 raw += (data := read_waiting(ours))
                 stream.feed(data)
             set_size(file.fileno(), columns + 20, 40)
             screen.resize(40, columns + 20)
-            terminal.draw("warning: resized", view.lines)
+            terminal.draw_view("warning: resized", view.lines)
             stream.feed(read_waiting(ours))
             shown = [line.rstrip() for line in screen.display]
             assert shown[:4] == ["warning: 0", "warning: 1", "warning: 2", "warning: resized"]
@@ -251,12 +251,12 @@ def test_after_ctrl_z_the_view_is_drawn_below_what_the_shell_wrote(monkeypatch: 
     stream = pyte.ByteStream(shown)
     try:
         with os.fdopen(theirs, "w", encoding="utf-8") as file, Terminal(file, reflows=False) as terminal:
-            terminal.draw("", view.lines)
+            terminal.draw_view("", view.lines)
             stream.feed(read_waiting(ours))
             stream.feed(b"^Z\r\n[1]+  Stopped\r\n$ fg\r\nclassify-batch run\r\n")
             terminal.forget_view()
             for _ in range(3):
-                terminal.draw("", view.lines)
+                terminal.draw_view("", view.lines)
                 stream.feed(read_waiting(ours))
         lines = [line.rstrip() for line in shown.display]
         fg = lines.index("$ fg")

@@ -135,7 +135,7 @@ def test_files_that_no_job_ever_named_are_unresolved_after_as_many_rounds_as_att
     part, rounds = Part(0), 0
     while True:
         at = part.positions(2)
-        asked = Attempt(AttemptKey(0, 1), part, part.pick(("a", "b")), tuple(at))
+        asked = Attempt(AttemptKey(0, 1), part, part.pick_file_ids(("a", "b")), tuple(at))
         settled = decide_found_jobs(asked, [job("j", yes("others'"))], 3)
         rounds += 1
         if not settled.requeued:

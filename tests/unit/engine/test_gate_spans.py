@@ -118,9 +118,9 @@ async def test_a_pause_and_missing_credits_are_waits(spans: Spans) -> None:
     """Both at once, each with its own beginning and end."""
     spans.gate.pause(True)
     await spans.pass_time(2)
-    assert await spans.budget.reserve(8.0)
+    assert await spans.budget.reserve_when_free(8.0)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(spans.budget.reserve, 8.0)
+        tasks.start_soon(spans.budget.reserve_when_free, 8.0)
         await spans.pass_time(3)
         assert spans.take() == [WaitBegan("paused"), WaitBegan("credits")]
         spans.gate.pause(False)

@@ -329,7 +329,7 @@ def second_look(journal: Recorder) -> Attempt:
     return Attempt(
         AttemptKey(3, 3),
         part,
-        part.pick(("a", "b", "c")),
+        part.pick_file_ids(("a", "b", "c")),
         tuple(part.positions(3)),
         first_answers=read_first_answers(journal.logs[Log.PROVISIONAL]),
     )

@@ -18,7 +18,7 @@ from classify_batch.errors import SourceError, UsageError
 from classify_batch.inputs.formats.objects import ObjectReader
 from classify_batch.inputs.open import InputOptions, open_source
 from classify_batch.inputs.reading import NamedReading, PlannedReadings, Reading, parse_reading
-from classify_batch.inputs.text import read_any
+from classify_batch.inputs.text import read_rows_of_any_format
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
@@ -72,7 +72,7 @@ async def test_the_content_tells_whatever_the_name(tmp_path: Path, kind: str, na
 async def test_bytes_that_come_once_are_read_too(tmp_path: Path, kind: str) -> None:
     """Stdin, an object in a store, and what is compressed by gzip."""
     data = encoded(kind, {"file_id": ids("a", "b")})
-    batches = read_any(in_pieces(data), Reading(), ObjectReader("stdin"), lambda _: None)
+    batches = read_rows_of_any_format(in_pieces(data), Reading(), ObjectReader("stdin"), lambda _: None)
     assert [row async for batch in batches for row in batch] == ["a", "b"]
     (tmp_path / "in.gz").write_bytes(gzip.compress(data))
     assert await read(tmp_path / "in.gz") == ["a", "b"]

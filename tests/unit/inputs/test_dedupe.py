@@ -96,12 +96,12 @@ async def test_all_that_came_with_an_id_is_carried(numbers: list[int], known: se
     """As a dictionary of lists would have it, with some files known; whatever is held in memory."""
 
     class Known:
-        own_keys = True
+        ids_are_keys = True
 
         def among_keys(self, bucket: int, asked: set[bytes]) -> set[bytes]:
             raise AssertionError("rows that carry something were asked for by their keys alone")
 
-        def among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> set[str]:
+        def known_keys_among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> set[str]:
             assert {rows[key] for key in asked} == {expected[key] for key in asked}
             return {key for key in asked if int(key[1:]) in known}
 

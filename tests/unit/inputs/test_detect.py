@@ -24,7 +24,7 @@ from classify_batch.inputs import decompress
 from classify_batch.inputs.formats.objects import ObjectReader
 from classify_batch.inputs.open import InputOptions, SourceSpec, make_sources, open_source
 from classify_batch.inputs.reading import FORMATS, Format, NamedReading, Reading, parse_reading
-from classify_batch.inputs.text import read_any
+from classify_batch.inputs.text import read_rows_of_any_format
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
@@ -118,7 +118,7 @@ async def test_where_blocks_end_does_not_matter_to_what_is_found_out(text: str, 
             yield data[start : start + size]
 
     found: list[NamedReading] = []
-    batches = read_any(cut(), Reading(), ObjectReader("ids"), found.append)
+    batches = read_rows_of_any_format(cut(), Reading(), ObjectReader("ids"), found.append)
     assert [row async for batch in batches for row in batch] == ["a", "b"]
     assert len(found) == 1
 

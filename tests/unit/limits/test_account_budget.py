@@ -19,11 +19,11 @@ async def test_the_lower_bound_holds_and_is_named(
     """Of the run's bound and the account's the lower one holds, and it is known whose it is."""
     budget = CreditBudget(run)
     budget.bound_by_account("east", account)
-    assert (budget.credits.bound, budget.account) == (bound, whose)
-    assert await budget.reserve(bound)
-    assert await CreditBudget(None).reserve(1e9)
+    assert (budget.as_credits.bound, budget.account) == (bound, whose)
+    assert await budget.reserve_when_free(bound)
+    assert await CreditBudget(None).reserve_when_free(1e9)
     budget.release_unspent(0.0)
-    assert not await budget.reserve(1.0)
+    assert not await budget.reserve_when_free(1.0)
 
 
 async def test_a_changed_bound_of_the_run_leaves_the_accounts() -> None:
@@ -31,4 +31,4 @@ async def test_a_changed_bound_of_the_run_leaves_the_accounts() -> None:
     budget = CreditBudget(2.0)
     budget.bound_by_account("east", 5.0)
     budget.set_limit(100.0)
-    assert (budget.credits.bound, budget.account) == (5.0, "east")
+    assert (budget.as_credits.bound, budget.account) == (5.0, "east")

@@ -90,8 +90,8 @@ def test_no_traffic_teaches_nothing() -> None:
     rate = Rate(100.0)
     rate.restore(20.0)
     for second in range(1000):
-        rate.sent(2.0 + second, waited=False)
-        rate.accepted(2.0 + second, 2.1 + second)
+        rate.record_passed(2.0 + second, waited=False)
+        rate.record_accepted(2.0 + second, 2.1 + second)
     assert (rate.per_s, rate.discovered_per_s) == (20.0, 20.0)
 
 
@@ -101,11 +101,13 @@ def test_answers_count_for_the_rate_at_which_their_requests_left() -> None:
     number = 0
     while rate.per_s == 100.0:
         number += 1
-        rate.refused(number / 100, number / 100) if number % 3 == 0 else rate.accepted(number / 100, number / 100)
+        rate.record_refused(number / 100, number / 100) if number % 3 == 0 else rate.record_accepted(
+            number / 100, number / 100
+        )
     slower_per_s, now_s = rate.per_s, number / 100
     assert slower_per_s < 75
     for _ in range(1000):
-        rate.refused(now_s - 0.01, now_s + 0.1)
+        rate.record_refused(now_s - 0.01, now_s + 0.1)
     assert rate.per_s == slower_per_s
 
 
@@ -114,8 +116,8 @@ def test_the_rate_has_a_floor() -> None:
     for given_per_s in (100.0, 0.3):
         rate = Rate(given_per_s)
         for second in range(1000):
-            rate.sent(second, waited=False)
-            rate.refused(second, second + 0.2)
+            rate.record_passed(second, waited=False)
+            rate.record_refused(second, second + 0.2)
         assert rate.per_s == FLOOR_SHARE * given_per_s
 
 
@@ -127,8 +129,8 @@ def test_a_discovered_rate_is_restored() -> None:
         assert rate.per_s == begins_per_s
         now_s = 0.0
         while now_s < 60:
-            rate.sent(now_s, waited=True)
-            rate.accepted(now_s, now_s)
+            rate.record_passed(now_s, waited=True)
+            rate.record_accepted(now_s, now_s)
             now_s += rate.interval_s
         assert rate.per_s > begins_per_s or begins_per_s == given_per_s
 

@@ -102,7 +102,7 @@ async def serving(requests_per_s: float, seed: int = 1) -> AsyncIterator[Wire]:
     """A budget that hands out turns."""
     budget = RateBudget(requests_per_s=requests_per_s, requests_in_flight=128)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(budget.serve)
+        tasks.start_soon(budget.serve_until_cancelled)
         yield Wire(budget, seed)
         tasks.cancel_scope.cancel()
 

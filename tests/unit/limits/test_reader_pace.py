@@ -22,9 +22,9 @@ async def test_all_shards_of_a_process_count_together() -> None:
     pace = ReaderPace(10)
     assert not await is_slowed(pace.of_shard(0), 10)
     assert await is_slowed(pace.of_shard(1), 1)
-    pace.add_read(99, shard=2)  # of another process
+    pace.count_read(99, shard=2)  # of another process
     assert await is_slowed(pace.of_shard(1), 1)
-    pace.add_read(1, shard=0)
+    pace.count_read(1, shard=0)
     assert not await is_slowed(pace.of_shard(1), 1)
     assert not pace.started.is_set()
     pace.of_shard(1).mark_started()
@@ -40,4 +40,4 @@ async def test_every_shard_that_waits_is_woken() -> None:
                 tasks.start_soon(pace.of_shard(shard).wait_for_reader, lambda: 1)
             await anyio.sleep(0.01)
             for shard in range(2):
-                pace.add_read(1, shard)
+                pace.count_read(1, shard)

@@ -379,7 +379,7 @@ async def test_jobs_that_are_out_already_count() -> None:
     """A run that goes on with more jobs than it may now have waits until enough of them have ended."""
     slots = JobSlots(2)
     for _ in range(4):
-        slots.take()
+        slots.take_unconditionally()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(slots.acquire)
         for left in (3, 2):
@@ -395,13 +395,13 @@ def test_a_full_plan_lowers_the_slots_and_time_raises_them() -> None:
     """Down to what is out beside the one that was refused, and one more is tried when that many have ended."""
     slots = JobSlots(10)
     for _ in range(6):
-        slots.take()
+        slots.take_unconditionally()
     slots.record_plan_full()
     assert slots.total == 5
     totals: list[int] = []
     for _ in range(200):
         slots.release()
-        slots.take()
+        slots.take_unconditionally()
         totals.append(slots.total)
     assert totals.index(6) == 4
     assert totals == sorted(totals)
@@ -412,15 +412,15 @@ def test_a_plan_that_stays_full_is_asked_ever_less() -> None:
     """Where the limit doesn't move, one more job is tried ever more seldom; where it does, at once as often again."""
     slots = JobSlots(10)
     for _ in range(5):
-        slots.take()
+        slots.take_unconditionally()
     allowed, tries = 4, 0
 
     def turn_over() -> None:
         nonlocal tries
         slots.release()
-        slots.take()
+        slots.take_unconditionally()
         if slots.total > allowed:
-            slots.take()
+            slots.take_unconditionally()
             slots.record_plan_full()
             slots.taken -= 1
             tries += 1
@@ -489,7 +489,7 @@ async def test_creates_wait_while_the_gate_is_paused() -> None:
 def test_slots_never_go_to_zero() -> None:
     """However often the plan refuses, one job is tried."""
     slots = JobSlots(3)
-    slots.take()
+    slots.take_unconditionally()
     for _ in range(5):
         slots.record_plan_full()
     assert slots.total == 1
@@ -498,8 +498,8 @@ def test_slots_never_go_to_zero() -> None:
 async def test_an_end_wakes_whoever_waits_for_room() -> None:
     """`wait_for_change` returns at the next end, and not for one in the past."""
     slots = JobSlots(2)
-    slots.take()
-    slots.take()
+    slots.take_unconditionally()
+    slots.take_unconditionally()
     slots.release()
     with anyio.move_on_after(5) as waited:
         await slots.wait_for_change()

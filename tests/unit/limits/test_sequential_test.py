@@ -11,7 +11,7 @@ from classify_batch.limits.sequential_test import Cusum, SequentialTest, Verdict
 
 def decide(share: float, test: SequentialTest, random: Random) -> Verdict:
     while test.verdict is None:
-        test.add(refused=random.random() < share)
+        test.add_answer(refused=random.random() < share)
     return test.verdict
 
 
@@ -40,8 +40,8 @@ def test_a_share_that_rises_is_noticed() -> None:
     quiet = Cusum(0.01, 0.05, decisive=4.0)
     false_alarms = 0
     for _ in range(10_000):
-        quiet.add(refused=random.random() < 0.01)
-        if quiet.alarm:
+        quiet.add_answer(refused=random.random() < 0.01)
+        if quiet.has_alarm:
             false_alarms += 1
             quiet = Cusum(0.01, 0.05, decisive=4.0)
     assert false_alarms < 10
@@ -49,14 +49,14 @@ def test_a_share_that_rises_is_noticed() -> None:
     for _ in range(200):
         cusum = Cusum(0.01, 0.05, decisive=4.0)
         for _ in range(1000):
-            cusum.add(refused=random.random() < 0.01)
-            if cusum.alarm:
+            cusum.add_answer(refused=random.random() < 0.01)
+            if cusum.has_alarm:
                 break
-        if cusum.alarm:
+        if cusum.has_alarm:
             continue
         late.append(0)
-        while not cusum.alarm:
-            cusum.add(refused=random.random() < 0.2)
+        while not cusum.has_alarm:
+            cusum.add_answer(refused=random.random() < 0.2)
             late[-1] += 1
     assert sorted(late)[len(late) // 2] < 25
 

@@ -128,7 +128,7 @@ def test_the_longer_of_two_secrets_is_hidden_first() -> None:
 def test_secrets_are_hidden_in_all_of_an_errors_json() -> None:
     """In names as well."""
     body = {"detail": [{"loc": ["body", "SECRET", 3], "msg": "SECRET"}], "SECRET": None, "n": 1.5, "ok": True}
-    hidden = Secrets(["SECRET"]).hide_in(body)
+    hidden = Secrets(["SECRET"]).hide_in_json(body)
     assert hidden == {"detail": [{"loc": ["body", MASK, 3], "msg": MASK}], MASK: None, "n": 1.5, "ok": True}
 
 

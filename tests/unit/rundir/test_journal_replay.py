@@ -19,8 +19,8 @@ from classify_batch.lifecycle import (
     Tally,
     after_bad_job,
     after_missing,
-    halves,
     remainder,
+    split_in_halves,
 )
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
@@ -210,7 +210,7 @@ class Life:
                 lambda: self.writer.record(Submitted(key, job_id, at_s, "project", made_s)),
                 lambda: self.writer.record(Adopted(key, job_id, at_s, "project", made_s)),
                 lambda: self.writer.record(Submitting(key, open_attempt.part, open_attempt.since_s)),
-                lambda: self._end(key, Kind.REJECTED, again=halves(open_attempt.part, self._positions(key))),
+                lambda: self._end(key, Kind.REJECTED, again=split_in_halves(open_attempt.part, self._positions(key))),
                 lambda: self._end(
                     key, Kind.REJECTED, failed=1, again=remainder(open_attempt.part, self._positions(key)[1:])
                 ),
