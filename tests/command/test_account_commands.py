@@ -12,16 +12,14 @@ from classify_batch.rundir.opened_run import read_run
 from classify_batch.store import open_store, place_of
 from tests.support.accounts import KEYS, AccountsPlace, environment, two_accounts
 from tests.support.command_line import until
-from tests.support.start_command import COMMAND
+from tests.support.start_command import COMMAND, CommandProcess, run_process
 
 OTHER_PROJECT = ("--further-key", f"{KEYS['west']}=project-2", "--files-of-project", "own-")
 
 
 def say(place: AccountsPlace, *words: str) -> tuple[int, str]:
     """A command's exit status, and all that it said."""
-    done = subprocess.run(
-        [*COMMAND, *words], capture_output=True, text=True, env=environment(KEYS), timeout=120, check=False
-    )
+    done = run_process([*COMMAND, *words], env=environment(KEYS))
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout + done.stderr
 
@@ -46,7 +44,7 @@ def test_check_names_the_account_that_lacks_a_file(tmp_path: Path) -> None:
         assert "account east:" not in said
         assert "100 of 100 files in the project" in said
         environ = environment({**KEYS, "west": "llx-unknown"})
-        done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, env=environ, check=False)
+        done = run_process([*COMMAND, *words], env=environ)
         assert done.returncode == 77, done.stdout
         assert "account west:" in done.stdout
 
@@ -97,14 +95,14 @@ def test_documents_of_a_folder_are_brought_to_each_account(tmp_path: Path) -> No
         ]
         for names in (("east", "west"), ("west",), ("east",), ("east", "west")):
             place.write(*names)
-            process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment(KEYS))
+            process = CommandProcess(words, stderr=subprocess.PIPE, text=True, env=environment(KEYS))
             if len(names) == 2:
                 wait_for_more(place, place.paid().total(), process)
             else:
                 wait_for_more(place, 39, process)
             process.kill()
             process.communicate()
-        done = subprocess.run(words, capture_output=True, text=True, env=environment(KEYS), check=False)
+        done = run_process(words, env=environment(KEYS))
         assert done.returncode == 0, done.stderr
         outcomes = place.outcomes()
         assert sorted(line["carried"]["path"] for line in outcomes) == sorted(f"{n}.txt" for n in range(60))
@@ -209,13 +207,7 @@ def test_a_plan_for_accounts_has_shards(tmp_path: Path) -> None:
     """`plan` divides a new run into 8 shards for each account, and no more than it has chunks; it needs no key."""
     with two_accounts(tmp_path, files=200) as place:
         given = ("--input", str(place.folder / "ids.txt"), "--run-dir", str(place.run_dir))
-        done = subprocess.run(
-            [*COMMAND, "plan", str(place.folder / "job.toml"), *given],
-            capture_output=True,
-            text=True,
-            env=environment({}),
-            check=False,
-        )
+        done = run_process([*COMMAND, "plan", str(place.folder / "job.toml"), *given], env=environment({}))
         assert done.returncode == 0, done.stderr
         assert len(json.loads((place.run_dir / "run.json").read_bytes())["shards"]) == 16
         place.files = 12

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.real_run import COMMAND, Run, independent_server
+from tests.support.real_run import Run, independent_server
+from tests.support.start_command import COMMAND
 
 HABITS = {
     "bare": "--order oldest --omit created_at,mode,parsing_configuration,total_size,Date --chunked",

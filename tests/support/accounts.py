@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from classify_batch.sandbox import read_billed
-from tests.support.start_command import COMMAND
+from tests.support.start_command import COMMAND, CommandProcess, run_process
 
 WAIT_S = 120.0
 KEYS = {"east": "llx-east-s3cr3t", "west": "llx-west-s3cr3t"}
@@ -60,12 +59,12 @@ class AccountServer:
 
     def start(self, *options: str) -> None:
         """Starts it: at the same port as before, with its jobs."""
-        command = [sys.executable, "-m", "classify_batch", "sandbox", "--port", str(self.port)]
+        command = [*COMMAND, "sandbox", "--port", str(self.port)]
         given = [*(options or self.options)]
         if "--job-duration-s" not in given:
             given += ["--job-duration-s", "0.05"]
         words = ["--api-key", KEYS[self.name], "--ledger", str(self.ledger), *given]
-        self.process = subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True)
+        self.process = CommandProcess([*command, *words], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline().strip().rpartition(":")[2])
 
@@ -122,7 +121,7 @@ class AccountsPlace:
 
     def start(self, *options: str, keys: Mapping[str, str] = KEYS) -> subprocess.Popen[str]:
         """The command `run` as a process of its own."""
-        return subprocess.Popen(
+        return CommandProcess(
             self.words(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(keys)
         )
 
@@ -138,9 +137,7 @@ class AccountsPlace:
 
     def status(self) -> dict[str, Any]:
         """What `status --json` says."""
-        done = subprocess.run(
-            [*COMMAND, "status", str(self.run_dir), "--json"], capture_output=True, text=True, check=False
-        )
+        done = run_process([*COMMAND, "status", str(self.run_dir), "--json"])
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
@@ -162,7 +159,7 @@ class AccountsPlace:
         assert Counter(line["file_id"] for line in self.outcomes()) == Counter(self.file_ids)
         paid = self.paid()
         assert paid == Counter(self.file_ids), {file_id: count for file_id, count in paid.items() if count != 1}
-        done = subprocess.run([*COMMAND, "verify", str(self.run_dir)], capture_output=True, text=True, check=False)
+        done = run_process([*COMMAND, "verify", str(self.run_dir)])
         assert done.stdout == f"sound and complete: {self.files:,} files, each with one outcome\n", done.stdout
 
     def refuse_keys_on_disk(self) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 from classify_batch.sandbox import read_billed
 from tests.support.independent_server import KEY, read_paid, right_type
+from tests.support.start_command import COMMAND, CommandProcess, run_process
 
-COMMAND = (sys.executable, "-m", "classify_batch")
 INDEPENDENT_SERVER = (sys.executable, str(Path(__file__).with_name("independent_server.py")))
 PATIENCE_S = 300.0
 TYPES = ("invoice", "contract", "letter")
@@ -61,7 +61,7 @@ def listening(
     command: Sequence[str], ledger: Path, key: str, reader: Callable[[Path], Counter[str]]
 ) -> Iterator[Server]:
     """A server process, until the end of the block."""
-    with subprocess.Popen([*command, "--ledger", str(ledger)], stdout=subprocess.PIPE, text=True) as process:
+    with CommandProcess([*command, "--ledger", str(ledger)], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield Server(process.stdout.readline().strip(), ledger, key, reader)
@@ -106,7 +106,7 @@ class Run:
         """The command, running."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("CLASSIFY_", "LLAMA_"))}
         environ["LLAMA_CLOUD_API_KEY"] = self.server.key
-        return subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
+        return CommandProcess(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
 
     def to_end(self) -> tuple[int, str]:
         """The command's exit status and what it said."""
@@ -148,7 +148,7 @@ class Run:
         return int(json.loads((self.run_dir / "manifest.json").read_bytes())["jobs"])
 
     def verify(self) -> tuple[int, str]:
-        done = subprocess.run([*COMMAND, "verify", str(self.run_dir)], capture_output=True, text=True, check=False)
+        done = run_process([*COMMAND, "verify", str(self.run_dir)])
         return done.returncode, done.stdout + done.stderr
 
     def judge(self, status: int, said: str) -> dict[str, str]:

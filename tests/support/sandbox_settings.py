@@ -27,9 +27,9 @@ def two_documents(folder: Path, **values: Any) -> Settings:
 
 
 def small_jobs(base_url: str, **limits: Any) -> Settings:
-    """A file a job, four of them in flight."""
+    """A file a job, four of them in flight. What became of a create that was cut off is asked after five seconds."""
     return sandbox_settings(
-        api={"base_url": base_url},
+        api={"base_url": base_url, "timeout_s": 5},
         plan={"files_per_job": 1},
-        limits={"requests_per_s": 500.0, "jobs_in_flight": 4, "settle_s": 1.0, **limits},
+        limits={"requests_per_s": 500.0, "jobs_in_flight": 4, "settle_s": 1.0, "accept_s": 0, **limits},
     )
