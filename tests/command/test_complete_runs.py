@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.command_line import HEADER, asked, command, environment, mirror, sandbox
+from tests.support.start_command import SCRIPT, run_process
 
 CONFIG = """
 [job]
@@ -121,9 +121,7 @@ def test_a_retry_that_was_killed_leaves_nothing_behind(place: Place, begun: str)
     said(place.begin("run", place.config()), 1)
     before = place.names()
     words = ("resume", str(place.run_dir), "--retry-failed")
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, begun, *words], env=environment(), capture_output=True, check=False
-    )
+    killed = run_process([*SCRIPT, KILLED, begun, *words], env=environment())
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert any(name.startswith(begun) for name in place.names() - before)
     done = place.call("resume", place.run_dir)

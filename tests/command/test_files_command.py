@@ -23,8 +23,18 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from classify_batch.sandbox.server.uploads import read_uploads
-from tests.support.command_line import PATIENCE_S, WIDTH, Call, calling, environment, on_a_terminal, sandbox, served
-from tests.support.start_command import COMMAND, CommandProcess
+from tests.support.command_line import (
+    PATIENCE_S,
+    WIDTH,
+    Call,
+    calling,
+    command,
+    environment,
+    on_a_terminal,
+    sandbox,
+    served,
+)
+from tests.support.start_command import COMMAND, CommandProcess, run_process
 
 PATH = "/api/v1/beta/files"
 BIG_BYTES = 160 * 1024 * 1024
@@ -376,7 +386,8 @@ def test_a_signal_ends_an_upload_and_the_same_command_goes_on(tmp_path: Path, nu
         assert 0 < len(told) < 200
         assert f"error: interrupted by {number.name}\nhint: the same command goes on" in err
         assert " files uploaded, " in err
-        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+        done = run_process(command, cwd=tmp_path, env=environment())
+        assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 200
         assert set(Counter(each["external_file_id"] for each in server.files).values()) == {1}
 
@@ -395,13 +406,8 @@ def test_uploaded_files_are_an_input_for_a_run(call: Call, tmp_path: Path) -> No
         (tmp_path / "files.jsonl").write_text(done.out)
         again = call(base_url, "upload", "--recursive", "in")
         assert sorted(done.lines, key=str) == sorted(again.lines, key=str)
-        subprocess.run(
-            [*COMMAND, "run", "c.toml", "--input", "files.jsonl", "--run-dir", "run", "--base-url", base_url],
-            cwd=tmp_path,
-            env=environment(),
-            check=True,
-            capture_output=True,
-        )
+        words = ("run", "c.toml", "--input", "files.jsonl", "--run-dir", "run", "--base-url", base_url)
+        command(*words, folder=tmp_path, status=0)
         total = json.loads(call(base_url, "list").out)["total_size"]
     results = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
     assert {each["file_id"] for each in results} == {each["file_id"] for each in done.lines}

@@ -18,7 +18,7 @@ import pytest
 
 from classify_batch.sandbox import read_billed
 from tests.support.command_line import command
-from tests.support.start_command import CommandProcess
+from tests.support.start_command import CommandProcess, run_process
 
 JOBS = "/api/v1/classifier/jobs"
 V2_JOBS = "/api/v2/classify"
@@ -202,7 +202,7 @@ def test_v2_is_served_beside_v1(tmp_path: Path) -> None:
 )
 def test_wrong_options_exit_2_with_a_hint(options: list[str], words: str) -> None:
     """What can't be served gets one message with a hint, and nothing is printed on stdout."""
-    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, timeout=20, check=False)
+    done = run_process([*COMMAND, *options])
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert "hint:" in done.stderr
@@ -213,7 +213,7 @@ def test_a_port_in_use_exits_2() -> None:
     """A port that another process holds is named, with a hint."""
     with running() as (_, base_url):
         port = base_url.rpartition(":")[2]
-        done = subprocess.run([*COMMAND, "--port", port], capture_output=True, text=True, timeout=20, check=False)
+        done = run_process([*COMMAND, "--port", port])
     assert (done.returncode, done.stdout) == (2, "")
     assert f"port {port} of 127.0.0.1 can't be had" in done.stderr
     assert "hint:" in done.stderr
@@ -221,6 +221,7 @@ def test_a_port_in_use_exits_2() -> None:
 
 def test_help_shows_an_example() -> None:
     """`--help` names the options and shows a command that can be copied."""
-    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=20, check=True)
+    done = run_process([*COMMAND, "--help"])
+    assert done.returncode == 0, done.stderr
     assert "--results-page-size" in done.stdout
     assert "classify-batch sandbox --port 8765" in done.stdout

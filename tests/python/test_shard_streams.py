@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ from classify_batch import ExitStatus, Outcome, Settings, open_run, run, stream
 from classify_batch.operations.stream import OutcomeStream
 from tests.support.command_line import KEY, asked, sandbox
 from tests.support.sandbox_settings import small_jobs
+from tests.support.start_command import SCRIPT, CommandProcess
 
 MANY = [f"file-{number}" for number in range(200)]
 SHARDS = 4
@@ -158,9 +158,11 @@ requests_per_s = 60.0
 
 def start(tmp_path: Path, base_url: str, *shard: int) -> subprocess.Popen[bytes]:
     """A process that carries out a shard, or all of them."""
-    (tmp_path / "job.toml").write_text(CONFIG.format(base_url=base_url))
-    words = [sys.executable, "-c", RUN, str(tmp_path / "job.toml"), str(tmp_path / "run"), *map(str, shard)]
-    return subprocess.Popen(words)
+    config = tmp_path / "job.toml"
+    if not config.exists():  # another process may be reading it
+        config.write_text(CONFIG.format(base_url=base_url))
+    words = [*SCRIPT, RUN, str(config), str(tmp_path / "run"), *map(str, shard)]
+    return CommandProcess(words)
 
 
 async def until_held(run_dir: Path, *shards: int) -> None:
@@ -188,11 +190,13 @@ def test_shards_in_several_processes_are_followed_to_their_end(tmp_path: Path, s
             await asyncio.sleep(0.01)
         processes[0].send_signal(signal.SIGSTOP)
         task = asyncio.create_task(follow())
-        processes += [start(tmp_path, server, index) for index in range(1, 4)]
-        for process in processes[1:]:
-            assert await asyncio.to_thread(process.wait) == 0
-        assert not task.done(), "the first one still holds its shard"
-        processes[0].send_signal(signal.SIGCONT)
+        try:
+            processes += [start(tmp_path, server, index) for index in range(1, 4)]
+            for process in processes[1:]:
+                assert await asyncio.to_thread(process.wait) == 0
+            assert not task.done(), "the first one still holds its shard"
+        finally:  # else who follows would wait for ever
+            processes[0].send_signal(signal.SIGCONT)
         found = await task
         assert processes[0].wait() == 0
         return found

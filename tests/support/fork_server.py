@@ -41,10 +41,12 @@ class Call(TypedDict):
 
 
 def import_package() -> None:
-    """Every module but the entry point: its handlers for signals are each command's own."""
+    """Every module but the entry point: its handlers for signals are each command's own. And the event loop's part of
+    anyio, which anyio imports when the first loop starts."""
     for module in pkgutil.walk_packages(classify_batch.__path__, "classify_batch."):
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)
+    importlib.import_module("anyio._backends._asyncio")
 
 
 def serve(control: socket.socket) -> Call:
