@@ -15,6 +15,7 @@ import anyio
 
 from classify_batch.errors import ApiError, ClassifyBatchError, ExitStatus
 from classify_batch.model import AttemptKey
+from classify_batch.streams.background import background_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Shutdown:
 async def following(shutdown: Shutdown) -> AsyncIterator[Shutdown]:
     """A shutdown of its own for what runs inside the block, which stops whenever the other one does."""
     own = Shutdown()
-    async with anyio.create_task_group() as tasks:
+    async with background_tasks() as tasks:
 
         async def follow(event: anyio.Event) -> None:
             await event.wait()
@@ -115,4 +116,3 @@ async def following(shutdown: Shutdown) -> AsyncIterator[Shutdown]:
         tasks.start_soon(follow, shutdown.creating_ended)
         tasks.start_soon(follow, shutdown.leave_requested)
         yield own
-        tasks.cancel_scope.cancel()

@@ -12,6 +12,7 @@ from classify_batch.errors import LockedError, StoreError
 from classify_batch.operations.run_resources import finish_writing_before, open_locked
 from classify_batch.ports import Lease, RunPlace, RunStore
 from classify_batch.store.lease import claim_lease, stands_still
+from classify_batch.streams.background import background_tasks
 
 
 async def own_shard(place: RunPlace, lease_s: float, stack: AsyncExitStack) -> tuple[RunStore, Lease]:
@@ -60,8 +61,7 @@ async def keeping_lease(lease: Lease, store: RunStore, shutdown: Shutdown) -> As
         store.abandon(words)
         shutdown.request_stop(Stop(words, lease_lost=True))
 
-    async with anyio.create_task_group() as tasks:
+    async with background_tasks() as tasks:
         tasks.start_soon(lease.keep)
         tasks.start_soon(stop_when_lost)
         yield
-        tasks.cancel_scope.cancel()

@@ -12,6 +12,7 @@ import anyio
 from classify_batch.engine.orchestrator import Orchestrator
 from classify_batch.engine.progress import Progress
 from classify_batch.operations.run_request import OnProgress
+from classify_batch.streams.background import background_tasks
 
 PROGRESS_EVERY_S = 0.5
 LAST_PROGRESS_S = 1.0
@@ -33,10 +34,9 @@ async def reporting_progress(orchestrator: Orchestrator, on_progress: OnProgress
             await callback.call(orchestrator.progress())
             await anyio.sleep(PROGRESS_EVERY_S)
 
-    async with anyio.create_task_group() as tasks:
+    async with background_tasks() as tasks:
         tasks.start_soon(report_repeatedly)
         yield
-        tasks.cancel_scope.cancel()
     with anyio.move_on_after(LAST_PROGRESS_S):
         await callback.call(orchestrator.progress())  # the last call has the final counts
 

@@ -41,6 +41,7 @@ from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import RunFile, other_webhooks, read_run_file, shard_name
 from classify_batch.settings import Settings, read_api_key
+from classify_batch.streams.background import background_tasks
 from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, TUNE_JSON
 
 log = logging.getLogger("classify_batch")
@@ -171,7 +172,7 @@ async def interruptible(shutdown: Shutdown) -> AsyncIterator[None]:
     Raises:
         InterruptedEarlyError: the block was cancelled.
     """
-    async with anyio.create_task_group() as tasks:
+    async with background_tasks() as tasks:
 
         async def cancel_on_stop() -> None:
             await shutdown.creating_ended.wait()
@@ -179,7 +180,6 @@ async def interruptible(shutdown: Shutdown) -> AsyncIterator[None]:
 
         tasks.start_soon(cancel_on_stop)
         yield
-        tasks.cancel_scope.cancel()
     if shutdown.stop is not None:
         raise InterruptedEarlyError(shutdown.stop.reason, hint="the same command begins again")
 

@@ -26,6 +26,7 @@ from classify_batch.operations.shards.whole import ShardedRun
 from classify_batch.scale.ray_actors import ShardReport, ShardWork
 from classify_batch.scale.ray_cluster import Cluster, LeasedLimits, Worker, WorkerLostError, join_cluster
 from classify_batch.settings import Settings
+from classify_batch.streams.background import background_tasks
 
 FETCH_EVERY_S = 0.5
 
@@ -253,7 +254,7 @@ class ClusterRun:
     async def _wait_until_started(self, worker: Worker) -> None:
         """Waits for a place, unless the run stops: then a worker that hasn't one is given up."""
         started = False
-        async with anyio.create_task_group() as tasks:
+        async with background_tasks() as tasks:
 
             async def give_up() -> None:
                 await self._shutdown.creating_ended.wait()
@@ -262,7 +263,6 @@ class ClusterRun:
             tasks.start_soon(give_up)
             await worker.wait_until_started()
             started = True
-            tasks.cancel_scope.cancel()
         if not started:
             raise WorkerLostError("the run was stopped before there was a place for it")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -186,6 +188,31 @@ def test_a_run_goes_on_by_resume(tmp_path: Path) -> None:
         assert "accounts\n  east  " in said
         status, said = place.run(keys={})
         assert status == 0, said
+
+
+def test_a_shard_that_another_process_holds_is_passed_over(tmp_path: Path) -> None:
+    """The accounts carry out all others; the command ends with 75, and names who holds that one."""
+    with two_accounts(tmp_path, files=60) as place:
+        status, said = say(
+            place,
+            *("plan", str(place.folder / "job.toml"), "--input", str(place.folder / "ids.txt")),
+            *("--run-dir", str(place.run_dir), "--shards", "4"),
+        )
+        assert status == 0, said
+        held = place.run_dir / "shards" / "00002"
+        held.mkdir(parents=True)
+        descriptor = os.open(held / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            status, said = place.run()
+        finally:
+            os.close(descriptor)
+        assert status == 75, said
+        assert "1 incomplete (2)" in said
+        assert len(place.outcomes()) == 45
+        status, said = place.run()
+        assert status == 0, said
+        place.judge()
 
 
 def test_a_run_without_shards_takes_no_accounts(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from classify_batch.errors import missing_extra
 from classify_batch.operations.export.columns import OutcomeColumns
+from classify_batch.streams.background import background_tasks
 from classify_batch.streams.closing import closing
 
 try:
@@ -89,18 +90,13 @@ async def _blocks_of_writer(
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """What `write` writes of batches, as a stream of bytes; it raises what went wrong before its end."""
     writer = _Writer(write, batches, columns)
-    raised: list[Exception] = []
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(writer.feed_batches)
-        tasks.start_soon(writer.run_in_thread)
-        try:
+    try:
+        async with background_tasks() as tasks:
+            tasks.start_soon(writer.feed_batches)
+            tasks.start_soon(writer.run_in_thread)
             yield writer.read_blocks()
-        except Exception as error:  # noqa: BLE001 - a task group would wrap it
-            raised.append(error)
-        tasks.cancel_scope.cancel()
-    writer.close()
-    if raised:
-        raise raised[0]
+    finally:
+        writer.close()
 
 
 class _Writer:

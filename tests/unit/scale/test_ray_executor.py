@@ -37,12 +37,15 @@ Strike = Callable[["LocalWorker"], Awaitable[ShardReport | None]]
 class LocalWorker:
     """A worker in this process. `strike` happens before it begins; what it returns is what the worker says."""
 
-    def __init__(self, strike: Strike | None) -> None:
+    def __init__(self, strike: Strike | None, starts: bool = True) -> None:
         self.actor = ShardActor()
         self.strike = strike
+        self.starts = starts
         self.silent = self.given_up = False
 
     async def wait_until_started(self) -> int:
+        if not self.starts:
+            raise WorkerLostError("its node died")
         return 1
 
     async def carry_out(self, work: ShardWork) -> ShardReport:
@@ -63,10 +66,13 @@ class LocalWorker:
 
 
 class LocalCluster:
-    """A cluster in this process, with places for so many shards. `strikes`: for each worker in turn."""
+    """A cluster in this process, with places for so many shards.
 
-    def __init__(self, room: int = 3, strikes: Sequence[Strike | None] = ()) -> None:
-        self.room, self.strikes = room, list(strikes)
+    `strikes`: for each worker in turn. `never_started`: the workers that are lost before they start.
+    """
+
+    def __init__(self, room: int = 3, strikes: Sequence[Strike | None] = (), never_started: Sequence[int] = ()) -> None:
+        self.room, self.strikes, self.never_started = room, list(strikes), never_started
         self.workers: list[LocalWorker] = []
 
     async def room_for(self, cpus: float) -> int:
@@ -79,7 +85,7 @@ class LocalCluster:
     def start_shard(self, _cpus: float, _limits: object) -> LocalWorker:
         assert sum(not worker.given_up for worker in self.workers) < self.room
         strike = self.strikes.pop(0) if self.strikes else None
-        self.workers.append(LocalWorker(strike))
+        self.workers.append(LocalWorker(strike, len(self.workers) not in self.never_started))
         return self.workers[-1]
 
 
@@ -143,6 +149,16 @@ async def test_a_lost_workers_shard_is_taken_over(tmp_path: Path, caplog: pytest
         "shard 0",
         "shard 1",
     ]
+    assert (await averify(tmp_path / "run")).complete
+
+
+async def test_a_worker_that_is_lost_before_it_starts_is_followed_by_another(tmp_path: Path) -> None:
+    """A node may die with the workers that were just placed on it."""
+    whole, request = await planned(tmp_path)
+    cluster = LocalCluster(never_started=[0, 2, 3])
+    endings = await carry_out(cluster, whole, request)
+    assert all(ending.complete for ending in endings)
+    assert len(cluster.workers) == 6
     assert (await averify(tmp_path / "run")).complete
 
 
